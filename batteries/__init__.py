@@ -1,0 +1,8 @@
+"""What a cell is, how it learns, and how it is measured.
+
+Names load on first use, so that a command which needs no tensors starts without torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from .cell import Cell as Cell
+from .errors import BatteriesError as BatteriesError
+from .errors import ConflictError as ConflictError
+from .errors import FormatError as FormatError
+from .errors import FrozenError as FrozenError
+from .errors import InputError as InputError
+from .errors import IntegrityError as IntegrityError
+from .errors import NotFoundError as NotFoundError
+from .errors import PolicyError as PolicyError
+from .errors import StoreError as StoreError
+from .errors import TransportError as TransportError
+from .manifest import Manifest as Manifest
+from .model import PatchSVAE as PatchSVAE
+from .model import untrained as untrained
+from .spec import CellSpec as CellSpec

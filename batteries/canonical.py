@@ -1,0 +1,165 @@
+"""Canonical JSON: one document, one sequence of bytes, and a reader that takes nothing else on trust.
+
+Canonical form: UTF-8, keys sorted, no white space, shortest round-trip numbers, no NaN or infinity, a final newline.
+The reader refuses what Python's own reader lets through: duplicate keys, ``NaN``, ``1e999``, deep nesting, any size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from batteries.errors import FormatError
+
+MAX_DEPTH = 16
+MAX_DIGITS = 400  # of one integer; Python's own limit is 4300 and raises a bare ValueError
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Document(BaseModel):
+    """The base of everything we write as JSON: frozen, strict, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants", allow_inf_nan=False)
+
+    def to_bytes(self) -> bytes:
+        """The document's canonical bytes."""
+        return dump(self.model_dump(mode="json"))
+
+
+AnyDocument = TypeVar("AnyDocument", bound=Document)
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of some bytes, as 64 lowercase hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def dump(value: Any) -> bytes:
+    """Canonical bytes of a JSON value.
+
+    Raises:
+        FormatError: ``value`` holds a NaN or an infinity.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise FormatError("a number that JSON cannot hold", code="NUMBER", found=error) from error
+    return text.encode() + b"\n"
+
+
+def load(data: bytes, *, where: object, limit: int) -> Any:
+    """Parse JSON strictly.
+
+    Args:
+        data: The bytes.
+        where: What they are, for the message.
+        limit: The largest size accepted, in bytes.
+
+    Raises:
+        FormatError: too large, not UTF-8, not JSON, a duplicate key, a non-finite number, or nested deeper than 16.
+    """
+    if len(data) > limit:
+        raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", found=len(data), where=where)
+    try:
+        text = data.decode()
+        _check_depth(text, where)
+        return json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+    except FormatError as error:
+        error.where = error.where or where
+        raise
+    except ValueError as error:
+        raise FormatError("not JSON", code="JSON", found=error, where=where) from error
+
+
+def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit: int) -> AnyDocument:
+    """Parse and validate a document, naming every field that is wrong.
+
+    Raises:
+        FormatError: as :func:`load`, or a field missing, unknown, of the wrong type or out of range (``SCHEMA``), or bytes that
+            are not the canonical ones of what they say (``NOT_CANONICAL``).
+    """
+    value = load(data, where=where, limit=limit)
+    _refuse_newer(kind, value, where)
+    try:
+        # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
+        document = kind.model_validate_json(data)
+    except ValidationError as error:
+        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=_fields(error), where=where) from error
+    if document.to_bytes() != data:
+        raise FormatError(
+            "bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package."
+        )
+    return document
+
+
+def _refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
+    """A reader refuses a newer major schema by name, rather than by a list of unknown fields."""
+    known = getattr(kind, "SCHEMA_VERSION", None)
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if known is None or not isinstance(found, str):
+        return
+    major = found.split(".")[0]
+    if major.isdecimal() and len(major) < 9 and int(major) > int(known.split(".")[0]):
+        raise FormatError(
+            f"a {kind.__name__.lower()} of a newer schema",
+            code="SCHEMA_NEWER",
+            expected=f"{known} or older",
+            found=found,
+            where=where,
+            remedy="Update svae-batteries.",
+        )
+
+
+def _fields(error: ValidationError) -> str:
+    rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
+    return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
+
+
+def _check_depth(text: str, where: object) -> None:
+    depth = deepest = 0
+    for char in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
+        if char in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in "]}":
+            depth -= 1
+    if deepest > MAX_DEPTH:
+        raise FormatError("nested too deeply", code="TOO_DEEP", expected=f"at most {MAX_DEPTH}", found=deepest, where=where)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        raise FormatError("a key given twice", code="DUPLICATE_KEY", found=", ".join(twice[:5]))
+    return found
+
+
+def _refuse_constant(text: str) -> Any:
+    raise FormatError("a number that JSON does not have", code="NUMBER", found=text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise FormatError("a number out of range", code="NUMBER", found=text[:40])
+    return number
+
+
+def _bounded(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise FormatError("a number out of range", code="NUMBER", found=f"{len(text)} digits")
+    return int(text)

@@ -1,0 +1,255 @@
+"""The geometry of a cell: simplex volumes, their coefficient of variation (CV), exact attractors, effective rank, flags.
+
+Draw five of the V rows of a patch's matrix M; the volume of their 4-simplex varies from draw to draw, and CV is its
+standard deviation over its mean. For points uniform on a sphere CV depends on the dimension alone: that value is the
+*attractor* of a cell of width D.
+
+Sources: R. E. Miles, "Isotropic random simplices", Advances in Applied Probability 3 (1971), for the moments on the
+sphere; the chi-square factorisation of a Gaussian Gram determinant (Bartlett) for the bulk. The clustered standard
+error is the usual sandwich for a mean (Liang and Zeger, Biometrika 73, 1986).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Band = Literal["low", "mid", "high", "open"]
+
+SIMPLEX = 4  # edges of a pentachoron's simplex: five points, four edges
+DRAWS = 1000  # per matrix
+WINDOWS: dict[Band, tuple[float, float]] = {"low": (0.13, 0.30), "mid": (0.35, 0.50), "high": (0.80, math.inf)}
+WINDOW_WIDTHS = (4, 8, 16)  # widths for which windows were published; elsewhere the band is open
+ON_ATTRACTOR = (0.85, 1.25)  # of CV / exact CV
+HOLDS = (0.85, 1.15)  # of after / before, with both 95% bounds
+Z95 = 1.959963984540054
+
+# A simplex counts as flat where its volume is below this share of the product of its edges: float32 rows that lie
+# in a hyperplane measure about 1e-7, uniform rows at D = 4 about 0.2.
+FLAT = 1e-5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over matrices, with its standard error clustered by image.
+
+    Attributes:
+        value: The mean over all matrices.
+        standard_error: Of that mean, clustered by image.
+        matrices: How many matrices it is the mean of.
+        by_image: The mean of each image, in order; two estimates on the same images pair by it.
+    """
+
+    value: float
+    standard_error: float
+    matrices: int
+    by_image: tuple[float, ...]
+
+    @property
+    def images(self) -> int:
+        """How many images the matrices came from."""
+        return len(self.by_image)
+
+
+@dataclass(frozen=True)
+class Degenerate:
+    """In place of a CV where volumes vanish: 0/0 is not a number, and rounding noise is not a measurement.
+
+    Attributes:
+        reason: In words.
+        flat: Matrices whose simplices are all flat.
+        matrices: Matrices looked at.
+    """
+
+    reason: str
+    flat: int
+    matrices: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """Whether a quantity held: its ratio after / before with a 95% interval.
+
+    Attributes:
+        ratio: After over before.
+        lower: Lower 95% bound.
+        upper: Upper 95% bound.
+        holds: Whether ratio and both bounds lie in [0.85, 1.15].
+    """
+
+    ratio: float
+    lower: float
+    upper: float
+    holds: bool
+
+
+def simplex_volumes(points: Tensor) -> Tensor:
+    """Volumes of simplices: sqrt(det(E E')) / k! with E the k edge vectors from the first point.
+
+    Args:
+        points: (..., k+1, d), with k <= d.
+
+    Returns:
+        (...), float64.
+    """
+    edges = _edges(points)  # (..., k, d)
+    gram = edges @ edges.mT  # (..., k, k)
+    return torch.linalg.det(gram).clamp_min(0.0).sqrt() / math.factorial(edges.shape[-2])
+
+
+def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Five distinct rows of every matrix, drawn afresh for each matrix and draw.
+
+    Args:
+        M: (n, V, D).
+        draws: Simplices per matrix.
+        generator: Source of the draws.
+
+    Returns:
+        (n, draws, 5, D), float64.
+    """
+    n, rows, _ = M.shape
+    keys = torch.rand(n, draws, rows, generator=generator)
+    chosen = keys.topk(SIMPLEX + 1, dim=-1).indices  # (n, draws, 5)
+    matrix = torch.arange(n)[:, None, None]
+    return M.double()[matrix, chosen]
+
+
+def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estimate | Degenerate:
+    """CV of pentachoron volumes: the mean over matrices of the CV within each.
+
+    Args:
+        M: (n, V, D), finite.
+        image: (n,) integer, the image each matrix came from: the clusters of the standard error.
+        draws: Simplices per matrix.
+        seed: Of the draws.
+
+    Returns:
+        The estimate; or :class:`Degenerate` where D < 4 or any matrix has only flat simplices.
+    """
+    n, _, width = M.shape
+    if width < SIMPLEX:
+        return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
+    points = draw_simplices(M.cpu(), draws, torch.Generator().manual_seed(seed))
+    volumes = simplex_volumes(points)  # (n, draws)
+    largest = _edges(points).norm(dim=-1).prod(dim=-1) / math.factorial(SIMPLEX)
+    # median: a repeated row makes some simplices flat without making the matrix so
+    flatness = (volumes / largest.clamp_min(torch.finfo(torch.float64).tiny)).median(dim=1).values
+    flat = int((flatness < FLAT).sum())
+    if flat:
+        return Degenerate(f"the rows of {flat} of {n} matrices lie in a hyperplane", flat=flat, matrices=n)
+    return clustered_mean(volumes.std(dim=1) / volumes.mean(dim=1), image)
+
+
+def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
+    """The mean of (n,) values, with its standard error clustered by image.
+
+    The standard error is infinite where there is one image only: nothing then says how images differ.
+    """
+    values = values.double().cpu()
+    _, cluster = torch.unique(image.cpu(), return_inverse=True)
+    clusters = int(cluster.max()) + 1
+    counts = torch.zeros(clusters, dtype=torch.float64).index_add_(0, cluster, torch.ones_like(values))
+    sums = torch.zeros(clusters, dtype=torch.float64).index_add_(0, cluster, values)
+    mean = values.mean()
+    deviations = sums - counts * mean
+    error = math.inf
+    if clusters > 1:
+        error = float((deviations.square().sum() * clusters / (clusters - 1)).sqrt() / len(values))
+    return Estimate(float(mean), error, len(values), tuple((sums / counts).tolist()))
+
+
+def sphere_cv(D: int, k: int = SIMPLEX) -> float:
+    """Exact CV of the k-volume of k+1 points uniform on the unit sphere of D dimensions (Miles 1971).
+
+    >>> [round(sphere_cv(D), 5) for D in (4, 8, 16, 32)]
+    [0.92307, 0.3624, 0.20297, 0.12724]
+    """
+    first, second = _sphere_log_moment(D, k, 1), _sphere_log_moment(D, k, 2)
+    return math.sqrt(math.expm1(second - 2 * first))
+
+
+def bulk_cv(D: int, k: int = SIMPLEX) -> float:
+    """Exact CV of the k-volume of k+1 standard Gaussian points in D dimensions.
+
+    CV^2 + 1 = product over j = 1..k of E[chi^2_{D-k+j}] / E[chi_{D-k+j}]^2 (Bartlett's decomposition).
+
+    >>> [round(bulk_cv(D), 4) for D in (4, 8, 16)]
+    [1.291, 0.6094, 0.3856]
+    """
+    log_ratio = 0.0
+    for freedom in range(D - k + 1, D + 1):
+        log_mean = 0.5 * math.log(2) + math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
+        log_ratio += math.log(freedom) - 2 * log_mean
+    return math.sqrt(math.expm1(log_ratio))
+
+
+def effective_rank(S: Tensor) -> Tensor:
+    """exp(entropy of S / sum S): between 1 (one mode) and D (equal modes).
+
+    Args:
+        S: (..., D), non-negative.
+
+    Returns:
+        (...), float64.
+    """
+    share = S.double() / S.double().sum(dim=-1, keepdim=True)
+    return torch.special.entr(share).sum(dim=-1).exp()
+
+
+def band(value: float, D: int) -> Band | None:
+    """The triage label of a measured CV: a window's name, ``open`` where no window was published, None in a gap.
+
+    >>> band(0.2, 16), band(0.32, 16), band(1.3, 4), band(0.15, 24)
+    ('low', None, 'high', 'open')
+    """
+    if D not in WINDOW_WIDTHS:
+        return "open"
+    return next((name for name, (low, high) in WINDOWS.items() if low <= value < high), None)
+
+
+def on_attractor(value: float, D: int) -> bool:
+    """Whether CV / exact sphere CV lies in [0.85, 1.25].
+
+    >>> on_attractor(0.2, 16), on_attractor(0.37, 16)
+    (True, False)
+    """
+    return ON_ATTRACTOR[0] <= value / sphere_cv(D) <= ON_ATTRACTOR[1]
+
+
+def holds(before: Estimate, after: Estimate) -> Held:
+    """Whether ``after / before`` and both its 95% bounds lie in [0.85, 1.15].
+
+    The interval is the delta method's on the log ratio; estimates on the same number of images are taken as paired
+    image by image, which removes what the images have in common.
+    """
+    ratio = after.value / before.value
+    if before.images == after.images and before.images > 1:
+        pairs = torch.tensor(after.by_image).double() / after.value - torch.tensor(before.by_image).double() / before.value
+        error = float(pairs.std() / math.sqrt(len(pairs)))
+    else:
+        error = math.hypot(before.standard_error / before.value, after.standard_error / after.value)
+    lower, upper = ratio * math.exp(-Z95 * error), ratio * math.exp(Z95 * error)
+    return Held(ratio, lower, upper, HOLDS[0] <= lower and upper <= HOLDS[1])
+
+
+def radius_error(M: Tensor) -> float:
+    """Largest distance of a row's length from 1, over all rows of (..., V, D)."""
+    return float((M.double().norm(dim=-1) - 1.0).abs().max())
+
+
+def _edges(points: Tensor) -> Tensor:
+    points = points.double()
+    return points[..., 1:, :] - points[..., :1, :]
+
+
+def _sphere_log_moment(d: int, k: int, q: int) -> float:
+    """log E[(k! volume)^q] for k+1 points uniform on the unit sphere of d dimensions."""
+    G = math.lgamma
+    total = sum(G((d - k + q + j) / 2) - G((d - k + j) / 2) for j in range(1, k + 1))
+    total += (k + 1) * (G(d / 2) - G((d + q) / 2))
+    return total + G((k + 1) * (d + q) / 2 - k) - G((k + 1) * (d + q) / 2 - k - q / 2)

@@ -1,0 +1,262 @@
+"""PatchSVAE: a patch autoencoder whose bottleneck is a matrix with rows on a sphere, read through its singular values.
+
+Legend: B images, N patches of an image, V rows, D width, H hidden, P = channels * patch_size**2.
+Names of modules and parameters are those of the existing public checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from batteries import spectral
+from batteries.cell import Cell
+from batteries.errors import FormatError, InputError
+from batteries.spec import CellSpec
+
+ALPHA_LIMIT = 0.2  # largest relative change of a singular value by one attention layer
+ALPHA_START = -2.0
+ROW_FLOOR = 1e-12  # least row length divided by
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a cell makes of its patches, before decoding.
+
+    Attributes:
+        M: (B, N, V, D), rows of unit length under the ``sphere`` row norm.
+        S: (B, N, D), singular values of M, descending.
+        omega: (B, N, D), the same after cross-attention (``S_coord``).
+        ratio: (B, N, D), omega / S.
+        W: (B, N, D, D) float64, right singular vectors as columns.
+        grid: Rows and columns of patches; their product is N.
+    """
+
+    M: Tensor
+    S: Tensor
+    omega: Tensor
+    ratio: Tensor
+    W: Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A reconstruction and what it was made from.
+
+    Attributes:
+        recon: (B, channels, height, width).
+        M: (B, N, V, D).
+        S: (B, N, D).
+        omega: (B, N, D).
+    """
+
+    recon: Tensor
+    M: Tensor
+    S: Tensor
+    omega: Tensor
+
+
+class CrossAttention(nn.Module):
+    """One layer of attention over the patches of an image, which scales every singular value a little."""
+
+    def __init__(self, spec: CellSpec) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.bounded = spec.bounded_alpha
+        self.qkv = nn.Linear(spec.D, 3 * spec.D)
+        self.out_proj = nn.Linear(spec.D, spec.D)
+        self.norm = nn.LayerNorm(spec.D)
+        self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START))
+
+    def forward(self, S: Tensor) -> Tensor:
+        """The factor of each singular value: (B, N, D) -> (B, N, D)."""
+        q, k, v = rearrange(self.qkv(self.norm(S)), "B N (three heads d) -> three B heads N d", three=3, heads=self.heads)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        change = torch.tanh(self.out_proj(rearrange(mixed, "B heads N d -> B N (heads d)")))
+        alpha = ALPHA_LIMIT * torch.sigmoid(self.alpha_logits) if self.bounded else F.softplus(self.alpha_logits)
+        return 1 + alpha * change
+
+
+class BoundarySmooth(nn.Module):
+    """A small residual convolution across patch boundaries; the identity at the start."""
+
+    def __init__(self, spec: CellSpec) -> None:
+        super().__init__()
+        last = nn.Conv2d(spec.smooth_width, spec.channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(nn.Conv2d(spec.channels, spec.smooth_width, 3, padding=1), nn.GELU(), last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) -> the same shape."""
+        return images + self.net(images)
+
+
+class PatchSVAE(nn.Module):
+    """A battery: images in, reconstructions and omega tokens out.
+
+    Args:
+        spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them.
+    """
+
+    def __init__(self, spec: CellSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        activation = ACTIVATIONS[spec.activation]
+        self.enc_in = nn.Linear(spec.patch_dim, spec.hidden)
+        self.enc_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
+        self.enc_out = nn.Linear(spec.hidden, spec.V * spec.D)
+        self.dec_in = nn.Linear(spec.V * spec.D, spec.hidden)
+        self.dec_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
+        self.dec_out = nn.Linear(spec.hidden, spec.patch_dim)
+        self.cross_attn = nn.ModuleList(CrossAttention(spec) for _ in range(spec.cross_layers))
+        self.boundary_smooth = BoundarySmooth(spec)
+        self.act = activation()
+        _initialise(self.enc_out.weight, spec)
+
+    @classmethod
+    def from_cell(cls, cell: Cell) -> PatchSVAE:
+        """The model of a cell, with its weights, in evaluation mode."""
+        model = load_weights(cls(cell.spec), cell.weights)
+        return model.eval()
+
+    def forward(self, images: Tensor) -> Output:
+        """Encode and decode images (B, channels, height, width).
+
+        Raises:
+            InputError: not four axes, other channels, or sides that the patch does not divide.
+        """
+        encoded = self.encode(images)
+        return Output(self.decode(encoded), encoded.M, encoded.S, encoded.omega)
+
+    def encode(self, images: Tensor) -> Encoded:
+        """Images (B, channels, height, width) to M, S and omega; nothing is decoded.
+
+        Raises:
+            InputError: as :meth:`forward`.
+        """
+        grid = self._grid_of(images)
+        p = self.spec.patch_size
+        patches = rearrange(images, "B C (gh p) (gw q) -> B (gh gw) (C p q)", p=p, q=p)  # (B, N, P)
+        M = self._rows(self._hidden(patches))
+        found = spectral.spectrum(M)
+        ratio = self._attend(found.S)
+        return Encoded(M, found.S, found.S * ratio, ratio, found.W, grid)
+
+    def decode(self, encoded: Encoded) -> Tensor:
+        """The reconstruction (B, channels, height, width) of what :meth:`encode` returned."""
+        found = spectral.Spectrum(encoded.S, encoded.W)
+        gated = spectral.gate(encoded.M, found, encoded.ratio)
+        return self.decode_matrices(gated, encoded.grid)
+
+    def decode_matrices(self, gated: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The image (B, channels, height, width) of M_hat (B, N, V, D)."""
+        h = self.act(self.dec_in(rearrange(gated, "B N V D -> B N (V D)")))
+        for block in self.dec_blocks:
+            h = h + block(h)
+        p = self.spec.patch_size
+        images = rearrange(self.dec_out(h), "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
+        smoothed: Tensor = self.boundary_smooth(images)
+        return smoothed
+
+    def _hidden(self, patches: Tensor) -> Tensor:
+        h: Tensor = self.act(self.enc_in(patches))  # (B, N, H)
+        for block in self.enc_blocks:
+            h = h + block(h)
+        return h
+
+    def _rows(self, h: Tensor) -> Tensor:
+        """Hidden (B, N, H) to M (B, N, V, D), its rows normalised as the spec says."""
+        M = rearrange(self.enc_out(h), "B N (V D) -> B N V D", D=self.spec.D)
+        match self.spec.row_norm:
+            case "sphere":
+                return F.normalize(M, dim=-1, eps=ROW_FLOOR)
+            case "layernorm":
+                return F.layer_norm(M, (self.spec.D,))
+            case "scale":
+                return M / M.norm(dim=-1).mean().clamp_min(ROW_FLOOR)
+            case "none":
+                return M
+
+    def _attend(self, S: Tensor) -> Tensor:
+        """Product of the layers' factors: (B, N, D) -> (B, N, D)."""
+        ratio = torch.ones_like(S)
+        for layer in self.cross_attn:
+            ratio = ratio * layer(S * ratio)
+        return ratio
+
+    def _grid_of(self, images: Tensor) -> tuple[int, int]:
+        if images.ndim != 4 or images.shape[1] != self.spec.channels:
+            raise InputError(
+                "not a batch of images for this cell",
+                code="IMAGE_SHAPE",
+                expected=f"(batch, {self.spec.channels}, height, width)",
+                found=tuple(images.shape),
+            )
+        return self.spec.grid(images.shape[2], images.shape[3])
+
+
+def untrained(spec: CellSpec, seed: int) -> PatchSVAE:
+    """A seeded cell that never learned: the null of most measurements. Torch's global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PatchSVAE(spec)
+
+
+def load_weights(model: PatchSVAE, weights: Mapping[str, np.ndarray]) -> PatchSVAE:
+    """Put a cell's arrays into a model, strictly.
+
+    Raises:
+        FormatError: a tensor missing, unexpected or of another shape; all of them are listed.
+    """
+    wanted = model.spec.tensor_shapes()
+    wrong = [f"{name}: missing" for name in wanted if name not in weights]
+    wrong += [f"{name}: unexpected" for name in weights if name not in wanted]
+    wrong += [
+        f"{name}: {array.shape} instead of {wanted[name]}"
+        for name, array in weights.items()
+        if name in wanted and tuple(array.shape) != wanted[name]
+    ]
+    if wrong:
+        raise FormatError("weights that do not fit the spec", code="TENSORS", found="; ".join(wrong))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(np.array(weights[name])))
+    return model
+
+
+def arrays_of(model: PatchSVAE) -> dict[str, np.ndarray]:
+    """The weights of a model as float32 arrays, copied."""
+    return {name: p.detach().cpu().float().numpy().copy() for name, p in model.named_parameters()}
+
+
+def _block(width: int, activation: type[nn.Module]) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), activation(), nn.Linear(width, width))
+
+
+def _initialise(weight: Tensor, spec: CellSpec) -> None:
+    match spec.init:
+        case "orthogonal":
+            nn.init.orthogonal_(weight)
+        case "kaiming_normal":
+            nn.init.kaiming_normal_(weight)
+        case "xavier_uniform":
+            nn.init.xavier_uniform_(weight)
+        case "small_normal":
+            nn.init.normal_(weight, std=0.02)
