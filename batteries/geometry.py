@@ -28,8 +28,8 @@ ON_ATTRACTOR = (0.85, 1.25)  # of CV / exact CV
 HOLDS = (0.85, 1.15)  # of after / before, with both 95% bounds
 Z95 = 1.959963984540054
 
-# A simplex counts as flat where its volume is below this share of the product of its edges: float32 rows that lie
-# in a hyperplane measure about 1e-7, uniform rows at D = 4 about 0.2.
+# A simplex counts as flat where its volume is below this share of the largest one with its longest edge from the first
+# point: float32 rows in a hyperplane measure about 1e-7, uniform rows at D = 4 about 0.05.
 FLAT = 1e-5
 
 
@@ -97,8 +97,8 @@ def simplex_volumes(points: Tensor) -> Tensor:
         (...), float64.
     """
     edges = _edges(points)  # (..., k, d)
-    gram = edges @ edges.mT  # (..., k, k)
-    return torch.linalg.det(gram).clamp_min(0.0).sqrt() / math.factorial(edges.shape[-2])
+    squared = _determinant(edges @ edges.mT)
+    return squared.sqrt() / math.factorial(edges.shape[-2])
 
 
 def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
@@ -113,10 +113,14 @@ def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
         (n, draws, 5, D), float64.
     """
     n, rows, _ = M.shape
-    keys = torch.rand(n, draws, rows, generator=generator)
-    chosen = keys.topk(SIMPLEX + 1, dim=-1).indices  # (n, draws, 5)
-    matrix = torch.arange(n)[:, None, None]
-    return M.double()[matrix, chosen]
+    chosen = torch.empty(n, draws, 0, dtype=torch.int64)
+    for taken in range(SIMPLEX + 1):
+        # the i-th of the rows not taken yet: step over each taken one, in rising order
+        row = torch.randint(rows - taken, (n, draws, 1), generator=generator)
+        for j in range(taken):
+            row += row >= chosen[..., j : j + 1]
+        chosen = torch.cat([chosen, row], dim=-1).sort(dim=-1).values
+    return M.double()[torch.arange(n)[:, None, None], chosen]  # (n, draws, 5, D)
 
 
 def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estimate | Degenerate:
@@ -136,7 +140,7 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
         return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
     points = draw_simplices(M.cpu(), draws, torch.Generator().manual_seed(seed))
     volumes = simplex_volumes(points)  # (n, draws)
-    largest = _edges(points).norm(dim=-1).prod(dim=-1) / math.factorial(SIMPLEX)
+    largest = _edges(points).norm(dim=-1).amax(dim=-1) ** SIMPLEX / math.factorial(SIMPLEX)
     # median: a repeated row makes some simplices flat without making the matrix so
     flatness = (volumes / largest.clamp_min(torch.finfo(torch.float64).tiny)).median(dim=1).values
     flat = int((flatness < FLAT).sum())
@@ -245,6 +249,20 @@ def radius_error(M: Tensor) -> float:
 def _edges(points: Tensor) -> Tensor:
     points = points.double()
     return points[..., 1:, :] - points[..., :1, :]
+
+
+def _determinant(gram: Tensor) -> Tensor:
+    """Product of the pivots of symmetric positive (..., k, k) matrices, without pivoting; zero once a pivot is.
+
+    Elementwise across the batch: an order of magnitude faster than batched LU for k = 4.
+    """
+    product = torch.ones_like(gram[..., 0, 0])
+    while gram.shape[-1]:
+        pivot = gram[..., 0, 0]
+        product = product * pivot.clamp_min(0.0)
+        column = gram[..., 1:, :1]
+        gram = gram[..., 1:, 1:] - column * column.mT / torch.where(pivot > 0, pivot, 1.0)[..., None, None]
+    return product
 
 
 def _sphere_log_moment(d: int, k: int, q: int) -> float:

@@ -40,7 +40,7 @@ class Spectrum(NamedTuple):
 
 def spectrum(M: Tensor) -> Spectrum:
     """Singular values and right singular vectors of M (..., V, D)."""
-    S, W = _Spectrum.apply(M)
+    S, W = _Spectrum.apply(M)  # type: ignore[no-untyped-call]
     return Spectrum(S, W)
 
 
@@ -55,7 +55,7 @@ def gate(M: Tensor, found: Spectrum, ratio: Tensor) -> Tensor:
     Returns:
         (..., V, D), in the dtype of M.
     """
-    gated: Tensor = _Gate.apply(M, found.W, ratio)
+    gated: Tensor = _Gate.apply(M, found.W, ratio)  # type: ignore[no-untyped-call]
     return gated
 
 

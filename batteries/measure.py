@@ -1,0 +1,128 @@
+"""Measuring a model on a probe: CV with its error, reconstruction error, effective rank, spectrum, row radius."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from batteries import geometry
+from batteries.baselines import LinearCode, baselines
+from batteries.geometry import Degenerate, Estimate
+from batteries.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure, Measured
+from batteries.model import PatchSVAE
+from batteries.probes import Probe
+from batteries.spec import CellSpec
+
+CV_SEED = 5
+MATRICES = 256  # wanted of a probe, spread evenly over its images
+PATCHES_AT_ONCE = 16384  # bounds the memory of a pass over a probe
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass over images gives.
+
+    Attributes:
+        mse: (B,) mean squared error of each image.
+        matrices: (n, V, D) a seeded choice of M, about 256, as many from each image.
+        matrix_image: (n,) the image each came from.
+        S: (B, N, D) singular values of every patch.
+        radius_error: Largest distance of a row's length from 1, over all patches.
+    """
+
+    mse: Tensor
+    matrices: Tensor
+    matrix_image: Tensor
+    S: Tensor
+    radius_error: float
+
+    def cv(self) -> Estimate | Degenerate:
+        """CV of the chosen matrices."""
+        return geometry.cv(self.matrices, self.matrix_image, seed=CV_SEED)
+
+    def effective_rank(self) -> Estimate:
+        """Mean over patches of exp(entropy of S), clustered by image."""
+        ranks = geometry.effective_rank(self.S)  # (B, N)
+        image = torch.arange(len(ranks))[:, None].expand_as(ranks)
+        return geometry.clustered_mean(ranks.flatten(), image.flatten())
+
+
+@torch.no_grad()
+def read(model: PatchSVAE, images: Tensor) -> Reading:
+    """One pass of images (B, channels, height, width), in chunks, without gradients."""
+    grid = model.spec.grid(images.shape[2], images.shape[3])
+    patches = grid[0] * grid[1]
+    generator = torch.Generator().manual_seed(CV_SEED)
+    mse, matrices, S, radius = [], [], [], 0.0
+    chosen = torch.rand(len(images), patches, generator=generator).argsort(dim=1)[:, : max(1, MATRICES // len(images))]
+    for part in torch.arange(len(images)).split(max(1, PATCHES_AT_ONCE // patches)):
+        out = model(images[part])
+        mse.append((out.recon - images[part]).double().square().mean(dim=(1, 2, 3)))
+        matrices.append(out.M[torch.arange(len(part))[:, None], chosen[part]])  # (b, few, V, D)
+        S.append(out.S)
+        radius = max(radius, geometry.radius_error(out.M))
+    picked = torch.cat(matrices)
+    image = torch.arange(len(images))[:, None].expand(picked.shape[:2])
+    return Reading(torch.cat(mse), picked.flatten(0, 1), image.flatten(), torch.cat(S), radius)
+
+
+def measure(model: PatchSVAE, probe: Probe, *, code: LinearCode | None = None, held: HeldFigure | None = None) -> Measured:
+    """The figures that a manifest carries, of one model on one probe.
+
+    Args:
+        model: The cell, in whatever mode.
+        probe: What to measure on.
+        code: A linear code fitted on training images, for the baselines.
+        held: The second flag, where a trajectory is known.
+    """
+    found = read(model, probe.images)
+    cv = found.cv()
+    mse = geometry.clustered_mean(found.mse, torch.arange(len(found.mse)))
+    return Measured(
+        probe=probe.name,
+        probe_version=probe.version,
+        probe_digest=probe.digest,
+        cv=cv_figure(cv, model.spec),
+        band=geometry.band(cv.value, model.spec.D) if isinstance(cv, Estimate) else None,
+        held=held,
+        mse=estimated(mse),
+        mse_by_group={name: float(found.mse[probe.group == i].mean()) for i, name in enumerate(probe.groups)},
+        baselines=baselines(code, probe.images, model.spec) if code else None,
+        effective_rank=estimated(found.effective_rank()),
+        spectrum=tuple(found.S.double().mean(dim=(0, 1)).tolist()),
+        radius_error=found.radius_error,
+    )
+
+
+def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | DegenerateFigure:
+    """A CV as a manifest carries it."""
+    if isinstance(cv, Degenerate):
+        return DegenerateFigure(degenerate=cv.reason)
+    return CvFigure(
+        value=cv.value,
+        standard_error=finite_or_none(cv.standard_error),
+        matrices=cv.matrices,
+        images=cv.images,
+        draws=geometry.DRAWS,
+        seed=CV_SEED,
+        ratio=cv.value / geometry.sphere_cv(spec.D),
+        on_attractor=geometry.on_attractor(cv.value, spec.D),
+    )
+
+
+def estimated(estimate: Estimate) -> Estimated:
+    """An estimate as a manifest carries it."""
+    return Estimated(value=estimate.value, standard_error=finite_or_none(estimate.standard_error))
+
+
+def held_figure(before: Estimate, after: Estimate, since_step: int) -> HeldFigure:
+    """The second flag as a manifest carries it."""
+    held = geometry.holds(before, after)
+    return HeldFigure(since_step=since_step, ratio=held.ratio, lower=held.lower, upper=held.upper, holds=held.holds)
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no infinity: an unknown spread is null."""
+    return value if value < float("inf") else None

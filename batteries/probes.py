@@ -1,0 +1,107 @@
+"""The named probes: seeded sets of images that every figure is measured on, and that no cell was trained on.
+
+A probe's digest covers its recipe and every byte of a photograph it draws on. Photographic probes are the same to the bit
+everywhere; noise probes up to the last bit of a platform's transcendental functions.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from batteries import canonical
+from batteries.errors import NotFoundError
+from batteries.manifest import Domain
+from batteries.noise import NAMES, noise
+from batteries.photos import read_image, to_float, to_tensor
+
+NOISE_PER_TYPE = 16
+CROPS_PER_PHOTO = {64: 10, 256: 3}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A named set of images.
+
+    Attributes:
+        name: Such as ``noise16-64``.
+        version: Counts up when the images change.
+        domain: ``noise`` or ``photos``.
+        images: (B, 3, size, size), photographs in [-1, 1], noise in [-4, 4].
+        group: (B,) integer, which noise type or photograph an image is of.
+        groups: Their names.
+        digest: SHA-256 of the recipe and of its sources' bytes.
+    """
+
+    name: str
+    version: int
+    domain: Domain
+    images: Tensor
+    group: Tensor
+    groups: tuple[str, ...]
+    digest: str
+
+
+PROBES = ("noise16-64", "photos-64", "photos-256")
+
+
+@functools.cache
+def probe(name: str) -> Probe:
+    """One of the named probes. Treat its images as read-only: the same object serves every caller.
+
+    Raises:
+        NotFoundError: no probe of that name.
+    """
+    match name:
+        case "noise16-64":
+            return _noise_probe(name, size=64, seed=1600)
+        case "photos-64":
+            return _photo_probe(name, size=64, seed=6400)
+        case "photos-256":
+            return _photo_probe(name, size=256, seed=25600)
+        case _:
+            raise NotFoundError("no such probe", code="NO_PROBE", expected=" | ".join(PROBES), found=name)
+
+
+def own_probe(domain: Domain, size: int) -> str:
+    """The probe of a cell's own domain: the largest that is not larger than the cell's training size."""
+    if domain == "noise":
+        return "noise16-64"
+    return "photos-256" if size >= 256 else "photos-64"
+
+
+def photographs() -> tuple[Path, ...]:
+    """The held-out photographs that ship with this package."""
+    folder = resources.files("batteries") / "photographs"
+    return tuple(sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".png")))
+
+
+def _noise_probe(name: str, size: int, seed: int) -> Probe:
+    group = torch.arange(len(NAMES)).repeat_interleave(NOISE_PER_TYPE)
+    images = noise(group, (size, size), Generator().manual_seed(seed))
+    recipe = {"name": name, "version": 1, "size": size, "seed": seed, "per_type": NOISE_PER_TYPE, "types": list(NAMES)}
+    return Probe(name, 1, "noise", images, group, NAMES, canonical.sha256(canonical.dump(recipe)))
+
+
+def _photo_probe(name: str, size: int, seed: int) -> Probe:
+    rng = np.random.default_rng(seed)
+    per_photo = CROPS_PER_PHOTO[size]
+    crops: list[Tensor] = []
+    sources: dict[str, str] = {}
+    for path in photographs():
+        picture = to_tensor(read_image(path))
+        sources[path.stem] = canonical.sha256(path.read_bytes())
+        for _ in range(per_photo):
+            top = rng.integers(picture.shape[1] - size + 1)
+            left = rng.integers(picture.shape[2] - size + 1)
+            crops.append(picture[:, top : top + size, left : left + size])
+    recipe = {"name": name, "version": 1, "size": size, "seed": seed, "per_photo": per_photo, "sources": sources}
+    group = torch.arange(len(sources)).repeat_interleave(per_photo)
+    digest = canonical.sha256(canonical.dump(recipe))
+    return Probe(name, 1, "photos", to_float(torch.stack(crops)), group, tuple(sources), digest)
