@@ -1,0 +1,9 @@
+from .alignment import Alignment as Alignment
+from .alignment import Consensus as Consensus
+from .alignment import Score as Score
+from .alignment import procrustes as procrustes
+from .container import CellOutput as CellOutput
+from .container import Container as Container
+from .container import ContainerOutput as ContainerOutput
+from .container import align as align
+from .container import compose as compose
