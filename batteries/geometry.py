@@ -233,7 +233,8 @@ def holds(before: Estimate, after: Estimate) -> Held:
     """
     ratio = after.value / before.value
     if before.images == after.images and before.images > 1:
-        pairs = torch.tensor(after.by_image).double() / after.value - torch.tensor(before.by_image).double() / before.value
+        first, second = (torch.tensor(e.by_image, dtype=torch.float64) / e.value for e in (before, after))
+        pairs = second - first
         error = float(pairs.std() / math.sqrt(len(pairs)))
     else:
         error = math.hypot(before.standard_error / before.value, after.standard_error / after.value)

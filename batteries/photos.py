@@ -134,7 +134,7 @@ def _files_of(places: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
     """(folder, file) of every image named by the places, sorted within each place."""
     for place in map(Path, places):
         folder, pattern = (place, "**/*") if place.is_dir() else (place.parent, place.name)
-        if not folder.is_dir():
+        if not folder.is_dir() or not (place.exists() or set("*?[") & set(pattern)):
             raise NotFoundError("no such folder", code="NO_FOLDER", where=place)
         found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
         yield from ((folder, path) for path in found)

@@ -98,7 +98,7 @@ class _Gate(torch.autograd.Function):
         inner = (inner + inner.mT) / 2
         values = (wide @ W).square().sum(dim=-2)  # eigenvalues again: cheaper than keeping them
         gaps = values[..., None, :] - values[..., :, None]
-        bound = (GAP_FLOOR * values.amax(dim=-1, keepdim=True)).square()[..., None]
+        bound = (GAP_FLOOR * values.amax(dim=-1, keepdim=True) + RIDGE).square()[..., None]
         slopes = (r[..., None, :] - r[..., :, None]) * gaps / (gaps.square() + bound)
         on_gram = W @ (inner * slopes) @ W.mT
         pull = grads[0] @ _sandwich(W, r).to(M.dtype) + M @ (2 * on_gram).to(M.dtype)

@@ -1,0 +1,52 @@
+"""The named probes: the same everywhere, balanced, and bound to their digests."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from batteries.errors import NotFoundError
+from batteries.probes import PROBES, own_probe, photographs, probe
+
+
+@pytest.mark.parametrize(("name", "count", "size", "groups"), [("noise16-64", 256, 64, 16), ("photos-64", 70, 64, 7), ("photos-256", 21, 256, 7)])
+def test_shape_and_balance(name, count, size, groups):
+    found = probe(name)
+    assert found.images.shape == (count, 3, size, size)
+    assert found.group.bincount().tolist() == [count // groups] * groups
+    assert len(found.groups) == groups
+
+
+def test_photographs_are_in_range_and_ship_with_the_package():
+    assert len(photographs()) == 7
+    assert probe("photos-256").images.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_another_process_draws_the_same_images(name):
+    code = (
+        "import hashlib; from batteries.probes import probe\n"
+        f"p = probe({name!r}); print(p.digest, hashlib.sha256(p.images.numpy().tobytes()).hexdigest())"
+    )
+    import hashlib
+
+    here = probe(name)
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert there == [here.digest, hashlib.sha256(here.images.numpy().tobytes()).hexdigest()]
+
+
+def test_crops_of_one_photograph_differ():
+    images = probe("photos-64").images
+    assert not torch.equal(images[0], images[1])
+
+
+def test_the_own_probe_of_a_cell():
+    assert own_probe("noise", 64) == "noise16-64"
+    assert own_probe("photos", 64) == "photos-64"
+    assert own_probe("photos", 256) == "photos-256"
+
+
+def test_an_unknown_probe():
+    with pytest.raises(NotFoundError, match=r"noise16-64 \| photos-64 \| photos-256"):
+        probe("cats-32")
