@@ -44,13 +44,13 @@ def dump(value: Any) -> bytes:
     """Canonical bytes of a JSON value.
 
     Raises:
-        FormatError: ``value`` holds a NaN or an infinity.
+        FormatError: ``value`` holds a NaN, an infinity or a lone surrogate.
     """
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise FormatError("a number that JSON cannot hold", code="NUMBER", found=error) from error
-    return text.encode() + b"\n"
+        return text.encode() + b"\n"
+    except ValueError as error:  # a NaN, or a text that is not Unicode
+        raise FormatError("a value that JSON cannot hold", code="VALUE", found=error) from error
 
 
 def load(data: bytes, *, where: object, limit: int) -> Any:
@@ -96,7 +96,7 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
         # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
         document = kind.model_validate_json(data)
     except ValidationError as error:
-        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=_fields(error), where=where) from error
+        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=fields_of(error), where=where) from error
     if document.to_bytes() != data:
         raise FormatError(
             "bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package."
@@ -122,7 +122,8 @@ def _refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
         )
 
 
-def _fields(error: ValidationError) -> str:
+def fields_of(error: ValidationError) -> str:
+    """Every field that is wrong, in words."""
     rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from batteries.errors import FormatError, NotFoundError, StoreError
 
 TEMPORARY = ".part"  # suffix of a file that is not there yet; swept by ``sweep``
+TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d+)\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -27,7 +29,7 @@ def read(path: Path, *, limit: int) -> bytes:
         FormatError: larger than ``limit``, or a symbolic link.
         StoreError: the disk would not give it.
     """
-    with _typed(path):
+    with typed(path):
         if path.is_symlink():
             raise FormatError("a symbolic link", code="SYMLINK", expected="a regular file", where=path)
         with path.open("rb") as file:
@@ -46,7 +48,7 @@ def create(path: Path, data: bytes) -> bool:
     Raises:
         StoreError: no space, no permission, a failing disk. No partial file stays behind.
     """
-    with _typed(path), _durable(path, data) as temporary:
+    with typed(path), _durable(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -60,7 +62,7 @@ def replace(path: Path, data: bytes) -> None:
     Raises:
         StoreError: no space, no permission, a failing disk. The old file then stays as it was.
     """
-    with _typed(path), _durable(path, data) as temporary:
+    with typed(path), _durable(path, data) as temporary:
         temporary.replace(path)
 
 
@@ -70,10 +72,10 @@ def sweep(folder: Path) -> int:
     A temporary file belongs to the process whose number its name carries; one whose process still runs is left alone.
     """
     freed = 0
-    with _typed(folder):
-        for path in folder.rglob(f"*{TEMPORARY}"):
-            owner = path.name.split(".")[-3]
-            if owner.isdecimal() and _runs(int(owner)):
+    with typed(folder):
+        for path in folder.rglob(f".*{TEMPORARY}"):
+            ours = TEMPORARY_NAME.fullmatch(path.name)
+            if ours is None or _runs(int(ours["process"])):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 freed += path.stat().st_size
@@ -84,7 +86,7 @@ def sweep(folder: Path) -> int:
 @contextlib.contextmanager
 def _durable(path: Path, data: bytes) -> Iterator[Path]:
     """A temporary file beside ``path`` that holds ``data`` on disk; the folder is synced after the caller named it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         with temporary.open("xb") as file:
@@ -92,18 +94,30 @@ def _durable(path: Path, data: bytes) -> Iterator[Path]:
             file.flush()
             os.fsync(file.fileno())
         yield temporary
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _make_folder(folder: Path) -> None:
+    """A folder and its parents, each new one synced into the one above it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
-def _typed(path: Path) -> Iterator[None]:
-    """The operating system's errors as ours."""
+def typed(path: Path) -> Iterator[None]:
+    """The operating system's errors about ``path`` as ours."""
     try:
         yield
     except FileNotFoundError as error:

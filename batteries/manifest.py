@@ -57,8 +57,8 @@ class Identity(Document):
     @field_validator("version")
     @classmethod
     def _semantic(cls, version: str) -> str:
-        if len(version) > 64 or not Version.is_valid(version):
-            raise ValueError("a version is semantic: MAJOR.MINOR.PATCH")
+        if len(version) > 64 or version != version.lower() or not Version.is_valid(version):
+            raise ValueError("a version is semantic, in lower case: MAJOR.MINOR.PATCH")
         return version
 
 

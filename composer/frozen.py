@@ -28,7 +28,7 @@ class FrozenTensor(torch.Tensor):
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        written = [kwargs["out"]] if "out" in kwargs else list(args[:1]) if _writes(func.__name__) else []
+        written = [kwargs["out"]] if "out" in kwargs else [*args, *kwargs.values()][:1] if _writes(func.__name__) else []
         if any(isinstance(target, cls) for target in _flat(written)):
             raise FrozenError("a write to frozen weights", code="FROZEN", found=func.__name__, remedy=_REMEDY)
         with torch._C.DisableTorchFunctionSubclass():

@@ -1,4 +1,4 @@
-"""References: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``. The only parser of them."""
+"""The only parser of a reference: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ FORM = "[registry/]band/name[@version] or [registry/]band/name@sha256:<64 hex di
 EXAMPLE = "low/fresnel-256@1.0.0"
 PIN = "sha256:"
 
-# Lower case only: 1.0.0-RC and 1.0.0-rc are one file where the file system ignores case. The alphabet is spelt out
-# because semver's own pattern lets through a final line break and digits of other scripts.
+# lower case only: 1.0.0-RC and 1.0.0-rc would be one file where the file system ignores case
 _VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
 
 
@@ -72,11 +71,12 @@ class Reference:
         if len(parts) not in (2, 3):
             raise _bad("the path", "band/name or registry/band/name", path)
         registry = parts[0] if len(parts) == 3 else None
+        band, name = parts[-2:]
         if not at:
-            return cls(registry, *parts[-2:])
+            return cls(registry, band, name)
         if pin.startswith(PIN):
-            return cls(registry, *parts[-2:], digest=pin.removeprefix(PIN))
-        return cls(registry, *parts[-2:], version=pin)
+            return cls(registry, band, name, digest=pin.removeprefix(PIN))
+        return cls(registry, band, name, version=pin)
 
     @property
     def path(self) -> str:

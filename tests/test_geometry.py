@@ -11,7 +11,9 @@ from batteries import geometry
 from batteries.geometry import Degenerate, Estimate
 
 
-@pytest.mark.parametrize(("D", "exact"), [(4, 0.92307), (5, 0.62522), (8, 0.36240), (16, 0.20297), (24, 0.15305), (32, 0.12724)])
+@pytest.mark.parametrize(
+    ("D", "exact"), [(4, 0.92307), (5, 0.62522), (8, 0.36240), (16, 0.20297), (24, 0.15305), (32, 0.12724)]
+)
 def test_the_exact_sphere_attractor(D, exact):
     assert geometry.sphere_cv(D) == pytest.approx(exact, abs=5e-6)
 
@@ -116,8 +118,11 @@ def test_effective_rank_of_the_extremes():
 
 @pytest.mark.parametrize(
     ("value", "D", "label"),
-    [(0.203, 16, "low"), (0.299, 16, "low"), (0.30, 16, None), (0.12, 16, None), (0.36, 8, "mid"), (0.50, 8, None)]
-    + [(0.79, 4, None), (0.92, 4, "high"), (1.6, 4, "high"), (0.37, 16, "mid"), (0.13, 32, "open"), (0.62, 5, "open")],
+    [
+        *((0.203, 16, "low"), (0.299, 16, "low"), (0.30, 16, None), (0.12, 16, None), (0.37, 16, "mid")),
+        *((0.36, 8, "mid"), (0.50, 8, None), (0.79, 4, None), (0.92, 4, "high"), (1.6, 4, "high")),
+        *((0.13, 32, "open"), (0.62, 5, "open")),
+    ],
 )
 def test_bands(value, D, label):
     assert geometry.band(value, D) == label

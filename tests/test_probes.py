@@ -10,7 +10,9 @@ from batteries.errors import NotFoundError
 from batteries.probes import PROBES, own_probe, photographs, probe
 
 
-@pytest.mark.parametrize(("name", "count", "size", "groups"), [("noise16-64", 256, 64, 16), ("photos-64", 70, 64, 7), ("photos-256", 21, 256, 7)])
+@pytest.mark.parametrize(
+    ("name", "count", "size", "groups"), [("noise16-64", 256, 64, 16), ("photos-64", 70, 64, 7), ("photos-256", 21, 256, 7)]
+)
 def test_shape_and_balance(name, count, size, groups):
     found = probe(name)
     assert found.images.shape == (count, 3, size, size)

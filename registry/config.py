@@ -1,0 +1,173 @@
+"""Which registry, and where the cache is.
+
+An argument goes before ``BATTERIES_REGISTRY``, which goes before the configuration file, which goes before the registry that
+ships with this package. The configuration file is ``config.toml`` in the platform's configuration folder:
+
+    registry = "/data/cells"          # in place of the embedded one
+
+    [registries]
+    lab = "/mnt/lab/cells"            # what lab/low/fresnel-256 means
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, ValidationError
+
+from batteries import files
+from batteries.canonical import Document, fields_of
+from batteries.errors import FormatError, InputError, NotFoundError
+from registry.stores import DirectoryStore, Store
+
+REGISTRY_VARIABLE = "BATTERIES_REGISTRY"
+HOME_VARIABLE = "BATTERIES_HOME"
+MAX_CONFIG = 64 * 2**10
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+class Settings(Document):
+    """What the configuration file says."""
+
+    registry: str | None = None
+    registries: dict[str, str] = Field(default_factory=dict)
+
+
+def home() -> Path:
+    """The folder of the cache: ``BATTERIES_HOME``, or the platform's own."""
+    named = os.environ.get(HOME_VARIABLE)
+    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("batteries", appauthor=False)
+
+
+def config_file() -> Path:
+    """Where the configuration file is, if there is one."""
+    return platformdirs.user_config_path("batteries", appauthor=False) / "config.toml"
+
+
+def settings() -> Settings:
+    """What the configuration file says; nothing where there is none.
+
+    Raises:
+        FormatError: not TOML, or keys and values other than those above (``CONFIG``).
+    """
+    path = config_file()
+    try:
+        text = files.read(path, limit=MAX_CONFIG).decode()
+    except NotFoundError:
+        return Settings()
+    except UnicodeDecodeError as error:
+        raise _bad_config(path, error) from error
+    try:
+        return Settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise _bad_config(path, error) from error
+    except ValidationError as error:
+        raise _bad_config(path, fields_of(error)) from error
+
+
+def open_store(registry: str | Path | None = None, *, writable: bool = False) -> Store:
+    """The store of a registry.
+
+    Args:
+        registry: A folder; None means the registry in force.
+        writable: Whether it is to be written to. Then it must be named, and its folder need not be there yet.
+
+    Raises:
+        InputError: an address that this version cannot open (``SCHEME``), or no target to write to (``NO_TARGET``).
+        NotFoundError: no such folder (``NO_REGISTRY``).
+    """
+    if registry is not None and str(registry):
+        return _store_at(str(registry), Path.cwd(), writable=writable)
+    if writable:
+        raise InputError(
+            "no registry to write to",
+            code="NO_TARGET",
+            expected="a folder",
+            remedy="Name one: nothing is published by default.",
+        )
+    if named := os.environ.get(REGISTRY_VARIABLE):
+        return _store_at(named, Path.cwd())
+    if configured := settings().registry:
+        return _store_at(configured, config_file().parent)
+    return DirectoryStore(embedded(), writable=False)
+
+
+def open_named(name: str) -> Store:
+    """The store that the first part of a reference means, by the configuration file.
+
+    Raises:
+        NotFoundError: no registry of that name (``NO_REGISTRY``).
+    """
+    registries = settings().registries
+    if name not in registries:
+        raise NotFoundError(
+            "no registry of that name",
+            code="NO_REGISTRY",
+            expected=f"one of {', '.join(sorted(registries))}" if registries else None,
+            found=name,
+            where=config_file(),
+            remedy=f'Add a line to that file: [registries] {name} = "/path/of/the/registry".',
+        )
+    return _store_at(registries[name], config_file().parent)
+
+
+def embedded() -> Path:
+    """The folder of the registry that ships with this package: inside it when installed, beside it in a checkout.
+
+    Raises:
+        NotFoundError: the installation is incomplete (``NO_REGISTRY``).
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "manifests", package.parent / "manifests"):
+        if folder.is_dir():
+            return folder
+    raise NotFoundError(
+        "the embedded registry is missing", code="NO_REGISTRY", where=package, remedy="Install svae-batteries again."
+    )
+
+
+def _store_at(address: str, base: Path, *, writable: bool = False) -> Store:
+    if scheme := _SCHEME.match(address):
+        raise InputError(
+            "an address that this version cannot open",
+            code="SCHEME",
+            expected="a folder",
+            found=f"{scheme[1]}://",
+            remedy="Name a folder.",
+        )
+    path, exists = _folder(address, base)
+    if not writable and not exists:
+        raise NotFoundError(
+            "no such registry", code="NO_REGISTRY", found=path, remedy="Check the path, or publish a cell to it."
+        )
+    return DirectoryStore(path, writable=writable)
+
+
+def _folder(address: str, base: Path) -> tuple[Path, bool]:
+    """The path that an address means, and whether there is a folder."""
+    try:
+        path = base / Path(address).expanduser()
+        path.lstat()
+    except FileNotFoundError:
+        return path, False
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, a NUL
+        raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(address), where=error) from error
+    if not path.is_dir():
+        raise InputError("not a registry", code="NOT_A_FOLDER", expected="a folder", found=path)
+    return path, True
+
+
+def _bad_config(path: Path, found: object) -> FormatError:
+    return FormatError(
+        "a configuration file that cannot be used",
+        code="CONFIG",
+        expected='TOML with registry = "..." and a table [registries]',
+        found=found,
+        where=path,
+        remedy="Correct the file or remove it.",
+    )

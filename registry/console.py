@@ -1,0 +1,138 @@
+"""The edge between the package and a terminal: the ``batteries`` app, where output goes, and what an error looks like.
+
+Data goes to stdout, words to stderr. With ``--json`` stdout holds one JSON object, also where there is an error.
+A module of commands imports :data:`app` and decorates its functions; :mod:`registry.cli` imports that module.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from batteries.errors import BatteriesError, StoreError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BUG = 1
+INTERRUPTED = 130
+WIDE = 500  # columns where there is no terminal: a table in a file or a pipe is not to be cut
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Registry = Annotated[
+    str | None,
+    typer.Option(
+        "--registry", metavar="FOLDER", help="The registry to read; else BATTERIES_REGISTRY, config.toml, the embedded one."
+    ),
+]
+
+app = typer.Typer(
+    name="batteries",
+    help="Cells: trained miniature autoencoders, in a registry.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def batteries() -> None:
+    """Cells: trained miniature autoencoders, in a registry."""
+
+
+def emit_json(value: Any) -> None:
+    """Print a JSON value on stdout, in ASCII, so that no terminal's encoding refuses it."""
+    _write(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
+
+
+def emit(*parts: RenderableType) -> None:
+    """Print data for people on stdout."""
+    from rich.console import Console
+
+    text, terminal = io.StringIO(), sys.stdout.isatty()
+    console = Console(file=text, force_terminal=terminal, width=None if terminal else WIDE, highlight=False, markup=False)
+    for part in parts:
+        console.print(part)
+    _write(text.getvalue())
+
+
+def emit_row(*fields: object) -> None:
+    """Print one line of fields on stdout, with tabs between them, for people and for ``cut``."""
+    _write("\t".join(plain(str(field)) for field in fields) + "\n")
+
+
+def say(text: str) -> None:
+    """Print words on stderr."""
+    typer.echo(plain(text), err=True)
+
+
+def plain(text: str) -> str:
+    """The text without what could steer a terminal: it may come from somebody else's registry."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def error_object(error: BatteriesError) -> dict[str, Any]:
+    """An error, for ``--json``."""
+    fields = {name: getattr(error, name) for name in ("code", "what", "expected", "found", "where", "remedy")}
+    return {name: None if value is None else str(value) for name, value in fields.items()}
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the app, and answer with an exit code.
+
+    0 done, 1 a bug of ours, 2 usage, 3 not found, 4 integrity or format, 5 transport, 6 refused, 7 not viable, 8 local disk.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in arguments
+    try:
+        app(arguments, prog_name="batteries")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BatteriesError as error:
+        return _report(error, as_json)
+    except Exception as error:
+        return _report_bug(error, as_json)
+    return 0
+
+
+def _write(text: str) -> None:
+    """Text to stdout, whole. A reader who has read enough is no error.
+
+    Raises:
+        StoreError: stdout cannot be written (``OUTPUT``).
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # what is left in the buffer would raise again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return
+        raise StoreError("the output cannot be written", code="OUTPUT", found=error.strerror) from error
+
+
+def _report(error: BatteriesError, as_json: bool) -> int:
+    if as_json:
+        emit_json({"error": error_object(error)})
+    say(f"error: {error}")
+    return error.exit_code
+
+
+def _report_bug(error: Exception, as_json: bool) -> int:
+    if as_json:
+        missing = dict.fromkeys(("expected", "found", "where", "remedy"))
+        emit_json({"error": {**missing, "code": "BUG", "what": f"{type(error).__name__}: {error}"}})
+    say("".join(traceback.format_exception(error)))
+    say("error: this is a bug of ours, not a fault of yours. Please report it with the lines above.")
+    return BUG

@@ -1,0 +1,178 @@
+"""Publish: a cell, or an attestation about one, into a registry. Whole or not at all; the same bytes again are a success.
+
+Order: weights, manifest, index. Whoever swaps the index second reads it again and repeats the change on top of it.
+A publish that dies before the index leaves its manifest behind, unseen. Repeating it completes it; other bytes cannot take
+that version, because the first publisher may still be on the way to the index.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from batteries.attractor import band
+from batteries.canonical import sha256
+from batteries.cell import Cell
+from batteries.errors import ConflictError, IntegrityError, PolicyError
+from batteries.manifest import CvFigure, Manifest
+from registry import keys
+from registry.attestation import Attestation
+from registry.config import open_store
+from registry.index import Attested, Index, Pin, Release
+from registry.reference import Reference
+from registry.stores import INDEX, Store
+
+ATTEMPTS = 100  # at changing an index that others change too
+PAUSE = 0.05  # seconds, at most, between two of them
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publish came to.
+
+    Attributes:
+        reference: The cell at its exact version.
+        release: What the index promises of it from now on.
+        number: The index that it is in.
+        new: False where the version was there before, with the same bytes.
+    """
+
+    reference: Reference
+    release: Release
+    number: int
+    new: bool
+
+
+def publish(cell: Cell, registry: str | Path | Store) -> Published:
+    """Put a cell into a registry. When this returns, the cell is on disk and in the index.
+
+    Args:
+        cell: The cell; its manifest names its band, name and version.
+        registry: The target: a folder, which is made if need be, or a store.
+
+    Raises:
+        InputError: no target, or a version that cannot be published.
+        PolicyError: the measured CV denies the band (``BAND_DENIED``), a value is not finite, or the target is read-only.
+        ConflictError: the version is published with other bytes (``VERSION_EXISTS``), or the index kept moving.
+        IntegrityError: the cell is not the one that its manifest describes.
+        StoreError: no space, no permission.
+    """
+    store = _target(registry)
+    manifest, manifest_bytes, blob = _read_back(cell)
+    _refuse_denied_band(manifest)
+    reference = Reference(None, manifest.identity.band, manifest.identity.name, manifest.identity.version)
+    release = Release.of(manifest)
+    store.put(keys.blob(release.blob.sha256), blob)
+    store.put(keys.manifest(reference.path, manifest.identity.version), manifest_bytes)
+    index, new = change_index(store, lambda index: index.with_release(reference.path, manifest.identity.version, release))
+    return Published(reference, release, index.number, new)
+
+
+def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> Index:
+    """Put an attestation beside its cell, as the current one of its protocol; returns the index that lists it.
+
+    Args:
+        attestation: The attestation, or its canonical bytes.
+        registry: The target, which has the cell.
+
+    Raises:
+        FormatError: not an attestation.
+        InputError: no target.
+        NotFoundError: the registry does not have the cell.
+        IntegrityError: it has other weights under that reference (``WRONG_CELL``).
+        PolicyError: the target is read-only.
+        StoreError: no space, no permission.
+    """
+    store = _target(registry)
+    data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
+    document = Attestation.from_bytes(data, where="the attestation")
+    pin = Pin.of(data)
+    attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)
+    _refuse_unknown_cell(_read_index(store)[0], document)
+    store.put(keys.attestation(document.cell, pin.sha256), data)
+    index, _ = change_index(store, lambda index: index.with_attestation(document.cell, document.protocol, attested))
+    return index
+
+
+def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index, bool]:
+    """Change the index of a store, however many others do so at the same time.
+
+    Args:
+        store: Whose index.
+        change: From the present index to the wanted one; the same object means that there is nothing to do.
+
+    Returns:
+        The index that holds the change, and whether this call made it.
+
+    Raises:
+        ConflictError: ``change`` says so, or the index moved at every attempt (``INDEX_MOVED``).
+    """
+    for attempt in range(ATTEMPTS):
+        present, digest = _read_index(store)
+        wanted = change(present)
+        if wanted is present:
+            return present, False
+        try:
+            store.swap_index(digest, wanted.sealed())
+        except ConflictError as error:
+            if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0, PAUSE))
+        else:
+            return wanted, True
+    raise AssertionError("unreachable")
+
+
+def _read_index(store: Store) -> tuple[Index, str | None]:
+    """The present index with the digest of its bytes; an empty one where there is none yet."""
+    data = store.read_index()
+    if data is None:
+        return Index(), None
+    return Index.from_bytes(data, where=f"{INDEX} of {store.url}"), sha256(data)
+
+
+def _target(registry: str | Path | Store) -> Store:
+    if registry is None or isinstance(registry, str | Path):
+        return open_store(registry, writable=True)
+    return registry
+
+
+def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
+    """The manifest and the bytes to be written, after reading them as strictly as those who pull them will."""
+    manifest_bytes = cell.manifest.to_bytes()
+    where = f"the manifest of {cell.name}"
+    manifest = Manifest.from_bytes(manifest_bytes, where=where)
+    blob = cell.to_bytes()
+    Cell.from_bytes(blob, manifest, where=cell.name)
+    return manifest, manifest_bytes, blob
+
+
+def _refuse_denied_band(manifest: Manifest) -> None:
+    """The band is what the CV on the cell's own probe says, never what somebody typed."""
+    own, claimed = manifest.own, manifest.identity.band
+    measured = band(own.cv.value, manifest.spec.D) if isinstance(own.cv, CvFigure) else None
+    if measured is None or {claimed, own.band} != {measured}:
+        cv = f"CV {own.cv.value:.4g}" if isinstance(own.cv, CvFigure) else own.cv.degenerate
+        raise PolicyError(
+            "the measured CV denies the band",
+            code="BAND_DENIED",
+            expected=f"{measured or 'no band'} ({cv} on {manifest.own_probe})",
+            found=f"{claimed} (and {own.band or 'no band'} beside the CV)",
+            where=manifest.path,
+            remedy="A band is measured, never typed: package the cell again.",
+        )
+
+
+def _refuse_unknown_cell(index: Index, attestation: Attestation) -> None:
+    _, release = index.resolve(Reference.parse(attestation.reference))
+    if release.blob.sha256 != attestation.cell:
+        raise IntegrityError(
+            "an attestation about other weights",
+            code="WRONG_CELL",
+            expected=release.blob.sha256,
+            found=attestation.cell,
+            where=attestation.reference,
+        )

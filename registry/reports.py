@@ -1,0 +1,147 @@
+"""Tables and sentences about cells, compositions and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from batteries.manifest import CvFigure, Estimated, Measured, Triage
+from registry.attestation import Attestation, CheckFigure
+from registry.tables import NOTHING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from batteries.cell import Cell
+    from composer.container import Container
+
+
+def stderr() -> Console:
+    """The console of progress bars."""
+    return Console(stderr=True)
+
+
+def cells(found: Sequence[Cell]) -> Table:
+    """One row per cell: band, CV with its error, ratio to the exact attractor, error beside its baselines."""
+    table = plain_table("cell", "band", "probe", "CV", "CV / exact", "on attractor", "MSE", "PCA (k)", "mean", "untrained MSE")
+    for cell in found:
+        own, null = cell.manifest.own, cell.manifest.untrained.get(cell.manifest.own_probe)
+        base = own.baselines
+        table.add_row(
+            f"{cell.name}@{cell.version}",
+            own.band or NOTHING,
+            own.probe,
+            *_cv(own),
+            estimate(own.mse),
+            f"{base.pca:.4f} ({base.pca_k}{'' if base.bottleneck else ', no bottleneck'})" if base else NOTHING,
+            f"{base.mean:.4f}" if base else NOTHING,
+            f"{null.mse.value:.4f}" if null else NOTHING,
+        )
+    return table
+
+
+def viability(found: Attestation) -> list[Table]:
+    """The checks, the controls and the figures of a report."""
+    checks = plain_table("check", "passed", "value", "interval", "threshold", "reason")
+    for check in found.checks:
+        checks.add_row(check.name, _passed(check), _number(check.value), _interval(check), check.threshold, check.reason)
+    controls = plain_table("control", "rejected", "by")
+    for control in found.controls:
+        controls.add_row(control.name, _yes(control.rejected), control.by)
+    figures = plain_table("figure", "value")
+    for name, value in sorted(found.figures.items()):
+        figures.add_row(name, _number(value))
+    return [checks, *([controls] if found.controls else []), figures]
+
+
+def verdict_words(verdict: str, failed: Sequence[str]) -> str:
+    """The verdict in a sentence."""
+    if verdict == "viable":
+        return "viable: every deciding check passed, every control was rejected"
+    if verdict == "no verdict":
+        return "no verdict: a control was not rejected, so the checks prove nothing"
+    return f"walked back because of: {', '.join(failed)}"
+
+
+def triage_words(triage: Triage | None) -> str:
+    """Why a run was stopped."""
+    assert triage is not None, "only a run with a triage is stopped"
+    return f"band {triage.found or 'none'} at step {triage.step}, expected {triage.expected}; the run was stopped"
+
+
+def composition(model: Container, members: Sequence[Cell], images: Tensor) -> list[dict[str, Any]]:
+    """Per cell of a container: its patches, its error on some images, and how its tokens agree with the others'."""
+    import torch
+
+    with torch.no_grad():
+        parts = [model(part) for part in images.split(32)]
+    error = torch.cat([part.error for part in parts]).mean(dim=0)
+    rows = []
+    for index, (name, cell) in enumerate(zip(model.names, members, strict=True)):
+        grid = parts[0][name].grid
+        row: dict[str, Any] = {"cell": name, "version": cell.version, "D": cell.spec.D, "patches": math.prod(grid)}
+        row["mse"] = float(error[index])
+        scores = model.consensus.scores if model.consensus else ()
+        if scores:
+            score = scores[index]
+            row |= {"r2": score.r2, "null": score.null_mean, "null_sd": score.null_sd, "lift": score.lift, "p": score.p_value}
+        rows.append(row)
+    return rows
+
+
+def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The same for people."""
+    table = plain_table("cell", "D", "patches", "MSE here", "held-out R2", "shuffled pairing", "lift", "p at most")
+    for row in rows:
+        aligned = [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
+        table.add_row(
+            f"{row['cell']}@{row['version']}",
+            str(row["D"]),
+            str(row["patches"]),
+            f"{row['mse']:.4f}",
+            *(aligned if "r2" in row else [NOTHING] * 4),
+        )
+    return table
+
+
+def estimate(figure: Estimated) -> str:
+    """A value with its standard error."""
+    error = figure.standard_error
+    return f"{figure.value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def plain_table(*columns: str) -> Table:
+    """A table whose cells are our own words and numbers."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _cv(own: Measured) -> tuple[str, str, str]:
+    if not isinstance(own.cv, CvFigure):
+        return "degenerate", NOTHING, NOTHING
+    return estimate(own.cv), f"{own.cv.ratio:.3f}", _yes(own.cv.on_attractor)
+
+
+def _passed(check: CheckFigure) -> str:
+    word = NOTHING if check.passed is None else _yes(check.passed)
+    return word if check.decides else f"({word})"
+
+
+def _interval(check: CheckFigure) -> str:
+    if check.lower is None or check.upper is None or check.lower == check.upper:
+        return ""
+    return f"{check.lower:.4g} to {check.upper:.4g}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

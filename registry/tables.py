@@ -1,0 +1,152 @@
+"""Tables for people. Every text may come from somebody else's registry, so none of it is markup or steers the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from batteries.manifest import Manifest
+from registry.console import plain
+from registry.index import Release
+from registry.snapshot import Located
+from registry.verify import Finding
+
+NOTHING = "-"
+
+
+def cells(found: Sequence[Located]) -> Table:
+    """One row per cell: what it is, and its figures on its own probe."""
+    table = _table(
+        "reference", "family", "band", "D", "V", "patch", "parameters", "CV", "ratio", "on attractor", "holds", "MSE", "verdict"
+    )
+    for located in found:
+        summary = located.release.summary
+        row = (
+            located.reference,
+            summary.family,
+            located.reference.band,
+            summary.D,
+            summary.V,
+            summary.patch_size,
+            f"{summary.parameters:,}",
+            cv(located.release),
+            _figure(summary.ratio, 3),
+            _figure(summary.on_attractor),
+            _figure(summary.holds),
+            _figure(summary.mse, 4),
+            verdict(located),
+        )
+        table.add_row(*(_text(value) for value in row))
+    return table
+
+
+def manifest(located: Located, document: Manifest) -> list[Table]:
+    """The whole manifest, and beside it what the registry adds."""
+    fields = document.model_dump(mode="json")
+    training = fields["training"]
+    trajectory = training.pop("trajectory")
+    null = {f"untrained, {probe}": figures for probe, figures in fields["untrained"].items()}
+    return [
+        _pairs(str(located.reference), _registry_rows(located)),
+        _pairs("identity", fields["identity"]),
+        _pairs("spec", {**fields["spec"], "parameters": document.spec.parameters}),
+        _pairs("file", fields["file"]),
+        _pairs("training", training),
+        _columns("measured", {**fields["measured"], **null}),
+        _rows("trajectory", trajectory),
+    ]
+
+
+def findings(found: Sequence[Finding]) -> Table:
+    """One row per object that was checked."""
+    table = _table("", "kind", "name", "fault")
+    for finding in found:
+        fault = NOTHING if finding.error is None else f"{finding.error.what} [{finding.error.code}]"
+        table.add_row(*(_text(value) for value in ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)))
+    return table
+
+
+def cv(release: Release) -> str:
+    """A CV with its standard error."""
+    summary = release.summary
+    if summary.cv is None:
+        return "degenerate"
+    error = "" if summary.cv_standard_error is None else f" ± {summary.cv_standard_error:.4f}"
+    return f"{summary.cv:.4f}{error}"
+
+
+def verdict(located: Located) -> str:
+    """What each protocol found; yanked versions say so first."""
+    found = [f"{attested.verdict} ({protocol})" for protocol, attested in sorted(located.attestations.items())]
+    if located.release.yanked is not None:
+        found.insert(0, f"yanked: {located.release.yanked}")
+    return ", ".join(found) or NOTHING
+
+
+def _registry_rows(located: Located) -> dict[str, Any]:
+    return {
+        "registry": located.snapshot.store.url,
+        "manifest sha256": located.release.manifest.sha256,
+        "verdict": verdict(located),
+    }
+
+
+def _pairs(title: str, fields: Mapping[str, Any]) -> Table:
+    table = _table("", "", title=title)
+    for name, value in _flat(fields).items():
+        table.add_row(_text(name), _text(value))
+    return table
+
+
+def _columns(title: str, figures: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One column per probe, one row per figure that any of them has."""
+    flat = [_flat(fields) for fields in figures.values()]
+    table = _table("", *figures, title=title)
+    for name in dict.fromkeys(name for fields in flat for name in fields):
+        table.add_row(_text(name), *(_text(fields.get(name, NOTHING)) for fields in flat))
+    return table
+
+
+def _rows(title: str, points: Sequence[Mapping[str, Any]]) -> Table:
+    names = list(points[0]) if points else []
+    table = _table(*names, title=title)
+    for point in points:
+        table.add_row(*(_text(_figure(value)) for value in point.values()))
+    return table
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested fields as dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = _figure(value)
+    return flat
+
+
+def _figure(value: object, digits: int = 6) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(_figure(item, digits) for item in value)
+    return str(value)
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=None if title is None else _text(title), title_justify="left", show_header=any(columns))
+    for column in columns:
+        table.add_column(_text(column), overflow="fold")
+    return table
+
+
+def _text(value: object) -> Text:
+    return Text(plain(str(value)))

@@ -1,0 +1,120 @@
+"""Verify: read a registry, or some cells of it, past any cache, and say of every object whether it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from batteries.cell import Cell
+from batteries.errors import BatteriesError
+from registry import keys
+from registry.index import Attested
+from registry.reference import Reference
+from registry.snapshot import Located, Snapshot, check_attestation, locate, read_pinned
+from registry.stores import INDEX, Store
+
+Kind = Literal["reference", "index", "manifest", "blob", "attestation"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of checking one object.
+
+    Attributes:
+        kind: What sort of object.
+        name: Its key; the reference where that could not be found.
+        error: What is wrong with it; None where nothing is.
+    """
+
+    kind: Kind
+    name: str
+    error: BatteriesError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.error is None
+
+
+def verify(*references: str | Reference, registry: str | Path | Store | None = None) -> list[Finding]:
+    """Check the manifest, the weights and the attestations of some cells where they are published, past any cache.
+
+    Args:
+        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``.
+        registry: A folder or a store; left out, the registry in force.
+
+    Returns:
+        A finding per object. A fault is a finding and never stops the others.
+    """
+    findings: list[Finding] = []
+    for reference in references:
+        try:
+            parsed = reference if isinstance(reference, Reference) else Reference.parse(reference)
+            (located,) = locate([parsed], registry)
+        except BatteriesError as error:
+            findings.append(Finding("reference", str(reference), error))
+        else:
+            findings += _cell_findings(located)
+            findings += _attestation_findings(located.snapshot, located.release.blob.sha256)
+    return findings
+
+
+def verify_store(store: Store) -> list[Finding]:
+    """Check everything that the index of a store promises, and the index itself.
+
+    Bytes that the index does not know are no fault: a publish that was interrupted leaves them, and nobody reads them.
+    """
+    try:
+        snapshot = Snapshot.take(store)
+    except BatteriesError as error:
+        return [Finding("index", INDEX, error)]
+    findings = [Finding("index", INDEX)]
+    for path, releases in sorted(snapshot.index.cells.items()):
+        band, _, name = path.partition("/")
+        for version, release in sorted(releases.items()):
+            findings += _cell_findings(Located(snapshot, Reference(None, band, name, version), release))
+    for cell in sorted(snapshot.index.attestations):
+        findings += _attestation_findings(snapshot, cell)
+    return findings
+
+
+def _cell_findings(located: Located) -> list[Finding]:
+    store, release = located.snapshot.store, located.release
+    try:
+        manifest = located.manifest()
+    except BatteriesError as error:
+        # without its manifest a cell file cannot be read, only compared
+        blob = _finding("blob", located.blob_key, lambda: read_pinned(store, located.blob_key, release.blob))
+        return [Finding("manifest", located.manifest_key, error), blob]
+
+    def read_cell() -> Cell:
+        return Cell.from_bytes(read_pinned(store, located.blob_key, release.blob), manifest, where=located.blob_key)
+
+    return [Finding("manifest", located.manifest_key), _finding("blob", located.blob_key, read_cell)]
+
+
+def _attestation_findings(snapshot: Snapshot, cell: str) -> list[Finding]:
+    return [
+        _attestation_finding(snapshot.store, cell, protocol, attested)
+        for protocol, attested in sorted(snapshot.index.attestations.get(cell, {}).items())
+    ]
+
+
+def _attestation_finding(store: Store, cell: str, protocol: str, attested: Attested) -> Finding:
+    key = keys.attestation(cell, attested.sha256)
+
+    def read_attestation() -> object:
+        data = read_pinned(store, key, attested)
+        return check_attestation(data, attested, cell=cell, protocol=protocol, where=key)
+
+    return _finding("attestation", key, read_attestation)
+
+
+def _finding(kind: Kind, name: str, attempt: Callable[[], object]) -> Finding:
+    try:
+        attempt()
+    except BatteriesError as error:
+        return Finding(kind, name, error)
+    return Finding(kind, name)

@@ -1,0 +1,188 @@
+"""``batteries`` train, validate, compose: the commands that compute. Torch loads when one of them runs, not before."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+import batteries
+import composer
+import registry
+from batteries.canonical import fields_of
+from batteries.errors import ConflictError, InputError
+from batteries.spec import CellSpec
+from registry import reports
+from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, say
+from registry.progress import TrainingBar
+from registry.reference import Reference
+
+NOT_VIABLE = 7
+COMPOSE_SEED = 0
+PLACES = {"out", "run", "events", "as_json"}  # options of train that say where, and decide nothing about the cell
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(metavar="BAND/NAME[@VERSION]", help="What the cell will be called.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")],
+    noise: Annotated[bool, typer.Option("--noise", help="Train on the 16 noise types.")] = False,
+    photos: Annotated[
+        list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob; may be repeated.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Side of the training images, in pixels.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
+    rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
+    schedule: Annotated[str, typer.Option(help="constant, cosine or onecycle.")] = "onecycle",
+    boost: Annotated[float, typer.Option(help="Strength of the soft hand; 0 leaves it out.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, data and draws.")] = 0,
+    preset: Annotated[str | None, typer.Option(help="low, mid or high; else the band in the name.")] = None,
+    family: Annotated[str | None, typer.Option(help="Else the first word of the name.")] = None,
+    description: Annotated[str, typer.Option(help="A sentence for the manifest.")] = "",
+    license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "Apache-2.0",
+    data_license: Annotated[str, typer.Option(help="SPDX expression of the photographs' licences.")] = "unknown",
+    data_source: Annotated[str, typer.Option(help="Where the photographs can be had.")] = "unknown",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the cell is written.")] = Path(),
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keeps a checkpoint; else runs/NAME.")] = None,
+    events: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write TensorBoard events.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a cell, measure it, and write it; the same command goes on where a killed one stood."""
+    wanted = Reference.parse(reference)
+    values = {"steps": steps, "size": size, "batch": batch, "rate": rate, "schedule": schedule, "boost": boost, "seed": seed}
+    plan = _plan(preset or wanted.band, values)
+    source = _source(noise, photos or [], data_license, data_source)
+    label = batteries.Label(wanted.name, wanted.version or "1.0.0", family or wanted.name.split("-")[0], license, description)
+    probe = batteries.probe(batteries.own_probe(source.facts.kind, size))
+    with TrainingBar(steps) as bar:
+        watchers: list[batteries.Watcher] = [bar, *([batteries.Events(events)] if events else [])]
+        finished = batteries.train(plan, source, probe, folder=run or Path("runs") / wanted.name, watchers=watchers)
+    if finished.stopped:
+        say(f"walked back: {reports.triage_words(finished.triage)}")
+        raise typer.Exit(NOT_VIABLE)
+    cell = batteries.package(finished, source, label, _command_line(context))
+    _refuse_other_band(cell, wanted)
+    path = cell.write(out)
+    if as_json:
+        emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
+    else:
+        emit_row(f"{cell.name}@{cell.version}", path)
+        emit(reports.cells([cell]))
+
+
+@app.command()
+def validate(
+    target: Annotated[str, typer.Argument(metavar="REFERENCE|CELL_FILE", help="A published cell, or a .safetensors file.")],
+    control: Annotated[
+        str | None, typer.Option(help="Try a negative control of the cell's spec instead: untrained, none or scale.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    attest: Annotated[
+        str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the report to this registry as an attestation.")
+    ] = None,
+    registry_: Registry = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test whether a cell is viable: error, geometry, and a host around it, frozen and not. Exit code 7 where it is not."""
+    if control not in {None, *registry.CONTROLS}:
+        raise InputError("no such control", code="CONTROL", expected=" | ".join(registry.CONTROLS), found=control)
+    if control and attest:
+        raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=reports.stderr(), transient=True) as progress:
+        task = progress.add_task("loading")
+        report = registry.validate(
+            target,
+            registry=registry_,
+            control=control,  # type: ignore[arg-type]
+            seed=seed,
+            progress=lambda words: progress.update(task, description=words),
+        )
+    if as_json:
+        emit_json(
+            {"verdict": report.verdict, "failed": list(report.failed), "report": report.attestation.model_dump(mode="json")}
+        )
+    else:
+        emit(*reports.viability(report.attestation))
+    say(reports.verdict_words(report.verdict, report.failed))
+    if attest:
+        registry.attest(report.attestation, attest)
+    if report.verdict != "viable":
+        raise typer.Exit(NOT_VIABLE)
+
+
+@app.command()
+def compose(
+    references: Annotated[
+        list[str] | None, typer.Argument(metavar="REFERENCE...", help="[registry/]band/name[@version]")
+    ] = None,
+    probe: Annotated[str, typer.Option(help="The probe that the cells are run and aligned on.")] = "photos-64",
+    images: Annotated[
+        list[str] | None, typer.Option(metavar="PLACE", help="Photographs in the probe's place: a folder or a glob.")
+    ] = None,
+    registry_: Registry = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run cells as one frozen model: errors, tokens, and how far their tokens agree."""
+    cells = registry.pull(*references or [], registry=registry_)
+    batch = batteries.read_photos(*images).crops(32, 64, COMPOSE_SEED) if images else batteries.probe(probe).images
+    model = composer.compose(cells, probe=batch)
+    table = reports.composition(model, cells, batch)
+    if as_json:
+        emit_json({"cells": table, "digest": model.digest, "images": list(batch.shape)})
+    else:
+        emit(reports.composition_table(table))
+
+
+def _plan(preset: str, values: dict[str, Any]) -> batteries.Plan:
+    try:
+        return batteries.Plan(spec=CellSpec.preset(preset), **values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise InputError("a plan that cannot be used", code="PLAN", found=fields_of(error)) from error
+
+
+def _source(noise: bool, photos: list[str], license: str, source: str) -> batteries.NoiseSource | batteries.PhotoSource:
+    if noise == bool(photos):
+        raise InputError("nothing to train on, or too much", code="USAGE", expected="--noise, or --photos PLACE")
+    if noise:
+        return batteries.NoiseSource()
+    read = batteries.read_photos(*photos)
+    for skipped in read.skipped:
+        say(f"skipped {skipped.path}: {skipped.reason}")
+    say(f"photographs: {len(read.names)} read, {len(read.skipped)} skipped")
+    return batteries.PhotoSource(read, license, source)
+
+
+def _command_line(context: typer.Context) -> str:
+    """What a reader types to train this cell again: every option that is not its default and decides about the cell."""
+    words = ["batteries", "train"]
+    for parameter in context.command.params:
+        value = context.params[parameter.name or ""]
+        if parameter.name in PLACES or value == parameter.default or value is None:
+            continue
+        if parameter.param_type_name == "argument":
+            words.append(str(value))
+        elif value is True:
+            words.append(parameter.opts[0])
+        else:
+            words += [
+                word for item in (value if isinstance(value, list) else [value]) for word in (parameter.opts[0], str(item))
+            ]
+    return shlex.join(words)
+
+
+def _refuse_other_band(cell: batteries.Cell, wanted: Reference) -> None:
+    if cell.manifest.identity.band != wanted.band:
+        raise ConflictError(
+            "a band that the measured CV denies",
+            code="BAND_DENIED",
+            expected=f"{cell.manifest.identity.band}, as measured",
+            found=wanted.band,
+            where=str(wanted),
+            remedy=f"The run is kept: the same command with {cell.name} packages it under its own band.",
+        )
