@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from batteries import geometry
 from batteries.geometry import Degenerate, Estimate
-from batteries.manifest import Manifest
+from batteries.manifest import Domain, Manifest
 from registry.attestation import CheckFigure
 from registry.protocol import DESIGN, FACTS, Threshold, ViabilityProtocol
 from registry.trials import FrozenTrial, UnfrozenTrial
@@ -83,7 +83,7 @@ def standing(m: Measurement, manifest: Manifest, null: Null, protocol: Viability
     ]
 
 
-def hosted(trial: FrozenTrial, task_images: int, null: Null, protocol: ViabilityProtocol) -> list[CheckFigure]:
+def hosted(trial: FrozenTrial, task_images: int, domain: Domain, null: Null, protocol: ViabilityProtocol) -> list[CheckFigure]:
     """The checks of the frozen trial."""
     unchanged = "the digest is the same" if trial.unchanged else "the weights changed under a host"
     return [
@@ -93,7 +93,7 @@ def hosted(trial: FrozenTrial, task_images: int, null: Null, protocol: Viability
         _at_least(
             "frozen gradient", trial.stem_gradient, protocol.gradient, "smallest gradient norm at the stem before the cell"
         ),
-        accuracy_lift(trial.accuracy, task_images, null, protocol),
+        accuracy_lift(trial.accuracy, task_images, domain, null, protocol),
     ]
 
 
@@ -165,13 +165,14 @@ def error_null(mse: Estimate, null: Null, protocol: ViabilityProtocol) -> CheckF
     return _at_most("error, untrained", mse.value / mean, protocol.null_share, "MSE over the untrained mean", error=error)
 
 
-def accuracy_lift(accuracy: float, images: int, null: Null, protocol: ViabilityProtocol) -> CheckFigure:
+def accuracy_lift(accuracy: float, images: int, domain: Domain, null: Null, protocol: ViabilityProtocol) -> CheckFigure:
     """What a host gains over hosts of untrained cells: binomial error of the test, spread over the untrained."""
     count = len(null.accuracy)
     mean = sum(null.accuracy) / count
     variance = accuracy * (1 - accuracy) / images + sum((a - mean) ** 2 for a in null.accuracy) / (count - 1) / count
     words = f"accuracy {accuracy:.3f} less the untrained mean {mean:.3f}"
-    return _at_least("accuracy lift", accuracy - mean, protocol.lift, words, error=math.sqrt(variance))
+    decides = domain in protocol.lift_decides
+    return _at_least("accuracy lift", accuracy - mean, protocol.lift, words, error=math.sqrt(variance), decides=decides)
 
 
 _HOLDS_WORDS = f"ratio and both 95% bounds in [{geometry.HOLDS[0]}, {geometry.HOLDS[1]}]"
@@ -191,10 +192,11 @@ def _at_most(name: str, value: float, limit: Threshold, what: str, *, error: flo
     return _interval(name, upper <= limit.value, value, lower, upper, f"at most {limit.value:g}", limit.source, what)
 
 
-def _at_least(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:
+def _at_least(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0, decides: bool = True) -> CheckFigure:
     """Passes where the lower 99% bound is at least the limit."""
     lower, upper = value - Z99 * error, value + Z99 * error
-    return _interval(name, lower >= limit.value, value, lower, upper, f"at least {limit.value:g}", limit.source, what)
+    words = f"at least {limit.value:g}"
+    return _interval(name, lower >= limit.value, value, lower, upper, words, limit.source, what, decides=decides)
 
 
 def _flag(name: str, passed: bool | None, threshold: str, reason: str, *, decides: bool = True) -> CheckFigure:

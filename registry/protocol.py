@@ -8,6 +8,7 @@ from pydantic import Field
 
 from batteries import canonical
 from batteries.canonical import Document
+from batteries.manifest import Domain
 
 FACTS = "published triage and measured figures of the research the cells come from"
 DESIGN = "design decision, docs/decisions/0006-viability.md"
@@ -40,6 +41,8 @@ class ViabilityProtocol(Document):
         null_share: Largest MSE, as a share of the untrained cells' mean.
         gradient: Least gradient norm at the stem.
         lift: Least lower 99% bound of the accuracy over the untrained mean.
+        lift_decides: Domains where the lift decides. Elsewhere it is reported: on photographs a host around untrained cells
+            names the photograph as well (measured in docs/decisions/0006-viability.md).
         retention: Largest MSE after the dose over before.
     """
 
@@ -59,6 +62,7 @@ class ViabilityProtocol(Document):
     null_share: Threshold = Threshold(value=0.9, source=DESIGN)
     gradient: Threshold = Threshold(value=1e-7, source="floor below which a gradient counts as lost; the audit protocol")
     lift: Threshold = Threshold(value=0.02, source=DESIGN)
+    lift_decides: tuple[Domain, ...] = ("noise",)
     retention: Threshold = Threshold(value=1.5, source=DESIGN)
 
     @property

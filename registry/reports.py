@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -27,28 +28,28 @@ def stderr() -> Console:
 
 def cells(found: Sequence[Cell]) -> Table:
     """One row per cell: band, CV with its error, ratio to the exact attractor, error beside its baselines."""
-    table = plain_table("cell", "band", "probe", "CV", "CV / exact", "on attractor", "MSE", "PCA (k)", "mean", "untrained MSE")
+    table = plain_table("cell", "band", "CV", "/ exact", "MSE", "PCA", "untrained", "probe")
     for cell in found:
         own, null = cell.manifest.own, cell.manifest.untrained.get(cell.manifest.own_probe)
         base = own.baselines
         table.add_row(
             f"{cell.name}@{cell.version}",
             own.band or NOTHING,
-            own.probe,
             *_cv(own),
             estimate(own.mse),
-            f"{base.pca:.4f} ({base.pca_k}{'' if base.bottleneck else ', no bottleneck'})" if base else NOTHING,
-            f"{base.mean:.4f}" if base else NOTHING,
+            f"{base.pca:.4f} (k={base.pca_k})" if base else NOTHING,
             f"{null.mse.value:.4f}" if null else NOTHING,
+            own.probe,
         )
     return table
 
 
 def viability(found: Attestation) -> list[Table]:
     """The checks, the controls and the figures of a report."""
-    checks = plain_table("check", "passed", "value", "interval", "threshold", "reason")
+    checks = plain_table("check", "passed", "value", "interval", "threshold")
     for check in found.checks:
-        checks.add_row(check.name, _passed(check), _number(check.value), _interval(check), check.threshold, check.reason)
+        words = check.threshold if check.passed else f"{check.threshold}: {check.reason}"
+        checks.add_row(check.name, _passed(check), _number(check.value), _interval(check), words)
     controls = plain_table("control", "rejected", "by")
     for control in found.controls:
         controls.add_row(control.name, _yes(control.rejected), control.by)
@@ -95,7 +96,7 @@ def composition(model: Container, members: Sequence[Cell], images: Tensor) -> li
 
 def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The same for people."""
-    table = plain_table("cell", "D", "patches", "MSE here", "held-out R2", "shuffled pairing", "lift", "p at most")
+    table = plain_table("cell", "D", "patches", "MSE here", "held-out R2", "shuffled", "lift", "p")
     for row in rows:
         aligned = [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
         table.add_row(
@@ -116,16 +117,16 @@ def estimate(figure: Estimated) -> str:
 
 def plain_table(*columns: str) -> Table:
     """A table whose cells are our own words and numbers."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
     return table
 
 
-def _cv(own: Measured) -> tuple[str, str, str]:
+def _cv(own: Measured) -> tuple[str, str]:
     if not isinstance(own.cv, CvFigure):
-        return "degenerate", NOTHING, NOTHING
-    return estimate(own.cv), f"{own.cv.ratio:.3f}", _yes(own.cv.on_attractor)
+        return "degenerate", NOTHING
+    return estimate(own.cv), f"{own.cv.ratio:.3f}"
 
 
 def _passed(check: CheckFigure) -> str:

@@ -101,7 +101,7 @@ def validate(
     found = [*_standing(subject, own, null, protocol)]
     progress("in a host, frozen")
     frozen = frozen_trial(subject, task, protocol, seed)
-    found += checks.hosted(frozen, len(task.test[0]), null, protocol)
+    found += checks.hosted(frozen, len(task.test[0]), own.domain, null, protocol)
     progress("in a host, unfrozen")
     dosed = unfrozen_trial(subject, task, protocol, own.images, seed)
     found += checks.dosed(dosed, protocol)
@@ -168,11 +168,13 @@ def _null(cell: Cell, own: Probe, task: Task, protocol: ViabilityProtocol, seed:
 def _controls(
     cell: Cell, own: Probe, task: Task, null: Null, protocol: ViabilityProtocol, seed: int
 ) -> tuple[ControlFigure, ...]:
-    """Each control against its named check; the untrained one against the accuracy lift too."""
-    fresh = control_cell(cell, "untrained", seed + CONTROL_SEED)
-    accuracy = frozen_trial(fresh, task, protocol, seed).accuracy
-    lift = checks.accuracy_lift(accuracy, len(task.test[0]), null, protocol)
-    rows = [ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name)]
+    """Each control against its named check; the untrained one against the accuracy lift too, where that decides."""
+    rows = []
+    if own.domain in protocol.lift_decides:
+        fresh = control_cell(cell, "untrained", seed + CONTROL_SEED)
+        accuracy = frozen_trial(fresh, task, protocol, seed).accuracy
+        lift = checks.accuracy_lift(accuracy, len(task.test[0]), own.domain, null, protocol)
+        rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
         standing = _standing(control_cell(cell, control, seed + CONTROL_SEED), own, null, protocol)
         check = next(check for check in standing if check.name == named)

@@ -163,7 +163,7 @@ def _command_line(context: typer.Context) -> str:
     words = ["batteries", "train"]
     for parameter in context.command.params:
         value = context.params[parameter.name or ""]
-        if parameter.name in PLACES or value == parameter.default or value is None:
+        if parameter.name in PLACES or value in (parameter.default, None, (), []):
             continue
         if parameter.param_type_name == "argument":
             words.append(str(value))
@@ -171,7 +171,9 @@ def _command_line(context: typer.Context) -> str:
             words.append(parameter.opts[0])
         else:
             words += [
-                word for item in (value if isinstance(value, list) else [value]) for word in (parameter.opts[0], str(item))
+                word
+                for item in (value if isinstance(value, list | tuple) else [value])
+                for word in (parameter.opts[0], str(item))
             ]
     return shlex.join(words)
 

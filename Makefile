@@ -1,0 +1,30 @@
+# Every target makes its own virtual environment in .venv, with the versions of constraints.txt.
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check bench clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, validate one, draw a picture
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed  ## the whole test suite
+	$(BIN)/pytest
+
+check: $(VENV)/.installed  ## style, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## ratios of two things measured in one run, to docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,21 @@
+"""Write the golden files anew, after a change of the public surface that was meant: ``python -m tests.freeze``."""
+
+import importlib
+import json
+from pathlib import Path
+
+from batteries import Manifest
+from tests.making import tiny
+from tests.test_public_names import GOLDEN, ROOT, options
+
+
+def write(path: Path, value) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    packages = ("batteries", "composer", "registry")
+    write(GOLDEN / "names.json", {name: importlib.import_module(name).__all__ for name in packages})
+    write(GOLDEN / "options.json", options())
+    write(ROOT / "docs" / "schema" / "manifest-1.0.json", Manifest.model_json_schema())
+    tiny().write(GOLDEN / "format-1.0")
