@@ -14,8 +14,8 @@ from .manifest import Manifest as Manifest
 from .measure import measure as measure
 from .model import PatchSVAE as PatchSVAE
 from .model import untrained as untrained
-from .package import Label as Label
-from .package import package as package
+from .packaging import Label as Label
+from .packaging import package as package
 from .photos import Photos as Photos
 from .photos import read_photos as read_photos
 from .probes import Probe as Probe

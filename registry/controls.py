@@ -7,7 +7,7 @@ from typing import Literal
 from batteries import cellfile
 from batteries.cell import Cell, file_facts
 from batteries.model import arrays_of, untrained
-from batteries.package import UNTRAINED_SEED
+from batteries.packaging import UNTRAINED_SEED
 
 Control = Literal["untrained", "none", "scale"]
 

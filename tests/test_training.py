@@ -11,7 +11,7 @@ import torch
 from batteries import CellSpec
 from batteries.errors import ConflictError, FormatError
 from batteries.model import arrays_of
-from batteries.package import Label, package
+from batteries.packaging import Label, package
 from batteries.probes import Probe, probe
 from batteries.sources import NoiseSource, seed_of
 from batteries.training import Plan, expected_band, train
@@ -99,7 +99,7 @@ def test_it_learns_and_reports(small):
 
 
 def test_the_same_seed_gives_the_same_cell_bytes(small, monkeypatch):
-    monkeypatch.setattr("batteries.package.probe", lambda name: small if name.startswith("noise") else probe(name))
+    monkeypatch.setattr("batteries.packaging.probe", lambda name: small if name.startswith("noise") else probe(name))
     label = Label("tiny", "0.1.0", "johanna", "Apache-2.0", "a test")
     cells = [package(train(plan(), NoiseSource(), small), NoiseSource(), label, "batteries train high/tiny") for _ in range(2)]
     assert cells[0].to_bytes() == cells[1].to_bytes()
