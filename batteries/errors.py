@@ -53,9 +53,9 @@ class BatteriesError(Exception):
         self.where = where
         self.remedy = remedy
         self.retryable = retryable
-        super().__init__(self._sentence())
+        super().__init__(what)
 
-    def _sentence(self) -> str:
+    def __str__(self) -> str:
         parts = [self.what]
         if self.expected is not None:
             parts.append(f"expected {self.expected}")
