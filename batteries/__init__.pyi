@@ -27,4 +27,5 @@ from .spec import CellSpec as CellSpec
 from .training import Plan as Plan
 from .training import Run as Run
 from .training import Watcher as Watcher
+from .training import expected_band as expected_band
 from .training import train as train

@@ -37,11 +37,11 @@ def write(path: Path, model: nn.Module, optimiser: Optimizer, state: dict[str, A
     files.replace(path, save({k: v.contiguous() for k, v in tensors.items()}, {KEY: json.dumps(state)}))
 
 
-def read(path: Path, model: nn.Module, optimiser: Optimizer, plan_digest: str) -> dict[str, Any]:
+def read(path: Path, model: nn.Module, optimiser: Optimizer, identity: str) -> dict[str, Any]:
     """Put a saved run back into a model and its optimiser; returns the state that was saved.
 
     Raises:
-        ConflictError: the checkpoint belongs to another plan.
+        ConflictError: the checkpoint belongs to a run of another plan, other data or another probe.
         FormatError: not a checkpoint of this model.
     """
     data = files.read(path, limit=MAX_CHECKPOINT)
@@ -51,12 +51,12 @@ def read(path: Path, model: nn.Module, optimiser: Optimizer, plan_digest: str) -
         state: dict[str, Any] = json.loads(header["__metadata__"][KEY])
     except (SafetensorError, ValueError, KeyError) as error:
         raise FormatError("not a checkpoint", code="CHECKPOINT", found=error, where=path) from error
-    if state["plan"] != plan_digest:
+    if state["identity"] != identity:
         raise ConflictError(
-            "a checkpoint of another plan",
-            code="PLAN_CHANGED",
-            expected=plan_digest,
-            found=state["plan"],
+            "a checkpoint of another run: its plan, its data or its probe differs",
+            code="RUN_CHANGED",
+            expected=identity,
+            found=state["identity"],
             where=path,
             remedy="Name another run folder, or remove the checkpoint to start afresh.",
         )
@@ -64,9 +64,9 @@ def read(path: Path, model: nn.Module, optimiser: Optimizer, plan_digest: str) -
     return state
 
 
-def digest(plan: canonical.Document) -> str:
-    """What a checkpoint remembers of the plan it belongs to."""
-    return canonical.sha256(plan.to_bytes())
+def identity(plan: canonical.Document, data: canonical.Document, probe_digest: str) -> str:
+    """What a checkpoint remembers of the run it belongs to."""
+    return canonical.sha256(plan.to_bytes() + data.to_bytes() + probe_digest.encode())
 
 
 def _restore(model: nn.Module, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from semver import Version
 
 from batteries.canonical import DIGEST, Document, load_document
 from batteries.spec import CellSpec
 
 MAX_MANIFEST = 64 * 2**10
+MAX_TRAJECTORY = 256  # readings: about 30 KiB of a manifest
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
@@ -24,12 +25,34 @@ Band = Literal["low", "mid", "high", "open"]
 Domain = Literal["noise", "photos"]
 Sha256 = Annotated[str, Field(pattern=f"^{DIGEST.pattern}$")]
 Text = Annotated[str, Field(max_length=2000)]
+MAX_BLOB = 4 * 2**30  # the largest artifact of any kind
+Size = Annotated[int, Field(gt=0, le=MAX_BLOB)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
+def _plain_name(name: str) -> str:
+    if not is_name(name):
+        raise ValueError("a name is 1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends")
+    return name
+
+
+def _semantic(version: str) -> str:
+    if len(version) > 64 or version != version.lower() or not Version.is_valid(version):
+        raise ValueError("a version is semantic, in lower case: MAJOR.MINOR.PATCH")
+    return version
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+SemanticVersion = Annotated[str, AfterValidator(_semantic)]
+Family = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+
 class InputScale(Document):
-    """What a cell expects of an image: photographs are x / 127.5 - 1, noise is as generated; then (x - mean) / std."""
+    """What a cell expects of an image: photographs are x / 127.5 - 1, noise is as generated; then (x - mean) / std.
+
+    Whoever gives a cell its images applies it; the viability test of this version refuses any but mean 0 and std 1.
+    """
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 1.0, 1.0)
@@ -39,33 +62,19 @@ class Identity(Document):
     """Who the cell is. ``band`` is measured: publishing refuses one that the CV denies."""
 
     band: Band
-    name: str
-    version: str
-    family: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+    name: Name
+    version: SemanticVersion
+    family: Family
     resolution: Positive
     input: InputScale
     license: Text
     description: Text
 
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        if not is_name(name):
-            raise ValueError("a name is 1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends")
-        return name
-
-    @field_validator("version")
-    @classmethod
-    def _semantic(cls, version: str) -> str:
-        if len(version) > 64 or version != version.lower() or not Version.is_valid(version):
-            raise ValueError("a version is semantic, in lower case: MAJOR.MINOR.PATCH")
-        return version
-
 
 class FileFacts(Document):
     """The weights' file: reached by ``sha256``, bounded by ``size``; ``tensor_digest`` is independent of the format."""
 
-    size: Positive
+    size: Size
     sha256: Sha256
     tensor_digest: Sha256
 
@@ -180,7 +189,7 @@ class TrainingFacts(Document):
     package: Text
     torch: Text
     triage: Triage | None
-    trajectory: Annotated[tuple[TrainingPoint, ...], Field(max_length=512)]
+    trajectory: Annotated[tuple[TrainingPoint, ...], Field(max_length=MAX_TRAJECTORY)]
 
 
 class Manifest(Document):

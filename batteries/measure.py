@@ -26,32 +26,37 @@ class Reading:
 
     Attributes:
         mse: (B,) mean squared error of each image.
+        cluster: (B,) what each image belongs to.
         matrices: (n, V, D) a seeded choice of M, about 256, as many from each image.
-        matrix_image: (n,) the image each came from.
+        matrix_cluster: (n,) what the image of each belongs to.
         S: (B, N, D) singular values of every patch.
         radius_error: Largest distance of a row's length from 1, over all patches.
     """
 
     mse: Tensor
+    cluster: Tensor
     matrices: Tensor
-    matrix_image: Tensor
+    matrix_cluster: Tensor
     S: Tensor
     radius_error: float
 
     def cv(self) -> Estimate | Degenerate:
         """CV of the chosen matrices."""
-        return geometry.cv(self.matrices, self.matrix_image, seed=CV_SEED)
+        return geometry.cv(self.matrices, self.matrix_cluster, seed=CV_SEED)
 
     def effective_rank(self) -> Estimate:
-        """Mean over patches of exp(entropy of S), clustered by image."""
+        """Mean over patches of exp(entropy of S)."""
         ranks = geometry.effective_rank(self.S)  # (B, N)
-        image = torch.arange(len(ranks))[:, None].expand_as(ranks)
-        return geometry.clustered_mean(ranks.flatten(), image.flatten())
+        return geometry.clustered_mean(ranks.flatten(), self.cluster[:, None].expand_as(ranks).flatten())
+
+    def error(self) -> Estimate:
+        """Mean squared error."""
+        return geometry.clustered_mean(self.mse, self.cluster)
 
 
 @torch.no_grad()
-def read(model: PatchSVAE, images: Tensor) -> Reading:
-    """One pass of images (B, channels, height, width), in chunks, without gradients."""
+def read(model: PatchSVAE, images: Tensor, cluster: Tensor) -> Reading:
+    """One pass of images (B, channels, height, width) in clusters (B,), in chunks, without gradients."""
     grid = model.spec.grid(images.shape[2], images.shape[3])
     patches = grid[0] * grid[1]
     generator = torch.Generator().manual_seed(CV_SEED)
@@ -64,8 +69,8 @@ def read(model: PatchSVAE, images: Tensor) -> Reading:
         S.append(out.S)
         radius = max(radius, geometry.radius_error(out.M))
     picked = torch.cat(matrices)
-    image = torch.arange(len(images))[:, None].expand(picked.shape[:2])
-    return Reading(torch.cat(mse), picked.flatten(0, 1), image.flatten(), torch.cat(S), radius)
+    of_matrix = cluster[:, None].expand(picked.shape[:2])
+    return Reading(torch.cat(mse), cluster, picked.flatten(0, 1), of_matrix.flatten(), torch.cat(S), radius)
 
 
 def measure(model: PatchSVAE, probe: Probe, *, code: LinearCode | None = None, held: HeldFigure | None = None) -> Measured:
@@ -77,9 +82,8 @@ def measure(model: PatchSVAE, probe: Probe, *, code: LinearCode | None = None, h
         code: A linear code fitted on training images, for the baselines.
         held: The second flag, where a trajectory is known.
     """
-    found = read(model, probe.images)
+    found = read(model, probe.images, probe.cluster)
     cv = found.cv()
-    mse = geometry.clustered_mean(found.mse, torch.arange(len(found.mse)))
     return Measured(
         probe=probe.name,
         probe_version=probe.version,
@@ -87,7 +91,7 @@ def measure(model: PatchSVAE, probe: Probe, *, code: LinearCode | None = None, h
         cv=cv_figure(cv, model.spec),
         band=geometry.band(cv.value, model.spec.D) if isinstance(cv, Estimate) else None,
         held=held,
-        mse=estimated(mse),
+        mse=estimated(found.error()),
         mse_by_group={name: float(found.mse[probe.group == i].mean()) for i, name in enumerate(probe.groups)},
         baselines=baselines(code, probe.images, model.spec) if code else None,
         effective_rank=estimated(found.effective_rank()),

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from batteries import spectral
 from batteries.cell import Cell
 from batteries.errors import FormatError, InputError
+from batteries.smoothing import smooth
 from batteries.spec import CellSpec
 
 ALPHA_LIMIT = 0.2  # largest relative change of a singular value by one attention layer
@@ -34,24 +35,33 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """What a cell makes of its patches, before decoding.
+class Tokens:
+    """What a cell makes of its patches.
 
     Attributes:
         M: (B, N, V, D), rows of unit length under the ``sphere`` row norm.
         S: (B, N, D), singular values of M, descending.
         omega: (B, N, D), the same after cross-attention (``S_coord``).
-        ratio: (B, N, D), omega / S.
-        W: (B, N, D, D) float64, right singular vectors as columns.
         grid: Rows and columns of patches; their product is N.
     """
 
     M: Tensor
     S: Tensor
     omega: Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Encoded(Tokens):
+    """Tokens, and what decoding needs beside them.
+
+    Attributes:
+        ratio: (B, N, D), omega / S.
+        W: (B, N, D, D) float64, right singular vectors as columns.
+    """
+
     ratio: Tensor
     W: Tensor
-    grid: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ class BoundarySmooth(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) -> the same shape."""
-        return images + self.net(images)
+        return smooth(images, _weights(self.net[0]), _weights(self.net[2]))
 
 
 class PatchSVAE(nn.Module):
@@ -145,19 +155,26 @@ class PatchSVAE(nn.Module):
         encoded = self.encode(images)
         return Output(self.decode(encoded), encoded.M, encoded.S, encoded.omega)
 
-    def encode(self, images: Tensor) -> Encoded:
-        """Images (B, channels, height, width) to M, S and omega; nothing is decoded.
+    def tokens(self, images: Tensor) -> Tokens:
+        """Images (B, channels, height, width) to M, S and omega and no further: what measuring, read-outs and hosts need.
 
         Raises:
             InputError: as :meth:`forward`.
         """
-        grid = self._grid_of(images)
-        p = self.spec.patch_size
-        patches = rearrange(images, "B C (gh p) (gw q) -> B (gh gw) (C p q)", p=p, q=p)  # (B, N, P)
-        M = self._rows(self._hidden(patches))
+        M, grid = self._matrices(images)
+        S = spectral.singular_values(M)
+        return Tokens(M, S, S * self._attend(S), grid)
+
+    def encode(self, images: Tensor) -> Encoded:
+        """As :meth:`tokens`, with what :meth:`decode` needs.
+
+        Raises:
+            InputError: as :meth:`forward`.
+        """
+        M, grid = self._matrices(images)
         found = spectral.spectrum(M)
         ratio = self._attend(found.S)
-        return Encoded(M, found.S, found.S * ratio, ratio, found.W, grid)
+        return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
 
     def decode(self, encoded: Encoded) -> Tensor:
         """The reconstruction (B, channels, height, width) of what :meth:`encode` returned."""
@@ -174,6 +191,13 @@ class PatchSVAE(nn.Module):
         images = rearrange(self.dec_out(h), "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
         smoothed: Tensor = self.boundary_smooth(images)
         return smoothed
+
+    def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Images to M (B, N, V, D), and the grid of patches."""
+        grid = self._grid_of(images)
+        p = self.spec.patch_size
+        patches = rearrange(images, "B C (gh p) (gw q) -> B (gh gw) (C p q)", p=p, q=p)  # (B, N, P)
+        return self._rows(self._hidden(patches)), grid
 
     def _hidden(self, patches: Tensor) -> Tensor:
         h: Tensor = self.act(self.enc_in(patches))  # (B, N, H)
@@ -202,12 +226,12 @@ class PatchSVAE(nn.Module):
         return ratio
 
     def _grid_of(self, images: Tensor) -> tuple[int, int]:
-        if images.ndim != 4 or images.shape[1] != self.spec.channels:
+        if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != self.spec.channels:
             raise InputError(
                 "not a batch of images for this cell",
                 code="IMAGE_SHAPE",
                 expected=f"(batch, {self.spec.channels}, height, width)",
-                found=tuple(images.shape),
+                found=tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__,
             )
         return self.spec.grid(images.shape[2], images.shape[3])
 
@@ -244,6 +268,12 @@ def load_weights(model: PatchSVAE, weights: Mapping[str, np.ndarray]) -> PatchSV
 def arrays_of(model: PatchSVAE) -> dict[str, np.ndarray]:
     """The weights of a model as float32 arrays, copied."""
     return {name: p.detach().cpu().float().numpy().copy() for name, p in model.named_parameters()}
+
+
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    return layer.weight, layer.bias
 
 
 def _block(width: int, activation: type[nn.Module]) -> nn.Sequential:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
 
 from batteries import baselines, cellfile
+from batteries.canonical import Document
 from batteries.cell import Cell, file_facts
 from batteries.errors import PolicyError
 from batteries.geometry import Estimate
-from batteries.manifest import HeldFigure, Identity, InputScale, Manifest, Measured, TrainingFacts
+from batteries.manifest import (
+    MAX_TRAJECTORY,
+    Family,
+    HeldFigure,
+    Identity,
+    InputScale,
+    Manifest,
+    Measured,
+    Name,
+    SemanticVersion,
+    Text,
+    TrainingFacts,
+    TrainingPoint,
+)
 from batteries.measure import held_figure, measure, read
 from batteries.model import arrays_of, untrained
 from batteries.probes import Probe, own_probe, probe
@@ -24,8 +37,7 @@ BASELINE_SEED = 1  # purpose of a seed: 0 trains, 1 fits baselines, 2 draws the 
 UNTRAINED_SEED = 1_000_000  # added to the run's seed: never the run's own start
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(Document):
     """What a person says of a cell; its band is measured.
 
     Attributes:
@@ -36,11 +48,11 @@ class Label:
         description: A sentence or two.
     """
 
-    name: str
-    version: str
-    family: str
-    license: str
-    description: str
+    name: Name
+    version: SemanticVersion
+    family: Family
+    license: Text
+    description: Text
 
 
 def package(run: Run, source: Source, label: Label, command: str) -> Cell:
@@ -116,8 +128,16 @@ def _training_facts(run: Run, source: Source, command: str) -> TrainingFacts:
         package=version("svae-batteries"),
         torch=torch.__version__,
         triage=run.triage,
-        trajectory=tuple(run.trajectory),
+        trajectory=_thinned(run),
     )
+
+
+def _thinned(run: Run) -> tuple[TrainingPoint, ...]:
+    """As many readings as a manifest holds, evenly; the one at triage and the last always stay."""
+    every = -(-len(run.trajectory) // (MAX_TRAJECTORY - 2))
+    at_triage = run.triage.step if run.triage else None
+    kept = [p for i, p in enumerate(run.trajectory) if i % every == 0 or p.step == at_triage]
+    return tuple(kept if kept[-1] is run.trajectory[-1] else [*kept, run.trajectory[-1]])
 
 
 def _baseline_images(run: Run, source: Source) -> torch.Tensor:
@@ -128,7 +148,7 @@ def _baseline_images(run: Run, source: Source) -> torch.Tensor:
 
 def _held(run: Run, own: Probe) -> HeldFigure | None:
     """The CV at the end over the CV at triage, paired by image."""
-    if run.cv_at_triage is None or run.triage is None:
+    if run.cv_at_triage is None or run.triage is None or run.triage.step == run.step:
         return None
-    now = read(run.model, own.images).cv()
+    now = read(run.model, own.images, own.cluster).cv()
     return held_figure(run.cv_at_triage, now, run.triage.step) if isinstance(now, Estimate) else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from batteries.errors import InputError, NotFoundError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
+SMALLEST_SIDE = 16  # of the smallest scale kept
 LONGEST_SIDE = 2048  # of the largest scale kept; a wallpaper's finest pixels are mostly the camera's noise
 
 
@@ -71,12 +72,11 @@ class Photos:
         return to_float(torch.stack([_crop(usable, size, rng) for _ in range(batch)]))
 
 
-def read_photos(*places: str | Path, smallest: int = 16) -> Photos:
+def read_photos(*places: str | Path) -> Photos:
     """Read photographs; what cannot be read is named, counted and skipped.
 
     Args:
         places: Folders, searched with their subfolders for the usual image formats; or glob patterns of files.
-        smallest: Scales are halved until a side would fall below this.
 
     Raises:
         NotFoundError: no such folder, or no readable image in any of the places.
@@ -84,14 +84,18 @@ def read_photos(*places: str | Path, smallest: int = 16) -> Photos:
     names, pyramids, skipped = [], [], []
     digest = hashlib.sha256()
     for folder, path in _files_of(places):
+        name = path.relative_to(folder).as_posix()
         try:
             picture = read_image(path)
+            digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
         except InputError as error:
             skipped.append(Skipped(path, str(error.found)))
             continue
-        names.append(path.relative_to(folder).as_posix())
-        digest.update(f"{names[-1]}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-        pyramids.append(_pyramid(picture, smallest))
+        except UnicodeEncodeError:
+            skipped.append(Skipped(path, "a file name that is not Unicode"))
+            continue
+        names.append(name)
+        pyramids.append(_pyramid(picture))
     if not names:
         raise NotFoundError(
             "no photograph to read",
@@ -111,13 +115,22 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
+            upright = _eight_bits(ImageOps.exif_transpose(file))
             if "A" in upright.getbands() or "transparency" in upright.info:
                 layered = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
             return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError("not a readable image", code="IMAGE", found=error, where=path) from error
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Sixteen-bit greys, which Pillow's own conversion would clip to white, scaled to eight."""
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels have no scale")
+    return picture
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -140,10 +153,10 @@ def _files_of(places: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
         yield from ((folder, path) for path in found)
 
 
-def _pyramid(picture: Image.Image, smallest: int) -> tuple[Tensor, ...]:
+def _pyramid(picture: Image.Image) -> tuple[Tensor, ...]:
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
     scales = [to_tensor(picture)]
-    while min(picture.size) // 2 >= smallest:
+    while min(picture.size) // 2 >= SMALLEST_SIDE:
         picture = picture.reduce(2)
         scales.append(to_tensor(picture))
     return tuple(scales)

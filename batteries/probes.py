@@ -47,6 +47,11 @@ class Probe:
     groups: tuple[str, ...]
     digest: str
 
+    @property
+    def cluster(self) -> Tensor:
+        """(B,) what counts as one image for a standard error: crops of one photograph are not independent."""
+        return self.group if self.domain == "photos" else torch.arange(len(self.images))
+
 
 PROBES = ("noise16-64", "photos-64", "photos-256")
 
@@ -70,7 +75,7 @@ def probe(name: str) -> Probe:
 
 
 def own_probe(domain: Domain, size: int) -> str:
-    """The probe of a cell's own domain: the largest that is not larger than the cell's training size."""
+    """The probe of a cell's own domain; for photographs the one of 256 pixels where training crops had that size."""
     if domain == "noise":
         return "noise16-64"
     return "photos-256" if size >= 256 else "photos-64"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from batteries.canonical import Document
+from batteries.canonical import Document, fields_of
 from batteries.errors import InputError
 
 RowNorm = Literal["sphere", "none", "layernorm", "scale"]
@@ -77,14 +77,17 @@ class CellSpec(Document):
         """The spec of a published band, with some fields changed.
 
         Raises:
-            InputError: no preset of that name.
+            InputError: no preset of that name, or changes that cannot be built.
 
         >>> CellSpec.preset("low").parameters
         250211
         """
         if name not in PRESETS:
             raise InputError("no such preset", code="PRESET", expected=" | ".join(PRESETS), found=name)
-        return cls(**{**PRESETS[name], **changes})
+        try:
+            return cls(**{**PRESETS[name], **changes})
+        except ValidationError as error:
+            raise InputError("a spec that cannot be built", code="SPEC", found=fields_of(error)) from error
 
     @property
     def patch_dim(self) -> int:

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from batteries import eigen
+
 RIDGE = 1e-12  # added to the diagonal of the Gram matrix
 EIGENVALUE_FLOOR = 1e-24
 SINGULAR_FLOOR = 1e-16
@@ -44,6 +46,14 @@ def spectrum(M: Tensor) -> Spectrum:
     return Spectrum(S, W)
 
 
+def singular_values(M: Tensor) -> Tensor:
+    """The S of :func:`spectrum`, (..., D); without its frame where no gradient will ask for it."""
+    if torch.is_grad_enabled() and M.requires_grad:
+        return spectrum(M).S
+    values = eigen.gram_eigvalsh(M, RIDGE).flip(-1)
+    return values.clamp_min(EIGENVALUE_FLOOR).sqrt().to(M.dtype)
+
+
 def gate(M: Tensor, found: Spectrum, ratio: Tensor) -> Tensor:
     """M_hat = M W diag(ratio) W', with gradients to M (through the frame too) and to ratio.
 
@@ -59,19 +69,11 @@ def gate(M: Tensor, found: Spectrum, ratio: Tensor) -> Tensor:
     return gated
 
 
-def _gram_eigh(M: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, descending, and eigenvectors of M'M + 1e-12 I in float64."""
-    wide = M.double()
-    gram = wide.mT @ wide
-    gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE)
-    values, vectors = torch.linalg.eigh(gram)
-    return values.flip(-1), vectors.flip(-1)
-
-
 class _Spectrum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, M: Tensor) -> tuple[Tensor, Tensor]:
-        values, W = _gram_eigh(M)
+        values, vectors = eigen.gram_eigh(M, RIDGE)
+        values, W = values.flip(-1), vectors.flip(-1)
         S = values.clamp_min(EIGENVALUE_FLOOR).sqrt()
         ctx.save_for_backward(M, S, W)
         ctx.mark_non_differentiable(W)

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from batteries import checkpoint, geometry
 from batteries.canonical import Document
+from batteries.errors import PolicyError
 from batteries.geometry import Estimate
 from batteries.manifest import Band, Text, TrainingPoint, Triage
 from batteries.measure import finite_or_none, read
 from batteries.model import PatchSVAE, untrained
+from batteries.prefetch import ahead
 from batteries.probes import Probe
 from batteries.sources import Source, seed_of
 from batteries.spec import CellSpec
@@ -89,6 +91,7 @@ class Run:
     """The state of a run between two steps."""
 
     plan: Plan
+    identity: str
     model: PatchSVAE
     optimiser: torch.optim.Adam
     step: int = 0
@@ -101,7 +104,7 @@ class Run:
         """What a checkpoint keeps beside the tensors."""
         at = self.cv_at_triage
         return {
-            "plan": checkpoint.digest(self.plan),
+            "identity": self.identity,
             "step": self.step,
             "cv_average": self.cv_average,
             "trajectory": [point.model_dump(mode="json") for point in self.trajectory],
@@ -150,21 +153,30 @@ def train(plan: Plan, source: Source, probe: Probe, *, folder: Path | None = Non
         The run at its end; ``run.stopped`` where the triage ended it at ``plan.triage_step``.
 
     Raises:
-        ConflictError: the folder holds a checkpoint of another plan.
+        ConflictError: the folder holds a checkpoint of another plan, other data or another probe.
+        PolicyError: the loss is no longer finite (``DIVERGED``); the last checkpoint stays.
         StoreError: the checkpoint cannot be written.
     """
     model = untrained(plan.spec, plan.seed)
-    run = Run(plan, model, torch.optim.Adam(model.parameters(), lr=plan.rate))
+    run = Run(
+        plan,
+        checkpoint.identity(plan, source.facts, probe.digest),
+        model,
+        torch.optim.Adam(model.parameters(), lr=plan.rate, fused=True),
+    )
     saved = folder / "checkpoint.safetensors" if folder else None
     if saved and saved.exists():
-        run.restore(checkpoint.read(saved, model, run.optimiser, checkpoint.digest(plan)))
-    while run.step < plan.steps and not run.stopped:
-        loss = _step(run, source.batch(seed_of(plan.seed, run.step), plan.batch, plan.size))
+        run.restore(checkpoint.read(saved, model, run.optimiser, run.identity))
+    batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, plan.steps)
+    for images in batches if not run.stopped else ():
+        loss = _step(run, images)
         for watcher in watchers:
             watcher.stepped(run.step, loss)
         _take_readings(run, probe, watchers)
         if saved and (run.step % plan.checkpoint_every == 0 or run.step == plan.steps or run.stopped):
             checkpoint.write(saved, model, run.optimiser, run.state())
+        if run.stopped:
+            break
     model.eval()
     return run
 
@@ -182,10 +194,14 @@ def _step(run: Run, images: Tensor) -> float:
     mse = (out.recon - images).square().mean()
     run.optimiser.zero_grad(set_to_none=True)
     (mse * _soft_hand(run, out.M.detach())).backward()
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.clip)
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.clip)
+    loss = mse.item()
+    if not math.isfinite(loss + norm.item()):
+        remedy = "Lower the rate; the folder's checkpoint is from before."
+        raise PolicyError("training diverged", code="DIVERGED", found=f"loss {loss}", where=f"step {run.step}", remedy=remedy)
     run.optimiser.step()
     run.step += 1
-    return mse.item()
+    return loss
 
 
 def _soft_hand(run: Run, M: Tensor) -> float:
@@ -208,7 +224,7 @@ def _take_readings(run: Run, probe: Probe, watchers: Sequence[Watcher]) -> None:
     at_triage = run.step == plan.triage_step
     if run.step % plan.reading_every and run.step != plan.steps and not at_triage:
         return
-    found = read(run.model, probe.images)
+    found = read(run.model, probe.images, probe.cluster)
     cv = found.cv()
     measured = cv if isinstance(cv, Estimate) else None
     point = TrainingPoint(

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from batteries import canonical
 from batteries.cell import Cell
 from batteries.errors import InputError, IntegrityError, NotFoundError, PolicyError
-from batteries.model import Encoded, PatchSVAE
+from batteries.model import PatchSVAE, Tokens
 from batteries.spec import CellSpec
 from composer import tokens
 from composer.alignment import Consensus, consensus
@@ -125,12 +125,12 @@ class Container(nn.Module):
         Raises:
             InputError: other channels, or sides that a cell's patch does not divide.
         """
-        images = images.float()
+        images = _plain(images)
         return ContainerOutput({name: self._cell(index, images) for index, name in enumerate(self.names)})
 
-    def encode(self, images: Tensor) -> dict[str, Encoded]:
+    def tokens(self, images: Tensor) -> dict[str, Tokens]:
         """As :meth:`forward`, without decoding: M, S and omega by cell name."""
-        return {name: self._call(name, images.float(), decode=False)[0] for name in self.names}
+        return {name: self._call(name, _plain(images), decode=False)[0] for name in self.names}
 
     def spec(self, name: str) -> CellSpec:
         """The architecture of one cell."""
@@ -188,12 +188,12 @@ class Container(nn.Module):
             return omega
         return self.consensus.maps[index](tokens.pad(omega, self.consensus.width))
 
-    def _call(self, name: str, images: Tensor, *, decode: bool) -> tuple[Encoded, Tensor | None]:
+    def _call(self, name: str, images: Tensor, *, decode: bool) -> tuple[Tokens, Tensor | None]:
         group, index = self._place(name)
         stack = self._stacks[group]
         assert isinstance(stack, Stack)
         weights = {f"model.{key}": tensor for key, tensor in stack.cell(index).items()}
-        found: tuple[Encoded, Tensor | None] = functional_call(self._skeletons[group], weights, (images, decode))
+        found: tuple[Tokens, Tensor | None] = functional_call(self._skeletons[group], weights, (images, decode))
         return found
 
     def _place(self, name: str) -> tuple[int, int]:
@@ -238,11 +238,16 @@ def align(container: Container, images: Tensor, *, seed: int = 0) -> Consensus:
     Raises:
         InputError: grids that do not nest, constant tokens, or fewer than four images.
     """
-    encoded = container.encode(images)
-    target = tokens.coarsest([e.grid for e in encoded.values()])
-    width = max(e.omega.shape[-1] for e in encoded.values())
-    pooled = [tokens.pad(tokens.pool(e.omega, e.grid, target), width) for e in encoded.values()]
+    found = container.tokens(images)
+    target = tokens.coarsest([t.grid for t in found.values()])
+    width = max(t.omega.shape[-1] for t in found.values())
+    pooled = [tokens.pad(tokens.pool(t.omega, t.grid, target), width) for t in found.values()]
     return consensus(pooled, seed=seed)
+
+
+def _plain(images: Tensor) -> Tensor:
+    """Images in the container's dtype; what is not a tensor goes on to the model's own error."""
+    return images.float() if isinstance(images, Tensor) else images
 
 
 class _Skeleton(nn.Module):
@@ -253,9 +258,11 @@ class _Skeleton(nn.Module):
         with torch.device("meta"):
             self.model = PatchSVAE(spec)
 
-    def forward(self, images: Tensor, decode: bool) -> tuple[Encoded, Tensor | None]:
+    def forward(self, images: Tensor, decode: bool) -> tuple[Tokens, Tensor | None]:
+        if not decode:
+            return self.model.tokens(images), None
         encoded = self.model.encode(images)
-        return encoded, self.model.decode(encoded) if decode else None
+        return encoded, self.model.decode(encoded)
 
 
 def _refuse_mixture(cells: Sequence[Cell]) -> None:

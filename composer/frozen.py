@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from batteries import cellfile
 from batteries.errors import FrozenError
 
-WRITERS = {"__setitem__", "__delitem__", "set_", "resize_", "swap_tensors"}
+WRITERS = {"__set__", "__setitem__", "__delitem__", "swap_tensors"}  # __set__: assignment to .data, .grad, .requires_grad
 
 
 class FrozenTensor(torch.Tensor):
-    """A tensor whose in-place methods raise :class:`FrozenError`; everything it computes is an ordinary tensor."""
+    """A tensor that refuses to be written, and so do its views; what it computes in memory of its own is an ordinary tensor.
+
+    Two ways around it stay open, for computing and for the determined: ``as_subclass(torch.Tensor)`` and ``.data``.
+    """
 
     @classmethod
     def __torch_function__(
@@ -32,7 +35,11 @@ class FrozenTensor(torch.Tensor):
         if any(isinstance(target, cls) for target in _flat(written)):
             raise FrozenError("a write to frozen weights", code="FROZEN", found=func.__name__, remedy=_REMEDY)
         with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **kwargs)
+            found = func(*args, **kwargs)
+            if func in OPEN or not isinstance(found, torch.Tensor) or not args or not isinstance(args[0], cls):
+                return found
+            shares = found.untyped_storage().data_ptr() == args[0].untyped_storage().data_ptr()
+            return found.as_subclass(cls) if shares else found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTensor:
         copied = self.as_subclass(torch.Tensor).clone().as_subclass(FrozenTensor)
@@ -40,6 +47,7 @@ class FrozenTensor(torch.Tensor):
         return copied
 
 
+OPEN = {torch.Tensor.as_subclass, torch.Tensor.data.__get__}  # type: ignore[attr-defined]
 _REMEDY = "A container's cells never change; work on a copy: PatchSVAE.from_cell(cell)."
 
 
@@ -68,12 +76,17 @@ class Stack(nn.Module):
 
     def digest(self, index: int) -> str:
         """The tensor digest of one cell, computed from the memory as it is now."""
-        return cellfile.tensor_digest({name: tensor.cpu().numpy() for name, tensor in self.cell(index).items()})
+        return cellfile.tensor_digest({name: tensor.detach().cpu().numpy() for name, tensor in self.cell(index).items()})
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get("_sealed") and name in self._buffers:
             raise FrozenError("a write to frozen weights", code="FROZEN", found=f"assignment to {name}", remedy=_REMEDY)
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self._buffers:
+            raise FrozenError("a write to frozen weights", code="FROZEN", found=f"deletion of {name}", remedy=_REMEDY)
+        super().__delattr__(name)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stack:
         """Follow a move to another device; keep the dtype whatever is asked."""

@@ -26,7 +26,7 @@ def main(references: list[str]) -> None:
         own = batteries.probe(cell.manifest.own_probe)
         task = own_task(own.domain, FIRST.size, FIRST.train, FIRST.test, 0)
         for rate in RATES:
-            trial = unfrozen_trial(cell, task, FIRST.model_copy(update={"dose_rate": rate}), own.images, 0)
+            trial = unfrozen_trial(cell, task, FIRST.model_copy(update={"dose_rate": rate}), own, 0)
             ratios = [f"{check.value:.3f}" for check in checks.dosed(trial, FIRST)]
             table.add_row(cell.name, f"{rate:g}", f"{trial.accuracy:.3f}", f"{trial.weight_change:.4f}", *ratios)
     Console(width=100).print(table)

@@ -61,6 +61,8 @@ class Attestation(Document):
         cell: SHA-256 of the cell's weights' file.
         reference: ``band/name@version`` of it.
         protocol: Name and version of the protocol, such as ``quick-1``.
+        protocol_digest: SHA-256 of the protocol's numbers.
+        control: The negative control that stood in the cell's place; such a report is never published.
         verdict: *viable*, *walked back*, or *no verdict* where a control was not rejected.
         checks: All checks, in the order they ran.
         controls: All negative controls.
@@ -76,6 +78,8 @@ class Attestation(Document):
     cell: Sha256
     reference: str
     protocol: Protocol
+    protocol_digest: Sha256
+    control: Text | None
     verdict: Verdict
     checks: tuple[CheckFigure, ...]
     controls: tuple[ControlFigure, ...]

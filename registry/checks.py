@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from batteries import geometry
 from batteries.geometry import Degenerate, Estimate
-from batteries.manifest import Domain, Manifest
+from batteries.manifest import Domain, Manifest, TrainingPoint
 from registry.attestation import CheckFigure
 from registry.protocol import DESIGN, FACTS, Threshold, ViabilityProtocol
 from registry.trials import FrozenTrial, UnfrozenTrial
@@ -135,20 +135,26 @@ def attractor(m: Measurement, D: int) -> CheckFigure:
 
 def triage(manifest: Manifest) -> CheckFigure:
     """Tier 1: the band at the triage step, from the manifest."""
-    found = manifest.training.triage
-    if found is None:
+    point = _at_triage(manifest)
+    if point is None:
         return _flag("triage", None, "tier 1: band at the triage step", "not recorded: the run was shorter", decides=False)
-    words = f"band {found.found or 'none'} at step {found.step}"
-    return _flag("triage", found.passed, f"tier 1: band {found.expected} at the triage step", words)
+    found = None if point.cv is None else geometry.band(point.cv, manifest.spec.D)
+    words = f"band {found or 'none'} at step {point.step}"
+    return _flag("triage", found == manifest.identity.band, f"tier 1: band {manifest.identity.band} at the triage step", words)
 
 
 def stable(manifest: Manifest) -> CheckFigure:
-    """Tier 2: CV from triage to the end of training, from the manifest."""
-    held = manifest.own.held
-    if held is None:
-        return _flag("stable", None, "tier 2: CV holds along training", "not recorded", decides=False)
-    words = f"CV at the end over CV at step {held.since_step}"
-    return _interval("stable", held.holds, held.ratio, held.lower, held.upper, _HOLDS_WORDS, FACTS, words)
+    """Tier 2: every CV after triage over the CV at triage, from the manifest's trajectory; the worst of them stands."""
+    start = _at_triage(manifest)
+    later = [point for point in manifest.training.trajectory if start and point.step > start.step]
+    if start is None or not later:
+        return _flag("stable", None, "tier 2: CV holds after triage", "not recorded: the run was no longer", decides=False)
+    if start.cv is None or any(point.cv is None for point in later):
+        return _flag("stable", False, "tier 2: CV holds after triage", "a CV along training was degenerate")
+    held = [(point.step, geometry.holds(_reading(start), _reading(point))) for point in later]
+    step, worst = max(held, key=lambda row: max(abs(math.log(row[1].lower)), abs(math.log(row[1].upper))))
+    words = f"CV at step {step}, the farthest, over CV at step {start.step}"
+    return _interval("stable", worst.holds, worst.ratio, worst.lower, worst.upper, _HOLDS_WORDS, FACTS, words)
 
 
 def baseline(m: Measurement) -> CheckFigure:
@@ -173,6 +179,18 @@ def accuracy_lift(accuracy: float, images: int, domain: Domain, null: Null, prot
     words = f"accuracy {accuracy:.3f} less the untrained mean {mean:.3f}"
     decides = domain in protocol.lift_decides
     return _at_least("accuracy lift", accuracy - mean, protocol.lift, words, error=math.sqrt(variance), decides=decides)
+
+
+def _at_triage(manifest: Manifest) -> TrainingPoint | None:
+    triage = manifest.training.triage
+    return next((p for p in manifest.training.trajectory if triage and p.step == triage.step), None)
+
+
+def _reading(point: TrainingPoint) -> Estimate:
+    """A point of a trajectory as an estimate; one without a standard error cannot hold."""
+    assert point.cv is not None
+    error = math.inf if point.cv_standard_error is None else point.cv_standard_error
+    return Estimate(point.cv, error, 1, (point.cv,))
 
 
 _HOLDS_WORDS = f"ratio and both 95% bounds in [{geometry.HOLDS[0]}, {geometry.HOLDS[1]}]"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BUG = 1
+USAGE = 2
 INTERRUPTED = 130
 WIDE = 500  # columns where there is no terminal: a table in a file or a pipe is not to be cut
 
@@ -94,7 +95,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         app(arguments, prog_name="batteries")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if as_json and code == USAGE:  # the command line's own parser; our errors do not pass here
+            emit_json({"error": _bare_error("USAGE", "a command line that cannot be understood: see stderr")})
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BatteriesError as error:
@@ -129,10 +133,14 @@ def _report(error: BatteriesError, as_json: bool) -> int:
     return error.exit_code
 
 
+def _bare_error(code: str, what: str) -> dict[str, Any]:
+    """An error object for what is not one of our errors."""
+    return {**dict.fromkeys(("expected", "found", "where", "remedy")), "code": code, "what": what}
+
+
 def _report_bug(error: Exception, as_json: bool) -> int:
     if as_json:
-        missing = dict.fromkeys(("expected", "found", "where", "remedy"))
-        emit_json({"error": {**missing, "code": "BUG", "what": f"{type(error).__name__}: {error}"}})
+        emit_json({"error": _bare_error("BUG", f"{type(error).__name__}: {error}")})
     say("".join(traceback.format_exception(error)))
     say("error: this is a bug of ours, not a fault of yours. Please report it with the lines above.")
     return BUG

@@ -14,7 +14,7 @@ from semver import Version
 
 from batteries.canonical import Document, load_document, sha256
 from batteries.errors import ConflictError, IntegrityError, NotFoundError, PolicyError
-from batteries.manifest import Count, CvFigure, Manifest, Positive, Sha256, Text
+from batteries.manifest import Count, CvFigure, Manifest, Positive, Sha256, Size, Text
 from registry.attestation import Protocol, Verdict
 from registry.reference import Reference, is_path, is_version
 
@@ -41,7 +41,7 @@ class Pin(Document):
     """Some bytes, reached by digest and bounded by size."""
 
     sha256: Sha256
-    size: Positive
+    size: Size
 
     @classmethod
     def of(cls, data: bytes) -> Pin:

@@ -46,7 +46,7 @@ class ViabilityProtocol(Document):
         retention: Largest MSE after the dose over before.
     """
 
-    name: str = "first-1"
+    name: str = "first-2"
     size: Annotated[int, Field(gt=0)] = 64
     train: Annotated[int, Field(gt=0)] = 512
     test: Annotated[int, Field(gt=0)] = 320

@@ -83,12 +83,16 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
         InputError: no target.
         NotFoundError: the registry does not have the cell.
         IntegrityError: it has other weights under that reference (``WRONG_CELL``).
-        PolicyError: the target is read-only.
+        PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``).
         StoreError: no space, no permission.
     """
     store = _target(registry)
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")
+    if document.control is not None:
+        raise PolicyError(
+            "a control's report is not an attestation", code="CONTROL", found=document.control, where=document.reference
+        )
     pin = Pin.of(data)
     attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)
     _refuse_unknown_cell(_read_index(store)[0], document)

@@ -62,7 +62,7 @@ def viability(found: Attestation) -> list[Table]:
 def verdict_words(verdict: str, failed: Sequence[str]) -> str:
     """The verdict in a sentence."""
     if verdict == "viable":
-        return "viable: every deciding check passed, every control was rejected"
+        return "viable: every deciding check passed"
     if verdict == "no verdict":
         return "no verdict: a control was not rejected, so the checks prove nothing"
     return f"walked back because of: {', '.join(failed)}"
@@ -86,9 +86,10 @@ def composition(model: Container, members: Sequence[Cell], images: Tensor) -> li
         grid = parts[0][name].grid
         row: dict[str, Any] = {"cell": name, "version": cell.version, "D": cell.spec.D, "patches": math.prod(grid)}
         row["mse"] = float(error[index])
-        scores = model.consensus.scores if model.consensus else ()
-        if scores:
-            score = scores[index]
+        if model.consensus and model.consensus.scores:
+            score = model.consensus.scores[index]
+            fit = model.consensus.maps[index]
+            row |= {"residual": fit.residual, "determinant": fit.determinant}
             row |= {"r2": score.r2, "null": score.null_mean, "null_sd": score.null_sd, "lift": score.lift, "p": score.p_value}
         rows.append(row)
     return rows
@@ -98,15 +99,21 @@ def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The same for people."""
     table = plain_table("cell", "D", "patches", "MSE here", "held-out R2", "shuffled", "lift", "p")
     for row in rows:
-        aligned = [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
         table.add_row(
             f"{row['cell']}@{row['version']}",
             str(row["D"]),
             str(row["patches"]),
             f"{row['mse']:.4f}",
-            *(aligned if "r2" in row else [NOTHING] * 4),
+            *_agreement(row),
         )
     return table
+
+
+def _agreement(row: dict[str, Any]) -> list[str]:
+    """How a cell's tokens agree with the others'; nothing to say of a cell alone."""
+    if "r2" not in row:
+        return [NOTHING] * 4
+    return [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
 
 
 def estimate(figure: Estimated) -> str:

@@ -14,11 +14,12 @@ from batteries import geometry
 from batteries.cell import Cell
 from batteries.geometry import Degenerate, Estimate
 from batteries.measure import read
-from batteries.model import Encoded, PatchSVAE
+from batteries.model import PatchSVAE, Tokens
+from batteries.probes import Probe
 from registry.protocol import ViabilityProtocol
 from registry.tasks import Task
 
-Encode = Callable[[Tensor], Encoded]
+Read = Callable[[Tensor], Tokens]
 
 HEAD_WIDTH = 64
 
@@ -70,14 +71,14 @@ class Host(nn.Module):
     """A small network around a cell: a residual stem on the images, a head on the mean and spread of omega.
 
     Args:
-        encode: The cell, images (B, 3, H, W) to tokens.
+        read_tokens: The cell, images (B, 3, H, W) to tokens.
         sample: Images that fix the scale of the head's input.
         classes: Outputs.
     """
 
-    def __init__(self, encode: Encode, sample: Tensor, classes: int) -> None:
+    def __init__(self, read_tokens: Read, sample: Tensor, classes: int) -> None:
         super().__init__()
-        self._encode = encode
+        self._tokens = read_tokens
         self.stem = nn.Conv2d(3, 3, 3, padding=1)
         nn.init.zeros_(self.stem.weight)
         assert self.stem.bias is not None
@@ -97,7 +98,7 @@ class Host(nn.Module):
 
     def statistics(self, images: Tensor) -> Tensor:
         """Mean and standard deviation over patches of the cell's omega: (B, 2 D)."""
-        omega = self._encode(self.fed(images)).omega
+        omega = self._tokens(self.fed(images)).omega
         return torch.cat([omega.mean(dim=1), omega.std(dim=1)], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -110,31 +111,31 @@ def frozen_trial(cell: Cell, task: Task, protocol: ViabilityProtocol, seed: int)
     """Let a host learn a task around a frozen cell."""
     container = composer.compose([cell])
     digest = container.digest
-    encode = _only(container)
-    host = _host(encode, task, seed)
+    read_tokens = _only(container)
+    host = _host(read_tokens, task, seed)
     sample = task.test[0]
-    before = _tokens(encode, host.fed(sample).detach())
+    before = _rows_and_rank(read_tokens, host.fed(sample).detach())
     gradient = _learn(host, task, protocol, seed, cell_weights=())
-    after = _tokens(encode, host.fed(sample).detach())
+    after = _rows_and_rank(read_tokens, host.fed(sample).detach())
     return FrozenTrial(_accuracy(host, task), container.digest == digest, gradient, before, after)
 
 
-def unfrozen_trial(cell: Cell, task: Task, protocol: ViabilityProtocol, probe: Tensor, seed: int) -> UnfrozenTrial:
+def unfrozen_trial(cell: Cell, task: Task, protocol: ViabilityProtocol, probe: Probe, seed: int) -> UnfrozenTrial:
     """Let the same host learn with the cell's own weights in reach of its gradient, at the protocol's one dose."""
     model = PatchSVAE.from_cell(cell)
     weights = list(model.parameters())
     start = nn.utils.parameters_to_vector(weights).detach().clone()
     before = _state(model, probe)
-    host = _host(model.encode, task, seed)
+    host = _host(model.tokens, task, seed)
     _learn(host, task, protocol, seed, cell_weights=weights)
     change = nn.utils.parameters_to_vector(weights).detach() - start
     return UnfrozenTrial(_accuracy(host, task), before, _state(model, probe), float(change.norm() / start.norm()))
 
 
-def _host(encode: Encode, task: Task, seed: int) -> Host:
+def _host(read_tokens: Read, task: Task, seed: int) -> Host:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Host(encode, task.train[0][:: max(1, len(task.train[0]) // 128)], task.classes)
+        return Host(read_tokens, task.train[0][:: max(1, len(task.train[0]) // 128)], task.classes)
 
 
 def _learn(host: Host, task: Task, protocol: ViabilityProtocol, seed: int, cell_weights: Iterable[nn.Parameter]) -> float:
@@ -155,7 +156,8 @@ def _learn(host: Host, task: Task, protocol: ViabilityProtocol, seed: int, cell_
         optimiser.zero_grad()
         loss.backward()
         assert host.stem.weight.grad is not None
-        smallest = torch.minimum(smallest, host.stem.weight.grad.norm())  # NaN stays NaN
+        norm = host.stem.weight.grad.norm()
+        smallest = torch.minimum(smallest, norm if norm.isfinite() else norm * torch.nan)  # NaN stays NaN
         optimiser.step()
     return float(smallest)
 
@@ -168,21 +170,21 @@ def _accuracy(host: Host, task: Task) -> float:
 
 
 @torch.no_grad()
-def _tokens(encode: Encode, images: Tensor) -> tuple[Estimate | Degenerate, Estimate]:
+def _rows_and_rank(read_tokens: Read, images: Tensor) -> tuple[Estimate | Degenerate, Estimate]:
     """CV of one matrix an image, and the effective rank of all tokens."""
     matrices, ranks = [], []
     for part in images.split(64):
-        encoded = encode(part)
-        matrices.append(encoded.M[:, encoded.M.shape[1] // 2])
-        ranks.append(geometry.effective_rank(encoded.S).mean(dim=1))
+        found = read_tokens(part)
+        matrices.append(found.M[:, found.M.shape[1] // 2])
+        ranks.append(geometry.effective_rank(found.S).mean(dim=1))
     image = torch.arange(len(images))
     return geometry.cv(torch.cat(matrices), image), geometry.clustered_mean(torch.cat(ranks), image)
 
 
-def _state(model: PatchSVAE, probe: Tensor) -> State:
-    reading = read(model, probe)
+def _state(model: PatchSVAE, probe: Probe) -> State:
+    reading = read(model, probe.images, probe.cluster)
     return State(reading.cv(), reading.effective_rank(), float(reading.mse.mean()))
 
 
-def _only(container: composer.Container) -> Encode:
-    return lambda images: container.encode(images)[container.names[0]]
+def _only(container: composer.Container) -> Read:
+    return lambda images: container.tokens(images)[container.names[0]]

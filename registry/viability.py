@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from batteries import geometry
 from batteries.cell import SUFFIX, Cell
 from batteries.errors import InputError
 from batteries.geometry import Estimate
+from batteries.manifest import InputScale
 from batteries.measure import read
 from batteries.model import PatchSVAE
 from batteries.probes import Probe, probe
 from registry import checks
 from registry.attestation import Attestation, CheckFigure, ControlFigure, Verdict
 from registry.checks import Measurement, Null
-from registry.controls import NAMED_CHECK, Control, control_cell
+from registry.controls import CONTROLS, NAMED_CHECK, Control, control_cell
 from registry.protocol import FIRST, ViabilityProtocol
 from registry.pull import pull
 from registry.stores import Store
@@ -83,14 +83,16 @@ def validate(
 
     Raises:
         NotFoundError: no such cell or file.
-        InputError: fewer channels than the test's images.
+        InputError: no such control, or a cell that the test's images do not fit.
         BatteriesError: as :func:`registry.pull` or :meth:`batteries.Cell.read`.
     """
+    if control is not None and control not in CONTROLS:
+        raise InputError("no such control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
     cell = _resolve(target, registry)
-    _refuse_channels(cell)
+    _refuse_input(cell)
     subject = control_cell(cell, control, seed + CONTROL_SEED) if control else cell
     if not all(np.isfinite(array).all() for array in subject.weights.values()):
-        return _report(subject, [checks.finite(False)], (), protocol, seed, {})
+        return _report(subject, [checks.finite(False)], (), protocol, seed, {}, control)
     own = probe(subject.manifest.own_probe)
     task = own_task(own.domain, protocol.size, protocol.train, protocol.test, seed)
     progress("untrained cells of the same spec")
@@ -98,12 +100,14 @@ def validate(
     progress("controls")
     controls = () if control else _controls(cell, own, task, null, protocol, seed)
     progress("the cell on its own probe")
-    found = [*_standing(subject, own, null, protocol)]
+    found = _standing(subject, own, null, protocol)
+    if not found[0].passed:
+        return _report(subject, found, controls, protocol, seed, null_figures, control)
     progress("in a host, frozen")
     frozen = frozen_trial(subject, task, protocol, seed)
     found += checks.hosted(frozen, len(task.test[0]), own.domain, null, protocol)
     progress("in a host, unfrozen")
-    dosed = unfrozen_trial(subject, task, protocol, own.images, seed)
+    dosed = unfrozen_trial(subject, task, protocol, own, seed)
     found += checks.dosed(dosed, protocol)
     figures = null_figures | {
         "frozen accuracy": frozen.accuracy,
@@ -111,7 +115,7 @@ def validate(
         "unfrozen weight change": dosed.weight_change,
         "dose": protocol.dose_rate * protocol.dose_steps,
     }
-    return _report(subject, found, controls, protocol, seed, figures)
+    return _report(subject, found, controls, protocol, seed, figures, control)
 
 
 def _resolve(target: str | Path | Cell, registry: str | Store | None) -> Cell:
@@ -122,33 +126,36 @@ def _resolve(target: str | Path | Cell, registry: str | Store | None) -> Cell:
     return pull(target, registry=registry)[0]
 
 
-def _refuse_channels(cell: Cell) -> None:
-    if cell.spec.channels != 3:
+def _refuse_input(cell: Cell) -> None:
+    """The test's images have three channels and are not normalised further."""
+    if cell.spec.channels != 3 or cell.manifest.identity.input != InputScale():
         raise InputError(
             "a cell that the test's images do not fit",
-            code="CHANNELS",
-            expected="3 channels",
-            found=cell.spec.channels,
+            code="CELL_INPUT",
+            expected="3 channels, mean 0 and standard deviation 1 of the plain scale",
+            found=f"{cell.spec.channels} channels, {cell.manifest.identity.input}",
             where=cell.name,
         )
 
 
 def _measurement(cell: Cell, own: Probe) -> Measurement:
-    reading = read(PatchSVAE.from_cell(cell), own.images)
+    reading = read(PatchSVAE.from_cell(cell), own.images, own.cluster)
     mean = own.images.mean(dim=(0, 2, 3), keepdim=True)
     return Measurement(
         finite=bool(torch.isfinite(reading.mse).all()),
         radius_error=reading.radius_error,
         cv=reading.cv(),
         rank=reading.effective_rank(),
-        mse=geometry.clustered_mean(reading.mse, torch.arange(len(reading.mse))),
+        mse=reading.error(),
         mean_baseline=float((own.images - mean).double().square().mean()),
     )
 
 
 def _standing(cell: Cell, own: Probe, null: Null, protocol: ViabilityProtocol) -> list[CheckFigure]:
     found = _measurement(cell, own)
-    return [checks.finite(found.finite), *checks.standing(found, cell.manifest, null, protocol)]
+    if not found.finite:
+        return [checks.finite(False)]
+    return [checks.finite(True), *checks.standing(found, cell.manifest, null, protocol)]
 
 
 def _null(cell: Cell, own: Probe, task: Task, protocol: ViabilityProtocol, seed: int) -> tuple[Null, dict[str, float]]:
@@ -177,8 +184,8 @@ def _controls(
         rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
         standing = _standing(control_cell(cell, control, seed + CONTROL_SEED), own, null, protocol)
-        check = next(check for check in standing if check.name == named)
-        rows.append(ControlFigure(name=control, rejected=check.passed is False, by=named))
+        check = next((check for check in standing if check.name == named), standing[0])  # one that is not finite stops there
+        rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)
 
 
@@ -189,6 +196,7 @@ def _report(
     protocol: ViabilityProtocol,
     seed: int,
     figures: dict[str, float],
+    control: Control | None,
 ) -> Report:
     passed = all(check.passed for check in found if check.decides)
     sound = all(control.rejected for control in controls)
@@ -198,6 +206,8 @@ def _report(
             cell=cell.digest,
             reference=f"{cell.name}@{cell.version}",
             protocol=protocol.name,
+            protocol_digest=protocol.digest,
+            control=control,
             verdict=verdict,
             checks=tuple(found),
             controls=controls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 import batteries
 import composer
 import registry
-from batteries.canonical import fields_of
+from batteries.canonical import AnyDocument, fields_of
 from batteries.errors import ConflictError, InputError
 from batteries.spec import CellSpec
 from registry import reports
@@ -22,6 +23,7 @@ from registry.progress import TrainingBar
 from registry.reference import Reference
 
 NOT_VIABLE = 7
+MAX_SEED = 2**62
 COMPOSE_SEED = 0
 PLACES = {"out", "run", "events", "as_json"}  # options of train that say where, and decide nothing about the cell
 
@@ -40,34 +42,45 @@ def train(
     rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
     schedule: Annotated[str, typer.Option(help="constant, cosine or onecycle.")] = "onecycle",
     boost: Annotated[float, typer.Option(help="Strength of the soft hand; 0 leaves it out.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, data and draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of weights, data and draws.")] = 0,
     preset: Annotated[str | None, typer.Option(help="low, mid or high; else the band in the name.")] = None,
     family: Annotated[str | None, typer.Option(help="Else the first word of the name.")] = None,
     description: Annotated[str, typer.Option(help="A sentence for the manifest.")] = "",
     license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "Apache-2.0",
     data_license: Annotated[str, typer.Option(help="SPDX expression of the photographs' licences.")] = "unknown",
     data_source: Annotated[str, typer.Option(help="Where the photographs can be had.")] = "unknown",
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the cell is written.")] = Path(),
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keeps a checkpoint; else runs/NAME.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
+    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keeps a checkpoint; else runs/BAND/NAME.")] = None,
     events: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write TensorBoard events.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a cell, measure it, and write it; the same command goes on where a killed one stood."""
     wanted = Reference.parse(reference)
     values = {"steps": steps, "size": size, "batch": batch, "rate": rate, "schedule": schedule, "boost": boost, "seed": seed}
-    plan = _plan(preset or wanted.band, values)
+    plan = _typed(batteries.Plan, spec=CellSpec.preset(preset or wanted.band), **values)  # type: ignore[arg-type]
     source = _source(noise, photos or [], data_license, data_source)
-    label = batteries.Label(wanted.name, wanted.version or "1.0.0", family or wanted.name.split("-")[0], license, description)
+    label = _typed(
+        batteries.Label,
+        name=wanted.name,
+        version=wanted.version or "1.0.0",
+        family=family or wanted.name.split("-")[0],
+        license=license,
+        description=description,
+    )
+    _refuse_other_band(batteries.expected_band(plan.spec), wanted)
     probe = batteries.probe(batteries.own_probe(source.facts.kind, size))
-    with TrainingBar(steps) as bar:
-        watchers: list[batteries.Watcher] = [bar, *([batteries.Events(events)] if events else [])]
-        finished = batteries.train(plan, source, probe, folder=run or Path("runs") / wanted.name, watchers=watchers)
+    with TrainingBar(steps) as bar, contextlib.ExitStack() as open_logs:
+        log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
+        watchers: list[batteries.Watcher] = [bar, *log]
+        finished = batteries.train(
+            plan, source, probe, folder=run or Path("runs") / wanted.band / wanted.name, watchers=watchers
+        )
     if finished.stopped:
         say(f"walked back: {reports.triage_words(finished.triage)}")
         raise typer.Exit(NOT_VIABLE)
     cell = batteries.package(finished, source, label, _command_line(context))
-    _refuse_other_band(cell, wanted)
-    path = cell.write(out)
+    _refuse_other_band(cell.manifest.identity.band, wanted)
+    path = cell.write(out / wanted.band)
     if as_json:
         emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
     else:
@@ -81,7 +94,7 @@ def validate(
     control: Annotated[
         str | None, typer.Option(help="Try a negative control of the cell's spec instead: untrained, none or scale.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything random.")] = 0,
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the report to this registry as an attestation.")
     ] = None,
@@ -89,10 +102,10 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Test whether a cell is viable: error, geometry, and a host around it, frozen and not. Exit code 7 where it is not."""
-    if control not in {None, *registry.CONTROLS}:
-        raise InputError("no such control", code="CONTROL", expected=" | ".join(registry.CONTROLS), found=control)
     if control and attest:
         raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
+    if attest:
+        registry.open_store(attest)  # told now, not after the test
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=reports.stderr(), transient=True) as progress:
         task = progress.add_task("loading")
@@ -103,6 +116,8 @@ def validate(
             seed=seed,
             progress=lambda words: progress.update(task, description=words),
         )
+    if attest:
+        registry.attest(report.attestation, attest)
     if as_json:
         emit_json(
             {"verdict": report.verdict, "failed": list(report.failed), "report": report.attestation.model_dump(mode="json")}
@@ -110,8 +125,6 @@ def validate(
     else:
         emit(*reports.viability(report.attestation))
     say(reports.verdict_words(report.verdict, report.failed))
-    if attest:
-        registry.attest(report.attestation, attest)
     if report.verdict != "viable":
         raise typer.Exit(NOT_VIABLE)
 
@@ -130,7 +143,7 @@ def compose(
 ) -> None:
     """Run cells as one frozen model: errors, tokens, and how far their tokens agree."""
     cells = registry.pull(*references or [], registry=registry_)
-    batch = batteries.read_photos(*images).crops(32, 64, COMPOSE_SEED) if images else batteries.probe(probe).images
+    batch = _read(images).crops(32, 64, COMPOSE_SEED) if images else batteries.probe(probe).images
     model = composer.compose(cells, probe=batch)
     table = reports.composition(model, cells, batch)
     if as_json:
@@ -139,11 +152,12 @@ def compose(
         emit(reports.composition_table(table))
 
 
-def _plan(preset: str, values: dict[str, Any]) -> batteries.Plan:
+def _typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
+    """A document from options; what is wrong with them is a usage error."""
     try:
-        return batteries.Plan(spec=CellSpec.preset(preset), **values)  # type: ignore[arg-type]
+        return kind(**values)
     except ValidationError as error:
-        raise InputError("a plan that cannot be used", code="PLAN", found=fields_of(error)) from error
+        raise InputError("options that cannot be used", code="USAGE", found=fields_of(error)) from error
 
 
 def _source(noise: bool, photos: list[str], license: str, source: str) -> batteries.NoiseSource | batteries.PhotoSource:
@@ -151,11 +165,15 @@ def _source(noise: bool, photos: list[str], license: str, source: str) -> batter
         raise InputError("nothing to train on, or too much", code="USAGE", expected="--noise, or --photos PLACE")
     if noise:
         return batteries.NoiseSource()
-    read = batteries.read_photos(*photos)
+    return batteries.PhotoSource(_read(photos), license, source)
+
+
+def _read(places: list[str]) -> batteries.Photos:
+    read = batteries.read_photos(*places)
     for skipped in read.skipped:
         say(f"skipped {skipped.path}: {skipped.reason}")
     say(f"photographs: {len(read.names)} read, {len(read.skipped)} skipped")
-    return batteries.PhotoSource(read, license, source)
+    return read
 
 
 def _command_line(context: typer.Context) -> str:
@@ -178,13 +196,14 @@ def _command_line(context: typer.Context) -> str:
     return shlex.join(words)
 
 
-def _refuse_other_band(cell: batteries.Cell, wanted: Reference) -> None:
-    if cell.manifest.identity.band != wanted.band:
+def _refuse_other_band(band: str | None, wanted: Reference) -> None:
+    """Asked twice: of the spec, before it is trained, and of the measured CV."""
+    if band != wanted.band:
         raise ConflictError(
-            "a band that the measured CV denies",
+            "a band that the CV denies",
             code="BAND_DENIED",
-            expected=f"{cell.manifest.identity.band}, as measured",
+            expected=band or "no band",
             found=wanted.band,
             where=str(wanted),
-            remedy=f"The run is kept: the same command with {cell.name} packages it under its own band.",
+            remedy="Name the cell by its own band, or train another preset; a finished run is kept in its folder.",
         )

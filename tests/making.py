@@ -121,6 +121,8 @@ def attestation(cell: Cell, *, protocol="quick-1", verdict="viable", seed=0) -> 
         reference=f"{cell.name}@{cell.version}",
         protocol=protocol,
         verdict=verdict,
+        protocol_digest="2" * 64,
+        control=None,
         checks=(check,),
         controls=(ControlFigure(name="nan", rejected=True, by="finite"),),
         figures={"mse": 0.25},

@@ -53,6 +53,18 @@ def test_copies_under_any_similarity_meet_in_the_frame(seed, cells):
     assert frame.square().sum(dim=1).mean().item() == pytest.approx(1)
 
 
+def test_the_frame_is_a_fixed_point_and_does_not_depend_on_the_order():
+    hidden = draw(80, 6)
+    tokens = [hidden @ rotation(6, i) + 0.5 * draw(80, 6, seed=50 + i) for i in range(4)]
+
+    def residual(frame):
+        return sum(procrustes(t, frame).residual for t in tokens)
+
+    forwards, backwards = generalised(tokens), generalised(tokens[::-1])
+    assert residual(forwards) == pytest.approx(residual(backwards), rel=1e-6)
+    assert residual(forwards) < residual(tokens[0])
+
+
 def test_related_tokens_have_lift_and_unrelated_ones_do_not():
     hidden = draw(60, 4, 8)
     related = [hidden @ rotation(8, i) + 0.3 * draw(60, 4, 8, seed=20 + i) for i in range(3)]

@@ -55,8 +55,8 @@ def test_shapes_and_order(cells, container):
 
 def test_encoding_alone_gives_the_same_tokens(container):
     x = images()
-    encoded, out = container.encode(x), container(x)
-    assert all(torch.equal(encoded[name].omega, out[name].omega) for name in container.names)
+    found, out = container.tokens(x), container(x)
+    assert all(torch.allclose(found[name].omega, out[name].omega, rtol=1e-6) for name in container.names)
 
 
 class Host(nn.Module):
@@ -127,6 +127,12 @@ WRITES = {
     "foreach": lambda b: torch._foreach_mul_([b], 0.0),
     "copy_": lambda b: b.copy_(torch.zeros_like(b)),
     "requires_grad_": lambda b: b.requires_grad_(True),
+    "requires_grad =": lambda b: setattr(b, "requires_grad", True),
+    "data =": lambda b: setattr(b, "data", torch.zeros_like(b)),
+    "an item's view": lambda b: b[0].add_(1),
+    "a flat view": lambda b: b.view(-1).zero_(),
+    "a detached view": lambda b: b.detach().zero_(),
+    "a transposed view": lambda b: b.transpose(0, -1).fill_(0),
 }
 
 
@@ -143,6 +149,10 @@ def test_buffers_cannot_be_replaced(container):
     name = next(iter(dict(stack.named_buffers(recurse=False))))
     with pytest.raises(FrozenError, match="assignment"):
         setattr(stack, name, torch.zeros(1))
+    with pytest.raises(FrozenError, match="deletion"):
+        delattr(stack, name)
+    with pytest.raises(InputError, match="ndarray"):
+        container(images().numpy())
 
 
 def test_a_write_around_torch_is_found(container):

@@ -1,5 +1,6 @@
 """Measuring and baselines: against plain formulas, and the same whatever the chunking."""
 
+import dataclasses
 import sys
 
 import pytest
@@ -45,6 +46,15 @@ def test_chunking_changes_nothing(small, monkeypatch):
     parts = measure(model, small)
     assert parts.mse.value == pytest.approx(whole.mse.value, rel=1e-6)
     assert parts.cv.value == pytest.approx(whole.cv.value, rel=1e-6)
+
+
+def test_crops_of_one_photograph_are_one_cluster(small):
+    model = untrained(SPEC, 0)
+    crops = dataclasses.replace(small, domain="photos", group=torch.arange(24) // 8)
+    found, as_noise = measure(model, crops), measure(model, small)
+    assert (found.cv.images, as_noise.cv.images) == (3, 24)
+    assert found.mse.value == pytest.approx(as_noise.mse.value)
+    assert found.mse.standard_error != pytest.approx(as_noise.mse.standard_error)
 
 
 def test_a_flat_cell_is_degenerate_in_its_figures(small):

@@ -88,7 +88,7 @@ def test_float32_agrees_with_the_float64_reference(preset, size):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_squares_of_singular_values_sum_to_the_rows(preset):
     model = shaken(preset)
-    S = model.encode(torch.randn(2, 3, 64, 64)).S
+    S = model.tokens(torch.randn(2, 3, 64, 64)).S
     assert torch.allclose(S.square().sum(dim=-1), torch.tensor(float(model.spec.V)), rtol=1e-5)
 
 

@@ -1,5 +1,9 @@
 """Photographs from folders: formats, orientation, what cannot be read, crops."""
 
+import os
+import sys
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -43,6 +47,25 @@ def test_grey_palette_and_transparent_images_become_rgb(tmp_path):
     assert read_image(tmp_path / "grey.png").mode == "RGB"
     assert read_image(tmp_path / "palette.png").mode == "RGB"
     assert read_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bits_are_scaled_and_floats_are_skipped(tmp_path):
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tif")
+    photos = read_photos(tmp_path)
+    assert photos.names == ("deep.png",)
+    assert "no scale" in photos.skipped[0].reason
+    assert photos.pyramids[0][0].double().mean().item() == pytest.approx(127, abs=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not Unicode")
+def test_a_file_name_that_is_not_unicode_is_skipped(tmp_path):
+    picture().save(tmp_path / "good.png")
+    os.link(tmp_path / "good.png", os.fsencode(tmp_path) + b"/b\xff.png")
+    photos = read_photos(tmp_path)
+    assert photos.names == ("good.png",)
+    assert "not Unicode" in photos.skipped[0].reason
 
 
 def test_what_cannot_be_read_is_named_counted_and_skipped(tmp_path):

@@ -56,4 +56,4 @@ def test_it_is_better_than_nothing_and_says_where_it_came_from(cells, name):
 def test_each_has_an_attestation(cells, name, verdict):
     store = open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
-    assert index.attestations[cells[name].digest]["first-1"].verdict == verdict
+    assert index.attestations[cells[name].digest]["first-2"].verdict == verdict

@@ -1,5 +1,6 @@
 """Training: it learns, resumes to the same numbers after a kill, and stops a run of the wrong band."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from batteries import CellSpec
-from batteries.errors import ConflictError, FormatError
+from batteries.errors import ConflictError, FormatError, PolicyError
 from batteries.model import arrays_of
 from batteries.packaging import Label, package
 from batteries.probes import Probe, probe
@@ -100,7 +101,7 @@ def test_it_learns_and_reports(small):
 
 def test_the_same_seed_gives_the_same_cell_bytes(small, monkeypatch):
     monkeypatch.setattr("batteries.packaging.probe", lambda name: small if name.startswith("noise") else probe(name))
-    label = Label("tiny", "0.1.0", "johanna", "Apache-2.0", "a test")
+    label = Label(name="tiny", version="0.1.0", family="johanna", license="Apache-2.0", description="a test")
     cells = [package(train(plan(), NoiseSource(), small), NoiseSource(), label, "batteries train high/tiny") for _ in range(2)]
     assert cells[0].to_bytes() == cells[1].to_bytes()
     assert cells[0].manifest.to_bytes() == cells[1].manifest.to_bytes()
@@ -126,11 +127,35 @@ def test_the_expected_band():
     assert expected_band(CellSpec.preset("low", D=32)) == "open"
 
 
-def test_a_checkpoint_of_another_plan_is_refused(tmp_path, small):
+@pytest.mark.parametrize("other", ["plan", "data", "probe"])
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, small, other):
     train(plan(steps=3), NoiseSource(), small, folder=tmp_path)
-    with pytest.raises(ConflictError, match="another plan") as caught:
-        train(plan(steps=4), NoiseSource(), small, folder=tmp_path)
+    changed = {"plan": plan(steps=3), "data": NoiseSource(), "probe": small}
+    changed |= {
+        "plan": {"plan": plan(steps=4)},
+        "data": {"data": NoiseSource(types=(0, 1))},
+        "probe": {"probe": dataclasses.replace(small, digest="1" * 64)},
+    }[other]
+    with pytest.raises(ConflictError, match="another run") as caught:
+        train(changed["plan"], changed["data"], changed["probe"], folder=tmp_path)
     assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize("rate", [1e30, 1e38])
+def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(tmp_path, small, rate):
+    with pytest.raises(PolicyError, match="training diverged") as caught:
+        train(plan(rate=rate, checkpoint_every=1, reading_every=100), NoiseSource(), small, folder=tmp_path)
+    assert caught.value.exit_code == 6
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_long_trajectory_is_thinned_and_keeps_its_ends(small, monkeypatch):
+    monkeypatch.setattr("batteries.packaging.probe", lambda name: small if name.startswith("noise") else probe(name))
+    monkeypatch.setattr("batteries.packaging.MAX_TRAJECTORY", 6)
+    run = train(plan(reading_every=1), NoiseSource(), small)
+    label = Label(name="tiny", version="0.1.0", family="johanna", license="Apache-2.0", description="")
+    kept = [point.step for point in package(run, NoiseSource(), label, "").manifest.training.trajectory]
+    assert kept == [1, 4, 5, 7, 10, 12]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, small):

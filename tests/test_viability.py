@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from batteries import Cell, CellSpec
-from batteries.errors import InputError, NotFoundError
+from batteries.errors import InputError, NotFoundError, PolicyError
 from batteries.geometry import Degenerate, Estimate
+from batteries.manifest import TrainingPoint, Triage
 from registry import checks, validate
 from registry.attestation import Attestation
 from registry.checks import Measurement, Null
@@ -194,6 +195,46 @@ def test_bad_targets(tmp_path):
         validate(tmp_path / "missing.safetensors")
     with pytest.raises(InputError, match="3 channels"):
         validate(tiny())
+    with pytest.raises(InputError, match="no such control"):
+        validate(from_model(SPEC, 0, "a"), control="bogus")
+
+
+def test_a_controls_report_is_never_an_attestation(tmp_path):
+    from registry import attest, publish
+
+    cell = from_model(SPEC, 0, "a")
+    publish(cell, DirectoryStore(tmp_path))
+    report = validate(cell, control="none", protocol=QUICK)
+    assert report.attestation.cell == cell.digest
+    with pytest.raises(PolicyError, match="not an attestation"):
+        attest(report.attestation, DirectoryStore(tmp_path))
+
+
+def test_outputs_that_overflow_are_not_finite():
+    cell = from_model(SPEC, 0, "a")
+    for name in ("enc_in.weight", "dec_out.weight"):
+        weights = {key: np.array(array) for key, array in cell.weights.items()}
+        weights[name] = np.full_like(weights[name], 3e38)
+        report = validate(Cell(weights, cell.manifest), protocol=QUICK)
+        assert report.failed == ("finite",)
+
+
+def trajectory(*cvs, triage=1, **changes):
+    manifest = tiny().manifest
+    points = tuple(TrainingPoint(step=i + 1, mse=0.1, cv=cv, cv_standard_error=0.001) for i, cv in enumerate(cvs))
+    tier = Triage(step=triage, expected="high", found="high", passed=True)
+    return manifest.model_copy(update={"training": manifest.training.model_copy(update={"trajectory": points, "triage": tier})})
+
+
+def test_the_tiers_are_read_off_the_trajectory_and_not_taken_on_trust():
+    assert checks.triage(trajectory(0.92, 0.93)).passed is True
+    assert checks.triage(trajectory(0.5, 0.93)).passed is False
+    assert checks.stable(trajectory(0.92, 0.93, 0.95)).passed is True
+    assert checks.stable(trajectory(0.92, 1.4, 0.95)).passed is False  # an excursion
+    assert checks.stable(trajectory(0.92, None, 0.95)).passed is False
+    for short in (trajectory(0.92), tiny().manifest):
+        assert checks.stable(short).passed is None
+        assert checks.stable(short).decides is False
 
 
 def test_an_attestation_is_published_beside_its_cell(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import batteries
 from batteries import Cell
 from registry.cli import main
 from registry.controls import NAMED_CHECK
@@ -44,7 +45,7 @@ def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
     assert command[0] == "batteries"
     again = run(capsys, *command[1:], "--out", str(tmp_path / "again"), "--run", str(tmp_path / "other"))
     assert again[0] == 0
-    for name in ("tiny-32.safetensors", "tiny-32.json"):
+    for name in ("high/tiny-32.safetensors", "high/tiny-32.json"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
@@ -60,12 +61,13 @@ def test_train_on_photographs_names_what_it_skips(capsys, tmp_path):
 
 
 def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
+    assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
     monkeypatch.setattr("batteries.training.expected_band", lambda spec: "mid")
     words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6"]
     code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
     assert code == 7
     assert "walked back: band high at step 1000, expected mid" in err
-    assert not (tmp_path / "x.safetensors").exists()
+    assert not (tmp_path / "high").exists()
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,13 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "low/x", "--steps", "1", "--noise", "--size", "40"], 2, "multiples of 16"),
         (["train", "Low/x", "--steps", "1", "--noise"], 2, "BAD_REFERENCE"),
         (["train", "high/x", "--steps", "1", "--photos", "{empty}"], 3, "no photograph"),
+        (["train", "high/x_y", "--steps", "1", "--noise"], 2, "family"),
+        (["train", "high/x", "--steps", "1", "--noise", "--description", "x" * 2001], 2, "description"),
+        (["train", "high/x", "--steps", "1", "--noise", "--seed", "9" * 20], 2, "--seed"),
+        (["train", "high/x", "--steps", "9", "--noise", "--size", "16", "--rate", "1e30"], 6, "training diverged"),
+        (["train", "low/x", "--steps", "1", "--noise", "--preset", "high"], 6, "BAND_DENIED"),
+        (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "not attested"),
+        (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
         (["compose"], 2, "nothing to compose"),
         (["compose", "low/fresnel-256", "low/fresnel-256"], 2, "a cell given twice"),
         (["compose", "low/fresnel-256", "--probe", "cats"], 3, "photos-64"),
@@ -98,14 +107,17 @@ def test_bad_input(capsys, tmp_path, monkeypatch, words, code, says):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_denied_band_names_the_measured_one_and_keeps_the_run(capsys, tmp_path):
-    words = ["--preset", "high", "--noise", "--steps", "2", "--size", "16", "--batch", "2", "--run", str(tmp_path / "run")]
-    code, _, err = run(capsys, "train", "low/x", *words, "--out", str(tmp_path))
-    assert code == 6
-    assert "BAND_DENIED" in err
-    assert "high/x" in err
-    assert not (tmp_path / "x.safetensors").exists()
-    assert run(capsys, "train", "high/x", *words, "--out", str(tmp_path))[0] == 0
+def test_a_cell_alone_composes(capsys):
+    code, out, _ = run(capsys, "compose", "low/fresnel-256")
+    assert code == 0
+    assert "low/fresnel-256@" in out
+
+
+def test_a_usage_error_under_json_is_one_object(capsys):
+    code, out, err = run(capsys, "validate", "--json", "--bogus")
+    assert code == 2
+    assert json.loads(out)["error"]["code"] == "USAGE"
+    assert "bogus" in err
 
 
 @pytest.mark.parametrize("control", NAMED_CHECK)
@@ -127,7 +139,7 @@ def test_validate_takes_a_cell_file_and_attests(capsys, tmp_path):
     assert "accuracy lift" in out
     assert "viable: every deciding check passed" in err
     listed = json.loads(run(capsys, "list", "--registry", str(tmp_path / "registry"), "--json")[1])
-    assert listed["cells"][0]["attestations"]["first-1"]["verdict"] == "viable"
+    assert listed["cells"][0]["attestations"]["first-2"]["verdict"] == "viable"
 
 
 def test_compose_prints_errors_and_lift(capsys):

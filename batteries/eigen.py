@@ -1,0 +1,186 @@
+"""Eigenvalues and eigenvectors of many small symmetric matrices: the batched solver under :mod:`batteries.spectral`.
+
+On the CPU, float64 matrices of up to 32x32 go to the kernels of :mod:`batteries.jacobi` if numba is installed (the ``fast``
+extra): several times as fast as batched LAPACK. Everything else, CUDA included, goes to ``torch.linalg``. The answers agree to
+rounding, not to the bit; within one route they depend on the matrix alone, not on its place in the batch nor on threads.
+
+Nothing here is seen by autograd: :mod:`batteries.spectral` has its own backward. A matrix with an element that is not finite
+gives NaN among its eigenvalues and never an error, whatever its vectors; the others in the batch are not touched. One exception
+is left to ``torch.linalg.eigvalsh``, where it is the route: it takes NaN on the diagonal alone, which no M'M has, for zero.
+
+Threads are started for the call and end with it: callers from several Python threads share nothing, and a process may fork.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections import deque
+from functools import lru_cache, partial
+from typing import Any
+
+import lazy_loader
+import torch
+from torch import Tensor
+
+jacobi: Any = lazy_loader.load("batteries.jacobi", suppress_warning=True)  # imports numba, on first use
+
+__all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
+
+NARROW, WIDEST = 16, 32  # above WIDEST, LAPACK's tridiagonal route does less work than Jacobi
+FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW, above
+THREAD_WORK = 300_000  # blocks of eight times D**2 (D + 8), each about 10 ns, that are worth a thread: an idle thread
+# of torch's spins for some milliseconds after its last work, and ours would wait for its core
+DTYPES = {"solve_symmetric": (torch.float64,), "solve_gram": (torch.float32, torch.float64)}
+_NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
+_loading = threading.Lock()
+
+
+def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of symmetric matrices, of which the lower triangles are read.
+
+    Args:
+        gram: (..., D, D), float64 for the fast route.
+
+    Returns:
+        Eigenvalues (..., D), ascending, and eigenvectors (..., D, D) as columns in that order.
+    """
+    kernel = _kernel("solve_symmetric", gram)
+    return _solve(kernel, gram, 0.0, vectors=True) if kernel else _lapack(gram)
+
+
+def eigvalsh(gram: Tensor) -> Tensor:
+    """Eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
+    kernel = _kernel("solve_symmetric", gram)
+    return _solve(kernel, gram, 0.0, vectors=False)[0] if kernel else _lapack_values(gram)
+
+
+def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
+    """``eigh(M'M + ridge I)`` in float64, without a float64 copy of M on the fast route.
+
+    Args:
+        M: (..., V, D), float32 or float64.
+        ridge: Added to the diagonal.
+
+    Returns:
+        As :func:`eigh`, float64.
+    """
+    kernel = _kernel("solve_gram", M)
+    return _solve(kernel, M, ridge, vectors=True) if kernel else _lapack(_gram(M, ridge))
+
+
+def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
+    """The eigenvalues of :func:`gram_eigh` alone."""
+    kernel = _kernel("solve_gram", M)
+    return _solve(kernel, M, ridge, vectors=False)[0] if kernel else _lapack_values(_gram(M, ridge))
+
+
+# ---- the fast route --------------------------------------------------------------------------------------------------
+
+
+def _kernel(name: str, source: Tensor) -> Any:
+    """The compiled kernel for this input, or None where torch's own routine is the one to use."""
+    rows, width = source.shape[-2:]
+    if source.numel() < (FEW if width <= NARROW else MANY) * rows * width:  # first: one matrix alone notices every look
+        return None
+    if not 2 <= width <= WIDEST or not source.numel() or source.device.type != "cpu" or source.dtype not in DTYPES[name]:
+        return None
+    with _loading:
+        return _load(name, source.dtype)
+
+
+@lru_cache
+def _load(name: str, dtype: torch.dtype) -> Any:
+    """The kernel after one call on one small matrix, in which it is compiled or read from numba's cache."""
+    try:
+        kernel = getattr(jacobi, name)
+    except ImportError:
+        return None
+    trial = partial(_solve, kernel, torch.eye(2, dtype=dtype)[None], 0.0, vectors=True)
+    try:
+        trial()
+    except OSError:
+        trial()  # compiled, and not kept: numba's cache could not be written
+    except Exception as error:
+        warnings.warn(f"the fast eigensolver does not compile here, torch's is used: {error}", RuntimeWarning, stacklevel=2)
+        return None
+    return kernel
+
+
+@lru_cache
+def _pairs(width: int) -> Any:
+    return jacobi.schedule(width)
+
+
+def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple[Tensor, Tensor]:
+    """The kernel over all blocks of a batch, on as many threads as torch has and the work is worth."""
+    *batch, rows, width = source.shape
+    flat = source.detach().reshape(-1, rows, width).contiguous()
+    found = torch.empty(len(flat), width, dtype=torch.float64)
+    frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64)
+    run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
+    blocks = -(-len(flat) // jacobi.WIDTH)
+    threads = min(torch.get_num_threads(), 1 + blocks * width**2 * (width + 8) // THREAD_WORK)
+    if threads == 1:
+        run(0, blocks)
+    else:
+        _share(run, blocks, threads)
+    return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
+
+
+def _share(run: Any, blocks: int, threads: int) -> None:
+    """``run(start, stop)`` over all blocks; a thread that is held up leaves more of them to the others."""
+    step = -(-blocks // (8 * threads))
+    starts = deque(range(0, blocks, step))
+
+    def work() -> None:
+        while starts:
+            try:
+                start = starts.popleft()
+            except IndexError:  # another thread took the last
+                return
+            run(start, min(start + step, blocks))
+
+    helpers = [threading.Thread(target=work) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+
+
+# ---- torch's own -----------------------------------------------------------------------------------------------------
+
+
+def _gram(M: Tensor, ridge: float) -> Tensor:
+    wide = M.detach().double()
+    gram = wide.mT @ wide
+    gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    return gram
+
+
+def _lapack(gram: Tensor) -> tuple[Tensor, Tensor]:
+    gram = gram.detach() if gram.requires_grad else gram  # a look is a tenth of the price, which one matrix notices
+    try:
+        return torch.linalg.eigh(gram)
+    except _NoAnswer:
+        finite, poison = _finite(gram)
+        values, vectors = torch.linalg.eigh(finite)
+        return values + poison[..., None], vectors + poison[..., None, None]
+
+
+def _lapack_values(gram: Tensor) -> Tensor:
+    gram = gram.detach() if gram.requires_grad else gram
+    try:
+        return torch.linalg.eigvalsh(gram)
+    except _NoAnswer:
+        finite, poison = _finite(gram)
+        return torch.linalg.eigvalsh(finite) + poison[..., None]
+
+
+def _finite(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrices with those that are not finite set to zero, and what to add to the answer: NaN there, 0 elsewhere."""
+    finite = gram.tril().isfinite().all(dim=-1).all(dim=-1)
+    poison = torch.where(finite, 0.0, math.nan).to(gram.dtype)
+    return torch.where(finite[..., None, None], gram, 0.0), poison

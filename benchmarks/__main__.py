@@ -1,0 +1,66 @@
+"""``python -m benchmarks [SUBJECT...] [--smoke] [--write]``: all subjects, or the named ones.
+
+Without ``--smoke`` a run of all subjects writes docs/benchmarks.md; a run of some prints, and writes only with ``--write``,
+leaving the tables of the others as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import eigen, encode, step
+from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {"eigen": eigen.pairs, "step": step.pairs, "encode": encode.pairs}
+HEAD = """# Benchmarks
+
+Written by `python -m benchmarks`; not edited by hand. Each line runs ours and the reference in turn, in one process, at least
+five times each after a warm-up. Costs are medians; the ratio is the median of reference / ours, pair by pair: above 1, ours
+is the cheaper. Read the ratios, not the times."""
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of two ways, measured in one run.")
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; all if left out")
+    parser.add_argument("--smoke", action="store_true", help="run each once on small inputs and measure nothing")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md even if only some subjects run")
+    given = parser.parse_args()
+    unknown = sorted(set(given.subjects) - set(SUBJECTS))
+    if unknown:
+        parser.error(f"no such subject: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
+    if given.smoke:
+        for name in given.subjects or SUBJECTS:
+            for pair in SUBJECTS[name](True):
+                smoke(pair)
+            print(f"{name}: runs")
+        return
+    sections = {name: _section(name) for name in given.subjects or SUBJECTS}
+    if given.write or not given.subjects:
+        PAGE.write_text(_page(sections))
+
+
+def _section(name: str) -> str:
+    """Measures one subject, and prints it."""
+    rows: list[Row] = [compare(pair) for pair in SUBJECTS[name](False)]
+    missed = [row.pair.name for row in rows if row.missed]
+    verdict = f"**{len(missed)} below target:** {'; '.join(missed)}." if missed else "All targets met."
+    section = f"## {name}\n\n`python -m benchmarks {name}`: {surroundings()}.\n\n{table(rows)}\n\n{verdict}\n"
+    print(section)
+    return section
+
+
+def _page(sections: dict[str, str]) -> str:
+    """The page with these sections put in place of their old ones."""
+    old = PAGE.read_text() if PAGE.exists() else ""
+    kept = {match[1]: match[0] for match in re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)}
+    merged = {name: sections.get(name) or kept.get(name) for name in SUBJECTS}
+    return "\n\n".join([HEAD, *(section.strip() for section in merged.values() if section)]) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A training step against the same in plain autograd, in time and in memory; both from the same weights and images."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from batteries import CellSpec, Plan, Run, untrained
+from batteries.model import BoundarySmooth
+from batteries.noise import noise_batch
+from batteries.training import _step
+from benchmarks.harness import Pair
+from benchmarks.plain import plain, plain_step
+
+BANDS = ("low", "high")
+BATCH = 128
+TARGET = 1.8
+WAYS = ("ours", "plain")
+
+
+def pairs(smoke: bool) -> list[Pair]:
+    """Time of a step, and the peak memory of a process that takes three."""
+    batch = 4 if smoke else BATCH
+    found = [Pair(f"smoothing and its backward, batch {batch} of 64x64", *(_smoother(way, batch) for way in WAYS), 2.0)]
+    for band in BANDS:
+        title = f"{band.upper()}, batch {batch} of 64x64"
+        found.append(Pair(f"step, {title}", *(stepper(way, band, batch) for way in WAYS), TARGET))
+        memory = tuple(partial(_peak_of_a_process, way, band, batch) for way in WAYS)
+        found.append(Pair(f"peak memory of a step, {title}", *memory, 1.0, lambda call: float(str(call())), "MiB"))
+    return found
+
+
+def stepper(way: str, band: str, batch: int) -> Callable[[], float]:
+    """A callable that takes one step of a model of its own, and returns the loss."""
+    spec = CellSpec.preset(band)  # type: ignore[arg-type]
+    images = noise_batch(batch, (64, 64), 0)[0]
+    if way == "plain":
+        model = plain(spec, 0)
+        return partial(plain_step, model, torch.optim.Adam(model.parameters(), lr=1e-3), images)
+    return partial(_step, ours(spec), images)
+
+
+def ours(spec: CellSpec) -> Run:
+    """A run of ours with a constant rate and no soft hand: what the plain step does."""
+    model = untrained(spec, 0)
+    plan = Plan(spec=spec, size=64, steps=10**9, rate=1e-3, schedule="constant", boost=0.0)
+    return Run(plan, "benchmark", model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True))
+
+
+def _smoother(way: str, batch: int) -> Callable[[], object]:
+    layer = BoundarySmooth(CellSpec.preset("low"))
+    images = noise_batch(batch, (64, 64), 0)[0].requires_grad_()
+
+    def run() -> object:
+        out = layer(images) if way == "ours" else images + layer.net(images)
+        return torch.autograd.grad(out.sum(), [images, *layer.parameters()])
+
+    return run
+
+
+def losses(way: str, band: str, batch: int, steps: int) -> list[float]:
+    """Losses of some steps on fresh images, for the test that both ways go the same way."""
+    spec = CellSpec.preset(band)  # type: ignore[arg-type]
+    batches: list[Tensor] = [noise_batch(batch, (64, 64), seed)[0] for seed in range(steps)]
+    if way == "ours":
+        run = ours(spec)
+        return [_step(run, images) for images in batches]
+    model = plain(spec, 0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    return [plain_step(model, optimiser, images) for images in batches]
+
+
+def _peak_of_a_process(way: str, band: str, batch: int) -> str:
+    """MiB that three steps add to a process's peak, measured in one of its own."""
+    words = [sys.executable, "-m", "benchmarks.step", way, band, str(batch)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    step = stepper(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        step()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
