@@ -30,8 +30,8 @@ __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
 NARROW, WIDEST = 16, 32  # above WIDEST, LAPACK's tridiagonal route does less work than Jacobi
 FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW, above
-THREAD_WORK = 300_000  # blocks of eight times D**2 (D + 8), each about 10 ns, that are worth a thread: an idle thread
-# of torch's spins for some milliseconds after its last work, and ours would wait for its core
+THREAD_WORK = 300_000  # blocks of eight times D**2 (D + 8), each about 10 ns, that are worth a thread: below it, a
+# second thread was slower right after work of torch's own, whose idle worker seems to hold its core for milliseconds
 DTYPES = {"solve_symmetric": (torch.float64,), "solve_gram": (torch.float32, torch.float64)}
 _NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
 _loading = threading.Lock()
