@@ -15,7 +15,12 @@ from benchmarks import eigen, encode, step
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {"eigen": eigen.pairs, "step": step.pairs, "encode": encode.pairs}
+SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
+    "eigen": eigen.pairs,
+    "step": step.pairs,
+    "memory": step.memory,
+    "encode": encode.pairs,
+}
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks`; not edited by hand. Each line runs ours and the reference in turn, in one process, at least
