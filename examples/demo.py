@@ -100,9 +100,9 @@ def trajectories(cells: list[batteries.Cell], axes: list[plt.Axes]) -> None:
     for width in sorted({cell.spec.D for cell in cells}):
         exact = geometry.sphere_cv(width)
         left.axhline(exact, color="black", linewidth=0.8, linestyle="--")
-        left.annotate(
-            f"exact attractor, D = {width}: {exact:.4f}", (0, exact), (0, -11), textcoords="offset points", fontsize=8
-        )
+        place = {"xy": (0.98, exact), "xycoords": left.get_yaxis_transform(), "ha": "right"}
+        words = f"exact attractor, D = {width}: {exact:.4f}"
+        left.annotate(words, xytext=(0, -11 if width == 4 else 14), textcoords="offset points", fontsize=8, **place)
     left.set(xlabel="step", ylabel="CV, 95% bars", yscale="log", title="CV along training", yticks=[0.2, 0.3, 0.5, 0.9])
     left.yaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
     left.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
