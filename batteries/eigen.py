@@ -7,16 +7,12 @@ rounding, not to the bit; within one route they depend on the matrix alone, not 
 Nothing here is seen by autograd: :mod:`batteries.spectral` has its own backward. A matrix with an element that is not finite
 gives NaN among its eigenvalues and never an error, whatever its vectors; the others in the batch are not touched. One exception
 is left to ``torch.linalg.eigvalsh``, where it is the route: it takes NaN on the diagonal alone, which no M'M has, for zero.
-
-Threads are started for the call and end with it: callers from several Python threads share nothing, and a process may fork.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-import warnings
-from collections import deque
 from functools import lru_cache, partial
 from typing import Any
 
@@ -24,14 +20,15 @@ import lazy_loader
 import torch
 from torch import Tensor
 
+from batteries import compiled
+
 jacobi: Any = lazy_loader.load("batteries.jacobi", suppress_warning=True)  # imports numba, on first use
 
 __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
 NARROW, WIDEST = 16, 32  # above WIDEST, LAPACK's tridiagonal route does less work than Jacobi
 FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW, above
-THREAD_WORK = 300_000  # blocks of eight times D**2 (D + 8), each about 10 ns, that are worth a thread: below it, a
-# second thread was slower right after work of torch's own, whose idle worker seems to hold its core for milliseconds
+NANOSECONDS = 10  # of a block of eight, times D**2 (D + 8)
 DTYPES = {"solve_symmetric": (torch.float64,), "solve_gram": (torch.float32, torch.float64)}
 _NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
 _loading = threading.Lock()
@@ -81,10 +78,13 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 
 def _kernel(name: str, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
-    rows, width = source.shape[-2:]
-    if source.numel() < (FEW if width <= NARROW else MANY) * rows * width:  # first: one matrix alone notices every look
+    shape = source.shape
+    width = shape[-1]
+    if source.numel() < FEW * shape[-2] * width:  # first, and as cheap as it can be: one matrix alone notices it
         return None
     if not 2 <= width <= WIDEST or not source.numel() or source.device.type != "cpu" or source.dtype not in DTYPES[name]:
+        return None
+    if width > NARROW and source.numel() < MANY * shape[-2] * width:
         return None
     with _loading:
         return _load(name, source.dtype)
@@ -92,20 +92,9 @@ def _kernel(name: str, source: Tensor) -> Any:
 
 @lru_cache
 def _load(name: str, dtype: torch.dtype) -> Any:
-    """The kernel after one call on one small matrix, in which it is compiled or read from numba's cache."""
-    try:
-        kernel = getattr(jacobi, name)
-    except ImportError:
-        return None
-    trial = partial(_solve, kernel, torch.eye(2, dtype=dtype)[None], 0.0, vectors=True)
-    try:
-        trial()
-    except OSError:
-        trial()  # compiled, and not kept: numba's cache could not be written
-    except Exception as error:
-        warnings.warn(f"the fast eigensolver does not compile here, torch's is used: {error}", RuntimeWarning, stacklevel=2)
-        return None
-    return kernel
+    """The kernel by its name and dtype, or None."""
+    trial = partial(_solve, source=torch.eye(2, dtype=dtype)[None], ridge=0.0, vectors=True)
+    return compiled.load(lambda: getattr(jacobi, name), trial)
 
 
 @lru_cache
@@ -114,40 +103,14 @@ def _pairs(width: int) -> Any:
 
 
 def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple[Tensor, Tensor]:
-    """The kernel over all blocks of a batch, on as many threads as torch has and the work is worth."""
+    """The kernel over all blocks of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64)
     frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64)
     run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
-    blocks = -(-len(flat) // jacobi.WIDTH)
-    threads = min(torch.get_num_threads(), 1 + blocks * width**2 * (width + 8) // THREAD_WORK)
-    if threads == 1:
-        run(0, blocks)
-    else:
-        _share(run, blocks, threads)
+    compiled.share(run, -(-len(flat) // jacobi.WIDTH), NANOSECONDS * width**2 * (width + 8))
     return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
-
-
-def _share(run: Any, blocks: int, threads: int) -> None:
-    """``run(start, stop)`` over all blocks; a thread that is held up leaves more of them to the others."""
-    step = -(-blocks // (8 * threads))
-    starts = deque(range(0, blocks, step))
-
-    def work() -> None:
-        while starts:
-            try:
-                start = starts.popleft()
-            except IndexError:  # another thread took the last
-                return
-            run(start, min(start + step, blocks))
-
-    helpers = [threading.Thread(target=work) for _ in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
 
 
 # ---- torch's own -----------------------------------------------------------------------------------------------------

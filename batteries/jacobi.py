@@ -29,6 +29,8 @@ from llvmlite import ir
 from numba import extending, njit, types
 from numba.extending import models, overload, register_model
 
+from batteries.compiled import kernel
+
 __all__ = ["WIDTH", "schedule", "solve_gram", "solve_symmetric"]
 
 WIDTH = 8  # matrices side by side
@@ -401,15 +403,7 @@ def _solve(memory: tuple[Array, ...], ridge: float, pairs: Array, values: Array,
     _scatter(a, w, rank, scale, values, vectors, first, width)
 
 
-def _compiled(kernel: Callable[..., None]) -> Callable[..., None]:
-    """Without the interpreter's lock, and kept on disk where there is a folder to keep it in."""
-    try:
-        return njit(nogil=True, cache=True)(kernel)
-    except RuntimeError:  # numba found no folder it may write to
-        return njit(nogil=True)(kernel)
-
-
-@_compiled
+@kernel
 def solve_symmetric(source: Array, ridge: float, pairs: Array, values: Array, vectors: Array, start: int, stop: int) -> None:
     """Solves blocks ``start`` to ``stop``, of eight matrices each.
 
@@ -429,7 +423,7 @@ def solve_symmetric(source: Array, ridge: float, pairs: Array, values: Array, ve
         _solve(memory, ridge, pairs, values, vectors, block * WIDTH)
 
 
-@_compiled
+@kernel
 def solve_gram(source: Array, ridge: float, pairs: Array, values: Array, vectors: Array, start: int, stop: int) -> None:
     """The same for M'M + ridge I, of ``source`` (n, V, D) float32 or float64, contiguous."""
     memory = _memory(source.shape[2], vectors)

@@ -23,7 +23,6 @@ from batteries.spec import CellSpec
 
 ALPHA_LIMIT = 0.2  # largest relative change of a singular value by one attention layer
 ALPHA_START = -2.0
-ROW_FLOOR = 1e-12  # least row length divided by
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -210,11 +209,11 @@ class PatchSVAE(nn.Module):
         M = rearrange(self.enc_out(h), "B N (V D) -> B N V D", D=self.spec.D)
         match self.spec.row_norm:
             case "sphere":
-                return F.normalize(M, dim=-1, eps=ROW_FLOOR)
+                return spectral.unit_rows(M)
             case "layernorm":
                 return F.layer_norm(M, (self.spec.D,))
             case "scale":
-                return M / M.norm(dim=-1).mean().clamp_min(ROW_FLOOR)
+                return M / M.norm(dim=-1).mean().clamp_min(spectral.ROW_FLOOR)
             case "none":
                 return M
 

@@ -11,21 +11,33 @@ Both steps carry their own backward. With A = W diag(r) W' and C = W' M' dM_hat 
 and for the singular values alone d/dM = M W diag(dS / S) W'. The one denominator that can vanish is the gap of two
 eigenvalues; it is bounded as g / (g^2 + eps^2) with eps = 1e-9 of the largest eigenvalue, so that equal singular values,
 orthonormal columns and rank one give finite gradients, and gaps above 1e-3 are not disturbed.
+
+On the CPU the gate of narrow M and its backward go to the kernels of :mod:`batteries.modes` if numba is installed (the
+``fast`` extra): the same sums, a matrix at a time.
 """
 
 from __future__ import annotations
 
+import threading
+from functools import cache, partial
 from typing import Any, NamedTuple
 
+import lazy_loader
 import torch
 from torch import Tensor
 
-from batteries import eigen
+from batteries import compiled, eigen
+
+modes: Any = lazy_loader.load("batteries.modes", suppress_warning=True)  # imports numba, on first use
 
 RIDGE = 1e-12  # added to the diagonal of the Gram matrix
 EIGENVALUE_FLOOR = 1e-24
 SINGULAR_FLOOR = 1e-16
 GAP_FLOOR = 1e-9  # of the largest eigenvalue
+ROW_FLOOR = 1e-12  # least row length divided by
+NARROW, MANY = 8, 64  # width up to which, and matrices from which, the kernels of batteries.modes are the faster
+NANOSECONDS = 1.5  # of the kernels, times V D**2
+_loading = threading.Lock()
 
 
 class Spectrum(NamedTuple):
@@ -69,6 +81,27 @@ def gate(M: Tensor, found: Spectrum, ratio: Tensor) -> Tensor:
     return gated
 
 
+def unit_rows(M: Tensor) -> Tensor:
+    """M (..., V, D) with every row divided by its length (at least 1e-12), with a backward of few passes."""
+    unit: Tensor = _UnitRows.apply(M)  # type: ignore[no-untyped-call]
+    return unit
+
+
+class _UnitRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
+        shrink = torch.linalg.vector_norm(raw, dim=-1, keepdim=True).clamp_min_(ROW_FLOOR).reciprocal_()
+        M = raw * shrink
+        ctx.save_for_backward(M, shrink)
+        return M
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        M, shrink = ctx.saved_tensors
+        along = torch.linalg.vecdot(M, grads[0]).unsqueeze(-1)
+        return torch.addcmul(grads[0], M, along, value=-1).mul_(shrink)
+
+
 class _Spectrum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, M: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,31 +115,80 @@ class _Spectrum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         M, S, W = ctx.saved_tensors
-        pull = _sandwich(W, grads[0].double() / S.clamp_min(SINGULAR_FLOOR))
-        return M @ pull.to(M.dtype)
+        return _gated(M, W, grads[0].double() / S.clamp_min(SINGULAR_FLOOR))
 
 
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, M: Tensor, W: Tensor, ratio: Tensor) -> Tensor:
         ctx.save_for_backward(M, W, ratio)
-        return M @ _sandwich(W, ratio.double()).to(M.dtype)
+        return _gated(M, W, ratio.double())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
         M, W, ratio = ctx.saved_tensors
-        wide, r = M.double(), ratio.double()
-        inner = W.mT @ (wide.mT @ grads[0].double()) @ W  # (..., D, D)
-        inner = (inner + inner.mT) / 2
-        values = (wide @ W).square().sum(dim=-2)  # eigenvalues again: cheaper than keeping them
-        gaps = values[..., None, :] - values[..., :, None]
-        bound = (GAP_FLOOR * values.amax(dim=-1, keepdim=True) + RIDGE).square()[..., None]
-        slopes = (r[..., None, :] - r[..., :, None]) * gaps / (gaps.square() + bound)
-        on_gram = W @ (inner * slopes) @ W.mT
-        pull = grads[0] @ _sandwich(W, r).to(M.dtype) + M @ (2 * on_gram).to(M.dtype)
-        return pull, None, inner.diagonal(dim1=-2, dim2=-1).to(ratio.dtype)
+        on_M, on_ratio = _pulled(M, W, ratio.double(), grads[0])
+        return on_M, None, on_ratio.to(ratio.dtype)
+
+
+def _gated(M: Tensor, W: Tensor, weights: Tensor) -> Tensor:
+    """M W diag(weights) W'; weights in float64."""
+    kernels = _kernels(M)
+    if kernels is None:
+        return M @ _sandwich(W, weights).to(M.dtype)
+    out = torch.empty_like(M, memory_format=torch.contiguous_format)
+    _run(kernels.gate, M, [M, W, weights], [out])
+    return out
+
+
+def _pulled(M: Tensor, W: Tensor, r: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the gate on M and, in float64, on the weights r."""
+    kernels = _kernels(M)
+    if kernels is not None:
+        on_M, on_r = torch.empty_like(M, memory_format=torch.contiguous_format), torch.empty_like(r)
+        _run(kernels.pull, M, [M, W, r, grad], [(GAP_FLOOR, RIDGE), on_M, on_r])
+        return on_M, on_r
+    wide = M.double()
+    inner = W.mT @ (wide.mT @ grad.double()) @ W  # (..., D, D)
+    inner = (inner + inner.mT) / 2
+    values = (wide @ W).square().sum(dim=-2)  # eigenvalues again: cheaper than keeping them
+    gaps = values[..., None, :] - values[..., :, None]
+    bound = (GAP_FLOOR * values.amax(dim=-1, keepdim=True) + RIDGE).square()[..., None]
+    slopes = (r[..., None, :] - r[..., :, None]) * gaps / (gaps.square() + bound)
+    on_gram = W @ (inner * slopes) @ W.mT
+    on_M = grad @ _sandwich(W, r).to(M.dtype) + M @ (2 * on_gram).to(M.dtype)
+    return on_M, inner.diagonal(dim1=-2, dim2=-1)
 
 
 def _sandwich(W: Tensor, weights: Tensor) -> Tensor:
     """W diag(weights) W' for (..., D, D) and (..., D)."""
     return (W * weights[..., None, :]) @ W.mT
+
+
+def _kernels(M: Tensor) -> Any:
+    """The compiled kernels for this M, or None where torch's own products are the ones to use."""
+    V, D = M.shape[-2:]
+    if D > NARROW or M.numel() < MANY * V * D or M.device.type != "cpu" or M.dtype not in (torch.float32, torch.float64):
+        return None
+    with _loading:
+        return _load(D, M.dtype)
+
+
+@cache
+def _load(D: int, dtype: torch.dtype) -> Any:
+    """The kernels of a width and dtype, or None."""
+    M, W, r = torch.ones(1, 1, D, dtype=dtype), torch.eye(D, dtype=torch.float64)[None], torch.ones(1, D, dtype=torch.float64)
+
+    def trial(found: Any) -> None:
+        _run(found.gate, M, [M, W, r], [M.clone()])
+        _run(found.pull, M, [M, W, r, M], [(GAP_FLOOR, RIDGE), M.clone(), r.clone()])
+
+    return compiled.load(lambda: modes.kernels(D), trial)
+
+
+def _run(kernel: Any, M: Tensor, given: list[Tensor], rest: list[Any]) -> None:
+    """A kernel over all matrices: inputs made flat and contiguous, outputs written in place."""
+    V, D = M.shape[-2:]
+    stack = M.ndim - 2  # axes in front of V
+    arguments = [x.detach().contiguous().flatten(0, stack - 1).numpy() if isinstance(x, Tensor) else x for x in (*given, *rest)]
+    compiled.share(partial(kernel, *arguments), M.numel() // (V * D), NANOSECONDS * V * D**2)
