@@ -21,6 +21,7 @@ from .photos import read_photos as read_photos
 from .probes import Probe as Probe
 from .probes import own_probe as own_probe
 from .probes import probe as probe
+from .sources import MixedSource as MixedSource
 from .sources import NoiseSource as NoiseSource
 from .sources import PhotoSource as PhotoSource
 from .spec import CellSpec as CellSpec

@@ -60,7 +60,7 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
 
     Args:
         run: Finished, not stopped by its triage.
-        source: What it was trained on; the linear baselines are fitted on the same.
+        source: What it was trained on; the linear baselines are fitted on its domain's part.
         label: Name, version, family, licence, description.
         command: What a reader types to train it again.
 
@@ -143,7 +143,7 @@ def _thinned(run: Run) -> tuple[TrainingPoint, ...]:
 def _baseline_images(run: Run, source: Source) -> torch.Tensor:
     plan = run.plan
     per_image = math.prod(plan.spec.grid(plan.size, plan.size))
-    return source.batch(seed_of(plan.seed, 0, BASELINE_SEED), max(1, BASELINE_PATCHES // per_image), plan.size)
+    return source.domain.batch(seed_of(plan.seed, 0, BASELINE_SEED), max(1, BASELINE_PATCHES // per_image), plan.size)
 
 
 def _held(run: Run, own: Probe) -> HeldFigure | None:

@@ -19,6 +19,7 @@ from batteries.errors import InputError, NotFoundError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
 SMALLEST_SIDE = 16  # of the smallest scale kept
+WILD = set("*?[")
 LONGEST_SIDE = 2048  # of the largest scale kept; a wallpaper's finest pixels are mostly the camera's noise
 
 
@@ -146,11 +147,17 @@ def to_float(pixels: Tensor) -> Tensor:
 def _files_of(places: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
     """(folder, file) of every image named by the places, sorted within each place."""
     for place in map(Path, places):
-        folder, pattern = (place, "**/*") if place.is_dir() else (place.parent, place.name)
-        if not folder.is_dir() or not (place.exists() or set("*?[") & set(pattern)):
+        folder, pattern = (place, "**/*") if place.is_dir() else _split(place)
+        if not folder.is_dir() or not (place.exists() or WILD & set(pattern)):
             raise NotFoundError("no such folder", code="NO_FOLDER", where=place)
         found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
         yield from ((folder, path) for path in found)
+
+
+def _split(place: Path) -> tuple[Path, str]:
+    """A glob's last folder without a wild card, and the pattern below it."""
+    tame = next((n for n, part in enumerate(place.parts[:-1]) if WILD & set(part)), len(place.parts) - 1)
+    return Path(*place.parts[:tame]), str(Path(*place.parts[tame:]))
 
 
 def _pyramid(picture: Image.Image) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from batteries import canonical
@@ -24,6 +25,11 @@ class Source(Protocol):
     @property
     def facts(self) -> DataSource:
         """What a manifest says of the data."""
+        ...
+
+    @property
+    def domain(self) -> Source:
+        """The part of it that is of the cell's own domain: what baselines are fitted on."""
         ...
 
 
@@ -53,6 +59,11 @@ class NoiseSource:
             license="none needed: generated",
             source="batteries.noise",
         )
+
+    @property
+    def domain(self) -> Source:
+        """All of it."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,42 @@ class PhotoSource:
             license=self.license,
             source=self.source,
         )
+
+    @property
+    def domain(self) -> Source:
+        """All of it."""
+        return self
+
+
+@dataclass(frozen=True)
+class MixedSource:
+    """Photographs with some noise among them, which keeps a cell from learning its photographs by heart.
+
+    Attributes:
+        photos: Crops of photographs, the cell's own domain.
+        share: Of every batch that is noise, from 0 to 1; rounded down to whole images.
+    """
+
+    photos: PhotoSource
+    share: float
+
+    def batch(self, seed: int, count: int, size: int) -> Tensor:
+        """(count, 3, size, size): photographs first, then noise."""
+        noisy = int(count * self.share)
+        return torch.cat([self.photos.batch(seed, count - noisy, size), NoiseSource().batch(seed, noisy, size)])
+
+    @property
+    def facts(self) -> DataSource:
+        """Those of the photographs, with the share of noise named and in the digest."""
+        facts, noise = self.photos.facts, NoiseSource().facts
+        words = f"{1 - self.share:.0%} photographs, {self.share:.0%} generated noise of the 16 types: {facts.description}"
+        digest = canonical.sha256(canonical.dump([facts.digest, noise.digest, self.share]))
+        return facts.model_copy(update={"description": words, "digest": digest})
+
+    @property
+    def domain(self) -> Source:
+        """The photographs."""
+        return self.photos
 
 
 def seed_of(run_seed: int, step: int, purpose: int = 0) -> int:

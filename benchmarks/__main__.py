@@ -11,16 +11,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import eigen, encode, step
+from benchmarks import eigen, encode, step, triage
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "eigen": eigen.pairs,
     "step": step.pairs,
+    "triage": triage.pairs,
     "memory": step.memory,
     "encode": encode.pairs,
 }
+NOTES: dict[str, Callable[[], str]] = {"triage": triage.note}  # a measurement that is no pair
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks`; not edited by hand. Each line runs ours and the reference in turn, in one process, at least
@@ -55,6 +57,8 @@ def _section(name: str) -> str:
     missed = [row.pair.name for row in rows if row.missed]
     verdict = f"**{len(missed)} below target:** {'; '.join(missed)}." if missed else "All targets met."
     section = f"## {name}\n\n`python -m benchmarks {name}`: {surroundings()}.\n\n{table(rows)}\n\n{verdict}\n"
+    if name in NOTES:
+        section += f"\n{NOTES[name]()}\n"
     print(section)
     return section
 

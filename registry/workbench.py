@@ -16,6 +16,7 @@ import composer
 import registry
 from batteries.canonical import AnyDocument, fields_of
 from batteries.errors import ConflictError, InputError
+from batteries.sources import Source
 from batteries.spec import CellSpec
 from registry import reports
 from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, say
@@ -37,6 +38,7 @@ def train(
     photos: Annotated[
         list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob; may be repeated.")
     ] = None,
+    mix: Annotated[float, typer.Option(min=0, max=0.9, help="Share of noise images among the photographs.")] = 0.0,
     size: Annotated[int, typer.Option(min=1, help="Side of the training images, in pixels.")] = 64,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
@@ -44,6 +46,8 @@ def train(
     boost: Annotated[float, typer.Option(help="Strength of the soft hand; 0 leaves it out.")] = 0.5,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of weights, data and draws.")] = 0,
     preset: Annotated[str | None, typer.Option(help="low, mid or high; else the band in the name.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="V, the rows of M; else the preset's.")] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden width; else the preset's.")] = None,
     family: Annotated[str | None, typer.Option(help="Else the first word of the name.")] = None,
     description: Annotated[str, typer.Option(help="A sentence for the manifest.")] = "",
     license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "Apache-2.0",
@@ -57,8 +61,10 @@ def train(
     """Train a cell, measure it, and write it; the same command goes on where a killed one stood."""
     wanted = Reference.parse(reference)
     values = {"steps": steps, "size": size, "batch": batch, "rate": rate, "schedule": schedule, "boost": boost, "seed": seed}
-    plan = _typed(batteries.Plan, spec=CellSpec.preset(preset or wanted.band), **values)  # type: ignore[arg-type]
-    source = _source(noise, photos or [], data_license, data_source)
+    changes = {field: value for field, value in {"V": rows, "hidden": hidden}.items() if value is not None}
+    spec = CellSpec.preset(preset or wanted.band, **changes)  # type: ignore[arg-type]
+    plan = _typed(batteries.Plan, spec=spec, **values)
+    source = _source(noise, photos or [], mix, data_license, data_source)
     label = _typed(
         batteries.Label,
         name=wanted.name,
@@ -160,12 +166,14 @@ def _typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
         raise InputError("options that cannot be used", code="USAGE", found=fields_of(error)) from error
 
 
-def _source(noise: bool, photos: list[str], license: str, source: str) -> batteries.NoiseSource | batteries.PhotoSource:
-    if noise == bool(photos):
-        raise InputError("nothing to train on, or too much", code="USAGE", expected="--noise, or --photos PLACE")
+def _source(noise: bool, places: list[str], mix: float, license: str, source: str) -> Source:
+    if noise == bool(places) or (noise and mix):
+        wanted = "--noise, or --photos PLACE (with --mix, if some of it is to be noise)"
+        raise InputError("nothing to train on, or too much", code="USAGE", expected=wanted)
     if noise:
         return batteries.NoiseSource()
-    return batteries.PhotoSource(_read(photos), license, source)
+    photos = batteries.PhotoSource(_read(places), license, source)
+    return batteries.MixedSource(photos, mix) if mix else photos
 
 
 def _read(places: list[str]) -> batteries.Photos:

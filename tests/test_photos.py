@@ -118,3 +118,16 @@ def test_photographs_smaller_than_the_crop_are_refused(tmp_path):
     picture().save(tmp_path / "a.png")
     with pytest.raises(InputError, match="at least 64 pixels"):
         read_photos(tmp_path).crops(1, 64, 0)
+
+
+def test_a_glob_may_have_wild_cards_in_its_folders(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        picture().save(tmp_path / name / "images" / "large.png")
+        picture().save(tmp_path / name / "images" / "small.png")
+    photos = read_photos(tmp_path / "*" / "images" / "large.png")
+    assert photos.names == ("one/images/large.png", "two/images/large.png")
+    assert read_photos(tmp_path / "one" / "images" / "large.png").names == ("large.png",)
+    with pytest.raises(NotFoundError) as caught:
+        read_photos(tmp_path / "*" / "pictures" / "*.png")
+    assert caught.value.code == "NO_IMAGES"

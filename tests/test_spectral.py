@@ -113,3 +113,54 @@ def test_the_gate_scales_singular_values(seed, shape):
     ratio = torch.linspace(1.2, 0.8, shape[1], dtype=torch.float64)  # falling: the order stays
     gated = spectral.gate(M, found, ratio)
     assert torch.allclose(torch.linalg.svdvals(gated), found.S * ratio, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("V", "D"), [(32, 4), (64, 8), (5, 3), (9, 2), (48, 4)])
+def test_the_kernels_of_narrow_matrices_give_torchs_numbers(monkeypatch, V, D, dtype):
+    pytest.importorskip("numba")
+    M = rows(3 * spectral.MANY, V, D, seed=V, dtype=dtype)
+    M[5], M[6, :, 0] = M[5, :1], M[6, :, 1]  # rank one; two equal columns
+    M = M.reshape(3, spectral.MANY, V, D)
+    generator = torch.Generator().manual_seed(2)
+    ratio = (0.8 + 0.4 * torch.rand(*M.shape[:2], D, generator=generator, dtype=dtype)).requires_grad_()
+    on_M = torch.randn(M.shape, generator=generator, dtype=dtype)
+    found = spectral.spectrum(M)
+
+    def both():
+        m = M.clone().requires_grad_()
+        gated = spectral.gate(m, found, ratio)
+        return gated, *torch.autograd.grad(gated, [m, ratio], on_M)
+
+    assert spectral._kernels(M) is not None
+    fast = both()
+    monkeypatch.setattr(spectral, "_kernels", lambda M: None)
+    for ours, torchs in zip(fast, both(), strict=True):
+        near = torchs.isfinite().all() and torch.allclose(
+            ours, torchs, rtol=1e-4, atol=1e-4 if dtype == torch.float32 else 1e-7
+        )
+        assert near, (ours - torchs).abs().max()
+
+
+def test_kernels_share_their_work_among_threads_and_take_views():
+    pytest.importorskip("numba")
+    M = rows(20_000, 32, 4, dtype=torch.float32)
+    found = spectral.spectrum(M)
+    ratio = torch.ones(20_000, 4)
+    assert torch.allclose(spectral.gate(M, found, ratio), M, atol=1e-5)
+    apart = M.mT.contiguous().mT  # the same numbers, another layout
+    assert torch.equal(spectral.gate(apart, found, ratio), spectral.gate(M, found, ratio))
+
+
+def test_few_wide_or_odd_matrices_go_to_torch():
+    for M in (rows(3, 32, 4), rows(100, 64, 16), rows(0, 32, 4), rows(100, 32, 4).half(), rows(1, 32, 4)[0]):
+        assert spectral._kernels(M) is None
+
+
+@pytest.mark.parametrize("D", [2, 4, 16])
+def test_unit_rows_and_their_gradient(D):
+    raw = torch.randn(3, 5, D, generator=torch.Generator().manual_seed(D), dtype=torch.float64, requires_grad=True)
+    assert torch.equal(spectral.unit_rows(raw.float()).norm(dim=-1).round(decimals=5), torch.ones(3, 5))
+    assert torch.autograd.gradcheck(spectral.unit_rows, raw)
+    nothing = spectral.unit_rows(torch.zeros(1, 1, D))
+    assert (nothing == 0).all()

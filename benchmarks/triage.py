@@ -1,0 +1,69 @@
+"""The triage of a LOW cell, 1,000 steps of 128 noise images: data, soft hand and step, against the same in a plain loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from batteries import CellSpec, NoiseSource, Plan, geometry, probe, train
+from batteries.prefetch import ahead
+from batteries.sources import seed_of
+from batteries.training import SOFT_HAND_DRAWS, _step
+from benchmarks.harness import Pair
+from benchmarks.plain import plain, plain_step
+from benchmarks.step import ours
+
+STEPS = 1000
+STRETCH = 25  # steps of one timed stretch
+
+
+def pairs(smoke: bool) -> list[Pair]:
+    """Stretches of the run, each of 25 steps."""
+    plan = _plan(4 if smoke else 128)
+    steps = 2 if smoke else STRETCH
+    ways = partial(_stretch, plan, steps), partial(_plain_stretch, plan, steps)
+    title = f"triage, LOW, batch {plan.batch} of 64x64, per {STEPS} steps by stretches of {steps}"
+    return [Pair(title, *ways, None, partial(_seconds_per_run, steps), "s")]
+
+
+def note() -> str:
+    """The wall time of one whole run, with its readings."""
+    began = time.perf_counter()
+    run = train(_plan(128), NoiseSource(), probe("noise16-64"))
+    seconds = time.perf_counter() - began
+    assert run.triage is not None
+    return f"One whole run of `batteries.train` to the triage at step {run.triage.step}, with its readings: {seconds:.0f} s."
+
+
+def _plan(batch: int) -> Plan:
+    return Plan(spec=CellSpec.preset("low"), size=64, steps=STEPS, batch=batch, schedule="constant")
+
+
+def _seconds_per_run(steps: int, call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * STEPS / steps
+
+
+def _stretch(plan: Plan, steps: int) -> None:
+    run = ours(plan.spec)
+    run.plan = plan
+    for images in ahead(lambda step: NoiseSource().batch(seed_of(plan.seed, step), plan.batch, plan.size), 0, steps):
+        _step(run, images)
+
+
+def _plain_stretch(plan: Plan, steps: int) -> None:
+    """The same with its data made in line; the soft hand's draws too, from the last step's M."""
+    model = plain(plan.spec, 0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=plan.rate)
+    for step in range(steps):
+        images = NoiseSource().batch(seed_of(plan.seed, step), plan.batch, plan.size)
+        with torch.no_grad():
+            M = model.tokens(images[:1]).M
+        reading = geometry.cv(M[:, 0], torch.zeros(1), draws=SOFT_HAND_DRAWS, seed=seed_of(plan.seed, step, 2))
+        assert math.isfinite(getattr(reading, "value", math.nan))
+        plain_step(model, optimiser, images)

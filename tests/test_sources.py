@@ -1,0 +1,37 @@
+"""Where training batches come from: the same for the same seed, and told truly in the manifest."""
+
+import pytest
+import torch
+from PIL import Image
+
+from batteries import MixedSource, NoiseSource, PhotoSource, read_photos
+from batteries.noise import noise_batch
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    for index in range(2):
+        Image.effect_noise((100, 90), 40 + index).convert("RGB").save(tmp_path / f"{index}.png")
+    return PhotoSource(read_photos(tmp_path), "CC0-1.0", "made here")
+
+
+@pytest.mark.parametrize(("share", "noisy"), [(0.25, 4), (0.5, 8), (0.0, 0), (0.03, 0)])
+def test_a_mixture_is_photographs_and_then_noise(photographs, share, noisy):
+    batch = MixedSource(photographs, share).batch(7, 16, 32)
+    assert batch.shape == (16, 3, 32, 32)
+    assert torch.equal(batch[: 16 - noisy], photographs.batch(7, 16 - noisy, 32))
+    assert torch.equal(batch[16 - noisy :], noise_batch(noisy, (32, 32), 7)[0])
+
+
+def test_a_mixture_says_what_it_is(photographs):
+    mixed, other = MixedSource(photographs, 0.25), MixedSource(photographs, 0.5)
+    assert mixed.facts.kind == "photos"
+    assert "25% generated noise" in mixed.facts.description
+    assert len({mixed.facts.digest, other.facts.digest, photographs.facts.digest}) == 3
+    assert mixed.facts.license == "CC0-1.0"
+
+
+def test_baselines_are_fitted_on_the_cells_own_domain(photographs):
+    assert MixedSource(photographs, 0.25).domain is photographs
+    assert photographs.domain is photographs
+    assert NoiseSource().domain == NoiseSource()
