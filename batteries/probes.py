@@ -22,7 +22,7 @@ from batteries.noise import NAMES, noise
 from batteries.photos import read_image, to_float, to_tensor
 
 NOISE_PER_TYPE = 16
-CROPS_PER_PHOTO = {64: 10, 256: 3}
+CROPS_PER_PHOTO = {64: 6, 256: 2}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _photo_probe(name: str, size: int, seed: int) -> Probe:
             top = rng.integers(picture.shape[1] - size + 1)
             left = rng.integers(picture.shape[2] - size + 1)
             crops.append(picture[:, top : top + size, left : left + size])
-    recipe = {"name": name, "version": 1, "size": size, "seed": seed, "per_photo": per_photo, "sources": sources}
+    recipe = {"name": name, "version": 2, "size": size, "seed": seed, "per_photo": per_photo, "sources": sources}
     group = torch.arange(len(sources)).repeat_interleave(per_photo)
     digest = canonical.sha256(canonical.dump(recipe))
-    return Probe(name, 1, "photos", to_float(torch.stack(crops)), group, tuple(sources), digest)
+    return Probe(name, 2, "photos", to_float(torch.stack(crops)), group, tuple(sources), digest)

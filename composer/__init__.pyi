@@ -7,3 +7,10 @@ from .container import Container as Container
 from .container import ContainerOutput as ContainerOutput
 from .container import align as align
 from .container import compose as compose
+from .hosts import FrozenCell as FrozenCell
+from .hosts import HostFactory as HostFactory
+from .hosts import Mounted as Mounted
+from .hosts import NamingHost as NamingHost
+from .hosts import ResidualMLP as ResidualMLP
+from .hosts import RestoringHost as RestoringHost
+from .hosts import StreamForm as StreamForm

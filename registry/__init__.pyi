@@ -1,10 +1,16 @@
 from .attestation import Attestation as Attestation
 from .attestation import CheckFigure as CheckFigure
 from .attestation import ControlFigure as ControlFigure
+from .attestation import DoseFigure as DoseFigure
+from .attestation import FrozenFigure as FrozenFigure
+from .attestation import ReturnFigure as ReturnFigure
 from .config import open_store as open_store
 from .controls import CONTROLS as CONTROLS
 from .index import Index as Index
 from .index import Release as Release
+from .page import page as page
+from .protocol import PROFILES as PROFILES
+from .protocol import ViabilityProtocol as ViabilityProtocol
 from .publish import Published as Published
 from .publish import attest as attest
 from .publish import publish as publish
@@ -13,6 +19,7 @@ from .reference import Reference as Reference
 from .stores import DirectoryStore as DirectoryStore
 from .stores import MemoryStore as MemoryStore
 from .stores import Store as Store
+from .tasks import Task as Task
 from .verify import Finding as Finding
 from .verify import verify as verify
 from .verify import verify_store as verify_store

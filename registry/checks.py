@@ -6,15 +6,17 @@ Checks read tensors and measurements, never what a spec claims. None raises; non
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batteries import geometry
 from batteries.geometry import Degenerate, Estimate
-from batteries.manifest import Domain, Manifest, TrainingPoint
-from registry.attestation import CheckFigure
+from batteries.manifest import Manifest, TrainingPoint
+from registry.attestation import CheckFigure, DoseFigure, FrozenFigure
 from registry.protocol import DESIGN, FACTS, Threshold, ViabilityProtocol
-from registry.trials import FrozenTrial, UnfrozenTrial
+from registry.trials import Ratio, within
 
+TINY = 1e-300  # keeps the logarithm of a ratio of zero finite
 Z99 = 2.5758293035489004  # two-sided 99%
 
 
@@ -39,21 +41,6 @@ class Measurement:
     mean_baseline: float
 
 
-@dataclass(frozen=True)
-class Null:
-    """What untrained cells of the same spec reach.
-
-    Attributes:
-        mse: Of each on the same probe.
-        accuracy: Of a host around each.
-        cv: Mean over them: already on the attractor, which is why CV alone proves nothing.
-    """
-
-    mse: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    cv: float
-
-
 def finite(found: bool) -> CheckFigure:
     """Weights and outputs are finite."""
     return CheckFigure(
@@ -69,8 +56,15 @@ def finite(found: bool) -> CheckFigure:
     )
 
 
-def standing(m: Measurement, manifest: Manifest, null: Null, protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """The checks that need no host: geometry, tiers 1 and 2, and error."""
+def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], protocol: ViabilityProtocol) -> list[CheckFigure]:
+    """The checks that need no host: geometry, tiers 1 and 2, and error.
+
+    Args:
+        m: The cell on its own probe.
+        manifest: What it claims.
+        untrained: Errors of untrained cells of the same spec on the same probe.
+        protocol: The thresholds.
+    """
     return [
         _at_most("radius", m.radius_error, protocol.radius, "largest distance of a row's length from 1"),
         rank(m, manifest.spec.D, protocol),
@@ -79,31 +73,36 @@ def standing(m: Measurement, manifest: Manifest, null: Null, protocol: Viability
         triage(manifest),
         stable(manifest),
         baseline(m),
-        error_null(m.mse, null, protocol),
+        claimed(m, manifest, protocol),
+        error_null(m.mse, untrained, protocol),
     ]
 
 
-def hosted(trial: FrozenTrial, task_images: int, domain: Domain, null: Null, protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """The checks of the frozen trial."""
-    unchanged = "the digest is the same" if trial.unchanged else "the weights changed under a host"
+def hosted(trials: Sequence[FrozenFigure], protocol: ViabilityProtocol) -> list[CheckFigure]:
+    """The checks of the frozen trials: the trial that is farthest off stands for all of them."""
+    unchanged = all(trial.unchanged for trial in trials)
+    words = f"the digest is the same after {len(trials)} hosts" if unchanged else "the weights changed under a host"
+    known = [trial.gradient for trial in trials if trial.gradient is not None]
+    gradient = min(known) if len(known) == len(trials) else math.nan
     return [
-        _flag("frozen digest", trial.unchanged, "weights' digest before and after the host's steps", unchanged),
-        _holds("frozen CV", trial.before[0], trial.after[0]),
-        _holds("frozen rank", trial.before[1], trial.after[1]),
-        _at_least(
-            "frozen gradient", trial.stem_gradient, protocol.gradient, "smallest gradient norm at the stem before the cell"
-        ),
-        accuracy_lift(trial.accuracy, task_images, domain, null, protocol),
+        _flag("frozen digest", unchanged, "weights' digest before and after the host's steps", words),
+        _all_hold("frozen CV", [trial.cv for trial in trials]),
+        _all_hold("frozen rank", [trial.rank for trial in trials]),
+        _at_least("frozen gradient", gradient, protocol.gradient, "smallest gradient norm at what a host feeds the cell"),
     ]
 
 
-def dosed(trial: UnfrozenTrial, protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """The checks of the unfrozen trial, at the protocol's one dose."""
-    retention = trial.after.mse / trial.before.mse
+def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[CheckFigure]:
+    """The checks under the host's gradient, of the trials at the reference dose."""
+    at = [trial for trial in trials if trial.rate == protocol.reference_rate]
+    share = _over_seeds([trial.kept for trial in at])
+    retention = _over_seeds([trial.retention for trial in at])
+    words = "share of what it explains beyond predicting the mean that it still explains"
     return [
-        _holds("unfrozen CV", trial.before.cv, trial.after.cv),
-        _holds("unfrozen rank", trial.before.rank, trial.after.rank),
-        _at_most("retention", retention, protocol.retention, "reconstruction error after the dose over before"),
+        _all_hold("dosed CV", [trial.cv for trial in at]),
+        _all_hold("dosed rank", [trial.rank for trial in at]),
+        _at_least("content kept", share.value, protocol.kept, words, error=share.standard_error),
+        _estimate("retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False),
     ]
 
 
@@ -164,21 +163,54 @@ def baseline(m: Measurement) -> CheckFigure:
     return _at_most("error, mean", share.value, need, "MSE over that of predicting the mean", error=share.standard_error)
 
 
-def error_null(mse: Estimate, null: Null, protocol: ViabilityProtocol) -> CheckFigure:
+def claimed(m: Measurement, manifest: Manifest, protocol: ViabilityProtocol) -> CheckFigure:
+    """The error against the manifest's own: whether this is the cell that was measured."""
+    share = m.mse.value / manifest.own.mse.value
+    return _at_most("error, claimed", share, protocol.claimed, "MSE over what the manifest claims")
+
+
+def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityProtocol) -> CheckFigure:
     """The error against that of untrained cells."""
-    mean = sum(null.mse) / len(null.mse)
+    mean = sum(untrained) / len(untrained)
     error = mse.standard_error / mean
     return _at_most("error, untrained", mse.value / mean, protocol.null_share, "MSE over the untrained mean", error=error)
 
 
-def accuracy_lift(accuracy: float, images: int, domain: Domain, null: Null, protocol: ViabilityProtocol) -> CheckFigure:
-    """What a host gains over hosts of untrained cells: binomial error of the test, spread over the untrained."""
-    count = len(null.accuracy)
-    mean = sum(null.accuracy) / count
-    variance = accuracy * (1 - accuracy) / images + sum((a - mean) ** 2 for a in null.accuracy) / (count - 1) / count
-    words = f"accuracy {accuracy:.3f} less the untrained mean {mean:.3f}"
-    decides = domain in protocol.lift_decides
-    return _at_least("accuracy lift", accuracy - mean, protocol.lift, words, error=math.sqrt(variance), decides=decides)
+def lift(
+    task: str, decides: bool, trials: Sequence[FrozenFigure], null: Sequence[FrozenFigure], protocol: ViabilityProtocol
+) -> CheckFigure:
+    """What hosts gain over hosts of untrained cells: error of the test images, spread over seeds and over the untrained."""
+    ours, theirs = ([t.score for t in part if t.task == task] for part in (trials, null))
+    mean, untrained = (sum(part) / len(part) for part in (ours, theirs))
+    test = sum(t.score_error for t in trials if t.task == task) / len(ours)
+    error = math.hypot(test, *(_spread(part) / math.sqrt(len(part)) for part in (ours, theirs)))
+    words = f"score {mean:.3f} less the untrained mean {untrained:.3f}"
+    return _at_least(f"lift, {task}", mean - untrained, protocol.lift, words, error=error, decides=decides)
+
+
+def _spread(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else 0.0
+
+
+def _over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean and standard error over seeds; one seed alone has none."""
+    mean = sum(values) / len(values)
+    return Estimate(mean, _spread(values) / math.sqrt(len(values)), len(values), tuple(values))
+
+
+def _all_hold(name: str, ratios: Sequence[Ratio | None]) -> CheckFigure:
+    """Whether every trial held; the ratio farthest from 1 is shown."""
+    known = [ratio for ratio in ratios if ratio is not None]
+    if len(known) < len(ratios):
+        return _interval(name, False, None, None, None, _HOLDS_WORDS, FACTS, "the CV is degenerate")
+    value, lower, upper = max(known, key=_off)
+    words = f"the farthest of {len(known)}"
+    return _interval(name, all(within(r) for r in known), value, lower, upper, _HOLDS_WORDS, FACTS, words)
+
+
+def _off(ratio: Ratio) -> float:
+    return max(abs(math.log(max(bound, TINY))) for bound in ratio[1:])
 
 
 def _at_triage(manifest: Manifest) -> TrainingPoint | None:
@@ -194,14 +226,6 @@ def _reading(point: TrainingPoint) -> Estimate:
 
 
 _HOLDS_WORDS = f"ratio and both 95% bounds in [{geometry.HOLDS[0]}, {geometry.HOLDS[1]}]"
-
-
-def _holds(name: str, before: Estimate | Degenerate, after: Estimate | Degenerate) -> CheckFigure:
-    if isinstance(before, Degenerate) or isinstance(after, Degenerate):
-        return _estimate(name, False, Degenerate("", 0, 0), _HOLDS_WORDS, FACTS, "the CV is degenerate")
-    held = geometry.holds(before, after)
-    words = f"{before.value:.4f} before, {after.value:.4f} after"
-    return _interval(name, held.holds, held.ratio, held.lower, held.upper, _HOLDS_WORDS, FACTS, words)
 
 
 def _at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:

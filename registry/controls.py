@@ -4,31 +4,77 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from batteries import cellfile
 from batteries.cell import Cell, file_facts
-from batteries.model import arrays_of, untrained
+from batteries.model import PatchSVAE, arrays_of, untrained
 from batteries.packaging import UNTRAINED_SEED
 
-Control = Literal["untrained", "none", "scale"]
+Control = Literal["untrained", "none", "scale", "rank-one", "shuffled", "scrambled", "nan"]
 
-NAMED_CHECK: dict[Control, str] = {"untrained": "error, untrained", "none": "radius", "scale": "radius"}
+NAMED_CHECK: dict[Control, str] = {
+    "untrained": "error, untrained",
+    "none": "radius",
+    "scale": "radius",
+    "rank-one": "rank",
+    "shuffled": "error, claimed",
+    "scrambled": "error, claimed",
+    "nan": "finite",
+}
 CONTROLS: tuple[str, ...] = tuple(NAMED_CHECK)
 
 
+class ShuffledRows(PatchSVAE):
+    """A cell that decodes every row of M from another patch: each row is as it should be, and in the wrong place."""
+
+    seed = 0
+
+    def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        M, grid = super()._matrices(images)
+        patches = M.flatten(0, 1)  # (B N, V, D)
+        order = torch.rand(patches.shape[:2], generator=torch.Generator().manual_seed(self.seed)).argsort(dim=0)
+        shuffled = patches.gather(0, order[:, :, None].expand_as(patches))
+        return shuffled.view_as(M), grid
+
+
 def control_cell(cell: Cell, control: Control, seed: int = 0) -> Cell:
-    """A cell of the same spec that must be rejected.
+    """A cell of the same spec that must be rejected; for ``shuffled`` the cell itself, see :func:`control_model`.
 
     Args:
         cell: The cell it stands beside.
         control: ``untrained``: fresh weights. ``none`` and ``scale``: the same weights, the rows of M not normalised, or
-            divided by their mean length only.
-        seed: Of fresh weights.
+            divided by their mean length only. ``rank-one``: every row of M the same. ``scrambled``: the numbers of every
+            tensor in another order. ``nan``: one of them not a number.
+        seed: Of fresh weights, and of orders.
     """
-    if control == "untrained":
-        weights = arrays_of(untrained(cell.spec, UNTRAINED_SEED + seed))
-        spec = cell.spec
-    else:
-        weights = dict(cell.weights)
-        spec = cell.spec.model_copy(update={"row_norm": control})
-    facts = file_facts(cellfile.write(weights), weights)
+    spec, weights = cell.spec, {name: array.copy() for name, array in cell.weights.items()}
+    rng = np.random.default_rng(seed)
+    match control:
+        case "untrained":
+            weights = arrays_of(untrained(spec, UNTRAINED_SEED + seed))
+        case "none" | "scale":
+            spec = spec.model_copy(update={"row_norm": control})
+        case "rank-one":
+            row = int(rng.integers(spec.V)) * spec.D
+            for name in ("enc_out.weight", "enc_out.bias"):
+                weights[name] = np.tile(weights[name][row : row + spec.D], (spec.V,) + (1,) * (weights[name].ndim - 1))
+        case "scrambled":
+            weights = {name: rng.permutation(array.ravel()).reshape(array.shape) for name, array in weights.items()}
+        case "nan":
+            name = sorted(weights)[int(rng.integers(len(weights)))]
+            weights[name].flat[int(rng.integers(weights[name].size))] = np.nan
+    facts = file_facts(cellfile.write(weights), weights) if control != "nan" else cell.manifest.file
     return Cell(weights, cell.manifest.model_copy(update={"spec": spec, "file": facts}))
+
+
+def control_model(cell: Cell, control: Control | None, seed: int = 0) -> PatchSVAE:
+    """The model of a control cell, as it is measured."""
+    if control != "shuffled":
+        return PatchSVAE.from_cell(cell)
+    model = ShuffledRows.from_cell(cell)
+    assert isinstance(model, ShuffledRows)
+    model.seed = seed
+    return model

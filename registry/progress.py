@@ -1,10 +1,11 @@
-"""A progress bar over training steps, on stderr."""
+"""Progress bars over training steps and over the parts of a viability test, on stderr."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from batteries.manifest import TrainingPoint
 from registry.reports import stderr
@@ -34,3 +35,29 @@ class TrainingBar:
         """Remember a reading."""
         cv = "degenerate" if point.cv is None else f"{point.cv:.4f}"
         self._reading = f"  probe: MSE {point.mse:.4f}, CV {cv}"
+
+
+class TrialBar:
+    """A bar over the parts of viability tests, one row a cell; told how to go on where a test is stopped."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.fields[cell]}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self._progress = Progress(*columns, TimeElapsedColumn(), console=stderr(), transient=True)
+
+    def __enter__(self) -> TrialBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+        if kind is KeyboardInterrupt:
+            stderr().print("stopped; the parts that were finished are kept, and the same command goes on from there")
+
+    def of(self, cell: str) -> Callable[[str, int, int], None]:
+        """A new row, and how to move it."""
+        row = self._progress.add_task("loading", cell=cell, total=None)
+
+        def moved(words: str, done: int, parts: int) -> None:
+            self._progress.update(row, description=words, completed=done, total=parts)
+
+        return moved

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from batteries import canonical
 from batteries.canonical import Document
-from batteries.manifest import Domain
 
 FACTS = "published triage and measured figures of the research the cells come from"
-DESIGN = "design decision, docs/decisions/0006-viability.md"
+DESIGN = "design decision, docs/decisions/0009-viability-profiles.md"
+MEASURED = "measured on the johanna cells before any verdict, docs/decisions/0009-viability-profiles.md"
+
+Profile = Literal["quick", "standard"]
+Count = Annotated[int, Field(gt=0)]
 
 
 class Threshold(Document):
@@ -26,44 +29,65 @@ class ViabilityProtocol(Document):
 
     Attributes:
         name: Name and version; attestations are kept per name.
-        size: Side of the task's images, in pixels.
-        train: Images the host learns from.
-        test: Images its accuracy is measured on.
-        host_steps: Optimiser steps of the frozen trial.
+        size: Side of the tasks' images, in pixels.
+        train: Images a host learns from.
+        test: Images its score is measured on.
+        sigma: Of the Gaussian noise that a host learns to take off photographs.
+        width: Of the host's residual stream.
+        blocks: Of the host.
+        host_steps: Optimiser steps of a frozen trial.
+        host_rate: Adam's rate on the host's own weights.
         batch: Images a step.
-        head_rate: Adam's rate for the host's head.
-        stem_rate: Adam's rate for the host's stem, before the cell.
+        frozen_seeds: Frozen trials of each host, with and without terminal LayerNorm.
         untrained: Untrained cells of the same spec that make the null.
-        dose_rate: Adam's rate on the cell's own weights in the unfrozen trial.
-        dose_steps: Steps of it.
+        dose_rates: Adam's rates on the cell's own weights under its host's gradient, ascending.
+        reference_rate: The one of them that decides.
+        dose_steps: Steps at each.
+        dose_seeds: Trials at each rate.
+        reference_seeds: Trials at the reference rate.
+        readings: Of the cell along each of these trials.
+        return_rate: Adam's rate in reconstruction training after the largest dose.
+        return_batch: Images a step of it.
+        return_limit: Steps of it.
+        return_every: Steps between looks whether the cell is back.
         radius: Largest distance of a row's length from 1.
         rank: Least effective rank, as a share of D.
+        claimed: Largest MSE, as a share of what the manifest claims.
         null_share: Largest MSE, as a share of the untrained cells' mean.
-        gradient: Least gradient norm at the stem.
-        lift: Least lower 99% bound of the accuracy over the untrained mean.
-        lift_decides: Domains where the lift decides. Elsewhere it is reported: on photographs a host around untrained cells
-            names the photograph as well (measured in docs/decisions/0006-viability.md).
-        retention: Largest MSE after the dose over before.
+        gradient: Least gradient norm at what the host feeds the cell.
+        lift: Least lower 99% bound of the host's score over the untrained mean.
+        kept: Least share of what the cell explains beyond predicting the mean that it keeps.
     """
 
-    name: str = "first-2"
-    size: Annotated[int, Field(gt=0)] = 64
-    train: Annotated[int, Field(gt=0)] = 512
-    test: Annotated[int, Field(gt=0)] = 320
-    host_steps: Annotated[int, Field(gt=0)] = 100
-    batch: Annotated[int, Field(gt=0)] = 32
-    head_rate: float = 1e-2
-    stem_rate: float = 1e-3
-    untrained: Annotated[int, Field(ge=2)] = 5
-    dose_rate: float = 1e-5
-    dose_steps: Annotated[int, Field(gt=0)] = 50
+    name: str
+    size: Count = 64
+    train: Count = 512
+    test: Count = 320
+    sigma: float = 0.25
+    width: Count = 256
+    blocks: Count = 4
+    host_steps: Count = 60
+    host_rate: float = 2e-3
+    batch: Count = 32
+    frozen_seeds: Count = 1
+    untrained: Annotated[int, Field(ge=5)] = 5
+    dose_rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)
+    reference_rate: float = 1e-5
+    dose_steps: Count = 50
+    dose_seeds: Count = 1
+    reference_seeds: Count = 3
+    readings: Count = 2
+    return_rate: float = 1e-3
+    return_batch: Count = 16
+    return_limit: Count = 40
+    return_every: Count = 10
     radius: Threshold = Threshold(value=1e-4, source=f"float32 rows measure 4e-8; {FACTS}")
     rank: Threshold = Threshold(value=0.7, source=f"trained cells 0.95 and more, rank one 0.25 and less; {FACTS}")
+    claimed: Threshold = Threshold(value=1.01, source="the same weights give the same error but for a platform's rounding")
     null_share: Threshold = Threshold(value=0.9, source=DESIGN)
     gradient: Threshold = Threshold(value=1e-7, source="floor below which a gradient counts as lost; the audit protocol")
     lift: Threshold = Threshold(value=0.02, source=DESIGN)
-    lift_decides: tuple[Domain, ...] = ("noise",)
-    retention: Threshold = Threshold(value=1.5, source=DESIGN)
+    kept: Threshold = Threshold(value=0.9, source=MEASURED)
 
     @property
     def digest(self) -> str:
@@ -71,4 +95,9 @@ class ViabilityProtocol(Document):
         return canonical.sha256(self.to_bytes())
 
 
-FIRST = ViabilityProtocol()
+PROFILES: dict[Profile, ViabilityProtocol] = {
+    "quick": ViabilityProtocol(name="quick-1"),
+    "standard": ViabilityProtocol(
+        name="standard-1", frozen_seeds=3, dose_seeds=5, reference_seeds=5, readings=4, return_limit=200, return_every=20
+    ),
+}

@@ -19,7 +19,7 @@ from batteries.cell import Cell
 from batteries.errors import ConflictError, IntegrityError, PolicyError
 from batteries.manifest import CvFigure, Manifest
 from registry import keys
-from registry.attestation import Attestation
+from registry.attestation import CUSTOM, Attestation
 from registry.config import open_store
 from registry.index import Attested, Index, Pin, Release
 from registry.reference import Reference
@@ -83,7 +83,8 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
         InputError: no target.
         NotFoundError: the registry does not have the cell.
         IntegrityError: it has other weights under that reference (``WRONG_CELL``).
-        PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``).
+        PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``), or by a user's own host or
+            task (``CUSTOM_PROTOCOL``).
         StoreError: no space, no permission.
     """
     store = _target(registry)
@@ -92,6 +93,13 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
     if document.control is not None:
         raise PolicyError(
             "a control's report is not an attestation", code="CONTROL", found=document.control, where=document.reference
+        )
+    if document.protocol.startswith(CUSTOM):
+        raise PolicyError(
+            "a report by a host or a task of one's own is not an attestation",
+            code="CUSTOM_PROTOCOL",
+            found=document.protocol,
+            where=document.reference,
         )
     pin = Pin.of(data)
     attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)

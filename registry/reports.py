@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batteries.manifest import CvFigure, Estimated, Measured, Triage
-from registry.attestation import Attestation, CheckFigure
+from registry.attestation import Attestation, CheckFigure, DoseFigure
 from registry.tables import NOTHING
 
 if TYPE_CHECKING:
@@ -44,28 +45,32 @@ def cells(found: Sequence[Cell]) -> Table:
     return table
 
 
-def viability(found: Attestation) -> list[Table]:
-    """The checks, the controls and the figures of a report."""
+def viability(found: Attestation) -> list[Any]:
+    """The report in sentences, its checks, its dose-response, its controls."""
     checks = plain_table("check", "passed", "value", "interval", "threshold")
     for check in found.checks:
         words = check.threshold if check.passed else f"{check.threshold}: {check.reason}"
         checks.add_row(check.name, _passed(check), _number(check.value), _interval(check), words)
+    doses = plain_table("subject", "rate", "trials", "|dW|/|W|", "score", "CV", "rank", "retention", "kept")
+    for subject, rate in dict.fromkeys((dose.subject, dose.rate) for dose in found.doses):
+        at = [dose for dose in found.doses if (dose.subject, dose.rate) == (subject, rate)]
+        columns = ("weight_change", "score", "cv", "rank", "retention", "kept")
+        doses.add_row(subject, f"{rate:g}", str(len(at)), *(_over(at, column) for column in columns))
     controls = plain_table("control", "rejected", "by")
     for control in found.controls:
         controls.add_row(control.name, _yes(control.rejected), control.by)
-    figures = plain_table("figure", "value")
-    for name, value in sorted(found.figures.items()):
-        figures.add_row(name, _number(value))
-    return [checks, *([controls] if found.controls else []), figures]
+    tables = [checks, *([doses] if found.doses else []), *([controls] if found.controls else [])]
+    return [f"{found.reference}, {found.protocol}, seed {found.seed}", *found.words, *tables]
 
 
-def verdict_words(verdict: str, failed: Sequence[str]) -> str:
-    """The verdict in a sentence."""
-    if verdict == "viable":
-        return "viable: every deciding check passed"
-    if verdict == "no verdict":
-        return "no verdict: a control was not rejected, so the checks prove nothing"
-    return f"walked back because of: {', '.join(failed)}"
+def _over(doses: Sequence[DoseFigure], column: str) -> str:
+    """Mean over trials, with the standard deviation where there are several."""
+    values = [getattr(dose, column) for dose in doses]
+    values = [value[0] if isinstance(value, tuple) else value for value in values]
+    if any(value is None for value in values):
+        return "degenerate"
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4g}{spread}"
 
 
 def triage_words(triage: Triage | None) -> str:

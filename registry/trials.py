@@ -1,27 +1,30 @@
-"""A cell in a host: frozen, where only the host learns; and unfrozen, where the host's gradient reaches the cell's weights."""
+"""A cell in a host: frozen, where only the host learns; dosed, where its gradient reaches the cell; and on the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import composer
 from batteries import geometry
 from batteries.cell import Cell
 from batteries.geometry import Degenerate, Estimate
-from batteries.measure import read
-from batteries.model import PatchSVAE, Tokens
+from batteries.manifest import Domain
+from batteries.measure import finite_or_none, read
+from batteries.model import PatchSVAE
+from batteries.noise import noise_batch
 from batteries.probes import Probe
+from batteries.sources import seed_of
+from composer.hosts import FrozenCell, HostFactory, Mounted
+from registry.attestation import DoseFigure, FrozenFigure, Moment, ReturnFigure, Subject
+from registry.learning import Watched, learn, make_host, score, what_is_fed
 from registry.protocol import ViabilityProtocol
 from registry.tasks import Task
 
-Read = Callable[[Tensor], Tokens]
-
-HEAD_WIDTH = 64
+Ratio = tuple[float, float, float]  # after over before, and both 95% bounds
 
 
 @dataclass(frozen=True)
@@ -32,149 +35,155 @@ class State:
     rank: Estimate
     mse: float
 
-
-@dataclass(frozen=True)
-class FrozenTrial:
-    """What came of a host that learned around a frozen cell.
-
-    Attributes:
-        accuracy: Of the host on the test images.
-        unchanged: Whether the weights' digest is the same before and after.
-        stem_gradient: Smallest gradient norm at the stem over all steps; NaN where one was not finite.
-        before: CV and effective rank on what the stem gave the cell at the start; likewise ``after``.
-    """
-
-    accuracy: float
-    unchanged: bool
-    stem_gradient: float
-    before: tuple[Estimate | Degenerate, Estimate]
-    after: tuple[Estimate | Degenerate, Estimate]
+    def moment(self, step: int) -> Moment:
+        """As a report carries it."""
+        cv = self.cv if isinstance(self.cv, Estimate) else None
+        error = finite_or_none(cv.standard_error) if cv else None
+        return Moment(step=step, cv=cv.value if cv else None, cv_error=error, rank=self.rank.value, mse=self.mse)
 
 
 @dataclass(frozen=True)
-class UnfrozenTrial:
-    """What came of a cell under its host's raw gradient.
+class Trial:
+    """What every trial of one subject shares.
 
     Attributes:
-        accuracy: Of the host on the test images.
-        before: The cell on its own probe; likewise ``after``.
-        weight_change: norm(dW) / norm(W).
+        cell: The subject.
+        subject: What it is in the report.
+        protocol: Its numbers.
+        probe: Of the cell's own domain.
     """
 
-    accuracy: float
-    before: State
-    after: State
-    weight_change: float
+    cell: Cell
+    subject: Subject
+    protocol: ViabilityProtocol
+    probe: Probe
 
 
-class Host(nn.Module):
-    """A small network around a cell: a residual stem on the images, a head on the mean and spread of omega.
+def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory, seed: int) -> FrozenFigure:
+    """Let a host learn a task around the frozen cell.
 
-    Args:
-        read_tokens: The cell, images (B, 3, H, W) to tokens.
-        sample: Images that fix the scale of the head's input.
-        classes: Outputs.
+    Raises:
+        InputError: a host with nothing to train, or whose output is not the task's.
     """
-
-    def __init__(self, read_tokens: Read, sample: Tensor, classes: int) -> None:
-        super().__init__()
-        self._tokens = read_tokens
-        self.stem = nn.Conv2d(3, 3, 3, padding=1)
-        nn.init.zeros_(self.stem.weight)
-        assert self.stem.bias is not None
-        nn.init.zeros_(self.stem.bias)
-        with torch.no_grad():
-            features = self.statistics(sample)
-        self.shift: Tensor
-        self.spread: Tensor
-        self.register_buffer("shift", features.mean(dim=0))
-        self.register_buffer("spread", features.std(dim=0).clamp_min(1e-6))
-        width = features.shape[1]
-        self.head = nn.Sequential(nn.Linear(width, HEAD_WIDTH), nn.GELU(), nn.Linear(HEAD_WIDTH, classes))
-
-    def fed(self, images: Tensor) -> Tensor:
-        """What the stem gives the cell: the images and a learned residual."""
-        return images + self.stem(images)
-
-    def statistics(self, images: Tensor) -> Tensor:
-        """Mean and standard deviation over patches of the cell's omega: (B, 2 D)."""
-        omega = self._tokens(self.fed(images)).omega
-        return torch.cat([omega.mean(dim=1), omega.std(dim=1)], dim=1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Class scores (B, classes)."""
-        scores: Tensor = self.head((self.statistics(images) - self.shift) / self.spread)
-        return scores
-
-
-def frozen_trial(cell: Cell, task: Task, protocol: ViabilityProtocol, seed: int) -> FrozenTrial:
-    """Let a host learn a task around a frozen cell."""
-    container = composer.compose([cell])
+    container = composer.compose([trial.cell])
     digest = container.digest
-    read_tokens = _only(container)
-    host = _host(read_tokens, task, seed)
-    sample = task.test[0]
-    before = _rows_and_rank(read_tokens, host.fed(sample).detach())
-    gradient = _learn(host, task, protocol, seed, cell_weights=())
-    after = _rows_and_rank(read_tokens, host.fed(sample).detach())
-    return FrozenTrial(_accuracy(host, task), container.digest == digest, gradient, before, after)
+    mounted = FrozenCell(container)
+    watched = Watched(mounted)
+    host = make_host(factory, watched, task, seed)
+    images, _ = task.test
+    before = _rows_and_rank(mounted, what_is_fed(host, watched, images))
+    gradient = learn(host, task, trial.protocol, seed, watched, steps=trial.protocol.host_steps)
+    accuracy, error = score(host, task)
+    after = _rows_and_rank(mounted, what_is_fed(host, watched, images))
+    return FrozenFigure(
+        subject=trial.subject,
+        task=task.name,
+        host=host_name,
+        seed=seed,
+        score=accuracy,
+        score_error=error,
+        gradient=gradient,
+        cv=_ratio(before[0], after[0]),
+        rank=_held(before[1], after[1]),
+        unchanged=container.digest == digest,
+    )
 
 
-def unfrozen_trial(cell: Cell, task: Task, protocol: ViabilityProtocol, probe: Probe, seed: int) -> UnfrozenTrial:
-    """Let the same host learn with the cell's own weights in reach of its gradient, at the protocol's one dose."""
-    model = PatchSVAE.from_cell(cell)
+def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> tuple[DoseFigure, PatchSVAE]:
+    """Let a host learn with the cell's own weights in reach of its gradient; returns what is left of the cell, too."""
+    protocol, probe = trial.protocol, trial.probe
+    model = PatchSVAE.from_cell(trial.cell)
     weights = list(model.parameters())
     start = nn.utils.parameters_to_vector(weights).detach().clone()
     before = _state(model, probe)
-    host = _host(model.tokens, task, seed)
-    _learn(host, task, protocol, seed, cell_weights=weights)
+    moments = [before.moment(0)]
+    watched = Watched(model)
+    host = make_host(factory, watched, task, seed)
+    every = -(-protocol.dose_steps // protocol.readings)
+
+    def look(step: int) -> None:
+        if step % every == 0 and step < protocol.dose_steps:
+            moments.append(_state(model, probe).moment(step))
+
+    doses = {"params": weights, "lr": rate}
+    learn(host, task, protocol, seed, watched, steps=protocol.dose_steps, cell=[doses], look=look)
+    after = _state(model, probe)
+    moments.append(after.moment(protocol.dose_steps))
     change = nn.utils.parameters_to_vector(weights).detach() - start
-    return UnfrozenTrial(_accuracy(host, task), before, _state(model, probe), float(change.norm() / start.norm()))
+    figure = DoseFigure(
+        subject=trial.subject,
+        rate=rate,
+        seed=seed,
+        score=score(host, task)[0],
+        weight_change=float(change.norm() / start.norm()),
+        cv=_ratio(before.cv, after.cv),
+        rank=_held(before.rank, after.rank),
+        retention=after.mse / before.mse,
+        kept=kept(before.mse, after.mse, mean_error(probe)),
+        moments=tuple(moments),
+    )
+    return figure, model
 
 
-def _host(read_tokens: Read, task: Task, seed: int) -> Host:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Host(read_tokens, task.train[0][:: max(1, len(task.train[0]) // 128)], task.classes)
-
-
-def _learn(host: Host, task: Task, protocol: ViabilityProtocol, seed: int, cell_weights: Iterable[nn.Parameter]) -> float:
-    """Train a host; returns the smallest gradient norm seen at its stem."""
-    cell_weights = list(cell_weights)
-    steps = protocol.dose_steps if cell_weights else protocol.host_steps
-    groups = [
-        {"params": list(host.head.parameters()), "lr": protocol.head_rate},
-        {"params": list(host.stem.parameters()), "lr": protocol.stem_rate},
-    ]
-    optimiser = torch.optim.Adam(groups + ([{"params": cell_weights, "lr": protocol.dose_rate}] if cell_weights else []))
-    images, labels = task.train
-    generator = torch.Generator().manual_seed(seed)
-    smallest = torch.tensor(float("inf"))
-    for _ in range(steps):
-        chosen = torch.randint(len(images), (protocol.batch,), generator=generator)
-        loss = F.cross_entropy(host(images[chosen]), labels[chosen])
+def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> ReturnFigure:
+    """Drive the cell away by a dose, then train it to reconstruct its own domain until it is back."""
+    protocol, probe = trial.protocol, trial.probe
+    before = _state(PatchSVAE.from_cell(trial.cell), probe)
+    _, model = dose_trial(trial, task, factory, rate, seed)
+    moments = [_state(model, probe).moment(0)]
+    optimiser = torch.optim.Adam(model.parameters(), lr=protocol.return_rate)
+    back: int | None = None
+    for step, images in enumerate(_own_images(probe.domain, task, protocol, seed), start=1):
+        loss = (model(images).recon - images).square().mean()
         optimiser.zero_grad()
         loss.backward()
-        assert host.stem.weight.grad is not None
-        norm = host.stem.weight.grad.norm()
-        smallest = torch.minimum(smallest, norm if norm.isfinite() else norm * torch.nan)  # NaN stays NaN
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-    return float(smallest)
+        if step % protocol.return_every == 0 or step == protocol.return_limit:
+            now = _state(model, probe)
+            moments.append(now.moment(step))
+            if is_back(before, now, mean_error(probe), protocol.kept.value):
+                back = step
+                break
+    return ReturnFigure(
+        subject=trial.subject,
+        rate=rate,
+        seed=seed,
+        limit=protocol.return_limit,
+        steps=back,
+        moments=tuple(moments),
+    )
+
+
+def mean_error(probe: Probe) -> float:
+    """Error of predicting a probe's mean colour."""
+    mean = probe.images.mean(dim=(0, 2, 3), keepdim=True)
+    return float((probe.images - mean).double().square().mean())
+
+
+def kept(before: float, after: float, mean: float) -> float:
+    """The share of what a cell explains beyond predicting the mean that it still explains; 0 where it explained nothing."""
+    return (mean - after) / (mean - before) if before < mean else 0.0
+
+
+def is_back(before: State, now: State, mean: float, floor: float) -> bool:
+    """Whether CV and rank are within their bounds of what they were, and the content, where there was any, is kept."""
+    content = before.mse >= mean or kept(before.mse, now.mse, mean) >= floor
+    return content and within(_ratio(before.cv, now.cv)) and within(_held(before.rank, now.rank))
+
+
+def within(ratio: Ratio | None) -> bool:
+    """Whether a ratio and both its bounds lie in the bounds of *holds*."""
+    low, high = geometry.HOLDS
+    return ratio is not None and low <= ratio[1] and ratio[2] <= high
 
 
 @torch.no_grad()
-def _accuracy(host: Host, task: Task) -> float:
-    images, labels = task.test
-    scores = torch.cat([host(part) for part in images.split(64)])
-    return float((scores.argmax(dim=1) == labels).double().mean())
-
-
-@torch.no_grad()
-def _rows_and_rank(read_tokens: Read, images: Tensor) -> tuple[Estimate | Degenerate, Estimate]:
+def _rows_and_rank(cell: Mounted, images: Tensor) -> tuple[Estimate | Degenerate, Estimate]:
     """CV of one matrix an image, and the effective rank of all tokens."""
     matrices, ranks = [], []
     for part in images.split(64):
-        found = read_tokens(part)
+        found = cell.tokens(part)
         matrices.append(found.M[:, found.M.shape[1] // 2])
         ranks.append(geometry.effective_rank(found.S).mean(dim=1))
     image = torch.arange(len(images))
@@ -186,5 +195,23 @@ def _state(model: PatchSVAE, probe: Probe) -> State:
     return State(reading.cv(), reading.effective_rank(), float(reading.mse.mean()))
 
 
-def _only(container: composer.Container) -> Read:
-    return lambda images: container.tokens(images)[container.names[0]]
+def _ratio(before: Estimate | Degenerate, after: Estimate | Degenerate) -> Ratio | None:
+    if isinstance(before, Degenerate) or isinstance(after, Degenerate):
+        return None
+    return _held(before, after)
+
+
+def _held(before: Estimate, after: Estimate) -> Ratio:
+    held = geometry.holds(before, after)
+    return held.ratio, held.lower, held.upper
+
+
+def _own_images(domain: Domain, task: Task, protocol: ViabilityProtocol, seed: int) -> Iterator[Tensor]:
+    """Batches of a cell's own domain; of photographs, the parts that the tasks train on."""
+    clean = task.train[1] if task.restores else task.train[0]
+    for step in range(protocol.return_limit):
+        if domain == "noise":
+            yield noise_batch(protocol.return_batch, (protocol.size, protocol.size), seed_of(seed, step, 3))[0]
+        else:
+            chosen = torch.randint(len(clean), (protocol.return_batch,), generator=torch.Generator().manual_seed(seed + step))
+            yield clean[chosen]

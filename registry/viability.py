@@ -1,39 +1,37 @@
 """The viability test: does a cell carry something, and does its attractor hold in a host, frozen and under its gradient?
 
 A CV in its band separates nothing: untrained cells sit on the attractor already. What a verdict rests on is error and
-accuracy against untrained cells, row radius, rank, and whether CV and rank hold.
+score against untrained cells, row radius, rank, and whether CV, rank and content hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from batteries import files
 from batteries.cell import SUFFIX, Cell
 from batteries.errors import InputError
-from batteries.geometry import Estimate
 from batteries.manifest import InputScale
-from batteries.measure import read
 from batteries.model import PatchSVAE
-from batteries.probes import Probe, probe
-from registry import checks
-from registry.attestation import Attestation, CheckFigure, ControlFigure, Verdict
-from registry.checks import Measurement, Null
-from registry.controls import CONTROLS, NAMED_CHECK, Control, control_cell
-from registry.protocol import FIRST, ViabilityProtocol
+from batteries.probes import probe
+from composer.hosts import HostFactory
+from registry import checks, conclusion
+from registry.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
+from registry.bench import Bench, NullFigures, Progress, measurement, untrained_cell
+from registry.config import home
+from registry.controls import CONTROLS, NAMED_CHECK, Control, control_cell, control_model
+from registry.learning import own_hosts
+from registry.ledger import Ledger
+from registry.page import page
+from registry.protocol import PROFILES, Profile, ViabilityProtocol
 from registry.pull import pull
 from registry.stores import Store
-from registry.tasks import Task, own_task
-from registry.trials import frozen_trial, unfrozen_trial
+from registry.tasks import Task, own_tasks
 
 CONTROL_SEED = 100  # far from the seeds of the null
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,63 +57,98 @@ class Report:
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the deciding checks that did not pass."""
-        return tuple(check.name for check in self.checks if check.decides and not check.passed)
+        return self.attestation.failed
+
+    def to_html(self, path: str | Path) -> None:
+        """Write the report as one page.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        files.replace(Path(path), page([self.attestation]).encode())
 
 
 def validate(
     target: str | Path | Cell,
     *,
     registry: str | Store | None = None,
+    profile: Profile | ViabilityProtocol = "quick",
     control: Control | None = None,
-    protocol: ViabilityProtocol = FIRST,
+    host: HostFactory | None = None,
+    task: Task | None = None,
     seed: int = 0,
-    progress: Progress = lambda _: None,
+    ledger: Path | None = None,
+    progress: Progress = lambda words, done, parts: None,
 ) -> Report:
     """Run the viability test on a cell.
 
     Args:
         target: A reference, the path of a cell file, or a cell.
         registry: Where a reference is looked up.
+        profile: ``quick`` or ``standard``, or numbers of one's own.
         control: Try this negative control of the cell's spec in its place; it must be walked back.
-        protocol: Its numbers.
-        seed: Of everything random.
-        progress: Told in words what is being done.
+        host: Makes a network around a mounted cell, in place of the protocol's own; from the cell, some images and the
+            number of classes (0 where images are to be restored).
+        task: What hosts are to learn, in place of the tasks of the cell's domain.
+        seed: Of everything random but the null.
+        ledger: A folder where finished parts are kept, for a test that is stopped and for other cells of the spec; the
+            user's cache folder where left out.
+        progress: Told in words what is being done, the parts done, and how many there are.
 
     Raises:
         NotFoundError: no such cell or file.
-        InputError: no such control, or a cell that the test's images do not fit.
+        InputError: no such profile or control; a cell that the tasks' images do not fit; a host with nothing to train, that
+            does not use its cell, or whose output is not the task's.
         BatteriesError: as :func:`registry.pull` or :meth:`batteries.Cell.read`.
     """
     if control is not None and control not in CONTROLS:
         raise InputError("no such control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
     cell = _resolve(target, registry)
-    _refuse_input(cell)
-    subject = control_cell(cell, control, seed + CONTROL_SEED) if control else cell
-    if not all(np.isfinite(array).all() for array in subject.weights.values()):
-        return _report(subject, [checks.finite(False)], (), protocol, seed, {}, control)
-    own = probe(subject.manifest.own_probe)
-    task = own_task(own.domain, protocol.size, protocol.train, protocol.test, seed)
-    progress("untrained cells of the same spec")
-    null, null_figures = _null(cell, own, task, protocol, seed)
-    progress("controls")
-    controls = () if control else _controls(cell, own, task, null, protocol, seed)
-    progress("the cell on its own probe")
-    found = _standing(subject, own, null, protocol)
+    protocol = _protocol(profile, custom=host is not None or task is not None)
+    own = probe(cell.manifest.own_probe)
+    tasks = (task,) if task else own_tasks(own.domain, protocol, seed)
+    _refuse_input(cell, tasks)
+    hosts = {"own": host} if host else own_hosts(protocol)
+    folder = None if host or task else ledger or home() / "viability"
+    bench = Bench(cell, protocol, own, tasks, hosts, seed, Ledger(folder), progress)
+    return Report(_controlled(bench, control) if control else _tried(bench))
+
+
+def _tried(bench: Bench) -> Attestation:
+    """The cell itself, with everything beside it."""
+    if not _finite(bench.cell):
+        return conclusion.attestation(bench, [checks.finite(False)])
+    bench.parts = bench.parts_of_a_cell
+    null = bench.null()
+    bench.told("controls")
+    controls = _controls(bench, null)
+    bench.told("the cell on its own probe")
+    found = _standing(bench, bench.cell, PatchSVAE.from_cell(bench.cell), null)
     if not found[0].passed:
-        return _report(subject, found, controls, protocol, seed, null_figures, control)
-    progress("in a host, frozen")
-    frozen = frozen_trial(subject, task, protocol, seed)
-    found += checks.hosted(frozen, len(task.test[0]), own.domain, null, protocol)
-    progress("in a host, unfrozen")
-    dosed = unfrozen_trial(subject, task, protocol, own, seed)
-    found += checks.dosed(dosed, protocol)
-    figures = null_figures | {
-        "frozen accuracy": frozen.accuracy,
-        "unfrozen accuracy": dosed.accuracy,
-        "unfrozen weight change": dosed.weight_change,
-        "dose": protocol.dose_rate * protocol.dose_steps,
-    }
-    return _report(subject, found, controls, protocol, seed, figures, control)
+        return conclusion.attestation(bench, found, controls, null=null)
+    frozen = bench.frozen(bench.cell, bench.protocol.frozen_seeds)
+    found += _hosted(bench, frozen, null)
+    doses = bench.doses()
+    found += checks.dosed(doses, bench.protocol)
+    returns = bench.way_back(bench.cell, "cell"), bench.way_back(untrained_cell(bench.cell, 0), "untrained")
+    return conclusion.attestation(bench, found, controls, null=null, frozen=frozen, doses=doses, returns=returns)
+
+
+def _controlled(bench: Bench, control: Control) -> Attestation:
+    """A control in the cell's place: the checks that need no host, and where it has weights of its own, the frozen hosts."""
+    seed = bench.seed + CONTROL_SEED
+    subject = control_cell(bench.cell, control, seed)
+    if not _finite(subject):
+        return conclusion.attestation(bench, [checks.finite(False)], control=control)
+    bench.parts = 3 + len(bench.tasks) * len(bench.hosts)
+    null = bench.null()
+    bench.told("the control on the cell's own probe")
+    found = _standing(bench, subject, control_model(subject, control, seed), null)
+    frozen: tuple[FrozenFigure, ...] = ()
+    if found[0].passed and control != "shuffled":  # whose weights are the cell's own: a host would not notice
+        frozen = bench.frozen(subject, 1)
+        found += _hosted(bench, frozen, null)
+    return conclusion.attestation(bench, found, null=null, frozen=frozen, control=control)
 
 
 def _resolve(target: str | Path | Cell, registry: str | Store | None) -> Cell:
@@ -126,94 +159,60 @@ def _resolve(target: str | Path | Cell, registry: str | Store | None) -> Cell:
     return pull(target, registry=registry)[0]
 
 
-def _refuse_input(cell: Cell) -> None:
-    """The test's images have three channels and are not normalised further."""
-    if cell.spec.channels != 3 or cell.manifest.identity.input != InputScale():
-        raise InputError(
-            "a cell that the test's images do not fit",
-            code="CELL_INPUT",
-            expected="3 channels, mean 0 and standard deviation 1 of the plain scale",
-            found=f"{cell.spec.channels} channels, {cell.manifest.identity.input}",
-            where=cell.name,
-        )
+def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> ViabilityProtocol:
+    if isinstance(profile, str) and profile not in PROFILES:
+        raise InputError("no such profile", code="PROFILE", expected=" | ".join(PROFILES), found=profile)
+    found = PROFILES[profile] if isinstance(profile, str) else profile
+    return found.model_copy(update={"name": CUSTOM + found.name}) if custom else found
 
 
-def _measurement(cell: Cell, own: Probe) -> Measurement:
-    reading = read(PatchSVAE.from_cell(cell), own.images, own.cluster)
-    mean = own.images.mean(dim=(0, 2, 3), keepdim=True)
-    return Measurement(
-        finite=bool(torch.isfinite(reading.mse).all()),
-        radius_error=reading.radius_error,
-        cv=reading.cv(),
-        rank=reading.effective_rank(),
-        mse=reading.error(),
-        mean_baseline=float((own.images - mean).double().square().mean()),
-    )
+def _refuse_input(cell: Cell, tasks: tuple[Task, ...]) -> None:
+    """The tasks' images must have the cell's channels, be whole patches, and are not normalised further."""
+    for task in tasks:
+        channels = task.train[0].shape[1]
+        if cell.spec.channels != channels or cell.manifest.identity.input != InputScale():
+            raise InputError(
+                "a cell that the task's images do not fit",
+                code="CELL_INPUT",
+                expected=f"{channels} channels, mean 0 and standard deviation 1 of the plain scale",
+                found=f"{cell.spec.channels} channels, {cell.manifest.identity.input}",
+                where=f"{cell.name}: {task.name}",
+            )
+        for images in (task.train[0], task.test[0]):
+            cell.spec.grid(images.shape[2], images.shape[3])
 
 
-def _standing(cell: Cell, own: Probe, null: Null, protocol: ViabilityProtocol) -> list[CheckFigure]:
-    found = _measurement(cell, own)
+def _finite(cell: Cell) -> bool:
+    return all(np.isfinite(array).all() for array in cell.weights.values())
+
+
+def _standing(bench: Bench, cell: Cell, model: PatchSVAE, null: NullFigures) -> list[CheckFigure]:
+    found = measurement(model, bench.probe)
     if not found.finite:
         return [checks.finite(False)]
-    return [checks.finite(True), *checks.standing(found, cell.manifest, null, protocol)]
+    return [checks.finite(True), *checks.standing(found, cell.manifest, null.mse, bench.protocol)]
 
 
-def _null(cell: Cell, own: Probe, task: Task, protocol: ViabilityProtocol, seed: int) -> tuple[Null, dict[str, float]]:
-    fresh = [control_cell(cell, "untrained", seed + i) for i in range(protocol.untrained)]
-    found = [_measurement(f, own) for f in fresh]
-    accuracy = tuple(frozen_trial(f, task, protocol, seed).accuracy for f in fresh)
-    cvs = [m.cv.value for m in found if isinstance(m.cv, Estimate)]
-    null = Null(tuple(m.mse.value for m in found), accuracy, sum(cvs) / len(cvs) if cvs else float("nan"))
-    figures = {
-        "untrained accuracy": sum(accuracy) / len(accuracy),
-        "untrained MSE": sum(null.mse) / len(null.mse),
-        "chance": 1 / task.classes,
-    }
-    return null, figures | ({"untrained CV": null.cv} if cvs else {})
+def _hosted(bench: Bench, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:
+    found = checks.hosted(frozen, bench.protocol)
+    return found + [checks.lift(task.name, task.decides, frozen, null.frozen, bench.protocol) for task in bench.tasks]
 
 
-def _controls(
-    cell: Cell, own: Probe, task: Task, null: Null, protocol: ViabilityProtocol, seed: int
-) -> tuple[ControlFigure, ...]:
-    """Each control against its named check; the untrained one against the accuracy lift too, where that decides."""
-    rows = []
-    if own.domain in protocol.lift_decides:
-        fresh = control_cell(cell, "untrained", seed + CONTROL_SEED)
-        accuracy = frozen_trial(fresh, task, protocol, seed).accuracy
-        lift = checks.accuracy_lift(accuracy, len(task.test[0]), own.domain, null, protocol)
-        rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
+def _controls(bench: Bench, null: NullFigures) -> tuple[ControlFigure, ...]:
+    """Each control against its named check; the untrained one against every deciding lift too."""
+    cell, seed, rows = bench.cell, bench.seed + CONTROL_SEED, []
+    fresh = untrained_cell(cell, seed)
+    frozen = bench.frozen(fresh, 1)
+    for task in bench.tasks:
+        if task.decides:
+            lift = checks.lift(task.name, True, frozen, null.frozen, bench.protocol)
+            rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
-        standing = _standing(control_cell(cell, control, seed + CONTROL_SEED), own, null, protocol)
-        check = next((check for check in standing if check.name == named), standing[0])  # one that is not finite stops there
+        subject = control_cell(cell, control, seed)
+        if control == "nan":
+            found = [checks.finite(_finite(subject))]
+        else:
+            found = _standing(bench, subject, control_model(subject, control, seed), null)
+        check = next((check for check in found if check.name == named), found[0])  # one that is not finite stops there
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)
-
-
-def _report(
-    cell: Cell,
-    found: list[CheckFigure],
-    controls: tuple[ControlFigure, ...],
-    protocol: ViabilityProtocol,
-    seed: int,
-    figures: dict[str, float],
-    control: Control | None,
-) -> Report:
-    passed = all(check.passed for check in found if check.decides)
-    sound = all(control.rejected for control in controls)
-    verdict: Verdict = "no verdict" if not sound else "viable" if passed else "walked back"
-    return Report(
-        Attestation(
-            cell=cell.digest,
-            reference=f"{cell.name}@{cell.version}",
-            protocol=protocol.name,
-            protocol_digest=protocol.digest,
-            control=control,
-            verdict=verdict,
-            checks=tuple(found),
-            controls=controls,
-            figures=figures,
-            package=version("svae-batteries"),
-            torch=torch.__version__,
-            seed=seed,
-        )
-    )

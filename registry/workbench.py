@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import batteries
 import composer
 import registry
+from batteries import files
 from batteries.canonical import AnyDocument, fields_of
 from batteries.errors import ConflictError, InputError
-from batteries.sources import Source
 from batteries.spec import CellSpec
 from registry import reports
+from registry.attestation import verdict_words
 from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, say
-from registry.progress import TrainingBar
+from registry.progress import TrainingBar, TrialBar
 from registry.reference import Reference
+
+if TYPE_CHECKING:
+    from batteries.sources import Source
 
 NOT_VIABLE = 7
 MAX_SEED = 2**62
@@ -96,42 +99,50 @@ def train(
 
 @app.command()
 def validate(
-    target: Annotated[str, typer.Argument(metavar="REFERENCE|CELL_FILE", help="A published cell, or a .safetensors file.")],
+    targets: Annotated[list[str], typer.Argument(metavar="REFERENCE|CELL_FILE...", help="Published cells, or cell files.")],
+    profile: Annotated[str, typer.Option(help="quick, or standard: more seeds, a longer way back.")] = "quick",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the reports as one page, too.")] = None,
     control: Annotated[
-        str | None, typer.Option(help="Try a negative control of the cell's spec instead: untrained, none or scale.")
+        str | None, typer.Option(help="Try a negative control of the cell's spec instead, such as untrained or rank-one.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything random.")] = 0,
     attest: Annotated[
-        str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the report to this registry as an attestation.")
+        str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry as attestations.")
     ] = None,
     registry_: Registry = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test whether a cell is viable: error, geometry, and a host around it, frozen and not. Exit code 7 where it is not."""
+    """Test whether cells are viable: error, geometry, and hosts around them, frozen and not. Exit code 7 where one is not."""
     if control and attest:
         raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
     if attest:
         registry.open_store(attest)  # told now, not after the test
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=reports.stderr(), transient=True) as progress:
-        task = progress.add_task("loading")
-        report = registry.validate(
-            target,
-            registry=registry_,
-            control=control,  # type: ignore[arg-type]
-            seed=seed,
-            progress=lambda words: progress.update(task, description=words),
-        )
-    if attest:
-        registry.attest(report.attestation, attest)
+    found = []
+    with TrialBar() as bar:
+        for target in targets:
+            report = registry.validate(
+                target,
+                registry=registry_,
+                profile=profile,  # type: ignore[arg-type]
+                control=control,  # type: ignore[arg-type]
+                seed=seed,
+                progress=bar.of(target),
+            )
+            found.append(report.attestation)
+            if attest:
+                registry.attest(report.attestation, attest)
+    if html:
+        files.replace(html, registry.page(found).encode())
     if as_json:
         emit_json(
-            {"verdict": report.verdict, "failed": list(report.failed), "report": report.attestation.model_dump(mode="json")}
+            {"reports": [{"verdict": a.verdict, "failed": list(a.failed), "report": a.model_dump(mode="json")} for a in found]}
         )
     else:
-        emit(*reports.viability(report.attestation))
-    say(reports.verdict_words(report.verdict, report.failed))
-    if report.verdict != "viable":
+        for attestation in found:
+            emit(*reports.viability(attestation))
+    for attestation in found:
+        say(f"{attestation.reference}: {verdict_words(attestation.verdict, attestation.failed)}")
+    if any(attestation.verdict != "viable" for attestation in found):
         raise typer.Exit(NOT_VIABLE)
 
 

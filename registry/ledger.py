@@ -1,0 +1,55 @@
+"""Finished parts of viability tests, kept on disk: what several cells share, and what a stopped test need not do again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from batteries import canonical, files
+from batteries.canonical import AnyDocument, load_document
+from batteries.errors import BatteriesError
+
+MAX_ENTRY = 2**20
+
+
+@dataclass
+class Ledger:
+    """A folder of results by what they depend on; a result that is damaged or missing is made again.
+
+    Attributes:
+        folder: Where; nothing is kept where left out.
+        made: How many results had to be made, told to whoever watches.
+    """
+
+    folder: Path | None = None
+    made: int = 0
+
+    def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
+        """The result of ``make``, or the one kept under the same key, package and torch.
+
+        Args:
+            kind: Of the result.
+            key: Everything it depends on; JSON values.
+            make: Makes it.
+        """
+        path = self._path(kind, key)
+        if path and path.exists():
+            with contextlib.suppress(BatteriesError, OSError):
+                return load_document(kind, path.read_bytes(), where=path, limit=MAX_ENTRY)
+        found = make()
+        self.made += 1
+        if path:
+            files.replace(path, found.to_bytes())
+        return found
+
+    def _path(self, kind: type[AnyDocument], key: Mapping[str, Any]) -> Path | None:
+        if self.folder is None:
+            return None
+        whole = {**key, "kind": kind.__name__, "package": version("svae-batteries"), "torch": torch.__version__}
+        return self.folder / f"{canonical.sha256(canonical.dump(whole))}.json"
