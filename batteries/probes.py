@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from batteries import canonical
-from batteries.errors import NotFoundError
+from batteries.errors import InputError
 from batteries.manifest import Domain
 from batteries.noise import NAMES, noise
 from batteries.photos import read_image, to_float, to_tensor
@@ -61,7 +61,7 @@ def probe(name: str) -> Probe:
     """One of the named probes. Treat its images as read-only: the same object serves every caller.
 
     Raises:
-        NotFoundError: no probe of that name.
+        InputError: no probe of that name (``NO_PROBE``).
     """
     match name:
         case "noise16-64":
@@ -71,7 +71,7 @@ def probe(name: str) -> Probe:
         case "photos-256":
             return _photo_probe(name, size=256, seed=25600)
         case _:
-            raise NotFoundError("no such probe", code="NO_PROBE", expected=" | ".join(PROBES), found=name)
+            raise InputError("no such probe", code="NO_PROBE", expected=" | ".join(PROBES), found=name)
 
 
 def own_probe(domain: Domain, size: int) -> str:

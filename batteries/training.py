@@ -18,9 +18,10 @@ from torch import Tensor
 
 from batteries import checkpoint, geometry
 from batteries.canonical import Document
-from batteries.errors import PolicyError
+from batteries.cell import Cell
+from batteries.errors import ConflictError, PolicyError
 from batteries.geometry import Estimate
-from batteries.manifest import Band, Text, TrainingPoint, Triage
+from batteries.manifest import Band, Sha256, Text, TrainingPoint, Triage
 from batteries.measure import finite_or_none, read
 from batteries.model import PatchSVAE, untrained
 from batteries.prefetch import ahead
@@ -53,6 +54,7 @@ class Plan(Document):
         triage_step: Where the band is checked; a run of the wrong band stops there.
         reading_every: Steps between readings of the trajectory.
         checkpoint_every: Steps between checkpoints.
+        start: Digest of the cell whose weights the run starts from; a fresh, seeded cell where left out.
     """
 
     spec: CellSpec
@@ -68,6 +70,7 @@ class Plan(Document):
     triage_step: Annotated[int, Field(ge=1)] = 1000
     reading_every: Annotated[int, Field(ge=1)] = 250
     checkpoint_every: Annotated[int, Field(ge=1)] = 250
+    start: Sha256 | None = None
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -83,7 +86,8 @@ class Plan(Document):
     def describe(self) -> tuple[Text, Text, Text]:
         """Optimiser, schedule and soft hand in words, for the manifest."""
         hand = "off" if self.boost == 0 else f"boost {self.boost:g}, sigma {self.sigma:g}, target exact sphere CV"
-        return f"Adam {self.rate:g}, no weight decay, gradient norm at most {self.clip:g}", self.schedule, hand
+        start = f", started from the cell sha256:{self.start}" if self.start else ""
+        return f"Adam {self.rate:g}, no weight decay, gradient norm at most {self.clip:g}{start}", self.schedule, hand
 
 
 @dataclass
@@ -139,13 +143,22 @@ class Watcher(Protocol):
         ...
 
 
-def train(plan: Plan, source: Source, probe: Probe, *, folder: Path | None = None, watchers: Sequence[Watcher] = ()) -> Run:
+def train(
+    plan: Plan,
+    source: Source,
+    probe: Probe,
+    *,
+    start: Cell | None = None,
+    folder: Path | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Run:
     """Train a cell, or go on where a killed run of the same plan stood.
 
     Args:
         plan: What to do.
         source: Training images.
         probe: What the trajectory is read on.
+        start: The cell of ``plan.start``.
         folder: Where the checkpoint lives; none is kept where left out.
         watchers: Told of every step and reading.
 
@@ -153,11 +166,12 @@ def train(plan: Plan, source: Source, probe: Probe, *, folder: Path | None = Non
         The run at its end; ``run.stopped`` where the triage ended it at ``plan.triage_step``.
 
     Raises:
-        ConflictError: the folder holds a checkpoint of another plan, other data or another probe.
+        ConflictError: the folder holds a checkpoint of another plan, other data or another probe; or the cell to start from
+            is not the plan's, or of another spec (``START``).
         PolicyError: the loss is no longer finite (``DIVERGED``); the last checkpoint stays.
         StoreError: the checkpoint cannot be written.
     """
-    model = untrained(plan.spec, plan.seed)
+    model = _first_model(plan, start)
     run = Run(
         plan,
         checkpoint.identity(plan, source.facts, probe.digest),
@@ -179,6 +193,13 @@ def train(plan: Plan, source: Source, probe: Probe, *, folder: Path | None = Non
             break
     model.eval()
     return run
+
+
+def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
+    wanted, found = (plan.start, plan.spec), (start and start.digest, start.spec if start else plan.spec)
+    if wanted != found:
+        raise ConflictError("another cell to start from", code="START", expected=wanted, found=found)
+    return PatchSVAE.from_cell(start).train() if start else untrained(plan.spec, plan.seed)
 
 
 def expected_band(spec: CellSpec) -> Band | None:

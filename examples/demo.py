@@ -49,11 +49,12 @@ def main(picture: Path) -> int:
 
     console.print(f"validating {VALIDATED} (untrained null, negative controls, a host around it, frozen and not) ...")
     report = registry.validate(VALIDATED)
-    for table in reports.viability(report.attestation):
-        console.print(table)
-    console.print(f"{VALIDATED}: {reports.verdict_words(report.verdict, report.failed)}")
+    for part in reports.viability(report.attestation):
+        console.print(part)
 
     picture.parent.mkdir(parents=True, exist_ok=True)
+    report.to_html(picture.with_name("report.html"))
+    console.print(f"report: {picture.with_name('report.html')}")
     draw(cells, images, out, picture)
     console.print(f"picture: {picture}; {time.perf_counter() - started:.0f} s in all")
     return 0 if report.verdict == "viable" else 7

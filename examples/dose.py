@@ -1,35 +1,41 @@
-"""The measurement behind the reference dose: a cell under its host's raw gradient, at four doses.
+"""The measurement behind the reference dose: cells under their host's raw gradient, at six rates, three seeds each.
 
-python examples/dose.py low/fresnel-256 low/johanna-64 high/johanna-64
+python examples/dose.py low/johanna-64 high/johanna-64
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
 
 from rich.console import Console
 
 import batteries
 import registry
-from registry import checks, reports
-from registry.protocol import FIRST
-from registry.tasks import own_task
-from registry.trials import unfrozen_trial
+from registry import reports
+from registry.learning import own_hosts
+from registry.tasks import own_tasks
+from registry.trials import Trial, dose_trial
 
-RATES = (1e-5, 1e-4, 3e-4, 1e-3)
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2)
+SEEDS = range(3)
 
 
-def main(references: list[str]) -> None:
-    """One row per cell and rate, for the protocol's number of steps."""
-    table = reports.plain_table("cell", "rate", "accuracy", "|dW|/|W|", "CV", "rank", "retention")
-    for cell in registry.pull(*references):
+def main(targets: list[str]) -> None:
+    """One row per cell and rate, for the quick profile's number of steps; mean and standard deviation over seeds."""
+    protocol = registry.PROFILES["quick"].model_copy(update={"readings": 1})
+    table = reports.plain_table("cell", "rate", "score", "|dW|/|W|", "CV", "rank", "retention", "kept")
+    for cell in map(registry.load, targets):
         own = batteries.probe(cell.manifest.own_probe)
-        task = own_task(own.domain, FIRST.size, FIRST.train, FIRST.test, 0)
+        task, host = own_tasks(own.domain, protocol, 0)[-1], next(iter(own_hosts(protocol).values()))
         for rate in RATES:
-            trial = unfrozen_trial(cell, task, FIRST.model_copy(update={"dose_rate": rate}), own, 0)
-            ratios = [f"{check.value:.3f}" for check in checks.dosed(trial, FIRST)]
-            table.add_row(cell.name, f"{rate:g}", f"{trial.accuracy:.3f}", f"{trial.weight_change:.4f}", *ratios)
-    Console(width=100).print(table)
+            found = [dose_trial(Trial(cell, "cell", protocol, own), task, host, rate, seed)[0] for seed in SEEDS]
+            columns = ([d.score for d in found], [d.weight_change for d in found])
+            ratios = ([d.cv[0] if d.cv else float("nan") for d in found], [d.rank[0] for d in found])
+            content = ([d.retention for d in found], [d.kept for d in found])
+            row = (f"{statistics.mean(v):.4g} ± {statistics.stdev(v):.2g}" for v in (*columns, *ratios, *content))
+            table.add_row(cell.name, f"{rate:g}", *row)
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from .protocol import ViabilityProtocol as ViabilityProtocol
 from .publish import Published as Published
 from .publish import attest as attest
 from .publish import publish as publish
+from .pull import load as load
 from .pull import pull as pull
 from .reference import Reference as Reference
 from .stores import DirectoryStore as DirectoryStore

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from registry import drawing
+from registry import charts
 from registry.attestation import Attestation, CheckFigure, ReturnFigure
 from registry.drawing import Chart, Markup, element, number, text
 
@@ -177,15 +177,15 @@ def _doses(found: Attestation) -> list[Markup]:
         for d in found.doses
     ]
     note = _note("Each dot is one trial, with its 95% interval where there is one; the line goes through the medians.")
-    return _section("Dose-response", note, _charts(drawing.dose_charts(found)), _fold(_table("doses", columns, rows)))
+    return _section("Dose-response", note, _charts(charts.dose_charts(found)), _fold(_table("doses", columns, rows)))
 
 
 def _trajectories(found: Attestation) -> list[Markup]:
     """The cell along its training, and along its trials at the deciding and at the largest dose."""
-    charts = drawing.training_charts(found) + drawing.trial_charts(found)
-    if not charts:
+    drawn = charts.training_charts(found) + charts.trial_charts(found)
+    if not drawn:
         return _section("Trajectories", _note("No reading along training, and none along a trial."))
-    return _section("Trajectories", _note("Shaded around a line: its 95% interval."), _charts(charts))
+    return _section("Trajectories", _note("Shaded around a line: its 95% interval."), _charts(drawn))
 
 
 def _returns(found: Attestation) -> list[Markup]:
@@ -194,7 +194,7 @@ def _returns(found: Attestation) -> list[Markup]:
         return _section("Return", _note("No trial of return."))
     rows = [(text(r.subject), *_figures(r.rate, r.seed), text(_return_words(r))) for r in found.returns]
     table = _table("returns", ("subject", "dose", "seed", "back"), rows, words=(3,))
-    return _section("Return", table, _charts(drawing.return_charts(found)))
+    return _section("Return", table, _charts(charts.return_charts(found)))
 
 
 def _return_words(found: ReturnFigure) -> str:
@@ -225,7 +225,7 @@ def _frozen(found: Attestation) -> list[Markup]:
     return _section(
         "Frozen in a host",
         note,
-        _charts(drawing.frozen_charts(found)),
+        _charts(charts.frozen_charts(found)),
         _fold(_table("frozen trials", columns, rows, words=(1,))),
     )
 

@@ -71,8 +71,8 @@ class ViabilityProtocol(Document):
     batch: Count = 32
     frozen_seeds: Count = 1
     untrained: Annotated[int, Field(ge=5)] = 5
-    dose_rates: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)
-    reference_rate: float = 1e-5
+    dose_rates: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3)
+    reference_rate: float = 1e-4
     dose_steps: Count = 50
     dose_seeds: Count = 1
     reference_seeds: Count = 3

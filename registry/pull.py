@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batteries.cell import Cell
+from batteries.cell import SUFFIX, Cell
 from registry.cache import Cache
 from registry.reference import Reference
 from registry.snapshot import Located, check_manifest, locate
@@ -33,6 +33,23 @@ def pull(*references: str | Reference, registry: str | Path | Store | None = Non
     cache = Cache()
     cache.sweep()
     return [pull_located(located, cache) for located in locate(parsed, registry)]
+
+
+def load(target: str | Path | Cell, *, registry: str | Path | Store | None = None) -> Cell:
+    """A cell from whatever names it.
+
+    Args:
+        target: A reference, the path of a cell file (a ``.safetensors`` with its manifest beside it), or a cell.
+        registry: Where a reference is looked up.
+
+    Raises:
+        BatteriesError: as :func:`pull` or :meth:`batteries.Cell.read`.
+    """
+    if isinstance(target, Cell):
+        return target
+    if isinstance(target, Path) or target.endswith(SUFFIX):
+        return Cell.read(target)
+    return pull(target, registry=registry)[0]
 
 
 def pull_located(located: Located, cache: Cache) -> Cell:

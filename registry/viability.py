@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from batteries import files
-from batteries.cell import SUFFIX, Cell
+from batteries.cell import Cell
 from batteries.errors import InputError
 from batteries.manifest import InputScale
 from batteries.model import PatchSVAE
@@ -27,7 +27,7 @@ from registry.learning import own_hosts
 from registry.ledger import Ledger
 from registry.page import page
 from registry.protocol import PROFILES, Profile, ViabilityProtocol
-from registry.pull import pull
+from registry.pull import load
 from registry.stores import Store
 from registry.tasks import Task, own_tasks
 
@@ -103,7 +103,7 @@ def validate(
     """
     if control is not None and control not in CONTROLS:
         raise InputError("no such control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
-    cell = _resolve(target, registry)
+    cell = load(target, registry=registry)
     protocol = _protocol(profile, custom=host is not None or task is not None)
     own = probe(cell.manifest.own_probe)
     tasks = (task,) if task else own_tasks(own.domain, protocol, seed)
@@ -149,14 +149,6 @@ def _controlled(bench: Bench, control: Control) -> Attestation:
         frozen = bench.frozen(subject, 1)
         found += _hosted(bench, frozen, null)
     return conclusion.attestation(bench, found, null=null, frozen=frozen, control=control)
-
-
-def _resolve(target: str | Path | Cell, registry: str | Store | None) -> Cell:
-    if isinstance(target, Cell):
-        return target
-    if isinstance(target, Path) or target.endswith(SUFFIX):
-        return Cell.read(target)
-    return pull(target, registry=registry)[0]
 
 
 def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> ViabilityProtocol:

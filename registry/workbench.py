@@ -48,6 +48,9 @@ def train(
     schedule: Annotated[str, typer.Option(help="constant, cosine or onecycle.")] = "onecycle",
     boost: Annotated[float, typer.Option(help="Strength of the soft hand; 0 leaves it out.")] = 0.5,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of weights, data and draws.")] = 0,
+    start: Annotated[
+        str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from this cell's weights, not from fresh ones.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="low, mid or high; else the band in the name.")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="V, the rows of M; else the preset's.")] = None,
     hidden: Annotated[int | None, typer.Option(min=1, help="Hidden width; else the preset's.")] = None,
@@ -63,7 +66,17 @@ def train(
 ) -> None:
     """Train a cell, measure it, and write it; the same command goes on where a killed one stood."""
     wanted = Reference.parse(reference)
-    values = {"steps": steps, "size": size, "batch": batch, "rate": rate, "schedule": schedule, "boost": boost, "seed": seed}
+    first = registry.load(start) if start else None
+    values: dict[str, Any] = {
+        "steps": steps,
+        "size": size,
+        "batch": batch,
+        "rate": rate,
+        "schedule": schedule,
+        "boost": boost,
+        "seed": seed,
+    }
+    values["start"] = first.digest if first else None
     changes = {field: value for field, value in {"V": rows, "hidden": hidden}.items() if value is not None}
     spec = CellSpec.preset(preset or wanted.band, **changes)  # type: ignore[arg-type]
     plan = _typed(batteries.Plan, spec=spec, **values)
@@ -82,7 +95,7 @@ def train(
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
         watchers: list[batteries.Watcher] = [bar, *log]
         finished = batteries.train(
-            plan, source, probe, folder=run or Path("runs") / wanted.band / wanted.name, watchers=watchers
+            plan, source, probe, start=first, folder=run or Path("runs") / wanted.band / wanted.name, watchers=watchers
         )
     if finished.stopped:
         say(f"walked back: {reports.triage_words(finished.triage)}")

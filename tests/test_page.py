@@ -10,7 +10,8 @@ import pytest
 
 from batteries.manifest import TrainingPoint
 from registry.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
-from registry.drawing import KEPT, Axis, Chart, Look, Point, Series, element, number, text
+from registry.charts import KEPT
+from registry.drawing import Axis, Chart, Look, Point, Series, element, number, text
 from registry.page import page
 from registry.protocol import PROFILES
 

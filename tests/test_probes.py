@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from batteries.errors import NotFoundError
+from batteries.errors import InputError
 from batteries.probes import PROBES, own_probe, photographs, probe
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "size", "groups"), [("noise16-64", 256, 64, 16), ("photos-64", 70, 64, 7), ("photos-256", 21, 256, 7)]
+    ("name", "count", "size", "groups"), [("noise16-64", 256, 64, 16), ("photos-64", 96, 64, 16), ("photos-256", 32, 256, 16)]
 )
 def test_shape_and_balance(name, count, size, groups):
     found = probe(name)
@@ -21,7 +21,7 @@ def test_shape_and_balance(name, count, size, groups):
 
 
 def test_photographs_are_in_range_and_ship_with_the_package():
-    assert len(photographs()) == 7
+    assert len(photographs()) == 16
     assert probe("photos-256").images.abs().max() <= 1
 
 
@@ -50,5 +50,6 @@ def test_the_own_probe_of_a_cell():
 
 
 def test_an_unknown_probe():
-    with pytest.raises(NotFoundError, match=r"noise16-64 \| photos-64 \| photos-256"):
+    with pytest.raises(InputError, match=r"noise16-64 \| photos-64 \| photos-256") as caught:
         probe("cats-32")
+    assert (caught.value.code, caught.value.exit_code) == ("NO_PROBE", 2)

@@ -7,7 +7,27 @@ from batteries import PatchSVAE, measure, probe
 from batteries.manifest import CvFigure
 from registry import open_store, verify_store
 
-NAMES = ("high/johanna-64", "low/fresnel-256", "low/johanna-64")
+FAMILIES = {
+    "low": ("attractor-64", "fresnel-256", "fresnel-64", "johanna-64", *(f"johanna-64-s{seed}" for seed in (1, 2, 3))),
+    "mid": ("fresnel-64", "johanna-64"),
+    "high": ("attractor-64", "freckles-64", "fresnel-64", "johanna-64", *(f"johanna-64-s{seed}" for seed in (1, 2, 3))),
+}
+NAMES = tuple(f"{band}/{name}" for band, names in FAMILIES.items() for name in names)
+SHORT = tuple(name for name in NAMES if name.endswith(("-s1", "-s2", "-s3")))  # short runs, for pairs to align
+
+# The most that a cell's error may be on its own probe, and the largest ratio to the exact attractor where it is to stay on it.
+# low/ and mid/johanna: no code of 64 numbers that is linear within a noise type does better than 0.874 on this probe
+# (docs/results/cells.md), PCA-64 does 0.891.
+ERROR = {
+    "high/johanna-64": 0.005,
+    "high/freckles-64": 0.001,
+    "high/attractor-64": 0.05,
+    "high/fresnel-64": 0.001,
+    "low/johanna-64": 0.891,
+    "mid/johanna-64": 0.891,
+}
+RATIO = {"high/attractor-64": 1.15, "low/attractor-64": 1.05}
+TIMES_PCA = {"low/fresnel-256": 1.5, "low/fresnel-64": 1.5, "mid/fresnel-64": 1.5}
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +67,20 @@ def test_it_is_better_than_nothing_and_says_where_it_came_from(cells, name):
     assert manifest.training.command.startswith(f"batteries train {name} ")
     assert manifest.training.triage.passed
     assert manifest.training.data.license
-    assert len(manifest.training.trajectory) >= 10
+    assert len(manifest.training.trajectory) >= 5
 
 
-@pytest.mark.parametrize(
-    ("name", "verdict"), [("low/fresnel-256", "viable"), ("low/johanna-64", "viable"), ("high/johanna-64", "walked back")]
-)
-def test_each_has_an_attestation(cells, name, verdict):
+def test_each_is_as_good_as_promised(cells):
+    own = {name: cell.manifest.own for name, cell in cells.items()}
+    assert {name: own[name].mse.value for name, most in ERROR.items() if own[name].mse.value > most} == {}
+    assert {name: own[name].cv.ratio for name, most in RATIO.items() if own[name].cv.ratio > most} == {}
+    shares = {name: own[name].mse.value / own[name].baselines.pca for name in TIMES_PCA}
+    assert {name: share for name, share in shares.items() if share > TIMES_PCA[name]} == {}
+    assert {name for name, cell in cells.items() if cell.spec.parameters > 250_211} == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_has_an_attestation(cells, name):
     store = open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
-    assert index.attestations[cells[name].digest]["first-2"].verdict == verdict
+    assert set(index.attestations[cells[name].digest]) >= {"quick-1"}

@@ -208,3 +208,18 @@ def test_the_soft_hand_scales_the_loss_and_not_its_direction(small):
     # Adam's first step is the sign of the gradient: a positive factor leaves it as it was
     first, second = arrays_of(on.model), arrays_of(off.model)
     assert all(torch.allclose(torch.from_numpy(first[k]), torch.from_numpy(second[k]), atol=2e-5) for k in first)
+
+
+def test_a_run_may_start_from_a_cell(small):
+    label = Label(name="tiny", version="1.0.0", family="johanna", license="CC0-1.0", description="")
+    first = package(train(plan(), NoiseSource(), small), NoiseSource(), label, "batteries train high/tiny")
+    begun = plan(steps=1, rate=1e-9, start=first.digest)
+    run = train(begun, NoiseSource(), small, start=first)
+    for name, array in first.weights.items():
+        assert torch.allclose(dict(run.model.named_parameters())[name], torch.tensor(array), atol=1e-6)
+    assert first.digest in package(run, NoiseSource(), label, "").manifest.training.optimiser
+    other = CellSpec(V=13, D=4, patch_size=16, hidden=8)
+    for wrong, start in ((begun, None), (plan(), first), (plan(spec=other, start=first.digest), first)):
+        with pytest.raises(ConflictError) as caught:
+            train(wrong, NoiseSource(), small, start=start)
+        assert caught.value.code == "START"

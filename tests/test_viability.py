@@ -32,7 +32,7 @@ TEST = QUICK.model_copy(
         "width": 16,
         "blocks": 1,
         "host_steps": 3,
-        "dose_rates": (1e-5, 1e-2),
+        "dose_rates": (1e-4, 1e-2),
         "dose_steps": 2,
         "reference_seeds": 2,
         "return_limit": 2,
@@ -150,7 +150,7 @@ def test_the_lift_needs_its_lower_bound_above_the_untrained():
 
 
 def dose(**changes):
-    values = {"subject": "cell", "rate": 1e-5, "seed": 0, "score": 0.5, "weight_change": 0.01, "moments": ()}
+    values = {"subject": "cell", "rate": 1e-4, "seed": 0, "score": 0.5, "weight_change": 0.01, "moments": ()}
     values |= {"cv": (1.0, 0.99, 1.01), "rank": (1.0, 0.99, 1.01), "retention": 1.2, "kept": 0.98}
     return DoseFigure(**{**values, **changes})
 
@@ -172,7 +172,7 @@ def test_the_dosed_checks(changes, failed):
 
 
 def test_the_holding_rate_is_the_last_before_the_first_that_does_not_hold():
-    rates = {1e-5: 0.99, 1e-4: 0.95, 1e-3: 0.5, 1e-2: 0.97}
+    rates = {1e-5: 0.99, 1e-4: 0.95, 3e-4: 0.5, 1e-3: 0.97}
     assert holding_rate([dose(rate=rate, kept=share) for rate, share in rates.items()], QUICK) == 1e-4
     assert holding_rate([dose(rate=1e-5), dose(rate=1e-5, kept=0.1)], QUICK) is None
 

@@ -1,26 +1,70 @@
 """``batteries`` train, validate, compose, and the README's own lines, as a user runs them."""
 
+import dataclasses
 import json
 import os
 import re
 import shlex
-from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from PIL import Image
 
 import batteries
+import registry
 from batteries import Cell
+from registry import Report
 from registry.cli import main
 from registry.controls import NAMED_CHECK
+from tests.making import ROOT, attestation, from_model, litter, python, tiny
+from tests.test_viability import SPEC, TEST
 
-ROOT = Path(__file__).parents[1]
+SMALL = ["--rows", "12", "--hidden", "8"]  # options of train: soon trained, soon measured
+SHORT_CLI = """
+import signal, sys, pytest
+from registry.cli import main
+from tests.test_workbench import shorten
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would start deaf to it
+shorten(pytest.MonkeyPatch())
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def run(capsys, *words):
     code = main(list(words))
     printed = capsys.readouterr()
     return code, printed.out, printed.err
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Of the short tests of this file: the null of their one spec is made once."""
+    return tmp_path_factory.mktemp("home")
+
+
+def shorten(monkeypatch):
+    """Make the quick profile a matter of seconds, on a few of the probe's images: its verdicts mean nothing."""
+    whole = batteries.probe("noise16-64")
+    few = dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8], digest="1" * 64)
+    monkeypatch.setitem(registry.PROFILES, "quick", TEST)
+    monkeypatch.setattr("registry.viability.probe", lambda name: few)
+    monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", len(few.images))
+
+
+@pytest.fixture
+def short(monkeypatch, home):
+    """A short validation, in the home of this file."""
+    shorten(monkeypatch)
+    monkeypatch.setenv("BATTERIES_HOME", str(home))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two untrained cells, as files."""
+    return [str(from_model(SPEC, seed, name).write(tmp_path)) for seed, name in enumerate("ab")]
 
 
 def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
@@ -34,6 +78,7 @@ def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
         "32",
         "--batch",
         "4",
+        *SMALL,
         "--description",
         "two words",
     ]
@@ -41,6 +86,7 @@ def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
     assert code == 0
     cell = Cell.read(json.loads(out)["path"])
     assert (cell.name, cell.version, cell.manifest.identity.family) == ("high/tiny-32", "0.2.0", "tiny")
+    assert cell.spec == batteries.CellSpec.preset("high", V=12, hidden=8)
     command = shlex.split(cell.manifest.training.command)
     assert command[0] == "batteries"
     again = run(capsys, *command[1:], "--out", str(tmp_path / "again"), "--run", str(tmp_path / "other"))
@@ -53,17 +99,32 @@ def test_train_on_photographs_names_what_it_skips(capsys, tmp_path):
     Image.linear_gradient("L").save(tmp_path / "a.png")
     (tmp_path / "broken.jpg").write_bytes(b"no")
     words = ["--photos", str(tmp_path), "--steps", "2", "--size", "32", "--batch", "2", "--out", str(tmp_path / "out")]
-    code, out, err = run(capsys, "train", "high/grey-32", *words, "--run", str(tmp_path / "run"))
+    code, out, err = run(capsys, "train", "high/grey-32", *words, *SMALL, "--run", str(tmp_path / "run"))
     assert code == 0
     assert "broken.jpg" in err
     assert "1 read, 1 skipped" in err
     assert "high/grey-32@1.0.0" in out
 
 
+def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tmp_path):
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        Image.linear_gradient("L").save(tmp_path / place / f"{place}.png")
+    places = ["--photos", str(tmp_path / "one"), "--photos", str(tmp_path / "two" / "*.png"), "--mix", "0.5"]
+    words = [*places, "--steps", "1", "--size", "32", "--batch", "2", *SMALL, "--out", str(tmp_path)]
+    code, out, err = run(capsys, "train", "high/grey-32", *words, "--run", str(tmp_path / "run"), "--json")
+    assert code == 0
+    assert "2 read, 0 skipped" in err
+    facts = Cell.read(json.loads(out)["path"]).manifest.training
+    assert (facts.data.kind, facts.data.images) == ("photos", 2)
+    assert "50% generated noise" in facts.data.description
+    assert shlex.join(places) in facts.command
+
+
 def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
     monkeypatch.setattr("batteries.training.expected_band", lambda spec: "mid")
-    words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6"]
+    words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6", *SMALL]
     code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
     assert code == 7
     assert "walked back: band high at step 1000, expected mid" in err
@@ -75,6 +136,8 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     [
         (["train", "high/x", "--steps", "1"], 2, "--noise, or --photos"),
         (["train", "high/x", "--steps", "1", "--noise", "--photos", "x"], 2, "too much"),
+        (["train", "high/x", "--steps", "1", "--noise", "--mix", "0.5"], 2, "with --mix"),
+        (["train", "high/x", "--steps", "1", "--noise", "--rows", "4"], 2, "V: "),
         (["train", "open/x", "--steps", "1", "--noise"], 2, "no such preset"),
         (["train", "high/x", "--steps", "1", "--noise", "--rate", "-1"], 2, "rate"),
         (["train", "high/x", "--steps", "1", "--noise", "--schedule", "zigzag"], 2, "schedule"),
@@ -90,11 +153,12 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
         (["compose"], 2, "nothing to compose"),
         (["compose", "low/fresnel-256", "low/fresnel-256"], 2, "a cell given twice"),
-        (["compose", "low/fresnel-256", "--probe", "cats"], 3, "photos-64"),
+        (["compose", "low/fresnel-256", "--probe", "cats"], 2, "photos-64"),
         (["compose", "low/fresnel-265"], 3, "low/fresnel-256"),
         (["validate", "low/fresnel-265"], 3, "low/fresnel-256"),
         (["validate", "{empty}/x.safetensors"], 3, "no such file"),
         (["validate", "low/fresnel-256", "--control", "magic"], 2, "untrained | none | scale"),
+        (["validate", "low/fresnel-256", "--profile", "bogus"], 2, "expected quick | standard; found bogus [PROFILE]"),
     ],
 )
 def test_bad_input(capsys, tmp_path, monkeypatch, words, code, says):
@@ -120,26 +184,83 @@ def test_a_usage_error_under_json_is_one_object(capsys):
     assert "bogus" in err
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("control", NAMED_CHECK)
-def test_a_control_exits_with_seven_and_its_named_check(capsys, control):
-    code, out, err = run(capsys, "validate", "low/fresnel-256", "--control", control, "--json")
+def test_a_control_exits_with_seven_and_its_named_check(capsys, files, control):
+    code, out, err = run(capsys, "validate", files[0], "--control", control, "--json")
     assert code == 7
-    answer = json.loads(out)
+    (answer,) = json.loads(out)["reports"]
     assert answer["verdict"] == "walked back"
     assert NAMED_CHECK[control] in answer["failed"]
+    assert answer["report"]["control"] == control
     assert "walked back because of" in err
 
 
-def test_validate_takes_a_cell_file_and_attests(capsys, tmp_path):
-    assert run(capsys, "pull", "low/fresnel-256", "--out", str(tmp_path))[0] == 0
-    path = tmp_path / "low" / "fresnel-256.safetensors"
-    assert run(capsys, "publish", str(path), "--to", str(tmp_path / "registry"))[0] == 0
-    code, out, err = run(capsys, "validate", str(path), "--attest", str(tmp_path / "registry"))
-    assert code == 0
-    assert "accuracy lift" in out
-    assert "viable: every deciding check passed" in err
+@pytest.mark.usefixtures("short")
+def test_validate_takes_a_cell_file_and_attests(capsys, tmp_path, files):
+    assert run(capsys, "publish", files[0], "--to", str(tmp_path / "registry"))[0] == 0
+    code, out, err = run(capsys, "validate", files[0], "--attest", str(tmp_path / "registry"))
+    assert code == 7
+    assert "lift, name the noise type" in out
+    assert "high/a@1.0.0: walked back because of: error, mean" in err
     listed = json.loads(run(capsys, "list", "--registry", str(tmp_path / "registry"), "--json")[1])
-    assert listed["cells"][0]["attestations"]["first-2"]["verdict"] == "viable"
+    assert listed["cells"][0]["attestations"]["test-1"]["verdict"] == "walked back"
+
+
+@pytest.mark.usefixtures("short")
+def test_validate_writes_a_page(capsys, tmp_path, files):
+    code, out, _ = run(capsys, "validate", files[0], "--html", str(tmp_path / "page.html"), "--json")
+    assert code == 7
+    text = (tmp_path / "page.html").read_text()
+    assert "<strong>Walked back</strong>" in text
+    (answer,) = json.loads(out)["reports"]
+    assert ", ".join(answer["failed"]) in text
+
+
+@pytest.mark.usefixtures("short")
+def test_two_cells_give_two_reports_on_one_page(capsys, tmp_path, files):
+    code, out, err = run(capsys, "validate", *files, "--html", str(tmp_path / "page.html"), "--json")
+    assert code == 7
+    found = json.loads(out)["reports"]
+    assert [answer["report"]["reference"] for answer in found] == ["high/a@1.0.0", "high/b@1.0.0"]
+    assert found[0]["report"]["cell"] != found[1]["report"]["cell"]
+    assert "2 walked back" in (tmp_path / "page.html").read_text()
+    assert [line.split(":")[0] for line in err.splitlines() if "walked back" in line] == ["high/a@1.0.0", "high/b@1.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"), [(["viable"], 0), (["viable"] * 2, 0), (["viable", "walked back"], 7), (["no verdict", "viable"], 7)]
+)
+def test_the_exit_code_is_zero_where_every_cell_is_viable(capsys, monkeypatch, verdicts, code):
+    left = iter(verdicts)
+    monkeypatch.setattr(registry, "validate", lambda *_, **__: Report(attestation(tiny(), verdict=next(left))))
+    found, out, err = run(capsys, "validate", *(f"high/cell-{index}" for index in range(len(verdicts))), "--json")
+    assert found == code
+    assert [answer["verdict"] for answer in json.loads(out)["reports"]] == verdicts
+    assert err.count("viable: every deciding check passed") == verdicts.count("viable")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
+def test_a_stopped_validation_says_how_to_go_on_and_goes_on(capsys, tmp_path, monkeypatch, files):
+    monkeypatch.setenv("BATTERIES_HOME", str(tmp_path / "home"))
+    shorten(monkeypatch)
+    words, ledger = ["validate", files[0], "--json"], tmp_path / "home" / "viability"
+    with subprocess.Popen(
+        [sys.executable, "-c", SHORT_CLI, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list(ledger.glob("*.json")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "finished are kept, and the same command goes on from there" in " ".join(err.split())
+    assert "Traceback" not in err
+    assert litter(tmp_path) == []
+    finished = {path: path.stat().st_mtime_ns for path in ledger.iterdir()}
+    assert finished
+    assert run(capsys, *words)[0] == 7
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert len(list(ledger.iterdir())) > len(finished)
 
 
 def test_compose_prints_errors_and_lift(capsys):
@@ -169,7 +290,5 @@ def test_every_command_of_the_readme_exists(capsys):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 def test_help_starts_without_torch():
-    from tests.making import python
-
     code = "import sys; from registry.cli import main; main(['validate', '--help']); print('torch' in sys.modules)"
     assert python(code).stdout.splitlines()[-1] == "False"

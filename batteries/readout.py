@@ -1,0 +1,117 @@
+"""What a linear read-out makes of a frozen cell's omega: statistics over an image's patches, and a logistic regression on them.
+
+Legend: B images, D width, F features, K classes, n images of one part.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from batteries.measure import PATCHES_AT_ONCE
+from batteries.model import PatchSVAE
+from batteries.noise import NAMES, noise
+from batteries.sources import seed_of
+
+PENALTY = 1e-3  # on half the squared weights, beside the mean cross-entropy; the intercepts go free
+MOST_STEPS = 2000  # of LBFGS; 16 classes converge in a tenth of it
+READOUT_SEED = 3  # purpose of a seed, beside those of training, baselines and soft hand
+
+
+@torch.no_grad()
+def omega_statistics(model: PatchSVAE, images: Tensor) -> Tensor:
+    """Mean and standard deviation of omega over the patches of each image, in chunks, without gradients.
+
+    Args:
+        model: The cell, in whatever mode.
+        images: (B, channels, height, width).
+
+    Returns:
+        (B, 2D): D means, then D standard deviations (of the patches themselves: divided by their number).
+
+    Raises:
+        InputError: images that are not the cell's.
+    """
+    rows, columns = model.spec.grid(images.shape[2], images.shape[3])
+    features = []
+    for part in images.split(max(1, PATCHES_AT_ONCE // (rows * columns))):
+        omega = model.tokens(part).omega  # (b, N, D)
+        features.append(torch.cat([omega.mean(dim=1), omega.std(dim=1, correction=0)], dim=1))
+    return torch.cat(features)
+
+
+def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
+    """Accuracy of a multinomial logistic regression, in float64, with an L2 penalty of :data:`PENALTY`.
+
+    Args:
+        train: Features (n, F), standardised by their own mean and standard deviation; and classes (n,), from 0 on.
+        test: The same, standardised by the training part's; the accuracy is theirs.
+    """
+    (learned, classes), (judged, truth) = train, test
+    deviation, mean = torch.std_mean(learned.double(), dim=0, correction=0)
+    scale = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing, and stays 0
+    weights = fit((learned.double() - mean) / scale, classes)
+    answers = _logits(weights, (judged.double() - mean) / scale).argmax(dim=1)
+    return float((answers == truth).double().mean())
+
+
+def fit(features: Tensor, classes: Tensor) -> Tensor:
+    """The weights that minimise :func:`objective`, by LBFGS with a strong Wolfe line search.
+
+    Args:
+        features: (n, F) float64, standardised.
+        classes: (n,) integer, from 0 on.
+
+    Returns:
+        (F + 1, K); the last row holds the intercepts.
+    """
+    weights = features.new_zeros(features.shape[1] + 1, int(classes.max()) + 1, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weights], max_iter=MOST_STEPS, tolerance_grad=1e-8, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        loss = objective(weights, features, classes)
+        loss.backward()
+        return loss.item()
+
+    optimiser.step(closure)
+    return weights.detach()
+
+
+def objective(weights: Tensor, features: Tensor, classes: Tensor) -> Tensor:
+    """Mean cross-entropy of (n, F) features under (F + 1, K) weights, with the penalty."""
+    return F.cross_entropy(_logits(weights, features), classes) + PENALTY / 2 * weights[:-1].square().sum()
+
+
+def _logits(weights: Tensor, features: Tensor) -> Tensor:
+    """(F + 1, K) and (n, F) to (n, K)."""
+    return features @ weights[:-1] + weights[-1]
+
+
+def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size: int = 64, seed: int = 0) -> float:
+    """How often the omega statistics of a cell name the noise type: an accuracy, 1/16 by chance.
+
+    Args:
+        model: The cell, in whatever mode.
+        per_type: Training and test images of each of the 16 types.
+        size: Their side in pixels.
+        seed: Of the images: every model that is asked with the same seed gets the same ones.
+    """
+    train, test = _noise_parts(per_type, size, seed, model.spec.channels)
+    return logistic_accuracy((omega_statistics(model, train[0]), train[1]), (omega_statistics(model, test[0]), test[1]))
+
+
+@lru_cache(maxsize=1)  # a quarter of a gigabyte by default
+def _noise_parts(per_type: tuple[int, int], size: int, seed: int, channels: int) -> list[tuple[Tensor, Tensor]]:
+    """Images and types of the training part, then of the test part."""
+    parts = []
+    for part, count in enumerate(per_type):
+        types = torch.arange(len(NAMES)).repeat_interleave(count)
+        generator = Generator().manual_seed(seed_of(seed, part, READOUT_SEED))
+        parts.append((noise(types, (size, size), generator, channels=channels), types))
+    return parts

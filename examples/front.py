@@ -1,0 +1,403 @@
+"""The front of error against distance from the attractor: three bands, three peak rates, three seeds.
+
+    python examples/front.py                      # runs what is missing, then writes docs/results/front.md and front.svg
+    python examples/front.py --only low 0.001 1   # one run, so that several processes can share the work
+    python examples/front.py --jobs               # all 27 of these commands
+    python examples/front.py --report             # writes the report from the results that are there
+
+A run that was killed goes on from its checkpoint in ``runs/front``; a finished one is a small JSON file there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Literal
+
+import batteries
+from batteries import canonical, files, geometry
+from batteries.canonical import Document, load_document
+from batteries.errors import PolicyError
+from batteries.manifest import Sha256, Text, TrainingPoint
+from batteries.spec import PRESETS
+from registry.drawing import Axis, Markup, element, text
+
+Band = Literal["low", "mid", "high"]
+
+BATCHES: dict[Band, int] = {"low": 32, "mid": 32, "high": 16}
+RATES = (1e-3, 3e-3, 1e-2)
+SEEDS = (1, 2, 3)
+STEPS = 1000
+SHOWN = (400, STEPS)  # steps that the table shows
+EVERY = 200  # steps between readings
+PROBE = "noise16-64"
+SIZE = 64  # pixels a side
+MAX_RESULT = 2**16  # bytes
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "runs" / "front"
+PAGE = ROOT / "docs" / "results" / "front.md"
+
+RECIPE = re.compile("<!-- recipe -->.*?<!-- /recipe -->", re.DOTALL)
+NO_RECIPE = "<!-- recipe -->\nNo recipe is chosen yet.\n<!-- /recipe -->"
+
+WIDTH, HEIGHT, KEY = 320, 280, 28  # of a panel, and the height of the key below the panels
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 44
+MARK = 4.5  # a marker's size from its centre
+INK, GRID, SHADE = "#333333", "#dddddd", "#e3ece5"
+COLOURS = ("#0072b2", "#d55e00", "#009e73")  # one a rate; told apart by the colour-blind too (Okabe and Ito 2008)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the front."""
+
+    band: Band
+    rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.band}-{self.rate:g}-{self.seed}"
+
+    @property
+    def command(self) -> str:
+        """What runs it alone."""
+        return f"python examples/front.py --only {self.band} {self.rate:g} {self.seed}"
+
+    @property
+    def plan(self) -> batteries.Plan:
+        """Everything that decides its numbers, but for the noise."""
+        return batteries.Plan(
+            spec=batteries.CellSpec.preset(self.band),
+            size=SIZE,
+            steps=STEPS,
+            batch=BATCHES[self.band],
+            rate=self.rate,
+            schedule="onecycle",
+            seed=self.seed,
+            reading_every=EVERY,
+            checkpoint_every=500,
+        )
+
+    @property
+    def plan_digest(self) -> str:
+        """SHA-256 of the plan, without what it leaves out: a result of another plan is not a result of this job."""
+        return canonical.sha256(canonical.dump(self.plan.model_dump(mode="json", exclude_none=True)))
+
+
+JOBS = tuple(Job(band, rate, seed) for band in BATCHES for rate in RATES for seed in SEEDS)
+
+
+class Result(Document):
+    """What came of a job.
+
+    Attributes:
+        plan: SHA-256 of the plan it was made with.
+        trajectory: Its readings; none where it diverged.
+        diverged: The step where the loss was no longer finite.
+    """
+
+    plan: Sha256
+    trajectory: tuple[TrainingPoint, ...]
+    diverged: Text | None = None
+
+    def at(self, step: int) -> TrainingPoint | None:
+        """The reading of a step."""
+        return next((point for point in self.trajectory if point.step == step), None)
+
+
+Results = dict[Job, Result]
+
+
+def run(job: Job, folder: Path) -> Result:
+    """Train a job's cell, or read what came of it."""
+    found = read(job, folder)
+    if found is None:
+        found = _trained(job, folder / job.name)
+        files.replace(_path(job, folder), found.to_bytes())
+    return found
+
+
+def read(job: Job, folder: Path) -> Result | None:
+    """A job's result; None where it is missing or was made with another plan."""
+    path = _path(job, folder)
+    if not path.exists():
+        return None
+    found = load_document(Result, files.read(path, limit=MAX_RESULT), where=path, limit=MAX_RESULT)
+    return found if found.plan == job.plan_digest else None
+
+
+def _path(job: Job, folder: Path) -> Path:
+    return folder / f"{job.name}.json"
+
+
+def _trained(job: Job, folder: Path) -> Result:
+    try:
+        found = batteries.train(job.plan, batteries.NoiseSource(), batteries.probe(PROBE), folder=folder)
+    except PolicyError as error:
+        if error.code != "DIVERGED":
+            raise
+        return Result(plan=job.plan_digest, trajectory=(), diverged=str(error.where))
+    return Result(plan=job.plan_digest, trajectory=tuple(found.trajectory))
+
+
+def write_report(folder: Path, page: Path) -> list[Job]:
+    """Write the page and the picture beside it; returns the jobs without a result."""
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    found = {job: result for job in JOBS if (result := read(job, folder)) is not None}
+    words = report(found, recipe(old))
+    files.replace(page.with_suffix(".svg"), picture(found).encode())
+    files.replace(page, words.encode())
+    return [job for job in JOBS if job not in found]
+
+
+def recipe(page: str) -> str:
+    """The part of a page that a person writes, with its comments.
+
+    Raises:
+        ValueError: one of the two comments stands alone: a rewrite would lose what was meant to be kept.
+    """
+    found = RECIPE.search(page)
+    if found is None and ("<!-- recipe -->" in page or "<!-- /recipe -->" in page):
+        raise ValueError("the recipe needs both of its comments, <!-- recipe --> before <!-- /recipe -->")
+    return found[0] if found else NO_RECIPE
+
+
+def report(found: Results, kept: str) -> str:
+    """The page."""
+    _, schedule, hand = JOBS[0].plan.describe()
+    exact = ", ".join(f"{_exact(band):.5f} ({band})" for band in BATCHES)
+    batches = ", ".join(f"{count} ({band})" for band, count in BATCHES.items())
+    low, high = geometry.ON_ATTRACTOR
+    return f"""# Error against distance from the attractor
+
+Written by `python examples/front.py`; not edited by hand, but for the recipe at its end.
+`python examples/front.py --jobs` lists the {len(JOBS)} runs as commands of their own, for several processes to share.
+
+Cells of the presets learn the 16 noise types at {SIZE} pixels: {STEPS} steps of Adam without weight decay, {schedule},
+gradient norm at most {JOBS[0].plan.clip:g}, soft hand with {hand}. Images a step: {batches}.
+Read every {EVERY} steps on the probe `{PROBE}`, the same images for all.
+
+Distance from the attractor is CV / exact CV, exact CV being that of points uniform on the sphere: {exact}.
+On the attractor: from {low} to {high}. Figures are mean ± standard deviation over seeds.
+
+![MSE against CV over exact CV, one path a run along training]({PAGE.stem}.svg)
+
+{_table(found)}
+
+{_completeness(found)}
+
+## Recipe
+
+{kept}
+"""
+
+
+def _exact(band: Band) -> float:
+    return geometry.sphere_cv(PRESETS[band]["D"])
+
+
+def _table(found: Results) -> str:
+    columns = ["band", "peak rate", "runs"]
+    columns += [f"{what}, step {step}" for step in SHOWN for what in ("MSE", "CV / exact", "on attractor")]
+    rows = [_row(band, rate, found) for band in BATCHES for rate in RATES]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows))
+
+
+def _row(band: Band, rate: float, found: Results) -> list[str]:
+    own = [result for job, result in found.items() if (job.band, job.rate) == (band, rate)]
+    cells = [band, f"{rate:g}", str(len(own))]
+    for step in SHOWN:
+        points = [point for result in own if (point := result.at(step)) is not None]
+        cvs = [point.cv for point in points if point.cv is not None]
+        on = sum(geometry.on_attractor(cv, PRESETS[band]["D"]) for cv in cvs)
+        cells += [_spread([point.mse for point in points], 4), _spread([cv / _exact(band) for cv in cvs], 3)]
+        cells.append(f"{on} of {len(own)}" if own else "-")
+    return cells
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation; one value alone has none."""
+    if not values:
+        return "-"
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}"
+
+
+def _completeness(found: Results) -> str:
+    """What is missing, what diverged, and how well a single ratio is known."""
+    missing = [job for job in JOBS if job not in found]
+    words = [f"Missing, {len(missing)} of {len(JOBS)}: {_names(missing)}." if missing else f"All {len(JOBS)} runs are here."]
+    diverged = [job for job, result in found.items() if result.diverged]
+    if diverged:
+        words.append(f"Diverged, the loss no longer finite: {_names(diverged)}.")
+    errors = [error for job, result in found.items() for _, _, error in _ratios(job, result) if error is not None]
+    if errors:
+        words.append(f"A single CV / exact has a standard error of at most {max(errors):.3f}.")
+    return "\n".join(words)
+
+
+def _names(jobs: Iterable[Job]) -> str:
+    return ", ".join(job.name for job in jobs)
+
+
+def _ratios(job: Job, result: Result) -> list[tuple[float, float, float | None]]:
+    """CV / exact, MSE and the ratio's standard error along a run, where CV is not degenerate."""
+    exact = _exact(job.band)
+    return [
+        (point.cv / exact, point.mse, None if point.cv_standard_error is None else point.cv_standard_error / exact)
+        for point in result.trajectory
+        if point.cv is not None
+    ]
+
+
+def picture(found: Results) -> str:
+    """The front as SVG: a panel for each band, one path a run, a marker with its 95% interval at its end."""
+    width, height = WIDTH * len(BATCHES), HEIGHT + KEY
+    parts = [
+        element("title", text("Error against distance from the attractor")),
+        element("desc", text("MSE against CV over exact CV; one path a run along training, a marker at its end.")),
+        element("rect", width=width, height=height, fill="#ffffff"),
+    ]
+    for place, band in enumerate(BATCHES):
+        own = {job: result for job, result in found.items() if job.band == band}
+        parts.append(element("g", *_panel(band, own), transform=f"translate({place * WIDTH} 0)"))
+    parts.append(element("g", *_key(), transform=f"translate({LEFT} {HEIGHT + KEY // 2})"))
+    drawing = element(
+        "svg",
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        font_family="system-ui, sans-serif",
+        font_size=12,
+        fill=INK,
+    )
+    return f"{drawing}\n"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The two axes of a panel, and where a value lies on the drawing."""
+
+    x: Axis
+    y: Axis
+
+    def across(self, ratio: float) -> float:
+        """Of a ratio."""
+        return LEFT + self.x.share(ratio) * (WIDTH - LEFT - RIGHT)
+
+    def down(self, mse: float) -> float:
+        """Of an error."""
+        return HEIGHT - BOTTOM - self.y.share(mse) * (HEIGHT - TOP - BOTTOM)
+
+
+def _panel(band: Band, own: Results) -> list[Markup]:
+    paths = {job: _ratios(job, result) for job, result in own.items()}
+    points = [point for path in paths.values() for point in path]
+    x = Axis.over("CV / exact CV", [*geometry.ON_ATTRACTOR, *(ratio for ratio, _, _ in points)])
+    frame = Frame(x, Axis.over("MSE", [mse for _, mse, _ in points], log=True))
+    title = element("text", text(f"{band}, D = {PRESETS[band]['D']}: MSE, log axis"), x=LEFT, y=TOP - 12, font_weight="bold")
+    runs = [mark for job, path in paths.items() if path for mark in _run(frame, RATES.index(job.rate), path)]
+    return [title, *_surface(frame), *runs]
+
+
+def _surface(frame: Frame) -> list[Markup]:
+    """The shade of the attractor's bounds, the ticks of both axes, and what x counts."""
+    low, high = (frame.across(bound) for bound in geometry.ON_ATTRACTOR)
+    bottom = HEIGHT - BOTTOM
+    parts = [element("rect", x=low, y=TOP, width=high - low, height=bottom - TOP, fill=SHADE)]
+    for value, label in frame.y.ticks:
+        y = frame.down(value)
+        parts.append(element("line", x1=LEFT, y1=y, x2=WIDTH - RIGHT, y2=y, stroke=GRID))
+        parts.append(element("text", text(label), x=LEFT - 7, y=y + 4, text_anchor="end"))
+    parts.append(element("line", x1=LEFT, y1=bottom, x2=WIDTH - RIGHT, y2=bottom, stroke=INK))
+    for value, label in frame.x.ticks:
+        x = frame.across(value)
+        parts.append(element("line", x1=x, y1=bottom, x2=x, y2=bottom + 4, stroke=INK))
+        parts.append(element("text", text(label), x=x, y=bottom + 18, text_anchor="middle"))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return [*parts, element("text", text(frame.x.label), x=middle, y=HEIGHT - 8, text_anchor="middle")]
+
+
+def _run(frame: Frame, look: int, path: Sequence[tuple[float, float, float | None]]) -> list[Markup]:
+    places = " ".join(f"{frame.across(ratio):.1f},{frame.down(mse):.1f}" for ratio, mse, _ in path)
+    parts = [element("polyline", points=places, fill="none", stroke=COLOURS[look], stroke_width="1.25")]
+    ratio, mse, error = path[-1]
+    y = frame.down(mse)
+    if error is not None:
+        left, right = (frame.across(ratio + side * geometry.Z95 * error) for side in (-1, 1))
+        parts.append(element("line", x1=left, y1=y, x2=right, y2=y, stroke=COLOURS[look]))
+    return [*parts, _marker(look, frame.across(ratio), y)]
+
+
+def _marker(look: int, x: float, y: float) -> Markup:
+    """A circle, a square or a triangle."""
+    if look == 0:
+        return element("circle", cx=x, cy=y, r=MARK, fill=COLOURS[look])
+    if look == 1:
+        return element("rect", x=x - MARK, y=y - MARK, width=2 * MARK, height=2 * MARK, fill=COLOURS[look])
+    corners = ((0, -1.2), (1.15, 0.9), (-1.15, 0.9))
+    points = " ".join(f"{x + MARK * a:.1f},{y + MARK * b:.1f}" for a, b in corners)
+    return element("polygon", points=points, fill=COLOURS[look])
+
+
+def _key() -> list[Markup]:
+    parts = []
+    for look, rate in enumerate(RATES):
+        parts.append(_marker(look, 150.0 * look, -4.0))
+        parts.append(element("text", text(f"peak rate {rate:g}"), x=150 * look + 12, y=0))
+    at, (low, high) = 150 * len(RATES), geometry.ON_ATTRACTOR
+    parts.append(element("rect", x=at, y=-11, width=24, height=14, fill=SHADE))
+    return [*parts, element("text", text(f"on the attractor: {low} to {high}"), x=at + 32, y=0)]
+
+
+def _chosen(given: Sequence[str], parser: argparse.ArgumentParser) -> Job:
+    """The job that ``--only`` names; its rate in any notation."""
+    band, rate, seed = given
+    try:
+        named = [job for job in JOBS if (job.band, job.rate, job.seed) == (band, float(rate), int(seed))]
+    except ValueError:
+        named = []
+    if not named:
+        parser.error(f"no such run: {' '.join(given)}; --jobs lists them")
+    return named[0]
+
+
+def _told(job: Job, result: Result) -> str:
+    """What came of a job, in a line."""
+    last = result.at(STEPS)
+    if last is None:
+        return f"{job.name}: diverged at {result.diverged}"
+    ratio = "degenerate" if last.cv is None else f"{last.cv / _exact(job.band):.3f}"
+    return f"{job.name}: MSE {last.mse:.4f}, CV / exact {ratio}"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="The front of error against distance from the attractor.")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of results and checkpoints; runs/front if left out")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--only", nargs=3, metavar=("BAND", "RATE", "SEED"), help="run one of them")
+    ways.add_argument("--jobs", action="store_true", help="print the commands of all runs")
+    ways.add_argument("--report", action="store_true", help="write the report from the results that are there")
+    given = parser.parse_args()
+    if given.jobs:
+        print("\n".join(job.command for job in JOBS))
+        return
+    if not given.report:
+        for job in (_chosen(given.only, parser),) if given.only else JOBS:
+            print(_told(job, run(job, given.folder)), flush=True)
+    if not given.only:
+        missing = write_report(given.folder, PAGE)
+        print(f"written: {PAGE}; missing: {_names(missing) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main()

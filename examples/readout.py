@@ -1,0 +1,46 @@
+"""What a linear read-out of omega's statistics makes of cells: how often it names the noise type, beside untrained cells.
+
+python examples/readout.py low/johanna-64 high/johanna-64
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from functools import cache
+
+from rich.console import Console
+
+import batteries
+import registry
+from batteries.packaging import UNTRAINED_SEED
+from batteries.readout import name_noise
+from registry import reports
+
+PROBE = "noise16-64"
+UNTRAINED = 5
+
+
+@cache
+def untrained_accuracies(spec: batteries.CellSpec) -> list[float]:
+    """Of untrained cells of a spec, which share its read-out's images."""
+    return [name_noise(batteries.untrained(spec, UNTRAINED_SEED + i)) for i in range(UNTRAINED)]
+
+
+def main(targets: list[str]) -> None:
+    """One row per noise cell; others are named and left out."""
+    table = reports.plain_table("cell", "accuracy", "untrained", "sd", "points")
+    for cell in map(registry.load, targets):
+        if cell.manifest.own_probe != PROBE:
+            print(f"{cell.name}: left out, its own probe is {cell.manifest.own_probe}", file=sys.stderr)
+            continue
+        accuracy = name_noise(batteries.PatchSVAE.from_cell(cell))
+        null = untrained_accuracies(cell.spec)
+        mean = statistics.mean(null)
+        row = (accuracy, mean, statistics.stdev(null))
+        table.add_row(cell.name, *(f"{value:.4f}" for value in row), f"{100 * (accuracy - mean):+.1f}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

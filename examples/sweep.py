@@ -1,0 +1,246 @@
+"""How sure verdicts and controls are: the quick viability test of each cell with many seeds.
+
+    python examples/sweep.py verdicts low/fresnel-256 high/johanna-64 --seeds 20   # seeds 0 to 19, those that are missing
+    python examples/sweep.py controls low/fresnel-256 high/johanna-64 --seeds 20   # the same tests' negative controls
+    python examples/sweep.py report                                                # writes docs/results/viability.md
+
+A test gives one line in ``runs/sweep/verdicts.jsonl``; a stopped one keeps its finished parts and goes on from them. Several
+processes may share the work by cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+import registry
+from batteries import files
+from batteries.canonical import Document, load_document
+from batteries.cell import Cell
+from batteries.manifest import Count, Sha256, Text
+from registry.attestation import ControlFigure, Verdict, verdict_words
+from registry.controls import NAMED_CHECK
+
+PROTOCOL = registry.PROFILES["quick"]
+CONFIDENCE = 0.95
+HALVINGS = 60  # of an interval of length 1: beyond a float's digits
+MAX_LINES = 2**26  # bytes
+
+ROOT = Path(__file__).parents[1]
+LINES = ROOT / "runs" / "sweep" / "verdicts.jsonl"
+PAGE = ROOT / "docs" / "results" / "viability.md"
+
+START, END = "<!-- sweep -->", "<!-- /sweep -->"
+SECTION = re.compile(f"{START}.*?{END}", re.DOTALL)
+NEW_PAGE = f"# Viability\n\n{START}{END}\n"
+
+
+class Line(Document):
+    """One viability test of a cell with one seed.
+
+    Attributes:
+        reference: ``band/name@version`` of the cell.
+        cell: SHA-256 of its weights' file.
+        seed: Of the test.
+        verdict: What it came to.
+        failed: The deciding checks that did not pass.
+        controls: Its negative controls.
+        protocol_digest: SHA-256 of the protocol's numbers.
+    """
+
+    reference: Text
+    cell: Sha256
+    seed: Count
+    verdict: Verdict
+    failed: tuple[Text, ...]
+    controls: tuple[ControlFigure, ...]
+    protocol_digest: Sha256
+
+
+def verdicts(references: Sequence[str], seeds: int, lines: Path) -> None:
+    """Try each cell with every seed that has no line yet."""
+    for cell in map(registry.load, references):
+        for seed in missing(of(cell, read(lines)), seeds):
+            found = line_of(registry.validate(cell, profile="quick", seed=seed))
+            append(found, lines)
+            print(f"{found.reference}, seed {seed}: {verdict_words(found.verdict, found.failed)}", flush=True)
+
+
+def controls(references: Sequence[str], seeds: int, lines: Path) -> None:
+    """Print what the lines that are there say of the cells' controls."""
+    found = read(lines)
+    chosen = []
+    for cell in map(registry.load, references):
+        own = [line for line in of(cell, found) if line.seed < seeds]
+        chosen += own
+        if absent := missing(own, seeds):
+            print(f"{cell.name}@{cell.version}: no line for {len(absent)} of {seeds} seeds; `verdicts` makes them")
+    print(controls_table(chosen))
+
+
+def of(cell: Cell, lines: Sequence[Line]) -> list[Line]:
+    """The lines of a cell."""
+    return [line for line in lines if (line.reference, line.cell) == (f"{cell.name}@{cell.version}", cell.digest)]
+
+
+def missing(lines: Sequence[Line], seeds: int) -> list[int]:
+    """The seeds below ``seeds`` that no line has."""
+    return sorted(set(range(seeds)) - {line.seed for line in lines})
+
+
+def line_of(report: registry.Report) -> Line:
+    """What is kept of a report."""
+    found = report.attestation
+    return Line(
+        reference=found.reference,
+        cell=found.cell,
+        seed=found.seed,
+        verdict=found.verdict,
+        failed=found.failed,
+        controls=found.controls,
+        protocol_digest=found.protocol_digest,
+    )
+
+
+def append(line: Line, lines: Path) -> None:
+    """Add a line; the file is replaced whole, one process after the other."""
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lines.with_suffix(".lock")):
+        before = files.read(lines, limit=MAX_LINES) if lines.exists() else b""
+        files.replace(lines, before + line.to_bytes())
+
+
+def read(lines: Path) -> list[Line]:
+    """The lines made with the present protocol, by cell and seed."""
+    if not lines.exists():
+        return []
+    rows = files.read(lines, limit=MAX_LINES).splitlines(keepends=True)
+    found = [load_document(Line, row, where=lines, limit=MAX_LINES) for row in rows]
+    current = {(line.reference, line.cell, line.seed): line for line in found if line.protocol_digest == PROTOCOL.digest}
+    return [current[key] for key in sorted(current)]
+
+
+def clopper_pearson(count: int, of: int) -> tuple[float, float]:
+    """Exact two-sided 95% bounds of a share from ``count`` of ``of`` (Clopper and Pearson, Biometrika 26, 1934)."""
+    return _lower(count, of), 1 - _lower(of - count, of)
+
+
+def _lower(count: int, of: int) -> float:
+    """The share at which ``count`` or more come with a chance of 2.5%, by bisection; 0 where ``count`` is 0."""
+    if count == 0:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        chance = sum(math.comb(of, k) * share**k * (1 - share) ** (of - k) for k in range(count, of + 1))
+        low, high = (share, high) if chance < (1 - CONFIDENCE) / 2 else (low, share)
+    return (low + high) / 2
+
+
+def write_report(lines: Path, page: Path) -> None:
+    """Write the section of the page; what stands outside its comments stays."""
+    old = page.read_text(encoding="utf-8") if page.exists() else NEW_PAGE
+    files.replace(page, with_section(old, section(read(lines))).encode())
+
+
+def with_section(page: str, words: str) -> str:
+    """A page with its section in place of the old one, or at its end.
+
+    Raises:
+        ValueError: one of the two comments stands alone: where the section ends cannot be told.
+    """
+    new = f"{START}\n{words}\n{END}"
+    found = SECTION.search(page)
+    if found:
+        return page[: found.start()] + new + page[found.end() :]
+    if START in page or END in page:
+        raise ValueError(f"the section needs both of its comments, {START} before {END}")
+    return f"{page.rstrip()}\n\n{new}\n"
+
+
+def section(lines: Sequence[Line]) -> str:
+    """Both tables, and how they were made."""
+    protocol = f"protocol `{PROTOCOL.name}`, digest `{PROTOCOL.digest[:12]}`"
+    return f"""Between these comments written by `python examples/sweep.py report`; the tests are those of
+`python examples/sweep.py verdicts REFERENCE... --seeds N`: {protocol}, once with each seed from 0 on.
+A seed decides hosts, images and controls; the cell and the untrained cells it is held against stay the same.
+Bounds are exact two-sided 95% bounds of the share (Clopper and Pearson 1934) that take the tests as independent; those of
+neighbouring seeds share seeds of hosts, though not their images.
+
+{verdicts_table(lines)}
+
+{controls_table(lines)}"""
+
+
+def verdicts_table(lines: Sequence[Line]) -> str:
+    """How often each cell was viable, and which checks failed."""
+    rows = [
+        [*cell, *_share(sum(line.verdict == "viable" for line in own), len(own)), _failures(own)]
+        for cell, own in _by_cell(lines).items()
+    ]
+    return _table(("cell", "weights", "viable", "95% bounds", "failed checks"), rows)
+
+
+def controls_table(lines: Sequence[Line]) -> str:
+    """How often each control was rejected by each check that it was held against."""
+    rows = []
+    for cell, own in _by_cell([line for line in lines if line.controls]).items():
+        figures = [figure for line in own for figure in line.controls]
+        rejected = Counter((figure.name, figure.by) for figure in figures if figure.rejected)
+        for key in dict.fromkeys([*NAMED_CHECK.items(), *((figure.name, figure.by) for figure in figures)]):
+            rows.append([*cell, *key, *_share(rejected[key], len(own))])
+    return _table(("cell", "weights", "control", "check", "rejected", "95% bounds"), rows)
+
+
+def _by_cell(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
+    """Lines by reference and the start of the weights' digest."""
+    found: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        found.setdefault((line.reference, f"`{line.cell[:12]}`"), []).append(line)
+    return found
+
+
+def _share(count: int, of: int) -> tuple[str, str]:
+    low, high = clopper_pearson(count, of)
+    return f"{count} of {of}", f"{low:.4f} to {high:.4f}"
+
+
+def _failures(lines: Sequence[Line]) -> str:
+    """Each failed check with its number of tests, and the tests without a verdict."""
+    counts = Counter(check for line in lines for check in line.failed)
+    words = [f"{check} ({count})" for check, count in counts.most_common()]
+    undecided = sum(line.verdict == "no verdict" for line in lines)
+    return "; ".join([*words, *([f"no verdict, a control was not rejected ({undecided})"] if undecided else [])]) or "none"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = ([cell.replace("|", "\\|") for cell in row] for row in (columns, ["---"] * len(columns), *rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="How sure verdicts and controls are, over seeds.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, words in (("verdicts", "try cells with many seeds"), ("controls", "tabulate these tests' controls")):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("references", nargs="+", metavar="REF", help="a cell, such as low/fresnel-256, or its file")
+        command.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1; 20 if left out")
+    commands.add_parser("report", help="write docs/results/viability.md")
+    given = parser.parse_args()
+    if given.command == "report":
+        write_report(LINES, PAGE)
+        print(f"written: {PAGE}")
+        return
+    run = verdicts if given.command == "verdicts" else controls
+    run(given.references, given.seeds, LINES)
+
+
+if __name__ == "__main__":
+    main()
