@@ -165,7 +165,7 @@ class Attestation(Document):
         protocol_digest: SHA-256 of the protocol's numbers.
         control: The negative control that stood in the cell's place; such a report is never published.
         verdict: *viable*, *walked back*, or *no verdict* where a control was not rejected.
-        words: The verdict and what it rests on in sentences.
+        words: What the verdict rests on, in sentences.
         checks: All checks, in the order they ran.
         controls: All negative controls.
         trajectory: The readings along its training, from its manifest.

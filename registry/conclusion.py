@@ -17,7 +17,6 @@ from registry.attestation import (
     FrozenFigure,
     ReturnFigure,
     Verdict,
-    verdict_words,
 )
 from registry.bench import Bench, NullFigures
 from registry.controls import Control
@@ -55,7 +54,7 @@ def attestation(
         protocol_digest=p.digest,
         control=control,
         verdict=verdict,
-        words=tuple(_words(verdict, found, null, frozen, doses, returns, p)),
+        words=tuple(_words(found, null, frozen, doses, returns, p)),
         checks=tuple(found),
         controls=controls,
         trajectory=cell.manifest.training.trajectory,
@@ -97,7 +96,6 @@ def _figures(null: NullFigures | None, doses: Sequence[DoseFigure], p: Viability
 
 
 def _words(
-    verdict: Verdict,
     found: Sequence[CheckFigure],
     null: NullFigures | None,
     frozen: Sequence[FrozenFigure],
@@ -105,8 +103,7 @@ def _words(
     returns: Sequence[ReturnFigure],
     p: ViabilityProtocol,
 ) -> list[str]:
-    failed = [check.name for check in found if check.decides and not check.passed]
-    words = [f"{verdict_words(verdict, failed)}."]
+    words = []
     by_name = {check.name: check for check in found}
     band, error = by_name.get("band"), by_name.get("error, untrained")
     if null and null.cv and band and band.value is not None:

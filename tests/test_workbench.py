@@ -15,7 +15,7 @@ from PIL import Image
 
 import batteries
 import registry
-from batteries import Cell
+from batteries import Cell, probe
 from registry import Report
 from registry.cli import main
 from registry.controls import NAMED_CHECK
@@ -45,13 +45,17 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
+def few(_):
+    """Two images a type, in place of any probe."""
+    whole = probe("noise16-64")
+    return dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8], digest="1" * 64)
+
+
 def shorten(monkeypatch):
-    """Make the quick profile a matter of seconds, on a few of the probe's images: its verdicts mean nothing."""
-    whole = batteries.probe("noise16-64")
-    few = dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8], digest="1" * 64)
+    """Make the quick profile a matter of seconds, on a few images: its verdicts mean nothing."""
     monkeypatch.setitem(registry.PROFILES, "quick", TEST)
-    monkeypatch.setattr("registry.viability.probe", lambda name: few)
-    monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", len(few.images))
+    monkeypatch.setattr("registry.viability.probe", few)
+    monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", 32)
 
 
 @pytest.fixture
@@ -124,6 +128,7 @@ def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tm
 def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
     monkeypatch.setattr("batteries.training.expected_band", lambda spec: "mid")
+    monkeypatch.setattr(batteries, "probe", few)
     words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6", *SMALL]
     code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
     assert code == 7
