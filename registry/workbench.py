@@ -130,6 +130,8 @@ def validate(
         raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
     if attest:
         registry.open_store(attest)  # told now, not after the test
+    if html and not html.parent.is_dir():
+        raise InputError("no folder to write the page to", code="NO_FOLDER", where=html)
     found = []
     with TrialBar() as bar:
         for target in targets:

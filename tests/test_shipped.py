@@ -1,12 +1,18 @@
 """Every cell that ships: its bytes, its figures measured again, its provenance."""
 
+import functools
+import statistics
+
 import pytest
 
 import registry
-from batteries import PatchSVAE, measure, probe
+from batteries import PatchSVAE, measure, probe, untrained
 from batteries.manifest import CvFigure
+from batteries.packaging import UNTRAINED_SEED
+from batteries.readout import name_noise
 from registry import open_store, verify_store
 
+FEW = (60, 40)  # images a noise type, to train and to test
 FAMILIES = {
     "low": ("attractor-64", "fresnel-256", "fresnel-64", "johanna-64", *(f"johanna-64-s{seed}" for seed in (1, 2, 3))),
     "mid": ("fresnel-64", "johanna-64"),
@@ -84,3 +90,23 @@ def test_each_has_an_attestation(cells, name):
     store = open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
     assert set(index.attestations[cells[name].digest]) >= {"quick-1"}
+
+
+NAMING = ("low/johanna-64", "low/attractor-64", "mid/johanna-64", "high/johanna-64", "high/attractor-64", "high/freckles-64")
+
+
+@pytest.fixture(scope="module")
+def untrained_accuracy():
+    """Mean accuracy of five untrained cells, by spec; fewer images than `python examples/readout.py` takes, to be quick."""
+
+    @functools.cache
+    def of(spec):
+        return statistics.mean(name_noise(untrained(spec, UNTRAINED_SEED + i), per_type=FEW) for i in range(5))
+
+    return of
+
+
+@pytest.mark.parametrize("name", NAMING)
+def test_omega_statistics_name_the_noise_where_untrained_ones_do_not(cells, untrained_accuracy, name):
+    cell = cells[name]
+    assert name_noise(PatchSVAE.from_cell(cell), per_type=FEW) >= untrained_accuracy(cell.spec) + 0.2

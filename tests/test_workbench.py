@@ -128,8 +128,7 @@ def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tm
 def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
     monkeypatch.setattr("batteries.training.expected_band", lambda spec: "mid")
-    monkeypatch.setattr(batteries, "probe", few)
-    words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6", *SMALL]
+    words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6"]
     code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
     assert code == 7
     assert "walked back: band high at step 1000, expected mid" in err
@@ -276,11 +275,13 @@ def test_compose_prints_errors_and_lift(capsys):
     assert all(row["lift"] > 5 * row["null_sd"] for row in rows.values())
 
 
-def test_the_readmes_python_runs():
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102  our own file
     assert names["report"].verdict == "viable"
+    assert "Viable" in (tmp_path / "report.html").read_text()
     assert [tuple(tokens.shape) for tokens in names["out"].omega] == [(8, 16, 16), (8, 16, 16), (8, 256, 16)]
     assert names["out"].recon.shape == (8, 3, 3, 64, 64)
     assert names["out"].error.shape == (8, 3)
@@ -297,3 +298,8 @@ def test_every_command_of_the_readme_exists(capsys):
 def test_help_starts_without_torch():
     code = "import sys; from registry.cli import main; main(['validate', '--help']); print('torch' in sys.modules)"
     assert python(code).stdout.splitlines()[-1] == "False"
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_test(tmp_path, capsys):
+    assert run(["validate", "low/fresnel-256", "--html", str(tmp_path / "missing" / "page.html")]) == 2
+    assert "no folder to write the page to" in capsys.readouterr().err
