@@ -14,12 +14,11 @@ from registry import open_store, verify_store
 
 FEW = (60, 40)  # images a noise type, to train and to test
 FAMILIES = {
-    "low": ("attractor-64", "fresnel-256", "fresnel-64", "johanna-64", *(f"johanna-64-s{seed}" for seed in (1, 2, 3))),
+    "low": ("attractor-64", "fresnel-256", "fresnel-64", "johanna-64"),
     "mid": ("fresnel-64", "johanna-64"),
-    "high": ("attractor-64", "freckles-64", "fresnel-64", "johanna-64", *(f"johanna-64-s{seed}" for seed in (1, 2, 3))),
+    "high": ("attractor-64", "freckles-64", "fresnel-64", "johanna-64"),
 }
 NAMES = tuple(f"{band}/{name}" for band, names in FAMILIES.items() for name in names)
-SHORT = tuple(name for name in NAMES if name.endswith(("-s1", "-s2", "-s3")))  # short runs, for pairs to align
 
 # The most that a cell's error may be on its own probe, and the largest ratio to the exact attractor where it is to stay on it.
 # low/ and mid/johanna: no code of 64 numbers that is linear within a noise type does better than 0.874 on this probe

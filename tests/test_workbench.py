@@ -99,6 +99,18 @@ def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+def test_train_may_start_from_a_cell_file(capsys, tmp_path):
+    words = ["train", "high/tiny-32", "--noise", "--steps", "1", "--size", "32", "--batch", "4", *SMALL, "--json"]
+    assert run(capsys, *words, "--out", str(tmp_path), "--run", str(tmp_path / "run"))[0] == 0
+    first = tmp_path / "high" / "tiny-32.safetensors"
+    more = ["--start", str(first), "--out", str(tmp_path / "on"), "--run", str(tmp_path / "other")]
+    code, out, _ = run(capsys, *words, *more)
+    assert code == 0
+    manifest = Cell.read(json.loads(out)["path"]).manifest
+    assert Cell.read(first).digest in manifest.training.optimiser
+    assert f"--start {first}" in manifest.training.command
+
+
 def test_train_on_photographs_names_what_it_skips(capsys, tmp_path):
     Image.linear_gradient("L").save(tmp_path / "a.png")
     (tmp_path / "broken.jpg").write_bytes(b"no")
@@ -301,5 +313,6 @@ def test_help_starts_without_torch():
 
 
 def test_a_page_that_cannot_be_written_is_told_before_the_test(tmp_path, capsys):
-    assert run(["validate", "low/fresnel-256", "--html", str(tmp_path / "missing" / "page.html")]) == 2
-    assert "no folder to write the page to" in capsys.readouterr().err
+    code, _, err = run(capsys, "validate", "low/fresnel-256", "--html", str(tmp_path / "missing" / "page.html"))
+    assert code == 2
+    assert "no folder to write the page to" in err
