@@ -70,7 +70,7 @@ def _row(manifest: Manifest) -> str:
         f"{manifest.spec.parameters:,}",
         f"{own.cv.value:.4f} ± {own.cv.standard_error:.4f}",
         f"{own.cv.ratio:.3f}{'' if own.cv.on_attractor else ' (off)'}",
-        f"{own.mse.value:.5f} ± {own.mse.standard_error:.5f}",
+        f"{own.mse.value:.3g} ± {own.mse.standard_error:.1g}",
         pca,
         f"{null.mse.value:.3f}",
         own.probe,
