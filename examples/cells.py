@@ -41,7 +41,8 @@ def main() -> None:
     store = registry.open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
     cells = registry.pull(*sorted(index.cells))
-    table = _table([cell.manifest for cell in cells])
+    verdicts = {cell.name: index.attestations[cell.digest]["quick-1"].verdict for cell in cells}
+    table = _table([cell.manifest for cell in cells], verdicts)
     commands = "\n".join(f"- `{cell.manifest.training.command}`" for cell in cells)
     parts = [HEAD, table, _floor(), f"## How each was trained\n\n{commands}"]
     (ROOT / "docs" / "results" / "cells.md").write_text("\n\n".join(parts) + "\n")
@@ -51,15 +52,15 @@ def main() -> None:
     page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
-def _table(manifests: list[Manifest]) -> str:
+def _table(manifests: list[Manifest], verdicts: dict[str, str]) -> str:
     lines = [
-        "| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe |",
-        "|---|---|---|---|---|---|---|---|",
+        "| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe | quick-1 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    return "\n".join(lines + [_row(manifest) for manifest in manifests])
+    return "\n".join(lines + [_row(m, verdicts[f"{m.identity.band}/{m.identity.name}"]) for m in manifests])
 
 
-def _row(manifest: Manifest) -> str:
+def _row(manifest: Manifest, verdict: str) -> str:
     own, identity = manifest.own, manifest.identity
     assert isinstance(own.cv, CvFigure)
     assert own.baselines is not None
@@ -70,10 +71,11 @@ def _row(manifest: Manifest) -> str:
         f"{manifest.spec.parameters:,}",
         f"{own.cv.value:.4f} ± {own.cv.standard_error:.4f}",
         f"{own.cv.ratio:.3f}{'' if own.cv.on_attractor else ' (off)'}",
-        f"{own.mse.value:.3g} ± {own.mse.standard_error:.1g}",
+        f"{own.mse.value:.4g} ± {own.mse.standard_error:.1g}",
         pca,
         f"{null.mse.value:.3f}",
         own.probe,
+        verdict,
     )
     return f"| {' | '.join(fields)} |"
 
