@@ -8,7 +8,6 @@ from .container import ContainerOutput as ContainerOutput
 from .container import align as align
 from .container import compose as compose
 from .hosts import FrozenCell as FrozenCell
-from .hosts import HostFactory as HostFactory
 from .hosts import Mounted as Mounted
 from .hosts import NamingHost as NamingHost
 from .hosts import ResidualMLP as ResidualMLP
