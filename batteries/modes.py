@@ -44,6 +44,18 @@ def _turned(X: Array, W: Array, into: Array, half: Array) -> None:
                 into[i, j] += W[k, i] * half[k, j]
 
 
+@njit
+def _sandwich(W: Array, weights: Array, into: Array) -> None:
+    """W diag(weights) W', in the precision of ``into``."""
+    D = len(W)
+    for i in range(D):
+        for j in range(D):
+            total = 0.0
+            for k in range(D):
+                total += W[i, k] * weights[k] * W[j, k]
+            into[i, j] = total
+
+
 def kernels(D: int) -> Kernels:
     """The kernels for matrices of width D, compiled on their first call."""
 
@@ -60,12 +72,7 @@ def kernels(D: int) -> Kernels:
         """
         A = np.empty((D, D), dtype=M.dtype)
         for n in range(start, stop):
-            for i in range(D):
-                for j in range(D):
-                    total = 0.0
-                    for k in range(D):
-                        total += W[n, i, k] * weights[n, k] * W[n, j, k]
-                    A[i, j] = total
+            _sandwich(W[n], weights[n], A)
             for v in range(M.shape[1]):
                 for j in range(D):
                     x = M[n, v, 0] * A[0, j]
@@ -115,12 +122,9 @@ def kernels(D: int) -> Kernels:
                     slope = (weights[n, j] - weights[n, i]) * gap / (gap * gap + bound)
                     inner[i, j] = (turned[i, j] + turned[j, i]) * slope  # twice the symmetric part
             _turned(inner, W[n].T, turned, half)
+            _sandwich(W[n], weights[n], A)
             for i in range(D):
                 for j in range(D):
-                    total = 0.0
-                    for k in range(D):
-                        total += W[n, i, k] * weights[n, k] * W[n, j, k]
-                    A[i, j] = total
                     B[i, j] = turned[i, j]
             for v in range(M.shape[1]):
                 for j in range(D):

@@ -18,17 +18,15 @@ from batteries.errors import BatteriesError
 MAX_ENTRY = 2**20
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ledger:
     """A folder of results by what they depend on; a result that is damaged or missing is made again.
 
     Attributes:
         folder: Where; nothing is kept where left out.
-        made: How many results had to be made, told to whoever watches.
     """
 
     folder: Path | None = None
-    made: int = 0
 
     def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
         """The result of ``make``, or the one kept under the same key, package and torch.
@@ -43,7 +41,6 @@ class Ledger:
             with contextlib.suppress(BatteriesError, OSError):
                 return load_document(kind, path.read_bytes(), where=path, limit=MAX_ENTRY)
         found = make()
-        self.made += 1
         if path:
             files.replace(path, found.to_bytes())
         return found

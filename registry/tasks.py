@@ -74,7 +74,8 @@ class Task:
 def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
     """The tasks of a cell's own domain; equal numbers for every class.
 
-    Naming photographs does not decide: a host around untrained cells does it as well (docs/decisions/0006-viability.md).
+    Naming photographs does not decide: a host around untrained cells does it as well
+    (docs/decisions/0009-viability-profiles.md).
     """
     size = protocol.size
     if domain == "noise":
