@@ -196,6 +196,33 @@ def holds(before: Estimate, after: Estimate) -> Held:
     return Held(ratio, lower, upper, HOLDS[0] <= lower and upper <= HOLDS[1])
 
 
+def student(confidence: float, df: int) -> float:
+    """The two-sided quantile of Student's t: |t| stays below it with this probability.
+
+    By halving the angle atan(t / sqrt(df)), of which the probability is a finite sum (Abramowitz and Stegun 26.7.3, 26.7.4).
+
+    Args:
+        confidence: Between 0 and 1.
+        df: Degrees of freedom, 1 or more.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _inside(middle, df) < confidence else (low, middle)
+    return math.sqrt(df) * math.tan(low)
+
+
+def _inside(angle: float, df: int) -> float:
+    """The probability that |t| stays below sqrt(df) tan(angle)."""
+    odd = df % 2
+    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
+    for k in range(2 + odd, df + 1, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (k - 1) / k
+    within = math.sin(angle) * total
+    return (angle + within) * 2 / math.pi if odd else within
+
+
 def radius_error(M: Tensor) -> float:
     """Largest distance of a row's length from 1, over all rows of (..., V, D)."""
     return float((M.double().norm(dim=-1) - 1.0).abs().max())

@@ -41,7 +41,7 @@ def main() -> None:
     store = registry.open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
     cells = registry.pull(*sorted(index.cells))
-    verdicts = {cell.name: index.attestations[cell.digest]["quick-1"].verdict for cell in cells}
+    verdicts = {cell.name: index.attestations[cell.digest]["quick-2"].verdict for cell in cells}
     table = _table([cell.manifest for cell in cells], verdicts)
     commands = "\n".join(f"- `{cell.manifest.training.command}`" for cell in cells)
     parts = [HEAD, table, _floor(), f"## How each was trained\n\n{commands}"]
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _table(manifests: list[Manifest], verdicts: dict[str, str]) -> str:
     lines = [
-        "| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe | quick-1 |",
+        "| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe | quick-2 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [_row(m, verdicts[f"{m.identity.band}/{m.identity.name}"]) for m in manifests])

@@ -1,6 +1,6 @@
 """How sure verdicts and controls are: the quick viability test of each cell with many seeds.
 
-    python examples/sweep.py verdicts low/fresnel-256 high/johanna-64 --seeds 20   # seeds 0 to 19, those that are missing
+    python examples/sweep.py verdicts low/fresnel-256 high/johanna-64 --seeds 20   # those of the 20 that are missing
     python examples/sweep.py controls low/fresnel-256 high/johanna-64 --seeds 20   # the same tests' negative controls
     python examples/sweep.py report                                                # writes docs/results/viability.md
 
@@ -28,6 +28,7 @@ from registry.attestation import ControlFigure, Verdict, verdict_words
 from registry.controls import NAMED_CHECK
 
 PROTOCOL = registry.PROFILES["quick"]
+SPACING = max(PROTOCOL.frozen_seeds, PROTOCOL.dose_seeds, PROTOCOL.reference_seeds)  # no two tests share a seed
 CONFIDENCE = 0.95
 HALVINGS = 60  # of an interval of length 1: beyond a float's digits
 MAX_LINES = 2**26  # bytes
@@ -77,7 +78,7 @@ def controls(references: Sequence[str], seeds: int, lines: Path) -> None:
     found = read(lines)
     chosen = []
     for cell in map(registry.load, references):
-        own = [line for line in of(cell, found) if line.seed < seeds]
+        own = [line for line in of(cell, found) if line.seed < seeds * SPACING]
         chosen += own
         if absent := missing(own, seeds):
             print(f"{cell.name}@{cell.version}: no line for {len(absent)} of {seeds} seeds; `verdicts` makes them")
@@ -90,8 +91,8 @@ def of(cell: Cell, lines: Sequence[Line]) -> list[Line]:
 
 
 def missing(lines: Sequence[Line], seeds: int) -> list[int]:
-    """The seeds below ``seeds`` that no line has."""
-    return sorted(set(range(seeds)) - {line.seed for line in lines})
+    """Those of the first ``seeds`` seeds, a spacing apart, that no line has."""
+    return sorted(set(range(0, seeds * SPACING, SPACING)) - {line.seed for line in lines})
 
 
 def line_of(report: registry.Report) -> Line:
@@ -168,10 +169,9 @@ def section(lines: Sequence[Line]) -> str:
     """Both tables, and how they were made."""
     protocol = f"protocol `{PROTOCOL.name}`, digest `{PROTOCOL.digest[:12]}`"
     return f"""Between these comments written by `python examples/sweep.py report`; the tests are those of
-`python examples/sweep.py verdicts REFERENCE... --seeds N`: {protocol}, once with each seed from 0 on.
-A seed decides hosts, images and controls; the cell and the untrained cells it is held against stay the same.
-Bounds are exact two-sided 95% bounds of the share (Clopper and Pearson 1934) that take the tests as independent; those of
-neighbouring seeds share seeds of hosts, though not their images.
+`python examples/sweep.py verdicts REFERENCE... --seeds N`: {protocol}, with seeds {SPACING} apart, so that no two
+tests share hosts, images or controls; the cell and the untrained cells it is held against stay the same.
+Bounds are exact two-sided 95% bounds of the share (Clopper and Pearson 1934).
 
 {verdicts_table(lines)}
 
@@ -231,7 +231,7 @@ def main() -> None:
     for name, words in (("verdicts", "try cells with many seeds"), ("controls", "tabulate these tests' controls")):
         command = commands.add_parser(name, help=words)
         command.add_argument("references", nargs="+", metavar="REF", help="a cell, such as low/fresnel-256, or its file")
-        command.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1; 20 if left out")
+        command.add_argument("--seeds", type=int, default=20, metavar="N", help="how many seeds; 20 if left out")
     commands.add_parser("report", help="write docs/results/viability.md")
     given = parser.parse_args()
     if given.command == "report":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -70,6 +70,7 @@ class Bench:
     progress: Progress
     parts: int = 0
     done: int = 0
+    _trials: dict[tuple[str, Subject], Trial] = field(default_factory=dict)
 
     def told(self, words: str) -> None:
         """A part begins."""
@@ -130,7 +131,7 @@ class Bench:
         return {"cell": cell.digest, "spec": spec, "task": task.name} | seeds | self._numbers
 
     def _trial(self, cell: Cell, subject: Subject = "cell") -> Trial:
-        return Trial(cell, subject, self.protocol, self.probe)
+        return self._trials.setdefault((cell.digest, subject), Trial(cell, subject, self.protocol, self.probe))
 
     def _dose(self, rate: float, seed: int) -> DoseFigure:
         self.told(f"under its host's gradient at {rate:g}")

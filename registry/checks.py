@@ -98,11 +98,14 @@ def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[Che
     share = _over_seeds([trial.kept for trial in at])
     retention = _over_seeds([trial.retention for trial in at])
     words = "share of what it explains beyond predicting the mean that it still explains"
+    t95, t99 = (geometry.student(confidence, max(1, len(at) - 1)) for confidence in (0.95, 0.99))
     return [
         _all_hold("dosed CV", [trial.cv for trial in at]),
         _all_hold("dosed rank", [trial.rank for trial in at]),
-        _at_least("content kept", share.value, protocol.kept, words, error=share.standard_error),
-        _estimate("retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False),
+        _at_least("content kept", share.value, protocol.kept, words, error=share.standard_error, quantile=t99),
+        _estimate(
+            "retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False, quantile=t95
+        ),
     ]
 
 
@@ -234,9 +237,11 @@ def _at_most(name: str, value: float, limit: Threshold, what: str, *, error: flo
     return _interval(name, upper <= limit.value, value, lower, upper, f"at most {limit.value:g}", limit.source, what)
 
 
-def _at_least(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0, decides: bool = True) -> CheckFigure:
-    """Passes where the lower 99% bound is at least the limit."""
-    lower, upper = value - Z99 * error, value + Z99 * error
+def _at_least(
+    name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0, quantile: float = Z99, decides: bool = True
+) -> CheckFigure:
+    """Passes where the lower 99% bound is at least the limit; an error from few seeds brings Student's quantile."""
+    lower, upper = value - quantile * error, value + quantile * error
     words = f"at least {limit.value:g}"
     return _interval(name, lower >= limit.value, value, lower, upper, words, limit.source, what, decides=decides)
 
@@ -264,10 +269,11 @@ def _estimate(
     reason: str,
     *,
     decides: bool = True,
+    quantile: float = geometry.Z95,
 ) -> CheckFigure:
     if isinstance(found, Degenerate):
         return _interval(name, passed, None, None, None, threshold, source, reason, decides=decides)
-    lower, upper = (found.value + sign * geometry.Z95 * found.standard_error for sign in (-1, 1))
+    lower, upper = (found.value + sign * quantile * found.standard_error for sign in (-1, 1))
     return _interval(name, passed, found.value, lower, upper, threshold, source, reason, decides=decides)
 
 

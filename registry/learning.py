@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from batteries import geometry
 from batteries.errors import InputError
+from batteries.geometry import Estimate
 from batteries.model import Output, Tokens
 from composer.container import CellOutput
 from composer.hosts import HostFactory, Mounted, NamingHost, RestoringHost, StreamForm
@@ -34,6 +35,12 @@ class Watched:
     def __call__(self, images: Tensor) -> Output | CellOutput:
         """As the cell's."""
         return self._cell(self._note(images))
+
+    @property
+    def last(self) -> Tensor:
+        """What its host last fed it."""
+        assert self.fed is not None, "refused when the host was made"
+        return self.fed
 
     def _note(self, images: Tensor) -> Tensor:
         self.fed, self.gradient = images.detach(), None
@@ -85,11 +92,12 @@ def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.
 def learn(
     host: nn.Module,
     task: Task,
-    protocol: ViabilityProtocol,
     seed: int,
     watched: Watched,
     *,
     steps: int,
+    batch: int,
+    rate: float,
     cell: Iterable[dict[str, object]] = (),
     look: Callable[[int], None] = lambda _: None,
 ) -> float | None:
@@ -97,13 +105,13 @@ def learn(
 
     A gradient that is not finite ends it before it reaches a weight, and None is returned.
     """
-    own = {"params": [p for p in host.parameters() if p.requires_grad], "lr": protocol.host_rate}
+    own = {"params": [p for p in host.parameters() if p.requires_grad], "lr": rate}
     optimiser = torch.optim.Adam([own, *cell])
     images, targets = task.train
     generator = torch.Generator().manual_seed(seed)
     smallest = float("inf")
     for step in range(1, steps + 1):
-        chosen = torch.randint(len(images), (protocol.batch,), generator=generator)
+        chosen = torch.randint(len(images), (batch,), generator=generator)
         loss = _loss(host(images[chosen]), targets[chosen])
         optimiser.zero_grad()
         loss.backward()
@@ -121,26 +129,18 @@ def _loss(output: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score(host: nn.Module, task: Task) -> tuple[float, float]:
-    """Accuracy, or R2 where images are restored; and its standard error, clustered as the task says."""
+def score(host: nn.Module, task: Task, watched: Watched) -> tuple[Estimate, Tensor]:
+    """Accuracy, or R2 where images are restored, clustered as the task says; and what the host fed its cell on the way."""
     images, targets = task.test
-    out = torch.cat([host(part) for part in images.split(64)])
+    outputs, inputs = [], []
+    for part in images.split(64):
+        outputs.append(host(part))
+        inputs.append(watched.last)
+    out = torch.cat(outputs)
     if task.restores:
         spread = (targets - targets.mean()).square().mean()
         each = 1 - (out - targets).square().flatten(1).mean(dim=1) / spread
     else:
         each = (out.argmax(dim=1) == targets).double()
     cluster = torch.arange(len(images)) if task.cluster is None else task.cluster
-    found = geometry.clustered_mean(each.double(), cluster)
-    return found.value, found.standard_error
-
-
-@torch.no_grad()
-def what_is_fed(host: nn.Module, watched: Watched, images: Tensor) -> Tensor:
-    """What the host feeds its cell for some images."""
-    parts = []
-    for part in images.split(64):
-        host(part)
-        assert watched.fed is not None, "refused when the host was made"
-        parts.append(watched.fed)
-    return torch.cat(parts)
+    return geometry.clustered_mean(each.double(), cluster), torch.cat(inputs)

@@ -31,13 +31,15 @@ class ViabilityProtocol(Document):
         name: Name and version; attestations are kept per name.
         size: Side of the tasks' images, in pixels.
         train: Images a host learns from.
-        test: Images its score is measured on.
+        test: Noise images its score is measured on.
+        crops: Crops of photographs its score is measured on; half as many tell as much, since crops of one are alike.
         sigma: Of the Gaussian noise that a host learns to take off photographs.
         width: Of the host's residual stream.
         blocks: Of the host.
         host_steps: Optimiser steps of a frozen trial.
         host_rate: Adam's rate on the host's own weights.
         batch: Images a step.
+        patches: Patches a step at most of a host that restores images: it reads each of them.
         frozen_seeds: Frozen trials of each host, with and without terminal LayerNorm.
         untrained: Untrained cells of the same spec that make the null.
         dose_rates: Adam's rates on the cell's own weights under its host's gradient, ascending.
@@ -63,20 +65,22 @@ class ViabilityProtocol(Document):
     size: Count = 64
     train: Count = 512
     test: Count = 320
+    crops: Count = 160
     sigma: float = 0.25
     width: Count = 256
     blocks: Count = 4
     host_steps: Count = 60
     host_rate: float = 2e-3
     batch: Count = 32
+    patches: Count = 1024
     frozen_seeds: Count = 1
     untrained: Annotated[int, Field(ge=5)] = 5
     dose_rates: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3)
     reference_rate: float = 1e-4
     dose_steps: Count = 50
     dose_seeds: Count = 1
-    reference_seeds: Count = 3
-    readings: Count = 2
+    reference_seeds: Count = 12
+    readings: Count = 1
     return_rate: float = 1e-3
     return_batch: Count = 16
     return_limit: Count = 40
@@ -96,8 +100,8 @@ class ViabilityProtocol(Document):
 
 
 PROFILES: dict[Profile, ViabilityProtocol] = {
-    "quick": ViabilityProtocol(name="quick-1"),
+    "quick": ViabilityProtocol(name="quick-2"),
     "standard": ViabilityProtocol(
-        name="standard-1", frozen_seeds=3, dose_seeds=5, reference_seeds=5, readings=4, return_limit=200, return_every=20
+        name="standard-2", frozen_seeds=3, dose_seeds=5, readings=4, return_limit=200, return_every=20
     ),
 }

@@ -84,7 +84,7 @@ def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[T
     pictures = [to_tensor(read_image(path)) for path in photographs()]
     left, right = ([_half(p, side) for p in pictures] for side in (0, 1))  # learned on the left, judged on the right
     clean, labels = _crops(left, size, max(1, protocol.train // len(pictures)), seed)
-    held_out, truth = _crops(right, size, max(1, protocol.test // len(pictures)), seed + 1)
+    held_out, truth = _crops(right, size, max(1, protocol.crops // len(pictures)), seed + 1)
     noisy, held_out_noisy = (x + protocol.sigma * _gaussian(x, seed + part) for part, x in enumerate((clean, held_out)))
     naming = Task(NAME_PHOTO, (clean, labels), (held_out, truth), cluster=truth, decides=False)
     return Task(DENOISE, (noisy, clean), (held_out_noisy, held_out), cluster=truth), naming

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from batteries.probes import Probe
 from batteries.sources import seed_of
 from composer.hosts import FrozenCell, HostFactory, Mounted
 from registry.attestation import DoseFigure, FrozenFigure, Moment, ReturnFigure, Subject
-from registry.learning import Watched, learn, make_host, score, what_is_fed
+from registry.learning import Watched, learn, make_host, score
 from registry.protocol import ViabilityProtocol
 from registry.tasks import Task
 
@@ -58,6 +60,18 @@ class Trial:
     protocol: ViabilityProtocol
     probe: Probe
 
+    @cached_property
+    def before(self) -> State:
+        """The subject before anything was done to it."""
+        return _state(PatchSVAE.from_cell(self.cell), self.probe)
+
+    def learn(self, host: nn.Module, task: Task, seed: int, watched: Watched, **more: Any) -> float | None:
+        """:func:`registry.learning.learn` by the protocol's numbers."""
+        rows, columns = self.cell.spec.grid(*task.train[0].shape[2:])
+        most = self.protocol.patches // (rows * columns) if task.restores else self.protocol.batch
+        batch = max(1, min(self.protocol.batch, most))
+        return learn(host, task, seed, watched, batch=batch, rate=self.protocol.host_rate, **more)
+
 
 def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory, seed: int) -> FrozenFigure:
     """Let a host learn a task around the frozen cell.
@@ -70,18 +84,18 @@ def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory,
     mounted = FrozenCell(container)
     watched = Watched(mounted)
     host = make_host(factory, watched, task, seed)
-    images, _ = task.test
-    before = _rows_and_rank(mounted, what_is_fed(host, watched, images))
-    gradient = learn(host, task, trial.protocol, seed, watched, steps=trial.protocol.host_steps)
-    accuracy, error = score(host, task)
-    after = _rows_and_rank(mounted, what_is_fed(host, watched, images))
+    _, fed = score(host, task, watched)
+    before = _rows_and_rank(mounted, fed)
+    gradient = trial.learn(host, task, seed, watched, steps=trial.protocol.host_steps)
+    found, fed = score(host, task, watched)
+    after = _rows_and_rank(mounted, fed)
     return FrozenFigure(
         subject=trial.subject,
         task=task.name,
         host=host_name,
         seed=seed,
-        score=accuracy,
-        score_error=error,
+        score=found.value,
+        score_error=found.standard_error,
         gradient=gradient,
         cv=_ratio(before[0], after[0]),
         rank=_held(before[1], after[1]),
@@ -95,7 +109,7 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
     model = PatchSVAE.from_cell(trial.cell)
     weights = list(model.parameters())
     start = nn.utils.parameters_to_vector(weights).detach().clone()
-    before = _state(model, probe)
+    before = trial.before
     moments = [before.moment(0)]
     watched = Watched(model)
     host = make_host(factory, watched, task, seed)
@@ -106,7 +120,7 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
             moments.append(_state(model, probe).moment(step))
 
     doses = {"params": weights, "lr": rate}
-    learn(host, task, protocol, seed, watched, steps=protocol.dose_steps, cell=[doses], look=look)
+    trial.learn(host, task, seed, watched, steps=protocol.dose_steps, cell=[doses], look=look)
     after = _state(model, probe)
     moments.append(after.moment(protocol.dose_steps))
     change = nn.utils.parameters_to_vector(weights).detach() - start
@@ -114,7 +128,7 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
         subject=trial.subject,
         rate=rate,
         seed=seed,
-        score=score(host, task)[0],
+        score=score(host, task, watched)[0].value,
         weight_change=float(change.norm() / start.norm()),
         cv=_ratio(before.cv, after.cv),
         rank=_held(before.rank, after.rank),
@@ -128,7 +142,6 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
 def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> ReturnFigure:
     """Drive the cell away by a dose, then train it to reconstruct its own domain until it is back."""
     protocol, probe = trial.protocol, trial.probe
-    before = _state(PatchSVAE.from_cell(trial.cell), probe)
     _, model = dose_trial(trial, task, factory, rate, seed)
     moments = [_state(model, probe).moment(0)]
     optimiser = torch.optim.Adam(model.parameters(), lr=protocol.return_rate)
@@ -142,7 +155,7 @@ def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, se
         if step % protocol.return_every == 0 or step == protocol.return_limit:
             now = _state(model, probe)
             moments.append(now.moment(step))
-            if is_back(before, now, mean_error(probe), protocol.kept.value):
+            if is_back(trial.before, now, mean_error(probe), protocol.kept.value):
                 back = step
                 break
     return ReturnFigure(

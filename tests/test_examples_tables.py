@@ -239,7 +239,7 @@ def line(reference="low/a@1.0.0", seed=0, verdict="viable", failed=(), *, spared
 @pytest.fixture
 def lines(tmp_path):
     found = []
-    for seed in reversed(range(20)):
+    for seed in reversed(range(20)):  # not a spacing apart: the tables take what there is
         failed = ("retention",) if seed % 2 else ("retention", "dose, CV")
         spared = CONTROLS[2:] if seed == 7 else ()
         verdict = "no verdict" if spared else "walked back" if seed else "viable"
@@ -314,12 +314,14 @@ def test_each_seed_without_a_line_is_tried_once(tmp_path, monkeypatch, capsys):
         sweep.main()
         return capsys.readouterr().out.splitlines()
 
-    sweep.append(line(seed=1), path)
+    far = sweep.SPACING
+    assert far >= sweep.PROTOCOL.reference_seeds
+    sweep.append(line(seed=far), path)
     wanted = "viable: every deciding check passed"
-    assert run("verdicts", "low/a", "--seeds", "3") == [f"low/a@1.0.0, seed {seed}: {wanted}" for seed in (0, 2)]
+    assert run("verdicts", "low/a", "--seeds", "3") == [f"low/a@1.0.0, seed {seed}: {wanted}" for seed in (0, 2 * far)]
     assert run("verdicts", "low/a", "--seeds", "3") == []
-    assert tried == [("low/a", "quick", 0), ("low/a", "quick", 2)]
-    assert [one.seed for one in sweep.read(path)] == [0, 1, 2]
+    assert tried == [("low/a", "quick", 0), ("low/a", "quick", 2 * far)]
+    assert [one.seed for one in sweep.read(path)] == [0, far, 2 * far]
     short, *table = run("controls", "low/a", "--seeds", "5")
     assert short == "low/a@1.0.0: no line for 2 of 5 seeds; `verdicts` makes them"
     assert rows("\n".join(table))[2][2:5] == ("untrained", "error, untrained", "3 of 3")

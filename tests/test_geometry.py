@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
 from batteries import geometry
 from batteries.geometry import Degenerate, Estimate
@@ -157,6 +158,12 @@ def test_holds_is_exact_on_scaled_pairs(factor, seed):
     found = geometry.holds(before, after)
     assert found.ratio == pytest.approx(factor)
     assert found.upper - found.lower == pytest.approx(0, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(st.floats(0.01, 0.999), st.integers(1, 200))
+def test_student_s_quantile_is_scipy_s(confidence, df):
+    assert geometry.student(confidence, df) == pytest.approx(t.ppf((1 + confidence) / 2, df), rel=1e-9)
 
 
 def test_radius_error():

@@ -8,19 +8,20 @@ import torch
 from torch import nn
 
 import registry
-from batteries import Cell, CellSpec
+from batteries import Cell, CellSpec, probe
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError
 from batteries.geometry import Degenerate, Estimate
 from batteries.manifest import TrainingPoint, Triage
 from registry import Task, checks, validate
 from registry.attestation import Attestation, DoseFigure, FrozenFigure
+from registry.bench import untrained_cell
 from registry.checks import Measurement
 from registry.conclusion import holding_rate
 from registry.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
 from registry.protocol import PROFILES
 from registry.stores import DirectoryStore, MemoryStore
 from registry.tasks import own_tasks
-from registry.trials import kept
+from registry.trials import Trial, kept
 from tests.making import from_model, tiny
 
 QUICK = PROFILES["quick"]
@@ -29,6 +30,7 @@ TEST = QUICK.model_copy(
         "name": "test-1",
         "train": 64,
         "test": 64,
+        "crops": 64,
         "width": 16,
         "blocks": 1,
         "host_steps": 3,
@@ -169,6 +171,27 @@ def test_the_dosed_checks(changes, failed):
     trials = [dose(seed=seed, **changes) for seed in range(3)]
     found = checks.dosed([*trials, dose(rate=1e-2, kept=-5.0)], QUICK)  # another rate decides nothing
     assert [check.name for check in found if check.decides and not check.passed] == failed
+
+
+def test_the_bound_of_what_is_kept_widens_where_seeds_are_few():
+    few, many = ([dose(kept=k) for k in (0.91, 0.92, 0.93) * times] for times in (1, 4))
+    found = {len(trials): checks.dosed(trials, QUICK)[2] for trials in (few, many)}
+    # mean 0.92; 3 seeds: error 0.01 / sqrt(3), t 9.92; 12: 0.00853 / sqrt(12), t 3.11
+    assert found[3].lower == pytest.approx(0.92 - 9.925 * 0.01 / 3**0.5, abs=1e-4)
+    assert found[12].lower == pytest.approx(0.92 - 3.106 * 0.008528 / 12**0.5, abs=1e-4)
+    assert (found[3].passed, found[12].passed) == (False, True)
+
+
+@pytest.mark.parametrize(("band", "size", "batch"), [("low", 64, 32), ("low", 128, 16), ("high", 64, 4), ("high", 256, 1)])
+def test_a_step_of_a_restoring_host_sees_a_bounded_number_of_patches(band, size, batch, monkeypatch):
+    seen = []
+    monkeypatch.setattr("registry.trials.learn", lambda *_, batch, **__: seen.append(batch))
+    images = torch.zeros(2, 3, size, size)
+    cell = untrained_cell(registry.load(f"{band}/johanna-64"), 0)
+    trial = Trial(cell, "cell", QUICK, probe("noise16-64"))
+    for task in (Task("restore", (images, images), (images, images)), Task("name", *[(images, torch.tensor([0, 1]))] * 2)):
+        trial.learn(None, task, 0, None, steps=1)
+    assert seen == [batch, QUICK.batch]
 
 
 def test_the_holding_rate_is_the_last_before_the_first_that_does_not_hold():
