@@ -1,3 +1,4 @@
+from .adopt import adopt as adopt
 from .cell import Cell as Cell
 from .errors import BatteriesError as BatteriesError
 from .errors import ConflictError as ConflictError
@@ -10,6 +11,7 @@ from .errors import PolicyError as PolicyError
 from .errors import StoreError as StoreError
 from .errors import TransportError as TransportError
 from .events import Events as Events
+from .manifest import InputScale as InputScale
 from .manifest import Manifest as Manifest
 from .measure import measure as measure
 from .model import PatchSVAE as PatchSVAE
@@ -21,6 +23,8 @@ from .photos import read_photos as read_photos
 from .probes import Probe as Probe
 from .probes import own_probe as own_probe
 from .probes import probe as probe
+from .scale import from_input as from_input
+from .scale import to_input as to_input
 from .sources import MixedSource as MixedSource
 from .sources import NoiseSource as NoiseSource
 from .sources import PhotoSource as PhotoSource

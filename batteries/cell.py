@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import lazy_loader
 import numpy as np
 
 from batteries import cellfile, files
 from batteries.canonical import sha256
+from batteries.card import CARD, cell_card
 from batteries.errors import IntegrityError, NotFoundError
 from batteries.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.spec import CellSpec
 
 SUFFIX = ".safetensors"
+WEIGHTS_FILE = "model.safetensors"  # names in a repository of one cell
+MANIFEST_FILE = "manifest.json"
+
+hub: Any = lazy_loader.load("batteries.hub", suppress_warning=True)  # imports an HTTP client, on first use
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pulled cell came from.
+
+    Attributes:
+        source: Address of the registry.
+        index_number: Of the index it was found in; None where a lock named its digests.
+        age: Seconds since that index was fetched.
+        verified: Whether every byte was compared with its digest; pulling does nothing else.
+    """
+
+    source: str
+    index_number: int | None
+    age: float
+    verified: bool = True
 
 
 @dataclass(frozen=True)
@@ -24,10 +49,12 @@ class Cell:
     Attributes:
         weights: Read-only float32 arrays by tensor name.
         manifest: What the cell says of itself.
+        origin: Where it was pulled from; None where it was not.
     """
 
     weights: Mapping[str, np.ndarray]
     manifest: Manifest
+    origin: Origin | None = field(default=None, compare=False)
 
     @property
     def spec(self) -> CellSpec:
@@ -87,6 +114,66 @@ class Cell:
         manifest = Manifest.from_bytes(files.read(beside, limit=MAX_MANIFEST), where=beside)
         return cls.from_bytes(blob, manifest, where=path)
 
+    @classmethod
+    def from_pretrained(cls, repo_id_or_folder: str | Path, *, revision: str | None = None, token: str | None = None) -> Cell:
+        """Read a cell from a repository of its own on the Hugging Face Hub, or from a folder of the same layout.
+
+        Args:
+            repo_id_or_folder: ``owner/repo``; a folder of that name goes before it.
+            revision: A branch, a tag or a commit; left out, ``main``. It is asked once what it means.
+            token: Left out, the one that huggingface_hub finds.
+
+        Raises:
+            InputError: neither a folder nor ``owner/repo``.
+            NotFoundError: no such repository or revision, or one of the two files is missing.
+            TransportError: the network.
+            BatteriesError: as :meth:`from_bytes`.
+        """
+        folder = Path(repo_id_or_folder)
+        with files.typed(folder):
+            local = folder.is_dir()
+        if local:
+            read = partial(_read_in, folder)
+        else:
+            read = hub.HubRepository(str(repo_id_or_folder), revision=revision or hub.MAIN, token=token).reader()
+        manifest = Manifest.from_bytes(read(MANIFEST_FILE, limit=MAX_MANIFEST), where=f"{MANIFEST_FILE} of {repo_id_or_folder}")
+        blob = read(WEIGHTS_FILE, limit=min(manifest.file.size, cellfile.MAX_CELL))
+        return cls.from_bytes(blob, manifest, where=f"{WEIGHTS_FILE} of {repo_id_or_folder}")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+        private: bool | None = None,
+    ) -> str:
+        """Put the cell into a repository of its own on the Hugging Face Hub: weights, manifest and model card, in one commit.
+
+        Args:
+            repo_id: ``owner/repo``; made if need be.
+            revision: The branch; left out, ``main``.
+            commit_message: Left out, the cell's name and version.
+            token: Left out, the one that huggingface_hub finds.
+            private: Whether a repository that is made is private; left out, as its owner has it.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ConflictError: somebody else wrote to the branch meanwhile (retryable).
+            PolicyError: not ours to write.
+            TransportError: the network. Pushing again is safe: the same files make no second commit.
+            BatteriesError: as :meth:`from_bytes`, for a cell that nobody could read.
+        """
+        blob, manifest = self.to_bytes(), self.manifest.to_bytes()
+        Cell.from_bytes(blob, Manifest.from_bytes(manifest, where=self.name), where=self.name)
+        contents = {WEIGHTS_FILE: blob, MANIFEST_FILE: manifest, CARD: cell_card(self.manifest, repo_id).encode()}
+        repository = hub.HubRepository(repo_id, revision=revision or hub.MAIN, token=token)
+        commit = repository.push(contents, message=commit_message or f"{self.name}@{self.version}", private=private)
+        return f"{repository.endpoint}/{repo_id}/commit/{commit}"
+
     def write(self, folder: str | Path) -> Path:
         """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, whole or not at all; returns the first.
 
@@ -106,6 +193,10 @@ class Cell:
 def file_facts(blob: bytes, weights: Mapping[str, np.ndarray]) -> FileFacts:
     """What a manifest says of a weights' file."""
     return FileFacts(size=len(blob), sha256=sha256(blob), tensor_digest=cellfile.tensor_digest(weights))
+
+
+def _read_in(folder: Path, name: str, *, limit: int) -> bytes:
+    return files.read(folder / name, limit=limit)
 
 
 def _check_bytes(blob: bytes, facts: FileFacts, where: object) -> None:

@@ -1,11 +1,14 @@
 """The bytes of a cell: safetensors, float32, strictly read and reproducibly written. No torch here.
 
 Strict means: a header of at most 64 KiB and 256 tensors, no key twice, no metadata, only float32, names of a plain grammar,
-offsets that cover the file without hole or overlap, every value finite. The same tensors give the same bytes everywhere.
+offsets that cover the file without hole or overlap, every value finite, and the very bytes that ``write`` makes of the same
+tensors. So a cell that is read and written again keeps its digest, everywhere.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -47,10 +50,11 @@ def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
         FormatError: a header or an extent that breaks the rules above, or tensors that do not fit the spec (all listed).
         PolicyError: a value that is not finite.
     """
-    header, body = _split(data, where)
+    text, header, body = _split(data, where)
     extents = {name: _extent(name, row, where) for name, row in header.items()}
-    _refuse_misfits(extents, spec, where)
+    refuse_misfits(extents, spec, where)
     _refuse_holes(extents, len(body), where)
+    _refuse_other_header(text, spec, where)
     arrays = {
         name: np.frombuffer(body, dtype="<f4", count=(end - start) // 4, offset=start).reshape(shape)
         for name, (shape, start, end) in extents.items()
@@ -69,7 +73,8 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return canonical.sha256(b"\0".join(parts))
 
 
-def _split(data: bytes, where: object) -> tuple[dict[str, Any], memoryview]:
+def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryview]:
+    """The header, as it is and parsed, and what comes after it."""
     if len(data) > MAX_CELL:
         raise FormatError(
             "too large for a cell", code="TOO_LARGE", expected=f"at most {MAX_CELL}", found=len(data), where=where
@@ -80,10 +85,11 @@ def _split(data: bytes, where: object) -> tuple[dict[str, Any], memoryview]:
     if size > MAX_HEADER or 8 + size > len(data):
         limit = min(MAX_HEADER, len(data) - 8)
         raise FormatError("a header too large", code="ST_HEADER", expected=f"at most {limit}", found=size, where=where)
-    header = canonical.load(data[8 : 8 + size], where=f"the header of {where}", limit=MAX_HEADER)
+    text = data[8 : 8 + size]
+    header = canonical.load(text, where=f"the header of {where}", limit=MAX_HEADER)
     if not isinstance(header, dict) or not 0 < len(header) <= MAX_TENSORS:
         raise FormatError("not a table of tensors", code="ST_HEADER", expected=f"1 to {MAX_TENSORS} tensors", where=where)
-    return header, memoryview(data)[8 + size :]
+    return text, header, memoryview(data)[8 + size :]
 
 
 def _extent(name: str, row: Any, where: object) -> tuple[tuple[int, ...], int, int]:
@@ -99,9 +105,7 @@ def _extent(name: str, row: Any, where: object) -> tuple[tuple[int, ...], int, i
     shape, offsets = row["shape"], row["data_offsets"]
     if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and len(shape) <= 8):
         raise FormatError("a shape or an offset that is not a list of counts", code="ST_ROW", where=f"{name} of {where}")
-    bytes_needed = 4
-    for side in shape:
-        bytes_needed *= side
+    bytes_needed = 4 * math.prod(shape)
     if offsets[1] - offsets[0] != bytes_needed:
         raise FormatError(
             "an extent that does not fit the shape",
@@ -117,7 +121,17 @@ def _naturals(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
-def _refuse_misfits(extents: Mapping[str, tuple[tuple[int, ...], int, int]], spec: CellSpec, where: object) -> None:
+def refuse_misfits(extents: Mapping[str, tuple[tuple[int, ...], int, int]], spec: CellSpec, where: object) -> None:
+    """Refuse tensors that are not those of a spec.
+
+    Args:
+        extents: Shape, start and end of each.
+        spec: The spec.
+        where: What they are in, for the message.
+
+    Raises:
+        FormatError: every missing, unexpected and misshapen one, named (``ST_TENSORS``).
+    """
     wanted = spec.tensor_shapes()
     wrong = [f"{name} is missing" for name in sorted(wanted.keys() - extents.keys())]
     wrong += [f"{name} is unexpected" for name in sorted(extents.keys() - wanted.keys())]
@@ -140,6 +154,20 @@ def _refuse_holes(extents: Mapping[str, tuple[tuple[int, ...], int, int]], size:
         position = end
     if position != size:
         raise FormatError("bytes that belong to no tensor", code="ST_TAIL", expected=position, found=size, where=where)
+
+
+def _refuse_other_header(text: bytes, spec: CellSpec, where: object) -> None:
+    """Tensors in another order, or other white space, would be the same cell with another digest."""
+    rows, position = {}, 0
+    for name, shape in sorted(spec.tensor_shapes().items()):
+        end = position + 4 * math.prod(shape)
+        rows[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    wanted = json.dumps(rows, separators=(",", ":")).encode()
+    if text != wanted.ljust(-(-len(wanted) // 8) * 8):  # the format pads its header to 8 bytes with spaces
+        raise FormatError(
+            "a header that is not canonical", code="ST_NOT_CANONICAL", where=where, remedy="Write it with this package."
+        )
 
 
 def _refuse_non_finite(arrays: Mapping[str, np.ndarray], where: object) -> None:

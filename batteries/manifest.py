@@ -51,7 +51,8 @@ Family = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 class InputScale(Document):
     """What a cell expects of an image: photographs are x / 127.5 - 1, noise is as generated; then (x - mean) / std.
 
-    Whoever gives a cell its images applies it; the viability test of this version refuses any but mean 0 and std 1.
+    Whoever gives a cell its images applies it (:func:`batteries.to_input`, and :func:`batteries.from_input` on the way
+    back); the viability test of this version refuses any but mean 0 and std 1.
     """
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -146,12 +147,12 @@ class Measured(Document):
 
 
 class DataSource(Document):
-    """What a cell was trained on."""
+    """What a cell was trained on. Null is not known: the cell was adopted."""
 
     kind: Domain
     description: Text
-    digest: Sha256
-    images: Count
+    digest: Sha256 | None
+    images: Count | None
     license: Text
     source: Text
 
@@ -175,17 +176,17 @@ class Triage(Document):
 
 
 class TrainingFacts(Document):
-    """How the cell was trained, and the command that does it again."""
+    """How the cell was trained, and the command that made it. Null is not known: the cell was adopted."""
 
     data: DataSource
     command: Text
-    steps: Positive
-    batch: Positive
+    steps: Positive | None
+    batch: Positive | None
     size: Positive
     optimiser: Text
     schedule: Text
     soft_hand: Text
-    seed: Count
+    seed: Count | None
     package: Text
     torch: Text
     triage: Triage | None

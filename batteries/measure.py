@@ -10,9 +10,10 @@ from torch import Tensor
 from batteries import geometry
 from batteries.baselines import LinearCode, baselines
 from batteries.geometry import Degenerate, Estimate
-from batteries.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure, Measured
+from batteries.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure, InputScale, Measured
 from batteries.model import PatchSVAE
 from batteries.probes import Probe
+from batteries.scale import from_input, to_input
 from batteries.spec import CellSpec
 
 CV_SEED = 5
@@ -55,16 +56,21 @@ class Reading:
 
 
 @torch.no_grad()
-def read(model: PatchSVAE, images: Tensor, cluster: Tensor) -> Reading:
-    """One pass of images (B, channels, height, width) in clusters (B,), in chunks, without gradients."""
+def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | None = None) -> Reading:
+    """One pass of images (B, channels, height, width) in clusters (B,), in chunks, without gradients.
+
+    With an input scale the model sees the images on it, and its reconstructions come back from it before the error is
+    taken, so that errors of cells of different scales compare.
+    """
     grid = model.spec.grid(images.shape[2], images.shape[3])
     patches = grid[0] * grid[1]
     generator = torch.Generator().manual_seed(CV_SEED)
     mse, matrices, S, radius = [], [], [], 0.0
     chosen = torch.rand(len(images), patches, generator=generator).argsort(dim=1)[:, : max(1, MATRICES // len(images))]
     for part in torch.arange(len(images)).split(max(1, PATCHES_AT_ONCE // patches)):
-        out = model(images[part])
-        mse.append((out.recon - images[part]).double().square().mean(dim=(1, 2, 3)))
+        out = model(images[part] if input is None else to_input(images[part], input))
+        recon = out.recon if input is None else from_input(out.recon, input)
+        mse.append((recon - images[part]).double().square().mean(dim=(1, 2, 3)))
         matrices.append(out.M[torch.arange(len(part))[:, None], chosen[part]])  # (b, few, V, D)
         S.append(out.S)
         radius = max(radius, geometry.radius_error(out.M))
@@ -73,7 +79,14 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor) -> Reading:
     return Reading(torch.cat(mse), cluster, picked.flatten(0, 1), of_matrix.flatten(), torch.cat(S), radius)
 
 
-def measure(model: PatchSVAE, probe: Probe, *, code: LinearCode | None = None, held: HeldFigure | None = None) -> Measured:
+def measure(
+    model: PatchSVAE,
+    probe: Probe,
+    *,
+    code: LinearCode | None = None,
+    held: HeldFigure | None = None,
+    input: InputScale | None = None,
+) -> Measured:
     """The figures that a manifest carries, of one model on one probe.
 
     Args:
@@ -81,8 +94,10 @@ def measure(model: PatchSVAE, probe: Probe, *, code: LinearCode | None = None, h
         probe: What to measure on.
         code: A linear code fitted on training images, for the baselines.
         held: The second flag, where a trajectory is known.
+        input: The scale of the model's images (``cell.manifest.identity.input``); left out, mean 0 and std 1. Errors are
+            on the probe's own scale whatever it is.
     """
-    found = read(model, probe.images, probe.cluster)
+    found = read(model, probe.images, probe.cluster, input)
     cv = found.cv()
     return Measured(
         probe=probe.name,

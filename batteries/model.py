@@ -141,7 +141,10 @@ class PatchSVAE(nn.Module):
 
     @classmethod
     def from_cell(cls, cell: Cell) -> PatchSVAE:
-        """The model of a cell, with its weights, in evaluation mode."""
+        """The model of a cell, with its weights, in evaluation mode.
+
+        It takes and gives images on the cell's own input scale: :func:`batteries.to_input` and :func:`batteries.from_input`.
+        """
         model = load_weights(cls(cell.spec), cell.weights)
         return model.eval()
 

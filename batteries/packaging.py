@@ -8,6 +8,7 @@ from importlib.metadata import version
 import torch
 
 from batteries import baselines, cellfile
+from batteries.baselines import LinearCode
 from batteries.canonical import Document
 from batteries.cell import Cell, file_facts
 from batteries.errors import PolicyError
@@ -27,9 +28,10 @@ from batteries.manifest import (
     TrainingPoint,
 )
 from batteries.measure import held_figure, measure, read
-from batteries.model import arrays_of, untrained
+from batteries.model import PatchSVAE, arrays_of, untrained
 from batteries.probes import Probe, own_probe, probe
 from batteries.sources import Source, seed_of
+from batteries.spec import CellSpec
 from batteries.training import Run
 
 BASELINE_PATCHES = 24_000  # training patches the linear codes are fitted on
@@ -69,27 +71,70 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
     """
     if run.stopped:
         raise PolicyError("a run that its triage stopped", code="TRIAGE", found=run.triage, where=label.name)
-    weights = arrays_of(run.model)
-    blob = cellfile.write(weights)
-    facts = source.facts
-    own = probe(own_probe(facts.kind, run.plan.size))
-    code = baselines.fit(_baseline_images(run, source), run.plan.spec)
-    measured = measure(run.model, own, code=code, held=_held(run, own))
-    other = probe("photos-64" if facts.kind == "noise" else "noise16-64")
-    null = measure(untrained(run.plan.spec, run.plan.seed + UNTRAINED_SEED), own, code=code)
+    plan = run.plan
+    blob = cellfile.write(arrays_of(run.model))
+    own = probe(own_probe(source.facts.kind, plan.size))
+    return measured_cell(
+        run.model,
+        blob,
+        label,
+        _training_facts(run, source, command),
+        code=linear_code(plan.spec, plan.size, plan.seed, source),
+        input=InputScale(mean=(0.0,) * plan.spec.channels, std=(1.0,) * plan.spec.channels),
+        held=_held(run, own),
+    )
+
+
+def measured_cell(
+    model: PatchSVAE,
+    blob: bytes,
+    label: Label,
+    training: TrainingFacts,
+    *,
+    code: LinearCode,
+    input: InputScale,
+    held: HeldFigure | None = None,
+) -> Cell:
+    """Measure a model on the probes of both domains, and its untrained null beside it, and make a cell of it.
+
+    Args:
+        model: Trained, here or elsewhere.
+        blob: The bytes of its weights' file.
+        label: Name, version, family, licence, description.
+        training: What is known of its training.
+        code: The linear baselines.
+        input: The scale of the model's images; every error is on ours.
+        held: The second flag, where a trajectory is known.
+
+    Raises:
+        PolicyError: a CV that is degenerate or in no band.
+    """
+    spec = model.spec
+    own = probe(own_probe(training.data.kind, training.size))
+    other = probe("photos-64" if own.domain == "noise" else "noise16-64")
+    measured = measure(model, own, code=code, held=held, input=input)
+    identity = _identity(label, measured, training.size, input)  # a cell in no band is refused before the rest is measured
+    null = untrained(spec, (training.seed or 0) + UNTRAINED_SEED)
     manifest = Manifest(
-        identity=_identity(run, label, measured),
-        spec=run.plan.spec,
-        file=file_facts(blob, weights),
-        training=_training_facts(run, source, command),
+        identity=identity,
+        spec=spec,
+        file=file_facts(blob, arrays_of(model)),
+        training=training,
         own_probe=own.name,
-        measured={own.name: measured, other.name: measure(run.model, other)},
-        untrained={own.name: null},
+        measured={own.name: measured, other.name: measure(model, other, input=input)},
+        untrained={own.name: measure(null, own, code=code, input=input)},
     )
     return Cell.from_bytes(blob, manifest, where=manifest.path)
 
 
-def _identity(run: Run, label: Label, measured: Measured) -> Identity:
+def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearCode:
+    """The linear baselines of a spec, fitted on images of this size of the source's own domain."""
+    per_image = math.prod(spec.grid(size, size))
+    images = source.domain.batch(seed_of(seed, 0, BASELINE_SEED), max(1, BASELINE_PATCHES // per_image), size)
+    return baselines.fit(images, spec)
+
+
+def _identity(label: Label, measured: Measured, size: int, input: InputScale) -> Identity:
     if measured.band is None:
         raise PolicyError(
             "a cell in no band",
@@ -97,16 +142,16 @@ def _identity(run: Run, label: Label, measured: Measured) -> Identity:
             expected="a CV inside one of the published windows",
             found=measured.cv,
             where=label.name,
-            remedy="Train it less far from its attractor: a lower rate, fewer steps, a soft hand.",
+            remedy="Train it less far from its attractor: a lower rate, fewer steps, a soft hand. "
+            "Of an adopted cell, check the input scale, the width and the row norm.",
         )
-    channels = run.plan.spec.channels
     return Identity(
         band=measured.band,
         name=label.name,
         version=label.version,
         family=label.family,
-        resolution=run.plan.size,
-        input=InputScale(mean=(0.0,) * channels, std=(1.0,) * channels),
+        resolution=size,
+        input=input,
         license=label.license,
         description=label.description,
     )
@@ -138,12 +183,6 @@ def _thinned(run: Run) -> tuple[TrainingPoint, ...]:
     at_triage = run.triage.step if run.triage else None
     kept = [p for i, p in enumerate(run.trajectory) if i % every == 0 or p.step == at_triage]
     return tuple(kept if kept[-1] is run.trajectory[-1] else [*kept, run.trajectory[-1]])
-
-
-def _baseline_images(run: Run, source: Source) -> torch.Tensor:
-    plan = run.plan
-    per_image = math.prod(plan.spec.grid(plan.size, plan.size))
-    return source.domain.batch(seed_of(plan.seed, 0, BASELINE_SEED), max(1, BASELINE_PATCHES // per_image), plan.size)
 
 
 def _held(run: Run, own: Probe) -> HeldFigure | None:

@@ -19,9 +19,9 @@ from torch import Tensor
 from batteries import checkpoint, geometry
 from batteries.canonical import Document
 from batteries.cell import Cell
-from batteries.errors import ConflictError, PolicyError
+from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import Estimate
-from batteries.manifest import Band, Sha256, Text, TrainingPoint, Triage
+from batteries.manifest import Band, InputScale, Sha256, Text, TrainingPoint, Triage
 from batteries.measure import finite_or_none, read
 from batteries.model import PatchSVAE, untrained
 from batteries.prefetch import ahead
@@ -199,6 +199,14 @@ def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
     wanted, found = (plan.start, plan.spec), (start and start.digest, start.spec if start else plan.spec)
     if wanted != found:
         raise ConflictError("another cell to start from", code="START", expected=wanted, found=found)
+    if start is not None and start.manifest.identity.input != InputScale():
+        raise InputError(
+            "a cell of another input scale to start from",
+            code="START_INPUT",
+            expected="mean 0 and standard deviation 1: training gives images as they are",
+            found=start.manifest.identity.input,
+            where=start.name,
+        )
     return PatchSVAE.from_cell(start).train() if start else untrained(plan.spec, plan.seed)
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     store = registry.open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
     cells = registry.pull(*sorted(index.cells))
-    verdicts = {cell.name: index.attestations[cell.digest]["quick-2"].verdict for cell in cells}
+    verdicts = {cell.name: index.attestations[cell.digest][registry.PROFILES["standard"].name].verdict for cell in cells}
     table = _table([cell.manifest for cell in cells], verdicts)
     commands = "\n".join(f"- `{cell.manifest.training.command}`" for cell in cells)
     parts = [HEAD, table, _floor(), f"## How each was trained\n\n{commands}"]
@@ -53,8 +53,9 @@ def main() -> None:
 
 
 def _table(manifests: list[Manifest], verdicts: dict[str, str]) -> str:
+    protocol = registry.PROFILES["standard"].name
     lines = [
-        "| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe | quick-2 |",
+        f"| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe | {protocol} |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [_row(m, verdicts[f"{m.identity.band}/{m.identity.name}"]) for m in manifests])

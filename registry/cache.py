@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from batteries import files
-from batteries.errors import BatteriesError, NotFoundError, StoreError
+from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError
 from registry.config import home
-from registry.index import Pin
-from registry.snapshot import read_pinned
+from registry.pinned import read_pinned
+from registry.release import Pin
 from registry.stores import Store
 
 BLOBS = "blobs"
+LOCKS = "locks"
 ASIDE = "damaged"  # folder of what was found damaged: kept, because it says what went wrong
+WAIT = 60.0  # seconds for somebody else's transfer of the same bytes; then both transfer them
+USED_EVERY = 3600.0  # seconds between two notes that a file was used
 
 
 @dataclass(frozen=True)
@@ -27,29 +32,42 @@ class Cache:
 
     folder: Path = field(default_factory=home)
 
+    @property
+    def blobs(self) -> Path:
+        """The folder of the bytes."""
+        return self.folder / BLOBS
+
+    @property
+    def aside(self) -> Path:
+        """The folder of what was found damaged."""
+        return self.folder / ASIDE
+
     def path(self, digest: str) -> Path:
         """Where the bytes of a digest are, once they are here."""
-        return self.folder / BLOBS / digest
+        return self.blobs / digest
 
     def sweep(self) -> int:
         """Remove what killed processes left behind; returns the number of bytes freed."""
-        return files.sweep(self.folder / BLOBS)
+        return files.sweep(self.folder)
 
     def fetch(self, store: Store, key: str, pin: Pin) -> bytes:
-        """The bytes of a pin: from here if they are here and whole, else from the store.
+        """The bytes of a pin: from here if they are here and whole, else from the store, once more where they came damaged.
+
+        Of many that want the same bytes one transfers them and the others wait; right bytes do not depend on that.
 
         Raises:
             IntegrityError: the store has other bytes, or none.
             StoreError: no space, no permission.
         """
-        held = self._held(pin)
+        held = self.held(pin)
         if held is not None:
             return held
-        data = read_pinned(store, key, pin)
-        files.create(self.path(pin.sha256), data)
-        return data
+        with self._turn(pin):
+            held = self.held(pin)
+            return self._transfer(store, key, pin) if held is None else held
 
-    def _held(self, pin: Pin) -> bytes | None:
+    def held(self, pin: Pin) -> bytes | None:
+        """The bytes of a pin, if they are here and whole; damaged ones are moved aside."""
         path = self.path(pin.sha256)
         try:
             data = files.read(path, limit=pin.size)
@@ -59,16 +77,36 @@ class Cache:
         except StoreError:
             raise
         except BatteriesError:
-            self._set_aside(path)
+            files.move_aside(path, self.aside)
             return None
+        self._note_use(path)
         return data
 
-    def _set_aside(self, path: Path) -> None:
-        aside = self.folder / ASIDE / f"{path.name}.{secrets.token_hex(4)}"
+    def keep(self, pin: Pin, data: bytes) -> None:
+        """Put bytes here that were checked against their pin."""
+        files.create(self.path(pin.sha256), data)
+
+    def _transfer(self, store: Store, key: str, pin: Pin) -> bytes:
         try:
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(aside)
-        except FileNotFoundError:  # another process was first
-            return
-        except OSError as error:
-            raise StoreError("a damaged file cannot be moved aside", code="DISK", found=error.strerror, where=path) from error
+            data = read_pinned(store, key, pin)
+        except IntegrityError as error:
+            if error.code == "MISSING":
+                raise
+            data = read_pinned(store, key, pin)
+        self.keep(pin, data)
+        return data
+
+    @contextlib.contextmanager
+    def _turn(self, pin: Pin) -> Iterator[None]:
+        """Wait while somebody else transfers the same bytes, but not for ever: a lock saves bandwidth and nothing else."""
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(StoreError):
+                held.enter_context(files.lock(self.folder / LOCKS / f"{pin.sha256[:3]}.lock", WAIT))
+            yield
+
+    @staticmethod
+    def _note_use(path: Path) -> None:
+        """The time of change of a file says when it was used last, to the hour."""
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > USED_EVERY:
+                path.touch()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry import commands, workbench
+from registry import adopting, commands, custody, workbench
 from registry.console import app, emit, emit_json, emit_row, run, say
 
-__all__ = ["app", "commands", "emit", "emit_json", "emit_row", "main", "run", "say", "workbench"]
+__all__ = ["adopting", "app", "commands", "custody", "emit", "emit_json", "emit_row", "main", "run", "say", "workbench"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,40 +4,49 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from batteries.cell import Cell
 from batteries.errors import InputError
-from registry import tables
+from registry import config, tables
+from registry.answers import Listed, Published, Pulled, PulledCell, Shown, Verified
 from registry.cache import Cache
+from registry.completion import MaybeReferences, OneReference
 from registry.config import open_store
-from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, error_object, say
+from registry.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
+from registry.lockfile import Lock
+from registry.progress import TransferBar
 from registry.publish import publish as publish_cell
-from registry.pull import pull_located
+from registry.pull import pull as pull_cells
+from registry.pull import pull_locked
+from registry.query import EXAMPLE, Query, row_of
 from registry.reference import Reference
 from registry.snapshot import Located, Snapshot, locate, open_snapshot
 from registry.verify import Finding, verify_store
 from registry.verify import verify as verify_references
 
-References = Annotated[list[str], typer.Argument(metavar="REFERENCE...", help="[registry/]band/name[@version]")]
-
 
 @app.command("list")
 def list_cells(
     pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*'.")] = "*",
+    where: Annotated[
+        str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells of which it is true, such as '{EXAMPLE}'.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every version, not only the newest.")] = False,
     registry: Registry = None,
+    mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
     """List the cells of a registry."""
-    snapshot = open_snapshot(registry)
+    query = None if where is None else Query.parse(where)
+    snapshot = open_snapshot(registry, mode=config.mode(mode))
     found = [located for located in _everything(snapshot, every) if _matches(located.reference.path, pattern)]
+    if query is not None:
+        found = [located for located in found if query.matches(row_of(located))]
     if as_json:
-        emit_json(
-            {"registry": snapshot.store.url, "number": snapshot.index.number, "cells": [_row(located) for located in found]}
-        )
+        emit_json(Listed.of(snapshot, found))
     else:
         emit(tables.cells(found))
     say(f"cells: {len(found)} of {len(snapshot.index.cells)} in {snapshot.store.url}")
@@ -45,61 +54,63 @@ def list_cells(
 
 @app.command()
 def show(
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="[registry/]band/name[@version]")],
+    reference: OneReference,
     registry: Registry = None,
+    mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
     """Show everything a cell says of itself, and what was found about it."""
-    (located,) = locate([Reference.parse(reference)], registry)
-    manifest = located.manifest()
+    (located,) = locate([config.expand(reference)], registry, mode=config.mode(mode))
+    remote = config.is_remote(located.snapshot.store.url)
+    manifest = located.manifest(Cache() if remote else None)
     if as_json:
-        emit_json({**_row(located), "manifest": manifest.model_dump(mode="json")})
+        emit_json(Shown.of(located, manifest=manifest))
     else:
         emit(*tables.manifest(located, manifest))
 
 
 @app.command()
 def pull(
-    references: References,
+    references: MaybeReferences = None,
+    locked: Annotated[
+        Path | None, typer.Option("--locked", metavar="FILE", help="Exactly the cells of a lock file, by digest.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Also write FOLDER/band/name.safetensors.")
     ] = None,
     registry: Registry = None,
+    mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
     """Fetch cells, check every byte, and say where they are."""
-    found = locate([Reference.parse(reference) for reference in references], registry)
-    _refuse_clash(found if out else [])
+    if bool(references) == (locked is not None):
+        raise InputError("nothing to pull, or too much", code="USAGE", expected="some references, or --locked FILE")
+    with TransferBar() as bar:
+        if locked is not None:
+            cells = pull_locked(Lock.read(locked), registry=registry, mode=config.mode(mode), progress=bar.moved)
+        else:
+            cells = pull_cells(*(references or ()), registry=registry, mode=config.mode(mode), progress=bar.moved)
+    _refuse_clash(cells if out else [])
     cache = Cache()
-    cache.sweep()
-    cells = [pull_located(located, cache) for located in found]
     paths = [cell.write(out / cell.manifest.identity.band) if out else cache.path(cell.digest) for cell in cells]
     if as_json:
-        rows = [{**_identity(located), "path": str(path)} for located, path in zip(found, paths, strict=True)]
-        emit_json({"cells": rows})
+        emit_json(Pulled(cells=tuple(PulledCell.of(cell, path) for cell, path in zip(cells, paths, strict=True))))
     else:
-        for located, path in zip(found, paths, strict=True):
-            emit_row(located.reference, path)
+        for cell, path in zip(cells, paths, strict=True):
+            emit_row(f"{cell.name}@{cell.version}", path)
     say(f"cells fetched and verified: {len(cells)}")
 
 
 @app.command()
 def publish(
     cell_file: Annotated[Path, typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it.")],
-    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="The registry to publish to.")],
+    to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
     as_json: AsJson = False,
 ) -> None:
     """Publish a cell to a registry."""
     published = publish_cell(Cell.read(cell_file), to)
     if as_json:
-        emit_json(
-            {
-                "reference": str(published.reference),
-                "release": published.release.model_dump(mode="json"),
-                "number": published.number,
-                "new": published.new,
-            }
-        )
+        emit_json(Published.of(published))
     else:
         emit_row(published.reference, f"sha256:{published.release.blob.sha256}")
     say(f"published, in index {published.number}" if published.new else "published before, with the same bytes")
@@ -107,9 +118,7 @@ def publish(
 
 @app.command()
 def verify(
-    references: Annotated[
-        list[str] | None, typer.Argument(metavar="[REFERENCE...]", help="[registry/]band/name[@version]")
-    ] = None,
+    references: MaybeReferences = None,
     every: Annotated[bool, typer.Option("--all", help="The whole registry.")] = False,
     registry: Registry = None,
     as_json: AsJson = False,
@@ -123,7 +132,7 @@ def verify(
 def _answer(findings: list[Finding], as_json: bool) -> None:
     faults = [finding.error for finding in findings if finding.error is not None]
     if as_json:
-        emit_json({"ok": not faults, "findings": [_finding(finding) for finding in findings]})
+        emit_json(Verified.of(findings))
     else:
         emit(tables.findings(findings))
     for fault in faults:
@@ -149,31 +158,11 @@ def _matches(path: str, pattern: str) -> bool:
     return fnmatchcase(path, pattern) or pattern in path
 
 
-def _refuse_clash(found: list[Located]) -> None:
+def _refuse_clash(cells: list[Cell]) -> None:
     """Two versions of one cell would be one file."""
-    paths = [located.reference.path for located in found]
+    paths = [cell.name for cell in cells]
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise InputError(
             "a cell given twice", code="OUT_CLASH", found=", ".join(twice), remedy="Pull its versions into different folders."
         )
-
-
-def _identity(located: Located) -> dict[str, Any]:
-    blob = located.release.blob
-    return {"reference": str(located.reference), "version": located.version, "sha256": blob.sha256, "size": blob.size}
-
-
-def _row(located: Located) -> dict[str, Any]:
-    attestations = {protocol: attested.model_dump(mode="json") for protocol, attested in sorted(located.attestations.items())}
-    return {
-        **_identity(located),
-        "yanked": located.release.yanked,
-        "summary": located.release.summary.model_dump(mode="json"),
-        "attestations": attestations,
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    error = None if finding.error is None else error_object(finding.error)
-    return {"kind": finding.kind, "name": finding.name, "ok": finding.ok, "error": error}

@@ -7,6 +7,9 @@ ships with this package. The configuration file is ``config.toml`` in the platfo
 
     [registries]
     lab = "/mnt/lab/cells"            # what lab/low/fresnel-256 means
+
+    [aliases]
+    best = "low/fresnel-256@^1"       # what best means
 """
 
 from __future__ import annotations
@@ -15,18 +18,29 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from typing import Any, Literal, get_args
 
+import lazy_loader
 import platformdirs
 from pydantic import Field, ValidationError
 
 from batteries import files
 from batteries.canonical import Document, fields_of
 from batteries.errors import FormatError, InputError, NotFoundError
+from batteries.manifest import is_name
+from registry.nearest import did_you_mean
+from registry.reference import FORM, Reference
 from registry.stores import DirectoryStore, Store
 
 REGISTRY_VARIABLE = "BATTERIES_REGISTRY"
 HOME_VARIABLE = "BATTERIES_HOME"
+MODE_VARIABLE = "BATTERIES_MODE"
+HUB = "hf://"
 MAX_CONFIG = 64 * 2**10
+
+Mode = Literal["online", "prefer-cache", "offline"]
+
+hub: Any = lazy_loader.load("registry.hub", suppress_warning=True)  # imports an HTTP client, on first use
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -36,12 +50,31 @@ class Settings(Document):
 
     registry: str | None = None
     registries: dict[str, str] = Field(default_factory=dict)
+    aliases: dict[str, str] = Field(default_factory=dict)
 
 
 def home() -> Path:
     """The folder of the cache: ``BATTERIES_HOME``, or the platform's own."""
     named = os.environ.get(HOME_VARIABLE)
     return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("batteries", appauthor=False)
+
+
+def mode(text: str | None = None) -> Mode:
+    """Whether the network may and must be asked: what is given, else ``BATTERIES_MODE``, else ``online``.
+
+    Raises:
+        InputError: none of the three (``MODE``).
+    """
+    found = text or os.environ.get(MODE_VARIABLE) or "online"
+    for known in get_args(Mode):
+        if found == known:
+            return known
+    raise InputError("no such mode", code="MODE", expected=" | ".join(get_args(Mode)), found=found)
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address is not on this machine."""
+    return address.startswith(HUB)
 
 
 def config_file() -> Path:
@@ -81,24 +114,36 @@ def open_store(registry: str | Path | None = None, *, writable: bool = False) ->
         InputError: an address that this version cannot open (``SCHEME``), or no target to write to (``NO_TARGET``).
         NotFoundError: no such folder (``NO_REGISTRY``).
     """
-    if registry is not None and str(registry):
-        return _store_at(str(registry), Path.cwd(), writable=writable)
-    if writable:
+    if writable and not (registry is not None and str(registry)):
         raise InputError(
             "no registry to write to",
             code="NO_TARGET",
             expected="a folder",
             remedy="Name one: nothing is published by default.",
         )
+    return open_at(*address(registry), writable=writable)
+
+
+def address(registry: str | Path | None = None) -> tuple[str, Path]:
+    """The address of a registry, and the folder that a relative one starts from.
+
+    Args:
+        registry: A folder; None means the registry in force.
+
+    Raises:
+        FormatError: a configuration file that cannot be used.
+    """
+    if registry is not None and str(registry):
+        return str(registry), Path.cwd()
     if named := os.environ.get(REGISTRY_VARIABLE):
-        return _store_at(named, Path.cwd())
+        return named, Path.cwd()
     if configured := settings().registry:
-        return _store_at(configured, config_file().parent)
-    return DirectoryStore(embedded(), writable=False)
+        return configured, config_file().parent
+    return str(embedded()), Path.cwd()
 
 
-def open_named(name: str) -> Store:
-    """The store that the first part of a reference means, by the configuration file.
+def address_of(name: str) -> tuple[str, Path]:
+    """The address that the first part of a reference means, by the configuration file.
 
     Raises:
         NotFoundError: no registry of that name (``NO_REGISTRY``).
@@ -113,7 +158,43 @@ def open_named(name: str) -> Store:
             where=config_file(),
             remedy=f'Add a line to that file: [registries] {name} = "/path/of/the/registry".',
         )
-    return _store_at(registries[name], config_file().parent)
+    return registries[name], config_file().parent
+
+
+def expand(text: str) -> Reference:
+    """The reference that somebody typed: in full, or as an alias of the configuration file, which has no ``/``.
+
+    Raises:
+        InputError: neither a reference nor a name (``BAD_REFERENCE``).
+        NotFoundError: no such alias (``NO_ALIAS``).
+        FormatError: an alias of an alias (``ALIAS_OF_ALIAS``), or of what is no reference (``CONFIG``).
+    """
+    if not is_name(text):
+        return Reference.parse(text)
+    aliases = settings().aliases
+    if text not in aliases:
+        otherwise = f"A reference is {FORM}; aliases are lines of the table [aliases] in that file."
+        raise NotFoundError(
+            "no such alias",
+            code="NO_ALIAS",
+            expected=f"band/name, or one of {', '.join(sorted(aliases))}" if aliases else "band/name",
+            found=text,
+            where=config_file(),
+            remedy=did_you_mean(text, aliases, otherwise),
+        )
+    if "/" not in aliases[text]:
+        raise FormatError(
+            "an alias of an alias",
+            code="ALIAS_OF_ALIAS",
+            expected="a reference",
+            found=aliases[text],
+            where=f"{config_file()}: {text}",
+            remedy="Write there what it is to mean in the end.",
+        )
+    try:
+        return Reference.parse(aliases[text])
+    except InputError as error:
+        raise _bad_config(f"{config_file()}: {text}", error) from error
 
 
 def embedded() -> Path:
@@ -131,14 +212,22 @@ def embedded() -> Path:
     )
 
 
-def _store_at(address: str, base: Path, *, writable: bool = False) -> Store:
+def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
+    """The store at an address; the embedded one is never written to.
+
+    Raises:
+        InputError: an address that this version cannot open (``SCHEME``), or that is no folder, or no repository of the Hub.
+        NotFoundError: no such folder (``NO_REGISTRY``).
+    """
+    if is_remote(address):
+        return hub.HubStore(address, writable=writable)
     if scheme := _SCHEME.match(address):
         raise InputError(
             "an address that this version cannot open",
             code="SCHEME",
-            expected="a folder",
+            expected="a folder or hf://owner/repo[@revision]",
             found=f"{scheme[1]}://",
-            remedy="Name a folder.",
+            remedy="Name one of these.",
         )
     path, exists = _folder(address, base)
     if not writable and not exists:
@@ -162,11 +251,11 @@ def _folder(address: str, base: Path) -> tuple[Path, bool]:
     return path, True
 
 
-def _bad_config(path: Path, found: object) -> FormatError:
+def _bad_config(path: object, found: object) -> FormatError:
     return FormatError(
         "a configuration file that cannot be used",
         code="CONFIG",
-        expected='TOML with registry = "..." and a table [registries]',
+        expected='TOML with registry = "..." and tables [registries] and [aliases]',
         found=found,
         where=path,
         remedy="Correct the file or remove it.",

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from batteries.canonical import Document
 from batteries.errors import BatteriesError, StoreError
+from registry.answers import ErrorAnswer, Fault
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,11 +36,15 @@ Registry = Annotated[
     ),
 ]
 
+InMode = Annotated[
+    str | None,
+    typer.Option("--mode", metavar="MODE", help="online, prefer-cache or offline; else BATTERIES_MODE, else online."),
+]
+
 app = typer.Typer(
     name="batteries",
     help="Cells: trained miniature autoencoders, in a registry.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -49,7 +55,9 @@ def batteries() -> None:
 
 
 def emit_json(value: Any) -> None:
-    """Print a JSON value on stdout, in ASCII, so that no terminal's encoding refuses it."""
+    """Print a document, or a JSON value, on stdout, in ASCII, so that no terminal's encoding refuses it."""
+    if isinstance(value, Document):
+        value = value.model_dump(mode="json")
     _write(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
 
 
@@ -81,8 +89,7 @@ def plain(text: str) -> str:
 
 def error_object(error: BatteriesError) -> dict[str, Any]:
     """An error, for ``--json``."""
-    fields = {name: getattr(error, name) for name in ("code", "what", "expected", "found", "where", "remedy")}
-    return {name: None if value is None else str(value) for name, value in fields.items()}
+    return Fault.of(error).model_dump(mode="json")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -128,7 +135,7 @@ def _write(text: str) -> None:
 
 def _report(error: BatteriesError, as_json: bool) -> int:
     if as_json:
-        emit_json({"error": error_object(error)})
+        emit_json(ErrorAnswer(error=Fault.of(error)))
     say(f"error: {error}")
     return error.exit_code
 

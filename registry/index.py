@@ -6,121 +6,22 @@ Its bytes hold their own digest, so a damaged index is told from a changed one.
 
 from __future__ import annotations
 
-import difflib
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 from semver import Version
 
 from batteries.canonical import Document, load_document, sha256
-from batteries.errors import ConflictError, IntegrityError, NotFoundError, PolicyError
-from batteries.manifest import Count, CvFigure, Manifest, Positive, Sha256, Size, Text
-from registry.attestation import Protocol, Verdict
-from registry.reference import Reference, is_path, is_version
+from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.manifest import Count, Sha256
+from registry.attestation import Protocol
+from registry.nearest import did_you_mean
+from registry.ranges import Range
+from registry.reference import Reference, is_version
+from registry.release import Attested, CellPath, ExactVersion, Release
 
 MAX_INDEX = 64 * 2**20
-
-
-def _path(text: str) -> str:
-    if not is_path(text):
-        raise ValueError("not band/name")
-    return text
-
-
-def _version(text: str) -> str:
-    if not is_version(text):
-        raise ValueError("not a semantic version in lower case")
-    return text
-
-
-CellPath = Annotated[str, AfterValidator(_path)]
-ExactVersion = Annotated[str, AfterValidator(_version)]
-
-
-class Pin(Document):
-    """Some bytes, reached by digest and bounded by size."""
-
-    sha256: Sha256
-    size: Size
-
-    @classmethod
-    def of(cls, data: bytes) -> Pin:
-        """The pin of these bytes."""
-        return cls(sha256=sha256(data), size=len(data))
-
-    def check(self, data: bytes, *, where: object) -> None:
-        """Refuse other bytes.
-
-        Raises:
-            IntegrityError: not of the size, or not of the digest.
-        """
-        if len(data) != self.size:
-            raise IntegrityError("another size", code="SIZE_MISMATCH", expected=self.size, found=len(data), where=where)
-        found = sha256(data)
-        if found != self.sha256:
-            raise IntegrityError("other bytes", code="DIGEST_MISMATCH", expected=self.sha256, found=found, where=where)
-
-
-class Summary(Document):
-    """What a list shows of a cell without reading its manifest. Figures are those of its own probe; None where degenerate."""
-
-    family: str
-    V: Positive
-    D: Positive
-    patch_size: Positive
-    resolution: Positive
-    parameters: Positive
-    own_probe: str
-    cv: float | None
-    cv_standard_error: float | None
-    ratio: float | None
-    on_attractor: bool | None
-    holds: bool | None
-    mse: float
-    license: Text
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Summary:
-        """The summary that a manifest has."""
-        own, spec, identity = manifest.own, manifest.spec, manifest.identity
-        cv = own.cv if isinstance(own.cv, CvFigure) else None
-        return cls(
-            family=identity.family,
-            V=spec.V,
-            D=spec.D,
-            patch_size=spec.patch_size,
-            resolution=identity.resolution,
-            parameters=spec.parameters,
-            own_probe=manifest.own_probe,
-            cv=cv.value if cv else None,
-            cv_standard_error=cv.standard_error if cv else None,
-            ratio=cv.ratio if cv else None,
-            on_attractor=cv.on_attractor if cv else None,
-            holds=own.held.holds if own.held else None,
-            mse=own.mse.value,
-            license=identity.license,
-        )
-
-
-class Release(Document):
-    """One published version of a cell. It never changes; ``yanked`` says why it should not be used."""
-
-    manifest: Pin
-    blob: Pin
-    yanked: Text | None = None
-    summary: Summary
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Release:
-        """The release that a manifest makes."""
-        blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
-        return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=Summary.of(manifest))
-
-
-class Attested(Pin):
-    """Where an attestation is, and what it says."""
-
-    verdict: Verdict
+MAX_REASON = 2000  # characters
 
 
 class Index(Document):
@@ -190,17 +91,22 @@ class Index(Document):
             NotFoundError: no such cell (``NO_CELL``), with the nearest names.
         """
         if path not in self.cells:
-            raise NotFoundError("no such cell", code="NO_CELL", found=path, remedy=_did_you_mean(path, list(self.cells)))
+            remedy = did_you_mean(path, self.cells, "`batteries list` shows the cells there are.")
+            raise NotFoundError("no such cell", code="NO_CELL", found=path, remedy=remedy)
         return sorted(self.cells[path], key=lambda version: (Version.parse(version), version))
 
-    def newest(self, path: str) -> str | None:
-        """The version that ``band/name`` alone means: the newest that is neither a prerelease nor yanked."""
-        usable = [
-            version
-            for version in self.versions(path)
-            if Version.parse(version).prerelease is None and self.cells[path][version].yanked is None
-        ]
-        return usable[-1] if usable else None
+    def newest(self, path: str, within: Range | None = None) -> str | None:
+        """The version that ``band/name``, alone or with a range, means; None where there is none.
+
+        It is the newest that is in the range and not yanked. A prerelease is meant only by a range that names one of the same
+        three numbers.
+        """
+        releases = self.cells.get(path, {})
+        for version in reversed(self.versions(path)):
+            allowed = Version.parse(version).prerelease is None if within is None else within.allows(version)
+            if allowed and releases[version].yanked is None:
+                return version
+        return None
 
     def resolve(self, reference: Reference) -> tuple[str, Release]:
         """The version and the release that a reference means.
@@ -212,20 +118,15 @@ class Index(Document):
         """
         known = self.versions(reference.path)
         releases = self.cells[reference.path]
+        version: str | None
         if reference.version is not None:
             version = reference.version if reference.version in releases else None
         elif reference.digest is not None:
             version = next((v for v in reversed(known) if releases[v].blob.sha256 == reference.digest), None)
         else:
-            version = self.newest(reference.path)
+            version = self.newest(reference.path, reference.range)
         if version is None:
-            raise NotFoundError(
-                "no such version",
-                code="NO_VERSION",
-                expected=f"one of {', '.join(known)}",
-                found=reference,
-                remedy="Name one of these; prereleases and yanked versions are never chosen for you.",
-            )
+            raise _no_version(reference, known)
         return version, releases[version]
 
     def with_release(self, path: str, version: str, release: Release) -> Index:
@@ -237,15 +138,7 @@ class Index(Document):
         present = self.cells.get(path, {}).get(version)
         if present is None:
             return self._next(cells={**self.cells, path: {**self.cells.get(path, {}), version: release}})
-        if (present.manifest, present.blob) != (release.manifest, release.blob):
-            raise ConflictError(
-                "this version is published, with other bytes",
-                code="VERSION_EXISTS",
-                expected=f"manifest {present.manifest.sha256}",
-                found=f"manifest {release.manifest.sha256}",
-                where=f"{path}@{version}",
-                remedy="A published version never changes: publish under another version.",
-            )
+        _refuse_other(present, release, f"{path}@{version}")
         return self
 
     def with_attestation(self, cell: str, protocol: str, attested: Attested) -> Index:
@@ -254,6 +147,64 @@ class Index(Document):
         if known.get(protocol) == attested:
             return self
         return self._next(attestations={**self.attestations, cell: {**known, protocol: attested}})
+
+    def with_all(self, other: Index) -> Index:
+        """The index with every release, yank and attestation of another; this one where it has them all.
+
+        Raises:
+            ConflictError: a version is in both, with other bytes (``VERSION_EXISTS``).
+        """
+        cells = {path: dict(releases) for path, releases in self.cells.items()}
+        for path, releases in other.cells.items():
+            mine = cells.setdefault(path, {})
+            for version, release in releases.items():
+                present = mine.get(version)
+                if present is not None:
+                    _refuse_other(present, release, f"{path}@{version}")
+                if present is None or (present.yanked is None and release.yanked is not None):
+                    mine[version] = release
+        attestations = {cell: dict(known) for cell, known in self.attestations.items()}
+        for cell, known in other.attestations.items():
+            attestations[cell] = {**attestations.get(cell, {}), **known}
+        if (cells, attestations) == (self.cells, self.attestations):
+            return self
+        return self._next(cells=cells, attestations=attestations)
+
+    def with_yank(self, path: str, version: str, reason: str) -> Index:
+        """The index with a version that should not be used any more; this one where it was yanked for that reason already.
+
+        Nothing is deleted: whoever names the version, or has it in a lock, still gets it.
+
+        Args:
+            path: ``band/name``.
+            version: Exact.
+            reason: For whoever meets it: one line.
+
+        Raises:
+            InputError: no reason, or one that is no line of text (``REASON``).
+            NotFoundError: no such cell (``NO_CELL``) or version (``NO_VERSION``).
+            ConflictError: it was yanked, for another reason (``YANKED``).
+        """
+        if not reason.strip() or not reason.isprintable() or len(reason) > MAX_REASON:
+            expected = f"one line of at most {MAX_REASON} characters"
+            raise InputError("not a reason", code="REASON", expected=expected, found=repr(reason[:80]))
+        known = self.versions(path)
+        if version not in known:
+            raise _no_version(f"{path}@{version}", known)
+        release = self.cells[path][version]
+        if release.yanked == reason:
+            return self
+        if release.yanked is not None:
+            raise ConflictError(
+                "this version was yanked, for another reason",
+                code="YANKED",
+                expected=repr(release.yanked),
+                found=repr(reason),
+                where=f"{path}@{version}",
+                remedy="A version is yanked once.",
+            )
+        yanked = release.model_copy(update={"yanked": reason})
+        return self._next(cells={**self.cells, path: {**self.cells[path], version: yanked}})
 
     def _next(self, **changes: object) -> Index:
         previous = sha256(self.sealed()) if self.number else None
@@ -267,6 +218,25 @@ class SealedIndex(Index):
     sha256: Sha256
 
 
-def _did_you_mean(path: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(path, known, n=3)
-    return f"Did you mean {' or '.join(close)}?" if close else "`batteries list` shows the cells there are."
+def _refuse_other(present: Release, release: Release, where: str) -> None:
+    if (present.manifest, present.blob) != (release.manifest, release.blob):
+        raise ConflictError(
+            "this version is published, with other bytes",
+            code="VERSION_EXISTS",
+            expected=f"manifest {present.manifest.sha256}",
+            found=f"manifest {release.manifest.sha256}",
+            where=where,
+            remedy="A published version never changes: publish under another version.",
+        )
+
+
+def _no_version(wanted: object, known: list[str]) -> NotFoundError:
+    listed = "Name one of these; prereleases and yanked versions are never chosen for you."
+    version = str(wanted).partition("@")[2]
+    return NotFoundError(
+        "no such version",
+        code="NO_VERSION",
+        expected=f"one of {', '.join(known)}",
+        found=wanted,
+        remedy=did_you_mean(version, known, listed) if is_version(version) else listed,
+    )

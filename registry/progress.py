@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from batteries.manifest import TrainingPoint
 from registry.reports import stderr
@@ -35,6 +44,27 @@ class TrainingBar:
         """Remember a reading."""
         cv = "degenerate" if point.cv is None else f"{point.cv:.4f}"
         self._reading = f"  probe: MSE {point.mse:.4f}, CV {cv}"
+
+
+class TransferBar:
+    """One bar over all the bytes of a pull."""
+
+    def __init__(self) -> None:
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        console = stderr()
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> TransferBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def moved(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=done, total=total)
 
 
 class TrialBar:

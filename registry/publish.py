@@ -16,13 +16,14 @@ from pathlib import Path
 from batteries.attractor import band
 from batteries.canonical import sha256
 from batteries.cell import Cell
-from batteries.errors import ConflictError, IntegrityError, PolicyError
+from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
 from batteries.manifest import CvFigure, Manifest
 from registry import keys
 from registry.attestation import CUSTOM, Attestation
 from registry.config import open_store
-from registry.index import Attested, Index, Pin, Release
+from registry.index import Index
 from registry.reference import Reference
+from registry.release import Attested, Pin, Release
 from registry.stores import INDEX, Store
 
 ATTEMPTS = 100  # at changing an index that others change too
@@ -46,11 +47,11 @@ class Published:
     new: bool
 
 
-def publish(cell: Cell, registry: str | Path | Store) -> Published:
+def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
     """Put a cell into a registry. When this returns, the cell is on disk and in the index.
 
     Args:
-        cell: The cell; its manifest names its band, name and version.
+        cell: The cell, or its file; its manifest names its band, name and version.
         registry: The target: a folder, which is made if need be, or a store.
 
     Raises:
@@ -60,8 +61,8 @@ def publish(cell: Cell, registry: str | Path | Store) -> Published:
         IntegrityError: the cell is not the one that its manifest describes.
         StoreError: no space, no permission.
     """
-    store = _target(registry)
-    manifest, manifest_bytes, blob = _read_back(cell)
+    store = target_store(registry)
+    manifest, manifest_bytes, blob = _read_back(cell if isinstance(cell, Cell) else Cell.read(cell))
     _refuse_denied_band(manifest)
     reference = Reference(None, manifest.identity.band, manifest.identity.name, manifest.identity.version)
     release = Release.of(manifest)
@@ -87,7 +88,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
             task (``CUSTOM_PROTOCOL``).
         StoreError: no space, no permission.
     """
-    store = _target(registry)
+    store = target_store(registry)
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")
     if document.control is not None:
@@ -103,10 +104,46 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
         )
     pin = Pin.of(data)
     attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)
-    _refuse_unknown_cell(_read_index(store)[0], document)
+    _refuse_unknown_cell(read_index_of(store)[0], document)
     store.put(keys.attestation(document.cell, pin.sha256), data)
     index, _ = change_index(store, lambda index: index.with_attestation(document.cell, document.protocol, attested))
     return index
+
+
+@dataclass(frozen=True)
+class Yanked:
+    """What a yank came to.
+
+    Attributes:
+        reference: The cell at its exact version.
+        number: The index that says so.
+        new: False where it was yanked before, for the same reason.
+    """
+
+    reference: Reference
+    number: int
+    new: bool
+
+
+def yank(reference: str | Reference, reason: str, registry: str | Path | Store) -> Yanked:
+    """Mark a version as not to be used: nothing chooses it any more, and who names it is still given it.
+
+    Args:
+        reference: ``band/name@version``, exact.
+        reason: Why, for whoever looks.
+        registry: The target, which has the cell.
+
+    Raises:
+        InputError: no exact version (``NO_VERSION``), an empty reason, or no target.
+        NotFoundError: the registry does not have it.
+        PolicyError: the target is read-only.
+    """
+    parsed = Reference.parse(reference) if isinstance(reference, str) else reference
+    version = parsed.version
+    if version is None or parsed.registry is not None:
+        raise InputError("not an exact version", code="NO_VERSION", expected="band/name@version", found=parsed)
+    index, new = change_index(target_store(registry), lambda index: index.with_yank(parsed.path, version, reason))
+    return Yanked(parsed, index.number, new)
 
 
 def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index, bool]:
@@ -123,7 +160,7 @@ def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index,
         ConflictError: ``change`` says so, or the index moved at every attempt (``INDEX_MOVED``).
     """
     for attempt in range(ATTEMPTS):
-        present, digest = _read_index(store)
+        present, digest = read_index_of(store)
         wanted = change(present)
         if wanted is present:
             return present, False
@@ -138,15 +175,24 @@ def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index,
     raise AssertionError("unreachable")
 
 
-def _read_index(store: Store) -> tuple[Index, str | None]:
-    """The present index with the digest of its bytes; an empty one where there is none yet."""
+def read_index_of(store: Store) -> tuple[Index, str | None]:
+    """The present index with the digest of its bytes; an empty one where there is none yet.
+
+    Raises:
+        BatteriesError: as :meth:`Index.from_bytes`.
+    """
     data = store.read_index()
     if data is None:
         return Index(), None
     return Index.from_bytes(data, where=f"{INDEX} of {store.url}"), sha256(data)
 
 
-def _target(registry: str | Path | Store) -> Store:
+def target_store(registry: str | Path | Store) -> Store:
+    """The store of a target, which must be named.
+
+    Raises:
+        InputError: no target (``NO_TARGET``), or an address that cannot be opened.
+    """
     if registry is None or isinstance(registry, str | Path):
         return open_store(registry, writable=True)
     return registry

@@ -2,37 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from batteries.cell import SUFFIX, Cell
+from batteries.cell import SUFFIX, Cell, Origin
+from registry import config, keys
 from registry.cache import Cache
+from registry.config import Mode
+from registry.lockfile import Lock
 from registry.reference import Reference
-from registry.snapshot import Located, check_manifest, locate
+from registry.release import Pin, Summary
+from registry.snapshot import Located, check_manifest, locate, open_bytes
 from registry.stores import Store
 
+WORKERS = 8  # transfers at a time
 
-def pull(*references: str | Reference, registry: str | Path | Store | None = None) -> list[Cell]:
+Progress = Callable[[int, int], None]  # bytes that are here, bytes in all
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A cell whose digests are known, and where its bytes are.
+
+    Attributes:
+        store: Where.
+        reference: The cell at its exact version.
+        manifest: Its manifest's bytes.
+        blob: Its weights' bytes.
+        summary: What the index says of it; None where a lock named the digests.
+        index_number: Of that index.
+        age: Of that index, in seconds.
+    """
+
+    store: Store
+    reference: Reference
+    manifest: Pin
+    blob: Pin
+    summary: Summary | None = None
+    index_number: int | None = None
+    age: float = 0.0
+
+    @classmethod
+    def of(cls, located: Located) -> Wanted:
+        """What was found in an index."""
+        snapshot, release = located.snapshot, located.release
+        return cls(
+            snapshot.store,
+            located.reference,
+            release.manifest,
+            release.blob,
+            release.summary,
+            snapshot.index.number,
+            snapshot.age,
+        )
+
+    @property
+    def manifest_key(self) -> str:
+        """Where the manifest is."""
+        assert self.reference.version is not None
+        return keys.manifest(self.reference.path, self.reference.version)
+
+
+def pull(
+    *references: str | Reference,
+    registry: str | Path | Store | None = None,
+    mode: Mode | None = None,
+    progress: Progress = lambda done, total: None,
+) -> list[Cell]:
     """Fetch cells, and check every byte of them.
 
     Args:
-        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``.
-        registry: A folder or a store; left out, the registry in force. A reference that names its registry keeps it.
+        references: ``[registry/]band/name[@version or range]`` or ``...@sha256:<hex>``, or an alias of the configuration file.
+        registry: A folder, ``hf://owner/repo[@revision]`` or a store; left out, the registry in force. A reference that names
+            its registry keeps it.
+        mode: ``online``: the registry's index is read anew. ``prefer-cache``: the one that was read last serves.
+            ``offline``: nothing is asked of the network. Left out, ``BATTERIES_MODE``, else online.
+        progress: Told how many bytes are here, of how many.
 
     Returns:
-        The cells, in the order of the references: all of them, or there is an error.
+        The cells, in the order of the references: all of them, or there is an error. Each says where it came from.
 
     Raises:
         InputError: not a reference.
         NotFoundError: no such cell, version or registry.
-        IntegrityError: bytes that are not the ones that the index promises.
+        IntegrityError: bytes that are not the ones that the index promises, or a registry that went back.
         FormatError: an index, a manifest or a cell that is not well-formed.
         PolicyError: weights that are not finite.
+        TransportError: the network, or offline and not in the cache.
         StoreError: no space or no permission for the cache.
     """
-    parsed = [reference if isinstance(reference, Reference) else Reference.parse(reference) for reference in references]
-    cache = Cache()
-    cache.sweep()
-    return [pull_located(located, cache) for located in locate(parsed, registry)]
+    parsed = [one if isinstance(one, Reference) else config.expand(one) for one in references]
+    return fetch([Wanted.of(located) for located in locate(parsed, registry, mode=mode)], progress=progress)
+
+
+def pull_locked(
+    lock: Lock,
+    *,
+    registry: str | Path | Store | None = None,
+    mode: Mode | None = None,
+    progress: Progress = lambda done, total: None,
+) -> list[Cell]:
+    """Fetch exactly the cells of a lock; no index is read, the digests are all it takes.
+
+    Args:
+        lock: Names them.
+        registry: A folder, ``hf://owner/repo[@revision]`` or a store that has the bytes; left out, each cell's own source.
+        mode: As of :func:`pull`.
+        progress: As of :func:`pull`.
+
+    Raises:
+        BatteriesError: as :func:`pull`.
+    """
+    opened: dict[str, Store] = {}
+    wanted = []
+    for cell in lock.cells:
+        source = cell.source if registry is None else registry
+        if isinstance(source, str | Path) and str(source) not in opened:
+            opened[str(source)] = open_bytes(source, mode)
+        store = opened[str(source)] if isinstance(source, str | Path) else source
+        wanted.append(Wanted(store, cell.reference, cell.manifest, cell.blob))
+    return fetch(wanted, progress=progress)
 
 
 def load(target: str | Path | Cell, *, registry: str | Path | Store | None = None) -> Cell:
@@ -52,14 +143,52 @@ def load(target: str | Path | Cell, *, registry: str | Path | Store | None = Non
     return pull(target, registry=registry)[0]
 
 
-def pull_located(located: Located, cache: Cache) -> Cell:
-    """Fetch one cell that was found in an index.
+def fetch(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: None) -> list[Cell]:
+    """Fetch what is known by digest, several transfers at a time; what an interrupted call fetched stays in the cache.
 
     Raises:
         BatteriesError: as :func:`pull`.
     """
-    store, release = located.snapshot.store, located.release
-    manifest_bytes = cache.fetch(store, located.manifest_key, release.manifest)
-    manifest = check_manifest(manifest_bytes, located, where=f"{located.manifest_key} of {store.url}")
-    blob = cache.fetch(store, located.blob_key, release.blob)
-    return Cell.from_bytes(blob, manifest, where=f"{located.blob_key} of {store.url}")
+    cache = Cache()
+    cache.sweep()
+    _fetch_manifests(wanted, cache)
+    total, done = sum(one.blob.size for one in wanted), 0
+    progress(done, total)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        jobs = {pool.submit(_fetch_cell, one, cache): n for n, one in enumerate(wanted)}
+        found: dict[int, Cell] = {}
+        try:
+            for job in as_completed(jobs):
+                found[jobs[job]] = job.result()
+                done += wanted[jobs[job]].blob.size
+                progress(done, total)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [found[n] for n in range(len(wanted))]
+
+
+def _fetch_manifests(wanted: Sequence[Wanted], cache: Cache) -> None:
+    """Manifests that are not here, asked for together: a store may have them in one piece."""
+    for store in {id(one.store): one.store for one in wanted}.values():
+        missing = {one.manifest_key: one.manifest for one in wanted if one.store is store and cache.held(one.manifest) is None}
+        if len(missing) < 2:
+            continue
+        for key, data in store.read_many({key: pin.size for key, pin in missing.items()}).items():
+            if Pin.of(data) == missing[key]:  # others are asked for again one by one, and named where they stay wrong
+                cache.keep(missing[key], data)
+
+
+def _fetch_cell(wanted: Wanted, cache: Cache) -> Cell:
+    store, reference = wanted.store, wanted.reference
+    where = f"{wanted.manifest_key} of {store.url}"
+    manifest = check_manifest(
+        cache.fetch(store, wanted.manifest_key, wanted.manifest),
+        reference,
+        wanted.manifest,
+        wanted.blob,
+        summary=wanted.summary,
+        where=where,
+    )
+    key = keys.blob(wanted.blob.sha256)
+    cell = Cell.from_bytes(cache.fetch(store, key, wanted.blob), manifest, where=f"{key} of {store.url}")
+    return replace(cell, origin=Origin(store.url, wanted.index_number, wanted.age))

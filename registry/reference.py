@@ -1,4 +1,7 @@
-"""The only parser of a reference: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``."""
+"""The only parser of a reference: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``.
+
+In place of an exact version there may be a range of versions, such as ``low/fresnel-256@^1``.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ from semver import Version
 from batteries.canonical import DIGEST
 from batteries.errors import InputError
 from batteries.manifest import BANDS, is_name
+from registry.nearest import did_you_mean
+from registry.ranges import Range
 
 FORM = "[registry/]band/name[@version] or [registry/]band/name@sha256:<64 hex digits>"
 EXAMPLE = "low/fresnel-256@1.0.0"
 PIN = "sha256:"
+VERSION_FORM = "an exact semantic version in lower case, such as 1.0.0, or a range such as ^1, ~1.2, 1.2 or >=1.1,<2"
 
 # lower case only: 1.0.0-RC and 1.0.0-rc would be one file where the file system ignores case
 _VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
@@ -21,14 +27,15 @@ _VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
 
 @dataclass(frozen=True)
 class Reference:
-    """A cell, named. Equal text, equal object; ``str`` gives the text back.
+    """A cell, named. Equal text, equal object; ``str`` gives the text back, and a range in its canonical spelling.
 
     Attributes:
         registry: A name from the configuration file; None means the registry in force.
         band: One of low, mid, high, open.
         name: The cell's name within its band.
-        version: An exact semantic version; None means the newest.
+        version: An exact semantic version. Without one, a digest or a range: the newest.
         digest: SHA-256 of the weights' file, in place of a version.
+        range: The versions it may be, in place of one.
 
     Raises:
         InputError: a part that cannot be in a reference, named (``BAD_REFERENCE``).
@@ -39,18 +46,20 @@ class Reference:
     name: str
     version: str | None = None
     digest: str | None = None
+    range: Range | None = None
 
     def __post_init__(self) -> None:
         if self.registry is not None and not is_name(self.registry):
             raise _bad("the registry", "a name from the configuration file", self.registry)
         if self.band not in BANDS:
-            raise _bad("the band", " | ".join(BANDS), self.band)
+            raise _bad("the band", " | ".join(BANDS), self.band, did_you_mean(self.band, BANDS, ""))
         if not is_name(self.name):
             raise _bad("the name", "1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends", self.name)
-        if self.version is not None and self.digest is not None:
-            raise _bad("the pin", "a version or a digest", f"{self.version} and {self.digest}")
+        pins = [str(pin) for pin in (self.version, self.digest, self.range) if pin is not None]
+        if len(pins) > 1:
+            raise _bad("the pin", "a version, a digest or a range", " and ".join(pins))
         if self.version is not None and not is_version(self.version):
-            raise _bad("the version", "an exact semantic version in lower case, such as 1.0.0", self.version)
+            raise _bad("the version", VERSION_FORM, self.version)
         if self.digest is not None and not DIGEST.fullmatch(self.digest):
             raise _bad("the digest", "64 lowercase hexadecimal digits", self.digest)
 
@@ -62,9 +71,9 @@ class Reference:
             InputError: not a reference; the message names the part that is wrong and shows the form.
 
         >>> Reference.parse("lab/low/fresnel-256@1.2.0")
-        Reference(registry='lab', band='low', name='fresnel-256', version='1.2.0', digest=None)
-        >>> str(Reference.parse("high/johanna-64"))
-        'high/johanna-64'
+        Reference(registry='lab', band='low', name='fresnel-256', version='1.2.0', digest=None, range=None)
+        >>> str(Reference.parse("high/johanna-64@>=1.1, <2"))
+        'high/johanna-64@>=1.1,<2'
         """
         path, at, pin = text.partition("@")
         parts = path.split("/")
@@ -76,7 +85,9 @@ class Reference:
             return cls(registry, band, name)
         if pin.startswith(PIN):
             return cls(registry, band, name, digest=pin.removeprefix(PIN))
-        return cls(registry, band, name, version=pin)
+        if is_version(pin):
+            return cls(registry, band, name, version=pin)
+        return cls(registry, band, name, range=_range(pin))
 
     @property
     def path(self) -> str:
@@ -85,13 +96,14 @@ class Reference:
 
     def at(self, version: str) -> Reference:
         """The same cell at an exact version."""
-        return replace(self, version=version, digest=None)
+        return replace(self, version=version, digest=None, range=None)
 
     def __str__(self) -> str:
         prefix = "" if self.registry is None else f"{self.registry}/"
         if self.digest is not None:
             return f"{prefix}{self.path}@{PIN}{self.digest}"
-        return f"{prefix}{self.path}" if self.version is None else f"{prefix}{self.path}@{self.version}"
+        pin = self.version if self.range is None else self.range
+        return f"{prefix}{self.path}" if pin is None else f"{prefix}{self.path}@{pin}"
 
 
 def is_version(text: str) -> bool:
@@ -113,11 +125,18 @@ def is_path(text: str) -> bool:
     return band in BANDS and is_name(name)
 
 
-def _bad(part: str, expected: str, found: str) -> InputError:
+def _range(text: str) -> Range:
+    try:
+        return Range.parse(text)
+    except InputError as error:
+        raise _bad("the version", VERSION_FORM, text) from error
+
+
+def _bad(part: str, expected: str, found: str, hint: str = "") -> InputError:
     return InputError(
         f"not a reference: {part}",
         code="BAD_REFERENCE",
         expected=expected,
         found=repr(found[:80]),
-        remedy=f"A reference is {FORM}, such as {EXAMPLE}.",
+        remedy=f"{hint} A reference is {FORM}, such as {EXAMPLE}.".lstrip(),
     )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from batteries.errors import FormatError, IntegrityError, NotFoundError
+from batteries.errors import IntegrityError, NotFoundError
 from batteries.manifest import Manifest
-from registry import keys
+from registry import config, keys
 from registry.attestation import Attestation
-from registry.config import open_named, open_store
-from registry.index import Attested, Index, Pin, Release, Summary
+from registry.cache import Cache
+from registry.config import Mode
+from registry.index import Index
+from registry.offline import CachedStore, offline
+from registry.pinned import read_pinned
 from registry.reference import Reference
-from registry.stores import INDEX, Store
+from registry.release import Attested, Pin, Release, Summary
+from registry.seen import Memory
+from registry.stores import INDEX, MemoryStore, Store
 
 
 @dataclass(frozen=True)
@@ -23,26 +30,36 @@ class Snapshot:
     Attributes:
         store: Where the bytes are.
         index: What there is.
+        fetched: When the index was read, in seconds since 1970; None where that was just now.
     """
 
     store: Store
     index: Index
+    fetched: float | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since the index was fetched; 0 where it was fetched for this."""
+        return 0.0 if self.fetched is None else max(0.0, time.time() - self.fetched)
 
     @classmethod
     def take(cls, store: Store) -> Snapshot:
-        """Read the index of a store.
+        """Read the index of a store, and hold it against the one that was read last.
 
         Raises:
             NotFoundError: it has none (``NO_INDEX``).
             FormatError: not an index.
-            IntegrityError: a damaged one.
+            IntegrityError: a damaged one, or one that goes back.
         """
         data = store.read_index()
         if data is None:
             raise NotFoundError(
                 "a registry without an index", code="NO_INDEX", expected=INDEX, where=store.url, remedy="Check its address."
             )
-        return cls(store, Index.from_bytes(data, where=f"{INDEX} of {store.url}"))
+        index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
+        if not _exempt(store):
+            Memory(Cache()).accept(store, data, index)
+        return cls(store, index)
 
     def find(self, reference: Reference) -> Located:
         """What a reference means here.
@@ -89,83 +106,134 @@ class Located:
         """The current attestations of this cell, by protocol."""
         return self.snapshot.index.attestations.get(self.release.blob.sha256, {})
 
-    def manifest(self) -> Manifest:
+    def manifest(self, cache: Cache | None = None) -> Manifest:
         """Read and check the manifest.
+
+        Args:
+            cache: May have it; left out, it is read where it is published.
 
         Raises:
             IntegrityError: not the one that the index promises.
         """
-        data = read_pinned(self.snapshot.store, self.manifest_key, self.release.manifest)
-        return check_manifest(data, self, where=f"{self.manifest_key} of {self.snapshot.store.url}")
+        store, release = self.snapshot.store, self.release
+        read = read_pinned if cache is None else cache.fetch
+        data = read(store, self.manifest_key, release.manifest)
+        where = f"{self.manifest_key} of {store.url}"
+        return check_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
 
 
-def open_snapshot(registry: str | Path | Store | None = None) -> Snapshot:
+def open_snapshot(registry: str | Path | Store | None = None, *, mode: Mode | None = None) -> Snapshot:
     """The index of a registry that may be given as a store, an address, or not at all.
 
+    Args:
+        registry: Which.
+        mode: Whether the network may and must be asked; ``BATTERIES_MODE`` or ``online`` where left out. A folder is read
+            whatever the mode.
+
     Raises:
+        TransportError: offline, and this registry's index was never read here (``OFFLINE``).
         BatteriesError: as :func:`registry.open_store` and :meth:`Snapshot.take`.
     """
     if registry is None or isinstance(registry, str | Path):
-        return Snapshot.take(open_store(registry))
+        return _open_address(*config.address(registry), mode=mode or config.mode())
     return Snapshot.take(registry)
 
 
-def locate(references: Iterable[Reference], registry: str | Path | Store | None = None) -> list[Located]:
+def locate(
+    references: Iterable[Reference], registry: str | Path | Store | None = None, *, mode: Mode | None = None
+) -> list[Located]:
     """Find every reference, each in the registry that it names; every index is read once.
+
+    It is not asked for anew where only exact versions are wanted that a remote registry was seen to have: they never change.
 
     Raises:
         NotFoundError: no such cell, version or registry.
     """
+    wanted: dict[str | None, list[Reference]] = {}
+    for reference in (references := list(references)):
+        wanted.setdefault(reference.registry, []).append(reference)
     opened: dict[str | None, Snapshot] = {}
-    found = []
-    for reference in references:
-        name = reference.registry
-        if name not in opened:
-            opened[name] = open_snapshot(registry if name is None else open_named(name))
-        found.append(opened[name].find(reference))
-    return found
+    for name, some in wanted.items():
+        if name is not None:
+            opened[name] = _open_address(*config.address_of(name), mode=mode or config.mode(), wanted=some)
+        elif registry is None or isinstance(registry, str | Path):
+            opened[name] = _open_address(*config.address(registry), mode=mode or config.mode(), wanted=some)
+        else:
+            opened[name] = Snapshot.take(registry)
+    return [opened[reference.registry].find(reference) for reference in references]
 
 
-def read_pinned(store: Store, key: str, pin: Pin) -> bytes:
-    """The bytes of a key that a pin promises.
+def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
+    """A store whose index nobody asks for: what is wanted of it is known by digest.
 
     Raises:
-        IntegrityError: none there (``MISSING``), or others.
+        BatteriesError: as :func:`registry.open_store`.
     """
-    where = f"{key} of {store.url}"
-    try:
-        data = store.read(key, limit=pin.size)
-    except NotFoundError as error:
-        raise IntegrityError(
-            "bytes that the index promises are missing", code="MISSING", expected=f"{pin.size} bytes", where=where
-        ) from error
-    except FormatError as error:
-        if error.code != "TOO_LARGE":
-            raise
-        raise IntegrityError("another size", code="SIZE_MISMATCH", expected=pin.size, found="more", where=where) from error
-    pin.check(data, where=where)
-    return data
+    address, base = config.address(registry)
+    if (mode or config.mode()) == "offline" and config.is_remote(address):
+        return CachedStore(address, None)
+    return config.open_at(address, base)
 
 
-def check_manifest(data: bytes, located: Located, *, where: object) -> Manifest:
-    """The manifest in some bytes, if it is the one that the index promises.
+def _open_address(address: str, base: Path, *, mode: Mode, wanted: Sequence[Reference] = ()) -> Snapshot:
+    seen = _seen(address, base, mode) if config.is_remote(address) else None
+    if seen is not None and (mode != "online" or (wanted and all(_is_fixed(one, seen.index) for one in wanted))):
+        return seen
+    if mode == "offline" and config.is_remote(address):
+        raise offline(f"the index of {address}")
+    return Snapshot.take(config.open_at(address, base))
+
+
+def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
+    """A remote registry as it was read last; None where it never was."""
+    memory = Memory(Cache())
+    note = memory.note(address)
+    index = None if note is None else memory.index(note)
+    if note is None or index is None:
+        return None
+    connect = None if mode == "offline" else partial(config.open_at, address, base)
+    return Snapshot(CachedStore(address, connect), index, fetched=note.fetched)
+
+
+def _is_fixed(reference: Reference, index: Index) -> bool:
+    """Whether a reference means one content for ever, and this index has it."""
+    releases = index.cells.get(reference.path, {})
+    return reference.version in releases or any(one.blob.sha256 == reference.digest for one in releases.values())
+
+
+def _exempt(store: Store) -> bool:
+    """The embedded registry may go back with its checkout; a store in memory has no address to remember."""
+    return isinstance(store, MemoryStore) or store.url == str(config.embedded())
+
+
+def check_manifest(
+    data: bytes, reference: Reference, pin: Pin, blob: Pin, *, summary: Summary | None, where: object
+) -> Manifest:
+    """The manifest in some bytes, if it is the one that is promised.
+
+    Args:
+        data: The bytes.
+        reference: The cell at its exact version.
+        pin: The manifest's own.
+        blob: Of the weights.
+        summary: What an index says of the cell; None where there was no index.
+        where: What the bytes are, for the message.
 
     Raises:
         IntegrityError: of another cell, of other weights, or with other figures than the index shows.
         FormatError: not a manifest.
     """
-    located.release.manifest.check(data, where=where)
+    pin.check(data, where=where)
     manifest = Manifest.from_bytes(data, where=where)
     claimed = f"{manifest.path}@{manifest.identity.version}"
-    wanted = f"{located.reference.path}@{located.version}"
+    wanted = f"{reference.path}@{reference.version}"
     if claimed != wanted:
         raise IntegrityError("the manifest of another cell", code="WRONG_CELL", expected=wanted, found=claimed, where=where)
-    blob = located.release.blob
     if (manifest.file.sha256, manifest.file.size) != (blob.sha256, blob.size):
         raise IntegrityError(
             "the manifest of other weights", code="WRONG_BLOB", expected=blob.sha256, found=manifest.file.sha256, where=where
         )
-    if Summary.of(manifest) != located.release.summary:
+    if summary is not None and Summary.of(manifest) != summary:
         raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
     return manifest
 

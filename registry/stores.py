@@ -6,18 +6,15 @@ Writing goes blobs, manifests, index: nothing names what is not there yet, and a
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
-
-from filelock import FileLock, Timeout
 
 from batteries import files
 from batteries.canonical import sha256
 from batteries.cellfile import MAX_CELL
-from batteries.errors import ConflictError, FormatError, NotFoundError, PolicyError, StoreError
+from batteries.errors import ConflictError, FormatError, NotFoundError, PolicyError
 from registry import keys
 from registry.index import MAX_INDEX
 
@@ -40,6 +37,16 @@ class Store(Protocol):
             InputError: not a key.
             NotFoundError: nothing there (``NO_FILE``).
             FormatError: more than ``limit`` bytes (``TOO_LARGE``).
+        """
+
+    @property
+    def fixed_commit(self) -> str | None:
+        """The commit that this address must mean for ever, where it names a tag; None for any other address."""
+
+    def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """The bytes under many keys, by key, each with its limit; a key with nothing there is left out.
+
+        A store that pays for every question may have them in one piece, so they are to be compared with their pins.
         """
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -73,6 +80,8 @@ class Store(Protocol):
 class MemoryStore:
     """A store in memory, for tests and for registries made on the fly. Safe to share between threads."""
 
+    fixed_commit = None
+
     def __init__(self, *, writable: bool = True) -> None:
         self.writable = writable
         self._held: dict[str, bytes] = {}
@@ -83,6 +92,10 @@ class MemoryStore:
     def url(self) -> str:
         """Always the same: a store in memory has no address."""
         return "memory"
+
+    def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """See :meth:`Store.read_many`."""
+        return _read_each(self, limits)
 
     def read(self, key: str, *, limit: int) -> bytes:
         """See :meth:`Store.read`."""
@@ -102,7 +115,7 @@ class MemoryStore:
         _refuse_read_only(self)
         with self._lock:
             present = self._held.setdefault(keys.check(key), bytes(data))
-        _refuse_other(key, present, data, self.url)
+        refuse_other(key, present, data, self.url)
 
     def read_index(self) -> bytes | None:
         """See :meth:`Store.read_index`."""
@@ -112,7 +125,7 @@ class MemoryStore:
         """See :meth:`Store.swap_index`."""
         _refuse_read_only(self)
         with self._lock:
-            _refuse_moved(expected, self._index, self.url)
+            refuse_moved(expected, self._index, self.url)
             self._index = bytes(data)
 
 
@@ -125,12 +138,15 @@ class DirectoryStore:
         lock_seconds: How long a change of the index waits for another one.
     """
 
+    fixed_commit = None
+
     def __init__(self, path: str | Path, *, writable: bool = True, lock_seconds: float = LOCK_SECONDS) -> None:
-        self.path = Path(path).absolute()
+        with files.typed(Path(path)):
+            self.path = Path(path).absolute()
         self.writable = writable
         self.lock_seconds = lock_seconds
         # only a folder that holds our layout is swept: a mistyped one is somebody else's
-        if writable and (self.path / keys.BLOBS).is_dir():
+        if writable and files.is_folder(self.path / keys.BLOBS):
             files.sweep(self.path)
 
     @property
@@ -138,75 +154,71 @@ class DirectoryStore:
         """The folder."""
         return str(self.path)
 
+    def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """See :meth:`Store.read_many`."""
+        return _read_each(self, limits)
+
     def read(self, key: str, *, limit: int) -> bytes:
         """See :meth:`Store.read`."""
         return files.read(self._file(key), limit=limit)
 
     def keys(self, prefix: str = "") -> list[str]:
         """See :meth:`Store.keys`. Files that are no key's are passed over, and links are not followed."""
-        found = (key for folder in keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
-        with files.typed(self.path):
-            return sorted(found)
+        return sorted(key for folder in keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
 
     def put(self, key: str, data: bytes) -> None:
         """See :meth:`Store.put`."""
         _refuse_read_only(self)
         path = self._file(key)
         if not files.create(path, data):
-            _refuse_other(key, files.read(path, limit=max(len(data), MAX_CELL)), data, self.url)
+            refuse_other(key, files.read(path, limit=max(len(data), MAX_CELL)), data, self.url)
 
     def read_index(self) -> bytes | None:
-        """See :meth:`Store.read_index`."""
+        """See :meth:`Store.read_index`. What a writer builds upon is on the device first: its own writer may have died."""
+        index = self._index()
+        if self.writable and index is not None:
+            files.sync(self.path)
+        return index
+
+    def swap_index(self, expected: str | None, data: bytes) -> None:
+        """See :meth:`Store.swap_index`."""
+        _refuse_read_only(self)
+        with files.lock(self.path / LOCK, self.lock_seconds):
+            refuse_moved(expected, self._index(), self.url)
+            files.replace(self.path / INDEX, data)
+
+    def _index(self) -> bytes | None:
         try:
             return files.read(self.path / INDEX, limit=MAX_INDEX)
         except NotFoundError:
             return None
 
-    def swap_index(self, expected: str | None, data: bytes) -> None:
-        """See :meth:`Store.swap_index`."""
-        _refuse_read_only(self)
-        with self._locked():
-            _refuse_moved(expected, self.read_index(), self.url)
-            files.replace(self.path / INDEX, data)
-
     def _file(self, key: str) -> Path:
         """The file of a key; a link on the way to it could lead out of the folder."""
-        path = self.path.joinpath(*keys.check(key).split("/"))
-        with files.typed(path):
-            for folder in (path.parent, path.parent.parent):
-                if folder.is_relative_to(self.path) and folder != self.path and folder.is_symlink():
-                    raise FormatError("a symbolic link", code="SYMLINK", expected="a folder", where=folder)
-        return path
+        *within, name = keys.check(key).split("/")
+        folder = self.path
+        for part in within:
+            folder = folder / part
+            if files.is_link(folder):
+                raise FormatError("a symbolic link", code="SYMLINK", expected="a folder", where=folder)
+        return folder / name
 
-    def _keys_below(self, folder: str) -> Iterator[str]:
-        top = self.path / folder
-        if not top.is_dir() or top.is_symlink():
+    def _keys_below(self, name: str) -> Iterator[str]:
+        folder = self.path / name
+        if files.is_link(folder):
             return
-        for parent, _, names in os.walk(top, onerror=_raise):
-            within = Path(parent).relative_to(self.path).as_posix()
-            yield from (key for name in names if keys.is_key(key := f"{within}/{name}"))
+        for path in files.walk(folder):
+            key = path.relative_to(self.path).as_posix()
+            if keys.is_key(key):
+                yield key
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The one writer of the index. The lock file is never removed: a waiter would hold a lock on nothing."""
-        lock = FileLock(self.path / LOCK, timeout=self.lock_seconds, poll_interval=0.01)
-        with files.typed(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire()
-            except Timeout as error:
-                raise StoreError(
-                    "somebody else keeps changing the index",
-                    code="LOCK_TIMEOUT",
-                    expected=f"a turn within {self.lock_seconds:g} seconds",
-                    where=self.path / LOCK,
-                    remedy="Run the same command again, or look for a stopped process that holds the lock.",
-                    retryable=True,
-                ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+
+def _read_each(store: Store, limits: Mapping[str, int]) -> dict[str, bytes]:
+    found = {}
+    for key, limit in limits.items():
+        with contextlib.suppress(NotFoundError, FormatError):
+            found[key] = store.read(key, limit=limit)
+    return found
 
 
 def _refuse_read_only(store: MemoryStore | DirectoryStore) -> None:
@@ -216,19 +228,39 @@ def _refuse_read_only(store: MemoryStore | DirectoryStore) -> None:
         )
 
 
-def _refuse_other(key: str, present: bytes, data: bytes, url: str) -> None:
+def refuse_other(key: str, present: bytes, data: bytes, url: str) -> None:
+    """Refuse bytes under a key that has others.
+
+    Raises:
+        ConflictError: other bytes are there (``VERSION_EXISTS``).
+    """
     if present != data:
-        raise ConflictError(
-            "other bytes are under this name",
-            code="VERSION_EXISTS",
-            expected=sha256(data),
-            found=sha256(present),
-            where=f"{key} of {url}",
-            remedy="A published version never changes: publish under another version.",
-        )
+        raise taken(key, expected=sha256(data), found=sha256(present), url=url)
 
 
-def _refuse_moved(expected: str | None, present: bytes | None, url: str) -> None:
+def taken(key: str, *, expected: str, found: str, url: str) -> ConflictError:
+    """The error of a key that has other bytes than were to be put there, by their digests."""
+    return ConflictError(
+        "other bytes are under this name",
+        code="VERSION_EXISTS",
+        expected=expected,
+        found=found,
+        where=f"{key} of {url}",
+        remedy="A published version never changes: publish under another version.",
+    )
+
+
+def refuse_moved(expected: str | None, present: bytes | None, url: str) -> None:
+    """Refuse to swap an index that is not the one that was read.
+
+    Args:
+        expected: SHA-256 of that one; None for none.
+        present: The index that is there.
+        url: Of the store.
+
+    Raises:
+        ConflictError: they differ (``INDEX_MOVED``, retryable).
+    """
     found = None if present is None else sha256(present)
     if found != expected:
         raise ConflictError(
@@ -240,7 +272,3 @@ def _refuse_moved(expected: str | None, present: bytes | None, url: str) -> None
             remedy="Read the index again and repeat the change.",
             retryable=True,
         )
-
-
-def _raise(error: OSError) -> None:
-    raise error

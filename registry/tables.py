@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from batteries.errors import BatteriesError
 from batteries.manifest import Manifest
 from registry.console import plain
-from registry.index import Release
+from registry.release import Release
 from registry.snapshot import Located
 from registry.verify import Finding
 
@@ -66,6 +67,16 @@ def findings(found: Sequence[Finding]) -> Table:
     for finding in found:
         fault = NOTHING if finding.error is None else f"{finding.error.what} [{finding.error.code}]"
         table.add_row(*(_text(value) for value in ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)))
+    return table
+
+
+def faults(found: Mapping[str, BatteriesError], repaired: Collection[str], orphans: Sequence[str]) -> Table:
+    """One row per file that is not right, or that nothing promises."""
+    table = _table("", "name", "fault")
+    for name, error in found.items():
+        table.add_row(*map(_text, ("repaired" if name in repaired else "FAULT", name, f"{error.what} [{error.code}]")))
+    for name in orphans:
+        table.add_row(*map(_text, ("unpromised", name, NOTHING)))
     return table
 
 

@@ -9,10 +9,11 @@ from typing import Literal
 
 from batteries.cell import Cell
 from batteries.errors import BatteriesError
-from registry import keys
-from registry.index import Attested
+from registry import config, keys
+from registry.pinned import read_pinned
 from registry.reference import Reference
-from registry.snapshot import Located, Snapshot, check_attestation, locate, read_pinned
+from registry.release import Attested
+from registry.snapshot import Located, Snapshot, check_attestation, locate
 from registry.stores import INDEX, Store
 
 Kind = Literal["reference", "index", "manifest", "blob", "attestation"]
@@ -51,7 +52,7 @@ def verify(*references: str | Reference, registry: str | Path | Store | None = N
     findings: list[Finding] = []
     for reference in references:
         try:
-            parsed = reference if isinstance(reference, Reference) else Reference.parse(reference)
+            parsed = reference if isinstance(reference, Reference) else config.expand(reference)
             (located,) = locate([parsed], registry)
         except BatteriesError as error:
             findings.append(Finding("reference", str(reference), error))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 import batteries
 import composer
 import registry
 from batteries import files
-from batteries.canonical import AnyDocument, fields_of
 from batteries.errors import ConflictError, InputError
 from batteries.spec import CellSpec
 from registry import reports
 from registry.attestation import verdict_words
 from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, say
+from registry.options import command_line, photographs, typed
 from registry.progress import TrainingBar, TrialBar
 from registry.reference import Reference
 
@@ -66,6 +64,8 @@ def train(
 ) -> None:
     """Train a cell, measure it, and write it; the same command goes on where a killed one stood."""
     wanted = Reference.parse(reference)
+    if wanted.registry or wanted.range or wanted.digest:
+        raise InputError("not the name of a new cell", code="NO_VERSION", expected="band/name[@version]", found=reference)
     first = registry.load(start) if start else None
     values: dict[str, Any] = {
         "steps": steps,
@@ -79,9 +79,9 @@ def train(
     values["start"] = first.digest if first else None
     changes = {field: value for field, value in {"V": rows, "hidden": hidden}.items() if value is not None}
     spec = CellSpec.preset(preset or wanted.band, **changes)  # type: ignore[arg-type]
-    plan = _typed(batteries.Plan, spec=spec, **values)
+    plan = typed(batteries.Plan, spec=spec, **values)
     source = _source(noise, photos or [], mix, data_license, data_source)
-    label = _typed(
+    label = typed(
         batteries.Label,
         name=wanted.name,
         version=wanted.version or "1.0.0",
@@ -100,7 +100,7 @@ def train(
     if finished.stopped:
         say(f"walked back: {reports.triage_words(finished.triage)}")
         raise typer.Exit(NOT_VIABLE)
-    cell = batteries.package(finished, source, label, _command_line(context))
+    cell = batteries.package(finished, source, label, command_line(context, PLACES))
     _refuse_other_band(cell.manifest.identity.band, wanted)
     path = cell.write(out / wanted.band)
     if as_json:
@@ -175,7 +175,7 @@ def compose(
 ) -> None:
     """Run cells as one frozen model: errors, tokens, and how far their tokens agree."""
     cells = registry.pull(*references or [], registry=registry_)
-    batch = _read(images).crops(32, 64, COMPOSE_SEED) if images else batteries.probe(probe).images
+    batch = photographs(images).crops(32, 64, COMPOSE_SEED) if images else batteries.probe(probe).images
     model = composer.compose(cells, probe=batch)
     table = reports.composition(model, cells, batch)
     if as_json:
@@ -184,50 +184,14 @@ def compose(
         emit(reports.composition_table(table))
 
 
-def _typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
-    """A document from options; what is wrong with them is a usage error."""
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise InputError("options that cannot be used", code="USAGE", found=fields_of(error)) from error
-
-
 def _source(noise: bool, places: list[str], mix: float, license: str, source: str) -> Source:
     if noise == bool(places) or (noise and mix):
         wanted = "--noise, or --photos PLACE (with --mix, if some of it is to be noise)"
         raise InputError("nothing to train on, or too much", code="USAGE", expected=wanted)
     if noise:
         return batteries.NoiseSource()
-    photos = batteries.PhotoSource(_read(places), license, source)
+    photos = batteries.PhotoSource(photographs(places), license, source)
     return batteries.MixedSource(photos, mix) if mix else photos
-
-
-def _read(places: list[str]) -> batteries.Photos:
-    read = batteries.read_photos(*places)
-    for skipped in read.skipped:
-        say(f"skipped {skipped.path}: {skipped.reason}")
-    say(f"photographs: {len(read.names)} read, {len(read.skipped)} skipped")
-    return read
-
-
-def _command_line(context: typer.Context) -> str:
-    """What a reader types to train this cell again: every option that is not its default and decides about the cell."""
-    words = ["batteries", "train"]
-    for parameter in context.command.params:
-        value = context.params[parameter.name or ""]
-        if parameter.name in PLACES or value in (parameter.default, None, (), []):
-            continue
-        if parameter.param_type_name == "argument":
-            words.append(str(value))
-        elif value is True:
-            words.append(parameter.opts[0])
-        else:
-            words += [
-                word
-                for item in (value if isinstance(value, list | tuple) else [value])
-                for word in (parameter.opts[0], str(item))
-            ]
-    return shlex.join(words)
 
 
 def _refuse_other_band(band: str | None, wanted: Reference) -> None:

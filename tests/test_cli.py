@@ -11,6 +11,7 @@ from batteries.cell import Cell
 from registry import commands
 from registry.cache import Cache
 from registry.cli import main
+from registry.config import config_file
 from registry.index import Index
 from registry.publish import attest, change_index, publish
 from registry.stores import DirectoryStore
@@ -61,6 +62,34 @@ def test_list_as_a_table(folder, capsys):
 def test_list_by_pattern(folder, capsys, pattern, found):
     rows = answered(capsys, "list", pattern, "--registry", folder)["cells"]
     assert [row["reference"].split("@")[0] for row in rows] == found
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("viable", ["high/tiny@1.0.0"]),
+        ("not viable", ["high/other@1.0.0", "high/other@2.0.0-rc.1"]),
+        ("D == 4 and mse < 0.3 and name != 'tiny'", ["high/other@1.0.0", "high/other@2.0.0-rc.1"]),
+        ("version in ('2.0.0-rc.1',)", ["high/other@2.0.0-rc.1"]),
+        ("verdict == 'walked back'", []),
+    ],
+)
+def test_list_by_condition(folder, capsys, condition, found):
+    rows = answered(capsys, "list", "high/*", "--all", "--where", condition, "--registry", folder)["cells"]
+    assert [row["reference"] for row in rows] == found
+
+
+def test_a_condition_is_read_before_the_registry(capsys, tmp_path):
+    error = answered(capsys, "list", "--where", "D = 16", "--registry", tmp_path / "nothing", code=2)["error"]
+    assert error["code"] == "WHERE"
+
+
+def test_show_by_range_and_by_alias(folder, capsys):
+    assert answered(capsys, "show", "high/other@^1", "--registry", folder)["version"] == "1.0.0"
+    assert answered(capsys, "show", "high/other@>=2.0.0-rc.1, <3", "--registry", folder)["version"] == "2.0.0-rc.1"
+    config_file().parent.mkdir(parents=True)
+    config_file().write_text('[aliases]\nbest = "high/tiny@1"\n')
+    assert answered(capsys, "show", "best", "--registry", folder)["reference"] == "high/tiny@1.0.0"
 
 
 def test_list_as_json(folder, capsys):
@@ -156,8 +185,11 @@ def test_verify(folder, capsys):
 ERRORS = {
     "an unknown cell": (("pull", "high/tinny"), 3, "NO_CELL"),
     "an unknown version": (("show", "high/tiny@9.0.0"), 3, "NO_VERSION"),
-    "a malformed reference": (("pull", "tiny"), 2, "BAD_REFERENCE"),
+    "a malformed reference": (("pull", "Tiny"), 2, "BAD_REFERENCE"),
+    "a range without a version": (("show", "high/tiny@^3"), 3, "NO_VERSION"),
+    "an unknown alias": (("show", "tiny"), 3, "NO_ALIAS"),
     "an unknown registry": (("show", "lab/high/tiny"), 3, "NO_REGISTRY"),
+    "nothing to pull": (("pull",), 2, "USAGE"),
     "nothing to verify": (("verify",), 2, "USAGE"),
     "too much to verify": (("verify", "high/tiny", "--all"), 2, "USAGE"),
 }
@@ -189,13 +221,13 @@ def test_damage_has_its_exit_code(folder, capsys):
 def test_no_registry_there(capsys, tmp_path):
     assert answered(capsys, "list", "--registry", tmp_path / "x", code=3)["error"]["code"] == "NO_REGISTRY"
     assert answered(capsys, "list", "--registry", tmp_path, code=3)["error"]["code"] == "NO_INDEX"
-    assert answered(capsys, "list", "--registry", "hf://a/b", code=2)["error"]["code"] == "SCHEME"
+    assert answered(capsys, "list", "--registry", "gopher://a/b", code=2)["error"]["code"] == "SCHEME"
     assert answered(capsys, "publish", tmp_path / "x.safetensors", "--to", tmp_path, code=3)["error"]["code"] == "NO_FILE"
     assert tree(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nothing",), ("list", "--nothing"), ("pull",), ("publish", "x.safetensors"), ("show", "a", "b")]
+    "arguments", [("nothing",), ("list", "--nothing"), ("show",), ("publish", "x.safetensors"), ("show", "a", "b")]
 )
 def test_usage_errors(capsys, arguments):
     captured = said(capsys, *arguments, code=2)
@@ -204,7 +236,7 @@ def test_usage_errors(capsys, arguments):
 
 
 def test_a_bug_says_that_it_is_one(capsys, monkeypatch, folder):
-    def broken(*_):
+    def broken(*_, **__):
         raise RuntimeError("surprise")
 
     monkeypatch.setattr(commands, "open_snapshot", broken)
@@ -215,7 +247,7 @@ def test_a_bug_says_that_it_is_one(capsys, monkeypatch, folder):
 
 
 def test_an_interrupt_is_130(capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "open_snapshot", interrupted)

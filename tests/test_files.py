@@ -1,11 +1,14 @@
 """Files are whole or absent, and what killed writers left is swept."""
 
+import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from batteries import Cell, files
-from batteries.errors import FormatError, IntegrityError, NotFoundError, StoreError
+from batteries import Cell, disk, files
+from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, StoreError
 from tests.making import litter, tiny
 
 
@@ -34,28 +37,77 @@ def test_read_is_bounded_and_follows_no_link(tmp_path):
         files.read(tmp_path, limit=5)
 
 
+def test_what_is_no_file_does_not_make_a_reader_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert files.read(tmp_path / "pipe", limit=5) == b""
+
+
+@pytest.mark.parametrize("call", [files.read, files.create, files.replace])
+def test_a_path_that_is_none(call):
+    with pytest.raises(InputError, match="BAD_PATH"):
+        files.read(Path("a\0b"), limit=5) if call is files.read else call(Path("a\0b"), b"x")
+
+
+def broken(**answers):
+    """A disk on which some calls answer so, or raise the error that is given for them."""
+
+    def method(answer):
+        def call(self, *arguments):
+            if isinstance(answer, int):
+                raise OSError(answer, os.strerror(answer))
+            return answer(*arguments)
+
+        return call
+
+    return disk.use(type("Broken", (disk.Disk,), {name: method(answer) for name, answer in answers.items()})())
+
+
 @pytest.mark.parametrize("call", [files.create, files.replace])
-@pytest.mark.parametrize("broken", ["fsync", "link", "open"])
-def test_a_failing_disk_leaves_nothing_half_written(tmp_path, monkeypatch, call, broken):
+@pytest.mark.parametrize("what", ["create", "write", "fsync", "open_folder", "rename", "scan"])
+def test_a_failing_disk_leaves_nothing_half_written(tmp_path, call, what):
     path = tmp_path / "a"
+    (tmp_path / "neighbour").write_bytes(b"")  # nothing is synced above a folder that holds something
     if call is files.replace:
         path.write_bytes(b"old")
-        broken = {"link": "replace"}.get(broken, broken)
-
-    def fail(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    target = {"fsync": "os.fsync", "link": "os.link", "open": "pathlib.Path.open", "replace": "pathlib.Path.replace"}[broken]
-    with monkeypatch.context() as patched:
-        patched.setattr(target, fail)
-        with pytest.raises(StoreError, match="NO_SPACE") as caught:
-            call(path, b"new")
+    before = path.read_bytes() if path.exists() else None
+    what = what.replace("rename", "link" if call is files.create else "replace")
+    with broken(**{what: errno.ENOSPC}), pytest.raises(StoreError, match="NO_SPACE") as caught:
+        call(path, b"new")
     assert caught.value.retryable
     assert caught.value.exit_code == 8
     assert litter(tmp_path) == []
-    assert (path.read_bytes() if path.exists() else None) == (b"old" if call is files.replace else None)
+    assert (path.read_bytes() if path.exists() else None) == (b"new" if what == "open_folder" else before)
     call(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+@pytest.mark.parametrize("what", ["open", "fstat", "read"])
+def test_a_disk_that_cannot_be_read_is_a_typed_error(tmp_path, what, number):
+    (tmp_path / "a").write_bytes(b"x")
+    with broken(**{what: number}), pytest.raises(StoreError) as caught:
+        files.read(tmp_path / "a", limit=5)
+    assert (caught.value.code, caught.value.retryable) == ("DISK", True)
+
+
+def test_a_disk_that_moves_few_bytes_at_a_time(tmp_path):
+    data = bytes(range(256)) * 9
+    with broken(write=lambda file, rest: os.write(file, rest[:100]), read=lambda file, size: os.read(file, min(size, 7))):
+        files.create(tmp_path / "a", data)
+        assert files.read(tmp_path / "a", limit=len(data)) == data
+        with pytest.raises(FormatError, match="TOO_LARGE"):
+            files.read(tmp_path / "a", limit=len(data) - 1)
+
+
+def test_a_disk_that_takes_no_more_bytes(tmp_path):
+    with broken(write=lambda file, rest: 0), pytest.raises(StoreError, match="DISK"):
+        files.create(tmp_path / "a", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_vanishes_under_a_write_is_the_disks_fault(tmp_path):
+    with broken(create=errno.ENOENT), pytest.raises(StoreError, match="DISK"):
+        files.replace(tmp_path / "a", b"x")
 
 
 def test_sweep_takes_only_what_dead_writers_of_ours_left(tmp_path):
@@ -65,14 +117,102 @@ def test_sweep_takes_only_what_dead_writers_of_ours_left(tmp_path):
     kept = [
         tmp_path / "report.pdf.part",
         tmp_path / "a.part",
-        tmp_path / f".b.{os.getpid()}.0123abcd.part",
+        tmp_path / f".b.{os.getppid()}.0123abcd.part",
         tmp_path / ".c.9.part",
+        tmp_path / f".d.{10**30}.0123abcd.part",
     ]
     for path in kept:
         path.write_bytes(b"x")
     assert files.sweep(tmp_path) == 4
     assert not dead.exists()
     assert all(path.exists() for path in kept)
+    assert files.sweep(tmp_path / "missing") == 0
+
+
+def test_sweep_leaves_alone_what_this_process_is_writing_and_takes_what_it_could_not_remove(tmp_path):
+    with broken(unlink=errno.EIO, fsync=lambda _: files.sweep(tmp_path)):
+        files.create(tmp_path / "a", b"1234")
+    assert (tmp_path / "a").read_bytes() == b"1234"
+    assert len(litter(tmp_path)) == 1
+    assert files.sweep(tmp_path) == 4
+    assert litter(tmp_path) == []
+
+
+def test_sweep_passes_over_what_it_may_not_look_into(tmp_path):
+    (tmp_path / ".a.999999999.0123abcd.part").write_bytes(b"x")
+    (tmp_path / "lost+found").mkdir()
+
+    def scan(folder):
+        if Path(folder).name == "lost+found":
+            raise PermissionError(errno.EACCES, "no")
+        return os.scandir(folder)
+
+    with broken(scan=scan):
+        assert files.sweep(tmp_path) == 1
+        with pytest.raises(StoreError, match="DISK"):
+            list(files.walk(tmp_path))
+
+
+def test_walk_finds_regular_files_and_follows_no_link(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "x" / "y").mkdir(parents=True)
+    for name in ("a", "x/b", "x/y/c"):
+        (folder / name).write_bytes(b"x")
+    (tmp_path / "d").write_bytes(b"x")
+    (folder / "file").symlink_to(tmp_path / "d")
+    (folder / "around").symlink_to(tmp_path)
+    assert sorted(path.relative_to(folder).as_posix() for path in files.walk(folder)) == ["a", "x/b", "x/y/c"]
+    assert list(files.walk(folder / "a")) == list(files.walk(folder / "missing")) == []
+
+
+def test_what_is_moved_aside_is_kept_under_a_new_name(tmp_path):
+    path, aside = tmp_path / "a", tmp_path / "damaged"
+    for data in (b"one", b"two"):
+        path.write_bytes(data)
+        moved = files.move_aside(path, aside)
+        assert moved.parent == aside
+        assert (moved.name[:2], moved.read_bytes()) == ("a.", data)
+    assert files.move_aside(path, aside) is None
+    assert (len(list(aside.iterdir())), path.exists()) == (2, False)
+
+
+def test_what_is_removed_is_gone_and_may_be_gone_already(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    assert files.remove(tmp_path / "a") is True
+    assert files.remove(tmp_path / "a") is False
+    assert files.remove(tmp_path / "missing" / "a") is False
+
+
+def test_links_and_folders_are_told_apart(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path)
+    paths = [tmp_path, tmp_path / "link", tmp_path / "file", tmp_path / "missing", tmp_path / "file" / "below"]
+    assert [files.is_folder(path) for path in paths] == [True, False, False, False, False]
+    assert [files.is_link(path) for path in paths] == [False, True, False, False, False]
+
+
+def test_one_at_a_time_is_inside_a_lock(tmp_path):
+    path, inside = tmp_path / "folder" / "lock", []
+
+    def work(n):
+        with files.lock(path, 30):
+            inside.append(n)
+            assert inside == [n]
+            inside.remove(n)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(40)))
+    with files.lock(path, 1), pytest.raises(StoreError) as caught, files.lock(path, 0.05):
+        pass
+    assert (caught.value.code, caught.value.retryable) == ("LOCK_TIMEOUT", True)
+    assert path.exists()
+
+
+def test_a_lock_passes_on_the_error_that_ends_it(tmp_path):
+    with pytest.raises(KeyError), files.lock(tmp_path / "lock", 1):
+        raise KeyError
+    with files.lock(tmp_path / "lock", 0.1):
+        pass
 
 
 def test_cells_go_to_two_files_and_back(tmp_path):

@@ -1,14 +1,18 @@
 import json
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from semver import Version
 
 from batteries.canonical import dump, sha256
 from batteries.errors import BatteriesError, ConflictError, FormatError, IntegrityError, NotFoundError, PolicyError
-from registry.index import Attested, Index, Release, Summary
+from registry.index import Index
+from registry.ranges import Range
 from registry.reference import Reference
+from registry.release import Attested, Release, Summary
 from tests.making import SPEC, measured, tiny
 
 
@@ -134,6 +138,16 @@ def test_unknown_cell_with_the_nearest_names():
         index.resolve(Reference.parse("open/zzzzzzzzzz"))
 
 
+def test_a_guess_among_very_many_names_takes_no_time():
+    release = Release.of(tiny().manifest)
+    names = [f"high/{'a' * 50}{number:06}" for number in range(20_000)]
+    index = Index.model_construct(cells={name: {"1.0.0": release} for name in names})
+    started = time.perf_counter()
+    with pytest.raises(NotFoundError, match="Did you mean high/aaaa"):
+        index.resolve(Reference.parse(f"{names[0]}x"))
+    assert time.perf_counter() - started < 5  # a tenth of it on an idle machine
+
+
 def test_newest_is_by_semantic_order_without_prereleases_and_yanked_ones():
     index = index_of(*(tiny(version=version, seed=i) for i, version in enumerate(["1.9.0", "1.10.0", "2.0.0-rc.1"])))
     assert index.versions("high/tiny") == ["1.9.0", "1.10.0", "2.0.0-rc.1"]
@@ -143,6 +157,106 @@ def test_newest_is_by_semantic_order_without_prereleases_and_yanked_ones():
     yanked = index.model_copy(update={"cells": {"high/tiny": {**index.cells["high/tiny"], "1.10.0": release}}})
     assert yanked.resolve(Reference.parse("high/tiny"))[0] == "1.9.0"
     assert yanked.resolve(Reference.parse("high/tiny@1.10.0"))[1].yanked == "wrong photographs"
+
+
+def many_versions(*versions, yanked=()):
+    """An index of one cell, whose release stays the same: what a version means does not depend on it."""
+    release = Release.of(tiny().manifest)
+    old = release.model_copy(update={"yanked": "old"})
+    return Index(cells={"high/tiny": {version: old if version in yanked else release for version in versions}})
+
+
+CHOICES = {
+    "^1": "1.10.0",
+    "^1.2": "1.10.0",
+    "~1.2": "1.2.9",
+    "1": "1.10.0",
+    "1.2": "1.2.9",
+    ">=1.1,<1.10": "1.9.0",
+    "^2.0.0-rc.1": "2.0.0-rc.2",
+    "^1.11.0": None,
+    "^3": None,
+    ">=0.1": "1.10.0",
+}
+
+
+@pytest.mark.parametrize("text", CHOICES)
+def test_a_range_is_the_newest_version_in_it(text):
+    versions = ["1.2.0", "1.2.9", "1.2.10", "1.9.0", "1.10.0", "1.10.1-rc.1", "1.11.0", "2.0.0-rc.1", "2.0.0-rc.2"]
+    index = many_versions(*versions, yanked=("1.2.10", "1.11.0"))
+    reference = Reference.parse(f"high/tiny@{text}")
+    if CHOICES[text] is not None:
+        assert index.resolve(reference)[0] == CHOICES[text]
+        return
+    with pytest.raises(NotFoundError) as caught:
+        index.resolve(reference)
+    assert caught.value.code == "NO_VERSION"
+    assert "one of 1.2.0, 1.2.9, 1.2.10, 1.9.0" in str(caught.value)
+    assert "never chosen for you" in str(caught.value)
+
+
+small_versions = st.builds(
+    lambda a, b, c, s: f"{a}.{b}.{c}{s}",
+    *(st.integers(0, 2) for _ in range(3)),
+    st.sampled_from(["", "", "", "-rc.1", "-rc.2", "+b"]),
+)
+range_texts = st.sampled_from(
+    ["^0", "^1", "^0.1", "~1", "~1.1", "1", "1.2", ">=1", ">1", "<2", "<=1.1", ">=0.1,<2", "^1.0.0-rc.2"]
+)
+
+
+@settings(deadline=None)
+@given(versions=st.sets(small_versions, min_size=1, max_size=8), text=range_texts, data=st.data())
+def test_nothing_newer_in_the_range_could_have_been_chosen(versions, text, data):
+    yanked = data.draw(st.sets(st.sampled_from(sorted(versions))))
+    index = many_versions(*versions, yanked=yanked)
+    usable = [version for version in versions if Range.parse(text).allows(version) and version not in yanked]
+    chosen = index.newest("high/tiny", Range.parse(text))
+    if chosen is None:
+        assert usable == []
+    else:
+        assert chosen in usable
+        assert all(Version.parse(chosen) >= version for version in usable)
+
+
+def test_a_near_version_is_named():
+    with pytest.raises(NotFoundError, match=r"Did you mean 1\.10\.0"):
+        many_versions("1.10.0", "2.0.0").resolve(Reference.parse("high/tiny@1.10.1"))
+
+
+def test_a_yank_is_made_once_and_hides_nothing():
+    index = index_of(tiny(), tiny(version="1.1.0", seed=1))
+    yanked = index.with_yank("high/tiny", "1.1.0", "wrong photographs")
+    assert (yanked.number, yanked.previous) == (index.number + 1, sha256(index.sealed()))
+    assert read(yanked.sealed()) == yanked
+    assert yanked.resolve(Reference.parse("high/tiny@^1"))[0] == "1.0.0"
+    assert yanked.resolve(Reference.parse("high/tiny@1.1.0"))[1].yanked == "wrong photographs"
+    assert yanked.with_yank("high/tiny", "1.1.0", "wrong photographs") is yanked
+    assert yanked.with_release("high/tiny", "1.1.0", Release.of(tiny(version="1.1.0", seed=1).manifest)) is yanked
+    with pytest.raises(ConflictError) as caught:
+        yanked.with_yank("high/tiny", "1.1.0", "another")
+    assert caught.value.code == "YANKED"
+    assert "wrong photographs" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "reason", "code"),
+    [
+        ("high/tinny", "1.0.0", "x", "NO_CELL"),
+        ("high/tiny", "9.0.0", "x", "NO_VERSION"),
+        ("high/tiny", "1.0", "x", "NO_VERSION"),
+        ("high/tiny", "1.0.0", "", "REASON"),
+        ("high/tiny", "1.0.0", "  ", "REASON"),
+        ("high/tiny", "1.0.0", "two\nlines", "REASON"),
+        ("high/tiny", "1.0.0", "\x1b[31mred", "REASON"),
+        ("high/tiny", "1.0.0", "no \udcff text", "REASON"),
+        ("high/tiny", "1.0.0", "x" * 2001, "REASON"),
+    ],
+)
+def test_what_cannot_be_yanked(path, version, reason, code):
+    with pytest.raises(BatteriesError) as caught:
+        index_of(tiny()).with_yank(path, version, reason)
+    assert caught.value.code == code
 
 
 def test_unknown_version_lists_the_versions():

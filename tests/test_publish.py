@@ -10,9 +10,10 @@ import pytest
 from batteries.canonical import sha256
 from batteries.cell import Cell
 from batteries.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
-from registry.index import Index, Release
+from registry.index import Index
 from registry.publish import attest, change_index, publish
 from registry.pull import pull
+from registry.release import Release
 from registry.stores import DirectoryStore, MemoryStore
 from registry.verify import verify_store
 from tests.making import ROOT, attestation, litter, measured, python, tiny, tree

@@ -14,10 +14,11 @@ from batteries.manifest import Manifest
 from registry import keys
 from registry.cache import Cache
 from registry.config import config_file, embedded, open_store
-from registry.index import Index, Pin, Release
+from registry.index import Index
 from registry.publish import publish
 from registry.pull import pull
 from registry.reference import Reference
+from registry.release import Pin, Release
 from registry.stores import DirectoryStore, MemoryStore
 from registry.verify import verify_store
 from tests.making import litter, python, tiny, tree
@@ -352,7 +353,7 @@ def test_a_configuration_that_cannot_be_used(text):
     ("address", "code", "exit_code"),
     [
         ("~nobody-of-this-name/x", "BAD_PATH", 2),
-        ("hf://owner/repo", "SCHEME", 2),
+        ("hf://owner", "BAD_REPOSITORY", 2),
         ("s3://bucket", "SCHEME", 2),
         ("{}/nowhere", "NO_REGISTRY", 3),
         ("a\0b", "BAD_PATH", 2),

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batteries.errors import InputError
+from batteries.errors import FormatError, InputError, NotFoundError
 from batteries.manifest import BANDS, is_name
-from registry import keys
+from registry import config, keys
+from registry.ranges import Range, Term
 from registry.reference import Reference, is_version
 
 DIGEST = "0123456789abcdef" * 4
@@ -20,6 +21,11 @@ GOOD = {
     "low/low/low": Reference("low", "low", "low"),
     "low/" + "a" * 64: Reference(None, "low", "a" * 64),
     "low/sha256@0.0.0": Reference(None, "low", "sha256", "0.0.0"),
+    "low/x@^1": Reference(None, "low", "x", range=Range((Term("^", (1,)),))),
+    "lab/low/x@~1.2": Reference("lab", "low", "x", range=Range((Term("~", (1, 2)),))),
+    "low/x@1.2": Reference(None, "low", "x", range=Range((Term("", (1, 2)),))),
+    "low/x@>=1.1,<2": Reference(None, "low", "x", range=Range((Term(">=", (1, 1)), Term("<", (2,))))),
+    "low/x@^1.0.0-rc.1": Reference(None, "low", "x", range=Range((Term("^", (1, 0, 0), "rc.1"),))),
 }
 
 BAD = {
@@ -45,14 +51,21 @@ BAD = {
     "/low/x": "the registry",
     "Lab/low/x": "the registry",
     "low/x@": "the version",
-    "low/x@1": "the version",
-    "low/x@1.0": "the version",
     "low/x@v1.0.0": "the version",
     "low/x@01.0.0": "the version",
     "low/x@1.0.0-RC.1": "the version",
     "low/x@1.0.0\n": "the version",
     "low/x@1.\u0663.0": "the version",
-    "low/x@>=1.0.0": "the version",
+    "low/x@=1.0.0": "the version",
+    "low/x@^": "the version",
+    "low/x@>=1,": "the version",
+    "low/x@1.x": "the version",
+    "low/x@*": "the version",
+    "low/x@^1.0.0+build": "the version",
+    "low/x@^1 <2": "the version",
+    "low/x@^1\n": "the version",
+    "low/x@1.0.0,<2": "the version",
+    "low/x@" + ",".join(["^1"] * 100): "the version",
     "low/x@latest": "the version",
     "low/x@1.0.0@1.0.0": "the version",
     "low/x@1.0.0/../../y": "the version",
@@ -83,9 +96,28 @@ def test_bad_names_the_part_and_shows_the_form(text):
     assert "[registry/]band/name[@version]" in str(caught.value)
 
 
-def test_version_and_digest_exclude_each_other():
-    with pytest.raises(InputError, match="the pin"):
-        Reference(None, "low", "x", "1.0.0", DIGEST)
+def test_a_version_a_digest_and_a_range_exclude_each_other():
+    some = Range.parse("^1")
+    for pins in (
+        {"version": "1.0.0", "digest": DIGEST},
+        {"version": "1.0.0", "range": some},
+        {"digest": DIGEST, "range": some},
+    ):
+        with pytest.raises(InputError, match="the pin"):
+            Reference(None, "low", "x", **pins)
+
+
+def test_a_range_has_one_spelling():
+    reference = Reference.parse("low/x@>= 1.1 , <2")
+    assert str(reference) == "low/x@>=1.1,<2"
+    assert reference == Reference.parse(str(reference))
+    assert str(reference.at("1.5.0")) == "low/x@1.5.0"
+
+
+def test_a_band_that_is_nearly_one():
+    for text in ("hihg/x", "HIGH/x"):
+        with pytest.raises(InputError, match="Did you mean high"):
+            Reference.parse(text)
 
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", fullmatch=True).filter(is_name)
@@ -93,7 +125,13 @@ numbers = st.integers(0, 10**6)
 suffixes = st.sampled_from(["", "-rc.1", "-alpha", "+build.7", "-0.3.7+x"])
 versions = st.builds(lambda a, b, c, s: f"{a}.{b}.{c}{s}", numbers, numbers, numbers, suffixes)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
-pins = st.one_of(st.just({}), versions.map(lambda v: {"version": v}), digests.map(lambda d: {"digest": d}))
+ranges = st.sampled_from(["^1", "~1.2", "1", "1.2", ">=1.1,<2", "^0.0.3", ">1.0.0-rc.1", "<=2"]).map(Range.parse)
+pins = st.one_of(
+    st.just({}),
+    versions.map(lambda v: {"version": v}),
+    digests.map(lambda d: {"digest": d}),
+    ranges.map(lambda r: {"range": r}),
+)
 
 
 @given(registry=st.none() | names, band=st.sampled_from(BANDS), name=names, pin=pins)
@@ -105,7 +143,9 @@ def test_round_trip(registry, band, name, pin):
 @given(st.text(max_size=80))
 def test_any_text_is_a_reference_or_a_typed_error(text):
     try:
-        assert str(Reference.parse(text)) == text
+        reference = Reference.parse(text)
+        assert str(reference).replace(" ", "") == text.replace(" ", "")
+        assert Reference.parse(str(reference)) == reference
     except InputError:
         return
 
@@ -114,3 +154,54 @@ def test_any_text_is_a_reference_or_a_typed_error(text):
 def test_every_exact_reference_has_a_key(band, name, version):
     assert is_version(version)
     assert keys.is_key(keys.manifest(f"{band}/{name}", version))
+
+
+@pytest.fixture
+def aliases():
+    path = config.config_file()
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "[aliases]\n"
+        'best = "low/fresnel-256@^1"\n'
+        f'pinned = "lab/high/x@sha256:{DIGEST}"\n'
+        'twice = "best"\n'
+        'broken = "blue/fresnel"\n'
+    )
+
+
+def test_an_alias_is_the_reference_it_stands_for(aliases):
+    assert config.expand("best") == Reference.parse("low/fresnel-256@^1")
+    assert config.expand("pinned") == Reference.parse(f"lab/high/x@sha256:{DIGEST}")
+    assert config.expand("lab/low/x@1.0.0") == Reference.parse("lab/low/x@1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "code", "words"),
+    [
+        ("bets", NotFoundError, "NO_ALIAS", "Did you mean best?"),
+        ("zzzzzz", NotFoundError, "NO_ALIAS", "one of best, broken, pinned, twice"),
+        ("twice", FormatError, "ALIAS_OF_ALIAS", "found best"),
+        ("broken", FormatError, "CONFIG", "not a reference: the band"),
+        ("best@1.0.0", InputError, "BAD_REFERENCE", "the path"),
+        ("", InputError, "BAD_REFERENCE", "the path"),
+        ("Best", InputError, "BAD_REFERENCE", "the path"),
+    ],
+)
+def test_what_is_no_alias(aliases, text, kind, code, words):
+    with pytest.raises(kind) as caught:
+        config.expand(text)
+    assert caught.value.code == code
+    assert words in str(caught.value)
+
+
+def test_without_a_configuration_file_there_are_no_aliases():
+    with pytest.raises(NotFoundError, match=r"\[aliases\]"):
+        config.expand("best")
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_alias_or_a_reference_or_a_typed_error(text):
+    try:
+        config.expand(text)
+    except (InputError, NotFoundError):
+        return

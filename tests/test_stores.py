@@ -10,6 +10,7 @@ from filelock import FileLock
 from batteries.canonical import sha256
 from batteries.errors import ConflictError, FormatError, InputError, NotFoundError, PolicyError, StoreError
 from registry.stores import LOCK, DirectoryStore, MemoryStore
+from tests.hubserver import hub
 from tests.making import litter, tree
 
 BLOB = "blobs/" + "a" * 64
@@ -59,7 +60,7 @@ def read_only(store):
     return store
 
 
-KINDS = [directory, memory]
+KINDS = [directory, memory, hub]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)

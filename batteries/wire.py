@@ -1,0 +1,293 @@
+"""One exchange over HTTP that cannot outstay its welcome.
+
+The timeouts of an HTTP client are one per read, so a server that sends a byte in time every time holds it for ever: in its
+headers, in the extension of a chunk, in an endless row of ``100 Continue``. Here each read from a socket asks the watch of
+its exchange first (:mod:`batteries.watch`). The connections, their pools and the way through a proxy are those of httpcore2,
+on which httpx2 stands; the client of httpx2 itself, which also keeps cookies, has no place to put such a watch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import queue
+import socket
+import ssl
+import threading
+import urllib.request
+import weakref
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from batteries import addresses
+from batteries.errors import InputError, TransportError
+from batteries.watch import Watch
+
+KEPT_IDLE = 20  # connections that stay open between calls
+KEPT_SECONDS = 30.0
+SHOWN = 200  # characters of a server's words in an error
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The head of an answer, and its body as it arrives."""
+
+    status: int
+    headers: httpx2.Headers
+    chunks: Iterator[bytes]
+
+
+class Pools:
+    """Open connections by the way they take: plain, under TLS, or through the proxy that the environment names.
+
+    Attributes:
+        closed: Set once :meth:`close` was called.
+    """
+
+    def __init__(self) -> None:
+        self._backend = _Backend()
+        self.closed = self._backend.closed
+        self._held: dict[tuple[str, str | None], httpcore2.ConnectionPool] = {}
+        self._lock = threading.Lock()
+        self._users = 0
+
+    @contextlib.contextmanager
+    def ask(self, url: httpx2.URL, headers: dict[str, str], watch: Watch) -> Iterator[Heard]:
+        """Send one GET; the connection is free again, or closed, when the block ends.
+
+        Raises:
+            TransportError: ``UNREACHABLE``, ``CERTIFICATE``, ``STALLED``, ``CUT``, ``SLOW``, ``DEADLINE``, ``LIMIT`` or
+                ``CLOSED``, also from within the block while it reads.
+            InputError: the environment names a proxy (``PROXY``) or certificates (``CERTIFICATES``) that cannot be used.
+        """
+        with self._use(url) as pool:
+            before = _WATCH.set(watch)
+            try:
+                with _typed(watch), pool.stream("GET", _parts(url), headers=list(headers.items())) as response:
+                    yield Heard(response.status, httpx2.Headers(response.headers), response.iter_stream())
+            finally:
+                _WATCH.reset(before)
+
+    def close(self) -> None:
+        """Close every connection. Those in use are only cut short: the thread that uses one closes it."""
+        self._backend.interrupt()
+        with self._lock:
+            self._close_unused()
+
+    @contextlib.contextmanager
+    def _use(self, url: httpx2.URL) -> Iterator[httpcore2.ConnectionPool]:
+        with self._lock:
+            if self.closed.is_set():
+                raise TransportError("the connections are closed", code="CLOSED", where=addresses.shown(url))
+            way = (url.scheme, _proxy(url))
+            if way not in self._held:
+                self._held[way] = _open_pool(*way, self._backend)
+            pool = self._held[way]
+            self._users += 1
+        try:
+            yield pool
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self.closed.is_set() and self._users == 0:
+            for pool in self._held.values():
+                pool.close()
+
+
+def plain(text: str) -> str:
+    """A server's words, made fit for a terminal: printable ASCII, and not many."""
+    return "".join(mark if mark.isascii() and mark.isprintable() else "?" for mark in text[:SHOWN])
+
+
+def _open_pool(scheme: str, proxy: str | None, backend: _Backend) -> httpcore2.ConnectionPool:
+    try:
+        context = httpx2.create_ssl_context() if scheme == "https" else None
+    except OSError as error:
+        remedy = "See SSL_CERT_FILE and SSL_CERT_DIR."
+        raise InputError("the certificates to trust cannot be read", code="CERTIFICATES", found=error, remedy=remedy) from error
+    if proxy is None:
+        return httpcore2.ConnectionPool(
+            ssl_context=context,
+            max_connections=None,
+            max_keepalive_connections=KEPT_IDLE,
+            keepalive_expiry=KEPT_SECONDS,
+            network_backend=backend,
+        )
+    try:
+        through = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise _bad_proxy() from error
+    if through.url.scheme not in ("http", "https"):
+        raise _bad_proxy()
+    return httpcore2.HTTPProxy(
+        proxy_url=_parts(through.url),
+        proxy_auth=through.raw_auth,
+        ssl_context=context,
+        max_connections=None,
+        max_keepalive_connections=KEPT_IDLE,
+        keepalive_expiry=KEPT_SECONDS,
+        network_backend=backend,
+    )
+
+
+def _proxy(url: httpx2.URL) -> str | None:
+    """The proxy on the way to an address, as the platform has it; never one on the way to this machine."""
+    if urllib.request.proxy_bypass(url.raw_host.decode("ascii")):
+        return None
+    known = urllib.request.getproxies()
+    return known.get(url.scheme) or known.get("all")
+
+
+def _bad_proxy() -> InputError:
+    # The address of a proxy may hold a password, so it is not repeated.
+    return InputError("the proxy that the environment names cannot be used", code="PROXY", expected="http:// or https://")
+
+
+def _parts(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
+_WATCH: ContextVar[Watch] = ContextVar("_WATCH")
+
+
+class _Backend(httpcore2.NetworkBackend):
+    """Opens connections under the watch of the exchange that needs one, and can cut all of them short."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+        self._plain = httpcore2.SyncBackend()
+        self._streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def keep(self, stream: httpcore2.NetworkStream) -> _Stream:
+        """A stream under watch, unless all are to end."""
+        kept = _Stream(stream, self)
+        with self._lock:
+            self._streams.add(kept)
+            if not self.closed.is_set():
+                return kept
+        kept.close()
+        raise httpcore2.ConnectError("the connections are closed")
+
+    def interrupt(self) -> None:
+        """Wake whoever reads or writes. A close would give the number of a socket in use to the next one that opens."""
+        with self._lock:
+            self.closed.set()
+            for stream in self._streams:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        watch = _WATCH.get()
+        addresses = _look_up(host, watch.seconds(watch.limits.connect))
+        for address in addresses[:-1]:
+            with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                return self.keep(self._plain.connect_tcp(address, port, watch.seconds(watch.limits.connect)))
+        return self.keep(self._plain.connect_tcp(addresses[-1], port, watch.seconds(watch.limits.connect)))
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A socket whose every operation is under the watch of the exchange that uses it."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, backend: _Backend) -> None:
+        self._stream = stream
+        self._backend = backend
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        watch = _WATCH.get()
+        data = self._stream.read(watch.room(max_bytes), watch.seconds(watch.limits.stall))
+        if not data and self._backend.closed.is_set():
+            raise httpcore2.ReadError("the connections are closed")  # and not the end of a body without a length
+        watch.received(len(data))
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        watch = _WATCH.get()
+        self._stream.write(buffer, watch.seconds(watch.limits.stall))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        watch = _WATCH.get()
+        try:
+            self._stream.get_extra_info("server_addr")  # fails where the other side hung up, which ssl would not notice
+            return self._backend.keep(self._stream.start_tls(ssl_context, server_hostname, watch.seconds(watch.limits.connect)))
+        except BaseException as error:
+            self.close()
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise _bad_certificate(error.__cause__, watch) from error
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _look_up(host: str, seconds: float) -> list[str]:
+    """The addresses of a host. The system's own look-up knows no timeout and no Ctrl-C, so another thread waits for it."""
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
+    found: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found.put([str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)])
+        except (OSError, ValueError) as error:
+            found.put(error)
+
+    threading.Thread(target=look_up, name="batteries-look-up", daemon=True).start()
+    try:
+        addresses = found.get(timeout=seconds)
+    except queue.Empty:
+        raise httpcore2.ConnectTimeout("the name service does not answer") from None
+    if isinstance(addresses, Exception):
+        raise httpcore2.ConnectError(addresses) from addresses
+    return addresses
+
+
+@contextlib.contextmanager
+def _typed(watch: Watch) -> Iterator[None]:
+    """The errors of the connection as ours."""
+    try:
+        yield
+    except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
+        if watch.over:
+            raise watch.late() from error
+        remedy = "Check the address and the connection to the network."
+        raise _failure("UNREACHABLE", "the server cannot be reached", error, watch, remedy) from error
+    except httpcore2.TimeoutException as error:
+        if watch.over:
+            raise watch.late() from error
+        what = f"the server sent nothing for {watch.limits.stall:g} s"
+        raise _failure("STALLED", what, error, watch) from error
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        raise _failure("CUT", "the answer broke off, or is not HTTP", error, watch) from error
+
+
+def _failure(code: str, what: str, error: Exception, watch: Watch, remedy: str | None = None) -> TransportError:
+    return TransportError(what, code=code, found=plain(str(error)) or None, where=watch.where, remedy=remedy, retryable=True)
+
+
+def _bad_certificate(error: ssl.SSLCertVerificationError, watch: Watch) -> TransportError:
+    remedy = "SSL_CERT_FILE names a file of certificates to trust, where the one of this server is meant to be."
+    found = plain(error.verify_message)
+    return TransportError(
+        "the certificate of the server is not trusted", code="CERTIFICATE", found=found, where=watch.where, remedy=remedy
+    )

@@ -1,0 +1,217 @@
+"""What the commands answer under ``--json``. The schemas in ``docs/schema`` are made from these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import ConfigDict, Field
+
+from batteries.canonical import Document
+from batteries.cell import Cell
+from batteries.errors import BatteriesError
+from batteries.manifest import Count, Manifest, Sha256, Size, Text
+from registry.attestation import Protocol
+from registry.publish import Published as Publication
+from registry.release import Attested, ExactVersion, Release, Summary
+from registry.snapshot import Located, Snapshot
+from registry.verify import Finding, Kind
+
+
+class Answer(Document):
+    """What one of these is made of is worked out when the first of them is made: most commands print tables."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Fault(Answer):
+    """An error: ``code`` is stable, the rest is for people."""
+
+    code: str
+    what: str
+    expected: str | None
+    found: str | None
+    where: str | None
+    remedy: str | None
+
+    @classmethod
+    def of(cls, error: BatteriesError) -> Fault:
+        """The fault that an error is."""
+        words = {name: getattr(error, name) for name in cls.model_fields}
+        return cls.model_validate({name: None if value is None else unicode(value) for name, value in words.items()})
+
+
+class ErrorAnswer(Answer):
+    """What every command answers where it could not do what it was asked; the exit code is not 0."""
+
+    error: Fault
+
+
+class Found(Answer):
+    """A cell as the index of a registry has it.
+
+    Attributes:
+        reference: ``[registry/]band/name@version``.
+        version: Exact.
+        sha256: Of the weights' file.
+        size: Of it, in bytes.
+        yanked: Why the version should not be used; None where it may be.
+        summary: Its figures.
+        attestations: What was found about it, by protocol.
+    """
+
+    reference: str
+    version: ExactVersion
+    sha256: Sha256
+    size: Size
+    yanked: Text | None
+    summary: Summary
+    attestations: dict[Protocol, Attested]
+
+    @classmethod
+    def of(cls, located: Located, **more: object) -> Self:
+        """What was located."""
+        release = located.release
+        fields = {
+            "reference": str(located.reference),
+            "version": located.version,
+            "sha256": release.blob.sha256,
+            "size": release.blob.size,
+            "yanked": release.yanked,
+            "summary": release.summary,
+            "attestations": located.attestations,
+        }
+        return cls.model_validate({**fields, **more})
+
+
+class Listed(Answer):
+    """Answer of ``batteries list``: the registry's address, the number of its index, and the cells asked for."""
+
+    registry: str
+    number: Count
+    cells: tuple[Found, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, found: Sequence[Located]) -> Listed:
+        """Cells of a registry."""
+        cells = tuple(Found.of(located) for located in found)
+        return cls(registry=unicode(snapshot.store.url), number=snapshot.index.number, cells=cells)
+
+
+class Shown(Found):
+    """Answer of ``batteries show``: a cell as the index has it, and its whole manifest."""
+
+    manifest: Manifest
+
+
+class PulledCell(Answer):
+    """A cell that was fetched.
+
+    Attributes:
+        reference: ``band/name@version``.
+        version: Exact.
+        sha256: Of the weights' file.
+        size: Of it, in bytes.
+        path: Where it is now.
+        source: Address of the registry it came from.
+        index_number: Of the index it was found in; None where a lock named its digests.
+        age: Seconds since that index was fetched.
+        verified: Whether every byte was compared with its digest.
+    """
+
+    reference: str
+    version: ExactVersion
+    sha256: Sha256
+    size: Size
+    path: str
+    source: str
+    index_number: Count | None
+    age: float = Field(ge=0)
+    verified: bool
+
+    @classmethod
+    def of(cls, cell: Cell, path: Path) -> PulledCell:
+        """A cell that was pulled, and where its weights are now."""
+        assert cell.origin is not None, "it was pulled"
+        return cls(
+            reference=f"{cell.name}@{cell.version}",
+            version=cell.version,
+            sha256=cell.digest,
+            size=cell.manifest.file.size,
+            path=unicode(path),
+            source=unicode(cell.origin.source),
+            index_number=cell.origin.index_number,
+            age=cell.origin.age,
+            verified=cell.origin.verified,
+        )
+
+
+class Pulled(Answer):
+    """Answer of ``batteries pull``: the cells, in the order they were asked for."""
+
+    cells: tuple[PulledCell, ...]
+
+
+class Published(Answer):
+    """Answer of ``batteries publish``.
+
+    Attributes:
+        reference: ``band/name@version``.
+        release: What the index promises of it.
+        number: Of the index that has it.
+        new: False where it was there before, with the same bytes.
+    """
+
+    reference: str
+    release: Release
+    number: Count
+    new: bool
+
+    @classmethod
+    def of(cls, published: Publication) -> Published:
+        """What a publication came to."""
+        reference, release = str(published.reference), published.release
+        return cls(reference=reference, release=release, number=published.number, new=published.new)
+
+
+class Checked(Answer):
+    """One object that was verified: its kind and key, and what is wrong with it, if anything is."""
+
+    kind: Kind
+    name: str
+    ok: bool
+    error: Fault | None
+
+    @classmethod
+    def of(cls, finding: Finding) -> Checked:
+        """What came of checking one object."""
+        error = None if finding.error is None else Fault.of(finding.error)
+        return cls(kind=finding.kind, name=unicode(finding.name), ok=finding.ok, error=error)
+
+
+class Verified(Answer):
+    """Answer of ``batteries verify``: whether everything is right, and what came of every object."""
+
+    ok: bool
+    findings: tuple[Checked, ...]
+
+    @classmethod
+    def of(cls, findings: Sequence[Finding]) -> Verified:
+        """What came of a verification."""
+        return cls(ok=all(finding.ok for finding in findings), findings=tuple(map(Checked.of, findings)))
+
+
+ANSWERS: dict[str, type[Answer]] = {
+    "error": ErrorAnswer,
+    "list": Listed,
+    "publish": Published,
+    "pull": Pulled,
+    "show": Shown,
+    "verify": Verified,
+}
+
+
+def unicode(value: object) -> str:
+    """The words for a value, as JSON can hold them: a file's name may be no Unicode."""
+    return str(value).encode(errors="backslashreplace").decode()

@@ -1,0 +1,62 @@
+"""The model card of a registry on the Hub: a table of its cells, and how to pull them. Pure: an index in, Markdown out."""
+
+from __future__ import annotations
+
+from batteries import card
+from registry.index import Index
+
+HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", "verdict")
+
+
+def registry_card(index: Index, address: str) -> str:
+    """The card of a registry. The same index and address give the same bytes.
+
+    Args:
+        index: Of the registry.
+        address: What a user types to name it.
+    """
+    releases = [release for versions in index.cells.values() for release in versions.values()]
+    rows = [_row(index, path) for path in sorted(index.cells)]
+    parts = [
+        card.front_matter(release.summary.license for release in releases),
+        f"# Cells in {card.escape(address)}\n",
+        f"A registry of cells: trained miniature PatchSVAE autoencoders. Versions: {len(releases)}, in index {index.number}.\n",
+        card.table(HEADER, rows),
+        _usage(index, address),
+        "The newest version of each cell. CV and MSE are those on its own probe; verdicts are attestations, which are in this "
+        "repository too. This page is written anew with every publish.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _row(index: Index, path: str) -> tuple[str, ...]:
+    version = index.newest(path) or index.versions(path)[-1]
+    release = index.cells[path][version]
+    summary = release.summary
+    return (
+        f"{path}@{version}",
+        summary.family,
+        f"{summary.parameters:,}",
+        str(summary.D),
+        card.figure(summary.cv),
+        card.figure(summary.mse),
+        summary.own_probe,
+        summary.license,
+        _verdict(index, release.blob.sha256, release.yanked),
+    )
+
+
+def _verdict(index: Index, cell: str, yanked: str | None) -> str:
+    found = [f"{attested.verdict} ({protocol})" for protocol, attested in sorted(index.attestations.get(cell, {}).items())]
+    return ", ".join(found if yanked is None else [f"yanked: {yanked}", *found]) or "-"
+
+
+def _usage(index: Index, address: str) -> str:
+    """How to pull: by the first cell that can be pulled by name."""
+    example = next((path for path in sorted(index.cells) if index.newest(path)), "band/name")
+    commands = (
+        f"pip install {card.LIBRARY}",
+        f"batteries pull {example} --registry {address}",
+        f"batteries verify --all --registry {address}",
+    )
+    return "\n".join(("```", *commands, "```\n"))

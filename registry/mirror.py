@@ -1,0 +1,84 @@
+"""Mirror: everything that one registry promises, into another, every byte verified on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import keys
+from registry.cache import Cache
+from registry.publish import change_index, read_index_of, target_store
+from registry.pull import Progress, Wanted, fetch
+from registry.reference import Reference
+from registry.snapshot import Located, Snapshot, check_attestation, open_snapshot
+from registry.stores import Store
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What a mirror came to.
+
+    Attributes:
+        source: Address of the registry that was read.
+        target: Address of the one that was written.
+        cells: Versions of the source.
+        copied: Those of them that the target did not have.
+        attestations: Attestations of the source.
+        number: The target's index that holds all of it.
+    """
+
+    source: str
+    target: str
+    cells: int
+    copied: int
+    attestations: int
+    number: int
+
+
+def mirror(
+    source: str | Path | Store, target: str | Path | Store, *, progress: Progress = lambda done, total: None
+) -> Mirrored:
+    """Copy every version and every current attestation, yanks included. What the target has beside them stays.
+
+    Args:
+        source: The registry to read.
+        target: The one to write; a folder is made if need be.
+        progress: Told how many bytes of weights are here, of how many.
+
+    Raises:
+        ConflictError: the target has a version with other bytes (``VERSION_EXISTS``); nothing of it has changed then.
+        BatteriesError: as :func:`registry.pull` and :func:`registry.publish`.
+    """
+    snapshot, store, cache = open_snapshot(source), target_store(target), Cache()
+    present, _ = read_index_of(store)
+    present.with_all(snapshot.index)  # a conflict is found before a byte is written
+    located = everything(snapshot)
+    lacking = [one for one in located if one.version not in present.cells.get(one.reference.path, {})]
+    fetch([Wanted.of(one) for one in lacking], progress=progress)
+    for one in lacking:
+        for key, pin in ((one.blob_key, one.release.blob), (one.manifest_key, one.release.manifest)):
+            store.put(key, cache.fetch(snapshot.store, key, pin))
+    attestations = _copy_attestations(snapshot, store, cache)
+    index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
+    return Mirrored(snapshot.store.url, store.url, len(located), len(lacking), attestations, index.number)
+
+
+def everything(snapshot: Snapshot) -> list[Located]:
+    """Every version of every cell of an index."""
+    return [
+        Located(snapshot, Reference.parse(f"{path}@{version}"), release)
+        for path, releases in sorted(snapshot.index.cells.items())
+        for version, release in sorted(releases.items())
+    ]
+
+
+def _copy_attestations(snapshot: Snapshot, store: Store, cache: Cache) -> int:
+    count = 0
+    for cell, known in sorted(snapshot.index.attestations.items()):
+        for protocol, attested in sorted(known.items()):
+            key = keys.attestation(cell, attested.sha256)
+            data = cache.fetch(snapshot.store, key, attested)
+            check_attestation(data, attested, cell=cell, protocol=protocol, where=f"{key} of {snapshot.store.url}")
+            store.put(key, data)
+            count += 1
+    return count
