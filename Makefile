@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test soak check bench clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,6 +12,11 @@ demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, va
 
 test: $(VENV)/.installed  ## the whole test suite
 	$(BIN)/pytest
+
+soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
+	BATTERIES_SOAK=1 $(BIN)/pytest tests/test_kills.py tests/test_faults.py tests/test_power_loss.py tests/test_flips.py \
+	    tests/test_mutants.py tests/test_hostile_cells.py tests/test_admission.py tests/test_crowd.py tests/test_transport.py \
+	    tests/test_hub.py tests/test_hub_faults.py tests/test_ranges.py tests/test_adopt.py
 
 check: $(VENV)/.installed  ## style, types
 	$(BIN)/ruff check .

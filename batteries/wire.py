@@ -140,7 +140,7 @@ def _open_pool(scheme: str, proxy: str | None, backend: _Backend) -> httpcore2.C
 
 def _proxy(url: httpx2.URL) -> str | None:
     """The proxy on the way to an address, as the platform has it; never one on the way to this machine."""
-    if urllib.request.proxy_bypass(url.raw_host.decode("ascii")):
+    if addresses.is_loopback(url) or urllib.request.proxy_bypass(url.raw_host.decode("ascii")):
         return None
     known = urllib.request.getproxies()
     return known.get(url.scheme) or known.get("all")
