@@ -75,7 +75,7 @@ class Arrived:
             self.most = max(self.most, len(self.data))
             self._check_size(len(self.data), where)
         if self._total is not None and len(self.data) != self._total:
-            pass
+            self._honest = len(self.data) < self._total
             raise _cut("the answer broke off", where, f"{self._total} bytes", len(self.data))
 
     def _check_size(self, size: int | None, where: str) -> None:

@@ -6,6 +6,7 @@ from .attestation import FrozenFigure as FrozenFigure
 from .attestation import ReturnFigure as ReturnFigure
 from .config import open_store as open_store
 from .controls import CONTROLS as CONTROLS
+from .hub import HubStore as HubStore
 from .index import Index as Index
 from .lockfile import Lock as Lock
 from .mirror import Mirrored as Mirrored
