@@ -11,8 +11,10 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import BaseFileLock, FileLock
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 LOCK_PAUSE = 0.01  # seconds between two looks at a lock that somebody else holds
 
@@ -77,7 +79,9 @@ class Disk:
         path.unlink()
 
     def lock(self, path: Path, seconds: float) -> BaseFileLock:
-        """Hold the lock that a file stands for, for this thread alone; raises ``filelock.Timeout`` after ``seconds``."""
+        """Hold the lock that a file stands for, for this thread alone; raises ``TimeoutError`` after ``seconds``."""
+        from filelock import FileLock  # who only reads need not wait for this import
+
         held = FileLock(path, timeout=seconds, poll_interval=LOCK_PAUSE)
         held.acquire()
         return held

@@ -16,8 +16,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import Timeout
-
 from batteries import disk
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, StoreError
 
@@ -186,7 +184,7 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
         _make_folder(path.parent)
         try:
             held = disk.current.lock(path, seconds)
-        except Timeout as error:
+        except TimeoutError as error:
             raise StoreError(
                 "somebody else keeps the lock",
                 code="LOCK_TIMEOUT",

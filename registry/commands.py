@@ -1,4 +1,4 @@
-"""``batteries`` list, show, pull, publish, verify. None of them needs torch."""
+"""``batteries`` list, show, pull, publish, verify. Only what measures a cell again takes torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from batteries.cell import Cell
 from batteries.errors import InputError
-from registry import config, tables
+from registry import admission, config, tables
 from registry.answers import Listed, Published, Pulled, PulledCell, Shown, Verified
 from registry.cache import Cache
 from registry.completion import MaybeReferences, OneReference
@@ -107,8 +107,10 @@ def publish(
     to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
     as_json: AsJson = False,
 ) -> None:
-    """Publish a cell to a registry."""
-    published = publish_cell(Cell.read(cell_file), to)
+    """Publish a cell to a registry, after measuring it once more against its manifest."""
+    cell = Cell.read(cell_file)
+    admission.replay(cell, where=cell.name)
+    published = publish_cell(cell, to)
     if as_json:
         emit_json(Published.of(published))
     else:
@@ -120,13 +122,19 @@ def publish(
 def verify(
     references: MaybeReferences = None,
     every: Annotated[bool, typer.Option("--all", help="The whole registry.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Measure each cell again, too; takes a second or two a cell.")
+    ] = False,
     registry: Registry = None,
     as_json: AsJson = False,
 ) -> None:
     """Check cells where they are published: index, manifests, weights, attestations."""
     if bool(references) == every:
         raise InputError("nothing to verify, or too much", code="USAGE", expected="some references, or --all")
-    _answer(verify_references(*references, registry=registry) if references else verify_store(open_store(registry)), as_json)
+    if references:
+        _answer(verify_references(*references, registry=registry, replay=replay), as_json)
+    else:
+        _answer(verify_store(open_store(registry), replay=replay), as_json)
 
 
 def _answer(findings: list[Finding], as_json: bool) -> None:

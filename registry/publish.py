@@ -19,6 +19,7 @@ from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
 from batteries.manifest import CvFigure, Manifest
 from registry import keys
+from registry.admission import check_weights
 from registry.attestation import CUSTOM, Attestation
 from registry.config import open_store
 from registry.index import Index
@@ -56,13 +57,15 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
 
     Raises:
         InputError: no target, or a version that cannot be published.
-        PolicyError: the measured CV denies the band (``BAND_DENIED``), a value is not finite, or the target is read-only.
+        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, or the target is read-only.
         ConflictError: the version is published with other bytes (``VERSION_EXISTS``), or the index kept moving.
         IntegrityError: the cell is not the one that its manifest describes.
         StoreError: no space, no permission.
     """
     store = target_store(registry)
-    manifest, manifest_bytes, blob = _read_back(cell if isinstance(cell, Cell) else Cell.read(cell))
+    cell = cell if isinstance(cell, Cell) else Cell.read(cell)
+    manifest, manifest_bytes, blob = _read_back(cell)
+    check_weights(cell.weights, cell.spec, where=cell.name)
     _refuse_denied_band(manifest)
     reference = Reference(None, manifest.identity.band, manifest.identity.name, manifest.identity.version)
     release = Release.of(manifest)

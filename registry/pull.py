@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batteries.cell import SUFFIX, Cell, Origin
 from registry import config, keys
+from registry.admission import check_weights
 from registry.cache import Cache
 from registry.config import Mode
 from registry.lockfile import Lock
@@ -89,7 +90,7 @@ def pull(
         NotFoundError: no such cell, version or registry.
         IntegrityError: bytes that are not the ones that the index promises, or a registry that went back.
         FormatError: an index, a manifest or a cell that is not well-formed.
-        PolicyError: weights that are not finite.
+        PolicyError: weights that are not finite, or that no trained cell has.
         TransportError: the network, or offline and not in the cache.
         StoreError: no space or no permission for the cache.
     """
@@ -191,4 +192,5 @@ def _fetch_cell(wanted: Wanted, cache: Cache) -> Cell:
     )
     key = keys.blob(wanted.blob.sha256)
     cell = Cell.from_bytes(cache.fetch(store, key, wanted.blob), manifest, where=f"{key} of {store.url}")
+    check_weights(cell.weights, cell.spec, where=f"{key} of {store.url}")
     return replace(cell, origin=Origin(store.url, wanted.index_number, wanted.age))

@@ -9,14 +9,14 @@ from typing import Literal
 
 from batteries.cell import Cell
 from batteries.errors import BatteriesError
-from registry import config, keys
+from registry import admission, config, keys
 from registry.pinned import read_pinned
 from registry.reference import Reference
 from registry.release import Attested
 from registry.snapshot import Located, Snapshot, check_attestation, locate
 from registry.stores import INDEX, Store
 
-Kind = Literal["reference", "index", "manifest", "blob", "attestation"]
+Kind = Literal["reference", "index", "manifest", "blob", "figures", "attestation"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class Finding:
         return self.error is None
 
 
-def verify(*references: str | Reference, registry: str | Path | Store | None = None) -> list[Finding]:
+def verify(*references: str | Reference, registry: str | Path | Store | None = None, replay: bool = False) -> list[Finding]:
     """Check the manifest, the weights and the attestations of some cells where they are published, past any cache.
 
     Args:
         references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``.
         registry: A folder or a store; left out, the registry in force.
+        replay: Whether each cell is measured again and compared with its manifest's figures, which takes torch and a second or
+            two a cell.
 
     Returns:
         A finding per object. A fault is a finding and never stops the others.
@@ -57,13 +59,13 @@ def verify(*references: str | Reference, registry: str | Path | Store | None = N
         except BatteriesError as error:
             findings.append(Finding("reference", str(reference), error))
         else:
-            findings += _cell_findings(located)
+            findings += _cell_findings(located, replay)
             findings += _attestation_findings(located.snapshot, located.release.blob.sha256)
     return findings
 
 
-def verify_store(store: Store) -> list[Finding]:
-    """Check everything that the index of a store promises, and the index itself.
+def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
+    """Check everything that the index of a store promises, and the index itself; ``replay`` as of :func:`verify`.
 
     Bytes that the index does not know are no fault: a publish that was interrupted leaves them, and nobody reads them.
     """
@@ -75,13 +77,13 @@ def verify_store(store: Store) -> list[Finding]:
     for path, releases in sorted(snapshot.index.cells.items()):
         band, _, name = path.partition("/")
         for version, release in sorted(releases.items()):
-            findings += _cell_findings(Located(snapshot, Reference(None, band, name, version), release))
+            findings += _cell_findings(Located(snapshot, Reference(None, band, name, version), release), replay)
     for cell in sorted(snapshot.index.attestations):
         findings += _attestation_findings(snapshot, cell)
     return findings
 
 
-def _cell_findings(located: Located) -> list[Finding]:
+def _cell_findings(located: Located, replay: bool) -> list[Finding]:
     store, release = located.snapshot.store, located.release
     try:
         manifest = located.manifest()
@@ -91,9 +93,15 @@ def _cell_findings(located: Located) -> list[Finding]:
         return [Finding("manifest", located.manifest_key, error), blob]
 
     def read_cell() -> Cell:
-        return Cell.from_bytes(read_pinned(store, located.blob_key, release.blob), manifest, where=located.blob_key)
+        cell = Cell.from_bytes(read_pinned(store, located.blob_key, release.blob), manifest, where=located.blob_key)
+        admission.check_weights(cell.weights, cell.spec, where=located.blob_key)
+        return cell
 
-    return [Finding("manifest", located.manifest_key), _finding("blob", located.blob_key, read_cell)]
+    found = [Finding("manifest", located.manifest_key), _finding("blob", located.blob_key, read_cell)]
+    if replay and found[1].ok:
+        name = str(located.reference)
+        found.append(_finding("figures", name, lambda: admission.replay(read_cell(), where=name)))
+    return found
 
 
 def _attestation_findings(snapshot: Snapshot, cell: str) -> list[Finding]:

@@ -262,8 +262,7 @@ def test_a_read_only_registry_stays_as_it_is(folder, capsys):
     assert Index.from_bytes(DirectoryStore(folder, writable=False).read_index(), where="test").number == 4
 
 
-def test_no_command_here_imports_torch(folder, tmp_path):
-    path = tiny("new", seed=3).write(tmp_path / "cells")
+def test_only_what_measures_imports_torch(folder, tmp_path):
     code = """
 import shlex, sys
 from registry.cli import main
@@ -272,7 +271,7 @@ for line in sys.argv[1:]:
     assert "torch" not in sys.modules, line
 """
     lines = [f"{line} --registry {folder}" for line in ("list", "show high/tiny", "pull high/tiny", "verify --all")]
-    run = python(code, "--help", *lines, f"publish {path} --to {folder}", "list --help")
+    run = python(code, "--help", *lines, f"lock high/tiny --registry {folder} --out {tmp_path}/cells.lock", "list --help")
     assert run.returncode == 0, run.stderr
 
 

@@ -14,6 +14,8 @@ import time
 import traceback
 from pathlib import Path
 
+import filelock  # noqa: F401  once, and not in every forked process
+
 from batteries.canonical import sha256
 from batteries.errors import NotFoundError
 from registry.cache import ASIDE, Cache
