@@ -57,7 +57,7 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
 
     Raises:
         InputError: no target, or a version that cannot be published.
-        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, or the target is read-only.
+        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, or a read-only target.
         ConflictError: the version is published with other bytes (``VERSION_EXISTS``), or the index kept moving.
         IntegrityError: the cell is not the one that its manifest describes.
         StoreError: no space, no permission.

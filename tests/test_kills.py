@@ -5,6 +5,7 @@ A campaign runs in a process of its own: it has no threads, and so may fork. ``p
 any kind; what is particular to a folder is said in the functions that call them.
 """
 
+import ast
 import os
 import random
 import select
@@ -12,6 +13,7 @@ import signal
 import statistics
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 import filelock  # noqa: F401  once, and not in every forked process
@@ -22,15 +24,15 @@ from registry.cache import ASIDE, Cache
 from registry.config import open_store
 from registry.publish import publish
 from registry.pull import pull
-from registry.release import Pin
 from registry.snapshot import Snapshot
 from registry.stores import DirectoryStore
 from registry.verify import verify_store
+from tests.hubserver import TOKEN, apart
 from tests.making import litter, python, tiny
 from tests.soak import many
 
 CELLS = [tiny(name, seed=seed) for seed, name in enumerate("abc")]
-BYTES = {Pin.of(data).sha256 for cell in CELLS for data in (cell.to_bytes(), cell.manifest.to_bytes())}
+BYTES = {sha256(data) for cell in CELLS for data in (cell.to_bytes(), cell.manifest.to_bytes())}
 ROUND = 8  # versions in one registry, so that looking at it stays quick
 DONE = b"done"
 
@@ -43,12 +45,22 @@ def test_pull_from_a_folder(tmp_path):
     run("pulls_from_a_folder", tmp_path)
 
 
-def run(campaign, *arguments):
+def test_publish_to_a_hub(tmp_path):
+    with apart() as url:
+        run("publishes_to_a_hub", tmp_path, url, kills=many(30, 250))
+
+
+def test_pull_from_a_hub(tmp_path):
+    with apart() as url:
+        run("pulls_from_a_hub", tmp_path, url, kills=many(30, 250))
+
+
+def run(campaign, *arguments, kills=None):
     """Run a function of this file in a new process, with the number of kills and a seed after its other arguments."""
     seed = random.randrange(2**32)
     code = f"import sys; from tests.test_kills import {campaign}; {campaign}(*sys.argv[1:-2], *map(int, sys.argv[-2:]))"
     one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    ended = python(code, *arguments, many(100, 500), seed, timeout=3600, **one)
+    ended = python(code, *arguments, kills or many(70, 250), seed, timeout=3600, **one)
     print(ended.stdout)
     assert ended.returncode == 0, f"seed {seed}\n{ended.stderr}"
 
@@ -74,7 +86,43 @@ def pulls_from_a_folder(folder, kills, seed):
     pulls(str(address), folder, kills, seed)
 
 
-def publishes(address_of, start_again, kills, seed):
+def publishes_to_a_hub(folder, url, kills, seed):
+    """The campaign of publishes to a Hub: one commit a publish, so that nothing can be half there."""
+    with_hub(folder, url)
+    publishes(lambda n: f"hf://lab/registry-{n}", lambda address: None, kills, seed, look=in_a_process(whole_versions))
+
+
+def pulls_from_a_hub(folder, url, kills, seed):
+    """The campaign of pulls from a Hub."""
+    with_hub(folder, url)
+    in_a_process(lambda: {publish(cell, "hf://lab/cells").number for cell in CELLS})()
+    pulls("hf://lab/cells", folder, kills, seed, look=in_a_process(pull_all))
+
+
+def with_hub(folder, url):
+    """Point the client at a local Hub."""
+    warnings.filterwarnings("ignore", "Use 'content=<", DeprecationWarning)
+    os.environ.update(HF_ENDPOINT=url, HF_TOKEN=TOKEN, BATTERIES_HOME=str(Path(folder, "home")))
+
+
+def in_a_process(work):
+    """The same work in a forked process: connections bring threads, and a process with threads is not to fork."""
+
+    def apart(*arguments):
+        ear, mouth = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _work(lambda: os.write(mouth, repr(work(*arguments)).encode()), mouth)
+        os.close(mouth)
+        with os.fdopen(ear, "rb") as heard:
+            said = heard.read()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return ast.literal_eval(said[1 : -len(DONE)].decode())
+
+    return apart
+
+
+def publishes(address_of, start_again, kills, seed, look=None):
     """Kill publishes, and look at the registry after each of them.
 
     Args:
@@ -82,6 +130,7 @@ def publishes(address_of, start_again, kills, seed):
         start_again: Does with an address what the next writer does first, and checks that nothing temporary is left.
         kills: How many.
         seed: Of the moments.
+        look: Stands in for :func:`whole_versions`.
     """
     killer = Killer(seed)
     done = 0
@@ -93,12 +142,12 @@ def publishes(address_of, start_again, kills, seed):
         if killer.kill(lambda cell=cell, address=address: publish(cell, address)):
             told.add(f"{cell.name}@{version}")
             done += 1
-        assert whole_versions(address) >= told
+        assert (look or whole_versions)(address) >= told
         start_again(address)
     killer.report()
 
 
-def pulls(address, folder, kills, seed):
+def pulls(address, folder, kills, seed, look=None):
     """Kill pulls into a cache that is cold or half full, and look at the cache after each of them.
 
     Args:
@@ -106,6 +155,7 @@ def pulls(address, folder, kills, seed):
         folder: Where the caches are put.
         kills: How many.
         seed: Of the moments.
+        look: Stands in for :func:`pull_all` where nothing is killed.
     """
     killer = Killer(seed)
     number = left = 0
@@ -119,7 +169,7 @@ def pulls(address, folder, kills, seed):
         cache.sweep()
         assert litter(cache.folder) == []
         if ended or killer.rng.random() < 0.5:
-            pull_all(address)
+            (look or pull_all)(address)
             assert not (cache.folder / ASIDE).exists()
             number += 1
     killer.report()

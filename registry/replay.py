@@ -1,0 +1,107 @@
+"""Replay: run a cell on its probes again, and compare with the figures in its manifest. Imports torch.
+
+This finds what looks like any other weight: tensors in another order or of another scale, a bit turned over.
+
+What another machine's rounding changes was measured over every cell that ships, on both its probes: one thread and two, with
+and without AVX2, AVX-512, oneDNN and our compiled kernels, and all of it in float64. Root mean square errors moved by at most
+1.7e-7, and by 2e-8 where the code is narrower than the patch; mean singular values by 4e-8; CV and rank by 2e-8 of themselves.
+Each tolerance is ten times that, or more. Root mean square errors are compared, and not mean squares, because the first move by
+no more than the reconstruction does, however small they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from batteries.cell import Cell
+from batteries.errors import InputError
+from batteries.geometry import Degenerate
+from batteries.manifest import CvFigure, Measured
+from batteries.measure import Reading, read
+from batteries.model import PatchSVAE
+from batteries.probes import Probe, probe
+from batteries.spec import CellSpec
+from registry.admission import check_weights, refuse
+
+ROOT = 2e-6  # of a root mean square error; of itself where it is above 1
+ROOT_NARROW = 2e-7  # where the code is narrower than the patch: what it misses is out of the decoder's reach, and of rounding's
+SPECTRUM = 1e-6  # of a mean singular value; of itself where it is above 1
+RELATIVE = 1e-6  # of a CV or an effective rank
+
+Row = tuple[str, float, float, float]  # what, as promised, as found, how far apart they may be
+
+
+def replay(cell: Cell, *, where: object) -> tuple[str, ...]:
+    """Measure a cell again on every probe of its manifest, its own first. At most 2 seconds of one core for a preset.
+
+    Args:
+        cell: The cell.
+        where: What to call it in a message.
+
+    Returns:
+        The probes that were replayed: those that this package has, with the digest that the manifest names.
+
+    Raises:
+        FormatError: as :func:`check_weights`.
+        PolicyError: as :func:`check_weights`, or figures that are not the manifest's (``REPLAY_MISMATCH``).
+    """
+    check_weights(cell.weights, cell.spec, where=where)
+    model, manifest = PatchSVAE.from_cell(cell), cell.manifest
+    names = sorted(manifest.measured, key=lambda name: name != manifest.own_probe)
+    replayed = []
+    for name in names:
+        wanted = manifest.measured[name]
+        images = _probe_of(name, wanted, cell.spec)
+        if images is None:
+            continue
+        found = read(model, images.images, images.cluster)
+        wrong = [*_differences(wanted, found, images, cell.spec)]
+        if not wrong and name == manifest.own_probe:
+            wrong = [*_cv_differences(wanted, found)]  # last: it takes as long as all the rest
+        said = [f"{name}: {words}" for words in wrong]
+        refuse("weights that do not measure what the manifest says", "REPLAY_MISMATCH", said, where)
+        replayed.append(name)
+    return tuple(replayed)
+
+
+def _probe_of(name: str, wanted: Measured, spec: CellSpec) -> Probe | None:
+    """The probe that figures are of, if this package has it."""
+    try:
+        found = probe(name)
+    except InputError:
+        return None
+    return found if found.digest == wanted.probe_digest and found.images.shape[1] == spec.channels else None
+
+
+def _differences(wanted: Measured, found: Reading, probe: Probe, spec: CellSpec) -> Iterator[str]:
+    """Errors, spectrum and rank that differ by more than rounding."""
+    if set(wanted.mse_by_group) != set(probe.groups) or len(wanted.spectrum) != spec.D:
+        yield "figures of other groups, or of another width"
+        return
+    groups = {f"MSE of {name}": (wanted.mse_by_group[name], found.mse[probe.group == i]) for i, name in enumerate(probe.groups)}
+    most = ROOT_NARROW if min(spec.hidden, spec.V * (spec.D - 1)) < spec.patch_dim else ROOT
+    rows: list[Row] = []
+    for what, (promised, mse) in {"MSE": (wanted.mse.value, found.mse), **groups}.items():
+        root = math.sqrt(mse.mean())
+        rows.append((f"root {what}", math.sqrt(promised) if promised >= 0 else math.nan, root, most * max(1.0, root)))
+    for i, (promised, S) in enumerate(zip(wanted.spectrum, found.S.double().mean(dim=(0, 1)).tolist(), strict=True)):
+        rows.append((f"S[{i}]", promised, S, SPECTRUM * max(1.0, S)))
+    rank = found.effective_rank().value
+    rows.append(("effective rank", wanted.effective_rank.value, rank, RELATIVE * rank))
+    yield from _too_far(rows)
+
+
+def _cv_differences(wanted: Measured, found: Reading) -> Iterator[str]:
+    cv, promised = found.cv(), wanted.cv
+    if isinstance(cv, Degenerate) and isinstance(promised, CvFigure):
+        yield f"a CV of {promised.value:.7g} where {cv.reason}"
+    elif not isinstance(cv, Degenerate) and not isinstance(promised, CvFigure):
+        yield f"a CV of {cv.value:.7g} where there should be none"
+    elif not isinstance(cv, Degenerate) and isinstance(promised, CvFigure):
+        yield from _too_far([("CV", promised.value, cv.value, RELATIVE * cv.value)])
+
+
+def _too_far(rows: list[Row]) -> Iterator[str]:
+    # not the other way round: what is not a number is near to nothing
+    return (f"{what} {b:.9g} instead of {a:.9g}" for what, a, b, most in rows if not abs(a - b) <= most)
