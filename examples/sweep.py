@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 
 from filelock import FileLock
 
@@ -166,16 +167,19 @@ def with_section(page: str, words: str) -> str:
 
 
 def section(lines: Sequence[Line]) -> str:
-    """Both tables, and how they were made."""
+    """The tables, and how they were made."""
     protocol = f"protocol `{PROTOCOL.name}`, digest `{PROTOCOL.digest[:12]}`"
+    tables = "\n\n".join([verdicts_table(lines), controls_table(lines), dose_table(shipped())])
     return f"""Between these comments written by `python examples/sweep.py report`; the tests are those of
 `python examples/sweep.py verdicts REFERENCE... --seeds N`: {protocol}, with seeds {SPACING} apart, so that no two
 tests share hosts, images or controls; the cell and the untrained cells it is held against stay the same.
 Bounds are exact two-sided 95% bounds of the share (Clopper and Pearson 1934).
 
-{verdicts_table(lines)}
+{tables}
 
-{controls_table(lines)}"""
+The last table is of the `standard` attestations that ship: mean and standard deviation over seeds of what is left after
+{PROTOCOL.dose_steps} steps of a host's gradient; the holding dose is the largest rate, times steps, up to
+which every trial held."""
 
 
 def verdicts_table(lines: Sequence[Line]) -> str:
@@ -196,6 +200,32 @@ def controls_table(lines: Sequence[Line]) -> str:
         for key in dict.fromkeys([*NAMED_CHECK.items(), *((figure.name, figure.by) for figure in figures)]):
             rows.append([*cell, *key, *_share(rejected[key], len(own))])
     return _table(("cell", "weights", "control", "check", "rejected", "95% bounds"), rows)
+
+
+def shipped() -> list[registry.Attestation]:
+    """The standard attestations of the embedded registry, by cell."""
+    store, protocol = registry.open_store(), registry.PROFILES["standard"].name
+    index = registry.Index.from_bytes(store.read_index() or b"", where="the embedded index")
+    found = []
+    for cell, known in index.attestations.items():
+        if attested := known.get(protocol):
+            key = f"attestations/{cell}/{attested.sha256}.json"
+            found.append(registry.Attestation.from_bytes(store.read(key, limit=attested.size), where=key))
+    return sorted(found, key=lambda attestation: attestation.reference)
+
+
+def dose_table(attestations: Sequence[registry.Attestation]) -> str:
+    """What each cell keeps at each dose."""
+    rows = []
+    for found in attestations:
+        own = [dose for dose in found.doses if dose.subject == "cell"]
+        for rate in sorted({dose.rate for dose in own}):
+            at = [dose for dose in own if dose.rate == rate]
+            cvs = [dose.cv[0] if dose.cv else math.nan for dose in at]
+            figures = ([dose.kept for dose in at], [dose.retention for dose in at], cvs)
+            words = (f"{mean(values):.3g} ± {stdev(values):.2g}" for values in figures)
+            rows.append([found.reference, f"{rate:g}", str(len(at)), *words, f"{found.figures['holding dose']:g}"])
+    return _table(("cell", "rate", "seeds", "content kept", "retention", "CV", "holding dose"), rows)
 
 
 def _by_cell(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:

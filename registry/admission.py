@@ -1,17 +1,23 @@
-"""Admission by numbers: whether weights can be those of a cell, found without any digest and without torch.
+"""Admission by numbers: whether weights can be those of a cell, found without any digest.
 
-What looks like any other number, such as a tensor in another order, is found by :mod:`registry.replay`.
+Two levels. :func:`check_weights` looks at the numbers alone: finite, bounded, nothing dead. :func:`replay` runs the cell again:
+it finds what looks like any other number, a tensor in another order or of another scale, or a bit turned over.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import lazy_loader
 import numpy as np
 
+from batteries.cell import Cell
 from batteries.errors import FormatError, PolicyError
 from batteries.spec import CellSpec
+
+replaying: Any = lazy_loader.load("registry.replaying", suppress_warning=True)  # imports torch, on first use
 
 LARGEST = 1000.0  # of a weight: the cells that ship reach 2.2, an untrained one starts with 2.0 (``alpha_logits``)
 SMOOTHING = "boundary_smooth.net.2"  # starts as zeros, weight and bias, which is the identity
@@ -35,14 +41,38 @@ def check_weights(weights: Mapping[str, np.ndarray], spec: CellSpec, *, where: o
     found = {name: (array.shape, array.dtype.name) for name, array in weights.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:
-        raise FormatError("tensors that do not fit the spec", code="TENSORS", found=listed(wrong), where=where)
+        raise FormatError("tensors that do not fit the spec", code="TENSORS", found=_listed(wrong), where=where)
     ranges = {name: (float(array.min()), float(array.max())) for name, array in sorted(weights.items())}
     unbounded = [name for name, (low, high) in ranges.items() if not math.isfinite(high - low)]
-    refuse("values that are not finite", "NON_FINITE", unbounded, where)
+    _refuse("values that are not finite", "NON_FINITE", unbounded, where)
     large = [f"{name} ({max(-low, high):.3g})" for name, (low, high) in ranges.items() if max(-low, high) > LARGEST]
-    refuse("weights out of all proportion", "OUT_OF_RANGE", large, where, expected=f"at most {LARGEST:g}")
+    _refuse("weights out of all proportion", "OUT_OF_RANGE", large, where, expected=f"at most {LARGEST:g}")
     dead = [f"{name} (all {low:g})" for name, (low, _) in ranges.items() if _is_dead(name, weights[name], ranges)]
-    refuse("tensors that carry nothing", "DEAD_TENSOR", dead, where)
+    _refuse("tensors that carry nothing", "DEAD_TENSOR", dead, where)
+
+
+def replay(cell: Cell, *, where: object) -> tuple[str, ...]:
+    """Measure a cell again on every probe of its manifest, and compare. Imports torch; 1 to 2 seconds of one core for a preset.
+
+    Args:
+        cell: The cell.
+        where: What to call it in a message.
+
+    Returns:
+        The probes that were replayed: those that this package has, with the digest that the manifest names.
+
+    Raises:
+        FormatError: as :func:`check_weights`.
+        PolicyError: as :func:`check_weights`, or figures that differ by more than another machine's rounding
+            (``REPLAY_MISMATCH``).
+    """
+    check_weights(cell.weights, cell.spec, where=where)
+    replayed = []
+    for probe, wrong in replaying.measure_again(cell):
+        said = [f"{probe}: {words}" for words in wrong]
+        _refuse("weights that do not measure what the manifest says", "REPLAY_MISMATCH", said, where)
+        replayed.append(probe)
+    return tuple(replayed)
 
 
 def _is_dead(name: str, array: np.ndarray, ranges: Mapping[str, tuple[float, float]]) -> bool:
@@ -55,23 +85,17 @@ def _is_dead(name: str, array: np.ndarray, ranges: Mapping[str, tuple[float, flo
     return array.ndim > 1 or low == 0.0
 
 
-def refuse(what: str, code: str, wrong: Sequence[str], where: object, *, expected: object = None) -> None:
-    """Refuse a cell for its faults, if there are any.
-
-    Raises:
-        PolicyError: with the first of them.
-    """
+def _refuse(what: str, code: str, wrong: Sequence[str], where: object, *, expected: object = None) -> None:
     if wrong:
         raise PolicyError(
             what,
             code=code,
             expected=expected,
-            found=listed(wrong),
+            found=_listed(wrong),
             where=where,
             remedy="The weights were damaged before they were packaged, or are not those that were measured.",
         )
 
 
-def listed(wrong: Sequence[str]) -> str:
-    """The first few faults, and how many more there are."""
+def _listed(wrong: Sequence[str]) -> str:
     return "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")

@@ -1,6 +1,4 @@
-"""Replay: run a cell on its probes again, and compare with the figures in its manifest. Imports torch.
-
-This finds what looks like any other weight: tensors in another order or of another scale, a bit turned over.
+"""A cell measured again on the probes of its manifest, and what of its figures has changed. Imports torch.
 
 What another machine's rounding changes was measured over every cell that ships, on both its probes: one thread and two, with
 and without AVX2, AVX-512, oneDNN and our compiled kernels, and all of it in float64. Root mean square errors moved by at most
@@ -22,7 +20,6 @@ from batteries.measure import Reading, read
 from batteries.model import PatchSVAE
 from batteries.probes import Probe, probe
 from batteries.spec import CellSpec
-from registry.admission import check_weights, refuse
 
 ROOT = 2e-6  # of a root mean square error; of itself where it is above 1
 ROOT_NARROW = 2e-7  # where the code is narrower than the patch: what it misses is out of the decoder's reach, and of rounding's
@@ -32,37 +29,23 @@ RELATIVE = 1e-6  # of a CV or an effective rank
 Row = tuple[str, float, float, float]  # what, as promised, as found, how far apart they may be
 
 
-def replay(cell: Cell, *, where: object) -> tuple[str, ...]:
-    """Measure a cell again on every probe of its manifest, its own first. At most 2 seconds of one core for a preset.
-
-    Args:
-        cell: The cell.
-        where: What to call it in a message.
+def measure_again(cell: Cell) -> Iterator[tuple[str, list[str]]]:
+    """Every probe of a cell's manifest that this package has, with the digest that the manifest names; the cell's own first.
 
     Returns:
-        The probes that were replayed: those that this package has, with the digest that the manifest names.
-
-    Raises:
-        FormatError: as :func:`check_weights`.
-        PolicyError: as :func:`check_weights`, or figures that are not the manifest's (``REPLAY_MISMATCH``).
+        Each probe with the figures that differ by more than rounding, in words.
     """
-    check_weights(cell.weights, cell.spec, where=where)
     model, manifest = PatchSVAE.from_cell(cell), cell.manifest
-    names = sorted(manifest.measured, key=lambda name: name != manifest.own_probe)
-    replayed = []
-    for name in names:
+    for name in sorted(manifest.measured, key=lambda name: name != manifest.own_probe):
         wanted = manifest.measured[name]
-        images = _probe_of(name, wanted, cell.spec)
-        if images is None:
+        on = _probe_of(name, wanted, cell.spec)
+        if on is None:
             continue
-        found = read(model, images.images, images.cluster)
-        wrong = [*_differences(wanted, found, images, cell.spec)]
+        found = read(model, on.images, on.cluster)
+        wrong = [*_differences(wanted, found, on, cell.spec)]
         if not wrong and name == manifest.own_probe:
             wrong = [*_cv_differences(wanted, found)]  # last: it takes as long as all the rest
-        said = [f"{name}: {words}" for words in wrong]
-        refuse("weights that do not measure what the manifest says", "REPLAY_MISMATCH", said, where)
-        replayed.append(name)
-    return tuple(replayed)
+        yield name, wrong
 
 
 def _probe_of(name: str, wanted: Measured, spec: CellSpec) -> Probe | None:
