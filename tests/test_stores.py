@@ -7,6 +7,7 @@ import threading
 import pytest
 from filelock import FileLock
 
+from batteries import disk
 from batteries.canonical import sha256
 from batteries.errors import ConflictError, FormatError, InputError, NotFoundError, PolicyError, StoreError
 from registry.stores import LOCK, DirectoryStore, MemoryStore
@@ -303,3 +304,14 @@ def test_litter_of_the_dead_is_swept_by_the_next_writer(tmp_path):
     DirectoryStore(store.path)
     assert litter(tmp_path) == []
     assert store.keys() == [BLOB]
+
+
+def test_a_disk_that_fails_when_a_store_is_opened_is_a_typed_error(tmp_path):
+    class Failing(disk.Disk):
+        def lstat(self, path):
+            raise OSError(errno.EIO, "no")
+
+    with disk.use(Failing()):
+        for attempt in (lambda: DirectoryStore(tmp_path), lambda: DirectoryStore(tmp_path, writable=False).keys()):
+            with pytest.raises(StoreError, match="DISK"):
+                attempt()
