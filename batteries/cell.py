@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lazy_loader
-import numpy as np
 
 from batteries import cellfile, files
 from batteries.canonical import sha256
@@ -17,6 +16,9 @@ from batteries.card import CARD, cell_card
 from batteries.errors import IntegrityError, NotFoundError
 from batteries.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.spec import CellSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SUFFIX = ".safetensors"
 WEIGHTS_FILE = "model.safetensors"  # names in a repository of one cell

@@ -11,10 +11,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from safetensors.numpy import save
+import lazy_loader
 
 from batteries import canonical
 from batteries.errors import FormatError, PolicyError
@@ -25,7 +24,12 @@ MAX_HEADER = 64 * 2**10
 MAX_TENSORS = 256
 TENSOR_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}")
 
-Arrays = dict[str, np.ndarray]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = dict[str, np.ndarray]
+else:
+    np = lazy_loader.load("numpy")  # a third of the start of a command that reads no weights
 
 
 def write(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -34,6 +38,8 @@ def write(arrays: Mapping[str, np.ndarray]) -> bytes:
     Raises:
         PolicyError: a value that is not finite.
     """
+    from safetensors.numpy import save  # imports numpy
+
     _refuse_non_finite(arrays, where="the cell to be written")
     return save({name: np.ascontiguousarray(arrays[name], dtype=np.float32) for name in sorted(arrays)})
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lazy_loader
-import numpy as np
 
 from batteries.cell import Cell
 from batteries.errors import FormatError, PolicyError
 from batteries.spec import CellSpec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 replaying: Any = lazy_loader.load("registry.replaying", suppress_warning=True)  # imports torch, on first use
 

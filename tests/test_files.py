@@ -129,8 +129,16 @@ def test_sweep_takes_only_what_dead_writers_of_ours_left(tmp_path):
     assert files.sweep(tmp_path / "missing") == 0
 
 
-def test_sweep_leaves_alone_what_this_process_is_writing_and_takes_what_it_could_not_remove(tmp_path):
-    with broken(unlink=errno.EIO, fsync=lambda _: files.sweep(tmp_path)):
+def test_sweep_leaves_alone_what_this_process_is_writing(tmp_path):
+    swept = []
+    with broken(fsync=lambda _: swept.append(files.sweep(tmp_path))):
+        files.create(tmp_path / "a", b"1234")
+    assert set(swept) == {0}
+    assert (tmp_path / "a").read_bytes() == b"1234"
+
+
+def test_sweep_takes_what_this_process_could_not_remove(tmp_path):
+    with broken(unlink=errno.EIO):
         files.create(tmp_path / "a", b"1234")
     assert (tmp_path / "a").read_bytes() == b"1234"
     assert len(litter(tmp_path)) == 1
