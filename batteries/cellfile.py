@@ -13,8 +13,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import lazy_loader
-
 from batteries import canonical
 from batteries.errors import FormatError, PolicyError
 from batteries.spec import CellSpec
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     Arrays = dict[str, np.ndarray]
-else:
-    np = lazy_loader.load("numpy")  # a third of the start of a command that reads no weights
+
+# Functions import numpy themselves: it is a third of the start of a command that reads no weights.
 
 
 def write(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -38,7 +36,8 @@ def write(arrays: Mapping[str, np.ndarray]) -> bytes:
     Raises:
         PolicyError: a value that is not finite.
     """
-    from safetensors.numpy import save  # imports numpy
+    import numpy as np
+    from safetensors.numpy import save
 
     _refuse_non_finite(arrays, where="the cell to be written")
     return save({name: np.ascontiguousarray(arrays[name], dtype=np.float32) for name in sorted(arrays)})
@@ -56,6 +55,8 @@ def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
         FormatError: a header or an extent that breaks the rules above, or tensors that do not fit the spec (all listed).
         PolicyError: a value that is not finite.
     """
+    import numpy as np
+
     text, header, body = _split(data, where)
     extents = {name: _extent(name, row, where) for name, row in header.items()}
     refuse_misfits(extents, spec, where)
@@ -71,6 +72,8 @@ def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 over names, shapes and values in name order: the weights' identity whatever file holds them."""
+    import numpy as np
+
     parts = [b"batteries-tensors-1"]
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name], dtype="<f4")
@@ -177,6 +180,8 @@ def _refuse_other_header(text: bytes, spec: CellSpec, where: object) -> None:
 
 
 def _refuse_non_finite(arrays: Mapping[str, np.ndarray], where: object) -> None:
+    import numpy as np
+
     wrong = [f"{name} ({int((~np.isfinite(array)).sum())})" for name, array in arrays.items() if not np.isfinite(array).all()]
     if wrong:
         raise PolicyError(

@@ -53,24 +53,26 @@ def check_weights(weights: Mapping[str, np.ndarray], spec: CellSpec, *, where: o
     _refuse("tensors that carry nothing", "DEAD_TENSOR", dead, where)
 
 
-def replay(cell: Cell, *, where: object) -> tuple[str, ...]:
+def replay(cell: Cell, *, where: object, exact: bool = False) -> tuple[str, ...]:
     """Measure a cell again on every probe of its manifest, and compare. Imports torch; 1 to 2 seconds of one core for a preset.
 
     Args:
         cell: The cell.
         where: What to call it in a message.
+        exact: Allow for no rounding, as on the machine that measured it, with the same packages and threads. Then nothing that
+            changes an error's last bit is passed over; else a fault as small as rounding may be
+            (:mod:`registry.replaying` says which).
 
     Returns:
         The probes that were replayed: those that this package has, with the digest that the manifest names.
 
     Raises:
         FormatError: as :func:`check_weights`.
-        PolicyError: as :func:`check_weights`, or figures that differ by more than another machine's rounding
-            (``REPLAY_MISMATCH``).
+        PolicyError: as :func:`check_weights`, or figures that differ by more than that (``REPLAY_MISMATCH``).
     """
     check_weights(cell.weights, cell.spec, where=where)
     replayed = []
-    for probe, wrong in replaying.measure_again(cell):
+    for probe, wrong in replaying.measure_again(cell, exact=exact):
         said = [f"{probe}: {words}" for words in wrong]
         _refuse("weights that do not measure what the manifest says", "REPLAY_MISMATCH", said, where)
         replayed.append(probe)

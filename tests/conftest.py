@@ -7,3 +7,20 @@ def _own_surroundings(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("BATTERIES_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     monkeypatch.delenv("BATTERIES_REGISTRY", raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub that this process takes for the Hub, and a user who may write."""
+    from tests.hubserver import serving
+
+    with serving() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        yield hub
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path_factory):
+    """Go to another machine: nothing in the cache, nothing seen before."""
+    return lambda: monkeypatch.setenv("BATTERIES_HOME", str(tmp_path_factory.mktemp("home")))

@@ -24,6 +24,8 @@ from batteries.manifest import (
 )
 from batteries.spec import CellSpec
 from registry.attestation import Attestation, CheckFigure, ControlFigure
+from registry.publish import publish
+from registry.stores import MemoryStore
 
 ROOT = Path(__file__).parents[1]
 SPEC = CellSpec(V=5, D=4, patch_size=1, hidden=2, depth=0, cross_layers=0, heads=2, smooth_width=1, channels=1)
@@ -56,6 +58,19 @@ def tiny(name="tiny", version="1.0.0", *, seed=0, cv=0.92, band="high", descript
         untrained={"noise16-64": own},
     )
     return Cell.from_bytes(blob, manifest, where=name)
+
+
+def cells(count: int) -> list[Cell]:
+    """That many cells of different names."""
+    return [tiny(f"cell-{n}", seed=n) for n in range(count)]
+
+
+def filled(*some: Cell) -> MemoryStore:
+    """A registry in memory that has these."""
+    store = MemoryStore()
+    for cell in some:
+        publish(cell, store)
+    return store
 
 
 def measured(cv: float | None, band: str | None) -> Measured:

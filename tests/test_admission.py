@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import registry
-from batteries import CellSpec, cellfile, untrained
+from batteries import CellSpec, PatchSVAE, cellfile, measure, probe, untrained
 from batteries.cell import Cell, file_facts
 from batteries.errors import FormatError, PolicyError
 from batteries.manifest import DegenerateFigure
@@ -39,6 +39,18 @@ def cells():
     return dict(zip(SHIPPED, registry.pull(*SHIPPED), strict=True))
 
 
+@pytest.fixture(scope="module")
+def here(cells):
+    """Cells with the figures that this machine gives them, so that no fault can hide in another one's rounding."""
+    return {name: measured_here(cells[name]) for name in PLANTED_IN}
+
+
+def measured_here(cell):
+    model = PatchSVAE.from_cell(cell)
+    figures = {name: measure(model, probe(name)) for name in cell.manifest.measured}
+    return Cell(cell.weights, cell.manifest.model_copy(update={"measured": figures}))
+
+
 def changed(cell, arrays):
     """The cell with other tensors, and the right digests of them."""
     weights = {**cell.weights, **{name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}}
@@ -46,10 +58,10 @@ def changed(cell, arrays):
     return Cell(weights, cell.manifest.model_copy(update={"file": facts}))
 
 
-def refused(cell):
+def refused(cell, *, exact=False):
     """The code by which a cell is refused; None where it is not."""
     try:
-        replay(cell, where=cell.name)
+        replay(cell, where=cell.name, exact=exact)
     except PolicyError as error:
         return error.code
     return None
@@ -58,11 +70,19 @@ def refused(cell):
 # No false alarm.
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_a_cell_that_ships_passes_both(cells, name):
-    cell = cells[name]
-    check_weights(cell.weights, cell.spec, where=name)
-    assert set(replay(cell, where=name)) == set(cell.manifest.measured)
+def test_the_numbers_of_every_cell_that_ships_are_sound(cells):
+    for name, cell in cells.items():
+        check_weights(cell.weights, cell.spec, where=name)
+
+
+@pytest.mark.parametrize("name", PLANTED_IN)
+def test_a_cell_that_ships_measures_what_it_says(cells, name):
+    assert set(replay(cells[name], where=name)) == set(cells[name].manifest.measured)
+
+
+def test_a_cell_that_was_measured_here_measures_the_same_to_the_last_bit(here):
+    for name, cell in here.items():
+        assert set(replay(cell, where=name, exact=True)) == set(cell.manifest.measured)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -156,20 +176,31 @@ def permuted(array, rng):
 
 
 @pytest.mark.parametrize("name", PLANTED_IN)
-def test_a_permuted_tensor_is_found_always(cells, name):
-    cell, rng = cells[name], np.random.default_rng(1)
-    missed = [key for key, array in cell.weights.items() if not refused(changed(cell, {key: permuted(array, rng)}))]
-    assert missed == []
+def test_a_permuted_tensor_is_found_always(here, name):
+    cell, rng = here[name], np.random.default_rng(1)
+    planted = {key: changed(cell, {key: permuted(array, rng)}) for key, array in cell.weights.items()}
+    assert {key for key, faulty in planted.items() if not refused(faulty, exact=True)} == set()
 
 
 @pytest.mark.parametrize("name", PLANTED_IN if SOAK else PLANTED_IN[-1:])
-def test_a_structural_fault_is_found_always(cells, name):
-    cell, rng = cells[name], np.random.default_rng(2)
-    missed = [what for what, arrays in structural(cell.weights, rng) if not refused(changed(cell, arrays))]
-    assert missed == []
+def test_a_structural_fault_is_found_always(here, name):
+    cell = here[name]
+    faults = [*structural(cell.weights)][:: many(3, 1)]
+    assert {what for what, arrays in faults if not refused(changed(cell, arrays), exact=True)} == set()
 
 
-def structural(weights, rng):
+@pytest.mark.parametrize("name", SHIPPED if SOAK else PLANTED_IN[-1:])
+def test_what_another_machine_would_still_find(cells, name):
+    """Within another machine's rounding lies, of all of these, only what attention hardly uses."""
+    cell, rng = cells[name], np.random.default_rng(1)
+    faults = [(key, {key: permuted(array, rng)}) for key, array in cell.weights.items()]
+    missed = {
+        what for what, arrays in [*faults, *structural(cell.weights)][:: many(3, 1)] if not refused(changed(cell, arrays))
+    }
+    assert {what for what in missed if not what.startswith("cross_attn")} == set()
+
+
+def structural(weights):
     """Exchanged tensors, zeros, another scale, rows in another order, a matrix on its side."""
     for first, second in itertools.combinations(sorted(weights), 2):
         if weights[first].shape == weights[second].shape:
@@ -199,10 +230,11 @@ def test_a_flipped_bit_of_an_exponent_is_found_nearly_always(cells):
 def flipped(weights, rng):
     """One bit of the exponent of one weight, each as likely."""
     at = rng.randrange(sum(array.size for array in weights.values()))
-    for name, array in weights.items():
-        if at < array.size:
+    for name in weights:
+        if at < weights[name].size:
             break
-        at -= array.size
+        at -= weights[name].size
+    array = weights[name]
     bits = np.array(array).reshape(-1).view(np.uint32)
     bit = rng.randrange(8)
     bits[at] ^= np.uint32(1 << (23 + bit))
@@ -264,4 +296,4 @@ def test_relabelled_hidden_units_are_the_same_cell(cells):
 
 def test_the_own_probe_comes_first(cells):
     for name in PLANTED_IN:
-        assert next(measure_again(cells[name]))[0] == cells[name].manifest.own_probe
+        assert next(measure_again(cells[name], exact=False))[0] == cells[name].manifest.own_probe

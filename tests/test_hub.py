@@ -12,46 +12,19 @@ from batteries.errors import (
     IntegrityError,
     PolicyError,
 )
-from registry import DirectoryStore, MemoryStore, attest, bundle, keys, publish, pull, verify_store, yank
+from registry import DirectoryStore, attest, bundle, keys, publish, pull, verify_store, yank
 from registry.hub import HubStore
 from registry.index import Index
 from registry.mirror import mirror
 from registry.pull import pull_locked
 from registry.snapshot import locate, open_snapshot
-from tests.hubserver import QUIET, serving
-from tests.making import attestation, python, tiny
+from tests.hubserver import QUIET
+from tests.making import attestation, cells, filled, python, tiny
 from tests.soak import many
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
 REPO = "local/cells"
 ADDRESS = f"hf://{REPO}"
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A Hub that this process takes for the Hub, and a user who may write."""
-    with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_TOKEN", hub.token)
-        yield hub
-
-
-@pytest.fixture
-def elsewhere(monkeypatch, tmp_path_factory):
-    """Go to another machine: nothing in the cache, nothing seen before."""
-    return lambda: monkeypatch.setenv("BATTERIES_HOME", str(tmp_path_factory.mktemp("home")))
-
-
-def cells(count):
-    return [tiny(f"cell-{n}", seed=n) for n in range(count)]
-
-
-def filled(*some):
-    """A registry in memory."""
-    store = MemoryStore()
-    for cell in some:
-        publish(cell, store)
-    return store
 
 
 # A registry on the Hub.

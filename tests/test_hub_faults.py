@@ -16,45 +16,18 @@ from batteries.errors import (
 )
 from batteries.hub import HubRepository
 from batteries.watch import Limits
-from registry import MemoryStore, keys, publish, pull
+from registry import keys, publish, pull
 from registry.hub import HubStore
 from registry.mirror import mirror
 from registry.snapshot import open_snapshot
-from tests.hubserver import QUIET, serving
-from tests.making import tiny, tree
+from tests.hubserver import QUIET
+from tests.making import cells, filled, tiny, tree
 from tests.soak import many
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
 REPO = "local/cells"
 ADDRESS = f"hf://{REPO}"
 HASTY = Limits(attempts=2, pause=0.01, deadline=5)
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A Hub that this process takes for the Hub, and a user who may write."""
-    with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_TOKEN", hub.token)
-        yield hub
-
-
-@pytest.fixture
-def elsewhere(monkeypatch, tmp_path_factory):
-    """Go to another machine: nothing in the cache, nothing seen before."""
-    return lambda: monkeypatch.setenv("BATTERIES_HOME", str(tmp_path_factory.mktemp("home")))
-
-
-def cells(count):
-    return [tiny(f"cell-{n}", seed=n) for n in range(count)]
-
-
-def filled(*some):
-    """A registry in memory."""
-    store = MemoryStore()
-    for cell in some:
-        publish(cell, store)
-    return store
 
 
 def test_a_lost_answer_to_a_commit_is_a_success(hub):

@@ -9,7 +9,7 @@ from registry.lockfile import Lock
 from registry.publish import publish
 from registry.reference import Reference
 from registry.snapshot import locate, open_snapshot
-from tests.hubserver import QUIET, serving
+from tests.hubserver import QUIET
 from tests.making import python, tiny
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
@@ -17,15 +17,11 @@ ADDRESS = "hf://lab/cells"
 CELLS = [tiny(), tiny(version="1.1.0", seed=1), tiny("other", seed=2)]
 
 
-@pytest.fixture
-def hub(monkeypatch):
-    with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_TOKEN", hub.token)
-        for cell in CELLS:
-            publish(cell, ADDRESS)
-        hub.forget()
-        yield hub
+@pytest.fixture(autouse=True)
+def _served(hub):
+    for cell in CELLS:
+        publish(cell, ADDRESS)
+    hub.forget()
 
 
 def pull(*references, mode="online"):

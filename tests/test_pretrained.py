@@ -13,21 +13,12 @@ from batteries.errors import (
     NotFoundError,
 )
 from batteries.hub import HubRepository, Resolved
-from tests.hubserver import QUIET, serving
+from tests.hubserver import QUIET
 from tests.making import tiny
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
 REPO = "local/cells"
 ADDRESS = f"hf://{REPO}"
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """A Hub that this process takes for the Hub, and a user who may write."""
-    with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_TOKEN", hub.token)
-        yield hub
 
 
 def test_a_cell_is_pushed_and_read_back(hub):
