@@ -6,8 +6,8 @@ and without AVX2, AVX-512, oneDNN and our compiled kernels, and all of it in flo
 Each tolerance is ten times that, or more. Root mean square errors are compared, and not mean squares, because the first move by
 no more than the reconstruction does, however small they are.
 
-What is smaller than that cannot be told from rounding. In the cells of photographs attention does so little that errors hardly
-see its tensors in another order: they move by 1e-8 to 1e-6. And the biases of its keys cancel in the softmax: no figure has them.
+What is smaller than that cannot be told from rounding. In the cells of photographs attention does so little that the errors
+hardly see its tensors in another order: they move by 1e-8 to 1e-6. The biases of its keys cancel in the softmax: nothing has them.
 """
 
 from __future__ import annotations

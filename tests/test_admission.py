@@ -295,5 +295,5 @@ def test_relabelled_hidden_units_are_the_same_cell(cells):
 
 
 def test_the_own_probe_comes_first(cells):
-    for name in PLANTED_IN:
-        assert next(measure_again(cells[name], exact=False))[0] == cells[name].manifest.own_probe
+    cell = cells[PLANTED_IN[-1]]
+    assert [name for name, _ in measure_again(cell, exact=False)] == ["photos-64", "noise16-64"]
