@@ -7,7 +7,7 @@ Each tolerance is ten times that, or more. Root mean square errors are compared,
 no more than the reconstruction does, however small they are.
 
 What is smaller than that cannot be told from rounding. In the cells of photographs attention does so little that the errors
-hardly see its tensors in another order: they move by 1e-8 to 1e-6. The biases of its keys cancel in the softmax: nothing has them.
+hardly see its tensors in another order: they move by 1e-8 to 1e-6. The biases of its keys cancel in the softmax.
 """
 
 from __future__ import annotations
