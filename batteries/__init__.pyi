@@ -11,6 +11,7 @@ from .errors import PolicyError as PolicyError
 from .errors import StoreError as StoreError
 from .errors import TransportError as TransportError
 from .events import Events as Events
+from .hub import HubRepository as HubRepository
 from .manifest import InputScale as InputScale
 from .manifest import Manifest as Manifest
 from .measure import measure as measure

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,10 +18,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from batteries.errors import FormatError
 
 MAX_DEPTH = 16
+MAX_FAULTS = 1000  # of a document, to be named
 MAX_DIGITS = 400  # of one integer; Python's own limit is 4300 and raises a bare ValueError
 
-STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-BRACKETS = re.compile(r"[\[\]{}]")
+# all but the brackets that nest: strings, and what is neither string nor bracket. Possessive, and a string may end with the
+# text, so that no text is looked at twice: a reader's time is the bytes it is given, whatever they are
+BESIDES_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -92,34 +95,21 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
         FormatError: as :func:`load`, or a field missing, unknown, of the wrong type or out of range (``SCHEMA``), or bytes that
             are not the canonical ones of what they say (``NOT_CANONICAL``).
     """
-    if (document := _read_canonical(kind, data, limit)) is not None:
-        return document
+    wrong = None
+    if len(data) <= limit:
+        try:
+            # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
+            document = kind.model_validate_json(data)
+            # bytes that a valid document writes again exactly hold no duplicate key, no NaN and nothing nested too deeply
+            if document.to_bytes() == data:
+                return document
+        except ValidationError as error:
+            wrong = error
     value = load(data, where=where, limit=limit)
     _refuse_newer(kind, value, where)
-    try:
-        # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
-        document = kind.model_validate_json(data)
-    except ValidationError as error:
-        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=fields_of(error), where=where) from error
-    if document.to_bytes() != data:
-        raise FormatError(
-            "bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package."
-        )
-    return document
-
-
-def _read_canonical(kind: type[AnyDocument], data: bytes, limit: int) -> AnyDocument | None:
-    """The document in canonical bytes; None leaves it to the strict reader to say what is wrong.
-
-    Bytes that a valid document writes again exactly hold no duplicate key, no NaN and nothing nested too deeply.
-    """
-    if len(data) > limit:
-        return None
-    try:
-        document = kind.model_validate_json(data)
-    except ValidationError:
-        return None
-    return document if document.to_bytes() == data else None
+    if wrong is not None:
+        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=fields_of(wrong), where=where) from wrong
+    raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
 
 
 def _refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
@@ -142,24 +132,25 @@ def _refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
 
 def fields_of(error: ValidationError) -> str:
     """Every field that is wrong, in words."""
+    if error.error_count() > MAX_FAULTS:
+        return f"{error.error_count()} faults"  # listing them takes longer than finding them
     rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
 
 
 def _check_depth(text: str, where: object) -> None:
-    depth = deepest = 0
-    for char in BRACKETS.findall(STRING.sub("", text)):
-        depth += 1 if char in "[{" else -1
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        raise FormatError("nested too deeply", code="TOO_DEEP", expected=f"at most {MAX_DEPTH}", found=deepest, where=where)
+    depth = 0
+    for bracket in BESIDES_BRACKETS.sub("", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise FormatError("nested too deeply", code="TOO_DEEP", expected=f"at most {MAX_DEPTH}", where=where)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        counts = Counter(key for key, _ in pairs)
+        twice = sorted(key for key, count in counts.items() if count > 1)
         raise FormatError("a key given twice", code="DUPLICATE_KEY", found=", ".join(twice[:5]))
     return found
 

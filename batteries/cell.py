@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lazy_loader
-
+import batteries  # its HubRepository imports an HTTP client, on first use
 from batteries import cellfile, files
 from batteries.canonical import sha256
 from batteries.card import CARD, cell_card
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 WEIGHTS_FILE = "model.safetensors"  # names in a repository of one cell
 MANIFEST_FILE = "manifest.json"
-
-hub: Any = lazy_loader.load("batteries.hub", suppress_warning=True)  # imports an HTTP client, on first use
 
 
 @dataclass(frozen=True)
@@ -135,9 +132,9 @@ class Cell:
         with files.typed(folder):
             local = folder.is_dir()
         if local:
-            read = partial(_read_in, folder)
+            read: Callable[..., bytes] = partial(_read_in, folder)
         else:
-            read = hub.HubRepository(str(repo_id_or_folder), revision=revision or hub.MAIN, token=token).reader()
+            read = batteries.HubRepository(str(repo_id_or_folder), revision=revision, token=token).reader()
         manifest = Manifest.from_bytes(read(MANIFEST_FILE, limit=MAX_MANIFEST), where=f"{MANIFEST_FILE} of {repo_id_or_folder}")
         blob = read(WEIGHTS_FILE, limit=min(manifest.file.size, cellfile.MAX_CELL))
         return cls.from_bytes(blob, manifest, where=f"{WEIGHTS_FILE} of {repo_id_or_folder}")
@@ -172,7 +169,7 @@ class Cell:
         blob, manifest = self.to_bytes(), self.manifest.to_bytes()
         Cell.from_bytes(blob, Manifest.from_bytes(manifest, where=self.name), where=self.name)
         contents = {WEIGHTS_FILE: blob, MANIFEST_FILE: manifest, CARD: cell_card(self.manifest, repo_id).encode()}
-        repository = hub.HubRepository(repo_id, revision=revision or hub.MAIN, token=token)
+        repository = batteries.HubRepository(repo_id, revision=revision, token=token)
         commit = repository.push(contents, message=commit_message or f"{self.name}@{self.version}", private=private)
         return f"{repository.endpoint}/{repo_id}/commit/{commit}"
 

@@ -82,7 +82,7 @@ class HubRepository:
 
     Args:
         repo_id: ``owner/repo``.
-        revision: A branch, a tag or a commit.
+        revision: A branch, a tag or a commit; left out, the branch ``main``.
         endpoint: Address of the Hub; left out, ``HF_ENDPOINT`` or the public one.
         token: Left out, the one that huggingface_hub finds.
         limits: What reading one file may take.
@@ -98,14 +98,14 @@ class HubRepository:
         self,
         repo_id: str,
         *,
-        revision: str = MAIN,
+        revision: str | None = None,
         endpoint: str | None = None,
         token: str | None = None,
         limits: Limits = DEFAULT,
         patience: float = PATIENCE,
     ) -> None:
         self.repo_id = _check_repository(repo_id)
-        self.revision = _check_revision(revision)
+        self.revision = _check_revision(MAIN if revision is None else revision)
         self.endpoint = _check_endpoint(endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT)
         self._patience = patience
         self._token = token or find_token(self.url)

@@ -23,6 +23,7 @@ from .pull import pull as pull
 from .pull import pull_locked as pull_locked
 from .reference import Reference as Reference
 from .release import Release as Release
+from .replaying import measure_again as measure_again
 from .stores import DirectoryStore as DirectoryStore
 from .stores import MemoryStore as MemoryStore
 from .stores import Store as Store

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lazy_loader
-
+import registry
 from batteries.cell import Cell
 from batteries.errors import FormatError, PolicyError
 from batteries.spec import CellSpec
@@ -19,7 +18,6 @@ from batteries.spec import CellSpec
 if TYPE_CHECKING:
     import numpy as np
 
-replaying: Any = lazy_loader.load("registry.replaying", suppress_warning=True)  # imports torch, on first use
 
 LARGEST = 1000.0  # of a weight: the cells that ship reach 2.2, an untrained one starts with 2.0 (``alpha_logits``)
 SMOOTHING = "boundary_smooth.net.2"  # starts as zeros, weight and bias, which is the identity
@@ -72,7 +70,7 @@ def replay(cell: Cell, *, where: object, exact: bool = False) -> tuple[str, ...]
     """
     check_weights(cell.weights, cell.spec, where=where)
     replayed = []
-    for probe, wrong in replaying.measure_again(cell, exact=exact):
+    for probe, wrong in registry.measure_again(cell, exact=exact):
         said = [f"{probe}: {words}" for words in wrong]
         _refuse("weights that do not measure what the manifest says", "REPLAY_MISMATCH", said, where)
         replayed.append(probe)

@@ -18,12 +18,12 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import lazy_loader
 import platformdirs
 from pydantic import Field, ValidationError
 
+import registry as registry_package  # its HubStore imports an HTTP client, on first use
 from batteries import files
 from batteries.canonical import Document, fields_of
 from batteries.errors import FormatError, InputError, NotFoundError
@@ -40,7 +40,6 @@ MAX_CONFIG = 64 * 2**10
 
 Mode = Literal["online", "prefer-cache", "offline"]
 
-hub: Any = lazy_loader.load("registry.hub", suppress_warning=True)  # imports an HTTP client, on first use
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -220,7 +219,7 @@ def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
         NotFoundError: no such folder (``NO_REGISTRY``).
     """
     if is_remote(address):
-        return hub.HubStore(address, writable=writable)
+        return registry_package.HubStore(address, writable=writable)
     if scheme := _SCHEME.match(address):
         raise InputError(
             "an address that this version cannot open",

@@ -346,6 +346,42 @@ def test_the_good_ones_are_good(name):
     assert kind.seal(json.loads(kind.text)) == kind.text
 
 
+FILLINGS = {
+    "open lists": lambda n: b"[" * n,
+    "empty lists": lambda n: b"[" + b"[]," * (n // 3 - 1) + b"0]",
+    "zeros": lambda n: b"[" + b"0," * (n // 2 - 1) + b"0]",
+    "a text": lambda n: b'"' + b"a" * (n - 2) + b'"',
+    "open texts": lambda n: b'"' * n,
+    "escaped quotes": lambda n: b'"' + b'\\"' * (n // 2 - 1),
+    "backslashes": lambda n: b'"' + b"\\" * (n - 2),
+    "digits": lambda n: b"9" * n,
+    "decimals": lambda n: b"1." + b"3" * (n - 2),
+    "zero bytes": lambda n: bytes(n),
+    "spaces": lambda n: b" " * n,
+    "one key": lambda n: b"{" + b'"a":0,' * (n // 6 - 2) + b'"a":0}',
+    "many keys": lambda n: b"{" + b",".join(b'"%06x":0' % i for i in range(n // 11 - 1)) + b"}",
+    "many cells": lambda n: b'{"cells":{' + b",".join(b'"%06x":{}' % i for i in range(n // 12 - 2)) + b"}}\n",
+}
+SIZES = {
+    "manifest": 2**16,
+    "header": 2**16,
+    "attestation": 2**18,
+    "index": 2**18,
+    "lock": 2**18,
+}  # the first two are the limits
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+@pytest.mark.parametrize("name", KINDS)
+def test_the_worst_that_fits_is_refused_at_once(name, filling):
+    data = KINDS[name].file(FILLINGS[filling](SIZES[name]), random.Random(0))
+    assert len(data) <= SIZES[name] + len(GOOD)
+    started = time.process_time()
+    with pytest.raises(BatteriesError):
+        KINDS[name].read(data)
+    assert time.process_time() - started < SECONDS
+
+
 def test_the_same_tensors_in_other_bytes_are_refused():
     rows = json.loads(HEADER)
     moved = dict(reversed(rows.items()))
