@@ -48,7 +48,7 @@ def measure_again(cell: Cell, *, exact: bool) -> Iterator[tuple[str, list[str]]]
         on = _probe_of(name, wanted, cell.spec)
         if on is None:
             continue
-        found = read(model, on.images, on.cluster)
+        found = read(model, on.images, on.cluster, manifest.identity.input)
         rows = [*_rows(wanted, found, on, cell.spec)]
         wrong = _too_far(rows, exact) if rows else ["figures of other groups, or of another width"]
         if not wrong and name == manifest.own_probe:

@@ -107,6 +107,7 @@ def few(monkeypatch):
         return dataclasses.replace(whole, images=whole.images[::every], group=whole.group[::every])
 
     monkeypatch.setattr("batteries.packaging.probe", some)
+    monkeypatch.setattr("registry.replaying.probe", some)
     monkeypatch.setattr("batteries.packaging.BASELINE_PATCHES", 512)
     monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", 64)
 
@@ -598,10 +599,11 @@ def test_the_command_writes_a_measured_cell(capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("few")
-def test_an_adopted_cell_is_published_and_shown(capsys, tmp_path):
+@pytest.mark.parametrize("scale", ["plain", "imagenet"])
+def test_an_adopted_cell_is_published_and_shown(capsys, tmp_path, scale):
     Image.linear_gradient("L").save(tmp_path / "a.png")
     (tmp_path / "registry").mkdir()
-    words = ["--name", "high/mine-64", "--input", "plain", "--photos", tmp_path / "a.png", "--out", tmp_path]
+    words = ["--name", "high/mine-64", "--input", scale, "--photos", tmp_path / "a.png", "--out", tmp_path]
     code, out, err = run(capsys, "adopt", saved(tmp_path, state()), *words)
     assert code == 0, err
     assert "high/mine-64@1.0.0" in out
