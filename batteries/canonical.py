@@ -95,7 +95,7 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
         FormatError: as :func:`load`, or a field missing, unknown, of the wrong type or out of range (``SCHEMA``), or bytes that
             are not the canonical ones of what they say (``NOT_CANONICAL``).
     """
-    wrong = None
+    wrong = None  # in words: an error that its own frame holds is a circle, and stays until somebody collects it
     if len(data) <= limit:
         try:
             # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
@@ -104,11 +104,11 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
             if document.to_bytes() == data:
                 return document
         except ValidationError as error:
-            wrong = error
+            wrong = fields_of(error)
     value = load(data, where=where, limit=limit)
     _refuse_newer(kind, value, where)
     if wrong is not None:
-        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=fields_of(wrong), where=where) from wrong
+        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
     raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
 
 
