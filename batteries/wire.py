@@ -108,11 +108,7 @@ def plain(text: str) -> str:
 
 
 def _open_pool(scheme: str, proxy: str | None, backend: _Backend) -> httpcore2.ConnectionPool:
-    try:
-        context = httpx2.create_ssl_context() if scheme == "https" else None
-    except OSError as error:
-        remedy = "See SSL_CERT_FILE and SSL_CERT_DIR."
-        raise InputError("the certificates to trust cannot be read", code="CERTIFICATES", found=error, remedy=remedy) from error
+    context = _context() if scheme == "https" else None
     if proxy is None:
         return httpcore2.ConnectionPool(
             ssl_context=context,
@@ -136,6 +132,23 @@ def _open_pool(scheme: str, proxy: str | None, backend: _Backend) -> httpcore2.C
         keepalive_expiry=KEPT_SECONDS,
         network_backend=backend,
     )
+
+
+def _context() -> ssl.SSLContext:
+    try:
+        context = httpx2.create_ssl_context()
+    except OSError as error:
+        remedy = "See SSL_CERT_FILE and SSL_CERT_DIR."
+        raise InputError("the certificates to trust cannot be read", code="CERTIFICATES", found=error, remedy=remedy) from error
+    context.sslsocket_class = _EncryptedSocket
+    return context
+
+
+class _EncryptedSocket(ssl.SSLSocket):
+    """Closes itself, since ``ssl`` lets go of an open socket where the other side hangs up just before the handshake."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _proxy(url: httpx2.URL) -> str | None:

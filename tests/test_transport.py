@@ -6,6 +6,7 @@ import gzip
 import itertools
 import random
 import re
+import select
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from httpcore2._backends.sync import SyncStream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -740,6 +742,34 @@ class TestEncryption:
             hanging_up = pool.submit(hang_up)
             origin = f"https://127.0.0.1:{listener.getsockname()[1]}"
             with Transport(origin=origin, limits=ONCE_MORE) as transport, pytest.raises(TransportError) as caught:
+                transport.get("/x", limit=1)
+            hanging_up.result()
+        assert caught.value.code in ("UNREACHABLE", "CUT")
+
+    @pytest.mark.filterwarnings("error::ResourceWarning")
+    def test_a_reset_just_before_the_keys(self, trusted, monkeypatch):
+        checked = threading.Event()
+
+        def hang_up():
+            connection, _ = listener.accept()
+            checked.wait(10)
+            hostile.reset(connection)
+
+        def check_then_lose(stream, info):
+            answer = check(stream, info)
+            if info == "server_addr":
+                lost = select.poll()
+                lost.register(check(stream, "socket"), 0)  # a hang-up is reported whatever is asked for
+                checked.set()
+                assert lost.poll(10_000)
+            return answer
+
+        check = SyncStream.get_extra_info
+        monkeypatch.setattr(SyncStream, "get_extra_info", check_then_lose)
+        with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+            hanging_up = pool.submit(hang_up)
+            origin = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            with Transport(origin=origin, limits=ONCE) as transport, pytest.raises(TransportError) as caught:
                 transport.get("/x", limit=1)
             hanging_up.result()
         assert caught.value.code in ("UNREACHABLE", "CUT")
