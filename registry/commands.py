@@ -15,7 +15,7 @@ from registry.answers import Listed, Published, Pulled, PulledCell, Shown, Verif
 from registry.cache import Cache
 from registry.completion import MaybeReferences, OneReference
 from registry.config import open_store
-from registry.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
+from registry.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, emit_rows, say
 from registry.lockfile import Lock
 from registry.progress import TransferBar
 from registry.publish import publish as publish_cell
@@ -142,12 +142,17 @@ def _answer(findings: list[Finding], as_json: bool) -> None:
     if as_json:
         emit_json(Verified.of(findings))
     else:
-        emit(tables.findings(findings))
+        emit_rows(_row(finding) for finding in findings)
     for fault in faults:
         say(f"error: {fault}")
     say(f"objects checked: {len(findings)}, faults: {len(faults)}")
     if faults:
         raise typer.Exit(max(fault.exit_code for fault in faults))
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    fault = tables.NOTHING if finding.error is None else f"{finding.error.what} [{finding.error.code}]"
+    return ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)
 
 
 def _everything(snapshot: Snapshot, every: bool) -> list[Located]:

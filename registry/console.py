@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +46,7 @@ app = typer.Typer(
     help="Cells: trained miniature autoencoders, in a registry.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help in boxes would cost each --help 0.1 s of imports
 )
 
 
@@ -74,7 +75,12 @@ def emit(*parts: RenderableType) -> None:
 
 def emit_row(*fields: object) -> None:
     """Print one line of fields on stdout, with tabs between them, for people and for ``cut``."""
-    _write("\t".join(plain(str(field)) for field in fields) + "\n")
+    emit_rows([fields])
+
+
+def emit_rows(rows: Iterable[Sequence[object]]) -> None:
+    """Print many such lines at once."""
+    _write("".join("\t".join(plain(str(field)) for field in fields) + "\n" for fields in rows))
 
 
 def say(text: str) -> None:

@@ -5,17 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 from batteries.manifest import TrainingPoint
 from registry.reports import stderr
 
@@ -24,8 +13,15 @@ class TrainingBar:
     """A watcher that shows the step, the loss and the last reading."""
 
     def __init__(self, steps: int) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=stderr())
+        from rich import progress as bars
+
+        columns = (
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.TimeRemainingColumn(),
+        )
+        self._progress = bars.Progress(*columns, console=stderr())
         self._task = self._progress.add_task("", total=steps)
         self._reading = ""
 
@@ -50,9 +46,11 @@ class TransferBar:
     """One bar over all the bytes of a pull."""
 
     def __init__(self) -> None:
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        from rich import progress as bars
+
+        columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
         console = stderr()
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=None)
 
     def __enter__(self) -> TransferBar:
@@ -71,8 +69,15 @@ class TrialBar:
     """A bar over the parts of viability tests, one row a cell; told how to go on where a test is stopped."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.fields[cell]}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-        self._progress = Progress(*columns, TimeElapsedColumn(), console=stderr(), transient=True)
+        from rich import progress as bars
+
+        columns = (
+            bars.TextColumn("{task.fields[cell]}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+        )
+        self._progress = bars.Progress(*columns, bars.TimeElapsedColumn(), console=stderr(), transient=True)
 
     def __enter__(self) -> TrialBar:
         self._progress.start()

@@ -7,15 +7,13 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from batteries.manifest import CvFigure, Estimated, Measured, Triage
 from registry.attestation import Attestation, CheckFigure, DoseFigure
 from registry.tables import NOTHING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
     from torch import Tensor
 
     from batteries.cell import Cell
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
 
 def stderr() -> Console:
     """The console of progress bars."""
+    from rich.console import Console
+
     return Console(stderr=True)
 
 
@@ -129,6 +129,9 @@ def estimate(figure: Estimated) -> str:
 
 def plain_table(*columns: str) -> Table:
     """A table whose cells are our own words and numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == columns[0])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from batteries.errors import BatteriesError
 from batteries.manifest import Manifest
 from registry.console import plain
 from registry.release import Release
 from registry.snapshot import Located
-from registry.verify import Finding
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 NOTHING = "-"
 
@@ -59,15 +59,6 @@ def manifest(located: Located, document: Manifest) -> list[Table]:
         _columns("measured", {**fields["measured"], **null}),
         _rows("trajectory", trajectory),
     ]
-
-
-def findings(found: Sequence[Finding]) -> Table:
-    """One row per object that was checked."""
-    table = _table("", "kind", "name", "fault")
-    for finding in found:
-        fault = NOTHING if finding.error is None else f"{finding.error.what} [{finding.error.code}]"
-        table.add_row(*(_text(value) for value in ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)))
-    return table
 
 
 def faults(found: Mapping[str, BatteriesError], repaired: Collection[str], orphans: Sequence[str]) -> Table:
@@ -153,6 +144,8 @@ def _figure(value: object, digits: int = 6) -> str:
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
+    from rich.table import Table
+
     table = Table(title=None if title is None else _text(title), title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(_text(column), overflow="fold")
@@ -160,4 +153,6 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 
 def _text(value: object) -> Text:
+    from rich.text import Text
+
     return Text(plain(str(value)))

@@ -1,0 +1,63 @@
+"""How long a command takes, against an interpreter that only imports what it stands on; and a registry verified."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import registry
+from batteries import cellfile
+from batteries.cell import Cell, file_facts
+from benchmarks.harness import Pair
+from registry.publish import publish
+from registry.stores import DirectoryStore
+from registry.verify import verify_store
+
+FLOOR = "import pydantic, typer"  # what no command can do without
+CELLS = 500
+SCRIPT = str(Path(sys.executable).with_name("batteries"))
+COMMANDS = (("--help",), ("list",), ("show", "low/fresnel-256"), ("verify", "low/fresnel-256"))
+
+
+def pairs(smoke: bool) -> list[Pair]:
+    """The commands that take no torch, and a registry of copies of one cell, each with a bias of its own."""
+    started = [
+        Pair(
+            f"`batteries {' '.join(arguments)}` against `python -c '{FLOOR}'`",
+            lambda arguments=arguments: _run(SCRIPT, *arguments),
+            lambda: _run(sys.executable, "-c", FLOOR),
+        )
+        for arguments in COMMANDS
+    ]
+    count = 3 if smoke else CELLS
+    folder = tempfile.TemporaryDirectory(prefix="batteries-")
+    store = _copies(Path(folder.name), count)
+    files = [path for path in sorted(Path(folder.name).rglob("*")) if path.is_file()]
+    whole = Pair(
+        f"`verify_store` of {count} HIGH cells against SHA-256 of their files",
+        lambda: verify_store(store),
+        lambda folder=folder: [hashlib.sha256(path.read_bytes()).digest() for path in files],  # keeps the folder
+    )
+    return [*started, whole]
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run(arguments, check=True, capture_output=True)
+
+
+def _copies(folder: Path, count: int) -> DirectoryStore:
+    (source,) = registry.pull("high/johanna-64")
+    store = DirectoryStore(folder)
+    for number in range(count):
+        weights = {name: np.array(values) for name, values in source.weights.items()}
+        weights["enc_in.bias"] += np.float32(number * 1e-4)
+        blob = cellfile.write(weights)
+        identity = source.manifest.identity.model_copy(update={"name": f"copy-{number}"})
+        manifest = source.manifest.model_copy(update={"identity": identity, "file": file_facts(blob, weights)})
+        publish(Cell.from_bytes(blob, manifest, where=identity.name), store)
+    return store
