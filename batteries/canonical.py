@@ -106,14 +106,23 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
         except ValidationError as error:
             wrong = fields_of(error)
     value = load(data, where=where, limit=limit)
-    _refuse_newer(kind, value, where)
+    refuse_newer(kind, value, where)
     if wrong is not None:
         raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
     raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
 
 
-def _refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
-    """A reader refuses a newer major schema by name, rather than by a list of unknown fields."""
+def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
+    """Refuse a newer major schema by name, rather than by a list of unknown fields.
+
+    Args:
+        kind: Names the schema it knows as ``SCHEMA_VERSION``.
+        value: What was parsed.
+        where: What it is, for the message.
+
+    Raises:
+        FormatError: of a newer major schema (``SCHEMA_NEWER``).
+    """
     known = getattr(kind, "SCHEMA_VERSION", None)
     found = value.get("schema_version") if isinstance(value, dict) else None
     if known is None or not isinstance(found, str):

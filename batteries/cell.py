@@ -51,7 +51,7 @@ class Cell:
         origin: Where it was pulled from; None where it was not.
     """
 
-    weights: Mapping[str, np.ndarray]
+    weights: Mapping[str, np.ndarray] = field(repr=False)
     manifest: Manifest
     origin: Origin | None = field(default=None, compare=False)
 
@@ -99,12 +99,14 @@ class Cell:
 
         Raises:
             NotFoundError: one of the two is missing.
+            FormatError: a composed model (``A_MODEL``).
             BatteriesError: as :meth:`from_bytes`.
         """
         path = Path(path)
         if path.suffix != SUFFIX:
             raise NotFoundError("not a cell file", code="NO_CELL", expected=f"a path ending in {SUFFIX}", found=path)
         blob = files.read(path, limit=cellfile.MAX_CELL)
+        cellfile.refuse_model(blob, path)
         beside = path.with_suffix(".json")
         if not beside.exists():
             raise NotFoundError(

@@ -196,7 +196,7 @@ class PatchSVAE(nn.Module):
 
     def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images to M (B, N, V, D), and the grid of patches."""
-        grid = self._grid_of(images)
+        grid = grid_of(images, self.spec)
         p = self.spec.patch_size
         patches = rearrange(images, "B C (gh p) (gw q) -> B (gh gw) (C p q)", p=p, q=p)  # (B, N, P)
         return self._rows(self._hidden(patches)), grid
@@ -227,15 +227,21 @@ class PatchSVAE(nn.Module):
             ratio = ratio * layer(S * ratio)
         return ratio
 
-    def _grid_of(self, images: Tensor) -> tuple[int, int]:
-        if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != self.spec.channels:
-            raise InputError(
-                "not a batch of images for this cell",
-                code="IMAGE_SHAPE",
-                expected=f"(batch, {self.spec.channels}, height, width)",
-                found=tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__,
-            )
-        return self.spec.grid(images.shape[2], images.shape[3])
+
+def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
+    """Rows and columns of patches of images (B, channels, height, width).
+
+    Raises:
+        InputError: not four axes, other channels, or sides that the patch does not divide.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != spec.channels:
+        raise InputError(
+            "not a batch of images for this cell",
+            code="IMAGE_SHAPE",
+            expected=f"(batch, {spec.channels}, height, width)",
+            found=tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__,
+        )
+    return spec.grid(images.shape[2], images.shape[3])
 
 
 def untrained(spec: CellSpec, seed: int) -> PatchSVAE:

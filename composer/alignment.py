@@ -10,7 +10,7 @@ Sources: Schoenemann, Psychometrika 31 (1966), for the orthogonal map; Gower, Ps
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -94,6 +94,20 @@ class Consensus:
     width: int
     scores: tuple[Score, ...]
     regions: int
+
+    def of(self, places: Sequence[int]) -> Consensus:
+        """The same frame for some of the cells."""
+        scores = tuple(self.scores[i] for i in places) if self.scores else ()
+        return replace(self, maps=tuple(self.maps[i] for i in places), scores=scores)
+
+    def mapped(self, places: Sequence[int], tokens: Tensor) -> Tensor:
+        """Tokens (C, B, N, width) of some cells, each by its own map, at once."""
+        chosen = [self.maps[i] for i in places]
+        centre, turn, translation = (
+            torch.stack(rows).to(tokens)
+            for rows in ([m.centre for m in chosen], [m.scale * m.rotation for m in chosen], [m.translation for m in chosen])
+        )
+        return (tokens - centre[:, None, None]) @ turn[:, None] + translation[:, None, None]
 
 
 def procrustes(source: Tensor, target: Tensor) -> Alignment:

@@ -6,89 +6,32 @@ of an image, V rows, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import fnmatch
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from einops import reduce
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from batteries import canonical
 from batteries.cell import Cell
-from batteries.errors import InputError, IntegrityError, NotFoundError, PolicyError
-from batteries.model import PatchSVAE, Tokens
+from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.manifest import InputScale
+from batteries.model import Tokens, grid_of
 from batteries.spec import CellSpec
 from composer import tokens
 from composer.alignment import Consensus, consensus
+from composer.explanation import Explanation, GroupCost, encode_flops, flops
 from composer.frozen import Stack
+from composer.groups import CHUNK_BYTES, Group
+from composer.outputs import USUAL, ContainerOutput, Grid, GroupOutput, checked_taps
 
+SHOWN = 6  # cells in a message
+DTYPES = (torch.float32, torch.float64)
 
-@dataclass(frozen=True)
-class CellOutput:
-    """What one cell of a container makes of a batch.
-
-    Attributes:
-        M: (B, N, V, D) rows of the patches' matrices.
-        S: (B, N, D) their singular values.
-        omega: (B, N, D) after cross-attention, in the cell's own coordinates.
-        aligned: (B, N, frame width) omega mapped into the consensus frame; ``omega`` itself where nothing was aligned.
-        recon: (B, channels, height, width).
-        patch_error: (B, N) mean squared error of every patch.
-        grid: Rows and columns of patches.
-    """
-
-    M: Tensor
-    S: Tensor
-    omega: Tensor
-    aligned: Tensor
-    recon: Tensor
-    patch_error: Tensor
-    grid: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class ContainerOutput(Mapping[str, CellOutput]):
-    """The outputs of all cells, by name and in order.
-
-    Attributes:
-        cells: ``band/name`` to output.
-    """
-
-    cells: dict[str, CellOutput]
-
-    def __getitem__(self, name: str) -> CellOutput:
-        if name not in self.cells:
-            raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.cells), found=name)
-        return self.cells[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.cells)
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    @property
-    def omega(self) -> tuple[Tensor, ...]:
-        """Per cell (B, N, width): omega mapped into the consensus frame."""
-        return tuple(cell.aligned for cell in self.cells.values())
-
-    @property
-    def patch_error(self) -> tuple[Tensor, ...]:
-        """Per cell (B, N): mean squared error of every patch."""
-        return tuple(cell.patch_error for cell in self.cells.values())
-
-    @cached_property
-    def recon(self) -> Tensor:
-        """(B, C, channels, height, width): every cell's reconstruction."""
-        return torch.stack([cell.recon for cell in self.cells.values()], dim=1)
-
-    @cached_property
-    def error(self) -> Tensor:
-        """(B, C): every cell's mean squared error of every image."""
-        return torch.stack([cell.patch_error.mean(dim=1) for cell in self.cells.values()], dim=1)
+Lock = Mapping[str, Mapping[str, str]]  # by cell: version, sha256 of its file, and the digest of its tensors
 
 
 class Container(nn.Module):
@@ -97,44 +40,124 @@ class Container(nn.Module):
     It has no parameters, and its state dict carries the cells' digests instead of their weights: loading one into a
     container of other cells is refused.
 
+    Args:
+        groups: The cells by spec.
+        places: Group and place in it, by name, in the order of the cells.
+        lock: The cells' digests.
+        scale: The input scale they share.
+
     Attributes:
-        names: ``band/name`` of the cells, in order.
+        names: Of the cells, in order.
+        lock: Version and digests by name.
+        scale: As given.
         consensus: The maps into the consensus frame, or None where no probe was given.
+        chunk_bytes: Bound on the intermediate values that are in memory at a time.
     """
 
-    names: tuple[str, ...]
-    consensus: Consensus | None
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, groups: Sequence[Group], places: Mapping[str, tuple[int, int]], lock: Lock, scale: InputScale) -> None:
         super().__init__()
-        _refuse_mixture(cells)
-        self.names = tuple(cell.name for cell in cells)
-        self.consensus = None
-        self.lock = {cell.name: {"sha256": cell.digest, "tensors": cell.manifest.file.tensor_digest} for cell in cells}
-        specs = list(dict.fromkeys(cell.spec for cell in cells))
-        members = [[cell for cell in cells if cell.spec == spec] for spec in specs]
-        self._stacks = nn.ModuleList(Stack([cell.weights for cell in group]) for group in members)
-        self._skeletons = tuple(_Skeleton(spec) for spec in specs)
-        self._places = {cell.name: (g, i) for g, group in enumerate(members) for i, cell in enumerate(group)}
+        self.names = tuple(places)
+        self.lock = {name: dict(lock[name]) for name in places}
+        self.scale = scale
+        self.consensus: Consensus | None = None
+        self.chunk_bytes = CHUNK_BYTES
+        self._groups = nn.ModuleList(groups)
+        self._places = dict(places)
 
-    def forward(self, images: Tensor) -> ContainerOutput:
-        """Every cell's tokens, reconstruction and errors of images (B, channels, height, width).
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The cells by spec."""
+        return tuple(group for group in self._groups if isinstance(group, Group))
+
+    def forward(self, images: Tensor, taps: Collection[str] = USUAL) -> ContainerOutput:
+        """What every cell makes of images (B, channels, height, width).
 
         The images are in the cells' input scale: photographs as x / 127.5 - 1, noise as generated.
 
+        Args:
+            images: The same for every cell; taken to the container's dtype.
+            taps: Some of M, S, omega, recon. Without ``recon`` nothing is decoded, which is most of the work.
+
         Raises:
             InputError: other channels, or sides that a cell's patch does not divide.
+            PolicyError: no such tap (``NO_TAP``).
         """
-        images = _plain(images)
-        return ContainerOutput({name: self._cell(index, images) for index, name in enumerate(self.names)})
+        wanted = checked_taps(taps)
+        images = self.fitting(images)
+        found = []
+        for group, members in self._members():
+            tensors = group(images, [self._places[name][1] for name in members], wanted, self.chunk_bytes)
+            if "omega" in tensors:
+                tensors["aligned"] = self._aligned(members, tensors["omega"])
+            found.append(GroupOutput(members, grid_of(images, group.spec), tensors))
+        return ContainerOutput(found, self.names)
 
     def tokens(self, images: Tensor) -> dict[str, Tokens]:
         """As :meth:`forward`, without decoding: M, S and omega by cell name."""
-        return {name: self._call(name, _plain(images), decode=False)[0] for name in self.names}
+        out = self(images, ("M", "S", "omega"))
+        return {name: Tokens(cell.M, cell.S, cell.omega, cell.grid) for name, cell in out.items()}
+
+    def cells(self, *patterns: str) -> Container:
+        """A part of this container, over the same memory.
+
+        Args:
+            patterns: Names, or patterns such as ``low/*``.
+
+        Raises:
+            NotFoundError: a pattern that no cell fits (``NO_CELL``).
+        """
+        for pattern in patterns:
+            if not fnmatch.filter(self.names, pattern):
+                raise NotFoundError(
+                    "no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=pattern
+                )
+        return self.part([name for name in self.names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)])
+
+    def part(self, chosen: Sequence[str]) -> Container:
+        """The cells of these names, in this order, over the same memory.
+
+        Raises:
+            NotFoundError: a name that no cell has (``NO_CELL``).
+        """
+        part = Container(self.groups, {name: self._place(name) for name in chosen}, self.lock, self.scale)
+        part.chunk_bytes = self.chunk_bytes
+        if self.consensus is not None:
+            part.consensus = self.consensus.of([self.names.index(name) for name in chosen])
+        return part
+
+    def decode(self, name: str, M: Tensor, grid: Grid, omega: Tensor | None = None) -> Tensor:
+        """What one cell makes of matrices, with omega of one's own in the place of the cell's: U diag(omega) V' of M, decoded.
+
+        Args:
+            name: The cell.
+            M: (B, N, V, D).
+            grid: Rows and columns of patches.
+            omega: (B, N, D); left out, the cell's own of M.
+
+        Returns:
+            (B, channels, height, width).
+        """
+        group, index = self._place(name)
+        return self.groups[group].decode(index, M, grid, omega)
 
     def spec(self, name: str) -> CellSpec:
         """The architecture of one cell."""
-        return self._skeletons[self._place(name)[0]].model.spec
+        return self.groups[self._place(name)[0]].spec
+
+    def explain(self, size: tuple[int, int] = (64, 64)) -> Explanation:
+        """Groups, parameters, bytes, and the work of one image of that height and width.
+
+        Raises:
+            InputError: a size that a cell's patch does not divide.
+        """
+        rows = []
+        for group, names in self._members():
+            spec, count = group.spec, len(names)
+            work = count * encode_flops(spec, size), count * flops(spec, size)
+            parameters = count * spec.parameters
+            held = parameters * group.stack.dtype.itemsize
+            rows.append(GroupCost(spec, names, math.prod(spec.grid(*size)), parameters, held, *work))
+        return Explanation(size, tuple(rows))
 
     @property
     def digest(self) -> str:
@@ -166,35 +189,39 @@ class Container(nn.Module):
         Raises:
             IntegrityError: other cells.
         """
-        if state.get("lock") != self.lock:
+        saved = state.get("lock", {})
+        other = [name for name in dict.fromkeys((*self.lock, *saved)) if saved.get(name) != self.lock.get(name)]
+        if other:
             raise IntegrityError(
                 "a state saved with other cells",
                 code="LOCK_MISMATCH",
-                expected=", ".join(f"{name} {row['sha256'][:12]}" for name, row in self.lock.items()),
-                found=", ".join(f"{name} {row['sha256'][:12]}" for name, row in state.get("lock", {}).items()),
+                expected=_named_digests(self.lock, other),
+                found=_named_digests(saved, other),
+                remedy="Compose the container from the cells that the state names, at these digests.",
             )
 
-    def _cell(self, index: int, images: Tensor) -> CellOutput:
-        name = self.names[index]
-        encoded, recon = self._call(name, images, decode=True)
-        assert recon is not None
-        grid = encoded.grid
-        squared = (recon - images).square()
-        patch_error = reduce(squared, "B C (gh p) (gw q) -> B (gh gw)", "mean", gh=grid[0], gw=grid[1])
-        return CellOutput(encoded.M, encoded.S, encoded.omega, self._aligned(index, encoded.omega), recon, patch_error, grid)
+    def _members(self) -> Iterator[tuple[Group, tuple[str, ...]]]:
+        """The groups that cells of this container are in, and which."""
+        for index, group in enumerate(self.groups):
+            names = tuple(name for name in self.names if self._places[name][0] == index)
+            if names:
+                yield group, names
 
-    def _aligned(self, index: int, omega: Tensor) -> Tensor:
+    def _aligned(self, members: Sequence[str], omega: Tensor) -> Tensor:
+        """Omega (C, B, N, D) of some cells, each mapped into the consensus frame."""
         if self.consensus is None:
             return omega
-        return self.consensus.maps[index](tokens.pad(omega, self.consensus.width))
+        return self.consensus.mapped([self.names.index(name) for name in members], tokens.pad(omega, self.consensus.width))
 
-    def _call(self, name: str, images: Tensor, *, decode: bool) -> tuple[Tokens, Tensor | None]:
-        group, index = self._place(name)
-        stack = self._stacks[group]
-        assert isinstance(stack, Stack)
-        weights = {f"model.{key}": tensor for key, tensor in stack.cell(index).items()}
-        found: tuple[Tokens, Tensor | None] = functional_call(self._skeletons[group], weights, (images, decode))
-        return found
+    def fitting(self, images: Tensor) -> Tensor:
+        """The images in the container's dtype.
+
+        Raises:
+            InputError: images that one of the cells does not take.
+        """
+        for group in self.groups:
+            grid_of(images, group.spec)
+        return images.to(self.groups[0].stack.dtype)
 
     def _place(self, name: str) -> tuple[int, int]:
         if name not in self._places:
@@ -203,27 +230,42 @@ class Container(nn.Module):
 
     def _tensor_digest(self, name: str) -> str:
         group, index = self._place(name)
-        stack = self._stacks[group]
-        assert isinstance(stack, Stack)
-        return stack.digest(index)
+        return self.groups[group].stack.digest(index)
 
 
-def compose(cells: Sequence[Cell], probe: Tensor | None = None, *, seed: int = 0) -> Container:
+def compose(
+    cells: Iterable[Cell] | Mapping[str, Cell],
+    probe: Tensor | None = None,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Container:
     """Put cells into one frozen container, and align their omega tokens.
 
     Args:
-        cells: At least one, each name once, of the same channels and input normalisation; specs may differ.
+        cells: At least one, each name once, of the same channels and input normalisation; specs may differ. A mapping gives
+            them names of one's own; else each is called ``band/name``.
         probe: Images (B, channels, height, width) the alignment is fitted on (all of them) and scored on (halves); left
             out, tokens stay in each cell's own coordinates.
         seed: Of the alignment's halves and shuffles.
+        dtype: Of weights and outputs: float32, which cells are, or float64.
 
     Raises:
-        InputError: nothing to compose, a name twice, or a probe that the cells cannot take.
-        PolicyError: cells of different channels or input normalisation.
+        InputError: nothing to compose, another dtype, or a probe that the cells cannot take.
+        ConflictError: a name twice (``TWICE``).
+        PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``).
     """
-    if not cells:
-        raise InputError("nothing to compose", code="NO_CELLS", expected="at least one cell", found="none")
-    container = Container(cells)
+    named = _named(cells)
+    if dtype not in DTYPES:
+        raise InputError("not a dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
+    _refuse_mixture(named)
+    specs: dict[CellSpec, list[str]] = {}
+    for name, cell in named.items():
+        specs.setdefault(cell.spec, []).append(name)
+    groups = [Group(spec, Stack.of([named[name].weights for name in names], dtype)) for spec, names in specs.items()]
+    found = {name: (group, index) for group, names in enumerate(specs.values()) for index, name in enumerate(names)}
+    places = {name: found[name] for name in named}
+    container = Container(groups, places, _lock(named), next(iter(named.values())).manifest.identity.input)
     if probe is not None:
         container.consensus = align(container, probe, seed=seed)
     return container
@@ -245,33 +287,36 @@ def align(container: Container, images: Tensor, *, seed: int = 0) -> Consensus:
     return consensus(pooled, seed=seed)
 
 
-def _plain(images: Tensor) -> Tensor:
-    """Images in the container's dtype; what is not a tensor goes on to the model's own error."""
-    return images.float() if isinstance(images, Tensor) else images
+def _named(cells: Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
+    if isinstance(cells, Mapping):
+        named = dict(cells)
+    else:
+        listed = list(cells)
+        named = {cell.name: cell for cell in listed}
+        twice = sorted(name for name, count in Counter(cell.name for cell in listed).items() if count > 1)
+        if twice:
+            remedy = "Leave one out, or give them names of their own: compose({'first': ..., 'second': ...})."
+            raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
+    if not named:
+        raise InputError("nothing to compose", code="NO_CELLS", expected="at least one cell", found="none")
+    return named
 
 
-class _Skeleton(nn.Module):
-    """A model without weights, and one entry to both of its ways; its parameters live on the meta device."""
-
-    def __init__(self, spec: CellSpec) -> None:
-        super().__init__()
-        with torch.device("meta"):
-            self.model = PatchSVAE(spec)
-
-    def forward(self, images: Tensor, decode: bool) -> tuple[Tokens, Tensor | None]:
-        if not decode:
-            return self.model.tokens(images), None
-        encoded = self.model.encode(images)
-        return encoded, self.model.decode(encoded)
+def _named_digests(lock: Lock, names: Sequence[str]) -> str:
+    shown = [f"{name} {lock[name]['sha256'][:12]}" if name in lock else f"no {name}" for name in names[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _refuse_mixture(cells: Sequence[Cell]) -> None:
-    names = [cell.name for cell in cells]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError("a cell given twice", code="TWICE", found=", ".join(twice), remedy="Name each cell once.")
-    first = cells[0]
-    for cell in cells[1:]:
+def _lock(cells: Mapping[str, Cell]) -> dict[str, dict[str, str]]:
+    return {
+        name: {"cell": cell.name, "version": cell.version, "sha256": cell.digest, "tensors": cell.manifest.file.tensor_digest}
+        for name, cell in cells.items()
+    }
+
+
+def _refuse_mixture(cells: Mapping[str, Cell]) -> None:
+    (name, first), *others = cells.items()
+    for other, cell in others:
         for what, mine, theirs in (
             ("channels", first.spec.channels, cell.spec.channels),
             ("input normalisation", first.manifest.identity.input, cell.manifest.identity.input),
@@ -280,8 +325,8 @@ def _refuse_mixture(cells: Sequence[Cell]) -> None:
                 raise PolicyError(
                     f"cells of different {what}",
                     code="MIXED_INPUT",
-                    expected=f"{mine} as {first.name}",
+                    expected=f"{mine} as {name}",
                     found=theirs,
-                    where=cell.name,
+                    where=other,
                     remedy="Compose them in two containers, and give each its own images.",
                 )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from batteries import cellfile
 from batteries.errors import FrozenError
 
+NO_CELL = "0" * 64  # no digest
 WRITERS = {"__set__", "__setitem__", "__delitem__", "swap_tensors"}  # __set__: assignment to .data, .grad, .requires_grad
 
 
@@ -47,7 +48,8 @@ class FrozenTensor(torch.Tensor):
         return copied
 
 
-OPEN = {torch.Tensor.as_subclass, torch.Tensor.data.__get__}  # type: ignore[attr-defined]
+# _base: export asks a view for what it is a view of, and again that, until there is no more
+OPEN = {torch.Tensor.as_subclass, torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[attr-defined, union-attr]
 _REMEDY = "A container's cells never change; work on a copy: PatchSVAE.from_cell(cell)."
 
 
@@ -55,28 +57,50 @@ class Stack(nn.Module):
     """The weights of some cells of one spec.
 
     Args:
-        weights: Per cell its arrays; all with the same names and shapes.
+        tensors: (C, *shape) by tensor name, all of one dtype. They are held, not copied.
     """
 
-    def __init__(self, weights: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self._names = tuple(weights[0])
-        for name in self._names:
-            stacked = torch.from_numpy(np.stack([arrays[name] for arrays in weights]))  # (C, *shape)
-            self.register_buffer(_attribute(name), stacked.as_subclass(FrozenTensor), persistent=False)
+        self._names = tuple(tensors)
+        self._held = {name: tensor.as_subclass(torch.Tensor) for name, tensor in tensors.items()}
+        for name, tensor in self._held.items():
+            self.register_buffer(_attribute(name), tensor.as_subclass(FrozenTensor), persistent=False)
         self._sealed = True
 
-    def cell(self, index: int) -> dict[str, Tensor]:
-        """The weights of one cell, as views."""
-        return {name: tensor[index] for name, tensor in self.tensors().items()}
+    @classmethod
+    def of(cls, weights: Sequence[Mapping[str, np.ndarray]], dtype: torch.dtype = torch.float32) -> Stack:
+        """A stack of cells' arrays, all with the same names and shapes."""
+        numbers = np.float64 if dtype == torch.float64 else np.float32
+        return cls({name: torch.from_numpy(np.stack([w[name] for w in weights], dtype=numbers)) for name in weights[0]})
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(iter(self._held.values())).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self._held.values())).device
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights (C, *shape) by tensor name, as ordinary tensors over the same memory, for computing."""
-        return {name: self._buffers[_attribute(name)].as_subclass(torch.Tensor) for name in self._names}  # type: ignore[union-attr]
+        return self._held
+
+    def chosen(self, places: Sequence[int]) -> dict[str, Tensor]:
+        """The weights of some cells (c, *shape): views where the cells are neighbours, else copies."""
+        tensors, first = self.tensors(), places[0]
+        if list(places) == list(range(first, first + len(places))):
+            return {name: tensor[first : first + len(places)] for name, tensor in tensors.items()}
+        return {name: tensor[list(places)] for name, tensor in tensors.items()}
 
     def digest(self, index: int) -> str:
         """The tensor digest of one cell, computed from the memory as it is now."""
-        return cellfile.tensor_digest({name: tensor.detach().cpu().numpy() for name, tensor in self.cell(index).items()})
+        arrays = {name: tensor[index].detach().cpu().numpy() for name, tensor in self.tensors().items()}
+        if self.dtype == torch.float64 and any((array.astype(np.float32) != array).any() for array in arrays.values()):
+            return NO_CELL  # finer than the float32 of a cell's file, so somebody wrote here
+        return cellfile.tensor_digest(arrays)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get("_sealed") and name in self._buffers:
@@ -88,12 +112,21 @@ class Stack(nn.Module):
             raise FrozenError("a write to frozen weights", code="FROZEN", found=f"deletion of {name}", remedy=_REMEDY)
         super().__delattr__(name)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_held"}  # a copy must not hold two
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        faces = (self._buffers[_attribute(name)] for name in self._names)
+        self._held = {
+            name: face.as_subclass(torch.Tensor) for name, face in zip(self._names, faces, strict=True) if face is not None
+        }
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stack:
         """Follow a move to another device; keep the dtype whatever is asked."""
-        for name, tensor in self._buffers.items():
-            assert tensor is not None
-            plain = tensor.as_subclass(torch.Tensor)
-            self._buffers[name] = plain.to(fn(plain[:0]).device).as_subclass(FrozenTensor)
+        for name, tensor in self._held.items():
+            moved = self._held[name] = tensor.to(fn(tensor[:0]).device)
+            self._buffers[_attribute(name)] = moved.as_subclass(FrozenTensor)
         return self
 
 

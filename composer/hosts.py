@@ -1,21 +1,30 @@
-"""Networks around a cell: a stem before it, so that a gradient passes through it, and a pre-LayerNorm residual MLP behind it.
+"""Networks around a cell, or around a container: a stem before it, so that a gradient passes through it, and an MLP behind it.
 
-Legend: B images, N patches, V rows, D width, P = channels * patch side**2.
+Legend: C cells of a group, K cells of a container, B images, N patches, G regions of the coarsest grid, V rows, D width,
+P = channels * side**2 of a patch or a region.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from batteries.errors import InputError, IntegrityError
 from batteries.model import Output, Tokens
-from composer.container import CellOutput, Container
+from composer import readings, tokens
+from composer.container import Container
+from composer.outputs import TAPS, CellOutput, ContainerOutput, Grid
+from composer.readings import Reads
+from composer.streams import ResidualMLP as ResidualMLP
+from composer.streams import Stemmed
+from composer.streams import StreamForm as StreamForm
+
+FORM = StreamForm()
 
 
 class Mounted(Protocol):
@@ -39,8 +48,8 @@ class FrozenCell:
     """
 
     def __init__(self, container: Container, name: str | None = None) -> None:
-        self.container = container
         self.name = name or container.names[0]
+        self.container = container.cells(self.name)
 
     def tokens(self, images: Tensor) -> Tokens:
         """Images to M, S and omega."""
@@ -48,88 +57,21 @@ class FrozenCell:
 
     def __call__(self, images: Tensor) -> CellOutput:
         """The same with a reconstruction."""
-        return self.container(images)[self.name]
+        return self.container(images, TAPS)[self.name]
 
 
-@dataclass(frozen=True)
-class StreamForm:
-    """Form of a residual MLP.
-
-    Attributes:
-        width: Of the residual stream.
-        blocks: Of LayerNorm, Linear, GELU, Linear.
-        terminal_norm: Whether a LayerNorm ends the stream.
-    """
-
-    width: int = 256
-    blocks: int = 4
-    terminal_norm: bool = True
-
-
-class ResidualMLP(nn.Module):
-    """A residual stream with LayerNorm before every block: (..., inputs) -> (..., outputs).
-
-    Args:
-        inputs: Width of what comes in.
-        outputs: Width of what goes out.
-        form: Of the stream.
-    """
-
-    def __init__(self, inputs: int, outputs: int, form: StreamForm) -> None:
-        super().__init__()
-        width = form.width
-        self.enter = nn.Linear(inputs, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
-            for _ in range(form.blocks)
-        )
-        self.norm = nn.LayerNorm(width) if form.terminal_norm else nn.Identity()
-        self.leave = nn.Linear(width, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
-        h = self.enter(x)
-        for block in self.blocks:
-            h = h + block(h)
-        y: Tensor = self.leave(self.norm(h))
-        return y
-
-
-class _Host(nn.Module):
-    """A stem that starts as the identity, and features standardised by those of a sample."""
-
-    shift: Tensor
-    spread: Tensor
+class _Host(Stemmed):
+    """Around one cell, which is no submodule."""
 
     def __init__(self, cell: Mounted, sample: Tensor) -> None:
-        super().__init__()
+        super().__init__(sample.shape[1])
         self._mounted = (cell,)  # in a tuple: a module would become a part of the host, and its weights the host's
-        channels = sample.shape[1]
-        self.stem = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.stem.weight)
-        assert self.stem.bias is not None
-        nn.init.zeros_(self.stem.bias)
-        with torch.no_grad():
-            features = self.features(sample).flatten(0, -2)
-        self.register_buffer("shift", features.mean(dim=0))
-        self.register_buffer("spread", features.std(dim=0).clamp_min(1e-6))
+        self.scale_by(sample)
 
     @property
     def cell(self) -> Mounted:
         """What is mounted."""
         return self._mounted[0]
-
-    def fed(self, images: Tensor) -> Tensor:
-        """What the stem gives the cell: the images and a learned residual."""
-        return images + self.stem(images)
-
-    def features(self, images: Tensor) -> Tensor:
-        """What the MLP reads, before it is standardised."""
-        raise NotImplementedError
-
-    def standard(self, features: Tensor) -> Tensor:
-        """Zero mean and unit spread over the sample."""
-        return (features - self.shift) / self.spread
 
 
 class NamingHost(_Host):
@@ -171,8 +113,7 @@ class RestoringHost(_Host):
         with torch.no_grad():
             patches = self.cell(sample[:1]).M.shape[1]
         self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form)
-        nn.init.zeros_(self.mlp.leave.weight)
-        nn.init.zeros_(self.mlp.leave.bias)
+        self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
         """(B, N, V D)."""
@@ -187,6 +128,142 @@ class RestoringHost(_Host):
         correction = rearrange(correction, "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=rows, p=side, q=side, C=images.shape[1])
         restored: Tensor = out.recon + correction
         return restored
+
+
+class _Whole(Stemmed):
+    """Around a whole container, which is a submodule: it has no parameters, and its lock goes into the state dict."""
+
+    def __init__(self, container: Container, sample: Tensor, reads: Reads) -> None:
+        readings.checked(reads)
+        _refuse_bare(container, sample)
+        super().__init__(sample.shape[1])
+        self.container = container
+        self.reads: Reads = reads
+        groups = container.explain((sample.shape[2], sample.shape[3])).groups
+        self._order = [name for group in groups for name in group.names]  # as their features stand
+        self.scale_by(sample)
+
+    def fed(self, images: Tensor) -> Tensor:
+        """What the stem gives the cells: the images and a learned residual.
+
+        Raises:
+            InputError: images that one of the cells does not take.
+        """
+        self.container.fitting(images)
+        return super().fed(images.to(self.stem.weight))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What is read, and of which cells in which order."""
+        return {"reads": self.reads, "cells": self._order}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Check a saved host's reading.
+
+        Raises:
+            IntegrityError: another reading, or other cells or another order of them (``OTHER_HOST``).
+        """
+        mine = self.get_extra_state()
+        if state != mine:
+            remedy = "Make the host of the same reading, around the same cells in the same order."
+            raise IntegrityError("a state of another host", code="OTHER_HOST", expected=mine, found=state, remedy=remedy)
+
+
+class Classifier(_Whole):
+    """Names what an image is from what all cells of a container make of it.
+
+    Args:
+        container: The cells, such as ``container.cells("low/*")``. It is a submodule without parameters.
+        sample: Images (B, channels, height, width), two or more, that fix the scale of the features.
+        classes: To name, two or more.
+        reads: What of the cells (:mod:`composer.readings`).
+        form: Of the MLP.
+
+    Raises:
+        InputError: no such reading (``READS``), no cells (``NO_CELLS``), images that the cells do not take, fewer than two
+            of them (``FEW_IMAGES``), or fewer than two classes (``CLASSES``).
+    """
+
+    def __init__(
+        self, container: Container, sample: Tensor, classes: int, reads: Reads = "omega", form: StreamForm = FORM
+    ) -> None:
+        super().__init__(container, sample, reads)
+        if classes < 2:
+            raise InputError("too few classes to tell apart", code="CLASSES", expected="2 or more", found=classes)
+        self.mlp = ResidualMLP(len(self.shift), classes, form)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, F)."""
+        fed = self.fed(images)
+        return readings.of_image(self.reads, self.container(fed, readings.TAPPED[self.reads]), fed).to(fed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores (B, classes)."""
+        scores: Tensor = self.mlp(self.standard(self.features(images)))
+        return scores
+
+
+class Denoiser(_Whole):
+    """Restores an image, region by region: a mixture of the cells' reconstructions, and a correction.
+
+    It starts as the plain mean of the reconstructions. The regions are those of the coarsest grid among the cells.
+
+    Args:
+        container: As of :class:`Classifier`; grids that divide one another.
+        sample: Images (B, channels, height, width), two or more, that fix the scale of the features.
+        reads: What of the cells decides over shares and correction (:mod:`composer.readings`).
+        form: Of the MLP.
+
+    Raises:
+        InputError: as of :class:`Classifier`, or grids that do not nest (``GRIDS``).
+    """
+
+    def __init__(self, container: Container, sample: Tensor, reads: Reads = "signature", form: StreamForm = FORM) -> None:
+        super().__init__(container, sample, reads)
+        side = max(container.spec(name).patch_size for name in container.names)
+        self.mlp = ResidualMLP(len(self.shift), len(container.names) + sample.shape[1] * side**2, form)
+        self.mlp.start_at_zero()
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, G, F)."""
+        return self._read(*self._seen(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) -> the same shape."""
+        fed, out = self._seen(images)
+        found = self.mlp(self.standard(self._read(fed, out)))  # (B, G, K + P)
+        shares, correction = found.tensor_split([len(self.container.names)], dim=2)
+        regions = _mixture(out, shares.softmax(dim=2), _grid(out)) + correction
+        gh, gw = _grid(out)
+        side = images.shape[2] // gh
+        return rearrange(regions, "B (gh gw) (c p q) -> B c (gh p) (gw q)", gh=gh, gw=gw, p=side, q=side)
+
+    def _seen(self, images: Tensor) -> tuple[Tensor, ContainerOutput]:
+        fed = self.fed(images)
+        return fed, self.container(fed, {*readings.TAPPED[self.reads], "recon"})
+
+    def _read(self, fed: Tensor, out: ContainerOutput) -> Tensor:
+        return readings.of_region(self.reads, out, fed, _grid(out)).to(fed)
+
+
+def _grid(out: ContainerOutput) -> Grid:
+    return tokens.coarsest([group.grid for group in out.groups])
+
+
+def _mixture(out: ContainerOutput, shares: Tensor, grid: Grid) -> Tensor:
+    """The mean of all reconstructions by shares (B, G, K), as regions (B, G, P), in the dtype of the shares."""
+    parts = []
+    for group, own in zip(out.groups, shares.split([len(group.names) for group in out.groups], dim=2), strict=True):
+        recon = rearrange(group.tensor("recon"), "C B c (gh p) (gw q) -> C B (gh gw) (c p q)", gh=grid[0], gw=grid[1])
+        parts.append(torch.einsum("BGC,CBGP->BGP", own, recon.to(own)))
+    return torch.stack(parts).sum(dim=0)
+
+
+def _refuse_bare(container: Container, sample: Tensor) -> None:
+    if not container.names:
+        raise InputError("a container without cells", code="NO_CELLS", expected="at least one cell", found="none")
+    container.fitting(sample)
+    if len(sample) < 2:
+        raise InputError("too few images to fix a scale", code="FEW_IMAGES", expected="at least 2", found=len(sample))
 
 
 HostFactory = Callable[[Mounted, Tensor, int], nn.Module]  # a mounted cell, a sample of images, classes (0: restore)

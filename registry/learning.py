@@ -12,8 +12,8 @@ from batteries import geometry
 from batteries.errors import InputError
 from batteries.geometry import Estimate
 from batteries.model import Output, Tokens
-from composer.container import CellOutput
 from composer.hosts import HostFactory, Mounted, NamingHost, RestoringHost, StreamForm
+from composer.outputs import CellOutput
 from registry.protocol import ViabilityProtocol
 from registry.tasks import Task
 

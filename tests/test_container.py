@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from batteries import CellSpec, PatchSVAE
-from batteries.errors import FrozenError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.errors import ConflictError, FrozenError, InputError, IntegrityError, NotFoundError, PolicyError
 from composer import compose
+from composer.outputs import TAPS
 from tests.making import from_model
 
 LOW = CellSpec(V=16, D=8, patch_size=8, hidden=16)
@@ -35,7 +36,7 @@ def images(n=3, size=(16, 32), seed=0):
 @given(n=st.integers(1, 5), rows=st.integers(1, 4), columns=st.integers(1, 4), seed=st.integers(0, 100))
 def test_it_answers_as_the_single_cells_do(cells, n, rows, columns, seed):
     x = images(n, (8 * rows, 8 * columns), seed)
-    out = compose(cells)(x)
+    out = compose(cells)(x, TAPS)
     for cell in cells:
         alone, found = PatchSVAE.from_cell(cell)(x), out[cell.name]
         for wanted, have in ((alone.recon, found.recon), (alone.M, found.M), (alone.S, found.S), (alone.omega, found.omega)):
@@ -188,8 +189,9 @@ def test_bad_input(cells, container):
     with pytest.raises(InputError, match="nothing to compose") as caught:
         compose([])
     assert caught.value.exit_code == 2
-    with pytest.raises(InputError, match=r"a cell given twice; found mid/a"):
+    with pytest.raises(ConflictError, match=r"a cell given twice; found mid/a") as caught:
         compose([cells[0], cells[0]])
+    assert caught.value.exit_code == 6
     grey = from_model(CellSpec(V=12, D=4, patch_size=4, hidden=8, channels=1), 0, "grey")
     with pytest.raises(PolicyError, match="different channels") as caught:
         compose([cells[0], grey])

@@ -1,0 +1,110 @@
+"""The cells of one spec at once: the forward of :class:`batteries.PatchSVAE` as products over a stack of weights.
+
+The same steps in the same order as the model's own, with one axis more in front. Legend: C cells, B images, N patches of an
+image, V rows, D width, H hidden, P = channels * patch_size**2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from batteries import spectral
+from batteries.model import ACTIVATIONS, ALPHA_LIMIT
+from batteries.spec import CellSpec
+from composer.smoothing import smooth
+
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The arithmetic of one spec over a stack of weights.
+
+    Attributes:
+        spec: The architecture.
+        weights: (C, *shape) by tensor name.
+    """
+
+    spec: CellSpec
+    weights: Mapping[str, Tensor]
+
+    def matrices(self, images: Tensor) -> Tensor:
+        """Images (B, channels, height, width), the same for every cell, to M (C, B, N, V, D)."""
+        p = self.spec.patch_size
+        patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)  # (B N, P)
+        h = self._blocks("enc_blocks", self._act(self._linear("enc_in", patches)))
+        raw = self._linear("enc_out", h)
+        grid = self.spec.grid(*images.shape[2:])
+        return self._rows(rearrange(raw, "C (B N) (V D) -> C B N V D", N=grid[0] * grid[1], D=self.spec.D))
+
+    def factors(self, S: Tensor) -> Tensor:
+        """What cross-attention makes of the singular values (C, B, N, D): the factor of each."""
+        ratio = torch.ones_like(S)
+        for layer in range(self.spec.cross_layers):
+            ratio = ratio * self._attend(f"cross_attn.{layer}", S * ratio)
+        return ratio
+
+    def images(self, gated: Tensor, grid: Grid) -> Tensor:
+        """M_hat (C, B, N, V, D) to reconstructions (C, B, channels, height, width)."""
+        h = self._act(self._linear("dec_in", rearrange(gated, "C B N V D -> C (B N) (V D)")))
+        patches = self._linear("dec_out", self._blocks("dec_blocks", h))
+        p = self.spec.patch_size
+        stitched = rearrange(patches, "C (B gh gw) (c p q) -> C B c (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
+        first, last = (self._pair(f"boundary_smooth.net.{layer}") for layer in (0, 2))
+        return smooth(stitched, first, last)
+
+    def _attend(self, name: str, S: Tensor) -> Tensor:
+        N = S.shape[2]
+        normed = self._norm(f"{name}.norm", rearrange(S, "C B N D -> C (B N) D"))
+        q, k, v = rearrange(
+            self._linear(f"{name}.qkv", normed),
+            "C (B N) (three heads d) -> three (C B) heads N d",
+            N=N,
+            three=3,
+            heads=self.spec.heads,
+        )
+        mixed = rearrange(F.scaled_dot_product_attention(q, k, v), "(C B) heads N d -> C (B N) (heads d)", C=len(S))
+        change = rearrange(torch.tanh(self._linear(f"{name}.out_proj", mixed)), "C (B N) D -> C B N D", N=N)
+        logits = self.weights[f"{name}.alpha_logits"]
+        alpha = ALPHA_LIMIT * torch.sigmoid(logits) if self.spec.bounded_alpha else F.softplus(logits)
+        return 1 + alpha[:, None, None] * change
+
+    def _blocks(self, name: str, h: Tensor) -> Tensor:
+        for block in range(self.spec.depth):
+            inner = self._act(self._linear(f"{name}.{block}.1", self._norm(f"{name}.{block}.0", h)))
+            h = h + self._linear(f"{name}.{block}.3", inner)
+        return h
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        """(C, n, inputs), or (n, inputs) for every cell the same, to (C, n, outputs)."""
+        weight, bias = self._pair(name)
+        return torch.baddbmm(bias[:, None], x.expand(len(weight), *x.shape[-2:]), weight.mT)
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        weight, bias = self._pair(name)
+        return torch.addcmul(bias[:, None], F.layer_norm(x, x.shape[-1:]), weight[:, None])
+
+    def _rows(self, M: Tensor) -> Tensor:
+        match self.spec.row_norm:
+            case "sphere":
+                return spectral.unit_rows(M)
+            case "layernorm":
+                return F.layer_norm(M, M.shape[-1:])
+            case "scale":
+                lengths = M.norm(dim=-1).mean(dim=(1, 2, 3), keepdim=True)  # of all images: a cell by itself does so too
+                return M / lengths[..., None].clamp_min(spectral.ROW_FLOOR)
+            case "none":
+                return M
+
+    def _act(self, x: Tensor) -> Tensor:
+        y: Tensor = ACTIVATIONS[self.spec.activation]()(x)
+        return y
+
+    def _pair(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]

@@ -1,0 +1,101 @@
+"""What a container is made of, and what it costs to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batteries.spec import CellSpec
+
+
+@dataclass(frozen=True)
+class GroupCost:
+    """The cells of one spec.
+
+    Attributes:
+        spec: Theirs.
+        names: Of the cells.
+        patches: Of one image.
+        parameters: Of all of them.
+        bytes: In memory.
+        encode_flops: For one image through all of them, to omega.
+        flops: The same with reconstructions.
+    """
+
+    spec: CellSpec
+    names: tuple[str, ...]
+    patches: int
+    parameters: int
+    bytes: int
+    encode_flops: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The groups of a container, for images of one size. ``str`` gives a table.
+
+    Attributes:
+        size: Height and width of the images.
+        groups: One per spec.
+    """
+
+    size: tuple[int, int]
+    groups: tuple[GroupCost, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Of all cells."""
+        return sum(group.parameters for group in self.groups)
+
+    @property
+    def bytes(self) -> int:
+        """Of all cells, in memory."""
+        return sum(group.bytes for group in self.groups)
+
+    @property
+    def flops(self) -> int:
+        """For one image through all cells, with reconstructions."""
+        return sum(group.flops for group in self.groups)
+
+    def __str__(self) -> str:
+        rows = [("cells", "V x D", "patch", "patches", "parameters", "MB", "GFLOP to omega", "GFLOP")]
+        rows += [
+            (
+                str(len(group.names)),
+                f"{group.spec.V} x {group.spec.D}",
+                str(group.spec.patch_size),
+                str(group.patches),
+                f"{group.parameters:,}",
+                f"{group.bytes / 1e6:.1f}",
+                f"{group.encode_flops / 1e9:.3f}",
+                f"{group.flops / 1e9:.3f}",
+            )
+            for group in self.groups
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(word.rjust(width) for word, width in zip(row, widths, strict=True)) for row in rows]
+        total = f"{self.parameters:,} parameters, {self.bytes / 1e6:.1f} MB, {self.flops / 1e9:.3f} GFLOP"
+        return "\n".join([*lines, f"one image of {self.size[0]} x {self.size[1]}: {total}"])
+
+
+def encode_flops(spec: CellSpec, size: tuple[int, int]) -> int:
+    """Floating-point operations of one cell and one image up to omega.
+
+    Products and sums of linear layers, attention and the Gram matrix, and 9 D**3 for the eigenvalues with their frame (Golub
+    and Van Loan, 8.3). Activations, norms and roots are not counted.
+    """
+    rows, columns = spec.grid(*size)
+    patches, D, H = rows * columns, spec.D, spec.hidden
+    layers = spec.patch_dim * H + 2 * spec.depth * H * H + H * spec.V * D
+    attention = spec.cross_layers * (4 * D * D + 2 * patches * D)
+    return patches * (2 * (layers + spec.V * D * D + attention) + 9 * D**3)
+
+
+def flops(spec: CellSpec, size: tuple[int, int]) -> int:
+    """The same for a reconstruction: with the gate, the decoder and the smoothing."""
+    rows, columns = spec.grid(*size)
+    H = spec.hidden
+    decoder = spec.V * spec.D * H + 2 * spec.depth * H * H + H * spec.patch_dim
+    gate = spec.D**3 + spec.V * spec.D**2
+    smoothing = 2 * 9 * spec.channels * spec.smooth_width * size[0] * size[1]
+    return encode_flops(spec, size) + 2 * (rows * columns * (decoder + gate) + smoothing)

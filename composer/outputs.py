@@ -1,0 +1,165 @@
+"""What a container makes of a batch of images, by group of cells, and as each cell's own.
+
+Legend: C cells of a group, B images, N patches of an image, V rows, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from batteries.errors import NotFoundError, PolicyError
+
+TAPS = ("M", "S", "omega", "recon")
+USUAL = ("omega", "recon")
+
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class GroupOutput:
+    """What the cells of one spec make of a batch.
+
+    Attributes:
+        names: Of the cells.
+        grid: Rows and columns of patches.
+        found: Tensors by tap, (C, B, ...), and with them ``aligned`` and ``patch_error`` where omega and recon were tapped.
+    """
+
+    names: tuple[str, ...]
+    grid: Grid
+    found: Mapping[str, Tensor]
+
+    def tensor(self, tap: str) -> Tensor:
+        """One of the tensors.
+
+        Raises:
+            PolicyError: it was not tapped (``NO_TAP``).
+        """
+        if tap not in self.found:
+            wanted = {"aligned": "omega", "patch_error": "recon"}.get(tap, tap)
+            remedy = f"Name it: container(images, taps=(..., {wanted!r}))."
+            raise PolicyError("not tapped", code="NO_TAP", expected=" | ".join(self.found), found=tap, remedy=remedy)
+        return self.found[tap]
+
+
+@dataclass(frozen=True)
+class CellOutput:
+    """What one cell of a container makes of a batch. What was not tapped raises :class:`~batteries.errors.PolicyError`.
+
+    Attributes:
+        group: Holds it.
+        index: Its place there.
+    """
+
+    group: GroupOutput = field(repr=False)
+    index: int
+
+    @property
+    def grid(self) -> Grid:
+        """Rows and columns of patches."""
+        return self.group.grid
+
+    @property
+    def M(self) -> Tensor:
+        """(B, N, V, D): rows of the patches' matrices."""
+        return self.group.tensor("M")[self.index]
+
+    @property
+    def S(self) -> Tensor:
+        """(B, N, D): their singular values."""
+        return self.group.tensor("S")[self.index]
+
+    @property
+    def omega(self) -> Tensor:
+        """(B, N, D): after cross-attention, in the cell's own coordinates."""
+        return self.group.tensor("omega")[self.index]
+
+    @property
+    def aligned(self) -> Tensor:
+        """(B, N, frame width): omega mapped into the consensus frame; ``omega`` itself where nothing was aligned."""
+        return self.group.tensor("aligned")[self.index]
+
+    @property
+    def recon(self) -> Tensor:
+        """(B, channels, height, width)."""
+        return self.group.tensor("recon")[self.index]
+
+    @property
+    def patch_error(self) -> Tensor:
+        """(B, N): mean squared error of every patch."""
+        return self.group.tensor("patch_error")[self.index]
+
+
+class ContainerOutput(Mapping[str, CellOutput]):
+    """The outputs of all cells, by name and in order.
+
+    Args:
+        groups: One per spec.
+        names: The order of the cells.
+
+    Attributes:
+        groups: As given: (C, B, ...) tensors, for whoever computes over many cells.
+    """
+
+    def __init__(self, groups: Sequence[GroupOutput], names: Sequence[str]) -> None:
+        self.groups = tuple(groups)
+        self._names = tuple(names)
+        places = {name: CellOutput(group, index) for group in groups for index, name in enumerate(group.names)}
+        self._cells = {name: places[name] for name in names}
+
+    def __getitem__(self, name: str) -> CellOutput:
+        if name not in self._cells:
+            raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self), found=name)
+        return self._cells[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    @property
+    def omega(self) -> tuple[Tensor, ...]:
+        """Per cell (B, N, width): omega mapped into the consensus frame."""
+        return tuple(cell.aligned for cell in self.values())
+
+    @property
+    def patch_error(self) -> tuple[Tensor, ...]:
+        """Per cell (B, N): mean squared error of every patch."""
+        return tuple(cell.patch_error for cell in self.values())
+
+    @property
+    def recon(self) -> Tensor:
+        """(B, cells, channels, height, width): every cell's reconstruction."""
+        return self._in_order([group.tensor("recon") for group in self.groups])
+
+    @property
+    def error(self) -> Tensor:
+        """(B, cells): every cell's mean squared error of every image."""
+        return self._in_order([group.tensor("patch_error").mean(dim=2) for group in self.groups])
+
+    def _in_order(self, parts: Sequence[Tensor]) -> Tensor:
+        """(C, B, ...) of every group as (B, cells, ...) in the order of the names; a view where there is one group."""
+        stacked = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+        present = [name for group in self.groups for name in group.names]
+        if present != list(self._names):
+            rank = {name: index for index, name in enumerate(present)}
+            stacked = stacked[[rank[name] for name in self._names]]
+        return stacked.transpose(0, 1)
+
+
+def checked_taps(taps: Collection[str]) -> frozenset[str]:
+    """The taps, if there are such.
+
+    Raises:
+        PolicyError: none, or one that a cell does not have (``NO_TAP``).
+    """
+    unknown = sorted(set(taps) - set(TAPS))
+    if unknown or not taps or isinstance(taps, str):
+        found = repr(taps) if isinstance(taps, str) else ", ".join(unknown) or "none"
+        raise PolicyError("no such tap", code="NO_TAP", expected=f"some of {', '.join(TAPS)}", found=found)
+    return frozenset(taps)
