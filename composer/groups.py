@@ -45,6 +45,8 @@ class Group(nn.Module):
             By tap (C, B, ...); with ``recon`` also ``patch_error`` (C, B, N).
         """
         grid = self.spec.grid(images.shape[2], images.shape[3])
+        if torch.compiler.is_compiling():  # a compiler sees to memory, and wants no loop over a batch of unknown size
+            return _run(Stage(self.spec, self.stack.chosen(chosen)), images, grid, taps)
         cells, batch = self._piece(images, len(chosen), grid, chunk_bytes)
         collected = _Collected(len(chosen), len(images))
         for first in range(0, len(chosen), cells):
@@ -69,8 +71,6 @@ class Group(nn.Module):
 
     def _piece(self, images: Tensor, cells: int, grid: Grid, chunk_bytes: int) -> tuple[int, int]:
         """How many cells, and how many images, are taken at a time."""
-        if torch.compiler.is_compiling():  # a compiler sees to it, and wants no loop over a batch of unknown size
-            return cells, len(images)
         pairs = max(1, chunk_bytes // self.working_bytes(grid))
         batch = min(len(images), pairs) if self.spec.row_norm != "scale" else len(images)  # whose norm is the whole batch's
         return max(1, min(cells, pairs // max(1, batch))), max(1, batch)

@@ -1,0 +1,189 @@
+"""Many cells at once against the same cells in a loop, in time and in memory.
+
+The loop is the plain one (:mod:`benchmarks.plain`): eager, a cell at a time, torch's own eigh and convolutions, as a user
+writes it. Beside it stands the loop over this package's own ``PatchSVAE``, whose spectral stage and smoothing are fast ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+import composer
+import registry
+from batteries import Cell, PatchSVAE
+from batteries.model import Tokens
+from batteries.noise import noise_batch
+from batteries.spectral import EIGENVALUE_FLOOR, RIDGE
+from benchmarks.harness import Pair
+from benchmarks.plain import PlainSVAE
+
+CELLS, MIXED = 192, 1000
+BANDS = {"low": "low/johanna-64", "high": "high/johanna-64"}
+TARGETS = {("low", 1): 4.0, ("low", 16): 2.5, ("high", 1): 4.0, ("high", 16): 4.0}
+VMAP_TARGETS = {1: 2.5, 16: 1.0}
+ENCODE_TARGET = 4.0
+MIXTURE = ("low/johanna-64", "mid/johanna-64", "high/johanna-64", "high/freckles-64", "low/fresnel-64")
+
+
+def pairs(smoke: bool) -> list[Pair]:
+    """Full forwards and tokens, a band and a batch at a time; then what a thousand mixed cells cost."""
+    count, batches = (2, (1,)) if smoke else (CELLS, (1, 16))
+    found = []
+    for band in BANDS:
+        for batch in batches:
+            images = noise_batch(batch, (64, 64), 0)[0]
+            cells, title = _copies(band, count), f"{count} {band.upper()} cells, {batch} of 64x64"
+            full, tokens = _batched(cells, images, ("omega", "recon")), _batched(cells, images, ("omega",))
+            found += [
+                Pair(f"{title}, against the plain loop", full, _loop(_plain(cells), images), TARGETS[band, batch]),
+                Pair(f"{title}, against the loop of PatchSVAE", full, _loop(_own(cells), images)),
+                Pair(f"{title}, against vmap", full, _mapped(_plain(cells), images), VMAP_TARGETS[batch]),
+                Pair(f"tokens, {title}, against the plain loop", tokens, _tokens(_plain(cells), images), ENCODE_TARGET),
+                Pair(f"tokens, {title}, against PatchSVAE.tokens", tokens, _tokens(_own(cells), images)),
+            ]
+    return [*found, *_scale(20 if smoke else MIXED)]
+
+
+def _scale(count: int) -> list[Pair]:
+    """Building, holding and loading that many mixed cells."""
+    few = count // 10
+    folder = tempfile.TemporaryDirectory(prefix="batteries-")
+    path = Path(folder.name) / "model.safetensors"
+    cells = _mixture(count)
+    composition = composer.Composition.parallel({name: name for name in cells})
+    composer.save(composer.wire(cells, composition), path)
+    held = sum(4 * cell.spec.parameters for cell in cells.values()) / 2**20
+    return [
+        Pair(
+            f"composing {count} mixed cells, each, against composing {few}",
+            lambda: composer.compose(_mixture(count)).names,
+            lambda: composer.compose(_mixture(few)).names,
+            1 / 1.2,
+            _each,
+        ),
+        Pair(
+            f"resident memory of {count} mixed cells, against their weights",
+            lambda: _resident(count),
+            lambda: held,
+            1 / 1.15,
+            lambda call: float(str(call())),
+            "MiB",
+        ),
+        Pair(
+            f"an artifact of {count} mixed cells loaded and verified, against reading its bytes",
+            lambda folder=folder: composer.load(path),  # keeps the folder
+            path.read_bytes,
+            0.5,
+        ),
+    ]
+
+
+@cache
+def _copies(band: str, count: int) -> tuple[Cell, ...]:
+    return tuple(registry.pull(BANDS[band]) * count)
+
+
+@cache
+def _plain(cells: tuple[Cell, ...]) -> list[Plainest]:
+    models = []
+    for cell in cells:
+        model = Plainest(cell.spec)
+        model.load_state_dict(PatchSVAE.from_cell(cell).state_dict())
+        models.append(model.requires_grad_(False))
+    return models
+
+
+@cache
+def _own(cells: tuple[Cell, ...]) -> list[PatchSVAE]:
+    return [PatchSVAE.from_cell(cell).requires_grad_(False) for cell in cells]
+
+
+class Plainest(PlainSVAE):
+    """The plain model with plain rows, too, so that vmap can go through it."""
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        """The reconstruction alone."""
+        return self.reconstruct(images)
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """M, S and omega by torch's own eigenvalues."""
+        M, grid = self._matrices(images)
+        wide = M.double()
+        gram = wide.mT @ wide + RIDGE * torch.eye(self.spec.D, dtype=torch.float64)
+        S = torch.linalg.eigvalsh(gram).flip(-1).clamp_min(EIGENVALUE_FLOOR).sqrt().to(M.dtype)
+        return Tokens(M, S, S * self._attend(S), grid)
+
+    def _rows(self, h: Tensor) -> Tensor:
+        return nn.functional.normalize(self.enc_out(h).unflatten(-1, (self.spec.V, self.spec.D)), dim=-1)
+
+
+def _batched(cells: Sequence[Cell], images: Tensor, taps: Sequence[str]) -> Callable[[], object]:
+    container = composer.compose({f"cell-{n}": cell for n, cell in enumerate(cells)})
+    return torch.no_grad()(lambda: container(images, taps).groups)
+
+
+def _loop(models: Sequence[nn.Module], images: Tensor) -> Callable[[], object]:
+    return torch.no_grad()(lambda: [model(images) for model in models])
+
+
+def _tokens(models: Sequence[PatchSVAE], images: Tensor) -> Callable[[], object]:
+    return torch.no_grad()(lambda: [model.tokens(images).omega for model in models])
+
+
+def _mapped(models: list[Plainest], images: Tensor) -> Callable[[], object]:
+    parameters, buffers = stack_module_state(models)  # type: ignore[arg-type]
+    base = copy.deepcopy(models[0]).to("meta")
+
+    def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+        found: Tensor = functional_call(base, (parameters, buffers), (images,))
+        return found
+
+    return torch.no_grad()(lambda: vmap(one)(parameters, buffers))
+
+
+def _mixture(count: int) -> dict[str, Cell]:
+    kinds = _pulled()
+    return {f"cell-{n}": kinds[n % len(kinds)] for n in range(count)}
+
+
+@cache
+def _pulled() -> list[Cell]:
+    return registry.pull(*MIXTURE)
+
+
+def _each(call: Callable[[], object]) -> float:
+    """Milliseconds a cell."""
+    start = time.perf_counter()
+    made = call()
+    assert isinstance(made, tuple)
+    return 1e3 * (time.perf_counter() - start) / len(made)
+
+
+def _resident(count: int) -> str:
+    """MiB that a container adds to a process of its own, its cells let go."""
+    words = [sys.executable, "-m", "benchmarks.container", str(count)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def _status(field: str) -> float:
+    """A field of this process's memory, in MiB; Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+if __name__ == "__main__":
+    composer.compose(_mixture(len(MIXTURE)))
+    before = _status("VmRSS")
+    held = composer.compose(_mixture(int(sys.argv[1])))
+    print(_status("VmRSS") - before)
