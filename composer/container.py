@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from batteries import canonical
-from batteries.cell import Cell
-from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.errors import IntegrityError, NotFoundError
 from batteries.manifest import InputScale
 from batteries.model import Tokens, grid_of
 from batteries.spec import CellSpec
 from composer import tokens
-from composer.alignment import Consensus, consensus
+from composer.alignment import Consensus
 from composer.explanation import Explanation, GroupCost, encode_flops, flops
-from composer.frozen import Stack
 from composer.groups import CHUNK_BYTES, Group
 from composer.outputs import USUAL, ContainerOutput, Grid, GroupOutput, checked_taps
 
 SHOWN = 6  # cells in a message
-DTYPES = (torch.float32, torch.float64)
 
 Lock = Mapping[str, Mapping[str, str]]  # by cell: version, sha256 of its file, and the digest of its tensors
 
 
 class Container(nn.Module):
-    """Frozen cells behind one interface; made by :func:`compose`.
+    """Frozen cells behind one interface; made by :func:`composer.compose`.
 
     It has no parameters, and its state dict carries the cells' digests instead of their weights: loading one into a
     container of other cells is refused.
@@ -233,100 +228,6 @@ class Container(nn.Module):
         return self.groups[group].stack.digest(index)
 
 
-def compose(
-    cells: Iterable[Cell] | Mapping[str, Cell],
-    probe: Tensor | None = None,
-    *,
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
-) -> Container:
-    """Put cells into one frozen container, and align their omega tokens.
-
-    Args:
-        cells: At least one, each name once, of the same channels and input normalisation; specs may differ. A mapping gives
-            them names of one's own; else each is called ``band/name``.
-        probe: Images (B, channels, height, width) the alignment is fitted on (all of them) and scored on (halves); left
-            out, tokens stay in each cell's own coordinates.
-        seed: Of the alignment's halves and shuffles.
-        dtype: Of weights and outputs: float32, which cells are, or float64.
-
-    Raises:
-        InputError: nothing to compose, another dtype, or a probe that the cells cannot take.
-        ConflictError: a name twice (``TWICE``).
-        PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``).
-    """
-    named = _named(cells)
-    if dtype not in DTYPES:
-        raise InputError("not a dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
-    _refuse_mixture(named)
-    specs: dict[CellSpec, list[str]] = {}
-    for name, cell in named.items():
-        specs.setdefault(cell.spec, []).append(name)
-    groups = [Group(spec, Stack.of([named[name].weights for name in names], dtype)) for spec, names in specs.items()]
-    found = {name: (group, index) for group, names in enumerate(specs.values()) for index, name in enumerate(names)}
-    places = {name: found[name] for name in named}
-    container = Container(groups, places, _lock(named), next(iter(named.values())).manifest.identity.input)
-    if probe is not None:
-        container.consensus = align(container, probe, seed=seed)
-    return container
-
-
-@torch.no_grad()
-def align(container: Container, images: Tensor, *, seed: int = 0) -> Consensus:
-    """Fit and score one map per cell into a consensus frame, on omega paired by image region.
-
-    Tokens of narrower cells are padded with zeros to the widest; finer grids are averaged over the coarsest grid's regions.
-
-    Raises:
-        InputError: grids that do not nest, constant tokens, or fewer than four images.
-    """
-    found = container.tokens(images)
-    target = tokens.coarsest([t.grid for t in found.values()])
-    width = max(t.omega.shape[-1] for t in found.values())
-    pooled = [tokens.pad(tokens.pool(t.omega, t.grid, target), width) for t in found.values()]
-    return consensus(pooled, seed=seed)
-
-
-def _named(cells: Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
-    if isinstance(cells, Mapping):
-        named = dict(cells)
-    else:
-        listed = list(cells)
-        named = {cell.name: cell for cell in listed}
-        twice = sorted(name for name, count in Counter(cell.name for cell in listed).items() if count > 1)
-        if twice:
-            remedy = "Leave one out, or give them names of their own: compose({'first': ..., 'second': ...})."
-            raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
-    if not named:
-        raise InputError("nothing to compose", code="NO_CELLS", expected="at least one cell", found="none")
-    return named
-
-
 def _named_digests(lock: Lock, names: Sequence[str]) -> str:
     shown = [f"{name} {lock[name]['sha256'][:12]}" if name in lock else f"no {name}" for name in names[:SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def _lock(cells: Mapping[str, Cell]) -> dict[str, dict[str, str]]:
-    return {
-        name: {"cell": cell.name, "version": cell.version, "sha256": cell.digest, "tensors": cell.manifest.file.tensor_digest}
-        for name, cell in cells.items()
-    }
-
-
-def _refuse_mixture(cells: Mapping[str, Cell]) -> None:
-    (name, first), *others = cells.items()
-    for other, cell in others:
-        for what, mine, theirs in (
-            ("channels", first.spec.channels, cell.spec.channels),
-            ("input normalisation", first.manifest.identity.input, cell.manifest.identity.input),
-        ):
-            if mine != theirs:
-                raise PolicyError(
-                    f"cells of different {what}",
-                    code="MIXED_INPUT",
-                    expected=f"{mine} as {name}",
-                    found=theirs,
-                    where=other,
-                    remedy="Compose them in two containers, and give each its own images.",
-                )

@@ -13,7 +13,8 @@ from batteries import canonical
 from batteries.cell import Cell
 from batteries.errors import InputError, IntegrityError, NotFoundError
 from composer.alignment import Alignment
-from composer.container import Container, compose
+from composer.composing import compose
+from composer.container import Container
 from composer.outputs import TAPS, USUAL, CellOutput, ContainerOutput
 from composer.relaying import Relayed, fit, relay
 from composer.routing import Routed, Router, route

@@ -71,13 +71,13 @@ class Host(nn.Module):
         return self.head(self.container(self.stem(x))["mid/a"].omega.mean(dim=1))
 
 
-def test_a_host_trains_around_it_for_200_steps(container):
+def test_a_host_trains_around_it_for_1000_steps(container):
     before = container.digest
     host = Host(container)
     assert {name for name, _ in host.named_parameters()} == {"stem.weight", "stem.bias", "head.weight", "head.bias"}
     optimiser = torch.optim.AdamW(host.parameters(), lr=1e-2)
     stem = host.stem.weight.detach().clone()
-    for step in range(200):
+    for step in range(1000):
         loss = host(images(2, (8, 8), seed=step)).square().mean()
         optimiser.zero_grad()
         loss.backward()
