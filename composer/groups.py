@@ -5,7 +5,8 @@ Legend: C cells, B images, N patches of an image, V rows, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Sequence
 
 import torch
 from einops import reduce
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 
 from batteries import spectral
 from batteries.spec import CellSpec
+from composer import pieces
 from composer.batched import Grid, Stage
 from composer.frozen import Stack
 
-CHUNK_BYTES = 24 * 2**20  # of intermediate values at a time: what stays in the caches; docs/decisions/0013-fast-container.md
+CHUNK_BYTES = 32 * 2**20  # of intermediate values at a time: what stays in the caches; docs/decisions/0013-fast-container.md
+SMALLEST = 2**20  # bytes of a piece worth a thread
 
 
 class Group(nn.Module):
@@ -49,11 +52,19 @@ class Group(nn.Module):
             return _run(Stage(self.spec, self.stack.chosen(chosen)), images, grid, taps)
         cells, batch = self._piece(images, len(chosen), grid, chunk_bytes)
         collected = _Collected(len(chosen), len(images))
-        for first in range(0, len(chosen), cells):
+        starts = range(0, max(1, len(images)), batch)
+
+        def work(corner: tuple[int, int]) -> None:
+            first, start = corner
             stage = Stage(self.spec, self.stack.chosen(chosen[first : first + cells]))
-            for start in range(0, max(1, len(images)), batch):
-                part = images[start : start + batch]
-                collected.add(first, start, _run(stage, part, grid, taps))
+            collected.add(corner, _run(stage, images[start : start + batch], grid, taps))
+
+        corners = [(first, start) for first in range(0, len(chosen), cells) for start in starts]
+        if images.device.type == "cpu" and not (torch.is_grad_enabled() and images.requires_grad):
+            pieces.run(corners, work)
+        else:
+            for corner in corners:
+                work(corner)
         return collected.whole()
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
@@ -70,8 +81,10 @@ class Group(nn.Module):
         return grid[0] * grid[1] * (numbers * self.stack.dtype.itemsize + 8 * s.D**2)
 
     def _piece(self, images: Tensor, cells: int, grid: Grid, chunk_bytes: int) -> tuple[int, int]:
-        """How many cells, and how many images, are taken at a time."""
-        pairs = max(1, chunk_bytes // self.working_bytes(grid))
+        """How many cells, and how many images, are taken at a time; several such pieces may be under way at once."""
+        whole = cells * len(images) * self.working_bytes(grid)
+        threads = pieces.workers(-(-whole // SMALLEST))
+        pairs = max(1, min(chunk_bytes, whole) // threads // self.working_bytes(grid))
         batch = min(len(images), pairs) if self.spec.row_norm != "scale" else len(images)  # whose norm is the whole batch's
         return max(1, min(cells, pairs // max(1, batch))), max(1, batch)
 
@@ -81,30 +94,36 @@ class _Collected:
 
     def __init__(self, cells: int, images: int) -> None:
         self._shape = cells, images
-        self._rows: list[list[Mapping[str, Tensor]]] = []
+        self._pieces: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._whole: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
 
-    def add(self, first: int, start: int, piece: dict[str, Tensor]) -> None:
-        """A piece whose first cell and image these are; in that order."""
+    def add(self, corner: tuple[int, int], piece: dict[str, Tensor]) -> None:
+        """A piece whose first cell and image these are."""
         some = next(iter(piece.values()))
         if some.shape[:2] == self._shape:
             self._whole = piece
         elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in piece.values()):
-            if start == 0:
-                self._rows.append([])
-            self._rows[-1].append(piece)
+            self._pieces[corner] = piece
         else:
-            for tap, tensor in piece.items():
-                if tap not in self._whole:
-                    self._whole[tap] = tensor.new_empty(*self._shape, *tensor.shape[2:])
-                self._whole[tap][first : first + len(tensor), start : start + tensor.shape[1]] = tensor
+            self._write(corner, piece)
 
     def whole(self) -> dict[str, Tensor]:
         """All pieces as one."""
-        if not self._rows:
+        if not self._pieces:
             return self._whole
-        taps = self._rows[0][0]
-        return {tap: torch.cat([torch.cat([piece[tap] for piece in row], dim=1) for row in self._rows]) for tap in taps}
+        firsts, starts = (sorted({corner[axis] for corner in self._pieces}) for axis in (0, 1))
+        rows = [[self._pieces[first, start] for start in starts] for first in firsts]
+        return {tap: torch.cat([torch.cat([piece[tap] for piece in row], dim=1) for row in rows]) for tap in rows[0][0]}
+
+    def _write(self, corner: tuple[int, int], piece: dict[str, Tensor]) -> None:
+        with self._lock:
+            for tap, tensor in piece.items():
+                if tap not in self._whole:
+                    self._whole[tap] = tensor.new_empty(*self._shape, *tensor.shape[2:])
+        first, start = corner
+        for tap, tensor in piece.items():
+            self._whole[tap][first : first + tensor.shape[0], start : start + tensor.shape[1]] = tensor
 
 
 def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str]) -> dict[str, Tensor]:
