@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from batteries import canonical
-from batteries.errors import IntegrityError, NotFoundError
+from batteries.errors import InputError, IntegrityError, NotFoundError
 from batteries.manifest import InputScale
 from batteries.model import Tokens, grid_of
 from batteries.spec import CellSpec
@@ -101,12 +101,15 @@ class Container(nn.Module):
         Raises:
             NotFoundError: a pattern that no cell fits (``NO_CELL``).
         """
+        chosen = set()
         for pattern in patterns:
-            if not fnmatch.filter(self.names, pattern):
+            fitting = fnmatch.filter(self.names, pattern)
+            if not fitting:
                 raise NotFoundError(
                     "no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=pattern
                 )
-        return self.part([name for name in self.names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)])
+            chosen |= set(fitting)
+        return self.part([name for name in self.names if name in chosen])
 
     def part(self, chosen: Sequence[str]) -> Container:
         """The cells of these names, in this order, over the same memory.
@@ -216,7 +219,13 @@ class Container(nn.Module):
         """
         for group in self.groups:
             grid_of(images, group.spec)
-        return images.to(self.groups[0].stack.dtype)
+        stack = self.groups[0].stack
+        if images.device != stack.device:
+            remedy = "Move the one to the other: container.to(images.device)."
+            raise InputError(
+                "images on another device", code="DEVICE", expected=stack.device, found=images.device, remedy=remedy
+            )
+        return images.to(stack.dtype)
 
     def _place(self, name: str) -> tuple[int, int]:
         if name not in self._places:

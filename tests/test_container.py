@@ -198,6 +198,8 @@ def test_bad_input(cells, container):
     assert caught.value.exit_code == 6
     with pytest.raises(InputError, match="multiples of 8"):
         container(images(size=(16, 12)))
+    with pytest.raises(InputError, match="another device"):
+        container(images().to("meta"))
     with pytest.raises(NotFoundError, match=r"mid/a \| high/b \| mid/c"):
         container(images())["low/x"]
 
