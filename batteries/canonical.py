@@ -40,7 +40,7 @@ class Document(BaseModel):
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """The SHA-256 of some bytes, as 64 lowercase hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 

@@ -7,6 +7,7 @@ Whoever wants to know what happens when a disk is full, fails or loses its power
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -37,6 +38,10 @@ class Disk:
     def read(self, descriptor: int, size: int) -> bytes:
         """At most ``size`` bytes; none at the end of the file."""
         return os.read(descriptor, size)
+
+    def map(self, descriptor: int, size: int) -> mmap.mmap:
+        """The first bytes of a file as memory; what is written there changes no file."""
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
 
     def write(self, descriptor: int, data: memoryview) -> int:
         """Write the first of these bytes; how many of them is returned, and may be fewer than all."""

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from batteries import disk
@@ -23,6 +23,8 @@ TEMPORARY = ".part"  # suffix of a file that is not there yet; swept by ``sweep`
 TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d{{1,9}})\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
+
+Data = bytes | memoryview
 
 _in_flight: set[str] = set()  # names of the temporary files that this process is writing
 
@@ -42,7 +44,25 @@ def read(path: Path, *, limit: int) -> bytes:
     return data
 
 
-def create(path: Path, data: bytes) -> bool:
+def mapped(path: Path, *, limit: int) -> memoryview:
+    """The bytes of a regular file of at most ``limit`` bytes as memory, which the system reads where it is looked at.
+
+    What is written there changes no file. Whoever shortens the file in place takes the memory away, and ends the process that
+    looks at it; no writer of this package does: a file is replaced or removed, and who has it mapped keeps the old one.
+
+    Raises:
+        NotFoundError: no such file.
+        FormatError: larger than ``limit``, or a symbolic link.
+        StoreError: the disk would not give it.
+    """
+    with typed(path), _opened(path) as descriptor:
+        size = disk.current.fstat(descriptor).st_size
+        if size > limit:
+            raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
+        return memoryview(disk.current.map(descriptor, size) if size else b"")  # of nothing there is no map
+
+
+def create(path: Path, data: Data) -> bool:
     """Write a new file whole, or leave the one that is there.
 
     Returns:
@@ -62,14 +82,18 @@ def create(path: Path, data: bytes) -> bool:
     return made
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, *parts: Data) -> None:
     """Write a file whole in place of whatever stood there.
+
+    Args:
+        path: The file.
+        parts: Its bytes, one part after the other.
 
     Raises:
         StoreError: no space, no permission, a failing disk. The file is then the old one or the new one, whole.
     """
     with typed(path, writing=True):
-        with _temporary(path, data) as temporary:
+        with _temporary(path, *parts) as temporary:
             disk.current.replace(temporary, path)
         _sync(path.parent)
 
@@ -226,6 +250,17 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
 
 
 def _read(path: Path, most: int) -> bytes:
+    parts: list[bytes] = []
+    with _opened(path) as descriptor:
+        size = disk.current.fstat(descriptor).st_size + 1  # so that one call reads a file, and the next finds its end
+        while most and (part := disk.current.read(descriptor, min(size, most))):
+            parts.append(part)
+            most -= len(part)
+    return b"".join(parts)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         descriptor = disk.current.open(path)
     except OSError as error:
@@ -233,24 +268,19 @@ def _read(path: Path, most: int) -> bytes:
             raise
         raise FormatError("a symbolic link", code="SYMLINK", expected="a regular file", where=path) from error
     try:
-        size = disk.current.fstat(descriptor).st_size + 1  # so that one call reads a file, and the next finds its end
-        parts: list[bytes] = []
-        while most and (part := disk.current.read(descriptor, min(size, most))):
-            parts.append(part)
-            most -= len(part)
+        yield descriptor
     finally:
         disk.current.close(descriptor)
-    return b"".join(parts)
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """A file beside ``path`` that holds ``data`` on the device, and is gone afterwards unless it was renamed."""
+def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
+    """A file beside ``path`` that holds the parts on the device, and is gone afterwards unless it was renamed."""
     _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     _in_flight.add(temporary.name)
     try:
-        _write(temporary, data)
+        _write(temporary, parts)
         yield temporary
     finally:
         with contextlib.suppress(OSError):  # what cannot be removed is left to the next sweep
@@ -258,15 +288,16 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
         _in_flight.discard(temporary.name)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, parts: Iterable[Data]) -> None:
     descriptor = disk.current.create(path)
     try:
-        rest = memoryview(data)
-        while rest:
-            written = disk.current.write(descriptor, rest)
-            if not written:
-                raise OSError(errno.EIO, "the disk takes no more bytes")
-            rest = rest[written:]
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                written = disk.current.write(descriptor, rest)
+                if not written:
+                    raise OSError(errno.EIO, "the disk takes no more bytes")
+                rest = rest[written:]
         disk.current.fsync(descriptor)
     finally:
         disk.current.close(descriptor)

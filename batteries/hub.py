@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 
 from batteries import canonical
 from batteries.errors import FormatError, InputError, NotFoundError, PolicyError, TransportError
+from batteries.files import Data
 from batteries.hubclient import HubClient, find_token, refusal
 from batteries.transport import Answer, Transport
 from batteries.watch import DEFAULT, Limits
@@ -66,15 +67,19 @@ class Entry:
     digest: str
 
     @classmethod
-    def of(cls, path: str, data: bytes) -> Entry:
+    def of(cls, path: str, data: Data) -> Entry:
         """The entry that these bytes make."""
         return cls(path, len(data), canonical.sha256(data))
 
-    def holds(self, data: bytes) -> bool:
+    def holds(self, data: Data) -> bool:
         """Whether the file has these bytes, by what the server says."""
-        sha256 = len(self.digest) == 64
-        own = canonical.sha256(data) if sha256 else sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        return (self.size, self.digest) == (len(data), own)
+        if self.size != len(data):
+            return False
+        if len(self.digest) == 64:
+            return self.digest == canonical.sha256(data)
+        own = sha1(b"blob %d\0" % len(data))
+        own.update(data)
+        return self.digest == own.hexdigest()
 
 
 class HubRepository:

@@ -172,7 +172,7 @@ class _Call:
         self.start = start
         self.limit = limit
         self.expect = expect
-        self.ends = time.monotonic() + limits.deadline
+        self.ends = time.monotonic() + limits.patience(limit)
         self.arrived = Arrived(limit)
         self.asked_wait: float | None = None
         self._failures = 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from batteries.cellfile import MAX_CELL
 from batteries.errors import TransportError
 
+LARGE = 10**6  # bytes a second at which a body that is larger than any cell is waited for: a composed model
 FRAMING = 64  # a chunked answer may spend one byte in so many on its framing; chunks of 1 KiB spend one in 128
 
 
@@ -15,7 +17,7 @@ class Limits:
     """What one call may take.
 
     Attributes:
-        deadline: Seconds for the whole call, with its retries.
+        deadline: Seconds for the whole call, with its retries; more where the body may be larger than any cell.
         attempts: Failures in a row, none of which brought a new byte, before the call gives up.
         pause: Most seconds to wait between two attempts.
         connect: Seconds to find and reach a server, and to agree on keys with it.
@@ -33,6 +35,14 @@ class Limits:
     slowest: int = 1024
     redirects: int = 5
     slack: int = 64 * 1024
+
+    def patience(self, limit: int) -> float:
+        """Seconds for a call that may bring so many bytes.
+
+        >>> Limits().patience(2**20), round(Limits().patience(2**32))
+        (60.0, 4221)
+        """
+        return self.deadline + max(0, limit - MAX_CELL) / LARGE
 
 
 DEFAULT = Limits()

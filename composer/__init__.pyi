@@ -7,9 +7,9 @@ from .artifact import pack as pack
 from .artifact import save as save
 from .artifactfile import open_artifact as open_artifact
 from .artifactfile import read_artifact as read_artifact
+from .composing import align as align
+from .composing import compose as compose
 from .container import Container as Container
-from .container import align as align
-from .container import compose as compose
 from .graph import draw as draw
 from .hosts import Classifier as Classifier
 from .hosts import Denoiser as Denoiser
@@ -25,6 +25,9 @@ from .outputs import CellOutput as CellOutput
 from .outputs import ContainerOutput as ContainerOutput
 from .saved import Artifact as Artifact
 from .saved import describe as describe
+from .wired import Wired as Wired
+from .wired import WiredOutput as WiredOutput
+from .wired import wire as wire
 from .wiring import Composition as Composition
 from .wiring import Parallel as Parallel
 from .wiring import Relay as Relay

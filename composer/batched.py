@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from batteries import spectral
 from batteries.model import ACTIVATIONS, ALPHA_LIMIT
 from batteries.spec import CellSpec
+from composer.attention import attend
 from composer.smoothing import smooth
 
 Grid = tuple[int, int]
@@ -69,7 +70,7 @@ class Stage:
             three=3,
             heads=self.spec.heads,
         )
-        mixed = rearrange(F.scaled_dot_product_attention(q, k, v), "(C B) heads N d -> C (B N) (heads d)", C=len(S))
+        mixed = rearrange(attend(q, k, v), "(C B) heads N d -> C (B N) (heads d)", C=len(S))
         change = rearrange(torch.tanh(self._linear(f"{name}.out_proj", mixed)), "C (B N) D -> C B N D", N=N)
         logits = self.weights[f"{name}.alpha_logits"]
         alpha = ALPHA_LIMIT * torch.sigmoid(logits) if self.spec.bounded_alpha else F.softplus(logits)

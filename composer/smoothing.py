@@ -1,11 +1,142 @@
+"""The boundary smoothing of many cells at once, each with its own weights: x + conv3x3(GELU(conv3x3(x))).
+
+The weights are frozen, so only images get a gradient. On the CPU, float32 goes to the kernels of :mod:`composer.convolution`
+if numba is installed (the ``fast`` extra): neither the middle nor its gradient is ever in memory as a whole. Everything else is
+torch's: a cell after the other on the CPU, where a grouped convolution of so few channels is the slower, and grouped elsewhere.
+
+Legend: C cells, B images of each.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache, partial
+from typing import Any
+
+import lazy_loader
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from batteries import compiled, smoothing
 
-def smooth(images, first, last):
-    C, B, c, h, w = images.shape
-    x = images.transpose(0, 1).reshape(B, C * c, h, w)
-    w1, b1 = first
-    w2, b2 = last
-    m = F.gelu(F.conv2d(x, w1.flatten(0, 1), b1.flatten(), padding=1, groups=C))
-    y = F.conv2d(m, w2.flatten(0, 1), b2.flatten(), padding=1, groups=C)
-    return (x + y).view(B, C, c, h, w).transpose(0, 1)
+convolution: Any = lazy_loader.load("composer.convolution", suppress_warning=True)  # imports numba, on first use
+
+__all__ = ["smooth"]
+
+Pair = tuple[Tensor, Tensor]
+NANOSECONDS = 0.25  # of a kernel, times channels, width and pixels
+_loading = threading.Lock()
+
+
+def smooth(images: Tensor, first: Pair, last: Pair) -> Tensor:
+    """Images plus a small convolution of themselves, with zeros around them.
+
+    Args:
+        images: (C, B, channels, height, width).
+        first: Weight (C, width, channels, 3, 3) and bias (C, width).
+        last: Weight (C, channels, width, 3, 3) and bias (C, channels).
+
+    Returns:
+        (C, B, channels, height, width), with a gradient to the images alone.
+    """
+    weights = [weight.detach() for weight in (*first, *last)]
+    if _fast(images, weights):
+        smoothed: Tensor = _Smooth.apply(images, *weights)  # type: ignore[no-untyped-call]
+        return smoothed
+    return _plainly(images, *weights)
+
+
+# ---- the fast route --------------------------------------------------------------------------------------------------
+
+
+def _fast(images: Tensor, weights: list[Tensor]) -> bool:
+    """Whether the kernels can be used, with the one for the gradient where it may be asked for."""
+    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+        return False
+    if not images.numel() or any(given.device.type != "cpu" or given.dtype != torch.float32 for given in (images, *weights)):
+        return False
+    names = ["smooth", "pull"] if torch.is_grad_enabled() and images.requires_grad else ["smooth"]
+    with _loading:
+        return all(_load(name) is not None for name in names)
+
+
+@lru_cache
+def _load(name: str) -> Any:
+    """A kernel by its name, or None."""
+    image, weight, bias = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 3, 3), torch.ones(1, 1)
+
+    def trial(kernel: Any) -> None:
+        _run(kernel, [image, image] if name == "pull" else [image], _layers(name, weight, bias, weight, bias))
+
+    return compiled.load(lambda: getattr(convolution, name), trial)
+
+
+class _Smooth(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(images, *weights)
+        smoothed = _run(_load("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights))
+        return smoothed.view(images.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        images, *weights = ctx.saved_tensors
+        on_images = _run(_load("pull"), [images.flatten(0, 1), grads[0].flatten(0, 1)], _layers("pull", *weights))
+        return on_images.view(images.shape), None, None, None, None
+
+
+def _run(kernel: Any, images: list[Tensor], layers: list[Any]) -> Tensor:
+    """A kernel over all images of all cells, (C B, channels, height, width)."""
+    given = [image.detach().contiguous() for image in images]
+    out = torch.empty_like(given[0])
+    run = partial(kernel, *(image.numpy() for image in given), *layers, out.numpy())
+    compiled.share(run, len(out), NANOSECONDS * layers[0][1].shape[1] * out[0].numel())
+    return out
+
+
+def _layers(name: str, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> list[Any]:
+    """The weights as a kernel wants them. The transpose of a convolution has its channels exchanged and its taps reversed."""
+    to_middle, to_image = partial(_packed, count=convolution.MANY), partial(_packed, count=convolution.FEW)
+    first = to_middle(w1.numpy(), b1.numpy())
+    if name == "smooth":
+        return [first, to_image(w2.numpy(), b2.numpy())]
+    back, home = (weight.numpy()[..., ::-1, ::-1].swapaxes(1, 2) for weight in (w2, w1))
+    return [first, to_middle(back, np.zeros_like(b1)), to_image(home, np.zeros_like(b2))]
+
+
+def _packed(weight: np.ndarray, bias: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (C, outputs, inputs, 3, 3) as (C, groups, inputs, 9, count), and biases as (C, groups * count), with zeros.
+
+    In numpy: torch would wake threads for it, which then wait for more on the cores that the kernels are to use.
+    """
+    C, outputs, inputs = weight.shape[:3]
+    groups = -(-outputs // count)
+    padded = np.zeros((C, groups * count, inputs * 9), dtype=weight.dtype)
+    padded[:, :outputs] = weight.reshape(C, outputs, inputs * 9)
+    biases = np.zeros((C, groups * count), dtype=bias.dtype)
+    biases[:, :outputs] = bias
+    taps = padded.reshape(C, groups, count, inputs, 9).transpose(0, 1, 3, 4, 2)
+    return np.ascontiguousarray(taps), biases
+
+
+# ---- torch's own -----------------------------------------------------------------------------------------------------
+
+
+def _plainly(images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+        cells = zip(images, w1, b1, w2, b2, strict=True)
+        return torch.stack([smoothing.smooth(x, (u1, c1), (u2, c2)) for x, u1, c1, u2, c2 in cells])
+    return _grouped(images, w1, b1, w2, b2)
+
+
+def _grouped(images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    C = len(images)
+    convolve = partial(F.conv2d, padding=1, groups=C)
+    x = images.transpose(0, 1).flatten(1, 2)  # (B, C channels, height, width)
+    middle = F.gelu(convolve(x, w1.flatten(0, 1), b1.flatten()))
+    change = convolve(middle, w2.flatten(0, 1), b2.flatten())
+    return (x + change).unflatten(1, (C, -1)).transpose(0, 1)

@@ -12,9 +12,11 @@ from batteries.canonical import Document
 from batteries.cell import Cell
 from batteries.errors import BatteriesError
 from batteries.manifest import Count, Manifest, Sha256, Size, Text
+from composer.manifest import ModelManifest
 from registry.attestation import Protocol
+from registry.models import PulledModel
 from registry.publish import Published as Publication
-from registry.release import Attested, ExactVersion, Release, Summary
+from registry.release import Attested, ExactVersion, ModelRelease, ModelSummary, Release, Summary
 from registry.snapshot import Located, Snapshot
 from registry.verify import Finding, Kind
 
@@ -72,31 +74,48 @@ class Found(Answer):
     @classmethod
     def of(cls, located: Located, **more: object) -> Self:
         """What was located."""
-        release = located.release
-        fields = {
-            "reference": str(located.reference),
-            "version": located.version,
-            "sha256": release.blob.sha256,
-            "size": release.blob.size,
-            "yanked": release.yanked,
-            "summary": release.summary,
-            "attestations": located.attestations,
-        }
-        return cls.model_validate({**fields, **more})
+        return cls.model_validate({**_found(located), "attestations": located.attestations, **more})
+
+
+class FoundModel(Answer):
+    """A composed model as the index of a registry has it.
+
+    Attributes:
+        reference: ``[registry/]model/name@version``.
+        version: Exact.
+        sha256: Of its file.
+        size: Of it, in bytes.
+        yanked: Why the version should not be used; None where it may be.
+        summary: What it is made of.
+    """
+
+    reference: str
+    version: ExactVersion
+    sha256: Sha256
+    size: Size
+    yanked: Text | None
+    summary: ModelSummary
+
+    @classmethod
+    def of(cls, located: Located, **more: object) -> Self:
+        """What was located."""
+        return cls.model_validate({**_found(located), **more})
 
 
 class Listed(Answer):
-    """Answer of ``batteries list``: the registry's address, the number of its index, and the cells asked for."""
+    """Answer of ``batteries list``: the registry's address, the number of its index, and the cells or models asked for."""
 
     registry: str
     number: Count
     cells: tuple[Found, ...]
+    models: tuple[FoundModel, ...]
 
     @classmethod
     def of(cls, snapshot: Snapshot, found: Sequence[Located]) -> Listed:
-        """Cells of a registry."""
-        cells = tuple(Found.of(located) for located in found)
-        return cls(registry=unicode(snapshot.store.url), number=snapshot.index.number, cells=cells)
+        """Cells and models of a registry."""
+        cells = tuple(Found.of(located) for located in found if not located.reference.is_model)
+        models = tuple(FoundModel.of(located) for located in found if located.reference.is_model)
+        return cls(registry=unicode(snapshot.store.url), number=snapshot.index.number, cells=cells, models=models)
 
 
 class Shown(Found):
@@ -105,11 +124,17 @@ class Shown(Found):
     manifest: Manifest
 
 
+class ShownModel(FoundModel):
+    """Answer of ``batteries show`` for a composed model: as the index has it, and its whole manifest."""
+
+    manifest: ModelManifest
+
+
 class PulledCell(Answer):
-    """A cell that was fetched.
+    """A cell, or the file of a composed model, that was fetched.
 
     Attributes:
-        reference: ``band/name@version``.
+        reference: ``band/name@version``, or ``model/name@version``.
         version: Exact.
         sha256: Of the weights' file.
         size: Of it, in bytes.
@@ -146,25 +171,42 @@ class PulledCell(Answer):
             verified=cell.origin.verified,
         )
 
+    @classmethod
+    def of_model(cls, model: PulledModel, path: Path) -> PulledCell:
+        """A model that was pulled, and where its file is now."""
+        manifest, origin = model.manifest, model.origin
+        return cls(
+            reference=f"{manifest.path}@{manifest.identity.version}",
+            version=manifest.identity.version,
+            sha256=manifest.file.sha256,
+            size=manifest.file.size,
+            path=unicode(path),
+            source=unicode(origin.source),
+            index_number=origin.index_number,
+            age=origin.age,
+            verified=origin.verified,
+        )
+
 
 class Pulled(Answer):
-    """Answer of ``batteries pull``: the cells, in the order they were asked for."""
+    """Answer of ``batteries pull``: the cells, and the models, each in the order they were asked for."""
 
     cells: tuple[PulledCell, ...]
+    models: tuple[PulledCell, ...]
 
 
 class Published(Answer):
     """Answer of ``batteries publish``.
 
     Attributes:
-        reference: ``band/name@version``.
+        reference: ``band/name@version``, or ``model/name@version``.
         release: What the index promises of it.
         number: Of the index that has it.
         new: False where it was there before, with the same bytes.
     """
 
     reference: str
-    release: Release
+    release: Release | ModelRelease
     number: Count
     new: bool
 
@@ -208,8 +250,22 @@ ANSWERS: dict[str, type[Answer]] = {
     "publish": Published,
     "pull": Pulled,
     "show": Shown,
+    "show-model": ShownModel,
     "verify": Verified,
 }
+
+
+def _found(located: Located) -> dict[str, object]:
+    """What the index says of a version."""
+    release = located.release
+    return {
+        "reference": str(located.reference),
+        "version": located.version,
+        "sha256": release.blob.sha256,
+        "size": release.blob.size,
+        "yanked": release.yanked,
+        "summary": release.summary,
+    }
 
 
 def unicode(value: object) -> str:

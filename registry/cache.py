@@ -82,6 +82,28 @@ class Cache:
         self._note_use(path)
         return data
 
+    def has(self, pin: Pin) -> bool:
+        """Whether a file of a pin's name and size is here; nobody looks into it, so whoever opens it has to."""
+        path = self.path(pin.sha256)
+        with contextlib.suppress(OSError):
+            there = path.stat().st_size == pin.size
+            self._note_use(path)
+            return there
+        return False
+
+    def bring(self, store: Store, key: str, pin: Pin) -> None:
+        """Have the file of a pin here, as :meth:`fetch`, for whoever opens it by its path.
+
+        Raises:
+            IntegrityError: the store has other bytes, or none.
+            StoreError: no space, no permission.
+        """
+        with self._turn(pin):
+            if not self.has(pin):
+                if self.path(pin.sha256).exists():
+                    files.move_aside(self.path(pin.sha256), self.aside)
+                self._transfer(store, key, pin)
+
     def keep(self, pin: Pin, data: bytes) -> None:
         """Put bytes here that were checked against their pin."""
         files.create(self.path(pin.sha256), data)

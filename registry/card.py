@@ -1,4 +1,4 @@
-"""The model card of a registry on the Hub: a table of its cells, and how to pull them. Pure: an index in, Markdown out."""
+"""The card of a registry on the Hub: tables of its cells and models, and how to pull them. Pure: an index in, Markdown out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from batteries import card
 from registry.index import Index
 
 HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", "verdict")
+MODELS = ("model", "cells", "specs", "parameters", "nodes", "output", "licence", "yanked")
 
 
 def registry_card(index: Index, address: str) -> str:
@@ -15,13 +16,14 @@ def registry_card(index: Index, address: str) -> str:
         index: Of the registry.
         address: What a user types to name it.
     """
-    releases = [release for versions in index.cells.values() for release in versions.values()]
+    releases = [release for _, _, release in index.everything()]
     rows = [_row(index, path) for path in sorted(index.cells)]
     parts = [
         card.front_matter(release.summary.license for release in releases),
         f"# Cells in {card.escape(address)}\n",
         f"A registry of cells: trained miniature PatchSVAE autoencoders. Versions: {len(releases)}, in index {index.number}.\n",
         card.table(HEADER, rows),
+        *([card.table(MODELS, [_model_row(index, path) for path in sorted(index.models)])] if index.models else []),
         _usage(index, address),
         "The newest version of each cell. CV and MSE are those on its own probe; verdicts are attestations, which are in this "
         "repository too. This page is written anew with every publish.\n",
@@ -46,6 +48,22 @@ def _row(index: Index, path: str) -> tuple[str, ...]:
     )
 
 
+def _model_row(index: Index, path: str) -> tuple[str, ...]:
+    version = index.newest(path) or index.versions(path)[-1]
+    release = index.models[path][version]
+    summary = release.summary
+    return (
+        f"{path}@{version}",
+        str(summary.cells),
+        str(summary.groups),
+        f"{summary.parameters:,}",
+        str(summary.nodes),
+        summary.output_kind,
+        summary.license,
+        release.yanked or "-",
+    )
+
+
 def _verdict(index: Index, cell: str, yanked: str | None) -> str:
     found = [f"{attested.verdict} ({protocol})" for protocol, attested in sorted(index.attestations.get(cell, {}).items())]
     return ", ".join(found if yanked is None else [f"yanked: {yanked}", *found]) or "-"
@@ -53,7 +71,7 @@ def _verdict(index: Index, cell: str, yanked: str | None) -> str:
 
 def _usage(index: Index, address: str) -> str:
     """How to pull: by the first cell that can be pulled by name."""
-    example = next((path for path in sorted(index.cells) if index.newest(path)), "band/name")
+    example = next((path for path in (*sorted(index.cells), *sorted(index.models)) if index.newest(path)), "band/name")
     commands = (
         f"pip install {card.LIBRARY}",
         f"batteries pull {example} --registry {address}",

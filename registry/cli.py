@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry import adopting, commands, custody, workbench
+from registry import adopting, commands, composing, custody, workbench
 from registry.console import app, emit, emit_json, emit_row, run, say
 
-__all__ = ["adopting", "app", "commands", "custody", "emit", "emit_json", "emit_row", "main", "run", "say", "workbench"]
+__all__ = [
+    "adopting",
+    "app",
+    "commands",
+    "composing",
+    "custody",
+    "emit",
+    "emit_json",
+    "emit_row",
+    "main",
+    "run",
+    "say",
+    "workbench",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batteries.cell import Cell
 from batteries.errors import InputError
+from composer.manifest import MODEL
 from registry import admission, config, tables
-from registry.answers import Listed, Published, Pulled, PulledCell, Shown, Verified
+from registry.answers import Answer, Listed, Published, Pulled, PulledCell, Shown, ShownModel, Verified
 from registry.cache import Cache
 from registry.completion import MaybeReferences, OneReference
-from registry.config import open_store
+from registry.config import Mode, open_store
 from registry.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, emit_rows, say
 from registry.lockfile import Lock
+from registry.models import PulledModel, fetch_models, is_model_file
 from registry.progress import TransferBar
 from registry.publish import publish as publish_cell
+from registry.pull import Wanted, pull_locked, wanted_of_locked
 from registry.pull import pull as pull_cells
-from registry.pull import pull_locked
 from registry.query import EXAMPLE, Query, row_of
 from registry.reference import Reference
 from registry.snapshot import Located, Snapshot, locate, open_snapshot
 from registry.verify import Finding, verify_store
 from registry.verify import verify as verify_references
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 
 @app.command("list")
 def list_cells(
-    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*'.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*' or 'model/*'.")] = "*",
+    models: Annotated[bool, typer.Option("--models", help="Composed models, not cells.")] = False,
     where: Annotated[
         str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells of which it is true, such as '{EXAMPLE}'.")
     ] = None,
@@ -39,17 +46,21 @@ def list_cells(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the cells of a registry."""
+    """List the cells of a registry, or its composed models."""
     query = None if where is None else Query.parse(where)
+    models = models or pattern.startswith(f"{MODEL}/")
+    if models and query is not None:
+        raise InputError("a condition is on cells", code="USAGE", remedy="Leave out --where.")
     snapshot = open_snapshot(registry, mode=config.mode(mode))
-    found = [located for located in _everything(snapshot, every) if _matches(located.reference.path, pattern)]
+    known = snapshot.index.models if models else snapshot.index.cells
+    found = [located for located in _versions(snapshot, known, every) if _matches(located.reference.path, pattern)]
     if query is not None:
         found = [located for located in found if query.matches(row_of(located))]
     if as_json:
         emit_json(Listed.of(snapshot, found))
     else:
-        emit(tables.cells(found))
-    say(f"cells: {len(found)} of {len(snapshot.index.cells)} in {snapshot.store.url}")
+        emit(tables.models(found) if models else tables.cells(found))
+    say(f"{'models' if models else 'cells'}: {len(found)} of {len(known)} in {snapshot.store.url}")
 
 
 @app.command()
@@ -59,14 +70,15 @@ def show(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything a cell says of itself, and what was found about it."""
+    """Show everything a cell or a composed model says of itself, and what was found about it."""
     (located,) = locate([config.expand(reference)], registry, mode=config.mode(mode))
-    remote = config.is_remote(located.snapshot.store.url)
-    manifest = located.manifest(Cache() if remote else None)
-    if as_json:
-        emit_json(Shown.of(located, manifest=manifest))
+    cache = Cache() if config.is_remote(located.snapshot.store.url) else None
+    if located.reference.is_model:
+        model = located.model_manifest(cache)
+        _emit(ShownModel.of(located, manifest=model), tables.model_manifest(located, model), as_json)
     else:
-        emit(*tables.manifest(located, manifest))
+        cell = located.manifest(cache)
+        _emit(Shown.of(located, manifest=cell), tables.manifest(located, cell), as_json)
 
 
 @app.command()
@@ -82,35 +94,42 @@ def pull(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch cells, check every byte, and say where they are."""
+    """Fetch cells and models, check every byte, and say where they are."""
     if bool(references) == (locked is not None):
         raise InputError("nothing to pull, or too much", code="USAGE", expected="some references, or --locked FILE")
     with TransferBar() as bar:
         if locked is not None:
-            cells = pull_locked(Lock.read(locked), registry=registry, mode=config.mode(mode), progress=bar.moved)
+            cells, models = _pull_locked(Lock.read(locked), registry, config.mode(mode), bar)
         else:
-            cells = pull_cells(*(references or ()), registry=registry, mode=config.mode(mode), progress=bar.moved)
-    _refuse_clash(cells if out else [])
+            cells, models = _pull([config.expand(text) for text in references or ()], registry, config.mode(mode), bar)
+    _refuse_clash([*(cell.name for cell in cells), *(model.manifest.path for model in models)] if out else [])
     cache = Cache()
-    paths = [cell.write(out / cell.manifest.identity.band) if out else cache.path(cell.digest) for cell in cells]
+    cell_paths = [cell.write(out / cell.manifest.identity.band) if out else cache.path(cell.digest) for cell in cells]
+    model_paths = [model.write(out / MODEL) if out else model.path for model in models]
+    found = [PulledCell.of(cell, path) for cell, path in zip(cells, cell_paths, strict=True)]
+    more = [PulledCell.of_model(model, path) for model, path in zip(models, model_paths, strict=True)]
     if as_json:
-        emit_json(Pulled(cells=tuple(PulledCell.of(cell, path) for cell, path in zip(cells, paths, strict=True))))
+        emit_json(Pulled(cells=tuple(found), models=tuple(more)))
     else:
-        for cell, path in zip(cells, paths, strict=True):
-            emit_row(f"{cell.name}@{cell.version}", path)
-    say(f"cells fetched and verified: {len(cells)}")
+        emit_rows((one.reference, one.path) for one in (*found, *more))
+    say(f"cells fetched and verified: {len(cells)}" + (f", models: {len(models)}" if models else ""))
 
 
 @app.command()
 def publish(
-    cell_file: Annotated[Path, typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it.")],
+    cell_file: Annotated[
+        Path, typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell or a model.")
+    ],
     to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
     as_json: AsJson = False,
 ) -> None:
-    """Publish a cell to a registry, after measuring it once more against its manifest."""
-    cell = Cell.read(cell_file)
-    admission.replay(cell, where=cell.name)
-    published = publish_cell(cell, to)
+    """Publish a cell to a registry, after measuring it once more against its manifest; or a composed model."""
+    if is_model_file(cell_file):
+        published = publish_cell(cell_file, to)
+    else:
+        cell = Cell.read(cell_file)
+        admission.replay(cell, where=cell.name)
+        published = publish_cell(cell, to)
     if as_json:
         emit_json(Published.of(published))
     else:
@@ -128,13 +147,33 @@ def verify(
     registry: Registry = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check cells where they are published: index, manifests, weights, attestations."""
+    """Check cells and models where they are published: index, manifests, weights, attestations."""
     if bool(references) == every:
         raise InputError("nothing to verify, or too much", code="USAGE", expected="some references, or --all")
     if references:
         _answer(verify_references(*references, registry=registry, replay=replay), as_json)
     else:
         _answer(verify_store(open_store(registry), replay=replay), as_json)
+
+
+def _pull(
+    references: Sequence[Reference], registry: str | None, mode: Mode, bar: TransferBar
+) -> tuple[list[Cell], list[PulledModel]]:
+    cells = pull_cells(*(one for one in references if not one.is_model), registry=registry, mode=mode, progress=bar.moved)
+    located = locate([one for one in references if one.is_model], registry, mode=mode)
+    return cells, fetch_models([Wanted.of(one) for one in located], progress=bar.moved)
+
+
+def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledModel]]:
+    cells = pull_locked(lock, registry=registry, mode=mode, progress=bar.moved)
+    return cells, fetch_models(wanted_of_locked(lock.models, registry, mode), progress=bar.moved)
+
+
+def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:
+    if as_json:
+        emit_json(answer)
+    else:
+        emit(*parts)
 
 
 def _answer(findings: list[Finding], as_json: bool) -> None:
@@ -155,11 +194,11 @@ def _row(finding: Finding) -> tuple[str, ...]:
     return ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)
 
 
-def _everything(snapshot: Snapshot, every: bool) -> list[Located]:
-    """Each cell at its newest version, or at all; one that has only prereleases or yanked versions shows the last of these."""
+def _versions(snapshot: Snapshot, paths: Iterable[str], every: bool) -> list[Located]:
+    """Each at its newest version, or at all; one that has only prereleases or yanked versions shows the last of these."""
     index = snapshot.index
     found = []
-    for path in sorted(index.cells):
+    for path in sorted(paths):
         versions = index.versions(path)
         shown = versions if every else [index.newest(path) or versions[-1]]
         found += [snapshot.find(Reference.parse(f"{path}@{version}")) for version in shown]
@@ -171,9 +210,8 @@ def _matches(path: str, pattern: str) -> bool:
     return fnmatchcase(path, pattern) or pattern in path
 
 
-def _refuse_clash(cells: list[Cell]) -> None:
+def _refuse_clash(paths: list[str]) -> None:
     """Two versions of one cell would be one file."""
-    paths = [cell.name for cell in cells]
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise InputError(

@@ -9,7 +9,7 @@ from typing import Literal
 from batteries.errors import BatteriesError
 from batteries.manifest import Count, Text
 from registry.answers import Answer, Fault, unicode
-from registry.lockfile import Change, Lock, LockedCell, LockedIndex
+from registry.lockfile import Change, Lock, LockedCell, LockedIndex, LockedModel
 from registry.mirror import Mirrored
 from registry.publish import Yanked
 from registry.upkeep import Collected
@@ -20,16 +20,17 @@ class LockAnswer(Answer):
 
     lock: str
     cells: tuple[LockedCell, ...]
+    models: tuple[LockedModel, ...]
     indexes: tuple[LockedIndex, ...]
 
     @classmethod
     def of(cls, lock: Lock, path: Path) -> LockAnswer:
         """A lock that was written."""
-        return cls(lock=unicode(path), cells=lock.cells, indexes=lock.indexes)
+        return cls(lock=unicode(path), cells=lock.cells, models=lock.models, indexes=lock.indexes)
 
 
 class ChangedCell(Answer):
-    """A cell that differs: its versions and digests in either lock."""
+    """A cell or a model that differs: its versions and digests in either lock."""
 
     path: str
     kind: Literal["added", "removed", "changed"]
@@ -38,7 +39,7 @@ class ChangedCell(Answer):
 
 
 class DiffAnswer(Answer):
-    """Answer of ``batteries diff``: the cells that differ."""
+    """Answer of ``batteries diff``: the cells and models that differ."""
 
     changes: tuple[ChangedCell, ...]
 
@@ -55,6 +56,7 @@ class MirrorAnswer(Answer):
     source: str
     target: str
     cells: Count
+    models: Count
     copied: Count
     attestations: Count
     number: Count

@@ -71,10 +71,9 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
 def _promised(snapshot: Snapshot) -> dict[str, Pin]:
     """Every file that an index names."""
     found: dict[str, Pin] = {}
-    for path, releases in sorted(snapshot.index.cells.items()):
-        for version, release in sorted(releases.items()):
-            found[keys.manifest(path, version)] = release.manifest
-            found[keys.blob(release.blob.sha256)] = release.blob
+    for path, version, release in snapshot.index.everything():
+        found[keys.manifest(path, version)] = release.manifest
+        found[keys.blob(release.blob.sha256)] = release.blob
     for cell, known in sorted(snapshot.index.attestations.items()):
         found |= {keys.attestation(cell, attested.sha256): attested for attested in known.values()}
     return found

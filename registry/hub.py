@@ -17,6 +17,7 @@ from functools import cached_property
 from batteries.canonical import sha256
 from batteries.card import CARD
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, NotFoundError, PolicyError, TransportError
+from batteries.files import Data
 from batteries.hub import MAIN, PATIENCE, Entry, HubRepository
 from batteries.watch import DEFAULT, Limits
 from registry import bundle, keys
@@ -129,7 +130,7 @@ class HubStore:
         present = {key for key in self._files(self._now()) if keys.is_key(key)}
         return sorted(key for key in present | self._staged.keys() if key.startswith(prefix))
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: Data) -> None:
         """See :meth:`registry.Store.put`. The bytes stay here until the index is swapped."""
         keys.check(key)
         reading = self._writable()
@@ -222,7 +223,7 @@ class HubStore:
         for key in [key for key in self._staged if key in there]:
             self._refuse_other(key, there[key], self._staged.pop(key))
 
-    def _refuse_other(self, key: str, present: Entry, data: bytes) -> None:
+    def _refuse_other(self, key: str, present: Entry, data: Data) -> None:
         if not present.holds(data):
             raise taken(key, expected=sha256(data), found=present.digest, url=self.url)
 
@@ -275,12 +276,8 @@ def _parsed(data: bytes) -> Index | None:
 
 def _pins(index: Index | None) -> dict[str, Pin]:
     """The manifests that an index promises, by key."""
-    cells = {} if index is None else index.cells
-    return {
-        keys.manifest(path, version): release.manifest
-        for path, releases in cells.items()
-        for version, release in releases.items()
-    }
+    everything = () if index is None else index.everything()
+    return {keys.manifest(path, version): release.manifest for path, version, release in everything}
 
 
 def _message(staged: Mapping[str, bytes]) -> str:

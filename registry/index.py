@@ -1,4 +1,4 @@
-"""The index of a registry: every cell, every version, by digest and size. Pure: bytes in, object out.
+"""The index of a registry: every cell and every model, every version, by digest and size. Pure: bytes in, object out.
 
 An index is never edited: a change makes another one, which carries the next number and the digest of the one before.
 Its bytes hold their own digest, so a damaged index is told from a changed one.
@@ -6,49 +6,52 @@ Its bytes hold their own digest, so a damaged index is told from a changed one.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from pydantic import Field, field_validator
 from semver import Version
 
-from batteries.canonical import Document, load_document, sha256
+from batteries.canonical import load_document, sha256
 from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.manifest import Count, Sha256
 from registry.attestation import Protocol
 from registry.nearest import did_you_mean
 from registry.ranges import Range
-from registry.reference import Reference, is_version
-from registry.release import Attested, CellPath, ExactVersion, Release
+from registry.reference import Reference, is_model_path, is_version
+from registry.release import AnyRelease, Attested, CellPath, CellsAndModels, ExactVersion, ModelPath, ModelRelease, Release
 
 MAX_INDEX = 64 * 2**20
 MAX_REASON = 2000  # characters
 
+Table = Mapping[str, Mapping[str, AnyRelease]]
+Some = TypeVar("Some", Release, ModelRelease)
 
-class Index(Document):
+
+class Index(CellsAndModels):
     """A registry's table of contents.
 
     Attributes:
         number: Counts up with every change; 0 is the index of a registry that does not exist yet.
         previous: SHA-256 of the bytes of the index before; None for the first.
         cells: Releases by ``band/name`` and version.
+        models: Releases of models by ``model/name`` and version.
         attestations: The current one by the cell's digest and the protocol.
     """
 
-    SCHEMA_VERSION: ClassVar[str] = "1.0"
-
-    schema_version: Literal["1.0"] = "1.0"
     number: Count = 0
     previous: Sha256 | None = None
     cells: dict[CellPath, dict[ExactVersion, Release]] = Field(default_factory=dict)
+    models: dict[ModelPath, dict[ExactVersion, ModelRelease]] = Field(default_factory=dict)
     attestations: dict[Sha256, dict[Protocol, Attested]] = Field(default_factory=dict)
 
-    @field_validator("cells")
+    @field_validator("cells", "models")
     @classmethod
-    def _some_version(cls, cells: dict[str, dict[str, Release]]) -> dict[str, dict[str, Release]]:
-        empty = [path for path, releases in cells.items() if not releases]
+    def _some_version(cls, table: dict[str, dict[str, Some]]) -> dict[str, dict[str, Some]]:
+        empty = [path for path, releases in table.items() if not releases]
         if empty:
-            raise ValueError(f"a cell without a version: {', '.join(empty[:5])}")
-        return cells
+            raise ValueError(f"a name without a version: {', '.join(empty[:5])}")
+        return table
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Index:
@@ -84,40 +87,52 @@ class Index(Document):
             raise PolicyError("an index too large", code="INDEX_FULL", expected=f"at most {MAX_INDEX}", found=len(data))
         return data
 
+    def everything(self) -> Iterator[tuple[str, str, AnyRelease]]:
+        """Path, version and release of everything that was published: cells first, in the order of their names."""
+        tables: tuple[Table, ...] = (self.cells, self.models)
+        for table in tables:
+            for path, releases in sorted(table.items()):
+                for version, release in sorted(releases.items()):
+                    yield path, version, release
+
+    def releases(self, path: str) -> Mapping[str, AnyRelease]:
+        """The releases of ``band/name`` or ``model/name``, by version; none where there is no such."""
+        return self._table(path).get(path, {})
+
     def versions(self, path: str) -> list[str]:
-        """The versions of ``band/name``, oldest first.
+        """The versions of ``band/name`` or ``model/name``, oldest first.
 
         Raises:
-            NotFoundError: no such cell (``NO_CELL``), with the nearest names.
+            NotFoundError: no such cell (``NO_CELL``) or model (``NO_MODEL``), with the nearest names.
         """
-        if path not in self.cells:
-            remedy = did_you_mean(path, self.cells, "`batteries list` shows the cells there are.")
-            raise NotFoundError("no such cell", code="NO_CELL", found=path, remedy=remedy)
-        return sorted(self.cells[path], key=lambda version: (Version.parse(version), version))
+        releases = self.releases(path)
+        if not releases:
+            raise self._no_path(path)
+        return sorted(releases, key=lambda version: (Version.parse(version), version))
 
     def newest(self, path: str, within: Range | None = None) -> str | None:
-        """The version that ``band/name``, alone or with a range, means; None where there is none.
+        """The version that a path, alone or with a range, means; None where there is none.
 
         It is the newest that is in the range and not yanked. A prerelease is meant only by a range that names one of the same
         three numbers.
         """
-        releases = self.cells.get(path, {})
+        releases = self.releases(path)
         for version in reversed(self.versions(path)):
             allowed = Version.parse(version).prerelease is None if within is None else within.allows(version)
             if allowed and releases[version].yanked is None:
                 return version
         return None
 
-    def resolve(self, reference: Reference) -> tuple[str, Release]:
+    def resolve(self, reference: Reference) -> tuple[str, AnyRelease]:
         """The version and the release that a reference means.
 
         A version or a digest that is named is found even where it is a prerelease or was yanked.
 
         Raises:
-            NotFoundError: no such cell (``NO_CELL``) or no such version of it (``NO_VERSION``).
+            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``), or version of it (``NO_VERSION``).
         """
         known = self.versions(reference.path)
-        releases = self.cells[reference.path]
+        releases = self.releases(reference.path)
         version: str | None
         if reference.version is not None:
             version = reference.version if reference.version in releases else None
@@ -129,15 +144,15 @@ class Index(Document):
             raise _no_version(reference, known)
         return version, releases[version]
 
-    def with_release(self, path: str, version: str, release: Release) -> Index:
+    def with_release(self, path: str, version: str, release: AnyRelease) -> Index:
         """The index with one more version; this one where it is in already.
 
         Raises:
             ConflictError: the version is published, with other bytes (``VERSION_EXISTS``).
         """
-        present = self.cells.get(path, {}).get(version)
+        present = self.releases(path).get(version)
         if present is None:
-            return self._next(cells={**self.cells, path: {**self.cells.get(path, {}), version: release}})
+            return self._with(path, version, release)
         _refuse_other(present, release, f"{path}@{version}")
         return self
 
@@ -154,21 +169,13 @@ class Index(Document):
         Raises:
             ConflictError: a version is in both, with other bytes (``VERSION_EXISTS``).
         """
-        cells = {path: dict(releases) for path, releases in self.cells.items()}
-        for path, releases in other.cells.items():
-            mine = cells.setdefault(path, {})
-            for version, release in releases.items():
-                present = mine.get(version)
-                if present is not None:
-                    _refuse_other(present, release, f"{path}@{version}")
-                if present is None or (present.yanked is None and release.yanked is not None):
-                    mine[version] = release
+        cells, models = _merged(self.cells, other.cells), _merged(self.models, other.models)
         attestations = {cell: dict(known) for cell, known in self.attestations.items()}
         for cell, known in other.attestations.items():
             attestations[cell] = {**attestations.get(cell, {}), **known}
-        if (cells, attestations) == (self.cells, self.attestations):
+        if (cells, models, attestations) == (self.cells, self.models, self.attestations):
             return self
-        return self._next(cells=cells, attestations=attestations)
+        return self._next(cells=cells, models=models, attestations=attestations)
 
     def with_yank(self, path: str, version: str, reason: str) -> Index:
         """The index with a version that should not be used any more; this one where it was yanked for that reason already.
@@ -176,13 +183,13 @@ class Index(Document):
         Nothing is deleted: whoever names the version, or has it in a lock, still gets it.
 
         Args:
-            path: ``band/name``.
+            path: ``band/name`` or ``model/name``.
             version: Exact.
             reason: For whoever meets it: one line.
 
         Raises:
             InputError: no reason, or one that is no line of text (``REASON``).
-            NotFoundError: no such cell (``NO_CELL``) or version (``NO_VERSION``).
+            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``) or version (``NO_VERSION``).
             ConflictError: it was yanked, for another reason (``YANKED``).
         """
         if not reason.strip() or not reason.isprintable() or len(reason) > MAX_REASON:
@@ -191,7 +198,7 @@ class Index(Document):
         known = self.versions(path)
         if version not in known:
             raise _no_version(f"{path}@{version}", known)
-        release = self.cells[path][version]
+        release = self.releases(path)[version]
         if release.yanked == reason:
             return self
         if release.yanked is not None:
@@ -203,13 +210,25 @@ class Index(Document):
                 where=f"{path}@{version}",
                 remedy="A version is yanked once.",
             )
-        yanked = release.model_copy(update={"yanked": reason})
-        return self._next(cells={**self.cells, path: {**self.cells[path], version: yanked}})
+        return self._with(path, version, release.model_copy(update={"yanked": reason}))
+
+    def _table(self, path: str) -> Table:
+        return self.models if is_model_path(path) else self.cells
+
+    def _no_path(self, path: str) -> NotFoundError:
+        kind, how = ("model", "batteries list --models") if is_model_path(path) else ("cell", "batteries list")
+        remedy = did_you_mean(path, self._table(path), f"`{how}` shows the {kind}s there are.")
+        return NotFoundError(f"no such {kind}", code=f"NO_{kind.upper()}", found=path, remedy=remedy)
+
+    def _with(self, path: str, version: str, release: AnyRelease) -> Index:
+        table = {**self._table(path), path: {**self.releases(path), version: release}}
+        return self._next(**{"models" if is_model_path(path) else "cells": table})
 
     def _next(self, **changes: object) -> Index:
         previous = sha256(self.sealed()) if self.number else None
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Index.model_validate({**fields, **changes, "number": self.number + 1, "previous": previous})
+        fields = {name: getattr(self, name) for name in type(self).model_fields} | changes
+        schema = self.schema_for(fields["models"])
+        return Index.model_validate({**fields, "schema_version": schema, "number": self.number + 1, "previous": previous})
 
 
 class SealedIndex(Index):
@@ -218,7 +237,21 @@ class SealedIndex(Index):
     sha256: Sha256
 
 
-def _refuse_other(present: Release, release: Release, where: str) -> None:
+def _merged(mine: Mapping[str, Mapping[str, Some]], theirs: Mapping[str, Mapping[str, Some]]) -> dict[str, dict[str, Some]]:
+    """One table with every release and every yank of another."""
+    table = {path: dict(releases) for path, releases in mine.items()}
+    for path, releases in theirs.items():
+        known = table.setdefault(path, {})
+        for version, release in releases.items():
+            present = known.get(version)
+            if present is not None:
+                _refuse_other(present, release, f"{path}@{version}")
+            if present is None or (present.yanked is None and release.yanked is not None):
+                known[version] = release
+    return table
+
+
+def _refuse_other(present: AnyRelease, release: AnyRelease, where: str) -> None:
     if (present.manifest, present.blob) != (release.manifest, release.blob):
         raise ConflictError(
             "this version is published, with other bytes",

@@ -1,7 +1,8 @@
 """Keys: the names of bytes in a store. One grammar for every store, so that no key leaves its folder.
 
-    <band>/<name>/<version>.json                    a manifest
-    blobs/<sha256>                                  a cell's weights
+    <band>/<name>/<version>.json                    a cell's manifest
+    model/<name>/<version>.json                     a model's manifest
+    blobs/<sha256>                                  the file of a cell or a model
     attestations/<cell sha256>/<sha256>.json        an attestation
 
 The index is no key: it changes, and a key never does.
@@ -11,17 +12,16 @@ from __future__ import annotations
 
 from batteries.canonical import DIGEST
 from batteries.errors import InputError
-from batteries.manifest import BANDS
-from registry.reference import is_path, is_version
+from registry.reference import KINDS, is_model_path, is_path, is_version
 
 BLOBS = "blobs"
 ATTESTATIONS = "attestations"
-FOLDERS = (*BANDS, BLOBS, ATTESTATIONS)
+FOLDERS = (*KINDS, BLOBS, ATTESTATIONS)
 JSON = ".json"
 
 
 def manifest(path: str, version: str) -> str:
-    """Where the manifest of ``band/name`` at a version is.
+    """Where the manifest of ``band/name``, or of ``model/name``, at a version is.
 
     >>> manifest("low/fresnel-256", "1.0.0")
     'low/fresnel-256/1.0.0.json'
@@ -46,7 +46,7 @@ def check(key: str) -> str:
         InputError: not a key (``BAD_KEY``).
     """
     if not is_key(key):
-        expected = "<band>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
+        expected = "<band or model>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
         raise InputError("not a key of a store", code="BAD_KEY", expected=expected, found=repr(key[:200]))
     return key
 
@@ -63,7 +63,8 @@ def is_key(text: str) -> bool:
         case ["attestations", cell, file]:
             return _is_digest(cell) and file.endswith(JSON) and _is_digest(file.removesuffix(JSON))
         case [band, name, file]:
-            return is_path(f"{band}/{name}") and file.endswith(JSON) and is_version(file.removesuffix(JSON))
+            path = f"{band}/{name}"
+            return (is_path(path) or is_model_path(path)) and file.endswith(JSON) and is_version(file.removesuffix(JSON))
     return False
 
 

@@ -1,20 +1,20 @@
-"""Lock files: cells by digest, so that what was locked is what is pulled, from whatever registry holds the bytes."""
+"""Lock files: cells and models by digest, so that what was locked is what is pulled, from whatever registry holds the bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal, Self
 
-from pydantic import field_validator
+from pydantic import model_validator
 
 from batteries import files
 from batteries.canonical import Document, load_document, sha256
 from batteries.errors import InputError
 from batteries.manifest import Count, Sha256, Text
 from registry.reference import Reference
-from registry.release import CellPath, ExactVersion, Pin
+from registry.release import CellPath, CellPin, CellsAndModels, ExactVersion, ManifestPin, ModelPath, Pin
 from registry.snapshot import Located
 
 MAX_LOCK = 16 * 2**20
@@ -34,13 +34,20 @@ class LockedCell(Document):
     path: CellPath
     version: ExactVersion
     source: Text
-    manifest: Pin
-    blob: Pin
+    manifest: ManifestPin
+    blob: CellPin
 
     @property
     def reference(self) -> Reference:
         """The cell at its exact version."""
         return Reference.parse(f"{self.path}@{self.version}")
+
+
+class LockedModel(LockedCell):
+    """One composed model, by digest; its ``path`` is ``model/name``."""
+
+    path: ModelPath
+    blob: Pin
 
 
 class LockedIndex(Document):
@@ -51,29 +58,34 @@ class LockedIndex(Document):
     sha256: Sha256
 
 
-class Lock(Document):
+class Lock(CellsAndModels):
     """Every digest that a set of references came to.
 
     Attributes:
         cells: By path and version, each once.
+        models: Likewise.
         indexes: The indexes they were resolved in, by source.
     """
 
-    SCHEMA_VERSION: ClassVar[str] = "1.0"
-
-    schema_version: Literal["1.0"] = "1.0"
     cells: tuple[LockedCell, ...]
+    models: tuple[LockedModel, ...] = ()
     indexes: tuple[LockedIndex, ...]
 
-    @field_validator("cells")
-    @classmethod
-    def _sorted_once(cls, cells: tuple[LockedCell, ...]) -> tuple[LockedCell, ...]:
-        names = [(cell.path, cell.version) for cell in cells]
-        if not names:
+    @model_validator(mode="after")
+    def _sorted_once(self) -> Self:
+        if not self.everything:
             raise ValueError("a lock of nothing")
-        if names != sorted(set(names)):
-            raise ValueError("cells out of order, or one of them twice")
-        return cells
+        tables: tuple[tuple[LockedCell, ...], ...] = (self.cells, self.models)
+        for table in tables:
+            names = [(one.path, one.version) for one in table]
+            if names != sorted(set(names)):
+                raise ValueError("names out of order, or one of them twice")
+        return self
+
+    @property
+    def everything(self) -> tuple[LockedCell, ...]:
+        """The cells, then the models."""
+        return (*self.cells, *self.models)
 
     @classmethod
     def of(cls, found: Sequence[Located]) -> Lock:
@@ -82,32 +94,38 @@ class Lock(Document):
         Raises:
             InputError: one version from two registries with other bytes (``AMBIGUOUS_SOURCE``).
         """
-        cells: dict[tuple[str, str], LockedCell] = {}
+        locked: dict[tuple[str, str], LockedCell] = {}
         indexes: dict[str, LockedIndex] = {}
         for located in found:
             snapshot, release = located.snapshot, located.release
             source = snapshot.store.url
-            cell = LockedCell(
+            kind = LockedModel if located.reference.is_model else LockedCell
+            one = kind(
                 path=located.reference.path,
                 version=located.version,
                 source=source,
                 manifest=release.manifest,
                 blob=release.blob,
             )
-            known = cells.setdefault((cell.path, cell.version), cell)
-            if (known.manifest, known.blob) != (cell.manifest, cell.blob):
+            known = locked.setdefault((one.path, one.version), one)
+            if (known.manifest, known.blob) != (one.manifest, one.blob):
                 raise InputError(
                     "one version with two contents",
                     code="AMBIGUOUS_SOURCE",
                     expected=f"{known.blob.sha256} of {known.source}",
-                    found=f"{cell.blob.sha256} of {source}",
-                    where=f"{cell.path}@{cell.version}",
+                    found=f"{one.blob.sha256} of {source}",
+                    where=f"{one.path}@{one.version}",
                     remedy="Lock it from one registry only.",
                 )
             number, digest = snapshot.index.number, sha256(snapshot.index.sealed())
             indexes[source] = LockedIndex(source=source, number=number, sha256=digest)
+        everything = [locked[name] for name in sorted(locked)]
+        models = tuple(one for one in everything if isinstance(one, LockedModel))
         return cls(
-            cells=tuple(cells[name] for name in sorted(cells)), indexes=tuple(indexes[source] for source in sorted(indexes))
+            schema_version=cls.schema_for(models),
+            cells=tuple(one for one in everything if not isinstance(one, LockedModel)),
+            models=models,
+            indexes=tuple(indexes[source] for source in sorted(indexes)),
         )
 
     @classmethod
@@ -140,10 +158,10 @@ class Lock(Document):
 
 @dataclass(frozen=True)
 class Change:
-    """How one cell differs between two locks.
+    """How one cell or model differs between two locks.
 
     Attributes:
-        path: ``band/name``.
+        path: ``band/name`` or ``model/name``.
         before: Its versions in the first, with the start of the weights' digest; empty where it is not there.
         after: The same in the second.
     """
@@ -159,7 +177,7 @@ class Change:
 
 
 def diff(first: Lock, second: Lock) -> list[Change]:
-    """What changed from one lock to another, by cell. The source is no part of what a cell is."""
+    """What changed from one lock to another, by path. The source is no part of what a cell is."""
     before, after = _by_path(first), _by_path(second)
     changes = (Change(path, before.get(path, ()), after.get(path, ())) for path in sorted({*before, *after}))
     return [change for change in changes if change.before != change.after]
@@ -167,7 +185,7 @@ def diff(first: Lock, second: Lock) -> list[Change]:
 
 def _by_path(lock: Lock) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for cell in lock.cells:
-        contents = f"{cell.version} (weights {cell.blob.sha256[:12]}, manifest {cell.manifest.sha256[:12]})"
-        found[cell.path] = (*found.get(cell.path, ()), contents)
+    for one in lock.everything:
+        contents = f"{one.version} (weights {one.blob.sha256[:12]}, manifest {one.manifest.sha256[:12]})"
+        found[one.path] = (*found.get(one.path, ()), contents)
     return found

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from batteries import files
+from batteries.files import Data
+from batteries.manifest import MAX_BLOB
 from registry import keys
 from registry.cache import Cache
+from registry.models import fetch_models
 from registry.publish import change_index, read_index_of, target_store
 from registry.pull import Progress, Wanted, fetch
 from registry.reference import Reference
@@ -21,7 +25,8 @@ class Mirrored:
     Attributes:
         source: Address of the registry that was read.
         target: Address of the one that was written.
-        cells: Versions of the source.
+        cells: Versions of cells of the source.
+        models: Versions of composed models of it.
         copied: Those of them that the target did not have.
         attestations: Attestations of the source.
         number: The target's index that holds all of it.
@@ -30,6 +35,7 @@ class Mirrored:
     source: str
     target: str
     cells: int
+    models: int
     copied: int
     attestations: int
     number: int
@@ -53,23 +59,32 @@ def mirror(
     present, _ = read_index_of(store)
     present.with_all(snapshot.index)  # a conflict is found before a byte is written
     located = everything(snapshot)
-    lacking = [one for one in located if one.version not in present.cells.get(one.reference.path, {})]
-    fetch([Wanted.of(one) for one in lacking], progress=progress)
+    lacking = [one for one in located if one.version not in present.releases(one.reference.path)]
+    fetch([Wanted.of(one) for one in lacking if not one.reference.is_model], progress=progress)
+    fetch_models([Wanted.of(one) for one in lacking if one.reference.is_model], progress=progress)
     for one in lacking:
-        for key, pin in ((one.blob_key, one.release.blob), (one.manifest_key, one.release.manifest)):
-            store.put(key, cache.fetch(snapshot.store, key, pin))
+        store.put(one.blob_key, _blob(one, cache))
+        store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest))
     attestations = _copy_attestations(snapshot, store, cache)
     index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
-    return Mirrored(snapshot.store.url, store.url, len(located), len(lacking), attestations, index.number)
+    count = sum(one.reference.is_model for one in located)
+    return Mirrored(snapshot.store.url, store.url, len(located) - count, count, len(lacking), attestations, index.number)
 
 
 def everything(snapshot: Snapshot) -> list[Located]:
-    """Every version of every cell of an index."""
+    """Every version of every cell and model of an index."""
     return [
         Located(snapshot, Reference.parse(f"{path}@{version}"), release)
-        for path, releases in sorted(snapshot.index.cells.items())
-        for version, release in sorted(releases.items())
+        for path, version, release in snapshot.index.everything()
     ]
+
+
+def _blob(located: Located, cache: Cache) -> Data:
+    """The file of a cell, or that of a model as it was verified just now: it may be too large to be read."""
+    pin = located.release.blob
+    if located.reference.is_model:
+        return files.mapped(cache.path(pin.sha256), limit=MAX_BLOB)
+    return cache.fetch(located.snapshot.store, located.blob_key, pin)
 
 
 def _copy_attestations(snapshot: Snapshot, store: Store, cache: Cache) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from batteries.errors import PolicyError, TransportError
+from batteries.files import Data
 from registry.stores import Store
 
 
@@ -44,7 +45,7 @@ class CachedStore:
         """See :meth:`registry.Store.read_index`."""
         return self._open("the index").read_index()
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: Data) -> None:
         """Refused: what is written must be compared with what is there."""
         raise _read_only(self._url)
 

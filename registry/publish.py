@@ -1,4 +1,4 @@
-"""Publish: a cell, or an attestation about one, into a registry. Whole or not at all; the same bytes again are a success.
+"""Publish: a cell, a model, or an attestation, into a registry. Whole or not at all; the same bytes again are a success.
 
 Order: weights, manifest, index. Whoever swaps the index second reads it again and repeats the change on top of it.
 A publish that dies before the index leaves its manifest behind, unseen. Repeating it completes it; other bytes cannot take
@@ -17,14 +17,16 @@ from batteries.attractor import band
 from batteries.canonical import sha256
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
+from batteries.files import Data
 from batteries.manifest import CvFigure, Manifest
 from registry import keys
 from registry.admission import check_weights
 from registry.attestation import CUSTOM, Attestation
 from registry.config import open_store
 from registry.index import Index
+from registry.models import Packed, is_model_file, read_packed
 from registry.reference import Reference
-from registry.release import Attested, Pin, Release
+from registry.release import AnyRelease, Attested, ModelRelease, Pin, Release
 from registry.stores import INDEX, Store
 
 ATTEMPTS = 100  # at changing an index that others change too
@@ -36,43 +38,41 @@ class Published:
     """What a publish came to.
 
     Attributes:
-        reference: The cell at its exact version.
+        reference: The cell or the model at its exact version.
         release: What the index promises of it from now on.
         number: The index that it is in.
         new: False where the version was there before, with the same bytes.
     """
 
     reference: Reference
-    release: Release
+    release: AnyRelease
     number: int
     new: bool
 
 
 def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
-    """Put a cell into a registry. When this returns, the cell is on disk and in the index.
+    """Put a cell, or a composed model, into a registry. When this returns, it is on disk and in the index.
 
     Args:
-        cell: The cell, or its file; its manifest names its band, name and version.
+        cell: The cell, or the file of a cell or a model; its manifest names its band, name and version.
         registry: The target: a folder, which is made if need be, or a store.
 
     Raises:
         InputError: no target, or a version that cannot be published.
         PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, or a read-only target.
         ConflictError: the version is published with other bytes (``VERSION_EXISTS``), or the index kept moving.
-        IntegrityError: the cell is not the one that its manifest describes.
+        IntegrityError: the file is not the one that its manifest describes.
         StoreError: no space, no permission.
     """
     store = target_store(registry)
+    if not isinstance(cell, Cell) and is_model_file(cell):
+        return _publish_model(read_packed(cell), store)
     cell = cell if isinstance(cell, Cell) else Cell.read(cell)
     manifest, manifest_bytes, blob = _read_back(cell)
     check_weights(cell.weights, cell.spec, where=cell.name)
     _refuse_denied_band(manifest)
-    reference = Reference(None, manifest.identity.band, manifest.identity.name, manifest.identity.version)
-    release = Release.of(manifest)
-    store.put(keys.blob(release.blob.sha256), blob)
-    store.put(keys.manifest(reference.path, manifest.identity.version), manifest_bytes)
-    index, new = change_index(store, lambda index: index.with_release(reference.path, manifest.identity.version, release))
-    return Published(reference, release, index.number, new)
+    reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
+    return _put(store, reference, Release.of(manifest), blob, manifest_bytes)
 
 
 def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> Index:
@@ -84,7 +84,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
 
     Raises:
         FormatError: not an attestation.
-        InputError: no target.
+        InputError: no target, or a composed model (``A_MODEL``).
         NotFoundError: the registry does not have the cell.
         IntegrityError: it has other weights under that reference (``WRONG_CELL``).
         PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``), or by a user's own host or
@@ -118,7 +118,7 @@ class Yanked:
     """What a yank came to.
 
     Attributes:
-        reference: The cell at its exact version.
+        reference: The cell or the model at its exact version.
         number: The index that says so.
         new: False where it was yanked before, for the same reason.
     """
@@ -132,9 +132,9 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
     """Mark a version as not to be used: nothing chooses it any more, and who names it is still given it.
 
     Args:
-        reference: ``band/name@version``, exact.
+        reference: ``band/name@version`` or ``model/name@version``, exact.
         reason: Why, for whoever looks.
-        registry: The target, which has the cell.
+        registry: The target, which has it.
 
     Raises:
         InputError: no exact version (``NO_VERSION``), an empty reason, or no target.
@@ -201,6 +201,21 @@ def target_store(registry: str | Path | Store) -> Store:
     return registry
 
 
+def _publish_model(packed: Packed, store: Store) -> Published:
+    """A model: its cells are in its file, so they need not be in the registry."""
+    manifest = packed.manifest
+    reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
+    return _put(store, reference, ModelRelease.of(manifest), packed.data, manifest.to_bytes())
+
+
+def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, manifest: bytes) -> Published:
+    version = str(reference.version)
+    store.put(keys.blob(release.blob.sha256), blob)
+    store.put(keys.manifest(reference.path, version), manifest)
+    index, new = change_index(store, lambda index: index.with_release(reference.path, version, release))
+    return Published(reference, release, index.number, new)
+
+
 def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
     """The manifest and the bytes to be written, after reading them as strictly as those who pull them will."""
     manifest_bytes = cell.manifest.to_bytes()
@@ -228,7 +243,10 @@ def _refuse_denied_band(manifest: Manifest) -> None:
 
 
 def _refuse_unknown_cell(index: Index, attestation: Attestation) -> None:
-    _, release = index.resolve(Reference.parse(attestation.reference))
+    reference = Reference.parse(attestation.reference)
+    if reference.is_model:
+        raise InputError("an attestation is about a cell", code="A_MODEL", found=reference)
+    _, release = index.resolve(reference)
     if release.blob.sha256 != attestation.cell:
         raise IntegrityError(
             "an attestation about other weights",

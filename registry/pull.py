@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batteries.cell import SUFFIX, Cell, Origin
+from batteries.errors import InputError
 from registry import config, keys
 from registry.admission import check_weights
 from registry.cache import Cache
 from registry.config import Mode
-from registry.lockfile import Lock
+from registry.lockfile import Lock, LockedCell
 from registry.reference import Reference
-from registry.release import Pin, Summary
+from registry.release import ModelSummary, Pin, Summary
 from registry.snapshot import Located, check_manifest, locate, open_bytes
 from registry.stores import Store
 
@@ -25,11 +26,11 @@ Progress = Callable[[int, int], None]  # bytes that are here, bytes in all
 
 @dataclass(frozen=True)
 class Wanted:
-    """A cell whose digests are known, and where its bytes are.
+    """A cell or a model whose digests are known, and where its bytes are.
 
     Attributes:
         store: Where.
-        reference: The cell at its exact version.
+        reference: With its exact version.
         manifest: Its manifest's bytes.
         blob: Its weights' bytes.
         summary: What the index says of it; None where a lock named the digests.
@@ -41,7 +42,7 @@ class Wanted:
     reference: Reference
     manifest: Pin
     blob: Pin
-    summary: Summary | None = None
+    summary: Summary | ModelSummary | None = None
     index_number: int | None = None
     age: float = 0.0
 
@@ -86,7 +87,7 @@ def pull(
         The cells, in the order of the references: all of them, or there is an error. Each says where it came from.
 
     Raises:
-        InputError: not a reference.
+        InputError: not a reference, or one of a composed model (``A_MODEL``).
         NotFoundError: no such cell, version or registry.
         IntegrityError: bytes that are not the ones that the index promises, or a registry that went back.
         FormatError: an index, a manifest or a cell that is not well-formed.
@@ -95,6 +96,7 @@ def pull(
         StoreError: no space or no permission for the cache.
     """
     parsed = [one if isinstance(one, Reference) else config.expand(one) for one in references]
+    _refuse_models(parsed)
     return fetch([Wanted.of(located) for located in locate(parsed, registry, mode=mode)], progress=progress)
 
 
@@ -105,7 +107,7 @@ def pull_locked(
     mode: Mode | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Cell]:
-    """Fetch exactly the cells of a lock; no index is read, the digests are all it takes.
+    """Fetch exactly the cells of a lock; no index is read, the digests are all it takes. Its models are for ``pull_model``.
 
     Args:
         lock: Names them.
@@ -116,15 +118,26 @@ def pull_locked(
     Raises:
         BatteriesError: as :func:`pull`.
     """
+    return fetch(wanted_of_locked(lock.cells, registry, mode), progress=progress)
+
+
+def wanted_of_locked(
+    locked: Sequence[LockedCell], registry: str | Path | Store | None = None, mode: Mode | None = None
+) -> list[Wanted]:
+    """What a lock names, and where its bytes are: in this registry, else each in its own source.
+
+    Raises:
+        BatteriesError: a registry that cannot be opened.
+    """
     opened: dict[str, Store] = {}
     wanted = []
-    for cell in lock.cells:
-        source = cell.source if registry is None else registry
+    for one in locked:
+        source = one.source if registry is None else registry
         if isinstance(source, str | Path) and str(source) not in opened:
             opened[str(source)] = open_bytes(source, mode)
         store = opened[str(source)] if isinstance(source, str | Path) else source
-        wanted.append(Wanted(store, cell.reference, cell.manifest, cell.blob))
-    return fetch(wanted, progress=progress)
+        wanted.append(Wanted(store, one.reference, one.manifest, one.blob))
+    return wanted
 
 
 def load(target: str | Path | Cell, *, registry: str | Path | Store | None = None) -> Cell:
@@ -179,15 +192,23 @@ def _fetch_manifests(wanted: Sequence[Wanted], cache: Cache) -> None:
                 cache.keep(missing[key], data)
 
 
+def _refuse_models(references: Sequence[Reference]) -> None:
+    models = [str(reference) for reference in references if reference.is_model]
+    if models:
+        remedy = f'registry.pull_model("{models[0]}") loads it, `batteries pull {models[0]}` fetches its file.'
+        raise InputError("a composed model, not a cell", code="A_MODEL", found=", ".join(models), remedy=remedy)
+
+
 def _fetch_cell(wanted: Wanted, cache: Cache) -> Cell:
-    store, reference = wanted.store, wanted.reference
+    store, reference, summary = wanted.store, wanted.reference, wanted.summary
+    assert summary is None or isinstance(summary, Summary), "an index keeps cells and models apart"
     where = f"{wanted.manifest_key} of {store.url}"
     manifest = check_manifest(
         cache.fetch(store, wanted.manifest_key, wanted.manifest),
         reference,
         wanted.manifest,
         wanted.blob,
-        summary=wanted.summary,
+        summary=summary,
         where=where,
     )
     key = keys.blob(wanted.blob.sha256)

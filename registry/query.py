@@ -83,7 +83,7 @@ def row_of(located: Located) -> dict[str, Value]:
 
     ``verdict`` is the worst of the current attestations; a cell is ``viable`` if it has some, all of them viable.
     """
-    release, reference = located.release, located.reference
+    release, reference = located.cell_release, located.reference
     verdicts = {attested.verdict for attested in located.attestations.values()}
     return {
         **release.summary.model_dump(),

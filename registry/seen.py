@@ -150,8 +150,7 @@ def _changed(before: Index, now: Index) -> list[str]:
     """Versions that are not what they were, a yank apart."""
     return [
         f"{path}@{version}"
-        for path, releases in before.cells.items()
-        for version, release in releases.items()
-        if (later := now.cells.get(path, {}).get(version)) is None
+        for path, version, release in before.everything()
+        if (later := now.releases(path).get(version)) is None
         or (later.manifest, later.blob) != (release.manifest, release.blob)
     ]

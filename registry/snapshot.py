@@ -10,6 +10,7 @@ from pathlib import Path
 
 from batteries.errors import IntegrityError, NotFoundError
 from batteries.manifest import Manifest
+from composer.manifest import ModelManifest
 from registry import config, keys
 from registry.attestation import Attestation
 from registry.cache import Cache
@@ -18,7 +19,7 @@ from registry.index import Index
 from registry.offline import CachedStore, offline
 from registry.pinned import read_pinned
 from registry.reference import Reference
-from registry.release import Attested, Pin, Release, Summary
+from registry.release import AnyRelease, Attested, ModelRelease, ModelSummary, Pin, Release, Summary
 from registry.seen import Memory
 from registry.stores import INDEX, MemoryStore, Store
 
@@ -65,7 +66,7 @@ class Snapshot:
         """What a reference means here.
 
         Raises:
-            NotFoundError: no such cell or version.
+            NotFoundError: no such cell, model or version.
         """
         version, release = self.index.resolve(reference)
         return Located(self, reference.at(version), release)
@@ -77,13 +78,25 @@ class Located:
 
     Attributes:
         snapshot: In which registry.
-        reference: The cell at its exact version.
+        reference: The cell or the model at its exact version.
         release: What the index promises of it.
     """
 
     snapshot: Snapshot
     reference: Reference
-    release: Release
+    release: AnyRelease
+
+    @property
+    def cell_release(self) -> Release:
+        """The release of a cell."""
+        assert isinstance(self.release, Release), "an index keeps cells and models apart"
+        return self.release
+
+    @property
+    def model_release(self) -> ModelRelease:
+        """The release of a model."""
+        assert isinstance(self.release, ModelRelease), "an index keeps cells and models apart"
+        return self.release
 
     @property
     def version(self) -> str:
@@ -107,7 +120,7 @@ class Located:
         return self.snapshot.index.attestations.get(self.release.blob.sha256, {})
 
     def manifest(self, cache: Cache | None = None) -> Manifest:
-        """Read and check the manifest.
+        """Read and check the manifest of a cell.
 
         Args:
             cache: May have it; left out, it is read where it is published.
@@ -115,11 +128,24 @@ class Located:
         Raises:
             IntegrityError: not the one that the index promises.
         """
-        store, release = self.snapshot.store, self.release
-        read = read_pinned if cache is None else cache.fetch
-        data = read(store, self.manifest_key, release.manifest)
-        where = f"{self.manifest_key} of {store.url}"
+        release = self.cell_release
+        data, where = self._manifest_bytes(cache)
         return check_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
+
+    def model_manifest(self, cache: Cache | None = None) -> ModelManifest:
+        """Read and check the manifest of a model, as :meth:`manifest`.
+
+        Raises:
+            IntegrityError: not the one that the index promises.
+        """
+        release = self.model_release
+        data, where = self._manifest_bytes(cache)
+        return check_model_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
+
+    def _manifest_bytes(self, cache: Cache | None) -> tuple[bytes, str]:
+        store = self.snapshot.store
+        read = read_pinned if cache is None else cache.fetch
+        return read(store, self.manifest_key, self.release.manifest), f"{self.manifest_key} of {store.url}"
 
 
 def open_snapshot(registry: str | Path | Store | None = None, *, mode: Mode | None = None) -> Snapshot:
@@ -197,7 +223,7 @@ def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
 
 def _is_fixed(reference: Reference, index: Index) -> bool:
     """Whether a reference means one content for ever, and this index has it."""
-    releases = index.cells.get(reference.path, {})
+    releases = index.releases(reference.path)
     return reference.version in releases or any(one.blob.sha256 == reference.digest for one in releases.values())
 
 
@@ -225,17 +251,40 @@ def check_manifest(
     """
     pin.check(data, where=where)
     manifest = Manifest.from_bytes(data, where=where)
+    _refuse_another(manifest, reference, blob, where)
+    if summary is not None and Summary.of(manifest) != summary:
+        raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
+    return manifest
+
+
+def check_model_manifest(
+    data: bytes, reference: Reference, pin: Pin, blob: Pin, *, summary: ModelSummary | None, where: object
+) -> ModelManifest:
+    """The same for the manifest of a model.
+
+    Raises:
+        IntegrityError: of another model, of another file, or with other figures than the index shows.
+        FormatError: not a manifest.
+    """
+    pin.check(data, where=where)
+    manifest = ModelManifest.from_bytes(data, where=where)
+    _refuse_another(manifest, reference, blob, where)
+    if summary is not None and ModelSummary.of(manifest) != summary:
+        raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
+    return manifest
+
+
+def _refuse_another(manifest: Manifest | ModelManifest, reference: Reference, blob: Pin, where: object) -> None:
     claimed = f"{manifest.path}@{manifest.identity.version}"
     wanted = f"{reference.path}@{reference.version}"
     if claimed != wanted:
-        raise IntegrityError("the manifest of another cell", code="WRONG_CELL", expected=wanted, found=claimed, where=where)
+        kind = "model" if reference.is_model else "cell"
+        code = f"WRONG_{kind.upper()}"
+        raise IntegrityError(f"the manifest of another {kind}", code=code, expected=wanted, found=claimed, where=where)
     if (manifest.file.sha256, manifest.file.size) != (blob.sha256, blob.size):
         raise IntegrityError(
             "the manifest of other weights", code="WRONG_BLOB", expected=blob.sha256, found=manifest.file.sha256, where=where
         )
-    if summary is not None and Summary.of(manifest) != summary:
-        raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
-    return manifest
 
 
 def check_attestation(data: bytes, attested: Attested, *, cell: str, protocol: str, where: object) -> Attestation:

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from batteries import files
 from batteries.canonical import sha256
-from batteries.cellfile import MAX_CELL
 from batteries.errors import ConflictError, FormatError, NotFoundError, PolicyError
+from batteries.files import Data
+from batteries.manifest import MAX_BLOB
 from registry import keys
 from registry.index import MAX_INDEX
 
@@ -52,7 +53,7 @@ class Store(Protocol):
     def keys(self, prefix: str = "") -> list[str]:
         """The keys that start so, sorted."""
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: Data) -> None:
         """Write bytes under a key, once. The same bytes again are a success.
 
         Raises:
@@ -110,7 +111,7 @@ class MemoryStore:
         """See :meth:`Store.keys`."""
         return sorted(key for key in self._held if key.startswith(prefix))
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: Data) -> None:
         """See :meth:`Store.put`."""
         _refuse_read_only(self)
         with self._lock:
@@ -166,12 +167,12 @@ class DirectoryStore:
         """See :meth:`Store.keys`. Files that are no key's are passed over, and links are not followed."""
         return sorted(key for folder in keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: Data) -> None:
         """See :meth:`Store.put`."""
         _refuse_read_only(self)
         path = self._file(key)
         if not files.create(path, data):
-            refuse_other(key, files.read(path, limit=max(len(data), MAX_CELL)), data, self.url)
+            refuse_other(key, files.mapped(path, limit=MAX_BLOB), data, self.url)
 
     def read_index(self) -> bytes | None:
         """See :meth:`Store.read_index`. What a writer builds upon is on the device first: its own writer may have died."""
@@ -228,7 +229,7 @@ def _refuse_read_only(store: MemoryStore | DirectoryStore) -> None:
         )
 
 
-def refuse_other(key: str, present: bytes, data: bytes, url: str) -> None:
+def refuse_other(key: str, present: Data, data: Data, url: str) -> None:
     """Refuse bytes under a key that has others.
 
     Raises:

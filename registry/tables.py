@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batteries.errors import BatteriesError
 from batteries.manifest import Manifest
+from composer.manifest import ModelManifest
 from registry.console import plain
 from registry.release import Release
 from registry.snapshot import Located
@@ -24,7 +25,8 @@ def cells(found: Sequence[Located]) -> Table:
         "reference", "family", "band", "D", "V", "patch", "parameters", "CV", "ratio", "on attractor", "holds", "MSE", "verdict"
     )
     for located in found:
-        summary = located.release.summary
+        release = located.cell_release
+        summary = release.summary
         row = (
             located.reference,
             summary.family,
@@ -33,7 +35,7 @@ def cells(found: Sequence[Located]) -> Table:
             summary.V,
             summary.patch_size,
             f"{summary.parameters:,}",
-            cv(located.release),
+            cv(release),
             _figure(summary.ratio, 3),
             _figure(summary.on_attractor),
             _figure(summary.holds),
@@ -42,6 +44,41 @@ def cells(found: Sequence[Located]) -> Table:
         )
         table.add_row(*(_text(value) for value in row))
     return table
+
+
+def models(found: Sequence[Located]) -> Table:
+    """One row per composed model: what it is made of."""
+    table = _table("reference", "cells", "specs", "parameters", "nodes", "output", "aligned", "MB", "licence", "yanked")
+    for located in found:
+        release = located.model_release
+        summary = release.summary
+        row = (
+            located.reference,
+            summary.cells,
+            summary.groups,
+            f"{summary.parameters:,}",
+            summary.nodes,
+            summary.output_kind,
+            _figure(summary.aligned),
+            f"{release.blob.size / 1e6:.1f}",
+            summary.license,
+            _figure(release.yanked),
+        )
+        table.add_row(*(_text(value) for value in row))
+    return table
+
+
+def model_manifest(located: Located, document: ModelManifest) -> list[Table]:
+    """The whole manifest of a model, and beside it what the registry adds."""
+    fields = document.model_dump(mode="json")
+    nodes = fields.pop("nodes")
+    apart = {name: fields.pop(name) for name in ("identity", "file")}
+    return [
+        _pairs(str(located.reference), {**_registry_rows(located), "weights": fields.pop("weights")}),
+        *(_pairs(name, table) for name, table in apart.items()),
+        _pairs("composition", fields),
+        _rows("nodes", nodes),
+    ]
 
 
 def manifest(located: Located, document: Manifest) -> list[Table]:

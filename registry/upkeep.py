@@ -96,7 +96,7 @@ def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesErr
 
 def _fault(path: Path) -> BatteriesError | None:
     try:
-        digest = sha256(files.read(path, limit=MAX_BLOB))
+        digest = sha256(files.mapped(path, limit=MAX_BLOB))
     except BatteriesError as error:
         return error
     if digest != path.name:

@@ -1,4 +1,4 @@
-"""Verify: read a registry, or some cells of it, past any cache, and say of every object whether it is right."""
+"""Verify: read a registry, or some cells and models of it, past any cache, and say of every object whether it is right."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import composer  # its readers import a library of graphs, on first use
 from batteries.cell import Cell
 from batteries.errors import BatteriesError
 from registry import admission, config, keys
@@ -40,10 +41,10 @@ class Finding:
 
 
 def verify(*references: str | Reference, registry: str | Path | Store | None = None, replay: bool = False) -> list[Finding]:
-    """Check the manifest, the weights and the attestations of some cells where they are published, past any cache.
+    """Check the manifest, the weights and the attestations of some cells and models where they are published, past any cache.
 
     Args:
-        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``.
+        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``; models likewise.
         registry: A folder or a store; left out, the registry in force.
         replay: Whether each cell is measured again and compared with its manifest's figures, which takes torch and a second or
             two a cell.
@@ -59,7 +60,7 @@ def verify(*references: str | Reference, registry: str | Path | Store | None = N
         except BatteriesError as error:
             findings.append(Finding("reference", str(reference), error))
         else:
-            findings += _cell_findings(located, replay)
+            findings += _findings(located, replay)
             findings += _attestation_findings(located.snapshot, located.release.blob.sha256)
     return findings
 
@@ -74,26 +75,40 @@ def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
     except BatteriesError as error:
         return [Finding("index", INDEX, error)]
     findings = [Finding("index", INDEX)]
-    for path, releases in sorted(snapshot.index.cells.items()):
+    for path, version, release in snapshot.index.everything():
         band, _, name = path.partition("/")
-        for version, release in sorted(releases.items()):
-            findings += _cell_findings(Located(snapshot, Reference(None, band, name, version), release), replay)
+        findings += _findings(Located(snapshot, Reference(None, band, name, version), release), replay)
     for cell in sorted(snapshot.index.attestations):
         findings += _attestation_findings(snapshot, cell)
     return findings
 
 
-def _cell_findings(located: Located, replay: bool) -> list[Finding]:
-    store, release = located.snapshot.store, located.release
+def _findings(located: Located, replay: bool) -> list[Finding]:
     try:
-        manifest = located.manifest()
+        return _model_findings(located) if located.reference.is_model else _cell_findings(located, replay)
     except BatteriesError as error:
-        # without its manifest a cell file cannot be read, only compared
-        blob = _finding("blob", located.blob_key, lambda: read_pinned(store, located.blob_key, release.blob))
+        # without its manifest a file cannot be read, only compared
+        blob = _finding("blob", located.blob_key, lambda: _blob(located))
         return [Finding("manifest", located.manifest_key, error), blob]
 
+
+def _blob(located: Located) -> bytes:
+    return read_pinned(located.snapshot.store, located.blob_key, located.release.blob)
+
+
+def _model_findings(located: Located) -> list[Finding]:
+    """Of a model whose manifest can be read; else that error."""
+    manifest, key = located.model_manifest(), located.blob_key
+    blob = _finding("blob", key, lambda: composer.open_artifact(_blob(located), where=key, seal=manifest.file.seal))
+    return [Finding("manifest", located.manifest_key), blob]
+
+
+def _cell_findings(located: Located, replay: bool) -> list[Finding]:
+    """Of a cell whose manifest can be read; else that error."""
+    manifest = located.manifest()
+
     def read_cell() -> Cell:
-        cell = Cell.from_bytes(read_pinned(store, located.blob_key, release.blob), manifest, where=located.blob_key)
+        cell = Cell.from_bytes(_blob(located), manifest, where=located.blob_key)
         admission.check_weights(cell.weights, cell.spec, where=located.blob_key)
         return cell
 

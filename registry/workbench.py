@@ -1,4 +1,4 @@
-"""``batteries`` train, validate, compose: the commands that compute. Torch loads when one of them runs, not before."""
+"""``batteries`` train, validate: the commands that compute. Torch loads when one of them runs, not before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import batteries
-import composer
 import registry
 from batteries import files
 from batteries.errors import ConflictError, InputError
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 NOT_VIABLE = 7
 MAX_SEED = 2**62
-COMPOSE_SEED = 0
 PLACES = {"out", "run", "events", "as_json"}  # options of train that say where, and decide nothing about the cell
 
 
@@ -159,29 +157,6 @@ def validate(
         say(f"{attestation.reference}: {verdict_words(attestation.verdict, attestation.failed)}")
     if any(attestation.verdict != "viable" for attestation in found):
         raise typer.Exit(NOT_VIABLE)
-
-
-@app.command()
-def compose(
-    references: Annotated[
-        list[str] | None, typer.Argument(metavar="REFERENCE...", help="[registry/]band/name[@version]")
-    ] = None,
-    probe: Annotated[str, typer.Option(help="The probe that the cells are run and aligned on.")] = "photos-64",
-    images: Annotated[
-        list[str] | None, typer.Option(metavar="PLACE", help="Photographs in the probe's place: a folder or a glob.")
-    ] = None,
-    registry_: Registry = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run cells as one frozen model: errors, tokens, and how far their tokens agree."""
-    cells = registry.pull(*references or [], registry=registry_)
-    batch = photographs(images).crops(32, 64, COMPOSE_SEED) if images else batteries.probe(probe).images
-    model = composer.compose(cells, probe=batch)
-    table = reports.composition(model, cells, batch)
-    if as_json:
-        emit_json({"cells": table, "digest": model.digest, "images": list(batch.shape)})
-    else:
-        emit(reports.composition_table(table))
 
 
 def _source(noise: bool, places: list[str], mix: float, license: str, source: str) -> Source:

@@ -175,6 +175,9 @@ class MemoryDisk:
         self._open[descriptor][1] += len(part)
         return part
 
+    def map(self, descriptor, size):
+        return bytearray(self.tree[self._open[descriptor][0]][:size])
+
     def write(self, descriptor, data):
         self.tree[self._open[descriptor][0]] += bytes(data)
         return len(data)

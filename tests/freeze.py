@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 from batteries import Manifest
+from composer import ModelManifest
 from registry.answers import ANSWERS
+from registry.composing_answers import COMPOSING
 from registry.custody_answers import CUSTODY
 from tests.making import tiny
 from tests.test_public_names import GOLDEN, ROOT, options
@@ -15,7 +17,9 @@ SCHEMAS = ROOT / "docs" / "schema"
 
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
-    return {name: answer.model_json_schema(mode="serialization") for name, answer in {**ANSWERS, **CUSTODY}.items()}
+    return {
+        name: answer.model_json_schema(mode="serialization") for name, answer in {**ANSWERS, **COMPOSING, **CUSTODY}.items()
+    }
 
 
 def write(path: Path, value) -> None:
@@ -27,6 +31,7 @@ if __name__ == "__main__":
     write(GOLDEN / "names.json", {name: importlib.import_module(name).__all__ for name in packages})
     write(GOLDEN / "options.json", options())
     write(SCHEMAS / "manifest-1.0.json", Manifest.model_json_schema())
+    write(SCHEMAS / "model-manifest-1.0.json", ModelManifest.model_json_schema())
     for name, schema in answer_schemas().items():
         write(SCHEMAS / f"{name}-1.0.json", schema)
     tiny().write(GOLDEN / "format-1.0")

@@ -8,6 +8,7 @@ import pytest
 from batteries.errors import InputError
 from registry.answers import ANSWERS, Fault, Shown
 from registry.cli import main
+from registry.composing_answers import COMPOSING
 from registry.custody_answers import CUSTODY
 from registry.publish import attest, publish
 from tests.freeze import SCHEMAS, answer_schemas
@@ -28,7 +29,7 @@ def answered(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", {**ANSWERS, **CUSTODY})
+@pytest.mark.parametrize("name", {**ANSWERS, **COMPOSING, **CUSTODY})
 def test_the_published_schemas_are_the_answers(name):
     exported = json.loads((SCHEMAS / f"{name}-1.0.json").read_text())
     assert exported == json.loads(json.dumps(answer_schemas()[name]))
@@ -80,5 +81,5 @@ def test_words_that_are_no_unicode_can_be_said():
 def test_an_answer_is_closed():
     with pytest.raises(ValueError, match="extra"):
         Fault.model_validate({**dict.fromkeys(Fault.model_fields, "x"), "more": 1})
-    assert set(ANSWERS["list"].model_fields) == {"registry", "number", "cells"}
+    assert set(ANSWERS["list"].model_fields) == {"registry", "number", "cells", "models"}
     assert set(Shown.model_fields) >= {"manifest", "attestations", "yanked"}

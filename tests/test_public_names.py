@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from batteries import Cell, Manifest
+from composer import ModelManifest
 from registry.cli import app
 from tests.making import tiny
 
@@ -40,6 +41,11 @@ def test_the_command_lines_options_are_frozen():
 def test_the_exported_schema_is_the_manifests():
     exported = json.loads((ROOT / "docs" / "schema" / "manifest-1.0.json").read_text())
     assert exported == Manifest.model_json_schema()
+
+
+def test_the_exported_schema_is_the_models_manifests():
+    exported = json.loads((ROOT / "docs" / "schema" / "model-manifest-1.0.json").read_text())
+    assert exported == ModelManifest.model_json_schema()
 
 
 def test_a_cell_of_format_one_reads_and_writes_to_the_same_bytes():

@@ -3,10 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batteries.errors import FormatError, InputError, NotFoundError
-from batteries.manifest import BANDS, is_name
+from batteries.manifest import is_name
 from registry import config, keys
 from registry.ranges import Range, Term
-from registry.reference import Reference, is_version
+from registry.reference import KINDS, Reference, is_version
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -25,6 +25,10 @@ GOOD = {
     "lab/low/x@~1.2": Reference("lab", "low", "x", range=Range((Term("~", (1, 2)),))),
     "low/x@1.2": Reference(None, "low", "x", range=Range((Term("", (1, 2)),))),
     "low/x@>=1.1,<2": Reference(None, "low", "x", range=Range((Term(">=", (1, 1)), Term("<", (2,))))),
+    "model/trio": Reference(None, "model", "trio"),
+    "lab/model/trio@1.0.0": Reference("lab", "model", "trio", "1.0.0"),
+    f"model/trio@sha256:{DIGEST}": Reference(None, "model", "trio", None, DIGEST),
+    "model/model": Reference(None, "model", "model"),
     "low/x@^1.0.0-rc.1": Reference(None, "low", "x", range=Range((Term("^", (1, 0, 0), "rc.1"),))),
 }
 
@@ -35,6 +39,10 @@ BAD = {
     "low/": "the name",
     "/fresnel": "the band",
     "blue/fresnel": "the band",
+    "models/trio": "the band",
+    "Model/trio": "the band",
+    "model/": "the name",
+    "model/../x": "the band",
     "LOW/fresnel": "the band",
     " low/fresnel": "the band",
     "low/Fresnel": "the name",
@@ -134,7 +142,7 @@ pins = st.one_of(
 )
 
 
-@given(registry=st.none() | names, band=st.sampled_from(BANDS), name=names, pin=pins)
+@given(registry=st.none() | names, band=st.sampled_from(KINDS), name=names, pin=pins)
 def test_round_trip(registry, band, name, pin):
     reference = Reference(registry, band, name, **pin)
     assert Reference.parse(str(reference)) == reference
@@ -150,7 +158,7 @@ def test_any_text_is_a_reference_or_a_typed_error(text):
         return
 
 
-@given(band=st.sampled_from(BANDS), name=names, version=versions)
+@given(band=st.sampled_from(KINDS), name=names, version=versions)
 def test_every_exact_reference_has_a_key(band, name, version):
     assert is_version(version)
     assert keys.is_key(keys.manifest(f"{band}/{name}", version))

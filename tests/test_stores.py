@@ -16,6 +16,7 @@ from tests.making import litter, tree
 
 BLOB = "blobs/" + "a" * 64
 MANIFEST = "low/x/1.0.0.json"
+MODEL = "model/x/1.0.0.json"
 ATTESTATION = f"attestations/{'b' * 64}/{'c' * 64}.json"
 BAD_KEYS = [
     "",
@@ -34,6 +35,9 @@ BAD_KEYS = [
     "blue/x/1.0.0.json",
     "low//1.0.0.json",
     "low/x/y/1.0.0.json",
+    "models/x/1.0.0.json",
+    "model/1.0.0.json",
+    "model/../x/1.0.0.json",
     "blobs/" + "A" * 64,
     "blobs/" + "a" * 63,
     "blobs/" + "a" * 64 + ".json",
@@ -70,7 +74,7 @@ def store(request, tmp_path):
 
 
 def test_what_was_put_is_read(store):
-    for key in (BLOB, MANIFEST, ATTESTATION):
+    for key in (BLOB, MANIFEST, MODEL, ATTESTATION):
         store.put(key, key.encode())
         assert store.read(key, limit=1000) == key.encode()
     assert isinstance(store.url, str)
@@ -100,6 +104,18 @@ def test_keys_are_sorted_and_chosen_by_prefix(store):
     assert store.keys("low/") == [MANIFEST, "low/y/1.0.0.json"]
     assert store.keys("low/x") == [MANIFEST]
     assert store.keys("mid/") == []
+    store.put(MODEL, b"x")
+    assert store.keys("model/") == [MODEL]
+
+
+def test_memory_that_is_not_bytes_is_put_as_well(store):
+    """A large file is mapped, and its map is put."""
+    data = memoryview(bytearray(b"12345"))
+    for _ in range(2):
+        store.put(BLOB, data)
+    assert store.read(BLOB, limit=5) == b"12345"
+    with pytest.raises(ConflictError):
+        store.put(BLOB, memoryview(b"12346"))
 
 
 def test_the_same_bytes_again_are_a_success_and_others_a_conflict(store):

@@ -168,7 +168,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "not attested"),
         (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
         (["compose"], 2, "nothing to compose"),
-        (["compose", "low/fresnel-256", "low/fresnel-256"], 2, "a cell given twice"),
+        (["compose", "low/fresnel-256", "low/fresnel-256"], 6, "a cell given twice"),
         (["compose", "low/fresnel-256", "--probe", "cats"], 2, "photos-64"),
         (["compose", "low/fresnel-265"], 3, "low/fresnel-256"),
         (["validate", "low/fresnel-265"], 3, "low/fresnel-256"),

@@ -1,0 +1,243 @@
+"""A composed model as one file: saved from memory, and loaded back without its cells, by memory map.
+
+What is loaded computes, bit for bit, what was saved: the weights are the same numbers, and the file itself is the memory that
+they are in. They are looked at once, to compare them with the file's digests, and never copied.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from batteries import files
+from batteries.canonical import fields_of
+from batteries.cell import SUFFIX
+from batteries.errors import FormatError, InputError, PolicyError
+from batteries.files import Data
+from batteries.manifest import MAX_BLOB, MAX_MANIFEST
+from batteries.spec import CellSpec
+from composer import artifactfile
+from composer.alignment import Alignment, Consensus, Score
+from composer.artifactfile import Opened
+from composer.container import Container
+from composer.frozen import Stack
+from composer.groups import Group
+from composer.manifest import ModelFile, ModelLabel, ModelManifest
+from composer.saved import Artifact, SavedCell, SavedFrame, SavedMap, SavedRelay, SavedScore, describe
+from composer.wired import Wired, _attribute, router_for
+from composer.wiring import Composition, Route
+
+if TYPE_CHECKING:
+    Arrays = dict[str, np.ndarray]
+
+TORCH = {"F32": torch.float32, "F64": torch.float64}
+PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a tensor's name
+MAP = ("rotation", "centre", "translation")
+
+
+def save(model: Wired, path: str | Path) -> ModelFile:
+    """Write a model, whole or not at all. The same model gives the same bytes in every process.
+
+    Args:
+        model: Its weights are saved as the float32 that cells are, in whatever dtype it computes.
+        path: Ends in ``.safetensors``.
+
+    Returns:
+        Size and digests of the file.
+
+    Raises:
+        InputError: a path that does not end so (``SUFFIX``).
+        IntegrityError: weights that somebody changed (``CONTAINER_CHANGED``).
+        PolicyError: a router or a map with values that are not finite (``NON_FINITE``), or more than a file may have
+            (``MODEL_TOO_LARGE``).
+        StoreError: no space, no permission.
+    """
+    path = Path(path)
+    _, file, parts = _prepared(model, path)
+    files.replace(path, *parts)
+    return file
+
+
+def load(path: str | Path, *, seal: str | None = None) -> Wired:
+    """Read a model that :func:`save` wrote; every byte is compared with its digests.
+
+    It is in the mode of evaluation. Its weights are the file: nobody may write into that while the model is used. (To replace
+    or to remove it does no harm.)
+
+    Args:
+        path: The file.
+        seal: The seal that it must have, where somebody promised one.
+
+    Raises:
+        NotFoundError: no such file.
+        FormatError: a file that is no such model, or is not well-formed.
+        IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or another model
+            (``OTHER_SEAL``).
+        PolicyError: values that are not finite, or cells that do not go together.
+        StoreError: the disk would not give it.
+    """
+    path = Path(path)
+    opened = artifactfile.open_artifact(files.mapped(path, limit=MAX_BLOB), where=path, seal=seal)
+    try:
+        return _put_together(opened)
+    except (InputError, RuntimeError) as error:  # sealed by somebody whose routers are not ours
+        raise FormatError("parts that do not fit the composition", code="PARTS", found=error, where=path) from error
+
+
+def pack(model: Wired, path: str | Path, label: ModelLabel) -> ModelManifest:
+    """Write a model, and beside it, in ``NAME.json``, its manifest: what publishing takes.
+
+    Args:
+        model: As of :func:`save`.
+        path: As of :func:`save`.
+        label: What a person says of it.
+
+    Raises:
+        PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
+        BatteriesError: as :func:`save`.
+    """
+    path = Path(path)
+    artifact, file, parts = _prepared(model, path)
+    manifest = describe(artifact, file, label)
+    data = manifest.to_bytes()
+    if len(data) > MAX_MANIFEST:
+        raise PolicyError("a manifest too large", code="MANIFEST_TOO_LARGE", expected=MAX_MANIFEST, found=len(data))
+    files.replace(path, *parts)
+    files.replace(path.with_suffix(".json"), data)
+    return manifest
+
+
+def _prepared(model: Wired, path: Path) -> tuple[Artifact, ModelFile, list[Data]]:
+    """What a file says, its digests, and its bytes in parts."""
+    if path.suffix != SUFFIX:
+        raise InputError("not a path for a model", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=path)
+    model.container.verify()
+    found, arrays = _taken_apart(model)
+    try:
+        artifact, parts = artifactfile.write(found, arrays)
+    except ValidationError as error:
+        raise PolicyError("a model that cannot be saved", code="NON_FINITE", found=fields_of(error)) from error
+    whole = sha256()
+    for part in parts:
+        whole.update(part)
+    return artifact, ModelFile(size=sum(map(len, parts)), sha256=whole.hexdigest(), seal=artifact.seal), parts
+
+
+def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
+    """What the document says, but for digests of the data, and the tensors."""
+    container, composition = model.container, model.composition
+    specs, cells, arrays = _groups(container)
+    relays = sorted(model.maps)
+    states = {name: model.routers[_attribute(name)].state_dict() for name in _routed(composition)}
+    if container.consensus is not None:
+        arrays |= _stacked("frame", container.consensus.maps)
+    for place, name in enumerate(relays):
+        arrays |= {f"relays.{place}.{part}": _array(getattr(model.maps[name], part), np.float64) for part in MAP}
+    for place, state in enumerate(states.values()):
+        arrays |= {f"routers.{place}.{part}": _array(tensor, np.float32) for part, tensor in state.items()}
+    return {
+        "composition": composition,
+        "groups": specs,
+        "cells": cells,
+        "input": container.scale,
+        "frame": _frame(container.consensus),
+        "relays": {name: SavedRelay(**_facts(model.maps[name]), width=len(model.maps[name].centre)) for name in relays},
+        "routers": {name: {part: tuple(tensor.shape) for part, tensor in state.items()} for name, state in states.items()},
+    }, arrays
+
+
+def _routed(composition: Composition) -> list[str]:
+    """The nodes that have a router, in the order of their names."""
+    return sorted(name for name, node in composition.nodes.items() if isinstance(node, Route) and node.by == "router")
+
+
+def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell, ...], Arrays]:
+    """Specs, cells with their groups, and the weights stacked over the cells of each, in the cells' order."""
+    specs: list[CellSpec] = []
+    groups: dict[str, int] = {}
+    arrays: Arrays = {}
+    for place, (group, names) in enumerate(container._members()):
+        specs.append(group.spec)
+        groups |= dict.fromkeys(names, place)
+        chosen = group.stack.chosen([container._place(name)[1] for name in names])
+        arrays |= {f"groups.{place}.{name}": _array(tensor, np.float32) for name, tensor in chosen.items()}
+    cells = (SavedCell(name=name, group=groups[name], **container.lock[name]) for name in container.names)
+    return tuple(specs), tuple(cells), arrays
+
+
+def _frame(consensus: Consensus | None) -> SavedFrame | None:
+    if consensus is None:
+        return None
+    scores = tuple(
+        SavedScore(**{field.name: getattr(score, field.name) for field in fields(score)}) for score in consensus.scores
+    )
+    maps = tuple(SavedMap(**_facts(one)) for one in consensus.maps)
+    return SavedFrame(width=consensus.width, regions=consensus.regions, maps=maps, scores=scores)
+
+
+def _facts(one: Alignment) -> dict[str, Any]:
+    return {"scale": one.scale, "residual": one.residual, "determinant": one.determinant}
+
+
+def _stacked(prefix: str, maps: Sequence[Alignment]) -> Arrays:
+    return {f"{prefix}.{part}": np.stack([_array(getattr(one, part), np.float64) for one in maps]) for part in MAP}
+
+
+def _array(tensor: Tensor, dtype: type[np.floating[Any]]) -> np.ndarray:
+    """A tensor as a contiguous array; in the same memory where it is one of that type already."""
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=dtype)
+
+
+def _put_together(opened: Opened) -> Wired:
+    artifact, tensors = opened.artifact, _tensors(opened)
+    container, composition = _container(artifact, tensors), artifact.wiring
+    relays = enumerate(sorted(artifact.relays.items()))
+    maps = {name: _alignment(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
+    routers = nn.ModuleDict()
+    for place, name in enumerate(sorted(artifact.routers)):
+        with torch.device("meta"):  # no weights of its own, and no numbers drawn for them
+            router = router_for(composition, name, container)
+        # a router may be trained on: it gets memory of its own
+        router.load_state_dict({part: tensor.clone() for part, tensor in tensors[f"routers.{place}"].items()}, assign=True)
+        routers[_attribute(name)] = router
+    return Wired(container, composition, maps, routers).eval()
+
+
+def _tensors(opened: Opened) -> dict[str, dict[str, Tensor]]:
+    """The tensors by what they belong to: views of the file."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, row in opened.layout.items():
+        owner, number, part = PART.fullmatch(name).groups()  # type: ignore[union-attr]
+        dtype = TORCH[row.dtype]
+        flat = torch.frombuffer(opened.data, dtype=dtype, count=math.prod(row.shape), offset=row.start)
+        found.setdefault(f"{owner}{number or ''}", {})[part] = flat.view(row.shape)
+    return found
+
+
+def _container(artifact: Artifact, tensors: Mapping[str, Mapping[str, Tensor]]) -> Container:
+    groups = [Group(spec, Stack(tensors[f"groups.{place}"])) for place, spec in enumerate(artifact.groups)]
+    places, filled = {}, [0] * len(groups)
+    for cell in artifact.cells:
+        places[cell.name] = cell.group, filled[cell.group]
+        filled[cell.group] += 1
+    container = Container(groups, places, artifact.lock, artifact.input)
+    if (frame := artifact.frame) is not None:
+        parts = tensors["frame"]
+        maps = (_alignment(saved, {part: parts[part][row] for part in MAP}) for row, saved in enumerate(frame.maps))
+        scores = tuple(Score(**score.model_dump()) for score in frame.scores)
+        container.consensus = Consensus(tuple(maps), frame.width, scores, frame.regions)
+    return container
+
+
+def _alignment(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
+    return Alignment(**tensors, scale=saved.scale, residual=saved.residual, determinant=saved.determinant)

@@ -1,0 +1,87 @@
+"""Attention over the patches of an image, for many narrow heads at once.
+
+Where a head is a few numbers wide and no gradient is asked for, float32 on the CPU goes to the kernels of
+:mod:`composer.softmax` if numba is installed (the ``fast`` extra). Everything else is torch's own.
+
+Legend: G groups that attend each within itself, N patches, d width of a head.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache, partial
+from typing import Any
+
+import lazy_loader
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from batteries import compiled
+
+softmax: Any = lazy_loader.load("composer.softmax", suppress_warning=True)  # imports numba, on first use
+
+__all__ = ["attend"]
+
+WIDEST = 8  # heads for which the kernels are the faster
+FEW = 10_000  # scores below which the call of a kernel, twenty microseconds, costs more than it saves
+NANOSECONDS = 0.07  # of a kernel, times d N**2
+_loading = threading.Lock()
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(d)) v, as ``F.scaled_dot_product_attention`` computes it.
+
+    Args:
+        q: (G, heads, N, d), with any strides.
+        k: The same.
+        v: The same.
+
+    Returns:
+        (G, heads, N, d), in memory with a patch's heads side by side where a kernel made it.
+    """
+    kernel = _kernel(q, k, v)
+    return _run(kernel, q, k, v) if kernel else F.scaled_dot_product_attention(q, k, v)
+
+
+def _kernel(*given: Tensor) -> Any:
+    """The compiled kernel for these, or None where torch's is the one to use."""
+    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+        return None
+    q = given[0]
+    if q.ndim != 4 or not 1 <= q.shape[-1] <= WIDEST or q.shape[:3].numel() * q.shape[2] < FEW:
+        return None
+    if any(x.shape != q.shape or x.dtype != torch.float32 or x.device.type != "cpu" for x in given):
+        return None
+    if torch.is_grad_enabled() and any(x.requires_grad for x in given):
+        return None
+    with _loading:
+        return _load(q.shape[-1])
+
+
+@lru_cache
+def _load(d: int) -> Any:
+    """The kernel of a width, or None."""
+    trial = partial(_run, q=torch.ones(1, 1, 1, d), k=torch.ones(1, 1, 1, d), v=torch.ones(1, 1, 1, d))
+    return compiled.load(lambda: softmax.kernels(d), trial)
+
+
+def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """A kernel over all heads of all groups."""
+    groups, heads, tokens, d = q.shape
+    out = torch.empty(groups, tokens, heads, d)
+    run = partial(kernel, *map(_strided, (q, k, v)), out.numpy())
+    compiled.share(run, groups * heads, NANOSECONDS * d * tokens**2)
+    return out.transpose(1, 2)
+
+
+def _strided(x: Tensor) -> tuple[Any, tuple[int, ...]]:
+    """The memory of a tensor from its first number to its last, and its strides but the last, which is one.
+
+    Queries, keys and values are usually parts of one product: a kernel reads them where they are.
+    """
+    x = x.detach()
+    if x.stride(-1) != 1:
+        x = x.contiguous()
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.as_strided((extent,), (1,)).numpy(), x.stride()[:-1]

@@ -1,0 +1,178 @@
+"""What a composed model's file says of itself, and the manifest beside it. No torch here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import version
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from batteries import canonical
+from batteries.canonical import Document
+from batteries.cellfile import TENSOR_NAME
+from batteries.manifest import Count, InputScale, Positive, Sha256, Text
+from batteries.spec import CellSpec
+from composer.manifest import LISTED, ModelFile, ModelLabel, ModelManifest, ModelNode
+from composer.wiring import MAX_ENTRIES, Composition, Name, Relay, Route
+
+LARGEST_SIDE = 2**20  # of a router's tensor
+MOST_AXES = 8
+
+TensorName = Annotated[str, Field(pattern=f"^{TENSOR_NAME.pattern}$")]
+Shape = Annotated[tuple[Annotated[int, Field(gt=0, le=LARGEST_SIDE)], ...], Field(max_length=MOST_AXES)]
+Width = Annotated[int, Field(gt=0, le=4096)]
+
+
+class SavedCell(Document):
+    """One cell: what it is called in the model, where it came from, by digest, and which of the groups it is in.
+
+    Attributes:
+        name: In the model.
+        group: Place of its spec; cells of one group are stacked in their order here.
+        cell: ``band/name``.
+        version: Of it.
+        sha256: Of its file.
+        tensors: Digest of its weights, whatever holds them.
+    """
+
+    name: Name
+    group: Count
+    cell: Text
+    version: Text
+    sha256: Sha256
+    tensors: Sha256
+
+
+class SavedMap(Document):
+    """What a map is beside its tensors."""
+
+    scale: float
+    residual: float
+    determinant: Literal[-1, 1]
+
+
+class SavedRelay(SavedMap):
+    """The map of a relay; ``width`` is D at both of its ends."""
+
+    width: Width
+
+
+class SavedScore(Document):
+    """How well one cell's tokens predict the others', held out, beside its null."""
+
+    r2: float
+    null_mean: float
+    null_sd: float
+    shuffles: Count
+
+
+class SavedFrame(Document):
+    """The consensus frame: a map for each cell, in their order."""
+
+    width: Width
+    regions: Positive
+    maps: tuple[SavedMap, ...]
+    scores: tuple[SavedScore, ...]
+
+
+class Artifact(Document):
+    """Everything that a composed model's file says of itself.
+
+    Attributes:
+        composition: The wiring; its cells are sorted here, ``cells`` has their order.
+        groups: The specs.
+        cells: With their digests: the lock.
+        input: The input scale that they share.
+        frame: None where nothing was aligned.
+        relays: By name of the node.
+        routers: Shapes of the tensors of each, by name of the node.
+        blocks: SHA-256 of every 4 MiB of the data.
+        seal: SHA-256 of the canonical bytes of all the others.
+    """
+
+    SCHEMA_VERSION: ClassVar[str] = "1.0"
+
+    schema_version: Literal["1.0"] = "1.0"
+    composition: Composition
+    groups: Annotated[tuple[CellSpec, ...], Field(max_length=MAX_ENTRIES)]
+    cells: Annotated[tuple[SavedCell, ...], Field(max_length=MAX_ENTRIES)]
+    input: InputScale
+    frame: SavedFrame | None
+    relays: dict[Name, SavedRelay]
+    routers: dict[Name, dict[TensorName, Shape]]
+    blocks: tuple[Sha256, ...]
+    seal: Sha256
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        nodes = self.composition.nodes.items()
+        relays = {name for name, node in nodes if isinstance(node, Relay)}
+        routers = {name for name, node in nodes if isinstance(node, Route) and node.by == "router"}
+        frame = self.frame
+        for what, right in {
+            "cells are not those of the composition, each once": sorted(c.name for c in self.cells)
+            == sorted(self.composition.cells),
+            "a group without a cell, or a cell without a group": {c.group for c in self.cells} == {*range(len(self.groups))},
+            "relays are not those of the composition": self.relays.keys() == relays,
+            "routers are not those of the composition": self.routers.keys() == routers,
+            "maps are not one for each cell": frame is None or len(frame.maps) == len(self.cells),
+            "scores are not one for each cell": frame is None or len(frame.scores) in (0, len(self.cells)),
+        }.items():
+            if not right:
+                raise ValueError(what)
+        return self
+
+    @property
+    def wiring(self) -> Composition:
+        """The composition, its cells in their order."""
+        cells = {cell.name: self.composition.cells[cell.name] for cell in self.cells}
+        return self.composition.model_copy(update={"cells": cells})
+
+    @property
+    def lock(self) -> dict[str, dict[str, str]]:
+        """Version and digests by cell, as a container has them."""
+        return {cell.name: cell.model_dump(include={"cell", "version", "sha256", "tensors"}) for cell in self.cells}
+
+    @property
+    def parameters(self) -> int:
+        """Of all cells."""
+        counts = Counter(cell.group for cell in self.cells)
+        return sum(counts[place] * spec.parameters for place, spec in enumerate(self.groups))
+
+    def digest(self) -> str:
+        """What the seal has to be."""
+        return canonical.sha256(canonical.dump(self.model_dump(mode="json", exclude={"seal"})))
+
+
+def describe(
+    artifact: Artifact, file: ModelFile, label: ModelLabel, *, package: str | None = None, torch: str | None = None
+) -> ModelManifest:
+    """The manifest of a model.
+
+    Args:
+        artifact: What its file says.
+        file: Its size and digests.
+        label: What a person says.
+        package: Version of this package that made it; left out, the one that runs.
+        torch: The same of torch.
+    """
+    composition, nodes = artifact.composition, artifact.composition.nodes
+    shown = (ModelNode(name=name, kind=nodes[name].kind, reads=len(nodes[name].reads)) for name in sorted(nodes)[:LISTED])
+    return ModelManifest(
+        identity=label,
+        file=file,
+        cells=len(artifact.cells),
+        lock=canonical.sha256(canonical.dump(artifact.lock)),
+        groups=len(artifact.groups),
+        parameters=artifact.parameters,
+        channels=artifact.groups[0].channels,
+        input=artifact.input,
+        output=composition.output,
+        output_kind=composition.kind(composition.output),
+        aligned=artifact.frame is not None,
+        counts=dict(Counter(node.kind for node in nodes.values())),
+        nodes=tuple(shown),
+        package=package or version("svae-batteries"),
+        torch=torch or version("torch"),
+    )

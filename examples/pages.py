@@ -1,0 +1,51 @@
+"""What examples share: a table, the bounds of a share, and a section of a page that its own command rewrites."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from batteries import files, geometry
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, with its columns below one another.
+
+    >>> print(table(["a", "b"], [["1", "long"]]))
+    | a | b    |
+    |---|------|
+    | 1 | long |
+    """
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [" | ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in (head, *rows)]
+    rule = "|".join("-" * (width + 2) for width in widths)
+    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
+
+
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """Two-sided 95% bounds of a share of independent cases (Wilson, Journal of the American Statistical Association 22, 1927).
+
+    >>> [round(bound, 4) for bound in wilson(9, 10)]
+    [0.5958, 0.9821]
+    """
+    share, squared = count / of, geometry.Z95**2
+    middle, half = share + squared / (2 * of), geometry.Z95 * math.sqrt((share * (1 - share) + squared / (4 * of)) / of)
+    return (middle - half) / (1 + squared / of), (middle + half) / (1 + squared / of)
+
+
+def put(page: Path, title: str, section: str, text: str) -> None:
+    """Put a text between ``<!-- section -->`` and ``<!-- /section -->``: at the end of the page, where they are missing."""
+    begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
+    written = page.read_text() if page.exists() else f"# {title}\n"
+    if written.count(begin) + written.count(end) not in (0, 2):
+        raise SystemExit(f"{page}: {begin} without {end}, or more than once")
+    block = f"{begin}\n{text}\n{end}"
+    if begin in written:
+        written = re.sub(f"{begin}.*?{end}", lambda _: block, written, flags=re.DOTALL)
+    else:
+        written = f"{written}\n{block}\n"
+    files.replace(page, written.encode())

@@ -1,0 +1,135 @@
+"""``batteries compose``: cells as one model, from references or a file. Torch loads when it runs, not before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import batteries
+import composer
+import registry
+from batteries import files
+from batteries.cell import SUFFIX, Cell
+from batteries.errors import ConflictError, InputError
+from composer.manifest import ModelLabel, ModelManifest
+from registry import config, reports
+from registry.answers import unicode
+from registry.composing_answers import Composed, ComposedCell
+from registry.console import AsJson, Registry, app, emit, emit_json, say
+from registry.options import photographs, typed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from composer.wired import Wired
+    from composer.wiring import Composition
+
+SEED = 0  # of the crops
+TOML = ".toml"
+
+
+@app.command()
+def compose(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE.toml|REFERENCE...", help="A composition, or cells to put side by side: [registry/]band/name[@version]"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="NAME.safetensors", help="Write the model, and NAME.json beside it, for publish.")
+    ] = None,
+    graph: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw what feeds what.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the model will be called; else as its file.")] = None,
+    version: Annotated[str | None, typer.Option(help="Its version; else 1.0.0.")] = None,
+    license: Annotated[str | None, typer.Option(help="SPDX licence of the model; else those of its cells.")] = None,
+    description: Annotated[str | None, typer.Option(help="A sentence for its manifest.")] = None,
+    probe: Annotated[str, typer.Option(help="The probe that the cells are run and aligned on.")] = "photos-64",
+    images: Annotated[
+        list[str] | None, typer.Option(metavar="PLACE", help="Photographs in the probe's place: a folder or a glob.")
+    ] = None,
+    registry_: Registry = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run cells as one frozen model: errors, tokens, how far their tokens agree. Write it as one file, draw it."""
+    label = _label(out, name, version, license, description)
+    composition = _composition(sources or [])
+    cells = dict(zip(composition.cells, registry.pull(*composition.cells.values(), registry=registry_), strict=True))
+    batch = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
+    model = composer.wire(cells, composition, batch)
+    rows = reports.composition(model.container, list(cells.values()), batch)
+    if graph is not None:
+        files.replace(graph, composer.draw(composition).encode())
+    manifest = None
+    if out is not None and label is not None:
+        said = {**label.model_dump(), "license": license or _licences(cells.values())}
+        manifest = composer.pack(model, out, typed(ModelLabel, **said))
+        say(f"{manifest.path}@{manifest.identity.version}: {manifest.file.size} bytes in {out}")
+    if as_json:
+        emit_json(_answer(model, rows, batch, graph, out, manifest))
+    else:
+        emit(reports.composition_table(rows))
+
+
+def _label(
+    out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
+) -> ModelLabel | None:
+    """What a manifest is to say, looked at before anything is computed."""
+    said = {"name": name, "version": version, "license": license, "description": description}
+    if out is None:
+        if given := [f"--{option}" for option, value in said.items() if value is not None]:
+            raise InputError("nothing to be named so", code="USAGE", expected="--out", found=", ".join(given))
+        return None
+    if out.suffix != SUFFIX:
+        raise InputError("not a path for a model", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
+    return typed(
+        ModelLabel, name=name or out.stem, version=version or "1.0.0", license=license or "", description=description or ""
+    )
+
+
+def _composition(sources: Sequence[str]) -> Composition:
+    """The one in a file, or of cells side by side, each called as its reference without a version."""
+    if any(text.endswith(TOML) for text in sources):
+        if len(sources) > 1:
+            raise InputError("a composition and more", code="USAGE", expected=f"one {TOML} file, or references")
+        return composer.Composition.read(sources[0])
+    if not sources:
+        expected = f"some references, or a {TOML} file"
+        raise InputError("nothing to compose", code="NO_CELLS", expected=expected)
+    references = [config.expand(text) for text in sources]
+    twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
+    if twice:
+        remedy = f"Leave one out, or write a {TOML} file that gives them names of their own."
+        raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
+    return composer.Composition.parallel({reference.path: str(reference) for reference in references})
+
+
+def _licences(cells: Iterable[Cell]) -> str:
+    """All of them, as SPDX says *and*."""
+    return " AND ".join(sorted({cell.manifest.identity.license for cell in cells}))
+
+
+def _answer(
+    model: Wired,
+    rows: Sequence[Mapping[str, Any]],
+    batch: Tensor,
+    graph: Path | None,
+    out: Path | None,
+    manifest: ModelManifest | None,
+) -> Composed:
+    composition = model.composition
+    return Composed(
+        cells=tuple(ComposedCell.model_validate(row) for row in rows),
+        digest=model.container.digest,
+        images=tuple(batch.shape),
+        output=composition.output,
+        output_kind=composition.kind(composition.output),
+        nodes=len(composition.nodes),
+        graph=None if graph is None else unicode(graph),
+        path=None if out is None else unicode(out),
+        manifest=manifest,
+    )
