@@ -34,7 +34,7 @@ from composer.frozen import Stack
 from composer.groups import Group
 from composer.manifest import ModelFile, ModelLabel, ModelManifest
 from composer.saved import Artifact, SavedCell, SavedFrame, SavedMap, SavedRelay, SavedScore, describe
-from composer.wired import Wired, _attribute, router_for
+from composer.wired import Wired, module_name, router_for
 from composer.wiring import Composition, Route
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
     container, composition = model.container, model.composition
     specs, cells, arrays = _groups(container)
     relays = sorted(model.maps)
-    states = {name: model.routers[_attribute(name)].state_dict() for name in _routed(composition)}
+    states = {name: model.routers[module_name(name)].state_dict() for name in _routed(composition)}
     if container.consensus is not None:
         arrays |= _stacked("frame", container.consensus.maps)
     for place, name in enumerate(relays):
@@ -166,10 +166,10 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
     specs: list[CellSpec] = []
     groups: dict[str, int] = {}
     arrays: Arrays = {}
-    for place, (group, names) in enumerate(container._members()):
+    for place, (group, names) in enumerate(container.members()):
         specs.append(group.spec)
         groups |= dict.fromkeys(names, place)
-        chosen = group.stack.chosen([container._place(name)[1] for name in names])
+        chosen = group.stack.chosen([container.place(name)[1] for name in names])
         arrays |= {f"groups.{place}.{name}": _array(tensor, np.float32) for name, tensor in chosen.items()}
     cells = (SavedCell(name=name, group=groups[name], **container.lock[name]) for name in container.names)
     return tuple(specs), tuple(cells), arrays
@@ -209,7 +209,7 @@ def _put_together(opened: Opened) -> Wired:
             router = router_for(composition, name, container)
         # a router may be trained on: it gets memory of its own
         router.load_state_dict({part: tensor.clone() for part, tensor in tensors[f"routers.{place}"].items()}, assign=True)
-        routers[_attribute(name)] = router
+        routers[module_name(name)] = router
     return Wired(container, composition, maps, routers).eval()
 
 

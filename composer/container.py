@@ -80,7 +80,7 @@ class Container(nn.Module):
         wanted = checked_taps(taps)
         images = self.fitting(images)
         found = []
-        for group, members in self._members():
+        for group, members in self.members():
             tensors = group(images, [self._places[name][1] for name in members], wanted, self.chunk_bytes)
             if "omega" in tensors:
                 tensors["aligned"] = self._aligned(members, tensors["omega"])
@@ -117,7 +117,7 @@ class Container(nn.Module):
         Raises:
             NotFoundError: a name that no cell has (``NO_CELL``).
         """
-        part = Container(self.groups, {name: self._place(name) for name in chosen}, self.lock, self.scale)
+        part = Container(self.groups, {name: self.place(name) for name in chosen}, self.lock, self.scale)
         part.chunk_bytes = self.chunk_bytes
         if self.consensus is not None:
             part.consensus = self.consensus.of([self.names.index(name) for name in chosen])
@@ -135,12 +135,12 @@ class Container(nn.Module):
         Returns:
             (B, channels, height, width).
         """
-        group, index = self._place(name)
+        group, index = self.place(name)
         return self.groups[group].decode(index, M, grid, omega)
 
     def spec(self, name: str) -> CellSpec:
         """The architecture of one cell."""
-        return self.groups[self._place(name)[0]].spec
+        return self.groups[self.place(name)[0]].spec
 
     def explain(self, size: tuple[int, int] = (64, 64)) -> Explanation:
         """Groups, parameters, bytes, and the work of one image of that height and width.
@@ -149,13 +149,30 @@ class Container(nn.Module):
             InputError: a size that a cell's patch does not divide.
         """
         rows = []
-        for group, names in self._members():
+        for group, names in self.members():
             spec, count = group.spec, len(names)
             work = count * encode_flops(spec, size), count * flops(spec, size)
             parameters = count * spec.parameters
             held = parameters * group.stack.dtype.itemsize
             rows.append(GroupCost(spec, names, math.prod(spec.grid(*size)), parameters, held, *work))
         return Explanation(size, tuple(rows))
+
+    def members(self) -> Iterator[tuple[Group, tuple[str, ...]]]:
+        """The groups that cells of this container are in, and which."""
+        for index, group in enumerate(self.groups):
+            names = tuple(name for name in self.names if self._places[name][0] == index)
+            if names:
+                yield group, names
+
+    def place(self, name: str) -> tuple[int, int]:
+        """The group that a cell is in, and its place there.
+
+        Raises:
+            NotFoundError: no such cell (``NO_CELL``).
+        """
+        if name not in self._places:
+            raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=name)
+        return self._places[name]
 
     @property
     def digest(self) -> str:
@@ -198,13 +215,6 @@ class Container(nn.Module):
                 remedy="Compose the container from the cells that the state names, at these digests.",
             )
 
-    def _members(self) -> Iterator[tuple[Group, tuple[str, ...]]]:
-        """The groups that cells of this container are in, and which."""
-        for index, group in enumerate(self.groups):
-            names = tuple(name for name in self.names if self._places[name][0] == index)
-            if names:
-                yield group, names
-
     def _aligned(self, members: Sequence[str], omega: Tensor) -> Tensor:
         """Omega (C, B, N, D) of some cells, each mapped into the consensus frame."""
         if self.consensus is None:
@@ -227,13 +237,8 @@ class Container(nn.Module):
             )
         return images.to(stack.dtype)
 
-    def _place(self, name: str) -> tuple[int, int]:
-        if name not in self._places:
-            raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=name)
-        return self._places[name]
-
     def _tensor_digest(self, name: str) -> str:
-        group, index = self._place(name)
+        group, index = self.place(name)
         return self.groups[group].stack.digest(index)
 
 

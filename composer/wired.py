@@ -146,7 +146,7 @@ class Wired(nn.Module):
             decoder = dict(self._decoders)[node.target]
             return relay(node.tokens, self.maps[name], found[node.source], found[node.target], decoder, images)
         if isinstance(node, Route):
-            router = self.routers[_attribute(name)] if node.by == "router" else None
+            router = self.routers[module_name(name)] if node.by == "router" else None
             return route(node.of, [found[branch] for branch in node.of], images, router)
         return Together({branch: found[branch] for branch in node.of})
 
@@ -186,7 +186,7 @@ def wire(
         torch.manual_seed(seed)
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
-                routers[_attribute(name)] = router_for(composition, name, container)
+                routers[module_name(name)] = router_for(composition, name, container)
     return Wired(container, composition, _fitted(composition, container, probe), routers)
 
 
@@ -219,7 +219,7 @@ def _refuse_other_parts(
     for what, names, found in (
         ("cells", composition.cells, container.names),
         ("maps", [name for name, node in nodes if isinstance(node, Relay)], maps),
-        ("routers", [_attribute(name) for name in wanted], routers),
+        ("routers", [module_name(name) for name in wanted], routers),
     ):
         if set(names) != set(found):
             raise _parts(what, names, found)
@@ -238,6 +238,6 @@ def _parts(what: str, expected: Sequence[str] | Mapping[str, Any], found: Any) -
     return InputError(f"other {what} than the composition names", code="PARTS", found="; ".join(words), remedy=remedy)
 
 
-def _attribute(name: str) -> str:
+def module_name(name: str) -> str:
     """A node's name as that of a module, which may hold no dot and be no word of :class:`torch.nn.Module`, as ``train`` is."""
     return f"{name.replace('.', DOT)}{DOT}"
