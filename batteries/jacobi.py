@@ -34,7 +34,8 @@ from batteries.compiled import kernel
 __all__ = ["WIDTH", "schedule", "solve_gram", "solve_symmetric"]
 
 WIDTH = 8  # matrices side by side
-ROWS = 4  # rows of M added to a Gram matrix at a time: one load and store of each sum for four products
+ROWS = 8  # rows of M turned into slots at a time: whole vectors of its elements, whatever its width
+ADDED = 4  # of them added to a Gram matrix at a time: one load and store of each sum for four products
 SWEEPS = 40  # of which random matrices need 4 (D=4) to 8 (D=32)
 CONVERGED = 1e-30  # squared off-diagonal norm over squared norm: 1e-15 of the matrix, below what float64 holds of it
 NEGLIGIBLE = 1e-100  # of a scaled element, whose square still is a normal number
@@ -89,6 +90,42 @@ def _store(typing: Any, scratch: Any, slot: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(scratch, types.intp, _lanes), emit
+
+
+@intrinsic
+def _store_turned(typing: Any, scratch: Any, slot: Any, source: Any, first: Any, stride: Any) -> Any:
+    """Eight elements of eight matrices, ``stride`` apart in a float32 or float64 array, as eight slots of a scratch array.
+
+    An 8x8 transpose: the halves, the quarters and the neighbours off its diagonal change places, in registers.
+    """
+    eight = ir.VectorType(ir.FloatType() if source.dtype == types.float32 else ir.DoubleType(), WIDTH)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        memory = context.make_array(source)(context, builder, args[2]).data
+        lines, at = [], args[3]
+        for _ in range(WIDTH):
+            pointer = builder.bitcast(builder.gep(memory, [at]), eight.as_pointer())
+            lines.append(builder.load(pointer, align=source.dtype.bitwidth // 8))
+            at = builder.add(at, args[4])
+        for step in (4, 2, 1):
+            _exchange(builder, lines, step)
+        for i, line in enumerate(lines):
+            where = _address(context, builder, signature, [args[0], builder.add(args[1], ir.Constant(args[1].type, i))])
+            builder.store(line if eight == _DOUBLES else builder.fpext(line, _DOUBLES), where, align=8 * WIDTH)
+        return context.get_dummy_value()
+
+    return types.void(scratch, types.intp, source, types.intp, types.intp), emit
+
+
+def _exchange(builder: Any, lines: list[Any], step: int) -> None:
+    """Of every two lines ``step`` apart, the upper right block and the lower left one."""
+    kept = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
+    moved = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
+    masks = [ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), mask) for mask in (kept, moved)]
+    for i in range(WIDTH):
+        if not i & step:
+            upper, lower = lines[i], lines[i + step]
+            lines[i], lines[i + step] = (builder.shuffle_vector(upper, lower, mask) for mask in masks)
 
 
 @intrinsic
@@ -336,26 +373,49 @@ def _gather_symmetric(source: Array, first: int, a: Array) -> None:
 
 
 @njit
+def _gather_rows(source: Array, first: int, row: int, rows: Array) -> None:
+    """Up to ROWS rows of eight matrices, and zeros after the last up to a multiple of ADDED."""
+    _, height, given = source.shape
+    present = min(ROWS, height - row)
+    size = present * given
+    whole = size - size % WIDTH
+    rows[whole * WIDTH : (present + -present % ADDED) * given * WIDTH] = 0.0
+    for i in range(0, whole, WIDTH):
+        _store_turned(rows, i, source, (first * height + row) * given + i, height * given)
+    for i in range(whole, size):
+        for lane in range(WIDTH):
+            rows[i * WIDTH + lane] = source[first + lane, row + i // given, i % given]
+
+
+@njit
+def _add_products(rows: Array, row: int, a: Array, given: int, width: int) -> None:
+    for i in range(row, row + given):
+        x0, x1 = _load(rows, i), _load(rows, given + i)
+        x2, x3 = _load(rows, 2 * given + i), _load(rows, 3 * given + i)
+        sums = (i - row) * width - row
+        for j in range(i, row + given):
+            y0, y1 = _load(rows, j), _load(rows, given + j)
+            y2, y3 = _load(rows, 2 * given + j), _load(rows, 3 * given + j)
+            _store(a, sums + j, _load(a, sums + j) + ((x0 * y0 + x1 * y1) + (x2 * y2 + x3 * y3)))
+
+
+@njit
 def _gather_gram(source: Array, first: int, rows: Array, a: Array) -> None:
     """The upper triangles of M'M for eight M, summed in float64 without a float64 copy of M in memory."""
-    count, height, given = source.shape
-    width = given + given % 2
+    _, height, given = source.shape
     for row in range(0, height, ROWS):
-        present = min(ROWS, height - row)
-        if present < ROWS:
-            rows[:] = 0.0
-        for lane in range(WIDTH):
-            matrix = source[min(first + lane, count - 1)]
-            for r in range(present):
-                for i in range(given):
-                    rows[(r * given + i) * WIDTH + lane] = matrix[row + r, i]
-        for i in range(given):
-            x0, x1 = _load(rows, i), _load(rows, given + i)
-            x2, x3 = _load(rows, 2 * given + i), _load(rows, 3 * given + i)
-            for j in range(i, given):
-                y0, y1 = _load(rows, j), _load(rows, given + j)
-                y2, y3 = _load(rows, 2 * given + j), _load(rows, 3 * given + j)
-                _store(a, i * width + j, _load(a, i * width + j) + ((x0 * y0 + x1 * y1) + (x2 * y2 + x3 * y3)))
+        _gather_rows(source, first, row, rows)
+        for added in range(0, min(ROWS, height - row), ADDED):
+            _add_products(rows, added * given, a, given, given + given % 2)
+
+
+@njit
+def _repeated(source: Array, first: int) -> Array:
+    """The matrices of a short block, filled with copies of the last."""
+    block = np.empty((WIDTH, *source.shape[1:]), dtype=source.dtype)
+    for lane in range(WIDTH):
+        block[lane] = source[min(first + lane, len(source) - 1)]
+    return block
 
 
 @njit
@@ -429,5 +489,9 @@ def solve_gram(source: Array, ridge: float, pairs: Array, values: Array, vectors
     memory = _memory(source.shape[2], vectors)
     for block in range(start, stop):
         memory[0][:] = 0.0
-        _gather_gram(source, block * WIDTH, memory[5], memory[0])
+        first = block * WIDTH
+        if first + WIDTH <= len(source):
+            _gather_gram(source, first, memory[5], memory[0])
+        else:
+            _gather_gram(_repeated(source, first), 0, memory[5], memory[0])
         _solve(memory, ridge, pairs, values, vectors, block * WIDTH)
