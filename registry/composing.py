@@ -59,7 +59,8 @@ def compose(
     label = _label(out, name, version, license, description)
     composition = _composition(sources or [])
     cells = dict(zip(composition.cells, registry.pull(*composition.cells.values(), registry=registry_), strict=True))
-    batch = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
+    plain = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
+    batch = batteries.to_input(plain, next(iter(cells.values())).manifest.identity.input)  # which all of them share
     model = composer.wire(cells, composition, batch)
     rows = reports.composition(model.container, list(cells.values()), batch)
     if graph is not None:

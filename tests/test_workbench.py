@@ -11,11 +11,13 @@ import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 
 import batteries
 import registry
 from batteries import Cell, probe
+from batteries.scale import of_unit_images
 from registry import Report
 from registry.cli import main
 from registry.controls import NAMED_CHECK
@@ -191,6 +193,20 @@ def test_a_cell_alone_composes(capsys):
     code, out, _ = run(capsys, "compose", "low/fresnel-256")
     assert code == 0
     assert "low/fresnel-256@" in out
+
+
+def test_a_cell_of_another_input_scale_is_fed_on_its_own(capsys, tmp_path):
+    (plain,) = registry.pull("high/fresnel-64")
+    imagenet = of_unit_images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    identity = plain.manifest.identity.model_copy(update={"input": imagenet})
+    cell = Cell(plain.weights, plain.manifest.model_copy(update={"identity": identity}))
+    registry.publish(cell, tmp_path)
+    code, out, _ = run(capsys, "compose", "high/fresnel-64", "--registry", str(tmp_path), "--json")
+    assert code == 0
+    fed = batteries.to_input(probe("photos-64").images, imagenet)
+    with torch.no_grad():
+        error = (batteries.PatchSVAE.from_cell(cell)(fed).recon - fed).square().mean()
+    assert json.loads(out)["cells"][0]["mse"] == pytest.approx(float(error), rel=1e-4)
 
 
 def test_a_usage_error_under_json_is_one_object(capsys):
