@@ -227,7 +227,7 @@ class Container(nn.Module):
         Raises:
             InputError: images that one of the cells does not take.
         """
-        for group in self.groups:
+        for group, _ in self.members():
             grid_of(images, group.spec)
         stack = self.groups[0].stack
         if images.device != stack.device:

@@ -116,6 +116,9 @@ class ContainerOutput(Mapping[str, CellOutput]):
             raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self), found=name)
         return self._cells[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._cells
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._cells)
 

@@ -137,6 +137,8 @@ class Wired(nn.Module):
             )
 
     def _cells(self, images: Tensor) -> ContainerOutput:
+        for part, _ in self._parts:
+            part.chunk_bytes = self.container.chunk_bytes
         outputs = [part(images, taps) for part, taps in self._parts]
         return ContainerOutput([group for out in outputs for group in out.groups], self.container.names)
 

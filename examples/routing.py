@@ -29,6 +29,7 @@ from batteries.noise import NAMES, noise_batch
 from composer import Composition, Route
 from composer.routing import Router
 from composer.wired import Wired, wire
+from composer.wiring import Node
 
 LOW = {"noise": "low/johanna-64", "low": "low/fresnel-64", "wide": "low/fresnel-256", "mid": "mid/fresnel-64"}
 HIGH = {"noise": "high/johanna-64", "high": "high/fresnel-64"}
@@ -145,7 +146,7 @@ def alike(grain: Tensor, photos: Tensor) -> Tensor:
 
 def wired(references: Mapping[str, str], by: By) -> Wired:
     """The cells, and one route over all of them."""
-    nodes = {"routed": Route(of=tuple(references), by=by)}
+    nodes: dict[str, Node] = {"routed": Route(of=tuple(references), by=by)}
     composition = Composition(schema_version="1.0", output="routed", cells=dict(references), nodes=nodes)
     return wire(dict(zip(references, registry.pull(*references.values()), strict=True)), composition).eval()
 

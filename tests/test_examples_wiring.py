@@ -11,6 +11,7 @@ import torch
 from scipy.stats import binomtest
 
 import batteries
+from batteries.readout import logistic_accuracy
 from composer.outputs import CellOutput, GroupOutput
 from tests.making import ROOT
 
@@ -266,3 +267,11 @@ def test_what_is_written(monkeypatch, tmp_path):
     text = (tmp_path / "wiring.md").read_text()
     assert text.startswith("# Wired cells, measured\n")
     assert text.index("## Error signatures") < text.index("## Relays")
+
+
+def test_the_regression_is_the_read_outs():
+    generator = torch.Generator().manual_seed(0)
+    types = torch.arange(16).repeat(12)
+    features = torch.randn(16, 5, generator=generator)[types] + torch.randn(192, 5, generator=generator)
+    train, test = (features[:96], types[:96]), (features[96:], types[96:])
+    assert signature.named_right(train, test) == round(96 * logistic_accuracy(train, test))
