@@ -1,0 +1,152 @@
+"""One frame for many cells: generalised Procrustes, all cells at a time, with rows that some of them lack.
+
+Every cell is turned towards the frame, and the frame is the mean of the cells that have a row; again until nothing moves.
+Cells are first brought to one spread, so that none has more to say because its tokens are long. Narrower cells are padded with
+zeros. Legend: C cells, n rows, D width of the frame.
+
+Sources: Gower, Psychometrika 40 (1975); for missing rows, Commandeur, Matching Configurations (1991), chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from batteries.errors import InputError
+from composer import tokens as widths
+from composer.procrustes import Alignment, Unequal, centred, checked, fit, turn
+
+ROUNDS = 50  # of the iteration, at most
+TOLERANCE = 1e-10  # relative fall of the residual that ends it
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A consensus of cells.
+
+    Attributes:
+        tokens: (n, D) of mean square 1, centred; zeros where no cell has a row.
+        rows: (n,) which rows some cell has.
+        residual: Share of the cells' variance that is not in the frame, in the mean over cells.
+    """
+
+    tokens: Tensor
+    rows: Tensor
+    residual: float
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.tokens.shape[-1]
+
+
+def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
+    """The consensus of several cells.
+
+    Args:
+        tokens: Per cell (n, its own D), row i of each paired with row i of the others.
+        rows: (C, n) boolean, which rows each cell has; left out, all.
+
+    Raises:
+        InputError: rows that do not pair, constant tokens, or a cell that has hardly a row in common with the one that has
+            most, which is where the iteration starts.
+    """
+    stacked = padded(tokens)
+    kept = torch.ones(stacked.shape[:2], dtype=torch.bool, device=stacked.device) if rows is None else rows.bool()
+    checked(stacked, stacked, kept)
+    most = int(kept.sum(dim=1).argmax())
+    frame, there = _mean(stacked[most, None], kept[most, None])
+    residual = torch.inf
+    for _ in range(ROUNDS):
+        before = residual
+        mapped = _met(stacked, frame, kept & there)
+        frame, there = _mean(mapped, kept)
+        residual = float(_left(mapped, frame, kept).mean())
+        if residual >= before * (1 - TOLERANCE):
+            break
+    return Frame(frame, there, residual)
+
+
+def maps(frame: Frame, tokens: Sequence[Tensor], rows: Tensor | None = None) -> tuple[Alignment, ...]:
+    """One map into a frame per cell, each as of the width of the frame."""
+    kept = [None] * len(tokens) if rows is None else list(rows)
+    return tuple(join(frame, own, there) for own, there in zip(tokens, kept, strict=True))
+
+
+def join(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequal: Unequal = "pad") -> Alignment:
+    """The map of one more cell into a frame, which stays as it is, and so do the maps of the others.
+
+    Args:
+        frame: The consensus.
+        tokens: (n, its own D).
+        rows: (n,) boolean, which rows the cell has.
+        unequal: What to do with a cell of another width.
+
+    Raises:
+        InputError: a cell that is wider than the frame, and not projected (``WIDER``); or as
+            :func:`~composer.procrustes.fit` says.
+    """
+    if tokens.shape[-1] > frame.width and unequal == "pad":
+        raise InputError(
+            "a cell wider than the frame",
+            code="WIDER",
+            expected=f"at most {frame.width}",
+            found=tokens.shape[-1],
+            remedy="Choose unequal='project', or make the consensus again with this cell in it.",
+        )
+    kept = frame.rows if rows is None else frame.rows & rows.bool()
+    return fit(tokens, frame.tokens, rows=kept, unequal=unequal)
+
+
+def change(before: Frame, after: Frame) -> float:
+    """How much a consensus changed: the share of the later one's variance that no similarity makes of the earlier.
+
+    On the rows that both have. Zero where only the coordinates differ, as they do between any two iterations.
+    """
+    kept = before.rows & after.rows
+    return float(fit(before.tokens, after.tokens, rows=kept, unequal="pad").residual)
+
+
+def padded(tokens: Sequence[Tensor]) -> Tensor:
+    """(C, n, D), float64, of the widest of them.
+
+    Raises:
+        InputError: no cell, or rows that do not pair (``PAIRS``).
+    """
+    shapes = [tuple(t.shape) for t in tokens]
+    if not shapes or any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes):
+        raise InputError("tokens that do not pair", code="PAIRS", expected="(n, D) of each cell, of one n", found=shapes)
+    width = max(shape[1] for shape in shapes)
+    return torch.stack([widths.pad(t.double(), width) for t in tokens])
+
+
+def _met(stacked: Tensor, frame: Tensor, both: Tensor) -> Tensor:
+    """Every cell turned and shifted to where it is nearest to the frame on the rows of both, and of its size there."""
+    checked(stacked, frame, both)
+    (x, centre), (y, translation) = centred(stacked, both), centred(frame, both)
+    rotation, _ = turn(x.mT @ y, "allowed")
+    stretch = _size(y, both) / _size(x, both)
+    return (stacked - centre[:, None]) @ (stretch[:, None, None] * rotation) + translation[:, None]
+
+
+def _mean(mapped: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """The frame that mapped cells (C, n, D) make, and its rows."""
+    count = kept.sum(dim=0)
+    there = count > 0
+    mean = torch.where(kept[..., None], mapped, 0.0).sum(dim=0) / count.clamp_min(1)[:, None]
+    moved, _ = centred(mean, there)
+    return moved / _size(moved, there), there
+
+
+def _left(mapped: Tensor, frame: Tensor, kept: Tensor) -> Tensor:
+    """(C,) mean square distance to the frame, which has mean square 1, as the cells have by now."""
+    distance = torch.where(kept, (mapped - frame).square().sum(dim=-1), 0.0)
+    return distance.sum(dim=-1) / kept.sum(dim=-1)
+
+
+def _size(moved: Tensor, kept: Tensor) -> Tensor:
+    """(...) root mean square of the rows (..., n, D) that are there."""
+    return (moved.square().sum(dim=(-2, -1)) / kept.sum(dim=-1)).sqrt()
