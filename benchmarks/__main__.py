@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import artifact, container, eigen, encode, start, step, triage
+from benchmarks import alignment, artifact, container, eigen, encode, start, step, triage
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -22,6 +22,7 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "memory": step.memory,
     "encode": encode.pairs,
     "container": container.pairs,
+    "alignment": alignment.pairs,
     "artifact": artifact.pairs,
     "start": start.pairs,
 }

@@ -1,7 +1,5 @@
-from .alignment import Alignment as Alignment
+from . import procrustes as procrustes
 from .alignment import Consensus as Consensus
-from .alignment import Score as Score
-from .alignment import procrustes as procrustes
 from .artifact import load as load
 from .artifact import pack as pack
 from .artifact import save as save
@@ -9,6 +7,10 @@ from .artifactfile import open_artifact as open_artifact
 from .artifactfile import read_artifact as read_artifact
 from .composing import align as align
 from .composing import compose as compose
+from .consensus import Frame as Frame
+from .consensus import change as change
+from .consensus import generalised as generalised
+from .consensus import join as join
 from .container import Container as Container
 from .graph import draw as draw
 from .hosts import Classifier as Classifier
@@ -23,8 +25,14 @@ from .manifest import ModelLabel as ModelLabel
 from .manifest import ModelManifest as ModelManifest
 from .outputs import CellOutput as CellOutput
 from .outputs import ContainerOutput as ContainerOutput
+from .procrustes import Alignment as Alignment
+from .procrustes import FewSamplesWarning as FewSamplesWarning
 from .saved import Artifact as Artifact
 from .saved import describe as describe
+from .scores import Null as Null
+from .scores import Score as Score
+from .scores import holm as holm
+from .scores import score as score
 from .wired import Wired as Wired
 from .wired import WiredOutput as WiredOutput
 from .wired import wire as wire

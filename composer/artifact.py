@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,15 @@ from batteries.files import Data
 from batteries.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.spec import CellSpec
 from composer import artifactfile
-from composer.alignment import Alignment, Consensus, Score
+from composer.alignment import Consensus
 from composer.artifactfile import Opened
 from composer.container import Container
 from composer.frozen import Stack
 from composer.groups import Group
 from composer.manifest import ModelFile, ModelLabel, ModelManifest
+from composer.procrustes import Alignment
 from composer.saved import Artifact, SavedCell, SavedFrame, SavedMap, SavedRelay, SavedScore, describe
+from composer.scores import Null, Score
 from composer.wired import Wired, module_name, router_for
 from composer.wiring import Composition, Route
 
@@ -178,15 +180,14 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
 def _frame(consensus: Consensus | None) -> SavedFrame | None:
     if consensus is None:
         return None
-    scores = tuple(
-        SavedScore(**{field.name: getattr(score, field.name) for field in fields(score)}) for score in consensus.scores
-    )
+    scores = tuple(SavedScore(**asdict(score)) for score in consensus.scores)
     maps = tuple(SavedMap(**_facts(one)) for one in consensus.maps)
     return SavedFrame(width=consensus.width, regions=consensus.regions, maps=maps, scores=scores)
 
 
 def _facts(one: Alignment) -> dict[str, Any]:
-    return {"scale": one.scale, "residual": one.residual, "determinant": one.determinant}
+    whole = {"determinant": int(one.determinant), "paired": int(one.paired)}
+    return {"scale": float(one.scale), "residual": float(one.residual), **whole}
 
 
 def _stacked(prefix: str, maps: Sequence[Alignment]) -> Arrays:
@@ -234,10 +235,20 @@ def _container(artifact: Artifact, tensors: Mapping[str, Mapping[str, Tensor]]) 
     if (frame := artifact.frame) is not None:
         parts = tensors["frame"]
         maps = (_alignment(saved, {part: parts[part][row] for part in MAP}) for row, saved in enumerate(frame.maps))
-        scores = tuple(Score(**score.model_dump()) for score in frame.scores)
+        scores = tuple(_score(score) for score in frame.scores)
         container.consensus = Consensus(tuple(maps), frame.width, scores, frame.regions)
     return container
 
 
 def _alignment(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
-    return Alignment(**tensors, scale=saved.scale, residual=saved.residual, determinant=saved.determinant)
+    rotation, centre, translation = (tensors[part] for part in MAP)
+    scale, residual, determinant = (
+        torch.tensor(value, dtype=torch.float64) for value in (saved.scale, saved.residual, saved.determinant)
+    )
+    return Alignment(rotation, scale, centre, translation, residual, determinant, torch.tensor(saved.paired))
+
+
+def _score(saved: SavedScore) -> Score:
+    facts = saved.model_dump(exclude={"shuffled", "untrained"})
+    untrained = None if saved.untrained is None else Null(**saved.untrained.model_dump())
+    return Score(**facts, shuffled=Null(**saved.shuffled.model_dump()), untrained=untrained)

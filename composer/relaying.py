@@ -12,10 +12,10 @@ from typing import Literal
 from torch import Tensor
 
 from batteries import spectral
-from composer import tokens
-from composer.alignment import Alignment, procrustes
+from composer import procrustes, tokens
 from composer.container import Container
 from composer.outputs import CellOutput, Grid
+from composer.procrustes import Alignment
 from composer.routing import region_error
 
 Kind = Literal["omega", "rows"]
@@ -47,7 +47,7 @@ def fit(kind: Kind, source: CellOutput, target: CellOutput) -> Alignment:
         InputError: tokens that do not vary.
     """
     ours, theirs = paired(kind, source, target.grid), _tokens(kind, target)
-    return procrustes(ours.flatten(0, -2), theirs.flatten(0, -2))
+    return procrustes.fit(ours.flatten(0, -2), theirs.flatten(0, -2))
 
 
 def relay(kind: Kind, fitted: Alignment, source: CellOutput, target: CellOutput, decoder: Container, images: Tensor) -> Relayed:

@@ -50,6 +50,7 @@ class SavedMap(Document):
     scale: float
     residual: float
     determinant: Literal[-1, 1]
+    paired: Positive
 
 
 class SavedRelay(SavedMap):
@@ -58,13 +59,25 @@ class SavedRelay(SavedMap):
     width: Width
 
 
+class SavedNull(Document):
+    """What a score is measured against."""
+
+    mean: float
+    sd: float
+    draws: Positive
+    exceeding: Count
+
+
 class SavedScore(Document):
-    """How well one cell's tokens predict the others', held out, beside its null."""
+    """How well one cell's tokens predict the others', held out, beside its nulls."""
 
     r2: float
-    null_mean: float
-    null_sd: float
-    shuffles: Count
+    cosine: float
+    low: float
+    high: float
+    samples_per_dimension: float
+    shuffled: SavedNull
+    untrained: SavedNull | None
 
 
 class SavedFrame(Document):

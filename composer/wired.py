@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from batteries import canonical
 from batteries.cell import Cell
 from batteries.errors import InputError, IntegrityError, NotFoundError
-from composer.alignment import Alignment
 from composer.composing import compose
 from composer.container import Container
 from composer.outputs import TAPS, USUAL, CellOutput, ContainerOutput
+from composer.procrustes import Alignment
 from composer.relaying import Relayed, fit, relay
 from composer.routing import Routed, Router, route
 from composer.wiring import Composition, Relay, Route

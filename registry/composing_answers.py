@@ -23,7 +23,7 @@ class ComposedCell(Answer):
         null: The same with images shuffled, in the mean.
         null_sd: Its standard deviation.
         lift: ``r2`` over ``null``.
-        p: Smallest p that the shuffles support.
+        p: Share of pairings that are as good, this one counted with the shuffled ones.
     """
 
     cell: str

@@ -94,8 +94,9 @@ def composition(model: Container, members: Sequence[Cell], images: Tensor) -> li
         if model.consensus and model.consensus.scores:
             score = model.consensus.scores[index]
             fit = model.consensus.maps[index]
-            row |= {"residual": fit.residual, "determinant": fit.determinant}
-            row |= {"r2": score.r2, "null": score.null_mean, "null_sd": score.null_sd, "lift": score.lift, "p": score.p_value}
+            row |= {"residual": float(fit.residual), "determinant": int(fit.determinant)}
+            null = score.shuffled
+            row |= {"r2": score.r2, "null": null.mean, "null_sd": null.sd, "lift": score.lift, "p": score.p_value}
         rows.append(row)
     return rows
 

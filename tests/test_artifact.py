@@ -99,7 +99,7 @@ def test_everything_that_a_model_is_comes_back(made, path):
     for one, other in pairs:
         for name, value in vars(other).items():
             found = getattr(one, name)
-            assert torch.equal(found, value) and found.dtype == torch.float64 if torch.is_tensor(value) else found == value
+            assert torch.equal(found, value) and found.dtype == value.dtype if torch.is_tensor(value) else found == value
 
 
 def test_a_loaded_model_is_saved_to_the_same_bytes(path, tmp_path):

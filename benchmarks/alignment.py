@@ -1,0 +1,40 @@
+"""Procrustes over many pairs at once, against scipy's over one pair after the other."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from scipy.spatial import procrustes as scipy_procrustes
+from torch import Tensor
+
+from benchmarks.harness import Pair
+from composer import procrustes
+
+TARGET = 10.0
+PAIRS = 512
+BANDS = {"HIGH": (4, 256), "MID": (8, 256), "LOW": (16, 256)}  # D and rows: 16 images of 64x64 on 16 regions
+
+
+def pairs(smoke: bool) -> list[Pair]:
+    """Centre, scale, rotation and residual, by band."""
+    found = []
+    for band, (D, rows) in BANDS.items():
+        count = 4 if smoke else PAIRS
+        source, target = _tokens(count, rows, D)
+        title = f"{count} pairs, {band} (D={D}), {rows} rows"
+        found.append(Pair(title, partial(procrustes.fit, source, target), partial(_one_by_one, source, target), TARGET))
+    return found
+
+
+def _tokens(count: int, rows: int, D: int) -> tuple[Tensor, Tensor]:
+    """Cells that see one thing, each in its own turn and with noise of its own."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, *noise = torch.randn(3, count, rows, D, generator=generator, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(count, D, D, generator=generator, dtype=torch.float64)).Q
+    return hidden + 0.5 * noise[0], (hidden + 0.5 * noise[1]) @ turn
+
+
+def _one_by_one(source: Tensor, target: Tensor) -> list[float]:
+    ends = zip(target.numpy(), source.numpy(), strict=True)
+    return [float(scipy_procrustes(one, other)[2]) for one, other in ends]
