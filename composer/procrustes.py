@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from batteries import eigen
 from batteries.errors import InputError
 from composer import tokens as widths
 
@@ -27,6 +28,8 @@ Unequal = Literal["pad", "project"]
 
 SPREAD_FLOOR = 1e-12  # of the tokens' mean square: below it they are constant
 NEGLIGIBLE = 1e-12  # of the largest singular value: a smaller one does not say whether its axis is turned over
+GRAM_CONDITION = 1e-8  # of the squared singular values: below it their roots have lost too many digits
+TINY = torch.finfo(torch.float64).tiny
 WORST_CONDITION = 1e12  # of a covariance that is whitened: beyond it the smallest axes are rounding
 
 
@@ -195,10 +198,10 @@ def fit(
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
     """
-    kept = checked(source, target, rows)
+    paired = checked(source, target, rows)
     _refuse_widths(source.shape[-1], target.shape[-1], unequal, whiten)
-    (x, centre), (y, translation) = centred(source, kept), centred(target, kept)
-    paired = kept.sum(dim=-1)
+    (x, centre), (y, translation) = centred(source, rows), centred(target, rows)
+    centre, translation = (mean.expand(*paired.shape, -1) for mean in (centre, translation))
     wider = max(x.shape[-1], y.shape[-1])
     if int(paired.min()) < wider:
         warnings.warn(FewSamplesWarning(int(paired.min()), wider), stacklevel=2)
@@ -215,7 +218,7 @@ def fit(
 def solve(x: Tensor, y: Tensor, *, scale: bool, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]:
     """Rotation (..., D, D), scale (...) and residual (...) of centred x, y (..., n, D), unchecked: constant x has scale 0."""
     rotation, trace = turn(x.mT @ y, reflection)
-    spread, total = (part.square().sum(dim=(-2, -1)).clamp_min(torch.finfo(torch.float64).tiny) for part in (x, y))
+    spread, total = (torch.linalg.vector_norm(part, dim=(-2, -1)).square().clamp_min(TINY) for part in (x, y))
     # a negative trace, which only one dimension without reflection has, is best met by no source at all
     stretch = (trace / spread).clamp_min(0) if scale else torch.ones_like(trace)
     residual = (stretch.square() * spread - 2 * stretch * trace + total) / total
@@ -228,18 +231,44 @@ def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor]:
     Where the smallest singular value is nothing, R and its mirror image in that axis do as well: the one of determinant +1
     is taken.
     """
+    flat = cross.reshape(-1, *cross.shape[-2:])
+    values, axes = eigen.eigh(flat.mT @ flat)
+    weak = values[:, 0] <= GRAM_CONDITION * values[:, -1]
+    rotation = _polar(flat, values.clamp_min(TINY).sqrt(), axes)
+    mirrored = _sign(rotation) < 0
+    if reflection == "forbidden":
+        least = axes[..., :1] @ axes[..., :1].mT  # turned over where it costs least
+        rotation = torch.where(mirrored[:, None, None], rotation - 2 * rotation @ least, rotation)
+    if bool(weak.any()):
+        rotation[weak] = _polar_of_weak(flat[weak], reflection)
+    return rotation.view_as(cross), (rotation * flat).sum(dim=(-2, -1)).view(cross.shape[:-2])
+
+
+def _polar(cross: Tensor, singular: Tensor, axes: Tensor) -> Tensor:
+    """The orthogonal factor U V' of cross = U diag(singular) V', from V and the singular values.
+
+    U = cross V / singular has lost as many digits as the square of the condition number has; one Newton step gives them back:
+    with E = U'U - 1, to first order, U V' is U (1 - E_ij s_i / (s_i + s_j)) V'.
+    """
+    left = cross @ (axes / singular[:, None, :])
+    error = left.mT @ left
+    error.diagonal(dim1=-2, dim2=-1).sub_(1.0)
+    step = error * (singular[:, :, None] / (singular[:, :, None] + singular[:, None, :]))
+    return (left - left @ step) @ axes.mT
+
+
+def _polar_of_weak(cross: Tensor, reflection: Reflection) -> Tensor:
+    """The same by torch's own SVD, for matrices that are nearly singular."""
     left, singular, right = torch.linalg.svd(cross)
     rotation = left @ right
-    last = singular[..., -1]
-    undecided = last <= NEGLIGIBLE * singular[..., 0]
+    undecided = singular[..., -1] <= NEGLIGIBLE * singular[..., 0]
     mirrored = (_sign(rotation) < 0) & (undecided | (reflection == "forbidden"))
     turned_back = rotation - 2 * left[..., :, -1:] @ right[..., -1:, :]
-    rotation = torch.where(mirrored[..., None, None], turned_back, rotation)
-    return rotation, singular.sum(dim=-1) - 2 * torch.where(mirrored, last, 0)
+    return torch.where(mirrored[..., None, None], turned_back, rotation)
 
 
 def checked(source: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
-    """Which rows (..., n) are there, once source and target are found to pair and to be finite in them.
+    """How many rows (...) are there, once source and target are found to pair.
 
     Raises:
         InputError: as :func:`fit` says.
@@ -251,10 +280,8 @@ def checked(source: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
             expected="(..., n, D_s) and (..., n, D_t) of one n",
             found=f"{tuple(source.shape)} and {tuple(target.shape)}",
         )
-    lead = torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], () if rows is None else rows.shape[:-1])
-    kept = torch.ones((), dtype=torch.bool, device=source.device) if rows is None else rows.bool()
-    kept = kept.expand(*lead, source.shape[-2])
-    left = int(kept.sum(dim=-1).min()) if kept.numel() else 0
+    there = torch.tensor(source.shape[-2], device=source.device) if rows is None else rows.bool().sum(dim=-1)
+    left = int(there.min())
     if left < 2:
         masked = rows is not None and left == 0
         raise InputError(
@@ -264,26 +291,30 @@ def checked(source: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
             found=left,
             remedy="Give more images, or leave out a cell that has hardly any of them.",
         )
-    for tokens, end in ((source, "source"), (target, "target")):
-        strange = ~tokens.isfinite() & kept[..., None]
-        if bool(strange.any()):
-            remedy = "Mask those rows, or find out what made them."
-            found = f"{int(strange.any(dim=-1).sum())} rows with NaN or infinity"
-            raise InputError("tokens that are not finite", code="NOT_FINITE", found=found, where=end, remedy=remedy)
-    return kept
+    return there.expand(torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], there.shape))
 
 
-def centred(tokens: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+def centred(tokens: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
     """Tokens (..., n, D) less their mean, zero in rows that are not there, and the mean (..., D).
 
     Raises:
-        InputError: constant tokens (``CONSTANT``).
+        InputError: not finite (``NOT_FINITE``), or constant (``CONSTANT``).
     """
-    there = torch.where(kept[..., None], tokens.double(), 0.0)
-    mean = there.sum(dim=-2) / kept.sum(dim=-1)[..., None]
-    moved = torch.where(kept[..., None], there - mean[..., None, :], 0.0)
-    square = there.square().sum(dim=(-2, -1))
-    if bool((moved.square().sum(dim=(-2, -1)) <= SPREAD_FLOOR * square).any()):
+    if rows is None:
+        there, count = tokens.double(), torch.tensor(tokens.shape[-2], device=tokens.device)
+        mean = there.mean(dim=-2)
+        moved = there - mean[..., None, :]
+    else:
+        kept = rows.bool()[..., None]
+        there, count = torch.where(kept, tokens.double(), 0.0), rows.bool().sum(dim=-1)
+        mean = there.sum(dim=-2) / count[..., None]
+        moved = torch.where(kept, there - mean[..., None, :], 0.0)
+    spread = torch.linalg.vector_norm(moved, dim=(-2, -1)).square()
+    if not bool(spread.isfinite().all()):
+        remedy = "Mask those rows, or find out what made them."
+        found = f"{int((~there.isfinite()).any(dim=-1).sum())} rows with NaN or infinity"
+        raise InputError("tokens that are not finite", code="NOT_FINITE", found=found, remedy=remedy)
+    if bool((spread <= SPREAD_FLOOR * (spread + count * mean.square().sum(dim=-1))).any()):
         raise InputError(
             "tokens that do not vary",
             code="CONSTANT",
@@ -323,7 +354,7 @@ def _square_roots(x: Tensor, end: str) -> tuple[Tensor, Tensor, Tensor]:
     """C^(-1/2), C^(1/2) (..., D, D) and the condition number (...) of C = x'x over its largest eigenvalue."""
     covariance = x.mT @ x
     values, axes = torch.linalg.eigh(covariance)
-    condition = values[..., -1] / values[..., 0].clamp_min(torch.finfo(values.dtype).tiny)
+    condition = values[..., -1] / values[..., 0].clamp_min(TINY)
     if bool((condition > WORST_CONDITION).any()):
         raise InputError(
             "tokens that do not vary along every axis cannot be whitened",

@@ -163,9 +163,9 @@ def _checked(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             remedy="Use a probe of more images; regions of one image are not independent.",
         )
     flat = source.flatten(0, 1), target.flatten(0, 1)
-    kept = checked(*flat, None)
+    checked(*flat, None)
     for end in flat:
-        centred(end, kept)
+        centred(end, None)
     width = max(source.shape[-1], target.shape[-1])
     return widths.pad(source.double(), width), widths.pad(target.double(), width)
 
