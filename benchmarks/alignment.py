@@ -13,17 +13,19 @@ from composer import procrustes
 
 TARGET = 10.0
 PAIRS = 512
-BANDS = {"HIGH": (4, 256), "MID": (8, 256), "LOW": (16, 256)}  # D and rows: 16 images of 64x64 on 16 regions
+WIDTHS = {"HIGH": 4, "MID": 8, "LOW": 16}
+ROWS = (64, 256)  # 4 and 16 images of 64x64, on 16 regions
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Centre, scale, rotation and residual, by band."""
+    """Centre, scale, rotation and residual, by band and rows."""
     found = []
-    for band, (D, rows) in BANDS.items():
-        count = 4 if smoke else PAIRS
-        source, target = _tokens(count, rows, D)
-        title = f"{count} pairs, {band} (D={D}), {rows} rows"
-        found.append(Pair(title, partial(procrustes.fit, source, target), partial(_one_by_one, source, target), TARGET))
+    for band, D in WIDTHS.items():
+        for rows in ROWS:
+            count = 4 if smoke else PAIRS
+            ends = _tokens(count, rows, D)
+            title = f"{count} pairs, {band} (D={D}), {rows} rows"
+            found.append(Pair(title, partial(procrustes.fit, *ends), partial(_one_by_one, *ends), TARGET))
     return found
 
 

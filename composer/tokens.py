@@ -51,4 +51,4 @@ def pool(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
 
 def pad(tokens: Tensor, width: int) -> Tensor:
     """Zeros behind the last coordinate, up to ``width``: how tokens of unequal D share a frame."""
-    return F.pad(tokens, (0, width - tokens.shape[-1]))
+    return tokens if tokens.shape[-1] == width else F.pad(tokens, (0, width - tokens.shape[-1]))
