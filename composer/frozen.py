@@ -18,7 +18,7 @@ from batteries import cellfile
 from batteries.errors import FrozenError
 
 NO_CELL = "0" * 64  # no digest
-WRITERS = {"__set__", "__setitem__", "__delitem__", "swap_tensors"}  # __set__: assignment to .data, .grad, .requires_grad
+WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .data, .grad, .requires_grad
 STATISTICS = {"running_mean", "running_var"}  # which a batch norm in training writes, and its schema does not say so
 TRAINING = {"training", "train", "use_input_stats"}
 
@@ -39,15 +39,15 @@ class FrozenTensor(torch.Tensor):
         if func is torch.Tensor.__dlpack__ or any(isinstance(target, cls) for target in _flat(written)):
             raise _refusal(func)
         with torch._C.DisableTorchFunctionSubclass():
-            if func in ARRAYS:
-                return _array(func, *args, **kwargs)
+            if func in READERS:
+                return _read(func, *args, **kwargs)
             if func in OPEN:
                 with torch._C._DisableTorchDispatch():
                     return func(*args, **kwargs)
             return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
@@ -57,6 +57,11 @@ class FrozenTensor(torch.Tensor):
             held = {_memory(value) for value in _flat([*args, *kwargs.values()]) if isinstance(value, cls)}
             return _faced(func(*args, **kwargs), held)
 
+    def as_subclass(self, cls: type[Any]) -> Any:
+        """As torch's own, which asks no ``__torch_function__``: over the same memory, and writable where the class lets it."""
+        with torch._C._DisableTorchDispatch():
+            return super().as_subclass(cls)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTensor:
         copied = self.as_subclass(torch.Tensor).clone().as_subclass(FrozenTensor)
         memo[id(self)] = copied
@@ -64,8 +69,9 @@ class FrozenTensor(torch.Tensor):
 
 
 # _base: export asks a view for what it is a view of, and again that, until there is no more
-OPEN = {torch.Tensor.as_subclass, torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[attr-defined, union-attr]
-ARRAYS = {torch.Tensor.numpy, torch.Tensor.__array__}
+OPEN = {torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[attr-defined, union-attr]
+_TENSOR: Any = torch.Tensor
+READERS = {_TENSOR.numpy, _TENSOR.__array__, _TENSOR.tolist, _TENSOR.__repr__, _TENSOR.__format__}
 _REMEDY = "A container's cells never change; work on a copy: PatchSVAE.from_cell(cell)."
 
 
@@ -191,16 +197,14 @@ def _faced(found: Any, held: set[int]) -> Any:
     """What an operator gave, where tensors over frozen memory are frozen themselves."""
     if isinstance(found, list | tuple):
         return type(found)(_faced(item, held) for item in found)
-    if not isinstance(found, Tensor) or isinstance(found, FrozenTensor) or _memory(found) not in held:
-        return found
-    return found.as_subclass(FrozenTensor)
+    ordinary = isinstance(found, Tensor) and not isinstance(found, FrozenTensor) and found.layout == torch.strided
+    return found.as_subclass(FrozenTensor) if ordinary and _memory(found) in held else found
 
 
-def _array(func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> np.ndarray:
-    """An array that cannot be written, where it is over the tensor's memory."""
-    with torch._C._DisableTorchDispatch():
-        plain = tensor.as_subclass(torch.Tensor)
-    array: np.ndarray = func(plain, *args, **kwargs)
-    if array.ctypes.data == plain.data_ptr():
-        array.flags.writeable = False
-    return array
+def _read(func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """What torch computes of ordinary tensors only; an array over the tensor's memory cannot be written."""
+    plain = tensor.as_subclass(torch.Tensor)
+    found = func(plain, *args, **kwargs)
+    if isinstance(found, np.ndarray) and found.ctypes.data == plain.data_ptr():
+        found.flags.writeable = False
+    return found
