@@ -153,8 +153,7 @@ def _side_by_side(container: Container) -> Composition:
     names = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
     every = next(name for name in names if name not in cells)
     try:
-        nodes = {every: Parallel(of=tuple(cells))}
-        return Composition(schema_version="1.0", output=every, cells=cells, nodes=nodes)
+        return Composition(schema_version="1.0", output=every, cells=cells, nodes={every: Parallel(of=tuple(cells))})
     except ValidationError as error:
         remedy = 'Name them so: composer.compose({"name": cell}).'
         raise InputError("cells that cannot be saved", code="CELLS", found=fields_of(error), remedy=remedy) from error
