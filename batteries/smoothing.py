@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 CHUNK_PIXELS = 4 * 64 * 64  # of one chunk; measured in docs/decisions/0008-training-step.md
@@ -55,6 +56,7 @@ class _Smooth(torch.autograd.Function):
         return smoothed
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         images, w1, b1, w2 = ctx.saved_tensors
         on_weights = any(ctx.needs_input_grad[1:])

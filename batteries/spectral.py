@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import lazy_loader
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from batteries import compiled, eigen
 
@@ -96,6 +97,7 @@ class _UnitRows(torch.autograd.Function):
         return M
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         M, shrink = ctx.saved_tensors
         along = torch.linalg.vecdot(M, grads[0]).unsqueeze(-1)
@@ -113,6 +115,7 @@ class _Spectrum(torch.autograd.Function):
         return S.to(M.dtype), W
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         M, S, W = ctx.saved_tensors
         return _gated(M, W, grads[0].double() / S.clamp_min(SINGULAR_FLOOR))
@@ -125,6 +128,7 @@ class _Gate(torch.autograd.Function):
         return _gated(M, W, ratio.double())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
         M, W, ratio = ctx.saved_tensors
         on_M, on_ratio = _pulled(M, W, ratio.double(), grads[0])

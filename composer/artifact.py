@@ -6,6 +6,7 @@ they are in. They are looked at once, to compare them with the file's digests, a
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from batteries import files
 from batteries.canonical import fields_of
 from batteries.cell import SUFFIX
-from batteries.errors import FormatError, InputError, PolicyError
+from batteries.errors import BatteriesError, InputError, PolicyError
 from batteries.files import Data
 from batteries.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.spec import CellSpec
@@ -37,7 +38,7 @@ from composer.procrustes import Alignment
 from composer.saved import Artifact, SavedCell, SavedFrame, SavedMap, SavedRelay, SavedScore, describe
 from composer.scores import Null, Score
 from composer.wired import Wired, module_name, router_for
-from composer.wiring import Composition, Route
+from composer.wiring import Composition, Parallel, Route
 
 if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
@@ -47,24 +48,26 @@ PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a ten
 MAP = ("rotation", "centre", "translation")
 
 
-def save(model: Wired, path: str | Path) -> ModelFile:
+def save(model: Wired | Container, path: str | Path) -> ModelFile:
     """Write a model, whole or not at all. The same model gives the same bytes in every process.
 
     Args:
-        model: Its weights are saved as the float32 that cells are, in whatever dtype it computes.
+        model: Its weights are saved as the float32 that cells are, in whatever dtype it computes. A container by itself is
+            saved as a composition of its cells side by side.
         path: Ends in ``.safetensors``.
 
     Returns:
         Size and digests of the file.
 
     Raises:
-        InputError: a path that does not end so (``SUFFIX``).
+        InputError: no path (``BAD_PATH``), or one that does not end so (``SUFFIX``); no model (``MODEL``), one whose maps or
+            routers are not those that its composition needs (``PARTS``), or cells with names that no file takes (``CELLS``).
         IntegrityError: weights that somebody changed (``CONTAINER_CHANGED``).
         PolicyError: a router or a map with values that are not finite (``NON_FINITE``), or more than a file may have
             (``MODEL_TOO_LARGE``).
         StoreError: no space, no permission.
     """
-    path = Path(path)
+    path = artifactfile.path_of(path)
     _, file, parts = _prepared(model, path)
     files.replace(path, *parts)
     return file
@@ -81,22 +84,20 @@ def load(path: str | Path, *, seal: str | None = None) -> Wired:
         seal: The seal that it must have, where somebody promised one.
 
     Raises:
+        InputError: no path.
         NotFoundError: no such file.
-        FormatError: a file that is no such model, or is not well-formed.
+        FormatError: a file that is no such model, is not well-formed, or has cells, maps or routers that do not go together.
         IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or another model
             (``OTHER_SEAL``).
-        PolicyError: values that are not finite, or cells that do not go together.
+        PolicyError: values that are not finite.
         StoreError: the disk would not give it.
     """
-    path = Path(path)
-    opened = artifactfile.open_artifact(files.mapped(path, limit=MAX_BLOB), where=path, seal=seal)
-    try:
-        return _put_together(opened)
-    except (InputError, RuntimeError) as error:  # sealed by somebody whose routers are not ours
-        raise FormatError("parts that do not fit the composition", code="PARTS", found=error, where=path) from error
+    path = artifactfile.path_of(path)
+    # that the cells are those of the lock is a matter of publishing, and of container.verify()
+    return _put_together(artifactfile.open_artifact(files.mapped(path, limit=MAX_BLOB), where=path, seal=seal, lock=False))
 
 
-def pack(model: Wired, path: str | Path, label: ModelLabel) -> ModelManifest:
+def pack(model: Wired | Container, path: str | Path, label: ModelLabel) -> ModelManifest:
     """Write a model, and beside it, in ``NAME.json``, its manifest: what publishing takes.
 
     Args:
@@ -105,10 +106,13 @@ def pack(model: Wired, path: str | Path, label: ModelLabel) -> ModelManifest:
         label: What a person says of it.
 
     Raises:
+        InputError: no label (``LABEL``).
         PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
         BatteriesError: as :func:`save`.
     """
-    path = Path(path)
+    path = artifactfile.path_of(path)
+    if not isinstance(label, ModelLabel):
+        raise InputError("not a label of a model", code="LABEL", expected="a composer.ModelLabel", found=repr(label))
     artifact, file, parts = _prepared(model, path)
     manifest = describe(artifact, file, label)
     data = manifest.to_bytes()
@@ -119,20 +123,49 @@ def pack(model: Wired, path: str | Path, label: ModelLabel) -> ModelManifest:
     return manifest
 
 
-def _prepared(model: Wired, path: Path) -> tuple[Artifact, ModelFile, list[Data]]:
+def _prepared(model: Wired | Container, path: Path) -> tuple[Artifact, ModelFile, list[Data]]:
     """What a file says, its digests, and its bytes in parts."""
     if path.suffix != SUFFIX:
         raise InputError("not a path for a model", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=path)
-    model.container.verify()
-    found, arrays = _taken_apart(model)
+    wired = _whole(model)
+    wired.container.verify()
     try:
-        artifact, parts = artifactfile.write(found, arrays)
+        artifact, parts = artifactfile.write(*_taken_apart(wired))
     except ValidationError as error:
-        raise PolicyError("a model that cannot be saved", code="NON_FINITE", found=fields_of(error)) from error
+        raise _refusal(error) from error
     whole = sha256()
     for part in parts:
         whole.update(part)
     return artifact, ModelFile(size=sum(map(len, parts)), sha256=whole.hexdigest(), seal=artifact.seal), parts
+
+
+def _whole(model: Wired | Container) -> Wired:
+    """A model that has what its composition names, whatever became of it since it was made; a container as a model."""
+    if isinstance(model, Container):
+        return Wired(model, _side_by_side(model), {}, nn.ModuleDict())
+    if isinstance(model, Wired):
+        return Wired(model.container, model.composition, model.maps, model.routers)
+    remedy = "Give what composer.wire or composer.compose returned."
+    raise InputError("not a model", code="MODEL", expected="a Wired or a Container", found=type(model).__name__, remedy=remedy)
+
+
+def _side_by_side(container: Container) -> Composition:
+    """All cells of a container, in a node ``all``, or of another name where a cell has that one."""
+    cells = {name: f"{lock['cell']}@{lock['version']}" for name, lock in container.lock.items()}
+    names = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
+    every = next(name for name in names if name not in cells)
+    try:
+        return Composition(schema_version="1.0", output=every, cells=cells, nodes={every: Parallel(of=tuple(cells))})
+    except ValidationError as error:
+        remedy = 'Name them so: composer.compose({"name": cell}).'
+        raise InputError("cells that cannot be saved", code="CELLS", found=fields_of(error), remedy=remedy) from error
+
+
+def _refusal(error: ValidationError) -> BatteriesError:
+    """Why a model cannot be what a document says."""
+    if all(row["type"] == "finite_number" for row in error.errors()):
+        return PolicyError("a model that cannot be saved", code="NON_FINITE", found=fields_of(error))
+    return InputError("parts that do not fit the composition", code="PARTS", found=fields_of(error))
 
 
 def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
@@ -144,9 +177,9 @@ def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
     if container.consensus is not None:
         arrays |= _stacked("frame", container.consensus.maps)
     for place, name in enumerate(relays):
-        arrays |= {f"relays.{place}.{part}": _array(getattr(model.maps[name], part), np.float64) for part in MAP}
+        arrays |= {f"relays.{place}.{part}": _array(getattr(model.maps[name], part), torch.float64) for part in MAP}
     for place, state in enumerate(states.values()):
-        arrays |= {f"routers.{place}.{part}": _array(tensor, np.float32) for part, tensor in state.items()}
+        arrays |= {f"routers.{place}.{part}": _array(tensor, torch.float32) for part, tensor in state.items()}
     return {
         "composition": composition,
         "groups": specs,
@@ -172,7 +205,7 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
         specs.append(group.spec)
         groups |= dict.fromkeys(names, place)
         chosen = group.stack.chosen([container.place(name)[1] for name in names])
-        arrays |= {f"groups.{place}.{name}": _array(tensor, np.float32) for name, tensor in chosen.items()}
+        arrays |= {f"groups.{place}.{name}": _array(tensor, torch.float32) for name, tensor in chosen.items()}
     cells = (SavedCell(name=name, group=groups[name], **container.lock[name]) for name in container.names)
     return tuple(specs), tuple(cells), arrays
 
@@ -191,12 +224,12 @@ def _facts(one: Alignment) -> dict[str, Any]:
 
 
 def _stacked(prefix: str, maps: Sequence[Alignment]) -> Arrays:
-    return {f"{prefix}.{part}": np.stack([_array(getattr(one, part), np.float64) for one in maps]) for part in MAP}
+    return {f"{prefix}.{part}": np.stack([_array(getattr(one, part), torch.float64) for one in maps]) for part in MAP}
 
 
-def _array(tensor: Tensor, dtype: type[np.floating[Any]]) -> np.ndarray:
+def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
     """A tensor as a contiguous array; in the same memory where it is one of that type already."""
-    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=dtype)
+    return tensor.detach().cpu().to(dtype).contiguous().numpy()
 
 
 def _put_together(opened: Opened) -> Wired:

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from batteries import cellfile, files
 from batteries.canonical import load_document
 from batteries.cellfile import MODEL_START
-from batteries.errors import FormatError, IntegrityError, PolicyError
+from batteries.errors import FormatError, InputError, IntegrityError, PolicyError
 from batteries.files import Data
 from batteries.manifest import MAX_BLOB
 from composer import blocks
 from composer.blocks import BLOCK
-from composer.saved import Artifact
+from composer.saved import Artifact, SavedCell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +75,14 @@ class Opened:
         row = self.layout[name]
         return np.frombuffer(self.data[row.start : row.end], dtype=NUMPY[row.dtype]).reshape(row.shape)
 
+    def weights(self) -> Iterator[tuple[SavedCell, dict[str, np.ndarray]]]:
+        """Every cell with its arrays, views of the file, group by group."""
+        for place, spec in enumerate(self.artifact.groups):
+            stacked = {name: self.array(f"groups.{place}.{name}") for name in spec.tensor_shapes()}
+            members = (cell for cell in self.artifact.cells if cell.group == place)
+            for row, cell in enumerate(members):
+                yield cell, {name: array[row] for name, array in stacked.items()}
+
 
 def layout(artifact: Artifact) -> Layout:
     """Where every tensor is, in the order of the file.
@@ -105,14 +113,13 @@ def write(fields: Mapping[str, Any], arrays: Arrays) -> tuple[Artifact, list[Dat
         arrays: By tensor name, those of the layout.
 
     Raises:
+        InputError: other tensors than the document promises (``PARTS``).
         PolicyError: values that are not finite (``NON_FINITE``), or more than a file may have (``MODEL_TOO_LARGE``).
     """
     import numpy as np
 
     places = layout(Artifact(**fields, blocks=(), seal=NO_SEAL))
-    assert {name: (row.shape, NUMPY[row.dtype]) for name, row in places.items()} == {
-        name: (array.shape, array.dtype.str) for name, array in arrays.items()
-    }, "tensors are those that the document promises"
+    _refuse_misfits(places, arrays)
     wrong = [name for name in places if not np.isfinite(arrays[name]).all()]
     if wrong:
         raise _not_finite(wrong, "the model to be saved")
@@ -126,18 +133,19 @@ def write(fields: Mapping[str, Any], arrays: Arrays) -> tuple[Artifact, list[Dat
     return artifact, [head, *data]
 
 
-def open_artifact(data: Data, *, where: object, seal: str | None = None) -> Opened:
+def open_artifact(data: Data, *, where: object, seal: str | None = None, lock: bool = True) -> Opened:
     """A whole file, every byte of it compared with the seal's word.
 
     Args:
         data: The file.
         where: What it is, for the message.
         seal: What somebody promised; left out, the file's own is believed.
+        lock: Whether every cell's weights are compared with its own digest too, which takes about as long again.
 
     Raises:
-        FormatError: a header that breaks the rules above, or another size than it says.
-        IntegrityError: not the document that was sealed (``SEAL``) or promised (``OTHER_SEAL``), or other data
-            (``BLOCK_DIGEST``).
+        FormatError: a header that breaks the rules above, another size than it says, or a model that cannot be put together.
+        IntegrityError: not the document that was sealed (``SEAL``) or promised (``OTHER_SEAL``), other data
+            (``BLOCK_DIGEST``), or cells that are not those of the lock (``TENSOR_DIGEST``).
         PolicyError: a value that is not finite.
     """
     opened = _open_header(data, where)
@@ -145,6 +153,8 @@ def open_artifact(data: Data, *, where: object, seal: str | None = None) -> Open
     if seal is not None and found != seal:
         raise IntegrityError("another model than was promised", code="OTHER_SEAL", expected=seal, found=found, where=where)
     _check_blocks(opened, where)
+    if lock:
+        _check_lock(opened, where)
     return opened
 
 
@@ -154,8 +164,20 @@ def read_artifact(path: str | Path) -> Artifact:
     Raises:
         BatteriesError: as :func:`composer.load`, but for what only the weights tell.
     """
-    path = Path(path)
+    path = path_of(path)
     return _open_header(files.mapped(path, limit=MAX_BLOB), path).artifact
+
+
+def path_of(path: str | Path) -> Path:
+    """A path that somebody gave.
+
+    Raises:
+        InputError: something else (``BAD_PATH``).
+    """
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise InputError("not a path", code="BAD_PATH", expected="a text or a Path", found=repr(path)) from error
 
 
 def _open_header(data: Data, where: object) -> Opened:
@@ -266,20 +288,42 @@ def _check_blocks(opened: Opened, where: object) -> None:
         raise _not_finite([name for name in opened.layout if not _is_finite(opened, name)], where)
 
 
+def _check_lock(opened: Opened, where: object) -> None:
+    """Every cell's weights, against its digest."""
+    other = [cell.name for cell, arrays in opened.weights() if cellfile.tensor_digest(arrays) != cell.tensors]
+    if other:
+        remedy = "The model is not of the cells that it names; compose it again from them."
+        raise IntegrityError(
+            "cells that are not those of the lock", code="TENSOR_DIGEST", found=_listed(other), where=where, remedy=remedy
+        )
+
+
+def _refuse_misfits(places: Layout, arrays: Arrays) -> None:
+    """Refuse arrays that are not those of a layout."""
+    wanted = {name: (row.shape, NUMPY[row.dtype]) for name, row in places.items()}
+    given = {name: (array.shape, array.dtype.str) for name, array in arrays.items()}
+    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+    if wrong:
+        raise InputError("tensors that do not fit the model", code="PARTS", found=_listed(wrong))
+
+
 def _is_finite(opened: Opened, name: str) -> bool:
     row = opened.layout[name]
     return blocks.all_finite(opened.data[row.start : row.end], NUMPY[row.dtype])
 
 
 def _not_finite(names: Sequence[str], where: object) -> PolicyError:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return PolicyError(
         "values that are not finite",
         code="NON_FINITE",
-        found=", ".join(names[:SHOWN]) + more,
+        found=_listed(names),
         where=where,
         remedy="A router's training diverged, or a cell was damaged before it was composed.",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _too_large(what: str, most: object, found: object) -> PolicyError:

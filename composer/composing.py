@@ -21,6 +21,7 @@ from composer.frozen import Stack
 from composer.groups import Group
 
 DTYPES = (torch.float32, torch.float64)
+SHOWN = 6  # names in a message
 
 
 def compose(
@@ -68,28 +69,44 @@ def align(container: Container, images: Tensor, *, seed: int = 0) -> Consensus:
     Tokens of narrower cells are padded with zeros to the widest; finer grids are averaged over the coarsest grid's regions.
 
     Raises:
-        InputError: grids that do not nest, constant tokens, or fewer than four images.
+        InputError: grids that do not nest, tokens that are constant or not finite, or fewer than four images.
     """
-    found = container.tokens(images)
-    target = tokens.coarsest([t.grid for t in found.values()])
-    width = max(t.omega.shape[-1] for t in found.values())
-    pooled = [tokens.pad(tokens.pool(t.omega, t.grid, target), width) for t in found.values()]
+    found = container(images, ("omega",)).values()
+    target = tokens.coarsest([cell.grid for cell in found])
+    width = max(cell.omega.shape[-1] for cell in found)
+    pooled = [tokens.pad(tokens.pool(cell.omega, cell.grid, target), width) for cell in found]
+    if not all(bool(omega.isfinite().all()) for omega in pooled):
+        raise InputError("a probe on which tokens are not finite", code="NOT_FINITE", expected="images of finite numbers")
     return consensus(pooled, seed=seed)
 
 
 def _named(cells: Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
-    if isinstance(cells, Mapping):
-        named = dict(cells)
-    else:
-        listed = list(cells)
-        named = {cell.name: cell for cell in listed}
-        twice = sorted(name for name, count in Counter(cell.name for cell in listed).items() if count > 1)
-        if twice:
-            remedy = "Leave one out, or give them names of their own: compose({'first': ..., 'second': ...})."
-            raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
-    if not named:
+    listed = list(cells.items()) if isinstance(cells, Mapping) else [(_name_of(cell), cell) for cell in _each(cells)]
+    wrong = [repr(name)[:40] for name, cell in listed if not (isinstance(name, str) and isinstance(cell, Cell))]
+    if wrong:
+        raise _not_cells(", ".join(wrong[:SHOWN]))
+    twice = sorted(name for name, count in Counter(name for name, _ in listed).items() if count > 1)
+    if twice:
+        remedy = "Leave one out, or give them names of their own: compose({'first': ..., 'second': ...})."
+        raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
+    if not listed:
         raise InputError("nothing to compose", code="NO_CELLS", expected="at least one cell", found="none")
-    return named
+    return dict(listed)
+
+
+def _each(cells: Iterable[Cell]) -> list[Cell]:
+    if isinstance(cells, Cell | str) or not isinstance(cells, Iterable):
+        raise _not_cells(repr(cells)[:40])
+    return list(cells)
+
+
+def _name_of(cell: Cell) -> str:
+    return cell.name if isinstance(cell, Cell) else repr(cell)[:40]
+
+
+def _not_cells(found: str) -> InputError:
+    remedy = "registry.pull('band/name', ...) gives cells."
+    return InputError("not cells", code="CELLS", expected="cells, or a mapping of names to cells", found=found, remedy=remedy)
 
 
 def _lock(cells: Mapping[str, Cell]) -> dict[str, dict[str, str]]:

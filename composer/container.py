@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class Container(nn.Module):
         """The cells by spec."""
         return tuple(group for group in self._groups if isinstance(group, Group))
 
-    def forward(self, images: Tensor, taps: Collection[str] = USUAL) -> ContainerOutput:
+    def forward(self, images: Tensor, taps: Collection[str] = USUAL, names: Sequence[str] | None = None) -> ContainerOutput:
         """What every cell makes of images (B, channels, height, width).
 
         The images are in the cells' input scale: photographs as x / 127.5 - 1, noise as generated.
@@ -72,11 +72,15 @@ class Container(nn.Module):
         Args:
             images: The same for every cell; taken to the container's dtype.
             taps: Some of M, S, omega, recon. Without ``recon`` nothing is decoded, which is most of the work.
+            names: Of the cells to run; left out, all.
 
         Raises:
             InputError: other channels, or sides that a cell's patch does not divide.
+            NotFoundError: no such cell (``NO_CELL``).
             PolicyError: no such tap (``NO_TAP``).
         """
+        if names is not None and set(names) != set(self.names):
+            return self.part(dict.fromkeys(names))(images, taps)
         wanted = checked_taps(taps)
         images = self.fitting(images)
         found = []
@@ -102,8 +106,8 @@ class Container(nn.Module):
             NotFoundError: a pattern that no cell fits (``NO_CELL``).
         """
         chosen = set()
-        for pattern in patterns:
-            fitting = fnmatch.filter(self.names, pattern)
+        for pattern in patterns or ("",):
+            fitting = [pattern] if pattern in self._places else fnmatch.filter(self.names, pattern)
             if not fitting:
                 raise NotFoundError(
                     "no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=pattern
@@ -111,7 +115,7 @@ class Container(nn.Module):
             chosen |= set(fitting)
         return self.part([name for name in self.names if name in chosen])
 
-    def part(self, chosen: Sequence[str]) -> Container:
+    def part(self, chosen: Iterable[str]) -> Container:
         """The cells of these names, in this order, over the same memory.
 
         Raises:
@@ -120,7 +124,7 @@ class Container(nn.Module):
         part = Container(self.groups, {name: self.place(name) for name in chosen}, self.lock, self.scale)
         part.chunk_bytes = self.chunk_bytes
         if self.consensus is not None:
-            part.consensus = self.consensus.of([self.names.index(name) for name in chosen])
+            part.consensus = self.consensus.of([self.names.index(name) for name in part.names])
         return part
 
     def decode(self, name: str, M: Tensor, grid: Grid, omega: Tensor | None = None) -> Tensor:
@@ -134,8 +138,23 @@ class Container(nn.Module):
 
         Returns:
             (B, channels, height, width).
+
+        Raises:
+            NotFoundError: no such cell (``NO_CELL``).
+            InputError: shapes that are not the cell's, or another number of patches than the grid has (``MATRICES``).
         """
         group, index = self.place(name)
+        spec = self.groups[group].spec
+        N = grid[0] * grid[1]
+        fits = M.ndim == 4 and M.shape[1:] == (N, spec.V, spec.D) and (omega is None or omega.shape == (*M.shape[:2], spec.D))
+        if not fits:
+            raise InputError(
+                "not what this cell decodes",
+                code="MATRICES",
+                expected=f"M (B, {N}, {spec.V}, {spec.D}) and omega (B, {N}, {spec.D})",
+                found=(tuple(M.shape), None if omega is None else tuple(omega.shape)),
+                where=name,
+            )
         return self.groups[group].decode(index, M, grid, omega)
 
     def spec(self, name: str) -> CellSpec:
@@ -204,7 +223,11 @@ class Container(nn.Module):
         Raises:
             IntegrityError: other cells.
         """
-        saved = state.get("lock", {})
+        saved = state.get("lock") if isinstance(state, dict) else None
+        if not isinstance(saved, dict) or not all(isinstance(row, dict) and "sha256" in row for row in saved.values()):
+            raise IntegrityError(
+                "a state without a lock", code="LOCK_MISMATCH", expected="digests by cell", found=repr(saved)[:80]
+            )
         other = [name for name in dict.fromkeys((*self.lock, *saved)) if saved.get(name) != self.lock.get(name)]
         if other:
             raise IntegrityError(
@@ -229,6 +252,11 @@ class Container(nn.Module):
         """
         for group, _ in self.members():
             grid_of(images, group.spec)
+        if not images.is_floating_point():
+            remedy = "Photographs: x / 127.5 - 1; batteries.to_input takes them to a cell's own scale."
+            raise InputError(
+                "images that are no real numbers", code="IMAGE_DTYPE", expected="float", found=images.dtype, remedy=remedy
+            )
         stack = self.groups[0].stack
         if images.device != stack.device:
             remedy = "Move the one to the other: container.to(images.device)."

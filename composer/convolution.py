@@ -3,8 +3,8 @@
 Importing this module imports numba; :mod:`composer.smoothing` does so on the first call that can use it, and only there.
 
 An image is taken row by row. Three rows of it and three of the middle, with a zero at either end, are all that a row of the
-answer needs, and stay in the processor's first cache. A vector is a stretch of a row; the sums of a few output channels are
-held in registers, so that what is loaded from a row serves them all, and that is all the multiply-add units can do.
+answer needs, and stay in the processor's first cache. A vector is a stretch of a row. The sums of a few output channels are
+held in registers and what is loaded serves them all: the multiply-add units are what there is to wait for, and nothing else.
 
 Nothing is summed across lanes or threads: the answer for an image depends on the image and its cell alone, to the bit.
 """

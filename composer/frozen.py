@@ -1,7 +1,7 @@
 """Weights that cannot be trained, cast or written by accident: one copy per spec, stacked over cells.
 
 A stack is a module without parameters. Its buffers are non-persistent (a host's state dict does not carry them), keep their
-dtype through ``half()`` and the like, and are of a tensor class that refuses in-place writes. What goes around torch, by
+dtype through ``half()`` and the like, and are of a tensor class that refuses to be written. What goes around torch, by
 ``.data`` or by the memory itself, is found by the digests of :mod:`composer.container`.
 """
 
@@ -18,13 +18,16 @@ from batteries import cellfile
 from batteries.errors import FrozenError
 
 NO_CELL = "0" * 64  # no digest
-WRITERS = {"__set__", "__setitem__", "__delitem__", "swap_tensors"}  # __set__: assignment to .data, .grad, .requires_grad
+WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .data, .grad, .requires_grad
+STATISTICS = {"running_mean", "running_var"}  # which a batch norm in training writes, and its schema does not say so
+TRAINING = {"training", "train", "use_input_stats"}
 
 
 class FrozenTensor(torch.Tensor):
     """A tensor that refuses to be written, and so do its views; what it computes in memory of its own is an ordinary tensor.
 
-    Two ways around it stay open, for computing and for the determined: ``as_subclass(torch.Tensor)`` and ``.data``.
+    Torch asks twice: for each function that is called by name, and for each operator that a function comes to. The ways
+    around that stay open are listed in docs/decisions/0004-frozen-container.md.
     """
 
     @classmethod
@@ -32,15 +35,32 @@ class FrozenTensor(torch.Tensor):
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        written = [kwargs["out"]] if "out" in kwargs else [*args, *kwargs.values()][:1] if _writes(func.__name__) else []
-        if any(isinstance(target, cls) for target in _flat(written)):
-            raise FrozenError("a write to frozen weights", code="FROZEN", found=func.__name__, remedy=_REMEDY)
+        written = [*args, *kwargs.values()][:1] if _writes(func.__name__) else []
+        if func is torch.Tensor.__dlpack__ or any(isinstance(target, cls) for target in _flat(written)):
+            raise _refusal(func)
         with torch._C.DisableTorchFunctionSubclass():
-            found = func(*args, **kwargs)
-            if func in OPEN or not isinstance(found, torch.Tensor) or not args or not isinstance(args[0], cls):
-                return found
-            shares = found.untyped_storage().data_ptr() == args[0].untyped_storage().data_ptr()
-            return found.as_subclass(cls) if shares else found
+            if func in READERS:
+                return _read(func, *args, **kwargs)
+            if func in OPEN:
+                with torch._C._DisableTorchDispatch():
+                    return func(*args, **kwargs)
+            return func(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if any(isinstance(target, cls) for target in _flat(_targets(func, args, kwargs))):
+            raise _refusal(func)
+        with torch._C._DisableTorchDispatch():
+            held = {_memory(value) for value in _flat([*args, *kwargs.values()]) if isinstance(value, cls)}
+            return _faced(func(*args, **kwargs), held)
+
+    def as_subclass(self, cls: type[Any]) -> Any:
+        """As torch's own, which asks no ``__torch_function__``: over the same memory, and writable where the class lets it."""
+        with torch._C._DisableTorchDispatch():
+            return super().as_subclass(cls)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTensor:
         copied = self.as_subclass(torch.Tensor).clone().as_subclass(FrozenTensor)
@@ -49,7 +69,9 @@ class FrozenTensor(torch.Tensor):
 
 
 # _base: export asks a view for what it is a view of, and again that, until there is no more
-OPEN = {torch.Tensor.as_subclass, torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[attr-defined, union-attr]
+OPEN = {torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[attr-defined, union-attr]
+_TENSOR: Any = torch.Tensor
+READERS = {_TENSOR.numpy, _TENSOR.__array__, _TENSOR.tolist, _TENSOR.__repr__, _TENSOR.__format__}
 _REMEDY = "A container's cells never change; work on a copy: PatchSVAE.from_cell(cell)."
 
 
@@ -85,19 +107,22 @@ class Stack(nn.Module):
         return next(iter(self._held.values())).device
 
     def tensors(self) -> dict[str, Tensor]:
-        """All weights (C, *shape) by tensor name, as ordinary tensors over the same memory, for computing."""
-        return self._held
+        """All weights (C, *shape) by tensor name, which refuse to be written."""
+        return {name: self.get_buffer(_attribute(name)) for name in self._names}
 
     def chosen(self, places: Sequence[int]) -> dict[str, Tensor]:
-        """The weights of some cells (c, *shape): views where the cells are neighbours, else copies."""
-        tensors, first = self.tensors(), places[0]
+        """The weights of some cells (c, *shape), for computing: views where the cells are neighbours, else copies.
+
+        They are ordinary tensors, which export and compilers can follow. Nothing refuses a write to them.
+        """
+        tensors, first = self._held, places[0]
         if list(places) == list(range(first, first + len(places))):
             return {name: tensor[first : first + len(places)] for name, tensor in tensors.items()}
         return {name: tensor[list(places)] for name, tensor in tensors.items()}
 
     def digest(self, index: int) -> str:
         """The tensor digest of one cell, computed from the memory as it is now."""
-        arrays = {name: tensor[index].detach().cpu().numpy() for name, tensor in self.tensors().items()}
+        arrays = {name: tensor[index].detach().cpu().numpy() for name, tensor in self._held.items()}
         if self.dtype == torch.float64 and any((array.astype(np.float32) != array).any() for array in arrays.values()):
             return NO_CELL  # finer than the float32 of a cell's file, so somebody wrote here
         return cellfile.tensor_digest(arrays)
@@ -134,12 +159,52 @@ def _attribute(name: str) -> str:
     return name.replace(".", "__")
 
 
-def _flat(targets: Sequence[Any]) -> list[Any]:
-    """Targets of a write; those of torch's foreach functions come in lists."""
-    return [item for target in targets for item in (target if isinstance(target, list | tuple) else [target])]
+def _refusal(func: Callable[..., Any]) -> FrozenError:
+    found = getattr(func, "__name__", str(func))
+    return FrozenError("a write to frozen weights", code="FROZEN", found=found, remedy=_REMEDY)
+
+
+def _flat(values: Sequence[Any]) -> list[Any]:
+    """Values, and those in lists: the targets of torch's foreach functions come so."""
+    return [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _writes(name: str) -> bool:
+    """Whether a function of this name writes its first argument; for those that come to no operator, such as ``apply_``."""
     in_place_operator = name.startswith("__i") and name not in {"__invert__", "__index__", "__int__", "__iter__"}
     in_place_method = name.endswith("_") and not name.endswith("__")
     return name in WRITERS or in_place_operator or in_place_method
+
+
+def _targets(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The arguments that an operator writes."""
+    schema = getattr(func, "_schema", None)  # which torch's operators on functions, such as cond, do not have
+    if schema is None:
+        return []
+    places = [argument.name for argument in schema.arguments]
+    given = dict(zip(places, args, strict=False)) | dict(kwargs)
+    written = {argument.name for argument in schema.arguments if argument.alias_info and argument.alias_info.is_write}
+    if any(given.get(name) for name in TRAINING):
+        written |= STATISTICS
+    return [value for name, value in given.items() if name in written]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _faced(found: Any, held: set[int]) -> Any:
+    """What an operator gave, where tensors over frozen memory are frozen themselves."""
+    if isinstance(found, list | tuple):
+        return type(found)(_faced(item, held) for item in found)
+    ordinary = isinstance(found, Tensor) and not isinstance(found, FrozenTensor) and found.layout == torch.strided
+    return found.as_subclass(FrozenTensor) if ordinary and _memory(found) in held else found
+
+
+def _read(func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """What torch computes of ordinary tensors only; an array over the tensor's memory cannot be written."""
+    plain = tensor.as_subclass(torch.Tensor)
+    found = func(plain, *args, **kwargs)
+    if isinstance(found, np.ndarray) and found.ctypes.data == plain.data_ptr():
+        found.flags.writeable = False
+    return found

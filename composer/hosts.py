@@ -49,7 +49,7 @@ class FrozenCell:
 
     def __init__(self, container: Container, name: str | None = None) -> None:
         self.name = name or container.names[0]
-        self.container = container.cells(self.name)
+        self.container = container.part([self.name])
 
     def tokens(self, images: Tensor) -> Tokens:
         """Images to M, S and omega."""

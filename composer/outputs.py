@@ -161,8 +161,9 @@ def checked_taps(taps: Collection[str]) -> frozenset[str]:
     Raises:
         PolicyError: none, or one that a cell does not have (``NO_TAP``).
     """
-    unknown = sorted(set(taps) - set(TAPS))
-    if unknown or not taps or isinstance(taps, str):
-        found = repr(taps) if isinstance(taps, str) else ", ".join(unknown) or "none"
+    listed = not isinstance(taps, str) and isinstance(taps, Collection)
+    unknown = sorted(map(str, set(taps) - set(TAPS))) if listed else []
+    if unknown or not taps or not listed:
+        found = ", ".join(unknown) or "none" if listed else repr(taps)
         raise PolicyError("no such tap", code="NO_TAP", expected=f"some of {', '.join(TAPS)}", found=found)
     return frozenset(taps)

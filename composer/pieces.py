@@ -6,10 +6,11 @@ operators. Two pieces on one core each wait for nobody, and neither leaves torch
 
 from __future__ import annotations
 
-import contextlib
+import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -31,7 +32,7 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object]) -> None:
         work: Must be safe to run beside itself.
 
     Raises:
-        Exception: the first that ``work`` raised, when all threads have ended.
+        BaseException: the first that ``work`` raised, when all threads have ended.
     """
     threads = 1 if is_in_torch_dispatch_mode() else workers(len(pieces))
     if threads == 1:
@@ -43,19 +44,22 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object]) -> None:
 
     def work_on() -> None:
         try:
-            with _few_threads(threads), torch.inference_mode(inference), torch.no_grad():
-                while left and not failed:
-                    with contextlib.suppress(IndexError):  # another thread took the last
-                        work(left.popleft())
+            with torch.inference_mode(inference), torch.no_grad():
+                while not failed:
+                    try:
+                        piece = left.popleft()
+                    except IndexError:
+                        return
+                    work(piece)
         except BaseException as error:
             failed.append(error)
 
-    helpers = [threading.Thread(target=work_on, name=f"batteries-piece-{n}") for n in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
-    work_on()
-    for helper in helpers:
-        helper.join()
+    under_way = [_pool(threads, max(1, torch.get_num_threads() // threads)).submit(work_on) for _ in range(threads)]
+    try:
+        wait(under_way)
+    except BaseException as error:  # such as Ctrl-C, which reaches only the thread that waits
+        failed.append(error)
+        wait(under_way)
     if failed:
         raise failed[0]
 
@@ -65,27 +69,39 @@ def workers(pieces: int) -> int:
     return max(1, min(pieces, torch.get_num_threads(), MOST))
 
 
-_lock = threading.Lock()
-_inside = 0
-_usual = 1
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_making = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)  # a child has no threads but one
 
 
-@contextlib.contextmanager
-def _few_threads(threads: int) -> Iterator[None]:
-    """Give this thread its share of torch's threads.
+def _pool(threads: int, share: int) -> ThreadPoolExecutor:
+    """So many threads with that share of torch's threads each, made once; callers at the same time use the same ones.
 
-    torch counts threads for each thread of Python, and new ones start with the number set last, anywhere: so the number of
-    before belongs to all who are inside together.
+    torch counts threads for each thread of Python, and a new one begins with the number that was set last, anywhere. So that
+    nobody else's threads begin with the share of these, one more thread keeps the number of before and sets it again when all
+    of these have theirs. The caller's own number is never touched.
     """
-    global _inside, _usual
-    with _lock:
-        if _inside == 0:
-            _usual = torch.get_num_threads()
-        _inside += 1
-        torch.set_num_threads(max(1, _usual // threads))
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            torch.set_num_threads(_usual)
+    with _making:
+        if (threads, share) not in _pools:
+            kept, ready = threading.Event(), threading.Barrier(threads + 1)
+
+            def keep() -> None:
+                before = torch.get_num_threads()
+                kept.set()
+                ready.wait()
+                torch.set_num_threads(before)
+
+            def settle() -> None:
+                torch.get_num_threads()  # else the first look at it, later, would take the number set last for this thread's
+                torch.set_num_threads(share)
+                ready.wait()
+
+            keeper = threading.Thread(target=keep, name="batteries-keeper")
+            keeper.start()
+            kept.wait()
+            pool = ThreadPoolExecutor(threads, thread_name_prefix="batteries-piece")
+            wait([pool.submit(settle) for _ in range(threads)])
+            keeper.join()
+            _pools[threads, share] = pool
+        return _pools[threads, share]

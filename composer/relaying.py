@@ -50,7 +50,9 @@ def fit(kind: Kind, source: CellOutput, target: CellOutput) -> Alignment:
     return procrustes.fit(ours.flatten(0, -2), theirs.flatten(0, -2))
 
 
-def relay(kind: Kind, fitted: Alignment, source: CellOutput, target: CellOutput, decoder: Container, images: Tensor) -> Relayed:
+def relay(
+    kind: Kind, fitted: Alignment, source: CellOutput, target: CellOutput, container: Container, decoder: str, images: Tensor
+) -> Relayed:
     """Map a source's tokens, and decode them in a target.
 
     Args:
@@ -58,15 +60,16 @@ def relay(kind: Kind, fitted: Alignment, source: CellOutput, target: CellOutput,
         fitted: The map.
         source: Output of the cell whose tokens they are.
         target: Output of the cell that decodes, with its M.
-        decoder: A container of that cell alone.
+        container: Has that cell.
+        decoder: Its name.
         images: (B, channels, height, width) that both outputs are of.
     """
     mapped = fitted(paired(kind, source, target.grid))
     if kind == "omega":
-        recon = decoder.decode(decoder.names[0], target.M, target.grid, mapped)
+        recon = container.decode(decoder, target.M, target.grid, mapped)
     else:
-        unit = spectral.unit_rows(mapped) if decoder.spec(decoder.names[0]).row_norm == "sphere" else mapped
-        recon = decoder.decode(decoder.names[0], unit, target.grid)
+        unit = spectral.unit_rows(mapped) if container.spec(decoder).row_norm == "sphere" else mapped
+        recon = container.decode(decoder, unit, target.grid)
     return Relayed(mapped, recon, region_error(recon, images, target.grid), target.grid)
 
 

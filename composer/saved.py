@@ -16,6 +16,7 @@ from batteries.spec import CellSpec
 from composer.manifest import LISTED, ModelFile, ModelLabel, ModelManifest, ModelNode
 from composer.wiring import MAX_ENTRIES, Composition, Name, Relay, Route
 
+ROUTER_WIDTH = 32  # as in composer.routing, which takes torch
 LARGEST_SIDE = 2**20  # of a router's tensor
 MOST_AXES = 8
 
@@ -119,22 +120,51 @@ class Artifact(Document):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        nodes = self.composition.nodes.items()
-        relays = {name for name, node in nodes if isinstance(node, Relay)}
-        routers = {name for name, node in nodes if isinstance(node, Route) and node.by == "router"}
+        for rules in (self._names, self._shapes):  # shapes mean something where the names are right
+            for what, right in rules().items():
+                if not right:
+                    raise ValueError(what)
+        return self
+
+    def _names(self) -> dict[str, bool]:
+        """By what would be wrong, whether everything is there, once."""
         frame = self.frame
-        for what, right in {
+        return {
             "cells are not those of the composition, each once": sorted(c.name for c in self.cells)
             == sorted(self.composition.cells),
             "a group without a cell, or a cell without a group": {c.group for c in self.cells} == {*range(len(self.groups))},
-            "relays are not those of the composition": self.relays.keys() == relays,
-            "routers are not those of the composition": self.routers.keys() == routers,
+            "relays are not those of the composition": self.relays.keys() == self._relays().keys(),
+            "routers are not those of the composition": self.routers.keys() == self._routed().keys(),
             "maps are not one for each cell": frame is None or len(frame.maps) == len(self.cells),
             "scores are not one for each cell": frame is None or len(frame.scores) in (0, len(self.cells)),
-        }.items():
-            if not right:
-                raise ValueError(what)
-        return self
+        }
+
+    def _shapes(self) -> dict[str, bool]:
+        """By what would be wrong, whether maps and routers fit the cells.
+
+        A frame may be wider than they are: a part of a container keeps the frame of the whole.
+
+        Raises:
+            PolicyError: cells that do not go together (``WIRING``).
+        """
+        specs = {cell.name: self.groups[cell.group] for cell in self.cells}
+        self.composition.check(specs)
+        widths = {name: specs[node.target].D for name, node in self._relays().items()}
+        channels, widest = self.groups[0].channels, max(spec.D for spec in self.groups)
+        routers = {name: router_shapes(len(node.of), channels) for name, node in self._routed().items()}
+        return {
+            "a frame that is narrower than its cells": self.frame is None or self.frame.width >= widest,
+            "relays are not as wide as their cells": {name: saved.width for name, saved in self.relays.items()} == widths,
+            "routers are not of the form that their routes need": self.routers == routers,
+        }
+
+    def _relays(self) -> dict[str, Relay]:
+        return {name: node for name, node in self.composition.nodes.items() if isinstance(node, Relay)}
+
+    def _routed(self) -> dict[str, Route]:
+        """The nodes that have a router."""
+        nodes = self.composition.nodes.items()
+        return {name: node for name, node in nodes if isinstance(node, Route) and node.by == "router"}
 
     @property
     def wiring(self) -> Composition:
@@ -156,6 +186,16 @@ class Artifact(Document):
     def digest(self) -> str:
         """What the seal has to be."""
         return canonical.sha256(canonical.dump(self.model_dump(mode="json", exclude={"seal"})))
+
+
+def router_shapes(branches: int, channels: int) -> dict[str, tuple[int, ...]]:
+    """Of every tensor of a :class:`composer.routing.Router`."""
+    return {
+        "layers.0.weight": (ROUTER_WIDTH, branches + 2 * channels),
+        "layers.0.bias": (ROUTER_WIDTH,),
+        "layers.2.weight": (branches, ROUTER_WIDTH),
+        "layers.2.bias": (branches,),
+    }
 
 
 def describe(

@@ -105,7 +105,7 @@ def _layers(name: str, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> list[A
     if name == "smooth":
         return [first, to_image(w2.numpy(), b2.numpy())]
     back, home = (weight.numpy()[..., ::-1, ::-1].swapaxes(1, 2) for weight in (w2, w1))
-    return [first, to_middle(back, np.zeros_like(b1)), to_image(home, np.zeros_like(b2))]
+    return [first, to_middle(back, np.zeros_like(b1.numpy())), to_image(home, np.zeros_like(b2.numpy()))]
 
 
 def _packed(weight: np.ndarray, bias: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

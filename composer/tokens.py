@@ -50,5 +50,13 @@ def pool(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
 
 
 def pad(tokens: Tensor, width: int) -> Tensor:
-    """Zeros behind the last coordinate, up to ``width``: how tokens of unequal D share a frame."""
-    return tokens if tokens.shape[-1] == width else F.pad(tokens, (0, width - tokens.shape[-1]))
+    """Zeros behind the last coordinate, up to ``width``: how tokens of unequal D share a frame.
+
+    Raises:
+        InputError: tokens that are wider (``WIDTH``).
+    """
+    missing = width - tokens.shape[-1]
+    if missing < 0:
+        expected, found = f"at most {width}", tokens.shape[-1]
+        raise InputError("tokens wider than their frame", code="WIDTH", expected=expected, found=found)
+    return F.pad(tokens, (0, missing)) if missing else tokens

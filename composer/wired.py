@@ -99,9 +99,7 @@ class Wired(nn.Module):
         relays = [node for node in composition.nodes.values() if isinstance(node, Relay)]
         tapped = {name for node in relays for name in (node.source, node.target)}
         plain = [name for name in container.names if name not in tapped]
-        # in a tuple: they share the container's memory, and are no modules of their own
-        self._parts = tuple((container.part(names), taps) for names, taps in ((plain, USUAL), (sorted(tapped), TAPS)) if names)
-        self._decoders = tuple((node.target, container.part([node.target])) for node in relays)
+        self._taken = tuple((names, taps) for names, taps in ((plain, USUAL), (sorted(tapped), TAPS)) if names)
 
     def forward(self, images: Tensor) -> WiredOutput:
         """Every cell's and every node's output for images (B, channels, height, width) in the cells' input scale.
@@ -137,16 +135,14 @@ class Wired(nn.Module):
             )
 
     def _cells(self, images: Tensor) -> ContainerOutput:
-        for part, _ in self._parts:
-            part.chunk_bytes = self.container.chunk_bytes
-        outputs = [part(images, taps) for part, taps in self._parts]
+        outputs = [self.container(images, taps, names) for names, taps in self._taken]
         return ContainerOutput([group for out in outputs for group in out.groups], self.container.names)
 
     def _node(self, name: str, found: Mapping[str, Any], images: Tensor) -> NodeOutput:
         node = self.composition.nodes[name]
         if isinstance(node, Relay):
-            decoder = dict(self._decoders)[node.target]
-            return relay(node.tokens, self.maps[name], found[node.source], found[node.target], decoder, images)
+            source, target = found[node.source], found[node.target]
+            return relay(node.tokens, self.maps[name], source, target, self.container, node.target, images)
         if isinstance(node, Route):
             router = self.routers[module_name(name)] if node.by == "router" else None
             return route(node.of, [found[branch] for branch in node.of], images, router)
@@ -163,6 +159,8 @@ def wire(
 ) -> Wired:
     """Put the cells of a composition into a container, and its nodes around it.
 
+    The model is in the mode of evaluation; its routers learn after ``model.train()``.
+
     Args:
         cells: By alias, those that the composition names.
         composition: The wiring.
@@ -176,6 +174,9 @@ def wire(
             which the cells cannot be aligned: grids that do not nest, fewer than four images, constant tokens.
         PolicyError: cells that do not go together (``WIRING``, ``MIXED_INPUT``).
     """
+    if not isinstance(composition, Composition):
+        remedy = "Composition.read(path) reads one from a file."
+        raise InputError("not a composition", code="COMPOSITION", found=repr(composition)[:80], remedy=remedy)
     given = cells if isinstance(cells, Mapping) else {}
     if set(given) != set(composition.cells):
         raise _parts("cells", composition.cells, given)
@@ -189,7 +190,7 @@ def wire(
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
                 routers[module_name(name)] = router_for(composition, name, container)
-    return Wired(container, composition, _fitted(composition, container, probe), routers)
+    return Wired(container, composition, _fitted(composition, container, probe), routers).eval()
 
 
 def router_for(composition: Composition, name: str, container: Container) -> Router:
@@ -208,7 +209,7 @@ def _fitted(composition: Composition, container: Container, probe: Tensor | None
             if probe is None:
                 remedy = "Give images of the cells' own kind: wire(cells, composition, probe=images)."
                 raise InputError("a relay without images to fit its map on", code="NO_PROBE", found=name, remedy=remedy)
-            out = container.part(list(dict.fromkeys((node.source, node.target))))(probe, ("M", "omega"))
+            out = container(probe, ("omega",) if node.tokens == "omega" else ("M",), (node.source, node.target))
             maps[name] = fit(node.tokens, out[node.source], out[node.target])
     return maps
 

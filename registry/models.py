@@ -25,7 +25,7 @@ from registry.config import Mode
 from registry.lockfile import LockedModel
 from registry.pull import Progress, Wanted, wanted_of_locked
 from registry.reference import Reference
-from registry.release import ModelSummary
+from registry.release import ModelSummary, Pin
 from registry.snapshot import check_model_manifest, locate
 from registry.stores import Store
 
@@ -87,7 +87,7 @@ def pull_model(
 
     Raises:
         InputError: a cell (``A_CELL``), or not a reference.
-        PolicyError: values that are not finite, or cells that do not go together.
+        PolicyError: values that are not finite.
         BatteriesError: as :func:`registry.pull`.
     """
     if isinstance(target, LockedModel):
@@ -138,8 +138,8 @@ def read_packed(path: str | Path) -> Packed:
 
     Raises:
         NotFoundError: one of the two is missing.
-        FormatError: one of the two is not well-formed.
-        IntegrityError: not the file that the manifest describes.
+        FormatError: one of the two is not well-formed, or the model cannot be put together.
+        IntegrityError: not the file that the manifest describes, or not the cells that its lock names.
         PolicyError: weights that no trained cell has.
     """
     path = Path(path)
@@ -172,9 +172,19 @@ def _fetched(wanted: Wanted, cache: Cache, read: Callable[[Path, str], Found]) -
     if cache.has(wanted.blob):
         with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
             return manifest, read(path, manifest.file.seal)
-        files.move_aside(path, cache.aside)
+        if not _is_undamaged(path, wanted.blob):
+            files.move_aside(path, cache.aside)
     cache.bring(store, keys.blob(wanted.blob.sha256), wanted.blob)
     return manifest, read(path, manifest.file.seal)
+
+
+def _is_undamaged(path: Path, pin: Pin) -> bool:
+    """Whether a file is the one that was promised. If it is refused all the same, so is every copy of it."""
+    try:
+        pin.check(files.mapped(path, limit=pin.size), where=path)
+    except (FormatError, IntegrityError, NotFoundError):
+        return False
+    return True
 
 
 def _opened(path: Path, seal: str) -> Opened:
@@ -197,8 +207,5 @@ def _refuse_other_manifest(manifest: ModelManifest, opened: Opened, data: memory
 
 def _check_weights(opened: Opened, where: Path) -> None:
     """Every cell's weights, as those of a cell by itself are looked at."""
-    for place, spec in enumerate(opened.artifact.groups):
-        stacked = {name: opened.array(f"groups.{place}.{name}") for name in spec.tensor_shapes()}
-        members = (cell.name for cell in opened.artifact.cells if cell.group == place)
-        for row, name in enumerate(members):
-            check_weights({tensor: array[row] for tensor, array in stacked.items()}, spec, where=f"{name} of {where}")
+    for cell, arrays in opened.weights():
+        check_weights(arrays, opened.artifact.groups[cell.group], where=f"{cell.name} of {where}")

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from batteries import CellSpec, canonical
 from batteries.cellfile import MODEL_START
+from composer import artifactfile, blocks
 from composer.wired import Wired, wire
 from composer.wiring import Composition, Parallel, Relay, Route
 from tests.making import from_model, tiny
@@ -90,6 +92,51 @@ def with_document(data: bytes, words: str, rows=None) -> bytes:
     del header["__metadata__"]
     rest = json.dumps(rows or header, separators=(",", ":")).encode()
     return framed(MODEL_START + json.dumps(words, ensure_ascii=False).encode() + b"}," + rest[1:], data[8 + size :])
+
+
+def forged(data: bytes, arrays=None, **update) -> bytes:
+    """A model's file with other fields and arrays, right in every digest, whether or not there can be such a model."""
+    opened = artifactfile.open_artifact(data, where="the model to be forged")
+    artifact = opened.artifact.model_copy(update=update)
+    places = artifactfile.layout(artifact)
+    given = arrays or {}
+    found = {name: given[name] if name in given else opened.array(name) for name in places}
+    whole = (np.ascontiguousarray(array, artifactfile.NUMPY[places[name].dtype]) for name, array in found.items())
+    body = b"".join(array.tobytes() for array in whole)
+    artifact = artifact.model_copy(update={"blocks": tuple(blocks.digests([memoryview(body)]))})
+    artifact = artifact.model_copy(update={"seal": artifact.digest()})
+    return artifactfile._header(artifact.to_bytes().decode(), places) + body
+
+
+def forgeries(data: bytes) -> dict[str, bytes]:
+    """Files that are right in every digest, of models that cannot be put together."""
+    said = artifactfile.open_artifact(data, where="").artifact
+    narrow = _map("frame", 2, len(said.frame.maps))
+    other = _map(f"relays.{sorted(said.relays).index('swap')}", 3)
+    swap = said.relays["swap"].model_copy(update={"width": 3})
+    shapes = said.routers["by.router"]
+    larger = {**shapes, "layers.0.weight": (32, shapes["layers.0.weight"][1] + 1)}
+    renamed = {name.replace("layers.2", "layers.1"): shape for name, shape in shapes.items()}
+    unequal = {**said.composition.nodes, "swap": Relay(source="noise", target="wide")}
+    return {
+        "a frame narrower than its cells": forged(data, narrow, frame=said.frame.model_copy(update={"width": 2})),
+        "a relay of another width": forged(data, other, relays={**said.relays, "swap": swap}),
+        "a router of another shape": forged(
+            data, {"routers.0.layers.0.weight": np.zeros(larger["layers.0.weight"])}, routers={"by.router": larger}
+        ),
+        "a router of other names": forged(
+            data, {f"routers.0.{name}": np.zeros(shape) for name, shape in renamed.items()}, routers={"by.router": renamed}
+        ),
+        "a relay between unequal cells": forged(data, composition=said.composition.model_copy(update={"nodes": unequal})),
+    }
+
+
+def _map(prefix, width, count=None):
+    """The tensors of a map, or of several, that changes nothing."""
+    outer = () if count is None else (count,)
+    rotation = np.broadcast_to(np.eye(width), (*outer, width, width))
+    nothing = {f"{prefix}.{part}": np.zeros((*outer, width)) for part in ("centre", "translation")}
+    return {f"{prefix}.rotation": rotation, **nothing}
 
 
 def framed(header: bytes, body: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """A composed model as one file: what was saved is what is loaded, to the last bit, and nothing else is."""
 
 import copy
+import dataclasses
 import json
 import random
 import re
@@ -23,14 +24,16 @@ from batteries.errors import (
     PolicyError,
     StoreError,
 )
-from composer import artifactfile, blocks
+from composer import artifactfile, blocks, compose, tokens
 from composer.artifact import load, pack, save
 from composer.artifactfile import open_artifact, read_artifact
 from composer.manifest import ModelLabel, ModelManifest
+from composer.routing import Router
+from composer.saved import router_shapes
 from composer.wired import Wired, wire
 from composer.wiring import Composition, Parallel, Relay
 from tests.making import litter, python, tiny
-from tests.models import NODES, SPECS, cells, document, framed, images, least, model, same, sealed, with_document
+from tests.models import NODES, SPECS, cells, document, forgeries, framed, images, least, model, same, sealed, with_document
 
 LABEL = ModelLabel(name="small", version="1.0.0", license="Apache-2.0", description="five cells")
 
@@ -361,16 +364,16 @@ HOSTILE = {
     "a group without a cell": (lambda d: d["groups"].append(d["groups"][0]), "SCHEMA"),
     "another spec": (changed(("groups", 0, "hidden"), 9), "ST_NOT_CANONICAL"),
     "a spec beyond all memory": (
-        lambda d: d["groups"][0].update(V=4096, D=256, hidden=8192, patch_size=256, channels=64, depth=64),
+        lambda d: d["groups"][0].update(V=4096, hidden=8192, depth=64),
         "MODEL_TOO_LARGE",
     ),
     "a spec that cannot be": (changed(("groups", 0, "heads"), 3), "SCHEMA"),
     "a relay less": (lambda d: d["relays"].popitem(), "SCHEMA"),
-    "a relay of another width": (changed(("relays", "swap", "width"), 5), "ST_NOT_CANONICAL"),
+    "a relay of another width": (changed(("relays", "swap", "width"), 5), "SCHEMA"),
     "a map that neither turns nor reflects": (changed(("relays", "swap", "determinant"), 0), "SCHEMA"),
     "a scale that is no number": (changed(("relays", "swap", "scale"), "1"), "SCHEMA"),
     "a router less": (lambda d: d["routers"].clear(), "SCHEMA"),
-    "a router of another shape": (changed(("routers", "by.router", "layers.0.weight", 0), 33), "ST_NOT_CANONICAL"),
+    "a router of another shape": (changed(("routers", "by.router", "layers.0.weight", 0), 33), "SCHEMA"),
     "a router of no size": (changed(("routers", "by.router", "layers.0.weight", 0), 0), "SCHEMA"),
     "a name that leaves its place": (
         lambda d: d["routers"]["by.router"].update({"../x": [1]}),
@@ -484,13 +487,14 @@ def test_a_lock_that_does_not_fit_is_found_by_looking(path, tmp_path, change):
     value = document(path.read_bytes())
     assert value["cells"][0]["group"] == value["cells"][2]["group"]
     change(value["cells"])
-    header = artifactfile._header(sealed(value), opened(path.read_bytes()).layout)
-    (tmp_path / "lock.safetensors").write_bytes(header + opened(path.read_bytes()).data)
+    data = artifactfile._header(sealed(value), opened(path.read_bytes()).layout) + opened(path.read_bytes()).data
+    (tmp_path / "lock.safetensors").write_bytes(data)
     loaded = load(tmp_path / "lock.safetensors")
-    with pytest.raises(IntegrityError) as caught:
-        loaded.container.verify()
-    assert caught.value.code == "CONTAINER_CHANGED"
-    assert sorted(caught.value.found.split(", ")) == ["noise", "photo"]
+    for look, code in ((loaded.container.verify, "CONTAINER_CHANGED"), (lambda: opened(data), "TENSOR_DIGEST")):
+        with pytest.raises(IntegrityError) as caught:
+            look()
+        assert caught.value.code == code
+        assert sorted(caught.value.found.split(", ")) == ["noise", "photo"]
 
 
 def test_another_model_than_was_promised_is_refused(path):
@@ -500,23 +504,40 @@ def test_another_model_than_was_promised_is_refused(path):
         load(path, seal="0" * 64)
 
 
-def test_a_router_of_another_form_is_refused(path, tmp_path):
-    """Sealed well, by somebody whose routers are not ours."""
-    data = path.read_bytes()
-    found = opened(data)
-    value = document(data)
-    shapes = value["routers"]["by.router"]
-    shapes["layers.0.other"] = shapes.pop("layers.0.weight")
-    artifact = found.artifact.model_validate_json(sealed(value))
-    places = artifactfile.layout(artifact)
-    old = {"routers.0.layers.0.other": "routers.0.layers.0.weight"}
-    rows = [found.layout[old.get(name, name)] for name in places]
-    body = b"".join(bytes(found.data[row.start : row.end]) for row in rows)
-    value["blocks"] = list(blocks.digests([memoryview(body)]))
-    (tmp_path / "x.safetensors").write_bytes(artifactfile._header(sealed(value), places) + body)
-    with pytest.raises(FormatError) as caught:
-        load(tmp_path / "x.safetensors")
-    assert caught.value.code == "PARTS"
+FORGED = {
+    "a frame narrower than its cells": "SCHEMA",
+    "a relay of another width": "SCHEMA",
+    "a router of another shape": "SCHEMA",
+    "a router of other names": "SCHEMA",
+    "a relay between unequal cells": "WIRING",
+}
+
+
+def test_what_cannot_be_put_together_is_refused_by_whoever_reads_it(path, tmp_path):
+    """Sealed well, by somebody whose maps and routers are not ours; no weight has to be looked at."""
+    found = forgeries(path.read_bytes())
+    assert found.keys() == FORGED.keys()
+    for name, data in found.items():
+        (tmp_path / "x.safetensors").write_bytes(data)
+        for read in (load, read_artifact):
+            with pytest.raises(FormatError) as caught:
+                read(tmp_path / "x.safetensors")
+            assert caught.value.code == FORGED[name], name
+
+
+def test_the_shapes_of_a_router_are_those_of_the_module():
+    for branches, channels in ((2, 1), (3, 3), (7, 4)):
+        state = Router(branches, channels).state_dict()
+        assert {name: tuple(tensor.shape) for name, tensor in state.items()} == router_shapes(branches, channels)
+
+
+def test_tokens_are_never_cut_to_a_frame():
+    wide = torch.ones(1, 2, 4)
+    assert torch.equal(tokens.pad(wide, 4), wide)
+    assert tokens.pad(wide, 6).sum() == wide.sum()
+    with pytest.raises(InputError) as caught:
+        tokens.pad(wide, 2)
+    assert (caught.value.code, caught.value.found) == ("WIDTH", 4)
 
 
 # What is no model at all, and what cannot become one.
@@ -575,6 +596,119 @@ def test_what_cannot_be_saved(made, tmp_path):
         save(made, tmp_path / "file" / "model.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert litter(tmp_path) == []
+
+
+def without_maps(broken):
+    broken.maps = {}
+
+
+def without_routers(broken):
+    broken.routers = torch.nn.ModuleDict()
+
+
+def with_another_router(broken):
+    broken.routers[next(iter(broken.routers))] = torch.nn.Linear(3, 3)
+
+
+def with_a_narrow_map(broken):
+    narrow = {"centre": torch.zeros(3), "translation": torch.zeros(3), "rotation": torch.eye(3)}
+    broken.maps["swap"] = dataclasses.replace(broken.maps["swap"], **narrow)
+
+
+def with_a_map_of_two_widths(broken):
+    broken.maps["swap"] = dataclasses.replace(broken.maps["swap"], rotation=torch.eye(3))
+
+
+def with_a_narrow_frame(broken):
+    consensus = broken.container.consensus
+    narrow = {"centre": torch.zeros(2), "translation": torch.zeros(2), "rotation": torch.eye(2)}
+    maps = tuple(dataclasses.replace(one, **narrow) for one in consensus.maps)
+    broken.container.consensus = dataclasses.replace(consensus, maps=maps, width=2)
+
+
+def with_a_scale_that_is_no_number(broken):
+    broken.maps["swap"] = dataclasses.replace(broken.maps["swap"], scale=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "code"),
+    [
+        (without_maps, InputError, "PARTS"),
+        (without_routers, InputError, "PARTS"),
+        (with_another_router, InputError, "PARTS"),
+        (with_a_narrow_map, InputError, "PARTS"),
+        (with_a_map_of_two_widths, InputError, "PARTS"),
+        (with_a_narrow_frame, InputError, "PARTS"),
+        (with_a_scale_that_is_no_number, PolicyError, "NON_FINITE"),
+    ],
+)
+def test_a_model_that_was_taken_apart_is_not_saved(made, tmp_path, change, kind, code):
+    broken = copy.deepcopy(made)
+    change(broken)
+    with pytest.raises(kind) as caught:
+        save(broken, tmp_path / "broken.safetensors")
+    assert caught.value.code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.double])
+def test_routers_of_another_dtype_are_saved_as_the_float32_that_they_are(made, tmp_path, dtype):
+    cast = copy.deepcopy(made).to(dtype)
+    save(cast, tmp_path / "cast.safetensors")
+    loaded = load(tmp_path / "cast.safetensors")
+    ours, theirs = cast.routers.state_dict(), loaded.routers.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(theirs[name].dtype == torch.float32 and torch.equal(theirs[name], ours[name].float()) for name in ours)
+    assert same(copy.deepcopy(cast).float(), loaded, images())
+
+
+def test_what_is_no_path_and_no_model(made, tmp_path):
+    path = tmp_path / "x.safetensors"
+    for attempt, code in (
+        (lambda: load(None), "BAD_PATH"),
+        (lambda: read_artifact(3), "BAD_PATH"),
+        (lambda: save(made, None), "BAD_PATH"),
+        (lambda: pack(made, None, LABEL), "BAD_PATH"),
+        (lambda: pack(made, path, None), "LABEL"),
+        (lambda: save(None, path), "MODEL"),
+        (lambda: save(made.routers, path), "MODEL"),
+    ):
+        with pytest.raises(InputError) as caught:
+            attempt()
+        assert caught.value.code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_container_by_itself_is_saved_as_cells_side_by_side(made, tmp_path):
+    path = tmp_path / "plain.safetensors"
+    manifest = pack(made.container, path, LABEL)
+    assert (manifest.cells, manifest.output, manifest.counts) == (5, "all", {"parallel": 1})
+    loaded = load(path)
+    assert loaded.composition.cells == made.composition.cells
+    assert list(loaded.container.names) == list(made.container.names)
+    batch = images()
+    wanted, found = made.container(batch), loaded(batch)
+    for name in made.container.names:
+        assert torch.equal(found.output[name].recon, wanted[name].recon)
+        assert torch.equal(found[name].aligned, wanted[name].aligned)
+    assert save(made.container, tmp_path / "again.safetensors").seal == manifest.file.seal
+
+
+@pytest.mark.parametrize("names", [["all"], ["all", "all.2"], ["all.2", "all", "x"], ["x"]])
+def test_a_cell_of_a_container_may_have_the_name_of_the_node(tmp_path, names):
+    container = compose(cells(dict.fromkeys(names, SPECS["low"])))
+    save(container, tmp_path / "x.safetensors")
+    loaded = load(tmp_path / "x.safetensors")
+    assert list(loaded.container.names) == names
+    assert list(loaded(images()).output) == names
+    assert loaded.composition.output == next(name for name in ("all", "all.2", "all.3") if name not in names)
+
+
+def test_names_that_no_file_takes_are_refused(tmp_path):
+    for name in ("A b", "x*", 1):
+        with pytest.raises(InputError) as caught:
+            save(compose(cells({name: SPECS["low"]})), tmp_path / "x.safetensors")
+        assert caught.value.code == "CELLS"
 
 
 def test_more_than_a_file_may_have_is_not_written(made, tmp_path, monkeypatch):

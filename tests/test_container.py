@@ -1,12 +1,16 @@
 """The frozen container: equal to its cells one by one, frozen whatever is tried, transparent to gradients."""
 
 import copy
+import ctypes
+import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from batteries import CellSpec, PatchSVAE
 from batteries.errors import ConflictError, FrozenError, InputError, IntegrityError, NotFoundError, PolicyError
@@ -134,6 +138,36 @@ WRITES = {
     "a flat view": lambda b: b.view(-1).zero_(),
     "a detached view": lambda b: b.detach().zero_(),
     "a transposed view": lambda b: b.transpose(0, -1).fill_(0),
+    "rows": lambda b: [row.zero_() for row in b],
+    "unbind": lambda b: b.unbind()[0].zero_(),
+    "split": lambda b: b.split(1)[0].mul_(2),
+    "chunk": lambda b: b.chunk(2)[0].mul_(2),
+    "broadcast": lambda b: torch.broadcast_tensors(torch.zeros(1), b)[1].zero_(),
+    "a view by keyword": lambda b: torch.transpose(input=b, dim0=0, dim1=-1).zero_(),
+    "squeeze by keyword": lambda b: torch.squeeze(input=b).zero_(),
+    "einsum": lambda b: torch.einsum("c...->...c", b).zero_(),
+    "by keyword": lambda b: torch.fill_(input=b, value=0),
+    "by keyword, second": lambda b: torch.fill_(value=0, input=b),
+    "relu": lambda b: F.relu(b, inplace=True),
+    "a module in place": lambda b: nn.ReLU(inplace=True)(b),
+    "dropout": lambda b: F.dropout(b, inplace=True),
+    "max_norm": lambda b: F.embedding(torch.tensor([0]), b.view(1, -1), max_norm=1e-3),
+    "batch norm": lambda b: F.batch_norm(torch.randn(4, b.numel()), b.view(-1), torch.ones(b.numel()), training=True),
+    "instance norm": lambda b: F.instance_norm(torch.randn(4, b.numel(), 2), torch.ones(b.numel()), b.view(-1)),
+    "inference": lambda b: torch.inference_mode()(F.batch_norm)(
+        torch.randn(4, b.numel()), b.view(-1), b.view(-1), training=True
+    ),
+    "an operator": lambda b: torch.ops.aten.mul_.Tensor(b, 2),
+    "an operator's out": lambda b: torch.ops.aten.add.out(b, b, out=b),
+    "out= of two": lambda b: torch.max(b, dim=0, out=(b[0], torch.zeros(b[0].shape, dtype=torch.long))),
+    "vmap": lambda b: torch.vmap(lambda row: row.mul_(2))(b),
+    "vmap's result": lambda b: torch.vmap(lambda row: row)(b).zero_(),
+    "func.grad": lambda b: torch.func.grad(lambda w: w.detach().zero_().sum())(b),
+    "apply_": lambda b: b.apply_(lambda number: 0.0),
+    "dlpack": lambda b: torch.from_dlpack(b).zero_(),
+    "numpy's dlpack": lambda b: np.from_dlpack(b),
+    "a pickled copy": lambda b: pickle.loads(pickle.dumps(b)).zero_(),
+    "a parameter of it": lambda b: nn.Parameter(b, requires_grad=False).zero_(),
 }
 
 
@@ -143,6 +177,72 @@ def test_writes_in_place_raise(container, attempt):
         with pytest.raises(FrozenError):
             WRITES[attempt](buffer)
     container.verify()
+
+
+def test_tensors_of_a_stack_and_arrays_cannot_be_written(container):
+    for tensor in container.groups[0].stack.tensors().values():
+        with pytest.raises(FrozenError):
+            tensor.zero_()
+        for array in (tensor.numpy(), np.asarray(tensor), tensor[0].detach().numpy(force=True)):
+            with pytest.raises(ValueError, match="read-only"):
+                array.fill(0)
+            with pytest.raises(ValueError, match="WRITEABLE"):
+                array.setflags(write=True)
+        np.asarray(tensor, dtype=np.float64).fill(0)  # a copy
+    container.verify()
+
+
+def test_what_is_computed_of_them_is_ordinary(container):
+    weights = next(container.buffers())
+    plain = weights.as_subclass(torch.Tensor)
+    x = torch.ones(weights.shape, requires_grad=True)
+    (x * weights).sum().backward()
+    computed = {
+        "a product": (weights * 2, plain * 2),
+        "a gradient": (x.grad, plain),
+        "a copy": (torch.zeros_like(weights).copy_(weights), plain),
+        "another dtype": (weights.double(), plain.double()),
+        "an index": (weights[torch.tensor([0])], plain[:1]),
+        "vmap": (torch.vmap(lambda row: row.sum())(weights), torch.vmap(lambda row: row.sum())(plain)),
+        "sparse": (weights.to_sparse().to_dense(), plain),
+    }
+    for name, (found, wanted) in computed.items():
+        assert type(found) is torch.Tensor, name
+        assert torch.equal(found, wanted), name
+        found.zero_()
+    assert (repr(weights), weights.tolist()) == (repr(plain), plain.tolist())
+    container.verify()
+
+
+AROUND = {
+    "data": lambda stack, b: b.data.zero_(),
+    "as_subclass": lambda stack, b: b.as_subclass(torch.Tensor).zero_(),
+    "_base": lambda stack, b: b._base.zero_(),
+    "chosen": lambda stack, b: [tensor.zero_() for tensor in stack.chosen([0]).values()],
+    "set_": lambda stack, b: torch.empty(0).set_(b).zero_(),
+    "the storage": lambda stack, b: b.untyped_storage().fill_(0),
+    "to_dlpack": lambda stack, b: torch.from_dlpack(torch.utils.dlpack.to_dlpack(b)).zero_(),
+    "from_numpy": lambda stack, b: torch.from_numpy(b.numpy()).zero_(),
+    "the address": lambda stack, b: ctypes.memset(b.data_ptr(), 0, 4),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
+@pytest.mark.parametrize("way", AROUND)
+def test_ways_around_are_found(container, way):
+    stack = container.groups[0].stack
+    AROUND[way](stack, stack.enc_in__weight)
+    with pytest.raises(IntegrityError, match="CONTAINER_CHANGED"):
+        container.verify()
+
+
+def test_an_undeclared_write_of_a_custom_operator_is_found(container):
+    with torch.library._scoped_library("batteries_test", "DEF") as library:
+        library.define("halve(Tensor x) -> Tensor")
+        library.impl("halve", lambda x: x.mul_(0.5).clone(), "CPU")
+        torch.ops.batteries_test.halve(next(container.buffers()))
+    with pytest.raises(IntegrityError, match="CONTAINER_CHANGED"):
+        container.verify()
 
 
 def test_buffers_cannot_be_replaced(container):

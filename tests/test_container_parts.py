@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import registry
 from batteries import CellSpec, PatchSVAE
 from batteries.errors import InputError, NotFoundError, PolicyError
-from composer import compose
+from composer import FrozenCell, compose, wire
 from composer.outputs import TAPS
 from tests.making import from_model, python
 
@@ -140,6 +140,45 @@ def test_a_part_answers_as_the_whole_over_the_same_memory(cells):
         container.part(["low/x"])
 
 
+def test_a_name_goes_before_a_pattern(cells):
+    container = compose({"a*": cells[0], "ab": cells[1], "a[1]": cells[2]})
+    assert container.cells("a*").names == ("a*",)
+    assert container.cells("a[1]").names == ("a[1]",)
+    assert FrozenCell(container, "a[1]")(images()).recon.shape == (3, 3, 16, 32)
+
+
+BAD = {
+    "one cell": (lambda c, x: compose(c[0]), InputError, "CELLS"),
+    "a reference": (lambda c, x: compose("mid/a"), InputError, "CELLS"),
+    "references": (lambda c, x: compose(["mid/a"]), InputError, "CELLS"),
+    "a name that is none": (lambda c, x: compose({1: c[0]}), InputError, "CELLS"),
+    "a probe with NaN": (lambda c, x: compose(c, probe=x * torch.nan), InputError, "NOT_FINITE"),
+    "no tap": (lambda c, x: compose(c)(x, None), PolicyError, "NO_TAP"),
+    "no pattern": (lambda c, x: compose(c).cells(), NotFoundError, "NO_CELL"),
+    "bytes of images": (lambda c, x: compose(c)((x * 0).byte()), InputError, "IMAGE_DTYPE"),
+    "complex images": (lambda c, x: compose(c)(x.to(torch.complex64)), InputError, "IMAGE_DTYPE"),
+    "a cell of another name": (lambda c, x: compose(c)(x, names=["high/x"]), NotFoundError, "NO_CELL"),
+    "another grid": (lambda c, x: compose(c).decode("high/b", torch.zeros(1, 8, 12, 4), (3, 3)), InputError, "MATRICES"),
+    "another shape": (lambda c, x: compose(c).decode("high/b", torch.zeros(1, 8, 4, 12), (2, 4)), InputError, "MATRICES"),
+    "no composition": (lambda c, x: wire({}, "wiring.toml"), InputError, "COMPOSITION"),
+}
+
+
+@pytest.mark.parametrize("attempt", BAD)
+def test_bad_input_is_told_by_name(cells, attempt):
+    call, kind, code = BAD[attempt]
+    with pytest.raises(kind) as caught:
+        call(cells, images(8))
+    assert caught.value.code == code
+
+
+def test_some_of_the_cells(cells):
+    container = compose(cells)
+    out = container(images(), names=["high/b"])
+    assert list(out) == ["high/b"]
+    assert torch.allclose(out["high/b"].recon, container(images())["high/b"].recon, atol=1e-6)
+
+
 def test_names_of_ones_own(cells):
     container = compose({"first": cells[0], "again": cells[0]})
     out = container(images())
@@ -200,7 +239,7 @@ def test_float64_is_found_changed_by_less_than_a_float32(cells):
 PEAK = """
 import sys, torch
 from pathlib import Path
-from composer import compose
+from composer import FrozenCell, compose, wire
 from tests.making import from_model
 from batteries import CellSpec
 

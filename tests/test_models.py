@@ -37,8 +37,9 @@ from registry.fsck import fsck
 from registry.index import Index
 from registry.lockfile import Lock, diff
 from registry.mirror import mirror
-from registry.models import is_model_file, read_packed
+from registry.models import fetch_models, is_model_file, read_packed
 from registry.publish import attest, publish, yank
+from registry.pull import Wanted
 from registry.reference import Reference
 from registry.release import ModelRelease, Release
 from registry.snapshot import locate, open_snapshot
@@ -47,7 +48,7 @@ from registry.upkeep import check, collect
 from tests.faults import ERRORS, FaultyDisk, HastyDisk
 from tests.hubserver import QUIET
 from tests.making import ROOT, attestation, from_model, litter, python, tiny, tree
-from tests.models import SPECS, document, framed, images, least, model, same, sealed
+from tests.models import SPECS, document, forged, forgeries, framed, images, least, model, same, sealed, with_document
 
 LABEL = ModelLabel(name="trio", version="1.0.0", license="Apache-2.0", description="made by hand")
 
@@ -226,6 +227,31 @@ def with_a_nan(path):
     rewritten(lambda manifest: manifest["file"].update(facts))(path)
 
 
+def put(path, data):
+    """Other bytes into a model's file, and a manifest that says what they are."""
+    said = document(data)
+    lock = {cell.pop("name"): {key: cell[key] for key in ("cell", "version", "sha256", "tensors")} for cell in said["cells"]}
+    file = {"size": len(data), "sha256": canonical.sha256(data), "seal": said["seal"]}
+    path.write_bytes(data)
+    rewritten(lambda manifest: manifest.update(file=file, lock=canonical.sha256(canonical.dump(lock))))(path)
+
+
+def with_a_false_lock(path):
+    """A cell that names another one, as if it were that."""
+    first, *others = composer.read_artifact(path).cells
+    other = first.model_copy(update={"cell": "low/fresnel-256", "version": "2.0.0", "sha256": "a" * 64, "tensors": "b" * 64})
+    put(path, forged(path.read_bytes(), cells=(other, *others)))
+
+
+def of_a_newer_schema(path):
+    data = path.read_bytes()
+    put(path, with_document(data, sealed({**document(data), "schema_version": "2.0"})))
+
+
+def with_forgery(name):
+    return lambda path: put(path, forgeries(path.read_bytes())[name])
+
+
 BAD = {
     "no manifest": (lambda path: path.with_suffix(".json").unlink(), NotFoundError, "NO_MANIFEST", 3),
     "no file": (lambda path: path.unlink(), NotFoundError, "NO_FILE", 3),
@@ -266,6 +292,12 @@ BAD = {
     "a link": (lambda path: path.rename(path.with_name("x")).rename(path.with_name("y")), NotFoundError, "NO_FILE", 3),
     "weights out of all proportion": (with_large_weights, PolicyError, "OUT_OF_RANGE", 6),
     "numbers that are none": (with_a_nan, PolicyError, "NON_FINITE", 6),
+    "cells that are not those of the lock": (with_a_false_lock, IntegrityError, "TENSOR_DIGEST", 4),
+    "a file of a newer schema": (of_a_newer_schema, FormatError, "SCHEMA_NEWER", 4),
+    "a frame that is too narrow": (with_forgery("a frame narrower than its cells"), FormatError, "SCHEMA", 4),
+    "a relay of another width": (with_forgery("a relay of another width"), FormatError, "SCHEMA", 4),
+    "a router of another shape": (with_forgery("a router of another shape"), FormatError, "SCHEMA", 4),
+    "a relay between unequal cells": (with_forgery("a relay between unequal cells"), FormatError, "WIRING", 4),
 }
 
 
@@ -379,6 +411,53 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(made, folder):
         change()
         assert same(made, registry.pull_model("model/trio", registry=folder), images(2))
     assert len(list(Cache().aside.iterdir())) == 3
+
+
+def promised(path):
+    """A store whose index promises a model's file, whatever is in it."""
+    manifest = ModelManifest.from_bytes(path.with_suffix(".json").read_bytes(), where=path)
+    store = MemoryStore()
+    store.put(keys.blob(manifest.file.sha256), path.read_bytes())
+    store.put(keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
+    store.swap_index(None, Index().with_release("model/trio", "1.0.0", ModelRelease.of(manifest)).sealed())
+    return store
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [(of_a_newer_schema, "SCHEMA_NEWER"), (with_forgery("a router of another shape"), "SCHEMA")]
+)
+def test_a_file_that_is_refused_and_undamaged_is_neither_moved_nor_fetched_again(mine, change, code, monkeypatch):
+    change(mine)
+    store, asked = promised(mine), []
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda key, *, limit: asked.append(key) or read(key, limit=limit))
+    blob = canonical.sha256(mine.read_bytes())
+    for _ in range(3):
+        with pytest.raises(FormatError) as caught:
+            registry.pull_model("model/trio", registry=store)
+        assert caught.value.code == code
+    assert Cache().path(blob).read_bytes() == mine.read_bytes()
+    assert not Cache().aside.exists()
+    assert asked.count(keys.blob(blob)) == 1
+    damage(Cache().path(blob))
+    with pytest.raises(FormatError, match=code):
+        registry.pull_model("model/trio", registry=store)
+    assert len(list(Cache().aside.iterdir())) == 1
+
+
+def test_a_model_that_lies_about_its_cells_is_found_without_loading_it(mine):
+    with_a_false_lock(mine)
+    store = promised(mine)
+    (_, finding) = registry.verify("model/trio", registry=store)
+    wanted = [Wanted.of(located) for located in locate([Reference.parse("model/trio")], store)]
+    for _ in range(2):
+        with pytest.raises(IntegrityError) as caught:
+            fetch_models(wanted)
+        assert caught.value.code == finding.error.code == "TENSOR_DIGEST"
+        assert caught.value.found == "noise"
+    assert not Cache().aside.exists()
+    with pytest.raises(IntegrityError, match="noise"):
+        registry.pull_model("model/trio", registry=store).container.verify()
 
 
 def test_a_model_in_use_outlives_its_file_in_the_cache(made, folder):

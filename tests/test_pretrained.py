@@ -95,7 +95,9 @@ def test_a_pushed_cell_that_was_damaged(hub, path, data, kind):
 
 
 @pytest.mark.parametrize("name", ["", "cells", "./none/such/folder", "a/b/c", "x" * 5000, "a\x00b", "../x"])
-def test_neither_a_folder_nor_a_repository(hub, name):
+def test_neither_a_folder_nor_a_repository(hub, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     if name:  # the empty one is the folder we are in
         with pytest.raises((InputError, BatteriesError)) as caught:
             Cell.from_pretrained(name)

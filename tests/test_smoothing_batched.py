@@ -1,5 +1,6 @@
 """The smoothing of many cells at once against that of each by itself, and that its answer depends on the image alone."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -245,6 +246,29 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
 def test_importing_it_does_not_import_numba():
     code = "import sys; import composer.smoothing; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_on_a_processor_with_small_registers(tmp_path):
+    """The vectors are narrower there, for every kernel that is written in them."""
+    pytest.importorskip("numba")
+    code = (
+        "import torch\nfrom composer import attention, lanes, smoothing\n"
+        "assert lanes.WIDTH == 16\n"
+        "g = torch.Generator().manual_seed(0)\n"
+        "draw = lambda *shape: torch.randn(shape, generator=g)\n"
+        "x = draw(2, 1, 3, 6, 37).requires_grad_()\n"
+        "weights = draw(2, 5, 3, 3, 3), draw(2, 5), draw(2, 3, 5, 3, 3), draw(2, 3)\n"
+        "assert smoothing._fast(x, weights)\n"
+        "answers = smoothing.smooth(x, weights[:2], weights[2:]), smoothing._plainly(x, *weights)\n"
+        "for a, b in (answers, [torch.autograd.grad(y.square().sum(), x)[0] for y in answers]):\n"
+        "    assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max()))\n"
+        "q = draw(10, 2, 70, 3)\n"
+        "assert attention._kernel(q, q, q)\n"
+        "plain = torch.nn.functional.scaled_dot_product_attention(q, q, q)\n"
+        "assert torch.allclose(attention.attend(q, q, q), plain, atol=1e-5)\n"
+    )
+    chosen = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, **chosen}).returncode == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
