@@ -19,8 +19,7 @@ from batteries.model import ACTIVATIONS, ALPHA_LIMIT
 from batteries.spec import CellSpec
 from composer.attention import attend
 from composer.smoothing import smooth
-
-Grid = tuple[int, int]
+from composer.tokens import Grid
 
 
 @dataclass(frozen=True)

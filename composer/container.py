@@ -22,7 +22,8 @@ from composer import tokens
 from composer.alignment import Consensus
 from composer.explanation import Explanation, GroupCost, encode_flops, flops
 from composer.groups import CHUNK_BYTES, Group
-from composer.outputs import USUAL, ContainerOutput, Grid, GroupOutput, checked_taps
+from composer.outputs import USUAL, ContainerOutput, GroupOutput, checked_taps
+from composer.tokens import Grid
 
 SHOWN = 6  # cells in a message
 

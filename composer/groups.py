@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from batteries import spectral
 from batteries.spec import CellSpec
 from composer import pieces
-from composer.batched import Grid, Stage
+from composer.batched import Stage
 from composer.frozen import Stack
+from composer.tokens import Grid
 
 CHUNK_BYTES = 32 * 2**20  # of intermediate values at a time: what stays in the caches; docs/decisions/0013-fast-container.md
 SMALLEST = 2**20  # bytes of a piece worth a thread

@@ -18,11 +18,12 @@ from batteries.errors import InputError, IntegrityError
 from batteries.model import Output, Tokens
 from composer import readings, tokens
 from composer.container import Container
-from composer.outputs import TAPS, CellOutput, ContainerOutput, Grid
+from composer.outputs import TAPS, CellOutput, ContainerOutput
 from composer.readings import Reads
 from composer.streams import ResidualMLP as ResidualMLP
 from composer.streams import Stemmed
 from composer.streams import StreamForm as StreamForm
+from composer.tokens import Grid
 
 FORM = StreamForm()
 

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from batteries.errors import NotFoundError, PolicyError
+from composer.tokens import Grid
 
 TAPS = ("M", "S", "omega", "recon")
 USUAL = ("omega", "recon")
-
-Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from batteries.errors import InputError
 from composer import tokens
-from composer.outputs import ContainerOutput, Grid, GroupOutput
+from composer.outputs import ContainerOutput, GroupOutput
+from composer.tokens import Grid
 
 Reads = Literal["omega", "signature", "recon"]
 TAPPED: dict[Reads, tuple[str, ...]] = {"omega": ("omega",), "signature": ("recon",), "recon": ("recon",)}

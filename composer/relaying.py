@@ -14,9 +14,10 @@ from torch import Tensor
 from batteries import spectral
 from composer import procrustes, tokens
 from composer.container import Container
-from composer.outputs import CellOutput, Grid
+from composer.outputs import CellOutput
 from composer.procrustes import Alignment
 from composer.routing import region_error
+from composer.tokens import Grid
 
 Kind = Literal["omega", "rows"]
 

@@ -14,7 +14,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from composer import tokens
-from composer.outputs import Grid
+from composer.tokens import Grid
 
 ROUTER_WIDTH = 32
 FLOOR = 1e-8  # of an error, before its logarithm
