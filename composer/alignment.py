@@ -23,15 +23,29 @@ class Consensus:
 
     Attributes:
         maps: In the order of the cells.
-        width: D of the frame; narrower tokens are padded with zeros.
+        frame: The consensus itself, by which new cells join; its width is the widest cell's, narrower tokens are padded.
         scores: Per cell, against the consensus of the others; empty for a single cell.
-        regions: Regions per image on which the tokens were paired.
+        kind: Of tokens.
+        grid: Rows and columns of the regions of an image on which tokens were paired.
+        probe: SHA-256 of the images, as :func:`~composer.pairing.digest_of` has it; empty for bare tokens.
     """
 
     maps: tuple[Alignment, ...]
-    width: int
+    frame: Frame
     scores: tuple[Score, ...]
-    regions: int
+    kind: TokenKind
+    grid: Grid
+    probe: str
+
+    @property
+    def width(self) -> int:
+        """D of the frame."""
+        return self.frame.width
+
+    @property
+    def regions(self) -> int:
+        """Of an image."""
+        return self.grid[0] * self.grid[1]
 
     @property
     def p_values(self) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from batteries import eigen
 from batteries.errors import InputError
 from composer import tokens as widths
+from composer.pairing import Pairing
 
 Reflection = Literal["allowed", "forbidden"]
 Unequal = Literal["pad", "project"]
@@ -78,6 +79,7 @@ class Alignment:
         paired: (...) rows that the map was fitted on.
         padded: Zeros appended to source and to target.
         whitening: None where the map is a similarity.
+        pairing: The ends by digest and the images, where the tokens are known to be those of cells.
     """
 
     rotation: Tensor
@@ -89,6 +91,7 @@ class Alignment:
     paired: Tensor
     padded: tuple[int, int] = (0, 0)
     whitening: Whitening | None = None
+    pairing: Pairing | None = None
 
     @property
     def matrix(self) -> Tensor:
@@ -144,13 +147,15 @@ class Alignment:
             translation=self.centre,
             padded=self.padded[::-1],
             whitening=whitening,
+            pairing=self.pairing and self.pairing.inverse(),
         )
 
     def then(self, other: Alignment) -> Alignment:
         """One map that does what this one and then the other do.
 
         Raises:
-            InputError: the other takes another width (``WIDTH``), or one of them is projected between whitenings.
+            InputError: the other takes another width (``WIDTH``), one of them is projected between whitenings, or the other
+                does not begin at the end of this one (``ENDS``).
         """
         if self.rotation.shape[-1] != other.rotation.shape[-2]:
             raise _other_width(other.rotation.shape[-2], self.rotation.shape[-1])
@@ -165,6 +170,7 @@ class Alignment:
             paired=torch.minimum(self.paired, other.paired),
             padded=(self.padded[0], other.padded[1]),
             whitening=whitening,
+            pairing=self.pairing.then(other.pairing) if self.pairing and other.pairing else None,
         )
 
 
