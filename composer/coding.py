@@ -73,7 +73,8 @@ def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor
     """
     C, B, N = M.shape[:3]
     out = torch.empty(C, B, spec.channels, grid[0] * spec.patch_size, grid[1] * spec.patch_size)
-    rows = M.reshape(C * B * N, -1), W.reshape(C * B * N, spec.D, spec.D), ratio.reshape(C * B * N, spec.D)
+    axes = W.mT  # which is how the solver leaves them in memory
+    rows = (x.reshape(C * B * N, *x.shape[3:]) for x in (M.flatten(3), axes, ratio))
     arrays = [x.detach().contiguous().numpy() for x in rows]
     _run(layers.decode, spec, [*arrays, _layers(spec, weights, "dec"), spec.patch_size], out, B * N)
     return out
