@@ -32,7 +32,7 @@ from composer.container import Container
 from composer.frozen import Stack
 from composer.groups import Group
 from composer.manifest import ModelFile, ModelLabel, ModelManifest
-from composer.saved import Artifact, SavedCell, SavedRelay, describe
+from composer.saved import Artifact, SavedCell, describe
 from composer.savedmaps import MAP, array
 from composer.wired import Wired, module_name, router_for
 from composer.wiring import Composition, Parallel, Route
