@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,16 +26,14 @@ from batteries.errors import BatteriesError, InputError, PolicyError
 from batteries.files import Data
 from batteries.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.spec import CellSpec
-from composer import artifactfile
-from composer.alignment import Consensus
+from composer import artifactfile, savedmaps
 from composer.artifactfile import Opened
 from composer.container import Container
 from composer.frozen import Stack
 from composer.groups import Group
 from composer.manifest import ModelFile, ModelLabel, ModelManifest
-from composer.procrustes import Alignment
-from composer.saved import Artifact, SavedCell, SavedFrame, SavedMap, SavedRelay, SavedScore, describe
-from composer.scores import Null, Score
+from composer.saved import Artifact, SavedCell, describe
+from composer.savedmaps import MAP, array
 from composer.wired import Wired, module_name, router_for
 from composer.wiring import Composition, Parallel, Route
 
@@ -45,7 +42,6 @@ if TYPE_CHECKING:
 
 TORCH = {"F32": torch.float32, "F64": torch.float64}
 PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a tensor's name
-MAP = ("rotation", "centre", "translation")
 
 
 def save(model: Wired | Container, path: str | Path) -> ModelFile:
@@ -175,18 +171,18 @@ def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
     relays = sorted(model.maps)
     states = {name: model.routers[module_name(name)].state_dict() for name in _routed(composition)}
     if container.consensus is not None:
-        arrays |= _stacked("frame", container.consensus.maps)
+        arrays |= savedmaps.arrays_of(container.consensus)
     for place, name in enumerate(relays):
-        arrays |= {f"relays.{place}.{part}": _array(getattr(model.maps[name], part), torch.float64) for part in MAP}
+        arrays |= {f"relays.{place}.{part}": array(getattr(model.maps[name], part), torch.float64) for part in MAP}
     for place, state in enumerate(states.values()):
-        arrays |= {f"routers.{place}.{part}": _array(tensor, torch.float32) for part, tensor in state.items()}
+        arrays |= {f"routers.{place}.{part}": array(tensor, torch.float32) for part, tensor in state.items()}
     return {
         "composition": composition,
         "groups": specs,
         "cells": cells,
         "input": container.scale,
-        "frame": _frame(container.consensus),
-        "relays": {name: SavedRelay(**_facts(model.maps[name]), width=len(model.maps[name].centre)) for name in relays},
+        "frame": savedmaps.frame_of(container.consensus),
+        "relays": {name: savedmaps.relay_of(model.maps[name]) for name in relays},
         "routers": {name: {part: tuple(tensor.shape) for part, tensor in state.items()} for name, state in states.items()},
     }, arrays
 
@@ -205,38 +201,16 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
         specs.append(group.spec)
         groups |= dict.fromkeys(names, place)
         chosen = group.stack.chosen([container.place(name)[1] for name in names])
-        arrays |= {f"groups.{place}.{name}": _array(tensor, torch.float32) for name, tensor in chosen.items()}
+        arrays |= {f"groups.{place}.{name}": array(tensor, torch.float32) for name, tensor in chosen.items()}
     cells = (SavedCell(name=name, group=groups[name], **container.lock[name]) for name in container.names)
     return tuple(specs), tuple(cells), arrays
-
-
-def _frame(consensus: Consensus | None) -> SavedFrame | None:
-    if consensus is None:
-        return None
-    scores = tuple(SavedScore(**asdict(score)) for score in consensus.scores)
-    maps = tuple(SavedMap(**_facts(one)) for one in consensus.maps)
-    return SavedFrame(width=consensus.width, regions=consensus.regions, maps=maps, scores=scores)
-
-
-def _facts(one: Alignment) -> dict[str, Any]:
-    whole = {"determinant": int(one.determinant), "paired": int(one.paired)}
-    return {"scale": float(one.scale), "residual": float(one.residual), **whole}
-
-
-def _stacked(prefix: str, maps: Sequence[Alignment]) -> Arrays:
-    return {f"{prefix}.{part}": np.stack([_array(getattr(one, part), torch.float64) for one in maps]) for part in MAP}
-
-
-def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """A tensor as a contiguous array; in the same memory where it is one of that type already."""
-    return tensor.detach().cpu().to(dtype).contiguous().numpy()
 
 
 def _put_together(opened: Opened) -> Wired:
     artifact, tensors = opened.artifact, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring
     relays = enumerate(sorted(artifact.relays.items()))
-    maps = {name: _alignment(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
+    maps = {name: savedmaps.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
     routers = nn.ModuleDict()
     for place, name in enumerate(sorted(artifact.routers)):
         with torch.device("meta"):  # no weights of its own, and no numbers drawn for them
@@ -265,23 +239,6 @@ def _container(artifact: Artifact, tensors: Mapping[str, Mapping[str, Tensor]]) 
         places[cell.name] = cell.group, filled[cell.group]
         filled[cell.group] += 1
     container = Container(groups, places, artifact.lock, artifact.input)
-    if (frame := artifact.frame) is not None:
-        parts = tensors["frame"]
-        maps = (_alignment(saved, {part: parts[part][row] for part in MAP}) for row, saved in enumerate(frame.maps))
-        scores = tuple(_score(score) for score in frame.scores)
-        container.consensus = Consensus(tuple(maps), frame.width, scores, frame.regions)
+    if artifact.frame is not None:
+        container.consensus = savedmaps.consensus_of(artifact, artifact.frame, tensors["frame"])
     return container
-
-
-def _alignment(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
-    rotation, centre, translation = (tensors[part] for part in MAP)
-    scale, residual, determinant = (
-        torch.tensor(value, dtype=torch.float64) for value in (saved.scale, saved.residual, saved.determinant)
-    )
-    return Alignment(rotation, scale, centre, translation, residual, determinant, torch.tensor(saved.paired))
-
-
-def _score(saved: SavedScore) -> Score:
-    facts = saved.model_dump(exclude={"shuffled", "untrained"})
-    untrained = None if saved.untrained is None else Null(**saved.untrained.model_dump())
-    return Score(**facts, shuffled=Null(**saved.shuffled.model_dump()), untrained=untrained)

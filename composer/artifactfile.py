@@ -207,6 +207,7 @@ def _tensors(artifact: Artifact) -> Iterator[tuple[str, Dtype, tuple[int, ...]]]
         for name, shape in spec.tensor_shapes().items():
             yield f"groups.{place}.{name}", "F32", (counts[place], *shape)
     if (frame := artifact.frame) is not None:
+        yield "frame.tokens", "F64", (frame.rows, frame.width)
         yield from _map("frame", (len(frame.maps),), frame.width)
     for place, (_, relay) in enumerate(sorted(artifact.relays.items())):
         yield from _map(f"relays.{place}", (), relay.width)
