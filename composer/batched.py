@@ -54,7 +54,7 @@ class Stage:
         return ratio
 
     def images(self, M: Tensor, found: Spectrum, ratio: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
-        """M (C, B, N, V, D), its modes scaled by their factors (C, B, N, D), to reconstructions (C, B, channels, height, width).
+        """M (C, B, N, V, D), its modes times their factors (C, B, N, D), to reconstructions (C, B, channels, height, width).
 
         They are written to ``out`` where that is given; no gradient goes there.
         """
