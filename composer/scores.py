@@ -20,7 +20,8 @@ from torch import Generator, Tensor
 
 from batteries.errors import InputError
 from composer import tokens as widths
-from composer.procrustes import FewSamplesWarning, centred, checked, solve
+from composer.centring import centred, checked
+from composer.procrustes import FewSamplesWarning, solve
 
 FOLDS = 2  # images are predicted from the other half
 FEWEST_IMAGES = 2 * FOLDS
