@@ -1,13 +1,36 @@
-"""Rows of tokens: whether two ends pair, and their means, over the rows that are there."""
+"""Rows of tokens: whether two ends pair, their means and products, over the rows that are there."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from batteries.errors import InputError
+from composer import crossing
 
 SPREAD_FLOOR = 1e-12  # of the tokens' mean square: below it they are constant
+
+
+class Products(NamedTuple):
+    """What the best map between centred tokens x (..., n, D_s) and y (..., n, D_t) depends on.
+
+    Attributes:
+        cross: (..., D_s, D_t) x'y.
+        spread: (...) squared length of x.
+        total: (...) that of y.
+    """
+
+    cross: Tensor
+    spread: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> Products:
+        """Of centred tokens."""
+        spread, total = (torch.linalg.vector_norm(end, dim=(-2, -1)).square() for end in (x, y))
+        return cls(x.mT @ y, spread, total)
 
 
 def checked(source: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
@@ -57,7 +80,7 @@ def centred(tokens: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         remedy = "Mask those rows, or find out what made them."
         found = f"{int((~there.isfinite()).any(dim=-1).sum())} rows with NaN or infinity"
         raise InputError("tokens that are not finite", code="NOT_FINITE", found=found, remedy=remedy)
-    if bool((spread <= SPREAD_FLOOR * (spread + count * mean.square().sum(dim=-1))).any()):
+    if bool(_constant(spread, count, mean).any()):
         raise InputError(
             "tokens that do not vary",
             code="CONSTANT",
@@ -65,3 +88,23 @@ def centred(tokens: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
             remedy="Use a probe of varied images; a constant cell cannot be aligned.",
         )
     return moved, mean
+
+
+def products(source: Tensor, target: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor, Products]:
+    """Means of both ends (..., D), and the products of the tokens about them.
+
+    Raises:
+        InputError: as :func:`centred` does.
+    """
+    found = crossing.moments(source, target, rows)
+    if found:
+        counts = source.shape[-2] if rows is None else rows.bool().sum(dim=-1)
+        ends = zip((found.spread, found.total), (found.centre, found.translation), strict=True)
+        if all(bool((spread.isfinite() & ~_constant(spread, counts, mean)).all()) for spread, mean in ends):
+            return found.centre, found.translation, Products(found.cross, found.spread, found.total)
+    (x, centre), (y, translation) = centred(source, rows), centred(target, rows)
+    return centre, translation, Products.of(x, y)
+
+
+def _constant(spread: Tensor, count: Tensor | int, mean: Tensor) -> Tensor:
+    return spread <= SPREAD_FLOOR * (spread + count * mean.square().sum(dim=-1))

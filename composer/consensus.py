@@ -18,7 +18,7 @@ from torch import Tensor
 
 from batteries.errors import InputError
 from composer import tokens as widths
-from composer.centring import centred, checked
+from composer.centring import centred, checked, products
 from composer.procrustes import Alignment, Unequal, fit
 from composer.settling import frames_of, settled
 from composer.turning import turn
@@ -127,9 +127,9 @@ def _with_gaps(tokens: Sequence[Tensor], kept: Tensor) -> Frame:
 def _met(stacked: Tensor, frame: Tensor, both: Tensor) -> Tensor:
     """Every cell turned and shifted to where it is nearest to the frame on the rows of both, and of its size there."""
     checked(stacked, frame, both)
-    (x, centre), (y, translation) = centred(stacked, both), centred(frame, both)
-    rotation, _ = turn(x.mT @ y, "allowed")
-    stretch = _size(y, both) / _size(x, both)
+    centre, translation, shared = products(stacked, frame, both)
+    rotation, _, _ = turn(shared.cross, "allowed")
+    stretch = (shared.total / shared.spread).sqrt()
     return (stacked - centre[:, None]) @ (stretch[:, None, None] * rotation) + translation[:, None]
 
 

@@ -245,7 +245,7 @@ def _turn(cross: Tensor) -> tuple[Tensor, Tensor]:
 
 def _turn_square(cross: Tensor) -> tuple[Tensor, Tensor]:
     """The same of square ones; zero along axes that the cross product leaves open, the mean of all ways to turn those."""
-    rotation, trace = turn(cross, "allowed")
+    rotation, trace, _ = turn(cross, "allowed")
     stretch, floor = rotation.mT @ cross, NEGLIGIBLE * trace  # symmetric, its eigenvalues the singular values
     eye = torch.eye(cross.shape[-1], dtype=cross.dtype)
     undecided = torch.linalg.cholesky_ex(stretch - floor[..., None, None] * eye).info > 0  # an eigenvalue below the floor

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from batteries.errors import InputError
 from composer import tokens as widths
-from composer.centring import centred, checked
+from composer.centring import Products, centred, checked, products
 from composer.pairing import Pairing
 from composer.turning import TINY, Reflection, sign, turn
 from composer.whitening import Whitening, whitened
@@ -185,29 +185,35 @@ def fit(
     """
     paired = checked(source, target, rows)
     _refuse_widths(source.shape[-1], target.shape[-1], unequal, whiten)
-    (x, centre), (y, translation) = centred(source, rows), centred(target, rows)
+    projected = source.shape[-1] != target.shape[-1] and unequal == "project"
+    if whiten or projected:
+        (x, centre), (y, translation) = centred(source, rows), centred(target, rows)
+    else:
+        centre, translation, both = products(source, target, rows)
     centre, translation = (mean.expand(*paired.shape, -1) for mean in (centre, translation))
-    wider = max(x.shape[-1], y.shape[-1])
+    wider = max(source.shape[-1], target.shape[-1])
     if int(paired.min()) < wider:
         warnings.warn(FewSamplesWarning(int(paired.min()), wider), stacklevel=2)
-    if x.shape[-1] != y.shape[-1] and unequal == "project":
+    if projected:
         return _projected(x, y, centre, translation, paired, scale, reflection)
-    whitening, padded = None, (wider - x.shape[-1], wider - y.shape[-1])
+    whitening, padded = None, (wider - source.shape[-1], wider - target.shape[-1])
     if whiten:
         x, y, whitening = whitened(x, y, wider)
-    x, y, centre, translation = (widths.pad(part, wider) for part in (x, y, centre, translation))
-    rotation, stretch, residual = solve(x, y, scale=scale, reflection=reflection)
-    return Alignment(rotation, stretch, centre, translation, residual, sign(rotation), paired, padded, whitening)
+        both = Products.of(x, y)
+    both = both._replace(cross=widths.pad(widths.pad(both.cross, wider).mT, wider).mT)
+    centre, translation = (widths.pad(mean, wider) for mean in (centre, translation))
+    rotation, stretch, residual, determinant = solve(both, scale=scale, reflection=reflection)
+    return Alignment(rotation, stretch, centre, translation, residual, determinant, paired, padded, whitening)
 
 
-def solve(x: Tensor, y: Tensor, *, scale: bool, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotation (..., D, D), scale (...) and residual (...) of centred x, y (..., n, D), unchecked: constant x has scale 0."""
-    rotation, trace = turn(x.mT @ y, reflection)
-    spread, total = (torch.linalg.vector_norm(part, dim=(-2, -1)).square().clamp_min(TINY) for part in (x, y))
+def solve(both: Products, *, scale: bool, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rotation (..., D, D), scale, residual and determinant (...), unchecked: a constant source has scale 0."""
+    rotation, trace, determinant = turn(both.cross, reflection)
+    spread, total = both.spread.clamp_min(TINY), both.total.clamp_min(TINY)
     # a negative trace, which only one dimension without reflection has, is best met by no source at all
     stretch = (trace / spread).clamp_min(0) if scale else torch.ones_like(trace)
     residual = (stretch.square() * spread - 2 * stretch * trace + total) / total
-    return rotation, stretch, residual.clamp_min(0)
+    return rotation, stretch, residual.clamp_min(0), determinant
 
 
 def _projected(
@@ -216,7 +222,7 @@ def _projected(
     """The map of centred x, y of unequal width, the wider on its leading principal axes."""
     width = min(x.shape[-1], y.shape[-1])
     onto, back = _axes(x, width), _axes(y, width)
-    rotation, stretch, residual = solve(x @ onto, y @ back, scale=scale, reflection=reflection)
+    rotation, stretch, residual, _ = solve(Products.of(x @ onto, y @ back), scale=scale, reflection=reflection)
     share = (y @ back).square().sum(dim=(-2, -1)) / y.square().sum(dim=(-2, -1))
     whole = 1 - share * (1 - residual)  # what the projection drops of the target is left over, too
     return Alignment(onto @ rotation @ back.mT, stretch, centre, translation, whole, torch.zeros_like(stretch), paired)

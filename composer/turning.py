@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from batteries import eigen
+from composer import crossing
 
 Reflection = Literal["allowed", "forbidden"]
 
@@ -23,30 +24,34 @@ GRAM_CONDITION = 1e-8  # of the squared singular values: below it their roots ha
 TINY = torch.finfo(torch.float64).tiny
 
 
-def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor]:
-    """The orthogonal R (..., D, D) with the largest trace(R' cross), and that trace (...).
+def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]:
+    """The orthogonal R (..., D, D) with the largest trace(R' cross), that trace (...), and the sign (...) of R's determinant.
 
     Where the smallest singular value is nothing, R and its mirror image in that axis do as well: the one of determinant +1
     is taken.
     """
     flat = cross.reshape(-1, *cross.shape[-2:])
-    values, axes = eigen.eigh(flat.mT @ flat)
-    weak = values[:, 0] <= GRAM_CONDITION * values[:, -1]
-    rotation = _polar(flat, values.clamp_min(TINY).sqrt(), axes)
-    mirrored = sign(rotation) < 0
-    if reflection == "forbidden":
-        least = axes[..., :1] @ axes[..., :1].mT  # turned over where it costs least
-        rotation = torch.where(mirrored[:, None, None], rotation - 2 * rotation @ least, rotation)
+    squares, axes = eigen.gram_eigh(flat)
+    weak = _weak(squares)
+    rotation, trace, determinant = crossing.polar(flat, squares, axes) or _judged(flat, _polar(flat, squares, axes))
+    mirrored = (determinant < 0) & (reflection == "forbidden")
+    if bool(mirrored.any()):
+        least, kept = axes[mirrored, :, :1], rotation[mirrored]  # turned over where it costs least
+        rotation[mirrored] = kept - 2 * kept @ least @ least.mT
     if bool(weak.any()):
         rotation[weak] = _polar_of_weak(flat[weak], reflection)
-    return rotation.view_as(cross), (rotation * flat).sum(dim=(-2, -1)).view(cross.shape[:-2])
+    changed = mirrored | weak
+    if bool(changed.any()):
+        _, trace[changed], determinant[changed] = _judged(flat[changed], rotation[changed])
+    return rotation.view_as(cross), trace.view(cross.shape[:-2]), determinant.view(cross.shape[:-2])
 
 
 def polar(cross: Tensor) -> Tensor:
     """U V' of tall or square ones (P, n, d): orthonormal columns. Axes that ``cross`` leaves open are turned anyhow."""
-    values, axes = eigen.eigh(cross.mT @ cross)
-    weak = values[:, 0] <= GRAM_CONDITION * values[:, -1]
-    rotation = _polar(cross, values.clamp_min(TINY).sqrt(), axes)
+    squares, axes = eigen.gram_eigh(cross)
+    weak = _weak(squares)
+    found = crossing.polar(cross, squares, axes)
+    rotation = found.rotation if found else _polar(cross, squares, axes)
     if bool(weak.any()):
         left, _, right = torch.linalg.svd(cross[weak], full_matrices=False)
         rotation[weak] = left @ right
@@ -58,12 +63,23 @@ def sign(rotation: Tensor) -> Tensor:
     return torch.linalg.det(rotation).sign()
 
 
-def _polar(cross: Tensor, singular: Tensor, axes: Tensor) -> Tensor:
-    """The orthogonal factor U V' of cross = U diag(singular) V', from V and the singular values.
+def _weak(squares: Tensor) -> Tensor:
+    """Whose singular values have lost too many digits, from their squares (P, d)."""
+    return squares[:, 0] <= GRAM_CONDITION * squares[:, -1]
+
+
+def _judged(cross: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A rotation, its trace and the sign of its determinant, as :func:`crossing.polar` gives them."""
+    return rotation, (rotation * cross).sum(dim=(-2, -1)), sign(rotation)
+
+
+def _polar(cross: Tensor, squares: Tensor, axes: Tensor) -> Tensor:
+    """The orthogonal factor U V' of cross = U diag(singular) V', from V and the squared singular values.
 
     U = cross V / singular has lost as many digits as the square of the condition number has; one Newton step gives them back:
     with E = U'U - 1, to first order, U V' is U (1 - E_ij s_i / (s_i + s_j)) V'.
     """
+    singular = squares.clamp_min(TINY).sqrt()
     left = cross @ (axes / singular[:, None, :])
     error = left.mT @ left
     error.diagonal(dim1=-2, dim2=-1).sub_(1.0)

@@ -1,0 +1,119 @@
+"""Cross products of many pairs of tokens and their polar factors, by the kernels of :mod:`composer.products` where they serve.
+
+They do on the CPU, in float64, for widths of cells, where there are more than a few pairs, no gradient is asked for and numba
+is installed (the ``fast`` extra). Else these functions give None, and the caller takes torch's way. The answers agree to
+rounding, not to the bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import lazy_loader
+import torch
+from torch import Tensor
+
+from batteries import compiled
+
+kernels: Any = lazy_loader.load("composer.products", suppress_warning=True)  # imports numba, on first use
+
+__all__ = ["Moments", "Polar", "moments", "polar"]
+
+WIDTHS = range(4, 33, 4)  # each is compiled on its first call, in two seconds
+FEW = 16  # pairs from which the kernels, and those of batteries.eigen between the two, are worth their calls
+MOMENT_NANOSECONDS = 0.6  # of a row of a pair, times D
+POLAR_NANOSECONDS = 5  # of a matrix, times D**2
+_loading = threading.Lock()
+
+
+class Moments(NamedTuple):
+    """Means of source and target (..., D), their products about them (..., D, D), and the squared lengths (...) of both."""
+
+    centre: Tensor
+    translation: Tensor
+    cross: Tensor
+    spread: Tensor
+    total: Tensor
+
+
+class Polar(NamedTuple):
+    """The orthogonal factors R of matrices, trace(R' matrix), and the sign of R's determinant."""
+
+    rotation: Tensor
+    trace: Tensor
+    determinant: Tensor
+
+
+def moments(source: Tensor, target: Tensor, rows: Tensor | None) -> Moments | None:
+    """Of pairs of tokens (..., n, D), with leading axes that are broadcast, over the rows (..., n) that are there."""
+    batch = torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], () if rows is None else rows.shape[:-1])
+    if source.shape[-2:] != target.shape[-2:]:
+        return None
+    kernel = _kernel(batch.numel(), source, target)
+    return _run_moments(kernel.moments, source, target, rows, batch) if kernel else None
+
+
+def polar(cross: Tensor, squares: Tensor, axes: Tensor) -> Polar | None:
+    """Of square cross (P, D, D), from the eigenvalues and -vectors of cross'cross; see :mod:`composer.turning`."""
+    if cross.shape[-2] != cross.shape[-1]:
+        return None
+    kernel = _kernel(len(cross), cross, squares, axes)
+    return _run_polar(kernel.polar, cross, squares, axes) if kernel else None
+
+
+def _kernel(pairs: int, *given: Tensor) -> Any:
+    """The compiled kernels for these, or None where torch's way is the one to take."""
+    if pairs < FEW or torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+        return None
+    width = given[0].shape[-1]
+    if width not in WIDTHS or any(part.device.type != "cpu" or part.is_complex() for part in given):
+        return None
+    if torch.is_grad_enabled() and any(part.requires_grad for part in given):
+        return None
+    with _loading:
+        return _load(width)
+
+
+@lru_cache
+def _load(width: int) -> Any:
+    """The kernels of a width, or None."""
+    tokens, eye = torch.zeros(1, 1, width, dtype=torch.float64), torch.eye(width, dtype=torch.float64)[None]
+
+    def trial(found: Any) -> None:
+        _run_moments(found.moments, tokens, tokens, None, torch.Size([1]))
+        _run_polar(found.polar, eye, torch.ones(1, width, dtype=torch.float64), eye)
+
+    return compiled.load(lambda: kernels.kernels(width), trial)
+
+
+def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | None, batch: torch.Size) -> Moments:
+    """The kernel over all pairs."""
+    (height, width), count = source.shape[-2:], batch.numel()
+    there = torch.ones(1, height, dtype=torch.bool) if rows is None else _flat(rows.bool(), batch, 1)
+    x, y = (_flat(end.double(), batch, 2) for end in (source, target))
+    means = [torch.empty(count, width, dtype=torch.float64) for _ in range(2)]
+    cross, spreads = torch.empty(count, width, width, dtype=torch.float64), torch.empty(2, count, dtype=torch.float64)
+    written = tuple(mean.numpy() for mean in means), cross.numpy(), spreads.numpy()
+    run = partial(kernel, x.numpy(), y.numpy(), there.numpy(), *written)
+    compiled.share(run, count, MOMENT_NANOSECONDS * height * width)
+    shaped = (part.view(*batch, *part.shape[1:]) for part in (*means, cross, *spreads))
+    return Moments(*shaped)
+
+
+def _run_polar(kernel: Any, cross: Tensor, squares: Tensor, axes: Tensor) -> Polar:
+    """The kernel over all matrices."""
+    cross, squares, turned = (part.detach().contiguous() for part in (cross, squares, axes.mT))
+    rotation, found = torch.empty_like(cross), cross.new_empty(2, len(cross))
+    run = partial(kernel, cross.numpy(), squares.numpy(), turned.numpy(), rotation.numpy(), found.numpy())
+    compiled.share(run, len(cross), POLAR_NANOSECONDS * cross.shape[-1] ** 2)
+    return Polar(rotation, *found)
+
+
+def _flat(part: Tensor, batch: torch.Size, own: int) -> Tensor:
+    """One leading axis and ``own`` others, in one piece of memory; of length 1 where all pairs share it."""
+    shape = part.shape[part.ndim - own :]
+    if part.shape[: part.ndim - own].numel() == 1:
+        return part.detach().reshape(1, *shape).contiguous()
+    return part.detach().expand(*batch, *shape).reshape(-1, *shape).contiguous()
