@@ -98,10 +98,10 @@ def products(source: Tensor, target: Tensor, rows: Tensor | None) -> tuple[Tenso
     """
     found = crossing.moments(source, target, rows)
     if found:
-        counts = source.shape[-2] if rows is None else rows.bool().sum(dim=-1)
-        ends = zip((found.spread, found.total), (found.centre, found.translation), strict=True)
-        if all(bool((spread.isfinite() & ~_constant(spread, counts, mean)).all()) for spread, mean in ends):
-            return found.centre, found.translation, Products(found.cross, found.spread, found.total)
+        means, cross, squares = found
+        count = source.shape[-2] if rows is None else rows.bool().sum(dim=-1)
+        if bool((squares.isfinite() & ~_constant(squares, count, means)).all()):
+            return means[0], means[1], Products(cross, squares[0], squares[1])
     (x, centre), (y, translation) = centred(source, rows), centred(target, rows)
     return centre, translation, Products.of(x, y)
 

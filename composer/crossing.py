@@ -29,13 +29,11 @@ _loading = threading.Lock()
 
 
 class Moments(NamedTuple):
-    """Means of source and target (..., D), their products about them (..., D, D), and the squared lengths (...) of both."""
+    """Means (2, ..., D) of source and target, their cross products (..., D, D) and squared lengths (2, ...) about them."""
 
-    centre: Tensor
-    translation: Tensor
+    means: Tensor
     cross: Tensor
-    spread: Tensor
-    total: Tensor
+    squares: Tensor
 
 
 class Polar(NamedTuple):
@@ -47,9 +45,12 @@ class Polar(NamedTuple):
 
 
 def moments(source: Tensor, target: Tensor, rows: Tensor | None) -> Moments | None:
-    """Of pairs of tokens (..., n, D), with leading axes that are broadcast, over the rows (..., n) that are there."""
+    """Of pairs of tokens (..., n, D), over the rows (..., n) that are there; what stands in the others is not looked at.
+
+    Leading axes are broadcast. Tokens that are not finite give squares that are not.
+    """
     batch = torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], () if rows is None else rows.shape[:-1])
-    if source.shape[-2:] != target.shape[-2:]:
+    if source.shape[-2:] != target.shape[-2:] or (rows is not None and rows.shape[-1] != source.shape[-2]):
         return None
     kernel = _kernel(batch.numel(), source, target)
     return _run_moments(kernel.moments, source, target, rows, batch) if kernel else None
@@ -93,13 +94,12 @@ def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | Non
     (height, width), count = source.shape[-2:], batch.numel()
     there = torch.ones(1, height, dtype=torch.bool) if rows is None else _flat(rows.bool(), batch, 1)
     x, y = (_flat(end.double(), batch, 2) for end in (source, target))
-    means = [torch.empty(count, width, dtype=torch.float64) for _ in range(2)]
-    cross, spreads = torch.empty(count, width, width, dtype=torch.float64), torch.empty(2, count, dtype=torch.float64)
-    written = tuple(mean.numpy() for mean in means), cross.numpy(), spreads.numpy()
-    run = partial(kernel, x.numpy(), y.numpy(), there.numpy(), *written)
+    means, cross, squares = (
+        torch.empty(*shape, dtype=torch.float64) for shape in ((2, count, width), (count, width, width), (2, count))
+    )
+    run = partial(kernel, x.numpy(), y.numpy(), there.numpy(), means.numpy(), cross.numpy(), squares.numpy())
     compiled.share(run, count, MOMENT_NANOSECONDS * height * width)
-    shaped = (part.view(*batch, *part.shape[1:]) for part in (*means, cross, *spreads))
-    return Moments(*shaped)
+    return Moments(means.view(2, *batch, width), cross.view(*batch, width, width), squares.view(2, *batch))
 
 
 def _run_polar(kernel: Any, cross: Tensor, squares: Tensor, axes: Tensor) -> Polar:

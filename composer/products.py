@@ -150,16 +150,16 @@ def _trace(one: Matrix, other: Matrix, copy: Array, zero: Row) -> float:
 def kernels(D: int) -> Kernels:
     """The kernels of a width, a multiple of BLOCK, compiled on their first call."""
 
-    def moments(x: Array, y: Array, rows: Array, means: Any, cross: Array, spreads: Array, start: int, stop: int) -> None:
+    def moments(x: Array, y: Array, rows: Array, means: Array, cross: Array, squares: Array, start: int, stop: int) -> None:
         """Means of both ends, x'y and the squared lengths about them, for pairs ``start`` to ``stop``.
 
         Args:
             x: (n, r, D) float64, contiguous, or (1, r, D) for all pairs the same.
             y: The same of the other end.
             rows: (n, r) boolean or (1, r); what stands in a row that is not there is not looked at.
-            means: Two of (n, D), written.
+            means: (2, n, D), written.
             cross: (n, D, D), written.
-            spreads: (2, n), written.
+            squares: (2, n), written.
             start: First pair.
             stop: Pair after the last one.
         """
@@ -169,15 +169,15 @@ def kernels(D: int) -> Kernels:
             ends = (x, n % len(x) * height * D), (y, n % len(y) * height * D)
             there = rows[n % len(rows)]
             mean = _means(*ends, there, zero)
-            store(means[0], n * D, mean[0])
-            store(means[1], n * D, mean[1])
+            store(means, n * D, mean[0])
+            store(means, (len(cross) + n) * D, mean[1])
             cross[n] = 0.0
-            squares = zero, zero
+            lengths = zero, zero
             for first in range(0, height, CHUNK):
                 span = first, min(first + CHUNK, height)
-                count, squares = _centre(ends, mean, there, span, centred, squares)
+                count, lengths = _centre(ends, mean, there, span, centred, lengths)
                 _add_products(*centred, count, (cross, n * D * D), zero)
-            spreads[0, n], spreads[1, n] = sum_of(squares[0]), sum_of(squares[1])
+            squares[0, n], squares[1, n] = sum_of(lengths[0]), sum_of(lengths[1])
 
     def polar(cross: Array, squares: Array, axes: Array, rotation: Array, found: Array, start: int, stop: int) -> None:
         """U V' of matrices U diag(s) V', from V and the squares of s; see :mod:`composer.turning` for the formula.

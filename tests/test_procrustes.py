@@ -64,6 +64,19 @@ def test_without_reflection_it_is_the_best_of_determinant_one(seed, d):
     assert float(found.residual) >= float(fit(x, y).residual) - 1e-12
 
 
+@pytest.mark.parametrize("d", [4, 5, 8, 16])
+def test_many_pairs_at_once_are_scipys_one_by_one(d):
+    """So many that the kernels do it, where the width is one of a cell's."""
+    x, y = draw(60, 6 * d, d) + 3, draw(60, 6 * d, d, seed=1)
+    found = fit(x, y)
+    for n in range(60):
+        turned, trace = orthogonal_procrustes((x[n] - x[n].mean(0)).numpy(), (y[n] - y[n].mean(0)).numpy())
+        assert np.allclose(found.rotation[n], turned, **EXACT)
+        assert float(found.scale[n]) == pytest.approx(trace / float((x[n] - x[n].mean(0)).square().sum()), abs=1e-10)
+        assert float(found.residual[n]) == pytest.approx(scipy_procrustes(y[n].numpy(), x[n].numpy())[2], abs=1e-10)
+    assert torch.equal(found.determinant, torch.linalg.det(found.rotation).sign())
+
+
 # Against what was planted.
 
 
