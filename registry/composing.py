@@ -15,7 +15,7 @@ import registry
 from batteries import files
 from batteries.cell import SUFFIX, Cell
 from batteries.errors import ConflictError, InputError
-from composer.manifest import ModelLabel, ModelManifest
+from composer.manifest import ModelManifest, PackedLabel
 from registry import config, reports
 from registry.answers import unicode
 from registry.composing_answers import Composed, ComposedCell
@@ -68,7 +68,7 @@ def compose(
     manifest = None
     if out is not None and label is not None:
         said = {**label.model_dump(), "license": license or _licences(cells.values())}
-        manifest = composer.pack(model, out, typed(ModelLabel, **said))
+        manifest = composer.pack(model, out, typed(PackedLabel, **said))
         say(f"{manifest.path}@{manifest.identity.version}: {manifest.file.size} bytes in {out}")
     if as_json:
         emit_json(_answer(model, rows, batch, graph, out, manifest))
@@ -78,7 +78,7 @@ def compose(
 
 def _label(
     out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
-) -> ModelLabel | None:
+) -> PackedLabel | None:
     """What a manifest is to say, looked at before anything is computed."""
     said = {"name": name, "version": version, "license": license, "description": description}
     if out is None:
@@ -88,7 +88,7 @@ def _label(
     if out.suffix != SUFFIX:
         raise InputError("not a path for a model", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
     return typed(
-        ModelLabel, name=name or out.stem, version=version or "1.0.0", license=license or "", description=description or ""
+        PackedLabel, name=name or out.stem, version=version or "1.0.0", license=license or "", description=description or ""
     )
 
 
