@@ -1,4 +1,4 @@
-"""The alignment of a container's cells: one map each into a consensus frame, scored on images it was not fitted on.
+"""The alignment of cells' tokens: one map each into a consensus frame, scored on images it was not fitted on.
 
 The maps are of :mod:`composer.procrustes`, the frame of :mod:`composer.consensus`, the scores of :mod:`composer.scores`: each
 cell's tokens against the consensus of the *others*, for a frame that a cell has a part in is like it by itself.
@@ -6,15 +6,20 @@ cell's tokens against the consensus of the *others*, for a frame that a cell has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from composer.consensus import generalised, maps
+from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError
+from composer.consensus import Frame, generalised, maps_into
+from composer.pairing import Pairing, digest_of
 from composer.procrustes import Alignment
 from composer.scores import Score, holm, score
+from composer.tokens import Grid, TokenKind
+
+SHOWN = 6  # names in a message
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class Consensus:
     """A frame, and one map into it per cell.
 
     Attributes:
-        maps: In the order of the cells.
+        names: Of the cells.
+        maps: In their order, each with the digests of its ends.
         frame: The consensus itself, by which new cells join; its width is the widest cell's, narrower tokens are padded.
         scores: Per cell, against the consensus of the others; empty for a single cell.
         kind: Of tokens.
@@ -30,6 +36,7 @@ class Consensus:
         probe: SHA-256 of the images, as :func:`~composer.pairing.digest_of` has it; empty for bare tokens.
     """
 
+    names: tuple[str, ...]
     maps: tuple[Alignment, ...]
     frame: Frame
     scores: tuple[Score, ...]
@@ -48,6 +55,13 @@ class Consensus:
         return self.grid[0] * self.grid[1]
 
     @property
+    def pairings(self) -> tuple[Pairing, ...]:
+        """The ends of the maps: each cell's weights, or bare tokens, and the frame."""
+        found = tuple(one.pairing for one in self.maps if one.pairing is not None)
+        assert len(found) == len(self.maps), "a map of a consensus knows its ends"
+        return found
+
+    @property
     def p_values(self) -> tuple[float, ...]:
         """Of shuffled pairings, corrected for the number of cells by Holm's method."""
         return holm([one.p_value for one in self.scores])
@@ -55,7 +69,55 @@ class Consensus:
     def of(self, places: Sequence[int]) -> Consensus:
         """The same frame for some of the cells."""
         scores = tuple(self.scores[i] for i in places) if self.scores else ()
-        return replace(self, maps=tuple(self.maps[i] for i in places), scores=scores)
+        names, maps = tuple(self.names[i] for i in places), tuple(self.maps[i] for i in places)
+        return replace(self, names=names, maps=maps, scores=scores)
+
+    def for_cells(self, digests: Mapping[str, str]) -> Consensus:
+        """The maps of some cells, found by the digest of their weights, under the names and in the order given.
+
+        Args:
+            digests: Of weights (``tensors`` in a lock), by name.
+
+        Raises:
+            IntegrityError: other weights than a cell of that name had (``END_CHANGED``).
+            NotFoundError: a cell that was not aligned (``NO_MAP``).
+        """
+        known = {pairing.source: place for place, pairing in enumerate(self.pairings)}
+        for name, digest in digests.items():
+            if digest in known:
+                continue
+            if name in self.names:
+                self.pairings[self.names.index(name)].check(source=digest, where=name)
+            raise NotFoundError(
+                "a cell without a map into the consensus frame",
+                code="NO_MAP",
+                expected=_listed(self.names),
+                found=name,
+                remedy="Add it with composer.join, on the images that the frame was made from; no other map changes.",
+            )
+        return replace(self.of([known[digest] for digest in digests.values()]), names=tuple(digests))
+
+    def check(self, digests: Mapping[str, str]) -> None:
+        """Refuse maps of tokens other than omega, of other cells than these, or in another order.
+
+        Raises:
+            PolicyError: other tokens (``TOKENS``), or other names (``OTHER_CELLS``).
+            IntegrityError: other weights (``END_CHANGED``).
+        """
+        if self.kind != "omega":
+            remedy = "A container maps its omega: align it with tokens='omega'. Other maps are applied by hand."
+            raise PolicyError("maps of other tokens", code="TOKENS", expected="omega", found=self.kind, remedy=remedy)
+        if self.names != tuple(digests):
+            remedy = "Consensus.for_cells picks the maps of some cells."
+            raise PolicyError(
+                "maps of other cells",
+                code="OTHER_CELLS",
+                expected=_listed(tuple(digests)),
+                found=_listed(self.names),
+                remedy=remedy,
+            )
+        for name, pairing in zip(self.names, self.pairings, strict=True):
+            pairing.check(source=digests[name], where=name)
 
     def mapped(self, places: Sequence[int], tokens: Tensor) -> Tensor:
         """Tokens (C, B, N, width) of some cells, each by its own map, at once."""
@@ -67,22 +129,82 @@ class Consensus:
         return (tokens - centre[:, None, None]) @ turn[:, None] + translation[:, None, None]
 
 
-def consensus(tokens: Sequence[Tensor], *, seed: int = 0) -> Consensus:
+def consensus(
+    tokens: Mapping[str, Tensor],
+    *,
+    kind: TokenKind = "omega",
+    grid: Grid | None = None,
+    probe: str = "",
+    ends: Mapping[str, str] | None = None,
+    clusters: Tensor | None = None,
+    seed: int = 0,
+) -> Consensus:
     """One frame for many cells, fitted on all images, scored on halves.
 
     Args:
-        tokens: Per cell (B, G, D), paired by image and region; all of one width.
+        tokens: By cell (B, G, its own D), paired by image and region.
+        kind: What they are.
+        grid: Rows and columns of the regions of an image; left out, one row of G.
+        probe: Digest of the images.
+        ends: Digest of each cell's weights; left out, of its tokens.
+        clusters: (B,) integers, which images belong together, as crops of one photograph do; left out, each is by itself.
         seed: Of the halves and the shuffles.
 
     Raises:
-        InputError: constant tokens, or too few images for halves where there is more than one cell.
+        InputError: no cell, tokens that do not pair (``PAIRS``), constant or not finite ones, or too few images for halves
+            where there is more than one cell.
+
+    Warns:
+        FewSamplesWarning: fewer rows than dimensions.
     """
-    flat = [t.flatten(0, 1) for t in tokens]
-    scores = held_out_scores(tokens, seed=seed) if len(tokens) > 1 else ()
-    return Consensus(maps(generalised(flat), flat), tokens[0].shape[-1], scores, tokens[0].shape[1])
+    frame = generalised(_flat(tokens))
+    scores = held_out_scores(list(tokens.values()), clusters=clusters, seed=seed) if len(tokens) > 1 else ()
+    grid = grid or (1, next(iter(tokens.values())).shape[1])
+    pairing = Pairing(kind, grid, probe, "", digest_of(frame.tokens))
+    return Consensus(tuple(tokens), _maps(frame, tokens, pairing, ends), frame, scores, kind, grid, probe)
 
 
-def held_out_scores(tokens: Sequence[Tensor], *, seed: int) -> tuple[Score, ...]:
+def joined(
+    before: Consensus,
+    tokens: Mapping[str, Tensor],
+    *,
+    ends: Mapping[str, str] | None = None,
+    clusters: Tensor | None = None,
+    seed: int = 0,
+) -> Consensus:
+    """More cells in a frame that stays as it is, and so do the maps of the others.
+
+    A new cell has no part in the frame, so that its score is against all of them; that of a cell that was alone is against
+    the new ones.
+
+    Args:
+        before: The consensus.
+        tokens: By new cell (B, G, its own D), of the frame's images and regions.
+        ends: As of :func:`consensus`.
+        clusters: As of :func:`consensus`.
+        seed: Of the halves and the shuffles.
+
+    Raises:
+        ConflictError: a name that the consensus has already (``TWICE``).
+        InputError: tokens that do not pair with the frame, a cell that is wider than the frame (``WIDER``), or as
+            :func:`consensus` says.
+    """
+    twice = sorted(tokens.keys() & set(before.names))
+    if twice:
+        remedy = "Give it another name, or align again."
+        raise ConflictError("a cell that is in the consensus already", code="TWICE", found=_listed(twice), remedy=remedy)
+    maps = _maps(before.frame, tokens, before.pairings[0], ends)
+    shape = next(iter(tokens.values())).shape[:2]
+    frame = before.frame.tokens.unflatten(0, shape)
+    first = before.scores
+    if not first:
+        others = generalised(_flat(tokens)).tokens.unflatten(0, shape)
+        first = (score(frame, others, seed=seed),)
+    scores = (score(own, frame, seed=seed) for own in tokens.values())
+    return replace(before, names=(*before.names, *tokens), maps=(*before.maps, *maps), scores=(*first, *scores))
+
+
+def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None, seed: int = 0) -> tuple[Score, ...]:
     """Per cell: how well its tokens predict the consensus of the others on images that were not fitted.
 
     Raises:
@@ -93,3 +215,29 @@ def held_out_scores(tokens: Sequence[Tensor], *, seed: int) -> tuple[Score, ...]
         others = generalised([t.flatten(0, 1) for i, t in enumerate(tokens) if i != index])
         found.append(score(own, others.tokens.unflatten(0, own.shape[:2]), seed=seed))
     return tuple(found)
+
+
+def _maps(
+    frame: Frame, tokens: Mapping[str, Tensor], pairing: Pairing, ends: Mapping[str, str] | None
+) -> tuple[Alignment, ...]:
+    """One map per cell, each with its ends; ``pairing`` has what they share."""
+    sources = ends or {name: digest_of(own) for name, own in tokens.items()}
+    found = zip(tokens, maps_into(frame, _flat(tokens)), strict=True)
+    return tuple(replace(one, pairing=replace(pairing, source=sources[name])) for name, one in found)
+
+
+def _flat(tokens: Mapping[str, Tensor]) -> list[Tensor]:
+    """Tokens (B G, D) of every cell.
+
+    Raises:
+        InputError: not of one B and G (``PAIRS``).
+    """
+    shapes = [tuple(own.shape) for own in tokens.values()]
+    if not shapes or any(len(shape) != 3 or shape[:2] != shapes[0][:2] for shape in shapes):
+        expected = "(B, G, D) of each cell, of one B and G"
+        raise InputError("tokens that do not pair", code="PAIRS", expected=expected, found=shapes)
+    return [own.flatten(0, 1) for own in tokens.values()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -7,10 +7,8 @@ they are in. They are looked at once, to compare them with the file's digests, a
 from __future__ import annotations
 
 import itertools
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +19,10 @@ from torch import Tensor, nn
 
 from batteries import files
 from batteries.canonical import fields_of
-from batteries.errors import BatteriesError, InputError, PolicyError
+from batteries.errors import InputError
 from batteries.kinds import MODEL
 from batteries.spec import CellSpec
-from composer import packing
-from composer.alignment import Consensus
+from composer import packing, savedmaps
 from composer.artifactfile import open_artifact
 from composer.container import Container
 from composer.frozen import Stack
@@ -33,18 +30,16 @@ from composer.groups import Group
 from composer.manifest import ModelManifest, PackedFile, PackedLabel
 from composer.opened import Opened, path_of
 from composer.packing import Prepared
-from composer.procrustes import Alignment
-from composer.saved import Artifact, SavedCell, SavedFrame, SavedMap, SavedRelay, SavedScore, describe
-from composer.scores import Null, Score
+from composer.saved import Artifact, SavedCell, describe
+from composer.savedmaps import MAP
+from composer.views import array, views
 from composer.wired import Wired, module_name, router_for
 from composer.wiring import Composition, Parallel, Route
 
 if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
 
-TORCH = {"F32": torch.float32, "F64": torch.float64}
 PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a tensor's name
-MAP = ("rotation", "centre", "translation")
 
 
 def save(model: Wired | Container, path: str | Path) -> PackedFile:
@@ -123,7 +118,7 @@ def _prepared(model: Wired | Container) -> Prepared[Artifact]:
     try:
         return packing.prepared(Artifact, *_taken_apart(wired))
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise packing.refusal(MODEL, error) from error
 
 
 def _whole(model: Wired | Container) -> Wired:
@@ -148,13 +143,6 @@ def _side_by_side(container: Container) -> Composition:
         raise InputError("cells that cannot be saved", code="CELLS", found=fields_of(error), remedy=remedy) from error
 
 
-def _refusal(error: ValidationError) -> BatteriesError:
-    """Why a model cannot be what a document says."""
-    if all(row["type"] == "finite_number" for row in error.errors()):
-        return PolicyError("a model that cannot be saved", code="NON_FINITE", found=fields_of(error))
-    return InputError("parts that do not fit the composition", code="PARTS", found=fields_of(error))
-
-
 def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
     """What the document says, but for digests of the data, and the tensors."""
     container, composition = model.container, model.composition
@@ -162,18 +150,18 @@ def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
     relays = sorted(model.maps)
     states = {name: model.routers[module_name(name)].state_dict() for name in _routed(composition)}
     if container.consensus is not None:
-        arrays |= _stacked("frame", container.consensus.maps)
+        arrays |= savedmaps.arrays_of(container.consensus)
     for place, name in enumerate(relays):
-        arrays |= {f"relays.{place}.{part}": _array(getattr(model.maps[name], part), torch.float64) for part in MAP}
+        arrays |= {f"relays.{place}.{part}": array(getattr(model.maps[name], part), torch.float64) for part in MAP}
     for place, state in enumerate(states.values()):
-        arrays |= {f"routers.{place}.{part}": _array(tensor, torch.float32) for part, tensor in state.items()}
+        arrays |= {f"routers.{place}.{part}": array(tensor, torch.float32) for part, tensor in state.items()}
     return {
         "composition": composition,
         "groups": specs,
         "cells": cells,
         "input": container.scale,
-        "frame": _frame(container.consensus),
-        "relays": {name: SavedRelay(**_facts(model.maps[name]), width=len(model.maps[name].centre)) for name in relays},
+        "frame": savedmaps.frame_of(container.consensus),
+        "relays": {name: savedmaps.relay_of(model.maps[name]) for name in relays},
         "routers": {name: {part: tuple(tensor.shape) for part, tensor in state.items()} for name, state in states.items()},
     }, arrays
 
@@ -192,38 +180,16 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
         specs.append(group.spec)
         groups |= dict.fromkeys(names, place)
         chosen = group.stack.chosen([container.place(name)[1] for name in names])
-        arrays |= {f"groups.{place}.{name}": _array(tensor, torch.float32) for name, tensor in chosen.items()}
+        arrays |= {f"groups.{place}.{name}": array(tensor, torch.float32) for name, tensor in chosen.items()}
     cells = (SavedCell(name=name, group=groups[name], **container.lock[name]) for name in container.names)
     return tuple(specs), tuple(cells), arrays
-
-
-def _frame(consensus: Consensus | None) -> SavedFrame | None:
-    if consensus is None:
-        return None
-    scores = tuple(SavedScore(**asdict(score)) for score in consensus.scores)
-    maps = tuple(SavedMap(**_facts(one)) for one in consensus.maps)
-    return SavedFrame(width=consensus.width, regions=consensus.regions, maps=maps, scores=scores)
-
-
-def _facts(one: Alignment) -> dict[str, Any]:
-    whole = {"determinant": int(one.determinant), "paired": int(one.paired)}
-    return {"scale": float(one.scale), "residual": float(one.residual), **whole}
-
-
-def _stacked(prefix: str, maps: Sequence[Alignment]) -> Arrays:
-    return {f"{prefix}.{part}": np.stack([_array(getattr(one, part), torch.float64) for one in maps]) for part in MAP}
-
-
-def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """A tensor as a contiguous array; in the same memory where it is one of that type already."""
-    return tensor.detach().cpu().to(dtype).contiguous().numpy()
 
 
 def _put_together(opened: Opened[Artifact]) -> Wired:
     artifact, tensors = opened.document, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring
     relays = enumerate(sorted(artifact.relays.items()))
-    maps = {name: _alignment(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
+    maps = {name: savedmaps.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
     routers = nn.ModuleDict()
     for place, name in enumerate(sorted(artifact.routers)):
         with torch.device("meta"):  # no weights of its own, and no numbers drawn for them
@@ -237,11 +203,9 @@ def _put_together(opened: Opened[Artifact]) -> Wired:
 def _tensors(opened: Opened[Artifact]) -> dict[str, dict[str, Tensor]]:
     """The tensors by what they belong to: views of the file."""
     found: dict[str, dict[str, Tensor]] = {}
-    for name, row in opened.layout.items():
+    for name, tensor in views(opened).items():
         owner, number, part = PART.fullmatch(name).groups()  # type: ignore[union-attr]
-        dtype = TORCH[row.dtype]
-        flat = torch.frombuffer(opened.data, dtype=dtype, count=math.prod(row.shape), offset=row.start)
-        found.setdefault(f"{owner}{number or ''}", {})[part] = flat.view(row.shape)
+        found.setdefault(f"{owner}{number or ''}", {})[part] = tensor
     return found
 
 
@@ -252,23 +216,6 @@ def _container(artifact: Artifact, tensors: Mapping[str, Mapping[str, Tensor]]) 
         places[cell.name] = cell.group, filled[cell.group]
         filled[cell.group] += 1
     container = Container(groups, places, artifact.lock, artifact.input)
-    if (frame := artifact.frame) is not None:
-        parts = tensors["frame"]
-        maps = (_alignment(saved, {part: parts[part][row] for part in MAP}) for row, saved in enumerate(frame.maps))
-        scores = tuple(_score(score) for score in frame.scores)
-        container.consensus = Consensus(tuple(maps), frame.width, scores, frame.regions)
+    if artifact.frame is not None:
+        container.consensus = savedmaps.consensus_of(artifact, artifact.frame, tensors["frame"])
     return container
-
-
-def _alignment(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
-    rotation, centre, translation = (tensors[part] for part in MAP)
-    scale, residual, determinant = (
-        torch.tensor(value, dtype=torch.float64) for value in (saved.scale, saved.residual, saved.determinant)
-    )
-    return Alignment(rotation, scale, centre, translation, residual, determinant, torch.tensor(saved.paired))
-
-
-def _score(saved: SavedScore) -> Score:
-    facts = saved.model_dump(exclude={"shuffled", "untrained"})
-    untrained = None if saved.untrained is None else Null(**saved.untrained.model_dump())
-    return Score(**facts, shuffled=Null(**saved.shuffled.model_dump()), untrained=untrained)

@@ -1,4 +1,4 @@
-"""The bytes of a composed model: a sealed file with every cell's weights, stacked by spec, the maps and the routers. No torch here."""
+"""The bytes of a composed model: a sealed file of weights stacked by spec, maps and routers. No torch here."""
 
 from __future__ import annotations
 

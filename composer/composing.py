@@ -14,8 +14,8 @@ from torch import Tensor
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.spec import CellSpec
-from composer import tokens
-from composer.alignment import Consensus, consensus
+from composer.aligning import align
+from composer.alignment import Consensus
 from composer.container import Container
 from composer.frozen import Stack
 from composer.groups import Group
@@ -28,27 +28,36 @@ def compose(
     cells: Iterable[Cell] | Mapping[str, Cell],
     probe: Tensor | None = None,
     *,
+    maps: Consensus | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Container:
-    """Put cells into one frozen container, and align their omega tokens.
+    """Put cells into one frozen container, and align their omega tokens: on images, or by maps that were made before.
 
     Args:
         cells: At least one, each name once, of the same channels and input normalisation; specs may differ. A mapping gives
             them names of one's own; else each is called ``band/name``.
         probe: Images (B, channels, height, width) the alignment is fitted on (all of them) and scored on (halves); left
-            out, tokens stay in each cell's own coordinates.
+            out, tokens stay in each cell's own coordinates unless there are maps.
+        maps: A consensus that has all of these cells, found by the digests of their weights.
         seed: Of the alignment's halves and shuffles.
         dtype: Of weights and outputs: float32, which cells are, or float64.
 
     Raises:
-        InputError: nothing to compose, another dtype, or a probe that the cells cannot take.
+        InputError: nothing to compose, another dtype, a probe that the cells cannot take, or a probe beside maps
+            (``PROBE_AND_MAPS``).
         ConflictError: a name twice (``TWICE``).
-        PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``).
+        PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``), or maps of other tokens than omega
+            (``TOKENS``).
+        NotFoundError: a cell that the maps do not know (``NO_MAP``).
+        IntegrityError: a cell whose weights are not those that its map was fitted on (``END_CHANGED``).
     """
     named = _named(cells)
     if dtype not in DTYPES:
         raise InputError("not a dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
+    if probe is not None and maps is not None:
+        remedy = "Give maps to use them as they are, or a probe to align again."
+        raise InputError("a probe beside maps", code="PROBE_AND_MAPS", expected="one of them", remedy=remedy)
     _refuse_mixture(named)
     specs: dict[CellSpec, list[str]] = {}
     for name, cell in named.items():
@@ -59,25 +68,9 @@ def compose(
     container = Container(groups, places, _lock(named), next(iter(named.values())).manifest.identity.input)
     if probe is not None:
         container.consensus = align(container, probe, seed=seed)
+    if maps is not None:
+        container.consensus = maps.for_cells(container.ends)
     return container
-
-
-@torch.no_grad()
-def align(container: Container, images: Tensor, *, seed: int = 0) -> Consensus:
-    """Fit and score one map per cell into a consensus frame, on omega paired by image region.
-
-    Tokens of narrower cells are padded with zeros to the widest; finer grids are averaged over the coarsest grid's regions.
-
-    Raises:
-        InputError: grids that do not nest, tokens that are constant or not finite, or fewer than four images.
-    """
-    found = container(images, ("omega",)).values()
-    target = tokens.coarsest([cell.grid for cell in found])
-    width = max(cell.omega.shape[-1] for cell in found)
-    pooled = [tokens.pad(tokens.pool(cell.omega, cell.grid, target), width) for cell in found]
-    if not all(bool(omega.isfinite().all()) for omega in pooled):
-        raise InputError("a probe on which tokens are not finite", code="NOT_FINITE", expected="images of finite numbers")
-    return consensus(pooled, seed=seed)
 
 
 def _named(cells: Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:

@@ -70,14 +70,14 @@ def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
     return Frame(frame, there, residual)
 
 
-def maps(frame: Frame, tokens: Sequence[Tensor], rows: Tensor | None = None) -> tuple[Alignment, ...]:
+def maps_into(frame: Frame, tokens: Sequence[Tensor], rows: Tensor | None = None) -> tuple[Alignment, ...]:
     """One map into a frame per cell, each as of the width of the frame."""
     kept = [None] * len(tokens) if rows is None else list(rows)
-    return tuple(join(frame, own, there) for own, there in zip(tokens, kept, strict=True))
+    return tuple(map_into(frame, own, there) for own, there in zip(tokens, kept, strict=True))
 
 
-def join(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequal: Unequal = "pad") -> Alignment:
-    """The map of one more cell into a frame, which stays as it is, and so do the maps of the others.
+def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequal: Unequal = "pad") -> Alignment:
+    """The map of a cell into a frame, whether or not it had a part in it; the frame stays as it is.
 
     Args:
         frame: The consensus.

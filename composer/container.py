@@ -46,7 +46,6 @@ class Container(nn.Module):
         names: Of the cells, in order.
         lock: Version and digests by name.
         scale: As given.
-        consensus: The maps into the consensus frame, or None where no probe was given.
         chunk_bytes: Bound on the intermediate values that are in memory at a time.
     """
 
@@ -55,10 +54,31 @@ class Container(nn.Module):
         self.names = tuple(places)
         self.lock = {name: dict(lock[name]) for name in places}
         self.scale = scale
-        self.consensus: Consensus | None = None
+        self._consensus: Consensus | None = None
         self.chunk_bytes = CHUNK_BYTES
         self._groups = nn.ModuleList(groups)
         self._places = dict(places)
+
+    @property
+    def consensus(self) -> Consensus | None:
+        """The maps of omega into the consensus frame; None where nothing was aligned.
+
+        Raises:
+            PolicyError: set to maps of other tokens or of other cells.
+            IntegrityError: set to maps that were fitted on other weights of these cells (``END_CHANGED``).
+        """
+        return self._consensus
+
+    @consensus.setter
+    def consensus(self, found: Consensus | None) -> None:
+        if found is not None:
+            found.check(self.ends)
+        self._consensus = found
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """By name, the digest of each cell's weights: what a map knows it by."""
+        return {name: row["tensors"] for name, row in self.lock.items()}
 
     @property
     def groups(self) -> tuple[Group, ...]:

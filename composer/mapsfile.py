@@ -191,9 +191,7 @@ def open_maps(data: Data, *, where: object, seal: str | None = None) -> Opened[S
     opened = open_sealed(SavedMaps, data, where=where, seal=seal)
     maps = opened.document.maps
     wrong = [
-        one.source.name
-        for place, one in enumerate(maps)
-        if not _turns(opened.array(f"maps.{place}.rotation"), one.determinant)
+        one.source.name for place, one in enumerate(maps) if not _turns(opened.array(f"maps.{place}.rotation"), one.determinant)
     ]
     if wrong:
         what, remedy = "rotations that do not turn", "They were made by something else than a fit; align again."

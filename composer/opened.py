@@ -166,6 +166,8 @@ def _is_finite(opened: Opened[Said], name: str) -> bool:
 def _refuse_other_kind(kind: Kind, view: memoryview, where: object) -> None:
     found = kind_of(view)
     if found is not kind:
-        what, reader = ("no file of this kind", "batteries.Cell.read, if it is a cell") if found is None else (found.words, found.reader)
-        remedy = f"Open it with {reader}."
-        raise FormatError(f"not {kind.words}", code=f"NOT_{kind.code}", found=what, where=where, remedy=remedy)
+        words = None if found is None else found.words
+        reader = "batteries.Cell.read, if it is a cell" if found is None else found.reader
+        raise FormatError(
+            f"not {kind.words}", code=f"NOT_{kind.code}", found=words, where=where, remedy=f"Open it with {reader}."
+        )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from batteries.files import Data
 from batteries.kinds import MODEL, Kind
 from batteries.spec import CellSpec
-from composer import artifactfile, saved, mapsfile
+from composer import artifactfile, mapsfile, saved
 from composer.artifactfile import open_artifact
 from composer.manifest import AnyPacked, PackedFile, PackedLabel
+from composer.mapsfile import SavedMaps, open_maps
 from composer.opened import Opened
 from composer.saved import Artifact
-from composer.mapsfile import SavedMaps, open_maps
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,9 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
+from pydantic import ValidationError
+
 from batteries import files
+from batteries.canonical import fields_of
 from batteries.cell import SUFFIX
-from batteries.errors import InputError, PolicyError
+from batteries.errors import BatteriesError, InputError, PolicyError
 from batteries.files import Data
 from batteries.kinds import Kind
 from batteries.manifest import MAX_MANIFEST
@@ -73,6 +76,13 @@ def prepared(form: type[Said], fields: Mapping[str, Any], arrays: Mapping[str, n
         whole.update(part)
     file = PackedFile(size=sum(map(len, parts)), sha256=whole.hexdigest(), seal=document.seal)
     return Prepared(document, file, parts)
+
+
+def refusal(kind: Kind, error: ValidationError) -> BatteriesError:
+    """Why something cannot be what a document says."""
+    if all(row["type"] == "finite_number" for row in error.errors()):
+        return PolicyError(f"{kind.words} that cannot be saved", code="NON_FINITE", found=fields_of(error))
+    return InputError(f"parts that do not fit {kind.words}", code="PARTS", found=fields_of(error))
 
 
 def put(path: Path, file: Prepared[Said], manifest: PackedManifest | None = None) -> None:

@@ -26,6 +26,7 @@ MOST_AXES = 8
 TensorName = Annotated[str, Field(pattern=f"^{TENSOR_NAME.pattern}$")]
 Shape = Annotated[tuple[Annotated[int, Field(gt=0, le=LARGEST_SIDE)], ...], Field(max_length=MOST_AXES)]
 Width = Annotated[int, Field(gt=0, le=4096)]
+Rows = Annotated[int, Field(gt=0, le=2**31)]  # of a frame; the bytes of a file are bounded elsewhere
 
 
 class NamedCell(Document):
@@ -98,10 +99,26 @@ class SavedScore(Document):
 
 
 class SavedFrame(Document):
-    """The consensus frame: a map for each cell, in their order."""
+    """The consensus frame of omega, and a map for each cell, in their order.
+
+    The ends of the maps follow: the cells' ``tensors`` and the digest of the frame's tokens. So do the zeros that narrower
+    tokens are padded with.
+
+    Attributes:
+        width: D of the frame.
+        rows: Of the frame: regions of all images.
+        residual: Share of the cells' variance that is not in it.
+        grid: Rows and columns of an image's regions.
+        probe: Digest of the images.
+        maps: Of the cells.
+        scores: Of the cells; empty where the frame was made of one.
+    """
 
     width: Width
-    regions: Positive
+    rows: Rows
+    residual: float
+    grid: tuple[Positive, Positive]
+    probe: Sha256
     maps: tuple[SavedMap, ...]
     scores: tuple[SavedScore, ...]
 
@@ -150,6 +167,8 @@ class Artifact(Sealed):
             "routers are not those of the composition": self.routers.keys() == self._routed().keys(),
             "maps are not one for each cell": frame is None or len(frame.maps) == len(self.cells),
             "scores are not one for each cell": frame is None or len(frame.scores) in (0, len(self.cells)),
+            "maps are not of the rows of the frame": frame is None or {one.paired for one in frame.maps} == {frame.rows},
+            "a frame with parts of an image": frame is None or frame.rows % (frame.grid[0] * frame.grid[1]) == 0,
         }
 
     def _shapes(self) -> dict[str, bool]:
@@ -203,6 +222,7 @@ class Artifact(Sealed):
             for name, shape in spec.tensor_shapes().items():
                 yield f"groups.{place}.{name}", "F32", (counts[place], *shape)
         if (frame := self.frame) is not None:
+            yield "frame.tokens", "F64", (frame.rows, frame.width)
             yield from _map("frame", (len(frame.maps),), frame.width)
         for place, (_, relay) in enumerate(sorted(self.relays.items())):
             yield from _map(f"relays.{place}", (), relay.width)

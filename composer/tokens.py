@@ -71,7 +71,7 @@ def frames(moments: Tensor) -> Tensor:
     D = moments.shape[-1]
     axes = eigen.eigh(moments.double())[1]
     weights = torch.linspace(-1.0, 1.0, D, dtype=torch.float64, device=moments.device)  # eigenvalues ascend
-    found = (axes * (weights / weights.norm().clamp_min(1e-300))) @ axes.mT
+    found = (axes * (weights / weights.norm())) @ axes.mT
     return found.to(moments.dtype)
 
 

@@ -114,7 +114,7 @@ class FoundMaps(FoundPacked):
 
 
 class Listed(Answer):
-    """Answer of ``batteries list``: the registry's address, the number of its index, and the cells, models or maps asked for."""
+    """Answer of ``batteries list``: the registry's address, the number of its index, and what was asked for."""
 
     registry: str
     number: Count

@@ -1,4 +1,4 @@
-"""The card of a registry on the Hub: tables of its cells, models and maps, and how to pull them. Pure: an index in, Markdown out."""
+"""The card of a registry on the Hub: tables of what it has, and how to pull it. Pure: an index in, Markdown out."""
 
 from __future__ import annotations
 

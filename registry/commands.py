@@ -105,7 +105,8 @@ def pull(
             cells, packed = _pull_locked(Lock.read(locked), registry, config.mode(mode), bar)
         else:
             cells, packed = _pull([config.expand(text) for text in references or ()], registry, config.mode(mode), bar)
-    _refuse_clash([*(cell.name for cell in cells), *(one.manifest.path for one in packed)] if out else [])
+    names = [*(cell.name for cell in cells), *(one.manifest.path for one in packed)]
+    _refuse_clash(names if out else [])
     cache = Cache()
     cell_paths = [cell.write(out / cell.manifest.identity.band) if out else cache.path(cell.digest) for cell in cells]
     found = [PulledCell.of(cell, path) for cell, path in zip(cells, cell_paths, strict=True)]
@@ -117,13 +118,14 @@ def pull(
         emit_json(Pulled(cells=tuple(found), models=models, maps=maps))
     else:
         emit_rows((one.reference, one.path) for one in (*found, *more))
-    say(f"cells fetched and verified: {tables.counted([*(cell.name for cell in cells), *(one.manifest.path for one in packed)])}")
+    say(f"cells fetched and verified: {tables.counted(names)}")
 
 
 @app.command()
 def publish(
     cell_file: Annotated[
-        Path, typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell, a model or maps.")
+        Path,
+        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell, a model or maps."),
     ],
     to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
     as_json: AsJson = False,

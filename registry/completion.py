@@ -23,8 +23,8 @@ def references(context: typer.Context, incomplete: str) -> list[str]:
         incomplete: What is typed already.
 
     Returns:
-        Aliases, ``band/name``, ``model/name`` and ``maps/name``. Of a registry that is not on this machine, what was there when its index was
-        read last.
+        Aliases, ``band/name``, ``model/name`` and ``maps/name``. Of a registry that is not on this machine, what was there
+        when its index was read last.
     """
     found: list[str] = []
     with contextlib.suppress(BatteriesError):

@@ -243,7 +243,9 @@ class Index(Tables):
     def _next(self, **changes: object) -> Index:
         previous = sha256(self.sealed()) if self.number else None
         fields = {name: getattr(self, name) for name in type(self).model_fields} | changes
-        return Index.model_validate({**fields, "schema_version": self.schema_for(fields), "number": self.number + 1, "previous": previous})
+        return Index.model_validate(
+            {**fields, "schema_version": self.schema_for(fields), "number": self.number + 1, "previous": previous}
+        )
 
 
 class SealedIndex(Index):

@@ -66,7 +66,11 @@ def is_key(text: str) -> bool:
             return _is_digest(cell) and file.endswith(JSON) and _is_digest(file.removesuffix(JSON))
         case [band, name, file]:
             path = f"{band}/{name}"
-            return (is_path(path) or kind_of_path(path) is not None) and file.endswith(JSON) and is_version(file.removesuffix(JSON))
+            return (
+                (is_path(path) or kind_of_path(path) is not None)
+                and file.endswith(JSON)
+                and is_version(file.removesuffix(JSON))
+            )
     return False
 
 

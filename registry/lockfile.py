@@ -1,4 +1,4 @@
-"""Lock files: cells, models and maps by digest, so that what was locked is what is pulled, from whatever registry holds the bytes."""
+"""Lock files: whatever was published, by digest, so that what was locked is what is pulled, wherever the bytes are."""
 
 from __future__ import annotations
 

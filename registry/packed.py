@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -132,7 +133,7 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
     total, done, found = sum(one.blob.size for one in wanted), 0, []
     progress(done, total)
     for one in wanted:
-        manifest, _ = _fetched(one, cache, lambda path, seal: _opened(one, path, seal))
+        manifest, _ = _fetched(one, cache, partial(_opened, one))
         origin = Origin(one.store.url, one.index_number, one.age)
         found.append(PulledFile(manifest, origin, cache.path(one.blob.sha256)))
         done += one.blob.size
@@ -236,7 +237,9 @@ def _opened(wanted: Wanted, path: Path, seal: str) -> AnyOpened:
 def _refuse_other_kind(kind: Kind, reference: Reference) -> None:
     found = reference.kind
     if found is not kind:
-        words, code, puller = ("a cell", "A_CELL", "registry.pull") if found is None else (found.words, found.code, found.puller)
+        words, code, puller = (
+            ("a cell", "A_CELL", "registry.pull") if found is None else (found.words, found.code, found.puller)
+        )
         remedy = f'{puller}("{reference}") is for {words}.'
         raise InputError(f"{words}, not {kind.words}", code=code, found=reference, remedy=remedy)
 

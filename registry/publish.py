@@ -59,8 +59,8 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
 
     Raises:
         InputError: no target, or a version that cannot be published.
-        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, maps that no fit makes, or
-            a read-only target.
+        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, maps that no fit
+            makes, or a read-only target.
         ConflictError: the version is published with other bytes (``VERSION_EXISTS``), or the index kept moving.
         IntegrityError: the file is not the one that its manifest describes.
         StoreError: no space, no permission.

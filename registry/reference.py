@@ -30,7 +30,7 @@ _VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
 
 @dataclass(frozen=True)
 class Reference:
-    """A cell, a model or maps, named. Equal text, equal object; ``str`` gives the text back, and a range in its canonical spelling.
+    """A cell, a model or maps, named. Equal text, equal object; ``str`` gives the text back, a range in canonical spelling.
 
     Attributes:
         registry: A name from the configuration file; None means the registry in force.

@@ -42,7 +42,7 @@ class Finding:
 
 
 def verify(*references: str | Reference, registry: str | Path | Store | None = None, replay: bool = False) -> list[Finding]:
-    """Check the manifest, the file and the attestations of some cells, models and maps where they are published, past any cache.
+    """Check manifest, file and attestations of some cells, models and maps where they are published, past any cache.
 
     Args:
         references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``; models and maps likewise.

@@ -111,7 +111,7 @@ def forged(data: bytes, arrays=None, **update) -> bytes:
 def forgeries(data: bytes) -> dict[str, bytes]:
     """Files that are right in every digest, of models that cannot be put together."""
     said = artifactfile.open_artifact(data, where="").artifact
-    narrow = _map("frame", 2, len(said.frame.maps))
+    narrow = {"frame.tokens": np.zeros((said.frame.rows, 2)), **_map("frame", 2, len(said.frame.maps))}
     other = _map(f"relays.{sorted(said.relays).index('swap')}", 3)
     swap = said.relays["swap"].model_copy(update={"width": 3})
     shapes = said.routers["by.router"]

@@ -14,6 +14,10 @@ from tests.making import from_model
 from tests.test_procrustes import draw, rotation
 
 
+def named(*tokens):
+    return dict(zip("abcdefgh", tokens, strict=False))
+
+
 def test_related_tokens_have_lift_and_unrelated_ones_do_not():
     hidden = draw(60, 4, 8)
     related = [hidden @ rotation(8, i) + 0.3 * draw(60, 4, 8, seed=20 + i) for i in range(3)]
@@ -30,7 +34,7 @@ def test_related_tokens_have_lift_and_unrelated_ones_do_not():
 def test_a_stranger_among_kindred_cells_is_told_by_its_score():
     hidden = draw(40, 4, 4)
     cells = [hidden @ rotation(4, i, reflect=i == 1) + 0.3 * draw(40, 4, 4, seed=20 + i) for i in range(3)]
-    found = consensus([*cells, draw(40, 4, 4, seed=99)])
+    found = consensus(named(*cells, draw(40, 4, 4, seed=99)))
     assert [score.related() for score in found.scores] == [True, True, True, False]
     assert [p <= 0.05 for p in found.p_values] == [True, True, True, False]
     assert float(found.maps[0].determinant * found.maps[1].determinant) == -1
@@ -56,9 +60,9 @@ def test_grids():
 
 def test_bad_tokens():
     with pytest.raises(InputError, match="too few images"):
-        consensus([draw(3, 4, 2), draw(3, 4, 2)])
+        consensus(named(draw(3, 4, 2), draw(3, 4, 2)))
     with pytest.raises(InputError, match="do not vary"):
-        consensus([draw(8, 4, 2), torch.ones(8, 4, 2)])
+        consensus(named(draw(8, 4, 2), torch.ones(8, 4, 2)))
 
 
 def test_compose_maps_mixed_cells_into_one_frame():

@@ -96,7 +96,11 @@ def test_everything_that_a_model_is_comes_back(made, path):
     assert [group.spec for group in loaded.container.groups] == [group.spec for group in made.container.groups]
     assert loaded.get_extra_state() == made.get_extra_state()
     ours, theirs = loaded.container.consensus, made.container.consensus
-    assert (ours.width, ours.regions, ours.scores) == (theirs.width, theirs.regions, theirs.scores)
+    for fact in ("names", "scores", "kind", "grid", "probe"):
+        assert getattr(ours, fact) == getattr(theirs, fact)
+    assert torch.equal(ours.frame.tokens, theirs.frame.tokens)
+    assert torch.equal(ours.frame.rows, theirs.frame.rows)
+    assert ours.frame.residual == theirs.frame.residual
     pairs = [*zip(ours.maps, theirs.maps, strict=True), *((loaded.maps[name], made.maps[name]) for name in made.maps)]
     assert len(pairs) == 7
     for one, other in pairs:
@@ -380,6 +384,11 @@ HOSTILE = {
         "SCHEMA",
     ),
     "a frame for fewer cells": (lambda d: d["frame"]["maps"].pop(), "SCHEMA"),
+    "a frame of rows that no map was fitted on": (changed(("frame", "rows"), 36), "SCHEMA"),
+    "a map fitted on other rows": (changed(("frame", "maps", 1, "paired"), 31), "SCHEMA"),
+    "a frame of parts of an image": (changed(("frame", "grid"), [5, 5]), "SCHEMA"),
+    "a frame on no grid": (changed(("frame", "grid"), [4]), "SCHEMA"),
+    "a frame of no images": (changed(("frame", "probe"), ""), "SCHEMA"),
     "no frame": (changed(("frame",), None), "ST_NOT_CANONICAL"),
     "a block less": (lambda d: d["blocks"].pop(), "ST_TAIL"),
     "a block more": (lambda d: d["blocks"].append("0" * 64), "ST_TAIL"),
@@ -623,7 +632,7 @@ def with_a_narrow_frame(broken):
     consensus = broken.container.consensus
     narrow = {"centre": torch.zeros(2), "translation": torch.zeros(2), "rotation": torch.eye(2)}
     maps = tuple(dataclasses.replace(one, **narrow) for one in consensus.maps)
-    broken.container.consensus = dataclasses.replace(consensus, maps=maps, width=2)
+    broken.container.consensus = dataclasses.replace(consensus, maps=maps)
 
 
 def with_a_scale_that_is_no_number(broken):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batteries.errors import InputError
-from composer.consensus import change, generalised, join, maps, padded
+from composer.consensus import change, generalised, map_into, maps_into, padded
 from composer.procrustes import fit
 from tests.test_procrustes import draw, rotation
 
@@ -28,7 +28,7 @@ def turned(x, cells, noise=0.0):
 def test_copies_under_any_similarity_meet_in_the_frame(seed, cells):
     tokens = turned(draw(40, 6, seed=seed), cells)
     frame = generalised(tokens)
-    mapped = [one(t) for one, t in zip(maps(frame, tokens), tokens, strict=True)]
+    mapped = [one(t) for one, t in zip(maps_into(frame, tokens), tokens, strict=True)]
     assert all(torch.allclose(m, frame.tokens, atol=1e-6) for m in mapped)
     assert frame.tokens.square().sum(dim=1).mean().item() == pytest.approx(1)
     assert torch.allclose(frame.tokens.mean(dim=0), torch.zeros(6, dtype=torch.float64), atol=1e-12)
@@ -63,7 +63,7 @@ def test_missing_rows_are_told_by_the_cells_that_have_them(seed, cells):
     frame = generalised(tokens, rows)
     assert bool(frame.rows.all())
     assert float(fit(frame.tokens, x).residual) < 1e-8
-    mapped = [one(t) for one, t in zip(maps(frame, tokens, rows), tokens, strict=True)]
+    mapped = [one(t) for one, t in zip(maps_into(frame, tokens, rows), tokens, strict=True)]
     assert all(torch.allclose(m[there], frame.tokens[there], atol=1e-3) for m, there in zip(mapped, rows, strict=True))
 
 
@@ -83,8 +83,8 @@ def test_narrower_cells_are_padded():
     tokens = [hidden @ rotation(3, 1), torch.nn.functional.pad(hidden, (0, 2)) @ rotation(5, 2), hidden @ rotation(3, 3)]
     frame = generalised(tokens)
     assert frame.width == 5
-    assert [one.padded for one in maps(frame, tokens)] == [(2, 0), (0, 0), (2, 0)]
-    mapped = [one(t) for one, t in zip(maps(frame, tokens), tokens, strict=True)]
+    assert [one.padded for one in maps_into(frame, tokens)] == [(2, 0), (0, 0), (2, 0)]
+    mapped = [one(t) for one, t in zip(maps_into(frame, tokens), tokens, strict=True)]
     assert all(torch.allclose(m, frame.tokens, atol=1e-6) for m in mapped)
 
 
@@ -93,13 +93,13 @@ def test_a_new_cell_joins_a_frame_by_one_map():
     tokens = turned(hidden, 4, noise=0.2)
     frame = generalised(tokens[:3])
     kept = frame.tokens.clone()
-    mapped = join(frame, tokens[3])
+    mapped = map_into(frame, tokens[3])
     assert torch.equal(frame.tokens, kept)
     assert float((mapped(tokens[3]) - frame.tokens).square().sum() / frame.tokens.square().sum()) < 0.1
-    assert join(frame, draw(60, 2), unequal="pad").padded == (2, 0)
-    assert join(frame, draw(60, 9), unequal="project")(draw(5, 9)).shape == (5, 4)
+    assert map_into(frame, draw(60, 2), unequal="pad").padded == (2, 0)
+    assert map_into(frame, draw(60, 9), unequal="project")(draw(5, 9)).shape == (5, 4)
     with pytest.raises(InputError) as caught:
-        join(frame, draw(60, 9))
+        map_into(frame, draw(60, 9))
     assert caught.value.code == "WIDER"
 
 
