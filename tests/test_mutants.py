@@ -22,10 +22,12 @@ from safetensors.numpy import load
 
 from batteries import canonical, cellfile
 from batteries.errors import BatteriesError, FormatError
+from batteries.kinds import MODEL as MODEL_KIND
 from batteries.manifest import Manifest
-from composer import artifactfile
+from composer import sealed
 from composer.artifact import pack
-from composer.manifest import ModelLabel, ModelManifest
+from composer.artifactfile import open_artifact
+from composer.manifest import ModelManifest, PackedLabel
 from composer.saved import Artifact
 from registry.attestation import Attestation
 from registry.index import Index
@@ -104,7 +106,7 @@ def read_cell(data: bytes) -> bytes:
 
 def a_model() -> tuple[bytes, bytes]:
     """The file of a model of one cell, and its manifest."""
-    label = ModelLabel(name="least", version="1.0.0", license="Apache-2.0", description="one cell")
+    label = PackedLabel(name="least", version="1.0.0", license="Apache-2.0", description="one cell")
     with tempfile.TemporaryDirectory() as folder:
         pack(least(), path := Path(folder, "least.safetensors"), label)
         return path.read_bytes(), path.with_suffix(".json").read_bytes()
@@ -119,7 +121,7 @@ MODEL_ROWS = MODEL_HEADER[MODEL_HEADER.index(b'"},"groups.') :]
 def as_model(text: bytes, rng: random.Random) -> bytes:
     """A document in the header of a model's file; sometimes something else is changed as well."""
     quoted = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-    header = cellfile.MODEL_START + b'"' + quoted + MODEL_ROWS.rstrip()
+    header = MODEL_KIND.start + b'"' + quoted + MODEL_ROWS.rstrip()
     header = header.ljust(-(-(8 + len(header)) // 64) * 64 - 8)
     size, body = len(header), MODEL[8 + len(MODEL_HEADER) :]
     if rng.random() < 0.1:
@@ -141,12 +143,12 @@ def as_sealed(value: Any) -> bytes:
 
 def read_model(data: bytes) -> bytes:
     """As :func:`read_cell`."""
-    opened, theirs = artifactfile.open_artifact(data, where="a mutant"), load(data)
+    opened, theirs = open_artifact(data, where="a mutant"), load(data)
     arrays = {name: opened.array(name) for name in opened.layout}
     assert all(np.array_equal(arrays[name], theirs.pop(name)) for name in arrays)
     assert not theirs
-    said = {name: getattr(opened.artifact, name) for name in Artifact.model_fields if name not in {"blocks", "seal"}}
-    return b"".join(bytes(part) for part in artifactfile.write(said, arrays)[1])
+    said = {name: getattr(opened.document, name) for name in Artifact.model_fields if name not in {"blocks", "seal"}}
+    return b"".join(bytes(part) for part in sealed.write(Artifact, said, arrays)[1])
 
 
 def a_registry() -> MemoryStore:
