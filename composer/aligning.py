@@ -125,7 +125,6 @@ def tokens_on(grid: Grid, container: Container, images: Tensor, tokens: TokenKin
     parts = [container.names] if TAPPED[tokens] != "M" else [(name,) for name in container.names]
     for names in parts:
         for name, cell in container(images, (TAPPED[tokens],), names).items():
-            kinds.coarsest([grid, cell.grid])
             found[name] = kinds.of(cell, tokens, grid)
     wrong = [name for name, own in found.items() if not bool(own.isfinite().all())]
     if wrong:

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from batteries import spectral
 from batteries.model import ACTIVATIONS, ALPHA_LIMIT
 from batteries.spec import CellSpec
+from batteries.spectral import Spectrum
+from composer import coding
 from composer.attention import attend
 from composer.smoothing import smooth
 from composer.tokens import Grid
@@ -38,10 +40,11 @@ class Stage:
         """Images (B, channels, height, width), the same for every cell, to M (C, B, N, V, D)."""
         p = self.spec.patch_size
         patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)  # (B N, P)
-        h = self._blocks("enc_blocks", self._act(self._linear("enc_in", patches)))
-        raw = self._linear("enc_out", h)
         grid = self.spec.grid(*images.shape[2:])
-        return self._rows(rearrange(raw, "C (B N) (V D) -> C B N V D", N=grid[0] * grid[1], D=self.spec.D))
+        fast = coding.fits(self.spec, patches)
+        raw = coding.encode(self.spec, self.weights, patches) if fast else self._encode(patches)
+        M = rearrange(raw, "C (B N) (V D) -> C B N V D", N=grid[0] * grid[1], D=self.spec.D)
+        return M if fast and self.spec.row_norm == "sphere" else self._rows(M)
 
     def factors(self, S: Tensor) -> Tensor:
         """What cross-attention makes of the singular values (C, B, N, D): the factor of each."""
@@ -50,14 +53,25 @@ class Stage:
             ratio = ratio * self._attend(f"cross_attn.{layer}", S * ratio)
         return ratio
 
-    def images(self, gated: Tensor, grid: Grid) -> Tensor:
-        """M_hat (C, B, N, V, D) to reconstructions (C, B, channels, height, width)."""
+    def images(self, M: Tensor, found: Spectrum, ratio: Tensor, grid: Grid) -> Tensor:
+        """M (C, B, N, V, D), its modes scaled by their factors (C, B, N, D), to reconstructions (C, B, channels, height, width)."""
+        if coding.fits(self.spec, M) and coding.fits(self.spec, ratio):
+            stitched = coding.decode(self.spec, self.weights, M, found.W, ratio, grid)
+        else:
+            stitched = self._decode(spectral.gate(M, found, ratio), grid)
+        first, last = (self._pair(f"boundary_smooth.net.{layer}") for layer in (0, 2))
+        return smooth(stitched, first, last)
+
+    def _encode(self, patches: Tensor) -> Tensor:
+        """(n, P) to (C, n, V D), rows as they are."""
+        return self._linear("enc_out", self._blocks("enc_blocks", self._act(self._linear("enc_in", patches))))
+
+    def _decode(self, gated: Tensor, grid: Grid) -> Tensor:
+        """M_hat (C, B, N, V, D) to images before their smoothing."""
         h = self._act(self._linear("dec_in", rearrange(gated, "C B N V D -> C (B N) (V D)")))
         patches = self._linear("dec_out", self._blocks("dec_blocks", h))
         p = self.spec.patch_size
-        stitched = rearrange(patches, "C (B gh gw) (c p q) -> C B c (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
-        first, last = (self._pair(f"boundary_smooth.net.{layer}") for layer in (0, 2))
-        return smooth(stitched, first, last)
+        return rearrange(patches, "C (B gh gw) (c p q) -> C B c (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
 
     def _attend(self, name: str, S: Tensor) -> Tensor:
         N = S.shape[2]

@@ -19,86 +19,16 @@ from typing import Any
 import numpy as np
 
 from batteries.compiled import kernel
-from composer.lanes import (
-    WIDTH,
-    Array,
-    Vector,
-    add_products,
-    exp2,
-    fill,
-    load,
-    load_part,
-    magnitude,
-    njit,
-    spread_several,
-    store,
-    store_part,
-    store_several,
-    where_above,
-)
+from composer.gelu import gelu, slope
+from composer.lanes import WIDTH, Array, add_products, load, load_part, njit, spread_several, store, store_part, store_several
 
 __all__ = ["FEW", "MANY", "pull", "smooth"]
 
 MANY, FEW = 4, 3  # output channels at a time, of the convolution to the middle and of the one to the image
 EDGE = 16  # floats between two rows, zeros
 TAPS = 9
-FAR = 5.4  # from which on Phi(-t) is taken for zero; it is 3.3e-8
-# Phi(-t)**(1/4) on [0, FAR], of which the fourth power is taken: what falls by seven orders of magnitude becomes a polynomial
-# without cancellation. Gauss-Newton steps of least squares reweighted to equal ripples (Lawson 1961) of 4e-8, the error of
-# t < 0.7 counting 0.7 and above as much as t, up to 1
-TAIL = (
-    0.840896413,
-    -0.167733439,
-    -0.0502019058,
-    0.00466122722,
-    0.00378026574,
-    -2.44022637e-05,
-    -0.000311501453,
-    5.91909395e-05,
-    -3.45838667e-06,
-)
-HALF_LOG2_E = 0.7213475204444817  # exp(-t^2 / 2) = 2**(-HALF_LOG2_E t^2)
-PEAK = 0.3989422804014327  # of the normal density, 1 / sqrt(2 pi)
 
 Layer = tuple[Array, Array]  # weight (C, groups, inputs, 9, outputs of a group) and bias (C, groups * outputs of a group)
-
-
-# ---- GELU ------------------------------------------------------------------------------------------------------------
-
-
-@njit
-def _tail(t: Vector) -> Vector:
-    """Phi(-t) for t in [0, FAR]."""
-    y = fill(TAIL[8]) * t + fill(TAIL[7])
-    y = y * t + fill(TAIL[6])
-    y = y * t + fill(TAIL[5])
-    y = y * t + fill(TAIL[4])
-    y = y * t + fill(TAIL[3])
-    y = y * t + fill(TAIL[2])
-    y = y * t + fill(TAIL[1])
-    y = y * t + fill(TAIL[0])
-    y = y * y
-    return y * y
-
-
-@njit
-def _gelu(x: Vector) -> Vector:
-    """x Phi(x) = max(x, 0) - |x| Phi(-|x|), within 1.2e-7 max(1, |x|), over four million points of [-8, 8].
-
-    As the formula in float64 does, it gives NaN for NaN and minus infinity, and infinity for infinity.
-    """
-    zero, t = fill(0.0), magnitude(x)
-    positive = where_above(x, zero, x, x * zero)
-    return where_above(fill(FAR), t, positive - t * _tail(t), positive)
-
-
-@njit
-def _slope(x: Vector) -> Vector:
-    """Of GELU: Phi(x) + x phi(x), within 2.4e-7 there; NaN for what is not finite."""
-    zero, t = fill(0.0), magnitude(x)
-    density = fill(PEAK) * exp2(fill(-HALF_LOG2_E) * t * t)
-    low = where_above(fill(FAR), t, _tail(t), zero) - t * density
-    return where_above(x, zero, fill(1.0) - low, low)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -156,7 +86,7 @@ def _activate(middle: Array, at: int, channels: int, stride: int, width: int) ->
     for channel in range(channels):
         row = at + channel * stride
         for x in range(row, row + width, WIDTH):
-            store(middle, x, _gelu(load(middle, x)))
+            store(middle, x, gelu(load(middle, x)))
         middle[row + width] = 0.0
 
 
@@ -166,7 +96,7 @@ def _weigh(before: Array, middle: Array, at: int, channels: int, stride: int, wi
     for channel in range(channels):
         row, given = at + channel * stride, EDGE + channel * stride
         for x in range(0, width, WIDTH):
-            store(middle, row + x, load(middle, row + x) * _slope(load(before, given + x)))
+            store(middle, row + x, load(middle, row + x) * slope(load(before, given + x)))
         middle[row + width] = 0.0
 
 

@@ -57,7 +57,7 @@ class Group(nn.Module):
         with torch.autocast(M.device.type, enabled=False):
             found = spectral.spectrum(stacked)
             ratio = stage.factors(found.S) if omega is None else omega[None] / found.S.clamp_min(spectral.SINGULAR_FLOOR)
-            return stage.images(spectral.gate(stacked, found, ratio), grid)[0]
+            return stage.images(stacked, found, ratio, grid)[0]
 
     def _forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
         grid = self.spec.grid(images.shape[2], images.shape[3])
@@ -143,7 +143,7 @@ def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str]) -> dict
         return {tap: tensor for tap, tensor in {"M": M, "S": S, **omega}.items() if tap in taps}
     spectrum = spectral.spectrum(M)
     ratio = stage.factors(spectrum.S)
-    recon = stage.images(spectral.gate(M, spectrum, ratio), grid)
+    recon = stage.images(M, spectrum, ratio, grid)
     error = reduce((recon - images).square(), "C B c (gh p) (gw q) -> C B (gh gw)", "mean", gh=grid[0], gw=grid[1])
     found = {"M": M, "S": spectrum.S, "omega": spectrum.S * ratio, "recon": recon}
     return {tap: tensor for tap, tensor in found.items() if tap in taps} | {"patch_error": error}

@@ -60,12 +60,12 @@ Vector = Any  # WIDTH floats inside a kernel
 
 intrinsic: Any = extending.intrinsic  # its declared type leaves the typing context in the signature
 _CONTRACT = ("contract",)  # may become a fused multiply-add
-_ALIGN = 4  # bytes: rows are read at any offset
-_INT = ir.IntType(32)
-_FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
-_INTS = ir.VectorType(_INT, WIDTH)
+ALIGN = 4  # bytes: rows are read at any offset
+INT = ir.IntType(32)
+FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
+INTS = ir.VectorType(INT, WIDTH)
 _BITS = ir.VectorType(ir.IntType(1), WIDTH)
-_POINTER = ir.PointerType(_FLOATS)
+_POINTER = ir.PointerType(FLOATS)
 
 
 class _Lanes(types.Type):
@@ -73,38 +73,38 @@ class _Lanes(types.Type):
         super().__init__(name=f"Floats{WIDTH}")
 
 
-_lanes = _Lanes()
+lanes = _Lanes()
 
 
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _FLOATS)
+        super().__init__(manager, kind, FLOATS)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+def address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     """Where element ``at`` of a contiguous array is, whatever its axes."""
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
 
-def _splat(builder: Any, value: Any, vector: Any = _FLOATS) -> Any:
+def splat(builder: Any, value: Any, vector: Any = FLOATS) -> Any:
     """One number in every lane."""
     nothing = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_INTS, [0] * WIDTH))
+    first = builder.insert_element(nothing, value, ir.Constant(INT, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(INTS, [0] * WIDTH))
 
 
 def _pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    return builder.bitcast(_address(context, builder, signature.args[0], args[0], args[1]), _POINTER)
+    return builder.bitcast(address(context, builder, signature.args[0], args[0], args[1]), _POINTER)
 
 
 def _first(builder: Any, count: Any) -> Any:
     """A mask of the first ``count`` lanes."""
-    numbers = ir.Constant(_INTS, list(range(WIDTH)))
-    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(count, _INT), _INTS))
+    numbers = ir.Constant(INTS, list(range(WIDTH)))
+    return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(count, INT), INTS))
 
 
 @intrinsic
@@ -112,9 +112,9 @@ def load(typing: Any, memory: Any, at: Any) -> Any:
     """A vector from element ``at`` of an array on, all of which must be there."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_pointer(context, builder, signature, args), align=_ALIGN)
+        return builder.load(_pointer(context, builder, signature, args), align=ALIGN)
 
-    return _lanes(memory, types.intp), emit
+    return lanes(memory, types.intp), emit
 
 
 @intrinsic
@@ -122,10 +122,10 @@ def store(typing: Any, memory: Any, at: Any, value: Any) -> Any:
     """The inverse of :func:`load`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _pointer(context, builder, signature, args), align=_ALIGN)
+        builder.store(args[2], _pointer(context, builder, signature, args), align=ALIGN)
         return context.get_dummy_value()
 
-    return types.void(memory, types.intp, _lanes), emit
+    return types.void(memory, types.intp, lanes), emit
 
 
 @intrinsic
@@ -133,12 +133,12 @@ def load_part(typing: Any, memory: Any, at: Any, count: Any) -> Any:
     """As :func:`load`, but the first ``count`` elements only, and zeros after them; nothing beyond them is touched."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_FLOATS, [_POINTER, _INT, _BITS, _FLOATS])
+        kind = ir.FunctionType(FLOATS, [_POINTER, INT, _BITS, FLOATS])
         masked = builder.module.declare_intrinsic(f"llvm.masked.load.v{WIDTH}f32.p0", (), kind)
         where = _pointer(context, builder, signature, args)
-        return builder.call(masked, [where, ir.Constant(_INT, _ALIGN), _first(builder, args[2]), ir.Constant(_FLOATS, None)])
+        return builder.call(masked, [where, ir.Constant(INT, ALIGN), _first(builder, args[2]), ir.Constant(FLOATS, None)])
 
-    return _lanes(memory, types.intp, types.intp), emit
+    return lanes(memory, types.intp, types.intp), emit
 
 
 @intrinsic
@@ -146,13 +146,13 @@ def store_part(typing: Any, memory: Any, at: Any, value: Any, count: Any) -> Any
     """The inverse of :func:`load_part`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_FLOATS, _POINTER, _INT, _BITS])
+        kind = ir.FunctionType(ir.VoidType(), [FLOATS, _POINTER, INT, _BITS])
         masked = builder.module.declare_intrinsic(f"llvm.masked.store.v{WIDTH}f32.p0", (), kind)
         where = _pointer(context, builder, signature, args)
-        builder.call(masked, [args[2], where, ir.Constant(_INT, _ALIGN), _first(builder, args[3])])
+        builder.call(masked, [args[2], where, ir.Constant(INT, ALIGN), _first(builder, args[3])])
         return context.get_dummy_value()
 
-    return types.void(memory, types.intp, _lanes, types.intp), emit
+    return types.void(memory, types.intp, lanes, types.intp), emit
 
 
 @intrinsic
@@ -160,9 +160,9 @@ def fill(typing: Any, value: Any) -> Any:
     """A number in every lane."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(builder, builder.fptrunc(args[0], ir.FloatType()))
+        return splat(builder, builder.fptrunc(args[0], ir.FloatType()))
 
-    return _lanes(types.float64), emit
+    return lanes(types.float64), emit
 
 
 # ---- several vectors at once -----------------------------------------------------------------------------------------
@@ -172,15 +172,15 @@ def fill(typing: Any, value: Any) -> Any:
 
 def _numbers(context: Any, builder: Any, kind: Any, array: Any, at: Any, count: int) -> list[Any]:
     """``count`` elements of an array from ``at`` on, each in every lane."""
-    first = _address(context, builder, kind, array, at)
-    return [_splat(builder, builder.load(builder.gep(first, [ir.Constant(at.type, i)]))) for i in range(count)]
+    first = address(context, builder, kind, array, at)
+    return [splat(builder, builder.load(builder.gep(first, [ir.Constant(at.type, i)]))) for i in range(count)]
 
 
-def _each(builder: Any, vectors: Any, kind: Any) -> list[Any]:
+def each(builder: Any, vectors: Any, kind: Any) -> list[Any]:
     return [builder.extract_value(vectors, i) for i in range(kind.count)]
 
 
-def _multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:
+def multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:
     return builder.fadd(builder.fmul(x, y, flags=_CONTRACT), total, flags=_CONTRACT)
 
 
@@ -189,7 +189,7 @@ def spread_several(typing: Any, memory: Any, at: Any, count: Any) -> Any:
     """``count`` elements of an array from ``at`` on, each in every lane of a vector."""
     if not isinstance(count, types.IntegerLiteral):
         return None
-    several = types.UniTuple(_lanes, count.literal_value)
+    several = types.UniTuple(lanes, count.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         found = _numbers(context, builder, signature.args[0], args[0], args[1], several.count)
@@ -203,10 +203,10 @@ def load_several(typing: Any, memory: Any, at: Any, stride: Any, count: Any) -> 
     """``count`` vectors of an array, the first from ``at`` on, the others ``stride`` apart."""
     if not isinstance(count, types.IntegerLiteral):
         return None
-    several = types.UniTuple(_lanes, count.literal_value)
+    several = types.UniTuple(lanes, count.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        found = [builder.load(where, align=_ALIGN) for where in _apart(context, builder, signature, args, several.count)]
+        found = [builder.load(where, align=ALIGN) for where in _apart(context, builder, signature, args, several.count)]
         return context.make_tuple(builder, several, found)
 
     return several(memory, types.intp, types.intp, count), emit
@@ -218,8 +218,8 @@ def store_several(typing: Any, memory: Any, at: Any, stride: Any, vectors: Any) 
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         places = _apart(context, builder, signature, args, vectors.count)
-        for vector, where in zip(_each(builder, args[3], vectors), places, strict=True):
-            builder.store(vector, where, align=_ALIGN)
+        for vector, where in zip(each(builder, args[3], vectors), places, strict=True):
+            builder.store(vector, where, align=ALIGN)
         return context.get_dummy_value()
 
     return types.void(memory, types.intp, types.intp, vectors), emit
@@ -229,7 +229,7 @@ def _apart(context: Any, builder: Any, signature: Any, args: Any, count: int) ->
     array, at, stride = args[:3]
     places = []
     for _ in range(count):
-        places.append(builder.bitcast(_address(context, builder, signature.args[0], array, at), _POINTER))
+        places.append(builder.bitcast(address(context, builder, signature.args[0], array, at), _POINTER))
         at = builder.add(at, stride)
     return places
 
@@ -240,10 +240,10 @@ def add_products(typing: Any, sums: Any, x: Any, memory: Any, at: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         factors = _numbers(context, builder, memory, args[2], args[3], sums.count)
-        pairs = zip(factors, _each(builder, args[0], sums), strict=True)
-        return context.make_tuple(builder, sums, [_multiply_add(builder, args[1], factor, total) for factor, total in pairs])
+        pairs = zip(factors, each(builder, args[0], sums), strict=True)
+        return context.make_tuple(builder, sums, [multiply_add(builder, args[1], factor, total) for factor, total in pairs])
 
-    return sums(sums, _lanes, memory, types.intp), emit
+    return sums(sums, lanes, memory, types.intp), emit
 
 
 @intrinsic
@@ -252,11 +252,11 @@ def add_dot(typing: Any, total: Any, vectors: Any, memory: Any, at: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total, factors = args[0], _numbers(context, builder, memory, args[2], args[3], vectors.count)
-        for vector, factor in zip(_each(builder, args[1], vectors), factors, strict=True):
-            total = _multiply_add(builder, vector, factor, total)
+        for vector, factor in zip(each(builder, args[1], vectors), factors, strict=True):
+            total = multiply_add(builder, vector, factor, total)
         return total
 
-    return _lanes(_lanes, vectors, memory, types.intp), emit
+    return lanes(lanes, vectors, memory, types.intp), emit
 
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ def where_above(typing: Any, x: Any, y: Any, then: Any, otherwise: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
 
-    return _lanes(x, y, then, otherwise), emit
+    return lanes(x, y, then, otherwise), emit
 
 
 @intrinsic
@@ -277,10 +277,10 @@ def magnitude(typing: Any, x: Any) -> Any:
     """|x|."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_FLOATS, [_FLOATS])
+        kind = ir.FunctionType(FLOATS, [FLOATS])
         return builder.call(builder.module.declare_intrinsic(f"llvm.fabs.v{WIDTH}f32", (), kind), args)
 
-    return _lanes(x), emit
+    return lanes(x), emit
 
 
 @intrinsic
@@ -288,10 +288,10 @@ def _exponent(typing: Any, x: Any) -> Any:
     """The last bits of x as the exponent of a number."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.shl(builder.bitcast(args[0], _INTS), ir.Constant(_INTS, [MANTISSA] * WIDTH))
-        return builder.bitcast(bits, _FLOATS)
+        bits = builder.shl(builder.bitcast(args[0], INTS), ir.Constant(INTS, [MANTISSA] * WIDTH))
+        return builder.bitcast(bits, FLOATS)
 
-    return _lanes(x), emit
+    return lanes(x), emit
 
 
 def _define(operation: Callable[..., Any], instruction: str) -> None:
@@ -301,7 +301,7 @@ def _define(operation: Callable[..., Any], instruction: str) -> None:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return getattr(builder, instruction)(args[0], args[1], flags=_CONTRACT)
 
-        return _lanes(x, y), emit
+        return lanes(x, y), emit
 
     emitted = intrinsic(typed)
 

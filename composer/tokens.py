@@ -44,6 +44,7 @@ def of(cell: CellOutput, kind: TokenKind, grid: Grid) -> Tensor:
     """A cell's tokens on a grid that its own subdivides: (B, G, width), or (B, G V, D) for rows.
 
     Raises:
+        InputError: a grid that its own does not subdivide (``GRIDS``).
         PolicyError: what they are made of was not tapped.
     """
     match kind:
@@ -78,7 +79,7 @@ def frames(moments: Tensor) -> Tensor:
 def flat(symmetric: Tensor) -> Tensor:
     """Symmetric matrices (..., D, D) as (..., D (D + 1) / 2), at the same distances from each other."""
     rows, columns = torch.triu_indices(*symmetric.shape[-2:], device=symmetric.device)
-    stretch = torch.where(rows == columns, 1.0, 2.0**0.5).to(symmetric)
+    stretch = 1 + (2**0.5 - 1) * (rows != columns).to(symmetric)
     return symmetric[..., rows, columns] * stretch
 
 
@@ -89,20 +90,18 @@ def coarsest(grids: Sequence[Grid]) -> Grid:
         InputError: a grid that does not subdivide it.
     """
     target = min(grids, key=lambda grid: grid[0] * grid[1])
-    for rows, columns in grids:
-        if rows % target[0] or columns % target[1]:
-            raise InputError(
-                "grids of patches that do not nest",
-                code="GRIDS",
-                expected=f"multiples of {target[0]} x {target[1]}",
-                found=f"{rows} x {columns}",
-                remedy="Choose an image size whose patch grids divide one another.",
-            )
+    for grid in grids:
+        _refuse_unless_nested(grid, target)
     return target
 
 
 def pool(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
-    """Average tokens (B, N, D) on ``grid`` over the regions of ``target``: (B, G, D)."""
+    """Average tokens (B, N, D) on ``grid`` over the regions of ``target``: (B, G, D).
+
+    Raises:
+        InputError: a grid that does not subdivide the target (``GRIDS``).
+    """
+    _refuse_unless_nested(grid, target)
     return reduce(
         tokens,
         "B (gh p gw q) D -> B (gh gw) D",
@@ -132,3 +131,14 @@ def _moments(cell: CellOutput, grid: Grid) -> Tensor:
     M = cell.M
     own = rearrange(M.mT @ M / M.shape[-2], "B N D E -> B N (D E)")
     return rearrange(pool(own, cell.grid, grid), "B G (D E) -> B G D E", D=M.shape[-1])
+
+
+def _refuse_unless_nested(grid: Grid, target: Grid) -> None:
+    if grid[0] % target[0] or grid[1] % target[1]:
+        raise InputError(
+            "grids of patches that do not nest",
+            code="GRIDS",
+            expected=f"multiples of {target[0]} x {target[1]}",
+            found=f"{grid[0]} x {grid[1]}",
+            remedy="Choose an image size whose patch grids divide one another, and align the finer cells to the coarser.",
+        )

@@ -194,3 +194,16 @@ def from_model(spec: CellSpec, seed: int, name: str, *, band="high") -> Cell:
     identity = base.identity.model_copy(update={"input": scale})
     manifest = base.model_copy(update={"identity": identity, "spec": spec, "file": file_facts(blob, weights)})
     return Cell.from_bytes(blob, manifest, where=name)
+
+
+def turned(cell: Cell, name: str, rotation: np.ndarray) -> Cell:
+    """A cell whose every M is M R, and which is else the same: what it sees, in another frame of its row space."""
+    V, D = cell.spec.V, cell.spec.D
+    weights = {key: array.copy() for key, array in cell.weights.items()}
+    for key in ("enc_out.weight", "enc_out.bias"):
+        rows = weights[key].reshape(V, D, -1)
+        weights[key] = np.einsum("vdh,de->veh", rows, rotation).reshape(weights[key].shape).astype(np.float32)
+    blob = cellfile.write(weights)
+    identity = cell.manifest.identity.model_copy(update={"name": name})
+    manifest = cell.manifest.model_copy(update={"identity": identity, "file": file_facts(blob, weights)})
+    return Cell.from_bytes(blob, manifest, where=name)

@@ -1,16 +1,12 @@
-"""Many cells into one frame: pairing by region, each cell scored against the others, and maps of a container."""
+"""Many cells into one frame: each scored against the others, each map with its ends, and cells that join later."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from batteries import CellSpec
-from batteries.errors import InputError
-from composer import compose
-from composer.alignment import consensus, held_out_scores
-from composer.tokens import coarsest, pad, pool
-from tests.making import from_model
+from batteries.errors import ConflictError, InputError
+from composer.alignment import consensus, held_out_scores, joined
+from composer.consensus import change
+from composer.pairing import digest_of
 from tests.test_procrustes import draw, rotation
 
 
@@ -42,22 +38,6 @@ def test_a_stranger_among_kindred_cells_is_told_by_its_score():
     assert found.of([3, 0]).scores == (found.scores[3], found.scores[0])
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
-def test_pooling_averages_over_regions(gh, gw, p, q):
-    tokens = draw(2, gh * p * gw * q, 5)
-    pooled = pool(tokens, (gh * p, gw * q), (gh, gw))
-    grid = tokens.unflatten(1, (gh * p, gw * q))
-    assert torch.allclose(pooled[:, 0], grid[:, :p, :q].mean(dim=(1, 2)))
-    assert torch.allclose(pooled.mean(dim=1), tokens.mean(dim=1))
-
-
-def test_grids():
-    assert coarsest([(4, 4), (16, 16), (4, 8)]) == (4, 4)
-    with pytest.raises(InputError, match="do not nest"):
-        coarsest([(4, 4), (6, 6)])
-    assert pad(torch.ones(1, 2, 3), 5).tolist() == [[[1, 1, 1, 0, 0]] * 2]
-
-
 def test_bad_tokens():
     with pytest.raises(InputError, match="too few images"):
         consensus(named(draw(3, 4, 2), draw(3, 4, 2)))
@@ -65,18 +45,81 @@ def test_bad_tokens():
         consensus(named(draw(8, 4, 2), torch.ones(8, 4, 2)))
 
 
-def test_compose_maps_mixed_cells_into_one_frame():
-    cells = [from_model(CellSpec(V=16, D=8, patch_size=8, hidden=16), i, f"a{i}", band="mid") for i in range(2)]
-    cells.append(from_model(CellSpec(V=12, D=4, patch_size=4, hidden=8), 5, "b"))
-    x = torch.randn(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    model = compose(cells, probe=x)
-    again = compose(cells, probe=x)
-    assert model.consensus.width == 8
-    assert model.consensus.regions == 4
-    assert [s.r2 for s in model.consensus.scores] == [s.r2 for s in again.consensus.scores]
-    out = model(x[:2])
-    assert [tuple(t.shape) for t in out.omega] == [(2, 4, 8), (2, 4, 8), (2, 16, 8)]
-    expected = model.consensus.maps[2](pad(out["high/b"].omega, 8))
-    assert torch.equal(out["high/b"].aligned, expected)
-    single = compose(cells[:1], probe=x[:2])
-    assert single.consensus.scores == ()
+def kindred(count=4, b=40, d=4):
+    hidden = draw(b, 4, d)
+    return named(*(hidden @ rotation(d, i) + 0.3 * draw(b, 4, d, seed=20 + i) for i in range(count)))
+
+
+def test_every_map_knows_its_ends():
+    tokens = kindred()
+    found = consensus(tokens)
+    assert (found.names, found.kind, found.grid, found.probe) == (tuple(tokens), "omega", (1, 4), "")
+    assert [one.source for one in found.pairings] == [digest_of(own) for own in tokens.values()]
+    assert {one.target for one in found.pairings} == {digest_of(found.frame.tokens)}
+    ends = dict.fromkeys(tokens, "0" * 64)
+    told = consensus(tokens, kind="S", grid=(2, 2), probe="images", ends=ends)
+    assert [one.source for one in told.pairings] == ["0" * 64] * 4
+    assert {(one.kind, one.grid, one.probe) for one in told.pairings} == {("S", (2, 2), "images")}
+    assert told.of([2]).names == ("c",)
+
+
+def test_who_joins_changes_nobody():
+    tokens = kindred(5)
+    late = {"e": tokens.pop("e")}
+    found = consensus(tokens)
+    after = joined(found, late)
+    assert after.frame is found.frame
+    assert after.maps[:4] == found.maps
+    assert after.scores[:4] == found.scores
+    assert after.names == ("a", "b", "c", "d", "e")
+    assert after.pairings[4].target == found.pairings[0].target
+    assert after.scores[4].related()
+    mapped = after.maps[4](late["e"]).flatten(0, 1)
+    assert float((mapped - after.frame.tokens).square().mean()) < 0.2 * float(after.frame.tokens.square().mean())
+    again = consensus({**tokens, **late})
+    assert 0 < change(found.frame, again.frame) < 0.01
+
+
+def test_a_cell_that_was_alone_is_scored_against_who_joins():
+    one, other, stranger = (*kindred(2).values(), draw(40, 4, 4, seed=99))
+    alone = consensus({"a": one})
+    assert alone.scores == ()
+    assert [score.related() for score in joined(alone, {"b": other}).scores] == [True, True]
+    assert [score.related() for score in joined(alone, {"b": stranger}).scores] == [False, False]
+
+
+def test_who_cannot_join_is_told_why():
+    found = consensus(kindred())
+    with pytest.raises(ConflictError) as twice:
+        joined(found, {"b": draw(40, 4, 4)})
+    assert twice.value.code == "TWICE"
+    for code, tokens in (
+        ("PAIRS", draw(39, 4, 4)),
+        ("PAIRS", draw(160, 4)),
+        ("WIDER", draw(40, 4, 6)),
+        ("CONSTANT", torch.ones(40, 4, 4)),
+        ("NOT_FINITE", torch.full((40, 4, 4), torch.nan)),
+    ):
+        with pytest.raises(InputError) as caught:
+            joined(found, {"new": tokens})
+        assert caught.value.code == code
+    with pytest.raises(InputError) as caught:
+        joined(found, {})
+    assert caught.value.code == "PAIRS"
+
+
+def test_narrower_tokens_are_mapped_as_they_are_or_padded():
+    hidden = draw(40, 4, 3)
+    found = consensus({"a": hidden @ rotation(3, 1), "b": torch.nn.functional.pad(hidden, (0, 2)) @ rotation(5, 2)})
+    assert [one.padded for one in found.maps] == [(2, 0), (0, 0)]
+    bare, wide = hidden @ rotation(3, 1), torch.nn.functional.pad(hidden @ rotation(3, 1), (0, 2))
+    assert torch.equal(found.maps[0](bare), found.maps[0](wide))
+    assert torch.allclose(found.mapped([0], wide[None])[0], found.maps[0](bare))
+    assert torch.allclose(found.maps[0](bare).flatten(0, 1), found.frame.tokens, atol=1e-6)
+
+
+@pytest.mark.parametrize("tokens", [{}, {"a": draw(8, 4)}, {"a": draw(8, 4, 2), "b": draw(4, 8, 2)}])
+def test_tokens_that_do_not_pair(tokens):
+    with pytest.raises(InputError) as caught:
+        consensus(tokens)
+    assert caught.value.code == "PAIRS"

@@ -1,0 +1,310 @@
+"""The encoders and decoders of many cells, each with its own weights: the kernels behind :mod:`composer.coding`.
+
+Importing this module imports numba; :mod:`composer.coding` does so on the first call that can use it, and only there.
+
+The patches of an image go through all layers a tile at a time, which stays in the processor's caches, and so do the weights of
+the one cell that is under way, transposed. A vector is a stretch of a patch's features. The sums of ROWS patches are held in
+registers, so that a vector of weights is loaded once for all of them, and the multiply-add units are what there is to wait for.
+
+Nothing is summed across patches or threads: what a patch becomes depends on it and its cell alone, to the bit.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from batteries.compiled import kernel
+from composer.gelu import gelu
+from composer.lanes import WIDTH, Array, fill, load, load_part, load_several, njit, store, store_part, store_several
+from composer.rows import BLOCK, add_rows, gate_rows, repeated, root, total, turn_block, unit_rows
+
+__all__ = ["CHUNK", "decode", "encode"]
+
+ROWS = 6  # patches at a time: six by four registers of sums, of thirty-two
+TILE = 48  # patches that go through all layers together
+CHUNK = 384  # patches of a cell that a thread takes at a time; the weights are transposed for each
+NORM_FLOOR = 1e-5  # of layer norm's variance, as torch has it
+ROW_FLOOR = 1e-12  # as in batteries.spectral
+
+Stacks = tuple[Array, ...]  # of weights (C, outputs, inputs), biases or norms (C, outputs): one for each layer
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
+
+
+@njit
+def _whole(count: int) -> int:
+    """Floats of whole vectors."""
+    return -(-count // WIDTH) * WIDTH
+
+
+@njit
+def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
+    """The transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
+    _, outputs, inputs = weight.shape
+    stride, first = _whole(outputs), cell * outputs * inputs
+    blocks, across = outputs // BLOCK * BLOCK, inputs // BLOCK * BLOCK
+    for o in range(0, blocks, BLOCK):
+        for i in range(0, across, BLOCK):
+            turn_block(weight, first + o * inputs + i, inputs, into, at + i * stride + o, stride)
+        for i in range(across, inputs):
+            for lane in range(o, o + BLOCK):
+                into[at + i * stride + lane] = weight[cell, lane, i]
+    for o in range(blocks, outputs):
+        for i in range(inputs):
+            into[at + i * stride + o] = weight[cell, o, i]
+    for i in range(inputs):
+        into[at + i * stride + outputs : at + (i + 1) * stride] = 0.0
+
+
+@njit
+def _fill_up(vector: Array, cell: int, into: Array, at: int) -> int:
+    """A cell's bias or norm, filled up with zeros to whole vectors; where the next one begins."""
+    outputs = vector.shape[1]
+    into[at : at + outputs] = vector[cell]
+    after = at + _whole(outputs)
+    into[at + outputs : after] = 0.0
+    return after
+
+
+@njit
+def _norms(weights: Stacks) -> int:
+    """Where a cell's norms begin, as :func:`_pack` writes them: behind its layers."""
+    size = 0
+    for weight in weights:
+        size += (weight.shape[2] + 1) * _whole(weight.shape[1])
+    return size
+
+
+@njit
+def _memory(layers: Any) -> Any:
+    """For a cell's layers, and for the tiles of :func:`_through`."""
+    weights = layers[0]
+    width, out = _whole(weights[0].shape[1]), _whole(weights[-1].shape[1])
+    packed = np.empty(_norms(weights) + 2 * len(layers[2]) * width, np.float32)
+    hidden, inner, last = np.empty(TILE * width, np.float32), np.empty(TILE * width, np.float32), np.empty(TILE * out, np.float32)
+    return packed, (hidden, np.zeros(TILE * width, np.float32), inner, last)
+
+
+@njit
+def _pack(layers: Any, cell: int, packed: Array) -> None:
+    """A cell's layers one after the other, each a transposed matrix and a bias; then the norms, each a gain and a shift."""
+    weights, biases, gains, shifts = layers
+    at = 0
+    for layer in range(len(weights)):
+        _turn(weights[layer], cell, packed, at)
+        at += weights[layer].shape[2] * _whole(weights[layer].shape[1])
+        at = _fill_up(biases[layer], cell, packed, at)
+    for norm in range(len(gains)):
+        at = _fill_up(gains[norm], cell, packed, at)
+        at = _fill_up(shifts[norm], cell, packed, at)
+
+
+# ---- a tile ----------------------------------------------------------------------------------------------------------
+
+
+@njit
+def _multiply(given: Array, at: int, stride: int, rows: int, packed: Array, layer: Any, into: Array, more: bool) -> None:
+    """Rows of a tile times a layer's matrix, and its bias; or more of what is there, where there is a sum already.
+
+    Args:
+        given: Has the rows.
+        at: Where the first one begins.
+        stride: From one to the next.
+        rows: How many.
+        packed: A cell's layers.
+        layer: Where the matrix begins, how many inputs it has, and how long its rows are.
+        into: The products, in rows as long as the matrix'.
+        more: Whether they are added to what is there, without the bias.
+    """
+    first, inputs, width = layer
+    bias = first + inputs * width
+    for column in range(0, width, WIDTH):
+        row = 0
+        while row < rows - rows % ROWS:
+            sums = load_several(into, row * width + column, width, ROWS) if more else load_several(packed, bias + column, 0, ROWS)
+            for i in range(inputs):
+                weights = load(packed, first + i * width + column)
+                sums = add_rows(sums, weights, given, at + row * stride + i, stride)
+            store_several(into, row * width + column, width, sums)
+            row += ROWS
+        while row < rows:
+            one = load_several(into, row * width + column, width, 1) if more else load_several(packed, bias + column, 0, 1)
+            for i in range(inputs):
+                weights = load(packed, first + i * width + column)
+                one = add_rows(one, weights, given, at + row * stride + i, stride)
+            store_several(into, row * width + column, width, one)
+            row += 1
+
+
+@njit
+def _activate(tile: Array, size: int) -> None:
+    for x in range(0, size, WIDTH):
+        store(tile, x, gelu(load(tile, x)))
+
+
+@njit
+def _normalise(hidden: Array, rows: int, features: int, packed: Array, norm: int, bias: int, into: Array) -> None:
+    """Layer norm of every row; the rows themselves get the bias of the layer whose products will be added to them."""
+    width = _whole(features)
+    share = np.float32(1.0) / np.float32(features)
+    for row in range(0, rows * width, width):
+        summed = fill(0.0)
+        for x in range(row, row + width, WIDTH):  # beyond the features there are zeros
+            summed = summed + load(hidden, x)
+        mean = fill(total(summed) * share)
+        for x in range(0, width, WIDTH):
+            before = load(hidden, row + x)
+            store_part(into, row + x, before - mean, features - x)
+            store(hidden, row + x, before + load(packed, bias + x))
+        squares = fill(0.0)
+        for x in range(row, row + width, WIDTH):
+            centred = load(into, x)
+            squares = squares + centred * centred
+        scale = fill(1.0) / root(fill(total(squares) * share + np.float32(NORM_FLOOR)))
+        for x in range(0, width, WIDTH):
+            gain, shift = load(packed, norm + x), load(packed, norm + width + x)
+            # the zeros beyond the features stay zeros, whatever became of this row
+            store_part(into, row + x, load(into, row + x) * scale * gain + shift, features - x)
+
+
+@njit
+def _through(given: Array, at: int, stride: int, rows: int, layers: Any, packed: Array, tiles: Any) -> None:
+    """All layers for the rows of a tile; what comes out is in the last of the tiles.
+
+    Args:
+        given: Has the rows, ``stride`` apart from ``at`` on.
+        at: As said.
+        stride: As said.
+        rows: At most TILE.
+        layers: Weights, biases, gains, shifts: of the cell's shapes.
+        packed: Their numbers.
+        tiles: Memory for the hidden layer, for two of its kind beside it, and for the last layer.
+    """
+    weights, _, gains, _ = layers
+    hidden, normed, inner, out = tiles
+    features = weights[0].shape[1]
+    width, blocks = _whole(features), (len(weights) - 2) // 2
+    first, block = weights[0].shape[2], (features + 1) * width
+    _multiply(given, at, stride, rows, packed, (0, first, width), hidden, False)
+    _activate(hidden, rows * width)
+    place, norm = (first + 1) * width, _norms(weights)
+    for _ in range(blocks):
+        last = place + block
+        _normalise(hidden, rows, features, packed, norm, last + features * width, normed)
+        _multiply(normed, 0, width, rows, packed, (place, features, width), inner, False)
+        _activate(inner, rows * width)
+        _multiply(inner, 0, width, rows, packed, (last, features, width), hidden, True)
+        place, norm = last + block, norm + 2 * width
+    _multiply(hidden, 0, width, rows, packed, (place, features, _whole(weights[-1].shape[1])), out, False)
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop: int) -> None:
+    """M of every patch, by the cells' encoders.
+
+    Args:
+        patches: (n, P) float32, contiguous, the same for every cell.
+        layers: Weights (C, outputs, inputs) of every layer in order, biases (C, outputs), and of every norm gains and shifts.
+        width: D, one of NARROW, where rows are to be divided by their length; 0 where they are to be left.
+        out: (C, n, V D), written.
+        start: First piece: of cell ``start // pieces of a cell``, where a piece is CHUNK patches.
+        stop: Piece after the last one.
+    """
+    count, inputs = patches.shape
+    features = out.shape[2]
+    chunks, stride = -(-count // CHUNK), _whole(features)
+    packed, tiles = _memory(layers)
+    raw, ready = tiles[3], -1
+    for piece in range(start, stop):
+        cell, begin = piece // chunks, piece % chunks * CHUNK
+        if cell != ready:
+            _pack(layers, cell, packed)
+            ready = cell
+        end = min(begin + CHUNK, count)
+        for first in range(begin, end, TILE):
+            rows = min(TILE, end - first)
+            _through(patches, first * inputs, inputs, rows, layers, packed, tiles)
+            for row in range(rows):
+                to = (cell * count + first + row) * features
+                for x in range(0, features, WIDTH):
+                    found = load(raw, row * stride + x)
+                    if width:
+                        found = unit_rows(found, width, ROW_FLOOR)
+                    store_part(out, to + x, found, features - x)
+
+
+@njit
+def _sandwich(W: Array, ratio: Array, n: int, turned: Array, lines: Array, matrix: Array) -> None:
+    """W diag(ratio) W' of patch n, each of its rows repeated over a whole vector."""
+    width = W.shape[1]
+    for m in range(width):
+        for j in range(width):
+            turned[j] = W[n, j, m]
+        store(lines, m * WIDTH, repeated(turned, width))
+    for k in range(width):
+        row = fill(0.0)
+        for m in range(width):
+            row = row + fill(W[n, k, m] * ratio[n, m]) * load(lines, m * WIDTH)
+        store(matrix, k * WIDTH, row)
+
+
+@njit
+def _stitch(tile: Array, stride: int, rows: int, first: int, side: int, out: Array, cell: int) -> None:
+    """Patches of a tile into a cell's images."""
+    _, images, channels, height, tall_width = out.shape
+    across = tall_width // side
+    patches = height // side * across
+    for row in range(rows):
+        image, patch = (first + row) // patches, (first + row) % patches
+        top, left = patch // across * side, patch % across * side
+        at = row * stride
+        for channel in range(channels):
+            for y in range(top, top + side):
+                for x in range(left, left + side):
+                    out[cell, image, channel, y, x] = tile[at]
+                    at += 1
+
+
+@kernel
+def decode(M: Array, W: Array, ratio: Array, layers: Any, side: int, out: Array, start: int, stop: int) -> None:
+    """Images, before their smoothing, by the cells' decoders.
+
+    Args:
+        M: (C n, V D) float32, contiguous.
+        W: (C n, D, D) float64, right singular vectors as columns, D one of NARROW.
+        ratio: (C n, D) float32, the factor of each mode.
+        layers: As in :func:`encode`.
+        side: Of a patch.
+        out: (C, B, channels, height, width), written.
+        start: As in :func:`encode`.
+        stop: As in :func:`encode`.
+    """
+    count, features, width = len(M) // len(out), M.shape[1], W.shape[1]
+    chunks, stride = -(-count // CHUNK), _whole(features)
+    packed, tiles = _memory(layers)
+    ready = -1
+    gated = np.empty(TILE * stride, np.float32)
+    turned, lines, matrix = np.zeros(BLOCK, np.float32), np.empty(BLOCK * WIDTH, np.float32), np.empty(BLOCK * WIDTH, np.float32)
+    for piece in range(start, stop):
+        cell, begin = piece // chunks, piece % chunks * CHUNK
+        if cell != ready:
+            _pack(layers, cell, packed)
+            ready = cell
+        end = min(begin + CHUNK, count)
+        for first in range(begin, end, TILE):
+            rows = min(TILE, end - first)
+            for row in range(rows):
+                n = cell * count + first + row
+                _sandwich(W, ratio, n, turned, lines, matrix)
+                for x in range(0, features, WIDTH):
+                    store(gated, row * stride + x, gate_rows(load_part(M, n * features + x, features - x), matrix, width))
+            _through(gated, 0, stride, rows, layers, packed, tiles)
+            _stitch(tiles[3], _whole(layers[0][-1].shape[1]), rows, first, side, out, cell)
