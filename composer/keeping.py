@@ -5,7 +5,7 @@ Every map that is loaded has its ends by digest, as when it was fitted: what use
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from composer.pairing import Pairing, digest_of
 from composer.procrustes import Alignment, Whitening
 from composer.saved import NamedCell, SavedScore
 from composer.savedmaps import MAP, score_of
+from composer.tokens import Grid, TokenKind
 from composer.views import array, views
 
 if TYPE_CHECKING:
@@ -112,14 +113,11 @@ def pack_maps(maps: Consensus | Alignment, path: str | Path, label: PackedLabel,
 
 
 def _prepared(maps: Consensus | Alignment, lock: Lock) -> Prepared[SavedMaps]:
+    if not isinstance(maps, Consensus | Alignment):
+        expected, remedy = "a Consensus or an Alignment", "Give what composer.align returned."
+        raise InputError("not maps", code="MAPS", expected=expected, found=type(maps).__name__, remedy=remedy)
     try:
-        if isinstance(maps, Consensus):
-            fields, arrays = _of_consensus(maps, lock)
-        elif isinstance(maps, Alignment):
-            fields, arrays = _of_direct(maps, lock)
-        else:
-            expected, remedy = "a Consensus or an Alignment", "Give what composer.align returned."
-            raise InputError("not maps", code="MAPS", expected=expected, found=type(maps).__name__, remedy=remedy)
+        fields, arrays = _of_consensus(maps, lock) if isinstance(maps, Consensus) else _of_direct(maps, lock)
         return packing.prepared(SavedMaps, fields, arrays)
     except ValidationError as error:
         raise packing.refusal(MAPS, error) from error
@@ -128,12 +126,12 @@ def _prepared(maps: Consensus | Alignment, lock: Lock) -> Prepared[SavedMaps]:
 def _of_consensus(maps: Consensus, lock: Lock) -> tuple[dict[str, Any], Arrays]:
     """What the document says of a consensus, and its tensors."""
     frame, pairings = maps.frame, [_pairing(one) for one in maps.maps]
-    target = digest_of(frame.tokens)
+    sources, target = _tensors(lock), digest_of(frame.tokens)
     for name, pairing in zip(maps.names, pairings, strict=True):
-        pairing.check(source=_row(name, lock)["tensors"], target=target, where=name)
+        pairing.check(source=sources.get(name), target=target, where=name)
     arrays = {"frame.tokens": array(frame.tokens, torch.float64), "frame.rows": array(frame.rows, torch.bool)}
     fields = {
-        **_fit(pairings),
+        **_fit({(maps.kind, maps.grid, maps.probe), *(_fitted_on(one) for one in pairings)}),
         "target": FrameTarget(rows=len(frame.tokens), width=maps.width, residual=frame.residual),
         "maps": tuple(_cell_map(one, _named(name, lock)) for name, one in zip(maps.names, maps.maps, strict=True)),
         "scores": tuple(SavedScore(**asdict(score)) for score in maps.scores),
@@ -144,10 +142,10 @@ def _of_consensus(maps: Consensus, lock: Lock) -> tuple[dict[str, Any], Arrays]:
 def _of_direct(one: Alignment, lock: Lock) -> tuple[dict[str, Any], Arrays]:
     """What the document says of a map from a cell to another, and its tensors."""
     pairing = _pairing(one)
-    names = {_row(name, lock)["tensors"]: name for name in reversed(list(lock))}
+    names = {digest: name for name, digest in _tensors(lock).items()}
     source, target = (_named(names.get(end, end), lock) for end in (pairing.source, pairing.target))
     fields = {
-        **_fit([pairing]),
+        **_fit({_fitted_on(pairing)}),
         "target": CellTarget(**target.model_dump()),
         "maps": (_cell_map(one, source),),
         "scores": (),
@@ -155,9 +153,12 @@ def _of_direct(one: Alignment, lock: Lock) -> tuple[dict[str, Any], Arrays]:
     return fields, _parts([one])
 
 
-def _fit(pairings: Sequence[Pairing]) -> dict[str, Any]:
+def _fitted_on(pairing: Pairing) -> tuple[TokenKind, Grid, str]:
+    return pairing.kind, pairing.grid, pairing.probe
+
+
+def _fit(fits: Set[tuple[TokenKind, Grid, str]]) -> dict[str, Any]:
     """What all maps of a file were fitted on."""
-    fits = {(one.kind, one.grid, one.probe) for one in pairings}
     if len(fits) != 1:
         expected, remedy = "one kind of token, grid and probe", "Align all cells at once, or save maps in files of their own."
         raise InputError("not maps of one fit", code="PARTS", expected=expected, found=len(fits), remedy=remedy)
@@ -174,16 +175,19 @@ def _pairing(one: Alignment) -> Pairing:
     return one.pairing
 
 
-def _row(name: str, lock: Lock) -> Mapping[str, str]:
-    row = lock.get(name) if isinstance(lock, Mapping) else None
-    if not isinstance(row, Mapping) or "tensors" not in row:
-        remedy = "Give the lock of a container that has all of them: container.lock."
-        raise InputError("a cell that the lock does not have", code="LOCK", found=name, remedy=remedy)
-    return row
+def _tensors(lock: Lock) -> dict[str, str]:
+    """By name, the digest of each cell's weights."""
+    if isinstance(lock, Mapping) and all(isinstance(row, Mapping) and "tensors" in row for row in lock.values()):
+        return {name: row["tensors"] for name, row in lock.items()}
+    raise InputError("not a lock", code="LOCK", expected="digests by cell, as container.lock has them", found=repr(lock)[:80])
 
 
 def _named(name: str, lock: Lock) -> NamedCell:
-    return NamedCell(**{**_row(name, lock), "name": name})
+    """What a file says of a cell."""
+    if name not in lock:
+        remedy = "Give the lock of a container that has all of them: container.lock."
+        raise InputError("a cell that the lock does not have", code="LOCK", found=name, remedy=remedy)
+    return NamedCell(**{**lock[name], "name": name})
 
 
 def _cell_map(one: Alignment, source: NamedCell) -> CellMap:
