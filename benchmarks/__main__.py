@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import alignment, artifact, container, eigen, encode, start, step, triage
+from benchmarks import alignment, artifact, container, eigen, encode, layers, start, step, triage
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -21,6 +21,7 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "triage": triage.pairs,
     "memory": step.memory,
     "encode": encode.pairs,
+    "layers": layers.pairs,
     "container": container.pairs,
     "alignment": alignment.pairs,
     "artifact": artifact.pairs,

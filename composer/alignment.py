@@ -199,8 +199,8 @@ def joined(
     first = before.scores
     if not first:
         others = generalised(_flat(tokens)).tokens.unflatten(0, shape)
-        first = (score(frame, others, seed=seed),)
-    scores = (score(own, frame, seed=seed) for own in tokens.values())
+        first = (score(frame, others, clusters=clusters, seed=seed),)
+    scores = (score(own, frame, clusters=clusters, seed=seed) for own in tokens.values())
     return replace(before, names=(*before.names, *tokens), maps=(*before.maps, *maps), scores=(*first, *scores))
 
 
@@ -213,7 +213,7 @@ def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None,
     found = []
     for index, own in enumerate(tokens):
         others = generalised([t.flatten(0, 1) for i, t in enumerate(tokens) if i != index])
-        found.append(score(own, others.tokens.unflatten(0, own.shape[:2]), seed=seed))
+        found.append(score(own, others.tokens.unflatten(0, own.shape[:2]), clusters=clusters, seed=seed))
     return tuple(found)
 
 

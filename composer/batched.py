@@ -53,14 +53,17 @@ class Stage:
             ratio = ratio * self._attend(f"cross_attn.{layer}", S * ratio)
         return ratio
 
-    def images(self, M: Tensor, found: Spectrum, ratio: Tensor, grid: Grid) -> Tensor:
-        """M (C, B, N, V, D), its modes scaled by their factors (C, B, N, D), to reconstructions (C, B, channels, height, width)."""
+    def images(self, M: Tensor, found: Spectrum, ratio: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
+        """M (C, B, N, V, D), its modes times their factors (C, B, N, D), to reconstructions (C, B, channels, height, width).
+
+        They are written to ``out`` where that is given; no gradient goes there.
+        """
         if coding.fits(self.spec, M) and coding.fits(self.spec, ratio):
             stitched = coding.decode(self.spec, self.weights, M, found.W, ratio, grid)
         else:
             stitched = self._decode(spectral.gate(M, found, ratio), grid)
         first, last = (self._pair(f"boundary_smooth.net.{layer}") for layer in (0, 2))
-        return smooth(stitched, first, last)
+        return smooth(stitched, first, last, out)
 
     def _encode(self, patches: Tensor) -> Tensor:
         """(n, P) to (C, n, V D), rows as they are."""

@@ -49,7 +49,10 @@ def fits(spec: CellSpec, given: Tensor) -> bool:
 
 
 def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
-    """Patches (n, P), the same for every cell, to (C, n, V D): rows of unit length where the spec wants them so, else as they are."""
+    """Patches (n, P), the same for every cell, to M (C, n, V D).
+
+    Its rows are of unit length where the spec wants them so; else they are as the encoder leaves them.
+    """
     stacks = _layers(spec, weights, "enc")
     out = torch.empty(len(stacks[0][0]), len(patches), spec.V * spec.D)
     width = spec.D if spec.row_norm == "sphere" else 0
@@ -73,7 +76,8 @@ def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor
     """
     C, B, N = M.shape[:3]
     out = torch.empty(C, B, spec.channels, grid[0] * spec.patch_size, grid[1] * spec.patch_size)
-    rows = M.reshape(C * B * N, -1), W.reshape(C * B * N, spec.D, spec.D), ratio.reshape(C * B * N, spec.D)
+    axes = W.mT  # which is how the solver leaves them in memory
+    rows = (x.reshape(C * B * N, *x.shape[3:]) for x in (M.flatten(3), axes, ratio))
     arrays = [x.detach().contiguous().numpy() for x in rows]
     _run(layers.decode, spec, [*arrays, _layers(spec, weights, "dec"), spec.patch_size], out, B * N)
     return out
@@ -106,11 +110,11 @@ def _readable(tensor: Tensor) -> Any:
 @lru_cache
 def _load(depth: int) -> Any:
     """The kernels, compiled for cells of that depth, or None."""
-    spec = CellSpec(V=5, D=2, patch_size=1, hidden=1, depth=depth, channels=1)
+    spec = CellSpec(V=5, D=2, patch_size=1, hidden=1, depth=depth, channels=1, heads=1)
     weights = {name: torch.ones(1, *shape) for name, shape in spec.tensor_shapes().items()}
 
     def trial(_: Any) -> None:
         M = encode(spec, weights, torch.ones(1, 1)).view(1, 1, 1, 5, 2)
         decode(spec, weights, M, torch.ones(1, 1, 1, 2, 2, dtype=torch.float64), torch.ones(1, 1, 1, 2), (1, 1))
 
-    return compiled.load(lambda: layers, trial)
+    return compiled.load(lambda: layers.decode, trial)

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from batteries.errors import InputError
 from composer import tokens as widths
-from composer.procrustes import Alignment, Unequal, centred, checked, fit, turn
+from composer.centring import centred, checked
+from composer.procrustes import Alignment, Unequal, fit
+from composer.turning import turn
 
 ROUNDS = 50  # of the iteration, at most
 TOLERANCE = 1e-10  # relative fall of the residual that ends it

@@ -186,8 +186,12 @@ class Container(nn.Module):
         """Groups, parameters, bytes, and the work of one image of that height and width.
 
         Raises:
-            InputError: a size that a cell's patch does not divide.
+            InputError: no size (``SIZE``), or one that a cell's patch does not divide.
         """
+        if not (isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
+            remedy = "container.explain((64, 64))."
+            raise InputError("not an image's size", code="SIZE", expected="(height, width)", found=repr(size)[:40], remedy=remedy)
+        size = size[0], size[1]
         rows = []
         for group, names in self.members():
             spec, count = group.spec, len(names)

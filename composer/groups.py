@@ -64,16 +64,19 @@ class Group(nn.Module):
         if torch.compiler.is_compiling():  # a compiler sees to memory, and wants no loop over a batch of unknown size
             return _run(Stage(self.spec, self.stack.chosen(chosen)), images, grid, taps)
         cells, batch = self._piece(images, len(chosen), grid, chunk_bytes)
-        collected = _Collected(len(chosen), len(images))
+        tracked = torch.is_grad_enabled() and images.requires_grad
+        recon = images.new_empty(len(chosen), *images.shape) if "recon" in taps and not tracked else None
+        collected = _Collected((len(chosen), len(images)), recon)
         starts = range(0, max(1, len(images)), batch)
 
         def work(corner: tuple[int, int]) -> None:
             first, start = corner
             stage = Stage(self.spec, self.stack.chosen(chosen[first : first + cells]))
-            collected.add(corner, _run(stage, images[start : start + batch], grid, taps))
+            out = None if recon is None else recon[first : first + cells, start : start + batch]
+            collected.add(corner, _run(stage, images[start : start + batch], grid, taps, out))
 
         corners = [(first, start) for first in range(0, len(chosen), cells) for start in starts]
-        if images.device.type == "cpu" and not (torch.is_grad_enabled() and images.requires_grad):
+        if images.device.type == "cpu" and not tracked:
             pieces.run(corners, work)
         else:
             for corner in corners:
@@ -96,19 +99,24 @@ class Group(nn.Module):
 
 
 class _Collected:
-    """Pieces (c, b, ...) put together to (C, B, ...): in place, or by concatenation where autograd has to see it."""
+    """Pieces (c, b, ...) put together to (C, B, ...): in place, or by concatenation where autograd has to see it.
 
-    def __init__(self, cells: int, images: int) -> None:
-        self._shape = cells, images
+    Args:
+        shape: (C, B).
+        recon: Reconstructions that the pieces write by themselves, if they do.
+    """
+
+    def __init__(self, shape: tuple[int, int], recon: Tensor | None) -> None:
+        self._shape = shape
         self._pieces: dict[tuple[int, int], dict[str, Tensor]] = {}
-        self._whole: dict[str, Tensor] = {}
+        self._whole = {} if recon is None else {"recon": recon}
         self._lock = threading.Lock()
 
     def add(self, corner: tuple[int, int], piece: dict[str, Tensor]) -> None:
         """A piece whose first cell and image these are."""
         some = next(iter(piece.values()))
         if some.shape[:2] == self._shape:
-            self._whole = piece
+            self._whole.update(piece)
         elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in piece.values()):
             self._pieces[corner] = piece
         else:
@@ -132,8 +140,8 @@ class _Collected:
             self._whole[tap][first : first + tensor.shape[0], start : start + tensor.shape[1]] = tensor
 
 
-def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str]) -> dict[str, Tensor]:
-    """One piece: M, then what the taps need of it and nothing more."""
+def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str], out: Tensor | None = None) -> dict[str, Tensor]:
+    """One piece: M, then what the taps need of it and nothing more; reconstructions go to ``out`` where that is given."""
     M = stage.matrices(images)
     if taps == {"M"}:
         return {"M": M}
@@ -143,7 +151,12 @@ def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str]) -> dict
         return {tap: tensor for tap, tensor in {"M": M, "S": S, **omega}.items() if tap in taps}
     spectrum = spectral.spectrum(M)
     ratio = stage.factors(spectrum.S)
-    recon = stage.images(M, spectrum, ratio, grid)
-    error = reduce((recon - images).square(), "C B c (gh p) (gw q) -> C B (gh gw)", "mean", gh=grid[0], gw=grid[1])
-    found = {"M": M, "S": spectrum.S, "omega": spectrum.S * ratio, "recon": recon}
-    return {tap: tensor for tap, tensor in found.items() if tap in taps} | {"patch_error": error}
+    recon = stage.images(M, spectrum, ratio, grid, out)
+    found = {"M": M, "S": spectrum.S, "omega": spectrum.S * ratio} | ({"recon": recon} if out is None else {})
+    return {tap: tensor for tap, tensor in found.items() if tap in taps} | {"patch_error": _patch_error(recon, images, grid)}
+
+
+def _patch_error(recon: Tensor, images: Tensor, grid: Grid) -> Tensor:
+    """(C, B, N): mean squared error of every patch; line by line first, which is as the numbers lie in memory."""
+    lines = reduce((recon - images).square_(), "C B c (gh p) w -> C B c gh w", "mean", gh=grid[0])
+    return reduce(reduce(lines, "C B c gh w -> C B gh w", "mean"), "C B gh (gw q) -> C B (gh gw)", "mean", gw=grid[1])

@@ -13,6 +13,7 @@ Nothing is summed across patches or threads: what a patch becomes depends on it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ NORM_FLOOR = 1e-5  # of layer norm's variance, as torch has it
 ROW_FLOOR = 1e-12  # as in batteries.spectral
 
 Stacks = tuple[Array, ...]  # of weights (C, outputs, inputs), biases or norms (C, outputs): one for each layer
+Layer = tuple[int, int, int]  # where a matrix begins, its bias behind it; its inputs; how long its rows are
+Rows = tuple[Array, int, int]  # memory, where the first row begins, and from one to the next
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------
@@ -40,6 +43,12 @@ Stacks = tuple[Array, ...]  # of weights (C, outputs, inputs), biases or norms (
 def _whole(count: int) -> int:
     """Floats of whole vectors."""
     return -(-count // WIDTH) * WIDTH
+
+
+@njit
+def _apart(count: int) -> int:
+    """From one long row to the next: a vector more than it fills, lest rows of a power of two compete for the same places."""
+    return _whole(count) + WIDTH
 
 
 @njit
@@ -84,9 +93,13 @@ def _norms(weights: Stacks) -> int:
 def _memory(layers: Any) -> Any:
     """For a cell's layers, and for the tiles of :func:`_through`."""
     weights = layers[0]
-    width, out = _whole(weights[0].shape[1]), _whole(weights[-1].shape[1])
+    width, out = _whole(weights[0].shape[1]), _apart(weights[-1].shape[1])
     packed = np.empty(_norms(weights) + 2 * len(layers[2]) * width, np.float32)
-    hidden, inner, last = np.empty(TILE * width, np.float32), np.empty(TILE * width, np.float32), np.empty(TILE * out, np.float32)
+    hidden, inner, last = (
+        np.empty(TILE * width, np.float32),
+        np.empty(TILE * width, np.float32),
+        np.empty(TILE * out, np.float32),
+    )
     return packed, (hidden, np.zeros(TILE * width, np.float32), inner, last)
 
 
@@ -107,38 +120,37 @@ def _pack(layers: Any, cell: int, packed: Array) -> None:
 # ---- a tile ----------------------------------------------------------------------------------------------------------
 
 
-@njit
-def _multiply(given: Array, at: int, stride: int, rows: int, packed: Array, layer: Any, into: Array, more: bool) -> None:
-    """Rows of a tile times a layer's matrix, and its bias; or more of what is there, where there is a sum already.
+def _product(count: int) -> Callable[..., None]:
+    """A product of ``count`` rows with a vector's width of a layer's columns."""
 
-    Args:
-        given: Has the rows.
-        at: Where the first one begins.
-        stride: From one to the next.
-        rows: How many.
-        packed: A cell's layers.
-        layer: Where the matrix begins, how many inputs it has, and how long its rows are.
-        into: The products, in rows as long as the matrix'.
-        more: Whether they are added to what is there, without the bias.
-    """
-    first, inputs, width = layer
-    bias = first + inputs * width
-    for column in range(0, width, WIDTH):
-        row = 0
-        while row < rows - rows % ROWS:
-            sums = load_several(into, row * width + column, width, ROWS) if more else load_several(packed, bias + column, 0, ROWS)
-            for i in range(inputs):
-                weights = load(packed, first + i * width + column)
-                sums = add_rows(sums, weights, given, at + row * stride + i, stride)
-            store_several(into, row * width + column, width, sums)
-            row += ROWS
-        while row < rows:
-            one = load_several(into, row * width + column, width, 1) if more else load_several(packed, bias + column, 0, 1)
-            for i in range(inputs):
-                weights = load(packed, first + i * width + column)
-                one = add_rows(one, weights, given, at + row * stride + i, stride)
-            store_several(into, row * width + column, width, one)
-            row += 1
+    @njit
+    def product(given: Rows, row: int, packed: Array, layer: Layer, column: int, into: Rows, more: bool) -> None:
+        memory, at, stride = given
+        first, inputs, width = layer
+        out, to, step = into
+        place = to + row * step + column
+        sums = (
+            load_several(out, place, step, count) if more else load_several(packed, first + inputs * width + column, 0, count)
+        )
+        for i in range(inputs):
+            sums = add_rows(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
+        store_several(out, place, step, sums)
+
+    return product
+
+
+_several, _one = _product(ROWS), _product(1)
+
+
+@njit
+def _multiply(given: Rows, rows: int, packed: Array, layer: Layer, into: Rows, more: bool) -> None:
+    """Rows times a layer's matrix, and its bias; or added to what is there, without the bias, where ``more`` says so."""
+    for column in range(0, layer[2], WIDTH):
+        whole = rows - rows % ROWS
+        for row in range(0, whole, ROWS):
+            _several(given, row, packed, layer, column, into, more)
+        for row in range(whole, rows):
+            _one(given, row, packed, layer, column, into, more)
 
 
 @njit
@@ -173,34 +185,31 @@ def _normalise(hidden: Array, rows: int, features: int, packed: Array, norm: int
 
 
 @njit
-def _through(given: Array, at: int, stride: int, rows: int, layers: Any, packed: Array, tiles: Any) -> None:
+def _through(given: Rows, rows: int, layers: Any, packed: Array, tiles: Any) -> None:
     """All layers for the rows of a tile; what comes out is in the last of the tiles.
 
     Args:
-        given: Has the rows, ``stride`` apart from ``at`` on.
-        at: As said.
-        stride: As said.
-        rows: At most TILE.
-        layers: Weights, biases, gains, shifts: of the cell's shapes.
-        packed: Their numbers.
+        given: The rows.
+        rows: How many, at most TILE.
+        layers: Of all cells, for their shapes.
+        packed: Those of the cell.
         tiles: Memory for the hidden layer, for two of its kind beside it, and for the last layer.
     """
-    weights, _, gains, _ = layers
-    hidden, normed, inner, out = tiles
-    features = weights[0].shape[1]
-    width, blocks = _whole(features), (len(weights) - 2) // 2
-    first, block = weights[0].shape[2], (features + 1) * width
-    _multiply(given, at, stride, rows, packed, (0, first, width), hidden, False)
-    _activate(hidden, rows * width)
-    place, norm = (first + 1) * width, _norms(weights)
-    for _ in range(blocks):
-        last = place + block
-        _normalise(hidden, rows, features, packed, norm, last + features * width, normed)
-        _multiply(normed, 0, width, rows, packed, (place, features, width), inner, False)
-        _activate(inner, rows * width)
-        _multiply(inner, 0, width, rows, packed, (last, features, width), hidden, True)
-        place, norm = last + block, norm + 2 * width
-    _multiply(hidden, 0, width, rows, packed, (place, features, _whole(weights[-1].shape[1])), out, False)
+    weights = layers[0]
+    inputs, features, outputs = weights[0].shape[2], weights[0].shape[1], weights[-1].shape[1]
+    width, size = _whole(features), rows * _whole(features)
+    hidden, normed, inner = (tiles[0], 0, width), (tiles[1], 0, width), (tiles[2], 0, width)
+    _multiply(given, rows, packed, (0, inputs, width), hidden, False)
+    _activate(tiles[0], size)
+    place, norm = (inputs + 1) * width, _norms(weights)
+    for _ in range((len(weights) - 2) // 2):
+        last = place + (features + 1) * width
+        _normalise(tiles[0], rows, features, packed, norm, last + features * width, tiles[1])
+        _multiply(normed, rows, packed, (place, features, width), inner, False)
+        _activate(tiles[2], size)
+        _multiply(inner, rows, packed, (last, features, width), hidden, True)
+        place, norm = last + (features + 1) * width, norm + 2 * width
+    _multiply(hidden, rows, packed, (place, features, _whole(outputs)), (tiles[3], 0, _apart(outputs)), False)
 
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------
@@ -220,7 +229,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
     """
     count, inputs = patches.shape
     features = out.shape[2]
-    chunks, stride = -(-count // CHUNK), _whole(features)
+    chunks, stride = -(-count // CHUNK), _apart(features)
     packed, tiles = _memory(layers)
     raw, ready = tiles[3], -1
     for piece in range(start, stop):
@@ -231,7 +240,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
         end = min(begin + CHUNK, count)
         for first in range(begin, end, TILE):
             rows = min(TILE, end - first)
-            _through(patches, first * inputs, inputs, rows, layers, packed, tiles)
+            _through((patches, first * inputs, inputs), rows, layers, packed, tiles)
             for row in range(rows):
                 to = (cell * count + first + row) * features
                 for x in range(0, features, WIDTH):
@@ -242,44 +251,40 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
 
 
 @njit
-def _sandwich(W: Array, ratio: Array, n: int, turned: Array, lines: Array, matrix: Array) -> None:
+def _sandwich(axes: Array, ratio: Array, n: int, lines: Array, matrix: Array) -> None:
     """W diag(ratio) W' of patch n, each of its rows repeated over a whole vector."""
-    width = W.shape[1]
+    width = axes.shape[1]
     for m in range(width):
-        for j in range(width):
-            turned[j] = W[n, j, m]
-        store(lines, m * WIDTH, repeated(turned, width))
+        store(lines, m * WIDTH, repeated(axes, (n * width + m) * width, width))
     for k in range(width):
         row = fill(0.0)
         for m in range(width):
-            row = row + fill(W[n, k, m] * ratio[n, m]) * load(lines, m * WIDTH)
+            row = row + fill(axes[n, m, k] * ratio[n, m]) * load(lines, m * WIDTH)
         store(matrix, k * WIDTH, row)
 
 
 @njit
 def _stitch(tile: Array, stride: int, rows: int, first: int, side: int, out: Array, cell: int) -> None:
     """Patches of a tile into a cell's images."""
-    _, images, channels, height, tall_width = out.shape
-    across = tall_width // side
+    _, images, channels, height, tall = out.shape
+    across = tall // side
     patches = height // side * across
     for row in range(rows):
         image, patch = (first + row) // patches, (first + row) % patches
-        top, left = patch // across * side, patch % across * side
-        at = row * stride
-        for channel in range(channels):
-            for y in range(top, top + side):
-                for x in range(left, left + side):
-                    out[cell, image, channel, y, x] = tile[at]
-                    at += 1
+        corner = ((cell * images + image) * channels * height + patch // across * side) * tall + patch % across * side
+        for line in range(channels * side):
+            at, to = row * stride + line * side, corner + (line // side * height + line % side) * tall
+            for x in range(0, side, WIDTH):
+                store_part(out, to + x, load_part(tile, at + x, side - x), side - x)
 
 
 @kernel
-def decode(M: Array, W: Array, ratio: Array, layers: Any, side: int, out: Array, start: int, stop: int) -> None:
+def decode(M: Array, axes: Array, ratio: Array, layers: Any, side: int, out: Array, start: int, stop: int) -> None:
     """Images, before their smoothing, by the cells' decoders.
 
     Args:
         M: (C n, V D) float32, contiguous.
-        W: (C n, D, D) float64, right singular vectors as columns, D one of NARROW.
+        axes: (C n, D, D) float64, right singular vectors as rows, D one of NARROW.
         ratio: (C n, D) float32, the factor of each mode.
         layers: As in :func:`encode`.
         side: Of a patch.
@@ -287,12 +292,12 @@ def decode(M: Array, W: Array, ratio: Array, layers: Any, side: int, out: Array,
         start: As in :func:`encode`.
         stop: As in :func:`encode`.
     """
-    count, features, width = len(M) // len(out), M.shape[1], W.shape[1]
-    chunks, stride = -(-count // CHUNK), _whole(features)
+    count, features, width = len(M) // len(out), M.shape[1], axes.shape[1]
+    chunks, stride = -(-count // CHUNK), _apart(features)
     packed, tiles = _memory(layers)
     ready = -1
     gated = np.empty(TILE * stride, np.float32)
-    turned, lines, matrix = np.zeros(BLOCK, np.float32), np.empty(BLOCK * WIDTH, np.float32), np.empty(BLOCK * WIDTH, np.float32)
+    lines, matrix = np.empty(width * WIDTH, np.float32), np.empty(width * WIDTH, np.float32)
     for piece in range(start, stop):
         cell, begin = piece // chunks, piece % chunks * CHUNK
         if cell != ready:
@@ -303,8 +308,8 @@ def decode(M: Array, W: Array, ratio: Array, layers: Any, side: int, out: Array,
             rows = min(TILE, end - first)
             for row in range(rows):
                 n = cell * count + first + row
-                _sandwich(W, ratio, n, turned, lines, matrix)
+                _sandwich(axes, ratio, n, lines, matrix)
                 for x in range(0, features, WIDTH):
                     store(gated, row * stride + x, gate_rows(load_part(M, n * features + x, features - x), matrix, width))
-            _through(gated, 0, stride, rows, layers, packed, tiles)
-            _stitch(tiles[3], _whole(layers[0][-1].shape[1]), rows, first, side, out, cell)
+            _through((gated, 0, stride), rows, layers, packed, tiles)
+            _stitch(tiles[3], _apart(layers[0][-1].shape[1]), rows, first, side, out, cell)

@@ -47,7 +47,7 @@ def fit(kind: Kind, source: CellOutput, target: CellOutput) -> Alignment:
     Raises:
         InputError: tokens that do not vary.
     """
-    ours, theirs = paired(kind, source, target.grid), _tokens(kind, target)
+    ours, theirs = paired(kind, source, target.grid), tokens_of(kind, target)
     return procrustes.fit(ours.flatten(0, -2), theirs.flatten(0, -2))
 
 
@@ -66,23 +66,35 @@ def relay(
         images: (B, channels, height, width) that both outputs are of.
     """
     mapped = fitted(paired(kind, source, target.grid))
-    if kind == "omega":
-        recon = container.decode(decoder, target.M, target.grid, mapped)
-    else:
-        unit = spectral.unit_rows(mapped) if container.spec(decoder).row_norm == "sphere" else mapped
-        recon = container.decode(decoder, unit, target.grid)
+    recon = decoded(kind, mapped, target.M, target.grid, container, decoder)
     return Relayed(mapped, recon, region_error(recon, images, target.grid), target.grid)
 
 
-def paired(kind: Kind, cell: CellOutput, grid: Grid) -> Tensor:
-    """A cell's tokens on a coarser grid: (B, N, D), or (B, N, V, D) for rows."""
+def decoded(kind: Kind, mapped: Tensor, M: Tensor, grid: Grid, container: Container, decoder: str) -> Tensor:
+    """The images (B, channels, height, width) that a cell makes with other tokens in the place of its own.
+
+    Omega is put between U and V of the cell's own M (B, N, V, D). Rows of M, brought back to the sphere where the cell's are on
+    it, take the place of M, and have an omega of the cell's making.
+    """
     if kind == "omega":
-        return tokens.pool(cell.omega, cell.grid, grid)
+        return container.decode(decoder, M, grid, mapped)
+    on_sphere = container.spec(decoder).row_norm == "sphere"
+    return container.decode(decoder, spectral.unit_rows(mapped.contiguous()) if on_sphere else mapped, grid)
+
+
+def paired(kind: Kind, cell: CellOutput, grid: Grid) -> Tensor:
+    """A cell's tokens on another grid, averaged over its regions or standing in all of them: (B, N, D), rows (B, N, V, D).
+
+    Raises:
+        InputError: grids of which neither subdivides the other (``GRIDS``).
+    """
+    own = tokens_of(kind, cell)
     if cell.grid == grid:
-        return cell.M
-    flat = cell.M.flatten(2)
-    return tokens.pool(flat, cell.grid, grid).unflatten(2, cell.M.shape[2:])
+        return own
+    move = tokens.spread if grid[0] > cell.grid[0] or grid[1] > cell.grid[1] else tokens.pool
+    return move(own.flatten(2), cell.grid, grid).unflatten(2, own.shape[2:])
 
 
-def _tokens(kind: Kind, cell: CellOutput) -> Tensor:
+def tokens_of(kind: Kind, cell: CellOutput) -> Tensor:
+    """A cell's own tokens: omega (B, N, D), or rows (B, N, V, D)."""
     return cell.omega if kind == "omega" else cell.M

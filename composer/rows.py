@@ -148,30 +148,30 @@ def gate_rows(x: Vector, matrix: Array, width: int) -> Vector:
 
 
 @intrinsic
-def _repeated(typing: Any, memory: Any, width: Any) -> Any:
-    """The first ``width`` elements of an array, over and over."""
+def _repeated(typing: Any, memory: Any, at: Any, width: Any) -> Any:
+    """``width`` elements of a float64 array from ``at`` on, over and over."""
     if not isinstance(width, types.IntegerLiteral):
         return None
-    part = ir.VectorType(ir.FloatType(), width.literal_value)
+    wide, narrow = (ir.VectorType(kind, width.literal_value) for kind in (ir.DoubleType(), ir.FloatType()))
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = address(context, builder, memory, args[0], ir.Constant(ir.IntType(64), 0))
-        line = builder.load(builder.bitcast(where, part.as_pointer()), align=ALIGN)
-        return _exchanged(builder, line, lambda lane: lane % part.count)
+        where = builder.bitcast(address(context, builder, memory, args[0], args[1]), wide.as_pointer())
+        line = builder.fptrunc(builder.load(where, align=2 * ALIGN), narrow)
+        return _exchanged(builder, line, lambda lane: lane % narrow.count)
 
-    return lanes(memory, width), emit
+    return lanes(memory, types.intp, width), emit
 
 
 @njit
-def repeated(memory: Array, width: int) -> Vector:
-    """The first elements of an array, as many as a width of NARROW says, over and over."""
+def repeated(memory: Array, at: int, width: int) -> Vector:
+    """Elements of a float64 array from ``at`` on, as many as a width of NARROW says, over and over."""
     if width == 2:
-        return _repeated(memory, 2)
+        return _repeated(memory, at, 2)
     if width == 4:
-        return _repeated(memory, 4)
+        return _repeated(memory, at, 4)
     if width == 8:
-        return _repeated(memory, 8)
-    return _repeated(memory, 16)
+        return _repeated(memory, at, 8)
+    return _repeated(memory, at, 16)
 
 
 @intrinsic

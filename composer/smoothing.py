@@ -31,22 +31,27 @@ NANOSECONDS = 0.25  # of a kernel, times channels, width and pixels
 _loading = threading.Lock()
 
 
-def smooth(images: Tensor, first: Pair, last: Pair) -> Tensor:
+def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -> Tensor:
     """Images plus a small convolution of themselves, with zeros around them.
 
     Args:
         images: (C, B, channels, height, width).
         first: Weight (C, width, channels, 3, 3) and bias (C, width).
         last: Weight (C, channels, width, 3, 3) and bias (C, channels).
+        out: Of the images' shape and contiguous: where to write the answer, which then has no gradient.
 
     Returns:
         (C, B, channels, height, width), with a gradient to the images alone.
     """
     weights = [weight.detach() for weight in (*first, *last)]
-    if _fast(images, weights):
-        smoothed: Tensor = _Smooth.apply(images, *weights)  # type: ignore[no-untyped-call]
-        return smoothed
-    return _plainly(images, *weights)
+    if not _fast(images, weights):
+        smoothed = _plainly(images, *weights)
+        return smoothed if out is None else out.copy_(smoothed)
+    if out is not None:
+        _run(_load("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights), out.flatten(0, 1))
+        return out
+    found: Tensor = _Smooth.apply(images, *weights)  # type: ignore[no-untyped-call]
+    return found
 
 
 # ---- the fast route --------------------------------------------------------------------------------------------------
@@ -89,10 +94,10 @@ class _Smooth(torch.autograd.Function):
         return on_images.view(images.shape), None, None, None, None
 
 
-def _run(kernel: Any, images: list[Tensor], layers: list[Any]) -> Tensor:
+def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | None = None) -> Tensor:
     """A kernel over all images of all cells, (C B, channels, height, width)."""
     given = [image.detach().contiguous() for image in images]
-    out = torch.empty_like(given[0])
+    out = torch.empty_like(given[0]) if out is None else out
     run = partial(kernel, *(image.numpy() for image in given), *layers, out.numpy())
     compiled.share(run, len(out), NANOSECONDS * layers[0][1].shape[1] * out[0].numel())
     return out

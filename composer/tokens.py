@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange, reduce, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -110,6 +110,23 @@ def pool(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
         gw=target[1],
         p=grid[0] // target[0],
         q=grid[1] // target[1],
+    )
+
+
+def spread(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
+    """Tokens (B, N, D) on ``grid``, each in all the patches of ``target`` that it covers: (B, G, D).
+
+    Raises:
+        InputError: a target that does not subdivide the grid (``GRIDS``).
+    """
+    _refuse_unless_nested(target, grid)
+    return repeat(
+        tokens,
+        "B (gh gw) D -> B (gh p gw q) D",
+        gh=grid[0],
+        gw=grid[1],
+        p=target[0] // grid[0],
+        q=target[1] // grid[1],
     )
 
 

@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from pages import RESULTS, put, table
-from torch import Generator, Tensor
 
 import batteries
 import composer
 import registry
-from batteries import spectral
-from composer.outputs import TAPS
-from composer.relaying import Kind, fit, paired
+from composer.relaying import Kind
+from composer.swapping import HARDLY
 from registry.controls import control_cell
 
 PAIRS = (
@@ -37,8 +34,6 @@ PAIRS = (
 KINDS: tuple[Kind, ...] = ("omega", "rows")
 PROBES = {"noise16-64": 4, "photos-64": 1}  # every how many-th image of it is taken
 UNTRAINED = 3  # sources
-DRAWS = 2000  # of the bootstrap
-HARDLY = 0.02  # of its error: what a cell loses with the mean in the place of its omega, where omega carries almost nothing
 
 WORDS = """`python examples/relay.py --write`: B decodes A's tokens, mapped into its coordinates, with its own U and V of the
 same image (omega), or with an omega of its own making (rows: mapped rows of M in the place of its own, paired by their number).
@@ -52,150 +47,86 @@ sends no image."""
 
 
 @dataclass(frozen=True)
-class Swap:
+class Relay:
     """One kind of token, from one cell to another, on one probe.
 
     Attributes:
-        source: A.
-        target: B.
+        swap: As it was measured; its cells are ``source`` and ``target``.
+        pair: What they are called.
         one_start: Whether they were trained from one seed.
-        probe: Its name.
-        kind: Of token.
-        errors: (n,) of every image, with ``own``, ``mean``, ``mapped`` and ``shuffled`` tokens.
-        untrained: (n,) with the mapped tokens of each untrained source.
-        cluster: (n,) which images belong together.
+        probe: The probe's name.
+        null: The shares from untrained sources.
     """
 
-    source: str
-    target: str
+    swap: composer.Swap
+    pair: tuple[str, str]
     one_start: bool
     probe: str
-    kind: Kind
-    errors: Mapping[str, Tensor]
-    untrained: Sequence[Tensor]
-    cluster: Tensor
+    null: Sequence[float]
 
     @property
-    def worth(self) -> float:
-        """The error with the mean, over the error with own tokens."""
-        return float(self.errors["mean"].mean() / self.errors["own"].mean())
-
-    def share(self, found: Tensor) -> float:
-        """What errors (n,) recover of the cost of the mean."""
-        own, mean = self.errors["own"].mean(), self.errors["mean"].mean()
-        return float((mean - found.mean()) / (mean - own))
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """95% bounds of the mapped share, by a bootstrap over clusters."""
-        of = torch.unique(self.cluster, return_inverse=True)[1]
-        count = int(of.max()) + 1
-        sums = torch.stack(
-            [torch.zeros(count, dtype=torch.float64).index_add_(0, of, self.errors[k]) for k in ("own", "mean", "mapped")]
-        )
-        drawn = torch.randint(count, (DRAWS, count), generator=Generator().manual_seed(0))
-        own, mean, mapped = sums[:, drawn].sum(dim=2)
-        low, high = ((mean - mapped) / (mean - own)).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return low, high
-
-    @property
-    def null(self) -> list[float]:
-        """The shares from untrained sources."""
-        return [self.share(found) for found in self.untrained]
+    def kind(self) -> str:
+        """Of token."""
+        return self.swap.kind
 
     @property
     def row(self) -> tuple[str, ...]:
         """As the table has it."""
-        errors = (f"{float(self.errors[name].mean()):.4g}" for name in ("own", "mean"))
-        low, high = self.bounds
+        low, high = self.swap.bounds
         return (
-            f"{self.source} to {self.target}",
+            " to ".join(self.pair),
             "one" if self.one_start else "two",
             self.probe,
             self.kind,
-            *errors,
-            f"{self.worth:.6g}",
-            f"{self.share(self.errors['mapped']):.3f} ({low:.3f} to {high:.3f})",
-            f"{self.share(self.errors['shuffled']):.3f}",
+            *(f"{self.swap.error(name):.4g}" for name in ("own", "mean")),
+            f"{self.swap.worth:.6g}",
+            f"{self.swap.share():.3f} ({low:.3f} to {high:.3f})",
+            f"{self.swap.share('shuffled'):.3f}",
             f"{min(self.null):.3f} to {max(self.null):.3f}",
         )
 
 
-def tokens_of(kind: Kind, cell: composer.CellOutput) -> Tensor:
-    """Omega (B, N, D), or rows (B, N, V, D)."""
-    return cell.omega if kind == "omega" else cell.M
-
-
-def error(container: composer.Container, kind: Kind, target: composer.CellOutput, tokens: Tensor, images: Tensor) -> Tensor:
-    """Mean squared error (n,) of the target with tokens of some other origin in the place of its own."""
-    if kind == "omega":
-        recon = container.decode("target", target.M, target.grid, tokens)
-    else:
-        recon = container.decode("target", spectral.unit_rows(tokens.contiguous()), target.grid)
-    return (recon - images).square().mean(dim=(1, 2, 3)).double()
-
-
-def swapped(container: composer.Container, kind: Kind, learned: Tensor, judged: Tensor) -> dict[str, Tensor]:
-    """Errors on images, by whose tokens are decoded; maps and means are of other images."""
-    fitted, out = container(learned, ("M", "omega")), container(judged, TAPS)
-    source, target = out["source"], out["target"]
-    mapped = fit(kind, fitted["source"], fitted["target"])(paired(kind, source, target.grid))
-    own = tokens_of(kind, target)
-    mean = tokens_of(kind, fitted["target"]).mean(dim=(0, 1)).expand_as(own)
-    order = torch.randperm(len(judged), generator=Generator().manual_seed(0))
-    whose = {"own": own, "mean": mean, "mapped": mapped, "shuffled": mapped[order]}
-    return {name: error(container, kind, target, tokens, judged) for name, tokens in whose.items()}
-
-
-def both_ways(container: composer.Container, kind: Kind, images: Tensor, cluster: Tensor) -> dict[str, Tensor]:
-    """:func:`swapped` with maps of each half for the images of the other, in the order of the second half and the first."""
-    odd = cluster % 2 == 1
-    parts = [swapped(container, kind, images[learned], images[~learned]) for learned in (~odd, odd)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-@torch.no_grad()
-def measure() -> list[Swap]:
+def measure() -> list[Relay]:
     """Every pair, probe and kind."""
     found = []
-    for source, target in PAIRS:
-        cells = dict(zip(("source", "target"), registry.pull(source, target), strict=True))
+    for pair in PAIRS:
+        cells = dict(zip(("source", "target"), registry.pull(*pair), strict=True))
         start = [cell.manifest.training.seed for cell in cells.values()]
         fresh = [{**cells, "source": control_cell(cells["source"], "untrained", seed)} for seed in range(UNTRAINED)]
         trained, *nulls = [composer.compose(named) for named in (cells, *fresh)]
         for name, every in PROBES.items():
             probe = batteries.probe(name)
-            images, cluster = probe.images[::every], probe.cluster[::every] // every
-            order = torch.cat([cluster[cluster % 2 == 1], cluster[cluster % 2 == 0]])
+            images, clusters = probe.images[::every], probe.cluster[::every]
             for kind in KINDS:
-                untrained = [both_ways(null, kind, images, cluster)["mapped"] for null in nulls]
-                errors = both_ways(trained, kind, images, cluster)
-                found.append(Swap(source, target, start[0] == start[1], name, kind, errors, untrained, order))
+                how = {"tokens": kind, "clusters": clusters}
+                untrained = [composer.swap(null, "source", "target", images, **how).share() for null in nulls]
+                swap = composer.swap(trained, "source", "target", images, **how)
+                found.append(Relay(swap, pair, start[0] == start[1], name, untrained))
     return found
 
 
-def claims(found: Sequence[Swap]) -> dict[str, bool]:
+def claims(found: Sequence[Relay]) -> dict[str, bool]:
     """What the table is said to show, and whether it does."""
-    omega = [swap for swap in found if swap.kind == "omega"]
-    low, high = ([swap for swap in omega if swap.source.startswith(band)] for band in ("low/", "high/"))
-    carries = [s.bounds[0] > max(*s.null, s.share(s.errors["shuffled"])) for s in high if s.one_start]
-    rows = [swap.bounds[1] < 0 for swap in found if swap.kind == "rows" and not swap.one_start]
+    omega = [relay for relay in found if relay.kind == "omega"]
+    low, high = ([relay for relay in omega if relay.pair[0].startswith(band)] for band in ("low/", "high/"))
+    carries = [r.swap.bounds[0] > max(*r.null, r.swap.share("shuffled")) for r in high if r.one_start]
+    rows = [relay.swap.bounds[1] < 0 for relay in found if relay.kind == "rows" and not relay.one_start]
     return {
         f"LOW: the mean in the place of omega costs less than {HARDLY:.0%} of the error, omega carries almost nothing": all(
-            swap.worth < 1 + HARDLY for swap in low
+            not relay.swap.carries for relay in low
         ),
-        "HIGH: without its omega a cell has more than twice the error": all(swap.worth > 2 for swap in high),
+        "HIGH: without its omega a cell has more than twice the error": all(relay.swap.worth > 2 for relay in high),
         "HIGH, one start: A's omega recovers more than that of any untrained cell, or of another image": all(carries),
         "rows of cells from two starts are worse than the mean: row i of one is not row i of the other": all(rows),
     }
 
 
-def section(found: Sequence[Swap]) -> str:
+def section(found: Sequence[Relay]) -> str:
     """The words and the table."""
     head = ("A to B", "start", "probe", "tokens", "own", "mean", "mean / own", "mapped", "shuffled", "untrained")
     claimed = "\n".join(f"- {claim}: {'yes' if holds else 'NO'}." for claim, holds in claims(found).items())
-    words, rows = WORDS.format(untrained=UNTRAINED), [swap.row for swap in found]
-    most = max(max(swap.null) for swap in found if swap.kind == "omega" and swap.probe == "photos-64")
+    words, rows = WORDS.format(untrained=UNTRAINED), [relay.row for relay in found]
+    most = max(max(relay.null) for relay in found if relay.kind == "omega" and relay.probe == "photos-64")
     return "\n\n".join(["## Relays", words, table(head, rows), claimed, CAUTION.format(most=most)])
 
 

@@ -214,6 +214,9 @@ def test_explain_counts_what_is_there(cells):
     assert compose(cells, dtype=torch.float64).explain().bytes == 2 * container.explain().bytes
     with pytest.raises(InputError, match="multiples of 8"):
         container.explain((16, 12))
+    for bad in (64, (64,), ("a", "b"), (64.0, 64), None):
+        with pytest.raises(InputError, match="not an image's size"):
+            container.explain(bad)
 
 
 def test_flops_of_the_linear_layers_are_torchs_own_count(cells):

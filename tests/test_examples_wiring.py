@@ -11,8 +11,8 @@ import torch
 from scipy.stats import binomtest
 
 import batteries
+import composer
 from batteries.readout import logistic_accuracy
-from composer.outputs import CellOutput, GroupOutput
 from tests.making import ROOT
 
 EXAMPLES, RESULTS = ROOT / "examples", ROOT / "docs" / "results"
@@ -129,18 +129,24 @@ def swap(source="high/a", one_start=True, kind="omega", **changes):
     errors = {"own": 1.0, "mean": 5.0, "mapped": 2.0, "shuffled": 6.0} | changes
     spread = torch.linspace(0.9, 1.1, 40, dtype=torch.float64)
     found = {name: value * spread for name, value in errors.items()}
-    return relay.Swap(source, "high/b", one_start, "photos-64", kind, found, [4.9 * spread], torch.arange(40) // 2)
+    made = composer.Swap("source", "target", kind, found, torch.arange(40) // 2)
+    return relay.Relay(made, (source, "high/b"), one_start, "photos-64", [made.share("mean") + 0.025, 0.0])
 
 
-def test_the_share_that_a_relay_recovers():
-    found = swap()
-    assert found.worth == pytest.approx(5)
-    assert found.share(found.errors["mapped"]) == pytest.approx(0.75)
-    assert found.bounds == pytest.approx((0.75, 0.75))  # it is the same in every image
-    assert found.null == pytest.approx([0.025])
-    errors = dict(found.errors, mapped=found.errors["mapped"] + torch.randn(40, dtype=torch.float64).abs())
-    low, high = relay.Swap(*("a", "b", True, "x", "omega"), errors, [], torch.arange(40) // 2).bounds
-    assert low < high
+def test_a_row_of_relays():
+    found = (
+        "high/a to high/b",
+        "one",
+        "photos-64",
+        "omega",
+        "1",
+        "5",
+        "5",
+        "0.750 (0.750 to 0.750)",
+        "-0.250",
+        "0.000 to 0.025",
+    )
+    assert swap().row == found
 
 
 @pytest.mark.parametrize(
@@ -159,23 +165,6 @@ def test_claims_of_relays_can_fail(swaps, wrong):
     failed = [claim for claim, holds in relay.claims(swaps).items() if not holds]
     assert len(failed) == len(wrong)
     assert all(claim.startswith(start) for claim, start in zip(failed, wrong, strict=True))
-
-
-@pytest.mark.parametrize("kind", relay.KINDS)
-def test_the_cells_own_tokens_give_its_own_error(kind):
-    with torch.no_grad():
-        cells = dict(zip(("source", "target"), relay.registry.pull("low/johanna-64-s1", "low/johanna-64-s2"), strict=True))
-        container, images = relay.composer.compose(cells), batteries.probe("photos-64").images
-        found = relay.swapped(container, kind, images[:12], images[12:18])
-        own = container(images[12:18])["target"].patch_error.mean(dim=1)
-        assert found["own"].float().tolist() == pytest.approx(own.tolist(), rel=1e-3)
-        assert all(len(error) == 6 for error in found.values())
-
-
-def test_tokens_of_a_kind():
-    group = GroupOutput(("a",), (1, 1), {"M": torch.ones(1, 2, 1, 5, 4), "omega": torch.zeros(1, 2, 1, 4)})
-    assert relay.tokens_of("omega", CellOutput(group, 0)).shape == (2, 1, 4)
-    assert relay.tokens_of("rows", CellOutput(group, 0)).shape == (2, 1, 5, 4)
 
 
 def photographs(count=4):

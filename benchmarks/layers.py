@@ -1,0 +1,69 @@
+"""The kernels of encoders and decoders against torch's batched products, on one thread: what a piece of a container is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+
+import composer
+import registry
+from batteries import spectral
+from batteries.noise import noise_batch
+from benchmarks.harness import Pair
+from composer import coding
+from composer.batched import Stage
+
+BANDS = {"low": "low/johanna-64", "high": "high/johanna-64"}
+
+
+def pairs(smoke: bool) -> list[Pair]:
+    """Both halves of both bands; four cells, 16 images."""
+    found = []
+    for band, name in BANDS.items():
+        cells = registry.pull(name)
+        container = composer.compose({f"cell-{n}": cells[0] for n in range(4)})
+        stage = Stage(cells[0].spec, container.groups[0].stack.chosen(range(4)))
+        images = noise_batch(1 if smoke else 16, (64, 64), 0)[0]
+        for half, ours, theirs in _halves(stage, images):
+            found.append(Pair(f"{half} of 4 {band.upper()} cells, {len(images)} of 64x64", _alone(ours), _alone(theirs)))
+    return found
+
+
+def _halves(stage: Stage, images: torch.Tensor) -> list[tuple[str, Callable[[], object], Callable[[], object]]]:
+    spec, weights, grid = stage.spec, stage.weights, stage.spec.grid(*images.shape[2:])
+    p = spec.patch_size
+    patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)
+    with torch.no_grad():
+        M = stage.matrices(images)
+        found = spectral.spectrum(M)
+        ratio = stage.factors(found.S)
+    rows = (len(weights["enc_in.bias"]), -1, spec.V, spec.D)
+    return [
+        (
+            "encoders, rows of unit length,",
+            lambda: coding.encode(spec, weights, patches),
+            lambda: spectral.unit_rows(stage._encode(patches).view(rows)),
+        ),
+        (
+            "gate and decoders",
+            lambda: coding.decode(spec, weights, M, found.W, ratio, grid),
+            lambda: stage._decode(spectral.gate(M, found, ratio), grid).contiguous(),
+        ),
+    ]
+
+
+def _alone(call: Callable[[], object]) -> Callable[[], object]:
+    """On one thread, as a piece is, without gradients."""
+
+    @torch.no_grad()
+    def run() -> object:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return call()
+        finally:
+            torch.set_num_threads(threads)
+
+    return run
