@@ -25,11 +25,12 @@ from composer.mapsfile import CellMap, CellTarget, FrameTarget, SavedMaps, open_
 from composer.opened import Opened, path_of
 from composer.packing import Prepared
 from composer.pairing import Pairing, digest_of
-from composer.procrustes import Alignment, Whitening
+from composer.procrustes import Alignment
 from composer.saved import NamedCell, SavedScore
 from composer.savedmaps import MAP, score_of
 from composer.tokens import Grid, TokenKind
 from composer.views import array, views
+from composer.whitening import Whitening
 
 if TYPE_CHECKING:
     import numpy as np
