@@ -46,7 +46,7 @@ def open_sealed(form: type[Said], data: Data, *, where: object, seal: str | None
         seal: What somebody promised; left out, the file's own is believed.
 
     Raises:
-        FormatError: a file of another kind, a header that breaks the rules above, another size than it says, a flag that is
+        FormatError: a file of another kind, a header that the writer does not make, another size than it says, a flag that is
             neither 0 nor 1 (``FLAGS``), or a document that cannot be.
         IntegrityError: not the document that was sealed (``SEAL``) or promised (``OTHER_SEAL``), or other data
             (``BLOCK_DIGEST``).
