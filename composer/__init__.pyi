@@ -1,4 +1,4 @@
-from . import packed as packed
+from . import kinds as kinds
 from . import procrustes as procrustes
 from .aligning import align as align
 from .aligning import join as join

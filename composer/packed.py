@@ -1,65 +1,76 @@
-"""Models and maps as their files, for whoever keeps such files: opened by their kind, described, looked into. No torch here."""
+"""The layers of one cell, transposed and one after the other: what the kernels of :mod:`composer.layers` multiply with.
+
+Importing this module imports numba. Its cache looks at the age of a kernel's own file and not of this one: after a change here,
+touch theirs.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
-from batteries.files import Data
-from batteries.kinds import MODEL, Kind
-from batteries.spec import CellSpec
-from composer import artifactfile, mapsfile, saved
-from composer.artifactfile import open_artifact
-from composer.manifest import AnyPacked, PackedFile, PackedLabel
-from composer.mapsfile import SavedMaps, open_maps
-from composer.opened import Opened
-from composer.saved import Artifact
+from composer.lanes import WIDTH, Array, njit
+from composer.rows import BLOCK, turn_block
 
-if TYPE_CHECKING:
-    import numpy as np
+__all__ = ["norms", "pack", "whole"]
 
-AnyOpened = Opened[Artifact] | Opened[SavedMaps]
+Stacks = tuple[Array, ...]  # of weights (C, outputs, inputs), biases or norms (C, outputs): one for each layer
 
 
-def open_packed(kind: Kind, data: Data, *, where: object, seal: str | None = None) -> AnyOpened:
-    """A whole file, every byte of it compared with the seal's word, and whatever else can be known without torch.
-
-    Args:
-        kind: Which it has to be.
-        data: The file.
-        where: What it is, for the message.
-        seal: What somebody promised; left out, the file's own is believed.
-
-    Raises:
-        BatteriesError: as :func:`composer.artifactfile.open_artifact`, or :func:`composer.mapsfile.open_maps`.
-    """
-    return (open_artifact if kind is MODEL else open_maps)(data, where=where, seal=seal)
+@njit
+def whole(count: int) -> int:
+    """Floats of whole vectors."""
+    return -(-count // WIDTH) * WIDTH
 
 
-def describe(
-    document: Artifact | SavedMaps,
-    file: PackedFile,
-    label: PackedLabel,
-    *,
-    package: str | None = None,
-    torch: str | None = None,
-) -> AnyPacked:
-    """The manifest of a file.
-
-    Args:
-        document: What it says.
-        file: Its size and digests.
-        label: What a person says.
-        package: Version of this package that made it; left out, the one that runs.
-        torch: The same of torch.
-    """
-    if isinstance(document, Artifact):
-        return saved.describe(document, file, label, package=package, torch=torch)
-    return mapsfile.describe(document, file, label, package=package, torch=torch)
+@njit
+def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
+    """The transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
+    _, outputs, inputs = weight.shape
+    stride, first = whole(outputs), cell * outputs * inputs
+    blocks, across = outputs // BLOCK * BLOCK, inputs // BLOCK * BLOCK
+    for o in range(0, blocks, BLOCK):
+        for i in range(0, across, BLOCK):
+            turn_block(weight, first + o * inputs + i, inputs, into, at + i * stride + o, stride)
+        for i in range(across, inputs):
+            for lane in range(o, o + BLOCK):
+                into[at + i * stride + lane] = weight[cell, lane, i]
+    for o in range(blocks, outputs):
+        for i in range(inputs):
+            into[at + i * stride + o] = weight[cell, o, i]
+    for i in range(inputs):
+        into[at + i * stride + outputs : at + (i + 1) * stride] = 0.0
 
 
-def weights(opened: AnyOpened) -> Iterator[tuple[str, CellSpec, dict[str, np.ndarray]]]:
-    """Name, spec and arrays of every cell whose weights are in a file; in a file of maps there are none."""
-    if isinstance(opened.document, Artifact):
-        for cell, arrays in artifactfile.weights(opened):
-            yield cell.name, opened.document.groups[cell.group], arrays
+@njit
+def _fill_up(vector: Array, cell: int, into: Array, at: int) -> int:
+    """A cell's bias or norm, filled up with zeros to whole vectors; where the next one begins."""
+    outputs = vector.shape[1]
+    into[at : at + outputs] = vector[cell]
+    after = at + whole(outputs)
+    into[at + outputs : after] = 0.0
+    return after
+
+
+@njit
+def norms(weights: Stacks) -> int:
+    """Where a cell's norms begin, as :func:`_pack` writes them: behind its layers."""
+    size = 0
+    for weight in weights:
+        size += (weight.shape[2] + 1) * whole(weight.shape[1])
+    return size
+
+
+@njit
+def pack(layers: Any, cell: int, packed: Array) -> None:
+    """A cell's layers one after the other, each a transposed matrix and a bias; then the norms, each a gain and a shift."""
+    weights, biases, gains, shifts = layers
+    at = 0
+    for layer in range(len(weights)):
+        _turn(weights[layer], cell, packed, at)
+        at += weights[layer].shape[2] * whole(weights[layer].shape[1])
+        at = _fill_up(biases[layer], cell, packed, at)
+    for norm in range(len(gains)):
+        at = _fill_up(gains[norm], cell, packed, at)
+        at = _fill_up(shifts[norm], cell, packed, at)

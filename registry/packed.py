@@ -33,7 +33,7 @@ from registry.stores import Store
 
 if TYPE_CHECKING:
     from composer.alignment import Consensus
-    from composer.packed import AnyOpened
+    from composer.kinds import AnyOpened
     from composer.procrustes import Alignment
     from composer.wired import Wired
 
@@ -168,9 +168,9 @@ def read_packed(path: str | Path, kind: Kind) -> Packed:
             f"{kind.words} without a manifest", code="NO_MANIFEST", expected=beside, remedy="Keep the two files together."
         )
     manifest = MANIFESTS[kind.name].from_bytes(files.read(beside, limit=MAX_MANIFEST), where=beside)
-    opened = composer.packed.open_packed(kind, data, where=path, seal=manifest.file.seal)
+    opened = composer.kinds.open_packed(kind, data, where=path, seal=manifest.file.seal)
     _refuse_other_manifest(manifest, opened, data, beside)
-    for name, spec, arrays in composer.packed.weights(opened):  # as those of a cell by itself are looked at
+    for name, spec, arrays in composer.kinds.weights(opened):  # as those of a cell by itself are looked at
         check_weights(arrays, spec, where=f"{name} of {path}")
     return Packed(manifest, data)
 
@@ -231,7 +231,7 @@ def _is_undamaged(path: Path, pin: Pin) -> bool:
 def _opened(wanted: Wanted, path: Path, seal: str) -> AnyOpened:
     kind = wanted.reference.kind
     assert kind is not None, "cells are fetched by registry.pull"
-    return composer.packed.open_packed(kind, files.mapped(path, limit=kind.limit), where=path, seal=seal)
+    return composer.kinds.open_packed(kind, files.mapped(path, limit=kind.limit), where=path, seal=seal)
 
 
 def _refuse_other_kind(kind: Kind, reference: Reference) -> None:
@@ -247,7 +247,7 @@ def _refuse_other_kind(kind: Kind, reference: Reference) -> None:
 def _refuse_other_manifest(manifest: AnyPacked, opened: AnyOpened, data: memoryview, where: Path) -> None:
     """The seal fits already: what is left is what the manifest says beside it."""
     file = manifest.file.model_copy(update={"size": len(data), "sha256": sha256(data)})
-    right = composer.packed.describe(
+    right = composer.kinds.describe(
         opened.document, file, manifest.identity, package=manifest.package, torch=manifest.torch
     ).model_dump()
     wrong = [name for name, value in manifest.model_dump().items() if value != right[name]]

@@ -101,7 +101,7 @@ def _blob(located: Located) -> bytes:
 def _packed_findings(located: Located, kind: kinds.Kind) -> list[Finding]:
     """Of a model or maps whose manifest can be read; else that error."""
     manifest, key = located.packed_manifest(), located.blob_key
-    blob = _finding("blob", key, lambda: composer.packed.open_packed(kind, _blob(located), where=key, seal=manifest.file.seal))
+    blob = _finding("blob", key, lambda: composer.kinds.open_packed(kind, _blob(located), where=key, seal=manifest.file.seal))
     return [Finding("manifest", located.manifest_key), blob]
 
 

@@ -269,7 +269,7 @@ import sys, composer
 from pathlib import Path
 print(len(composer.read_artifact(sys.argv[1]).cells), "torch" in sys.modules, "numpy" in sys.modules)
 from batteries.kinds import MODEL
-composer.packed.open_packed(MODEL, Path(sys.argv[1]).read_bytes(), where="x")
+composer.kinds.open_packed(MODEL, Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
     done = python(code, path)

@@ -169,7 +169,7 @@ import sys, composer
 from pathlib import Path
 from batteries.kinds import MAPS
 print(len(composer.read_maps(sys.argv[1]).maps), "torch" in sys.modules, "numpy" in sys.modules)
-composer.packed.open_packed(MAPS, Path(sys.argv[1]).read_bytes(), where="x")
+composer.kinds.open_packed(MAPS, Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
     done = python(code, path)

@@ -27,8 +27,8 @@ from batteries.kinds import Kind as FileKind
 from batteries.manifest import Manifest
 from composer import pack_maps, sealed
 from composer.artifact import pack
+from composer.kinds import open_packed
 from composer.manifest import MapsManifest, ModelManifest, PackedLabel
-from composer.packed import open_packed
 from registry.attestation import Attestation
 from registry.index import Index
 from registry.lockfile import Lock
