@@ -1,3 +1,4 @@
+from . import kinds as kinds
 from . import procrustes as procrustes
 from .aligning import align as align
 from .aligning import join as join
@@ -5,7 +6,6 @@ from .alignment import Consensus as Consensus
 from .artifact import load as load
 from .artifact import pack as pack
 from .artifact import save as save
-from .artifactfile import open_artifact as open_artifact
 from .artifactfile import read_artifact as read_artifact
 from .composing import compose as compose
 from .consensus import Frame as Frame
@@ -22,8 +22,14 @@ from .hosts import NamingHost as NamingHost
 from .hosts import ResidualMLP as ResidualMLP
 from .hosts import RestoringHost as RestoringHost
 from .hosts import StreamForm as StreamForm
-from .manifest import ModelLabel as ModelLabel
+from .keeping import load_maps as load_maps
+from .keeping import pack_maps as pack_maps
+from .keeping import save_maps as save_maps
+from .manifest import MapsManifest as MapsManifest
 from .manifest import ModelManifest as ModelManifest
+from .manifest import PackedLabel as PackedLabel
+from .mapsfile import SavedMaps as SavedMaps
+from .mapsfile import read_maps as read_maps
 from .outputs import CellOutput as CellOutput
 from .outputs import ContainerOutput as ContainerOutput
 from .pairs import PairScore as PairScore
@@ -33,7 +39,6 @@ from .pairs import compare as compare
 from .procrustes import Alignment as Alignment
 from .procrustes import FewSamplesWarning as FewSamplesWarning
 from .saved import Artifact as Artifact
-from .saved import describe as describe
 from .scores import Null as Null
 from .scores import Score as Score
 from .scores import holm as holm
