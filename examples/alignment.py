@@ -39,22 +39,25 @@ KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
 SWAPPED: tuple[Kind, ...] = get_args(Kind)
 RELATED, HARDLY = 0.05, 0.1  # level; R2 under which little is translated, whatever its p-value
 
-WORDS = """`python examples/alignment.py --write`. One table for each kind of token and probe. *R2*: share of B's variance that A's tokens
-predict on images the map was not fitted on, with a 95% interval by image (by photograph for crops of one). *shuffled*, *untrained*: the lift of R2
-over the mean of A's images in another order, and over the mean of untrained cells of both specs. *p*: the larger of both nulls' p-values, corrected by Holm's
-method for the pairs of the table; there are as many draws as it takes to get to {level}, so {level} is the least there can be. *cosine*: of predicted and
-true tokens, directly and by way of the frame of all cells. *swap*: the share of what B loses with the mean in the place of its own
-tokens that A's mapped ones recover; in brackets where B loses less than 2% of its error, and the share says little. `one` start:
-both trainings began from one seed. Tokens of finer cells are averaged over the regions of the coarsest cell of the table."""
-MEANING = """**Are any two cells of a band translatable?** *Related* they are, all of them, beyond what shuffled images and untrained cells have in common;
-how much is translated depends on what is asked. *omega* (and S, which differs from it by little): at LOW, where the D singular values of a noise patch are nearly
-the same for all patches, a map predicts next to nothing of another seed's omega on noise, and what it predicts on photographs is worth nothing to a decoder
-that hardly uses its omega. At HIGH it is a translation: a quarter of the variance on noise, most of it on photographs, and
-B's decoder recovers from A's omega most of what it loses with the mean. It is one of magnitudes, sorted by rank: no direction in a row space goes over.
-*moment* carries the right frame with the singular values and is shared most, between seeds, bands, and cells of noise and of photographs, LOW included; but much
-of that on photographs two untrained cells have already, and nothing is decoded from a moment alone, since U stays the target's. *frames*, without any
-magnitudes, keep most of what moments have at LOW, and less at HIGH. *rows* do not go over between two starts: what a map predicts of them is each row's
-mean, the same for every image, as the lift over shuffled images says. From one start most of that survives training on other images, which says
+WORDS = """`python examples/alignment.py --write`. One table for each kind of token and probe. *R2*: share of B's variance
+that A's tokens predict on images the map was not fitted on, with a 95% interval by image (by photograph for crops of one).
+*shuffled*, *untrained*: the lift of R2 over the mean of A's images in another order, and over the mean of untrained cells of
+both specs. *p*: the larger of both nulls' p-values, corrected by Holm's method for the pairs of the table; there are as many
+draws as it takes to get to {level}, so {level} is the least there can be. *cosine*: of predicted and true tokens, directly
+and by way of the frame of all cells. *swap*: the share of what B loses with the mean in the place of its own tokens that A's
+mapped ones recover; in brackets where B loses less than 2% of its error, and the share says little. `one` start: both
+trainings began from one seed. Tokens of finer cells are averaged over the regions of the coarsest cell of the table."""
+MEANING = """**Are any two cells of a band translatable?** *Related* they are, all of them, beyond what shuffled images and
+untrained cells have in common; how much is translated depends on what is asked. *omega* (and S, which differs from it by
+little): at LOW, where the D singular values of a noise patch are nearly the same for all patches, a map predicts next to
+nothing of another seed's omega on noise, and what it predicts on photographs is worth nothing to a decoder that hardly uses
+its omega. At HIGH it is a translation: a quarter of the variance on noise, most of it on photographs, and B's decoder
+recovers from A's omega most of what it loses with the mean. It is one of magnitudes, sorted by rank: no direction in a row
+space goes over. *moment* carries the right frame with the singular values and is shared most, between seeds, bands, and cells
+of noise and of photographs, LOW included; but much of that on photographs two untrained cells have already, and nothing is
+decoded from a moment alone, since U stays the target's. *frames*, without any magnitudes, keep most of what moments have at
+LOW, and less at HIGH. *rows* do not go over between two starts: what a map predicts of them is each row's mean, the same for
+every image, as the lift over shuffled images says. From one start most of that survives training on other images, which says
 that the numbering of rows is made by the start, not found by the training."""
 
 
@@ -205,11 +208,11 @@ def claims(found: Sequence[Line]) -> dict[str, bool]:
     }
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Score pairs of cells for every kind of token.")
     parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
-    given = parser.parse_args(words)
+    given = parser.parse_args(arguments)
     found = measure()
     claimed = claims(found)
     said = "\n".join(f"- {claim}: {'yes' if holds else 'NO'}." for claim, holds in claimed.items())
