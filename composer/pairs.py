@@ -45,7 +45,7 @@ from composer.scores import LEVEL, Score, holm, score, shuffles_for
 from composer.tokens import Grid, TokenKind, pad
 from composer.untrained import untrained_nulls, untrained_tokens
 
-FLOOR = LEVEL / 5  # corrected p-value that all pairs can come down to: one that stops at the level itself says little
+FLOOR = LEVEL / 2  # corrected p-value that all pairs can come down to: one that stops at the level itself says little
 FEWEST_UNTRAINED = 19  # of each spec, at each end: a p-value can be as low as 1 / 400
 
 Names = tuple[str, str]
@@ -149,7 +149,7 @@ def compare(
         clusters: (B,) integers, which images belong together; left out, each is by itself.
         pairs: Names of source and target; left out, every pair once, the earlier cell to the later.
         untrained: Cells of each spec at each end, U; left out, as many as Holm's method needs to be able to reject all
-            pairs at 0.01, and at least 19. 0 leaves that null out.
+            pairs at 0.025, and at least 19. 0 leaves that null out.
         seed: Of halves, shuffles and intervals.
 
     Raises:
