@@ -22,9 +22,9 @@ kernels: Any = lazy_loader.load("composer.products", suppress_warning=True)  # i
 __all__ = ["Moments", "Polar", "moments", "polar"]
 
 WIDTHS = range(4, 33, 4)  # each is compiled on its first call, in two seconds
-FEW = 16  # pairs from which the kernels, and those of batteries.eigen between the two, are worth their calls
+FEW = 16  # pairs from which the kernels are worth their calls, as in batteries.eigen
 MOMENT_NANOSECONDS = 0.6  # of a row of a pair, times D
-POLAR_NANOSECONDS = 5  # of a matrix, times D**2
+POLAR_NANOSECONDS = 10  # of a matrix, times D**2
 _loading = threading.Lock()
 
 
@@ -37,7 +37,10 @@ class Moments(NamedTuple):
 
 
 class Polar(NamedTuple):
-    """The orthogonal factors R of matrices, trace(R' matrix), and the sign of R's determinant."""
+    """The orthogonal factors R (P, D, D) of matrices, trace(R' matrix) (P,), and the sign (P,) of R's determinant.
+
+    The sign is 0, and the others nothing, where a matrix is too near to singular.
+    """
 
     rotation: Tensor
     trace: Tensor
@@ -56,12 +59,12 @@ def moments(source: Tensor, target: Tensor, rows: Tensor | None) -> Moments | No
     return _run_moments(kernel.moments, source, target, rows, batch) if kernel else None
 
 
-def polar(cross: Tensor, squares: Tensor, axes: Tensor) -> Polar | None:
-    """Of square cross (P, D, D), from the eigenvalues and -vectors of cross'cross; see :mod:`composer.turning`."""
+def polar(cross: Tensor) -> Polar | None:
+    """Of square ones (P, D, D); all is NaN for one that is not finite."""
     if cross.shape[-2] != cross.shape[-1]:
         return None
-    kernel = _kernel(len(cross), cross, squares, axes)
-    return _run_polar(kernel.polar, cross, squares, axes) if kernel else None
+    kernel = _kernel(len(cross), cross)
+    return _run_polar(kernel.polar, cross) if kernel else None
 
 
 def _kernel(pairs: int, *given: Tensor) -> Any:
@@ -84,7 +87,7 @@ def _load(width: int) -> Any:
 
     def trial(found: Any) -> None:
         _run_moments(found.moments, tokens, tokens, None, torch.Size([1]))
-        _run_polar(found.polar, eye, torch.ones(1, width, dtype=torch.float64), eye)
+        _run_polar(found.polar, eye)
 
     return compiled.load(lambda: kernels.kernels(width), trial)
 
@@ -102,12 +105,12 @@ def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | Non
     return Moments(means.view(2, *batch, width), cross.view(*batch, width, width), squares.view(2, *batch))
 
 
-def _run_polar(kernel: Any, cross: Tensor, squares: Tensor, axes: Tensor) -> Polar:
+def _run_polar(kernel: Any, cross: Tensor) -> Polar:
     """The kernel over all matrices."""
-    cross, squares, turned = (part.detach().contiguous() for part in (cross, squares, axes.mT))
-    rotation, found = torch.empty_like(cross), cross.new_empty(2, len(cross))
-    run = partial(kernel, cross.numpy(), squares.numpy(), turned.numpy(), rotation.numpy(), found.numpy())
-    compiled.share(run, len(cross), POLAR_NANOSECONDS * cross.shape[-1] ** 2)
+    given = cross.detach().contiguous()
+    rotation, found = torch.empty_like(given), given.new_empty(2, len(given))
+    run = partial(kernel, given.numpy(), rotation.numpy(), found.numpy())
+    compiled.share(run, len(given), POLAR_NANOSECONDS * given.shape[-1] ** 2)
     return Polar(rotation, *found)
 
 

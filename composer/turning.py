@@ -1,7 +1,7 @@
 """The orthogonal factor of a matrix: how one set of axes is turned onto another, batched.
 
-Of cross = U diag(s) V' it is U V'. V and s come from the Gram matrix, which is the fast way for many small ones; matrices that
-are nearly singular go to an SVD.
+Of cross = U diag(s) V' it is U V'. Many of a cell's width go to a kernel, see :mod:`composer.crossing`; of others V and s come
+from the Gram matrix. Those that are nearly singular go to an SVD.
 
 Sources: Schoenemann, Psychometrika 31 (1966), for the orthogonal map of largest trace; Umeyama, IEEE PAMI 13 (1991), for that
 without reflection.
@@ -31,27 +31,24 @@ def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]
     is taken.
     """
     flat = cross.reshape(-1, *cross.shape[-2:])
-    squares, axes = eigen.gram_eigh(flat)
-    weak = _weak(squares)
-    rotation, trace, determinant = crossing.polar(flat, squares, axes) or _judged(flat, _polar(flat, squares, axes))
-    mirrored = (determinant < 0) & (reflection == "forbidden")
+    rotation, trace, determinant = crossing.polar(flat) or _polar_with_sign(flat)
+    weak, mirrored = determinant == 0, (determinant < 0) & (reflection == "forbidden")
     if bool(mirrored.any()):
-        least, kept = axes[mirrored, :, :1], rotation[mirrored]  # turned over where it costs least
-        rotation[mirrored] = kept - 2 * kept @ least @ least.mT
+        least = eigen.gram_eigh(flat[mirrored])[1][..., :1]  # turned over where it costs least
+        rotation[mirrored] -= 2 * rotation[mirrored] @ least @ least.mT
     if bool(weak.any()):
         rotation[weak] = _polar_of_weak(flat[weak], reflection)
     changed = mirrored | weak
     if bool(changed.any()):
-        _, trace[changed], determinant[changed] = _judged(flat[changed], rotation[changed])
+        trace[changed] = _trace(rotation[changed], flat[changed])
+        determinant[changed] = sign(rotation[changed])
     return rotation.view_as(cross), trace.view(cross.shape[:-2]), determinant.view(cross.shape[:-2])
 
 
 def polar(cross: Tensor) -> Tensor:
     """U V' of tall or square ones (P, n, d): orthonormal columns. Axes that ``cross`` leaves open are turned anyhow."""
-    squares, axes = eigen.gram_eigh(cross)
-    weak = _weak(squares)
-    found = crossing.polar(cross, squares, axes)
-    rotation = found.rotation if found else _polar(cross, squares, axes)
+    found = crossing.polar(cross)
+    rotation, weak = (found.rotation, found.determinant == 0) if found else _polar(cross)
     if bool(weak.any()):
         left, _, right = torch.linalg.svd(cross[weak], full_matrices=False)
         rotation[weak] = left @ right
@@ -63,28 +60,29 @@ def sign(rotation: Tensor) -> Tensor:
     return torch.linalg.det(rotation).sign()
 
 
-def _weak(squares: Tensor) -> Tensor:
-    """Whose singular values have lost too many digits, from their squares (P, d)."""
-    return squares[:, 0] <= GRAM_CONDITION * squares[:, -1]
+def _trace(rotation: Tensor, cross: Tensor) -> Tensor:
+    return (rotation * cross).sum(dim=(-2, -1))
 
 
-def _judged(cross: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A rotation, its trace and the sign of its determinant, as :func:`crossing.polar` gives them."""
-    return rotation, (rotation * cross).sum(dim=(-2, -1)), sign(rotation)
+def _polar_with_sign(cross: Tensor) -> crossing.Polar:
+    """Torch's way to what the kernel gives."""
+    rotation, weak = _polar(cross)
+    return crossing.Polar(rotation, _trace(rotation, cross), torch.where(weak, 0.0, sign(rotation)))
 
 
-def _polar(cross: Tensor, squares: Tensor, axes: Tensor) -> Tensor:
-    """The orthogonal factor U V' of cross = U diag(singular) V', from V and the squared singular values.
+def _polar(cross: Tensor) -> tuple[Tensor, Tensor]:
+    """The orthogonal factors U V' of cross = U diag(singular) V', and for which it has lost too many digits.
 
     U = cross V / singular has lost as many digits as the square of the condition number has; one Newton step gives them back:
     with E = U'U - 1, to first order, U V' is U (1 - E_ij s_i / (s_i + s_j)) V'.
     """
+    squares, axes = eigen.gram_eigh(cross)
     singular = squares.clamp_min(TINY).sqrt()
     left = cross @ (axes / singular[:, None, :])
     error = left.mT @ left
     error.diagonal(dim1=-2, dim2=-1).sub_(1.0)
     step = error * (singular[:, :, None] / (singular[:, :, None] + singular[:, None, :]))
-    return (left - left @ step) @ axes.mT
+    return (left - left @ step) @ axes.mT, squares[:, 0] <= GRAM_CONDITION * squares[:, -1]
 
 
 def _polar_of_weak(cross: Tensor, reflection: Reflection) -> Tensor:

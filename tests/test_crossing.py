@@ -52,11 +52,6 @@ def conditioned(count, D, condition, seed=0):
     return left * torch.logspace(0, -torch.tensor(condition).log10().item(), D, dtype=torch.float64) @ right
 
 
-def polar(cross):
-    gram = torch.linalg.eigh(cross.mT @ cross)
-    return crossing.polar(cross, gram.eigenvalues, gram.eigenvectors)
-
-
 # Sums over rows.
 
 
@@ -79,7 +74,7 @@ def test_other_widths_and_float32(D):
     x, y = draw(5, 70, D).float(), draw(5, 70, D, seed=1).float()
     near(crossing.moments(x, y, None).cross, by_torch(x, y)[2].cross)
     cross = draw(5, D, D)
-    near(polar(cross).rotation, by_svd(cross)[0], 1e-10)
+    near(crossing.polar(cross).rotation, by_svd(cross)[0], 1e-10)
 
 
 @pytest.mark.parametrize("filling", [torch.nan, torch.inf, 1e300])
@@ -139,22 +134,54 @@ def test_one_bad_pair_among_many_is_refused_as_it_is_alone(code, bad, end):
 @given(st.integers(1, 20), WIDTHS, SEEDS)
 def test_polar_factors_are_those_of_the_svd(count, D, seed):
     cross = conditioned(count, D, 100, seed) * 10.0 ** (seed % 7 - 3)
-    found, (rotation, trace, determinant) = polar(cross), by_svd(cross)
+    found, (rotation, trace, determinant) = crossing.polar(cross), by_svd(cross)
     near(found.rotation, rotation, 1e-12)
     assert torch.allclose(found.trace, trace, rtol=1e-12)
     assert torch.equal(found.determinant, determinant)
 
 
-@pytest.mark.parametrize("condition", [1.0, 1e2, 9e3])
-def test_the_newton_step_gives_the_digits_back(condition):
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("size", [1e-100, 1.0, 1e100])
+def test_ill_conditioned_matrices_lose_no_more_than_they_must(condition, size):
     cross = conditioned(50, 8, condition)
-    rotation = polar(cross).rotation
-    near(rotation.mT @ rotation, torch.eye(8, dtype=torch.float64).expand(50, 8, 8), 1e-13)
+    rotation = crossing.polar(cross * size).rotation
+    near(rotation.mT @ rotation, torch.eye(8, dtype=torch.float64).expand(50, 8, 8), 1e-14)
     near(rotation, by_svd(cross)[0], 1e-15 * max(100, 10 * condition))
 
 
-def test_a_matrix_of_zeros_has_no_determinant():
-    assert float(polar(torch.zeros(1, 4, 4, dtype=torch.float64)).determinant) == 0
+def test_nearly_singular_matrices_have_no_sign_and_others_are_not_touched():
+    cross = conditioned(7, 4, 10)
+    wanted = crossing.polar(cross)
+    cross[1], cross[3] = 0, cross[3] * 1e-200
+    cross[4], cross[5] = conditioned(1, 4, 1e9)[0], cross[5] * torch.tensor([1, 1, 0, 1])
+    found = crossing.polar(cross)
+    assert found.determinant.tolist() == [wanted.determinant[n] if n in (0, 2, 6) else 0 for n in range(7)]
+    assert torch.equal(found.rotation[[0, 2, 6]], wanted.rotation[[0, 2, 6]])
+    rotation, trace, determinant = turning.turn(cross, "allowed")  # by the SVD
+    near(rotation.mT @ rotation, torch.eye(4, dtype=torch.float64).expand(7, 4, 4))
+    assert torch.allclose(trace, torch.linalg.svdvals(cross).sum(dim=-1), rtol=1e-10, atol=0)
+    assert torch.equal(determinant, torch.linalg.det(rotation).sign())
+    assert bool((determinant[[1, 5]] == 1).all())
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_matrix_that_is_not_finite_gives_nan_and_no_error(bad):
+    cross = draw(20, 4, 4)
+    wanted = turning.turn(cross, "forbidden")
+    cross[7, 1, 2] = bad
+    found, others = turning.turn(cross, "forbidden"), torch.arange(20) != 7
+    for part, whole in zip(found, wanted, strict=True):
+        assert bool(part[7].isnan().all())
+        assert torch.equal(part[others], whole[others])
+
+
+def test_the_steps_bring_all_of_their_interval_to_one():
+    x = torch.linspace(0.01, 1, 10_001, dtype=torch.float64)
+    small = torch.tensor(1e-6, dtype=torch.float64)
+    for a, b, c in crossing.kernels.STEPS:
+        x, small = (each * (a + b * each**2 + c * each**4) for each in (x, small))
+    assert float((x - 1).abs().max()) < 1e-15
+    assert 500 < float(small) / 1e-6 < 600
 
 
 @LAW
@@ -190,14 +217,14 @@ def test_the_answer_depends_on_the_pair_alone(monkeypatch):
     """Not on the others, nor on the number of threads: to the bit."""
     x, y = draw(300, 40, 8), draw(300, 40, 8, seed=1)
     wanted = crossing.moments(x, y, None)
-    factor = polar(wanted.cross)
+    factor = crossing.polar(wanted.cross)
     monkeypatch.setattr(compiled, "THREAD_WORK", 1000)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             assert torch.equal(crossing.moments(x, y, None).cross, wanted.cross)
-            assert torch.equal(polar(wanted.cross).rotation, factor.rotation)
+            assert torch.equal(crossing.polar(wanted.cross).rotation, factor.rotation)
     finally:
         torch.set_num_threads(threads)
     alone = crossing.moments(x[7:8], y[7:8], None)
@@ -212,7 +239,9 @@ def test_the_kernels_are_for_many_pairs_of_cells_on_the_cpu_without_gradients(mo
     assert crossing.moments(x, x[..., :4], None) is None
     assert crossing.moments(x, x, torch.ones(1, dtype=torch.bool)) is None
     assert crossing.moments(x[:0], x[:0], None) is None
-    assert crossing.polar(draw(20, 8, 4), draw(20, 4), draw(20, 4, 4)) is None
+    assert crossing.polar(draw(20, 8, 4)) is None
+    assert crossing.polar(draw(20, 5, 5)) is None
+    assert crossing.polar(draw(20, 4, 4)) is not None
     given = x.clone().requires_grad_()
     assert crossing.moments(given, x, None) is None
     with torch.no_grad():
