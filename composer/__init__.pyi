@@ -32,6 +32,10 @@ from .mapsfile import SavedMaps as SavedMaps
 from .mapsfile import read_maps as read_maps
 from .outputs import CellOutput as CellOutput
 from .outputs import ContainerOutput as ContainerOutput
+from .pairs import PairScore as PairScore
+from .pairs import PairTable as PairTable
+from .pairs import Through as Through
+from .pairs import compare as compare
 from .procrustes import Alignment as Alignment
 from .procrustes import FewSamplesWarning as FewSamplesWarning
 from .saved import Artifact as Artifact
