@@ -1,9 +1,9 @@
 """What a cell's map leaves over, axis by axis of the frame.
 
 R2 is one number for all axes. Its complement is laid out here along the principal axes of what is predicted, the consensus of
-the other cells, largest variance first: the share of each axis' variance that is left over on images that were not fitted. Maps,
-halves and frames are those of a :class:`~composer.alignment.Consensus`' scores, so that shares of variance and what is left of
-each add up to 1 - R2.
+the other cells, largest variance first: the share of each axis' variance that is left over on images that were not fitted.
+Maps, halves and frames are those of the scores of a :class:`~composer.alignment.Consensus`, so that what is left of each axis,
+times its share of variance, adds up to 1 - R2.
 Legend: B images, G regions, D widths, K axes.
 """
 
@@ -31,7 +31,7 @@ class Spectrum:
     Attributes:
         variance: (K,) share of the consensus' variance on each of its axes, falling; axes without any are left out.
         left: (K,) share of that which the cell's map leaves over, held out: above 1 where the mean would have done better.
-        beyond: What the map puts where the consensus has nothing, as a share of all its variance; 0 for a cell that is no wider.
+        beyond: What the map puts where the consensus has nothing, as a share of all its variance: 0 for a cell no wider.
     """
 
     variance: Tensor

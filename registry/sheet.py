@@ -56,6 +56,14 @@ details { margin-top: 1rem }
 .rule { stroke: var(--ink); stroke-width: 1.25; stroke-dasharray: 2 3 } .exact { stroke: var(--ink); stroke-width: 1.25 }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) minmax(0, 1fr); gap: .3rem 1rem; margin: .75rem 0 }
 dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
+.wide > svg { display: block; margin: .5rem }
+.heat text, .bars text { font-size: 13px } .heat text.left, .bars text.left { fill: var(--ink) }
+.heat .fill { fill: var(--cell) } .heat .sure .fill { stroke: var(--cell); stroke-width: 1.5 }
+.heat .shade text { fill: var(--ink) } .heat .sure text { fill: var(--ink); font-weight: 650 }
+.heat .base, .heat .unsure rect { fill: var(--edge); fill-opacity: .5 } .heat .plain rect { fill: none; stroke: var(--edge) }
+.bars .sure { fill: var(--cell) } .bars .unsure { fill: var(--edge) } .rod { stroke: var(--ink); stroke-width: 1.5 }
+@media print { body { max-width: none; padding: 0 } .wide { overflow: visible; border: 0; background: none }
+  .wide > svg { max-width: 100%; height: auto } figure, tr { break-inside: avoid } }
 """
 
 
@@ -113,3 +121,8 @@ def facts(found: Mapping[str, object]) -> Markup:
     return element(
         "dl", *(element(tag, text(value)) for fact in found.items() for tag, value in zip(("dt", "dd"), fact, strict=True))
     )
+
+
+def figure(title: str, drawing: Markup, key: Iterable[Markup]) -> Markup:
+    """A drawing that may be wider than the page, between its title and its key."""
+    return element("figure", element("figcaption", text(title)), wide(title, drawing), element("ul", *key, class_="key"))
