@@ -30,7 +30,7 @@ __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
 NARROW, WIDEST = 16, 32  # above WIDEST, LAPACK's tridiagonal route does less work than Jacobi
 FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW and without vectors, else
-TURNED = 8  # width up to which eigenvalues alone are Jacobi's too, to the bit
+ALONE = 9  # width from which eigenvalues alone have kernels of their own; below it they are those of Jacobi, to the bit
 NANOSECONDS = 10  # of a block of eight, times D**2 (D + 8)
 NANOSECONDS_ALONE = 60  # of sixteen matrices without vectors, times D**2
 DTYPES = {
@@ -58,8 +58,8 @@ def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 def eigvalsh(gram: Tensor) -> Tensor:
     """Eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
-    values = _values("symmetric", gram, 0.0)
-    return _lapack_values(gram) if values is None else values
+    kernel = _kernel("solve_symmetric" if gram.shape[-1] < ALONE else "symmetric_values", gram)
+    return _values(kernel, gram, 0.0) if kernel else _lapack_values(gram)
 
 
 def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -78,8 +78,8 @@ def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
 
 def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
     """The eigenvalues of :func:`gram_eigh` alone."""
-    values = _values("gram", M, ridge)
-    return _lapack_values(_gram(M, ridge)) if values is None else values
+    kernel = _kernel("solve_gram" if M.shape[-1] < ALONE else "gram_values", M)
+    return _values(kernel, M, ridge) if kernel else _lapack_values(_gram(M, ridge))
 
 
 # ---- the fast route --------------------------------------------------------------------------------------------------
@@ -126,17 +126,15 @@ def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple
     return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
 
 
-def _values(kind: str, source: Tensor, ridge: float) -> Tensor | None:
-    """Eigenvalues alone, or None where they are left to torch."""
-    if source.shape[-1] <= TURNED:
-        kernel = _kernel(f"solve_{kind}", source)
-        return _solve(kernel, source, ridge, vectors=False)[0] if kernel else None
-    kernel = _kernel(f"{kind}_values", source)
-    return _solve_alone(kernel, source, ridge) if kernel else None
+def _values(kernel: Any, source: Tensor, ridge: float) -> Tensor:
+    """Eigenvalues alone, by the kernel for this width."""
+    if source.shape[-1] < ALONE:
+        return _solve(kernel, source, ridge, vectors=False)[0]
+    return _solve_alone(kernel, source, ridge)
 
 
 def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
-    """A kernel for eigenvalues alone over all of a batch."""
+    """A kernel of :mod:`batteries.tridiagonal` over all of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64)
