@@ -43,6 +43,8 @@ from .scores import Null as Null
 from .scores import Score as Score
 from .scores import holm as holm
 from .scores import score as score
+from .spectrum import Spectrum as Spectrum
+from .spectrum import spectra as spectra
 from .swapping import Swap as Swap
 from .swapping import swap as swap
 from .wired import Wired as Wired

@@ -220,11 +220,16 @@ def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None,
     Raises:
         InputError: fewer than four images, or constant tokens.
     """
+    pairs = zip(tokens, frames_of_others(tokens), strict=True)
+    return tuple(score(cell, frame, clusters=clusters, seed=seed) for cell, frame in pairs)
+
+
+def frames_of_others(tokens: Sequence[Tensor]) -> list[Tensor]:
+    """Per cell the consensus (B, G, D) that :func:`held_out_scores` has it predict, of tokens (B, G, its own D)."""
     groups = min(len(tokens), GROUPS)
     own = torch.arange(len(tokens)) % groups
     frames, _ = frames_of([cell.flatten(0, 1) for cell in tokens], own != torch.arange(groups)[:, None])
-    others = [frames[group].unflatten(0, tokens[0].shape[:2]) for group in own.tolist()]
-    return tuple(score(cell, frame, clusters=clusters, seed=seed) for cell, frame in zip(tokens, others, strict=True))
+    return [frames[group].unflatten(0, tokens[0].shape[:2]) for group in own.tolist()]
 
 
 def _maps(

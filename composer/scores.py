@@ -168,7 +168,7 @@ def score(
     if shuffles < 1:
         raise InputError("a null without draws", code="SHUFFLES", expected="at least 1", found=shuffles)
     generator = Generator().manual_seed(seed)
-    split = _split(source, clusters, generator)
+    split = split_of(source, clusters, generator)
     kept = _kept(source, rows)
     pair = _paired(source, target, kept, split, shuffles)
     count, width = int(pair.sums(pair.observed)[0, :, -1, -1].min()), max(source.shape[-1], target.shape[-1])
@@ -236,8 +236,12 @@ def _refuse_shapes(source: Tensor, target: Tensor, like: Tensor) -> None:
         raise InputError("tokens that do not pair", code="PAIRS", expected=expected, found=found)
 
 
-def _split(source: Tensor, clusters: Tensor | None, generator: Generator) -> Split:
-    """Halves of clusters, of which there are enough to shuffle them."""
+def split_of(source: Tensor, clusters: Tensor | None, generator: Generator) -> Split:
+    """Halves of the images (B, ...) of a source by cluster, of which there are enough to shuffle them.
+
+    Raises:
+        InputError: as :func:`score` says of clusters and images.
+    """
     own = torch.arange(len(source)) if clusters is None else clusters
     if own.shape != source.shape[:1] or own.dtype.is_floating_point or own.dtype.is_complex:
         found = f"{tuple(own.shape)} {own.dtype}"

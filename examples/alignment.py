@@ -51,14 +51,15 @@ MEANING = """**Are any two cells of a band translatable?** *Related* they are, a
 untrained cells have in common; how much is translated depends on what is asked. *omega* (and S, which differs from it by
 little): at LOW, where the D singular values of a noise patch are nearly the same for all patches, a map predicts next to
 nothing of another seed's omega on noise, and what it predicts on photographs is worth nothing to a decoder that hardly uses
-its omega. At HIGH it is a translation: a quarter of the variance on noise, most of it on photographs, and B's decoder
-recovers from A's omega most of what it loses with the mean. It is one of magnitudes, sorted by rank: no direction in a row
-space goes over. *moment* carries the right frame with the singular values and is shared most, between seeds, bands, and cells
-of noise and of photographs, LOW included; but much of that on photographs two untrained cells have already, and nothing is
-decoded from a moment alone, since U stays the target's. *frames*, without any magnitudes, keep most of what moments have at
-LOW, and less at HIGH. *rows* do not go over between two starts: what a map predicts of them is each row's mean, the same for
-every image, as the lift over shuffled images says. From one start most of that survives training on other images, which says
-that the numbering of rows is made by the start, not found by the training."""
+its omega. At HIGH it is a translation: a quarter of the variance on noise, two thirds on photographs. Of what B's decoder
+loses with the mean of its omega, that of another seed recovers {noise} on noise and {photos} on photographs. It is one of
+magnitudes, sorted by rank: no direction in a row space goes over. *moment* carries the right frame with the singular values
+and is shared most, between seeds, bands, and cells of noise and of photographs, LOW included; but much of that on photographs
+two untrained cells have already, and nothing is decoded from a moment alone, since U stays the target's. *frames*, without
+any magnitudes, keep most of what moments have at LOW, and less at HIGH. *rows* do not go over between two starts: what a map
+predicts of them is each row's mean, the same for every image, as the lift over shuffled images says. From one start more than
+half of the rows' variance goes over, nearly all of it in those means: the numbering of rows is made by the start, not found
+by the training."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,13 @@ def claims(found: Sequence[Line]) -> dict[str, bool]:
         ),
         "the way through the frame costs less than 0.1 of the cosine, for all but rows": max(ways) < 0.1,
     }
+
+
+def shares(found: Sequence[Line], probe: int) -> str:
+    """What seeds of HIGH recover of each other's omega on a probe, from the least to the most."""
+    chosen = ("HIGH, seeds", "omega", list(PROBES)[probe])
+    of = [line.swap.share() for line in found if line.swap and (line.group, line.kind, line.probe) == chosen]
+    return f"{min(of):.2f} to {max(of):.2f}"
 
 
 def main(arguments: list[str]) -> int:

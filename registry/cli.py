@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry import adopting, commands, composing, custody, workbench
+from registry import adopting, aligning, commands, composing, custody, workbench
 from registry.console import app, emit, emit_json, emit_row, run, say
 
 __all__ = [
     "adopting",
+    "aligning",
     "app",
     "commands",
     "composing",

@@ -18,6 +18,8 @@ from batteries.kinds import Kind
 from composer.manifest import PackedLabel
 from registry.console import say
 
+MAX_SEED = 2**62
+
 
 def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
     """A document from options; what is wrong with them is a usage error.
@@ -54,6 +56,16 @@ def licensed(label: PackedLabel, cells: Iterable[Cell]) -> PackedLabel:
     """The label with a licence: its own, or else all those of the cells, as SPDX says *and*."""
     licences = " AND ".join(sorted({cell.manifest.identity.license for cell in cells}))
     return typed(PackedLabel, **{**label.model_dump(), "license": label.license or licences})
+
+
+def refuse_no_folder(page: Path | None) -> None:
+    """Told before anything is computed.
+
+    Raises:
+        InputError: a page that is to be written into a folder that is not there (``NO_FOLDER``).
+    """
+    if page is not None and not page.parent.is_dir():
+        raise InputError("no folder to write the page to", code="NO_FOLDER", where=page)
 
 
 def photographs(places: Sequence[str]) -> batteries.Photos:

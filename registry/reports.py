@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from batteries.manifest import CvFigure, Estimated, Measured, Triage
+from registry.aligning_answers import Aligned, SwapFigure
 from registry.attestation import Attestation, CheckFigure, DoseFigure
 from registry.tables import NOTHING
 
@@ -120,6 +121,30 @@ def _agreement(row: dict[str, Any]) -> list[str]:
     if "r2" not in row:
         return [NOTHING] * 4
     return [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
+
+
+def alignment(found: Aligned) -> list[Any]:
+    """What was asked, one row per pair, and what was found."""
+    images, regions = found.images[0], math.prod(found.regions)
+    asked = f"{found.tokens} of {len(found.cells)} cells on {found.probe} ({found.probe_because})"
+    swaps = {(swap.source, swap.target): swap for swap in found.swaps or ()}
+    columns = ["cell", "other", "lift", "95% interval", "over untrained", "p", "related", "cosine", "through"]
+    table = plain_table(*columns, *(["swap", "swap back"] if swaps else []))
+    for pair in found.pairs:
+        ends = pair.source, pair.target
+        low, high = pair.lift_bounds
+        untrained = NOTHING if pair.lift_over_untrained is None else f"{pair.lift_over_untrained:.3f}"
+        figures = [f"{pair.lift:.3f}", f"{low:.3f} to {high:.3f}", untrained, f"{pair.p:.3g}", _yes(pair.related)]
+        shares = [_share(swaps[names]) for names in (ends, ends[::-1])] if swaps else []
+        table.add_row(*ends, *figures, f"{pair.cosine:.3f}", f"{pair.through_cosine:.3f}", *shares)
+    note = ["swap: share that comes back of what the mean costs; in brackets where that is next to nothing."] if swaps else []
+    size = f"{images} images, {regions} regions of each, {found.untrained} untrained cells at each end, seed {found.seed}"
+    return [f"{asked}: {size}", table, *note, " ".join(found.summary)]
+
+
+def _share(swap: SwapFigure) -> str:
+    words = NOTHING if swap.share is None else f"{swap.share:.3f}"
+    return words if swap.carries else f"({words})"
 
 
 def estimate(figure: Estimated) -> str:

@@ -16,7 +16,7 @@ from batteries.spec import CellSpec
 from registry import reports
 from registry.attestation import verdict_words
 from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, say
-from registry.options import command_line, photographs, typed
+from registry.options import MAX_SEED, command_line, photographs, refuse_no_folder, typed
 from registry.progress import TrainingBar, TrialBar
 from registry.reference import Reference
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from batteries.sources import Source
 
 NOT_VIABLE = 7
-MAX_SEED = 2**62
 PLACES = {"out", "run", "events", "as_json"}  # options of train that say where, and decide nothing about the cell
 
 
@@ -128,8 +127,7 @@ def validate(
         raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
     if attest:
         registry.open_store(attest)  # told now, not after the test
-    if html and not html.parent.is_dir():
-        raise InputError("no folder to write the page to", code="NO_FOLDER", where=html)
+    refuse_no_folder(html)
     found = []
     with TrialBar() as bar:
         for target in targets:
