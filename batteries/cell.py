@@ -99,14 +99,14 @@ class Cell:
 
         Raises:
             NotFoundError: one of the two is missing.
-            FormatError: a composed model (``A_MODEL``).
+            FormatError: a composed model (``A_MODEL``), or maps (``MAPS``).
             BatteriesError: as :meth:`from_bytes`.
         """
         path = Path(path)
         if path.suffix != SUFFIX:
             raise NotFoundError("not a cell file", code="NO_CELL", expected=f"a path ending in {SUFFIX}", found=path)
         blob = files.read(path, limit=cellfile.MAX_CELL)
-        cellfile.refuse_model(blob, path)
+        cellfile.refuse_other_kind(blob, path)
         beside = path.with_suffix(".json")
         if not beside.exists():
             raise NotFoundError(

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from batteries import canonical
 from batteries.errors import FormatError, PolicyError
+from batteries.kinds import kind_of
 from batteries.spec import CellSpec
 
 MAX_CELL = 128 * 2**20
 MAX_HEADER = 64 * 2**10
 MAX_TENSORS = 256
-MODEL_START = b'{"__metadata__":{"svae-batteries.model":'  # of the header of a composed model: composer.artifactfile
 TENSOR_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}")
 
 if TYPE_CHECKING:
@@ -85,25 +85,21 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return canonical.sha256(b"\0".join(parts))
 
 
-def is_model(data: bytes | memoryview) -> bool:
-    """Whether bytes start as a composed model's do."""
-    return bytes(data[8 : 8 + len(MODEL_START)]) == MODEL_START
-
-
-def refuse_model(data: bytes, where: object) -> None:
-    """Refuse a composed model where a cell is wanted.
+def refuse_other_kind(data: bytes, where: object) -> None:
+    """Refuse a composed model, or maps, where a cell is wanted.
 
     Raises:
-        FormatError: it is one (``A_MODEL``).
+        FormatError: it is one (``A_MODEL``, ``MAPS``).
     """
-    if is_model(data):
-        remedy = "Open it with composer.load."
-        raise FormatError("a composed model, not a cell", code="A_MODEL", expected="one cell", where=where, remedy=remedy)
+    kind = kind_of(data)
+    if kind is not None:
+        what, remedy = f"{kind.words}, not a cell", f"Open it with {kind.reader}."
+        raise FormatError(what, code=kind.code, expected="one cell", where=where, remedy=remedy)
 
 
 def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryview]:
     """The header, as it is and parsed, and what comes after it."""
-    refuse_model(data, where)
+    refuse_other_kind(data, where)
     if len(data) > MAX_CELL:
         raise FormatError(
             "too large for a cell", code="TOO_LARGE", expected=f"at most {MAX_CELL}", found=len(data), where=where

@@ -1,4 +1,4 @@
-"""The kernels of encoders and decoders against torch's batched products, on one thread: what a piece of a container is made of."""
+"""The kernels of encoders and decoders against torch's batched products, on one thread, as a piece of a container has them."""
 
 from __future__ import annotations
 

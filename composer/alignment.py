@@ -17,8 +17,10 @@ from composer.consensus import Frame, generalised, maps_into
 from composer.pairing import Pairing, digest_of
 from composer.procrustes import Alignment
 from composer.scores import Score, holm, score
+from composer.settling import frames_of
 from composer.tokens import Grid, TokenKind
 
+GROUPS = 16  # of cells, of which each is scored against the consensus of the others
 SHOWN = 6  # names in a message
 
 
@@ -30,7 +32,7 @@ class Consensus:
         names: Of the cells.
         maps: In their order, each with the digests of its ends.
         frame: The consensus itself, by which new cells join; its width is the widest cell's, narrower tokens are padded.
-        scores: Per cell, against the consensus of the others; empty for a single cell.
+        scores: Per cell, against the consensus of the others, see :func:`held_out_scores`; empty for a single cell.
         kind: Of tokens.
         grid: Rows and columns of the regions of an image on which tokens were paired.
         probe: SHA-256 of the images, as :func:`~composer.pairing.digest_of` has it; empty for bare tokens.
@@ -199,22 +201,30 @@ def joined(
     first = before.scores
     if not first:
         others = generalised(_flat(tokens)).tokens.unflatten(0, shape)
-        first = (score(frame, others, seed=seed),)
-    scores = (score(own, frame, seed=seed) for own in tokens.values())
+        first = (score(frame, others, clusters=clusters, seed=seed),)
+    scores = (score(own, frame, clusters=clusters, seed=seed) for own in tokens.values())
     return replace(before, names=(*before.names, *tokens), maps=(*before.maps, *maps), scores=(*first, *scores))
 
 
 def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None, seed: int = 0) -> tuple[Score, ...]:
     """Per cell: how well its tokens predict the consensus of the others on images that were not fitted.
 
+    Up to 16 cells those are all the others. More are dealt out to 16 groups in turn, and a cell is scored against the consensus
+    of all groups but its own: 16 frames, however many cells there are.
+
+    Args:
+        tokens: Per cell (B, G, its own D).
+        clusters: As of :func:`consensus`.
+        seed: Of the halves and the shuffles.
+
     Raises:
         InputError: fewer than four images, or constant tokens.
     """
-    found = []
-    for index, own in enumerate(tokens):
-        others = generalised([t.flatten(0, 1) for i, t in enumerate(tokens) if i != index])
-        found.append(score(own, others.tokens.unflatten(0, own.shape[:2]), seed=seed))
-    return tuple(found)
+    groups = min(len(tokens), GROUPS)
+    own = torch.arange(len(tokens)) % groups
+    frames, _ = frames_of([cell.flatten(0, 1) for cell in tokens], own != torch.arange(groups)[:, None])
+    others = [frames[group].unflatten(0, tokens[0].shape[:2]) for group in own.tolist()]
+    return tuple(score(cell, frame, clusters=clusters, seed=seed) for cell, frame in zip(tokens, others, strict=True))
 
 
 def _maps(

@@ -7,10 +7,8 @@ they are in. They are looked at once, to compare them with the file's digests, a
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,30 +19,30 @@ from torch import Tensor, nn
 
 from batteries import files
 from batteries.canonical import fields_of
-from batteries.cell import SUFFIX
-from batteries.errors import BatteriesError, InputError, PolicyError
-from batteries.files import Data
-from batteries.manifest import MAX_BLOB, MAX_MANIFEST
+from batteries.errors import InputError
+from batteries.kinds import MODEL
 from batteries.spec import CellSpec
-from composer import artifactfile, savedmaps
-from composer.artifactfile import Opened
+from composer import packing, savedmaps
+from composer.artifactfile import open_artifact
 from composer.container import Container
 from composer.frozen import Stack
 from composer.groups import Group
-from composer.manifest import ModelFile, ModelLabel, ModelManifest
+from composer.manifest import ModelManifest, PackedFile, PackedLabel
+from composer.opened import Opened, path_of
+from composer.packing import Prepared
 from composer.saved import Artifact, SavedCell, describe
-from composer.savedmaps import MAP, array
+from composer.savedmaps import MAP
+from composer.views import array, views
 from composer.wired import Wired, module_name, router_for
 from composer.wiring import Composition, Parallel, Route
 
 if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
 
-TORCH = {"F32": torch.float32, "F64": torch.float64}
 PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a tensor's name
 
 
-def save(model: Wired | Container, path: str | Path) -> ModelFile:
+def save(model: Wired | Container, path: str | Path) -> PackedFile:
     """Write a model, whole or not at all. The same model gives the same bytes in every process.
 
     Args:
@@ -63,10 +61,10 @@ def save(model: Wired | Container, path: str | Path) -> ModelFile:
             (``MODEL_TOO_LARGE``).
         StoreError: no space, no permission.
     """
-    path = artifactfile.path_of(path)
-    _, file, parts = _prepared(model, path)
-    files.replace(path, *parts)
-    return file
+    path = packing.path_for(MODEL, path)
+    made = _prepared(model)
+    packing.put(path, made)
+    return made.file
 
 
 def load(path: str | Path, *, seal: str | None = None) -> Wired:
@@ -88,12 +86,12 @@ def load(path: str | Path, *, seal: str | None = None) -> Wired:
         PolicyError: values that are not finite.
         StoreError: the disk would not give it.
     """
-    path = artifactfile.path_of(path)
+    path = path_of(path)
     # that the cells are those of the lock is a matter of publishing, and of container.verify()
-    return _put_together(artifactfile.open_artifact(files.mapped(path, limit=MAX_BLOB), where=path, seal=seal, lock=False))
+    return _put_together(open_artifact(files.mapped(path, limit=MODEL.limit), where=path, seal=seal, lock=False))
 
 
-def pack(model: Wired | Container, path: str | Path, label: ModelLabel) -> ModelManifest:
+def pack(model: Wired | Container, path: str | Path, label: PackedLabel) -> ModelManifest:
     """Write a model, and beside it, in ``NAME.json``, its manifest: what publishing takes.
 
     Args:
@@ -106,33 +104,21 @@ def pack(model: Wired | Container, path: str | Path, label: ModelLabel) -> Model
         PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
         BatteriesError: as :func:`save`.
     """
-    path = artifactfile.path_of(path)
-    if not isinstance(label, ModelLabel):
-        raise InputError("not a label of a model", code="LABEL", expected="a composer.ModelLabel", found=repr(label))
-    artifact, file, parts = _prepared(model, path)
-    manifest = describe(artifact, file, label)
-    data = manifest.to_bytes()
-    if len(data) > MAX_MANIFEST:
-        raise PolicyError("a manifest too large", code="MANIFEST_TOO_LARGE", expected=MAX_MANIFEST, found=len(data))
-    files.replace(path, *parts)
-    files.replace(path.with_suffix(".json"), data)
+    path = packing.path_for(MODEL, path)
+    label = packing.checked_label(label)
+    made = _prepared(model)
+    manifest = describe(made.document, made.file, label)
+    packing.put(path, made, manifest)
     return manifest
 
 
-def _prepared(model: Wired | Container, path: Path) -> tuple[Artifact, ModelFile, list[Data]]:
-    """What a file says, its digests, and its bytes in parts."""
-    if path.suffix != SUFFIX:
-        raise InputError("not a path for a model", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=path)
+def _prepared(model: Wired | Container) -> Prepared[Artifact]:
     wired = _whole(model)
     wired.container.verify()
     try:
-        artifact, parts = artifactfile.write(*_taken_apart(wired))
+        return packing.prepared(Artifact, *_taken_apart(wired))
     except ValidationError as error:
-        raise _refusal(error) from error
-    whole = sha256()
-    for part in parts:
-        whole.update(part)
-    return artifact, ModelFile(size=sum(map(len, parts)), sha256=whole.hexdigest(), seal=artifact.seal), parts
+        raise packing.refusal(MODEL, error) from error
 
 
 def _whole(model: Wired | Container) -> Wired:
@@ -155,13 +141,6 @@ def _side_by_side(container: Container) -> Composition:
     except ValidationError as error:
         remedy = 'Name them so: composer.compose({"name": cell}).'
         raise InputError("cells that cannot be saved", code="CELLS", found=fields_of(error), remedy=remedy) from error
-
-
-def _refusal(error: ValidationError) -> BatteriesError:
-    """Why a model cannot be what a document says."""
-    if all(row["type"] == "finite_number" for row in error.errors()):
-        return PolicyError("a model that cannot be saved", code="NON_FINITE", found=fields_of(error))
-    return InputError("parts that do not fit the composition", code="PARTS", found=fields_of(error))
 
 
 def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
@@ -206,8 +185,8 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
     return tuple(specs), tuple(cells), arrays
 
 
-def _put_together(opened: Opened) -> Wired:
-    artifact, tensors = opened.artifact, _tensors(opened)
+def _put_together(opened: Opened[Artifact]) -> Wired:
+    artifact, tensors = opened.document, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring
     relays = enumerate(sorted(artifact.relays.items()))
     maps = {name: savedmaps.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
@@ -221,14 +200,12 @@ def _put_together(opened: Opened) -> Wired:
     return Wired(container, composition, maps, routers).eval()
 
 
-def _tensors(opened: Opened) -> dict[str, dict[str, Tensor]]:
+def _tensors(opened: Opened[Artifact]) -> dict[str, dict[str, Tensor]]:
     """The tensors by what they belong to: views of the file."""
     found: dict[str, dict[str, Tensor]] = {}
-    for name, row in opened.layout.items():
+    for name, tensor in views(opened).items():
         owner, number, part = PART.fullmatch(name).groups()  # type: ignore[union-attr]
-        dtype = TORCH[row.dtype]
-        flat = torch.frombuffer(opened.data, dtype=dtype, count=math.prod(row.shape), offset=row.start)
-        found.setdefault(f"{owner}{number or ''}", {})[part] = flat.view(row.shape)
+        found.setdefault(f"{owner}{number or ''}", {})[part] = tensor
     return found
 
 

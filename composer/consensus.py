@@ -1,6 +1,7 @@
 """One frame for many cells: generalised Procrustes, all cells at a time, with rows that some of them lack.
 
-Every cell is turned towards the frame, and the frame is the mean of the cells that have a row; again until nothing moves.
+Every cell is turned towards the frame, and the frame is the mean of the cells that have a row; again until nothing moves, see
+:mod:`composer.settling`.
 Cells are first brought to one spread, so that none has more to say because its tokens are long. Narrower cells are padded with
 zeros. Legend: C cells, n rows, D width of the frame.
 
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from batteries.errors import InputError
 from composer import tokens as widths
-from composer.procrustes import Alignment, Unequal, centred, checked, fit, turn
-
-ROUNDS = 50  # of the iteration, at most
-TOLERANCE = 1e-10  # relative fall of the residual that ends it
+from composer.centring import centred, checked
+from composer.procrustes import Alignment, Unequal, fit
+from composer.settling import frames_of, settled
+from composer.turning import turn
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,14 @@ def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
         InputError: rows that do not pair, constant tokens, or a cell that has hardly a row in common with the one that has
             most, which is where the iteration starts.
     """
-    stacked = padded(tokens)
-    kept = torch.ones(stacked.shape[:2], dtype=torch.bool, device=stacked.device) if rows is None else rows.bool()
-    checked(stacked, stacked, kept)
-    most = int(kept.sum(dim=1).argmax())
-    frame, there = _mean(stacked[most, None], kept[most, None])
-    residual = torch.inf
-    for _ in range(ROUNDS):
-        before = residual
-        mapped = _met(stacked, frame, kept & there)
-        frame, there = _mean(mapped, kept)
-        residual = float(_left(mapped, frame, kept).mean())
-        if residual >= before * (1 - TOLERANCE):
-            break
-    return Frame(frame, there, residual)
+    shapes = [tuple(own.shape) for own in tokens]
+    if not shapes or any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes):
+        raise InputError("tokens that do not pair", code="PAIRS", expected="(n, D) of each cell, of one n", found=shapes)
+    if rows is not None:
+        return _with_gaps(tokens, rows.bool())
+    checked(tokens[0], tokens[0], None)
+    frames, residual = frames_of(tokens, torch.ones(1, len(tokens), dtype=torch.bool))
+    return Frame(frames[0], torch.ones(len(frames[0]), dtype=torch.bool), float(residual))
 
 
 def maps_into(frame: Frame, tokens: Sequence[Tensor], rows: Tensor | None = None) -> tuple[Alignment, ...]:
@@ -110,17 +105,23 @@ def change(before: Frame, after: Frame) -> float:
     return float(fit(before.tokens, after.tokens, rows=kept, unequal="pad").residual)
 
 
-def padded(tokens: Sequence[Tensor]) -> Tensor:
-    """(C, n, D), float64, of the widest of them.
+def _with_gaps(tokens: Sequence[Tensor], kept: Tensor) -> Frame:
+    """The consensus of cells that lack some rows: each is turned on those that it and the frame have."""
+    width = max(own.shape[1] for own in tokens)
+    stacked = torch.stack([widths.pad(own.double(), width) for own in tokens])
+    checked(stacked, stacked, kept)
+    most = int(kept.sum(dim=1).argmax())
+    frame, there = _mean(stacked[most, None], kept[most, None])
+    frame, there = _mean(_met(stacked, frame, kept & there), kept)
+    size = there.sum().double().sqrt()
 
-    Raises:
-        InputError: no cell, or rows that do not pair (``PAIRS``).
-    """
-    shapes = [tuple(t.shape) for t in tokens]
-    if not shapes or any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes):
-        raise InputError("tokens that do not pair", code="PAIRS", expected="(n, D) of each cell, of one n", found=shapes)
-    width = max(shape[1] for shape in shapes)
-    return torch.stack([widths.pad(t.double(), width) for t in tokens])
+    def step(at: Tensor) -> tuple[Tensor, Tensor]:
+        mapped = _met(stacked, size * at[0], kept & there)
+        after, _ = _mean(mapped, kept)
+        return (after / size)[None], _left(mapped, after, kept).mean()[None]
+
+    found, residual = settled(step, (frame / size)[None])
+    return Frame(size * found[0], there, float(residual))
 
 
 def _met(stacked: Tensor, frame: Tensor, both: Tensor) -> Tensor:

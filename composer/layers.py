@@ -21,7 +21,8 @@ import numpy as np
 from batteries.compiled import kernel
 from composer.gelu import gelu
 from composer.lanes import WIDTH, Array, fill, load, load_part, load_several, njit, store, store_part, store_several
-from composer.rows import BLOCK, add_rows, gate_rows, repeated, root, total, turn_block, unit_rows
+from composer.packed import norms, pack, whole
+from composer.rows import add_rows, gate_rows, repeated, root, total, unit_rows
 
 __all__ = ["CHUNK", "decode", "encode"]
 
@@ -31,93 +32,28 @@ CHUNK = 384  # patches of a cell that a thread takes at a time; the weights are 
 NORM_FLOOR = 1e-5  # of layer norm's variance, as torch has it
 ROW_FLOOR = 1e-12  # as in batteries.spectral
 
-Stacks = tuple[Array, ...]  # of weights (C, outputs, inputs), biases or norms (C, outputs): one for each layer
 Layer = tuple[int, int, int]  # where a matrix begins, its bias behind it; its inputs; how long its rows are
 Rows = tuple[Array, int, int]  # memory, where the first row begins, and from one to the next
 
 
-# ---- weights ---------------------------------------------------------------------------------------------------------
-
-
-@njit
-def _whole(count: int) -> int:
-    """Floats of whole vectors."""
-    return -(-count // WIDTH) * WIDTH
+# ---- a tile ----------------------------------------------------------------------------------------------------------
 
 
 @njit
 def _apart(count: int) -> int:
     """From one long row to the next: a vector more than it fills, lest rows of a power of two compete for the same places."""
-    return _whole(count) + WIDTH
-
-
-@njit
-def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
-    """The transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
-    _, outputs, inputs = weight.shape
-    stride, first = _whole(outputs), cell * outputs * inputs
-    blocks, across = outputs // BLOCK * BLOCK, inputs // BLOCK * BLOCK
-    for o in range(0, blocks, BLOCK):
-        for i in range(0, across, BLOCK):
-            turn_block(weight, first + o * inputs + i, inputs, into, at + i * stride + o, stride)
-        for i in range(across, inputs):
-            for lane in range(o, o + BLOCK):
-                into[at + i * stride + lane] = weight[cell, lane, i]
-    for o in range(blocks, outputs):
-        for i in range(inputs):
-            into[at + i * stride + o] = weight[cell, o, i]
-    for i in range(inputs):
-        into[at + i * stride + outputs : at + (i + 1) * stride] = 0.0
-
-
-@njit
-def _fill_up(vector: Array, cell: int, into: Array, at: int) -> int:
-    """A cell's bias or norm, filled up with zeros to whole vectors; where the next one begins."""
-    outputs = vector.shape[1]
-    into[at : at + outputs] = vector[cell]
-    after = at + _whole(outputs)
-    into[at + outputs : after] = 0.0
-    return after
-
-
-@njit
-def _norms(weights: Stacks) -> int:
-    """Where a cell's norms begin, as :func:`_pack` writes them: behind its layers."""
-    size = 0
-    for weight in weights:
-        size += (weight.shape[2] + 1) * _whole(weight.shape[1])
-    return size
+    return whole(count) + WIDTH
 
 
 @njit
 def _memory(layers: Any) -> Any:
     """For a cell's layers, and for the tiles of :func:`_through`."""
     weights = layers[0]
-    width, out = _whole(weights[0].shape[1]), _apart(weights[-1].shape[1])
-    packed = np.empty(_norms(weights) + 2 * len(layers[2]) * width, np.float32)
-    hidden, inner, last = (
-        np.empty(TILE * width, np.float32),
-        np.empty(TILE * width, np.float32),
-        np.empty(TILE * out, np.float32),
-    )
-    return packed, (hidden, np.zeros(TILE * width, np.float32), inner, last)
-
-
-@njit
-def _pack(layers: Any, cell: int, packed: Array) -> None:
-    """A cell's layers one after the other, each a transposed matrix and a bias; then the norms, each a gain and a shift."""
-    weights, biases, gains, shifts = layers
-    at = 0
-    for layer in range(len(weights)):
-        _turn(weights[layer], cell, packed, at)
-        at += weights[layer].shape[2] * _whole(weights[layer].shape[1])
-        at = _fill_up(biases[layer], cell, packed, at)
-    for norm in range(len(gains)):
-        at = _fill_up(gains[norm], cell, packed, at)
-        at = _fill_up(shifts[norm], cell, packed, at)
-
-
-# ---- a tile ----------------------------------------------------------------------------------------------------------
+    width, out = whole(weights[0].shape[1]), _apart(weights[-1].shape[1])
+    packed = np.empty(norms(weights) + 2 * len(layers[2]) * width, np.float32)
+    hidden, inner = np.empty(TILE * width, np.float32), np.empty(TILE * width, np.float32)
+    normed = np.zeros(TILE * width, np.float32)  # zeros beyond the features, which nobody writes
+    return packed, (hidden, normed, inner, np.empty(TILE * out, np.float32))
 
 
 def _product(count: int) -> Callable[..., None]:
@@ -128,10 +64,8 @@ def _product(count: int) -> Callable[..., None]:
         memory, at, stride = given
         first, inputs, width = layer
         out, to, step = into
-        place = to + row * step + column
-        sums = (
-            load_several(out, place, step, count) if more else load_several(packed, first + inputs * width + column, 0, count)
-        )
+        place, bias = to + row * step + column, first + inputs * width + column
+        sums = load_several(out, place, step, count) if more else load_several(packed, bias, 0, count)
         for i in range(inputs):
             sums = add_rows(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
         store_several(out, place, step, sums)
@@ -162,7 +96,7 @@ def _activate(tile: Array, size: int) -> None:
 @njit
 def _normalise(hidden: Array, rows: int, features: int, packed: Array, norm: int, bias: int, into: Array) -> None:
     """Layer norm of every row; the rows themselves get the bias of the layer whose products will be added to them."""
-    width = _whole(features)
+    width = whole(features)
     share = np.float32(1.0) / np.float32(features)
     for row in range(0, rows * width, width):
         summed = fill(0.0)
@@ -197,11 +131,11 @@ def _through(given: Rows, rows: int, layers: Any, packed: Array, tiles: Any) -> 
     """
     weights = layers[0]
     inputs, features, outputs = weights[0].shape[2], weights[0].shape[1], weights[-1].shape[1]
-    width, size = _whole(features), rows * _whole(features)
+    width, size = whole(features), rows * whole(features)
     hidden, normed, inner = (tiles[0], 0, width), (tiles[1], 0, width), (tiles[2], 0, width)
     _multiply(given, rows, packed, (0, inputs, width), hidden, False)
     _activate(tiles[0], size)
-    place, norm = (inputs + 1) * width, _norms(weights)
+    place, norm = (inputs + 1) * width, norms(weights)
     for _ in range((len(weights) - 2) // 2):
         last = place + (features + 1) * width
         _normalise(tiles[0], rows, features, packed, norm, last + features * width, tiles[1])
@@ -209,7 +143,7 @@ def _through(given: Rows, rows: int, layers: Any, packed: Array, tiles: Any) -> 
         _activate(tiles[2], size)
         _multiply(inner, rows, packed, (last, features, width), hidden, True)
         place, norm = last + (features + 1) * width, norm + 2 * width
-    _multiply(hidden, rows, packed, (place, features, _whole(outputs)), (tiles[3], 0, _apart(outputs)), False)
+    _multiply(hidden, rows, packed, (place, features, whole(outputs)), (tiles[3], 0, _apart(outputs)), False)
 
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------
@@ -235,7 +169,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
     for piece in range(start, stop):
         cell, begin = piece // chunks, piece % chunks * CHUNK
         if cell != ready:
-            _pack(layers, cell, packed)
+            pack(layers, cell, packed)
             ready = cell
         end = min(begin + CHUNK, count)
         for first in range(begin, end, TILE):
@@ -301,7 +235,7 @@ def decode(M: Array, axes: Array, ratio: Array, layers: Any, side: int, out: Arr
     for piece in range(start, stop):
         cell, begin = piece // chunks, piece % chunks * CHUNK
         if cell != ready:
-            _pack(layers, cell, packed)
+            pack(layers, cell, packed)
             ready = cell
         end = min(begin + CHUNK, count)
         for first in range(begin, end, TILE):

@@ -17,21 +17,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from batteries import eigen
 from batteries.errors import InputError
 from composer import tokens as widths
+from composer.centring import centred, checked
 from composer.pairing import Pairing
+from composer.turning import TINY, Reflection, sign, turn
+from composer.whitening import Whitening, whitened
 
-Reflection = Literal["allowed", "forbidden"]
 Unequal = Literal["pad", "project"]
-
-SPREAD_FLOOR = 1e-12  # of the tokens' mean square: below it they are constant
-NEGLIGIBLE = 1e-12  # of the largest singular value: a smaller one does not say whether its axis is turned over
-GRAM_CONDITION = 1e-8  # of the squared singular values: below it their roots have lost too many digits
-TINY = torch.finfo(torch.float64).tiny
-WORST_CONDITION = 1e12  # of a covariance that is whitened: beyond it the smallest axes are rounding
 
 
 class FewSamplesWarning(UserWarning):
@@ -46,21 +40,6 @@ class FewSamplesWarning(UserWarning):
         self.rows = rows
         self.width = width
         super().__init__(f"{rows} rows for {width} dimensions: unrelated tokens fit as well, so judge the map on other images")
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """What stands before and after the rotation of a whitened map.
-
-    Attributes:
-        before: (..., D, D) from centred source tokens to white ones.
-        after: (..., D, D) from white target tokens to centred ones.
-        condition: (..., 2) condition numbers of the covariances of source and target: how much was stretched.
-    """
-
-    before: Tensor
-    after: Tensor
-    condition: Tensor
 
 
 @dataclass(frozen=True)
@@ -166,7 +145,7 @@ class Alignment:
             centre=self.centre,
             translation=other(self.translation),
             residual=torch.full_like(self.residual * other.residual, torch.nan),
-            determinant=(self.determinant * other.determinant) if whitening is None else _sign(rotation),
+            determinant=(self.determinant * other.determinant) if whitening is None else sign(rotation),
             paired=torch.minimum(self.paired, other.paired),
             padded=(self.padded[0], other.padded[1]),
             whitening=whitening,
@@ -215,10 +194,10 @@ def fit(
         return _projected(x, y, centre, translation, paired, scale, reflection)
     whitening, padded = None, (wider - x.shape[-1], wider - y.shape[-1])
     if whiten:
-        x, y, whitening = _whitened(x, y, wider)
+        x, y, whitening = whitened(x, y, wider)
     x, y, centre, translation = (widths.pad(part, wider) for part in (x, y, centre, translation))
     rotation, stretch, residual = solve(x, y, scale=scale, reflection=reflection)
-    return Alignment(rotation, stretch, centre, translation, residual, _sign(rotation), paired, padded, whitening)
+    return Alignment(rotation, stretch, centre, translation, residual, sign(rotation), paired, padded, whitening)
 
 
 def solve(x: Tensor, y: Tensor, *, scale: bool, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,105 +208,6 @@ def solve(x: Tensor, y: Tensor, *, scale: bool, reflection: Reflection) -> tuple
     stretch = (trace / spread).clamp_min(0) if scale else torch.ones_like(trace)
     residual = (stretch.square() * spread - 2 * stretch * trace + total) / total
     return rotation, stretch, residual.clamp_min(0)
-
-
-def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor]:
-    """The orthogonal R (..., D, D) with the largest trace(R' cross), and that trace (...).
-
-    Where the smallest singular value is nothing, R and its mirror image in that axis do as well: the one of determinant +1
-    is taken.
-    """
-    flat = cross.reshape(-1, *cross.shape[-2:])
-    values, axes = eigen.eigh(flat.mT @ flat)
-    weak = values[:, 0] <= GRAM_CONDITION * values[:, -1]
-    rotation = _polar(flat, values.clamp_min(TINY).sqrt(), axes)
-    mirrored = _sign(rotation) < 0
-    if reflection == "forbidden":
-        least = axes[..., :1] @ axes[..., :1].mT  # turned over where it costs least
-        rotation = torch.where(mirrored[:, None, None], rotation - 2 * rotation @ least, rotation)
-    if bool(weak.any()):
-        rotation[weak] = _polar_of_weak(flat[weak], reflection)
-    return rotation.view_as(cross), (rotation * flat).sum(dim=(-2, -1)).view(cross.shape[:-2])
-
-
-def _polar(cross: Tensor, singular: Tensor, axes: Tensor) -> Tensor:
-    """The orthogonal factor U V' of cross = U diag(singular) V', from V and the singular values.
-
-    U = cross V / singular has lost as many digits as the square of the condition number has; one Newton step gives them back:
-    with E = U'U - 1, to first order, U V' is U (1 - E_ij s_i / (s_i + s_j)) V'.
-    """
-    left = cross @ (axes / singular[:, None, :])
-    error = left.mT @ left
-    error.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-    step = error * (singular[:, :, None] / (singular[:, :, None] + singular[:, None, :]))
-    return (left - left @ step) @ axes.mT
-
-
-def _polar_of_weak(cross: Tensor, reflection: Reflection) -> Tensor:
-    """The same by torch's own SVD, for matrices that are nearly singular."""
-    left, singular, right = torch.linalg.svd(cross)
-    rotation = left @ right
-    undecided = singular[..., -1] <= NEGLIGIBLE * singular[..., 0]
-    mirrored = (_sign(rotation) < 0) & (undecided | (reflection == "forbidden"))
-    turned_back = rotation - 2 * left[..., :, -1:] @ right[..., -1:, :]
-    return torch.where(mirrored[..., None, None], turned_back, rotation)
-
-
-def checked(source: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
-    """How many rows (...) are there, once source and target are found to pair.
-
-    Raises:
-        InputError: as :func:`fit` says.
-    """
-    if min(source.ndim, target.ndim) < 2 or source.shape[-2] != target.shape[-2]:
-        raise InputError(
-            "tokens that do not pair",
-            code="PAIRS",
-            expected="(..., n, D_s) and (..., n, D_t) of one n",
-            found=f"{tuple(source.shape)} and {tuple(target.shape)}",
-        )
-    there = torch.tensor(source.shape[-2], device=source.device) if rows is None else rows.bool().sum(dim=-1)
-    left = int(there.min())
-    if left < 2:
-        masked = rows is not None and left == 0
-        raise InputError(
-            "no rows left after the mask" if masked else "fewer than two rows",
-            code="NO_ROWS" if masked else "FEW_ROWS",
-            expected="at least 2 that both ends have",
-            found=left,
-            remedy="Give more images, or leave out a cell that has hardly any of them.",
-        )
-    return there.expand(torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], there.shape))
-
-
-def centred(tokens: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Tokens (..., n, D) less their mean, zero in rows that are not there, and the mean (..., D).
-
-    Raises:
-        InputError: not finite (``NOT_FINITE``), or constant (``CONSTANT``).
-    """
-    if rows is None:
-        there, count = tokens.double(), torch.tensor(tokens.shape[-2], device=tokens.device)
-        mean = there.mean(dim=-2)
-        moved = there - mean[..., None, :]
-    else:
-        kept = rows.bool()[..., None]
-        there, count = torch.where(kept, tokens.double(), 0.0), rows.bool().sum(dim=-1)
-        mean = there.sum(dim=-2) / count[..., None]
-        moved = torch.where(kept, there - mean[..., None, :], 0.0)
-    spread = torch.linalg.vector_norm(moved, dim=(-2, -1)).square()
-    if not bool(spread.isfinite().all()):
-        remedy = "Mask those rows, or find out what made them."
-        found = f"{int((~there.isfinite()).any(dim=-1).sum())} rows with NaN or infinity"
-        raise InputError("tokens that are not finite", code="NOT_FINITE", found=found, remedy=remedy)
-    if bool((spread <= SPREAD_FLOOR * (spread + count * mean.square().sum(dim=-1))).any()):
-        raise InputError(
-            "tokens that do not vary",
-            code="CONSTANT",
-            expected="tokens that differ between regions",
-            remedy="Use a probe of varied images; a constant cell cannot be aligned.",
-        )
-    return moved, mean
 
 
 def _projected(
@@ -347,38 +227,6 @@ def _axes(x: Tensor, width: int) -> Tensor:
     if x.shape[-1] == width:
         return torch.eye(width, dtype=x.dtype, device=x.device)
     return torch.linalg.svd(x, full_matrices=False).Vh[..., :width, :].mT
-
-
-def _whitened(x: Tensor, y: Tensor, width: int) -> tuple[Tensor, Tensor, Whitening]:
-    """Centred x and y with unit covariance each, and how, as matrices of ``width``: padded axes stay as they are."""
-    (white, _, first), (whiter, colour, second) = _square_roots(x, "source"), _square_roots(y, "target")
-    before, after = (_extended(part, width) for part in (white, colour))
-    return x @ white, y @ whiter, Whitening(before, after, torch.stack([first, second], dim=-1))
-
-
-def _square_roots(x: Tensor, end: str) -> tuple[Tensor, Tensor, Tensor]:
-    """C^(-1/2), C^(1/2) (..., D, D) and the condition number (...) of C = x'x over its largest eigenvalue."""
-    covariance = x.mT @ x
-    values, axes = torch.linalg.eigh(covariance)
-    condition = values[..., -1] / values[..., 0].clamp_min(TINY)
-    if bool((condition > WORST_CONDITION).any()):
-        raise InputError(
-            "tokens that do not vary along every axis cannot be whitened",
-            code="SINGULAR",
-            expected=f"a condition number of at most {WORST_CONDITION:.0e}",
-            found=f"{float(condition.max()):.1e}",
-            where=end,
-            remedy="Use more images, or whiten=False.",
-        )
-    root = values[..., None, :].sqrt()
-    return (axes / root) @ axes.mT, (axes * root) @ axes.mT, condition
-
-
-def _extended(matrix: Tensor, width: int) -> Tensor:
-    """A square matrix with ones on the diagonal behind it, up to ``width``."""
-    own = matrix.shape[-1]
-    behind = (torch.arange(width, device=matrix.device) >= own).to(matrix)
-    return F.pad(matrix, (0, width - own, 0, width - own)) + behind.diag()
 
 
 def _chained(one: Alignment, other: Alignment) -> tuple[Tensor, Whitening | None]:
@@ -402,10 +250,6 @@ def _chained(one: Alignment, other: Alignment) -> tuple[Tensor, Whitening | None
     known = [part.condition for part in (first, second) if part is not None]
     condition = torch.stack([known[0][..., 0], known[-1][..., 1]], dim=-1)
     return one.rotation @ left @ right @ other.rotation, Whitening(before, after, condition)
-
-
-def _sign(rotation: Tensor) -> Tensor:
-    return torch.linalg.det(rotation).sign()
 
 
 def _refuse_widths(source: int, target: int, unequal: Unequal | None, whiten: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -11,9 +12,11 @@ from pydantic import Field, model_validator
 from batteries import canonical
 from batteries.canonical import Document
 from batteries.cellfile import TENSOR_NAME
+from batteries.kinds import MODEL
 from batteries.manifest import Count, InputScale, Positive, Sha256, Text
 from batteries.spec import CellSpec
-from composer.manifest import LISTED, ModelFile, ModelLabel, ModelManifest, ModelNode
+from composer.manifest import LISTED, ModelManifest, ModelNode, PackedFile, PackedLabel
+from composer.sealed import Form, Sealed
 from composer.wiring import MAX_ENTRIES, Composition, Name, Relay, Route
 
 ROUTER_WIDTH = 32  # as in composer.routing, which takes torch
@@ -26,12 +29,11 @@ Width = Annotated[int, Field(gt=0, le=4096)]
 Rows = Annotated[int, Field(gt=0, le=2**31)]  # of a frame; the bytes of a file are bounded elsewhere
 
 
-class SavedCell(Document):
-    """One cell: what it is called in the model, where it came from, by digest, and which of the groups it is in.
+class NamedCell(Document):
+    """One cell: what it is called in a file, and where it came from, by digest.
 
     Attributes:
-        name: In the model.
-        group: Place of its spec; cells of one group are stacked in their order here.
+        name: In the file.
         cell: ``band/name``.
         version: Of it.
         sha256: Of its file.
@@ -39,11 +41,25 @@ class SavedCell(Document):
     """
 
     name: Name
-    group: Count
     cell: Text
     version: Text
     sha256: Sha256
     tensors: Sha256
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Its row of a lock, as a container has them."""
+        return {"cell": self.cell, "version": self.version, "sha256": self.sha256, "tensors": self.tensors}
+
+
+class SavedCell(NamedCell):
+    """A cell whose weights are in the file.
+
+    Attributes:
+        group: Place of its spec; cells of one group are stacked in their order here.
+    """
+
+    group: Count
 
 
 class SavedMap(Document):
@@ -107,7 +123,7 @@ class SavedFrame(Document):
     scores: tuple[SavedScore, ...]
 
 
-class Artifact(Document):
+class Artifact(Sealed):
     """Everything that a composed model's file says of itself.
 
     Attributes:
@@ -118,10 +134,9 @@ class Artifact(Document):
         frame: None where nothing was aligned.
         relays: By name of the node.
         routers: Shapes of the tensors of each, by name of the node.
-        blocks: SHA-256 of every 4 MiB of the data.
-        seal: SHA-256 of the canonical bytes of all the others.
     """
 
+    KIND = MODEL
     SCHEMA_VERSION: ClassVar[str] = "1.0"
 
     schema_version: Literal["1.0"] = "1.0"
@@ -132,8 +147,6 @@ class Artifact(Document):
     frame: SavedFrame | None
     relays: dict[Name, SavedRelay]
     routers: dict[Name, dict[TensorName, Shape]]
-    blocks: tuple[Sha256, ...]
-    seal: Sha256
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -194,7 +207,7 @@ class Artifact(Document):
     @property
     def lock(self) -> dict[str, dict[str, str]]:
         """Version and digests by cell, as a container has them."""
-        return {cell.name: cell.model_dump(include={"cell", "version", "sha256", "tensors"}) for cell in self.cells}
+        return {cell.name: cell.digests for cell in self.cells}
 
     @property
     def parameters(self) -> int:
@@ -202,9 +215,20 @@ class Artifact(Document):
         counts = Counter(cell.group for cell in self.cells)
         return sum(counts[place] * spec.parameters for place, spec in enumerate(self.groups))
 
-    def digest(self) -> str:
-        """What the seal has to be."""
-        return canonical.sha256(canonical.dump(self.model_dump(mode="json", exclude={"seal"})))
+    def tensors(self) -> Iterator[Form]:
+        """The weights, stacked over the cells of a group; maps; routers."""
+        counts = Counter(cell.group for cell in self.cells)
+        for place, spec in enumerate(self.groups):
+            for name, shape in spec.tensor_shapes().items():
+                yield f"groups.{place}.{name}", "F32", (counts[place], *shape)
+        if (frame := self.frame) is not None:
+            yield "frame.tokens", "F64", (frame.rows, frame.width)
+            yield from _map("frame", (len(frame.maps),), frame.width)
+        for place, (_, relay) in enumerate(sorted(self.relays.items())):
+            yield from _map(f"relays.{place}", (), relay.width)
+        for place, (_, shapes) in enumerate(sorted(self.routers.items())):
+            for name, shape in shapes.items():
+                yield f"routers.{place}.{name}", "F32", shape
 
 
 def router_shapes(branches: int, channels: int) -> dict[str, tuple[int, ...]]:
@@ -218,7 +242,7 @@ def router_shapes(branches: int, channels: int) -> dict[str, tuple[int, ...]]:
 
 
 def describe(
-    artifact: Artifact, file: ModelFile, label: ModelLabel, *, package: str | None = None, torch: str | None = None
+    artifact: Artifact, file: PackedFile, label: PackedLabel, *, package: str | None = None, torch: str | None = None
 ) -> ModelManifest:
     """The manifest of a model.
 
@@ -248,3 +272,8 @@ def describe(
         package=package or version("svae-batteries"),
         torch=torch or version("torch"),
     )
+
+
+def _map(prefix: str, outer: tuple[int, ...], width: int) -> Iterator[Form]:
+    for name, shape in (("rotation", (width, width)), ("centre", (width,)), ("translation", (width,))):
+        yield f"{prefix}.{name}", "F64", (*outer, *shape)

@@ -17,6 +17,7 @@ from composer.pairing import Pairing, digest_of
 from composer.procrustes import Alignment
 from composer.saved import Artifact, SavedFrame, SavedMap, SavedRelay, SavedScore
 from composer.scores import Null, Score
+from composer.views import array
 
 if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
@@ -71,7 +72,7 @@ def consensus_of(artifact: Artifact, saved: SavedFrame, parts: Mapping[str, Tens
         found = map_of(one, {part: parts[part][row] for part in MAP})
         padded = saved.width - artifact.groups[cell.group].D, 0
         maps.append(replace(found, padded=padded, pairing=replace(pairing, source=cell.tensors)))
-    names, scores = tuple(cell.name for cell in artifact.cells), tuple(_score(score) for score in saved.scores)
+    names, scores = tuple(cell.name for cell in artifact.cells), tuple(score_of(score) for score in saved.scores)
     return Consensus(names, tuple(maps), frame, scores, "omega", saved.grid, saved.probe)
 
 
@@ -84,17 +85,13 @@ def map_of(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
     return Alignment(rotation, scale, centre, translation, residual, determinant, torch.tensor(saved.paired))
 
 
-def array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """A tensor as a contiguous array; in the same memory where it is one of that type already."""
-    return tensor.detach().cpu().to(dtype).contiguous().numpy()
-
-
 def _facts(one: Alignment) -> dict[str, Any]:
     whole = {"determinant": int(one.determinant), "paired": int(one.paired)}
     return {"scale": float(one.scale), "residual": float(one.residual), **whole}
 
 
-def _score(saved: SavedScore) -> Score:
+def score_of(saved: SavedScore) -> Score:
+    """A score from its document."""
     facts = saved.model_dump(exclude={"shuffled", "untrained"})
     untrained = None if saved.untrained is None else Null(**saved.untrained.model_dump())
     return Score(**facts, shuffled=Null(**saved.shuffled.model_dump()), untrained=untrained)

@@ -21,7 +21,7 @@ Source of the frames' form, the isospectral model of a flag manifold: Ye, Wong a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -31,12 +31,12 @@ from torch.nn import functional as F
 from batteries import eigen
 from batteries.errors import InputError
 from batteries.spec import CellSpec
+from composer.manifest import TokenKind as TokenKind
 
 if TYPE_CHECKING:
     from composer.outputs import CellOutput
 
 Grid = tuple[int, int]
-TokenKind = Literal["omega", "S", "moment", "frames", "rows"]
 TAPPED: dict[TokenKind, str] = {"omega": "omega", "S": "S", "moment": "M", "frames": "M", "rows": "M"}  # what each is made of
 
 

@@ -11,8 +11,9 @@ from .index import Index as Index
 from .lockfile import Lock as Lock
 from .mirror import Mirrored as Mirrored
 from .mirror import mirror as mirror
-from .models import PulledModel as PulledModel
-from .models import pull_model as pull_model
+from .packed import PulledFile as PulledFile
+from .packed import pull_maps as pull_maps
+from .packed import pull_model as pull_model
 from .page import page as page
 from .protocol import PROFILES as PROFILES
 from .protocol import ViabilityProtocol as ViabilityProtocol
@@ -24,6 +25,7 @@ from .pull import load as load
 from .pull import pull as pull
 from .pull import pull_locked as pull_locked
 from .reference import Reference as Reference
+from .release import MapsRelease as MapsRelease
 from .release import ModelRelease as ModelRelease
 from .release import Release as Release
 from .replaying import measure_again as measure_again

@@ -11,12 +11,13 @@ from pydantic import ConfigDict, Field
 from batteries.canonical import Document
 from batteries.cell import Cell
 from batteries.errors import BatteriesError
+from batteries.kinds import MAPS, MODEL
 from batteries.manifest import Count, Manifest, Sha256, Size, Text
-from composer.manifest import ModelManifest
+from composer.manifest import MapsManifest, ModelManifest
 from registry.attestation import Protocol
-from registry.models import PulledModel
+from registry.packed import PulledFile
 from registry.publish import Published as Publication
-from registry.release import Attested, ExactVersion, ModelRelease, ModelSummary, Release, Summary
+from registry.release import Attested, ExactVersion, MapsRelease, MapsSummary, ModelRelease, ModelSummary, Release, Summary
 from registry.snapshot import Located, Snapshot
 from registry.verify import Finding, Kind
 
@@ -77,16 +78,15 @@ class Found(Answer):
         return cls.model_validate({**_found(located), "attestations": located.attestations, **more})
 
 
-class FoundModel(Answer):
-    """A composed model as the index of a registry has it.
+class FoundPacked(Answer):
+    """What a model and maps have in common, as the index of a registry has them.
 
     Attributes:
-        reference: ``[registry/]model/name@version``.
+        reference: ``[registry/]model/name@version`` or ``[registry/]maps/name@version``.
         version: Exact.
-        sha256: Of its file.
+        sha256: Of the file.
         size: Of it, in bytes.
         yanked: Why the version should not be used; None where it may be.
-        summary: What it is made of.
     """
 
     reference: str
@@ -94,7 +94,6 @@ class FoundModel(Answer):
     sha256: Sha256
     size: Size
     yanked: Text | None
-    summary: ModelSummary
 
     @classmethod
     def of(cls, located: Located, **more: object) -> Self:
@@ -102,20 +101,38 @@ class FoundModel(Answer):
         return cls.model_validate({**_found(located), **more})
 
 
+class FoundModel(FoundPacked):
+    """A composed model; ``summary`` says what it is made of."""
+
+    summary: ModelSummary
+
+
+class FoundMaps(FoundPacked):
+    """Maps; ``summary`` says of what, and whereto."""
+
+    summary: MapsSummary
+
+
 class Listed(Answer):
-    """Answer of ``batteries list``: the registry's address, the number of its index, and the cells or models asked for."""
+    """Answer of ``batteries list``: the registry's address, the number of its index, and what was asked for."""
 
     registry: str
     number: Count
     cells: tuple[Found, ...]
     models: tuple[FoundModel, ...]
+    maps: tuple[FoundMaps, ...]
 
     @classmethod
     def of(cls, snapshot: Snapshot, found: Sequence[Located]) -> Listed:
-        """Cells and models of a registry."""
-        cells = tuple(Found.of(located) for located in found if not located.reference.is_model)
-        models = tuple(FoundModel.of(located) for located in found if located.reference.is_model)
-        return cls(registry=unicode(snapshot.store.url), number=snapshot.index.number, cells=cells, models=models)
+        """What was found in a registry."""
+        by_kind = {kind: [one for one in found if one.reference.kind is kind] for kind in (None, MODEL, MAPS)}
+        return cls(
+            registry=unicode(snapshot.store.url),
+            number=snapshot.index.number,
+            cells=tuple(map(Found.of, by_kind[None])),
+            models=tuple(map(FoundModel.of, by_kind[MODEL])),
+            maps=tuple(map(FoundMaps.of, by_kind[MAPS])),
+        )
 
 
 class Shown(Found):
@@ -130,13 +147,19 @@ class ShownModel(FoundModel):
     manifest: ModelManifest
 
 
+class ShownMaps(FoundMaps):
+    """Answer of ``batteries show`` for maps: as the index has them, and their whole manifest."""
+
+    manifest: MapsManifest
+
+
 class PulledCell(Answer):
-    """A cell, or the file of a composed model, that was fetched.
+    """A cell, or the file of a composed model or of maps, that was fetched.
 
     Attributes:
-        reference: ``band/name@version``, or ``model/name@version``.
+        reference: ``band/name@version``, ``model/name@version`` or ``maps/name@version``.
         version: Exact.
-        sha256: Of the weights' file.
+        sha256: Of the file.
         size: Of it, in bytes.
         path: Where it is now.
         source: Address of the registry it came from.
@@ -172,9 +195,9 @@ class PulledCell(Answer):
         )
 
     @classmethod
-    def of_model(cls, model: PulledModel, path: Path) -> PulledCell:
-        """A model that was pulled, and where its file is now."""
-        manifest, origin = model.manifest, model.origin
+    def of_file(cls, pulled: PulledFile, path: Path) -> PulledCell:
+        """A model or maps that were pulled, and where the file is now."""
+        manifest, origin = pulled.manifest, pulled.origin
         return cls(
             reference=f"{manifest.path}@{manifest.identity.version}",
             version=manifest.identity.version,
@@ -189,24 +212,25 @@ class PulledCell(Answer):
 
 
 class Pulled(Answer):
-    """Answer of ``batteries pull``: the cells, and the models, each in the order they were asked for."""
+    """Answer of ``batteries pull``: the cells, the models and the maps, each in the order they were asked for."""
 
     cells: tuple[PulledCell, ...]
     models: tuple[PulledCell, ...]
+    maps: tuple[PulledCell, ...]
 
 
 class Published(Answer):
     """Answer of ``batteries publish``.
 
     Attributes:
-        reference: ``band/name@version``, or ``model/name@version``.
+        reference: ``band/name@version``, ``model/name@version`` or ``maps/name@version``.
         release: What the index promises of it.
         number: Of the index that has it.
         new: False where it was there before, with the same bytes.
     """
 
     reference: str
-    release: Release | ModelRelease
+    release: Release | ModelRelease | MapsRelease
     number: Count
     new: bool
 
@@ -250,6 +274,7 @@ ANSWERS: dict[str, type[Answer]] = {
     "publish": Published,
     "pull": Pulled,
     "show": Shown,
+    "show-maps": ShownMaps,
     "show-model": ShownModel,
     "verify": Verified,
 }

@@ -1,4 +1,4 @@
-"""The card of a registry on the Hub: tables of its cells and models, and how to pull them. Pure: an index in, Markdown out."""
+"""The card of a registry on the Hub: tables of what it has, and how to pull it. Pure: an index in, Markdown out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from registry.index import Index
 
 HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", "verdict")
 MODELS = ("model", "cells", "specs", "parameters", "nodes", "output", "licence", "yanked")
+MAPS = ("maps", "cells", "tokens", "grid", "D", "target", "licence", "yanked")
 
 
 def registry_card(index: Index, address: str) -> str:
@@ -24,6 +25,7 @@ def registry_card(index: Index, address: str) -> str:
         f"A registry of cells: trained miniature PatchSVAE autoencoders. Versions: {len(releases)}, in index {index.number}.\n",
         card.table(HEADER, rows),
         *([card.table(MODELS, [_model_row(index, path) for path in sorted(index.models)])] if index.models else []),
+        *([card.table(MAPS, [_maps_row(index, path) for path in sorted(index.maps)])] if index.maps else []),
         _usage(index, address),
         "The newest version of each cell. CV and MSE are those on its own probe; verdicts are attestations, which are in this "
         "repository too. This page is written anew with every publish.\n",
@@ -64,14 +66,31 @@ def _model_row(index: Index, path: str) -> tuple[str, ...]:
     )
 
 
+def _maps_row(index: Index, path: str) -> tuple[str, ...]:
+    version = index.newest(path) or index.versions(path)[-1]
+    release = index.maps[path][version]
+    summary = release.summary
+    return (
+        f"{path}@{version}",
+        str(summary.cells),
+        summary.tokens,
+        " x ".join(map(str, summary.grid)),
+        str(summary.width),
+        summary.target,
+        summary.license,
+        release.yanked or "-",
+    )
+
+
 def _verdict(index: Index, cell: str, yanked: str | None) -> str:
     found = [f"{attested.verdict} ({protocol})" for protocol, attested in sorted(index.attestations.get(cell, {}).items())]
     return ", ".join(found if yanked is None else [f"yanked: {yanked}", *found]) or "-"
 
 
 def _usage(index: Index, address: str) -> str:
-    """How to pull: by the first cell that can be pulled by name."""
-    example = next((path for path in (*sorted(index.cells), *sorted(index.models)) if index.newest(path)), "band/name")
+    """How to pull: by the first of all that can be pulled by name."""
+    paths = (path for path, _, _ in index.everything())
+    example = next((path for path in paths if index.newest(path)), "band/name")
     commands = (
         f"pip install {card.LIBRARY}",
         f"batteries pull {example} --registry {address}",

@@ -11,15 +11,15 @@ import typer
 
 from batteries.cell import Cell
 from batteries.errors import InputError
-from composer.manifest import MODEL
+from batteries.kinds import KINDS, MAPS, MODEL, Kind
 from registry import admission, config, tables
-from registry.answers import Answer, Listed, Published, Pulled, PulledCell, Shown, ShownModel, Verified
+from registry.answers import Answer, Listed, Published, Pulled, PulledCell, Shown, ShownMaps, ShownModel, Verified
 from registry.cache import Cache
 from registry.completion import MaybeReferences, OneReference
 from registry.config import Mode, open_store
 from registry.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, emit_rows, say
 from registry.lockfile import Lock
-from registry.models import PulledModel, fetch_models, is_model_file
+from registry.packed import PulledFile, fetch_packed, kind_of_file
 from registry.progress import TransferBar
 from registry.publish import publish as publish_cell
 from registry.pull import Wanted, pull_locked, wanted_of_locked
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 def list_cells(
     pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*' or 'model/*'.")] = "*",
     models: Annotated[bool, typer.Option("--models", help="Composed models, not cells.")] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="Maps between cells, not cells.")] = False,
     where: Annotated[
         str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells of which it is true, such as '{EXAMPLE}'.")
     ] = None,
@@ -46,21 +47,22 @@ def list_cells(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the cells of a registry, or its composed models."""
+    """List the cells of a registry, or its composed models, or its maps."""
     query = None if where is None else Query.parse(where)
-    models = models or pattern.startswith(f"{MODEL}/")
-    if models and query is not None:
+    kind = _listed_kind(models, maps, pattern)
+    if kind is not None and query is not None:
         raise InputError("a condition is on cells", code="USAGE", remedy="Leave out --where.")
     snapshot = open_snapshot(registry, mode=config.mode(mode))
-    known = snapshot.index.models if models else snapshot.index.cells
+    words = "cells" if kind is None else kind.plural
+    known = snapshot.index.table(words)
     found = [located for located in _versions(snapshot, known, every) if _matches(located.reference.path, pattern)]
     if query is not None:
         found = [located for located in found if query.matches(row_of(located))]
     if as_json:
         emit_json(Listed.of(snapshot, found))
     else:
-        emit(tables.models(found) if models else tables.cells(found))
-    say(f"{'models' if models else 'cells'}: {len(found)} of {len(known)} in {snapshot.store.url}")
+        emit({None: tables.cells, MODEL: tables.models, MAPS: tables.maps}[kind](found))
+    say(f"{words}: {len(found)} of {len(known)} in {snapshot.store.url}")
 
 
 @app.command()
@@ -70,15 +72,16 @@ def show(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything a cell or a composed model says of itself, and what was found about it."""
+    """Show everything a cell, a composed model or maps say of themselves, and what was found about them."""
     (located,) = locate([config.expand(reference)], registry, mode=config.mode(mode))
     cache = Cache() if config.is_remote(located.snapshot.store.url) else None
-    if located.reference.is_model:
-        model = located.model_manifest(cache)
-        _emit(ShownModel.of(located, manifest=model), tables.model_manifest(located, model), as_json)
-    else:
+    if located.reference.kind is None:
         cell = located.manifest(cache)
         _emit(Shown.of(located, manifest=cell), tables.manifest(located, cell), as_json)
+    else:
+        packed = located.packed_manifest(cache)
+        answer = (ShownModel if located.reference.kind is MODEL else ShownMaps).of(located, manifest=packed)
+        _emit(answer, tables.packed_manifest(located, packed), as_json)
 
 
 @app.command()
@@ -94,37 +97,41 @@ def pull(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch cells and models, check every byte, and say where they are."""
+    """Fetch cells, models and maps, check every byte, and say where they are."""
     if bool(references) == (locked is not None):
         raise InputError("nothing to pull, or too much", code="USAGE", expected="some references, or --locked FILE")
     with TransferBar() as bar:
         if locked is not None:
-            cells, models = _pull_locked(Lock.read(locked), registry, config.mode(mode), bar)
+            cells, packed = _pull_locked(Lock.read(locked), registry, config.mode(mode), bar)
         else:
-            cells, models = _pull([config.expand(text) for text in references or ()], registry, config.mode(mode), bar)
-    _refuse_clash([*(cell.name for cell in cells), *(model.manifest.path for model in models)] if out else [])
+            cells, packed = _pull([config.expand(text) for text in references or ()], registry, config.mode(mode), bar)
+    names = [*(cell.name for cell in cells), *(one.manifest.path for one in packed)]
+    _refuse_clash(names if out else [])
     cache = Cache()
     cell_paths = [cell.write(out / cell.manifest.identity.band) if out else cache.path(cell.digest) for cell in cells]
-    model_paths = [model.write(out / MODEL) if out else model.path for model in models]
     found = [PulledCell.of(cell, path) for cell, path in zip(cells, cell_paths, strict=True)]
-    more = [PulledCell.of_model(model, path) for model, path in zip(models, model_paths, strict=True)]
+    more = [PulledCell.of_file(one, one.write(out / one.manifest.KIND.name) if out else one.path) for one in packed]
     if as_json:
-        emit_json(Pulled(cells=tuple(found), models=tuple(more)))
+        models, maps = (
+            tuple(row for row, one in zip(more, packed, strict=True) if one.manifest.KIND is kind) for kind in (MODEL, MAPS)
+        )
+        emit_json(Pulled(cells=tuple(found), models=models, maps=maps))
     else:
         emit_rows((one.reference, one.path) for one in (*found, *more))
-    say(f"cells fetched and verified: {len(cells)}" + (f", models: {len(models)}" if models else ""))
+    say(f"cells fetched and verified: {tables.counted(names)}")
 
 
 @app.command()
 def publish(
     cell_file: Annotated[
-        Path, typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell or a model.")
+        Path,
+        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell, a model or maps."),
     ],
     to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
     as_json: AsJson = False,
 ) -> None:
-    """Publish a cell to a registry, after measuring it once more against its manifest; or a composed model."""
-    if is_model_file(cell_file):
+    """Publish a cell to a registry, after measuring it once more against its manifest; or a composed model, or maps."""
+    if kind_of_file(cell_file) is not None:
         published = publish_cell(cell_file, to)
     else:
         cell = Cell.read(cell_file)
@@ -147,7 +154,7 @@ def verify(
     registry: Registry = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check cells and models where they are published: index, manifests, weights, attestations."""
+    """Check cells, models and maps where they are published: index, manifests, files, attestations."""
     if bool(references) == every:
         raise InputError("nothing to verify, or too much", code="USAGE", expected="some references, or --all")
     if references:
@@ -156,17 +163,25 @@ def verify(
         _answer(verify_store(open_store(registry), replay=replay), as_json)
 
 
+def _listed_kind(models: bool, maps: bool, pattern: str) -> Kind | None:
+    """What is to be listed: by an option, else by the pattern."""
+    if models and maps:
+        raise InputError("two kinds", code="USAGE", expected="--models or --maps")
+    return MODEL if models else MAPS if maps else KINDS.get(pattern.partition("/")[0]) if "/" in pattern else None
+
+
 def _pull(
     references: Sequence[Reference], registry: str | None, mode: Mode, bar: TransferBar
-) -> tuple[list[Cell], list[PulledModel]]:
-    cells = pull_cells(*(one for one in references if not one.is_model), registry=registry, mode=mode, progress=bar.moved)
-    located = locate([one for one in references if one.is_model], registry, mode=mode)
-    return cells, fetch_models([Wanted.of(one) for one in located], progress=bar.moved)
+) -> tuple[list[Cell], list[PulledFile]]:
+    cells = [one for one in references if one.kind is None]
+    found = pull_cells(*cells, registry=registry, mode=mode, progress=bar.moved)
+    located = locate([one for one in references if one.kind is not None], registry, mode=mode)
+    return found, fetch_packed([Wanted.of(one) for one in located], progress=bar.moved)
 
 
-def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledModel]]:
+def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledFile]]:
     cells = pull_locked(lock, registry=registry, mode=mode, progress=bar.moved)
-    return cells, fetch_models(wanted_of_locked(lock.models, registry, mode), progress=bar.moved)
+    return cells, fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved)
 
 
 def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a shell offers where a reference is to be typed: cells and models of the registry in force, and aliases.
+"""What a shell offers where a reference is to be typed: cells, models and maps of the registry in force, and aliases.
 
 It is quiet whatever is wrong, and never asks the network.
 """
@@ -23,15 +23,15 @@ def references(context: typer.Context, incomplete: str) -> list[str]:
         incomplete: What is typed already.
 
     Returns:
-        Aliases, ``band/name`` and ``model/name``. Of a registry that is not on this machine, what was there when its index was
-        read last.
+        Aliases, ``band/name``, ``model/name`` and ``maps/name``. Of a registry that is not on this machine, what was there
+        when its index was read last.
     """
     found: list[str] = []
     with contextlib.suppress(BatteriesError):
         found += config.settings().aliases
     with contextlib.suppress(BatteriesError):
         index = open_snapshot(context.params.get("registry"), mode="offline").index
-        found += [*index.cells, *index.models]
+        found += {path for path, _, _ in index.everything()}
     return sorted(text for text in found if text.startswith(incomplete))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +13,14 @@ import batteries
 import composer
 import registry
 from batteries import files
-from batteries.cell import SUFFIX, Cell
 from batteries.errors import ConflictError, InputError
-from composer.manifest import ModelLabel, ModelManifest
+from batteries.kinds import MODEL
+from composer.manifest import ModelManifest
 from registry import config, reports
 from registry.answers import unicode
 from registry.composing_answers import Composed, ComposedCell
 from registry.console import AsJson, Registry, app, emit, emit_json, say
-from registry.options import photographs, typed
+from registry.options import licensed, packed_label, photographs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ def compose(
     as_json: AsJson = False,
 ) -> None:
     """Run cells as one frozen model: errors, tokens, how far their tokens agree. Write it as one file, draw it."""
-    label = _label(out, name, version, license, description)
+    label = packed_label(MODEL, out, name, version, license, description)
     composition = _composition(sources or [])
     cells = dict(zip(composition.cells, registry.pull(*composition.cells.values(), registry=registry_), strict=True))
     plain = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
@@ -67,29 +67,12 @@ def compose(
         files.replace(graph, composer.draw(composition).encode())
     manifest = None
     if out is not None and label is not None:
-        said = {**label.model_dump(), "license": license or _licences(cells.values())}
-        manifest = composer.pack(model, out, typed(ModelLabel, **said))
+        manifest = composer.pack(model, out, licensed(label, cells.values()))
         say(f"{manifest.path}@{manifest.identity.version}: {manifest.file.size} bytes in {out}")
     if as_json:
         emit_json(_answer(model, rows, batch, graph, out, manifest))
     else:
         emit(reports.composition_table(rows))
-
-
-def _label(
-    out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
-) -> ModelLabel | None:
-    """What a manifest is to say, looked at before anything is computed."""
-    said = {"name": name, "version": version, "license": license, "description": description}
-    if out is None:
-        if given := [f"--{option}" for option, value in said.items() if value is not None]:
-            raise InputError("nothing to be named so", code="USAGE", expected="--out", found=", ".join(given))
-        return None
-    if out.suffix != SUFFIX:
-        raise InputError("not a path for a model", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
-    return typed(
-        ModelLabel, name=name or out.stem, version=version or "1.0.0", license=license or "", description=description or ""
-    )
 
 
 def _composition(sources: Sequence[str]) -> Composition:
@@ -107,11 +90,6 @@ def _composition(sources: Sequence[str]) -> Composition:
         remedy = f"Leave one out, or write a {TOML} file that gives them names of their own."
         raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
     return composer.Composition.parallel({reference.path: str(reference) for reference in references})
-
-
-def _licences(cells: Iterable[Cell]) -> str:
-    """All of them, as SPDX says *and*."""
-    return " AND ".join(sorted({cell.manifest.identity.license for cell in cells}))
 
 
 def _answer(

@@ -20,7 +20,6 @@ from registry.lockfile import diff as diff_locks
 from registry.mirror import mirror as mirror_registry
 from registry.progress import TransferBar
 from registry.publish import yank as yank_version
-from registry.reference import is_model_path
 from registry.snapshot import locate
 from registry.upkeep import check as check_cache
 from registry.upkeep import collect
@@ -46,7 +45,7 @@ def lock(
     else:
         for one in found.everything:
             emit_row(one.reference, f"sha256:{one.blob.sha256}")
-    say(f"cells locked in {out}: {len(found.cells)}{_and_models(len(found.models))}")
+    say(f"cells locked in {out}: {tables.counted(one.path for one in found.everything)}")
 
 
 @app.command()
@@ -62,8 +61,7 @@ def diff(
     else:
         for change in changes:
             emit_row(change.kind, change.path, ", ".join(change.before) or "-", ", ".join(change.after) or "-")
-    models = sum(is_model_path(change.path) for change in changes)
-    say(f"cells that differ: {len(changes) - models}{_and_models(models)}")
+    say(f"cells that differ: {tables.counted(change.path for change in changes)}")
 
 
 @app.command()
@@ -79,7 +77,8 @@ def mirror(
         emit_json(MirrorAnswer.of(found))
     else:
         emit_row(found.source, found.target, f"index {found.number}")
-    say(f"versions: {found.cells + found.models}, of them copied: {found.copied}; attestations: {found.attestations}")
+    versions = found.cells + found.models + found.maps
+    say(f"versions: {versions}, of them copied: {found.copied}; attestations: {found.attestations}")
 
 
 @app.command()
@@ -155,11 +154,6 @@ def _answer(
     say(f"files checked: {checked}, faults: {len(faults)}, repaired: {len(repaired)}, unpromised: {len(orphans)}")
     if left:
         raise typer.Exit(max(error.exit_code for error in left.values()))
-
-
-def _and_models(count: int) -> str:
-    """Nothing where there are none: most people have no models."""
-    return f", models: {count}" if count else ""
 
 
 def size_of(text: str) -> int:

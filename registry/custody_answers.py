@@ -9,7 +9,7 @@ from typing import Literal
 from batteries.errors import BatteriesError
 from batteries.manifest import Count, Text
 from registry.answers import Answer, Fault, unicode
-from registry.lockfile import Change, Lock, LockedCell, LockedIndex, LockedModel
+from registry.lockfile import Change, Lock, LockedCell, LockedIndex, LockedMaps, LockedModel
 from registry.mirror import Mirrored
 from registry.publish import Yanked
 from registry.upkeep import Collected
@@ -21,16 +21,17 @@ class LockAnswer(Answer):
     lock: str
     cells: tuple[LockedCell, ...]
     models: tuple[LockedModel, ...]
+    maps: tuple[LockedMaps, ...]
     indexes: tuple[LockedIndex, ...]
 
     @classmethod
     def of(cls, lock: Lock, path: Path) -> LockAnswer:
         """A lock that was written."""
-        return cls(lock=unicode(path), cells=lock.cells, models=lock.models, indexes=lock.indexes)
+        return cls(lock=unicode(path), cells=lock.cells, models=lock.models, maps=lock.maps, indexes=lock.indexes)
 
 
 class ChangedCell(Answer):
-    """A cell or a model that differs: its versions and digests in either lock."""
+    """A cell, a model or maps that differ: its versions and digests in either lock."""
 
     path: str
     kind: Literal["added", "removed", "changed"]
@@ -39,7 +40,7 @@ class ChangedCell(Answer):
 
 
 class DiffAnswer(Answer):
-    """Answer of ``batteries diff``: the cells and models that differ."""
+    """Answer of ``batteries diff``: what differs."""
 
     changes: tuple[ChangedCell, ...]
 
@@ -57,6 +58,7 @@ class MirrorAnswer(Answer):
     target: str
     cells: Count
     models: Count
+    maps: Count
     copied: Count
     attestations: Count
     number: Count

@@ -1,4 +1,4 @@
-"""The index of a registry: every cell and every model, every version, by digest and size. Pure: bytes in, object out.
+"""The index of a registry: every cell, every model, all maps, every version, by digest and size. Pure: bytes in, object out.
 
 An index is never edited: a change makes another one, which carries the next number and the digest of the one before.
 Its bytes hold their own digest, so a damaged index is told from a changed one.
@@ -18,17 +18,29 @@ from batteries.manifest import Count, Sha256
 from registry.attestation import Protocol
 from registry.nearest import did_you_mean
 from registry.ranges import Range
-from registry.reference import Reference, is_model_path, is_version
-from registry.release import AnyRelease, Attested, CellPath, CellsAndModels, ExactVersion, ModelPath, ModelRelease, Release
+from registry.reference import Reference, is_version, kind_of_path
+from registry.release import (
+    AnyRelease,
+    Attested,
+    CellPath,
+    ExactVersion,
+    MapsPath,
+    MapsRelease,
+    ModelPath,
+    ModelRelease,
+    Release,
+    Tables,
+)
 
 MAX_INDEX = 64 * 2**20
 MAX_REASON = 2000  # characters
+CELLS = "cells"
 
 Table = Mapping[str, Mapping[str, AnyRelease]]
-Some = TypeVar("Some", Release, ModelRelease)
+Some = TypeVar("Some", Release, ModelRelease, MapsRelease)
 
 
-class Index(CellsAndModels):
+class Index(Tables):
     """A registry's table of contents.
 
     Attributes:
@@ -36,6 +48,7 @@ class Index(CellsAndModels):
         previous: SHA-256 of the bytes of the index before; None for the first.
         cells: Releases by ``band/name`` and version.
         models: Releases of models by ``model/name`` and version.
+        maps: Releases of maps by ``maps/name`` and version.
         attestations: The current one by the cell's digest and the protocol.
     """
 
@@ -43,9 +56,10 @@ class Index(CellsAndModels):
     previous: Sha256 | None = None
     cells: dict[CellPath, dict[ExactVersion, Release]] = Field(default_factory=dict)
     models: dict[ModelPath, dict[ExactVersion, ModelRelease]] = Field(default_factory=dict)
+    maps: dict[MapsPath, dict[ExactVersion, MapsRelease]] = Field(default_factory=dict)
     attestations: dict[Sha256, dict[Protocol, Attested]] = Field(default_factory=dict)
 
-    @field_validator("cells", "models")
+    @field_validator(CELLS, *Tables.ADDED)
     @classmethod
     def _some_version(cls, table: dict[str, dict[str, Some]]) -> dict[str, dict[str, Some]]:
         empty = [path for path, releases in table.items() if not releases]
@@ -89,21 +103,25 @@ class Index(CellsAndModels):
 
     def everything(self) -> Iterator[tuple[str, str, AnyRelease]]:
         """Path, version and release of everything that was published: cells first, in the order of their names."""
-        tables: tuple[Table, ...] = (self.cells, self.models)
-        for table in tables:
-            for path, releases in sorted(table.items()):
+        for name in (CELLS, *self.ADDED):
+            for path, releases in sorted(self.table(name).items()):
                 for version, release in sorted(releases.items()):
                     yield path, version, release
 
+    def table(self, name: str) -> Table:
+        """One of the tables: ``cells``, ``models`` or ``maps``."""
+        table: Table = getattr(self, name)
+        return table
+
     def releases(self, path: str) -> Mapping[str, AnyRelease]:
-        """The releases of ``band/name`` or ``model/name``, by version; none where there is no such."""
-        return self._table(path).get(path, {})
+        """The releases of ``band/name``, ``model/name`` or ``maps/name``, by version; none where there is no such."""
+        return self.table(_table_of(path)).get(path, {})
 
     def versions(self, path: str) -> list[str]:
-        """The versions of ``band/name`` or ``model/name``, oldest first.
+        """The versions of ``band/name``, ``model/name`` or ``maps/name``, oldest first.
 
         Raises:
-            NotFoundError: no such cell (``NO_CELL``) or model (``NO_MODEL``), with the nearest names.
+            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``) or maps (``NO_MAPS``), with the nearest names.
         """
         releases = self.releases(path)
         if not releases:
@@ -129,7 +147,7 @@ class Index(CellsAndModels):
         A version or a digest that is named is found even where it is a prerelease or was yanked.
 
         Raises:
-            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``), or version of it (``NO_VERSION``).
+            NotFoundError: as :meth:`versions`, or no such version (``NO_VERSION``).
         """
         known = self.versions(reference.path)
         releases = self.releases(reference.path)
@@ -169,13 +187,13 @@ class Index(CellsAndModels):
         Raises:
             ConflictError: a version is in both, with other bytes (``VERSION_EXISTS``).
         """
-        cells, models = _merged(self.cells, other.cells), _merged(self.models, other.models)
+        tables = {name: _merged(self.table(name), other.table(name)) for name in (CELLS, *self.ADDED)}
         attestations = {cell: dict(known) for cell, known in self.attestations.items()}
         for cell, known in other.attestations.items():
             attestations[cell] = {**attestations.get(cell, {}), **known}
-        if (cells, models, attestations) == (self.cells, self.models, self.attestations):
+        if attestations == self.attestations and all(table == self.table(name) for name, table in tables.items()):
             return self
-        return self._next(cells=cells, models=models, attestations=attestations)
+        return self._next(**tables, attestations=attestations)
 
     def with_yank(self, path: str, version: str, reason: str) -> Index:
         """The index with a version that should not be used any more; this one where it was yanked for that reason already.
@@ -183,13 +201,13 @@ class Index(CellsAndModels):
         Nothing is deleted: whoever names the version, or has it in a lock, still gets it.
 
         Args:
-            path: ``band/name`` or ``model/name``.
+            path: ``band/name``, ``model/name`` or ``maps/name``.
             version: Exact.
             reason: For whoever meets it: one line.
 
         Raises:
             InputError: no reason, or one that is no line of text (``REASON``).
-            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``) or version (``NO_VERSION``).
+            NotFoundError: as :meth:`resolve`.
             ConflictError: it was yanked, for another reason (``YANKED``).
         """
         if not reason.strip() or not reason.isprintable() or len(reason) > MAX_REASON:
@@ -212,23 +230,22 @@ class Index(CellsAndModels):
             )
         return self._with(path, version, release.model_copy(update={"yanked": reason}))
 
-    def _table(self, path: str) -> Table:
-        return self.models if is_model_path(path) else self.cells
-
     def _no_path(self, path: str) -> NotFoundError:
-        kind, how = ("model", "batteries list --models") if is_model_path(path) else ("cell", "batteries list")
-        remedy = did_you_mean(path, self._table(path), f"`{how}` shows the {kind}s there are.")
-        return NotFoundError(f"no such {kind}", code=f"NO_{kind.upper()}", found=path, remedy=remedy)
+        kind, table = kind_of_path(path), _table_of(path)
+        name, how = ("cell", "batteries list") if kind is None else (kind.name, f"batteries list --{kind.plural}")
+        remedy = did_you_mean(path, self.table(table), f"`{how}` shows the {table} there are.")
+        return NotFoundError(f"no such {name}", code=f"NO_{name.upper()}", found=path, remedy=remedy)
 
     def _with(self, path: str, version: str, release: AnyRelease) -> Index:
-        table = {**self._table(path), path: {**self.releases(path), version: release}}
-        return self._next(**{"models" if is_model_path(path) else "cells": table})
+        table = _table_of(path)
+        return self._next(**{table: {**self.table(table), path: {**self.releases(path), version: release}}})
 
     def _next(self, **changes: object) -> Index:
         previous = sha256(self.sealed()) if self.number else None
         fields = {name: getattr(self, name) for name in type(self).model_fields} | changes
-        schema = self.schema_for(fields["models"])
-        return Index.model_validate({**fields, "schema_version": schema, "number": self.number + 1, "previous": previous})
+        return Index.model_validate(
+            {**fields, "schema_version": self.schema_for(fields), "number": self.number + 1, "previous": previous}
+        )
 
 
 class SealedIndex(Index):
@@ -237,7 +254,12 @@ class SealedIndex(Index):
     sha256: Sha256
 
 
-def _merged(mine: Mapping[str, Mapping[str, Some]], theirs: Mapping[str, Mapping[str, Some]]) -> dict[str, dict[str, Some]]:
+def _table_of(path: str) -> str:
+    kind = kind_of_path(path)
+    return CELLS if kind is None else kind.plural
+
+
+def _merged(mine: Table, theirs: Table) -> dict[str, dict[str, AnyRelease]]:
     """One table with every release and every yank of another."""
     table = {path: dict(releases) for path, releases in mine.items()}
     for path, releases in theirs.items():

@@ -2,7 +2,8 @@
 
     <band>/<name>/<version>.json                    a cell's manifest
     model/<name>/<version>.json                     a model's manifest
-    blobs/<sha256>                                  the file of a cell or a model
+    maps/<name>/<version>.json                      the manifest of maps
+    blobs/<sha256>                                  the file of a cell, a model or maps
     attestations/<cell sha256>/<sha256>.json        an attestation
 
 The index is no key: it changes, and a key never does.
@@ -12,16 +13,17 @@ from __future__ import annotations
 
 from batteries.canonical import DIGEST
 from batteries.errors import InputError
-from registry.reference import KINDS, is_model_path, is_path, is_version
+from registry import reference
+from registry.reference import is_path, is_version, kind_of_path
 
 BLOBS = "blobs"
 ATTESTATIONS = "attestations"
-FOLDERS = (*KINDS, BLOBS, ATTESTATIONS)
+FOLDERS = (*reference.FOLDERS, BLOBS, ATTESTATIONS)
 JSON = ".json"
 
 
 def manifest(path: str, version: str) -> str:
-    """Where the manifest of ``band/name``, or of ``model/name``, at a version is.
+    """Where the manifest of ``band/name``, ``model/name`` or ``maps/name``, at a version is.
 
     >>> manifest("low/fresnel-256", "1.0.0")
     'low/fresnel-256/1.0.0.json'
@@ -46,7 +48,7 @@ def check(key: str) -> str:
         InputError: not a key (``BAD_KEY``).
     """
     if not is_key(key):
-        expected = "<band or model>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
+        expected = "<band, model or maps>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
         raise InputError("not a key of a store", code="BAD_KEY", expected=expected, found=repr(key[:200]))
     return key
 
@@ -64,7 +66,11 @@ def is_key(text: str) -> bool:
             return _is_digest(cell) and file.endswith(JSON) and _is_digest(file.removesuffix(JSON))
         case [band, name, file]:
             path = f"{band}/{name}"
-            return (is_path(path) or is_model_path(path)) and file.endswith(JSON) and is_version(file.removesuffix(JSON))
+            return (
+                (is_path(path) or kind_of_path(path) is not None)
+                and file.endswith(JSON)
+                and is_version(file.removesuffix(JSON))
+            )
     return False
 
 

@@ -1,4 +1,4 @@
-"""Lock files: cells and models by digest, so that what was locked is what is pulled, from whatever registry holds the bytes."""
+"""Lock files: whatever was published, by digest, so that what was locked is what is pulled, wherever the bytes are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batteries.canonical import Document, load_document, sha256
 from batteries.errors import InputError
 from batteries.manifest import Count, Sha256, Text
 from registry.reference import Reference
-from registry.release import CellPath, CellPin, CellsAndModels, ExactVersion, ManifestPin, ModelPath, Pin
+from registry.release import CellPath, CellPin, ExactVersion, ManifestPin, MapsPath, MapsPin, ModelPath, Pin, Tables
 from registry.snapshot import Located
 
 MAX_LOCK = 16 * 2**20
@@ -50,6 +50,16 @@ class LockedModel(LockedCell):
     blob: Pin
 
 
+class LockedMaps(LockedCell):
+    """Maps, by digest; their ``path`` is ``maps/name``."""
+
+    path: MapsPath
+    blob: MapsPin
+
+
+LOCKED: dict[str, type[LockedCell]] = {"model": LockedModel, "maps": LockedMaps}
+
+
 class LockedIndex(Document):
     """The index that references were resolved in; nothing needs it, it says how old a lock is."""
 
@@ -58,24 +68,26 @@ class LockedIndex(Document):
     sha256: Sha256
 
 
-class Lock(CellsAndModels):
+class Lock(Tables):
     """Every digest that a set of references came to.
 
     Attributes:
         cells: By path and version, each once.
         models: Likewise.
+        maps: Likewise.
         indexes: The indexes they were resolved in, by source.
     """
 
     cells: tuple[LockedCell, ...]
     models: tuple[LockedModel, ...] = ()
+    maps: tuple[LockedMaps, ...] = ()
     indexes: tuple[LockedIndex, ...]
 
     @model_validator(mode="after")
     def _sorted_once(self) -> Self:
         if not self.everything:
             raise ValueError("a lock of nothing")
-        tables: tuple[tuple[LockedCell, ...], ...] = (self.cells, self.models)
+        tables: tuple[tuple[LockedCell, ...], ...] = (self.cells, self.models, self.maps)
         for table in tables:
             names = [(one.path, one.version) for one in table]
             if names != sorted(set(names)):
@@ -84,8 +96,13 @@ class Lock(CellsAndModels):
 
     @property
     def everything(self) -> tuple[LockedCell, ...]:
-        """The cells, then the models."""
-        return (*self.cells, *self.models)
+        """The cells, then the models, then the maps."""
+        return (*self.cells, *self.packed)
+
+    @property
+    def packed(self) -> tuple[LockedCell, ...]:
+        """The models, then the maps."""
+        return (*self.models, *self.maps)
 
     @classmethod
     def of(cls, found: Sequence[Located]) -> Lock:
@@ -99,8 +116,8 @@ class Lock(CellsAndModels):
         for located in found:
             snapshot, release = located.snapshot, located.release
             source = snapshot.store.url
-            kind = LockedModel if located.reference.is_model else LockedCell
-            one = kind(
+            form = LOCKED.get(located.reference.band, LockedCell)
+            one = form(
                 path=located.reference.path,
                 version=located.version,
                 source=source,
@@ -120,13 +137,10 @@ class Lock(CellsAndModels):
             number, digest = snapshot.index.number, sha256(snapshot.index.sealed())
             indexes[source] = LockedIndex(source=source, number=number, sha256=digest)
         everything = [locked[name] for name in sorted(locked)]
-        models = tuple(one for one in everything if isinstance(one, LockedModel))
-        return cls(
-            schema_version=cls.schema_for(models),
-            cells=tuple(one for one in everything if not isinstance(one, LockedModel)),
-            models=models,
-            indexes=tuple(indexes[source] for source in sorted(indexes)),
-        )
+        tables = {"cells": LockedCell, "models": LockedModel, "maps": LockedMaps}
+        chosen = {table: tuple(one for one in everything if type(one) is form) for table, form in tables.items()}
+        listed = tuple(indexes[source] for source in sorted(indexes))
+        return cls.model_validate({**chosen, "schema_version": cls.schema_for(chosen), "indexes": listed})
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Lock:
@@ -158,10 +172,10 @@ class Lock(CellsAndModels):
 
 @dataclass(frozen=True)
 class Change:
-    """How one cell or model differs between two locks.
+    """How one cell, model or maps differ between two locks.
 
     Attributes:
-        path: ``band/name`` or ``model/name``.
+        path: ``band/name``, ``model/name`` or ``maps/name``.
         before: Its versions in the first, with the start of the weights' digest; empty where it is not there.
         after: The same in the second.
     """

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from batteries import files
 from batteries.files import Data
+from batteries.kinds import MAPS, MODEL
 from batteries.manifest import MAX_BLOB
 from registry import keys
 from registry.cache import Cache
-from registry.models import fetch_models
+from registry.packed import fetch_packed
 from registry.publish import change_index, read_index_of, target_store
 from registry.pull import Progress, Wanted, fetch
 from registry.reference import Reference
@@ -27,6 +29,7 @@ class Mirrored:
         target: Address of the one that was written.
         cells: Versions of cells of the source.
         models: Versions of composed models of it.
+        maps: Versions of maps of it.
         copied: Those of them that the target did not have.
         attestations: Attestations of the source.
         number: The target's index that holds all of it.
@@ -36,6 +39,7 @@ class Mirrored:
     target: str
     cells: int
     models: int
+    maps: int
     copied: int
     attestations: int
     number: int
@@ -60,19 +64,28 @@ def mirror(
     present.with_all(snapshot.index)  # a conflict is found before a byte is written
     located = everything(snapshot)
     lacking = [one for one in located if one.version not in present.releases(one.reference.path)]
-    fetch([Wanted.of(one) for one in lacking if not one.reference.is_model], progress=progress)
-    fetch_models([Wanted.of(one) for one in lacking if one.reference.is_model], progress=progress)
+    fetch([Wanted.of(one) for one in lacking if one.reference.kind is None], progress=progress)
+    fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not None], progress=progress)
     for one in lacking:
         store.put(one.blob_key, _blob(one, cache))
         store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest))
     attestations = _copy_attestations(snapshot, store, cache)
     index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
-    count = sum(one.reference.is_model for one in located)
-    return Mirrored(snapshot.store.url, store.url, len(located) - count, count, len(lacking), attestations, index.number)
+    counts = Counter(one.reference.kind for one in located)
+    return Mirrored(
+        source=snapshot.store.url,
+        target=store.url,
+        cells=counts[None],
+        models=counts[MODEL],
+        maps=counts[MAPS],
+        copied=len(lacking),
+        attestations=attestations,
+        number=index.number,
+    )
 
 
 def everything(snapshot: Snapshot) -> list[Located]:
-    """Every version of every cell and model of an index."""
+    """Every version of everything in an index."""
     return [
         Located(snapshot, Reference.parse(f"{path}@{version}"), release)
         for path, version, release in snapshot.index.everything()
@@ -80,9 +93,9 @@ def everything(snapshot: Snapshot) -> list[Located]:
 
 
 def _blob(located: Located, cache: Cache) -> Data:
-    """The file of a cell, or that of a model as it was verified just now: it may be too large to be read."""
+    """The file of a cell, or another as it was verified just now: it may be too large to be read."""
     pin = located.release.blob
-    if located.reference.is_model:
+    if located.reference.kind is not None:
         return files.mapped(cache.path(pin.sha256), limit=MAX_BLOB)
     return cache.fetch(located.snapshot.store, located.blob_key, pin)
 

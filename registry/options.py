@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -11,7 +12,10 @@ from pydantic import ValidationError
 
 import batteries
 from batteries.canonical import AnyDocument, fields_of
+from batteries.cell import SUFFIX, Cell
 from batteries.errors import InputError
+from batteries.kinds import Kind
+from composer.manifest import PackedLabel
 from registry.console import say
 
 
@@ -25,6 +29,31 @@ def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
         return kind(**values)
     except ValidationError as error:
         raise InputError("options that cannot be used", code="USAGE", found=fields_of(error)) from error
+
+
+def packed_label(
+    kind: Kind, out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
+) -> PackedLabel | None:
+    """What the manifest of a model or of maps is to say, looked at before anything is computed; None where nothing is written.
+
+    Raises:
+        InputError: a label and nowhere to write to, a path that does not end so (``SUFFIX``), or a value that cannot be.
+    """
+    said = {"name": name, "version": version, "license": license, "description": description}
+    if out is None:
+        if given := [f"--{option}" for option, value in said.items() if value is not None]:
+            raise InputError("nothing to be named so", code="USAGE", expected="--out", found=", ".join(given))
+        return None
+    if out.suffix != SUFFIX:
+        raise InputError(f"not a path for {kind.words}", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
+    said |= {"name": name or out.stem, "version": version or "1.0.0"}
+    return typed(PackedLabel, **{option: value or "" for option, value in said.items()})
+
+
+def licensed(label: PackedLabel, cells: Iterable[Cell]) -> PackedLabel:
+    """The label with a licence: its own, or else all those of the cells, as SPDX says *and*."""
+    licences = " AND ".join(sorted({cell.manifest.identity.license for cell in cells}))
+    return typed(PackedLabel, **{**label.model_dump(), "license": label.license or licences})
 
 
 def photographs(places: Sequence[str]) -> batteries.Photos:

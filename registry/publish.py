@@ -1,4 +1,4 @@
-"""Publish: a cell, a model, or an attestation, into a registry. Whole or not at all; the same bytes again are a success.
+"""Publish: a cell, a model, maps, or an attestation, into a registry. Whole or not at all; the same bytes again are a success.
 
 Order: weights, manifest, index. Whoever swaps the index second reads it again and repeats the change on top of it.
 A publish that dies before the index leaves its manifest behind, unseen. Repeating it completes it; other bytes cannot take
@@ -24,9 +24,9 @@ from registry.admission import check_weights
 from registry.attestation import CUSTOM, Attestation
 from registry.config import open_store
 from registry.index import Index
-from registry.models import Packed, is_model_file, read_packed
+from registry.packed import Packed, kind_of_file, read_packed
 from registry.reference import Reference
-from registry.release import AnyRelease, Attested, ModelRelease, Pin, Release
+from registry.release import AnyRelease, Attested, Pin, Release, release_of
 from registry.stores import INDEX, Store
 
 ATTEMPTS = 100  # at changing an index that others change too
@@ -38,7 +38,7 @@ class Published:
     """What a publish came to.
 
     Attributes:
-        reference: The cell or the model at its exact version.
+        reference: The cell, the model or the maps at their exact version.
         release: What the index promises of it from now on.
         number: The index that it is in.
         new: False where the version was there before, with the same bytes.
@@ -51,22 +51,23 @@ class Published:
 
 
 def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
-    """Put a cell, or a composed model, into a registry. When this returns, it is on disk and in the index.
+    """Put a cell, a composed model or maps into a registry. When this returns, it is on disk and in the index.
 
     Args:
-        cell: The cell, or the file of a cell or a model; its manifest names its band, name and version.
+        cell: The cell, or the file of a cell, a model or maps; its manifest names its band, name and version.
         registry: The target: a folder, which is made if need be, or a store.
 
     Raises:
         InputError: no target, or a version that cannot be published.
-        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, or a read-only target.
+        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, maps that no fit
+            makes, or a read-only target.
         ConflictError: the version is published with other bytes (``VERSION_EXISTS``), or the index kept moving.
         IntegrityError: the file is not the one that its manifest describes.
         StoreError: no space, no permission.
     """
     store = target_store(registry)
-    if not isinstance(cell, Cell) and is_model_file(cell):
-        return _publish_model(read_packed(cell), store)
+    if not isinstance(cell, Cell) and (kind := kind_of_file(cell)) is not None:
+        return _publish_packed(read_packed(cell, kind), store)
     cell = cell if isinstance(cell, Cell) else Cell.read(cell)
     manifest, manifest_bytes, blob = _read_back(cell)
     check_weights(cell.weights, cell.spec, where=cell.name)
@@ -84,7 +85,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
 
     Raises:
         FormatError: not an attestation.
-        InputError: no target, or a composed model (``A_MODEL``).
+        InputError: no target, or about a composed model (``A_MODEL``) or maps (``MAPS``).
         NotFoundError: the registry does not have the cell.
         IntegrityError: it has other weights under that reference (``WRONG_CELL``).
         PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``), or by a user's own host or
@@ -118,7 +119,7 @@ class Yanked:
     """What a yank came to.
 
     Attributes:
-        reference: The cell or the model at its exact version.
+        reference: The cell, the model or the maps at their exact version.
         number: The index that says so.
         new: False where it was yanked before, for the same reason.
     """
@@ -132,7 +133,7 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
     """Mark a version as not to be used: nothing chooses it any more, and who names it is still given it.
 
     Args:
-        reference: ``band/name@version`` or ``model/name@version``, exact.
+        reference: ``band/name@version``, ``model/name@version`` or ``maps/name@version``, exact.
         reason: Why, for whoever looks.
         registry: The target, which has it.
 
@@ -201,11 +202,11 @@ def target_store(registry: str | Path | Store) -> Store:
     return registry
 
 
-def _publish_model(packed: Packed, store: Store) -> Published:
-    """A model: its cells are in its file, so they need not be in the registry."""
+def _publish_packed(packed: Packed, store: Store) -> Published:
+    """A model or maps: their file says all of their cells that it needs, so these need not be in the registry."""
     manifest = packed.manifest
     reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
-    return _put(store, reference, ModelRelease.of(manifest), packed.data, manifest.to_bytes())
+    return _put(store, reference, release_of(manifest), packed.data, manifest.to_bytes())
 
 
 def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, manifest: bytes) -> Published:
@@ -244,8 +245,8 @@ def _refuse_denied_band(manifest: Manifest) -> None:
 
 def _refuse_unknown_cell(index: Index, attestation: Attestation) -> None:
     reference = Reference.parse(attestation.reference)
-    if reference.is_model:
-        raise InputError("an attestation is about a cell", code="A_MODEL", found=reference)
+    if (kind := reference.kind) is not None:
+        raise InputError("an attestation is about a cell", code=kind.code, found=reference)
     _, release = index.resolve(reference)
     if release.blob.sha256 != attestation.cell:
         raise IntegrityError(

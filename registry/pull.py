@@ -15,7 +15,7 @@ from registry.cache import Cache
 from registry.config import Mode
 from registry.lockfile import Lock, LockedCell
 from registry.reference import Reference
-from registry.release import ModelSummary, Pin, Summary
+from registry.release import AnySummary, Pin, Summary
 from registry.snapshot import Located, check_manifest, locate, open_bytes
 from registry.stores import Store
 
@@ -26,13 +26,13 @@ Progress = Callable[[int, int], None]  # bytes that are here, bytes in all
 
 @dataclass(frozen=True)
 class Wanted:
-    """A cell or a model whose digests are known, and where its bytes are.
+    """A cell, a model or maps whose digests are known, and where its bytes are.
 
     Attributes:
         store: Where.
         reference: With its exact version.
         manifest: Its manifest's bytes.
-        blob: Its weights' bytes.
+        blob: Its file's bytes.
         summary: What the index says of it; None where a lock named the digests.
         index_number: Of that index.
         age: Of that index, in seconds.
@@ -42,7 +42,7 @@ class Wanted:
     reference: Reference
     manifest: Pin
     blob: Pin
-    summary: Summary | ModelSummary | None = None
+    summary: AnySummary | None = None
     index_number: int | None = None
     age: float = 0.0
 
@@ -87,7 +87,7 @@ def pull(
         The cells, in the order of the references: all of them, or there is an error. Each says where it came from.
 
     Raises:
-        InputError: not a reference, or one of a composed model (``A_MODEL``).
+        InputError: not a reference, or one of a composed model (``A_MODEL``) or of maps (``MAPS``).
         NotFoundError: no such cell, version or registry.
         IntegrityError: bytes that are not the ones that the index promises, or a registry that went back.
         FormatError: an index, a manifest or a cell that is not well-formed.
@@ -96,7 +96,7 @@ def pull(
         StoreError: no space or no permission for the cache.
     """
     parsed = [one if isinstance(one, Reference) else config.expand(one) for one in references]
-    _refuse_models(parsed)
+    _refuse_other_kinds(parsed)
     return fetch([Wanted.of(located) for located in locate(parsed, registry, mode=mode)], progress=progress)
 
 
@@ -107,7 +107,9 @@ def pull_locked(
     mode: Mode | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Cell]:
-    """Fetch exactly the cells of a lock; no index is read, the digests are all it takes. Its models are for ``pull_model``.
+    """Fetch exactly the cells of a lock; no index is read, the digests are all it takes.
+
+    Its models are for :func:`registry.pull_model`, its maps for :func:`registry.pull_maps`.
 
     Args:
         lock: Names them.
@@ -192,16 +194,16 @@ def _fetch_manifests(wanted: Sequence[Wanted], cache: Cache) -> None:
                 cache.keep(missing[key], data)
 
 
-def _refuse_models(references: Sequence[Reference]) -> None:
-    models = [str(reference) for reference in references if reference.is_model]
-    if models:
-        remedy = f'registry.pull_model("{models[0]}") loads it, `batteries pull {models[0]}` fetches its file.'
-        raise InputError("a composed model, not a cell", code="A_MODEL", found=", ".join(models), remedy=remedy)
+def _refuse_other_kinds(references: Sequence[Reference]) -> None:
+    for reference in references:
+        if (kind := reference.kind) is not None:
+            remedy = f'{kind.puller}("{reference}") loads it, `batteries pull {reference}` fetches its file.'
+            raise InputError(f"{kind.words}, not a cell", code=kind.code, found=reference, remedy=remedy)
 
 
 def _fetch_cell(wanted: Wanted, cache: Cache) -> Cell:
     store, reference, summary = wanted.store, wanted.reference, wanted.summary
-    assert summary is None or isinstance(summary, Summary), "an index keeps cells and models apart"
+    assert summary is None or isinstance(summary, Summary), "an index keeps kinds apart"
     where = f"{wanted.manifest_key} of {store.url}"
     manifest = check_manifest(
         cache.fetch(store, wanted.manifest_key, wanted.manifest),

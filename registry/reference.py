@@ -1,7 +1,7 @@
 """The only parser of a reference: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``.
 
-In place of an exact version there may be a range of versions, such as ``low/fresnel-256@^1``. A composed model is named as a
-cell is, with ``model`` in place of the band: ``model/trio@1.0.0``.
+In place of an exact version there may be a range of versions, such as ``low/fresnel-256@^1``. A composed model and maps are
+named as a cell is, with their kind in place of the band: ``model/trio@1.0.0``, ``maps/low-johanna``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from semver import Version
 
 from batteries.canonical import DIGEST
 from batteries.errors import InputError
+from batteries.kinds import KINDS, Kind
 from batteries.manifest import BANDS, is_name
-from composer.manifest import MODEL
 from registry.nearest import did_you_mean
 from registry.ranges import Range
 
 FORM = "[registry/]band/name[@version] or [registry/]band/name@sha256:<64 hex digits>"
 EXAMPLE = "low/fresnel-256@1.0.0"
-KINDS = (*BANDS, MODEL)  # what may stand before a name
+FOLDERS = (*BANDS, *KINDS)  # what may stand before a name
 PIN = "sha256:"
 VERSION_FORM = "an exact semantic version in lower case, such as 1.0.0, or a range such as ^1, ~1.2, 1.2 or >=1.1,<2"
 
@@ -30,14 +30,14 @@ _VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
 
 @dataclass(frozen=True)
 class Reference:
-    """A cell or a model, named. Equal text, equal object; ``str`` gives the text back, and a range in its canonical spelling.
+    """A cell, a model or maps, named. Equal text, equal object; ``str`` gives the text back, a range in canonical spelling.
 
     Attributes:
         registry: A name from the configuration file; None means the registry in force.
-        band: One of low, mid, high, open; ``model`` for a composed model.
-        name: The cell's name within its band.
+        band: One of low, mid, high, open; ``model`` for a composed model, ``maps`` for maps.
+        name: Its name there.
         version: An exact semantic version. Without one, a digest or a range: the newest.
-        digest: SHA-256 of the weights' file, in place of a version.
+        digest: SHA-256 of its file, in place of a version.
         range: The versions it may be, in place of one.
 
     Raises:
@@ -54,8 +54,8 @@ class Reference:
     def __post_init__(self) -> None:
         if self.registry is not None and not is_name(self.registry):
             raise _bad("the registry", "a name from the configuration file", self.registry)
-        if self.band not in KINDS:
-            raise _bad("the band", " | ".join(KINDS), self.band, did_you_mean(self.band, KINDS, ""))
+        if self.band not in FOLDERS:
+            raise _bad("the band", " | ".join(FOLDERS), self.band, did_you_mean(self.band, FOLDERS, ""))
         if not is_name(self.name):
             raise _bad("the name", "1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends", self.name)
         pins = [str(pin) for pin in (self.version, self.digest, self.range) if pin is not None]
@@ -98,9 +98,9 @@ class Reference:
         return f"{self.band}/{self.name}"
 
     @property
-    def is_model(self) -> bool:
-        """Whether it names a composed model, not a cell."""
-        return self.band == MODEL
+    def kind(self) -> Kind | None:
+        """What it names; None where that is a cell."""
+        return KINDS.get(self.band)
 
     def at(self, version: str) -> Reference:
         """The same at an exact version."""
@@ -133,14 +133,14 @@ def is_path(text: str) -> bool:
     return band in BANDS and is_name(name)
 
 
-def is_model_path(text: str) -> bool:
-    """Whether a text is ``model/name``.
+def kind_of_path(text: str) -> Kind | None:
+    """The kind of ``model/name`` or ``maps/name``; None for any other text.
 
-    >>> is_model_path("model/trio"), is_model_path("low/fresnel-256")
-    (True, False)
+    >>> kind_of_path("model/trio").plural, kind_of_path("low/fresnel-256")
+    ('models', None)
     """
     kind, _, name = text.partition("/")
-    return kind == MODEL and is_name(name)
+    return KINDS.get(kind) if is_name(name) else None
 
 
 def _range(text: str) -> Range:

@@ -1,12 +1,12 @@
 """What an index says of one version: which bytes by digest and size, the figures a list shows, and whether it is yanked.
 
-Cells and models are released alike, each into a table of its own. A document that has both tables is of schema 1.0, and without
-the second one, as long as that is empty: who knows no models reads it.
+Cells, models and maps are released alike, each into a table of its own. A document of such tables is without those of models
+and maps, and of an older schema, as long as they are empty: who does not know them reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -15,10 +15,13 @@ from batteries.canonical import Document, sha256
 from batteries.cellfile import MAX_CELL
 from batteries.errors import IntegrityError
 from batteries.files import Data
+from batteries.kinds import MAPS, MODEL
 from batteries.manifest import MAX_MANIFEST, Count, CvFigure, Manifest, Positive, Sha256, Size, Text
-from composer.manifest import Kind, ModelManifest
+from composer.manifest import Kind, MapsManifest, ModelManifest, TokenKind
 from registry.attestation import Verdict
-from registry.reference import is_model_path, is_path, is_version
+from registry.reference import is_path, is_version, kind_of_path
+
+Schema = Literal["1.0", "1.1", "1.2"]
 
 
 def _path(text: str) -> str:
@@ -28,8 +31,14 @@ def _path(text: str) -> str:
 
 
 def _model_path(text: str) -> str:
-    if not is_model_path(text):
+    if kind_of_path(text) is not MODEL:
         raise ValueError("not model/name")
+    return text
+
+
+def _maps_path(text: str) -> str:
+    if kind_of_path(text) is not MAPS:
+        raise ValueError("not maps/name")
     return text
 
 
@@ -41,6 +50,7 @@ def _version(text: str) -> str:
 
 CellPath = Annotated[str, AfterValidator(_path)]
 ModelPath = Annotated[str, AfterValidator(_model_path)]
+MapsPath = Annotated[str, AfterValidator(_maps_path)]
 ExactVersion = Annotated[str, AfterValidator(_version)]
 
 
@@ -79,6 +89,7 @@ def _at_most(limit: int) -> AfterValidator:
 
 ManifestPin = Annotated[Pin, _at_most(MAX_MANIFEST)]
 CellPin = Annotated[Pin, _at_most(MAX_CELL)]
+MapsPin = Annotated[Pin, _at_most(MAPS.limit)]
 
 
 class Summary(Document):
@@ -179,35 +190,81 @@ class ModelRelease(Document):
         return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=ModelSummary.of(manifest))
 
 
-AnyRelease = Release | ModelRelease
+class MapsSummary(Document):
+    """What a list shows of maps without reading their manifest; ``target`` is ``frame``, or a cell at its version."""
 
-
-class CellsAndModels(Document):
-    """The base of a document with ``cells`` and ``models``: schema 1.0 without models, 1.1 with them."""
-
-    SCHEMA_VERSION: ClassVar[str] = "1.1"
-
-    schema_version: Literal["1.0", "1.1"] = "1.0"
+    cells: Positive
+    tokens: TokenKind
+    grid: tuple[Positive, Positive]
+    width: Positive
+    target: Text
+    scored: bool
+    license: Text
 
     @classmethod
-    def schema_for(cls, models: Collection[Any]) -> Literal["1.0", "1.1"]:
-        """The schema version of a document with these models."""
-        return "1.1" if models else "1.0"
+    def of(cls, manifest: MapsManifest) -> MapsSummary:
+        """The summary that a manifest has."""
+        target = manifest.target
+        return cls(
+            cells=manifest.cells,
+            tokens=manifest.tokens,
+            grid=manifest.grid,
+            width=manifest.width,
+            target="frame" if target is None else f"{target.cell}@{target.version}",
+            scored=manifest.scored,
+            license=manifest.identity.license,
+        )
+
+
+class MapsRelease(Document):
+    """One published version of maps, as :class:`Release` is one of a cell."""
+
+    manifest: ManifestPin
+    blob: MapsPin
+    yanked: Text | None = None
+    summary: MapsSummary
+
+    @classmethod
+    def of(cls, manifest: MapsManifest) -> MapsRelease:
+        """The release that a manifest makes."""
+        blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
+        return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=MapsSummary.of(manifest))
+
+
+PackedRelease = ModelRelease | MapsRelease
+AnyRelease = Release | PackedRelease
+AnySummary = Summary | ModelSummary | MapsSummary
+
+
+def release_of(manifest: ModelManifest | MapsManifest) -> PackedRelease:
+    """The release that the manifest of a model or of maps makes."""
+    return ModelRelease.of(manifest) if isinstance(manifest, ModelManifest) else MapsRelease.of(manifest)
+
+
+class Tables(Document):
+    """The base of a document with a table of cells, and one of each kind beside them, left out while it is empty."""
+
+    SCHEMA_VERSION: ClassVar[str] = "1.2"
+    ADDED: ClassVar[dict[str, Schema]] = {MODEL.plural: "1.1", MAPS.plural: "1.2"}  # since which schema
+
+    schema_version: Schema = "1.0"
+
+    @classmethod
+    def schema_for(cls, fields: Mapping[str, Any]) -> Schema:
+        """The oldest schema that has the tables that are not empty."""
+        return max((schema for table, schema in cls.ADDED.items() if fields.get(table)), default="1.0")
 
     @model_validator(mode="after")
     def _is_of_its_schema(self) -> Self:
-        if self.schema_version != self.schema_for(self._models()):
-            raise ValueError("schema 1.0 is without models, 1.1 with some")
+        right = self.schema_for({table: getattr(self, table) for table in self.ADDED})
+        if self.schema_version != right:
+            raise ValueError(f"schema {right} has these tables, and no other")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_an_empty_table(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_empty_tables(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = write(self)
-        return fields if self._models() else {name: value for name, value in fields.items() if name != "models"}
-
-    def _models(self) -> Collection[Any]:
-        models: Collection[Any] = getattr(self, "models")  # noqa: B009 - each of these documents declares its own
-        return models
+        return {name: value for name, value in fields.items() if value or name not in self.ADDED}
 
 
 class Attested(Pin):

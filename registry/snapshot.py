@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batteries.errors import IntegrityError, NotFoundError
 from batteries.manifest import Manifest
-from composer.manifest import ModelManifest
+from composer.manifest import MANIFESTS, AnyPacked
 from registry import config, keys
 from registry.attestation import Attestation
 from registry.cache import Cache
@@ -19,7 +19,7 @@ from registry.index import Index
 from registry.offline import CachedStore, offline
 from registry.pinned import read_pinned
 from registry.reference import Reference
-from registry.release import AnyRelease, Attested, ModelRelease, ModelSummary, Pin, Release, Summary
+from registry.release import AnyRelease, AnySummary, Attested, PackedRelease, Pin, Release, Summary, release_of
 from registry.seen import Memory
 from registry.stores import INDEX, MemoryStore, Store
 
@@ -66,7 +66,7 @@ class Snapshot:
         """What a reference means here.
 
         Raises:
-            NotFoundError: no such cell, model or version.
+            NotFoundError: no such cell, model, maps or version.
         """
         version, release = self.index.resolve(reference)
         return Located(self, reference.at(version), release)
@@ -78,7 +78,7 @@ class Located:
 
     Attributes:
         snapshot: In which registry.
-        reference: The cell or the model at its exact version.
+        reference: The cell, the model or the maps at their exact version.
         release: What the index promises of it.
     """
 
@@ -89,13 +89,13 @@ class Located:
     @property
     def cell_release(self) -> Release:
         """The release of a cell."""
-        assert isinstance(self.release, Release), "an index keeps cells and models apart"
+        assert isinstance(self.release, Release), "an index keeps kinds apart"
         return self.release
 
     @property
-    def model_release(self) -> ModelRelease:
-        """The release of a model."""
-        assert isinstance(self.release, ModelRelease), "an index keeps cells and models apart"
+    def packed_release(self) -> PackedRelease:
+        """The release of a model or of maps."""
+        assert isinstance(self.release, PackedRelease), "an index keeps kinds apart"
         return self.release
 
     @property
@@ -111,7 +111,7 @@ class Located:
 
     @property
     def blob_key(self) -> str:
-        """Where the weights are."""
+        """Where the file is."""
         return keys.blob(self.release.blob.sha256)
 
     @property
@@ -132,15 +132,15 @@ class Located:
         data, where = self._manifest_bytes(cache)
         return check_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
 
-    def model_manifest(self, cache: Cache | None = None) -> ModelManifest:
-        """Read and check the manifest of a model, as :meth:`manifest`.
+    def packed_manifest(self, cache: Cache | None = None) -> AnyPacked:
+        """Read and check the manifest of a model or of maps, as :meth:`manifest`.
 
         Raises:
             IntegrityError: not the one that the index promises.
         """
-        release = self.model_release
+        release = self.packed_release
         data, where = self._manifest_bytes(cache)
-        return check_model_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
+        return check_packed_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
 
     def _manifest_bytes(self, cache: Cache | None) -> tuple[bytes, str]:
         store = self.snapshot.store
@@ -257,28 +257,28 @@ def check_manifest(
     return manifest
 
 
-def check_model_manifest(
-    data: bytes, reference: Reference, pin: Pin, blob: Pin, *, summary: ModelSummary | None, where: object
-) -> ModelManifest:
-    """The same for the manifest of a model.
+def check_packed_manifest(
+    data: bytes, reference: Reference, pin: Pin, blob: Pin, *, summary: AnySummary | None, where: object
+) -> AnyPacked:
+    """The same for the manifest of a model or of maps.
 
     Raises:
-        IntegrityError: of another model, of another file, or with other figures than the index shows.
+        IntegrityError: of others, of another file, or with other figures than the index shows.
         FormatError: not a manifest.
     """
     pin.check(data, where=where)
-    manifest = ModelManifest.from_bytes(data, where=where)
+    manifest = MANIFESTS[reference.band].from_bytes(data, where=where)
     _refuse_another(manifest, reference, blob, where)
-    if summary is not None and ModelSummary.of(manifest) != summary:
+    if summary is not None and release_of(manifest).summary != summary:
         raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
     return manifest
 
 
-def _refuse_another(manifest: Manifest | ModelManifest, reference: Reference, blob: Pin, where: object) -> None:
+def _refuse_another(manifest: Manifest | AnyPacked, reference: Reference, blob: Pin, where: object) -> None:
     claimed = f"{manifest.path}@{manifest.identity.version}"
     wanted = f"{reference.path}@{reference.version}"
     if claimed != wanted:
-        kind = "model" if reference.is_model else "cell"
+        kind = "cell" if reference.kind is None else reference.kind.name
         code = f"WRONG_{kind.upper()}"
         raise IntegrityError(f"the manifest of another {kind}", code=code, expected=wanted, found=claimed, where=where)
     if (manifest.file.sha256, manifest.file.size) != (blob.sha256, blob.size):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from batteries.errors import BatteriesError
+from batteries.kinds import KINDS
 from batteries.manifest import Manifest
-from composer.manifest import ModelManifest
+from composer.manifest import AnyPacked
 from registry.console import plain
-from registry.release import Release
+from registry.reference import kind_of_path
+from registry.release import MapsSummary, ModelSummary, Release
 from registry.snapshot import Located
 
 if TYPE_CHECKING:
@@ -50,8 +53,8 @@ def models(found: Sequence[Located]) -> Table:
     """One row per composed model: what it is made of."""
     table = _table("reference", "cells", "specs", "parameters", "nodes", "output", "aligned", "MB", "licence", "yanked")
     for located in found:
-        release = located.model_release
-        summary = release.summary
+        summary = located.packed_release.summary
+        assert isinstance(summary, ModelSummary), "an index keeps kinds apart"
         row = (
             located.reference,
             summary.cells,
@@ -60,24 +63,42 @@ def models(found: Sequence[Located]) -> Table:
             summary.nodes,
             summary.output_kind,
             _figure(summary.aligned),
-            f"{release.blob.size / 1e6:.1f}",
-            summary.license,
-            _figure(release.yanked),
+            *_last_columns(located),
         )
         table.add_row(*(_text(value) for value in row))
     return table
 
 
-def model_manifest(located: Located, document: ModelManifest) -> list[Table]:
-    """The whole manifest of a model, and beside it what the registry adds."""
+def maps(found: Sequence[Located]) -> Table:
+    """One row per file of maps: of which tokens, and whereto."""
+    table = _table("reference", "cells", "tokens", "grid", "D", "target", "scored", "MB", "licence", "yanked")
+    for located in found:
+        summary = located.packed_release.summary
+        assert isinstance(summary, MapsSummary), "an index keeps kinds apart"
+        row = (
+            located.reference,
+            summary.cells,
+            summary.tokens,
+            " x ".join(map(str, summary.grid)),
+            summary.width,
+            summary.target,
+            _figure(summary.scored),
+            *_last_columns(located),
+        )
+        table.add_row(*(_text(value) for value in row))
+    return table
+
+
+def packed_manifest(located: Located, document: AnyPacked) -> list[Table]:
+    """The whole manifest of a model or of maps, and beside it what the registry adds."""
     fields = document.model_dump(mode="json")
-    nodes = fields.pop("nodes")
+    rows = {name: fields.pop(name) for name in ("nodes", "sources") if name in fields}
     apart = {name: fields.pop(name) for name in ("identity", "file")}
     return [
-        _pairs(str(located.reference), {**_registry_rows(located), "weights": fields.pop("weights")}),
+        _pairs(str(located.reference), _registry_rows(located)),
         *(_pairs(name, table) for name, table in apart.items()),
-        _pairs("composition", fields),
-        _rows("nodes", nodes),
+        _pairs(document.KIND.words, fields),
+        *(_rows(name, table) for name, table in rows.items()),
     ]
 
 
@@ -123,6 +144,22 @@ def verdict(located: Located) -> str:
     if located.release.yanked is not None:
         found.insert(0, f"yanked: {located.release.yanked}")
     return ", ".join(found) or NOTHING
+
+
+def counted(paths: Iterable[str]) -> str:
+    """How many are cells, and how many of another kind, where there are such: most people have none.
+
+    >>> counted(["low/a"]), counted(["maps/a", "model/b", "model/c"])
+    ('1', '0, models: 2, maps: 1')
+    """
+    counts = Counter(kind_of_path(path) for path in paths)
+    return "".join([str(counts[None]), *(f", {kind.plural}: {counts[kind]}" for kind in KINDS.values() if counts[kind])])
+
+
+def _last_columns(located: Located) -> tuple[str, str, str]:
+    """Megabytes, licence, and why it was yanked."""
+    release = located.packed_release
+    return f"{release.blob.size / 1e6:.1f}", release.summary.license, _figure(release.yanked)
 
 
 def _registry_rows(located: Located) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Verify: read a registry, or some cells and models of it, past any cache, and say of every object whether it is right."""
+"""Verify: read a registry, or some of what it has, past any cache, and say of every object whether it is right."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import composer  # its readers import a library of graphs, on first use
+from batteries import kinds
 from batteries.cell import Cell
 from batteries.errors import BatteriesError
 from registry import admission, config, keys
@@ -41,10 +42,10 @@ class Finding:
 
 
 def verify(*references: str | Reference, registry: str | Path | Store | None = None, replay: bool = False) -> list[Finding]:
-    """Check the manifest, the weights and the attestations of some cells and models where they are published, past any cache.
+    """Check manifest, file and attestations of some cells, models and maps where they are published, past any cache.
 
     Args:
-        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``; models likewise.
+        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``; models and maps likewise.
         registry: A folder or a store; left out, the registry in force.
         replay: Whether each cell is measured again and compared with its manifest's figures, which takes torch and a second or
             two a cell.
@@ -85,7 +86,8 @@ def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
 
 def _findings(located: Located, replay: bool) -> list[Finding]:
     try:
-        return _model_findings(located) if located.reference.is_model else _cell_findings(located, replay)
+        kind = located.reference.kind
+        return _cell_findings(located, replay) if kind is None else _packed_findings(located, kind)
     except BatteriesError as error:
         # without its manifest a file cannot be read, only compared
         blob = _finding("blob", located.blob_key, lambda: _blob(located))
@@ -96,10 +98,10 @@ def _blob(located: Located) -> bytes:
     return read_pinned(located.snapshot.store, located.blob_key, located.release.blob)
 
 
-def _model_findings(located: Located) -> list[Finding]:
-    """Of a model whose manifest can be read; else that error."""
-    manifest, key = located.model_manifest(), located.blob_key
-    blob = _finding("blob", key, lambda: composer.open_artifact(_blob(located), where=key, seal=manifest.file.seal))
+def _packed_findings(located: Located, kind: kinds.Kind) -> list[Finding]:
+    """Of a model or maps whose manifest can be read; else that error."""
+    manifest, key = located.packed_manifest(), located.blob_key
+    blob = _finding("blob", key, lambda: composer.kinds.open_packed(kind, _blob(located), where=key, seal=manifest.file.seal))
     return [Finding("manifest", located.manifest_key), blob]
 
 

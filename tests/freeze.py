@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from batteries import Manifest
-from composer import ModelManifest
+from composer import MapsManifest, ModelManifest
 from registry.answers import ANSWERS
 from registry.composing_answers import COMPOSING
 from registry.custody_answers import CUSTODY
@@ -32,6 +32,7 @@ if __name__ == "__main__":
     write(GOLDEN / "options.json", options())
     write(SCHEMAS / "manifest-1.0.json", Manifest.model_json_schema())
     write(SCHEMAS / "model-manifest-1.0.json", ModelManifest.model_json_schema())
+    write(SCHEMAS / "maps-manifest-1.0.json", MapsManifest.model_json_schema())
     for name, schema in answer_schemas().items():
         write(SCHEMAS / f"{name}-1.0.json", schema)
     tiny().write(GOLDEN / "format-1.0")

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from batteries import CellSpec, canonical
-from batteries.cellfile import MODEL_START
-from composer import artifactfile, blocks
+from batteries.kinds import MODEL
+from composer import blocks
+from composer import sealed as sealing
+from composer.artifactfile import open_artifact
 from composer.wired import Wired, wire
 from composer.wiring import Composition, Parallel, Relay, Route
 from tests.making import from_model, tiny
@@ -91,26 +93,26 @@ def with_document(data: bytes, words: str, rows=None) -> bytes:
     header = json.loads(data[8 : 8 + size])
     del header["__metadata__"]
     rest = json.dumps(rows or header, separators=(",", ":")).encode()
-    return framed(MODEL_START + json.dumps(words, ensure_ascii=False).encode() + b"}," + rest[1:], data[8 + size :])
+    return framed(MODEL.start + json.dumps(words, ensure_ascii=False).encode() + b"}," + rest[1:], data[8 + size :])
 
 
 def forged(data: bytes, arrays=None, **update) -> bytes:
     """A model's file with other fields and arrays, right in every digest, whether or not there can be such a model."""
-    opened = artifactfile.open_artifact(data, where="the model to be forged")
-    artifact = opened.artifact.model_copy(update=update)
-    places = artifactfile.layout(artifact)
+    opened = open_artifact(data, where="the model to be forged")
+    artifact = opened.document.model_copy(update=update)
+    places = sealing.layout(artifact)
     given = arrays or {}
     found = {name: given[name] if name in given else opened.array(name) for name in places}
-    whole = (np.ascontiguousarray(array, artifactfile.NUMPY[places[name].dtype]) for name, array in found.items())
+    whole = (np.ascontiguousarray(array, sealing.NUMPY[places[name].dtype]) for name, array in found.items())
     body = b"".join(array.tobytes() for array in whole)
     artifact = artifact.model_copy(update={"blocks": tuple(blocks.digests([memoryview(body)]))})
     artifact = artifact.model_copy(update={"seal": artifact.digest()})
-    return artifactfile._header(artifact.to_bytes().decode(), places) + body
+    return sealing.header(artifact, places) + body
 
 
 def forgeries(data: bytes) -> dict[str, bytes]:
     """Files that are right in every digest, of models that cannot be put together."""
-    said = artifactfile.open_artifact(data, where="").artifact
+    said = open_artifact(data, where="").document
     narrow = {"frame.tokens": np.zeros((said.frame.rows, 2)), **_map("frame", 2, len(said.frame.maps))}
     other = _map(f"relays.{sorted(said.relays).index('swap')}", 3)
     swap = said.relays["swap"].model_copy(update={"width": 3})

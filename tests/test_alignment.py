@@ -5,8 +5,9 @@ import torch
 
 from batteries.errors import ConflictError, InputError
 from composer.alignment import consensus, held_out_scores, joined
-from composer.consensus import change
+from composer.consensus import change, generalised
 from composer.pairing import digest_of
+from composer.scores import score
 from tests.test_procrustes import draw, rotation
 
 
@@ -17,21 +18,21 @@ def named(*tokens):
 def test_related_tokens_have_lift_and_unrelated_ones_do_not():
     hidden = draw(60, 4, 8)
     related = [hidden @ rotation(8, i) + 0.3 * draw(60, 4, 8, seed=20 + i) for i in range(3)]
-    for score in held_out_scores(related, seed=0):
-        assert score.r2 > 0.7
-        assert abs(score.shuffled.mean) < 0.1
-        assert score.p_value == 1 / 200
+    for found in held_out_scores(related, seed=0):
+        assert found.r2 > 0.7
+        assert abs(found.shuffled.mean) < 0.1
+        assert found.p_value == 1 / 200
     unrelated = [s for t in range(20) for s in held_out_scores([draw(20, 4, 4, seed=100 + 2 * t + i) for i in (0, 1)], seed=t)]
-    assert all(score.r2 < 0.1 for score in unrelated)
+    assert all(one.r2 < 0.1 for one in unrelated)
     # 40 scores at level 0.05, two of a pair nearly the same draw: more than 8 has probability below 1% either way
-    assert sum(score.related() for score in unrelated) <= 8
+    assert sum(one.related() for one in unrelated) <= 8
 
 
 def test_a_stranger_among_kindred_cells_is_told_by_its_score():
     hidden = draw(40, 4, 4)
     cells = [hidden @ rotation(4, i, reflect=i == 1) + 0.3 * draw(40, 4, 4, seed=20 + i) for i in range(3)]
     found = consensus(named(*cells, draw(40, 4, 4, seed=99)))
-    assert [score.related() for score in found.scores] == [True, True, True, False]
+    assert [one.related() for one in found.scores] == [True, True, True, False]
     assert [p <= 0.05 for p in found.p_values] == [True, True, True, False]
     assert float(found.maps[0].determinant * found.maps[1].determinant) == -1
     assert found.p_values[0] == 4 * found.scores[0].p_value
@@ -48,6 +49,27 @@ def test_bad_tokens():
 def kindred(count=4, b=40, d=4):
     hidden = draw(b, 4, d)
     return named(*(hidden @ rotation(d, i) + 0.3 * draw(b, 4, d, seed=20 + i) for i in range(count)))
+
+
+@pytest.mark.parametrize(("count", "noise"), [(2, 0.3), (5, 0.3), (5, 3.0), (19, 0.5)])
+def test_a_cell_is_scored_against_the_consensus_of_the_others_alone(count, noise):
+    """Whatever is computed at once: the same as one consensus after the other, of cells of two widths."""
+    hidden = draw(24, 4, 3)
+    tokens = [hidden @ rotation(3, i) + noise * draw(24, 4, 3, seed=20 + i) for i in range(count)]
+    tokens[1] = torch.cat([tokens[1], noise * draw(24, 4, 2, seed=9)], dim=-1)
+    for place, found in enumerate(held_out_scores(tokens, seed=3)):
+        others = [own.flatten(0, 1) for i, own in enumerate(tokens) if i % 16 != place % 16]
+        wanted = score(tokens[place], generalised(others).tokens.unflatten(0, (24, 4)), seed=3)
+        assert found.r2 == pytest.approx(wanted.r2, abs=1e-6)
+        assert found.cosine == pytest.approx(wanted.cosine, abs=1e-6)
+        assert found.shuffled.mean == pytest.approx(wanted.shuffled.mean, abs=1e-6)
+
+
+def test_unrelated_cells_are_not_drawn_to_each_other_by_the_frame():
+    """The frame of many strangers is made to be like all of them; a cell that had no part in it is not like it."""
+    found = [s for t in range(25) for s in held_out_scores([draw(20, 4, 3, seed=1000 + 8 * t + i) for i in range(6)], seed=t)]
+    assert sum(one.related() for one in found) <= 16, "150 at 0.05: 7.5 and three standard errors"
+    assert abs(sum(one.lift for one in found)) / len(found) < 0.01
 
 
 def test_every_map_knows_its_ends():
@@ -84,8 +106,8 @@ def test_a_cell_that_was_alone_is_scored_against_who_joins():
     one, other, stranger = (*kindred(2).values(), draw(40, 4, 4, seed=99))
     alone = consensus({"a": one})
     assert alone.scores == ()
-    assert [score.related() for score in joined(alone, {"b": other}).scores] == [True, True]
-    assert [score.related() for score in joined(alone, {"b": stranger}).scores] == [False, False]
+    assert [one.related() for one in joined(alone, {"b": other}).scores] == [True, True]
+    assert [one.related() for one in joined(alone, {"b": stranger}).scores] == [False, False]
 
 
 def test_who_cannot_join_is_told_why():

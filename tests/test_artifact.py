@@ -5,7 +5,6 @@ import dataclasses
 import json
 import random
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +23,21 @@ from batteries.errors import (
     PolicyError,
     StoreError,
 )
-from composer import artifactfile, blocks, compose, tokens
+from batteries.kinds import MODEL
+from composer import blocks, compose, packing, tokens
+from composer import opened as opening
+from composer import sealed as sealing
 from composer.artifact import load, pack, save
 from composer.artifactfile import open_artifact, read_artifact
-from composer.manifest import ModelLabel, ModelManifest
+from composer.manifest import ModelManifest, PackedLabel
 from composer.routing import Router
-from composer.saved import router_shapes
+from composer.saved import Artifact, router_shapes
 from composer.wired import Wired, wire
 from composer.wiring import Composition, Parallel, Relay
 from tests.making import litter, python, tiny
 from tests.models import NODES, SPECS, cells, document, forgeries, framed, images, least, model, same, sealed, with_document
 
-LABEL = ModelLabel(name="small", version="1.0.0", license="Apache-2.0", description="five cells")
+LABEL = PackedLabel(name="small", version="1.0.0", license="Apache-2.0", description="five cells")
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +178,7 @@ def test_large_tensors_keep_to_whole_vectors(path):
     whole = [row for row in rows.values() if (row.end - row.start) % 64 == 0]
     assert len(whole) > 10
     assert all(row.start % 64 == 0 for row in whole)
-    assert all(row.start % artifactfile.ITEM[row.dtype] == 0 for row in rows.values())
+    assert all(row.start % sealing.ITEM[row.dtype] == 0 for row in rows.values())
 
 
 def test_a_loaded_model_is_for_use_and_its_router_can_be_trained(path):
@@ -266,7 +268,8 @@ def test_what_a_model_is_can_be_read_without_torch(path):
 import sys, composer
 from pathlib import Path
 print(len(composer.read_artifact(sys.argv[1]).cells), "torch" in sys.modules, "numpy" in sys.modules)
-composer.open_artifact(Path(sys.argv[1]).read_bytes(), where="x")
+from batteries.kinds import MODEL
+composer.kinds.open_packed(MODEL, Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
     done = python(code, path)
@@ -319,14 +322,14 @@ def test_data_moved_about_is_found(path):
 
 def test_every_block_is_looked_at(monkeypatch, tmp_path):
     monkeypatch.setattr(blocks, "BLOCK", 1024)
-    monkeypatch.setattr(artifactfile, "BLOCK", 1024)
+    monkeypatch.setattr(opening, "BLOCK", 1024)
     monkeypatch.setattr(blocks, "WINDOW", 256)
     save(model(), tmp_path / "many.safetensors")
     data = (tmp_path / "many.safetensors").read_bytes()
     found = opened(data)
-    assert len(found.artifact.blocks) == -(-len(found.data) // 1024) > 20
+    assert len(found.document.blocks) == -(-len(found.data) // 1024) > 20
     start = len(data) - len(found.data)
-    for block in range(len(found.artifact.blocks)):
+    for block in range(len(found.document.blocks)):
         with pytest.raises(IntegrityError, match=f"in block {block}[ ;]"):
             opened(flipped(data, start + 1024 * block, 0))
     damaged = bytearray(data)
@@ -475,10 +478,8 @@ def test_numbers_that_are_none_are_refused_even_where_they_were_sealed(path, tmp
         body[row.end - size : row.end] = np.array([number], dtype).tobytes()
         value = document(data)
         value["blocks"] = list(blocks.digests([memoryview(bytes(body))]))
-        words = sealed(value)
-        header = artifactfile._header(words, found.layout)
         with pytest.raises(PolicyError) as caught:
-            opened(header + body)
+            opened(with_document(data[:start] + body, sealed(value)))
         assert (caught.value.code, caught.value.found) == ("NON_FINITE", name)
     assert start > 0
 
@@ -496,7 +497,7 @@ def test_a_lock_that_does_not_fit_is_found_by_looking(path, tmp_path, change):
     value = document(path.read_bytes())
     assert value["cells"][0]["group"] == value["cells"][2]["group"]
     change(value["cells"])
-    data = artifactfile._header(sealed(value), opened(path.read_bytes()).layout) + opened(path.read_bytes()).data
+    data = with_document(path.read_bytes(), sealed(value))
     (tmp_path / "lock.safetensors").write_bytes(data)
     loaded = load(tmp_path / "lock.safetensors")
     for look, code in ((loaded.container.verify, "CONTAINER_CHANGED"), (lambda: opened(data), "TENSOR_DIGEST")):
@@ -721,13 +722,13 @@ def test_names_that_no_file_takes_are_refused(tmp_path):
 
 
 def test_more_than_a_file_may_have_is_not_written(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(artifactfile, "MAX_HEADER", 1000)
+    monkeypatch.setattr(sealing, "MAX_HEADER", 1000)
     with pytest.raises(PolicyError, match="MODEL_TOO_LARGE"):
         save(made, tmp_path / "x.safetensors")
-    monkeypatch.setattr(artifactfile, "MAX_BLOB", 1000)
+    monkeypatch.setattr(Artifact, "KIND", dataclasses.replace(MODEL, limit=1000))
     with pytest.raises(PolicyError, match="MODEL_TOO_LARGE"):
         save(made, tmp_path / "x.safetensors")
-    monkeypatch.setattr(artifactfile, "MAX_TENSORS", 10)
+    monkeypatch.setattr(sealing, "MAX_TENSORS", 10)
     with pytest.raises(PolicyError, match="MODEL_TOO_LARGE"):
         save(made, tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -772,7 +773,7 @@ def test_a_manifest_stays_small_whatever_the_model_is(tmp_path):
 
 
 def test_a_manifest_too_large_writes_nothing(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["composer.artifact"], "MAX_MANIFEST", 100)
+    monkeypatch.setattr(packing, "MAX_MANIFEST", 100)
     with pytest.raises(PolicyError, match="MANIFEST_TOO_LARGE"):
         pack(made, tmp_path / "small.safetensors", LABEL)
     assert list(tmp_path.iterdir()) == []

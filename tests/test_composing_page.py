@@ -17,3 +17,4 @@ def test_the_page_on_composing_runs(tmp_path, monkeypatch):
     assert names["out"].error.shape == (8, 3)
     assert names["found"]["best"].choice.shape == (8, 256)
     assert (tmp_path / "model.safetensors").exists()
+    assert names["mapped"].consensus.names == tuple(names["model"].names)

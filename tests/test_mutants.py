@@ -21,12 +21,14 @@ import pytest
 from safetensors.numpy import load
 
 from batteries import canonical, cellfile
+from batteries import kinds as kinds_of_file
 from batteries.errors import BatteriesError, FormatError
+from batteries.kinds import Kind as FileKind
 from batteries.manifest import Manifest
-from composer import artifactfile
+from composer import pack_maps, sealed
 from composer.artifact import pack
-from composer.manifest import ModelLabel, ModelManifest
-from composer.saved import Artifact
+from composer.kinds import open_packed
+from composer.manifest import MapsManifest, ModelManifest, PackedLabel
 from registry.attestation import Attestation
 from registry.index import Index
 from registry.lockfile import Lock
@@ -35,6 +37,7 @@ from registry.release import ModelRelease
 from registry.snapshot import open_snapshot
 from registry.stores import MemoryStore
 from tests.making import SPEC, attestation, tiny
+from tests.maps import consensus, container
 from tests.models import least
 from tests.soak import many
 
@@ -102,33 +105,51 @@ def read_cell(data: bytes) -> bytes:
     return cellfile.write(arrays)
 
 
-def a_model() -> tuple[bytes, bytes]:
-    """The file of a model of one cell, and its manifest."""
-    label = ModelLabel(name="least", version="1.0.0", license="Apache-2.0", description="one cell")
+def in_files(pack_it: Callable[[Path, PackedLabel], object]) -> tuple[bytes, bytes]:
+    """What is packed into a file and its manifest."""
+    label = PackedLabel(name="least", version="1.0.0", license="Apache-2.0", description="the least")
     with tempfile.TemporaryDirectory() as folder:
-        pack(least(), path := Path(folder, "least.safetensors"), label)
+        pack_it(path := Path(folder, "least.safetensors"), label)
         return path.read_bytes(), path.with_suffix(".json").read_bytes()
 
 
-MODEL, MODEL_MANIFEST = a_model()
-MODEL_HEADER = MODEL[8 : 8 + struct.unpack("<Q", MODEL[:8])[0]]
-DOCUMENT = json.loads(MODEL_HEADER)["__metadata__"]["svae-batteries.model"].encode()
-MODEL_ROWS = MODEL_HEADER[MODEL_HEADER.index(b'"},"groups.') :]
+def the_least_maps(path: Path, label: PackedLabel) -> None:
+    of = container().cells("noise", "low")
+    pack_maps(consensus(of), path, label, of.lock)
 
 
-def as_model(text: bytes, rng: random.Random) -> bytes:
-    """A document in the header of a model's file; sometimes something else is changed as well."""
-    quoted = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-    header = cellfile.MODEL_START + b'"' + quoted + MODEL_ROWS.rstrip()
-    header = header.ljust(-(-(8 + len(header)) // 64) * 64 - 8)
-    size, body = len(header), MODEL[8 + len(MODEL_HEADER) :]
-    if rng.random() < 0.1:
-        size = rng.choice([0, 1, size - 1, size + 1, 2**24, 2**31, 2**63, 2**64 - 1])
-    if rng.random() < 0.1:
-        header = text_mutant(header, rng)
-    if rng.random() < 0.1:
-        body = rng.choice([b"", body[:-4], body + b"\0\0\0\0", body[::-1]])
-    return struct.pack("<Q", size % 2**64) + header + body
+MODEL, MODEL_MANIFEST = in_files(lambda path, label: pack(least(), path, label))
+MAPS, MAPS_MANIFEST = in_files(the_least_maps)
+
+
+def header_of(whole: bytes) -> bytes:
+    return whole[8 : 8 + struct.unpack("<Q", whole[:8])[0]]
+
+
+def document_of(whole: bytes) -> bytes:
+    (words,) = json.loads(header_of(whole))["__metadata__"].values()
+    return words.encode()
+
+
+def as_file(whole: bytes) -> Callable[[bytes, random.Random], bytes]:
+    """Documents in the header of a sealed file in the place of its own; sometimes something else is changed as well."""
+    before = header_of(whole)
+    start, rows = before[: before.index(b':"{') + 1], before[before.index(b'"},"') :].rstrip()
+
+    def made(text: bytes, rng: random.Random) -> bytes:
+        quoted = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+        header = start + b'"' + quoted + rows
+        header = header.ljust(-(-(8 + len(header)) // 64) * 64 - 8)
+        size, body = len(header), whole[8 + len(before) :]
+        if rng.random() < 0.1:
+            size = rng.choice([0, 1, size - 1, size + 1, 2**24, 2**31, 2**63, 2**64 - 1])
+        if rng.random() < 0.1:
+            header = text_mutant(header, rng)
+        if rng.random() < 0.1:
+            body = rng.choice([b"", body[:-4], body + b"\0\0\0\0", body[::-1]])
+        return struct.pack("<Q", size % 2**64) + header + body
+
+    return made
 
 
 def as_sealed(value: Any) -> bytes:
@@ -139,14 +160,19 @@ def as_sealed(value: Any) -> bytes:
     return dumped(value)
 
 
-def read_model(data: bytes) -> bytes:
-    """As :func:`read_cell`."""
-    opened, theirs = artifactfile.open_artifact(data, where="a mutant"), load(data)
-    arrays = {name: opened.array(name) for name in opened.layout}
-    assert all(np.array_equal(arrays[name], theirs.pop(name)) for name in arrays)
-    assert not theirs
-    said = {name: getattr(opened.artifact, name) for name in Artifact.model_fields if name not in {"blocks", "seal"}}
-    return b"".join(bytes(part) for part in artifactfile.write(said, arrays)[1])
+def read_packed(kind: FileKind) -> Callable[[bytes], bytes]:
+    """As :func:`read_cell`, of a file of a kind."""
+
+    def read(data: bytes) -> bytes:
+        opened, theirs = open_packed(kind, data, where="a mutant"), load(data)
+        arrays = {name: opened.array(name) for name in opened.layout}
+        assert all(np.array_equal(arrays[name], theirs.pop(name)) for name in arrays)
+        assert not theirs
+        form = type(opened.document)
+        said = {name: getattr(opened.document, name) for name in form.model_fields if name not in {"blocks", "seal"}}
+        return b"".join(bytes(part) for part in sealed.write(form, said, arrays)[1])
+
+    return read
 
 
 def a_registry() -> MemoryStore:
@@ -166,7 +192,11 @@ def kinds() -> dict[str, Kind]:
     lock = Lock.of([snapshot.find(reference) for reference in references("high/tiny", "high/other")]).to_bytes()
     with_model = Index.from_bytes(index, where="x").with_release("model/least", "1.0.0", model_release()).sealed()
     return {
-        "model": Kind(DOCUMENT, as_model, as_sealed, read_model),
+        "model": Kind(document_of(MODEL), as_file(MODEL), as_sealed, read_packed(kinds_of_file.MODEL)),
+        "maps": Kind(document_of(MAPS), as_file(MAPS), as_sealed, read_packed(kinds_of_file.MAPS)),
+        "maps manifest": Kind(
+            MAPS_MANIFEST, plain, dumped, lambda data: MapsManifest.from_bytes(data, where="a mutant").to_bytes()
+        ),
         "model manifest": Kind(
             MODEL_MANIFEST, plain, dumped, lambda data: ModelManifest.from_bytes(data, where="a mutant").to_bytes()
         ),
@@ -357,6 +387,9 @@ KINDS = kinds()
 WANTED = {
     "model": {"JSON", "SCHEMA", "SCHEMA_NEWER", "NOT_CANONICAL", "DUPLICATE_KEY", "NUMBER", "TOO_DEEP", "COMPOSITION", "SEAL"}
     | {"ST_HEADER", "ST_TAIL", "ST_NOT_CANONICAL", "NOT_A_MODEL", "BLOCK_DIGEST"},
+    "maps": {"JSON", "SCHEMA", "NOT_CANONICAL", "DUPLICATE_KEY", "NUMBER", "TOO_DEEP", "SEAL"}
+    | {"ST_HEADER", "ST_TAIL", "ST_NOT_CANONICAL", "NOT_MAPS", "BLOCK_DIGEST", "NOT_A_ROTATION"},
+    "maps manifest": {"JSON", "SCHEMA", "SCHEMA_NEWER", "NOT_CANONICAL", "DUPLICATE_KEY", "NUMBER", "TOO_DEEP"},
     "model manifest": {"JSON", "SCHEMA", "SCHEMA_NEWER", "NOT_CANONICAL", "DUPLICATE_KEY", "NUMBER", "TOO_DEEP"},
     "index of models": {"JSON", "SCHEMA", "SCHEMA_NEWER", "NOT_CANONICAL", "NUMBER", "TOO_DEEP", "INDEX_DIGEST"},
     "manifest": {"JSON", "SCHEMA", "SCHEMA_NEWER", "NOT_CANONICAL", "DUPLICATE_KEY", "NUMBER", "TOO_DEEP"},
@@ -378,7 +411,7 @@ def mutant(kind: Kind, rng: random.Random) -> bytes:
 def test_mutants_are_refused_by_name_or_are_what_they_say(name):
     kind, codes, taken = KINDS[name], set(), 0
     before = memory(forget=True)
-    for n in range(many(32_000, 1_600_000) // len(KINDS)):
+    for n in range(many(40_000, 2_000_000) // len(KINDS)):
         data = mutant(kind, random.Random(f"{SEED} {name} {n}"))
         started = time.process_time()
         try:
@@ -432,6 +465,8 @@ FILLINGS = {
 }
 SIZES = {
     "model": 2**18,
+    "maps": 2**18,
+    "maps manifest": 2**16,
     "model manifest": 2**16,
     "index of models": 2**18,
     "manifest": 2**16,
@@ -446,7 +481,7 @@ SIZES = {
 @pytest.mark.parametrize("name", KINDS)
 def test_the_worst_that_fits_is_refused_at_once(name, filling):
     data = KINDS[name].file(FILLINGS[filling](SIZES[name]), random.Random(0))
-    assert len(data) <= 2 * SIZES[name] + len(MODEL)  # a document is quoted in its header
+    assert len(data) <= 2 * SIZES[name] + max(len(MODEL), len(MAPS))  # a document is quoted in its header
     started = time.process_time()
     with pytest.raises(BatteriesError):
         KINDS[name].read(data)

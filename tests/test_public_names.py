@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from batteries import Cell, Manifest
-from composer import ModelManifest
+from composer import MapsManifest, ModelManifest
 from registry.cli import app
 from tests.making import tiny
 
@@ -43,9 +43,10 @@ def test_the_exported_schema_is_the_manifests():
     assert exported == Manifest.model_json_schema()
 
 
-def test_the_exported_schema_is_the_models_manifests():
-    exported = json.loads((ROOT / "docs" / "schema" / "model-manifest-1.0.json").read_text())
-    assert exported == ModelManifest.model_json_schema()
+@pytest.mark.parametrize("kind", [ModelManifest, MapsManifest])
+def test_the_exported_schemas_are_those_of_the_other_manifests(kind):
+    exported = json.loads((ROOT / "docs" / "schema" / f"{kind.KIND.name}-manifest-1.0.json").read_text())
+    assert exported == kind.model_json_schema()
 
 
 def test_a_cell_of_format_one_reads_and_writes_to_the_same_bytes():

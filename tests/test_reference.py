@@ -6,7 +6,7 @@ from batteries.errors import FormatError, InputError, NotFoundError
 from batteries.manifest import is_name
 from registry import config, keys
 from registry.ranges import Range, Term
-from registry.reference import KINDS, Reference, is_version
+from registry.reference import FOLDERS, Reference, is_version
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -142,7 +142,7 @@ pins = st.one_of(
 )
 
 
-@given(registry=st.none() | names, band=st.sampled_from(KINDS), name=names, pin=pins)
+@given(registry=st.none() | names, band=st.sampled_from(FOLDERS), name=names, pin=pins)
 def test_round_trip(registry, band, name, pin):
     reference = Reference(registry, band, name, **pin)
     assert Reference.parse(str(reference)) == reference
@@ -158,7 +158,7 @@ def test_any_text_is_a_reference_or_a_typed_error(text):
         return
 
 
-@given(band=st.sampled_from(KINDS), name=names, version=versions)
+@given(band=st.sampled_from(FOLDERS), name=names, version=versions)
 def test_every_exact_reference_has_a_key(band, name, version):
     assert is_version(version)
     assert keys.is_key(keys.manifest(f"{band}/{name}", version))

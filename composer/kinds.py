@@ -1,0 +1,65 @@
+"""The kinds of sealed file, for whoever keeps such files: opened, described, looked into by their kind. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from batteries.files import Data
+from batteries.kinds import MODEL, Kind
+from batteries.spec import CellSpec
+from composer import artifactfile, mapsfile, saved
+from composer.artifactfile import open_artifact
+from composer.manifest import AnyPacked, PackedFile, PackedLabel
+from composer.mapsfile import SavedMaps, open_maps
+from composer.opened import Opened
+from composer.saved import Artifact
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AnyOpened = Opened[Artifact] | Opened[SavedMaps]
+
+
+def open_packed(kind: Kind, data: Data, *, where: object, seal: str | None = None) -> AnyOpened:
+    """A whole file, every byte of it compared with the seal's word, and whatever else can be known without torch.
+
+    Args:
+        kind: Which it has to be.
+        data: The file.
+        where: What it is, for the message.
+        seal: What somebody promised; left out, the file's own is believed.
+
+    Raises:
+        BatteriesError: as :func:`composer.artifactfile.open_artifact`, or :func:`composer.mapsfile.open_maps`.
+    """
+    return (open_artifact if kind is MODEL else open_maps)(data, where=where, seal=seal)
+
+
+def describe(
+    document: Artifact | SavedMaps,
+    file: PackedFile,
+    label: PackedLabel,
+    *,
+    package: str | None = None,
+    torch: str | None = None,
+) -> AnyPacked:
+    """The manifest of a file.
+
+    Args:
+        document: What it says.
+        file: Its size and digests.
+        label: What a person says.
+        package: Version of this package that made it; left out, the one that runs.
+        torch: The same of torch.
+    """
+    if isinstance(document, Artifact):
+        return saved.describe(document, file, label, package=package, torch=torch)
+    return mapsfile.describe(document, file, label, package=package, torch=torch)
+
+
+def weights(opened: AnyOpened) -> Iterator[tuple[str, CellSpec, dict[str, np.ndarray]]]:
+    """Name, spec and arrays of every cell whose weights are in a file; in a file of maps there are none."""
+    if isinstance(opened.document, Artifact):
+        for cell, arrays in artifactfile.weights(opened):
+            yield cell.name, opened.document.groups[cell.group], arrays
