@@ -48,6 +48,22 @@ PURPOSE = 7  # of a seed, beside those that the library has
 SHUFFLES = 4  # pairings of a seed, of which the mean counts
 SIZE, AT_ONCE = 64, 64  # pixels; images
 CHANCE = 1 / len(NAMES)
+CONTROLS = ("unturned", "untouched", "shuffled", "untrained")
+HALF, LITTLE = 0.6, 0.08  # of the lead over chance; an accuracy
+
+WORDS = """`python examples/transfer.py --write`: accuracy of a multinomial logistic regression that was fitted on mean and
+spread of A's tokens over the regions of an image (penalty {penalty:g}) and names the {types} noise types from B's; chance is
+{chance:.4f}. Means and standard errors over {seeds} seeds of images, untrained cells and shuffles; {map} images fit the maps,
+{learn} the read-out, {judge} are judged. A narrower B is padded with zeros; its finer grid is averaged over A's regions.
+*start*: whether both trainings began at one seed.
+
+*own*: A's tokens. *mapped*: B's, by way of the frame of the two cells, which keeps A's spread. *kept*: what that leaves of
+the lead of *own* over chance. *least squares*: B's by the direct map of least squares. *unturned*: the shift and scale of
+*mapped* without its rotation. *untouched*: B's as they are. *shuffled*: as *mapped*, by maps of pairings shuffled by image
+(mean of {shuffles}). *untrained*: those of an untrained cell of B's spec, by a map of its own."""
+CAUTION = """The map of least squares shrinks what it predicts little of: its tokens have lost the spread that the read-out
+looks at. The map by way of a frame has no such scale. No rotation changes how far a token is from the mean, so that even
+shuffled pairings leave the read-out something."""
 
 End = tuple[str, Grid]
 
@@ -78,10 +94,21 @@ class Transfer:
         return statistics.mean(lead) - geometry.student(0.95, len(lead) - 1) * error_of(lead)
 
     @property
+    def kept(self) -> float:
+        """Share of the lead of A's own tokens over chance that B's mapped ones have."""
+        return (self.mean("mapped") - CHANCE) / (self.mean("own") - CHANCE)
+
+    @property
+    def band(self) -> str:
+        """Of both; empty where they have two."""
+        first, second = (name.split("/")[0] for name in self.pair)
+        return first if first == second else ""
+
+    @property
     def row(self) -> tuple[str, ...]:
         """As the table has it."""
-        shown = (f"{self.mean(way):.3f} ± {error_of(self.found[way]):.3f}" for way in WAYS)
-        return *self.pair, "one" if self.one_start else "two", self.kind, *shown
+        own, mapped, *others = (f"{self.mean(way):.3f} ± {error_of(self.found[way]):.3f}" for way in WAYS)
+        return *self.pair, "one" if self.one_start else "two", self.kind, own, mapped, f"{self.kept:.2f}", *others
 
 
 def error_of(values: Sequence[float]) -> float:
@@ -197,3 +224,53 @@ def measure(pairs: Sequence[tuple[str, str]] = PAIRS, seeds: int = SEEDS) -> lis
         accuracies = {way: tuple(run[place][way] for run in runs) for way in WAYS}
         found.append(Transfer(pair, first == second, kind, accuracies))
     return found
+
+
+def claims(found: Sequence[Transfer]) -> dict[str, bool]:
+    """What the table is said to show, and whether it does."""
+    values = [one for one in found if one.kind != "moment"]
+    moments = {one.pair: one for one in found if one.kind == "moment"}
+    low = [one for one in moments.values() if one.band == "low"]
+    return {
+        "LOW, moment: B's mapped tokens are named more often than by any control": all(
+            one.above("mapped", way) > 0 for one in low for way in CONTROLS
+        ),
+        "within a band more is kept of moments, which have directions, than of omega or S": all(
+            moments[one.pair].kept > one.kept for one in values if one.band
+        ),
+        f"omega and S: no more than {HALF:.0%} of the lead over chance is kept": all(one.kept <= HALF for one in values),
+        "LOW, omega and S: untouched, as sorted values look aligned before any fit, they say next to nothing": all(
+            one.mean("untouched") < LITTLE for one in values if one.band == "low"
+        ),
+        "HIGH, omega and S: the map is not shown to do better than one of shuffled pairings": all(
+            one.above("mapped", "shuffled") <= 0 for one in values if one.band == "high"
+        ),
+        "omega and S: by the map of least squares the read-out is at chance": all(
+            one.mean("least squares") < LITTLE for one in values
+        ),
+    }
+
+
+def section(found: Sequence[Transfer]) -> str:
+    """The words and the table."""
+    counts = {part: each * len(NAMES) for part, each in PARTS.items()}
+    words = WORDS.format(penalty=PENALTY, types=len(NAMES), chance=CHANCE, seeds=SEEDS, shuffles=SHUFFLES, **counts)
+    head = ("A", "B", "start", "tokens", "own", "mapped", "kept", *WAYS[2:])
+    claimed = "\n".join(f"- {claim}: {'yes' if holds else 'NO'}." for claim, holds in claims(found).items())
+    return "\n\n".join(["## Aligned tokens used", words, table(head, [one.row for one in found]), claimed, CAUTION])
+
+
+def main(words: list[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Read one cell's tokens by another cell's read-out.")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
+    given = parser.parse_args(words)
+    found = measure()
+    print(section(found))
+    if given.write:
+        put(RESULTS / "alignment.md", "Alignment, measured", "transfer", section(found))
+    return 0 if all(claims(found).values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
