@@ -56,7 +56,8 @@ the frame, and copies of these. Times of one run: compare them with each other. 
 SCORES = """Held-out R2 of a cell's omega against the consensus: for cells in it against the cells of other groups, among
 which are copies of the same cell, which is why they score high; for the others against the whole frame. *Shuffled*: mean
 R2 of pairings shuffled by image; *above*: how many cells are above every shuffle ({shuffles} at most). The photograph cells
-were trained from the seed of cells in the frame; untrained cells are of their specs."""
+were trained from the seed of cells in the frame; untrained cells are of their specs, and {fooled} of {fresh} of them are above
+every shuffle: two functions of one image agree a little by themselves."""
 
 T = TypeVar("T")
 
@@ -309,7 +310,8 @@ def section(found: Found) -> str:
         f"Made again with the {len(found.cost.joining)} that joined, the frame changes by {found.change:.2%} of its variance."
     )
     costs, scores = table(("what", "of one run"), found.cost.rows), table(head, found.rows)
-    said = SCORES.format(shuffles=SHUFFLES)
+    nulls = [score.shuffled.exceeding == 0 for name, score in found.scores.items() if kind_of(name) == "untrained"]
+    said = SCORES.format(shuffles=SHUFFLES, fooled=sum(nulls), fresh=len(nulls))
     return "\n\n".join(["## Two hundred cells in one frame", words, costs, changed, said, scores, claimed])
 
 

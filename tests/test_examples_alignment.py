@@ -1,4 +1,4 @@
-"""The examples of read-outs across cells and of a large consensus: run in a small form, and their parts on results made by hand."""
+"""The examples of read-outs across cells and of a large consensus: run small, and their parts on results made by hand."""
 
 import importlib.util
 import sys
@@ -46,8 +46,10 @@ def written(name):
     return text
 
 
-def test_a_read_out_across_two_cells():
-    """One pair and one seed of the example, beside the page's means over five."""
+def test_a_read_out_across_two_cells(monkeypatch):
+    """One pair and one seed of fewer images, beside the page's means over five."""
+    monkeypatch.setattr(transfer, "PARTS", {"map": 8, "learn": 16, "judge": 16})
+    monkeypatch.setattr("batteries.readout.MOST_STEPS", 150)
     found = transfer.measure(transfer.PAIRS[:1], seeds=1)
     kept = {row[3]: row for row in rows(written("transfer")) if row[:2] == transfer.PAIRS[0]}
     assert [one.kind for one in found] == list(kept) == list(transfer.KINDS)
@@ -56,7 +58,7 @@ def test_a_read_out_across_two_cells():
         assert mine[:4] == theirs[:4]
         shown = [(float(a.split()[0]), float(b.split()[0])) for a, b in zip(mine[4:], theirs[4:], strict=True)]
         assert all(a == pytest.approx(b, abs=0.15) for a, b in shown)
-    assert all(found[2].mean("mapped") > found[2].mean(way) for way in transfer.CONTROLS)
+    assert all(found[2].mean("mapped") > found[2].mean(way) + 0.1 for way in transfer.CONTROLS)
 
 
 def test_parts_and_seeds_have_their_own_images():
@@ -174,9 +176,8 @@ def test_a_consensus_of_a_dozen(small):
     assert [len(small.of(what, "high")) for what in consensus.KINDS] == [5, 0, 1, 1, 3]
     assert small.kept
     assert 0 < small.change < 0.2
-    assert small.cost.ratio > 1
-    assert small.cost.aligning > small.cost.frame > 0
-    assert small.cost.added >= 0
+    assert len(small.cost.joining) == 2
+    assert min(small.cost.ratio, small.cost.frame, small.cost.forward, small.cost.weights) > 0
     assert small.worse.keys() == {consensus.NOISE[0]}
     assert all(1 < ratio < 1.1 for ratio in small.worse[consensus.NOISE[0]])
 
@@ -277,7 +278,10 @@ def test_claims_of_a_consensus_can_fail(found, wrong):
 
 def test_what_is_written_and_when_it_fails(monkeypatch, tmp_path, capsys):
     usual = [read(), read(kind="moment"), read(HIGH), read(HIGH, "moment")]
-    for module, right, wrong in ((transfer, usual, [read(mapped=0.4)]), (consensus, large(), large(kept=False))):
+    for module, right, wrong in (
+        (transfer, usual, [read(mapped=0.4), read(kind="moment")]),
+        (consensus, large(), large(kept=False)),
+    ):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
         monkeypatch.setattr(module, "measure", lambda found=right: found)
         assert module.main(["--write"]) == 0
