@@ -18,3 +18,6 @@ def test_the_page_on_composing_runs(tmp_path, monkeypatch):
     assert names["found"]["best"].choice.shape == (8, 256)
     assert (tmp_path / "model.safetensors").exists()
     assert names["mapped"].consensus.names == tuple(names["model"].names)
+    assert names["late"].names == tuple(names["seeds"].names)
+    assert [len(names["table"].pairs), names["pair"].target] == [3, "high/johanna-64-s3"]
+    assert names["swap"].carries
