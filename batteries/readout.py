@@ -5,6 +5,7 @@ Legend: B images, D width, F features, K classes, n images of one part.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -17,7 +18,8 @@ from batteries.noise import NAMES, noise
 from batteries.sources import seed_of
 
 PENALTY = 1e-4  # on half the squared weights, beside the mean cross-entropy; the intercepts go free
-MOST_STEPS = 5000  # of LBFGS; the features of omega are strongly correlated, and take about 1000
+MOST_STEPS = 2000  # of LBFGS; the features of omega are strongly correlated, and take about 1000
+HISTORY = 50  # steps that it remembers, for the same reason
 READOUT_SEED = 3  # purpose of a seed, beside those of training, baselines and soft hand
 
 
@@ -43,39 +45,65 @@ def omega_statistics(model: PatchSVAE, images: Tensor) -> Tensor:
     return torch.cat(features)
 
 
-def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
-    """Accuracy of a multinomial logistic regression, in float64, with an L2 penalty of :data:`PENALTY`.
+@dataclass(frozen=True)
+class ReadOut:
+    """A multinomial logistic regression on standardised features.
 
-    Args:
-        train: Features (n, F), standardised by their own mean and standard deviation; and classes (n,), from 0 on.
-        test: The same, standardised by the training part's; the accuracy is theirs.
+    Attributes:
+        mean: (F,) of the features it was fitted on.
+        scale: (F,) their standard deviations; 1 for a constant one.
+        weights: (F + 1, K) float64; the last row holds the intercepts.
     """
-    (learned, classes), (judged, truth) = train, test
-    deviation, mean = torch.std_mean(learned.double(), dim=0, correction=0)
-    scale = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing, and stays 0
-    weights = fit((learned.double() - mean) / scale, classes)
-    answers = _logits(weights, (judged.double() - mean) / scale).argmax(dim=1)
-    return float((answers == truth).double().mean())
+
+    mean: Tensor
+    scale: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, classes: Tensor, penalty: float = PENALTY) -> ReadOut:
+        """Fitted on features (n, F) and classes (n,), from 0 on, with an L2 penalty."""
+        deviation, mean = torch.std_mean(features.double(), dim=0, correction=0)
+        scale = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing, and stays 0
+        return cls(mean, scale, fit((features.double() - mean) / scale, classes, penalty))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """The classes (n,) of features (n, F)."""
+        return _logits(self.weights, (features.double() - self.mean) / self.scale).argmax(dim=1)
+
+    def accuracy(self, features: Tensor, classes: Tensor) -> float:
+        """How many of the features (n, F) get their class (n,)."""
+        return float((self(features) == classes).double().mean())
 
 
-def fit(features: Tensor, classes: Tensor) -> Tensor:
+def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
+    """Accuracy of a :class:`ReadOut`: features (n, F) and classes (n,) that it is fitted on, and others that it is asked."""
+    return ReadOut.of(*train).accuracy(*test)
+
+
+def fit(features: Tensor, classes: Tensor, penalty: float = PENALTY) -> Tensor:
     """The weights that minimise :func:`objective`, by LBFGS with a strong Wolfe line search.
 
     Args:
         features: (n, F) float64, standardised.
         classes: (n,) integer, from 0 on.
+        penalty: As :func:`objective` has it.
 
     Returns:
         (F + 1, K); the last row holds the intercepts.
     """
     weights = features.new_zeros(features.shape[1] + 1, int(classes.max()) + 1, requires_grad=True)
     optimiser = torch.optim.LBFGS(
-        [weights], max_iter=MOST_STEPS, tolerance_grad=1e-8, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+        [weights],
+        max_iter=MOST_STEPS,
+        history_size=HISTORY,
+        tolerance_grad=1e-8,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> float:
         optimiser.zero_grad()
-        loss = objective(weights, features, classes)
+        loss = objective(weights, features, classes, penalty)
         loss.backward()
         return loss.item()
 
@@ -83,9 +111,9 @@ def fit(features: Tensor, classes: Tensor) -> Tensor:
     return weights.detach()
 
 
-def objective(weights: Tensor, features: Tensor, classes: Tensor) -> Tensor:
+def objective(weights: Tensor, features: Tensor, classes: Tensor, penalty: float = PENALTY) -> Tensor:
     """Mean cross-entropy of (n, F) features under (F + 1, K) weights, with the penalty."""
-    return F.cross_entropy(_logits(weights, features), classes) + PENALTY / 2 * weights[:-1].square().sum()
+    return F.cross_entropy(_logits(weights, features), classes) + penalty / 2 * weights[:-1].square().sum()
 
 
 def _logits(weights: Tensor, features: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from batteries import CellSpec, readout, untrained
 from batteries.errors import InputError
 from batteries.noise import noise_batch
-from batteries.readout import PENALTY, fit, logistic_accuracy, name_noise, objective, omega_statistics
+from batteries.readout import PENALTY, ReadOut, fit, logistic_accuracy, name_noise, objective, omega_statistics
 
 SPEC = CellSpec(V=12, D=4, patch_size=4, hidden=8)
 CLASSES = 5
@@ -66,6 +66,23 @@ def test_the_fit_is_the_optimum_and_that_of_another_solver():
 
     other = minimize(loss_and_slope, np.zeros((CLASSES + 1) * CLASSES), jac=True, method="BFGS", options={"gtol": 1e-8})
     assert weights.detach().numpy() == pytest.approx(other.x.reshape(CLASSES + 1, CLASSES), abs=1e-5)
+
+
+def test_a_read_out_keeps_the_mean_of_what_it_learned_on():
+    (features, classes), (held_out, truth) = clouds(0, 6.0), clouds(1, 6.0)
+    away = torch.tensor([20.0, 0.0, 0.0, 0.0, 0.0])
+    learned = ReadOut.of(features + away, classes)
+    assert learned.accuracy(held_out + away, truth) > 0.99
+    assert learned(held_out[:3] + away).tolist() == truth[:3].tolist()
+    assert learned.accuracy(held_out, truth) < 0.9  # with a mean of their own they would be named all the same
+
+
+def test_a_penalty_shrinks_the_weights_and_not_the_intercepts():
+    features, classes = clouds(0, 1.5)
+    rare = classes.clamp_max(1)  # four classes in one
+    weak, strong = (ReadOut.of(features, rare, penalty).weights for penalty in (PENALTY, 10.0))
+    assert strong[:-1].norm() < 0.1 * weak[:-1].norm()
+    assert (strong[-1, 1] - strong[-1, 0]).item() == pytest.approx(np.log(4), abs=0.05)
 
 
 def test_statistics_are_mean_and_deviation_over_patches():

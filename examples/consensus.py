@@ -1,0 +1,332 @@
+"""A consensus of two hundred cells: what it costs, and new cells that join it by one map each.
+
+    python examples/consensus.py           # prints the tables; exit code 1 where a claim does not hold
+    python examples/consensus.py --write   # the same, and its section of docs/results/alignment.md
+
+The cells are ten noise cells that ship, of three bands, and copies of them with Gaussian noise on their weights. Those that
+join are of two other trainings, whose copies the frame has never seen; beside them photograph cells and untrained ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from pages import RESULTS, put, table
+from torch import Tensor
+
+import batteries
+import composer
+import registry
+from batteries import cellfile
+from batteries.cell import file_facts
+from composer.aligning import paired
+from composer.scores import SHUFFLES
+from registry.controls import control_cell
+
+SHIPPED = (
+    *("low/johanna-64", "low/attractor-64", "low/johanna-64-s1", "low/johanna-64-s2", "mid/johanna-64"),
+    *("high/johanna-64", "high/attractor-64", "high/freckles-64", "high/johanna-64-s1", "high/johanna-64-s2"),
+)
+OTHERS = ("low/johanna-64-s3", "high/johanna-64-s3")
+PHOTOGRAPHS = ("low/fresnel-64", "mid/fresnel-64", "high/fresnel-64")
+CELLS, JOINING = 200, 10
+UNTRAINED = 3  # of each photograph cell's spec
+NOISE = (0.005, 0.01, 0.02)  # on a copy's weights, of the root mean square of each tensor
+PROBE, EVERY = "noise16-64", 4  # every how many-th image of it is taken
+BANDS = ("low", "mid", "high")
+KINDS = ("in it, as it ships", "in it, a copy", "joined", "photograph cell", "untrained")
+LEAST_RATIO, MOST_CHANGE = 20, 0.01
+
+WORDS = """`python examples/consensus.py --write`: {cells} cells in one container, aligned by omega on every {every}th image of
+{probe}: ten noise cells that ship ({low} LOW, {mid} MID, {high} HIGH), and copies of them with Gaussian noise on every tensor
+of their weights, of {noise} of its root mean square. A copy is not another training: its error is that of the
+cell times {worse}.
+Then {joining} cells join, one after the other: {others}, trained from seeds that are not in
+the frame, and copies of these. Times of one run: compare them with each other. Joining is composing, tokens, map and score."""
+SCORES = """Held-out R2 of a cell's omega against the consensus: for cells in it against the cells of other groups, among
+which are copies of the same cell, which is why they score high; for the others against the whole frame. *Shuffled*: mean
+R2 of pairings shuffled by image; *above*: how many cells are above every shuffle ({shuffles} at most). The photograph cells
+were trained from the seed of cells in the frame; untrained cells are of their specs, and {fooled} of {fresh} of them are above
+every shuffle: two functions of one image agree a little by themselves."""
+
+T = TypeVar("T")
+
+
+def perturbed(cell: batteries.Cell, size: float, seed: int) -> batteries.Cell:
+    """A copy with Gaussian noise on every tensor, ``size`` times its root mean square."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, array in cell.weights.items():
+        spread = size * float(np.sqrt(np.mean(np.square(array))))
+        weights[name] = array + np.float32(spread) * rng.standard_normal(array.shape, dtype=np.float32)
+    facts = file_facts(cellfile.write(weights), weights)
+    return batteries.Cell(weights, cell.manifest.model_copy(update={"file": facts}))
+
+
+def crowd(names: Sequence[str], count: int) -> dict[str, batteries.Cell]:
+    """So many cells: those of these names, then copies of one after the other."""
+    cells = {cell.name: cell for cell in registry.pull(*names)}
+    for number in range(count - len(cells)):
+        name, size = names[number % len(names)], NOISE[number // len(names) % len(NOISE)]
+        cells[f"{name}, {size:.1%}, {number}"] = perturbed(cells[name], size, number)
+    return cells
+
+
+def strangers() -> dict[str, batteries.Cell]:
+    """Photograph cells, and untrained ones of their specs."""
+    cells = {cell.name: cell for cell in registry.pull(*PHOTOGRAPHS)}
+    fresh = {
+        f"{name}, untrained, {seed}": control_cell(cells[name], "untrained", seed)
+        for name in cells
+        for seed in range(UNTRAINED)
+    }
+    return {**cells, **fresh}
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """What a call gives, and the seconds that it took."""
+    start = time.perf_counter()
+    found = call()
+    return found, time.perf_counter() - start
+
+
+def memory(field: str) -> float:
+    """A field of this process's status, in MiB; Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds, and MiB.
+
+    Attributes:
+        composing: Putting the cells into a container.
+        aligning: Images to consensus, in one call.
+        forward: Of it, tokens of all cells, paired; by itself.
+        frame: Of it, the generalised Procrustes; by itself.
+        joining: One new cell, composed and joined; by cell.
+        again: Aligning all of them and the new ones.
+        weights: Bytes of the weights.
+        added: Most that the process held while composing and aligning, over what it held before.
+    """
+
+    composing: float
+    aligning: float
+    forward: float
+    frame: float
+    joining: Sequence[float]
+    again: float
+    weights: float
+    added: float
+
+    @property
+    def ratio(self) -> float:
+        """Tokens and frame again, over joining one cell; scores are left out of the first and not of the second."""
+        return (self.forward + self.frame) / statistics.median(self.joining)
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """As the table has them."""
+        one = statistics.median(self.joining)
+        return [
+            ("composing them", f"{self.composing:.2f} s"),
+            ("their tokens", f"{self.forward:.2f} s"),
+            ("the frame", f"{self.frame:.2f} s"),
+            ("maps and scores, which is the rest of aligning", f"{self.aligning - self.forward - self.frame:.2f} s"),
+            (f"joining one cell, median of {len(self.joining)}", f"{one:.3f} s"),
+            ("tokens and frame again, over joining one", f"{self.ratio:.0f}"),
+            ("aligning all again, scores and all, over joining one", f"{self.again / one:.0f}"),
+            ("their weights", f"{self.weights:.0f} MiB"),
+            ("memory added at most", f"{self.added:.0f} MiB"),
+        ]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured.
+
+    Attributes:
+        cost: Time and memory.
+        cells: In the consensus.
+        scores: Of all cells by name: those in it, those that joined, and strangers.
+        kept: Whether the frame and the maps of the others are, bit for bit, what they were before the others joined.
+        change: Of the frame, made again with those that joined.
+        worse: Reconstruction error of copies, over that of the cell itself, by size of the noise.
+    """
+
+    cost: Cost
+    cells: int
+    scores: Mapping[str, composer.Score]
+    kept: bool
+    change: float
+    worse: Mapping[float, Sequence[float]]
+
+    def of(self, what: str, band: str) -> list[composer.Score]:
+        """Scores of the cells of a kind and a band."""
+        return [score for name, score in self.scores.items() if kind_of(name) == what and name.startswith(f"{band}/")]
+
+    def r2(self, what: str, band: str) -> list[float]:
+        """Their R2."""
+        return [score.r2 for score in self.of(what, band)]
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """As the table has them."""
+        found = []
+        for what, band in product(KINDS, BANDS):
+            if r2 := self.r2(what, band):
+                nulls = [score.shuffled for score in self.of(what, band)]
+                shuffled = statistics.mean(null.mean for null in nulls)
+                above = f"{sum(null.exceeding == 0 for null in nulls)} of {len(nulls)}"
+                row = f"{statistics.mean(r2):.3f}", f"{min(r2):.3f} to {max(r2):.3f}", f"{shuffled:.3f}", above
+                found.append((what, band, *row))
+        return found
+
+
+def kind_of(name: str) -> str:
+    """What a cell is to the consensus, one of :data:`KINDS`."""
+    base = name.split(",")[0]
+    if "untrained" in name:
+        return "untrained"
+    if base in SHIPPED:
+        return "in it, as it ships" if base == name else "in it, a copy"
+    return "joined" if base in OTHERS else "photograph cell"
+
+
+def measure(count: int = CELLS, joining: int = JOINING) -> Found:
+    """The consensus of so many cells, and so many that join it."""
+    images = batteries.probe(PROBE).images[::EVERY]
+    cells, new = crowd(SHIPPED, count), crowd(OTHERS, joining)
+    composer.align(composer.compose([cells[name] for name in SHIPPED]), images)  # compiles what is compiled
+    before = memory("VmRSS")
+    container, composing = timed(lambda: composer.compose(cells))
+    consensus, aligning = timed(lambda: composer.align(container, images))
+    added = memory("VmHWM") - before
+    (tokens, _), forward = timed(lambda: paired(container, images, "omega", "coarsest"))
+    _, frame = timed(lambda: composer.generalised([own.flatten(0, 1) for own in tokens.values()]))
+    joined, seconds = join_each(consensus, new, images)
+    everybody = composer.compose({**cells, **new})
+    again, anew = timed(lambda: composer.align(everybody, images))
+    beside = composer.join(joined, composer.compose(strangers()), images)
+    weights = sum(group.bytes for group in container.explain().groups) / 2**20
+    return Found(
+        cost=Cost(composing, aligning, forward, frame, seconds, anew, weights, added),
+        cells=count,
+        scores=dict(zip(beside.names, beside.scores, strict=True)),
+        kept=same(consensus, beside),
+        change=composer.change(consensus.frame, again.frame),
+        worse=worse(container, images),
+    )
+
+
+def join_each(
+    consensus: composer.Consensus, cells: Mapping[str, batteries.Cell], images: Tensor
+) -> tuple[composer.Consensus, list[float]]:
+    """Cells joined one after the other, and the seconds that each took."""
+    seconds = []
+    for name, cell in cells.items():
+        start = time.perf_counter()
+        consensus = composer.join(consensus, composer.compose({name: cell}), images)
+        seconds.append(time.perf_counter() - start)
+    return consensus, seconds
+
+
+def same(before: composer.Consensus, after: composer.Consensus) -> bool:
+    """Whether the frame and the maps of the first are in the second, bit for bit."""
+    ends = [(before.frame.tokens, after.frame.tokens)]
+    for mine, theirs in zip(before.maps, after.maps[: len(before.maps)], strict=True):
+        ends += [(getattr(mine, part), getattr(theirs, part)) for part in ("rotation", "scale", "centre", "translation")]
+    return all(torch.equal(one, other) for one, other in ends)
+
+
+@torch.no_grad()
+def worse(container: composer.Container, images: Tensor) -> dict[float, list[float]]:
+    """Error of the first copy of each size of every cell, over the cell's own."""
+    found: dict[float, list[float]] = {}
+    for place, size in enumerate(NOISE):
+        copies = [f"{name}, {size:.1%}, {place * len(SHIPPED) + number}" for number, name in enumerate(SHIPPED)]
+        both = [(name, copy) for name, copy in zip(SHIPPED, copies, strict=True) if copy in container.names]
+        if both:
+            names = [name for pair in both for name in pair]
+            own, other = container(images, ("recon",), names).error.mean(dim=0).unflatten(0, (-1, 2)).unbind(dim=1)
+            found[size] = (other / own).tolist()
+    return found
+
+
+def claims(found: Found) -> dict[str, bool]:
+    """What the tables are said to show, and whether they do."""
+    joined, fresh, photographs = (
+        {band: found.r2(what, band) for band in ("low", "high")} for what in ("joined", "untrained", "photograph cell")
+    )
+    inside = {band: [*found.r2(KINDS[0], band), *found.r2(KINDS[1], band)] for band in joined}
+    return {
+        "cells join, and the frame and the maps of all others stay as they were, bit for bit": found.kept,
+        f"joining one cell takes less than 1 / {LEAST_RATIO} of the time of all tokens and the frame again": found.cost.ratio
+        > LEAST_RATIO,
+        f"made again with those that joined, the frame changes by less than {MOST_CHANGE:.0%}": found.change < MOST_CHANGE,
+        "cells of other trainings are nearer to the frame than any untrained one of their band": all(
+            min(joined[band]) > max(fresh[band]) for band in joined
+        ),
+        "and farther from it than any cell of which copies are in it": all(
+            max(joined[band]) < min(inside[band]) for band in joined
+        ),
+        "a photograph cell of a start that is in the frame is nearer than noise cells of another start": all(
+            min(photographs[band]) > max(joined[band]) for band in joined
+        ),
+    }
+
+
+def section(found: Found) -> str:
+    """The words and the tables."""
+    worse = "; ".join(f"{statistics.median(of):.3g} ({max(of):.3g} at most) at {size:.1%}" for size, of in found.worse.items())
+    low, mid, high = (sum(name.startswith(f"{band}/") for name in SHIPPED) for band in BANDS)
+    sizes = ", ".join(f"{size:.1%}" for size in NOISE)
+    words = WORDS.format(
+        cells=found.cells,
+        every=EVERY,
+        probe=PROBE,
+        low=low,
+        mid=mid,
+        high=high,
+        noise=sizes,
+        worse=worse,
+        joining=len(found.cost.joining),
+        others=" and ".join(OTHERS),
+    )
+    head = ("cells", "band", "R2", "least to most", "shuffled", "above")
+    claimed = "\n".join(f"- {claim}: {'yes' if holds else 'NO'}." for claim, holds in claims(found).items())
+    changed = (
+        f"Made again with the {len(found.cost.joining)} that joined, the frame changes by {found.change:.2%} of its variance."
+    )
+    costs, scores = table(("what", "of one run"), found.cost.rows), table(head, found.rows)
+    nulls = [score.shuffled.exceeding == 0 for name, score in found.scores.items() if kind_of(name) == "untrained"]
+    said = SCORES.format(shuffles=SHUFFLES, fooled=sum(nulls), fresh=len(nulls))
+    return "\n\n".join(["## Two hundred cells in one frame", words, costs, changed, said, scores, claimed])
+
+
+def main(words: list[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Align two hundred cells, and let others join.")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
+    given = parser.parse_args(words)
+    found = measure()
+    text = section(found)
+    print(text)
+    if given.write:
+        put(RESULTS / "alignment.md", "Alignment, measured", "consensus", text)
+    return 0 if all(claims(found).values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
