@@ -1,8 +1,9 @@
 """Eigenvalues and eigenvectors of many small symmetric matrices: the batched solver under :mod:`batteries.spectral`.
 
-On the CPU, float64 matrices of up to 32x32 go to the kernels of :mod:`batteries.jacobi` if numba is installed (the ``fast``
-extra): several times as fast as batched LAPACK. Everything else, CUDA included, goes to ``torch.linalg``. The answers agree to
-rounding, not to the bit; within one route they depend on the matrix alone, not on its place in the batch nor on threads.
+On the CPU, float64 matrices of up to 32x32 go to the kernels of :mod:`batteries.jacobi`, and of :mod:`batteries.tridiagonal`
+for the eigenvalues alone of all but the narrowest, if numba is installed (the ``fast`` extra): several times as fast as batched
+LAPACK. Everything else, CUDA included, goes to ``torch.linalg``. The answers agree to rounding, not to the bit; within one
+route they depend on the matrix alone, not on its place in the batch nor on threads.
 
 Nothing here is seen by autograd: :mod:`batteries.spectral` has its own backward. A matrix with an element that is not finite
 gives NaN among its eigenvalues and never an error, whatever its vectors; the others in the batch are not touched. One exception
@@ -23,13 +24,21 @@ from torch import Tensor
 from batteries import compiled
 
 jacobi: Any = lazy_loader.load("batteries.jacobi", suppress_warning=True)  # imports numba, on first use
+tridiagonal: Any = lazy_loader.load("batteries.tridiagonal", suppress_warning=True)  # and so does this
 
 __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
 NARROW, WIDEST = 16, 32  # above WIDEST, LAPACK's tridiagonal route does less work than Jacobi
-FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW, above
+FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW and without vectors, else
+ALONE = 9  # width from which eigenvalues alone have kernels of their own; below it they are those of Jacobi, to the bit
 NANOSECONDS = 10  # of a block of eight, times D**2 (D + 8)
-DTYPES = {"solve_symmetric": (torch.float64,), "solve_gram": (torch.float32, torch.float64)}
+NANOSECONDS_ALONE = 60  # of sixteen matrices without vectors, times D**2
+DTYPES = {
+    "solve_symmetric": (torch.float64,),
+    "solve_gram": (torch.float32, torch.float64),
+    "symmetric_values": (torch.float64,),
+    "gram_values": (torch.float32, torch.float64),
+}
 _NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
 _loading = threading.Lock()
 
@@ -49,8 +58,8 @@ def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 def eigvalsh(gram: Tensor) -> Tensor:
     """Eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
-    kernel = _kernel("solve_symmetric", gram)
-    return _solve(kernel, gram, 0.0, vectors=False)[0] if kernel else _lapack_values(gram)
+    kernel = _kernel("solve_symmetric" if gram.shape[-1] < ALONE else "symmetric_values", gram)
+    return _values(kernel, gram, 0.0) if kernel else _lapack_values(gram)
 
 
 def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -69,8 +78,8 @@ def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
 
 def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
     """The eigenvalues of :func:`gram_eigh` alone."""
-    kernel = _kernel("solve_gram", M)
-    return _solve(kernel, M, ridge, vectors=False)[0] if kernel else _lapack_values(_gram(M, ridge))
+    kernel = _kernel("solve_gram" if M.shape[-1] < ALONE else "gram_values", M)
+    return _values(kernel, M, ridge) if kernel else _lapack_values(_gram(M, ridge))
 
 
 # ---- the fast route --------------------------------------------------------------------------------------------------
@@ -86,7 +95,7 @@ def _kernel(name: str, source: Tensor) -> Any:
         return None
     if not 2 <= width <= WIDEST or not source.numel() or source.device.type != "cpu" or source.dtype not in DTYPES[name]:
         return None
-    if width > NARROW and source.numel() < MANY * shape[-2] * width:
+    if width > NARROW and name.startswith("solve") and source.numel() < MANY * shape[-2] * width:
         return None
     with _loading:
         return _load(name, source.dtype)
@@ -95,8 +104,10 @@ def _kernel(name: str, source: Tensor) -> Any:
 @lru_cache
 def _load(name: str, dtype: torch.dtype) -> Any:
     """The kernel by its name and dtype, or None."""
-    trial = partial(_solve, source=torch.eye(2, dtype=dtype)[None], ridge=0.0, vectors=True)
-    return compiled.load(lambda: getattr(jacobi, name), trial)
+    small = torch.eye(2, dtype=dtype)[None]
+    if name.startswith("solve"):
+        return compiled.load(lambda: getattr(jacobi, name), partial(_solve, source=small, ridge=0.0, vectors=True))
+    return compiled.load(lambda: getattr(tridiagonal, name), partial(_solve_alone, source=small, ridge=0.0))
 
 
 @lru_cache
@@ -113,6 +124,23 @@ def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple
     run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
     compiled.share(run, -(-len(flat) // jacobi.WIDTH), NANOSECONDS * width**2 * (width + 8))
     return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
+
+
+def _values(kernel: Any, source: Tensor, ridge: float) -> Tensor:
+    """Eigenvalues alone, by the kernel for this width."""
+    if source.shape[-1] < ALONE:
+        return _solve(kernel, source, ridge, vectors=False)[0]
+    return _solve_alone(kernel, source, ridge)
+
+
+def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
+    """A kernel of :mod:`batteries.tridiagonal` over all of a batch."""
+    *batch, rows, width = source.shape
+    flat = source.detach().reshape(-1, rows, width).contiguous()
+    found = torch.empty(len(flat), width, dtype=torch.float64)
+    run = partial(kernel, flat.numpy(), ridge, found.numpy())
+    compiled.share(run, -(-len(flat) // tridiagonal.TOGETHER), NANOSECONDS_ALONE * width**2)
+    return found.reshape(*batch, width)
 
 
 # ---- torch's own -----------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ def pairs(smoke: bool) -> list[Pair]:
         M = _rows(16 if smoke else n, V, D).float()
         title = f"M'M and eigh, {name} (V={V}, D={D}), batch {len(M)}"
         found.append(Pair(title, partial(eigen.gram_eigh, M, RIDGE), partial(_plainly, M), SLOWER))
+        title = f"M'M and eigvalsh, {name} (V={V}, D={D}), batch {len(M)}"
+        found.append(Pair(title, partial(eigen.gram_eigvalsh, M, RIDGE), partial(_plain_values, M), SLOWER))
     return found
 
 
@@ -55,3 +57,7 @@ def _gram(M: Tensor) -> Tensor:
 
 def _plainly(M: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.eigh(_gram(M))
+
+
+def _plain_values(M: Tensor) -> Tensor:
+    return torch.linalg.eigvalsh(_gram(M))

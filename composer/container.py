@@ -64,8 +64,7 @@ class Container(nn.Module):
         """The maps of omega into the consensus frame; None where nothing was aligned.
 
         Raises:
-            PolicyError: set to maps of other tokens or of other cells.
-            IntegrityError: set to maps that were fitted on other weights of these cells (``END_CHANGED``).
+            PolicyError, IntegrityError: set to maps of other tokens, cells or weights, see :meth:`Consensus.check`.
         """
         return self._consensus
 

@@ -45,6 +45,7 @@ from composer.scores import LEVEL, Score, holm, score, shuffles_for
 from composer.tokens import Grid, TokenKind, pad
 from composer.untrained import untrained_nulls, untrained_tokens
 
+FLOOR = LEVEL / 2  # corrected p-value that all pairs can come down to: one that stops at the level itself says little
 FEWEST_UNTRAINED = 19  # of each spec, at each end: a p-value can be as low as 1 / 400
 
 Names = tuple[str, str]
@@ -148,7 +149,7 @@ def compare(
         clusters: (B,) integers, which images belong together; left out, each is by itself.
         pairs: Names of source and target; left out, every pair once, the earlier cell to the later.
         untrained: Cells of each spec at each end, U; left out, as many as Holm's method needs to be able to reject all
-            pairs, and at least 19. 0 leaves that null out.
+            pairs at 0.025, and at least 19. 0 leaves that null out.
         seed: Of halves, shuffles and intervals.
 
     Raises:
@@ -160,12 +161,12 @@ def compare(
         FewSamplesWarning: fewer rows in a half than dimensions.
     """
     chosen = _chosen(container, pairs)
-    count = untrained_for(len(chosen)) if untrained is None else untrained
+    count = untrained_for(len(chosen), FLOOR) if untrained is None else untrained
     if count < 0:
         raise InputError("not a number of cells", code="UNTRAINED", expected="0 or more", found=count)
     found, regions = paired(container, images, tokens, grid)
     found = {name: own.cpu() for name, own in found.items()}
-    most = shuffles_for(len(chosen))
+    most = shuffles_for(len(chosen), FLOOR)
     direct = [score(found[one], found[other], clusters=clusters, seed=seed, shuffles=most) for one, other in chosen]
     split = Split.drawn(torch.arange(len(images)) if clusters is None else clusters, Generator().manual_seed(seed))
     if count:

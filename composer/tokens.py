@@ -8,8 +8,11 @@
 
 omega and S are sorted lists of lengths: coordinate i of one cell and of another are alike by rank, whatever they stand for,
 and a rotation of them is a linear map of magnitudes, not of directions in either cell's row space. Directions are in moment,
-frames and rows. Symmetric matrices are written as their upper triangle with sqrt(2) off the diagonal, so that distances
-between tokens are distances between matrices.
+frames and rows. Rows differ from each other whatever the image, so that much of what one cell's rows say of another's is no
+matter of the image: that part is in the shuffled null.
+
+Symmetric matrices are written as their upper triangle with sqrt(2) off the diagonal, so that distances between tokens are
+distances between matrices.
 
 A cell's tokens lie on its grid of patches. Cells pair on the coarsest grid among them; a finer cell's tokens are averaged
 over each region, moments exactly so (the moment of all its rows), frames as the frame of that moment.

@@ -63,6 +63,21 @@ def test_random_gram_matrices(D, n, seed):
     check(gram(n, D, seed))
 
 
+ELEMENTS = [0.0, 1.0, -1.0, 0.5, 3.0, 1e-8, 1e-9, -1e-17, 1e-35, 1e-70, 1e-71, 1e-160, 1e-300]
+
+
+@settings(deadline=None)
+@given(st.integers(2, 32), st.integers(1, 31), st.integers(0, 1000))
+def test_values_alone_of_matrices_that_fall_apart(D, band, seed):
+    """Bands of ones, zeros and next to nothings. torch's own values alone are no oracle here: off by 1e-3 for some of these."""
+    choice = torch.randint(len(ELEMENTS), (64, D, D), generator=torch.Generator().manual_seed(seed))
+    lower = torch.tensor(ELEMENTS, dtype=torch.float64)[choice].tril().triu(-band)
+    found, oracle = eigen.eigvalsh(lower), torch.linalg.eigh(lower)[0]
+    assert (found.diff(dim=-1) >= 0).all()
+    norm = torch.linalg.matrix_norm(lower + lower.tril(-1).mT, ord=1)
+    assert ((found - oracle).abs() <= 1e-14 * norm[:, None]).all()
+
+
 def hard(D):
     """Matrices that go wrong in careless solvers, by name, each (MANY, D, D)."""
     one = rows(MANY, 1, D)
@@ -74,6 +89,13 @@ def hard(D):
     mixed[::2] = 0.0
     mixed[1::4] *= 1e200
     indefinite = gram(MANY, D) - gram(MANY, D, seed=1)
+    beside = torch.diag(torch.ones(D - 1, dtype=torch.float64), 1)
+    beside = beside + beside.mT
+    wilkinson = torch.diag((torch.arange(D, dtype=torch.float64) - (D - 1) / 2).abs()) + beside
+    twos = torch.block_diag(
+        *[torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)] * (D // 2), torch.zeros(D % 2, D % 2)
+    )
+    fading = torch.logspace(0, -40, D, dtype=torch.float64)
     return {
         "rank one": one.mT @ one,
         "all ones": ones,
@@ -90,6 +112,10 @@ def hard(D):
         "off-diagonal of 1e-170": torch.eye(D, dtype=torch.float64) + ones * 1e-170,
         "one matrix zero, the next huge": mixed,
         "indefinite": indefinite,
+        "second differences": (2 * torch.eye(D, dtype=torch.float64) - beside).repeat(MANY, 1, 1),
+        "Wilkinson's": wilkinson.repeat(MANY, 1, 1),
+        "blocks of two": twos.repeat(MANY, 1, 1),
+        "graded": indefinite * (fading[:, None] * fading),
     }
 
 
@@ -104,6 +130,8 @@ def test_subnormal_matrices_are_solved_to_their_own_precision():
     values, W = eigen.eigh(G)
     assert torch.allclose(values * 1e300, torch.linalg.eigvalsh(G * 1e300), rtol=1e-6, atol=1e-20)
     assert torch.allclose(W.mT @ W, torch.eye(4, dtype=torch.float64), atol=TOLERANCE)
+    G = gram(MANY, 16) * 1e-315
+    assert torch.allclose(eigen.eigvalsh(G) * 1e300, torch.linalg.eigvalsh(G * 1e300), rtol=1e-6, atol=1e-20)
 
 
 @pytest.mark.parametrize(("D", "n"), [(4, 1_000_000), (8, 100_000), (16, 50_000)])
@@ -126,17 +154,20 @@ def test_a_million(D, n):
     assert (values.diff(dim=-1) >= 0).all()
 
 
-@pytest.mark.parametrize("D", [4, 5, 16])
+@pytest.mark.parametrize("D", [4, 5, 11, 16])
 def test_the_answer_depends_on_the_matrix_alone(D):
     """Not on its place in the batch, its neighbours, the size of the batch or the number of threads: to the bit."""
     G = gram(4099, D)
     G[::3] = hard(D)["rank one"][0]
+    G[1::97] = hard(D)["Wilkinson's"][0]
     values, W = eigen.eigh(G)
+    alone = eigen.eigvalsh(G)
     order = torch.randperm(len(G), generator=torch.Generator().manual_seed(0))
     for chosen in (order, order[:2001], order[:17]):
         other, frame = eigen.eigh(G[chosen])
         assert torch.equal(other, values[chosen])
         assert torch.equal(frame, W[chosen])
+        assert torch.equal(eigen.eigvalsh(G[chosen]), alone[chosen])
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
@@ -144,6 +175,7 @@ def test_the_answer_depends_on_the_matrix_alone(D):
             other, frame = eigen.eigh(G)
             assert torch.equal(other, values)
             assert torch.equal(frame, W)
+            assert torch.equal(eigen.eigvalsh(G), alone)
     finally:
         torch.set_num_threads(threads)
 
@@ -209,6 +241,18 @@ def test_nan_in_nan_out_and_the_others_untouched(monkeypatch, fast, bad, where, 
     assert W[others].isfinite().all()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("D", [4, 9, 16, 32])
+def test_values_alone_beside_one_that_is_not_finite_are_the_same_to_the_bit(D, bad):
+    G, M = gram(MANY, D), rows(MANY, 24, D)
+    clean, from_rows = eigen.eigvalsh(G), eigen.gram_eigvalsh(M)
+    G[1, 3, 1] = M[1, 3, 1] = bad
+    others = torch.arange(MANY) != 1
+    for found, wanted in ((eigen.eigvalsh(G), clean), (eigen.gram_eigvalsh(M), from_rows)):
+        assert found[1].isnan().any()
+        assert torch.equal(found[others], wanted[others])
+
+
 def test_four_threads_at_once():
     batches = [gram(3000, D, seed=D) for D in (4, 8, 16, 5)]
     wanted = [eigen.eigh(G) for G in batches]
@@ -233,8 +277,11 @@ def test_the_fast_route_is_taken_where_it_is_meant_to_be():
     for D in (2, 3, 4, 5, 8, 12, 16, 32):
         assert eigen._kernel("solve_symmetric", gram(MANY, D)) is not None
         assert eigen._kernel("solve_gram", gram(MANY, D).float()) is not None
+        assert eigen._kernel("symmetric_values", gram(16, D)) is not None
+        assert eigen._kernel("gram_values", gram(16, D).float()) is not None
     for other in (gram(1, 4), gram(15, 16), gram(0, 4), gram(MANY, 33), gram(MANY, 1), gram(MANY, 4).float()):
         assert eigen._kernel("solve_symmetric", other) is None
+        assert eigen._kernel("symmetric_values", other) is None
 
 
 @pytest.fixture
@@ -253,11 +300,12 @@ class Missing:
 @pytest.mark.usefixtures("afresh")
 def test_without_numba_it_is_torchs(monkeypatch):
     monkeypatch.setattr(eigen, "jacobi", Missing())
-    G = gram(MANY, 8)
-    for found, wanted in zip(eigen.eigh(G), torch.linalg.eigh(G), strict=True):
-        assert torch.equal(found, wanted)
-    assert torch.equal(eigen.eigvalsh(G), torch.linalg.eigvalsh(G))
-    check(G)
+    monkeypatch.setattr(eigen, "tridiagonal", Missing())
+    for G in (gram(MANY, 8), gram(MANY, 16)):
+        for found, wanted in zip(eigen.eigh(G), torch.linalg.eigh(G), strict=True):
+            assert torch.equal(found, wanted)
+        assert torch.equal(eigen.eigvalsh(G), torch.linalg.eigvalsh(G))
+        check(G)
 
 
 @pytest.mark.usefixtures("afresh")
@@ -266,9 +314,13 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
         raise TypeError("no such instruction")
 
     monkeypatch.setattr(eigen.jacobi, "solve_symmetric", broken)
+    monkeypatch.setattr(eigen.tridiagonal, "symmetric_values", broken)
     with pytest.warns(RuntimeWarning, match="no such instruction"):
         found = eigen.eigh(gram(MANY, 8))
     assert torch.equal(found[0], eigen.eigh(gram(MANY, 8))[0])
+    with pytest.warns(RuntimeWarning, match="no such instruction"):
+        alone = eigen.eigvalsh(gram(MANY, 16))
+    assert torch.equal(alone, torch.linalg.eigvalsh(gram(MANY, 16)))
 
 
 @pytest.mark.usefixtures("afresh")

@@ -12,8 +12,8 @@ from batteries.model import untrained
 from batteries.packaging import UNTRAINED_SEED
 from composer import FewSamplesWarning, compare, compose, holm, score
 from composer.heldout import Split
-from composer.pairs import _by_way_of_the_frame, untrained_for
-from composer.scores import LEVEL
+from composer.pairs import FLOOR, _by_way_of_the_frame, untrained_for
+from composer.scores import LEVEL, shuffles_for
 from composer.tokens import pool
 from composer.untrained import _null, _rows, crossed, untrained_nulls, untrained_tokens
 from tests.making import from_model, turned
@@ -63,7 +63,7 @@ def test_a_pair_is_scored_as_by_itself():
     out = model(x, ("omega",))
     for pair in table.pairs:
         ends = (pool(out[name].omega, out[name].grid, (2, 2)) for name in (pair.source, pair.target))
-        assert pair.direct == score(*ends, clusters=clusters, seed=3)
+        assert pair.direct == score(*ends, clusters=clusters, seed=3, shuffles=shuffles_for(3, FLOOR))
         assert pair.direct.untrained is None
         assert pair.p_value == pair.direct.shuffled.p_value
     assert table.p_values == holm([pair.p_value for pair in table.pairs])
@@ -158,10 +158,10 @@ def test_cells_that_never_learned_are_not_related_however_much_they_share():
         table = compare(compose(cells), images(seed=seed))
         raw += [pair.direct.untrained.p_value for pair in table.pairs]
         shuffled += [pair.direct.shuffled.p_value for pair in table.pairs]
-        related += table.related()
+        related.append(any(table.related()))
     assert sum(p <= LEVEL for p in shuffled) > len(shuffled) / 2
     assert sum(p <= LEVEL for p in raw) <= 6, "45 at 0.05: 2.3, in threes and fours that share a cell"
-    assert not any(related)
+    assert sum(related) <= 1, "of three tables at 0.05 each, two have a probability below 1%"
 
 
 def test_kin_are_related_and_a_stranger_is_not():
