@@ -96,7 +96,7 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
     chosen = probe(name)
     images = to_input(chosen.images, container.scale)
     found = _figures(container, images, chosen, asked)
-    count = untrained_for(len(found.table.pairs)) if asked.untrained is None else asked.untrained
+    count = found.table.untrained
     rows = zip(found.table.pairs, found.table.p_values, found.table.related(), strict=True)
     pairs = tuple(PairFigure.of(pair, p, related) for pair, p, related in rows)
     swaps = None if found.swaps is None else tuple(map(SwapFigure.of, found.swaps))
