@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import batteries
 import composer
 import registry
 from batteries import Cell, CellSpec, probe
@@ -140,7 +141,7 @@ def test_too_few_untrained_cells_to_say_anything_are_warned_of(run):
 def test_what_the_library_warns_of_is_said_once(run, monkeypatch):
     whole = probe("noise16-64")
     few = dataclasses.replace(whole, images=whole.images[:8], group=whole.group[:8])
-    monkeypatch.setattr("registry.comparing.probe", lambda name: few)
+    monkeypatch.setattr(batteries, "probe", lambda name: few)
     words = "4 rows for 10 dimensions: unrelated tokens fit as well, so judge the map on other images"
     out, err = run("high/large-0", "high/large-1", "--tokens", "moment", "--untrained", 0, "--json")
     assert ALIGNED.model_validate_json(out).warnings == (words,)
