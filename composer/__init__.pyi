@@ -36,6 +36,7 @@ from .pairs import PairScore as PairScore
 from .pairs import PairTable as PairTable
 from .pairs import Through as Through
 from .pairs import compare as compare
+from .pairs import untrained_for as untrained_for
 from .procrustes import Alignment as Alignment
 from .procrustes import FewSamplesWarning as FewSamplesWarning
 from .saved import Artifact as Artifact

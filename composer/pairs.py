@@ -97,6 +97,7 @@ class PairTable:
         kind: Of tokens.
         grid: Rows and columns of the regions of an image.
         probe: Digest of the images.
+        untrained: Cells of each spec at each end of that null; 0 where it was left out.
     """
 
     names: tuple[str, ...]
@@ -105,6 +106,7 @@ class PairTable:
     kind: TokenKind
     grid: Grid
     probe: str
+    untrained: int
 
     @property
     def p_values(self) -> tuple[float, ...]:
@@ -179,7 +181,7 @@ def compare(
         direct = [replace(one, untrained=null) for one, null in zip(direct, nulls, strict=True)]
     scored = zip(chosen, direct, _by_way_of_the_frame(found, split, chosen), strict=True)
     rows = tuple(PairScore(*names, own, through) for names, own, through in scored)
-    return PairTable(container.names, container.ends, rows, tokens, regions, digest_of(images))
+    return PairTable(container.names, container.ends, rows, tokens, regions, digest_of(images), count)
 
 
 def untrained_for(tests: int, level: float = LEVEL) -> int:

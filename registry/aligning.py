@@ -19,6 +19,7 @@ from composer.manifest import TokenKind
 from registry import config, reports
 from registry.aligning_page import page
 from registry.answers import unicode
+from registry.comparing import Asked, compared
 from registry.completion import MaybeReferences
 from registry.console import AsJson, Registry, app, emit, emit_json, say
 from registry.options import MAX_SEED, licensed, packed_label, refuse_no_folder
@@ -57,8 +58,6 @@ def align(
     as_json: AsJson = False,
 ) -> None:
     """Score all pairs of cells: whose tokens, turned, predict whose, better than shuffled images and untrained cells do."""
-    from registry.comparing import Asked, compared  # which takes torch
-
     label = packed_label(MAPS, out, name, version, license, description)
     refuse_no_folder(html)
     wanted = _wanted(references or [])
@@ -67,8 +66,21 @@ def align(
         batteries.probe(probe)  # told now, not after the pull
     cells = dict(zip(wanted, registry.pull(*wanted.values(), registry=registry_), strict=True))
     exact = {path: wanted[path].at(cell.version) for path, cell in cells.items()}
-    asked = Asked(exact, tokens, grid, probe, untrained, seed, swap, html, out is not None, registry_)
-    found = compared(cells, asked)
+    found = compared(
+        cells,
+        Asked(
+            references=exact,
+            tokens=tokens,
+            grid=grid,
+            probe=probe,
+            untrained=untrained,
+            seed=seed,
+            swap=swap,
+            page=html,
+            maps=out is not None,
+            registry=registry_,
+        ),
+    )
     answer = found.answer
     if html is not None:
         answer = answer.model_copy(update={"page": unicode(html)})

@@ -181,8 +181,9 @@ def _pairs(found: Aligned) -> list[Markup]:
     )
     rows = [_pair(pair) for pair in found.pairs]
     words = (
-        "The lift's interval is over images, or photographs, the maps being what they are. Through the frame: the same cosine "
-        "by way of the consensus of all cells, one map a cell, in the place of a map a pair."
+        "The lift's interval is that of R2 over images, or photographs, less the null's mean: where most of R2 is there under "
+        "any pairing, as it is with rows, it is wider than what p rests on. Through the frame: the same cosine by way of the "
+        "consensus of all cells, with one map a cell in the place of one a pair."
     )
     return sheet.section("All pairs", sheet.note(words), sheet.table("all pairs", columns, rows))
 

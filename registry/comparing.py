@@ -1,4 +1,4 @@
-"""Cells compared on a probe: scores, spectra and swaps as one answer, with what was found in a sentence."""
+"""Cells compared on a probe: scores, spectra and swaps as one answer, with what was found in sentences."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+import batteries
 import composer
 from batteries.cell import Cell
-from batteries.probes import Probe, probe
-from batteries.scale import to_input
-from composer.alignment import Consensus
-from composer.container import Container, Lock
-from composer.pairs import PairTable, untrained_for
-from composer.scores import LEVEL
-from composer.spectrum import Spectrum
-from composer.swapping import Swap
 from registry.aligning_answers import Aligned, AlignedCell, PairFigure, SpectrumFigure, SwapFigure
 from registry.reference import Reference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from batteries.probes import Probe
+    from composer.alignment import Consensus
+    from composer.container import Container, Lock
+    from composer.pairs import PairTable
+    from composer.spectrum import Spectrum
+    from composer.swapping import Swap
+
+LEVEL = 0.05  # of the tests
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,14 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
         InputError: as :func:`composer.compare`, :func:`composer.swap` and :func:`batteries.probe` say.
         PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``).
     """
+    import torch
+
     container = composer.compose(cells)
     name, because = (asked.probe, "as asked") if asked.probe else _own_probe(cells.values())
-    chosen = probe(name)
-    images = to_input(chosen.images, container.scale)
+    chosen = batteries.probe(name)
+    images = batteries.to_input(chosen.images, container.scale)
     found = _figures(container, images, chosen, asked)
-    count = untrained_for(len(found.table.pairs)) if asked.untrained is None else asked.untrained
-    rows = zip(found.table.pairs, found.table.p_values, found.table.related(), strict=True)
+    rows = zip(found.table.pairs, found.table.p_values, found.table.related(LEVEL), strict=True)
     pairs = tuple(PairFigure.of(pair, p, related) for pair, p, related in rows)
     swaps = None if found.swaps is None else tuple(map(SwapFigure.of, found.swaps))
     answer = Aligned(
@@ -111,17 +115,17 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
         images=tuple(images.shape),
         images_digest=found.table.probe,
         clusters=len(chosen.cluster.unique()),
-        untrained=count,
+        untrained=found.table.untrained,
         level=LEVEL,
         seed=asked.seed,
-        command=_command(asked, name, count),
+        command=_command(asked, name, found.table.untrained),
         package=version("svae-batteries"),
         torch=torch.__version__,
         cells=tuple(_cell(name, cell, asked.references[name], found.spectra.get(name)) for name, cell in cells.items()),
         pairs=pairs,
         related=sum(pair.related for pair in pairs),
         swaps=swaps,
-        warnings=(*found.warnings, *_too_few(count, len(pairs))),
+        warnings=(*found.warnings, *_too_few(found.table.untrained, len(pairs))),
         page=None,
         path=None,
         manifest=None,
@@ -129,7 +133,7 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
     return Compared(answer, found.maps, container.lock)
 
 
-def _figures(container: Container, images: torch.Tensor, chosen: Probe, asked: Asked) -> _Figures:
+def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked) -> _Figures:
     """Everything that takes time; what the library warns of is kept as words, each once."""
     how: dict[str, Any] = {"tokens": asked.tokens, "clusters": chosen.cluster, "seed": asked.seed}
     on_grid = {**how, "grid": asked.grid}
@@ -178,7 +182,7 @@ def _too_few(untrained: int, pairs: int) -> list[str]:
     if not untrained or pairs * lowest <= LEVEL:
         return []
     words = f"{untrained} untrained cells at each end give p-values of {lowest:.2g} or more, too high for {pairs} pairs"
-    return [f"{words}: {untrained_for(pairs)} are enough"]
+    return [f"{words}: {composer.untrained_for(pairs, LEVEL)} are enough"]
 
 
 def _sentences(pairs: Sequence[PairFigure], swaps: Sequence[SwapFigure] | None) -> list[str]:

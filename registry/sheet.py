@@ -61,7 +61,8 @@ dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
 .heat .fill { fill: var(--cell) } .heat .sure .fill { stroke: var(--cell); stroke-width: 1.5 }
 .heat .shade text { fill: var(--ink) } .heat .sure text { fill: var(--ink); font-weight: 650 }
 .heat .base, .heat .unsure rect { fill: var(--edge); fill-opacity: .5 } .heat .plain rect { fill: none; stroke: var(--edge) }
-.bars .sure { fill: var(--cell) } .bars .unsure { fill: var(--edge) } .rod { stroke: var(--ink); stroke-width: 1.5 }
+.bars .sure { fill: var(--cell); fill-opacity: .55 } .bars .unsure { fill: var(--edge) }
+.rod { stroke: var(--ink); stroke-width: 1.5 }
 @media print { body { max-width: none; padding: 0 } .wide { overflow: visible; border: 0; background: none }
   .wide > svg { max-width: 100%; height: auto } figure, tr { break-inside: avoid } }
 """

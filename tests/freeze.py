@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batteries import Manifest
 from composer import MapsManifest, ModelManifest
+from registry.aligning_answers import ALIGNING
 from registry.answers import ANSWERS
 from registry.composing_answers import COMPOSING
 from registry.custody_answers import CUSTODY
@@ -17,9 +18,8 @@ SCHEMAS = ROOT / "docs" / "schema"
 
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
-    return {
-        name: answer.model_json_schema(mode="serialization") for name, answer in {**ANSWERS, **COMPOSING, **CUSTODY}.items()
-    }
+    answers = {**ANSWERS, **ALIGNING, **COMPOSING, **CUSTODY}
+    return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
 
 
 def write(path: Path, value) -> None:

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from batteries.errors import InputError
+from registry.aligning_answers import ALIGNING
 from registry.answers import ANSWERS, Fault, Shown
 from registry.cli import main
 from registry.composing_answers import COMPOSING
@@ -29,7 +30,7 @@ def answered(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", {**ANSWERS, **COMPOSING, **CUSTODY})
+@pytest.mark.parametrize("name", {**ANSWERS, **ALIGNING, **COMPOSING, **CUSTODY})
 def test_the_published_schemas_are_the_answers(name):
     exported = json.loads((SCHEMAS / f"{name}-1.0.json").read_text())
     assert exported == json.loads(json.dumps(answer_schemas()[name]))

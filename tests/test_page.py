@@ -394,6 +394,11 @@ def browse(path, folder, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
+def shown(path, folder):
+    """A page as a browser has it."""
+    return browse(path, folder, "--dump-dom")
+
+
 @needs_chromium
 def test_a_browser_shows_it(tmp_path):
     (tmp_path / "page.html").write_text(page([full()]), encoding="utf-8")
@@ -403,7 +408,7 @@ def test_a_browser_shows_it(tmp_path):
     assert data.startswith(b"\x89PNG")
     assert struct.unpack(">II", data[16:24]) == PHONE
     assert len(data) > 5000
-    dumped = browse(tmp_path / "page.html", tmp_path, "--dump-dom")
+    dumped = shown(tmp_path / "page.html", tmp_path)
     assert "Walked back" in words_of(dumped)
     assert "because of retention" in words_of(dumped)
     assert dumped.count("<figure>") == page([full()]).count("<figure>")
@@ -418,7 +423,7 @@ def framed_title(folder, html):
     path.write_text(
         f'<!doctype html><meta charset="utf-8"><title>unread</title><body style="margin: 0">{frame}', encoding="utf-8"
     )
-    return re.search("<title>([^<]*)", browse(path, folder, "--dump-dom"))[1]
+    return re.search("<title>([^<]*)", shown(path, folder))[1]
 
 
 @needs_chromium
