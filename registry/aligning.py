@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from registry.comparing import Asked, compared
 from registry.completion import MaybeReferences
 from registry.console import AsJson, Registry, app, emit, emit_json, say
 from registry.options import MAX_SEED, licensed, packed_label, refuse_no_folder
+from registry.progress import working
 from registry.reference import Reference
 
 MOST_PAIRS = 600  # nobody reads a table of more, and it takes minutes
@@ -66,21 +68,20 @@ def align(
         batteries.probe(probe)  # told now, not after the pull
     cells = dict(zip(wanted, registry.pull(*wanted.values(), registry=registry_), strict=True))
     exact = {path: wanted[path].at(cell.version) for path, cell in cells.items()}
-    found = compared(
-        cells,
-        Asked(
-            references=exact,
-            tokens=tokens,
-            grid=grid,
-            probe=probe,
-            untrained=untrained,
-            seed=seed,
-            swap=swap,
-            page=html,
-            maps=out is not None,
-            registry=registry_,
-        ),
+    asked = Asked(
+        references=exact,
+        tokens=tokens,
+        grid=grid,
+        probe=probe,
+        untrained=untrained,
+        seed=seed,
+        swap=swap,
+        page=html,
+        maps=out is not None,
+        registry=registry_,
     )
+    with working(f"{math.comb(len(cells), 2)} pairs of cells"):
+        found = compared(cells, asked)
     answer = found.answer
     if html is not None:
         answer = answer.model_copy(update={"page": unicode(html)})
@@ -115,7 +116,7 @@ def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
         raise InputError(
             "too few cells to compare", code="FEW_CELLS", expected="2 or more", found=len(references), remedy=remedy
         )
-    pairs = len(references) * (len(references) - 1) // 2
+    pairs = math.comb(len(references), 2)
     if pairs > MOST_PAIRS:
         raise PolicyError(
             "too many pairs for a table",

@@ -1,12 +1,16 @@
-"""Progress bars over training steps and over the parts of a viability test, on stderr."""
+"""Progress bars on stderr: over training steps, bytes, the parts of a viability test, and what has no parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from batteries.manifest import TrainingPoint
 from registry.reports import stderr
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class TrainingBar:
@@ -96,3 +100,14 @@ class TrialBar:
             self._progress.update(row, description=words, completed=done, total=parts)
 
         return moved
+
+
+def working(words: str) -> Progress:
+    """What is being done, and for how long already: to be entered while it is. Nothing where stderr is no terminal."""
+    from rich import progress as bars
+
+    console = stderr()
+    columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.TimeElapsedColumn())
+    shown = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    shown.add_task(words, total=None)
+    return shown

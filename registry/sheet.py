@@ -64,7 +64,8 @@ dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
 .bars .sure { fill: var(--cell); fill-opacity: .55 } .bars .unsure { fill: var(--edge) }
 .rod { stroke: var(--ink); stroke-width: 1.5 }
 @media print { body { max-width: none; padding: 0 } .wide { overflow: visible; border: 0; background: none }
-  .wide > svg { max-width: 100%; height: auto } figure, tr { break-inside: avoid } }
+  .wide > svg { max-width: 100%; height: auto; margin: 0 } figure, tr { break-inside: avoid }
+  table { font-size: .6rem } th, td { padding: .2rem .3rem; min-width: 0 } }
 """
 
 
