@@ -60,11 +60,11 @@ class ReadOut:
     weights: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, classes: Tensor, penalty: float = PENALTY) -> ReadOut:
-        """Fitted on features (n, F) and classes (n,), from 0 on, with an L2 penalty."""
+    def of(cls, features: Tensor, classes: Tensor, *, penalty: float = PENALTY, steps: int = MOST_STEPS) -> ReadOut:
+        """Fitted on features (n, F) and classes (n,), as :func:`fit` does, which says what the rest is."""
         deviation, mean = torch.std_mean(features.double(), dim=0, correction=0)
         scale = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing, and stays 0
-        return cls(mean, scale, fit((features.double() - mean) / scale, classes, penalty))
+        return cls(mean, scale, fit((features.double() - mean) / scale, classes, penalty=penalty, steps=steps))
 
     def __call__(self, features: Tensor) -> Tensor:
         """The classes (n,) of features (n, F)."""
@@ -80,13 +80,14 @@ def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor])
     return ReadOut.of(*train).accuracy(*test)
 
 
-def fit(features: Tensor, classes: Tensor, penalty: float = PENALTY) -> Tensor:
+def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY, steps: int = MOST_STEPS) -> Tensor:
     """The weights that minimise :func:`objective`, by LBFGS with a strong Wolfe line search.
 
     Args:
         features: (n, F) float64, standardised.
         classes: (n,) integer, from 0 on.
         penalty: As :func:`objective` has it.
+        steps: At most; a read-out answers as the optimum does long before it is there.
 
     Returns:
         (F + 1, K); the last row holds the intercepts.
@@ -94,7 +95,7 @@ def fit(features: Tensor, classes: Tensor, penalty: float = PENALTY) -> Tensor:
     weights = features.new_zeros(features.shape[1] + 1, int(classes.max()) + 1, requires_grad=True)
     optimiser = torch.optim.LBFGS(
         [weights],
-        max_iter=MOST_STEPS,
+        max_iter=steps,
         history_size=HISTORY,
         tolerance_grad=1e-8,
         tolerance_change=1e-14,

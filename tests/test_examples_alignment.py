@@ -49,7 +49,6 @@ def written(name):
 def test_a_read_out_across_two_cells(monkeypatch):
     """One pair and one seed of fewer images, beside the page's means over five."""
     monkeypatch.setattr(transfer, "PARTS", {"map": 8, "learn": 16, "judge": 16})
-    monkeypatch.setattr("batteries.readout.MOST_STEPS", 150)
     found = transfer.measure(transfer.PAIRS[:1], seeds=1)
     kept = {row[3]: row for row in rows(written("transfer")) if row[:2] == transfer.PAIRS[0]}
     assert [one.kind for one in found] == list(kept) == list(transfer.KINDS)

@@ -80,7 +80,7 @@ def test_a_read_out_keeps_the_mean_of_what_it_learned_on():
 def test_a_penalty_shrinks_the_weights_and_not_the_intercepts():
     features, classes = clouds(0, 1.5)
     rare = classes.clamp_max(1)  # four classes in one
-    weak, strong = (ReadOut.of(features, rare, penalty).weights for penalty in (PENALTY, 10.0))
+    weak, strong = (ReadOut.of(features, rare, penalty=penalty).weights for penalty in (PENALTY, 10.0))
     assert strong[:-1].norm() < 0.1 * weak[:-1].norm()
     assert (strong[-1, 1] - strong[-1, 0]).item() == pytest.approx(np.log(4), abs=0.05)
 
