@@ -23,6 +23,7 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "encode": encode.pairs,
     "layers": layers.pairs,
     "container": container.pairs,
+    "tokens": container.tokens,
     "alignment": alignment.pairs,
     "artifact": artifact.pairs,
     "start": start.pairs,

@@ -10,7 +10,7 @@ import copy
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -37,23 +37,37 @@ MIXTURE = ("low/johanna-64", "mid/johanna-64", "high/johanna-64", "high/freckles
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Full forwards and tokens, a band and a batch at a time; then what a thousand mixed cells cost."""
-    count, batches = (2, (1,)) if smoke else (CELLS, (1, 16))
+    """Full forwards, a band and a batch at a time; then what a thousand mixed cells cost."""
     found = []
+    for band, images, title, count in _cases(smoke):
+        plain, full = _plain(band, count), _batched(band, count, images, ("omega", "recon"))
+        batch = len(images)
+        found += [
+            Pair(f"{title}, against the plain loop", full, _loop(plain, images), TARGETS[band, batch]),
+            Pair(f"{title}, against the loop of PatchSVAE", full, _loop(_own(band, count), images)),
+            Pair(f"{title}, against vmap", full, _mapped(plain, images), VMAP_TARGETS[batch]),
+        ]
+    return [*found, *_scale(20 if smoke else MIXED)]
+
+
+def tokens(smoke: bool) -> list[Pair]:
+    """Tokens without decoding, a band and a batch at a time; by itself, for the stacks of the other take gigabytes."""
+    found = []
+    for band, images, title, count in _cases(smoke):
+        ours = _batched(band, count, images, ("omega",))
+        found += [
+            Pair(f"tokens, {title}, against the plain loop", ours, _tokens(_plain(band, count), images), ENCODE_TARGET),
+            Pair(f"tokens, {title}, against PatchSVAE.tokens", ours, _tokens(_own(band, count), images)),
+        ]
+    return found
+
+
+def _cases(smoke: bool) -> Iterator[tuple[str, Tensor, str, int]]:
+    """Band, images, words and number of cells."""
+    count, batches = (2, (1,)) if smoke else (CELLS, (1, 16))
     for band in BANDS:
         for batch in batches:
-            images = noise_batch(batch, (64, 64), 0)[0]
-            title = f"{count} {band.upper()} cells, {batch} of 64x64"
-            plain, own = _plain(band, count), _own(band, count)
-            full, tokens = (_batched(band, count, images, taps) for taps in (("omega", "recon"), ("omega",)))
-            found += [
-                Pair(f"{title}, against the plain loop", full, _loop(plain, images), TARGETS[band, batch]),
-                Pair(f"{title}, against the loop of PatchSVAE", full, _loop(own, images)),
-                Pair(f"{title}, against vmap", full, _mapped(plain, images), VMAP_TARGETS[batch]),
-                Pair(f"tokens, {title}, against the plain loop", tokens, _tokens(plain, images), ENCODE_TARGET),
-                Pair(f"tokens, {title}, against PatchSVAE.tokens", tokens, _tokens(own, images)),
-            ]
-    return [*found, *_scale(20 if smoke else MIXED)]
+            yield band, noise_batch(batch, (64, 64), 0)[0], f"{count} {band.upper()} cells, {batch} of 64x64", count
 
 
 def _scale(count: int) -> list[Pair]:

@@ -65,7 +65,10 @@ class Consensus:
 
     @property
     def p_values(self) -> tuple[float, ...]:
-        """Of shuffled pairings, corrected for the number of cells by Holm's method."""
+        """Of shuffled pairings, corrected for the number of cells by Holm's method.
+
+        A score has 199 shuffles, by which no more than ten cells can come below 0.05; of more, each score has its own.
+        """
         return holm([one.p_value for one in self.scores])
 
     def of(self, places: Sequence[int]) -> Consensus:
