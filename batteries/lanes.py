@@ -13,15 +13,15 @@ numba's cache looks at the age of a kernel's own file and not of this one: after
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import extending, types
-from numba.extending import models, overload, register_model
+from numba import types
+from numba.extending import models, register_model
+
+from batteries.vectors import arithmetic, intrinsic
 
 __all__ = [
     "WIDTH",
@@ -45,7 +45,6 @@ Array = np.ndarray
 Vector = Any  # eight doubles inside a kernel
 
 njit: Any = numba.njit  # its declared type takes a function of integers for a signature
-intrinsic: Any = extending.intrinsic  # its declared type leaves the typing context in the signature
 _DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
 _MASK = ir.IntType(WIDTH)
 
@@ -177,31 +176,7 @@ root = _unary("llvm.sqrt")
 magnitude = _unary("llvm.fabs")
 
 
-def _define(operation: Callable[..., Any], instruction: str) -> None:
-    """``operation`` on two vectors, by an LLVM instruction that may be contracted to a fused multiply-add."""
-
-    def typed(typing: Any, x: Any, y: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, instruction)(args[0], args[1], flags=("contract",))
-
-        return _lanes(x, y), emit
-
-    emitted = intrinsic(typed)
-
-    @overload(operation)
-    def chosen(x: Any, y: Any) -> Any:
-        if isinstance(x, _Lanes) and isinstance(y, _Lanes):
-            return spelled
-        return None
-
-    def spelled(x: Any, y: Any) -> Any:
-        return emitted(x, y)
-
-
-_define(operator.add, "fadd")
-_define(operator.sub, "fsub")
-_define(operator.mul, "fmul")
-_define(operator.truediv, "fdiv")
+arithmetic(_Lanes)
 
 
 @njit

@@ -13,6 +13,7 @@ from .consensus import change as change
 from .consensus import generalised as generalised
 from .consensus import map_into as map_into
 from .container import Container as Container
+from .corrections import holm as holm
 from .graph import draw as draw
 from .hosts import Classifier as Classifier
 from .hosts import Denoiser as Denoiser
@@ -42,7 +43,6 @@ from .procrustes import FewSamplesWarning as FewSamplesWarning
 from .saved import Artifact as Artifact
 from .scores import Null as Null
 from .scores import Score as Score
-from .scores import holm as holm
 from .scores import score as score
 from .spectrum import Spectrum as Spectrum
 from .spectrum import spectra as spectra

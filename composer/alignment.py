@@ -14,9 +14,10 @@ from torch import Tensor
 
 from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError
 from composer.consensus import Frame, generalised, maps_into
+from composer.corrections import holm
 from composer.pairing import Pairing, digest_of
 from composer.procrustes import Alignment
-from composer.scores import Score, holm, score
+from composer.scores import Score, score
 from composer.settling import frames_of
 from composer.tokens import Grid, TokenKind
 

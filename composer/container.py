@@ -189,9 +189,7 @@ class Container(nn.Module):
         """
         if not (isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
             remedy = "container.explain((64, 64))."
-            raise InputError(
-                "not an image's size", code="SIZE", expected="(height, width)", found=repr(size)[:40], remedy=remedy
-            )
+            raise InputError("not an image's size", code="SIZE", expected="two integers", found=repr(size)[:40], remedy=remedy)
         size = size[0], size[1]
         rows = []
         for group, names in self.members():

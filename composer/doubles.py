@@ -1,4 +1,4 @@
-"""Rows of float64 as a numba type, each as wide as the matrices it is taken from: the words of :mod:`composer.crossing`.
+"""Rows of float64 as a numba type, each as wide as the matrices it is taken from: the words of :mod:`composer.products`.
 
 Importing this module imports numba and llvmlite. :mod:`composer.lanes` has the words for float32 and for long rows, and says
 why they are needed. Here a vector is one row of a small matrix: the compiler makes of it what registers the processor has.
@@ -11,22 +11,20 @@ numba's cache looks at the age of a kernel's own file and not of this one: after
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import models, overload, register_model
+from numba.extending import models, register_model
 
-from composer.lanes import address, each, intrinsic, multiply_add
+from batteries.vectors import arithmetic, intrinsic
+from composer.lanes import address, each, multiply_add
 
 __all__ = ["Row", "add_outer", "load", "load_several", "spread", "store", "store_several", "sum_of", "width_of"]
 
 Row = Any  # doubles inside a kernel
 
 ALIGN = 8  # bytes: rows are read at any offset
-_CONTRACT = ("contract",)  # may become a fused multiply-add
 _ANY_ORDER = ("reassoc",)
 _INT = ir.IntType(32)
 
@@ -166,28 +164,4 @@ def sum_of(typing: Any, row: Any) -> Any:
     return types.float64(row), emit
 
 
-def _define(operation: Callable[..., Any], instruction: str) -> None:
-    """``operation`` on two rows, by an LLVM instruction that may be contracted to a fused multiply-add."""
-
-    def typed(typing: Any, x: Any, y: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, instruction)(args[0], args[1], flags=_CONTRACT)
-
-        return x(x, y), emit
-
-    emitted = intrinsic(typed)
-
-    @overload(operation)
-    def chosen(x: Any, y: Any) -> Any:
-        if isinstance(x, _Doubles) and x == y:
-            return spelled
-        return None
-
-    def spelled(x: Any, y: Any) -> Any:
-        return emitted(x, y)
-
-
-_define(operator.add, "fadd")
-_define(operator.sub, "fsub")
-_define(operator.mul, "fmul")
-_define(operator.truediv, "fdiv")
+arithmetic(_Doubles)

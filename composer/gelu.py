@@ -7,7 +7,8 @@ numba's cache looks at the age of a kernel's own file and not of this one: after
 
 from __future__ import annotations
 
-from composer.lanes import Vector, exp2, fill, magnitude, njit, where_above
+from composer.exponential import exp2
+from composer.lanes import Vector, fill, magnitude, njit, where_above
 
 __all__ = ["gelu", "slope"]
 

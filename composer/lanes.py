@@ -1,6 +1,6 @@
 """Vectors of float32 as a numba type: the words in which the kernels of this package are written.
 
-Importing this module imports numba and llvmlite. The reasons for a type of our own are those of :mod:`batteries.jacobi`: what
+Importing this module imports numba and llvmlite. The reasons for a type of our own are those of :mod:`batteries.lanes`: what
 the compiler must prove before it vectorises a loop, the author of the loop knows.
 
 One vector is four registers of AVX-512's thirty-two; the compiler takes it apart. Four rather than one because a multiply-add
@@ -15,15 +15,15 @@ numba's cache looks at the age of a kernel's own file and not of this one: after
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba import extending, types
-from numba.extending import models, overload, register_model
+from numba import types
+from numba.extending import models, register_model
+
+from batteries.vectors import CONTRACT, arithmetic, intrinsic
 
 __all__ = [
     "WIDTH",
@@ -31,7 +31,6 @@ __all__ = [
     "Vector",
     "add_dot",
     "add_products",
-    "exp2",
     "fill",
     "load",
     "load_part",
@@ -48,18 +47,11 @@ __all__ = [
 _config: Any = numba.config  # its attributes are made from the environment
 FEATURES = binding.get_host_cpu_features().flatten() if _config.CPU_FEATURES is None else _config.CPU_FEATURES  # as numba does
 WIDTH = 64 if "+avx512f" in FEATURES else 16  # floats of a vector
-# 2**r for |r| <= 1/2, the constant being 1: least squares reweighted to equal ripples (Lawson 1961), relative error 9e-8
-POWERS = 0.6931469775988576, 0.24022242085173126, 0.05550733743691008, 0.009671512648917302, 0.0013264727065392945
-SMALLEST = -127.0  # exponent of what is zero
-ROUNDER = 1.5 * 2**23 + 127  # a number plus this has no room for a fraction, and its last bits are a biased exponent
-MANTISSA = 23  # bits
 
 njit: Any = numba.njit  # its declared type takes a function of integers for a signature
 Array = np.ndarray
 Vector = Any  # WIDTH floats inside a kernel
 
-intrinsic: Any = extending.intrinsic  # its declared type leaves the typing context in the signature
-_CONTRACT = ("contract",)  # may become a fused multiply-add
 ALIGN = 4  # bytes: rows are read at any offset
 INT = ir.IntType(32)
 FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
@@ -181,7 +173,7 @@ def each(builder: Any, vectors: Any, kind: Any) -> list[Any]:
 
 
 def multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:
-    return builder.fadd(builder.fmul(x, y, flags=_CONTRACT), total, flags=_CONTRACT)
+    return builder.fadd(builder.fmul(x, y, flags=CONTRACT), total, flags=CONTRACT)
 
 
 @intrinsic
@@ -283,57 +275,4 @@ def magnitude(typing: Any, x: Any) -> Any:
     return lanes(x), emit
 
 
-@intrinsic
-def _exponent(typing: Any, x: Any) -> Any:
-    """The last bits of x as the exponent of a number."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.shl(builder.bitcast(args[0], INTS), ir.Constant(INTS, [MANTISSA] * WIDTH))
-        return builder.bitcast(bits, FLOATS)
-
-    return lanes(x), emit
-
-
-def _define(operation: Callable[..., Any], instruction: str) -> None:
-    """``operation`` on two vectors, by an LLVM instruction that may be contracted to a fused multiply-add."""
-
-    def typed(typing: Any, x: Any, y: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, instruction)(args[0], args[1], flags=_CONTRACT)
-
-        return lanes(x, y), emit
-
-    emitted = intrinsic(typed)
-
-    @overload(operation)
-    def chosen(x: Any, y: Any) -> Any:
-        if isinstance(x, _Lanes) and isinstance(y, _Lanes):
-            return spelled
-        return None
-
-    def spelled(x: Any, y: Any) -> Any:
-        return emitted(x, y)
-
-
-_define(operator.add, "fadd")
-_define(operator.sub, "fsub")
-_define(operator.mul, "fmul")
-_define(operator.truediv, "fdiv")
-
-
-@njit
-def exp2(x: Vector) -> Vector:
-    """2**x for x < 127.
-
-    The relative error is at most 2e-7 (found over a million points of [-1/2, 1/2] in float32; elsewhere only the exponent
-    differs). NaN gives NaN, and x below -126.5, minus infinity included, zero.
-    """
-    smallest, rounder = fill(SMALLEST), fill(ROUNDER)
-    x = where_above(smallest, x, smallest, x)
-    rounded = x + rounder
-    r = x - (rounded - rounder)
-    y = fill(POWERS[4]) * r + fill(POWERS[3])
-    y = y * r + fill(POWERS[2])
-    y = y * r + fill(POWERS[1])
-    y = y * r + fill(POWERS[0])
-    return (y * r + fill(1.0)) * _exponent(rounded)
+arithmetic(_Lanes)

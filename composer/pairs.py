@@ -39,9 +39,10 @@ from batteries.errors import InputError, NotFoundError
 from composer.aligning import GridChoice, paired
 from composer.consensus import generalised, maps_into
 from composer.container import Container
+from composer.corrections import holm
 from composer.heldout import Split
 from composer.pairing import digest_of
-from composer.scores import LEVEL, Score, holm, score, shuffles_for
+from composer.scores import LEVEL, Score, score, shuffles_for
 from composer.tokens import Grid, TokenKind, pad
 from composer.untrained import untrained_nulls, untrained_tokens
 

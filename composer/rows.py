@@ -15,6 +15,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from batteries.vectors import intrinsic
 from composer.lanes import (
     ALIGN,
     FLOATS,
@@ -26,7 +27,6 @@ from composer.lanes import (
     address,
     each,
     fill,
-    intrinsic,
     lanes,
     multiply_add,
     njit,

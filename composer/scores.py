@@ -8,7 +8,7 @@ Legend: B images, C clusters of them, G regions of an image, D_s and D_t widths.
 
 Sources: p-values that count the observed pairing, Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010); shuffling until
 enough was seen, Besag and Clifford, Biometrika 78 (1991); bootstrap by cluster, Davison and Hinkley, Bootstrap Methods and
-their Application (1997), section 3.8; Holm, Scand. J. Statist. 6 (1979).
+their Application (1997), section 3.8.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def score(
 
 
 def shuffles_for(tests: int, level: float = LEVEL) -> int:
-    """The fewest shuffles, and no fewer than ``SHUFFLES``, at which :func:`holm` can reject all of so many tests.
+    """The fewest shuffles, and no fewer than ``SHUFFLES``, at which Holm's method can reject all of so many tests.
 
     Args:
         tests: P-values that are corrected together.
@@ -213,20 +213,6 @@ def shuffles_for(tests: int, level: float = LEVEL) -> int:
     while tests * (1 / (1 + fewest)) > level:  # as holm has it, rounding and all
         fewest += 1
     return fewest
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """P-values corrected for their number by Holm's step-down method, in the order given.
-
-    >>> holm([0.01, 0.04, 0.03])
-    (0.03, 0.06, 0.06)
-    """
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
-    return tuple(corrected)
 
 
 def _refuse_shapes(source: Tensor, target: Tensor, like: Tensor) -> None:

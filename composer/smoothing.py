@@ -48,7 +48,7 @@ def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -
         smoothed = _plainly(images, *weights)
         return smoothed if out is None else out.copy_(smoothed)
     if out is not None:
-        _run(_load("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights), out.flatten(0, 1))
+        _run(_load("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights), out.view(-1, *out.shape[2:]))
         return out
     found: Tensor = _Smooth.apply(images, *weights)  # type: ignore[no-untyped-call]
     return found

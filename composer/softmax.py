@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from batteries.compiled import kernel
+from composer.exponential import exp2
 from composer.lanes import (
     WIDTH,
     Array,
     Vector,
     add_dot,
     add_products,
-    exp2,
     fill,
     load_several,
     njit,

@@ -169,6 +169,11 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(answers(given, images), found, strict=True))
 
 
+def test_both_sides_know_the_same_widths():
+    rows = pytest.importorskip("composer.rows")
+    assert coding.NARROW == rows.NARROW
+
+
 def test_importing_it_does_not_import_numba():
     code = "import sys; import composer.coding; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

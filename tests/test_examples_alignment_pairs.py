@@ -6,8 +6,7 @@ import pytest
 
 from composer.pairs import PairScore, Through
 from composer.scores import Null, Score
-from tests.making import ROOT
-from tests.test_examples_wiring import example, rows
+from tests.examples import RESULTS, example, rows
 
 alignment = example("alignment")
 SHUFFLED, UNTRAINED = Null(-0.05, 0.01, 199, 0), Null(0.0, 0.01, 399, 0)
@@ -76,6 +75,6 @@ def test_claims_of_single_pairs_can_fail():
 
 
 def test_the_page_says_what_the_command_said():
-    page = (ROOT / "docs" / "results" / "alignment.md").read_text()
+    page = (RESULTS / "alignment.md").read_text()
     for claim in alignment.claims(figures()):
         assert f"- {claim}: yes." in page

@@ -1,8 +1,6 @@
 """The reports of examples/front.py and examples/sweep.py, from results made by hand: nothing is trained or validated."""
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -16,17 +14,9 @@ from batteries.errors import ConflictError, FormatError, PolicyError
 from batteries.manifest import TrainingPoint
 from batteries.spec import PRESETS
 from registry.attestation import ControlFigure
+from tests.examples import example
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-def example(name):
-    found = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # where pydantic looks up the names of annotations
-    found.loader.exec_module(module)
-    return module
 
 
 front, sweep = example("front"), example("sweep")

@@ -1,6 +1,5 @@
 """The examples of signatures, relays and routes: run as a user runs them, and their parts on results made by hand."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -13,32 +12,10 @@ from scipy.stats import binomtest
 import batteries
 import composer
 from batteries.readout import logistic_accuracy
+from tests.examples import EXAMPLES, RESULTS, example, rows
 from tests.making import ROOT
 
-EXAMPLES, RESULTS = ROOT / "examples", ROOT / "docs" / "results"
-
-
-def example(name):
-    """An example as a module; it finds its neighbours as it does when it runs."""
-    found = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # where dataclasses look up their module
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        found.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(EXAMPLES))
-    return module
-
-
 pages, signature, relay, routing = map(example, ("pages", "signature", "relay", "routing"))
-
-
-def rows(text):
-    """The cells of every row of a text's tables."""
-    return [
-        tuple(cell.strip() for cell in line.strip("| ").split(" | ")) for line in text.splitlines() if line.startswith("| ")
-    ]
 
 
 def number(cell):
