@@ -67,8 +67,11 @@ def save(model: Wired | Container, path: str | Path) -> PackedFile:
     return made.file
 
 
-def load(path: str | Path, *, seal: str | None = None) -> Wired:
+def load(path: str | Path, *, seal: str | None = None) -> Wired | Container:
     """Read a model that :func:`save` wrote; every byte is compared with its digests.
+
+    A container comes back where saving it gives the very file: cells side by side in the one node that :func:`save` makes of a
+    container, and nothing else. Any other file is a composition.
 
     It is in the mode of evaluation. Its weights are the file: nobody may write into that while the model is used. (To replace
     or to remove it does no harm.)
@@ -185,9 +188,11 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
     return tuple(specs), tuple(cells), arrays
 
 
-def _put_together(opened: Opened[Artifact]) -> Wired:
+def _put_together(opened: Opened[Artifact]) -> Wired | Container:
     artifact, tensors = opened.document, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring
+    if composition == _side_by_side(container):
+        return container.eval()
     relays = enumerate(sorted(artifact.relays.items()))
     maps = {name: savedmaps.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
     routers = nn.ModuleDict()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,6 +124,21 @@ class ContainerOutput(Mapping[str, CellOutput]):
 
     def __len__(self) -> int:
         return len(self._cells)
+
+    @property
+    def cells(self) -> ContainerOutput:
+        """Itself, as a composition's output has those of its cells."""
+        return self
+
+    @property
+    def nodes(self) -> Mapping[str, Any]:
+        """None: cells by themselves have no nodes, as those of a composition do."""
+        return {}
+
+    @property
+    def output(self) -> ContainerOutput:
+        """Itself: what cells side by side make, as a composition's output is that of its last node."""
+        return self
 
     @property
     def omega(self) -> tuple[Tensor, ...]:
