@@ -30,19 +30,19 @@ def encoded(document: Mapping[str, Any], device: torch.device | str = "cpu") -> 
 
 
 def decoded(state: object, *, where: str) -> dict[str, Any]:
-    """The document of a tensor, or a dictionary as it is, which states of version 0.1 hold in the place of a tensor.
+    """The document of a tensor; a dictionary, which older states hold in its place, is one itself, and anything else is empty.
 
     Args:
         state: What a state dict has.
         where: The module, for the message.
 
     Raises:
-        FormatError: neither, or numbers that are not the bytes of a JSON object (``STATE``).
+        FormatError: a tensor whose numbers are not the bytes of a JSON object (``STATE``).
     """
-    if isinstance(state, dict):
-        return state
-    if not isinstance(state, Tensor) or state.is_complex() or state.is_meta:
-        raise _damaged(f"{state.dtype} on {state.device}" if isinstance(state, Tensor) else repr(state)[:80], where)
+    if not isinstance(state, Tensor):
+        return state if isinstance(state, dict) else {}
+    if state.is_complex() or state.is_meta:
+        raise _damaged(f"{state.dtype} on {state.device}", where)
     numbers = state.detach().flatten().to("cpu", torch.float64).round()
     if not bool(((numbers >= 0) & (numbers <= 255)).all()):
         raise _damaged("numbers that are no bytes", where)

@@ -19,7 +19,7 @@ TAPS = ("M", "S", "omega", "recon")
 USUAL = ("omega", "recon")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupOutput:
     """What the cells of one spec make of a batch.
 

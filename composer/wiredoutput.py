@@ -36,7 +36,7 @@ class Together(Mapping[str, Any]):
 NodeOutput = CellOutput | Relayed | Routed | Together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WiredOutput:
     """What a wired model makes of a batch.
 
