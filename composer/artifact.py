@@ -6,7 +6,6 @@ they are in. They are looked at once, to compare them with the file's digests, a
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from composer.frozen import Stack
 from composer.groups import Group
 from composer.manifest import ModelManifest, PackedFile, PackedLabel
 from composer.opened import Opened, path_of
+from composer.outputs import node_of_all
 from composer.packing import Prepared
 from composer.saved import Artifact, SavedCell, describe
 from composer.savedmaps import MAP
@@ -137,8 +137,7 @@ def _whole(model: Wired | Container) -> Wired:
 def _side_by_side(container: Container) -> Composition:
     """All cells of a container, in a node ``all``, or of another name where a cell has that one."""
     cells = {name: f"{lock['cell']}@{lock['version']}" for name, lock in container.lock.items()}
-    names = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
-    every = next(name for name in names if name not in cells)
+    every = node_of_all(cells)
     try:
         return Composition(schema_version="1.0", output=every, cells=cells, nodes={every: Parallel(of=tuple(cells))})
     except ValidationError as error:

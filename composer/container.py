@@ -256,6 +256,8 @@ class Container(nn.Module):
             FormatError: no lock that can be read (``STATE``).
             IntegrityError: other cells (``LOCK_MISMATCH``).
         """
+        if extrastate.is_absent(state):
+            return
         saved = extrastate.decoded(state, where="a container's state").get("lock")
         check_lock(self.lock, saved)
 

@@ -55,6 +55,14 @@ def decoded(state: object, *, where: str) -> dict[str, Any]:
     return document
 
 
+def is_absent(state: object) -> bool:
+    """Whether torch says that a state dict has no such entry, as one shard of a state has not: by an object of this class.
+
+    torch.distributed.checkpoint.state_dict hands it to ``set_extra_state`` where a full state dict is loaded without the entry.
+    """
+    return type(state).__name__ == "_EXTRA_STATE"
+
+
 def _damaged(found: str, where: str) -> FormatError:
     return FormatError(
         "extra state that is damaged",

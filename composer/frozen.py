@@ -101,7 +101,7 @@ class Stack(nn.Module):
         self._names = tuple(tensors)
         self._held = {name: tensor.as_subclass(torch.Tensor) for name, tensor in tensors.items()}
         for name, tensor in self._held.items():
-            self.register_buffer(_attribute(name), tensor.as_subclass(FrozenTensor), persistent=False)
+            self.register_buffer(_attribute(name), _face(tensor), persistent=False)
         self._sealed = True
 
     @classmethod
@@ -158,15 +158,20 @@ class Stack(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         faces = (self._buffers[_attribute(name)] for name in self._names)
         self._held = {
-            name: face.as_subclass(torch.Tensor) for name, face in zip(self._names, faces, strict=True) if face is not None
+            name: face.as_subclass(torch.Tensor).data for name, face in zip(self._names, faces, strict=True) if face is not None
         }
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stack:
         """Follow a move to another device; keep the dtype whatever is asked."""
         for name, tensor in self._held.items():
             moved = self._held[name] = tensor.to(fn(tensor[:0]).device)
-            self._buffers[_attribute(name)] = moved.as_subclass(FrozenTensor)
+            self._buffers[_attribute(name)] = _face(moved)
         return self
+
+
+def _face(tensor: Tensor) -> FrozenTensor:
+    """A frozen tensor over the same memory. Its count of writes is its own: one that is passed over stops no backward pass."""
+    return tensor.data.as_subclass(FrozenTensor)
 
 
 def _attribute(name: str) -> str:

@@ -166,11 +166,11 @@ class _Whole(Stemmed):
             InputError: images that one of the cells does not take.
         """
         self.container.fitting(images)
-        return super().fed(images.to(self.stem.weight))
+        return super().fed(images.to(self.stem.weight.dtype))
 
     def get_extra_state(self) -> Tensor:
         """What is read, and of which cells in which order, as a tensor."""
-        return extrastate.encoded(self._identity(), self.stem.weight.device)
+        return extrastate.encoded(self._identity(), self.container.device)
 
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Check a saved host's reading.
@@ -179,6 +179,8 @@ class _Whole(Stemmed):
             FormatError: no reading that can be read (``STATE``).
             IntegrityError: another reading, or other cells or another order of them (``OTHER_HOST``).
         """
+        if extrastate.is_absent(state):
+            return
         mine, saved = self._identity(), extrastate.decoded(state, where="a host's state")
         if saved != mine:
             remedy = "Make the host of the same reading, around the same cells in the same order."

@@ -5,6 +5,7 @@ Legend: C cells of a group, B images, N patches of an image, V rows, D width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,8 +133,8 @@ class ContainerOutput(Mapping[str, CellOutput]):
 
     @property
     def nodes(self) -> Mapping[str, Any]:
-        """None: cells by themselves have no nodes, as those of a composition do."""
-        return {}
+        """The one node of cells side by side, as a composition's output has its own."""
+        return {node_of_all(self._names): self}
 
     @property
     def output(self) -> ContainerOutput:
@@ -168,6 +169,12 @@ class ContainerOutput(Mapping[str, CellOutput]):
             rank = {name: index for index, name in enumerate(present)}
             stacked = stacked[[rank[name] for name in self._names]]
         return stacked.transpose(0, 1)
+
+
+def node_of_all(names: Collection[str]) -> str:
+    """The name of the node that has all cells side by side: ``all``, or another where a cell has that one."""
+    others = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
+    return next(name for name in others if name not in names)
 
 
 def checked_taps(taps: Collection[str]) -> frozenset[str]:

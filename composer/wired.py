@@ -147,6 +147,8 @@ class Wired(nn.Module):
             FormatError: no digest that can be read (``STATE``).
             IntegrityError: of another composition (``OTHER_COMPOSITION``).
         """
+        if extrastate.is_absent(state):
+            return
         mine, saved = self._identity(), extrastate.decoded(state, where="a composition's state")
         if saved != mine:
             raise IntegrityError(
