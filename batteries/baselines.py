@@ -15,7 +15,7 @@ from batteries.manifest import Baselines
 from batteries.spec import CellSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearCode:
     """Principal components of training patches.
 

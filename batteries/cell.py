@@ -41,9 +41,11 @@ class Origin:
     verified: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """A battery, packaged. Make one with :meth:`from_bytes`, :meth:`read` or :func:`batteries.package`.
+
+    Two cells are equal if their digests are, whatever they are called.
 
     Attributes:
         weights: Read-only float32 arrays by tensor name.
@@ -53,7 +55,13 @@ class Cell:
 
     weights: Mapping[str, np.ndarray] = field(repr=False)
     manifest: Manifest
-    origin: Origin | None = field(default=None, compare=False)
+    origin: Origin | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Cell) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     @property
     def spec(self) -> CellSpec:

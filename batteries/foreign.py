@@ -52,7 +52,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SAVE_AGAIN = "Where you trust the file, load it with torch and save its state dict alone, best as safetensors."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Foreign:
     """What a checkpoint holds.
 

@@ -21,7 +21,7 @@ MATRICES = 256  # wanted of a probe, spread evenly over its images
 PATCHES_AT_ONCE = 16384  # bounds the memory of a pass over a probe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """What one pass over images gives.
 

@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """What a cell makes of its patches.
 
@@ -50,7 +50,7 @@ class Tokens:
     grid: tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoded(Tokens):
     """Tokens, and what decoding needs beside them.
 
@@ -63,7 +63,7 @@ class Encoded(Tokens):
     W: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Output:
     """A reconstruction and what it was made from.
 

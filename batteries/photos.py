@@ -31,9 +31,9 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Photos:
-    """Photographs in memory.
+    """Photographs in memory. Two are equal if their digests are.
 
     Attributes:
         names: File names relative to the folder, sorted.
@@ -46,6 +46,12 @@ class Photos:
     pyramids: tuple[tuple[Tensor, ...], ...]
     digest: str
     skipped: tuple[Skipped, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Photos) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     def crops(self, batch: int, size: int, seed: int) -> Tensor:
         """Random crops: photograph, scale, position and left-right flip, each uniform.

@@ -25,9 +25,9 @@ NOISE_PER_TYPE = 16
 CROPS_PER_PHOTO = {64: 6, 256: 2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
-    """A named set of images.
+    """A named set of images. Two are equal if their digests are.
 
     Attributes:
         name: Such as ``noise16-64``.
@@ -46,6 +46,12 @@ class Probe:
     group: Tensor
     groups: tuple[str, ...]
     digest: str
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Probe) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     @property
     def cluster(self) -> Tensor:

@@ -45,7 +45,7 @@ def omega_statistics(model: PatchSVAE, images: Tensor) -> Tensor:
     return torch.cat(features)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReadOut:
     """A multinomial logistic regression on standardised features.
 

@@ -49,8 +49,8 @@ from .spectrum import spectra as spectra
 from .swapping import Swap as Swap
 from .swapping import swap as swap
 from .wired import Wired as Wired
-from .wired import WiredOutput as WiredOutput
 from .wired import wire as wire
+from .wiredoutput import WiredOutput as WiredOutput
 from .wiring import Composition as Composition
 from .wiring import Parallel as Parallel
 from .wiring import Relay as Relay

@@ -6,7 +6,6 @@ they are in. They are looked at once, to compare them with the file's digests, a
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from composer.frozen import Stack
 from composer.groups import Group
 from composer.manifest import ModelManifest, PackedFile, PackedLabel
 from composer.opened import Opened, path_of
+from composer.outputs import node_of_all
 from composer.packing import Prepared
 from composer.saved import Artifact, SavedCell, describe
 from composer.savedmaps import MAP
@@ -67,8 +67,11 @@ def save(model: Wired | Container, path: str | Path) -> PackedFile:
     return made.file
 
 
-def load(path: str | Path, *, seal: str | None = None) -> Wired:
+def load(path: str | Path, *, seal: str | None = None) -> Wired | Container:
     """Read a model that :func:`save` wrote; every byte is compared with its digests.
+
+    A container comes back where saving it gives the very file: cells side by side in the one node that :func:`save` makes of a
+    container, and nothing else. Any other file is a composition.
 
     It is in the mode of evaluation. Its weights are the file: nobody may write into that while the model is used. (To replace
     or to remove it does no harm.)
@@ -134,8 +137,7 @@ def _whole(model: Wired | Container) -> Wired:
 def _side_by_side(container: Container) -> Composition:
     """All cells of a container, in a node ``all``, or of another name where a cell has that one."""
     cells = {name: f"{lock['cell']}@{lock['version']}" for name, lock in container.lock.items()}
-    names = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
-    every = next(name for name in names if name not in cells)
+    every = node_of_all(cells)
     try:
         return Composition(schema_version="1.0", output=every, cells=cells, nodes={every: Parallel(of=tuple(cells))})
     except ValidationError as error:
@@ -185,9 +187,11 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
     return tuple(specs), tuple(cells), arrays
 
 
-def _put_together(opened: Opened[Artifact]) -> Wired:
+def _put_together(opened: Opened[Artifact]) -> Wired | Container:
     artifact, tensors = opened.document, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring
+    if composition == _side_by_side(container):
+        return container.eval()
     relays = enumerate(sorted(artifact.relays.items()))
     maps = {name: savedmaps.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
     routers = nn.ModuleDict()

@@ -24,7 +24,7 @@ from composer.smoothing import smooth
 from composer.tokens import Grid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """The arithmetic of one spec over a stack of weights.
 

@@ -24,7 +24,7 @@ from composer.settling import frames_of, settled
 from composer.turning import turn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A consensus of cells.
 

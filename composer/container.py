@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from batteries import canonical
@@ -18,16 +19,13 @@ from batteries.errors import InputError, IntegrityError, NotFoundError
 from batteries.manifest import InputScale
 from batteries.model import Tokens, grid_of
 from batteries.spec import CellSpec
-from composer import tokens
+from composer import extrastate, tokens
 from composer.alignment import Consensus
 from composer.explanation import Explanation, GroupCost, encode_flops, flops
 from composer.groups import CHUNK_BYTES, Group
+from composer.lock import Lock, check_lock
 from composer.outputs import USUAL, ContainerOutput, GroupOutput, checked_taps
 from composer.tokens import Grid
-
-SHOWN = 6  # cells in a message
-
-Lock = Mapping[str, Mapping[str, str]]  # by cell: version, sha256 of its file, and the digest of its tensors
 
 
 class Container(nn.Module):
@@ -78,6 +76,16 @@ class Container(nn.Module):
     def ends(self) -> dict[str, str]:
         """By name, the digest of each cell's weights: what a map knows it by."""
         return {name: row["tensors"] for name, row in self.lock.items()}
+
+    @property
+    def container(self) -> Container:
+        """Itself, as :attr:`composer.wired.Wired.container` are the cells of a composition: of either, what a host mounts."""
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; the CPU where there are none."""
+        return next((group.stack.device for group in self.groups), torch.device("cpu"))
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -237,30 +245,21 @@ class Container(nn.Module):
                 remedy="Compose the container again from its cells.",
             )
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The lock: digests by cell name, which a host's state dict carries in place of weights."""
-        return {"lock": self.lock}
+    def get_extra_state(self) -> Tensor:
+        """The lock: digests by cell name, which a host's state dict carries in place of weights, as a tensor."""
+        return extrastate.encoded({"lock": self.lock}, self.device)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Check a saved lock against this container's.
 
         Raises:
-            IntegrityError: other cells.
+            FormatError: no lock that can be read (``STATE``).
+            IntegrityError: other cells (``LOCK_MISMATCH``).
         """
-        saved = state.get("lock") if isinstance(state, dict) else None
-        if not isinstance(saved, dict) or not all(isinstance(row, dict) and "sha256" in row for row in saved.values()):
-            raise IntegrityError(
-                "a state without a lock", code="LOCK_MISMATCH", expected="digests by cell", found=repr(saved)[:80]
-            )
-        other = [name for name in dict.fromkeys((*self.lock, *saved)) if saved.get(name) != self.lock.get(name)]
-        if other:
-            raise IntegrityError(
-                "a state saved with other cells",
-                code="LOCK_MISMATCH",
-                expected=_named_digests(self.lock, other),
-                found=_named_digests(saved, other),
-                remedy="Compose the container from the cells that the state names, at these digests.",
-            )
+        if extrastate.is_absent(state):
+            return
+        saved = extrastate.decoded(state, where="a container's state").get("lock")
+        check_lock(self.lock, saved)
 
     def _aligned(self, members: Sequence[str], omega: Tensor) -> Tensor:
         """Omega (C, B, N, D) of some cells, each mapped into the consensus frame."""
@@ -292,8 +291,3 @@ class Container(nn.Module):
     def _tensor_digest(self, name: str) -> str:
         group, index = self.place(name)
         return self.groups[group].stack.digest(index)
-
-
-def _named_digests(lock: Lock, names: Sequence[str]) -> str:
-    shown = [f"{name} {lock[name]['sha256'][:12]}" if name in lock else f"no {name}" for name in names[:SHOWN]]
-    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

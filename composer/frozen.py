@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map
 
 from batteries import cellfile
 from batteries.errors import FrozenError
@@ -21,13 +22,19 @@ NO_CELL = "0" * 64  # no digest
 WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .data, .grad, .requires_grad
 STATISTICS = {"running_mean", "running_var"}  # which a batch norm in training writes, and its schema does not say so
 TRAINING = {"training", "train", "use_input_stats"}
+IN_PLACE = {"copy_", "lerp_", "add_", "sub_", "addcmul_", "addcdiv_"}  # what averages and synchronises buffers is made of
+AVERAGING = {*IN_PLACE, *(f"_foreach_{name}" for name in IN_PLACE), "__iadd__", "__isub__"}
+COLLECTIVES = "c10d"  # whose schemas do not say what they write
+ROUNDING = 4  # units in the last place by which a mean of equal numbers may differ from them
+IDENTITY = {"__class__", "__dict__"}  # what torch.utils.swap_tensors exchanges first
 
 
 class FrozenTensor(torch.Tensor):
     """A tensor that refuses to be written, and so do its views; what it computes in memory of its own is an ordinary tensor.
 
     Torch asks twice: for each function that is called by name, and for each operator that a function comes to. The ways
-    around that stay open are listed in docs/decisions/0004-frozen-container.md.
+    around that stay open are listed in docs/decisions/0004-frozen-container.md. A copy, an average or a broadcast that would
+    leave every number as it is passes, and writes nothing: docs/decisions/0018-state.md.
     """
 
     @classmethod
@@ -35,7 +42,8 @@ class FrozenTensor(torch.Tensor):
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        written = [*args, *kwargs.values()][:1] if _writes(func.__name__) else []
+        decided_here = _writes(func.__name__) and func.__name__ not in AVERAGING
+        written = [*args, *kwargs.values()][:1] if decided_here else []
         if func is torch.Tensor.__dlpack__ or any(isinstance(target, cls) for target in _flat(written)):
             raise _refusal(func)
         with torch._C.DisableTorchFunctionSubclass():
@@ -51,8 +59,9 @@ class FrozenTensor(torch.Tensor):
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if any(isinstance(target, cls) for target in _flat(_targets(func, args, kwargs))):
-            raise _refusal(func)
+        targets = [target for target in _flat(_targets(func, args, kwargs)) if isinstance(target, cls)]
+        if targets:
+            return _passed_over(func, args, kwargs, targets)
         with torch._C._DisableTorchDispatch():
             held = {_memory(value) for value in _flat([*args, *kwargs.values()]) if isinstance(value, cls)}
             return _faced(func(*args, **kwargs), held)
@@ -61,6 +70,11 @@ class FrozenTensor(torch.Tensor):
         """As torch's own, which asks no ``__torch_function__``: over the same memory, and writable where the class lets it."""
         with torch._C._DisableTorchDispatch():
             return super().as_subclass(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in IDENTITY:
+            raise FrozenError("a write to frozen weights", code="FROZEN", found=f"assignment to {name}", remedy=_REMEDY)
+        super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTensor:
         copied = self.as_subclass(torch.Tensor).clone().as_subclass(FrozenTensor)
@@ -87,7 +101,7 @@ class Stack(nn.Module):
         self._names = tuple(tensors)
         self._held = {name: tensor.as_subclass(torch.Tensor) for name, tensor in tensors.items()}
         for name, tensor in self._held.items():
-            self.register_buffer(_attribute(name), tensor.as_subclass(FrozenTensor), persistent=False)
+            self.register_buffer(_attribute(name), _face(tensor), persistent=False)
         self._sealed = True
 
     @classmethod
@@ -144,15 +158,20 @@ class Stack(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         faces = (self._buffers[_attribute(name)] for name in self._names)
         self._held = {
-            name: face.as_subclass(torch.Tensor) for name, face in zip(self._names, faces, strict=True) if face is not None
+            name: face.as_subclass(torch.Tensor).data for name, face in zip(self._names, faces, strict=True) if face is not None
         }
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stack:
         """Follow a move to another device; keep the dtype whatever is asked."""
         for name, tensor in self._held.items():
             moved = self._held[name] = tensor.to(fn(tensor[:0]).device)
-            self._buffers[_attribute(name)] = moved.as_subclass(FrozenTensor)
+            self._buffers[_attribute(name)] = _face(moved)
         return self
+
+
+def _face(tensor: Tensor) -> FrozenTensor:
+    """A frozen tensor over the same memory. Its count of writes is its own: one that is passed over stops no backward pass."""
+    return tensor.data.as_subclass(FrozenTensor)
 
 
 def _attribute(name: str) -> str:
@@ -165,8 +184,8 @@ def _refusal(func: Callable[..., Any]) -> FrozenError:
 
 
 def _flat(values: Sequence[Any]) -> list[Any]:
-    """Values, and those in lists: the targets of torch's foreach functions come so."""
-    return [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
+    """Values, and those in lists: the targets of torch's foreach functions and of collectives come so."""
+    return tree_flatten(list(values))[0]
 
 
 def _writes(name: str) -> bool:
@@ -181,12 +200,42 @@ def _targets(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     schema = getattr(func, "_schema", None)  # which torch's operators on functions, such as cond, do not have
     if schema is None:
         return []
+    if func.namespace == COLLECTIVES:  # type: ignore[attr-defined]
+        return [*args, *kwargs.values()]
     places = [argument.name for argument in schema.arguments]
     given = dict(zip(places, args, strict=False)) | dict(kwargs)
     written = {argument.name for argument in schema.arguments if argument.alias_info and argument.alias_info.is_write}
     if any(given.get(name) for name in TRAINING):
         written |= STATISTICS
     return [value for name, value in given.items() if name in written]
+
+
+def _passed_over(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], targets: Sequence[FrozenTensor]
+) -> Any:
+    """What an operator that copies or averages gives, made on copies of the frozen tensors that it would write.
+
+    Raises:
+        FrozenError: another operator, or one that would change a number.
+    """
+    if func.namespace != COLLECTIVES and func._schema.name.split("::")[-1] not in AVERAGING:  # type: ignore[attr-defined]
+        raise _refusal(func)
+    with torch._C._DisableTorchDispatch():
+        copies = {id(target): target.as_subclass(torch.Tensor).clone() for target in targets}
+        given, named = tree_map(lambda value: copies.get(id(value), value), (tuple(args), dict(kwargs)))
+        found = func(*given, **named)
+        if func.namespace == COLLECTIVES:  # type: ignore[attr-defined]
+            found[-1].wait()
+        if not all(_is_same(copies[id(target)], target) for target in targets):
+            raise _refusal(func)
+    frozen = {id(copies[id(target)]): target for target in targets}
+    return tree_map(lambda value: frozen.get(id(value), value), found)
+
+
+def _is_same(found: Tensor, frozen: FrozenTensor) -> bool:
+    """Whether numbers are the frozen ones, but for the rounding of a mean."""
+    bounds = torch.finfo(frozen.dtype)
+    return torch.allclose(found, frozen.as_subclass(torch.Tensor), rtol=ROUNDING * bounds.eps, atol=bounds.tiny)
 
 
 def _memory(tensor: Tensor) -> int:

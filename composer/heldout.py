@@ -27,7 +27,7 @@ TABLE = 2**25  # numbers in the sums of all pairs of clusters: 256 MiB
 WORKING = 16  # matrices of the size of a map that are held to judge one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Images in the order of their clusters, one half of the clusters before the other.
 
@@ -90,7 +90,7 @@ class Split:
         return starts[orders[:, self.cluster]] + within
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Maps:
     """Of each pairing and half: tokens less ``centre`` (..., D_s), times ``scale`` (...) and ``rotation`` (..., D_s, D_t)."""
 
@@ -100,7 +100,7 @@ class Maps:
     mean: Tensor  # (..., D_t) of the target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Paired:
     """Rows of two cells on one split.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from batteries.errors import InputError, IntegrityError
 from batteries.model import Output, Tokens
-from composer import readings, tokens
+from composer import extrastate, readings, tokens
 from composer.container import Container
 from composer.outputs import TAPS, CellOutput, ContainerOutput
 from composer.readings import Reads
@@ -40,17 +40,31 @@ class Mounted(Protocol):
         ...
 
 
+class Model(Protocol):
+    """A model as a host sees it: a container, or a composition, of which it takes the cells."""
+
+    @property
+    def container(self) -> Container:
+        """The cells."""
+        ...
+
+
 class FrozenCell:
-    """One cell of a container, mounted: its weights are out of every optimiser's reach.
+    """One cell of a model, mounted: its weights are out of every optimiser's reach.
 
     Args:
-        container: Holds it.
+        container: Holds it; or a composition, whose nodes are left out.
         name: Which; the first where left out.
+
+    Raises:
+        InputError: no model (``MODEL``), or one without cells (``NO_CELLS``).
+        NotFoundError: no such cell (``NO_CELL``).
     """
 
-    def __init__(self, container: Container, name: str | None = None) -> None:
-        self.name = name or container.names[0]
-        self.container = container.part([self.name])
+    def __init__(self, container: Model, name: str | None = None) -> None:
+        cells = _cells_of(container)
+        self.name = name or cells.names[0]
+        self.container = cells.part([self.name])
 
     def tokens(self, images: Tensor) -> Tokens:
         """Images to M, S and omega."""
@@ -132,11 +146,12 @@ class RestoringHost(_Host):
 
 
 class _Whole(Stemmed):
-    """Around a whole container, which is a submodule: it has no parameters, and its lock goes into the state dict."""
+    """Around all cells of a model: their container is a submodule without parameters, with its lock in the state dict."""
 
-    def __init__(self, container: Container, sample: Tensor, reads: Reads) -> None:
+    def __init__(self, model: Model, sample: Tensor, reads: Reads) -> None:
         readings.checked(reads)
-        _refuse_bare(container, sample)
+        container = _cells_of(model)
+        _refuse_few(container, sample)
         super().__init__(sample.shape[1])
         self.container = container
         self.reads: Reads = reads
@@ -151,42 +166,47 @@ class _Whole(Stemmed):
             InputError: images that one of the cells does not take.
         """
         self.container.fitting(images)
-        return super().fed(images.to(self.stem.weight))
+        return super().fed(images.to(self.stem.weight.dtype))
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """What is read, and of which cells in which order."""
-        return {"reads": self.reads, "cells": self._order}
+    def get_extra_state(self) -> Tensor:
+        """What is read, and of which cells in which order, as a tensor."""
+        return extrastate.encoded(self._identity(), self.container.device)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Check a saved host's reading.
 
         Raises:
+            FormatError: no reading that can be read (``STATE``).
             IntegrityError: another reading, or other cells or another order of them (``OTHER_HOST``).
         """
-        mine = self.get_extra_state()
-        if state != mine:
+        if extrastate.is_absent(state):
+            return
+        mine, saved = self._identity(), extrastate.decoded(state, where="a host's state")
+        if saved != mine:
             remedy = "Make the host of the same reading, around the same cells in the same order."
-            raise IntegrityError("a state of another host", code="OTHER_HOST", expected=mine, found=state, remedy=remedy)
+            raise IntegrityError("a state of another host", code="OTHER_HOST", expected=mine, found=saved, remedy=remedy)
+
+    def _identity(self) -> dict[str, Any]:
+        return {"reads": self.reads, "cells": self._order}
 
 
 class Classifier(_Whole):
     """Names what an image is from what all cells of a container make of it.
 
     Args:
-        container: The cells, such as ``container.cells("low/*")``. It is a submodule without parameters.
+        container: The cells, such as ``container.cells("low/*")``; of a composition its cells are read, and not its nodes. They
+            are a submodule without parameters.
         sample: Images (B, channels, height, width), two or more, that fix the scale of the features.
         classes: To name, two or more.
         reads: What of the cells (:mod:`composer.readings`).
         form: Of the MLP.
 
     Raises:
-        InputError: no such reading (``READS``), no cells (``NO_CELLS``), images that the cells do not take, fewer than two
-            of them (``FEW_IMAGES``), or fewer than two classes (``CLASSES``).
+        InputError: no such reading (``READS``), no model (``MODEL``) or no cells (``NO_CELLS``), images that the cells do not
+            take, fewer than two of them (``FEW_IMAGES``), or fewer than two classes (``CLASSES``).
     """
 
-    def __init__(
-        self, container: Container, sample: Tensor, classes: int, reads: Reads = "omega", form: StreamForm = FORM
-    ) -> None:
+    def __init__(self, container: Model, sample: Tensor, classes: int, reads: Reads = "omega", form: StreamForm = FORM) -> None:
         super().__init__(container, sample, reads)
         if classes < 2:
             raise InputError("too few classes to tell apart", code="CLASSES", expected="2 or more", found=classes)
@@ -218,10 +238,11 @@ class Denoiser(_Whole):
         InputError: as of :class:`Classifier`, or grids that do not nest (``GRIDS``).
     """
 
-    def __init__(self, container: Container, sample: Tensor, reads: Reads = "signature", form: StreamForm = FORM) -> None:
+    def __init__(self, container: Model, sample: Tensor, reads: Reads = "signature", form: StreamForm = FORM) -> None:
         super().__init__(container, sample, reads)
-        side = max(container.spec(name).patch_size for name in container.names)
-        self.mlp = ResidualMLP(len(self.shift), len(container.names) + sample.shape[1] * side**2, form)
+        cells = self.container
+        side = max(cells.spec(name).patch_size for name in cells.names)
+        self.mlp = ResidualMLP(len(self.shift), len(cells.names) + sample.shape[1] * side**2, form)
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
@@ -259,9 +280,18 @@ def _mixture(out: ContainerOutput, shares: Tensor, grid: Grid) -> Tensor:
     return torch.stack(parts).sum(dim=0)
 
 
-def _refuse_bare(container: Container, sample: Tensor) -> None:
-    if not container.names:
+def _cells_of(model: Model) -> Container:
+    """The cells of a model, at least one."""
+    found = getattr(model, "container", None)
+    if not isinstance(found, Container):
+        remedy = "Give what composer.compose, wire or load returned."
+        raise InputError("not a model", code="MODEL", found=type(model).__name__, remedy=remedy)
+    if not found.names:
         raise InputError("a container without cells", code="NO_CELLS", expected="at least one cell", found="none")
+    return found
+
+
+def _refuse_few(container: Container, sample: Tensor) -> None:
     container.fitting(sample)
     if len(sample) < 2:
         raise InputError("too few images to fix a scale", code="FEW_IMAGES", expected="at least 2", found=len(sample))

@@ -5,8 +5,10 @@ Legend: C cells of a group, B images, N patches of an image, V rows, D width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ TAPS = ("M", "S", "omega", "recon")
 USUAL = ("omega", "recon")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupOutput:
     """What the cells of one spec make of a batch.
 
@@ -125,6 +127,21 @@ class ContainerOutput(Mapping[str, CellOutput]):
         return len(self._cells)
 
     @property
+    def cells(self) -> ContainerOutput:
+        """Itself, as a composition's output has those of its cells."""
+        return self
+
+    @property
+    def nodes(self) -> Mapping[str, Any]:
+        """The one node of cells side by side, as a composition's output has its own."""
+        return {node_of_all(self._names): self}
+
+    @property
+    def output(self) -> ContainerOutput:
+        """Itself: what cells side by side make, as a composition's output is that of its last node."""
+        return self
+
+    @property
     def omega(self) -> tuple[Tensor, ...]:
         """Per cell (B, N, width): omega mapped into the consensus frame."""
         return tuple(cell.aligned for cell in self.values())
@@ -152,6 +169,12 @@ class ContainerOutput(Mapping[str, CellOutput]):
             rank = {name: index for index, name in enumerate(present)}
             stacked = stacked[[rank[name] for name in self._names]]
         return stacked.transpose(0, 1)
+
+
+def node_of_all(names: Collection[str]) -> str:
+    """The name of the node that has all cells side by side: ``all``, or another where a cell has that one."""
+    others = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
+    return next(name for name in others if name not in names)
 
 
 def checked_taps(taps: Collection[str]) -> frozenset[str]:

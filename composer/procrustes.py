@@ -42,7 +42,7 @@ class FewSamplesWarning(UserWarning):
         super().__init__(f"{rows} rows for {width} dimensions: unrelated tokens fit as well, so judge the map on other images")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Alignment:
     """A similarity map x -> scale * (x - centre) @ rotation + translation, or a batch of them along leading axes.
 

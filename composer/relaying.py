@@ -22,7 +22,7 @@ from composer.tokens import Grid
 Kind = Literal["omega", "rows"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Relayed:
     """What a relay makes of a batch.
 

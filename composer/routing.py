@@ -40,7 +40,7 @@ class Branch(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Routed:
     """What a route makes of a batch.
 

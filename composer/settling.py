@@ -78,7 +78,7 @@ def frames_of(tokens: Sequence[Tensor], members: Tensor) -> tuple[Tensor, Tensor
     return total * (len(cells.rows) ** 0.5 / _length(total))[:, None, None], residual
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SideBySide:
     """Cells whose rows are all there, each along the S_c axes on which it varies, the narrow ones before the wide.
 

@@ -24,7 +24,7 @@ from composer.scores import split_of
 from composer.tokens import TokenKind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spectrum:
     """A cell beside the consensus of the others.
 

@@ -30,7 +30,7 @@ DRAWS = 2000  # of the bootstrap
 DECODINGS = ("own", "mapped", "mean", "shuffled")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Swap:
     """One cell's tokens in the place of another's.
 

@@ -14,7 +14,7 @@ from composer.turning import TINY
 WORST_CONDITION = 1e12  # of a covariance that is whitened: beyond it the smallest axes are rounding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Whitening:
     """What stands before and after the rotation of a whitened map.
 

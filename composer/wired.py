@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,61 +10,24 @@ from torch import Tensor, nn
 
 from batteries import canonical
 from batteries.cell import Cell
-from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.errors import InputError, IntegrityError
+from batteries.manifest import InputScale
+from batteries.model import Tokens
+from batteries.spec import CellSpec
+from composer import extrastate
+from composer.alignment import Consensus
 from composer.composing import compose
 from composer.container import Container
-from composer.outputs import TAPS, USUAL, CellOutput, ContainerOutput
+from composer.explanation import Explanation
+from composer.lock import Lock
+from composer.outputs import TAPS, USUAL, ContainerOutput, checked_taps
 from composer.procrustes import Alignment
-from composer.relaying import Relayed, fit, relay
-from composer.routing import Routed, Router, route
+from composer.relaying import fit, relay
+from composer.routing import Router, route
+from composer.wiredoutput import NodeOutput, Together, WiredOutput
 from composer.wiring import Composition, Relay, Route
 
 DOT = "\N{MIDDLE DOT}"
-
-
-class Together(Mapping[str, Any]):
-    """What a parallel node makes of a batch: the outputs of its branches, by name and in order."""
-
-    def __init__(self, outputs: Mapping[str, Any]) -> None:
-        self._outputs = dict(outputs)
-
-    def __getitem__(self, name: str) -> Any:
-        return _named(self._outputs, name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._outputs
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._outputs)
-
-    def __len__(self) -> int:
-        return len(self._outputs)
-
-
-NodeOutput = CellOutput | Relayed | Routed | Together
-
-
-@dataclass(frozen=True)
-class WiredOutput:
-    """What a wired model makes of a batch.
-
-    Attributes:
-        cells: Every cell's output.
-        nodes: Every node's, by name.
-        output: That of the composition's output.
-    """
-
-    cells: ContainerOutput
-    nodes: Mapping[str, NodeOutput]
-    output: NodeOutput
-
-    def __getitem__(self, name: str) -> NodeOutput:
-        """The output of a cell or of a node.
-
-        Raises:
-            NotFoundError: no such name (``NO_CELL``).
-        """
-        return _named({**self.cells, **self.nodes}, name)
 
 
 class Wired(nn.Module):
@@ -97,46 +59,114 @@ class Wired(nn.Module):
         self.routers = routers
         self._order = composition.order
         relays = [node for node in composition.nodes.values() if isinstance(node, Relay)]
-        tapped = {name for node in relays for name in (node.source, node.target)}
-        plain = [name for name in container.names if name not in tapped]
-        self._taken = tuple((names, taps) for names, taps in ((plain, USUAL), (sorted(tapped), TAPS)) if names)
+        routed = {name for node in composition.nodes.values() if isinstance(node, Route) for name in node.of}
+        relayed = {name for node in relays for name in (node.source, node.target)}
+        self._needed = dict.fromkeys(routed, ("recon",)) | dict.fromkeys(relayed, TAPS)
 
-    def forward(self, images: Tensor) -> WiredOutput:
+    def forward(self, images: Tensor, taps: Collection[str] = USUAL) -> WiredOutput:
         """Every cell's and every node's output for images (B, channels, height, width) in the cells' input scale.
+
+        Args:
+            images: The same for every cell; taken to the container's dtype.
+            taps: Some of M, S, omega, recon, of every cell; those that a node needs come beside them.
 
         Raises:
             InputError: other channels, or sides that a cell's patch does not divide.
+            PolicyError: no such tap (``NO_TAP``).
         """
         images = self.container.fitting(images)
-        cells = self._cells(images)
+        cells = self._cells(images, checked_taps(taps))
         found: dict[str, Any] = dict(cells)
         for name in self._order:
             found[name] = self._node(name, found, images)
         nodes = {name: found[name] for name in self._order}
         return WiredOutput(cells, nodes, found[self.composition.output])
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The composition's digest."""
-        return {"composition": canonical.sha256(self.composition.to_bytes())}
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the cells, in order."""
+        return self.container.names
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    @property
+    def lock(self) -> Lock:
+        """Version and digests of the cells, by name."""
+        return self.container.lock
+
+    @property
+    def scale(self) -> InputScale:
+        """The input scale that the cells share."""
+        return self.container.scale
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.container.device
+
+    @property
+    def digest(self) -> str:
+        """One digest over all cells' weights, computed from memory as it is now."""
+        return self.container.digest
+
+    @property
+    def consensus(self) -> Consensus | None:
+        """The maps of omega into the consensus frame, as :attr:`Container.consensus`."""
+        return self.container.consensus
+
+    @consensus.setter
+    def consensus(self, found: Consensus | None) -> None:
+        self.container.consensus = found
+
+    def cells(self, *patterns: str) -> Container:
+        """A part of the cells without the nodes, over the same memory, as :meth:`Container.cells`."""
+        return self.container.cells(*patterns)
+
+    def spec(self, name: str) -> CellSpec:
+        """The architecture of one cell."""
+        return self.container.spec(name)
+
+    def tokens(self, images: Tensor) -> dict[str, Tokens]:
+        """M, S and omega by cell name, as :meth:`Container.tokens`."""
+        return self.container.tokens(images)
+
+    def explain(self, size: tuple[int, int] = (64, 64)) -> Explanation:
+        """Groups, parameters, bytes and work of the cells, as :meth:`Container.explain`; nodes are not counted."""
+        return self.container.explain(size)
+
+    def verify(self) -> None:
+        """Compare the cells' weights in memory with their digests, as :meth:`Container.verify`."""
+        self.container.verify()
+
+    def get_extra_state(self) -> Tensor:
+        """The composition's digest, as a tensor."""
+        return extrastate.encoded(self._identity(), self.device)
+
+    def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Check a saved digest.
 
         Raises:
+            FormatError: no digest that can be read (``STATE``).
             IntegrityError: of another composition (``OTHER_COMPOSITION``).
         """
-        mine = self.get_extra_state()
-        if state != mine:
+        if extrastate.is_absent(state):
+            return
+        mine, saved = self._identity(), extrastate.decoded(state, where="a composition's state")
+        if saved != mine:
             raise IntegrityError(
                 "a state saved with another composition",
                 code="OTHER_COMPOSITION",
                 expected=mine["composition"],
-                found=state.get("composition"),
+                found=saved.get("composition"),
             )
 
-    def _cells(self, images: Tensor) -> ContainerOutput:
-        outputs = [self.container(images, taps, names) for names, taps in self._taken]
-        return ContainerOutput([group for out in outputs for group in out.groups], self.container.names)
+    def _identity(self) -> dict[str, str]:
+        return {"composition": canonical.sha256(self.composition.to_bytes())}
+
+    def _cells(self, images: Tensor, taps: frozenset[str]) -> ContainerOutput:
+        together: dict[frozenset[str], list[str]] = {}
+        for name in self.names:
+            together.setdefault(taps.union(self._needed.get(name, ())), []).append(name)
+        outputs = [self.container(images, wanted, names) for wanted, names in together.items()]
+        return ContainerOutput([group for out in outputs for group in out.groups], self.names)
 
     def _node(self, name: str, found: Mapping[str, Any], images: Tensor) -> NodeOutput:
         node = self.composition.nodes[name]
@@ -226,12 +256,6 @@ def _refuse_other_parts(
     ):
         if set(names) != set(found):
             raise _parts(what, names, found)
-
-
-def _named(outputs: Mapping[str, Any], name: str) -> Any:
-    if name not in outputs:
-        raise NotFoundError("no such cell or node", code="NO_CELL", expected=" | ".join(outputs), found=name)
-    return outputs[name]
 
 
 def _parts(what: str, expected: Sequence[str] | Mapping[str, Any], found: Any) -> InputError:

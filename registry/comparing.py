@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from batteries.probes import Probe
     from composer.alignment import Consensus
-    from composer.container import Container, Lock
+    from composer.container import Container
+    from composer.lock import Lock
     from composer.pairs import PairTable
     from composer.spectrum import Spectrum
     from composer.swapping import Swap

@@ -33,6 +33,7 @@ from registry.stores import Store
 
 if TYPE_CHECKING:
     from composer.alignment import Consensus
+    from composer.container import Container
     from composer.kinds import AnyOpened
     from composer.procrustes import Alignment
     from composer.wired import Wired
@@ -80,8 +81,10 @@ def pull_model(
     registry: str | Path | Store | None = None,
     mode: Mode | None = None,
     progress: Progress = lambda done, total: None,
-) -> Wired:
+) -> Wired | Container:
     """Fetch a composed model, check every byte of it, and load it. Its weights are its file in the cache, mapped.
+
+    What was saved as a container comes back as one, see :func:`composer.load`.
 
     Args:
         target: ``[registry/]model/name[@version or range]`` or ``...@sha256:<hex>``, an alias of one, or a model of a lock.

@@ -21,7 +21,7 @@ NAME_PHOTO = "name the photograph"
 DENOISE = "denoise"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """Images and what a host is to make of them, in two disjoint parts.
 

@@ -129,6 +129,16 @@ def test_a_model_is_published_and_pulled_as_it_was(made, packed, tmp_path):
     }
 
 
+def test_a_container_is_pulled_as_a_container(made, tmp_path):
+    composer.pack(made.container, tmp_path / "trio.safetensors", LABEL)
+    publish(tmp_path / "trio.safetensors", tmp_path / "registry")
+    pulled = registry.pull_model("model/trio", registry=tmp_path / "registry")
+    assert isinstance(pulled, composer.Container)
+    assert (pulled.names, pulled.lock) == (made.names, made.lock)
+    assert torch.equal(pulled(images()).recon, made(images()).recon)
+    pulled.verify()
+
+
 def test_its_cells_need_not_be_there_and_the_manifest_says_so(packed, tmp_path):
     publish(packed / "trio.safetensors", tmp_path / "registry")
     snapshot = open_snapshot(tmp_path / "registry")
