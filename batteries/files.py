@@ -2,7 +2,8 @@
 
 A write is a temporary file in the same folder, its bytes, fsync, a link or a rename, and fsync of the folder. ``create``
 never replaces (a hard link fails where the name exists); ``replace`` always does, atomically. What was written is on the
-device when the call returns. All system calls are those of :mod:`batteries.disk`.
+device when the call returns. All system calls are those of :mod:`batteries.disk`; what a file system may lack of them says
+:mod:`batteries.lacking`.
 """
 
 from __future__ import annotations
@@ -18,48 +19,78 @@ from pathlib import Path
 
 from batteries import disk
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, StoreError
+from batteries.lacking import without
 
 TEMPORARY = ".part"  # suffix of a file that is not there yet; swept by ``sweep``
 TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d{{1,9}})\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
+DEEP = 64  # folders within folders; a layout of this package has three
+NAMED = 48  # characters of a file's name in that of its temporary file: so it is no longer than a file system allows
+IS_LINK = {errno.ELOOP, errno.EMLINK}  # a link that is not to be followed; the second on FreeBSD
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {  # a folder that cannot be reached, written or filled, and no sign of damage
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    *NO_SPACE,
+}
 NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
+
+PIECE = 2**26  # bytes written in one call: whoever wants to stop waits for no more
 
 Data = bytes | memoryview
 
 _in_flight: set[str] = set()  # names of the temporary files that this process is writing
 
 
-def read(path: Path, *, limit: int) -> bytes:
+def read(path: Path, *, limit: int, links: bool = False) -> bytes:
     """The bytes of a regular file of at most ``limit`` bytes.
+
+    Args:
+        path: The file.
+        limit: Largest number of bytes.
+        links: Whether it may be a symbolic link to one: where somebody named it, or its digest is known.
 
     Raises:
         NotFoundError: no such file.
-        FormatError: larger than ``limit``, or a symbolic link.
+        FormatError: larger than ``limit``, a symbolic link (``SYMLINK``), or a pipe or a device (``NOT_A_FILE``).
         StoreError: the disk would not give it.
     """
     with typed(path):
-        data = _read(path, limit + 1)
+        data = _read(path, limit + 1, links)
     if len(data) > limit:
         raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
     return data
 
 
-def mapped(path: Path, *, limit: int) -> memoryview:
+def mapped(path: Path, *, limit: int, links: bool = False) -> memoryview:
     """The bytes of a regular file of at most ``limit`` bytes as memory, which the system reads where it is looked at.
 
     What is written there changes no file. Whoever shortens the file in place takes the memory away, and ends the process that
     looks at it; no writer of this package does: a file is replaced or removed, and who has it mapped keeps the old one.
+    A file system without maps has it read into memory.
+
+    Args:
+        path: The file.
+        limit: Largest number of bytes.
+        links: As of :func:`read`.
 
     Raises:
-        NotFoundError: no such file.
-        FormatError: larger than ``limit``, or a symbolic link.
-        StoreError: the disk would not give it.
+        BatteriesError: as :func:`read`.
     """
-    with typed(path), _opened(path) as descriptor:
+    with typed(path), _opened(path, links) as descriptor:
         size = disk.current.fstat(descriptor).st_size
         if size > limit:
             raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
-        return memoryview(disk.current.map(descriptor, size) if size else b"")  # of nothing there is no map
+        if size:  # of nothing there is no map
+            with without("map"):
+                return memoryview(disk.current.map(descriptor, size))
+        return memoryview(bytearray(_rest(descriptor, limit)))  # as writable as a map
 
 
 def create(path: Path, data: Data) -> bool:
@@ -71,13 +102,9 @@ def create(path: Path, data: Data) -> bool:
     Raises:
         StoreError: no space, no permission, a failing disk. No partial file stays behind.
     """
-    made = True
     with typed(path, writing=True):
         with _temporary(path, data) as temporary:
-            try:
-                disk.current.link(temporary, path)
-            except FileExistsError:
-                made = False
+            made = _named(temporary, path)
         _sync(path.parent)
     return made
 
@@ -90,9 +117,11 @@ def replace(path: Path, *parts: Data) -> None:
         parts: Its bytes, one part after the other.
 
     Raises:
+        FormatError: a symbolic link (``SYMLINK``), a pipe or a device (``NOT_A_FILE``) has the name, and keeps it.
         StoreError: no space, no permission, a failing disk. The file is then the old one or the new one, whole.
     """
     with typed(path, writing=True):
+        _refuse_special(path)
         with _temporary(path, *parts) as temporary:
             disk.current.replace(temporary, path)
         _sync(path.parent)
@@ -144,14 +173,19 @@ def sync(folder: Path) -> None:
         _sync(folder)
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """The regular files below a folder, in no order; none where there is no folder. Links are not followed.
+def walk(folder: Path, *, depth: int, links: bool = False) -> Iterator[Path]:
+    """The regular files below a folder, in no order; none where there is no folder.
+
+    Args:
+        folder: The folder.
+        depth: How many folders deep its files lie at most; it ends a walk in circles, too.
+        links: Whether symbolic links are followed; else they are passed over.
 
     Raises:
         StoreError: a folder that cannot be listed.
     """
     with typed(folder):
-        yield from (Path(entry.path) for entry in _entries(folder))
+        yield from (Path(entry.path) for entry in _entries(folder, depth=depth, links=links))
 
 
 def sweep(folder: Path) -> int:
@@ -175,6 +209,11 @@ def sweep(folder: Path) -> int:
     return freed
 
 
+def is_closed(error: StoreError) -> bool:
+    """Whether an error means a folder that cannot be reached, written or filled, and not a disk that fails."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in CLOSED
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder, and not a link to one.
 
@@ -195,7 +234,7 @@ def is_link(path: Path) -> bool:
 
 @contextlib.contextmanager
 def lock(path: Path, seconds: float) -> Iterator[None]:
-    """Be the only one, of all threads and processes, inside this ``with``.
+    """Be the only one, of all threads and processes, inside this ``with``; one of several where the file system has no locks.
 
     Args:
         path: A file that stands for the lock. It is made where need be and never removed.
@@ -204,10 +243,12 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
     Raises:
         StoreError: no turn in that time (``LOCK_TIMEOUT``), no permission, a failing disk.
     """
+    held = None
     with typed(path, writing=True):
         _make_folder(path.parent)
         try:
-            held = disk.current.lock(path, seconds)
+            with without("lock"):
+                held = disk.current.lock(path, seconds)
         except TimeoutError as error:
             raise StoreError(
                 "somebody else keeps the lock",
@@ -220,8 +261,9 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with typed(path, writing=True):
-            disk.current.unlock(held)
+        if held is not None:
+            with typed(path, writing=True):
+                disk.current.unlock(held)
 
 
 @contextlib.contextmanager
@@ -229,7 +271,7 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
     """The operating system's errors about ``path`` as ours.
 
     Args:
-        path: What the errors name.
+        path: The file that the errors name.
         writing: Whether something missing is the disk's fault, and not an answer.
 
     Raises:
@@ -241,7 +283,8 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not writing:
-            raise NotFoundError("no such file", code="NO_FILE", where=path) from error
+            found = "a symbolic link to nothing" if path.is_symlink() else None
+            raise NotFoundError("no such file", code="NO_FILE", found=found, where=path) from error
         raise _store_error(error, path) from error
     except ValueError as error:
         if isinstance(error, BatteriesError):
@@ -249,35 +292,78 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
         raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(str(path)), where=error) from error
 
 
-def _read(path: Path, most: int) -> bytes:
+def _read(path: Path, most: int, links: bool) -> bytes:
+    with _opened(path, links) as descriptor:
+        return _rest(descriptor, most)
+
+
+def _rest(descriptor: int, most: int) -> bytes:
+    """At most so many bytes, to the end of a file."""
     parts: list[bytes] = []
-    with _opened(path) as descriptor:
-        size = disk.current.fstat(descriptor).st_size + 1  # so that one call reads a file, and the next finds its end
-        while most and (part := disk.current.read(descriptor, min(size, most))):
-            parts.append(part)
-            most -= len(part)
+    size = disk.current.fstat(descriptor).st_size + 1  # so that one call reads a file, and the next finds its end
+    while most and (part := disk.current.read(descriptor, min(size, most))):
+        parts.append(part)
+        most -= len(part)
     return b"".join(parts)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(path: Path, links: bool) -> Iterator[int]:
     try:
-        descriptor = disk.current.open(path)
+        descriptor = disk.current.follow(path) if links else disk.current.open(path)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno not in IS_LINK:
             raise
-        raise FormatError("a symbolic link", code="SYMLINK", expected="a regular file", where=path) from error
+        what = "a symbolic link without an end" if links else "a symbolic link"
+        raise FormatError(what, code="SYMLINK", expected="a regular file", where=path) from error
     try:
+        mode = disk.current.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder cannot be read, and says so itself
+            raise _not_a_file(path)
         yield descriptor
     finally:
         disk.current.close(descriptor)
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of what was never one of ours: ``/dev/null`` would be gone for the whole machine."""
+    try:
+        mode = disk.current.lstat(path).st_mode
+    except NOTHING_THERE:
+        return
+    if stat.S_ISLNK(mode):
+        remedy = "Name the file that it leads to, or another one."
+        raise FormatError("a symbolic link", code="SYMLINK", expected="a file or nothing", where=path, remedy=remedy)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is not replaced by a file, and says so itself
+        raise _not_a_file(path)
+
+
+def _not_a_file(path: Path) -> FormatError:
+    return FormatError("a pipe, a socket or a device", code="NOT_A_FILE", expected="a regular file", where=path)
+
+
+def _named(temporary: Path, path: Path) -> bool:
+    """Give a temporary file its name, unless another file has it.
+
+    Without hard links that takes a look and a step: of two writers in between them the later one has the name.
+    """
+    with without("link"):
+        try:
+            disk.current.link(temporary, path)
+        except FileExistsError:
+            return False
+        return True
+    if _mode(path):
+        return False
+    disk.current.replace(temporary, path)
+    return True
 
 
 @contextlib.contextmanager
 def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
     """A file beside ``path`` that holds the parts on the device, and is gone afterwards unless it was renamed."""
     _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     _in_flight.add(temporary.name)
     try:
         _write(temporary, parts)
@@ -294,11 +380,12 @@ def _write(path: Path, parts: Iterable[Data]) -> None:
         for part in parts:
             rest = memoryview(part)
             while rest:
-                written = disk.current.write(descriptor, rest)
+                written = disk.current.write(descriptor, rest[:PIECE])
                 if not written:
                     raise OSError(errno.EIO, "the disk takes no more bytes")
                 rest = rest[written:]
-        disk.current.fsync(descriptor)
+        with without("sync"):
+            disk.current.fsync(descriptor)
     finally:
         disk.current.close(descriptor)
 
@@ -325,26 +412,30 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    descriptor = disk.current.open_folder(folder)
-    try:
-        disk.current.fsync(descriptor)
-    finally:
-        disk.current.close(descriptor)
-
-
-def _entries(folder: Path, *, passed_over: type[OSError] = FileNotFoundError) -> Iterator[os.DirEntry[str]]:
-    """The regular files below a folder, past what is no folder (any more) and folders with the error ``passed_over``."""
-    waiting: list[Path | str] = [folder]
-    while waiting:
+    with without("sync"):
+        descriptor = disk.current.open_folder(folder)
         try:
-            with disk.current.scan(waiting.pop()) as entries:
+            disk.current.fsync(descriptor)
+        finally:
+            disk.current.close(descriptor)
+
+
+def _entries(
+    folder: Path, *, depth: int = DEEP, links: bool = False, passed_over: type[OSError] = FileNotFoundError
+) -> Iterator[os.DirEntry[str]]:
+    """The regular files below a folder, past what is no folder (any more) and folders with the error ``passed_over``."""
+    waiting: list[tuple[Path | str, int]] = [(folder, 0)]
+    while waiting:
+        inside, above = waiting.pop()
+        try:
+            with disk.current.scan(inside) as entries:
                 found = list(entries)
         except (*NOTHING_THERE, passed_over):
             continue
         for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif entry.is_file(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=links):
+                waiting += [(entry.path, above + 1)] if above < depth else []
+            elif entry.is_file(follow_symlinks=links):
                 yield entry
 
 
