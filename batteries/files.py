@@ -45,7 +45,7 @@ PIECE = 2**26  # bytes written in one call: whoever wants to stop waits for no m
 
 Data = bytes | memoryview
 
-_in_flight: set[str] = set()  # names of the temporary files that this process is writing
+_in_flight: dict[str, Path] = {}  # the temporary files that this process is writing, by name
 
 
 def read(path: Path, *, limit: int, links: bool = False) -> bytes:
@@ -209,6 +209,13 @@ def sweep(folder: Path) -> int:
     return freed
 
 
+def give_up() -> None:
+    """Remove the temporary files that this process is writing, because it is about to end."""
+    for path in list(_in_flight.values()):
+        with contextlib.suppress(OSError):
+            disk.current.unlink(path)
+
+
 def is_closed(error: StoreError) -> bool:
     """Whether an error means a folder that cannot be reached, written or filled, and not a disk that fails."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in CLOSED
@@ -364,14 +371,14 @@ def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
     """A file beside ``path`` that holds the parts on the device, and is gone afterwards unless it was renamed."""
     _make_folder(path.parent)
     temporary = path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
-    _in_flight.add(temporary.name)
+    _in_flight[temporary.name] = temporary
     try:
         _write(temporary, parts)
         yield temporary
     finally:
         with contextlib.suppress(OSError):  # what cannot be removed is left to the next sweep
             disk.current.unlink(temporary)
-        _in_flight.discard(temporary.name)
+        _in_flight.pop(temporary.name, None)
 
 
 def _write(path: Path, parts: Iterable[Data]) -> None:

@@ -119,8 +119,8 @@ class Cache:
                 self._transfer(store, key, pin)
         return self.file(store, key, pin)
 
-    def file(self, store: Store, key: str, pin: Pin) -> Path:
-        """Where the file of a pin is, after it was fetched.
+    def file(self, store: Store | None, key: str, pin: Pin) -> Path:
+        """Where the file of a pin is, after it was fetched; ``store`` is where from, if that is on this machine.
 
         Raises:
             StoreError: nowhere: it could not be kept (``NO_CACHE``).

@@ -260,11 +260,12 @@ def _folder(address: str, base: Path) -> tuple[Path, bool]:
     try:
         path = base / Path(address).expanduser()
         path.lstat()
+        is_folder = path.is_dir()
     except FileNotFoundError:
         return path, False
     except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, a NUL
         raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(address), where=error) from error
-    if not path.is_dir():
+    if not is_folder:
         raise InputError("not a registry", code="NOT_A_FOLDER", expected="a folder", found=path)
     return path, True
 

@@ -138,6 +138,7 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
         found.append(PulledFile(manifest, origin, path))
         done += one.blob.size
         progress(done, total)
+    cache.warn(one.store for one in wanted)
     return found
 
 
@@ -194,7 +195,9 @@ def _pulled(
         wanted = Wanted.of(locate([reference], registry, mode=mode)[0])
     size = wanted.blob.size
     progress(0, size)
-    _, _, found = _fetched(wanted, Cache(), load)
+    cache = Cache()
+    _, _, found = _fetched(wanted, cache, load)
+    cache.warn([wanted.store])
     progress(size, size)
     return found
 
