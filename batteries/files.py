@@ -10,42 +10,42 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from batteries import disk
-from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, StoreError
+from batteries import disk, folders, litter
+from batteries.disk_errors import NOTHING_THERE, is_closed, typed
+from batteries.errors import FormatError, StoreError
+from batteries.folders import is_folder, is_link, sync, walk
 from batteries.lacking import without
+from batteries.litter import TEMPORARY, give_up, sweep
 
-TEMPORARY = ".part"  # suffix of a file that is not there yet; swept by ``sweep``
-TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d{{1,9}})\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
-DEEP = 64  # folders within folders; a layout of this package has three
-NAMED = 48  # characters of a file's name in that of its temporary file: so it is no longer than a file system allows
+__all__ = [
+    "TEMPORARY",
+    "Data",
+    "create",
+    "give_up",
+    "is_closed",
+    "is_folder",
+    "is_link",
+    "lock",
+    "mapped",
+    "move_aside",
+    "read",
+    "remove",
+    "replace",
+    "sweep",
+    "sync",
+    "typed",
+    "walk",
+]
+
 IS_LINK = {errno.ELOOP, errno.EMLINK}  # a link that is not to be followed; the second on FreeBSD
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {  # a folder that cannot be reached, written or filled, and no sign of damage
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOSYS,
-    errno.ENOTSUP,
-    *NO_SPACE,
-}
-NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
-
 PIECE = 2**26  # bytes written in one call: whoever wants to stop waits for no more
 
 Data = bytes | memoryview
-
-_in_flight: dict[str, Path] = {}  # the temporary files that this process is writing, by name
 
 
 def read(path: Path, *, limit: int, links: bool = False) -> bytes:
@@ -105,7 +105,7 @@ def create(path: Path, data: Data) -> bool:
     with typed(path, writing=True):
         with _temporary(path, data) as temporary:
             made = _named(temporary, path)
-        _sync(path.parent)
+        folders.flush(path.parent)
     return made
 
 
@@ -124,7 +124,7 @@ def replace(path: Path, *parts: Data) -> None:
         _refuse_special(path)
         with _temporary(path, *parts) as temporary:
             disk.current.replace(temporary, path)
-        _sync(path.parent)
+        folders.flush(path.parent)
 
 
 def remove(path: Path) -> bool:
@@ -138,7 +138,7 @@ def remove(path: Path) -> bool:
             disk.current.unlink(path)
         except NOTHING_THERE:
             return False
-        _sync(path.parent)
+        folders.flush(path.parent)
     return True
 
 
@@ -153,90 +153,14 @@ def move_aside(path: Path, folder: Path) -> Path | None:
     """
     aside = folder / f"{path.name}.{secrets.token_hex(4)}"
     with typed(path, writing=True):
-        _make_folder(folder)
+        folders.make(folder)
         try:
             disk.current.replace(path, aside)
         except NOTHING_THERE:
             return None
-        _sync(folder)
-        _sync(path.parent)
+        folders.flush(folder)
+        folders.flush(path.parent)
     return aside
-
-
-def sync(folder: Path) -> None:
-    """Wait until the names in a folder are on the device.
-
-    Raises:
-        StoreError: no such folder, no permission, a failing disk.
-    """
-    with typed(folder, writing=True):
-        _sync(folder)
-
-
-def walk(folder: Path, *, depth: int, links: bool = False) -> Iterator[Path]:
-    """The regular files below a folder, in no order; none where there is no folder.
-
-    Args:
-        folder: The folder.
-        depth: How many folders deep its files lie at most; it ends a walk in circles, too.
-        links: Whether symbolic links are followed; else they are passed over.
-
-    Raises:
-        StoreError: a folder that cannot be listed.
-    """
-    with typed(folder):
-        yield from (Path(entry.path) for entry in _entries(folder, depth=depth, links=links))
-
-
-def sweep(folder: Path) -> int:
-    """Remove what killed writers left below ``folder``; returns the number of bytes freed.
-
-    A temporary file belongs to the process whose number its name carries; one that is still being written is left alone.
-    What may not be listed or cannot be removed is left to the next sweep.
-
-    Raises:
-        StoreError: a failing disk.
-    """
-    freed = 0
-    with typed(folder):
-        for entry in _entries(folder, passed_over=PermissionError):
-            if entry.name.endswith(TEMPORARY) and _abandoned(entry.name):
-                path = Path(entry.path)
-                with contextlib.suppress(OSError):
-                    size = disk.current.lstat(path).st_size
-                    disk.current.unlink(path)
-                    freed += size
-    return freed
-
-
-def give_up() -> None:
-    """Remove the temporary files that this process is writing, because it is about to end."""
-    for path in list(_in_flight.values()):
-        with contextlib.suppress(OSError):
-            disk.current.unlink(path)
-
-
-def is_closed(error: StoreError) -> bool:
-    """Whether an error means a folder that cannot be reached, written or filled, and not a disk that fails."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in CLOSED
-
-
-def is_folder(path: Path) -> bool:
-    """Whether a path is a folder, and not a link to one.
-
-    Raises:
-        StoreError: the disk would not say.
-    """
-    return stat.S_ISDIR(_mode(path))
-
-
-def is_link(path: Path) -> bool:
-    """Whether a path is a symbolic link, to anything or nothing.
-
-    Raises:
-        StoreError: the disk would not say.
-    """
-    return stat.S_ISLNK(_mode(path))
 
 
 @contextlib.contextmanager
@@ -252,7 +176,7 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
     """
     held = None
     with typed(path, writing=True):
-        _make_folder(path.parent)
+        folders.make(path.parent)
         try:
             with without("lock"):
                 held = disk.current.lock(path, seconds)
@@ -271,32 +195,6 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
         if held is not None:
             with typed(path, writing=True):
                 disk.current.unlock(held)
-
-
-@contextlib.contextmanager
-def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
-    """The operating system's errors about ``path`` as ours.
-
-    Args:
-        path: The file that the errors name.
-        writing: Whether something missing is the disk's fault, and not an answer.
-
-    Raises:
-        NotFoundError: nothing there, and not ``writing``.
-        StoreError: any other refusal.
-        InputError: no path at all, such as one with a NUL.
-    """
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not writing:
-            found = "a symbolic link to nothing" if path.is_symlink() else None
-            raise NotFoundError("no such file", code="NO_FILE", found=found, where=path) from error
-        raise _store_error(error, path) from error
-    except ValueError as error:
-        if isinstance(error, BatteriesError):
-            raise
-        raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(str(path)), where=error) from error
 
 
 def _read(path: Path, most: int, links: bool) -> bytes:
@@ -360,7 +258,7 @@ def _named(temporary: Path, path: Path) -> bool:
         except FileExistsError:
             return False
         return True
-    if _mode(path):
+    if folders.mode_of(path):
         return False
     disk.current.replace(temporary, path)
     return True
@@ -369,16 +267,16 @@ def _named(temporary: Path, path: Path) -> bool:
 @contextlib.contextmanager
 def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
     """A file beside ``path`` that holds the parts on the device, and is gone afterwards unless it was renamed."""
-    _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
-    _in_flight[temporary.name] = temporary
+    folders.make(path.parent)
+    temporary = litter.temporary_of(path)
+    litter.in_flight[temporary.name] = temporary
     try:
         _write(temporary, parts)
         yield temporary
     finally:
         with contextlib.suppress(OSError):  # what cannot be removed is left to the next sweep
             disk.current.unlink(temporary)
-        _in_flight.pop(temporary.name, None)
+        litter.in_flight.pop(temporary.name, None)
 
 
 def _write(path: Path, parts: Iterable[Data]) -> None:
@@ -395,85 +293,3 @@ def _write(path: Path, parts: Iterable[Data]) -> None:
             disk.current.fsync(descriptor)
     finally:
         disk.current.close(descriptor)
-
-
-def _make_folder(folder: Path) -> None:
-    """A folder and its parents, each of them on the device before anything is put into it.
-
-    So a folder that holds something needs no fsync above it. An empty one may be of a writer who died in between.
-    """
-    try:
-        with disk.current.scan(folder) as entries:
-            empty = next(entries, None) is None
-    except FileNotFoundError:
-        if folder == folder.parent:
-            raise
-        _make_folder(folder.parent)
-        with contextlib.suppress(FileExistsError):
-            disk.current.mkdir(folder)
-        _sync(folder.parent)
-    else:
-        if empty:
-            with contextlib.suppress(PermissionError):  # above a folder that somebody else made
-                _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    with without("sync"):
-        descriptor = disk.current.open_folder(folder)
-        try:
-            disk.current.fsync(descriptor)
-        finally:
-            disk.current.close(descriptor)
-
-
-def _entries(
-    folder: Path, *, depth: int = DEEP, links: bool = False, passed_over: type[OSError] = FileNotFoundError
-) -> Iterator[os.DirEntry[str]]:
-    """The regular files below a folder, past what is no folder (any more) and folders with the error ``passed_over``."""
-    waiting: list[tuple[Path | str, int]] = [(folder, 0)]
-    while waiting:
-        inside, above = waiting.pop()
-        try:
-            with disk.current.scan(inside) as entries:
-                found = list(entries)
-        except (*NOTHING_THERE, passed_over):
-            continue
-        for entry in found:
-            if entry.is_dir(follow_symlinks=links):
-                waiting += [(entry.path, above + 1)] if above < depth else []
-            elif entry.is_file(follow_symlinks=links):
-                yield entry
-
-
-def _abandoned(name: str) -> bool:
-    ours = TEMPORARY_NAME.fullmatch(name)
-    if ours is None or name in _in_flight:
-        return False
-    process = int(ours["process"])
-    return process == os.getpid() or not _runs(process)
-
-
-def _mode(path: Path) -> int:
-    with typed(path):
-        try:
-            return disk.current.lstat(path).st_mode
-        except NOTHING_THERE:
-            return 0
-
-
-def _store_error(error: OSError, path: Path) -> StoreError:
-    if error.errno in NO_SPACE:
-        remedy = "Free some space, or name another folder, and run the same command again."
-        return StoreError("no space left on the disk", code="NO_SPACE", where=path, remedy=remedy, retryable=True)
-    return StoreError("the disk refused", code="DISK", found=error.strerror or error, where=path, retryable=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

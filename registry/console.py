@@ -7,6 +7,7 @@ A module of commands imports :data:`app` and decorates its functions; :mod:`regi
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 BUG = 1
 USAGE = 2
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 WIDE = 500  # columns where there is no terminal: a table in a file or a pipe is not to be cut
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
@@ -197,13 +199,10 @@ def _bare_error(code: str, what: str) -> dict[str, Any]:
 
 
 def _report_unexpected(error: Exception, as_json: bool) -> int:
-    """A bug; or the parser's own output, which cannot be written."""
-    if isinstance(error, OSError) and sys.stdout is not None:
-        try:
-            sys.stdout.flush()
-        except OSError as again:
-            _give_up_stdout(sys.stdout)
-            return _report(StoreError("the output cannot be written", code="OUTPUT", found=again.strerror), as_json)
+    """A bug; or the parser's own output, such as help, which cannot be written: an error about a file would name it."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN and sys.stdout is not None:
+        _give_up_stdout(sys.stdout)
+        return _report(StoreError("the output cannot be written", code="OUTPUT", found=error.strerror), as_json)
     return _report_bug(error, as_json)
 
 
