@@ -117,7 +117,8 @@ def test_what_is_kept_nowhere_is_an_error_that_names_the_variable(shelf, unwrita
     assert "BATTERIES_HOME" in capsys.readouterr().err.split("error:")[1]
 
 
-def test_warnings_are_words_even_where_they_are_errors(shelf, unwritable, monkeypatch):
+def test_warnings_are_words_even_where_they_are_errors(shelf, monkeypatch):
+    monkeypatch.setenv("BATTERIES_HOME", os.devnull)
     code = "import sys; from registry.cli import main; sys.exit(main(['list', '--registry', sys.argv[1]]))"
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, shelf], cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -46,8 +46,6 @@ def test_a_deleted_working_directory_stops_relative_paths_only(gone, tmp_path):
         ["list"],
         ["show", SHIPPED],
         ["pull", SHIPPED, "--out", tmp_path / "out"],
-        ["list", "--registry", ROOT / "manifests"],
-        ["verify", SHIPPED],
     ):
         ran = gone(*arguments)
         assert ran.returncode == 0, ran.stderr
@@ -62,12 +60,11 @@ def test_a_deleted_working_directory_stops_relative_paths_only(gone, tmp_path):
     assert gone("pull", SHIPPED, BATTERIES_HOME="home").returncode == 2
 
 
-def test_a_deleted_working_directory_in_python(gone, tmp_path):
+def test_a_deleted_working_directory_in_python(tmp_path):
     code = (
         "import os, sys, tempfile; f = tempfile.mkdtemp(); os.chdir(f); os.rmdir(f)\n"
-        "import registry, composer, batteries\n"
+        "import registry, batteries\n"
         f"cells = registry.pull('{SHIPPED}', registry={str(ROOT / 'manifests')!r})\n"
-        "model = composer.compose(cells)\n"
         f"batteries.Cell.read(cells[0].write({str(tmp_path)!r}))\n"
     )
     ran = python(code, PYTHONPATH=str(ROOT))
@@ -131,7 +128,7 @@ def test_closed_streams_do_not_lend_their_numbers_to_files(tmp_path):
 
 
 ON_WINDOWS = """
-import os, sys
+import os, sys, zoneinfo
 for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_DIRECTORY", "fork", "getuid", "geteuid"):
     delattr(os, name)
 sys.modules["fcntl"] = None
@@ -145,7 +142,8 @@ sys.platform = "win32"
 def test_windows_is_one_typed_refusal_at_the_start():
     ran = python(ON_WINDOWS + "from registry.entry import main; sys.exit(main())", "list")
     assert ran.returncode == 6
-    assert ran.stderr.splitlines()[0].startswith("error: a system that is not supported; expected Linux or macOS; found win32")
+    expected = "error: a system that is not supported; expected Linux or macOS; found win32"
+    assert ran.stderr.splitlines()[0].startswith(expected)
     assert "Traceback" not in ran.stderr
     for line in ("from batteries import files", "from batteries import Cell", "from registry import pull"):
         ran = python(ON_WINDOWS + line)
@@ -155,10 +153,10 @@ def test_windows_is_one_typed_refusal_at_the_start():
 
 
 ON_MACOS = """
-import os, sys
+import os, sys, zoneinfo
 sys.platform = "darwin"
-for name in ("sched_getaffinity", "posix_fadvise", "posix_fallocate", "copy_file_range", "sendfile", "memfd_create", "O_TMPFILE",
-             "O_DIRECT", "splice", "eventfd", "getrandom", "pipe2", "preadv", "pwritev", "fdatasync"):
+for name in ("sched_getaffinity", "posix_fadvise", "posix_fallocate", "copy_file_range", "sendfile", "memfd_create",
+             "O_TMPFILE", "O_DIRECT", "splice", "eventfd", "getrandom", "pipe2", "preadv", "pwritev", "fdatasync"):
     if hasattr(os, name):
         delattr(os, name)
 def audit(event, arguments):
