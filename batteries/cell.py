@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,7 +104,10 @@ class Cell:
 
     @classmethod
     def read(cls, path: str | Path) -> Cell:
-        """Read ``NAME.safetensors`` with the manifest ``NAME.json`` beside it.
+        """Read ``NAME.safetensors`` with the manifest ``NAME.json`` beside it; either may be a symbolic link.
+
+        Args:
+            path: The first of the two; ``model.safetensors`` of a repository of one cell has ``manifest.json`` beside it.
 
         Raises:
             NotFoundError: one of the two is missing.
@@ -113,15 +117,10 @@ class Cell:
         path = Path(path)
         if path.suffix != SUFFIX:
             raise NotFoundError("not a cell file", code="NO_CELL", expected=f"a path ending in {SUFFIX}", found=path)
-        blob = files.read(path, limit=cellfile.MAX_CELL)
+        blob = files.read(path, limit=cellfile.MAX_CELL, links=True)
         cellfile.refuse_other_kind(blob, path)
-        beside = path.with_suffix(".json")
-        if not beside.exists():
-            raise NotFoundError(
-                "a cell file without its manifest", code="NO_MANIFEST", expected=beside, remedy="Keep the two files together."
-            )
-        manifest = Manifest.from_bytes(files.read(beside, limit=MAX_MANIFEST), where=beside)
-        return cls.from_bytes(blob, manifest, where=path)
+        data, beside = _read_beside(path)
+        return cls.from_bytes(blob, Manifest.from_bytes(data, where=beside), where=path)
 
     @classmethod
     def from_pretrained(cls, repo_id_or_folder: str | Path, *, revision: str | None = None, token: str | None = None) -> Cell:
@@ -204,8 +203,18 @@ def file_facts(blob: bytes, weights: Mapping[str, np.ndarray]) -> FileFacts:
     return FileFacts(size=len(blob), sha256=sha256(blob), tensor_digest=cellfile.tensor_digest(weights))
 
 
+def _read_beside(path: Path) -> tuple[bytes, Path]:
+    """The manifest beside a file of weights, and where it is."""
+    beside = path.with_suffix(".json")
+    for place in (beside, *([path.with_name(MANIFEST_FILE)] if path.name == WEIGHTS_FILE else [])):
+        with contextlib.suppress(NotFoundError):
+            return files.read(place, limit=MAX_MANIFEST, links=True), place
+    what, remedy = "a cell file without its manifest", "Keep the two files together."
+    raise NotFoundError(what, code="NO_MANIFEST", expected=beside, remedy=remedy)
+
+
 def _read_in(folder: Path, name: str, *, limit: int) -> bytes:
-    return files.read(folder / name, limit=limit)
+    return files.read(folder / name, limit=limit, links=True)
 
 
 def _check_bytes(blob: bytes, facts: FileFacts, where: object) -> None:

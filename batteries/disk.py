@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from batteries import system
 
 LOCK_PAUSE = 0.01  # seconds between two looks at a lock that somebody else holds
+
+system.refuse_others()
 
 
 class Disk:
@@ -26,6 +27,10 @@ class Disk:
     def open(self, path: Path) -> int:
         """Open a file for reading. A link at the end of the path is refused (``ELOOP``), and no pipe makes this wait."""
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    def follow(self, path: Path) -> int:
+        """Open a file for reading as :meth:`open`, at the end of whatever links lead to it."""
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def open_folder(self, path: Path) -> int:
         """Open a folder, in order to :meth:`fsync` it."""
@@ -48,7 +53,10 @@ class Disk:
         return os.write(descriptor, data)
 
     def fsync(self, descriptor: int) -> None:
-        """Wait until the bytes of a file, or the names in a folder, are on the device."""
+        """Wait until the bytes of a file, or the names in a folder, are on the device.
+
+        On macOS they are then with the device, whose own cache a loss of power may still empty.
+        """
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
@@ -83,17 +91,32 @@ class Disk:
         """Remove a name."""
         path.unlink()
 
-    def lock(self, path: Path, seconds: float) -> BaseFileLock:
+    def lock(self, path: Path, seconds: float) -> int:
         """Hold the lock that a file stands for, for this thread alone; raises ``TimeoutError`` after ``seconds``."""
-        from filelock import FileLock  # who only reads need not wait for this import
+        import fcntl  # not on every system on which this module is asked for
 
-        held = FileLock(path, timeout=seconds, poll_interval=LOCK_PAUSE)
-        held.acquire()
-        return held
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        ends = time.monotonic() + seconds
+        try:
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return held
+                if time.monotonic() >= ends:
+                    raise TimeoutError
+                time.sleep(LOCK_PAUSE)
+        except BaseException:
+            os.close(held)
+            raise
 
-    def unlock(self, held: BaseFileLock) -> None:
+    def unlock(self, held: int) -> None:
         """Give a lock back. Its file stays: whoever waits for it would else hold a lock on nothing."""
-        held.release()
+        import fcntl
+
+        try:
+            fcntl.flock(held, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open too
+        finally:
+            os.close(held)
 
 
 current = Disk()

@@ -11,6 +11,8 @@
     ├── ConflictError                    6   somebody else's version, or a lost race
     └── StoreError                       8   the local disk: space, permission, a failing device
 
+A StoreWarning says that the local disk does less than it does elsewhere, where what was asked is done all the same.
+
 Exit code 7, *not viable*, is a verdict and not an error. Every error says what happened, what was expected, what was
 found, where, and what to do; ``code`` is stable and machine-readable.
 """
@@ -117,3 +119,24 @@ class StoreError(BatteriesError):
     """The local disk: space, permission, a failing device."""
 
     exit_code = 8
+
+
+class StoreWarning(UserWarning):
+    """The local disk does less than it does elsewhere; what was asked is done all the same.
+
+    Args:
+        what: One clause that says what is not done.
+        code: A stable machine-readable name such as ``"NO_CACHE"``.
+        where: The folder.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, what: str, *, code: str, where: object, remedy: str) -> None:
+        self.what = what
+        self.code = code
+        self.where = where
+        self.remedy = remedy
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return f"{self.what}; in {self.where} [{self.code}]\n  {self.remedy}"

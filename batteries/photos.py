@@ -6,6 +6,7 @@ Values leave as RGB in [-1, 1]: x / 127.5 - 1.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,11 +154,25 @@ def to_float(pixels: Tensor) -> Tensor:
 def _files_of(places: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
     """(folder, file) of every image named by the places, sorted within each place."""
     for place in map(Path, places):
-        folder, pattern = (place, "**/*") if place.is_dir() else _split(place)
+        folder, pattern = (place, "") if place.is_dir() else _split(place)
         if not folder.is_dir() or not (place.exists() or WILD & set(pattern)):
             raise NotFoundError("no such folder", code="NO_FOLDER", where=place)
-        found = sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+        paths = folder.glob(pattern) if pattern else _below(place)
+        found = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
         yield from ((folder, path) for path in found)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, and below the folders that links in it lead to; each of these once."""
+    seen = set()
+    for inside, below, names in os.walk(folder, followlinks=True):
+        below.sort()  # so that of two ways to one folder the same is taken everywhere
+        real = os.path.realpath(inside)
+        if real in seen:
+            below.clear()
+        else:
+            seen.add(real)
+            yield from (Path(inside, name) for name in names)
 
 
 def _split(place: Path) -> tuple[Path, str]:

@@ -7,6 +7,7 @@ through the same states as one that was not.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,7 +180,7 @@ def train(
         torch.optim.Adam(model.parameters(), lr=plan.rate, fused=True),
     )
     saved = folder / "checkpoint.safetensors" if folder else None
-    if saved and saved.exists():
+    if saved and os.path.lexists(saved):
         run.restore(checkpoint.read(saved, model, run.optimiser, run.identity))
     batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, plan.steps)
     for images in batches if not run.stopped else ():

@@ -91,7 +91,7 @@ def load(path: str | Path, *, seal: str | None = None) -> Wired | Container:
     """
     path = path_of(path)
     # that the cells are those of the lock is a matter of publishing, and of container.verify()
-    return _put_together(open_artifact(files.mapped(path, limit=MODEL.limit), where=path, seal=seal, lock=False))
+    return _put_together(open_artifact(files.mapped(path, limit=MODEL.limit, links=True), where=path, seal=seal, lock=False))
 
 
 def pack(model: Wired | Container, path: str | Path, label: PackedLabel) -> ModelManifest:

@@ -88,7 +88,7 @@ def load_maps(path: str | Path, *, seal: str | None = None) -> Consensus | Align
         StoreError: the disk would not give it.
     """
     path = path_of(path)
-    return _put_together(open_maps(files.mapped(path, limit=MAPS.limit), where=path, seal=seal))
+    return _put_together(open_maps(files.mapped(path, limit=MAPS.limit, links=True), where=path, seal=seal))
 
 
 def pack_maps(maps: Consensus | Alignment, path: str | Path, label: PackedLabel, lock: Lock) -> MapsManifest:

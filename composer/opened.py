@@ -67,7 +67,7 @@ def read_document(form: type[Said], path: str | Path) -> Said:
         BatteriesError: as :func:`open_sealed`, but for what only the tensors tell; or the file cannot be read.
     """
     path = path_of(path)
-    return _open_header(form, files.mapped(path, limit=form.KIND.limit), path).document
+    return _open_header(form, files.mapped(path, limit=form.KIND.limit, links=True), path).document
 
 
 def path_of(path: str | Path) -> Path:

@@ -228,7 +228,7 @@ class Composition(Document):
             StoreError: the disk would not give it.
         """
         try:
-            text = files.read(Path(path), limit=MAX_FILE).decode()
+            text = files.read(Path(path), limit=MAX_FILE, links=True).decode()
         except UnicodeDecodeError as error:
             raise _not_toml(error, path) from error
         return cls.from_toml(text, where=path)

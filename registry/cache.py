@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from batteries import files
-from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError
-from registry.config import home
+from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
+from registry.config import HOME_VARIABLE, home
 from registry.pinned import read_pinned
 from registry.release import Pin
-from registry.stores import Store
+from registry.stores import DirectoryStore, MemoryStore, Store
 
 BLOBS = "blobs"
 LOCKS = "locks"
 ASIDE = "damaged"  # folder of what was found damaged: kept, because it says what went wrong
 WAIT = 60.0  # seconds for somebody else's transfer of the same bytes; then both transfer them
 USED_EVERY = 3600.0  # seconds between two notes that a file was used
+REMEDY = f"Name a folder that can be written in {HOME_VARIABLE}."
 
 
 @dataclass(frozen=True)
 class Cache:
     """A folder of bytes by digest. Any number of processes may share it.
 
+    One that cannot be reached or written serves as an empty one that keeps nothing.
+
     Attributes:
         folder: ``BATTERIES_HOME`` unless given.
+        refusals: What the disk said where something was not kept.
     """
 
     folder: Path = field(default_factory=home)
+    refusals: list[StoreError] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def blobs(self) -> Path:
@@ -48,7 +56,9 @@ class Cache:
 
     def sweep(self) -> int:
         """Remove what killed processes left behind; returns the number of bytes freed."""
-        return files.sweep(self.folder)
+        with self._doing_without():
+            return files.sweep(self.folder)
+        return 0
 
     def fetch(self, store: Store, key: str, pin: Pin) -> bytes:
         """The bytes of a pin: from here if they are here and whole, else from the store, once more where they came damaged.
@@ -57,7 +67,7 @@ class Cache:
 
         Raises:
             IntegrityError: the store has other bytes, or none.
-            StoreError: no space, no permission.
+            StoreError: a failing disk.
         """
         held = self.held(pin)
         if held is not None:
@@ -74,10 +84,11 @@ class Cache:
             pin.check(data, where=path)
         except NotFoundError:
             return None
-        except StoreError:
-            raise
+        except StoreError as error:
+            self._do_without(error)
+            return None
         except BatteriesError:
-            files.move_aside(path, self.aside)
+            self.put_aside(path)
             return None
         self._note_use(path)
         return data
@@ -86,27 +97,67 @@ class Cache:
         """Whether a file of a pin's name and size is here; nobody looks into it, so whoever opens it has to."""
         path = self.path(pin.sha256)
         with contextlib.suppress(OSError):
-            there = path.stat().st_size == pin.size
+            status = path.lstat()
             self._note_use(path)
-            return there
+            return stat.S_ISREG(status.st_mode) and status.st_size == pin.size
         return False
 
-    def bring(self, store: Store, key: str, pin: Pin) -> None:
+    def bring(self, store: Store, key: str, pin: Pin) -> Path:
         """Have the file of a pin here, as :meth:`fetch`, for whoever opens it by its path.
+
+        Returns:
+            Where it is: here, or in a store that is a folder, where it cannot be kept here.
 
         Raises:
             IntegrityError: the store has other bytes, or none.
-            StoreError: no space, no permission.
+            StoreError: a failing disk, or nowhere to keep it (``NO_CACHE``).
         """
         with self._turn(pin):
             if not self.has(pin):
-                if self.path(pin.sha256).exists():
-                    files.move_aside(self.path(pin.sha256), self.aside)
+                if os.path.lexists(self.path(pin.sha256)):
+                    self.put_aside(self.path(pin.sha256))
                 self._transfer(store, key, pin)
+        return self.file(store, key, pin)
+
+    def file(self, store: Store | None, key: str, pin: Pin) -> Path:
+        """Where the file of a pin is, after it was fetched; ``store`` is where from, if that is on this machine.
+
+        Raises:
+            StoreError: nowhere: it could not be kept (``NO_CACHE``).
+        """
+        if self.has(pin):
+            return self.path(pin.sha256)
+        if isinstance(store, DirectoryStore):
+            return store.path_of(key)
+        raise StoreError("nowhere to keep what was fetched", code="NO_CACHE", where=self.folder, remedy=REMEDY)
 
     def keep(self, pin: Pin, data: bytes) -> None:
         """Put bytes here that were checked against their pin."""
-        files.create(self.path(pin.sha256), data)
+        with self._doing_without():
+            files.create(self.path(pin.sha256), data)
+
+    def put_aside(self, path: Path) -> None:
+        """Move something damaged out of the way."""
+        with self._doing_without():
+            files.move_aside(path, self.aside)
+
+    def warn(self, stores: Iterable[Store]) -> None:
+        """Say that what came from stores elsewhere was not kept, where that is so; a local one is as good as a cache."""
+        if self.refusals and not all(isinstance(store, DirectoryStore | MemoryStore) for store in stores):
+            what = f"what was fetched is not kept: the cache cannot be used ({self.refusals[0].what})"
+            warnings.warn(StoreWarning(what, code="NO_CACHE", where=self.folder, remedy=REMEDY), stacklevel=1)
+
+    @contextlib.contextmanager
+    def _doing_without(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            self._do_without(error)
+
+    def _do_without(self, error: StoreError) -> None:
+        if not files.is_closed(error):
+            raise error
+        self.refusals.append(error)
 
     def _transfer(self, store: Store, key: str, pin: Pin) -> bytes:
         try:
@@ -130,5 +181,5 @@ class Cache:
     def _note_use(path: Path) -> None:
         """The time of change of a file says when it was used last, to the hour."""
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > USED_EVERY:
-                path.touch()
+            if abs(time.time() - path.lstat().st_mtime) > USED_EVERY:  # a clock may have been wrong, either way
+                os.utime(path, follow_symlinks=False)  # which, unlike a touch, makes no file where it went meanwhile

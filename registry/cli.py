@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry import adopting, aligning, commands, composing, custody, workbench
+from batteries import files
+from registry import adopting, aligning, commands, composing, custody, interruption, workbench
 from registry.console import app, emit, emit_json, emit_row, run, say
 
 __all__ = [
@@ -28,9 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``batteries``.
 
     Args:
-        arguments: Without the program's name; left out, those of the process.
+        arguments: Without the program's name; left out, those of the process, which then ends where a signal asks it to.
 
     Returns:
         The exit code.
     """
+    if arguments is None:
+        interruption.install()
+        interruption.tidy_with(files.give_up)
     return run(arguments)

@@ -12,7 +12,7 @@ import typer
 from batteries.cell import Cell
 from batteries.errors import InputError
 from batteries.kinds import KINDS, MAPS, MODEL, Kind
-from registry import admission, config, tables
+from registry import admission, config, keys, tables
 from registry.answers import Answer, Listed, Published, Pulled, PulledCell, Shown, ShownMaps, ShownModel, Verified
 from registry.cache import Cache
 from registry.completion import MaybeReferences, OneReference
@@ -26,7 +26,9 @@ from registry.pull import Wanted, pull_locked, wanted_of_locked
 from registry.pull import pull as pull_cells
 from registry.query import EXAMPLE, Query, row_of
 from registry.reference import Reference
+from registry.release import Pin
 from registry.snapshot import Located, Snapshot, locate, open_snapshot
+from registry.stores import DirectoryStore
 from registry.verify import Finding, verify_store
 from registry.verify import verify as verify_references
 
@@ -108,7 +110,7 @@ def pull(
     names = [*(cell.name for cell in cells), *(one.manifest.path for one in packed)]
     _refuse_clash(names if out else [])
     cache = Cache()
-    cell_paths = [cell.write(out / cell.manifest.identity.band) if out else cache.path(cell.digest) for cell in cells]
+    cell_paths = [cell.write(out / cell.manifest.identity.band) if out else _file_of(cell, cache) for cell in cells]
     found = [PulledCell.of(cell, path) for cell, path in zip(cells, cell_paths, strict=True)]
     more = [PulledCell.of_file(one, one.write(out / one.manifest.KIND.name) if out else one.path) for one in packed]
     if as_json:
@@ -182,6 +184,14 @@ def _pull(
 def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledFile]]:
     cells = pull_locked(lock, registry=registry, mode=mode, progress=bar.moved)
     return cells, fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved)
+
+
+def _file_of(cell: Cell, cache: Cache) -> Path:
+    """Where the weights of a cell are that was pulled."""
+    assert cell.origin is not None, "it was pulled"
+    source = cell.origin.source
+    store = None if config.is_remote(source) else DirectoryStore(source, writable=False)
+    return cache.file(store, keys.blob(cell.digest), Pin(sha256=cell.digest, size=cell.manifest.file.size))
 
 
 def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:

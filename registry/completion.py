@@ -6,11 +6,12 @@ It is quiet whatever is wrong, and never asks the network.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import Annotated
 
 import typer
 
-from batteries.errors import BatteriesError
+from batteries.errors import BatteriesError, StoreWarning
 from registry import config
 from registry.snapshot import open_snapshot
 
@@ -27,11 +28,13 @@ def references(context: typer.Context, incomplete: str) -> list[str]:
         when its index was read last.
     """
     found: list[str] = []
-    with contextlib.suppress(BatteriesError):
-        found += config.settings().aliases
-    with contextlib.suppress(BatteriesError):
-        index = open_snapshot(context.params.get("registry"), mode="offline").index
-        found += {path for path, _, _ in index.everything()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        with contextlib.suppress(BatteriesError):
+            found += config.settings().aliases
+        with contextlib.suppress(BatteriesError):
+            index = open_snapshot(context.params.get("registry"), mode="offline").index
+            found += {path for path, _, _ in index.everything()}
     return sorted(text for text in found if text.startswith(incomplete))
 
 

@@ -14,9 +14,12 @@ ships with this package. The configuration file is ``config.toml`` in the platfo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tomllib
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,7 +29,7 @@ from pydantic import Field, ValidationError
 import registry as registry_package  # its HubStore imports an HTTP client, on first use
 from batteries import files
 from batteries.canonical import Document, fields_of
-from batteries.errors import FormatError, InputError, NotFoundError
+from batteries.errors import FormatError, InputError, NotFoundError, StoreError, StoreWarning
 from batteries.manifest import is_name
 from registry.nearest import did_you_mean
 from registry.reference import FORM, Reference
@@ -36,6 +39,8 @@ REGISTRY_VARIABLE = "BATTERIES_REGISTRY"
 HOME_VARIABLE = "BATTERIES_HOME"
 MODE_VARIABLE = "BATTERIES_MODE"
 HUB = "hf://"
+HERE = Path()  # the working directory, which is looked at for relative paths only: it may be gone
+NOWHERE = Path(os.devnull)  # no folder can be in it
 MAX_CONFIG = 64 * 2**10
 
 Mode = Literal["online", "prefer-cache", "offline"]
@@ -53,9 +58,18 @@ class Settings(Document):
 
 
 def home() -> Path:
-    """The folder of the cache: ``BATTERIES_HOME``, or the platform's own."""
+    """The folder of the cache: ``BATTERIES_HOME``, or the platform's own.
+
+    Raises:
+        InputError: the variable names what is no path (``BAD_PATH``).
+    """
     named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("batteries", appauthor=False)
+    if not named:
+        return _own_folder(platformdirs.user_cache_path)
+    try:
+        return Path(named).expanduser().absolute()
+    except (OSError, RuntimeError, ValueError) as error:  # no working directory, no such user, a NUL
+        raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(named), where=HOME_VARIABLE) from error
 
 
 def mode(text: str | None = None) -> Mode:
@@ -78,19 +92,24 @@ def is_remote(address: str) -> bool:
 
 def config_file() -> Path:
     """Where the configuration file is, if there is one."""
-    return platformdirs.user_config_path("batteries", appauthor=False) / "config.toml"
+    return _own_folder(platformdirs.user_config_path) / "config.toml"
 
 
 def settings() -> Settings:
-    """What the configuration file says; nothing where there is none.
+    """What the configuration file says; nothing where there is none, and a warning where it cannot be reached.
 
     Raises:
         FormatError: not TOML, or keys and values other than those above (``CONFIG``).
     """
     path = config_file()
     try:
-        text = files.read(path, limit=MAX_CONFIG).decode()
+        text = files.read(path, limit=MAX_CONFIG, links=True).decode()
     except NotFoundError:
+        return Settings()
+    except StoreError as error:
+        if not files.is_closed(error):
+            raise
+        _warn_unread(error, path)
         return Settings()
     except UnicodeDecodeError as error:
         raise _bad_config(path, error) from error
@@ -133,12 +152,12 @@ def address(registry: str | Path | None = None) -> tuple[str, Path]:
         FormatError: a configuration file that cannot be used.
     """
     if registry is not None and str(registry):
-        return str(registry), Path.cwd()
+        return str(registry), HERE
     if named := os.environ.get(REGISTRY_VARIABLE):
-        return named, Path.cwd()
+        return named, HERE
     if configured := settings().registry:
         return configured, config_file().parent
-    return str(embedded()), Path.cwd()
+    return str(embedded()), HERE
 
 
 def address_of(name: str) -> tuple[str, Path]:
@@ -241,13 +260,29 @@ def _folder(address: str, base: Path) -> tuple[Path, bool]:
     try:
         path = base / Path(address).expanduser()
         path.lstat()
+        is_folder = path.is_dir()
     except FileNotFoundError:
         return path, False
     except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, a NUL
         raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(address), where=error) from error
-    if not path.is_dir():
+    if not is_folder:
         raise InputError("not a registry", code="NOT_A_FOLDER", expected="a folder", found=path)
     return path, True
+
+
+def _own_folder(find: Callable[..., Path]) -> Path:
+    """A folder of the user's as the platform has it; of a user without a home, one that cannot be."""
+    with contextlib.suppress(RuntimeError):
+        path = find("batteries", appauthor=False)
+        if path.is_absolute():
+            return path
+    return NOWHERE / "batteries"
+
+
+def _warn_unread(error: StoreError, path: Path) -> None:
+    if not isinstance(error.__cause__, NotADirectoryError):  # then there is none
+        what, remedy = "the configuration file cannot be read, and is left out", "Allow it, or name another XDG_CONFIG_HOME."
+        warnings.warn(StoreWarning(what, code="NO_CONFIG", where=path, remedy=remedy), stacklevel=1)
 
 
 def _bad_config(path: object, found: object) -> FormatError:

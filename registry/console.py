@@ -6,18 +6,23 @@ A module of commands imports :data:`app` and decorates its functions; :mod:`regi
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from batteries.canonical import Document
-from batteries.errors import BatteriesError, StoreError
+from batteries.errors import BatteriesError, StoreError, StoreWarning
+from registry import interruption
 from registry.answers import ErrorAnswer, Fault
 
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
 BUG = 1
 USAGE = 2
-INTERRUPTED = 130
+UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 WIDE = 500  # columns where there is no terminal: a table in a file or a pipe is not to be cut
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
@@ -66,7 +71,7 @@ def emit(*parts: RenderableType) -> None:
     """Print data for people on stdout."""
     from rich.console import Console
 
-    text, terminal = io.StringIO(), sys.stdout.isatty()
+    text, terminal = io.StringIO(), _stdout().isatty()
     console = Console(file=text, force_terminal=terminal, width=None if terminal else WIDE, highlight=False, markup=False)
     for part in parts:
         console.print(part)
@@ -84,8 +89,9 @@ def emit_rows(rows: Iterable[Sequence[object]]) -> None:
 
 
 def say(text: str) -> None:
-    """Print words on stderr."""
-    typer.echo(plain(text), err=True)
+    """Print words on stderr, where there is one that takes them: the exit code and stdout say what matters."""
+    with contextlib.suppress(OSError):
+        typer.echo(plain(text), err=True)
 
 
 def plain(text: str) -> str:
@@ -106,18 +112,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in arguments
     try:
-        app(arguments, prog_name="batteries")
+        with _said_warnings():
+            app(arguments, prog_name="batteries")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if as_json and code == USAGE:  # the command line's own parser; our errors do not pass here
-            emit_json({"error": _bare_error("USAGE", "a command line that cannot be understood: see stderr")})
+            _emit_error({"error": _bare_error("USAGE", "a command line that cannot be understood: see stderr")})
         return code
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interruption.exit_code(signal.SIGINT)
     except BatteriesError as error:
         return _report(error, as_json)
     except Exception as error:
-        return _report_bug(error, as_json)
+        return _report_unexpected(error, as_json)
     return 0
 
 
@@ -127,23 +134,63 @@ def _write(text: str) -> None:
     Raises:
         StoreError: stdout cannot be written (``OUTPUT``).
     """
-    encoding = sys.stdout.encoding or "utf-8"
+    stdout = _stdout()
+    encoding = stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
+        stdout.write(text.encode(encoding, "replace").decode(encoding))
+        stdout.flush()
     except OSError as error:
-        # what is left in the buffer would raise again when the interpreter ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout(stdout)
         if isinstance(error, BrokenPipeError):
             return
         raise StoreError("the output cannot be written", code="OUTPUT", found=error.strerror) from error
 
 
+def _give_up_stdout(stdout: TextIO) -> None:
+    """What is left in its buffer would raise again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+def _stdout() -> TextIO:
+    if sys.stdout is None:
+        raise StoreError("the output cannot be written", code="OUTPUT", found="a closed stdout")
+    return sys.stdout
+
+
+@contextlib.contextmanager
+def _said_warnings() -> Iterator[None]:
+    """Warnings about the disk as words on stderr; they stop no command, whatever the interpreter was told about warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", StoreWarning)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, StoreWarning):
+                say(f"warning: {message}")
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
+
+
 def _report(error: BatteriesError, as_json: bool) -> int:
     if as_json:
-        emit_json(ErrorAnswer(error=Fault.of(error)))
+        _emit_error(ErrorAnswer(error=Fault.of(error)))
     say(f"error: {error}")
     return error.exit_code
+
+
+def _emit_error(answer: Any) -> None:
+    with contextlib.suppress(StoreError):  # where stdout is what fails, stderr and the exit code say so
+        emit_json(answer)
 
 
 def _bare_error(code: str, what: str) -> dict[str, Any]:
@@ -151,9 +198,17 @@ def _bare_error(code: str, what: str) -> dict[str, Any]:
     return {**dict.fromkeys(("expected", "found", "where", "remedy")), "code": code, "what": what}
 
 
+def _report_unexpected(error: Exception, as_json: bool) -> int:
+    """A bug; or the parser's own output, such as help, which cannot be written: an error about a file would name it."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN and sys.stdout is not None:
+        _give_up_stdout(sys.stdout)
+        return _report(StoreError("the output cannot be written", code="OUTPUT", found=error.strerror), as_json)
+    return _report_bug(error, as_json)
+
+
 def _report_bug(error: Exception, as_json: bool) -> int:
     if as_json:
-        emit_json({"error": _bare_error("BUG", f"{type(error).__name__}: {error}")})
+        _emit_error({"error": _bare_error("BUG", f"{type(error).__name__}: {error}")})
     say("".join(traceback.format_exception(error)))
     say("error: this is a bug of ours, not a fault of yours. Please report it with the lines above.")
     return BUG

@@ -94,6 +94,7 @@ def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) 
         data = read_pinned(source, key, pin)
     if data is None:
         return False
-    files.move_aside(store.path.joinpath(*key.split("/")), store.path / ASIDE)
-    DirectoryStore(store.path).put(key, data)
+    target = DirectoryStore(store.path)
+    files.move_aside(target.path_of(key), store.path / ASIDE)
+    target.put(key, data)
     return True

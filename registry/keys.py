@@ -19,6 +19,7 @@ from registry.reference import is_path, is_version, kind_of_path
 BLOBS = "blobs"
 ATTESTATIONS = "attestations"
 FOLDERS = (*reference.FOLDERS, BLOBS, ATTESTATIONS)
+DEPTH = 1  # folders below one of these; files lie in them, or in these themselves
 JSON = ".json"
 
 

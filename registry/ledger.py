@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +14,8 @@ import torch
 
 from batteries import canonical, files
 from batteries.canonical import AnyDocument, load_document
-from batteries.errors import BatteriesError
+from batteries.errors import BatteriesError, StoreWarning
+from registry.cache import REMEDY
 
 MAX_ENTRY = 2**20
 
@@ -37,12 +39,16 @@ class Ledger:
             make: Makes it.
         """
         path = self._path(kind, key)
-        if path and path.exists():
-            with contextlib.suppress(BatteriesError, OSError):
-                return load_document(kind, path.read_bytes(), where=path, limit=MAX_ENTRY)
+        if path:
+            with contextlib.suppress(BatteriesError):
+                return load_document(kind, files.read(path, limit=MAX_ENTRY), where=path, limit=MAX_ENTRY)
         found = make()
         if path:
-            files.replace(path, found.to_bytes())
+            try:
+                files.replace(path, found.to_bytes())
+            except BatteriesError:  # a test that goes on is worth more than one that could be stopped
+                what = "finished parts of the test are not kept, and will be done again"
+                warnings.warn(StoreWarning(what, code="NO_CACHE", where=path.parent, remedy=REMEDY), stacklevel=1)
         return found
 
     def _path(self, kind: type[AnyDocument], key: Mapping[str, Any]) -> Path | None:

@@ -159,7 +159,7 @@ class Lock(Tables):
             NotFoundError: no such file.
             FormatError: as :meth:`from_bytes`.
         """
-        return cls.from_bytes(files.read(path, limit=MAX_LOCK), where=path)
+        return cls.from_bytes(files.read(path, limit=MAX_LOCK, links=True), where=path)
 
     def write(self, path: Path) -> None:
         """Write a lock file, whole or not at all.

@@ -96,7 +96,7 @@ def _blob(located: Located, cache: Cache) -> Data:
     """The file of a cell, or another as it was verified just now: it may be too large to be read."""
     pin = located.release.blob
     if located.reference.kind is not None:
-        return files.mapped(cache.path(pin.sha256), limit=MAX_BLOB)
+        return files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
     return cache.fetch(located.snapshot.store, located.blob_key, pin)
 
 

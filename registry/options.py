@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 import batteries
+from batteries import files
 from batteries.canonical import AnyDocument, fields_of
 from batteries.cell import SUFFIX, Cell
 from batteries.errors import InputError
@@ -64,8 +65,11 @@ def refuse_no_folder(page: Path | None) -> None:
     Raises:
         InputError: a page that is to be written into a folder that is not there (``NO_FOLDER``).
     """
-    if page is not None and not page.parent.is_dir():
-        raise InputError("no folder to write the page to", code="NO_FOLDER", where=page)
+    if page is not None:
+        with files.typed(page):
+            there = page.parent.is_dir()
+        if not there:
+            raise InputError("no folder to write the page to", code="NO_FOLDER", where=page)
 
 
 def photographs(places: Sequence[str]) -> batteries.Photos:

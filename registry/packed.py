@@ -48,7 +48,7 @@ class PulledFile:
     Attributes:
         manifest: What they say of themselves.
         origin: Where they were pulled from.
-        path: Of the file in the cache.
+        path: Of the file in the cache; in its registry, where that is a folder and the cache cannot be written.
     """
 
     manifest: AnyPacked
@@ -62,7 +62,7 @@ class PulledFile:
             StoreError: no space, no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
-        files.replace(path, files.mapped(self.path, limit=self.manifest.KIND.limit))
+        files.replace(path, files.mapped(self.path, limit=self.manifest.KIND.limit, links=True))
         files.replace(path.with_suffix(".json"), self.manifest.to_bytes())
         return path
 
@@ -136,11 +136,12 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
     total, done, found = sum(one.blob.size for one in wanted), 0, []
     progress(done, total)
     for one in wanted:
-        manifest, _ = _fetched(one, cache, partial(_opened, one))
+        manifest, path, _ = _fetched(one, cache, partial(_opened, one))
         origin = Origin(one.store.url, one.index_number, one.age)
-        found.append(PulledFile(manifest, origin, cache.path(one.blob.sha256)))
+        found.append(PulledFile(manifest, origin, path))
         done += one.blob.size
         progress(done, total)
+    cache.warn(one.store for one in wanted)
     return found
 
 
@@ -151,7 +152,7 @@ def kind_of_file(path: str | Path) -> Kind | None:
         NotFoundError: no such file.
         StoreError: the disk would not give it.
     """
-    return kind_of(files.mapped(Path(path), limit=MAX_BLOB)) if Path(path).suffix == SUFFIX else None
+    return kind_of(files.mapped(Path(path), limit=MAX_BLOB, links=True)) if Path(path).suffix == SUFFIX else None
 
 
 def read_packed(path: str | Path, kind: Kind) -> Packed:
@@ -164,13 +165,14 @@ def read_packed(path: str | Path, kind: Kind) -> Packed:
         PolicyError: weights that no trained cell has, or maps that no fit makes.
     """
     path = Path(path)
-    data = files.mapped(path, limit=kind.limit)
+    data = files.mapped(path, limit=kind.limit, links=True)
     beside = path.with_suffix(".json")
-    if not beside.exists():
-        raise NotFoundError(
-            f"{kind.words} without a manifest", code="NO_MANIFEST", expected=beside, remedy="Keep the two files together."
-        )
-    manifest = MANIFESTS[kind.name].from_bytes(files.read(beside, limit=MAX_MANIFEST), where=beside)
+    try:
+        words = files.read(beside, limit=MAX_MANIFEST, links=True)
+    except NotFoundError as error:
+        what, remedy = f"{kind.words} without a manifest", "Keep the two files together."
+        raise NotFoundError(what, code="NO_MANIFEST", expected=beside, remedy=remedy) from error
+    manifest = MANIFESTS[kind.name].from_bytes(words, where=beside)
     opened = composer.kinds.open_packed(kind, data, where=path, seal=manifest.file.seal)
     _refuse_other_manifest(manifest, opened, data, beside)
     for name, spec, arrays in composer.kinds.weights(opened):  # as those of a cell by itself are looked at
@@ -196,13 +198,15 @@ def _pulled(
         wanted = Wanted.of(locate([reference], registry, mode=mode)[0])
     size = wanted.blob.size
     progress(0, size)
-    _, found = _fetched(wanted, Cache(), load)
+    cache = Cache()
+    _, _, found = _fetched(wanted, cache, load)
+    cache.warn([wanted.store])
     progress(size, size)
     return found
 
 
-def _fetched(wanted: Wanted, cache: Cache, read: Callable[[Path, str], Found]) -> tuple[AnyPacked, Found]:
-    """The manifest, and what the file is read to: the one in the cache, unless that was damaged since it came."""
+def _fetched(wanted: Wanted, cache: Cache, read: Callable[[Path, str], Found]) -> tuple[AnyPacked, Path, Found]:
+    """The manifest, the file, and what that is read to: the one in the cache, unless that was damaged since it came."""
     store = wanted.store
     manifest = check_packed_manifest(
         cache.fetch(store, wanted.manifest_key, wanted.manifest),
@@ -215,11 +219,11 @@ def _fetched(wanted: Wanted, cache: Cache, read: Callable[[Path, str], Found]) -
     path = cache.path(wanted.blob.sha256)
     if cache.has(wanted.blob):
         with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
-            return manifest, read(path, manifest.file.seal)
+            return manifest, path, read(path, manifest.file.seal)
         if not _is_undamaged(path, wanted.blob):
-            files.move_aside(path, cache.aside)
-    cache.bring(store, keys.blob(wanted.blob.sha256), wanted.blob)
-    return manifest, read(path, manifest.file.seal)
+            cache.put_aside(path)
+    path = cache.bring(store, keys.blob(wanted.blob.sha256), wanted.blob)
+    return manifest, path, read(path, manifest.file.seal)
 
 
 def _is_undamaged(path: Path, pin: Pin) -> bool:
@@ -234,7 +238,7 @@ def _is_undamaged(path: Path, pin: Pin) -> bool:
 def _opened(wanted: Wanted, path: Path, seal: str) -> AnyOpened:
     kind = wanted.reference.kind
     assert kind is not None, "cells are fetched by registry.pull"
-    return composer.kinds.open_packed(kind, files.mapped(path, limit=kind.limit), where=path, seal=seal)
+    return composer.kinds.open_packed(kind, files.mapped(path, limit=kind.limit, links=True), where=path, seal=seal)
 
 
 def _refuse_other_kind(kind: Kind, reference: Reference) -> None:

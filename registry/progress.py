@@ -89,7 +89,7 @@ class TrialBar:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
-        if kind is KeyboardInterrupt:
+        if kind in (KeyboardInterrupt, SystemExit):
             stderr().print("stopped; the parts that were finished are kept, and the same command goes on from there")
 
     def of(self, cell: str) -> Callable[[str, int, int], None]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from batteries.cell import SUFFIX, Cell, Origin
@@ -18,6 +18,7 @@ from registry.reference import Reference
 from registry.release import AnySummary, Pin, Summary
 from registry.snapshot import Located, check_manifest, locate, open_bytes
 from registry.stores import Store
+from registry.transfers import side_by_side
 
 WORKERS = 8  # transfers at a time
 
@@ -93,7 +94,10 @@ def pull(
         FormatError: an index, a manifest or a cell that is not well-formed.
         PolicyError: weights that are not finite, or that no trained cell has.
         TransportError: the network, or offline and not in the cache.
-        StoreError: no space or no permission for the cache.
+        StoreError: a failing disk.
+
+    Warns:
+        StoreWarning: the cache cannot be written (``NO_CACHE``), and the registry is not on this machine.
     """
     parsed = [one if isinstance(one, Reference) else config.expand(one) for one in references]
     _refuse_other_kinds(parsed)
@@ -170,16 +174,12 @@ def fetch(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: 
     _fetch_manifests(wanted, cache)
     total, done = sum(one.blob.size for one in wanted), 0
     progress(done, total)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        jobs = {pool.submit(_fetch_cell, one, cache): n for n, one in enumerate(wanted)}
-        found: dict[int, Cell] = {}
-        try:
-            for job in as_completed(jobs):
-                found[jobs[job]] = job.result()
-                done += wanted[jobs[job]].blob.size
-                progress(done, total)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    found: dict[int, Cell] = {}
+    for place, cell in side_by_side([partial(_fetch_cell, one, cache) for one in wanted], WORKERS):
+        found[place] = cell
+        done += wanted[place].blob.size
+        progress(done, total)
+    cache.warn(one.store for one in wanted)
     return [found[n] for n in range(len(wanted))]
 
 

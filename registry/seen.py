@@ -7,9 +7,9 @@ offline. The embedded registry is exempt: a checkout may go back.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from pydantic import Field
 
 from batteries import canonical, files
 from batteries.canonical import Document, load_document
-from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError
+from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
 from batteries.manifest import Count, Text
-from registry.cache import Cache
+from registry.cache import REMEDY, Cache
 from registry.index import Index
 from registry.release import Pin
-from registry.stores import Store
+from registry.stores import DirectoryStore, Store
 
 FOLDER = "seen"
 MAX_NOTE = 2**14
@@ -57,16 +57,18 @@ class Memory:
     cache: Cache
 
     def note(self, url: str) -> Note | None:
-        """What was seen of a registry; None where nothing was, or the note is damaged."""
+        """What was seen of a registry; None where nothing was, or the note is damaged or cannot be reached."""
         path = self._path(url)
         try:
             return load_document(Note, files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE)
         except NotFoundError:
             return None
-        except StoreError:
-            raise
+        except StoreError as error:
+            if not files.is_closed(error):
+                raise
+            return None
         except BatteriesError:
-            files.move_aside(path, self.cache.aside)
+            self.cache.put_aside(path)
             return None
 
     def index(self, note: Note) -> Index | None:
@@ -76,6 +78,9 @@ class Memory:
 
     def accept(self, store: Store, data: bytes, index: Index) -> None:
         """Compare an index with what was seen of its store before, and remember it.
+
+        Where it cannot be remembered, the next reading is compared with an older one, or with none; of a registry that is not
+        on this machine that is said.
 
         Raises:
             IntegrityError: a lower number (``ROLLBACK``), another history (``REWRITTEN``), or a version that changed or went
@@ -87,17 +92,21 @@ class Memory:
             self._refuse_moved_tag(url, note, commit)
             if note.index != pin:
                 self._refuse_going_back(url, note, index)
-        with contextlib.suppress(StoreError):  # a home that cannot be written costs the memory only
+        words = os.fsencode(url).decode(errors="backslashreplace")
+        new = Note(url=words, number=index.number, index=pin, commit=commit, fetched=time.time())
+        try:
             if note is None or note.index != pin:
                 files.create(self.cache.path(pin.sha256), data)
-            words = os.fsencode(url).decode(errors="backslashreplace")
-            new = Note(url=words, number=index.number, index=pin, commit=commit, fetched=time.time())
             files.replace(self._path(url), new.to_bytes())
+        except StoreError:  # it costs the memory only
+            if not isinstance(store, DirectoryStore):
+                what = "the index that was read cannot be remembered: a registry that goes back is not noticed"
+                warnings.warn(StoreWarning(what, code="NO_MEMORY", where=self.cache.folder, remedy=REMEDY), stacklevel=1)
 
     def notes(self) -> list[Note]:
         """All of them."""
         folder = self.cache.folder / FOLDER
-        paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
+        paths = sorted(folder.glob("*.json")) if files.is_folder(folder) else []
         found = [load_document(Note, files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE) for path in paths]
         return sorted(found, key=lambda note: note.url)
 

@@ -6,15 +6,18 @@ Writing goes blobs, manifests, index: nothing names what is not there yet, and a
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from batteries import files
 from batteries.canonical import sha256
-from batteries.errors import ConflictError, FormatError, NotFoundError, PolicyError
+from batteries.errors import ConflictError, FormatError, NotFoundError, PolicyError, StoreWarning
 from batteries.files import Data
+from batteries.lacking import Operation, noting
 from batteries.manifest import MAX_BLOB
 from registry import keys
 from registry.index import MAX_INDEX
@@ -22,6 +25,11 @@ from registry.index import MAX_INDEX
 INDEX = "index.json"
 LOCK = "index.lock"
 LOCK_SECONDS = 30.0
+UNPROMISED: dict[Operation, tuple[str, str]] = {  # codes and words of what a registry cannot promise without an operation
+    "link": ("NO_LINKS", "no hard links: of two publishers of one version at the same time, the later one's file may stay"),
+    "lock": ("NO_LOCKS", "no file locks: of two changes at the same time, one may be lost"),
+    "sync": ("NO_SYNC", "no sync: a loss of power may take what was published just before"),
+}
 
 
 class Store(Protocol):
@@ -133,6 +141,9 @@ class MemoryStore:
 class DirectoryStore:
     """A store in a folder. Reading creates nothing; the folder itself appears with the first write.
 
+    The folder may be reached by symbolic links, which are followed once. What is in it may be links where it is only read, as
+    in the cache of a download; its digests are compared all the same. Where it is written to, links in it are refused.
+
     Args:
         path: The folder.
         writable: Whether writes are let through. A writable store sweeps what killed writers left behind.
@@ -143,8 +154,10 @@ class DirectoryStore:
 
     def __init__(self, path: str | Path, *, writable: bool = True, lock_seconds: float = LOCK_SECONDS) -> None:
         with files.typed(Path(path)):
-            self.path = Path(path).absolute()
+            self._named = Path(path).absolute()
+            self.path = Path(os.path.realpath(self._named))
         self.writable = writable
+        self._unpromised: set[Operation] = set()
         self.lock_seconds = lock_seconds
         # only a folder that holds our layout is swept: a mistyped one is somebody else's
         if writable and files.is_folder(self.path / keys.BLOBS):
@@ -152,8 +165,8 @@ class DirectoryStore:
 
     @property
     def url(self) -> str:
-        """The folder."""
-        return str(self.path)
+        """The folder, as it was named."""
+        return str(self._named)
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
         """See :meth:`Store.read_many`."""
@@ -161,17 +174,19 @@ class DirectoryStore:
 
     def read(self, key: str, *, limit: int) -> bytes:
         """See :meth:`Store.read`."""
-        return files.read(self._file(key), limit=limit)
+        return files.read(self.path_of(key), limit=limit, links=not self.writable)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """See :meth:`Store.keys`. Files that are no key's are passed over, and links are not followed."""
+        """See :meth:`Store.keys`. Files that are no key's are passed over."""
         return sorted(key for folder in keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
 
     def put(self, key: str, data: Data) -> None:
         """See :meth:`Store.put`."""
         _refuse_read_only(self)
-        path = self._file(key)
-        if not files.create(path, data):
+        path = self.path_of(key)
+        with self._saying_so():
+            made = files.create(path, data)
+        if not made:
             refuse_other(key, files.mapped(path, limit=MAX_BLOB), data, self.url)
 
     def read_index(self) -> bytes | None:
@@ -184,31 +199,48 @@ class DirectoryStore:
     def swap_index(self, expected: str | None, data: bytes) -> None:
         """See :meth:`Store.swap_index`."""
         _refuse_read_only(self)
-        with files.lock(self.path / LOCK, self.lock_seconds):
+        with self._saying_so(), files.lock(self.path / LOCK, self.lock_seconds):
             refuse_moved(expected, self._index(), self.url)
             files.replace(self.path / INDEX, data)
 
     def _index(self) -> bytes | None:
         try:
-            return files.read(self.path / INDEX, limit=MAX_INDEX)
+            return files.read(self.path / INDEX, limit=MAX_INDEX, links=not self.writable)
         except NotFoundError:
             return None
 
-    def _file(self, key: str) -> Path:
-        """The file of a key; a link on the way to it could lead out of the folder."""
+    @contextlib.contextmanager
+    def _saying_so(self) -> Iterator[None]:
+        """Say, once for each, which promises the file system does not let this store keep."""
+        with noting() as lacking:
+            yield
+        for operation in sorted(lacking & UNPROMISED.keys() - self._unpromised):
+            self._unpromised.add(operation)
+            code, words = UNPROMISED[operation]
+            remedy = "Publish from one process at a time, or to a registry on another file system."
+            warnings.warn(StoreWarning(f"a file system with {words}", code=code, where=self.url, remedy=remedy), stacklevel=4)
+
+    def path_of(self, key: str) -> Path:
+        """The file of a key.
+
+        Raises:
+            InputError: not a key.
+            FormatError: the store may be written, and a folder on the way is a symbolic link, which could lead out of it.
+        """
         *within, name = keys.check(key).split("/")
         folder = self.path
         for part in within:
             folder = folder / part
-            if files.is_link(folder):
-                raise FormatError("a symbolic link", code="SYMLINK", expected="a folder", where=folder)
+            if self.writable and files.is_link(folder):
+                remedy = "Put a folder in its place; one that is only read may have links in it (writable=False)."
+                raise FormatError("a symbolic link", code="SYMLINK", expected="a folder", where=folder, remedy=remedy)
         return folder / name
 
     def _keys_below(self, name: str) -> Iterator[str]:
         folder = self.path / name
-        if files.is_link(folder):
+        if self.writable and files.is_link(folder):
             return
-        for path in files.walk(folder):
+        for path in files.walk(folder, depth=keys.DEPTH, links=not self.writable):
             key = path.relative_to(self.path).as_posix()
             if keys.is_key(key):
                 yield key

@@ -59,7 +59,7 @@ def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | N
     needed = {note.index.sha256 for note in Memory(cache).notes()}
     now = time.time()
     found = sorted(_files(cache), key=lambda file: file.used)
-    idle = [file for file in found if file.path.name not in needed and now - file.used > GRACE]
+    idle = [file for file in found if file.path.name not in needed and abs(now - file.used) > GRACE]
     going = [file for file in idle if unused_days is not None and now - file.used > unused_days * DAY]
     size = sum(file.size for file in found) - sum(file.size for file in going)
     for file in idle:
@@ -106,9 +106,11 @@ def _fault(path: Path) -> BatteriesError | None:
 
 def _files(cache: Cache) -> list[_File]:
     found = []
-    for path in cache.blobs.glob("*") if cache.blobs.is_dir() else ():
+    with files.typed(cache.blobs):
+        paths = list(cache.blobs.glob("*")) if files.is_folder(cache.blobs) else []
+    for path in paths:
         if DIGEST.fullmatch(path.name):
             with contextlib.suppress(NotFoundError), files.typed(path):  # another process may collect too
-                status = path.stat()
+                status = path.lstat()
                 found.append(_File(path, status.st_size, status.st_mtime))
     return found

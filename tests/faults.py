@@ -247,3 +247,20 @@ class Entry(namedtuple("Entry", ["where", "data"])):
 
     def is_file(self, *, follow_symlinks):
         return self.data is not None
+
+
+class LackingDisk(HastyDisk):
+    """A disk without some operations: each of these fails always, with an errno of its own."""
+
+    def __init__(self, **errors):
+        self._errors = errors
+
+    def __getattribute__(self, name):
+        number = object.__getattribute__(self, "_errors").get(name) if not name.startswith("_") else None
+        if number is None:
+            return object.__getattribute__(self, name)
+
+        def fail(*_):
+            raise OSError(number, os.strerror(number))
+
+        return fail

@@ -39,7 +39,9 @@ def test_read_is_bounded_and_follows_no_link(tmp_path):
 
 def test_what_is_no_file_does_not_make_a_reader_wait(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert files.read(tmp_path / "pipe", limit=5) == b""
+    for read in (files.read, files.mapped):
+        with pytest.raises(FormatError, match="NOT_A_FILE"):
+            read(tmp_path / "pipe", limit=5)
 
 
 @pytest.mark.parametrize("call", [files.read, files.create, files.replace])

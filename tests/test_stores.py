@@ -5,9 +5,8 @@ import os
 import threading
 
 import pytest
-from filelock import FileLock
 
-from batteries import disk
+from batteries import disk, files
 from batteries.canonical import sha256
 from batteries.errors import ConflictError, FormatError, InputError, NotFoundError, PolicyError, StoreError
 from registry.stores import LOCK, DirectoryStore, MemoryStore
@@ -266,7 +265,7 @@ def test_files_that_are_no_keys_are_passed_over(tmp_path):
 
 def test_a_stuck_lock_is_a_typed_error(tmp_path):
     store = DirectoryStore(tmp_path, lock_seconds=0.1)
-    with FileLock(tmp_path / LOCK), pytest.raises(StoreError) as caught:
+    with files.lock(tmp_path / LOCK, 1), pytest.raises(StoreError) as caught:
         store.swap_index(None, b"index")
     assert (caught.value.code, caught.value.exit_code, caught.value.retryable) == ("LOCK_TIMEOUT", 8, True)
     assert store.read_index() is None
@@ -284,12 +283,12 @@ def test_a_folder_that_is_none_is_a_typed_error(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "NO_SPACE"), (errno.EIO, "DISK"), (errno.EROFS, "DISK")])
-def test_a_lock_that_cannot_be_made_is_a_typed_error(tmp_path, monkeypatch, number, code):
-    def fail(*_):
-        raise OSError(number, "no")
+def test_a_lock_that_cannot_be_made_is_a_typed_error(tmp_path, number, code):
+    class Failing(disk.Disk):
+        def lock(self, path, seconds):
+            raise OSError(number, "no")
 
-    monkeypatch.setattr(FileLock, "acquire", fail)
-    with pytest.raises(StoreError) as caught:
+    with disk.use(Failing()), pytest.raises(StoreError) as caught:
         directory(tmp_path).swap_index(None, b"index")
     assert caught.value.code == code
 
@@ -326,6 +325,8 @@ def test_a_disk_that_fails_when_a_store_is_opened_is_a_typed_error(tmp_path):
     class Failing(disk.Disk):
         def lstat(self, path):
             raise OSError(errno.EIO, "no")
+
+        scan = lstat
 
     with disk.use(Failing()):
         for attempt in (lambda: DirectoryStore(tmp_path), lambda: DirectoryStore(tmp_path, writable=False).keys()):

@@ -97,12 +97,19 @@ def test_an_attestation_with_another_verdict_than_the_index_says(store):
     assert faults(verify_store(store)) == {ATTESTATION: "WRONG_ATTESTATION"}
 
 
-def test_a_link_in_a_folder_is_a_fault(tmp_path):
+def test_a_link_in_a_folder_is_a_fault_where_it_may_be_written_or_leads_to_other_bytes(tmp_path):
     publish(tiny(), tmp_path / "registry")
     manifest = tmp_path / "registry" / MANIFEST
     manifest.rename(tmp_path / "elsewhere")
     manifest.symlink_to(tmp_path / "elsewhere")
-    assert faults(verify_store(DirectoryStore(tmp_path / "registry", writable=False))) == {MANIFEST: "SYMLINK"}
+    only_read = DirectoryStore(tmp_path / "registry", writable=False)
+    assert faults(verify_store(only_read)) == {}
+    assert faults(verify_store(DirectoryStore(tmp_path / "registry"))) == {MANIFEST: "SYMLINK"}
+    data = (tmp_path / "elsewhere").read_bytes()
+    (tmp_path / "elsewhere").write_bytes(data[:-2] + b" }")
+    assert faults(verify_store(only_read)) == {MANIFEST: "DIGEST_MISMATCH"}
+    (tmp_path / "elsewhere").unlink()
+    assert faults(verify_store(only_read)) == {MANIFEST: "MISSING"}
 
 
 def test_a_flipped_bit_in_any_file_of_a_folder_is_found(tmp_path):
