@@ -15,7 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from batteries import spectral
+from batteries import derivatives, dispatch, spectral
+from batteries.attention import attend
 from batteries.cell import Cell
 from batteries.errors import FormatError, InputError
 from batteries.smoothing import smooth
@@ -80,6 +81,19 @@ class Output:
     omega: Tensor
 
 
+def normed(x: Tensor) -> Tensor:
+    """Every vector (..., width) less its mean, over its standard deviation."""
+    return derivatives.layer_norm(x) if dispatch.transformed() else F.layer_norm(x, x.shape[-1:])
+
+
+class LayerNorm(nn.LayerNorm):
+    """Torch's own, with derivatives of every order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> the same shape."""
+        return derivatives.layer_norm(x, self.weight, self.bias) if dispatch.transformed() else super().forward(x)
+
+
 class CrossAttention(nn.Module):
     """One layer of attention over the patches of an image, which scales every singular value a little."""
 
@@ -89,13 +103,13 @@ class CrossAttention(nn.Module):
         self.bounded = spec.bounded_alpha
         self.qkv = nn.Linear(spec.D, 3 * spec.D)
         self.out_proj = nn.Linear(spec.D, spec.D)
-        self.norm = nn.LayerNorm(spec.D)
+        self.norm = LayerNorm(spec.D)
         self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START))
 
     def forward(self, S: Tensor) -> Tensor:
         """The factor of each singular value: (B, N, D) -> (B, N, D)."""
         q, k, v = rearrange(self.qkv(self.norm(S)), "B N (three heads d) -> three B heads N d", three=3, heads=self.heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = attend(q, k, v)
         change = torch.tanh(self.out_proj(rearrange(mixed, "B heads N d -> B N (heads d)")))
         alpha = ALPHA_LIMIT * torch.sigmoid(self.alpha_logits) if self.bounded else F.softplus(self.alpha_logits)
         return 1 + alpha * change
@@ -214,7 +228,7 @@ class PatchSVAE(nn.Module):
             case "sphere":
                 return spectral.unit_rows(M)
             case "layernorm":
-                return F.layer_norm(M, (self.spec.D,))
+                return normed(M)
             case "scale":
                 return M / M.norm(dim=-1).mean().clamp_min(spectral.ROW_FLOOR)
             case "none":
@@ -285,7 +299,7 @@ def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _block(width: int, activation: type[nn.Module]) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), activation(), nn.Linear(width, width))
+    return nn.Sequential(LayerNorm(width), nn.Linear(width, width), activation(), nn.Linear(width, width))
 
 
 def _initialise(weight: Tensor, spec: CellSpec) -> None:

@@ -12,7 +12,7 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from batteries import spectral
+from batteries import dispatch, spectral
 from batteries.spec import CellSpec
 from composer import pieces
 from composer.batched import Stage
@@ -61,7 +61,7 @@ class Group(nn.Module):
 
     def _forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
         grid = self.spec.grid(images.shape[2], images.shape[3])
-        if torch.compiler.is_compiling():  # a compiler sees to memory, and wants no loop over a batch of unknown size
+        if dispatch.followed(images):  # which sees to memory, and wants no loop over a batch of unknown size
             return _run(Stage(self.spec, self.stack.chosen(chosen)), images, grid, taps)
         cells, batch = self._piece(images, len(chosen), grid, chunk_bytes)
         tracked = torch.is_grad_enabled() and images.requires_grad
