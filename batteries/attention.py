@@ -19,7 +19,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return derivatives.attend(q, k, v)
     if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))):
         return F.scaled_dot_product_attention(q, k, v)
-    attended: Tensor = _Attend.apply(q, k, v)
+    attended: Tensor = _Attend.apply(q, k, v)  # type: ignore[no-untyped-call]
     return attended
 
 
@@ -27,9 +27,9 @@ class _Attend(torch.autograd.Function):
     """The fused operator and its own backward pass; one of the second order goes by the plain operators."""
 
     @staticmethod
-    def forward(ctx: Any, *given: Tensor) -> Tensor:
-        ctx.save_for_backward(*given)
-        return F.scaled_dot_product_attention(*given)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -34,7 +34,7 @@ def wanted(*grads: Tensor | None) -> bool:
 def pulled(
     function: Callable[..., Tensor], given: Sequence[Tensor], needed: Sequence[bool], grads: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of a function of torch's operators on what it was given, where needed; differentiable where that is asked for."""
+    """Gradients of a function of torch's operators on what it was given; differentiable where that is asked for."""
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         alone = [part.view_as(part) for part in given]  # one may be made of another, or be it

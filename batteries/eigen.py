@@ -89,7 +89,7 @@ def _kernel(name: str, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
     shape = source.shape
     width = shape[-1]
-    if torch.compiler.is_compiling() or source.numel() < FEW * shape[-2] * width:  # first, and as cheap as it can be: one matrix alone notices it
+    if torch.compiler.is_compiling() or source.numel() < FEW * shape[-2] * width:  # cheap: one matrix alone notices it
         return None
     if not 2 <= width <= WIDEST or not source.numel() or source.dtype not in DTYPES[name]:
         return None

@@ -19,6 +19,7 @@ from batteries import derivatives, dispatch, spectral
 from batteries.attention import attend
 from batteries.cell import Cell
 from batteries.errors import FormatError, InputError
+from batteries.settings import PINNED, neutral, seed_cpu
 from batteries.smoothing import smooth
 from batteries.spec import CellSpec
 
@@ -101,10 +102,10 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = spec.heads
         self.bounded = spec.bounded_alpha
-        self.qkv = nn.Linear(spec.D, 3 * spec.D)
-        self.out_proj = nn.Linear(spec.D, spec.D)
-        self.norm = LayerNorm(spec.D)
-        self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START))
+        self.qkv = nn.Linear(spec.D, 3 * spec.D, **PINNED)
+        self.out_proj = nn.Linear(spec.D, spec.D, **PINNED)
+        self.norm = LayerNorm(spec.D, **PINNED)
+        self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START, **PINNED))
 
     def forward(self, S: Tensor) -> Tensor:
         """The factor of each singular value: (B, N, D) -> (B, N, D)."""
@@ -120,11 +121,11 @@ class BoundarySmooth(nn.Module):
 
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
-        last = nn.Conv2d(spec.smooth_width, spec.channels, 3, padding=1)
+        last = nn.Conv2d(spec.smooth_width, spec.channels, 3, padding=1, **PINNED)
         nn.init.zeros_(last.weight)
         assert last.bias is not None
         nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(nn.Conv2d(spec.channels, spec.smooth_width, 3, padding=1), nn.GELU(), last)
+        self.net = nn.Sequential(nn.Conv2d(spec.channels, spec.smooth_width, 3, padding=1, **PINNED), nn.GELU(), last)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) -> the same shape."""
@@ -135,19 +136,21 @@ class PatchSVAE(nn.Module):
     """A battery: images in, reconstructions and omega tokens out.
 
     Args:
-        spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them.
+        spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them. They are float32
+            on the CPU whatever the default dtype and device are; ``model.to(...)`` takes them elsewhere.
     """
 
+    @neutral()
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
         self.spec = spec
         activation = ACTIVATIONS[spec.activation]
-        self.enc_in = nn.Linear(spec.patch_dim, spec.hidden)
+        self.enc_in = nn.Linear(spec.patch_dim, spec.hidden, **PINNED)
         self.enc_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
-        self.enc_out = nn.Linear(spec.hidden, spec.V * spec.D)
-        self.dec_in = nn.Linear(spec.V * spec.D, spec.hidden)
+        self.enc_out = nn.Linear(spec.hidden, spec.V * spec.D, **PINNED)
+        self.dec_in = nn.Linear(spec.V * spec.D, spec.hidden, **PINNED)
         self.dec_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
-        self.dec_out = nn.Linear(spec.hidden, spec.patch_dim)
+        self.dec_out = nn.Linear(spec.hidden, spec.patch_dim, **PINNED)
         self.cross_attn = nn.ModuleList(CrossAttention(spec) for _ in range(spec.cross_layers))
         self.boundary_smooth = BoundarySmooth(spec)
         self.act = activation()
@@ -258,10 +261,11 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
     return spec.grid(images.shape[2], images.shape[3])
 
 
+@neutral()
 def untrained(spec: CellSpec, seed: int) -> PatchSVAE:
     """A seeded cell that never learned: the null of most measurements. Torch's global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_cpu(seed)
         return PatchSVAE(spec)
 
 
@@ -299,7 +303,8 @@ def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _block(width: int, activation: type[nn.Module]) -> nn.Sequential:
-    return nn.Sequential(LayerNorm(width), nn.Linear(width, width), activation(), nn.Linear(width, width))
+    first, last = (nn.Linear(width, width, **PINNED) for _ in range(2))
+    return nn.Sequential(LayerNorm(width, **PINNED), first, activation(), last)
 
 
 def _initialise(weight: Tensor, spec: CellSpec) -> None:

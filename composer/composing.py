@@ -13,6 +13,7 @@ from torch import Tensor
 
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, PolicyError
+from batteries.settings import neutral
 from batteries.spec import CellSpec
 from composer.aligning import align
 from composer.alignment import Consensus
@@ -24,6 +25,7 @@ DTYPES = (torch.float32, torch.float64)
 SHOWN = 6  # names in a message
 
 
+@neutral()
 def compose(
     cells: Iterable[Cell] | Mapping[str, Cell],
     probe: Tensor | None = None,

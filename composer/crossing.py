@@ -99,7 +99,8 @@ def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | Non
     there = torch.ones(1, height, dtype=torch.bool, device="cpu") if rows is None else _flat(rows.bool(), batch, 1)
     x, y = (_flat(end.double(), batch, 2) for end in (source, target))
     means, cross, squares = (
-        torch.empty(shape, dtype=torch.float64, device="cpu") for shape in ((2, count, width), (count, width, width), (2, count))
+        torch.empty(shape, dtype=torch.float64, device="cpu")
+        for shape in ((2, count, width), (count, width, width), (2, count))
     )
     run = partial(kernel, x.numpy(), y.numpy(), there.numpy(), means.numpy(), cross.numpy(), squares.numpy())
     compiled.share(run, count, MOMENT_NANOSECONDS * height * width)

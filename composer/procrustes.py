@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from batteries.errors import InputError
+from batteries.settings import neutral
 from composer import tokens as widths
 from composer.centring import Products, centred, checked, products
 from composer.pairing import Pairing
@@ -153,6 +154,7 @@ class Alignment:
         )
 
 
+@neutral()
 def fit(
     source: Tensor,
     target: Tensor,

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from batteries.settings import PINNED
 from composer import tokens
 from composer.tokens import Grid
 
@@ -75,7 +76,9 @@ class Router(nn.Module):
     def __init__(self, branches: int, channels: int) -> None:
         super().__init__()
         inputs = branches + 2 * channels
-        self.layers = nn.Sequential(nn.Linear(inputs, ROUTER_WIDTH), nn.GELU(), nn.Linear(ROUTER_WIDTH, branches))
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, ROUTER_WIDTH, **PINNED), nn.GELU(), nn.Linear(ROUTER_WIDTH, branches, **PINNED)
+        )
 
     def forward(self, error: Tensor, images: Tensor, grid: Grid) -> Tensor:
         """Errors (B, G, K) and images (B, channels, height, width) to scores (B, G, K), in the dtype of the errors."""

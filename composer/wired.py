@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from batteries import canonical
 from batteries.cell import Cell
 from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.settings import neutral, seed_cpu
 from composer.composing import compose
 from composer.container import Container
 from composer.outputs import TAPS, USUAL, CellOutput, ContainerOutput
@@ -149,6 +150,7 @@ class Wired(nn.Module):
         return Together({branch: found[branch] for branch in node.of})
 
 
+@neutral()
 def wire(
     cells: Mapping[str, Cell],
     composition: Composition,
@@ -186,7 +188,7 @@ def wire(
     container = compose({name: cells[name] for name in composition.cells}, probe, seed=seed, dtype=dtype)
     routers = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_cpu(seed)
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
                 routers[module_name(name)] = router_for(composition, name, container)
