@@ -14,7 +14,9 @@ from torch.autograd import forward_ad
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["batched", "followed", "plain", "transformed", "watched"]
+from batteries.errors import InputError
+
+__all__ = ["batched", "followed", "plain", "refuse_derivative", "transformed", "watched"]
 
 _CLASSES = (Tensor, torch.nn.Parameter)
 _TRACING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # modes of proxies, fakes and functional tensors
@@ -48,6 +50,21 @@ def transformed() -> bool:
 def batched(*given: Tensor | None) -> bool:
     """One of the tensors stands for many, as gradients under ``is_grads_batched`` do."""
     return any(part is not None and _stands_for_many(part) for part in given)
+
+
+def refuse_derivative(what: str, *given: Tensor) -> None:
+    """For what is a constant to autograd, and cannot be followed.
+
+    Raises:
+        InputError: a gradient, a transform or a trace is asked for (``DERIVATIVE``).
+    """
+    if followed(*given) or (torch.is_grad_enabled() and any(part.requires_grad for part in given)):
+        raise InputError(
+            f"no derivative and no trace of {what}",
+            code="DERIVATIVE",
+            expected="tensors without a gradient, outside torch.func and tracers",
+            remedy="Make it first, under torch.no_grad(); what it maps is differentiated, and it is a constant.",
+        )
 
 
 def _in_tracing_mode() -> bool:

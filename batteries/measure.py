@@ -68,9 +68,8 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | 
     patches = grid[0] * grid[1]
     generator = torch.Generator().manual_seed(CV_SEED)
     mse, matrices, S, radius = [], [], [], 0.0
-    chosen = torch.rand(len(images), patches, generator=generator, **PINNED).argsort(dim=1)[
-        :, : max(1, MATRICES // len(images))
-    ]
+    order = torch.rand(len(images), patches, generator=generator, **PINNED).argsort(dim=1)
+    chosen = order[:, : max(1, MATRICES // len(images))]
     for part in torch.arange(len(images)).split(max(1, PATCHES_AT_ONCE // patches)):
         out = model(images[part] if input is None else to_input(images[part], input))
         recon = out.recon if input is None else from_input(out.recon, input)

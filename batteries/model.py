@@ -13,26 +13,21 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
-from batteries import derivatives, dispatch, spectral
+from batteries import spectral
 from batteries.attention import attend
 from batteries.cell import Cell
 from batteries.errors import FormatError, InputError
-from batteries.settings import PINNED, neutral, seed_cpu
-from batteries.smoothing import smooth
+from batteries.hidden import ACTIVATIONS as ACTIVATIONS
+from batteries.hidden import BoundarySmooth, LayerNorm, hidden_block, initialise, normed
+from batteries.inputs import taken
+from batteries.settings import PINNED, neutral, seed_cpu, uncast
 from batteries.spec import CellSpec
 
 ALPHA_LIMIT = 0.2  # largest relative change of a singular value by one attention layer
 ALPHA_START = -2.0
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "gelu": nn.GELU,
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "identity": nn.Identity,
-}
 
 
 @dataclass(frozen=True)
@@ -82,19 +77,6 @@ class Output:
     omega: Tensor
 
 
-def normed(x: Tensor) -> Tensor:
-    """Every vector (..., width) less its mean, over its standard deviation."""
-    return derivatives.layer_norm(x) if dispatch.transformed() else F.layer_norm(x, x.shape[-1:])
-
-
-class LayerNorm(nn.LayerNorm):
-    """Torch's own, with derivatives of every order."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> the same shape."""
-        return derivatives.layer_norm(x, self.weight, self.bias) if dispatch.transformed() else super().forward(x)
-
-
 class CrossAttention(nn.Module):
     """One layer of attention over the patches of an image, which scales every singular value a little."""
 
@@ -116,22 +98,6 @@ class CrossAttention(nn.Module):
         return 1 + alpha * change
 
 
-class BoundarySmooth(nn.Module):
-    """A small residual convolution across patch boundaries; the identity at the start."""
-
-    def __init__(self, spec: CellSpec) -> None:
-        super().__init__()
-        last = nn.Conv2d(spec.smooth_width, spec.channels, 3, padding=1, **PINNED)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(nn.Conv2d(spec.channels, spec.smooth_width, 3, padding=1, **PINNED), nn.GELU(), last)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width) -> the same shape."""
-        return smooth(images, _weights(self.net[0]), _weights(self.net[2]))
-
-
 class PatchSVAE(nn.Module):
     """A battery: images in, reconstructions and omega tokens out.
 
@@ -146,15 +112,15 @@ class PatchSVAE(nn.Module):
         self.spec = spec
         activation = ACTIVATIONS[spec.activation]
         self.enc_in = nn.Linear(spec.patch_dim, spec.hidden, **PINNED)
-        self.enc_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
+        self.enc_blocks = nn.ModuleList(hidden_block(spec.hidden, activation) for _ in range(spec.depth))
         self.enc_out = nn.Linear(spec.hidden, spec.V * spec.D, **PINNED)
         self.dec_in = nn.Linear(spec.V * spec.D, spec.hidden, **PINNED)
-        self.dec_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
+        self.dec_blocks = nn.ModuleList(hidden_block(spec.hidden, activation) for _ in range(spec.depth))
         self.dec_out = nn.Linear(spec.hidden, spec.patch_dim, **PINNED)
         self.cross_attn = nn.ModuleList(CrossAttention(spec) for _ in range(spec.cross_layers))
         self.boundary_smooth = BoundarySmooth(spec)
         self.act = activation()
-        _initialise(self.enc_out.weight, spec)
+        initialise(self.enc_out.weight, spec)
 
     @classmethod
     def from_cell(cls, cell: Cell) -> PatchSVAE:
@@ -171,8 +137,9 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: not four axes, other channels, or sides that the patch does not divide.
         """
-        encoded = self.encode(images)
-        return Output(self.decode(encoded), encoded.M, encoded.S, encoded.omega)
+        encoded = self._encoded(images)
+        found = self._decoded(encoded), encoded.M, encoded.S, encoded.omega
+        return Output(*(part.to(images.dtype) for part in found))
 
     def tokens(self, images: Tensor) -> Tokens:
         """Images (B, channels, height, width) to M, S and omega and no further: what measuring, read-outs and hosts need.
@@ -180,9 +147,12 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: as :meth:`forward`.
         """
-        M, grid = self._matrices(images)
-        S = spectral.singular_values(M)
-        return Tokens(M, S, S * self._attend(S), grid)
+        with uncast(images.device):
+            M, grid = self._matrices(self._taken(images))
+            S = spectral.singular_values(M)
+            omega = S * self._attend(S)
+        M, S, omega = (part.to(images.dtype) for part in (M, S, omega))
+        return Tokens(M, S, omega, grid)
 
     def encode(self, images: Tensor) -> Encoded:
         """As :meth:`tokens`, with what :meth:`decode` needs.
@@ -190,26 +160,42 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: as :meth:`forward`.
         """
-        M, grid = self._matrices(images)
-        found = spectral.spectrum(M)
-        ratio = self._attend(found.S)
-        return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
+        found = self._encoded(images)
+        M, S, omega, ratio = (part.to(images.dtype) for part in (found.M, found.S, found.omega, found.ratio))
+        return Encoded(M, S, omega, found.grid, ratio, found.W)
 
     def decode(self, encoded: Encoded) -> Tensor:
         """The reconstruction (B, channels, height, width) of what :meth:`encode` returned."""
-        found = spectral.Spectrum(encoded.S, encoded.W)
-        gated = spectral.gate(encoded.M, found, encoded.ratio)
-        return self.decode_matrices(gated, encoded.grid)
+        return self._decoded(encoded).to(encoded.M.dtype)
 
     def decode_matrices(self, gated: Tensor, grid: tuple[int, int]) -> Tensor:
         """The image (B, channels, height, width) of M_hat (B, N, V, D)."""
-        h = self.act(self.dec_in(rearrange(gated, "B N V D -> B N (V D)")))
-        for block in self.dec_blocks:
-            h = h + block(h)
-        p = self.spec.patch_size
-        images = rearrange(self.dec_out(h), "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
-        smoothed: Tensor = self.boundary_smooth(images)
-        return smoothed
+        with uncast(gated.device):
+            h = self.act(self.dec_in(rearrange(gated.to(self.enc_in.weight.dtype), "B N V D -> B N (V D)")))
+            for block in self.dec_blocks:
+                h = h + block(h)
+            p = self.spec.patch_size
+            images = rearrange(self.dec_out(h), "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
+            smoothed: Tensor = self.boundary_smooth(images)
+        return smoothed.to(gated.dtype)
+
+    def _encoded(self, images: Tensor) -> Encoded:
+        """What decoding needs, in the dtype of the weights."""
+        with uncast(images.device):
+            M, grid = self._matrices(self._taken(images))
+            found = spectral.spectrum(M)
+            ratio = self._attend(found.S)
+            return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
+
+    def _decoded(self, encoded: Encoded) -> Tensor:
+        """The reconstruction in the dtype of the weights."""
+        M, S, ratio = (part.to(self.enc_in.weight.dtype) for part in (encoded.M, encoded.S, encoded.ratio))
+        with uncast(M.device):
+            return self.decode_matrices(spectral.gate(M, spectral.Spectrum(S, encoded.W), ratio), encoded.grid)
+
+    def _taken(self, images: Tensor) -> Tensor:
+        grid_of(images, self.spec)
+        return taken(images, self.enc_in.weight.dtype, self.enc_in.weight.device)
 
     def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images to M (B, N, V, D), and the grid of patches."""
@@ -249,8 +235,15 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
     """Rows and columns of patches of images (B, channels, height, width).
 
     Raises:
-        InputError: not four axes, other channels, or sides that the patch does not divide.
+        InputError: not four axes, other channels, or sides that the patch does not divide; or a symbolic trace (``TRACER``).
     """
+    if isinstance(images, Proxy):
+        raise InputError(
+            "a symbolic trace through a cell, whose work depends on the images' size",
+            code="TRACER",
+            found="torch.fx.Proxy",
+            remedy="torch.export.export follows cells; or let a Tracer take Container and PatchSVAE as leaf modules.",
+        )
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != spec.channels:
         raise InputError(
             "not a batch of images for this cell",
@@ -294,26 +287,3 @@ def load_weights(model: PatchSVAE, weights: Mapping[str, np.ndarray]) -> PatchSV
 def arrays_of(model: PatchSVAE) -> dict[str, np.ndarray]:
     """The weights of a model as float32 arrays, copied."""
     return {name: p.detach().cpu().float().numpy().copy() for name, p in model.named_parameters()}
-
-
-def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    assert isinstance(layer, nn.Conv2d)
-    assert layer.bias is not None
-    return layer.weight, layer.bias
-
-
-def _block(width: int, activation: type[nn.Module]) -> nn.Sequential:
-    first, last = (nn.Linear(width, width, **PINNED) for _ in range(2))
-    return nn.Sequential(LayerNorm(width, **PINNED), first, activation(), last)
-
-
-def _initialise(weight: Tensor, spec: CellSpec) -> None:
-    match spec.init:
-        case "orthogonal":
-            nn.init.orthogonal_(weight)
-        case "kaiming_normal":
-            nn.init.kaiming_normal_(weight)
-        case "xavier_uniform":
-            nn.init.xavier_uniform_(weight)
-        case "small_normal":
-            nn.init.normal_(weight, std=0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import torch
@@ -21,6 +21,11 @@ def neutral() -> Iterator[None]:
     tracked = torch.is_grad_enabled()  # leaving inference mode would turn it on
     with torch.inference_mode(False), torch.set_grad_enabled(tracked), torch.device("cpu"), cast[0], cast[1]:
         yield
+
+
+def uncast(device: torch.device) -> AbstractContextManager[Any]:
+    """Without autocast there: the dtype of a cell's arithmetic is that of its weights, whatever a host prefers."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
 
 
 def seed_cpu(seed: int) -> None:

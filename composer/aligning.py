@@ -126,6 +126,7 @@ def tokens_on(grid: Grid, container: Container, images: Tensor, tokens: TokenKin
     """
     found = {}
     # matrices are large: of one cell at a time
+    images = container.fitting(images)
     parts = [container.names] if TAPPED[tokens] != "M" else [(name,) for name in container.names]
     for names in parts:
         for name, cell in container(images, (TAPPED[tokens],), names).items():

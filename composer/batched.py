@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries import spectral
-from batteries.model import ACTIVATIONS, ALPHA_LIMIT, normed
+from batteries.hidden import normed
+from batteries.model import ACTIVATIONS, ALPHA_LIMIT
 from batteries.spec import CellSpec
 from batteries.spectral import Spectrum
 from composer import coding

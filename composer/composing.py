@@ -43,7 +43,7 @@ def compose(
             out, tokens stay in each cell's own coordinates unless there are maps.
         maps: A consensus that has all of these cells, found by the digests of their weights.
         seed: Of the alignment's halves and shuffles.
-        dtype: Of weights and outputs: float32, which cells are, or float64.
+        dtype: Of weights and arithmetic: float32, which cells are, or float64. Outputs come in that of the images.
 
     Raises:
         InputError: nothing to compose, another dtype, a probe that the cells cannot take, or a probe beside maps

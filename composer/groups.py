@@ -13,6 +13,7 @@ from einops import reduce
 from torch import Tensor, nn
 
 from batteries import dispatch, spectral
+from batteries.settings import uncast
 from batteries.spec import CellSpec
 from composer import pieces
 from composer.batched import Stage
@@ -48,13 +49,13 @@ class Group(nn.Module):
         Returns:
             By tap (C, B, ...); with ``recon`` also ``patch_error`` (C, B, N).
         """
-        with torch.autocast(images.device.type, enabled=False):  # the dtype is the stack's, whatever a host prefers
+        with uncast(images.device):
             return self._forward(images, chosen, taps, chunk_bytes)
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
         """The images (B, channels, height, width) that one cell makes of M (B, N, V, D) and of omega (B, N, D), or its own."""
         stage, stacked = Stage(self.spec, self.stack.chosen([place])), M[None]
-        with torch.autocast(M.device.type, enabled=False):
+        with uncast(M.device):
             found = spectral.spectrum(stacked)
             ratio = stage.factors(found.S) if omega is None else omega[None] / found.S.clamp_min(spectral.SINGULAR_FLOOR)
             return stage.images(stacked, found, ratio, grid)[0]

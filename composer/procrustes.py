@@ -178,7 +178,8 @@ def fit(
             principal axes as the other has dimensions.
 
     Raises:
-        InputError: rows that do not pair (``PAIRS``), widths that differ without a choice (``WIDTHS``), fewer than two rows
+        InputError: a gradient, a transform or a trace asked of the tokens (``DERIVATIVE``): a map is a constant; rows that
+            do not pair (``PAIRS``), widths that differ without a choice (``WIDTHS``), fewer than two rows
             (``FEW_ROWS``), none left after the mask (``NO_ROWS``), not finite (``NOT_FINITE``), constant tokens
             (``CONSTANT``), or a covariance that cannot be whitened (``SINGULAR``).
 

@@ -6,7 +6,7 @@ Legend: B images, G regions of the coarsest grid among the branches, K branches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -58,6 +58,10 @@ class Routed:
     error: Tensor
     weights: Tensor
     recon: Tensor
+
+    def to(self, dtype: torch.dtype) -> Routed:
+        """The same in another dtype."""
+        return replace(self, error=self.error.to(dtype), weights=self.weights.to(dtype), recon=self.recon.to(dtype))
 
     @property
     def choice(self) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from batteries.model import LayerNorm
+from batteries.hidden import LayerNorm
 from batteries.settings import PINNED
 
 SPREAD_FLOOR = 1e-6  # a feature that does not vary in the sample is divided by this
