@@ -91,7 +91,8 @@ class Stemmed(nn.Module):
 
     @torch.no_grad()
     def scale_by(self, sample: Tensor) -> None:
-        """Fix the features' scale by those of a sample of images."""
+        """Fix the features' scale by those of a sample of images, on whose device the stem is put."""
+        self.stem.to(sample.device)
         features = self.features(sample).flatten(0, -2)
         self.register_buffer("shift", features.mean(dim=0))
         self.register_buffer("spread", features.std(dim=0).clamp_min(SPREAD_FLOOR))
