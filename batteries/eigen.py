@@ -21,7 +21,7 @@ import lazy_loader
 import torch
 from torch import Tensor
 
-from batteries import compiled
+from batteries import compiled, dispatch
 
 jacobi: Any = lazy_loader.load("batteries.jacobi", suppress_warning=True)  # imports numba, on first use
 tridiagonal: Any = lazy_loader.load("batteries.tridiagonal", suppress_warning=True)  # and so does this
@@ -87,15 +87,15 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 
 def _kernel(name: str, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
-    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
-        return None
     shape = source.shape
     width = shape[-1]
-    if source.numel() < FEW * shape[-2] * width:  # first, and as cheap as it can be: one matrix alone notices it
+    if torch.compiler.is_compiling() or source.numel() < FEW * shape[-2] * width:  # cheap: one matrix alone notices it
         return None
-    if not 2 <= width <= WIDEST or not source.numel() or source.device.type != "cpu" or source.dtype not in DTYPES[name]:
+    if not 2 <= width <= WIDEST or not source.numel() or source.dtype not in DTYPES[name]:
         return None
     if width > NARROW and name.startswith("solve") and source.numel() < MANY * shape[-2] * width:
+        return None
+    if not dispatch.plain(source):
         return None
     with _loading:
         return _load(name, source.dtype)
@@ -104,7 +104,7 @@ def _kernel(name: str, source: Tensor) -> Any:
 @lru_cache
 def _load(name: str, dtype: torch.dtype) -> Any:
     """The kernel by its name and dtype, or None."""
-    small = torch.eye(2, dtype=dtype)[None]
+    small = torch.eye(2, dtype=dtype, device="cpu")[None]
     if name.startswith("solve"):
         return compiled.load(lambda: getattr(jacobi, name), partial(_solve, source=small, ridge=0.0, vectors=True))
     return compiled.load(lambda: getattr(tridiagonal, name), partial(_solve_alone, source=small, ridge=0.0))
@@ -119,8 +119,8 @@ def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple
     """The kernel over all blocks of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
-    found = torch.empty(len(flat), width, dtype=torch.float64)
-    frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64)
+    found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
+    frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
     compiled.share(run, -(-len(flat) // jacobi.WIDTH), NANOSECONDS * width**2 * (width + 8))
     return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
@@ -137,7 +137,7 @@ def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
     """A kernel of :mod:`batteries.tridiagonal` over all of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
-    found = torch.empty(len(flat), width, dtype=torch.float64)
+    found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, found.numpy())
     compiled.share(run, -(-len(flat) // tridiagonal.TOGETHER), NANOSECONDS_ALONE * width**2)
     return found.reshape(*batch, width)

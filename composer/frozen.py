@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from batteries import cellfile
 from batteries.errors import FrozenError
+from batteries.settings import neutral
 
 NO_CELL = "0" * 64  # no digest
 WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .data, .grad, .requires_grad
@@ -105,6 +106,7 @@ class Stack(nn.Module):
         self._sealed = True
 
     @classmethod
+    @neutral()
     def of(cls, weights: Sequence[Mapping[str, np.ndarray]], dtype: torch.dtype = torch.float32) -> Stack:
         """A stack of cells' arrays, all with the same names and shapes."""
         numbers = np.float64 if dtype == torch.float64 else np.float32

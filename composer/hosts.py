@@ -101,7 +101,7 @@ class NamingHost(_Host):
 
     def __init__(self, cell: Mounted, sample: Tensor, classes: int, form: StreamForm) -> None:
         super().__init__(cell, sample)
-        self.mlp = ResidualMLP(len(self.shift), classes, form)
+        self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 2 D)."""
@@ -127,7 +127,7 @@ class RestoringHost(_Host):
         super().__init__(cell, sample)
         with torch.no_grad():
             patches = self.cell(sample[:1]).M.shape[1]
-        self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form)
+        self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form).to(sample.device)
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ class Classifier(_Whole):
         super().__init__(container, sample, reads)
         if classes < 2:
             raise InputError("too few classes to tell apart", code="CLASSES", expected="2 or more", found=classes)
-        self.mlp = ResidualMLP(len(self.shift), classes, form)
+        self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, F)."""
@@ -242,7 +242,7 @@ class Denoiser(_Whole):
         super().__init__(container, sample, reads)
         cells = self.container
         side = max(cells.spec(name).patch_size for name in cells.names)
-        self.mlp = ResidualMLP(len(self.shift), len(cells.names) + sample.shape[1] * side**2, form)
+        self.mlp = ResidualMLP(len(self.shift), len(cells.names) + sample.shape[1] * side**2, form).to(sample.device)
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:

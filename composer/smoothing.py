@@ -17,10 +17,9 @@ import lazy_loader
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from batteries import compiled, smoothing
+from batteries import compiled, derivatives, dispatch, smoothing
 
 convolution: Any = lazy_loader.load("composer.convolution", suppress_warning=True)  # imports numba, on first use
 
@@ -59,9 +58,9 @@ def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -
 
 def _fast(images: Tensor, weights: list[Tensor]) -> bool:
     """Whether the kernels can be used, with the one for the gradient where it may be asked for."""
-    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+    if not dispatch.plain(images, *weights):
         return False
-    if not images.numel() or any(given.device.type != "cpu" or given.dtype != torch.float32 for given in (images, *weights)):
+    if not images.numel() or any(given.dtype != torch.float32 for given in (images, *weights)):
         return False
     names = ["smooth", "pull"] if torch.is_grad_enabled() and images.requires_grad else ["smooth"]
     with _loading:
@@ -71,7 +70,8 @@ def _fast(images: Tensor, weights: list[Tensor]) -> bool:
 @lru_cache
 def _load(name: str) -> Any:
     """A kernel by its name, or None."""
-    image, weight, bias = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 3, 3), torch.ones(1, 1)
+    ones = partial(torch.ones, dtype=torch.float32, device="cpu")
+    image, weight, bias = ones(1, 1, 1, 1), ones(1, 1, 1, 3, 3), ones(1, 1)
 
     def trial(kernel: Any) -> None:
         _run(kernel, [image, image] if name == "pull" else [image], _layers(name, weight, bias, weight, bias))
@@ -87,9 +87,10 @@ class _Smooth(torch.autograd.Function):
         return smoothed.view(images.shape)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        images, *weights = ctx.saved_tensors
+        images, *weights = given = ctx.saved_tensors
+        if derivatives.wanted(*grads):
+            return derivatives.pulled(_grouped, given, ctx.needs_input_grad, grads)
         on_images = _run(_load("pull"), [images.flatten(0, 1), grads[0].flatten(0, 1)], _layers("pull", *weights))
         return on_images.view(images.shape), None, None, None, None
 
@@ -132,7 +133,7 @@ def _packed(weight: np.ndarray, bias: np.ndarray, count: int) -> tuple[np.ndarra
 
 
 def _plainly(images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+    if images.device.type == "cpu" and not dispatch.followed(images):
         cells = zip(images, w1, b1, w2, b2, strict=True)
         return torch.stack([smoothing.smooth(x, (u1, c1), (u2, c2)) for x, u1, c1, u2, c2 in cells])
     return _grouped(images, w1, b1, w2, b2)

@@ -13,6 +13,7 @@ from batteries.cell import Cell
 from batteries.errors import InputError, IntegrityError
 from batteries.manifest import InputScale
 from batteries.model import Tokens
+from batteries.settings import neutral, seed_cpu
 from batteries.spec import CellSpec
 from composer import extrastate
 from composer.alignment import Consensus
@@ -74,13 +75,19 @@ class Wired(nn.Module):
             InputError: other channels, or sides that a cell's patch does not divide.
             PolicyError: no such tap (``NO_TAP``).
         """
-        images = self.container.fitting(images)
+        dtype, images = images.dtype, self.container.fitting(images)
         cells = self._cells(images, checked_taps(taps))
         found: dict[str, Any] = dict(cells)
         for name in self._order:
             found[name] = self._node(name, found, images)
-        nodes = {name: found[name] for name in self._order}
-        return WiredOutput(cells, nodes, found[self.composition.output])
+        if dtype == images.dtype:
+            return self._output(cells, found)
+        cells = cells.to(dtype)
+        given: dict[str, Any] = dict(cells)
+        for name in self._order:
+            made = found[name]
+            given[name] = Together({one: given[one] for one in made}) if isinstance(made, Together) else made.to(dtype)
+        return self._output(cells, given)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,6 +168,9 @@ class Wired(nn.Module):
     def _identity(self) -> dict[str, str]:
         return {"composition": canonical.sha256(self.composition.to_bytes())}
 
+    def _output(self, cells: ContainerOutput, found: Mapping[str, Any]) -> WiredOutput:
+        return WiredOutput(cells, {name: found[name] for name in self._order}, found[self.composition.output])
+
     def _cells(self, images: Tensor, taps: frozenset[str]) -> ContainerOutput:
         together: dict[frozenset[str], list[str]] = {}
         for name in self.names:
@@ -179,6 +189,7 @@ class Wired(nn.Module):
         return Together({branch: found[branch] for branch in node.of})
 
 
+@neutral()
 def wire(
     cells: Mapping[str, Cell],
     composition: Composition,
@@ -197,7 +208,7 @@ def wire(
         probe: Images (B, channels, height, width) on which the maps of relays, and the consensus frame, are fitted; needed
             where there is a relay.
         seed: Of routers' weights, and of the alignment's halves and shuffles.
-        dtype: Of the cells' weights and of all outputs; routers have float32.
+        dtype: Of the cells' weights and of the arithmetic; outputs come in the images' own. Routers have float32.
 
     Raises:
         InputError: other cells than the composition names (``PARTS``), a relay without a probe (``NO_PROBE``), or a probe on
@@ -216,7 +227,7 @@ def wire(
     container = compose({name: cells[name] for name in composition.cells}, probe, seed=seed, dtype=dtype)
     routers = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_cpu(seed)
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
                 routers[module_name(name)] = router_for(composition, name, container)
@@ -239,7 +250,9 @@ def _fitted(composition: Composition, container: Container, probe: Tensor | None
             if probe is None:
                 remedy = "Give images of the cells' own kind: wire(cells, composition, probe=images)."
                 raise InputError("a relay without images to fit its map on", code="NO_PROBE", found=name, remedy=remedy)
-            out = container(probe, ("omega",) if node.tokens == "omega" else ("M",), (node.source, node.target))
+            out = container(
+                container.fitting(probe), ("omega",) if node.tokens == "omega" else ("M",), (node.source, node.target)
+            )
             maps[name] = fit(node.tokens, out[node.source], out[node.target])
     return maps
 
