@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from batteries import placeholders
 from batteries.errors import FormatError
 
 MAX_DEPTH = 16
@@ -25,6 +26,10 @@ MAX_DIGITS = 400  # of one integer; Python's own limit is 4300 and raises a bare
 # text, so that no text is looked at twice: a reader's time is the bytes it is given, whatever they are
 BESIDES_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
 DIGEST = re.compile(r"[0-9a-f]{64}")
+
+MERGE = re.compile(rb"^(<{7}|>{7})( |\r?$)", re.MULTILINE)  # the lines between which git leaves two sides
+CRLF = "line endings of Windows"
+UNCONVERTED = "git converted them: write `* -text` into .gitattributes of that checkout, and check its files out again."
 
 
 class Document(BaseModel):
@@ -67,7 +72,8 @@ def load(data: bytes, *, where: object, limit: int) -> Any:
         limit: The largest size accepted, in bytes.
 
     Raises:
-        FormatError: too large, not UTF-8, not JSON, a duplicate key, a non-finite number, or nested deeper than 16.
+        FormatError: too large, not UTF-8, not JSON, a duplicate key, a non-finite number, nested deeper than 16, two sides of a
+            merge (``MERGE_CONFLICT``), or what stands for another file (``LFS_POINTER`` and others).
     """
     if len(data) > limit:
         raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", found=len(data), where=where)
@@ -85,6 +91,8 @@ def load(data: bytes, *, where: object, limit: int) -> Any:
         error.where = error.where or where
         raise
     except ValueError as error:
+        placeholders.refuse_unreadable(data, where)
+        _refuse_merge(data, where)
         raise FormatError("not JSON", code="JSON", found=error, where=where) from error
 
 
@@ -109,7 +117,8 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
     refuse_newer(kind, value, where)
     if wrong is not None:
         raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
-    raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
+    found, remedy = (CRLF, UNCONVERTED) if b"\r\n" in data else (None, "Write it with this package.")
+    raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", found=found, where=where, remedy=remedy)
 
 
 def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
@@ -145,6 +154,14 @@ def fields_of(error: ValidationError) -> str:
         return f"{error.error_count()} faults"  # listing them takes longer than finding them
     rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
+
+
+def _refuse_merge(data: bytes, where: object) -> None:
+    if MERGE.search(data):
+        remedy = "Keep one side of the merge, or write the file again."
+        raise FormatError(
+            "the two sides of a merge", code="MERGE_CONFLICT", found="lines of <<<<<<<", where=where, remedy=remedy
+        )
 
 
 def _check_depth(text: str, where: object) -> None:

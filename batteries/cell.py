@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import batteries  # its HubRepository imports an HTTP client, on first use
-from batteries import cellfile, files
+from batteries import cellfile, files, placeholders
 from batteries.canonical import sha256
 from batteries.card import CARD, cell_card
 from batteries.errors import IntegrityError, NotFoundError
@@ -202,6 +202,8 @@ def _read_in(folder: Path, name: str, *, limit: int) -> bytes:
 
 def _check_bytes(blob: bytes, facts: FileFacts, where: object) -> None:
     if len(blob) != facts.size:
+        if blob:
+            placeholders.refuse_unreadable(blob, where)
         raise IntegrityError("another size", code="SIZE_MISMATCH", expected=facts.size, found=len(blob), where=where)
     found = sha256(blob)
     if found != facts.sha256:

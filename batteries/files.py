@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from batteries import disk
+from batteries import disk, placeholders
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, StoreError
 
 TEMPORARY = ".part"  # suffix of a file that is not there yet; swept by ``sweep``
@@ -34,13 +34,15 @@ def read(path: Path, *, limit: int) -> bytes:
 
     Raises:
         NotFoundError: no such file.
-        FormatError: larger than ``limit``, or a symbolic link.
+        FormatError: larger than ``limit``, a symbolic link, or what stands for another file (``LFS_POINTER`` and others).
         StoreError: the disk would not give it.
     """
     with typed(path):
         data = _read(path, limit + 1)
     if len(data) > limit:
+        placeholders.refuse(data, path)
         raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
+    placeholders.refuse(data, path)
     return data
 
 
@@ -52,14 +54,17 @@ def mapped(path: Path, *, limit: int) -> memoryview:
 
     Raises:
         NotFoundError: no such file.
-        FormatError: larger than ``limit``, or a symbolic link.
+        FormatError: as :func:`read`.
         StoreError: the disk would not give it.
     """
     with typed(path), _opened(path) as descriptor:
         size = disk.current.fstat(descriptor).st_size
         if size > limit:
+            placeholders.refuse(disk.current.read(descriptor, placeholders.LOOKED_AT), path)
             raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
-        return memoryview(disk.current.map(descriptor, size) if size else b"")  # of nothing there is no map
+        found = memoryview(disk.current.map(descriptor, size) if size else b"")  # of nothing there is no map
+        placeholders.refuse(found, path)
+        return found
 
 
 def create(path: Path, data: Data) -> bool:
@@ -234,6 +239,7 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
 
     Raises:
         NotFoundError: nothing there, and not ``writing``.
+        FormatError: a link of git-annex to what is not fetched (``ANNEX_POINTER``).
         StoreError: any other refusal.
         InputError: no path at all, such as one with a NUL.
     """
@@ -241,6 +247,7 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not writing:
+            placeholders.refuse_link(path)
             raise NotFoundError("no such file", code="NO_FILE", where=path) from error
         raise _store_error(error, path) from error
     except ValueError as error:
@@ -266,6 +273,7 @@ def _opened(path: Path) -> Iterator[int]:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
+        placeholders.refuse_link(path)
         raise FormatError("a symbolic link", code="SYMLINK", expected="a regular file", where=path) from error
     try:
         yield descriptor
