@@ -6,6 +6,7 @@ The reader refuses what Python's own reader lets through: duplicate keys, ``NaN`
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import math
@@ -50,14 +51,19 @@ def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def dump(value: Any) -> bytes:
+def dump(value: Any, *, indent: int | None = None) -> bytes:
     """Canonical bytes of a JSON value.
+
+    Args:
+        value: The value.
+        indent: Blanks for each level, where a file is for people and their tools to compare; left out, no white space.
 
     Raises:
         FormatError: ``value`` holds a NaN, an infinity or a lone surrogate.
     """
+    marks = (",", ":") if indent is None else (",", ": ")
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, sort_keys=True, indent=indent, separators=marks, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
     except ValueError as error:  # a NaN, or a text that is not Unicode
         raise FormatError("a value that JSON cannot hold", code="VALUE", found=error) from error
@@ -93,7 +99,9 @@ def load(data: bytes, *, where: object, limit: int) -> Any:
     except ValueError as error:
         placeholders.refuse_unreadable(data, where)
         _refuse_merge(data, where)
-        raise FormatError("not JSON", code="JSON", found=error, where=where) from error
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise FormatError("not JSON", code="JSON", found="UTF-16", where=where, remedy="Save it as UTF-8.") from error
+        raise FormatError("not JSON", code="JSON", found=error if data else "an empty file", where=where) from error
 
 
 def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit: int) -> AnyDocument:
@@ -116,9 +124,23 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
     value = load(data, where=where, limit=limit)
     refuse_newer(kind, value, where)
     if wrong is not None:
-        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
+        raise _invalid(kind, wrong, where)
     found, remedy = (CRLF, UNCONVERTED) if b"\r\n" in data else (None, "Write it with this package.")
     raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", found=found, where=where, remedy=remedy)
+
+
+def load_any(kind: type[AnyDocument], data: bytes, *, where: object, limit: int) -> AnyDocument:
+    """As :func:`load_document`, in any layout of JSON: git and editors may have changed white space and line endings.
+
+    Raises:
+        FormatError: as :func:`load_document`, but for ``NOT_CANONICAL``.
+    """
+    data = data.removeprefix(codecs.BOM_UTF8)
+    refuse_newer(kind, load(data, where=where, limit=limit), where)
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise _invalid(kind, fields_of(error), where) from error
 
 
 def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
@@ -146,6 +168,10 @@ def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
             where=where,
             remedy="Update svae-batteries.",
         )
+
+
+def _invalid(kind: type[AnyDocument], wrong: str, where: object) -> FormatError:
+    return FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
 
 
 def fields_of(error: ValidationError) -> str:

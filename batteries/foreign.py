@@ -121,7 +121,8 @@ def _typed(where: Path, data: bytes) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise _unsafe(str(error).split("\n")[0][:500], where) from error
     except Exception as error:  # the readers promise nothing about what they raise
-        placeholders.refuse_unreadable(data, where)
+        if data[:4] != ZIP:
+            placeholders.refuse_unreadable(data, where)
         found = f"{type(error).__name__}: {error}"[:500]
         raise FormatError("a checkpoint that cannot be read", code="CHECKPOINT", found=found, where=where) from error
 

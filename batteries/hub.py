@@ -186,6 +186,7 @@ class HubRepository:
 
     @cached_property
     def _credentials(self) -> credentials.Credentials | None:
+        hubsettings.refuse_offline(self.url)  # to find a token may take the network
         return credentials.find(self._given, lambda look: typed(look, self.url))
 
     @cached_property

@@ -1,7 +1,7 @@
-"""Bytes that stand for a file and are not it: pointers that git left, pages that a login sent, what is empty or compressed.
+"""Bytes that stand for a file and are not it: pointers that git left, pages that a login sent, what is compressed.
 
 None of our formats can start as a pointer or a page does: JSON starts with a bracket, safetensors with the size of a header.
-So these are refused wherever a file is read. What is empty or compressed is only named where it could not be read anyway.
+So these are refused wherever a file is read. What is compressed is only named where it could not be read anyway.
 """
 
 from __future__ import annotations
@@ -99,11 +99,8 @@ def refuse_unreadable(data: bytes | memoryview, where: object) -> None:
     """Say what bytes are that cannot be read, where that is plain from their start.
 
     Raises:
-        FormatError: as :func:`refuse`, and ``EMPTY_FILE`` and ``COMPRESSED``.
+        FormatError: as :func:`refuse`, and ``COMPRESSED``.
     """
-    if not len(data):
-        remedy = "It was not written whole; fetch it again."
-        raise FormatError("an empty file", code="EMPTY_FILE", found="0 bytes", where=where, remedy=remedy)
     refuse(data, where)
     start = bytes(data[:LOOKED_AT])
     for magic, name in COMPRESSED:

@@ -12,7 +12,7 @@ import typer
 from batteries.cell import Cell
 from batteries.errors import InputError
 from batteries.kinds import KINDS, MAPS, MODEL, Kind
-from registry import admission, config, tables
+from registry import admission, config, tables, yanked
 from registry.answers import Answer, Listed, Published, Pulled, PulledCell, Shown, ShownMaps, ShownModel, Verified
 from registry.cache import Cache
 from registry.completion import MaybeReferences, OneReference
@@ -176,12 +176,18 @@ def _pull(
     cells = [one for one in references if one.kind is None]
     found = pull_cells(*cells, registry=registry, mode=mode, progress=bar.moved)
     located = locate([one for one in references if one.kind is not None], registry, mode=mode)
-    return found, fetch_packed([Wanted.of(one) for one in located], progress=bar.moved)
+    return found, _warned(fetch_packed([Wanted.of(one) for one in located], progress=bar.moved))
 
 
 def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledFile]]:
     cells = pull_locked(lock, registry=registry, mode=mode, progress=bar.moved)
-    return cells, fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved)
+    return cells, _warned(fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved))
+
+
+def _warned(found: list[PulledFile]) -> list[PulledFile]:
+    told = ((f"{one.manifest.path}@{one.manifest.identity.version}", one.origin.yanked) for one in found)
+    yanked.warn(told, stacklevel=1)
+    return found
 
 
 def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:

@@ -6,12 +6,14 @@ A module of commands imports :data:`app` and decorates its functions; :mod:`regi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +21,7 @@ import typer
 from batteries.canonical import Document
 from batteries.errors import BatteriesError, StoreError
 from registry.answers import ErrorAnswer, Fault
+from registry.yanked import YankedWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +35,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 Registry = Annotated[
     str | None,
     typer.Option(
-        "--registry", metavar="FOLDER", help="The registry to read; else BATTERIES_REGISTRY, config.toml, the embedded one."
+        "--registry",
+        metavar="REGISTRY",
+        help="A folder, hf://owner/repo or embedded; else BATTERIES_REGISTRY, config.toml, the embedded one.",
     ),
 ]
 
@@ -106,7 +111,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in arguments
     try:
-        app(arguments, prog_name="batteries")
+        with _warnings_said():
+            app(arguments, prog_name="batteries")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if as_json and code == USAGE:  # the command line's own parser; our errors do not pass here
@@ -119,6 +125,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _report_bug(error, as_json)
     return 0
+
+
+@contextlib.contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Warnings about yanked versions as lines on stderr, each of them; any other as Python shows it."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, YankedWarning):
+                say(f"warning: {message}")
+            else:
+                shown(message, category, *where, **more)
+
+        warnings.simplefilter("always", YankedWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _write(text: str) -> None:

@@ -191,7 +191,9 @@ class HubStore:
             return self._reading
         try:
             index = self._repository.read(INDEX, commit=found.commit, limit=MAX_INDEX)
-        except NotFoundError:
+        except NotFoundError as error:
+            if error.code != "NO_FILE":
+                raise
             return Reading(found.commit, found.kind, None)
         return Reading(found.commit, found.kind, index)
 

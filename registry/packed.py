@@ -20,7 +20,7 @@ from batteries.errors import FormatError, InputError, IntegrityError, NotFoundEr
 from batteries.kinds import MAPS, MODEL, Kind, kind_of
 from batteries.manifest import MAX_BLOB, MAX_MANIFEST
 from composer.manifest import MANIFESTS, AnyPacked
-from registry import config, keys
+from registry import config, keys, yanked
 from registry.admission import check_weights
 from registry.cache import Cache
 from registry.config import Mode
@@ -134,8 +134,7 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
     progress(done, total)
     for one in wanted:
         manifest, _ = _fetched(one, cache, partial(_opened, one))
-        origin = Origin(one.store.url, one.index_number, one.age)
-        found.append(PulledFile(manifest, origin, cache.path(one.blob.sha256)))
+        found.append(PulledFile(manifest, one.origin, cache.path(one.blob.sha256)))
         done += one.blob.size
         progress(done, total)
     return found
@@ -195,6 +194,7 @@ def _pulled(
     progress(0, size)
     _, found = _fetched(wanted, Cache(), load)
     progress(size, size)
+    yanked.warn([(wanted.reference, wanted.yanked)], stacklevel=3)
     return found
 
 

@@ -74,8 +74,7 @@ class Pin(Document):
             FormatError: what stands for a file (``LFS_POINTER`` and others).
         """
         if len(data) != self.size:
-            if len(data):  # a transfer that broke off may bring nothing, and is tried again
-                placeholders.refuse_unreadable(data, where)
+            placeholders.refuse_unreadable(data, where)
             remedy = UNCONVERTED if self._was_converted(data) else None
             raise IntegrityError(
                 "another size", code="SIZE_MISMATCH", expected=self.size, found=len(data), where=where, remedy=remedy

@@ -161,7 +161,7 @@ def open_snapshot(registry: str | Path | Store | None = None, *, mode: Mode | No
         BatteriesError: as :func:`registry.open_store` and :meth:`Snapshot.take`.
     """
     if registry is None or isinstance(registry, str | Path):
-        return _open_address(*config.address(registry), mode=mode or config.mode())
+        return _open_address(*config.address(registry), mode=config.mode(mode))
     return Snapshot.take(registry)
 
 
@@ -181,9 +181,9 @@ def locate(
     opened: dict[str | None, Snapshot] = {}
     for name, some in wanted.items():
         if name is not None:
-            opened[name] = _open_address(*config.address_of(name), mode=mode or config.mode(), wanted=some)
+            opened[name] = _open_address(*config.address_of(name), mode=config.mode(mode), wanted=some)
         elif registry is None or isinstance(registry, str | Path):
-            opened[name] = _open_address(*config.address(registry), mode=mode or config.mode(), wanted=some)
+            opened[name] = _open_address(*config.address(registry), mode=config.mode(mode), wanted=some)
         else:
             opened[name] = Snapshot.take(registry)
     return [opened[reference.registry].find(reference) for reference in references]
@@ -196,7 +196,7 @@ def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
         BatteriesError: as :func:`registry.open_store`.
     """
     address, base = config.address(registry)
-    if (mode or config.mode()) == "offline" and config.is_remote(address):
+    if config.mode(mode) == "offline" and config.is_remote(address):
         return CachedStore(address, None)
     return config.open_at(address, base)
 
@@ -229,7 +229,7 @@ def _is_fixed(reference: Reference, index: Index) -> bool:
 
 def _exempt(store: Store) -> bool:
     """The embedded registry may go back with its checkout; a store in memory has no address to remember."""
-    return isinstance(store, MemoryStore) or store.url == str(config.embedded())
+    return isinstance(store, MemoryStore) or store.url in (config.EMBEDDED, str(config.embedded()))
 
 
 def check_manifest(

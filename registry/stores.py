@@ -136,15 +136,19 @@ class DirectoryStore:
     Args:
         path: The folder.
         writable: Whether writes are let through. A writable store sweeps what killed writers left behind.
+        name: What a user types in place of the path, where it has a name.
         lock_seconds: How long a change of the index waits for another one.
     """
 
     fixed_commit = None
 
-    def __init__(self, path: str | Path, *, writable: bool = True, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(
+        self, path: str | Path, *, writable: bool = True, name: str | None = None, lock_seconds: float = LOCK_SECONDS
+    ) -> None:
         with files.typed(Path(path)):
             self.path = Path(path).absolute()
         self.writable = writable
+        self._name = name
         self.lock_seconds = lock_seconds
         # only a folder that holds our layout is swept: a mistyped one is somebody else's
         if writable and files.is_folder(self.path / keys.BLOBS):
@@ -152,8 +156,8 @@ class DirectoryStore:
 
     @property
     def url(self) -> str:
-        """The folder."""
-        return str(self.path)
+        """The folder, or its name."""
+        return str(self.path) if self._name is None else self._name
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
         """See :meth:`Store.read_many`."""
