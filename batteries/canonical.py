@@ -133,14 +133,18 @@ def load_any(kind: type[AnyDocument], data: bytes, *, where: object, limit: int)
     """As :func:`load_document`, in any layout of JSON: git and editors may have changed white space and line endings.
 
     Raises:
-        FormatError: as :func:`load_document`, but for ``NOT_CANONICAL``.
+        FormatError: as :func:`load_document`; ``NOT_CANONICAL`` where it says more than a document does that is written.
     """
     data = data.removeprefix(codecs.BOM_UTF8)
-    refuse_newer(kind, load(data, where=where, limit=limit), where)
+    value = load(data, where=where, limit=limit)
+    refuse_newer(kind, value, where)
     try:
-        return kind.model_validate_json(data)
+        document = kind.model_validate_json(data)
     except ValidationError as error:
         raise _invalid(kind, fields_of(error), where) from error
+    if document.model_dump(mode="json") != value:
+        raise FormatError("a document in other words", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
+    return document
 
 
 def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:

@@ -167,6 +167,8 @@ def _is_finite(opened: Opened[Said], name: str) -> bool:
 
 def _refuse_other_kind(kind: Kind, view: memoryview, where: object) -> None:
     found = kind_of(view)
+    if found is None:
+        placeholders.refuse_unreadable(view, where)
     if found is not kind:
         words = None if found is None else found.words
         reader = "batteries.Cell.read, if it is a cell" if found is None else found.reader

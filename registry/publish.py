@@ -27,8 +27,7 @@ from registry.index import Index
 from registry.packed import Packed, kind_of_file, read_packed
 from registry.reference import Reference
 from registry.release import AnyRelease, Attested, Pin, Release, release_of
-from registry.snapshot import Snapshot
-from registry.stores import INDEX, Store
+from registry.stores import INDEX, Store, no_index
 
 ATTEMPTS = 100  # at changing an index that others change too
 PAUSE = 0.05  # seconds, at most, between two of them
@@ -210,7 +209,9 @@ def _present_store(registry: str | Path | Store) -> Store:
         NotFoundError: no such registry (``NO_REGISTRY``), or one without an index (``NO_INDEX``).
     """
     store = target_store(registry)
-    Snapshot.take(open_store(registry) if isinstance(registry, str | Path) else store)
+    present = open_store(registry) if isinstance(registry, str | Path) else store
+    if present.read_index() is None:
+        raise no_index(store.url)
     return store
 
 

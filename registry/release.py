@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from batteries import placeholders
-from batteries.canonical import UNCONVERTED, Document, sha256
+from batteries.canonical import Document, sha256
 from batteries.cellfile import MAX_CELL
 from batteries.errors import IntegrityError
 from batteries.files import Data
@@ -75,17 +75,10 @@ class Pin(Document):
         """
         if len(data) != self.size:
             placeholders.refuse_unreadable(data, where)
-            remedy = UNCONVERTED if self._was_converted(data) else None
-            raise IntegrityError(
-                "another size", code="SIZE_MISMATCH", expected=self.size, found=len(data), where=where, remedy=remedy
-            )
+            raise IntegrityError("another size", code="SIZE_MISMATCH", expected=self.size, found=len(data), where=where)
         found = sha256(data)
         if found != self.sha256:
             raise IntegrityError("other bytes", code="DIGEST_MISMATCH", expected=self.sha256, found=found, where=where)
-
-    def _was_converted(self, data: Data) -> bool:
-        """Whether they are the right ones but for the line endings, which only a text has."""
-        return len(data) <= 2 * MAX_MANIFEST and sha256(bytes(data).replace(b"\r\n", b"\n")) == self.sha256
 
 
 def _at_most(limit: int) -> AfterValidator:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from batteries.errors import IntegrityError, NotFoundError
+from batteries.errors import IntegrityError
 from batteries.manifest import Manifest
 from composer.manifest import MANIFESTS, AnyPacked
 from registry import config, keys
@@ -21,7 +21,7 @@ from registry.pinned import read_pinned
 from registry.reference import Reference
 from registry.release import AnyRelease, AnySummary, Attested, PackedRelease, Pin, Release, Summary, release_of
 from registry.seen import Memory
-from registry.stores import INDEX, MemoryStore, Store
+from registry.stores import INDEX, MemoryStore, Store, no_index
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ class Snapshot:
         """
         data = store.read_index()
         if data is None:
-            raise NotFoundError(
-                "a registry without an index", code="NO_INDEX", expected=INDEX, where=store.url, remedy="Check its address."
-            )
+            raise no_index(store.url)
         index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
         if not _exempt(store):
             Memory(Cache()).accept(store, data, index)

@@ -277,3 +277,8 @@ def refuse_moved(expected: str | None, present: bytes | None, url: str) -> None:
             remedy="Read the index again and repeat the change.",
             retryable=True,
         )
+
+
+def no_index(url: str) -> NotFoundError:
+    """The error of a place that is there, and no registry."""
+    return NotFoundError("a registry without an index", code="NO_INDEX", expected=INDEX, where=url, remedy="Check its address.")

@@ -30,8 +30,9 @@ def _no_token(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def public(hub):
-    """A public repository, and nothing of it in the cache."""
+def public(hub, monkeypatch):
+    """A public repository, and a user without a token."""
+    monkeypatch.delenv("HF_TOKEN")
     publish(tiny(), HubStore(ADDRESS, token=hub.token))
     return hub
 

@@ -72,12 +72,13 @@ def test_a_pull_through_a_proxy_that_is_not_there(monkeypatch):
 )
 def test_a_proxy_that_refuses_is_named(monkeypatch, answer, code, what):
     with Server(hostile.proxy([], answer + b"\r\nContent-Length: 0\r\n\r\n")) as server:
-        monkeypatch.setenv("https_proxy", f"user:secret@127.0.0.1:{server.port}")
+        port = server.port
+        monkeypatch.setenv("https_proxy", f"user:secret@127.0.0.1:{port}")
         error = asked()
     assert error.code == code
     assert what in error.what
     assert answer.split(b" ", 1)[1].decode() in error.found
-    assert f"the proxy http://127.0.0.1:{server.port} of https_proxy" in error.where
+    assert f"the proxy http://127.0.0.1:{port} of https_proxy" in error.where
     assert error.retryable == (code == "UNREACHABLE")
 
 
@@ -86,10 +87,11 @@ def test_a_proxy_that_refuses_is_named(monkeypatch, answer, code, what):
 )
 def test_a_proxy_that_is_silent_or_none_is_named(monkeypatch, play):
     with Server(play) as server:
-        monkeypatch.setenv("HTTPS_PROXY", server.url)
+        url = server.url
+        monkeypatch.setenv("HTTPS_PROXY", url)
         error = asked()
     assert error.code in ("STALLED", "CUT", "UNREACHABLE")
-    assert f"through the proxy {server.url} of HTTPS_PROXY" in str(error)
+    assert f"through the proxy {url} of HTTPS_PROXY" in str(error)
 
 
 def test_a_proxy_whose_name_is_unknown_is_named(monkeypatch):
@@ -228,6 +230,7 @@ def test_through_a_proxy_with_its_own_certificates(folder, monkeypatch):
 
         def tunnel():
             connection, _ = listener.accept()
+            connection.settimeout(10)
             with connection, socket.create_connection(("127.0.0.1", server.port)) as beyond:
                 heard.append(connection.recv(4096))
                 connection.sendall(b"HTTP/1.1 200 ok\r\n\r\n")
@@ -240,6 +243,7 @@ def test_through_a_proxy_with_its_own_certificates(folder, monkeypatch):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
         monkeypatch.setattr("batteries.addresses.is_loopback", lambda url: False)
         with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+            listener.settimeout(10)
             passing = pool.submit(tunnel)
             monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}")
             with Transport(origin=server.url, limits=ONCE) as transport:
