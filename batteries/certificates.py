@@ -51,6 +51,7 @@ def context(bundle: Named | None) -> ssl.SSLContext:
 def _of_folders(value: str) -> ssl.SSLContext:
     """Of folders, one after the other as OpenSSL has them."""
     folders = [folder for folder in value.split(os.pathsep) if folder]
-    if not any(HASHED.fullmatch(path.name) for folder in folders for path in Path(folder).iterdir()):
-        raise OSError("no certificate under the name that `openssl rehash` gives it")
+    present = [Path(folder) for folder in folders if Path(folder).is_dir()]
+    if not any(HASHED.fullmatch(path.name) for folder in present for path in folder.iterdir()):
+        raise OSError("no folder with a certificate under the name that `openssl rehash` gives it")
     return ssl.create_default_context(capath=value)

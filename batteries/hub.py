@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from batteries import addresses, canonical, credentials, hubanswers, hubsettings, placeholders
-from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, TransportError
+from batteries.errors import FormatError, InputError, NotFoundError, TransportError
 from batteries.hubanswers import COMMIT, MAX_ANSWER, Entry, Resolved
 from batteries.hubclient import HubClient, refusal, typed
 from batteries.hubsettings import ENDPOINT_VARIABLE
@@ -196,7 +196,7 @@ class HubRepository:
             origin=self.endpoint,
             token=None if found is None else found.token,
             agent=hubsettings.agent(AGENT),
-            denial=partial(_denial, self.endpoint, self.url, found),
+            denial=partial(refusal, where=self.url, credentials=found),
         )
         weakref.finalize(self, transport.close)
         return transport
@@ -216,13 +216,6 @@ class HubRepository:
     def _get(self, path: str, limit: int, limits: Limits) -> Answer:
         hubsettings.refuse_offline(self.url)
         return self._transport.get(path, limit=limit, limits=limits)
-
-
-def _denial(
-    endpoint: str, url: str, found: credentials.Credentials | None, status: int, code: str | None, where: str
-) -> BatteriesError | None:
-    """What a status of 401 or 403 means, where it is the Hub's; where its files are kept elsewhere, nothing of the token."""
-    return refusal(status, code, url, found) if where.startswith(endpoint) else None
 
 
 def _check_repository(repo_id: str) -> str:

@@ -56,7 +56,10 @@ POINTERS = (
     Placeholder(
         "HTML_PAGE",
         "an HTML page",
-        re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL),
+        re.compile(
+            rb"\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+<(?:!doctype\s+html|html|head|body)\b",
+            re.IGNORECASE | re.DOTALL,
+        ),
         "A login or an error was saved in its place: fetch the file again from its own address.",
     ),
 )

@@ -27,7 +27,7 @@ from batteries.wire import Heard, Pools, plain
 
 __all__ = ["Answer", "Limits", "Transport"]
 
-Denial = Callable[[int, str | None, str], BatteriesError | None]
+Denial = Callable[[int, str | None], BatteriesError]
 
 AGENT = f"svae-batteries/{version('svae-batteries')}"
 AGAIN = {"UNREACHABLE", "STALLED", "CUT", "UNAVAILABLE", "RATE_LIMITED"}  # codes after which another attempt may help
@@ -64,8 +64,8 @@ class Transport:
         token: Goes to exactly this scheme, host and port.
         limits: What each call may take.
         agent: The name this program gives itself.
-        denial: The error of a status of 401 or 403, by that, the header ``X-Error-Code`` and the address; left out, or where it
-            has none, one that knows nothing of the server.
+        denial: The error of a status of 401 or 403 of the origin itself, by that and the header ``X-Error-Code``; left out, one
+            that knows nothing of the server.
 
     Attributes:
         requests: How many were sent.
@@ -82,7 +82,7 @@ class Transport:
         token: str | None = None,
         limits: Limits = DEFAULT,
         agent: str = AGENT,
-        denial: Denial = lambda status, code, where: None,
+        denial: Denial | None = None,
     ) -> None:
         self.limits = limits
         self.requests = 0
@@ -145,7 +145,7 @@ class Transport:
                 call.arrived.start(heard, where)
             else:
                 call.asked_wait = _asked_wait(heard.headers)
-                raise self._refusal(heard, where)
+                raise self._refusal(heard, url)
             call.arrived.read(heard, where)
         return Answer(call.arrived.status, call.arrived.headers, bytes(call.arrived.data), where)
 
@@ -177,15 +177,17 @@ class Transport:
         with self._pools.ask(url, headers, watch) as heard:
             yield heard
 
-    def _refusal(self, heard: Heard, where: str) -> BatteriesError:
+    def _refusal(self, heard: Heard, url: httpx2.URL) -> BatteriesError:
         """The error of a status that is no answer."""
+        where = addresses.shown(url)
         code = plain(heard.headers.get("x-error-code", "")) or None
         found = code or f"status {heard.status}"
         _drain(heard)
+        if heard.status in (401, 403) and self._denial is not None and addresses.origin(url) == self._origin:
+            return self._denial(heard.status, code)
         if heard.status in (401, 403):
             remedy = "Check the token, and that its owner may read this."
-            unknown = PolicyError("the server denies access", code="DENIED", found=found, where=where, remedy=remedy)
-            return self._denial(heard.status, code, where) or unknown
+            return PolicyError("the server denies access", code="DENIED", found=found, where=where, remedy=remedy)
         return _unanswered(heard.status, found, where)
 
 

@@ -181,6 +181,11 @@ def test_an_empty_file_is_called_so(tmp_path):
         Cell.read(path)
 
 
+def test_no_start_of_a_file_takes_long(tmp_path):
+    for start in (b"<!---->" * 80, b" " * 600, b"<?xml " * 100, b"<!-- " * 120, b"../" * 200):
+        assert files.read(put(tmp_path / "a", start), limit=1000) == start
+
+
 def test_a_file_that_only_speaks_of_pointers_is_itself(tmp_path):
     description = "version https://git-lfs.github.com/spec/v1 <html>"
     cell = tiny(description=description)

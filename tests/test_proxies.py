@@ -257,3 +257,4 @@ def pump(source, target):
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
