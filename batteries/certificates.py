@@ -13,45 +13,50 @@ from batteries.errors import InputError
 
 FOLDERS = "SSL_CERT_DIR"
 EITHER = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # a file, or a folder
-VARIABLES = ("SSL_CERT_FILE", FOLDERS, *EITHER)  # the first that is set counts
+VARIABLES = ("SSL_CERT_FILE", FOLDERS, *EITHER)  # all that are set count
 HASHED = re.compile(r"[0-9a-fA-F]{8}\.[0-9]+")  # a certificate as OpenSSL looks it up in a folder
 
-Named = tuple[str, str]
+Named = tuple[tuple[str, str], ...]
 
 
-def named() -> Named | None:
-    """The variable that counts, and its value; None where none is set: then it is the system's certificates."""
-    return next(((name, value) for name in VARIABLES if (value := os.environ.get(name))), None)
+def named() -> Named:
+    """The variables that are set, each with its value; where none is, it is the system's certificates."""
+    return tuple((name, value) for name in VARIABLES if (value := os.environ.get(name)))
 
 
-def context(bundle: Named | None) -> ssl.SSLContext:
-    """A context that trusts these certificates.
+def context(bundles: Named) -> ssl.SSLContext:
+    """A context that trusts these certificates, and no others where there are any.
 
     Raises:
-        InputError: they are not there, or no certificates (``CERTIFICATES``).
+        InputError: some of them are not there, or no certificates (``CERTIFICATES``).
     """
-    if bundle is None:
+    if not bundles:
         return httpx2.create_ssl_context(trust_env=False)
-    name, value = bundle
-    try:
-        if name == FOLDERS or (name in EITHER and Path(value).is_dir()):
-            return _of_folders(value)
-        return ssl.create_default_context(cafile=value)
-    except OSError as error:
-        remedy = f"Let {name} name a file of certificates in PEM form, or unset it."
-        raise InputError(
-            "the certificates to trust cannot be read",
-            code="CERTIFICATES",
-            found=error.strerror or error,
-            where=f"{name}={value}",
-            remedy=remedy,
-        ) from error
+    found = None
+    for name, value in bundles:
+        try:
+            file, folders = _places(name, value)
+            if found is None:
+                found = ssl.create_default_context(cafile=file, capath=folders)
+            else:
+                found.load_verify_locations(file, folders)
+        except OSError as error:
+            raise _unusable(name, value, error) from error
+    assert found is not None, "one of them made it"
+    return found
 
 
-def _of_folders(value: str) -> ssl.SSLContext:
-    """Of folders, one after the other as OpenSSL has them."""
-    folders = [folder for folder in value.split(os.pathsep) if folder]
-    present = [Path(folder) for folder in folders if Path(folder).is_dir()]
-    if not any(HASHED.fullmatch(path.name) for folder in present for path in folder.iterdir()):
+def _places(name: str, value: str) -> tuple[str | None, str | None]:
+    """Where OpenSSL is to look: a file, or folders one after the other."""
+    if name != FOLDERS and not (name in EITHER and Path(value).is_dir()):
+        return value, None
+    folders = [Path(folder) for folder in value.split(os.pathsep) if folder and Path(folder).is_dir()]
+    if not any(HASHED.fullmatch(path.name) for folder in folders for path in folder.iterdir()):
         raise OSError("no folder with a certificate under the name that `openssl rehash` gives it")
-    return ssl.create_default_context(capath=value)
+    return None, value
+
+
+def _unusable(name: str, value: str, error: OSError) -> InputError:
+    what, remedy = "the certificates to trust cannot be read", f"Let {name} name certificates in PEM form, or unset it."
+    found = error.strerror or error
+    return InputError(what, code="CERTIFICATES", found=found, where=f"{name}={value}", remedy=remedy)

@@ -5,9 +5,8 @@ The client waits for ever, and promises nothing of what it raises. Both end here
 
 from __future__ import annotations
 
-import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import huggingface_hub
@@ -181,7 +180,7 @@ def _error_of(error: Exception, where: str, credentials: Credentials | None) -> 
     if isinstance(error, huggingface_hub.errors.OfflineModeIsEnabled):
         remedy = "huggingface_hub was imported while HF_HUB_OFFLINE was set: start the program again without it."
         return TransportError("offline by HF_HUB_OFFLINE", code="OFFLINE", where=where, remedy=remedy)
-    if any(isinstance(one, ssl.SSLCertVerificationError) for one in _causes(error)):
+    if "CERTIFICATE_VERIFY_FAILED" in found:
         remedy = (
             "For writing, huggingface_hub reads SSL_CERT_FILE and SSL_CERT_DIR only: let one name the certificates to trust."
         )
@@ -191,14 +190,11 @@ def _error_of(error: Exception, where: str, credentials: Credentials | None) -> 
     return TransportError("the Hub did not take it", code="UNAVAILABLE", found=found, where=where, retryable=True)
 
 
-def _response_of(error: BaseException) -> Any:
+def _response_of(error: BaseException | None) -> Any:
     """The HTTP answer behind an error of the client, which wraps some of them."""
-    answers = (getattr(one, "response", None) for one in _causes(error))
-    return next((answer for answer in answers if answer is not None), None)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those behind it."""
     while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+        response = getattr(error, "response", None)
+        if response is not None:
+            return response
+        error = error.__cause__
+    return None

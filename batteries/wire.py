@@ -31,7 +31,7 @@ KEPT_IDLE = 20  # connections that stay open between calls
 KEPT_SECONDS = 30.0
 SHOWN = 200  # characters of a server's words in an error
 
-_Way = tuple[str, Proxy | None, certificates.Named | None]  # scheme, proxy, certificates
+_Way = tuple[str, Proxy | None, certificates.Named]  # scheme, proxy, certificates
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def plain(text: str) -> str:
 
 
 def _open_pool(way: _Way, backend: _Backend) -> httpcore2.ConnectionPool:
-    scheme, proxy, bundle = way
-    context = certificates.context(bundle) if scheme == "https" else None
+    scheme, proxy, bundles = way
+    context = certificates.context(bundles) if scheme == "https" else None
     if context is not None:
         context.sslsocket_class = _EncryptedSocket
     if proxy is None:
@@ -277,9 +277,9 @@ def _unreachable(error: Exception, watch: Watch, proxy: Proxy | None) -> Transpo
 
 
 def _bad_certificate(error: ssl.SSLCertVerificationError, host: str | None, watch: Watch) -> TransportError:
-    bundle = certificates.named()
+    names = " and ".join(name for name, _ in certificates.named())
     remedy = "SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file of certificates to trust, where its issuer is meant to be."
-    if bundle is not None:
-        remedy = f"{bundle[0]} names the certificates to trust: add the one of its issuer to {bundle[1]}."
+    if names:
+        remedy = f"Only the certificates of {names} are trusted: that of its issuer is meant to be among them."
     what, found = f"the certificate of {host or 'the server'} is not trusted", plain(error.verify_message)
     return TransportError(what, code="CERTIFICATE", found=found, where=watch.where, remedy=remedy)

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batteries import certificates, proxies
+from batteries import HubRepository, certificates, proxies
 from batteries.errors import InputError, TransportError
 from batteries.transport import Limits, Transport
 from registry import pull
 from tests import hostile
 from tests.compatibility import refused, works
 from tests.hostile import Server
+from tests.hubserver import QUIET
 
 ONCE = Limits(deadline=3.0, attempts=1, connect=0.5, stall=0.5)
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -160,11 +161,16 @@ def test_the_certificates_of_the_environment(folder, monkeypatch, name):
     assert served(folder) == b"here"
 
 
-def test_the_first_that_is_set_counts(folder, monkeypatch):
+def test_all_that_are_set_count(folder, monkeypatch):
+    system = certificates.httpx2.create_ssl_context(trust_env=False)
+    if not system.get_ca_certs():
+        pytest.skip("no certificates of the system in a file")
+    (folder / "others.pem").write_text("".join(map(ssl.DER_cert_to_PEM_cert, system.get_ca_certs(binary_form=True)[:2])))
+    for first, second in (("others.pem", "ca.pem"), ("ca.pem", "others.pem")):
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / first))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / second))
+        assert served(folder) == b"here"
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "nowhere.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
-    assert served(folder) == b"here"
-    monkeypatch.setenv("SSL_CERT_FILE", "")
     with pytest.raises(InputError, match="REQUESTS_CA_BUNDLE"):
         served(folder)
 
@@ -258,3 +264,14 @@ def pump(source, target):
         while data := source.recv(65536):
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_writing_to_a_hub_whose_certificate_is_not_trusted(folder, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
+    with Server(lambda talk: talk.answer(b"{}"), tls=folder) as server:
+        repository = HubRepository("local/cells", endpoint=server.url, token="hf_x", patience=20.0)
+        assert repository.read("x", commit="0" * 40, limit=2) == b"{}"
+        with pytest.raises(TransportError, match="SSL_CERT_FILE") as caught:
+            repository.create()
+    assert caught.value.code == "CERTIFICATE"
