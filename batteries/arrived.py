@@ -43,6 +43,9 @@ class Arrived:
         self._honest = self._honest and heard.status == 200
         etag = heard.headers.get("etag", "")
         self._etag = etag if STRONG_ETAG.fullmatch(etag) else None
+        if heard.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html":
+            remedy = "Check the address, and what stands between this machine and the server: a proxy, a login."
+            raise TransportError("an HTML page in the place of the answer", code="HTML_PAGE", where=where, remedy=remedy)
         self._check_size(self._total, where)
 
     def resume(self, heard: Heard, where: str) -> None:

@@ -6,6 +6,7 @@ The reader refuses what Python's own reader lets through: duplicate keys, ``NaN`
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from batteries import placeholders
 from batteries.errors import FormatError
 
 MAX_DEPTH = 16
@@ -26,6 +28,10 @@ PIECE = 2**26  # bytes hashed in one call
 # text, so that no text is looked at twice: a reader's time is the bytes it is given, whatever they are
 BESIDES_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
 DIGEST = re.compile(r"[0-9a-f]{64}")
+
+MERGE = re.compile(rb"^(<{7}|>{7})( |\r?$)", re.MULTILINE)  # the lines between which git leaves two sides
+CRLF = "line endings of Windows"
+UNCONVERTED = "git converted them: write `* -text` into .gitattributes of that checkout, and check its files out again."
 
 
 class Document(BaseModel):
@@ -49,14 +55,19 @@ def sha256(data: bytes | memoryview) -> str:
     return digest.hexdigest()
 
 
-def dump(value: Any) -> bytes:
+def dump(value: Any, *, indent: int | None = None) -> bytes:
     """Canonical bytes of a JSON value.
+
+    Args:
+        value: The value.
+        indent: Blanks for each level, where a file is for people and their tools to compare; left out, no white space.
 
     Raises:
         FormatError: ``value`` holds a NaN, an infinity or a lone surrogate.
     """
+    marks = (",", ":") if indent is None else (",", ": ")
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, sort_keys=True, indent=indent, separators=marks, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
     except ValueError as error:  # a NaN, or a text that is not Unicode
         raise FormatError("a value that JSON cannot hold", code="VALUE", found=error) from error
@@ -71,7 +82,8 @@ def load(data: bytes, *, where: object, limit: int) -> Any:
         limit: The largest size accepted, in bytes.
 
     Raises:
-        FormatError: too large, not UTF-8, not JSON, a duplicate key, a non-finite number, or nested deeper than 16.
+        FormatError: too large, not UTF-8, not JSON, a duplicate key, a non-finite number, nested deeper than 16, two sides of a
+            merge (``MERGE_CONFLICT``), or what stands for another file (``LFS_POINTER`` and others).
     """
     if len(data) > limit:
         raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", found=len(data), where=where)
@@ -89,7 +101,11 @@ def load(data: bytes, *, where: object, limit: int) -> Any:
         error.where = error.where or where
         raise
     except ValueError as error:
-        raise FormatError("not JSON", code="JSON", found=error, where=where) from error
+        placeholders.refuse_unreadable(data, where)
+        _refuse_merge(data, where)
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise FormatError("not JSON", code="JSON", found="UTF-16", where=where, remedy="Save it as UTF-8.") from error
+        raise FormatError("not JSON", code="JSON", found=error if data else "an empty file", where=where) from error
 
 
 def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit: int) -> AnyDocument:
@@ -112,8 +128,27 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
     value = load(data, where=where, limit=limit)
     refuse_newer(kind, value, where)
     if wrong is not None:
-        raise FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
-    raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
+        raise _invalid(kind, wrong, where)
+    found, remedy = (CRLF, UNCONVERTED) if b"\r\n" in data else (None, "Write it with this package.")
+    raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", found=found, where=where, remedy=remedy)
+
+
+def load_any(kind: type[AnyDocument], data: bytes, *, where: object, limit: int) -> AnyDocument:
+    """As :func:`load_document`, in any layout of JSON: git and editors may have changed white space and line endings.
+
+    Raises:
+        FormatError: as :func:`load_document`; ``NOT_CANONICAL`` where it says more than a document does that is written.
+    """
+    data = data.removeprefix(codecs.BOM_UTF8)
+    value = load(data, where=where, limit=limit)
+    refuse_newer(kind, value, where)
+    try:
+        document = kind.model_validate_json(data)
+    except ValidationError as error:
+        raise _invalid(kind, fields_of(error), where) from error
+    if document.model_dump(mode="json") != value:
+        raise FormatError("a document in other words", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
+    return document
 
 
 def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
@@ -143,12 +178,24 @@ def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
         )
 
 
+def _invalid(kind: type[AnyDocument], wrong: str, where: object) -> FormatError:
+    return FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
+
+
 def fields_of(error: ValidationError) -> str:
     """Every field that is wrong, in words."""
     if error.error_count() > MAX_FAULTS:
         return f"{error.error_count()} faults"  # listing them takes longer than finding them
     rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
+
+
+def _refuse_merge(data: bytes, where: object) -> None:
+    if MERGE.search(data):
+        remedy = "Keep one side of the merge, or write the file again."
+        raise FormatError(
+            "the two sides of a merge", code="MERGE_CONFLICT", found="lines of <<<<<<<", where=where, remedy=remedy
+        )
 
 
 def _check_depth(text: str, where: object) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import batteries  # its HubRepository imports an HTTP client, on first use
-from batteries import cellfile, files
+from batteries import cellfile, files, placeholders
 from batteries.canonical import sha256
 from batteries.card import CARD, cell_card
 from batteries.errors import IntegrityError, NotFoundError
@@ -34,12 +34,14 @@ class Origin:
         index_number: Of the index it was found in; None where a lock named its digests.
         age: Seconds since that index was fetched.
         verified: Whether every byte was compared with its digest; pulling does nothing else.
+        yanked: Why the version should not be used; None where it may be, or no index says so.
     """
 
     source: str
     index_number: int | None
     age: float
     verified: bool = True
+    yanked: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +221,7 @@ def _read_in(folder: Path, name: str, *, limit: int) -> bytes:
 
 def _check_bytes(blob: bytes, facts: FileFacts, where: object) -> None:
     if len(blob) != facts.size:
+        placeholders.refuse_unreadable(blob, where)
         raise IntegrityError("another size", code="SIZE_MISMATCH", expected=facts.size, found=len(blob), where=where)
     found = sha256(blob)
     if found != facts.sha256:

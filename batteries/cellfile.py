@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from batteries import canonical
+from batteries import canonical, placeholders
 from batteries.errors import FormatError, PolicyError
 from batteries.kinds import kind_of
 from batteries.spec import CellSpec
@@ -105,9 +105,11 @@ def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryvie
             "too large for a cell", code="TOO_LARGE", expected=f"at most {MAX_CELL}", found=len(data), where=where
         )
     if len(data) < 8:
+        placeholders.refuse_unreadable(data, where)
         raise FormatError("too short for a cell", code="ST_SHORT", found=f"{len(data)} bytes", where=where)
     size = int.from_bytes(data[:8], "little")
     if size > MAX_HEADER or 8 + size > len(data):
+        placeholders.refuse_unreadable(data, where)
         limit = min(MAX_HEADER, len(data) - 8)
         raise FormatError("a header too large", code="ST_HEADER", expected=f"at most {limit}", found=size, where=where)
     text = data[8 : 8 + size]

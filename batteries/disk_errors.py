@@ -7,6 +7,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from batteries import placeholders
 from batteries.errors import BatteriesError, InputError, NotFoundError, StoreError
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -35,6 +36,7 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
 
     Raises:
         NotFoundError: nothing there, and not ``writing``.
+        FormatError: a link of git-annex to what is not fetched (``ANNEX_POINTER``).
         StoreError: any other refusal.
         InputError: no path at all, such as one with a NUL.
     """
@@ -42,6 +44,7 @@ def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not writing:
+            placeholders.refuse_link(path)
             found = "a symbolic link to nothing" if path.is_symlink() else None
             raise NotFoundError("no such file", code="NO_FILE", found=found, where=path) from error
         raise _store_error(error, path) from error

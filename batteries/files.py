@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from batteries import disk, folders, litter
+from batteries import disk, folders, litter, placeholders
 from batteries.disk_errors import NOTHING_THERE, is_closed, typed
 from batteries.errors import FormatError, StoreError
 from batteries.folders import is_folder, is_link, sync, walk
@@ -58,13 +58,16 @@ def read(path: Path, *, limit: int, links: bool = False) -> bytes:
 
     Raises:
         NotFoundError: no such file.
-        FormatError: larger than ``limit``, a symbolic link (``SYMLINK``), or a pipe or a device (``NOT_A_FILE``).
+        FormatError: larger than ``limit``, a symbolic link (``SYMLINK``), a pipe or a device (``NOT_A_FILE``), or what stands
+            for another file (``LFS_POINTER`` and others).
         StoreError: the disk would not give it.
     """
     with typed(path):
         data = _read(path, limit + 1, links)
     if len(data) > limit:
+        placeholders.refuse(data, path)
         raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
+    placeholders.refuse(data, path)
     return data
 
 
@@ -86,11 +89,11 @@ def mapped(path: Path, *, limit: int, links: bool = False) -> memoryview:
     with typed(path), _opened(path, links) as descriptor:
         size = disk.current.fstat(descriptor).st_size
         if size > limit:
+            placeholders.refuse(disk.current.read(descriptor, placeholders.LOOKED_AT), path)
             raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
-        if size:  # of nothing there is no map
-            with without("map"):
-                return memoryview(disk.current.map(descriptor, size))
-        return memoryview(bytearray(_rest(descriptor, limit)))  # as writable as a map
+        found = _mapped(descriptor, size, limit)
+        placeholders.refuse(found, path)
+        return found
 
 
 def create(path: Path, data: Data) -> bool:
@@ -197,6 +200,13 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
                 disk.current.unlock(held)
 
 
+def _mapped(descriptor: int, size: int, limit: int) -> memoryview:
+    if size:  # of nothing there is no map
+        with without("map"):
+            return memoryview(disk.current.map(descriptor, size))
+    return memoryview(bytearray(_rest(descriptor, limit)))  # as writable as a map
+
+
 def _read(path: Path, most: int, links: bool) -> bytes:
     with _opened(path, links) as descriptor:
         return _rest(descriptor, most)
@@ -219,6 +229,8 @@ def _opened(path: Path, links: bool) -> Iterator[int]:
     except OSError as error:
         if error.errno not in IS_LINK:
             raise
+        if not links:
+            placeholders.refuse_link(path)
         what = "a symbolic link without an end" if links else "a symbolic link"
         raise FormatError(what, code="SYMLINK", expected="a regular file", where=path) from error
     try:

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from batteries import files
+from batteries import files, placeholders
 from batteries.canonical import sha256
 from batteries.cell import SUFFIX
 from batteries.cellfile import MAX_TENSORS
@@ -80,7 +80,7 @@ def read(path: str | Path) -> Foreign:
     """
     path = Path(path)
     data = files.read(_resolved(path), limit=MAX_FOREIGN)
-    with _typed(path):
+    with _typed(path, data):
         loaded = load_safetensors(data) if path.suffix == SUFFIX else _load(data, path)
     name = path.name.encode(errors="replace").decode()
     return Foreign(name, sha256(data), _unprefixed(_tensors(_state(loaded, path), path), path))
@@ -110,7 +110,7 @@ def _resolved(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _typed(where: Path) -> Iterator[None]:
+def _typed(where: Path, data: bytes) -> Iterator[None]:
     """Whatever a reader of hostile bytes raises, as one of our errors; its warnings are for people who write torch files."""
     try:
         with warnings.catch_warnings():
@@ -121,6 +121,8 @@ def _typed(where: Path) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise _unsafe(str(error).split("\n")[0][:500], where) from error
     except Exception as error:  # the readers promise nothing about what they raise
+        if data[:4] != ZIP:
+            placeholders.refuse_unreadable(data, where)
         found = f"{type(error).__name__}: {error}"[:500]
         raise FormatError("a checkpoint that cannot be read", code="CHECKPOINT", found=found, where=where) from error
 
@@ -129,6 +131,7 @@ def _load(data: bytes, where: Path) -> Any:
     if data[:4] != ZIP:
         if data[:1] == PICKLE:
             raise _unsafe("a bare pickle", where)
+        placeholders.refuse_unreadable(data, where)
         raise FormatError("not a checkpoint", code="CHECKPOINT", expected=f"a {SUFFIX} file or a zip archive", where=where)
     _refuse_calls(_pickle_of(data, where), where)
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

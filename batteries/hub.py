@@ -6,80 +6,30 @@ Writing goes through :mod:`batteries.hubclient`.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
-from hashlib import sha1
-from typing import Any, Literal
-from urllib.parse import quote, unquote
+from typing import Any
+from urllib.parse import quote
 
-from batteries import canonical
-from batteries.errors import FormatError, InputError, NotFoundError, PolicyError, TransportError
-from batteries.files import Data
-from batteries.hubclient import HubClient, find_token, refusal
-from batteries.transport import Answer, Transport
+from batteries import addresses, canonical, credentials, hubanswers, hubsettings, placeholders
+from batteries.errors import FormatError, InputError, NotFoundError, TransportError
+from batteries.hubanswers import COMMIT, MAX_ANSWER, Entry, Resolved
+from batteries.hubclient import HubClient, refusal, typed
+from batteries.hubsettings import ENDPOINT_VARIABLE
+from batteries.transport import AGENT, Answer, Transport
 from batteries.watch import DEFAULT, Limits
 
-ENDPOINT_VARIABLE = "HF_ENDPOINT"
-ENDPOINT = "https://huggingface.co"
 MAIN = "main"
 PATIENCE = 300.0  # seconds for one commit, beside the time that its bytes take
-MAX_ANSWER = 2**24  # bytes of one answer about a repository
 MAX_FILES = 200_000
 MAX_PAGES = 400  # of the list of files; the Hub puts a thousand of them in one
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"(?=.{{3,96}}\Z){_PART}/{_PART}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,254}")
-_NEXT = re.compile(r'<[^<>]*[?&]cursor=([^<>&#]+)[^<>]*>\s*;\s*rel="?next"?')
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What a revision means.
-
-    Attributes:
-        commit: 40 hexadecimal digits.
-        kind: Whether the revision is a branch, which moves; a tag, which should not; or anything else.
-    """
-
-    commit: str
-    kind: Literal["branch", "tag", "other"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file of a repository.
-
-    Attributes:
-        path: Its name, in the server's words: never part of a path on this machine.
-        size: In bytes.
-        digest: SHA-256 of a file that the Hub keeps apart from git; of any other the SHA-1 of its git object.
-    """
-
-    path: str
-    size: int
-    digest: str
-
-    @classmethod
-    def of(cls, path: str, data: Data) -> Entry:
-        """The entry that these bytes make."""
-        return cls(path, len(data), canonical.sha256(data))
-
-    def holds(self, data: Data) -> bool:
-        """Whether the file has these bytes, by what the server says."""
-        if self.size != len(data):
-            return False
-        if len(self.digest) == 64:
-            return self.digest == canonical.sha256(data)
-        own = sha1(b"blob %d\0" % len(data))
-        own.update(data)
-        return self.digest == own.hexdigest()
 
 
 class HubRepository:
@@ -89,13 +39,13 @@ class HubRepository:
         repo_id: ``owner/repo``.
         revision: A branch, a tag or a commit; left out, the branch ``main``.
         endpoint: Address of the Hub; left out, ``HF_ENDPOINT`` or the public one.
-        token: Left out, the one that huggingface_hub finds.
-        limits: What reading one file may take.
+        token: Left out, the one that huggingface_hub finds. It goes to the endpoint, and nowhere else.
+        limits: What reading one file may take; ``HF_HUB_DOWNLOAD_TIMEOUT`` and ``HF_HUB_ETAG_TIMEOUT`` go before it.
         patience: Seconds for one commit, beside the time that its bytes take.
 
     Raises:
         InputError: what cannot be a repository (``BAD_REPOSITORY``), a revision (``BAD_REVISION``) or an endpoint
-            (``BAD_ENDPOINT``).
+            (``BAD_ENDPOINT``, ``BAD_URL``).
         PolicyError: an endpoint on another machine without encryption (``INSECURE``).
     """
 
@@ -111,11 +61,11 @@ class HubRepository:
     ) -> None:
         self.repo_id = _check_repository(repo_id)
         self.revision = _check_revision(MAIN if revision is None else revision)
-        self.endpoint = _check_endpoint(endpoint or os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT)
+        self.endpoint = _check_endpoint(endpoint or hubsettings.endpoint())
+        addresses.read(self.endpoint)
+        self._given = token
+        self._limits = limits
         self._patience = patience
-        self._token = token or find_token(self.url)
-        self._transport = Transport(origin=self.endpoint, token=self._token, limits=limits)
-        weakref.finalize(self, self._transport.close)
 
     @property
     def url(self) -> str:
@@ -135,30 +85,33 @@ class HubRepository:
             return Resolved(self.revision, "other")
         if self.revision != MAIN:
             refs = self._ask("refs")
-            tags, branches = (_field(refs, name, list, self.url) for name in ("tags", "branches"))
+            tags, branches = (hubanswers.field(refs, name, list, self.url) for name in ("tags", "branches"))
             for ref in (*tags, *branches):
-                if _field(ref, "name", str, self.url) == self.revision:
-                    return Resolved(_commit(ref, "targetCommit", self.url), "tag" if ref in tags else "branch")
+                if hubanswers.field(ref, "name", str, self.url) == self.revision:
+                    return Resolved(hubanswers.commit(ref, "targetCommit", self.url), "tag" if ref in tags else "branch")
         found = self._ask(f"revision/{quote(self.revision, safe='')}?expand=sha")
-        return Resolved(_commit(found, "sha", self.url), "branch" if self.revision == MAIN else "other")
+        return Resolved(hubanswers.commit(found, "sha", self.url), "branch" if self.revision == MAIN else "other")
 
     def read(self, path: str, *, commit: str, limit: int) -> bytes:
         """A file at a commit, by one request.
 
         Raises:
             NotFoundError: no such file, or no such commit any more (``NO_FILE``).
-            FormatError: more than ``limit`` bytes (``TOO_LARGE``).
+            FormatError: more than ``limit`` bytes (``TOO_LARGE``), or what stands for a file (``LFS_POINTER`` and others).
             PolicyError: not ours to read (``DENIED``).
             TransportError: the network.
         """
         try:
-            return self._transport.get(f"/{self.repo_id}/resolve/{commit}/{quote(path)}", limit=limit).body
+            limits = hubsettings.download_limits(self._limits)
+            body = self._get(f"/{self.repo_id}/resolve/{commit}/{quote(path)}", limit, limits).body
         except TransportError as error:
             if error.code != "LIMIT":
                 raise
             expected = f"at most {limit} bytes"
             where = f"{path} of {self.url}"
             raise FormatError("too large", code="TOO_LARGE", expected=expected, found=error.found, where=where) from error
+        placeholders.refuse(body, where=f"{path} of {self.url}")
+        return body
 
     def reader(self) -> Callable[..., bytes]:
         """:meth:`read` at the commit that the revision means now.
@@ -178,14 +131,14 @@ class HubRepository:
         """
         files: dict[str, Entry] = {}
         cursor: str | None = ""
-        ends = time.monotonic() + self._transport.limits.deadline
+        ends = time.monotonic() + self._limits.deadline
         for _ in range(MAX_PAGES):
             if time.monotonic() > ends:
                 what = "the list of files took too long"
                 raise TransportError(what, code="DEADLINE", found=f"{len(files)} files", where=self.url, retryable=True)
             answer = self._answer(f"tree/{commit}?recursive=true&expand=false{cursor}")
-            files |= {entry.path: entry for entry in _entries(answer, self.url)}
-            cursor = _next_page(answer)
+            files |= {entry.path: entry for entry in hubanswers.entries(answer, self.url)}
+            cursor = hubanswers.next_page(answer)
             if len(files) > MAX_FILES:
                 break
             if cursor is None:
@@ -208,7 +161,7 @@ class HubRepository:
             BatteriesError: as :meth:`batteries.hubclient.HubClient.commit`.
         """
         made = self._client.commit(files, revision=self.revision, parent=parent, message=message)
-        return _commit({"commit": made}, "commit", self.url)
+        return hubanswers.commit({"commit": made}, "commit", self.url)
 
     def push(self, files: Mapping[str, bytes], *, message: str, private: bool | None = None) -> str:
         """Write files on top of whatever the branch is at, into a repository that is made if need be; returns the commit.
@@ -227,57 +180,42 @@ class HubRepository:
 
     @cached_property
     def _client(self) -> HubClient:
-        return HubClient(self.repo_id, endpoint=self.endpoint, token=self._token, where=self.url, patience=self._patience)
+        return HubClient(
+            self.repo_id, endpoint=self.endpoint, credentials=self._credentials, where=self.url, patience=self._patience
+        )
+
+    @cached_property
+    def _credentials(self) -> credentials.Credentials | None:
+        hubsettings.refuse_offline(self.url)  # to find a token may take the network
+        return credentials.find(self._given, lambda look: typed(look, self.url))
+
+    @cached_property
+    def _transport(self) -> Transport:
+        found = self._credentials
+        transport = Transport(
+            origin=self.endpoint,
+            token=None if found is None else found.token,
+            agent=hubsettings.agent(AGENT),
+            denial=partial(refusal, where=self.url, credentials=found),
+        )
+        weakref.finalize(self, transport.close)
+        return transport
 
     def _ask(self, what: str) -> Any:
         return canonical.load(self._answer(what).body, where=self.url, limit=MAX_ANSWER)
 
     def _answer(self, what: str) -> Answer:
         try:
-            return self._transport.get(f"/api/models/{self.repo_id}/{what}", limit=MAX_ANSWER)
+            limits = hubsettings.question_limits(self._limits)
+            return self._get(f"/api/models/{self.repo_id}/{what}", MAX_ANSWER, limits)
         except NotFoundError as error:
-            raise refusal(404, str(error.found), self.url) from error
-        except PolicyError as error:
-            if error.code != "DENIED":
+            if error.code != "NO_FILE":
                 raise
-            raise refusal(401, str(error.found), self.url) from error
+            raise refusal(404, str(error.found), self.url, self._credentials) from error
 
-
-def _entries(answer: Answer, url: str) -> list[Entry]:
-    page = canonical.load(answer.body, where=url, limit=MAX_ANSWER)
-    if not isinstance(page, list):
-        raise _bad_answer("a list of files", url)
-    return [_entry(item, url) for item in page if _field(item, "type", str, url) == "file"]
-
-
-def _entry(item: Any, url: str) -> Entry:
-    kept = item.get("lfs") or item
-    return Entry(_field(item, "path", str, url), _field(kept, "size", int, url), _field(kept, "oid", str, url))
-
-
-def _next_page(answer: Answer) -> str | None:
-    """The cursor of the next page: all that is taken of the address that the server gives."""
-    link = _NEXT.search(answer.headers.get("link", ""))
-    return f"&cursor={quote(unquote(link[1]), safe='')}" if link else None
-
-
-def _commit(item: Any, name: str, url: str) -> str:
-    commit: str = _field(item, name, str, url)
-    if not COMMIT.fullmatch(commit):
-        raise _bad_answer(f"{name}: a commit of 40 hexadecimal digits", url)
-    return commit
-
-
-def _field(item: Any, name: str, kind: type, url: str) -> Any:
-    value = item.get(name) if isinstance(item, dict) else None
-    if not isinstance(value, kind):
-        raise _bad_answer(f"{name}: {kind.__name__}", url)
-    return value
-
-
-def _bad_answer(expected: str, url: str) -> FormatError:
-    remedy = f"Check {ENDPOINT_VARIABLE}, and what stands between this machine and the Hub."
-    return FormatError("an answer that is not the Hub's", code="HUB_ANSWER", expected=expected, where=url, remedy=remedy)
+    def _get(self, path: str, limit: int, limits: Limits) -> Answer:
+        hubsettings.refuse_offline(self.url)
+        return self._transport.get(path, limit=limit, limits=limits)
 
 
 def _check_repository(repo_id: str) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import huggingface_hub
-from huggingface_hub.errors import OfflineModeIsEnabled
 
+from batteries import hubsettings
+from batteries.credentials import IMPLICIT_OFF, Credentials
 from batteries.errors import BatteriesError, ConflictError, NotFoundError, PolicyError, TransportError
 
 LIBRARY = "svae-batteries"
@@ -27,17 +28,19 @@ class HubClient:
     Args:
         repo_id: ``owner/repo``.
         endpoint: Address of the Hub.
-        token: Who writes; None for nobody.
+        credentials: Who writes; None for nobody.
         where: What errors call the repository.
         patience: Seconds for one call, beside the time that its bytes take at 100 kB a second.
     """
 
-    def __init__(self, repo_id: str, *, endpoint: str, token: str | None, where: str, patience: float) -> None:
+    def __init__(self, repo_id: str, *, endpoint: str, credentials: Credentials | None, where: str, patience: float) -> None:
         self._repo_id = repo_id
+        self._credentials = credentials
         self._where = where
         self._patience = patience
         # False: a client without a token would look for one, and send it
-        self._client = huggingface_hub.HfApi(endpoint=endpoint, token=token or False, library_name=LIBRARY)
+        token = False if credentials is None else credentials.token
+        self._client = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name=LIBRARY)
 
     def create(self, *, private: bool | None) -> None:
         """Make the repository, or leave the one that is there.
@@ -87,13 +90,15 @@ class HubClient:
     def _bounded(self, work: Callable[[], Result], seconds: float) -> Result:
         """Run the client in a thread of its own, and wait for it so long.
 
-        A thread cannot be stopped. What it still brings about is, to us, a reply that was lost.
+        Where the environment forbids the network, nothing runs. A thread cannot be stopped; what it still brings about is, to
+        us, a reply that was lost.
         """
+        hubsettings.refuse_offline(self._where)
         outcome: list[Result | BatteriesError] = []
 
         def attempt() -> None:
             try:
-                outcome.append(typed(work, self._where))
+                outcome.append(typed(work, self._where, self._credentials))
             except BatteriesError as error:
                 outcome.append(error)
 
@@ -108,52 +113,63 @@ class HubClient:
         return outcome[0]
 
 
-def find_token(where: str) -> str | None:
-    """The token that huggingface_hub finds: HF_TOKEN, or that of ``hf auth login``.
-
-    Raises:
-        BatteriesError: it looked, and failed.
-    """
-    return typed(huggingface_hub.get_token, where)
-
-
-def typed(work: Callable[[], Result], where: str) -> Result:
+def typed(work: Callable[[], Result], where: str, credentials: Credentials | None = None) -> Result:
     """Run some of the client, and turn whatever it raises into one of ours."""
     try:
         return work()
     except BatteriesError:
         raise
     except Exception as error:  # RuntimeError, ValueError, KeyError, OSError and httpx2's, by version and by weather
-        raise _error_of(error, where) from error
+        raise _error_of(error, where, credentials) from error
 
 
-def refusal(status: int, code: str | None, where: str) -> BatteriesError:
+def refusal(status: int, code: str | None, where: str, credentials: Credentials | None) -> BatteriesError:
     """What the Hub means by 401, 403 or 404.
 
-    It answers 401 about what does not exist to whoever shows no token, and names the reason in a header.
+    It answers 401 about what does not exist to whoever shows no token, and names the reason in a header. To whoever shows one,
+    401 is about the token, whatever was asked for.
 
     Args:
         status: The HTTP status.
         code: The header ``X-Error-Code``.
         where: What errors call the repository.
+        credentials: The token that was sent; None where none was.
     """
+    found = f"status {status}" if not code else f"status {status}, {code}"
+    if status == 401 and credentials is not None:
+        what = f"the Hub refuses the token of {credentials.source}: it is wrong, expired or revoked"
+        remedy = f"{credentials.remedy}: a public repository needs no token. Or set HF_TOKEN to a valid one."
+        return PolicyError(
+            what, code="TOKEN_REFUSED", expected="a valid token, or none", found=found, where=where, remedy=remedy
+        )
     if code == "RevisionNotFound":
         return NotFoundError("no such revision", code="NO_REVISION", where=where, remedy="Name a branch, a tag or a commit.")
     if code == "EntryNotFound":
         return NotFoundError("no such file", code="NO_FILE", where=where)
     if code == "RepoNotFound" or status == 404:
-        remedy = "Check its address. A private one needs a token: `hf auth login` or HF_TOKEN."
+        remedy = f"Check its address. A private one needs a token: {_login(credentials)}"
         return NotFoundError("no such repository, or a private one", code="NO_REGISTRY", where=where, remedy=remedy)
-    remedy = "Log in with `hf auth login`, or set HF_TOKEN to a token that has the right to do this."
-    return PolicyError("the Hub denies access", code="DENIED", found=f"status {status}", where=where, remedy=remedy)
+    if code == "GatedRepo":
+        remedy = f"Ask for access on the page of the repository, and show who you are: {_login(credentials)}"
+        return PolicyError("a gated repository", code="GATED", found=found, where=where, remedy=remedy)
+    remedy = f"This takes a token that has the right to do it: {_login(credentials)}"
+    return PolicyError("the Hub denies access", code="DENIED", found=found, where=where, remedy=remedy)
 
 
-def _error_of(error: Exception, where: str) -> BatteriesError:
+def _login(credentials: Credentials | None) -> str:
+    """Which token counted, and how to show another one."""
+    if credentials is not None:
+        return f"the one of {credentials.source} was sent, and accepted as such."
+    unsent = f" {IMPLICIT_OFF} keeps any token of this machine from being sent." if hubsettings.is_set(IMPLICIT_OFF) else ""
+    return f"`hf auth login` or HF_TOKEN.{unsent}"
+
+
+def _error_of(error: Exception, where: str, credentials: Credentials | None) -> BatteriesError:
     response = _response_of(error)
     status = 0 if response is None else response.status_code
     found = " ".join(str(error).split())[:SHOWN]
     if status in (401, 403, 404):
-        return refusal(status, response.headers.get("x-error-code"), where)
+        return refusal(status, response.headers.get("x-error-code"), where, credentials)
     if status in (409, 412):
         what, remedy = "somebody else wrote to the repository", "Read the index again and repeat the change."
         return ConflictError(what, code="INDEX_MOVED", found=found, where=where, remedy=remedy, retryable=True)
@@ -161,8 +177,16 @@ def _error_of(error: Exception, where: str) -> BatteriesError:
         return TransportError("too many requests", code="RATE_LIMITED", found=found, where=where, retryable=True)
     if 400 <= status < 500 and status != 408:
         return PolicyError("the Hub refuses this", code="REFUSED", found=found, where=where)
-    if isinstance(error, OfflineModeIsEnabled):
-        return TransportError("offline by HF_HUB_OFFLINE", code="OFFLINE", where=where, remedy="Unset HF_HUB_OFFLINE.")
+    if isinstance(error, huggingface_hub.errors.OfflineModeIsEnabled):
+        remedy = "huggingface_hub was imported while HF_HUB_OFFLINE was set: start the program again without it."
+        return TransportError("offline by HF_HUB_OFFLINE", code="OFFLINE", where=where, remedy=remedy)
+    if "CERTIFICATE_VERIFY_FAILED" in found:
+        remedy = (
+            "For writing, huggingface_hub reads SSL_CERT_FILE and SSL_CERT_DIR only: let one name the certificates to trust."
+        )
+        return TransportError(
+            "the certificate of the server is not trusted", code="CERTIFICATE", found=found, where=where, remedy=remedy
+        )
     return TransportError("the Hub did not take it", code="UNAVAILABLE", found=found, where=where, retryable=True)
 
 

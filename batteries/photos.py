@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from batteries import placeholders
 from batteries.errors import InputError, NotFoundError
 from batteries.settings import neutral
 
@@ -112,7 +113,7 @@ def read_photos(*places: str | Path) -> Photos:
             "no photograph to read",
             code="NO_IMAGES",
             expected=f"at least one of {' '.join(sorted(SUFFIXES))}",
-            found=f"{len(skipped)} unreadable" if skipped else "none",
+            found=f"{len(skipped)} unreadable, such as {skipped[0].path}: {skipped[0].reason}" if skipped else "none",
             where=", ".join(str(place) for place in places),
         )
     return Photos(tuple(names), tuple(pyramids), digest.hexdigest(), tuple(skipped))
@@ -132,7 +133,9 @@ def read_image(path: Path) -> Image.Image:
                 upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
             return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError("not a readable image", code="IMAGE", found=error, where=path) from error
+        raise InputError(
+            "not a readable image", code="IMAGE", found=placeholders.words_of(path) or error, where=path
+        ) from error
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

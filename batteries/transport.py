@@ -12,7 +12,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -26,6 +26,8 @@ from batteries.watch import DEFAULT, Limits, Watch
 from batteries.wire import Heard, Pools, plain
 
 __all__ = ["Answer", "Limits", "Transport"]
+
+Denial = Callable[[int, str | None], BatteriesError]
 
 AGENT = f"svae-batteries/{version('svae-batteries')}"
 AGAIN = {"UNREACHABLE", "STALLED", "CUT", "UNAVAILABLE", "RATE_LIMITED"}  # codes after which another attempt may help
@@ -62,6 +64,8 @@ class Transport:
         token: Goes to exactly this scheme, host and port.
         limits: What each call may take.
         agent: The name this program gives itself.
+        denial: The error of a status of 401 or 403 of the origin itself, by that and the header ``X-Error-Code``; left out, one
+            that knows nothing of the server.
 
     Attributes:
         requests: How many were sent.
@@ -71,12 +75,21 @@ class Transport:
         PolicyError: plain http to another machine (``INSECURE``).
     """
 
-    def __init__(self, *, origin: str, token: str | None = None, limits: Limits = DEFAULT, agent: str = AGENT) -> None:
+    def __init__(
+        self,
+        *,
+        origin: str,
+        token: str | None = None,
+        limits: Limits = DEFAULT,
+        agent: str = AGENT,
+        denial: Denial | None = None,
+    ) -> None:
         self.limits = limits
         self.requests = 0
         self._origin = addresses.origin(addresses.read(origin))
         self._base = origin.rstrip("/")
         self._agent = agent
+        self._denial = denial
         self._token = _checked(token)
         self._pools = Pools()
         self._lock = threading.Lock()
@@ -91,7 +104,7 @@ class Transport:
         """Close every connection; calls that other threads have under way end with ``CLOSED``."""
         self._pools.close()
 
-    def get(self, url: str, *, limit: int, expect: frozenset[int] = frozenset({200})) -> Answer:
+    def get(self, url: str, *, limit: int, expect: frozenset[int] = frozenset({200}), limits: Limits | None = None) -> Answer:
         """Read one address, whatever it takes within the limits.
 
         An answer that declares neither its length nor chunks ends where its connection does: a cut is not seen.
@@ -100,6 +113,7 @@ class Transport:
             url: Absolute, or a path on the origin.
             limit: Most bytes of body.
             expect: Statuses that are an answer; any other one is an error.
+            limits: What this call may take; left out, what each may.
 
         Raises:
             InputError: not an address (``BAD_URL``), or a ``PROXY`` or ``CERTIFICATES`` of the environment.
@@ -110,7 +124,7 @@ class Transport:
                 ``CLOSED``.
         """
         start = addresses.read(f"{self._base}{url}" if str(url).startswith("/") else url)
-        call = _Call(self.limits, start, limit, expect)
+        call = _Call(limits or self.limits, start, limit, expect)
         while True:
             try:
                 return self._attempt(call)
@@ -131,7 +145,7 @@ class Transport:
                 call.arrived.start(heard, where)
             else:
                 call.asked_wait = _asked_wait(heard.headers)
-                raise _refusal(heard, where)
+                raise self._refusal(heard, url)
             call.arrived.read(heard, where)
         return Answer(call.arrived.status, call.arrived.headers, bytes(call.arrived.data), where)
 
@@ -139,7 +153,7 @@ class Transport:
     def _final(self, call: _Call, part: dict[str, str]) -> Iterator[tuple[Heard, httpx2.URL]]:
         """The answer at the end of the redirects, and its address."""
         url = call.start
-        for _ in range(self.limits.redirects + 1):
+        for _ in range(call.limits.redirects + 1):
             with self._ask(call, url, part) as heard:
                 location = heard.headers.get("location")
                 if heard.status not in REDIRECTS or heard.status in call.expect or location is None:
@@ -150,18 +164,31 @@ class Transport:
             if target is None:
                 raise _redirects("a redirect to what is no address", call.start, found=plain(location))
             url = target
-        raise _redirects("too many redirects", call.start, expected=f"at most {self.limits.redirects}")
+        raise _redirects("too many redirects", call.start, expected=f"at most {call.limits.redirects}")
 
     @contextlib.contextmanager
     def _ask(self, call: _Call, url: httpx2.URL, part: dict[str, str]) -> Iterator[Heard]:
         headers = {"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "identity", **part}
         if self._token is not None and addresses.origin(url) == self._origin:
             headers["Authorization"] = f"Bearer {self._token}"
-        watch = Watch(self.limits, ends=call.ends, limit=call.limit, where=addresses.shown(url))
+        watch = Watch(call.limits, ends=call.ends, limit=call.limit, where=addresses.shown(url))
         with self._lock:
             self.requests += 1
         with self._pools.ask(url, headers, watch) as heard:
             yield heard
+
+    def _refusal(self, heard: Heard, url: httpx2.URL) -> BatteriesError:
+        """The error of a status that is no answer."""
+        where = addresses.shown(url)
+        code = plain(heard.headers.get("x-error-code", "")) or None
+        found = code or f"status {heard.status}"
+        _drain(heard)
+        if heard.status in (401, 403) and self._denial is not None and addresses.origin(url) == self._origin:
+            return self._denial(heard.status, code)
+        if heard.status in (401, 403):
+            remedy = "Check the token, and that its owner may read this."
+            return PolicyError("the server denies access", code="DENIED", found=found, where=where, remedy=remedy)
+        return _unanswered(heard.status, found, where)
 
 
 class _Call:
@@ -211,18 +238,12 @@ class _Call:
         )
 
 
-def _refusal(heard: Heard, where: str) -> BatteriesError:
-    """The error of a status that is no answer."""
-    found = plain(heard.headers.get("x-error-code", "")) or f"status {heard.status}"
-    _drain(heard)
-    if heard.status in (401, 403):
-        remedy = "Check the token, and that its owner may read this."
-        return PolicyError("the server denies access", code="DENIED", found=found, where=where, remedy=remedy)
-    if heard.status == 404:
+def _unanswered(status: int, found: str, where: str) -> BatteriesError:
+    if status == 404:
         return NotFoundError("no such file on the server", code="NO_FILE", found=found, where=where)
-    if heard.status == 429:
+    if status == 429:
         return TransportError("too many requests", code="RATE_LIMITED", found=found, where=where, retryable=True)
-    if heard.status in (500, 502, 503, 504):
+    if status in (500, 502, 503, 504):
         return TransportError("the server is in trouble", code="UNAVAILABLE", found=found, where=where, retryable=True)
     return TransportError("the server gave no answer that is of use", code="STATUS", found=found, where=where)
 

@@ -9,12 +9,9 @@ on which httpx2 stands; the client of httpx2 itself, which also keeps cookies, h
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import queue
 import socket
 import ssl
 import threading
-import urllib.request
 import weakref
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -24,13 +21,17 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from batteries import addresses
-from batteries.errors import InputError, TransportError
+from batteries import certificates, proxies
+from batteries.errors import TransportError
+from batteries.nameservice import look_up
+from batteries.proxies import Proxy
 from batteries.watch import Watch
 
 KEPT_IDLE = 20  # connections that stay open between calls
 KEPT_SECONDS = 30.0
 SHOWN = 200  # characters of a server's words in an error
+
+_Way = tuple[str, Proxy | None, certificates.Named]  # scheme, proxy, certificates
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Pools:
     def __init__(self) -> None:
         self._backend = _Backend()
         self.closed = self._backend.closed
-        self._held: dict[tuple[str, str | None], httpcore2.ConnectionPool] = {}
+        self._held: dict[_Way, httpcore2.ConnectionPool] = {}
         self._lock = threading.Lock()
         self._users = 0
 
@@ -62,13 +63,16 @@ class Pools:
 
         Raises:
             TransportError: ``UNREACHABLE``, ``CERTIFICATE``, ``STALLED``, ``CUT``, ``SLOW``, ``DEADLINE``, ``LIMIT`` or
-                ``CLOSED``, also from within the block while it reads.
+                ``CLOSED``, also from within the block while it reads; ``PROXY_AUTH`` where a proxy asks for a password.
             InputError: the environment names a proxy (``PROXY``) or certificates (``CERTIFICATES``) that cannot be used.
         """
-        with self._use(url) as pool:
+        way = (url.scheme, proxies.find(url), certificates.named())
+        if way[1] is not None:
+            watch.where = f"{watch.where} through {way[1]}"
+        with self._use(way, watch) as pool:
             before = _WATCH.set(watch)
             try:
-                with _typed(watch), pool.stream("GET", _parts(url), headers=list(headers.items())) as response:
+                with _typed(watch, way[1]), pool.stream("GET", _parts(url), headers=list(headers.items())) as response:
                     yield Heard(response.status, httpx2.Headers(response.headers), response.iter_stream())
             finally:
                 _WATCH.reset(before)
@@ -80,13 +84,12 @@ class Pools:
             self._close_unused()
 
     @contextlib.contextmanager
-    def _use(self, url: httpx2.URL) -> Iterator[httpcore2.ConnectionPool]:
+    def _use(self, way: _Way, watch: Watch) -> Iterator[httpcore2.ConnectionPool]:
         with self._lock:
             if self.closed.is_set():
-                raise TransportError("the connections are closed", code="CLOSED", where=addresses.shown(url))
-            way = (url.scheme, _proxy(url))
+                raise TransportError("the connections are closed", code="CLOSED", where=watch.where)
             if way not in self._held:
-                self._held[way] = _open_pool(*way, self._backend)
+                self._held[way] = _open_pool(way, self._backend)
             pool = self._held[way]
             self._users += 1
         try:
@@ -107,8 +110,11 @@ def plain(text: str) -> str:
     return "".join(mark if mark.isascii() and mark.isprintable() else "?" for mark in text[:SHOWN])
 
 
-def _open_pool(scheme: str, proxy: str | None, backend: _Backend) -> httpcore2.ConnectionPool:
-    context = _context() if scheme == "https" else None
+def _open_pool(way: _Way, backend: _Backend) -> httpcore2.ConnectionPool:
+    scheme, proxy, bundles = way
+    context = certificates.context(bundles) if scheme == "https" else None
+    if context is not None:
+        context.sslsocket_class = _EncryptedSocket
     if proxy is None:
         return httpcore2.ConnectionPool(
             ssl_context=context,
@@ -117,31 +123,16 @@ def _open_pool(scheme: str, proxy: str | None, backend: _Backend) -> httpcore2.C
             keepalive_expiry=KEPT_SECONDS,
             network_backend=backend,
         )
-    try:
-        through = httpx2.Proxy(proxy if "://" in proxy else f"http://{proxy}")
-    except (httpx2.InvalidURL, ValueError) as error:
-        raise _bad_proxy() from error
-    if through.url.scheme not in ("http", "https"):
-        raise _bad_proxy()
     return httpcore2.HTTPProxy(
-        proxy_url=_parts(through.url),
-        proxy_auth=through.raw_auth,
+        proxy_url=_parts(proxy.url),
+        proxy_auth=proxy.auth,
         ssl_context=context,
+        proxy_ssl_context=context if proxy.url.scheme == "https" else None,
         max_connections=None,
         max_keepalive_connections=KEPT_IDLE,
         keepalive_expiry=KEPT_SECONDS,
         network_backend=backend,
     )
-
-
-def _context() -> ssl.SSLContext:
-    try:
-        context = httpx2.create_ssl_context()
-    except OSError as error:
-        remedy = "See SSL_CERT_FILE and SSL_CERT_DIR."
-        raise InputError("the certificates to trust cannot be read", code="CERTIFICATES", found=error, remedy=remedy) from error
-    context.sslsocket_class = _EncryptedSocket
-    return context
 
 
 class _EncryptedSocket(ssl.SSLSocket):
@@ -151,24 +142,15 @@ class _EncryptedSocket(ssl.SSLSocket):
         self.close()
 
 
-def _proxy(url: httpx2.URL) -> str | None:
-    """The proxy on the way to an address, as the platform has it; never one on the way to this machine."""
-    if addresses.is_loopback(url) or urllib.request.proxy_bypass(url.raw_host.decode("ascii")):
-        return None
-    known = urllib.request.getproxies()
-    return known.get(url.scheme) or known.get("all")
-
-
-def _bad_proxy() -> InputError:
-    # The address of a proxy may hold a password, so it is not repeated.
-    return InputError("the proxy that the environment names cannot be used", code="PROXY", expected="http:// or https://")
-
-
 def _parts(url: httpx2.URL) -> httpcore2.URL:
     return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
 _WATCH: ContextVar[Watch] = ContextVar("_WATCH")
+
+
+class _NotConnectedError(httpcore2.ConnectError):
+    """No connection to the first machine on the way: the server, or the proxy before it."""
 
 
 class _Backend(httpcore2.NetworkBackend):
@@ -206,12 +188,17 @@ class _Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        watch = _WATCH.get()
-        addresses = _look_up(host, watch.seconds(watch.limits.connect))
-        for address in addresses[:-1]:
+        try:
+            return self._connect(host, port, _WATCH.get())
+        except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+            raise _NotConnectedError(*error.args) from error
+
+    def _connect(self, host: str, port: int, watch: Watch) -> _Stream:
+        found = look_up(host, watch.seconds(watch.limits.connect))
+        for address in found[:-1]:
             with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 return self.keep(self._plain.connect_tcp(address, port, watch.seconds(watch.limits.connect)))
-        return self.keep(self._plain.connect_tcp(addresses[-1], port, watch.seconds(watch.limits.connect)))
+        return self.keep(self._plain.connect_tcp(found[-1], port, watch.seconds(watch.limits.connect)))
 
 
 class _Stream(httpcore2.NetworkStream):
@@ -243,7 +230,7 @@ class _Stream(httpcore2.NetworkStream):
         except BaseException as error:
             self.close()
             if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-                raise _bad_certificate(error.__cause__, watch) from error
+                raise _bad_certificate(error.__cause__, server_hostname, watch) from error
             raise
 
     def close(self) -> None:
@@ -253,38 +240,15 @@ class _Stream(httpcore2.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def _look_up(host: str, seconds: float) -> list[str]:
-    """The addresses of a host. The system's own look-up knows no timeout and no Ctrl-C, so another thread waits for it."""
-    with contextlib.suppress(ValueError):
-        return [str(ipaddress.ip_address(host))]
-    found: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put([str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)])
-        except (OSError, ValueError) as error:
-            found.put(error)
-
-    threading.Thread(target=look_up, name="batteries-look-up", daemon=True).start()
-    try:
-        addresses = found.get(timeout=seconds)
-    except queue.Empty:
-        raise httpcore2.ConnectTimeout("the name service does not answer") from None
-    if isinstance(addresses, Exception):
-        raise httpcore2.ConnectError(addresses) from addresses
-    return addresses
-
-
 @contextlib.contextmanager
-def _typed(watch: Watch) -> Iterator[None]:
+def _typed(watch: Watch, proxy: Proxy | None) -> Iterator[None]:
     """The errors of the connection as ours."""
     try:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
         if watch.over:
             raise watch.late() from error
-        remedy = "Check the address and the connection to the network."
-        raise _failure("UNREACHABLE", "the server cannot be reached", error, watch, remedy) from error
+        raise _unreachable(error, watch, proxy) from error
     except httpcore2.TimeoutException as error:
         if watch.over:
             raise watch.late() from error
@@ -298,9 +262,24 @@ def _failure(code: str, what: str, error: Exception, watch: Watch, remedy: str |
     return TransportError(what, code=code, found=plain(str(error)) or None, where=watch.where, remedy=remedy, retryable=True)
 
 
-def _bad_certificate(error: ssl.SSLCertVerificationError, watch: Watch) -> TransportError:
-    remedy = "SSL_CERT_FILE names a file of certificates to trust, where the one of this server is meant to be."
-    found = plain(error.verify_message)
-    return TransportError(
-        "the certificate of the server is not trusted", code="CERTIFICATE", found=found, where=watch.where, remedy=remedy
-    )
+def _unreachable(error: Exception, watch: Watch, proxy: Proxy | None) -> TransportError:
+    if proxy is None:
+        remedy = "Check the address and the connection to the network."
+        return _failure("UNREACHABLE", "the server cannot be reached", error, watch, remedy)
+    if isinstance(error, httpcore2.ProxyError) and str(error).startswith("407"):
+        remedy = f"Write them into {proxy.source}: http://name:password@host:port."
+        what, found = "the proxy asks for a name and a password, or refuses those it was given", plain(str(error))
+        return TransportError(what, code="PROXY_AUTH", found=found, where=watch.where, remedy=remedy)
+    remedy = f"Check {proxy.source}; hosts that are to be reached without it belong in NO_PROXY."
+    if isinstance(error, _NotConnectedError):
+        return _failure("UNREACHABLE", "the proxy cannot be reached", error, watch, remedy)
+    return _failure("UNREACHABLE", "the server cannot be reached through the proxy", error, watch, remedy)
+
+
+def _bad_certificate(error: ssl.SSLCertVerificationError, host: str | None, watch: Watch) -> TransportError:
+    names = " and ".join(name for name, _ in certificates.named())
+    remedy = "SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file of certificates to trust, where its issuer is meant to be."
+    if names:
+        remedy = f"Only the certificates of {names} are trusted: that of its issuer is meant to be among them."
+    what, found = f"the certificate of {host or 'the server'} is not trusted", plain(error.verify_message)
+    return TransportError(what, code="CERTIFICATE", found=found, where=watch.where, remedy=remedy)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
 
-from batteries import files
+from batteries import files, placeholders
 from batteries.canonical import load_document
 from batteries.errors import FormatError, InputError, IntegrityError, PolicyError
 from batteries.files import Data
@@ -105,11 +105,13 @@ def _open_header(form: type[Said], data: Data, where: object) -> Opened[Said]:
 def _words(kind: Kind, view: memoryview, where: object) -> tuple[str, int]:
     """The document's words, and where the data starts."""
     if len(view) < 8:
+        placeholders.refuse_unreadable(view, where)
         raise FormatError(f"too short for {kind.words}", code="ST_SHORT", found=f"{len(view)} bytes", where=where)
     _refuse_other_kind(kind, view, where)
     start = 8 + int.from_bytes(view[:8], "little")
     limit = min(MAX_HEADER, len(view) - 8)
     if start - 8 > limit:
+        placeholders.refuse_unreadable(view, where)
         found = start - 8
         raise FormatError("a header too large", code="ST_HEADER", expected=f"at most {limit}", found=found, where=where)
     try:
@@ -165,6 +167,8 @@ def _is_finite(opened: Opened[Said], name: str) -> bool:
 
 def _refuse_other_kind(kind: Kind, view: memoryview, where: object) -> None:
     found = kind_of(view)
+    if found is None:
+        placeholders.refuse_unreadable(view, where)
     if found is not kind:
         words = None if found is None else found.words
         reader = "batteries.Cell.read, if it is a cell" if found is None else found.reader

@@ -38,3 +38,4 @@ from .verify import verify as verify
 from .verify import verify_store as verify_store
 from .viability import Report as Report
 from .viability import validate as validate
+from .yanked import YankedWarning as YankedWarning

@@ -166,6 +166,7 @@ class PulledCell(Answer):
         index_number: Of the index it was found in; None where a lock named its digests.
         age: Seconds since that index was fetched.
         verified: Whether every byte was compared with its digest.
+        yanked: Why the version should not be used; None where it may be, or no index says so.
     """
 
     reference: str
@@ -177,6 +178,7 @@ class PulledCell(Answer):
     index_number: Count | None
     age: float = Field(ge=0)
     verified: bool
+    yanked: Text | None
 
     @classmethod
     def of(cls, cell: Cell, path: Path) -> PulledCell:
@@ -192,6 +194,7 @@ class PulledCell(Answer):
             index_number=cell.origin.index_number,
             age=cell.origin.age,
             verified=cell.origin.verified,
+            yanked=cell.origin.yanked,
         )
 
     @classmethod
@@ -208,6 +211,7 @@ class PulledCell(Answer):
             index_number=origin.index_number,
             age=origin.age,
             verified=origin.verified,
+            yanked=origin.yanked,
         )
 
 

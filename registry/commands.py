@@ -12,7 +12,7 @@ import typer
 from batteries.cell import Cell
 from batteries.errors import InputError
 from batteries.kinds import KINDS, MAPS, MODEL, Kind
-from registry import admission, config, keys, tables
+from registry import admission, config, keys, tables, yanked
 from registry.answers import Answer, Listed, Published, Pulled, PulledCell, Shown, ShownMaps, ShownModel, Verified
 from registry.cache import Cache
 from registry.completion import MaybeReferences, OneReference
@@ -28,7 +28,6 @@ from registry.query import EXAMPLE, Query, row_of
 from registry.reference import Reference
 from registry.release import Pin
 from registry.snapshot import Located, Snapshot, locate, open_snapshot
-from registry.stores import DirectoryStore
 from registry.verify import Finding, verify_store
 from registry.verify import verify as verify_references
 
@@ -178,19 +177,25 @@ def _pull(
     cells = [one for one in references if one.kind is None]
     found = pull_cells(*cells, registry=registry, mode=mode, progress=bar.moved)
     located = locate([one for one in references if one.kind is not None], registry, mode=mode)
-    return found, fetch_packed([Wanted.of(one) for one in located], progress=bar.moved)
+    return found, _warned(fetch_packed([Wanted.of(one) for one in located], progress=bar.moved))
 
 
 def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledFile]]:
     cells = pull_locked(lock, registry=registry, mode=mode, progress=bar.moved)
-    return cells, fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved)
+    return cells, _warned(fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved))
+
+
+def _warned(found: list[PulledFile]) -> list[PulledFile]:
+    told = ((f"{one.manifest.path}@{one.manifest.identity.version}", one.origin.yanked) for one in found)
+    yanked.warn(told, stacklevel=1)
+    return found
 
 
 def _file_of(cell: Cell, cache: Cache) -> Path:
     """Where the weights of a cell are that was pulled."""
     assert cell.origin is not None, "it was pulled"
     source = cell.origin.source
-    store = None if config.is_remote(source) else DirectoryStore(source, writable=False)
+    store = None if config.is_remote(source) else config.open_store(source)
     return cache.file(store, keys.blob(cell.digest), Pin(sha256=cell.digest, size=cell.manifest.file.size))
 
 

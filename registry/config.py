@@ -7,6 +7,7 @@ ships with this package. The configuration file is ``config.toml`` in the platfo
 
     [registries]
     lab = "/mnt/lab/cells"            # what lab/low/fresnel-256 means
+    ours = "embedded"                 # the one that ships, which embedded/low/fresnel-256 means as well
 
     [aliases]
     best = "low/fresnel-256@^1"       # what best means
@@ -30,6 +31,7 @@ import registry as registry_package  # its HubStore imports an HTTP client, on f
 from batteries import files
 from batteries.canonical import Document, fields_of
 from batteries.errors import FormatError, InputError, NotFoundError, StoreError, StoreWarning
+from batteries.hubsettings import offline_variable
 from batteries.manifest import is_name
 from registry.nearest import did_you_mean
 from registry.reference import FORM, Reference
@@ -41,6 +43,7 @@ MODE_VARIABLE = "BATTERIES_MODE"
 HUB = "hf://"
 HERE = Path()  # the working directory, which is looked at for relative paths only: it may be gone
 NOWHERE = Path(os.devnull)  # no folder can be in it
+EMBEDDED = "embedded"  # the registry that ships, wherever it lies; a folder of that name is ./embedded
 MAX_CONFIG = 64 * 2**10
 
 Mode = Literal["online", "prefer-cache", "offline"]
@@ -75,13 +78,15 @@ def home() -> Path:
 def mode(text: str | None = None) -> Mode:
     """Whether the network may and must be asked: what is given, else ``BATTERIES_MODE``, else ``online``.
 
+    Whatever it says, it is ``offline`` where ``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE`` is set.
+
     Raises:
         InputError: none of the three (``MODE``).
     """
     found = text or os.environ.get(MODE_VARIABLE) or "online"
     for known in get_args(Mode):
         if found == known:
-            return known
+            return "offline" if offline_variable() else known
     raise InputError("no such mode", code="MODE", expected=" | ".join(get_args(Mode)), found=found)
 
 
@@ -125,7 +130,7 @@ def open_store(registry: str | Path | None = None, *, writable: bool = False) ->
     """The store of a registry.
 
     Args:
-        registry: A folder; None means the registry in force.
+        registry: A folder, ``embedded`` or ``hf://owner/repo[@revision]``; None means the registry in force.
         writable: Whether it is to be written to. Then it must be named, and its folder need not be there yet.
 
     Raises:
@@ -157,7 +162,7 @@ def address(registry: str | Path | None = None) -> tuple[str, Path]:
         return named, HERE
     if configured := settings().registry:
         return configured, config_file().parent
-    return str(embedded()), HERE
+    return EMBEDDED, HERE
 
 
 def address_of(name: str) -> tuple[str, Path]:
@@ -167,6 +172,8 @@ def address_of(name: str) -> tuple[str, Path]:
         NotFoundError: no registry of that name (``NO_REGISTRY``).
     """
     registries = settings().registries
+    if name == EMBEDDED and name not in registries:
+        return EMBEDDED, HERE
     if name not in registries:
         raise NotFoundError(
             "no registry of that name",
@@ -237,13 +244,15 @@ def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
         InputError: an address that this version cannot open (``SCHEME``), or that is no folder, or no repository of the Hub.
         NotFoundError: no such folder (``NO_REGISTRY``).
     """
+    if address == EMBEDDED:
+        return DirectoryStore(embedded(), writable=False, name=EMBEDDED)
     if is_remote(address):
         return registry_package.HubStore(address, writable=writable)
     if scheme := _SCHEME.match(address):
         raise InputError(
             "an address that this version cannot open",
             code="SCHEME",
-            expected="a folder or hf://owner/repo[@revision]",
+            expected="a folder, embedded or hf://owner/repo[@revision]",
             found=f"{scheme[1]}://",
             remedy="Name one of these.",
         )
@@ -252,7 +261,15 @@ def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
         raise NotFoundError(
             "no such registry", code="NO_REGISTRY", found=path, remedy="Check the path, or publish a cell to it."
         )
-    return DirectoryStore(path, writable=writable)
+    return DirectoryStore(path, writable=writable, name=EMBEDDED if not writable and _is_embedded(path) else None)
+
+
+def _is_embedded(path: Path) -> bool:
+    """Whether a folder is that of the registry that ships, which has a name on every machine."""
+    try:
+        return path.samefile(embedded())
+    except (OSError, NotFoundError):
+        return False
 
 
 def _folder(address: str, base: Path) -> tuple[Path, bool]:

@@ -24,6 +24,7 @@ from batteries.canonical import Document
 from batteries.errors import BatteriesError, StoreError, StoreWarning
 from registry import interruption
 from registry.answers import ErrorAnswer, Fault
+from registry.yanked import YankedWarning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,7 +38,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 Registry = Annotated[
     str | None,
     typer.Option(
-        "--registry", metavar="FOLDER", help="The registry to read; else BATTERIES_REGISTRY, config.toml, the embedded one."
+        "--registry",
+        metavar="REGISTRY",
+        help="A folder, hf://owner/repo or embedded; else BATTERIES_REGISTRY, config.toml, the embedded one.",
     ),
 ]
 
@@ -112,7 +115,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in arguments
     try:
-        with _said_warnings():
+        with _warnings_said():
             app(arguments, prog_name="batteries")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -126,6 +129,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _report_unexpected(error, as_json)
     return 0
+
+
+@contextlib.contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Our warnings as lines on stderr; they stop no command, whatever the interpreter was told. Others as Python shows them."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, YankedWarning | StoreWarning):
+                say(f"warning: {message}")
+            else:
+                shown(message, category, *where, **more)
+
+        warnings.simplefilter("default", StoreWarning)
+        warnings.simplefilter("always", YankedWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _write(text: str) -> None:
@@ -155,30 +176,6 @@ def _stdout() -> TextIO:
     if sys.stdout is None:
         raise StoreError("the output cannot be written", code="OUTPUT", found="a closed stdout")
     return sys.stdout
-
-
-@contextlib.contextmanager
-def _said_warnings() -> Iterator[None]:
-    """Warnings about the disk as words on stderr; they stop no command, whatever the interpreter was told about warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", StoreWarning)
-        usual = warnings.showwarning
-
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, StoreWarning):
-                say(f"warning: {message}")
-            else:
-                usual(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = show
-        yield
 
 
 def _report(error: BatteriesError, as_json: bool) -> int:

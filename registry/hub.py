@@ -18,7 +18,8 @@ from batteries.canonical import sha256
 from batteries.card import CARD
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, NotFoundError, PolicyError, TransportError
 from batteries.files import Data
-from batteries.hub import MAIN, PATIENCE, Entry, HubRepository
+from batteries.hub import MAIN, PATIENCE, HubRepository
+from batteries.hubanswers import Entry
 from batteries.watch import DEFAULT, Limits
 from registry import bundle, keys
 from registry.card import registry_card
@@ -190,7 +191,9 @@ class HubStore:
             return self._reading
         try:
             index = self._repository.read(INDEX, commit=found.commit, limit=MAX_INDEX)
-        except NotFoundError:
+        except NotFoundError as error:
+            if error.code != "NO_FILE":
+                raise
             return Reading(found.commit, found.kind, None)
         return Reading(found.commit, found.kind, index)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import model_validator
 
-from batteries import files
-from batteries.canonical import Document, load_document, sha256
+from batteries import canonical, files
+from batteries.canonical import Document, load_any, sha256
 from batteries.errors import InputError
 from batteries.manifest import Count, Sha256, Text
+from registry import lockpaths
 from registry.reference import Reference
 from registry.release import CellPath, CellPin, ExactVersion, ManifestPin, MapsPath, MapsPin, ModelPath, Pin, Tables
 from registry.snapshot import Located
@@ -26,7 +27,7 @@ class LockedCell(Document):
     Attributes:
         path: ``band/name``.
         version: Exact.
-        source: Address of the registry it was found in.
+        source: Address of the registry it was found in: a folder, ``embedded``, or ``hf://owner/repo[@revision]``.
         manifest: Its manifest's bytes.
         blob: Its weights' bytes.
     """
@@ -144,30 +145,50 @@ class Lock(Tables):
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Lock:
-        """Read a lock strictly.
+        """Read a lock strictly, but for its layout: lines as :meth:`to_bytes` writes them, or one line as older versions did.
 
         Raises:
-            FormatError: not canonical JSON of this schema, too large, or of a newer major schema.
+            FormatError: not JSON of this schema, too large, of a newer major schema, or the two sides of a merge
+                (``MERGE_CONFLICT``).
         """
-        return load_document(cls, data, where=where, limit=MAX_LOCK)
+        return load_any(cls, data, where=where, limit=MAX_LOCK)
 
     @classmethod
     def read(cls, path: Path) -> Lock:
-        """Read a lock file.
+        """Read a lock file. Folders that it names relative to itself become absolute.
 
         Raises:
             NotFoundError: no such file.
             FormatError: as :meth:`from_bytes`.
         """
-        return cls.from_bytes(files.read(path, limit=MAX_LOCK, links=True), where=path)
+        found = cls.from_bytes(files.read(path, limit=MAX_LOCK, links=True), where=path)
+        return found._with_sources(lambda source: lockpaths.absolute(source, path.parent))
 
     def write(self, path: Path) -> None:
-        """Write a lock file, whole or not at all.
+        """Write a lock file, whole or not at all. It names folders near it relative to itself.
 
         Raises:
             StoreError: no space, no permission.
         """
-        files.replace(path, self.to_bytes())
+        files.replace(path, self._with_sources(lambda source: lockpaths.portable(source, path.parent)).to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The lock as JSON with sorted keys and a line for each value, so that two of them can be compared by lines."""
+        return canonical.dump(self.model_dump(mode="json"), indent=2)
+
+    def _with_sources(self, named: Callable[[str], str]) -> Self:
+        tables: dict[str, tuple[LockedCell | LockedIndex, ...]] = {
+            "cells": self.cells,
+            "models": self.models,
+            "maps": self.maps,
+            "indexes": self.indexes,
+        }
+        return self.model_copy(
+            update={
+                table: tuple(one.model_copy(update={"source": named(one.source)}) for one in rows)
+                for table, rows in tables.items()
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from batteries.errors import PolicyError, TransportError
 from batteries.files import Data
+from batteries.hubsettings import offline_variable
 from registry.stores import Store
 
 
@@ -63,11 +64,13 @@ class CachedStore:
 
 def offline(what: str) -> TransportError:
     """The error of something that only the network has."""
+    variable = offline_variable()
+    forbidden = "--mode online, or without BATTERIES_MODE" if variable is None else f"without {variable}"
     return TransportError(
         "not in the cache, and offline",
         code="OFFLINE",
         found=what,
-        remedy="Run the command once online: --mode online, or without BATTERIES_MODE.",
+        remedy=f"Run the command once online: {forbidden}.",
     )
 
 

@@ -20,7 +20,7 @@ from batteries.errors import FormatError, InputError, IntegrityError, NotFoundEr
 from batteries.kinds import MAPS, MODEL, Kind, kind_of
 from batteries.manifest import MAX_BLOB, MAX_MANIFEST
 from composer.manifest import MANIFESTS, AnyPacked
-from registry import config, keys
+from registry import config, keys, yanked
 from registry.admission import check_weights
 from registry.cache import Cache
 from registry.config import Mode
@@ -137,8 +137,7 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
     progress(done, total)
     for one in wanted:
         manifest, path, _ = _fetched(one, cache, partial(_opened, one))
-        origin = Origin(one.store.url, one.index_number, one.age)
-        found.append(PulledFile(manifest, origin, path))
+        found.append(PulledFile(manifest, one.origin, path))
         done += one.blob.size
         progress(done, total)
     cache.warn(one.store for one in wanted)
@@ -202,6 +201,7 @@ def _pulled(
     _, _, found = _fetched(wanted, cache, load)
     cache.warn([wanted.store])
     progress(size, size)
+    yanked.warn([(wanted.reference, wanted.yanked)], stacklevel=3)
     return found
 
 

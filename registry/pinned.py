@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from batteries.canonical import UNCONVERTED
 from batteries.errors import FormatError, IntegrityError, NotFoundError
+from registry import keys
 from registry.release import Pin
 from registry.stores import Store
 
@@ -23,6 +27,18 @@ def read_pinned(store: Store, key: str, pin: Pin) -> bytes:
     except FormatError as error:
         if error.code != "TOO_LARGE":
             raise
-        raise IntegrityError("another size", code="SIZE_MISMATCH", expected=pin.size, found="more", where=where) from error
+        remedy = UNCONVERTED if _was_converted(store, key, pin) else None
+        raise IntegrityError(
+            "another size", code="SIZE_MISMATCH", expected=pin.size, found="more", where=where, remedy=remedy
+        ) from error
     pin.check(data, where=where)
     return data
+
+
+def _was_converted(store: Store, key: str, pin: Pin) -> bool:
+    """Whether the right bytes are there but for the line endings, which only a text has."""
+    if not key.endswith(keys.JSON):
+        return False
+    with contextlib.suppress(FormatError, NotFoundError):
+        return Pin.of(store.read(key, limit=2 * pin.size).replace(b"\r\n", b"\n")) == pin
+    return False

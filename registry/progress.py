@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from batteries.hubsettings import is_set
 from batteries.manifest import TrainingPoint
 from registry.reports import stderr
 
@@ -54,7 +55,8 @@ class TransferBar:
 
         columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
         console = stderr()
-        self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        hidden = not console.is_terminal or is_set("HF_HUB_DISABLE_PROGRESS_BARS")
+        self._progress = bars.Progress(*columns, console=console, transient=True, disable=hidden)
         self._task = self._progress.add_task("", total=None)
 
     def __enter__(self) -> TransferBar:

@@ -27,7 +27,7 @@ from registry.index import Index
 from registry.packed import Packed, kind_of_file, read_packed
 from registry.reference import Reference
 from registry.release import AnyRelease, Attested, Pin, Release, release_of
-from registry.stores import INDEX, Store
+from registry.stores import INDEX, Store, no_index
 
 ATTEMPTS = 100  # at changing an index that others change too
 PAUSE = 0.05  # seconds, at most, between two of them
@@ -86,13 +86,13 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
     Raises:
         FormatError: not an attestation.
         InputError: no target, or about a composed model (``A_MODEL``) or maps (``MAPS``).
-        NotFoundError: the registry does not have the cell.
+        NotFoundError: the registry does not have the cell, or is not there (``NO_REGISTRY``, ``NO_INDEX``).
         IntegrityError: it has other weights under that reference (``WRONG_CELL``).
         PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``), or by a user's own host or
             task (``CUSTOM_PROTOCOL``).
         StoreError: no space, no permission.
     """
-    store = target_store(registry)
+    store = _present_store(registry)
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")
     if document.control is not None:
@@ -139,14 +139,14 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
 
     Raises:
         InputError: no exact version (``NO_VERSION``), an empty reason, or no target.
-        NotFoundError: the registry does not have it.
+        NotFoundError: the registry does not have it, or is not there (``NO_REGISTRY``, ``NO_INDEX``).
         PolicyError: the target is read-only.
     """
     parsed = Reference.parse(reference) if isinstance(reference, str) else reference
     version = parsed.version
     if version is None or parsed.registry is not None:
         raise InputError("not an exact version", code="NO_VERSION", expected="band/name@version", found=parsed)
-    index, new = change_index(target_store(registry), lambda index: index.with_yank(parsed.path, version, reason))
+    index, new = change_index(_present_store(registry), lambda index: index.with_yank(parsed.path, version, reason))
     return Yanked(parsed, index.number, new)
 
 
@@ -200,6 +200,19 @@ def target_store(registry: str | Path | Store) -> Store:
     if registry is None or isinstance(registry, str | Path):
         return open_store(registry, writable=True)
     return registry
+
+
+def _present_store(registry: str | Path | Store) -> Store:
+    """The store of a target that is to be there already, with an index.
+
+    Raises:
+        NotFoundError: no such registry (``NO_REGISTRY``), or one without an index (``NO_INDEX``).
+    """
+    store = target_store(registry)
+    present = open_store(registry) if isinstance(registry, str | Path) else store
+    if present.read_index() is None:
+        raise no_index(store.url)
+    return store
 
 
 def _publish_packed(packed: Packed, store: Store) -> Published:

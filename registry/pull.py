@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from batteries.cell import SUFFIX, Cell, Origin
-from batteries.errors import InputError
-from registry import config, keys
+from batteries.errors import InputError, NotFoundError
+from registry import config, keys, yanked
 from registry.admission import check_weights
 from registry.cache import Cache
 from registry.config import Mode
@@ -37,6 +37,7 @@ class Wanted:
         summary: What the index says of it; None where a lock named the digests.
         index_number: Of that index.
         age: Of that index, in seconds.
+        yanked: Why it should not be used.
     """
 
     store: Store
@@ -46,6 +47,7 @@ class Wanted:
     summary: AnySummary | None = None
     index_number: int | None = None
     age: float = 0.0
+    yanked: str | None = None
 
     @classmethod
     def of(cls, located: Located) -> Wanted:
@@ -59,13 +61,24 @@ class Wanted:
             release.summary,
             snapshot.index.number,
             snapshot.age,
+            release.yanked,
         )
 
     @property
     def manifest_key(self) -> str:
         """Where the manifest is."""
+        return keys.manifest(self.reference.path, self.version)
+
+    @property
+    def version(self) -> str:
+        """The exact version."""
         assert self.reference.version is not None
-        return keys.manifest(self.reference.path, self.reference.version)
+        return self.reference.version
+
+    @property
+    def origin(self) -> Origin:
+        """What is said of where it came from."""
+        return Origin(self.store.url, self.index_number, self.age, yanked=self.yanked)
 
 
 def pull(
@@ -87,6 +100,9 @@ def pull(
     Returns:
         The cells, in the order of the references: all of them, or there is an error. Each says where it came from.
 
+    Warns:
+        YankedWarning: a version that should not be used, named by a reference.
+
     Raises:
         InputError: not a reference, or one of a composed model (``A_MODEL``) or of maps (``MAPS``).
         NotFoundError: no such cell, version or registry.
@@ -101,7 +117,9 @@ def pull(
     """
     parsed = [one if isinstance(one, Reference) else config.expand(one) for one in references]
     _refuse_other_kinds(parsed)
-    return fetch([Wanted.of(located) for located in locate(parsed, registry, mode=mode)], progress=progress)
+    found = fetch([Wanted.of(located) for located in locate(parsed, registry, mode=mode)], progress=progress)
+    warn_of_yanked(found)
+    return found
 
 
 def pull_locked(
@@ -121,10 +139,16 @@ def pull_locked(
         mode: As of :func:`pull`.
         progress: As of :func:`pull`.
 
+    Warns:
+        YankedWarning: a version that was yanked, as far as that is known: of a folder always, of a remote registry where
+            something is fetched from it, or its index was read here since.
+
     Raises:
         BatteriesError: as :func:`pull`.
     """
-    return fetch(wanted_of_locked(lock.cells, registry, mode), progress=progress)
+    found = fetch(wanted_of_locked(lock.cells, registry, mode), progress=progress)
+    warn_of_yanked(found)
+    return found
 
 
 def wanted_of_locked(
@@ -140,10 +164,16 @@ def wanted_of_locked(
     for one in locked:
         source = one.source if registry is None else registry
         if isinstance(source, str | Path) and str(source) not in opened:
-            opened[str(source)] = open_bytes(source, mode)
+            opened[str(source)] = _open_locked(source, mode) if registry is None else open_bytes(source, mode)
         store = opened[str(source)] if isinstance(source, str | Path) else source
         wanted.append(Wanted(store, one.reference, one.manifest, one.blob))
-    return wanted
+    return _with_yanks(wanted, Cache())
+
+
+def warn_of_yanked(cells: Sequence[Cell]) -> None:
+    """Warn whoever called the caller of those cells that are yanked."""
+    told = ((f"{cell.name}@{cell.version}", cell.origin.yanked) for cell in cells if cell.origin is not None)
+    yanked.warn(told, stacklevel=3)
 
 
 def load(target: str | Path | Cell, *, registry: str | Path | Store | None = None) -> Cell:
@@ -183,6 +213,27 @@ def fetch(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: 
     return [found[n] for n in range(len(wanted))]
 
 
+def _open_locked(source: str | Path, mode: Mode | None) -> Store:
+    """The source that a lock names, which may be of another machine."""
+    try:
+        return open_bytes(source, mode)
+    except NotFoundError as error:
+        ships = " The one that ships is --registry embedded." if Path(source).name == "manifests" else ""
+        error.remedy = f"The lock names it; --registry names another one that has the same cells.{ships}"
+        raise
+
+
+def _with_yanks(wanted: list[Wanted], cache: Cache) -> list[Wanted]:
+    """The same, each with the reason why it should not be used, as far as its store's index is known."""
+    found: dict[int, str | None] = {}
+    for store in {id(one.store): one.store for one in wanted}.values():
+        of_it = [n for n, one in enumerate(wanted) if one.store is store]
+        names = [(wanted[n].reference.path, wanted[n].version) for n in of_it]
+        complete = all(cache.has(pin) for n in of_it for pin in (wanted[n].manifest, wanted[n].blob))
+        found |= zip(of_it, yanked.reasons(store, names, cache, complete=complete), strict=True)
+    return [replace(one, yanked=found[n]) for n, one in enumerate(wanted)]
+
+
 def _fetch_manifests(wanted: Sequence[Wanted], cache: Cache) -> None:
     """Manifests that are not here, asked for together: a store may have them in one piece."""
     for store in {id(one.store): one.store for one in wanted}.values():
@@ -216,4 +267,4 @@ def _fetch_cell(wanted: Wanted, cache: Cache) -> Cell:
     key = keys.blob(wanted.blob.sha256)
     cell = Cell.from_bytes(cache.fetch(store, key, wanted.blob), manifest, where=f"{key} of {store.url}")
     check_weights(cell.weights, cell.spec, where=f"{key} of {store.url}")
-    return replace(cell, origin=Origin(store.url, wanted.index_number, wanted.age))
+    return replace(cell, origin=wanted.origin)

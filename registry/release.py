@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from batteries import placeholders
 from batteries.canonical import Document, sha256
 from batteries.cellfile import MAX_CELL
 from batteries.errors import IntegrityError
@@ -70,8 +71,10 @@ class Pin(Document):
 
         Raises:
             IntegrityError: not of the size, or not of the digest.
+            FormatError: what stands for a file (``LFS_POINTER`` and others).
         """
         if len(data) != self.size:
+            placeholders.refuse_unreadable(data, where)
             raise IntegrityError("another size", code="SIZE_MISMATCH", expected=self.size, found=len(data), where=where)
         found = sha256(data)
         if found != self.sha256:

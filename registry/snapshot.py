@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from batteries.errors import IntegrityError, NotFoundError
+from batteries.errors import IntegrityError
 from batteries.manifest import Manifest
 from composer.manifest import MANIFESTS, AnyPacked
 from registry import config, keys
@@ -21,7 +21,7 @@ from registry.pinned import read_pinned
 from registry.reference import Reference
 from registry.release import AnyRelease, AnySummary, Attested, PackedRelease, Pin, Release, Summary, release_of
 from registry.seen import Memory
-from registry.stores import INDEX, MemoryStore, Store
+from registry.stores import INDEX, MemoryStore, Store, no_index
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ class Snapshot:
         """
         data = store.read_index()
         if data is None:
-            raise NotFoundError(
-                "a registry without an index", code="NO_INDEX", expected=INDEX, where=store.url, remedy="Check its address."
-            )
+            raise no_index(store.url)
         index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
         if not _exempt(store):
             Memory(Cache()).accept(store, data, index)
@@ -161,7 +159,7 @@ def open_snapshot(registry: str | Path | Store | None = None, *, mode: Mode | No
         BatteriesError: as :func:`registry.open_store` and :meth:`Snapshot.take`.
     """
     if registry is None or isinstance(registry, str | Path):
-        return _open_address(*config.address(registry), mode=mode or config.mode())
+        return _open_address(*config.address(registry), mode=config.mode(mode))
     return Snapshot.take(registry)
 
 
@@ -181,9 +179,9 @@ def locate(
     opened: dict[str | None, Snapshot] = {}
     for name, some in wanted.items():
         if name is not None:
-            opened[name] = _open_address(*config.address_of(name), mode=mode or config.mode(), wanted=some)
+            opened[name] = _open_address(*config.address_of(name), mode=config.mode(mode), wanted=some)
         elif registry is None or isinstance(registry, str | Path):
-            opened[name] = _open_address(*config.address(registry), mode=mode or config.mode(), wanted=some)
+            opened[name] = _open_address(*config.address(registry), mode=config.mode(mode), wanted=some)
         else:
             opened[name] = Snapshot.take(registry)
     return [opened[reference.registry].find(reference) for reference in references]
@@ -196,7 +194,7 @@ def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
         BatteriesError: as :func:`registry.open_store`.
     """
     address, base = config.address(registry)
-    if (mode or config.mode()) == "offline" and config.is_remote(address):
+    if config.mode(mode) == "offline" and config.is_remote(address):
         return CachedStore(address, None)
     return config.open_at(address, base)
 
@@ -229,7 +227,7 @@ def _is_fixed(reference: Reference, index: Index) -> bool:
 
 def _exempt(store: Store) -> bool:
     """The embedded registry may go back with its checkout; a store in memory has no address to remember."""
-    return isinstance(store, MemoryStore) or store.url == str(config.embedded())
+    return isinstance(store, MemoryStore) or store.url in (config.EMBEDDED, str(config.embedded()))
 
 
 def check_manifest(

@@ -147,17 +147,21 @@ class DirectoryStore:
     Args:
         path: The folder.
         writable: Whether writes are let through. A writable store sweeps what killed writers left behind.
+        name: What a user types in place of the path, where it has a name.
         lock_seconds: How long a change of the index waits for another one.
     """
 
     fixed_commit = None
 
-    def __init__(self, path: str | Path, *, writable: bool = True, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(
+        self, path: str | Path, *, writable: bool = True, name: str | None = None, lock_seconds: float = LOCK_SECONDS
+    ) -> None:
         with files.typed(Path(path)):
             self._named = Path(path).absolute()
             self.path = Path(os.path.realpath(self._named))
         self.writable = writable
         self._unpromised: set[Operation] = set()
+        self._name = name
         self.lock_seconds = lock_seconds
         # only a folder that holds our layout is swept: a mistyped one is somebody else's
         if writable and files.is_folder(self.path / keys.BLOBS):
@@ -165,8 +169,8 @@ class DirectoryStore:
 
     @property
     def url(self) -> str:
-        """The folder, as it was named."""
-        return str(self._named)
+        """The folder as it was named, or its name."""
+        return str(self._named) if self._name is None else self._name
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
         """See :meth:`Store.read_many`."""
@@ -305,3 +309,8 @@ def refuse_moved(expected: str | None, present: bytes | None, url: str) -> None:
             remedy="Read the index again and repeat the change.",
             retryable=True,
         )
+
+
+def no_index(url: str) -> NotFoundError:
+    """The error of a place that is there, and no registry."""
+    return NotFoundError("a registry without an index", code="NO_INDEX", expected=INDEX, where=url, remedy="Check its address.")

@@ -106,7 +106,7 @@ def test_who_may_not(hub, monkeypatch):
     for attempt in (lambda: pull("high/tiny", registry=ADDRESS), lambda: publish(tiny("other"), ADDRESS)):
         with pytest.raises(PolicyError) as caught:
             attempt()
-        assert (caught.value.code, caught.value.exit_code) == ("DENIED", 6)
+        assert (caught.value.code, caught.value.exit_code) == ("TOKEN_REFUSED", 6)
     assert "hf_wrong" not in str(caught.value)
     monkeypatch.delenv("HF_TOKEN")
     assert len(pull("high/tiny", registry=HubStore(ADDRESS, writable=False))) == 1

@@ -332,7 +332,8 @@ def test_the_registry_in_force(tmp_path, monkeypatch):
 
 def test_the_embedded_registry_is_read_only():
     store = open_store()
-    assert store.url == str(embedded())
+    assert store.url == "embedded"
+    assert store.path == embedded()
     with pytest.raises(PolicyError, match="READ_ONLY"):
         publish(tiny(), store)
 
