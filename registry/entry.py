@@ -18,6 +18,7 @@ def main() -> int:
         _fill_streams()
         interruption.install()
         system.refuse_others()
+        _load_torch_from_a_folder()
         code = int(importlib.import_module("registry.cli").main())  # which takes a third of a second
     except KeyboardInterrupt:
         code = interruption.exit_code(signal.SIGINT)
@@ -35,3 +36,20 @@ def _fill_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def _load_torch_from_a_folder() -> None:
+    """Load torch from another folder where the working directory is gone; in a folder that is gone MKL ends the process.
+
+    The process comes back to where it was: a relative path must not mean another file.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() asks the same
+    except FileNotFoundError:
+        gone = os.open(".", os.O_RDONLY)
+        try:
+            os.chdir("/")
+            importlib.import_module("torch")
+            os.fchdir(gone)
+        finally:
+            os.close(gone)

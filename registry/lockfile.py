@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,8 @@ class Lock(Tables):
             FormatError: as :meth:`from_bytes`.
         """
         found = cls.from_bytes(files.read(path, limit=MAX_LOCK, links=True), where=path)
-        return found._with_sources(lambda source: lockpaths.absolute(source, path.parent))
+        folder = Path(os.path.realpath(path)).parent  # of the file itself, where a link led to it
+        return found._with_sources(lambda source: lockpaths.absolute(source, folder))
 
     def write(self, path: Path) -> None:
         """Write a lock file, whole or not at all. It names folders near it relative to itself.
@@ -170,7 +172,9 @@ class Lock(Tables):
         Raises:
             StoreError: no space, no permission.
         """
-        files.replace(path, self._with_sources(lambda source: lockpaths.portable(source, path.parent)).to_bytes())
+        with files.typed(path, writing=True):
+            folder = Path(os.path.realpath(path.parent))
+        files.replace(path, self._with_sources(lambda source: lockpaths.portable(source, folder)).to_bytes())
 
     def to_bytes(self) -> bytes:
         """The lock as JSON with sorted keys and a line for each value, so that two of them can be compared by lines."""
