@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from batteries import spectral
 from batteries.cell import Cell
-from batteries.errors import FormatError, InputError
+from batteries.errors import FormatError
+from batteries.imagebatch import check_batch, judge_scale
+from batteries.manifest import InputScale
 from batteries.smoothing import smooth
 from batteries.spec import CellSpec
 
@@ -122,11 +124,18 @@ class PatchSVAE(nn.Module):
 
     Args:
         spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them.
+
+    Attributes:
+        scale: The input scale of its images, by which a warning judges them.
+
+    Warns:
+        ScaleWarning: when it is given images whose values look as if they were on another scale; once.
     """
 
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.scale = InputScale(mean=(0.0,) * spec.channels, std=(1.0,) * spec.channels)
         activation = ACTIVATIONS[spec.activation]
         self.enc_in = nn.Linear(spec.patch_dim, spec.hidden)
         self.enc_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
@@ -146,6 +155,7 @@ class PatchSVAE(nn.Module):
         It takes and gives images on the cell's own input scale: :func:`batteries.to_input` and :func:`batteries.from_input`.
         """
         model = load_weights(cls(cell.spec), cell.weights)
+        model.scale = cell.manifest.identity.input
         return model.eval()
 
     def forward(self, images: Tensor) -> Output:
@@ -197,6 +207,7 @@ class PatchSVAE(nn.Module):
     def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images to M (B, N, V, D), and the grid of patches."""
         grid = grid_of(images, self.spec)
+        judge_scale(images, self.scale)
         p = self.spec.patch_size
         patches = rearrange(images, "B C (gh p) (gw q) -> B (gh gw) (C p q)", p=p, q=p)  # (B, N, P)
         return self._rows(self._hidden(patches)), grid
@@ -232,15 +243,9 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
     """Rows and columns of patches of images (B, channels, height, width).
 
     Raises:
-        InputError: not four axes, other channels, or sides that the patch does not divide.
+        InputError: no batch of images (``IMAGE_SHAPE``, ``IMAGE_DTYPE``), or sides that the patch does not divide.
     """
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != spec.channels:
-        raise InputError(
-            "not a batch of images for this cell",
-            code="IMAGE_SHAPE",
-            expected=f"(batch, {spec.channels}, height, width)",
-            found=tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__,
-        )
+    check_batch(images, spec.channels)
     return spec.grid(images.shape[2], images.shape[3])
 
 

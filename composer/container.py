@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from batteries import canonical
 from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.imagebatch import judge_scale
 from batteries.manifest import InputScale
 from batteries.model import Tokens, grid_of
 from batteries.spec import CellSpec
@@ -98,17 +99,23 @@ class Container(nn.Module):
             InputError: other channels, or sides that a cell's patch does not divide.
             NotFoundError: no such cell (``NO_CELL``).
             PolicyError: no such tap (``NO_TAP``).
+
+        Warns:
+            ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.imagebatch`.
         """
         if names is not None and set(names) != set(self.names):
             return self.part(dict.fromkeys(names))(images, taps)
         wanted = checked_taps(taps)
         images = self.fitting(images)
+        judge_scale(images, self.scale)
+        # (B,) beside which an error is large or small
+        variance = {"variance": images.var(dim=(1, 2, 3), correction=0)} if "recon" in wanted else {}
         found = []
         for group, members in self.members():
             tensors = group(images, [self._places[name][1] for name in members], wanted, self.chunk_bytes)
             if "omega" in tensors:
                 tensors["aligned"] = self._aligned(members, tensors["omega"])
-            found.append(GroupOutput(members, grid_of(images, group.spec), tensors))
+            found.append(GroupOutput(members, grid_of(images, group.spec), {**tensors, **variance}))
         return ContainerOutput(found, self.names)
 
     def tokens(self, images: Tensor) -> dict[str, Tokens]:
@@ -276,11 +283,6 @@ class Container(nn.Module):
         """
         for group, _ in self.members():
             grid_of(images, group.spec)
-        if not images.is_floating_point():
-            remedy = "Photographs: x / 127.5 - 1; batteries.to_input takes them to a cell's own scale."
-            raise InputError(
-                "images that are no real numbers", code="IMAGE_DTYPE", expected="float", found=images.dtype, remedy=remedy
-            )
         stack = self.groups[0].stack
         if images.device != stack.device:
             remedy = "Move the one to the other: container.to(images.device)."
