@@ -1,4 +1,4 @@
-"""The batch of images that a cell takes: an error that names the next step where it is none, a warning where its scale looks wrong.
+"""The batch of images that a cell takes: errors that name the next step, and a warning where the scale looks wrong.
 
 Every entry that is given images asks here: a cell's model, a container, a composition, a measurement, a host.
 """
@@ -175,8 +175,8 @@ def _warn_once(kind: str, low: float, high: float) -> None:
             return
         _given.add(kind)
     words = (
-        f"{_WORDS[kind]} ({low:.3g} to {high:.3g}); a cell takes photographs as x / 127.5 - 1, and noise as generated, on its own "
-        "input scale: errors on another scale do not compare. batteries.images(..., cell=cell) reads images on the cell's scale."
+        f"{_WORDS[kind]} ({low:.3g} to {high:.3g}); a cell takes photographs as x / 127.5 - 1, and noise as generated, on its "
+        "own input scale: errors on another scale do not compare. batteries.images(..., cell=cell) reads images on it."
     )
     warnings.warn(words, ScaleWarning, stacklevel=4)
 

@@ -25,8 +25,8 @@ from batteries.manifest import Band, InputScale, Sha256, Text, TrainingPoint, Tr
 from batteries.measure import finite_or_none, read
 from batteries.model import PatchSVAE, untrained
 from batteries.prefetch import ahead
-from batteries.probes import Probe
-from batteries.sources import Source, seed_of
+from batteries.probes import Probe, probe_of
+from batteries.sources import Source, refuse_shown, seed_of
 from batteries.spec import CellSpec
 
 Schedule = Literal["constant", "cosine", "onecycle"]
@@ -146,10 +146,11 @@ class Watcher(Protocol):
 def train(
     plan: Plan,
     source: Source,
-    probe: Probe,
+    probe: Probe | str,
     *,
     start: Cell | None = None,
     folder: Path | None = None,
+    allow_probe_photos: bool = False,
     watchers: Sequence[Watcher] = (),
 ) -> Run:
     """Train a cell, or go on where a killed run of the same plan stood.
@@ -157,9 +158,11 @@ def train(
     Args:
         plan: What to do.
         source: Training images.
-        probe: What the trajectory is read on.
+        probe: What the trajectory is read on, or the name of a probe.
         start: The cell of ``plan.start``.
         folder: Where the checkpoint lives; none is kept where left out.
+        allow_probe_photos: Train on photographs that the probes show, too: any crop, scale, format, mirror image or quarter
+            turn of them. The manifest names them.
         watchers: Told of every step and reading.
 
     Returns:
@@ -168,9 +171,13 @@ def train(
     Raises:
         ConflictError: the folder holds a checkpoint of another plan, other data or another probe; or the cell to start from
             is not the plan's, or of another spec (``START``).
-        PolicyError: the loss is no longer finite (``DIVERGED``); the last checkpoint stays.
+        PolicyError: training images that a probe shows (``PROBE_PHOTOS``); or the loss is no longer finite (``DIVERGED``); the
+            last checkpoint stays.
         StoreError: the checkpoint cannot be written.
     """
+    probe = probe_of(probe)
+    if not allow_probe_photos:
+        refuse_shown(source)
     model = _first_model(plan, start)
     run = Run(
         plan,

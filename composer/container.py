@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from batteries import canonical
+from batteries.arguments import each
 from batteries.errors import InputError, IntegrityError, NotFoundError
 from batteries.imagebatch import judge_scale
 from batteries.manifest import InputScale
@@ -85,7 +86,9 @@ class Container(nn.Module):
         """The cells by spec."""
         return tuple(group for group in self._groups if isinstance(group, Group))
 
-    def forward(self, images: Tensor, taps: Collection[str] = USUAL, names: Sequence[str] | None = None) -> ContainerOutput:
+    def forward(
+        self, images: Tensor, taps: str | Collection[str] = USUAL, names: str | Sequence[str] | None = None
+    ) -> ContainerOutput:
         """What every cell makes of images (B, channels, height, width).
 
         The images are in the cells' input scale: photographs as x / 127.5 - 1, noise as generated.
@@ -93,7 +96,7 @@ class Container(nn.Module):
         Args:
             images: The same for every cell; taken to the container's dtype.
             taps: Some of M, S, omega, recon. Without ``recon`` nothing is decoded, which is most of the work.
-            names: Of the cells to run; left out, all.
+            names: Of the cells to run, or one name; left out, all.
 
         Raises:
             InputError: other channels, or sides that a cell's patch does not divide.
@@ -103,8 +106,9 @@ class Container(nn.Module):
         Warns:
             ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.imagebatch`.
         """
-        if names is not None and set(names) != set(self.names):
-            return self.part(dict.fromkeys(names))(images, taps)
+        listed = self.names if names is None else tuple(dict.fromkeys(each([names], (str,))))
+        if set(listed) != set(self.names):
+            return self.part(listed)(images, taps)
         wanted = checked_taps(taps)
         images = self.fitting(images)
         judge_scale(images, self.scale)
@@ -123,18 +127,19 @@ class Container(nn.Module):
         out = self(images, ("M", "S", "omega"))
         return {name: Tokens(cell.M, cell.S, cell.omega, cell.grid) for name, cell in out.items()}
 
-    def cells(self, *patterns: str) -> Container:
+    def cells(self, *patterns: str | Iterable[str]) -> Container:
         """A part of this container, over the same memory.
 
         Args:
-            patterns: Names, or patterns such as ``low/*``.
+            patterns: Names, or patterns such as ``low/*``; one by one, or a list of them.
 
         Raises:
             NotFoundError: a pattern that no cell fits (``NO_CELL``).
         """
-        chosen = set()
-        for pattern in patterns or ("",):
-            fitting = [pattern] if pattern in self._places else fnmatch.filter(self.names, pattern)
+        chosen: set[str] = set()
+        for pattern in each(patterns, (str,)) or ("",):
+            fitting = fnmatch.filter(self.names, pattern) if isinstance(pattern, str) else []
+            fitting = [name for name in self.names if name == pattern] or fitting
             if not fitting:
                 raise NotFoundError(
                     "no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=pattern
@@ -142,13 +147,14 @@ class Container(nn.Module):
             chosen |= set(fitting)
         return self.part([name for name in self.names if name in chosen])
 
-    def part(self, chosen: Iterable[str]) -> Container:
-        """The cells of these names, in this order, over the same memory.
+    def part(self, chosen: str | Iterable[str]) -> Container:
+        """The cells of these names, or of this name, in this order, over the same memory.
 
         Raises:
             NotFoundError: a name that no cell has (``NO_CELL``).
         """
-        part = Container(self.groups, {name: self.place(name) for name in chosen}, self.lock, self.scale)
+        names = each([chosen], (str,))
+        part = Container(self.groups, {str(name): self.place(name) for name in names}, self.lock, self.scale)
         part.chunk_bytes = self.chunk_bytes
         if self.consensus is not None:
             part.consensus = self.consensus.of([self.names.index(name) for name in part.names])
@@ -214,13 +220,13 @@ class Container(nn.Module):
             if names:
                 yield group, names
 
-    def place(self, name: str) -> tuple[int, int]:
+    def place(self, name: object) -> tuple[int, int]:
         """The group that a cell is in, and its place there.
 
         Raises:
             NotFoundError: no such cell (``NO_CELL``).
         """
-        if name not in self._places:
+        if not isinstance(name, str) or name not in self._places:
             raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=name)
         return self._places[name]
 

@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 from batteries.errors import InputError
 from composer import procrustes, relaying
 from composer.container import Container
+from composer.probing import ProbeImages, images_on
 from composer.relaying import Kind
 
 HARDLY = 0.02  # of the error with own tokens: what the mean has to cost for a share of it to say anything
@@ -96,7 +97,7 @@ def swap(
     container: Container,
     source: str,
     target: str,
-    images: Tensor,
+    images: ProbeImages,
     *,
     tokens: Kind = "omega",
     clusters: Tensor | None = None,
@@ -111,7 +112,7 @@ def swap(
         container: Has both cells.
         source: A.
         target: B.
-        images: (B, channels, height, width).
+        images: (B, channels, height, width) in the cells' input scale; or a probe or its name.
         tokens: Which.
         clusters: (B,) integers, which images belong together, as crops of one photograph do: maps of every other cluster are
             judged on the rest. Left out, each image is by itself.
@@ -128,7 +129,7 @@ def swap(
     """
     if tokens not in get_args(Kind):
         raise InputError("no such tokens", code="TOKENS", expected=" | ".join(get_args(Kind)), found=tokens)
-    images = container.fitting(images)
+    images = container.fitting(images_on(container.scale, images))
     cluster = _checked(clusters, len(images))
     out = container(images, ("M", "omega"), (source, target))
     M, grid = out[target].M, out[target].grid

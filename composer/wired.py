@@ -15,6 +15,7 @@ from batteries.errors import InputError, IntegrityError, NotFoundError
 from composer.composing import compose
 from composer.container import Container
 from composer.outputs import TAPS, USUAL, CellOutput, ContainerOutput
+from composer.probing import ProbeImages, images_on
 from composer.procrustes import Alignment
 from composer.relaying import Relayed, fit, relay
 from composer.routing import Routed, Router, route
@@ -152,7 +153,7 @@ class Wired(nn.Module):
 def wire(
     cells: Mapping[str, Cell],
     composition: Composition,
-    probe: Tensor | None = None,
+    probe: ProbeImages | None = None,
     *,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
@@ -164,8 +165,8 @@ def wire(
     Args:
         cells: By alias, those that the composition names.
         composition: The wiring.
-        probe: Images (B, channels, height, width) on which the maps of relays, and the consensus frame, are fitted; needed
-            where there is a relay.
+        probe: Images (B, channels, height, width), a probe or its name, on which the maps of relays, and the consensus frame,
+            are fitted; needed where there is a relay.
         seed: Of routers' weights, and of the alignment's halves and shuffles.
         dtype: Of the cells' weights and of all outputs; routers have float32.
 
@@ -180,6 +181,8 @@ def wire(
     given = cells if isinstance(cells, Mapping) else {}
     if set(given) != set(composition.cells):
         raise _parts("cells", composition.cells, given)
+    if probe is not None and cells:
+        probe = images_on(next(iter(cells.values())).manifest.identity.input, probe)  # of one scale, or compose refuses them
     is_batch = isinstance(probe, Tensor) and probe.ndim == 4  # what is not, compose refuses
     size = (probe.shape[2], probe.shape[3]) if probe is not None and is_batch else None
     composition.check({name: cell.spec for name, cell in cells.items()}, size)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from batteries.arguments import each
 from batteries.cell import SUFFIX, Cell, Origin
 from batteries.errors import InputError
 from registry import config, keys
@@ -68,7 +69,7 @@ class Wanted:
 
 
 def pull(
-    *references: str | Reference,
+    *references: str | Reference | Iterable[str | Reference],
     registry: str | Path | Store | None = None,
     mode: Mode | None = None,
     progress: Progress = lambda done, total: None,
@@ -76,7 +77,8 @@ def pull(
     """Fetch cells, and check every byte of them.
 
     Args:
-        references: ``[registry/]band/name[@version or range]`` or ``...@sha256:<hex>``, or an alias of the configuration file.
+        references: ``[registry/]band/name[@version or range]`` or ``...@sha256:<hex>``, or an alias of the configuration file;
+            one by one, or a list of them.
         registry: A folder, ``hf://owner/repo[@revision]`` or a store; left out, the registry in force. A reference that names
             its registry keeps it.
         mode: ``online``: the registry's index is read anew. ``prefer-cache``: the one that was read last serves.
@@ -87,7 +89,7 @@ def pull(
         The cells, in the order of the references: all of them, or there is an error. Each says where it came from.
 
     Raises:
-        InputError: not a reference, or one of a composed model (``A_MODEL``) or of maps (``MAPS``).
+        InputError: not a reference (``REFERENCE``), or one of a composed model (``A_MODEL``) or of maps (``MAPS``).
         NotFoundError: no such cell, version or registry.
         IntegrityError: bytes that are not the ones that the index promises, or a registry that went back.
         FormatError: an index, a manifest or a cell that is not well-formed.
@@ -95,7 +97,8 @@ def pull(
         TransportError: the network, or offline and not in the cache.
         StoreError: no space or no permission for the cache.
     """
-    parsed = [one if isinstance(one, Reference) else config.expand(one) for one in references]
+    listed = each(references, (str, Reference))
+    parsed = [one if isinstance(one, Reference) else config.expand(one) for one in listed]
     _refuse_other_kinds(parsed)
     return fetch([Wanted.of(located) for located in locate(parsed, registry, mode=mode)], progress=progress)
 
@@ -154,7 +157,7 @@ def load(target: str | Path | Cell, *, registry: str | Path | Store | None = Non
     """
     if isinstance(target, Cell):
         return target
-    if isinstance(target, Path) or target.endswith(SUFFIX):
+    if isinstance(target, Path) or (isinstance(target, str) and target.endswith(SUFFIX)):
         return Cell.read(target)
     return pull(target, registry=registry)[0]
 
