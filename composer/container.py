@@ -154,7 +154,7 @@ class Container(nn.Module):
             NotFoundError: a name that no cell has (``NO_CELL``).
         """
         names = each([chosen], (str,))
-        part = Container(self.groups, {str(name): self.place(name) for name in names}, self.lock, self.scale)
+        part = Container(self.groups, {name: self.place(name) for name in names}, self.lock, self.scale)
         part.chunk_bytes = self.chunk_bytes
         if self.consensus is not None:
             part.consensus = self.consensus.of([self.names.index(name) for name in part.names])

@@ -181,19 +181,20 @@ def wire(
     given = cells if isinstance(cells, Mapping) else {}
     if set(given) != set(composition.cells):
         raise _parts("cells", composition.cells, given)
-    if probe is not None and cells:
-        probe = images_on(next(iter(cells.values())).manifest.identity.input, probe)  # of one scale, or compose refuses them
-    is_batch = isinstance(probe, Tensor) and probe.ndim == 4  # what is not, compose refuses
-    size = (probe.shape[2], probe.shape[3]) if probe is not None and is_batch else None
+    # of one scale, or compose refuses them
+    scale = next(iter(cells.values())).manifest.identity.input
+    images = None if probe is None else images_on(scale, probe)
+    is_batch = isinstance(images, Tensor) and images.ndim == 4  # what is not, compose refuses
+    size = (images.shape[2], images.shape[3]) if images is not None and is_batch else None
     composition.check({name: cell.spec for name, cell in cells.items()}, size)
-    container = compose({name: cells[name] for name in composition.cells}, probe, seed=seed, dtype=dtype)
+    container = compose({name: cells[name] for name in composition.cells}, images, seed=seed, dtype=dtype)
     routers = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
                 routers[module_name(name)] = router_for(composition, name, container)
-    return Wired(container, composition, _fitted(composition, container, probe), routers).eval()
+    return Wired(container, composition, _fitted(composition, container, images), routers).eval()
 
 
 def router_for(composition: Composition, name: str, container: Container) -> Router:
