@@ -143,10 +143,13 @@ def judge_scale(images: Tensor, scale: InputScale) -> None:
     Warns:
         ScaleWarning: no value is negative, as of images in [0, 1] or 0..255; values that are too large; NaN or infinity.
     """
+    if torch.compiler.is_compiling():  # first: a compiler looks at every line before it
+        return
     if len(_given) == len(_WORDS) or _unjudged.get() or not _is_readable(images):
         return
     low, high = (float(value) for value in torch.aminmax(images.detach()))
-    for kind in _kinds(low, high, scale):
+    kind = _kind(low, high, scale)
+    if kind is not None:
         _warn_once(kind, low, high)
 
 
@@ -157,16 +160,14 @@ _WORDS = {
 }
 
 
-def _kinds(low: float, high: float, scale: InputScale) -> Iterator[str]:
+def _kind(low: float, high: float, scale: InputScale) -> str | None:
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
-        yield "not finite"
-        return
-    ends = [((end - mean) / std) for mean, std in zip(scale.mean, scale.std, strict=True) for end in (-1.0, 1.0)]
+        return "not finite"
+    ends = [(end - mean) / std for mean, std in zip(scale.mean, scale.std, strict=True) for end in (-1.0, 1.0)]
     if low >= 0 and high > 0 and min(ends) < 0:
-        yield "nonnegative"
-    far = [((end - mean) / std) for mean, std in zip(scale.mean, scale.std, strict=True) for end in (-FARTHEST, FARTHEST)]
-    if low < min(far) or high > max(far):
-        yield "large"
+        return "nonnegative"
+    far = [(end - mean) / std for mean, std in zip(scale.mean, scale.std, strict=True) for end in (-FARTHEST, FARTHEST)]
+    return "large" if low < min(far) or high > max(far) else None
 
 
 def _warn_once(kind: str, low: float, high: float) -> None:
@@ -183,7 +184,7 @@ def _warn_once(kind: str, low: float, high: float) -> None:
 
 def _is_readable(images: Tensor) -> bool:
     """Whether values can be looked at: real numbers, given by a caller, and nothing records the operators."""
-    if torch.compiler.is_compiling() or torch._C._is_tracing() or _functorch.maybe_current_level() is not None:
+    if torch._C._is_tracing() or _functorch.maybe_current_level() is not None:
         return False
     if type(images) not in (Tensor, torch.nn.Parameter) or is_in_torch_dispatch_mode() or images.grad_fn is not None:
         return False

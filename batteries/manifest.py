@@ -162,7 +162,7 @@ class DataSource(Document):
     probe_photographs: tuple[Text, ...] = ()
 
     @model_serializer(mode="wrap")
-    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_nothing(self, write: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # a type would be its schema
         written: dict[str, Any] = write(self)
         if not self.probe_photographs:
             del written["probe_photographs"]
