@@ -159,6 +159,9 @@ def load(target: str | Path | Cell, *, registry: str | Path | Store | None = Non
         return target
     if isinstance(target, Path) or (isinstance(target, str) and target.endswith(SUFFIX)):
         return Cell.read(target)
+    if not isinstance(target, str | Reference):
+        remedy = "registry.pull takes a list of references."
+        raise InputError("not one cell", code="REFERENCE", expected="a reference", found=repr(target)[:60], remedy=remedy)
     return pull(target, registry=registry)[0]
 
 
