@@ -144,6 +144,9 @@ class MixedSource:
         return self.photos
 
 
+OWN_SOURCES = (NoiseSource, PhotoSource, MixedSource)
+
+
 def refuse_shown(source: Source) -> None:
     """Refuse training images that show a probe's photographs, by the source's own facts.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -21,12 +22,13 @@ from batteries.canonical import Document
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import Estimate
+from batteries.imagebatch import unjudged
 from batteries.manifest import Band, InputScale, Sha256, Text, TrainingPoint, Triage
 from batteries.measure import finite_or_none, read
 from batteries.model import PatchSVAE, untrained
 from batteries.prefetch import ahead
 from batteries.probes import Probe, probe_of
-from batteries.sources import Source, refuse_shown, seed_of
+from batteries.sources import OWN_SOURCES, Source, refuse_shown, seed_of
 from batteries.spec import CellSpec
 
 Schedule = Literal["constant", "cosine", "onecycle"]
@@ -189,8 +191,10 @@ def train(
     if saved and saved.exists():
         run.restore(checkpoint.read(saved, model, run.optimiser, run.identity))
     batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, plan.steps)
+    judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # ours give the scale that cells take
     for images in batches if not run.stopped else ():
-        loss = _step(run, images)
+        with judged():
+            loss = _step(run, images)
         for watcher in watchers:
             watcher.stepped(run.step, loss)
         _take_readings(run, probe, watchers)
