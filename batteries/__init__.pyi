@@ -12,6 +12,10 @@ from .errors import StoreError as StoreError
 from .errors import TransportError as TransportError
 from .events import Events as Events
 from .hub import HubRepository as HubRepository
+from .imagebatch import ScaleWarning as ScaleWarning
+from .imagereader import ReadImage as ReadImage
+from .imagereader import images as images
+from .imagereader import read_images as read_images
 from .manifest import InputScale as InputScale
 from .manifest import Manifest as Manifest
 from .measure import measure as measure
@@ -24,8 +28,8 @@ from .photos import read_photos as read_photos
 from .probes import Probe as Probe
 from .probes import own_probe as own_probe
 from .probes import probe as probe
-from .scale import from_input as from_input
-from .scale import to_input as to_input
+from .rescaling import from_input as from_input
+from .rescaling import to_input as to_input
 from .sources import MixedSource as MixedSource
 from .sources import NoiseSource as NoiseSource
 from .sources import PhotoSource as PhotoSource

@@ -26,7 +26,7 @@ from batteries.manifest import DataSource, InputScale, TrainingFacts
 from batteries.model import load_weights, untrained
 from batteries.packaging import Label, linear_code, measured_cell
 from batteries.settings import neutral
-from batteries.sources import Source
+from batteries.sources import Source, refuse_shown
 from batteries.spec import Activation, CellSpec, RowNorm
 
 CHANNELS, PROBE_SIZE = 3, 64  # of the smallest probes; the others are a multiple as large
@@ -90,6 +90,7 @@ def adopt(
         FormatError: damaged, not one state dict, no PatchSVAE, or tensors of another type; all misfits are listed.
         InputError: a width that is needed, or arguments that do not fit the checkpoint.
     """
+    refuse_shown(source)
     found = foreign.read(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
     choices = {"heads": heads, "activation": activation, "row_norm": row_norm, "bounded_alpha": bounded_alpha}

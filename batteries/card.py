@@ -78,6 +78,7 @@ def cell_card(manifest: Manifest, repo_id: str) -> str:
         ("CV", figure(cv)),
         ("MSE", figure(own.mse.value)),
         ("trained on", data.description),
+        *[("photographs of the probes among them", ", ".join(data.probe_photographs))] * bool(data.probe_photographs),
         ("licence", identity.license),
         ("licence of the data", data.license),
         ("sha256", manifest.file.sha256),

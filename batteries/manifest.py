@@ -6,9 +6,9 @@ A manifest is canonical JSON; a published one never changes. Verdicts about a ce
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from semver import Version
 
 from batteries.canonical import DIGEST, Document, load_document
@@ -147,7 +147,11 @@ class Measured(Document):
 
 
 class DataSource(Document):
-    """What a cell was trained on. Null is not known: the cell was adopted."""
+    """What a cell was trained on. Null is not known: the cell was adopted.
+
+    ``probe_photographs`` names photographs of the probes that the training images show, by permission: errors on these probes
+    are no errors on images that the cell has not seen. It is not written where there are none.
+    """
 
     kind: Domain
     description: Text
@@ -155,6 +159,14 @@ class DataSource(Document):
     images: Count | None
     license: Text
     source: Text
+    probe_photographs: tuple[Text, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # a type would be its schema
+        written: dict[str, Any] = write(self)
+        if not self.probe_photographs:
+            del written["probe_photographs"]
+        return written
 
 
 class TrainingPoint(Document):

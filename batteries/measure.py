@@ -10,10 +10,11 @@ from torch import Tensor
 from batteries import geometry
 from batteries.baselines import LinearCode, baselines
 from batteries.geometry import Degenerate, Estimate
+from batteries.imagebatch import unjudged
 from batteries.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure, InputScale, Measured
-from batteries.model import PatchSVAE
-from batteries.probes import Probe
-from batteries.scale import from_input, to_input
+from batteries.model import PatchSVAE, grid_of
+from batteries.probes import Probe, probe_of
+from batteries.rescaling import from_input, to_input
 from batteries.settings import PINNED, neutral
 from batteries.spec import CellSpec
 
@@ -64,14 +65,15 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | 
     With an input scale the model sees the images on it, and its reconstructions come back from it before the error is
     taken, so that errors of cells of different scales compare.
     """
-    grid = model.spec.grid(images.shape[2], images.shape[3])
+    grid = grid_of(images, model.spec)
     patches = grid[0] * grid[1]
     generator = torch.Generator().manual_seed(CV_SEED)
     mse, matrices, S, radius = [], [], [], 0.0
     order = torch.rand(len(images), patches, generator=generator, **PINNED).argsort(dim=1)
     chosen = order[:, : max(1, MATRICES // len(images))]
     for part in torch.arange(len(images)).split(max(1, PATCHES_AT_ONCE // patches)):
-        out = model(images[part] if input is None else to_input(images[part], input))
+        with unjudged():
+            out = model(images[part] if input is None else to_input(images[part], input))
         recon = out.recon if input is None else from_input(out.recon, input)
         mse.append((recon - images[part]).double().square().mean(dim=(1, 2, 3)))
         matrices.append(out.M[torch.arange(len(part))[:, None], chosen[part]])  # (b, few, V, D)
@@ -85,7 +87,7 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | 
 @neutral()
 def measure(
     model: PatchSVAE,
-    probe: Probe,
+    probe: Probe | str,
     *,
     code: LinearCode | None = None,
     held: HeldFigure | None = None,
@@ -95,12 +97,16 @@ def measure(
 
     Args:
         model: The cell, in whatever mode.
-        probe: What to measure on.
+        probe: What to measure on, or the name of a probe.
         code: A linear code fitted on training images, for the baselines.
         held: The second flag, where a trajectory is known.
         input: The scale of the model's images (``cell.manifest.identity.input``); left out, mean 0 and std 1. Errors are
             on the probe's own scale whatever it is.
+
+    Raises:
+        InputError: no such probe (``PROBE``, ``NO_PROBE``), or one whose images the cell does not take.
     """
+    probe = probe_of(probe)
     found = read(model, probe.images, probe.cluster, input)
     cv = found.cv()
     return Measured(

@@ -22,7 +22,9 @@ from batteries.cell import Cell
 from batteries.errors import FormatError, InputError
 from batteries.hidden import ACTIVATIONS as ACTIVATIONS
 from batteries.hidden import BoundarySmooth, LayerNorm, hidden_block, initialise, normed
+from batteries.imagebatch import check_batch, judge_scale
 from batteries.inputs import taken
+from batteries.manifest import InputScale
 from batteries.settings import PINNED, neutral, seed_cpu, uncast
 from batteries.spec import CellSpec
 
@@ -104,12 +106,19 @@ class PatchSVAE(nn.Module):
     Args:
         spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them. They are float32
             on the CPU whatever the default dtype and device are; ``model.to(...)`` takes them elsewhere.
+
+    Attributes:
+        scale: The input scale of its images, by which a warning judges them.
+
+    Warns:
+        ScaleWarning: when it is given images whose values look as if they were on another scale; once.
     """
 
     @neutral()
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.scale = InputScale(mean=(0.0,) * spec.channels, std=(1.0,) * spec.channels)
         activation = ACTIVATIONS[spec.activation]
         self.enc_in = nn.Linear(spec.patch_dim, spec.hidden, **PINNED)
         self.enc_blocks = nn.ModuleList(hidden_block(spec.hidden, activation) for _ in range(spec.depth))
@@ -129,6 +138,7 @@ class PatchSVAE(nn.Module):
         It takes and gives images on the cell's own input scale: :func:`batteries.to_input` and :func:`batteries.from_input`.
         """
         model = load_weights(cls(cell.spec), cell.weights)
+        model.scale = cell.manifest.identity.input
         return model.eval()
 
     def forward(self, images: Tensor) -> Output:
@@ -194,7 +204,9 @@ class PatchSVAE(nn.Module):
             return self.decode_matrices(spectral.gate(M, spectral.Spectrum(S, encoded.W), ratio), encoded.grid)
 
     def _taken(self, images: Tensor) -> Tensor:
+        """The images in the dtype of the weights, checked and judged as they were given."""
         grid_of(images, self.spec)
+        judge_scale(images, self.scale)
         return taken(images, self.enc_in.weight.dtype, self.enc_in.weight.device)
 
     def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -235,7 +247,8 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
     """Rows and columns of patches of images (B, channels, height, width).
 
     Raises:
-        InputError: not four axes, other channels, or sides that the patch does not divide; or a symbolic trace (``TRACER``).
+        InputError: no batch of images (``IMAGE_SHAPE``, ``IMAGE_DTYPE``), or sides that the patch does not divide; or a
+            symbolic trace (``TRACER``).
     """
     if isinstance(images, Proxy):
         raise InputError(
@@ -244,13 +257,7 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
             found="torch.fx.Proxy",
             remedy="torch.export.export follows cells; or let a Tracer take Container and PatchSVAE as leaf modules.",
         )
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != spec.channels:
-        raise InputError(
-            "not a batch of images for this cell",
-            code="IMAGE_SHAPE",
-            expected=f"(batch, {spec.channels}, height, width)",
-            found=tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__,
-        )
+    check_batch(images, spec.channels)
     return spec.grid(images.shape[2], images.shape[3])
 
 

@@ -6,23 +6,22 @@ Values leave as RGB in [-1, 1]: x / 127.5 - 1.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from batteries import placeholders
+from batteries import places
+from batteries.arguments import each
+from batteries.decoding import SUFFIXES, read_image
 from batteries.errors import InputError, NotFoundError
 from batteries.settings import neutral
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
 SMALLEST_SIDE = 16  # of the smallest scale kept
-WILD = set("*?[")
 LONGEST_SIDE = 2048  # of the largest scale kept; a wallpaper's finest pixels are mostly the camera's noise
 
 
@@ -84,18 +83,21 @@ class Photos:
 
 
 @neutral()
-def read_photos(*places: str | Path) -> Photos:
+def read_photos(*sources: str | Path | Iterable[str | Path]) -> Photos:
     """Read photographs; what cannot be read is named, counted and skipped.
 
     Args:
-        places: Folders, searched with their subfolders for the usual image formats; or glob patterns of files.
+        sources: Folders, searched with their subfolders for the usual image formats; files; glob patterns of files; or lists of
+            these.
 
     Raises:
         NotFoundError: no such folder, or no readable image in any of the places.
+        InputError: neither a text nor a path (``PLACE``).
     """
+    listed = each(sources, (str, Path))
     names, pyramids, skipped = [], [], []
     digest = hashlib.sha256()
-    for folder, path in _files_of(places):
+    for folder, path in _files_of(listed):
         name = path.relative_to(folder).as_posix()
         try:
             picture = read_image(path)
@@ -114,37 +116,9 @@ def read_photos(*places: str | Path) -> Photos:
             code="NO_IMAGES",
             expected=f"at least one of {' '.join(sorted(SUFFIXES))}",
             found=f"{len(skipped)} unreadable, such as {skipped[0].path}: {skipped[0].reason}" if skipped else "none",
-            where=", ".join(str(place) for place in places),
+            where=", ".join(str(place) for place in listed),
         )
     return Photos(tuple(names), tuple(pyramids), digest.hexdigest(), tuple(skipped))
-
-
-def read_image(path: Path) -> Image.Image:
-    """One image as RGB, turned as its EXIF orientation says, transparency laid on white.
-
-    Raises:
-        InputError: not an image that Pillow can read whole.
-    """
-    try:
-        with Image.open(path) as file:
-            upright = _eight_bits(ImageOps.exif_transpose(file))
-            if "A" in upright.getbands() or "transparency" in upright.info:
-                layered = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-            return upright.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(
-            "not a readable image", code="IMAGE", found=placeholders.words_of(path) or error, where=path
-        ) from error
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Sixteen-bit greys, which Pillow's own conversion would clip to white, scaled to eight."""
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels have no scale")
-    return picture
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
@@ -157,34 +131,19 @@ def to_float(pixels: Tensor) -> Tensor:
     return pixels.float().div_(127.5).sub_(1)
 
 
-def _files_of(places: Sequence[str | Path]) -> Iterator[tuple[Path, Path]]:
+def _files_of(given: Sequence[object]) -> Iterator[tuple[Path, Path]]:
     """(folder, file) of every image named by the places, sorted within each place."""
-    for place in map(Path, places):
-        folder, pattern = (place, "") if place.is_dir() else _split(place)
-        if not folder.is_dir() or not (place.exists() or WILD & set(pattern)):
+    for one in given:
+        if not isinstance(one, str | Path):
+            expected = "folders, files or glob patterns"
+            raise InputError("not a place of photographs", code="PLACE", expected=expected, found=repr(one)[:60])
+        place = Path(one)
+        if not place.is_dir() and not place.exists() and not places.is_pattern(place):
             raise NotFoundError("no such folder", code="NO_FOLDER", where=place)
-        paths = folder.glob(pattern) if pattern else _below(place)
-        found = sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
-        yield from ((folder, path) for path in found)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, and below the folders that links in it lead to; each of these once."""
-    seen = set()
-    for inside, below, names in os.walk(folder, followlinks=True):
-        below.sort()  # so that of two ways to one folder the same is taken everywhere
-        real = os.path.realpath(inside)
-        if real in seen:
-            below.clear()
-        else:
-            seen.add(real)
-            yield from (Path(inside, name) for name in names)
-
-
-def _split(place: Path) -> tuple[Path, str]:
-    """A glob's last folder without a wild card, and the pattern below it."""
-    tame = next((n for n, part in enumerate(place.parts[:-1]) if WILD & set(part)), len(place.parts) - 1)
-    return Path(*place.parts[:tame]), str(Path(*place.parts[tame:]))
+        folder, found = (place, places.below(place)) if place.is_dir() else places.matching(place)
+        if not folder.is_dir():
+            raise NotFoundError("no such folder", code="NO_FOLDER", where=place)
+        yield from ((folder, path) for path in found if path.suffix.lower() in SUFFIXES)
 
 
 def _pyramid(picture: Image.Image) -> tuple[Tensor, ...]:

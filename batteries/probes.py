@@ -16,10 +16,11 @@ import torch
 from torch import Generator, Tensor
 
 from batteries import canonical
+from batteries.decoding import read_image
 from batteries.errors import InputError
 from batteries.manifest import Domain
 from batteries.noise import NAMES, noise
-from batteries.photos import read_image, to_float, to_tensor
+from batteries.photos import to_float, to_tensor
 from batteries.settings import neutral
 
 NOISE_PER_TYPE = 16
@@ -80,6 +81,21 @@ def probe(name: str) -> Probe:
             return _photo_probe(name, size=256, seed=25600)
         case _:
             raise InputError("no such probe", code="NO_PROBE", expected=" | ".join(PROBES), found=name)
+
+
+def probe_of(given: Probe | str) -> Probe:
+    """A probe, or the one of that name.
+
+    Raises:
+        InputError: no probe of that name (``NO_PROBE``), or neither a probe nor a name (``PROBE``).
+    """
+    if isinstance(given, Probe):
+        return given
+    if isinstance(given, str):
+        return probe(given)
+    remedy = "batteries.probe('photos-64') is one; batteries.Probe(...) makes one of images of your own."
+    expected = f"a probe, or one of {', '.join(PROBES)}"
+    raise InputError("not a probe", code="PROBE", expected=expected, found=type(given).__name__, remedy=remedy)
 
 
 def own_probe(domain: Domain, size: int) -> str:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from batteries.measure import PATCHES_AT_ONCE
-from batteries.model import PatchSVAE
+from batteries.model import PatchSVAE, grid_of
 from batteries.noise import NAMES, noise
 from batteries.settings import neutral
 from batteries.sources import seed_of
@@ -38,7 +38,7 @@ def omega_statistics(model: PatchSVAE, images: Tensor) -> Tensor:
     Raises:
         InputError: images that are not the cell's.
     """
-    rows, columns = model.spec.grid(images.shape[2], images.shape[3])
+    rows, columns = grid_of(images, model.spec)
     features = []
     for part in images.split(max(1, PATCHES_AT_ONCE // (rows * columns))):
         omega = model.tokens(part).omega  # (b, N, D)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batteries import canonical
+from batteries import canonical, overlap
+from batteries.errors import PolicyError
 from batteries.manifest import DataSource
 from batteries.noise import NAMES, noise_batch
 from batteries.photos import Photos
+
+SHOWN = 6  # photographs in a message
 
 
 class Source(Protocol):
@@ -84,9 +88,14 @@ class PhotoSource:
         """(count, 3, size, size) in [-1, 1]."""
         return self.photos.crops(count, size, seed)
 
+    @functools.cached_property
+    def shown(self) -> dict[str, str]:
+        """By name of a photograph, the photograph of a probe that it shows; a fraction of a second a photograph, once."""
+        return overlap.shown(self.photos)
+
     @property
     def facts(self) -> DataSource:
-        """Names, number, digest and licence of the photographs."""
+        """Names, number, digest and licence of the photographs, and photographs of the probes that are among them."""
         names = ", ".join(self.photos.names)
         return DataSource(
             kind="photos",
@@ -95,6 +104,7 @@ class PhotoSource:
             images=len(self.photos.names),
             license=self.license,
             source=self.source,
+            probe_photographs=tuple(sorted(set(self.shown.values()))),
         )
 
     @property
@@ -132,6 +142,28 @@ class MixedSource:
     def domain(self) -> Source:
         """The photographs."""
         return self.photos
+
+
+OWN_SOURCES = (NoiseSource, PhotoSource, MixedSource)
+
+
+def refuse_shown(source: Source) -> None:
+    """Refuse training images that show a probe's photographs, by the source's own facts.
+
+    Raises:
+        PolicyError: they do (``PROBE_PHOTOS``); each of the first photographs is named with what it shows.
+    """
+    facts, photos = source.facts, source.domain
+    if facts.probe_photographs:
+        pairs = photos.shown.items() if isinstance(photos, PhotoSource) else ()
+        named = [f"{name} shows {known}" for name, known in pairs] or list(facts.probe_photographs)
+        raise PolicyError(
+            "training images that a probe shows",
+            code="PROBE_PHOTOS",
+            expected="photographs that no probe is made of",
+            found=", ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""),
+            remedy="Leave these out, or allow them (allow_probe_photos=True, --allow-probe-photos); the manifest will say so.",
+        )
 
 
 def seed_of(run_seed: int, step: int, purpose: int = 0) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -22,13 +23,14 @@ from batteries.canonical import Document
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import Estimate
+from batteries.imagebatch import unjudged
 from batteries.manifest import Band, InputScale, Sha256, Text, TrainingPoint, Triage
 from batteries.measure import finite_or_none, read
 from batteries.model import PatchSVAE, untrained
 from batteries.prefetch import ahead
-from batteries.probes import Probe
+from batteries.probes import Probe, probe_of
 from batteries.settings import neutral
-from batteries.sources import Source, seed_of
+from batteries.sources import OWN_SOURCES, Source, refuse_shown, seed_of
 from batteries.spec import CellSpec
 
 Schedule = Literal["constant", "cosine", "onecycle"]
@@ -150,10 +152,11 @@ class Watcher(Protocol):
 def train(
     plan: Plan,
     source: Source,
-    probe: Probe,
+    probe: Probe | str,
     *,
     start: Cell | None = None,
     folder: Path | None = None,
+    allow_probe_photos: bool = False,
     watchers: Sequence[Watcher] = (),
 ) -> Run:
     """Train a cell, or go on where a killed run of the same plan stood.
@@ -161,9 +164,11 @@ def train(
     Args:
         plan: What to do.
         source: Training images.
-        probe: What the trajectory is read on.
+        probe: What the trajectory is read on, or the name of a probe.
         start: The cell of ``plan.start``.
         folder: Where the checkpoint lives; none is kept where left out.
+        allow_probe_photos: Train on photographs that the probes show, too: any crop, scale, format, mirror image or quarter
+            turn of them. The manifest names them.
         watchers: Told of every step and reading.
 
     Returns:
@@ -172,9 +177,13 @@ def train(
     Raises:
         ConflictError: the folder holds a checkpoint of another plan, other data or another probe; or the cell to start from
             is not the plan's, or of another spec (``START``).
-        PolicyError: the loss is no longer finite (``DIVERGED``); the last checkpoint stays.
+        PolicyError: training images that a probe shows (``PROBE_PHOTOS``); or the loss is no longer finite (``DIVERGED``); the
+            last checkpoint stays.
         StoreError: the checkpoint cannot be written.
     """
+    probe = probe_of(probe)
+    if not allow_probe_photos:
+        refuse_shown(source)
     model = _first_model(plan, start)
     run = Run(
         plan,
@@ -186,8 +195,10 @@ def train(
     if saved and os.path.lexists(saved):
         run.restore(checkpoint.read(saved, model, run.optimiser, run.identity))
     batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, plan.steps)
+    judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # ours give the scale that cells take
     for images in batches if not run.stopped else ():
-        loss = _step(run, images)
+        with judged():
+            loss = _step(run, images)
         for watcher in watchers:
             watcher.stepped(run.step, loss)
         _take_readings(run, probe, watchers)

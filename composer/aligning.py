@@ -17,6 +17,7 @@ from composer import tokens as kinds
 from composer.alignment import Consensus, consensus, joined
 from composer.container import Container
 from composer.pairing import digest_of
+from composer.probing import ProbeImages, images_on
 from composer.tokens import TAPPED, Grid, TokenKind
 
 GridChoice = Literal["coarsest", "exact"]
@@ -28,7 +29,7 @@ SHOWN = 6  # cells in a message
 @torch.no_grad()
 def align(
     container: Container,
-    images: Tensor,
+    images: ProbeImages,
     *,
     tokens: TokenKind = "omega",
     grid: GridChoice = "coarsest",
@@ -42,7 +43,8 @@ def align(
 
     Args:
         container: The cells.
-        images: (B, channels, height, width) the maps are fitted on (all of them) and scored on (halves).
+        images: (B, channels, height, width) the maps are fitted on (all of them) and scored on (halves), in the cells' input
+            scale; or a probe or its name.
         tokens: Which, see :mod:`composer.tokens`.
         grid: ``coarsest`` averages the tokens of finer cells over the regions of the coarsest; ``exact`` refuses them.
         clusters: (B,) integers, which images belong together, as crops of one photograph do; left out, each is by itself.
@@ -55,6 +57,7 @@ def align(
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
     """
+    images = images_on(container.scale, images)
     found, regions = paired(container, images, tokens, grid)
     probe, ends = digest_of(images), container.ends
     return consensus(found, kind=tokens, grid=regions, probe=probe, ends=ends, clusters=clusters, seed=seed)
@@ -63,7 +66,7 @@ def align(
 @neutral()
 @torch.no_grad()
 def join(
-    before: Consensus, container: Container, images: Tensor, *, clusters: Tensor | None = None, seed: int = 0
+    before: Consensus, container: Container, images: ProbeImages, *, clusters: Tensor | None = None, seed: int = 0
 ) -> Consensus:
     """New cells in a consensus: one map each into its frame, which stays as it is, and so do the maps of the others.
 
@@ -72,7 +75,7 @@ def join(
     Args:
         before: The consensus.
         container: The new cells, and no others.
-        images: Those that the frame was made from.
+        images: Those that the frame was made from, or that probe.
         clusters: As of :func:`align`.
         seed: As of :func:`align`.
 
@@ -82,6 +85,7 @@ def join(
         InputError: a cell that is wider than the frame (``WIDER``), whose grid does not subdivide its regions (``GRIDS``), or
             as :func:`align` says.
     """
+    images = images_on(container.scale, images)
     container.fitting(images)
     probe = digest_of(images)
     if probe != before.probe:

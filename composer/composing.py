@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
 
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, PolicyError
@@ -20,6 +19,7 @@ from composer.alignment import Consensus
 from composer.container import Container
 from composer.frozen import Stack
 from composer.groups import Group
+from composer.probing import ProbeImages, images_on
 
 DTYPES = (torch.float32, torch.float64)
 SHOWN = 6  # names in a message
@@ -27,8 +27,8 @@ SHOWN = 6  # names in a message
 
 @neutral()
 def compose(
-    cells: Iterable[Cell] | Mapping[str, Cell],
-    probe: Tensor | None = None,
+    cells: Cell | Iterable[Cell] | Mapping[str, Cell],
+    probe: ProbeImages | None = None,
     *,
     maps: Consensus | None = None,
     seed: int = 0,
@@ -37,10 +37,11 @@ def compose(
     """Put cells into one frozen container, and align their omega tokens: on images, or by maps that were made before.
 
     Args:
-        cells: At least one, each name once, of the same channels and input normalisation; specs may differ. A mapping gives
+        cells: One, or several, each name once, of the same channels and input normalisation; specs may differ. A mapping gives
             them names of one's own; else each is called ``band/name``.
-        probe: Images (B, channels, height, width) the alignment is fitted on (all of them) and scored on (halves); left
-            out, tokens stay in each cell's own coordinates unless there are maps.
+        probe: Images (B, channels, height, width) the alignment is fitted on (all of them) and scored on (halves), in the
+            cells' input scale; or a probe or its name, whose images are brought to it. Left out, tokens stay in each cell's own
+            coordinates unless there are maps.
         maps: A consensus that has all of these cells, found by the digests of their weights.
         seed: Of the alignment's halves and shuffles.
         dtype: Of weights and arithmetic: float32, which cells are, or float64. Outputs come in that of the images.
@@ -69,13 +70,13 @@ def compose(
     places = {name: found[name] for name in named}
     container = Container(groups, places, _lock(named), next(iter(named.values())).manifest.identity.input)
     if probe is not None:
-        container.consensus = align(container, probe, seed=seed)
+        container.consensus = align(container, images_on(container.scale, probe), seed=seed)
     if maps is not None:
         container.consensus = maps.for_cells(container.ends)
     return container
 
 
-def _named(cells: Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
+def _named(cells: Cell | Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
     listed = list(cells.items()) if isinstance(cells, Mapping) else [(_name_of(cell), cell) for cell in _each(cells)]
     wrong = [repr(name)[:40] for name, cell in listed if not (isinstance(name, str) and isinstance(cell, Cell))]
     if wrong:
@@ -89,8 +90,10 @@ def _named(cells: Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
     return dict(listed)
 
 
-def _each(cells: Iterable[Cell]) -> list[Cell]:
-    if isinstance(cells, Cell | str) or not isinstance(cells, Iterable):
+def _each(cells: Cell | Iterable[Cell]) -> list[Cell]:
+    if isinstance(cells, Cell):
+        return [cells]
+    if isinstance(cells, str) or not isinstance(cells, Iterable):
         raise _not_cells(repr(cells)[:40])
     return list(cells)
 

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from batteries import canonical
+from batteries.arguments import each
 from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.imagebatch import judge_scale
 from batteries.inputs import taken
 from batteries.manifest import InputScale
 from batteries.model import Tokens, grid_of
@@ -93,7 +95,9 @@ class Container(nn.Module):
         """The cells by spec."""
         return tuple(group for group in self._groups if isinstance(group, Group))
 
-    def forward(self, images: Tensor, taps: Collection[str] = USUAL, names: Sequence[str] | None = None) -> ContainerOutput:
+    def forward(
+        self, images: Tensor, taps: str | Collection[str] = USUAL, names: str | Sequence[str] | None = None
+    ) -> ContainerOutput:
         """What every cell makes of images (B, channels, height, width).
 
         The images are in the cells' input scale: photographs as x / 127.5 - 1, noise as generated.
@@ -101,23 +105,30 @@ class Container(nn.Module):
         Args:
             images: The same for every cell; taken to the container's dtype, and what is made of them back to their own.
             taps: Some of M, S, omega, recon. Without ``recon`` nothing is decoded, which is most of the work.
-            names: Of the cells to run; left out, all.
+            names: Of the cells to run, or one name; left out, all.
 
         Raises:
             InputError: other channels, or sides that a cell's patch does not divide.
             NotFoundError: no such cell (``NO_CELL``).
             PolicyError: no such tap (``NO_TAP``).
+
+        Warns:
+            ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.imagebatch`.
         """
-        if names is not None and set(names) != set(self.names):
-            return self.part(dict.fromkeys(names))(images, taps)
+        listed = self.names if names is None else tuple(dict.fromkeys(each([names], (str,))))
+        if set(listed) != set(self.names):
+            return self.part(listed)(images, taps)
         wanted = checked_taps(taps)
-        dtype, images = images.dtype, self.fitting(images)
+        fitted = self.fitting(images)
+        judge_scale(images, self.scale)
+        variance = {"variance": _variance(fitted)} if "recon" in wanted else {}
         found = []
         for group, members in self.members():
-            tensors = group(images, [self._places[name][1] for name in members], wanted, self.chunk_bytes)
+            tensors = group(fitted, [self._places[name][1] for name in members], wanted, self.chunk_bytes)
             if "omega" in tensors:
                 tensors["aligned"] = self._aligned(members, tensors["omega"])
-            found.append(GroupOutput(members, grid_of(images, group.spec), tensors).to(dtype))
+            grid = grid_of(fitted, group.spec)
+            found.append(GroupOutput(members, grid, {**tensors, **variance}).to(images.dtype))
         return ContainerOutput(found, self.names)
 
     def tokens(self, images: Tensor) -> dict[str, Tokens]:
@@ -125,18 +136,19 @@ class Container(nn.Module):
         out = self(images, ("M", "S", "omega"))
         return {name: Tokens(cell.M, cell.S, cell.omega, cell.grid) for name, cell in out.items()}
 
-    def cells(self, *patterns: str) -> Container:
+    def cells(self, *patterns: str | Iterable[str]) -> Container:
         """A part of this container, over the same memory.
 
         Args:
-            patterns: Names, or patterns such as ``low/*``.
+            patterns: Names, or patterns such as ``low/*``; one by one, or a list of them.
 
         Raises:
             NotFoundError: a pattern that no cell fits (``NO_CELL``).
         """
-        chosen = set()
-        for pattern in patterns or ("",):
-            fitting = [pattern] if pattern in self._places else fnmatch.filter(self.names, pattern)
+        chosen: set[str] = set()
+        for pattern in each(patterns, (str,)) or ("",):
+            fitting = fnmatch.filter(self.names, pattern) if isinstance(pattern, str) else []
+            fitting = [name for name in self.names if name == pattern] or fitting
             if not fitting:
                 raise NotFoundError(
                     "no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=pattern
@@ -144,13 +156,14 @@ class Container(nn.Module):
             chosen |= set(fitting)
         return self.part([name for name in self.names if name in chosen])
 
-    def part(self, chosen: Iterable[str]) -> Container:
-        """The cells of these names, in this order, over the same memory.
+    def part(self, chosen: str | Iterable[str]) -> Container:
+        """The cells of these names, or of this name, in this order, over the same memory.
 
         Raises:
             NotFoundError: a name that no cell has (``NO_CELL``).
         """
-        part = Container(self.groups, {name: self.place(name) for name in chosen}, self.lock, self.scale)
+        names = each([chosen], (str,))
+        part = Container(self.groups, {name: self.place(name) for name in names}, self.lock, self.scale)
         part.chunk_bytes = self.chunk_bytes
         if self.consensus is not None:
             part.consensus = self.consensus.of([self.names.index(name) for name in part.names])
@@ -218,13 +231,13 @@ class Container(nn.Module):
             if names:
                 yield group, names
 
-    def place(self, name: str) -> tuple[int, int]:
+    def place(self, name: object) -> tuple[int, int]:
         """The group that a cell is in, and its place there.
 
         Raises:
             NotFoundError: no such cell (``NO_CELL``).
         """
-        if name not in self._places:
+        if not isinstance(name, str) or name not in self._places:
             raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=name)
         return self._places[name]
 
@@ -284,3 +297,9 @@ class Container(nn.Module):
     def _tensor_digest(self, name: str) -> str:
         group, index = self.place(name)
         return self.groups[group].stack.digest(index)
+
+
+def _variance(images: Tensor) -> Tensor:
+    """(B,) of the values of each image; torch's own warns of a batch without images."""
+    centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
+    return centred.square().mean(dim=(1, 2, 3))

@@ -27,7 +27,8 @@ class GroupOutput:
     Attributes:
         names: Of the cells.
         grid: Rows and columns of patches.
-        found: Tensors by tap, (C, B, ...), and with them ``aligned`` and ``patch_error`` where omega and recon were tapped.
+        found: Tensors by tap, (C, B, ...), and with them ``aligned`` and ``patch_error`` where omega and recon were tapped;
+            with recon also ``variance`` (B,) of the values of each image.
     """
 
     names: tuple[str, ...]
@@ -45,7 +46,7 @@ class GroupOutput:
             PolicyError: it was not tapped (``NO_TAP``).
         """
         if tap not in self.found:
-            wanted = {"aligned": "omega", "patch_error": "recon"}.get(tap, tap)
+            wanted = {"aligned": "omega", "patch_error": "recon", "variance": "recon"}.get(tap, tap)
             remedy = f"Name it: container(images, taps=(..., {wanted!r}))."
             raise PolicyError("not tapped", code="NO_TAP", expected=" | ".join(self.found), found=tap, remedy=remedy)
         return self.found[tap]
@@ -164,6 +165,16 @@ class ContainerOutput(Mapping[str, CellOutput]):
     def error(self) -> Tensor:
         """(B, cells): every cell's mean squared error of every image."""
         return self._in_order([group.tensor("patch_error").mean(dim=2) for group in self.groups])
+
+    @property
+    def relative_error(self) -> Tensor:
+        """(B, cells): the error over the variance of the image's values, over pixels and channels.
+
+        0 is a perfect copy, 1 no better than one constant colour. It does not change with the scale of the images, as the error
+        does. An image without variance has inf, or NaN where its error is 0 too.
+        """
+        variance = self.groups[0].tensor("variance")
+        return self.error / variance[:, None]
 
     def to(self, dtype: torch.dtype) -> ContainerOutput:
         """The same in another dtype."""

@@ -43,6 +43,7 @@ from composer.container import Container
 from composer.corrections import holm
 from composer.heldout import Split
 from composer.pairing import digest_of
+from composer.probing import ProbeImages, images_on
 from composer.scores import LEVEL, Score, score, shuffles_for
 from composer.tokens import Grid, TokenKind, pad
 from composer.untrained import untrained_nulls, untrained_tokens
@@ -135,7 +136,7 @@ class PairTable:
 @torch.no_grad()
 def compare(
     container: Container,
-    images: Tensor,
+    images: ProbeImages,
     *,
     tokens: TokenKind = "omega",
     grid: GridChoice = "coarsest",
@@ -148,7 +149,7 @@ def compare(
 
     Args:
         container: The cells; the frame is of all of them.
-        images: (B, channels, height, width).
+        images: (B, channels, height, width) in the cells' input scale; or a probe or its name.
         tokens: Which.
         grid: As of :func:`composer.align`.
         clusters: (B,) integers, which images belong together; left out, each is by itself.
@@ -169,6 +170,7 @@ def compare(
     count = untrained_for(len(chosen), FLOOR) if untrained is None else untrained
     if count < 0:
         raise InputError("not a number of cells", code="UNTRAINED", expected="0 or more", found=count)
+    images = images_on(container.scale, images)
     found, regions = paired(container, images, tokens, grid)
     found = {name: own.cpu() for name, own in found.items()}
     most = shuffles_for(len(chosen), FLOOR)

@@ -23,6 +23,7 @@ from batteries.errors import InputError
 from batteries.settings import neutral
 from composer import procrustes, relaying
 from composer.container import Container
+from composer.probing import ProbeImages, images_on
 from composer.relaying import Kind
 
 HARDLY = 0.02  # of the error with own tokens: what the mean has to cost for a share of it to say anything
@@ -98,7 +99,7 @@ def swap(
     container: Container,
     source: str,
     target: str,
-    images: Tensor,
+    images: ProbeImages,
     *,
     tokens: Kind = "omega",
     clusters: Tensor | None = None,
@@ -113,7 +114,7 @@ def swap(
         container: Has both cells.
         source: A.
         target: B.
-        images: (B, channels, height, width).
+        images: (B, channels, height, width) in the cells' input scale; or a probe or its name.
         tokens: Which.
         clusters: (B,) integers, which images belong together, as crops of one photograph do: maps of every other cluster are
             judged on the rest. Left out, each image is by itself.
@@ -130,7 +131,7 @@ def swap(
     """
     if tokens not in get_args(Kind):
         raise InputError("no such tokens", code="TOKENS", expected=" | ".join(get_args(Kind)), found=tokens)
-    images = container.fitting(images)
+    images = container.fitting(images_on(container.scale, images))
     cluster = _checked(clusters, len(images))
     out = container(images, ("M", "omega"), (source, target))
     M, grid = out[target].M, out[target].grid

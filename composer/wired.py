@@ -22,6 +22,7 @@ from composer.container import Container
 from composer.explanation import Explanation
 from composer.lock import Lock
 from composer.outputs import TAPS, USUAL, ContainerOutput, checked_taps
+from composer.probing import ProbeImages, images_on
 from composer.procrustes import Alignment
 from composer.relaying import fit, relay
 from composer.routing import Router, route
@@ -75,12 +76,13 @@ class Wired(nn.Module):
             InputError: other channels, or sides that a cell's patch does not divide.
             PolicyError: no such tap (``NO_TAP``).
         """
-        dtype, images = images.dtype, self.container.fitting(images)
-        cells = self._cells(images, checked_taps(taps))
+        fitted = self.container.fitting(images)
+        cells = self._cells(fitted, checked_taps(taps))
         found: dict[str, Any] = dict(cells)
         for name in self._order:
-            found[name] = self._node(name, found, images)
-        if dtype == images.dtype:
+            found[name] = self._node(name, found, fitted)
+        dtype = images.dtype
+        if dtype == fitted.dtype:
             return self._output(cells, found)
         cells = cells.to(dtype)
         given: dict[str, Any] = dict(cells)
@@ -193,7 +195,7 @@ class Wired(nn.Module):
 def wire(
     cells: Mapping[str, Cell],
     composition: Composition,
-    probe: Tensor | None = None,
+    probe: ProbeImages | None = None,
     *,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
@@ -205,8 +207,8 @@ def wire(
     Args:
         cells: By alias, those that the composition names.
         composition: The wiring.
-        probe: Images (B, channels, height, width) on which the maps of relays, and the consensus frame, are fitted; needed
-            where there is a relay.
+        probe: Images (B, channels, height, width), a probe or its name, on which the maps of relays, and the consensus frame,
+            are fitted; needed where there is a relay.
         seed: Of routers' weights, and of the alignment's halves and shuffles.
         dtype: Of the cells' weights and of the arithmetic; outputs come in the images' own. Routers have float32.
 
@@ -221,17 +223,20 @@ def wire(
     given = cells if isinstance(cells, Mapping) else {}
     if set(given) != set(composition.cells):
         raise _parts("cells", composition.cells, given)
-    is_batch = isinstance(probe, Tensor) and probe.ndim == 4  # what is not, compose refuses
-    size = (probe.shape[2], probe.shape[3]) if probe is not None and is_batch else None
+    # of one scale, or compose refuses them
+    scale = next(iter(cells.values())).manifest.identity.input
+    images = None if probe is None else images_on(scale, probe)
+    is_batch = isinstance(images, Tensor) and images.ndim == 4  # what is not, compose refuses
+    size = (images.shape[2], images.shape[3]) if images is not None and is_batch else None
     composition.check({name: cell.spec for name, cell in cells.items()}, size)
-    container = compose({name: cells[name] for name in composition.cells}, probe, seed=seed, dtype=dtype)
+    container = compose({name: cells[name] for name in composition.cells}, images, seed=seed, dtype=dtype)
     routers = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         seed_cpu(seed)
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
                 routers[module_name(name)] = router_for(composition, name, container)
-    return Wired(container, composition, _fitted(composition, container, probe), routers).eval()
+    return Wired(container, composition, _fitted(composition, container, images), routers).eval()
 
 
 def router_for(composition: Composition, name: str, container: Container) -> Router:

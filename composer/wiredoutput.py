@@ -78,6 +78,11 @@ class WiredOutput:
         """Of every cell, as of :class:`ContainerOutput`."""
         return self.cells.error
 
+    @property
+    def relative_error(self) -> Tensor:
+        """Of every cell, as of :class:`ContainerOutput`."""
+        return self.cells.relative_error
+
 
 def _named(outputs: Mapping[str, Any], name: str) -> Any:
     if name not in outputs:

@@ -20,7 +20,8 @@ import batteries
 import composer
 import registry
 from batteries import geometry
-from batteries.photos import read_image, to_float, to_tensor
+from batteries.decoding import read_image
+from batteries.photos import to_float, to_tensor
 from batteries.probes import photographs
 from registry import reports
 

@@ -190,10 +190,13 @@ def expand(text: str) -> Reference:
     """The reference that somebody typed: in full, or as an alias of the configuration file, which has no ``/``.
 
     Raises:
-        InputError: neither a reference nor a name (``BAD_REFERENCE``).
+        InputError: neither a reference nor a name (``BAD_REFERENCE``), or no text (``REFERENCE``).
         NotFoundError: no such alias (``NO_ALIAS``).
         FormatError: an alias of an alias (``ALIAS_OF_ALIAS``), or of what is no reference (``CONFIG``).
     """
+    if not isinstance(text, str):
+        remedy = "One reference is a text; registry.pull and registry.verify take a list of them."
+        raise InputError("not a reference", code="REFERENCE", expected=FORM, found=repr(text)[:60], remedy=remedy)
     if not is_name(text):
         return Reference.parse(text)
     aliases = settings().aliases

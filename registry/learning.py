@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from batteries import geometry
 from batteries.errors import InputError
 from batteries.geometry import Estimate
+from batteries.imagebatch import unjudged
 from batteries.model import Output, Tokens
 from batteries.settings import seed_cpu
 from composer.hosts import HostFactory, Mounted, NamingHost, RestoringHost, StreamForm
@@ -65,6 +66,7 @@ def own_hosts(protocol: ViabilityProtocol) -> dict[str, HostFactory]:
     return {"residual MLP": factory(True), "residual MLP without terminal LayerNorm": factory(False)}
 
 
+@unjudged()
 def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.Module:
     """A seeded host, found to be one: it has something to train, and its output is what the task asks for."""
     images, targets = task.train
@@ -90,6 +92,7 @@ def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.
     return host
 
 
+@unjudged()
 def learn(
     host: nn.Module,
     task: Task,
@@ -129,6 +132,7 @@ def _loss(output: Tensor, targets: Tensor) -> Tensor:
     return F.mse_loss(output, targets) if targets.is_floating_point() else F.cross_entropy(output, targets)
 
 
+@unjudged()
 @torch.no_grad()
 def score(host: nn.Module, task: Task, watched: Watched) -> tuple[Estimate, Tensor]:
     """Accuracy, or R2 where images are restored, clustered as the task says; and what the host fed its cell on the way."""

@@ -9,8 +9,9 @@ from registry.attestation import Attestation, CheckFigure, ReturnFigure
 from registry.drawing import Markup, element, number, text
 
 
-def page(found: Sequence[Attestation]) -> str:
-    """The whole page; the same attestations give the same bytes."""
+def page(found: Sequence[Attestation] | Attestation) -> str:
+    """The whole page of some attestations, or of one; the same ones give the same bytes."""
+    found = [found] if isinstance(found, Attestation) else list(found)
     title = f"Viability of {found[0].reference}" if len(found) == 1 else f"Viability of {len(found)} cells"
     body = [element("h1", text("Viability report")), *(_summary(found) if len(found) > 1 else [])]
     body += [_article(attestation, f"cell-{index}") for index, attestation in enumerate(found, start=1)]

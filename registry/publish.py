@@ -65,6 +65,9 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
         IntegrityError: the file is not the one that its manifest describes.
         StoreError: no space, no permission.
     """
+    if not isinstance(cell, Cell | str | Path):
+        remedy = "Publish cells one by one: [registry.publish(cell, target) for cell in cells]."
+        raise InputError("not a cell", code="CELL", expected="a cell or its file", found=repr(cell)[:60], remedy=remedy)
     store = target_store(registry)
     if not isinstance(cell, Cell) and (kind := kind_of_file(cell)) is not None:
         return _publish_packed(read_packed(cell, kind), store)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from batteries.arguments import each
 from batteries.cell import SUFFIX, Cell, Origin
 from batteries.errors import InputError, NotFoundError
 from registry import config, keys, yanked
@@ -82,7 +83,7 @@ class Wanted:
 
 
 def pull(
-    *references: str | Reference,
+    *references: str | Reference | Iterable[str | Reference],
     registry: str | Path | Store | None = None,
     mode: Mode | None = None,
     progress: Progress = lambda done, total: None,
@@ -90,7 +91,8 @@ def pull(
     """Fetch cells, and check every byte of them.
 
     Args:
-        references: ``[registry/]band/name[@version or range]`` or ``...@sha256:<hex>``, or an alias of the configuration file.
+        references: ``[registry/]band/name[@version or range]`` or ``...@sha256:<hex>``, or an alias of the configuration file;
+            one by one, or a list of them.
         registry: A folder, ``hf://owner/repo[@revision]`` or a store; left out, the registry in force. A reference that names
             its registry keeps it.
         mode: ``online``: the registry's index is read anew. ``prefer-cache``: the one that was read last serves.
@@ -104,7 +106,7 @@ def pull(
         YankedWarning: a version that should not be used, named by a reference.
 
     Raises:
-        InputError: not a reference, or one of a composed model (``A_MODEL``) or of maps (``MAPS``).
+        InputError: not a reference (``REFERENCE``), or one of a composed model (``A_MODEL``) or of maps (``MAPS``).
         NotFoundError: no such cell, version or registry.
         IntegrityError: bytes that are not the ones that the index promises, or a registry that went back.
         FormatError: an index, a manifest or a cell that is not well-formed.
@@ -115,7 +117,8 @@ def pull(
     Warns:
         StoreWarning: the cache cannot be written (``NO_CACHE``), and the registry is not on this machine.
     """
-    parsed = [one if isinstance(one, Reference) else config.expand(one) for one in references]
+    listed = each(references, (str, Reference))
+    parsed = [one if isinstance(one, Reference) else config.expand(one) for one in listed]
     _refuse_other_kinds(parsed)
     found = fetch([Wanted.of(located) for located in locate(parsed, registry, mode=mode)], progress=progress)
     warn_of_yanked(found)
@@ -188,8 +191,11 @@ def load(target: str | Path | Cell, *, registry: str | Path | Store | None = Non
     """
     if isinstance(target, Cell):
         return target
-    if isinstance(target, Path) or target.endswith(SUFFIX):
+    if isinstance(target, Path) or (isinstance(target, str) and target.endswith(SUFFIX)):
         return Cell.read(target)
+    if not isinstance(target, str | Reference):
+        remedy = "registry.pull takes a list of references."
+        raise InputError("not one cell", code="REFERENCE", expected="a reference", found=repr(target)[:60], remedy=remedy)
     return pull(target, registry=registry)[0]
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from batteries.decoding import read_image
 from batteries.errors import InputError
 from batteries.manifest import Domain
 from batteries.noise import NAMES, noise
-from batteries.photos import read_image, to_float, to_tensor
+from batteries.photos import to_float, to_tensor
 from batteries.probes import photographs
 from batteries.settings import PINNED, neutral
 from registry.protocol import ViabilityProtocol

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import composer  # its readers import a library of graphs, on first use
 from batteries import kinds
+from batteries.arguments import each
 from batteries.cell import Cell
 from batteries.errors import BatteriesError
 from registry import admission, config, keys
@@ -41,11 +42,14 @@ class Finding:
         return self.error is None
 
 
-def verify(*references: str | Reference, registry: str | Path | Store | None = None, replay: bool = False) -> list[Finding]:
+def verify(
+    *references: str | Reference | Iterable[str | Reference], registry: str | Path | Store | None = None, replay: bool = False
+) -> list[Finding]:
     """Check manifest, file and attestations of some cells, models and maps where they are published, past any cache.
 
     Args:
-        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``; models and maps likewise.
+        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``; models and maps likewise; one by one, or a
+            list of them.
         registry: A folder or a store; left out, the registry in force.
         replay: Whether each cell is measured again and compared with its manifest's figures, which takes torch and a second or
             two a cell.
@@ -54,7 +58,7 @@ def verify(*references: str | Reference, registry: str | Path | Store | None = N
         A finding per object. A fault is a finding and never stops the others.
     """
     findings: list[Finding] = []
-    for reference in references:
+    for reference in each(references, (str, Reference)):
         try:
             parsed = reference if isinstance(reference, Reference) else config.expand(reference)
             (located,) = locate([parsed], registry)

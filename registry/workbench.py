@@ -36,6 +36,9 @@ def train(
     photos: Annotated[
         list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob; may be repeated.")
     ] = None,
+    allow_probe_photos: Annotated[
+        bool, typer.Option("--allow-probe-photos", help="Train on photographs that the probes show, too; the manifest says so.")
+    ] = False,
     mix: Annotated[float, typer.Option(min=0, max=0.9, help="Share of noise images among the photographs.")] = 0.0,
     size: Annotated[int, typer.Option(min=1, help="Side of the training images, in pixels.")] = 64,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
@@ -92,7 +95,13 @@ def train(
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
         watchers: list[batteries.Watcher] = [bar, *log]
         finished = batteries.train(
-            plan, source, probe, start=first, folder=run or Path("runs") / wanted.band / wanted.name, watchers=watchers
+            plan,
+            source,
+            probe,
+            start=first,
+            folder=run or Path("runs") / wanted.band / wanted.name,
+            allow_probe_photos=allow_probe_photos,
+            watchers=watchers,
         )
     if finished.stopped:
         say(f"walked back: {reports.triage_words(finished.triage)}")

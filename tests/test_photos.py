@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from batteries.decoding import read_image
 from batteries.errors import InputError, NotFoundError
-from batteries.photos import read_image, read_photos, to_tensor
+from batteries.photos import read_photos, to_tensor
 
 
 def picture(width=80, height=60):
