@@ -12,9 +12,8 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from batteries import spectral
+from batteries import pieces, spectral
 from batteries.spec import CellSpec
-from composer import pieces
 from composer.batched import Stage
 from composer.frozen import Stack
 from composer.tokens import Grid

@@ -18,6 +18,7 @@ import typer
 
 from batteries.canonical import Document
 from batteries.errors import BatteriesError, StoreError
+from batteries.processors import quota
 from registry.answers import ErrorAnswer, Fault
 
 if TYPE_CHECKING:
@@ -99,10 +100,12 @@ def error_object(error: BatteriesError) -> dict[str, Any]:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the app, and answer with an exit code.
+    """Run the app, and answer with an exit code; where the process is this command alone, its threads sleep while they wait.
 
     0 done, 1 a bug of ours, 2 usage, 3 not found, 4 integrity or format, 5 transport, 6 refused, 7 not viable, 8 local disk.
     """
+    if arguments is None:
+        _settle_threads()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in arguments
     try:
@@ -119,6 +122,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _report_bug(error, as_json)
     return 0
+
+
+def _settle_threads() -> None:
+    """What OpenMP reads when torch loads: threads sleep while they wait, and are no more than the process's quota.
+
+    docs/decisions/0023-threads.md. What the user set stands.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    granted = quota()
+    if granted is not None and granted < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(granted))
 
 
 def _write(text: str) -> None:

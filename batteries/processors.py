@@ -1,0 +1,42 @@
+"""The processors that control groups grant a process (``docker --cpus``, ``CPUQuota=``): OpenMP and torch count those that it may
+run on, and know nothing of a quota. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+GROUPS = Path("/proc/self/cgroup")
+ROOT = Path("/sys/fs/cgroup")
+
+
+def quota(groups: Path = GROUPS, root: Path = ROOT) -> int | None:
+    """Whole processors of the least quota over this process; at least 1. None without a quota, or without control groups.
+
+    Args:
+        groups: Lists the groups of the process.
+        root: Where groups are mounted.
+    """
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return None
+    found = [share for line in lines for share in _shares(*line.split(":", 2)[1:], root)]
+    return max(1, int(min(found))) if found else None
+
+
+def _shares(controllers: str, path: str, root: Path) -> Iterator[float]:
+    """Processors of the quota of a group and of all those around it."""
+    if controllers and "cpu" not in controllers.split(","):
+        return
+    inside = PurePosixPath(path.lstrip("/"))
+    for group in (inside, *inside.parents):
+        folder = root / controllers / group
+        files = [folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"] if controllers else [folder / "cpu.max"]
+        try:
+            granted, period = " ".join(file.read_text() for file in files).split()
+            if granted not in ("max", "-1"):
+                yield int(granted) / int(period)
+        except (OSError, ValueError):  # no such group seen from inside a container, or no quota
+            continue
