@@ -1,5 +1,6 @@
-"""The processors that control groups grant a process (``docker --cpus``, ``CPUQuota=``): OpenMP and torch count those that it may
-run on, and know nothing of a quota. No torch here.
+"""The processors that a quota of control groups grants a process (``docker --cpus``, ``CPUQuota=``). No torch here.
+
+OpenMP and torch count the processors that a process may run on, and know nothing of a quota.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ def quota(groups: Path = GROUPS, root: Path = ROOT) -> int | None:
         lines = groups.read_text().splitlines()
     except OSError:
         return None
-    found = [share for line in lines for share in _shares(*line.split(":", 2)[1:], root)]
+    found = [share for line in lines for share in _shares(line, root)]
     return max(1, int(min(found))) if found else None
 
 
-def _shares(controllers: str, path: str, root: Path) -> Iterator[float]:
-    """Processors of the quota of a group and of all those around it."""
+def _shares(line: str, root: Path) -> Iterator[float]:
+    """Processors of the quota of a line's group and of all those around it."""
+    _, controllers, path = line.split(":", 2)
     if controllers and "cpu" not in controllers.split(","):
         return
     inside = PurePosixPath(path.lstrip("/"))

@@ -239,7 +239,7 @@ def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
 
 
 def _soft_hand(run: Run, M: Tensor) -> float:
-    """The factor of the loss: 1 + boost * exp(-(distance / sigma)^2 / 2), relative distance to the attractor, of M (1, V, D)."""
+    """The factor of the loss: 1 + boost * exp(-(distance / sigma)^2 / 2), relative distance to the attractor; M (1, V, D)."""
     plan = run.plan
     if plan.boost == 0 or plan.spec.D < geometry.SIMPLEX:
         return 1.0
