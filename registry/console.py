@@ -18,7 +18,7 @@ import typer
 
 from batteries.canonical import Document
 from batteries.errors import BatteriesError, StoreError
-from batteries.processors import quota
+from batteries.processors import allowed, quota
 from registry.answers import ErrorAnswer, Fault
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _settle_threads() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     granted = quota()
-    if granted is not None and granted < (os.cpu_count() or 1):
+    if granted is not None and granted < allowed():
         os.environ.setdefault("OMP_NUM_THREADS", str(granted))
 
 
