@@ -23,6 +23,7 @@ from .model import PatchSVAE as PatchSVAE
 from .model import untrained as untrained
 from .packaging import Label as Label
 from .packaging import package as package
+from .parallel import threads as threads
 from .photos import Photos as Photos
 from .photos import read_photos as read_photos
 from .probes import Probe as Probe

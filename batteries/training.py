@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from batteries import checkpoint, geometry
+from batteries import checkpoint, geometry, pieces
 from batteries.canonical import Document
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, PolicyError
@@ -32,6 +32,7 @@ from batteries.probes import Probe, probe_of
 from batteries.settings import neutral
 from batteries.sources import OWN_SOURCES, Source, refuse_shown, seed_of
 from batteries.spec import CellSpec
+from batteries.step import gradient
 
 Schedule = Literal["constant", "cosine", "onecycle"]
 
@@ -231,30 +232,34 @@ def expected_band(spec: CellSpec) -> Band | None:
 
 
 def _step(run: Run, images: Tensor) -> float:
-    plan = run.plan
-    for group in run.optimiser.param_groups:
-        group["lr"] = plan.rate_at(run.step)
-    out = run.model(images)
-    mse = (out.recon - images).square().mean()
-    run.optimiser.zero_grad(set_to_none=True)
-    (mse * _soft_hand(run, out.M.detach())).backward()
-    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.clip)
-    loss = mse.item()
-    if not math.isfinite(loss + norm.item()):
-        remedy = "Lower the rate; the folder's checkpoint is from before."
-        raise PolicyError("training diverged", code="DIVERGED", found=f"loss {loss}", where=f"step {run.step}", remedy=remedy)
-    run.optimiser.step()
+    with torch.autocast(images.device.type, enabled=False):  # which threads of ours would not know of
+        loss, gradients, M = gradient(run.model, images)
+        pieces.run([gradients], lambda found: _update(run, loss, found, M), alone=True)
     run.step += 1
     return loss
 
 
+def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
+    """One step of the optimiser, along the gradient of the loss times the soft hand."""
+    plan, factor = run.plan, _soft_hand(run, M)
+    for parameter, found in zip(run.model.parameters(), gradients, strict=True):
+        parameter.grad = found * factor
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.clip)
+    if not math.isfinite(loss + norm.item()):
+        remedy = "Lower the rate; the folder's checkpoint is from before."
+        raise PolicyError("training diverged", code="DIVERGED", found=f"loss {loss}", where=f"step {run.step}", remedy=remedy)
+    for group in run.optimiser.param_groups:
+        group["lr"] = plan.rate_at(run.step)
+    run.optimiser.step()
+
+
 def _soft_hand(run: Run, M: Tensor) -> float:
-    """The factor of the loss: 1 + boost * exp(-(distance / sigma)^2 / 2), distance relative to the attractor."""
+    """The factor of the loss: 1 + boost * exp(-(distance / sigma)^2 / 2), relative distance to the attractor; M (1, V, D)."""
     plan = run.plan
     if plan.boost == 0 or plan.spec.D < geometry.SIMPLEX:
         return 1.0
     seed, image = seed_of(plan.seed, run.step, 2), torch.zeros(1, dtype=torch.int64)
-    reading = geometry.cv(M[:1, 0], image, draws=SOFT_HAND_DRAWS, seed=seed)
+    reading = geometry.cv(M, image, draws=SOFT_HAND_DRAWS, seed=seed)
     if isinstance(reading, Estimate):
         before = reading.value if run.cv_average is None else run.cv_average
         run.cv_average = EMA_DECAY * before + (1 - EMA_DECAY) * reading.value

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import alignment, artifact, container, eigen, encode, layers, start, step, triage
+from benchmarks import alignment, artifact, container, eigen, encode, layers, start, step, threads, triage
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -27,6 +27,7 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "alignment": alignment.pairs,
     "artifact": artifact.pairs,
     "start": start.pairs,
+    "threads": threads.pairs,
 }
 NOTES: dict[str, Callable[[], str]] = {"triage": triage.note}  # a measurement that is no pair
 HEAD = """# Benchmarks

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import composer
 import registry
-from batteries import Cell, PatchSVAE
+from batteries import Cell, PatchSVAE, threads
 from batteries.model import Tokens
 from batteries.noise import noise_batch
 from batteries.spectral import EIGENVALUE_FLOOR, RIDGE
@@ -47,6 +47,9 @@ def pairs(smoke: bool) -> list[Pair]:
             Pair(f"{title}, against the loop of PatchSVAE", full, _loop(_own(band, count), images)),
             Pair(f"{title}, against vmap", full, _mapped(plain, images), VMAP_TARGETS[batch]),
         ]
+        if torch.get_num_threads() > 1:
+            alone = _alone(full), _alone(_loop(plain, images))
+            found.append(Pair(f"{title}, against the plain loop, both on one thread", *alone))
     return [*found, *_scale(20 if smoke else MIXED)]
 
 
@@ -133,6 +136,16 @@ class Plainest(PlainSVAE):
 def _batched(band: str, count: int, images: Tensor, taps: Sequence[str]) -> Callable[[], object]:
     container = composer.compose({f"cell-{n}": _cell(band) for n in range(count)})
     return torch.no_grad()(lambda: container(images, taps).groups)
+
+
+def _alone(call: Callable[[], object]) -> Callable[[], object]:
+    """On one thread."""
+
+    def run() -> object:
+        with threads(1):
+            return call()
+
+    return run
 
 
 def _loop(models: Sequence[nn.Module], images: Tensor) -> Callable[[], object]:

@@ -101,9 +101,14 @@ def _milliseconds(call: Callable[[], object], calls: int) -> float:
 def surroundings() -> str:
     """Processor, cores, threads and versions: what a ratio depends on."""
     return (
-        f"{_processor()}, {os.cpu_count()} cores; torch {torch.__version__} on {torch.get_num_threads()} threads, "
+        f"{_processor()}, {os.cpu_count()} cores; torch {torch.__version__} on {_threads()}, "
         f"Python {platform.python_version()}, {platform.system()}"
     )
+
+
+def _threads() -> str:
+    count = torch.get_num_threads()
+    return f"{count} threads" if count > 1 else "one thread"
 
 
 def _processor() -> str:

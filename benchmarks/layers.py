@@ -9,7 +9,7 @@ from einops import rearrange
 
 import composer
 import registry
-from batteries import spectral
+from batteries import spectral, threads
 from batteries.noise import noise_batch
 from benchmarks.harness import Pair
 from composer import coding
@@ -59,11 +59,7 @@ def _alone(call: Callable[[], object]) -> Callable[[], object]:
 
     @torch.no_grad()
     def run() -> object:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with threads(1):
             return call()
-        finally:
-            torch.set_num_threads(threads)
 
     return run

@@ -6,13 +6,15 @@ import sys
 
 from torch.profiler import ProfilerActivity, profile
 
+from batteries import threads
 from benchmarks.step import BATCH, stepper
 
 STEPS = 5
 
 
 def main(band: str, way: str) -> None:
-    """Three steps to warm up, five to count; the share of each operator's own time."""
+    """Three steps to warm up, five to count, on one thread, for a profile sees no other; each operator's own time."""
+    threads(1)
     step = stepper(way, band, BATCH)
     for _ in range(3):
         step()

@@ -12,10 +12,9 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from batteries import dispatch, spectral
+from batteries import dispatch, pieces, spectral
 from batteries.settings import uncast
 from batteries.spec import CellSpec
-from composer import pieces
 from composer.batched import Stage
 from composer.frozen import Stack
 from composer.tokens import Grid

@@ -15,7 +15,7 @@ from batteries.manifest import InputScale
 from batteries.scale import IMAGENET, of_unit_images
 from registry import reports
 from registry.console import AsJson, app, emit, emit_json, emit_row, say
-from registry.options import command_line, photographs, typed
+from registry.options import Threads, command_line, photographs, typed, use
 from registry.reference import Reference
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from batteries.sources import Source
 
 CHANNELS = 3
-PLACES = {"out", "as_json"}  # options that say where, and decide nothing about the cell
+PLACES = {"out", "threads", "as_json"}  # options that say where, and decide nothing about the cell
 SCALES = {"plain": InputScale(), "imagenet": IMAGENET}
 
 
@@ -59,9 +59,11 @@ def adopt(
     description: Annotated[str, typer.Option(help="A sentence for the manifest.")] = "",
     license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "unknown",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a cell of a public PatchSVAE checkpoint: weights only, measured like a trained one."""
+    use(context, threads)
     wanted = Reference.parse(name)
     label = typed(
         batteries.Label,

@@ -23,7 +23,7 @@ from registry.answers import unicode
 from registry.comparing import Asked, compared
 from registry.completion import MaybeReferences
 from registry.console import AsJson, Registry, app, emit, emit_json, say
-from registry.options import MAX_SEED, licensed, packed_label, refuse_no_folder
+from registry.options import MAX_SEED, Threads, licensed, packed_label, refuse_no_folder, use
 from registry.progress import working
 from registry.reference import Reference
 
@@ -33,6 +33,7 @@ SWAPPED = ("omega", "rows")  # what a cell can decode
 
 @app.command()
 def align(
+    context: typer.Context,
     references: MaybeReferences = None,
     tokens: Annotated[str, typer.Option(help="omega, S, moment, frames or rows.")] = "omega",
     grid: Annotated[str, typer.Option(help="coarsest: finer cells are averaged over its regions; or exact.")] = "coarsest",
@@ -57,9 +58,11 @@ def align(
     license: Annotated[str | None, typer.Option(help="SPDX licence of the maps; else those of the cells.")] = None,
     description: Annotated[str | None, typer.Option(help="A sentence for their manifest.")] = None,
     registry_: Registry = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Score all pairs of cells: whose tokens, turned, predict whose, better than shuffled images and untrained cells do."""
+    use(context, threads)
     label = packed_label(MAPS, out, name, version, license, description)
     refuse_no_folder(html)
     wanted = _wanted(references or [])

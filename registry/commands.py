@@ -19,6 +19,7 @@ from registry.completion import MaybeReferences, OneReference
 from registry.config import Mode, open_store
 from registry.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, emit_rows, say
 from registry.lockfile import Lock
+from registry.options import Threads, use
 from registry.packed import PulledFile, fetch_packed, kind_of_file
 from registry.progress import TransferBar
 from registry.publish import publish as publish_cell
@@ -124,17 +125,20 @@ def pull(
 
 @app.command()
 def publish(
+    context: typer.Context,
     cell_file: Annotated[
         Path,
         typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell, a model or maps."),
     ],
     to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish a cell to a registry, after measuring it once more against its manifest; or a composed model, or maps."""
     if kind_of_file(cell_file) is not None:
         published = publish_cell(cell_file, to)
     else:
+        use(context, threads)
         cell = Cell.read(cell_file)
         admission.replay(cell, where=cell.name)
         published = publish_cell(cell, to)
@@ -147,17 +151,21 @@ def publish(
 
 @app.command()
 def verify(
+    context: typer.Context,
     references: MaybeReferences = None,
     every: Annotated[bool, typer.Option("--all", help="The whole registry.")] = False,
     replay: Annotated[
         bool, typer.Option("--replay", help="Measure each cell again, too; takes a second or two a cell.")
     ] = False,
     registry: Registry = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Check cells, models and maps where they are published: index, manifests, files, attestations."""
     if bool(references) == every:
         raise InputError("nothing to verify, or too much", code="USAGE", expected="some references, or --all")
+    if replay:
+        use(context, threads)
     if references:
         _answer(verify_references(*references, registry=registry, replay=replay), as_json)
     else:

@@ -20,7 +20,7 @@ from registry import config, reports
 from registry.answers import unicode
 from registry.composing_answers import Composed, ComposedCell
 from registry.console import AsJson, Registry, app, emit, emit_json, say
-from registry.options import licensed, packed_label, photographs
+from registry.options import Threads, licensed, packed_label, photographs, use
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,7 @@ TOML = ".toml"
 
 @app.command()
 def compose(
+    context: typer.Context,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -53,9 +54,11 @@ def compose(
         list[str] | None, typer.Option(metavar="PLACE", help="Photographs in the probe's place: a folder or a glob.")
     ] = None,
     registry_: Registry = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Run cells as one frozen model: errors, tokens, how far their tokens agree. Write it as one file, draw it."""
+    use(context, threads)
     label = packed_label(MODEL, out, name, version, license, description)
     composition = _composition(sources or [])
     cells = dict(zip(composition.cells, registry.pull(*composition.cells.values(), registry=registry_), strict=True))

@@ -22,6 +22,7 @@ import typer
 
 from batteries.canonical import Document
 from batteries.errors import BatteriesError, StoreError, StoreWarning
+from batteries.processors import settle_openmp
 from registry import interruption
 from registry.answers import ErrorAnswer, Fault
 from registry.yanked import YankedWarning
@@ -108,10 +109,12 @@ def error_object(error: BatteriesError) -> dict[str, Any]:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the app, and answer with an exit code.
+    """Run the app, and answer with an exit code; where the process is this command alone, its threads sleep while they wait.
 
     0 done, 1 a bug of ours, 2 usage, 3 not found, 4 integrity or format, 5 transport, 6 refused, 7 not viable, 8 local disk.
     """
+    if arguments is None:
+        settle_openmp()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in arguments
     try:

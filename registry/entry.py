@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from batteries import system
+from batteries import processors, system
 from batteries.errors import BatteriesError
 from registry import interruption
 
@@ -49,6 +49,7 @@ def _load_torch_from_a_folder() -> None:
         gone = os.open(".", os.O_RDONLY)
         try:
             os.chdir("/")
+            processors.settle_openmp()
             importlib.import_module("torch")
             os.fchdir(gone)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -20,6 +20,20 @@ from composer.manifest import PackedLabel
 from registry.console import say
 
 MAX_SEED = 2**62
+MOST_THREADS = 1024  # batteries.parallel.MOST, which takes torch
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", min=1, max=MOST_THREADS, help="Threads to compute on; else OMP_NUM_THREADS, or one a core."
+    ),
+]
+
+
+def use(context: typer.Context, threads: int | None) -> None:
+    """Compute on so many threads until the command ends; on as many as torch has where it is left open."""
+    if threads is not None:
+        context.with_resource(batteries.threads(threads))
 
 
 def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:

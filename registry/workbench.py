@@ -16,7 +16,7 @@ from batteries.spec import CellSpec
 from registry import reports
 from registry.attestation import verdict_words
 from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, say
-from registry.options import MAX_SEED, command_line, photographs, refuse_no_folder, typed
+from registry.options import MAX_SEED, Threads, command_line, photographs, refuse_no_folder, typed, use
 from registry.progress import TrainingBar, TrialBar
 from registry.reference import Reference
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batteries.sources import Source
 
 NOT_VIABLE = 7
-PLACES = {"out", "run", "events", "as_json"}  # options of train that say where, and decide nothing about the cell
+PLACES = {"out", "run", "events", "threads", "as_json"}  # options of train that say where, and decide nothing about the cell
 
 
 @app.command()
@@ -60,9 +60,11 @@ def train(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
     run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keeps a checkpoint; else runs/BAND/NAME.")] = None,
     events: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write TensorBoard events.")] = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a cell, measure it, and write it; the same command goes on where a killed one stood."""
+    use(context, threads)
     wanted = Reference.parse(reference)
     if wanted.registry or wanted.range or wanted.digest:
         raise InputError("not the name of a new cell", code="NO_VERSION", expected="band/name[@version]", found=reference)
@@ -118,6 +120,7 @@ def train(
 
 @app.command()
 def validate(
+    context: typer.Context,
     targets: Annotated[list[str], typer.Argument(metavar="REFERENCE|CELL_FILE...", help="Published cells, or cell files.")],
     profile: Annotated[str, typer.Option(help="quick, or standard: more seeds, a longer way back.")] = "quick",
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the reports as one page, too.")] = None,
@@ -129,9 +132,11 @@ def validate(
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry as attestations.")
     ] = None,
     registry_: Registry = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Test whether cells are viable: error, geometry, and hosts around them, frozen and not. Exit code 7 where one is not."""
+    use(context, threads)
     if control and attest:
         raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
     if attest:

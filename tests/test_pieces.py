@@ -6,9 +6,9 @@ import threading
 import pytest
 import torch
 
-from batteries import CellSpec
+from batteries import CellSpec, pieces
 from batteries.errors import IntegrityError
-from composer import compose, pieces
+from composer import compose
 from composer.outputs import TAPS
 from tests.making import from_model
 

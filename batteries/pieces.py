@@ -11,41 +11,45 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import TypeVar
 
 import torch
 
-from batteries import dispatch
+from batteries import dispatch, parallel
 
 MOST = 8  # threads: more would wait for the interpreter's lock
 
 Piece = TypeVar("Piece")
 
 
-def run(pieces: Sequence[Piece], work: Callable[[Piece], object]) -> None:
-    """``work`` on every piece, on as many threads as torch has, without gradients.
+def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool = False) -> None:
+    """``work`` on every piece, on as many threads as torch has.
 
-    Nobody's counter of operators sees the other threads, so under one there is only this thread; nor is there another where one
-    piece is all.
+    Nobody's counter of operators sees the other threads, so under one there is only this thread.
 
     Args:
         pieces: The work.
         work: Must be safe to run beside itself.
+        alone: Every piece has one thread of torch's, also where one piece is all, so that no bit of its answer depends on the
+            number of threads; and gradients, where the caller has them. Else there are none, and one piece is done here.
 
     Raises:
         BaseException: the first that ``work`` raised, when all threads have ended.
     """
-    threads = 1 if dispatch.watched() else workers(len(pieces))
-    if threads == 1:
+    watched = dispatch.watched()
+    threads = 1 if watched else workers(len(pieces))
+    share = 1 if alone else max(1, torch.get_num_threads() // threads)
+    if threads == 1 and (watched or share == torch.get_num_threads()):
         for piece in pieces:
             work(piece)
         return
     left, failed = deque(pieces), list[BaseException]()
-    inference = torch.is_inference_mode_enabled()
+    inference, gradients = torch.is_inference_mode_enabled(), alone and torch.is_grad_enabled()
 
     def work_on() -> None:
         try:
-            with torch.inference_mode(inference), torch.no_grad():
+            with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
                 while not failed:
                     try:
                         piece = left.popleft()
@@ -55,7 +59,7 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object]) -> None:
         except BaseException as error:
             failed.append(error)
 
-    under_way = [_pool(threads, max(1, torch.get_num_threads() // threads)).submit(work_on) for _ in range(threads)]
+    under_way = [_pool(threads, share).submit(copy_context().run, work_on) for _ in range(threads)]
     try:
         wait(under_way)
     except BaseException as error:  # such as Ctrl-C, which reaches only the thread that waits
@@ -79,30 +83,19 @@ if hasattr(os, "register_at_fork"):
 def _pool(threads: int, share: int) -> ThreadPoolExecutor:
     """So many threads with that share of torch's threads each, made once; callers at the same time use the same ones.
 
-    torch counts threads for each thread of Python, and a new one begins with the number that was set last, anywhere. So that
-    nobody else's threads begin with the share of these, one more thread keeps the number of before and sets it again when all
-    of these have theirs. The caller's own number is never touched.
+    Neither the caller's own number nor the one that other threads begin with is touched.
     """
     with _making:
         if (threads, share) not in _pools:
-            kept, ready = threading.Event(), threading.Barrier(threads + 1)
-
-            def keep() -> None:
-                before = torch.get_num_threads()
-                kept.set()
-                ready.wait()
-                torch.set_num_threads(before)
+            ready = threading.Barrier(threads)
 
             def settle() -> None:
-                torch.get_num_threads()  # else the first look at it, later, would take the number set last for this thread's
+                torch.get_num_threads()  # as in batteries.parallel.set_here
                 torch.set_num_threads(share)
                 ready.wait()
 
-            keeper = threading.Thread(target=keep, name="batteries-keeper")
-            keeper.start()
-            kept.wait()
             pool = ThreadPoolExecutor(threads, thread_name_prefix="batteries-piece")
-            wait([pool.submit(settle) for _ in range(threads)])
-            keeper.join()
+            with parallel.start_kept():
+                wait([pool.submit(settle) for _ in range(threads)])
             _pools[threads, share] = pool
         return _pools[threads, share]
