@@ -197,9 +197,9 @@ def test_the_quota_of_control_groups(tmp_path, line, files, wanted):
 @works("Threads", "`docker --cpus` and `CPUQuota=`", note="under a command; in Python, torch knows of no quota")
 @pytest.mark.parametrize(("granted", "wanted"), [(1, "1"), (4, None), (10**6, None), (None, None)])
 def test_a_quota_is_the_default_of_a_command(monkeypatch, granted, wanted):
-    monkeypatch.setattr("registry.console.quota", lambda: granted)
+    monkeypatch.setattr("batteries.processors.quota", lambda: granted)
     monkeypatch.setattr("sys.argv", ["batteries", "--help"])
-    monkeypatch.setattr("registry.console.allowed", lambda: 4)
+    monkeypatch.setattr("batteries.processors.allowed", lambda: 4)
     monkeypatch.setattr("os.environ", {key: value for key, value in os.environ.items() if not key.startswith("OMP_")})
     assert run() == 0
     assert os.environ.get("OMP_NUM_THREADS") == wanted
