@@ -18,18 +18,14 @@ On the CPU the gate of narrow M and its backward go to the kernels of :mod:`batt
 
 from __future__ import annotations
 
-import threading
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
-import lazy_loader
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from batteries import compiled, eigen
-
-modes: Any = lazy_loader.load("batteries.modes", suppress_warning=True)  # imports numba, on first use
 
 RIDGE = 1e-12  # added to the diagonal of the Gram matrix
 EIGENVALUE_FLOOR = 1e-24
@@ -38,7 +34,6 @@ GAP_FLOOR = 1e-9  # of the largest eigenvalue
 ROW_FLOOR = 1e-12  # least row length divided by
 NARROW, MANY = 8, 64  # width up to which, and matrices from which, the kernels of batteries.modes are the faster
 NANOSECONDS = 1.5  # of the kernels, times V D**2
-_loading = threading.Lock()
 
 
 class Spectrum(NamedTuple):
@@ -176,20 +171,16 @@ def _kernels(M: Tensor) -> Any:
     V, D = M.shape[-2:]
     if D > NARROW or M.numel() < MANY * V * D or M.device.type != "cpu" or M.dtype not in (torch.float32, torch.float64):
         return None
-    with _loading:
-        return _load(D, M.dtype)
+    return _modes(D, M.dtype)
 
 
-@cache
-def _load(D: int, dtype: torch.dtype) -> Any:
-    """The kernels of a width and dtype, or None."""
+def _try(kernels: Any, D: int, dtype: torch.dtype) -> None:
     M, W, r = torch.ones(1, 1, D, dtype=dtype), torch.eye(D, dtype=torch.float64)[None], torch.ones(1, D, dtype=torch.float64)
+    _run(kernels.gate, M, [M, W, r], [M.clone()])
+    _run(kernels.pull, M, [M, W, r, M], [(GAP_FLOOR, RIDGE), M.clone(), r.clone()])
 
-    def trial(found: Any) -> None:
-        _run(found.gate, M, [M, W, r], [M.clone()])
-        _run(found.pull, M, [M, W, r, M], [(GAP_FLOOR, RIDGE), M.clone(), r.clone()])
 
-    return compiled.load(lambda: modes.kernels(D), trial)
+_modes = compiled.Kernels("batteries.modes", lambda module, D, dtype: module.kernels(D), _try)
 
 
 def _run(kernel: Any, M: Tensor, given: list[Tensor], rest: list[Any]) -> None:

@@ -8,25 +8,20 @@ Legend: G groups that attend each within itself, N patches, d width of a head.
 
 from __future__ import annotations
 
-import threading
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-import lazy_loader
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from batteries import compiled
 
-softmax: Any = lazy_loader.load("composer.softmax", suppress_warning=True)  # imports numba, on first use
-
 __all__ = ["attend"]
 
 WIDEST = 8  # heads for which the kernels are the faster
 FEW = 10_000  # scores below which the call of a kernel, twenty microseconds, costs more than it saves
 NANOSECONDS = 0.07  # of a kernel, times d N**2
-_loading = threading.Lock()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -55,15 +50,15 @@ def _kernel(*given: Tensor) -> Any:
         return None
     if torch.is_grad_enabled() and any(x.requires_grad for x in given):
         return None
-    with _loading:
-        return _load(q.shape[-1])
+    return _softmax(q.shape[-1])
 
 
-@lru_cache
-def _load(d: int) -> Any:
-    """The kernel of a width, or None."""
-    trial = partial(_run, q=torch.ones(1, 1, 1, d), k=torch.ones(1, 1, 1, d), v=torch.ones(1, 1, 1, d))
-    return compiled.load(lambda: softmax.kernels(d), trial)
+def _try(kernel: Any, d: int) -> None:
+    one = torch.ones(1, 1, 1, d)
+    _run(kernel, one, one, one)
+
+
+_softmax = compiled.Kernels("composer.softmax", lambda module, d: module.kernels(d), _try)
 
 
 def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batteries import files
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError
-from registry.config import home
+from batteries.home import home
 from registry.pinned import read_pinned
 from registry.release import Pin
 from registry.stores import Store

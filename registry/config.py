@@ -27,13 +27,13 @@ import registry as registry_package  # its HubStore imports an HTTP client, on f
 from batteries import files
 from batteries.canonical import Document, fields_of
 from batteries.errors import FormatError, InputError, NotFoundError
+from batteries.home import own_folder
 from batteries.manifest import is_name
 from registry.nearest import did_you_mean
 from registry.reference import FORM, Reference
 from registry.stores import DirectoryStore, Store
 
 REGISTRY_VARIABLE = "BATTERIES_REGISTRY"
-HOME_VARIABLE = "BATTERIES_HOME"
 MODE_VARIABLE = "BATTERIES_MODE"
 HUB = "hf://"
 MAX_CONFIG = 64 * 2**10
@@ -50,12 +50,6 @@ class Settings(Document):
     registry: str | None = None
     registries: dict[str, str] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
-
-
-def home() -> Path:
-    """The folder of the cache: ``BATTERIES_HOME``, or the platform's own."""
-    named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("batteries", appauthor=False)
 
 
 def mode(text: str | None = None) -> Mode:
@@ -78,7 +72,7 @@ def is_remote(address: str) -> bool:
 
 def config_file() -> Path:
     """Where the configuration file is, if there is one."""
-    return platformdirs.user_config_path("batteries", appauthor=False) / "config.toml"
+    return own_folder(platformdirs.user_config_path) / "config.toml"
 
 
 def settings() -> Settings:
