@@ -70,7 +70,7 @@ class Kernels:
             found = self._find(module, *key)
             self._trial(found, *key)
         except Exception as error:
-            return None, f"a fast kernel does not compile here, torch's way is used: {error}"
+            return None, f"the kernel {self._name}{key} does not compile here, torch's way is used: {error}"
         return found, ""
 
 
