@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test base soak check bench clean
+.PHONY: help demo test base soak check bench gpu clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,13 @@ check: $(VENV)/.installed  ## style, types
 
 bench: $(VENV)/.installed  ## ratios of two things measured in one run, to docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+gpu: $(VENV)/.installed  ## where there is a GPU: the tests marked cuda, and a short benchmark
+	@if $(BIN)/python -c "import torch; raise SystemExit(not torch.cuda.is_available())"; then \
+	    $(BIN)/pytest -m cuda && $(BIN)/python -m benchmarks.gpu; \
+	else \
+	    echo "make gpu: no GPU that torch can use here; nothing was run"; \
+	fi
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .venv-base .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,6 +25,7 @@ from batteries.errors import FormatError, InputError, PolicyError
 from batteries.manifest import DataSource, InputScale, TrainingFacts
 from batteries.model import load_weights, untrained
 from batteries.packaging import Label, linear_code, measured_cell
+from batteries.settings import neutral
 from batteries.sources import Source
 from batteries.spec import Activation, CellSpec, RowNorm
 
@@ -47,6 +48,7 @@ BLOCK = re.compile(r"(?:enc|dec)_blocks\.(\d{1,4})\.")
 LAYER = re.compile(r"cross_attn\.(\d{1,4})\.")
 
 
+@neutral()
 def adopt(
     path: str | Path,
     *,

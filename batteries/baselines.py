@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from batteries.manifest import Baselines
+from batteries.settings import neutral
 from batteries.spec import CellSpec
 
 
@@ -36,6 +37,7 @@ class LinearCode:
         return float((centred - (centred @ kept) @ kept.T).square().mean())
 
 
+@neutral()
 def fit(images: Tensor, spec: CellSpec) -> LinearCode:
     """Principal components of the patches of training images (B, channels, height, width)."""
     patches = to_patches(images, spec).double()

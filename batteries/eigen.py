@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batteries import compiled
+from batteries import compiled, dispatch
 
 __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
@@ -81,15 +81,15 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 
 def _kernel(name: str, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
-    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
-        return None
     shape = source.shape
     width = shape[-1]
-    if source.numel() < FEW * shape[-2] * width:  # first, and as cheap as it can be: one matrix alone notices it
+    if torch.compiler.is_compiling() or source.numel() < FEW * shape[-2] * width:  # cheap: one matrix alone notices it
         return None
-    if not 2 <= width <= WIDEST or not source.numel() or source.device.type != "cpu" or source.dtype not in DTYPES[name]:
+    if not 2 <= width <= WIDEST or not source.numel() or source.dtype not in DTYPES[name]:
         return None
     if width > NARROW and name.startswith("solve") and source.numel() < MANY * shape[-2] * width:
+        return None
+    if not dispatch.plain(source):
         return None
     return (_jacobi if name.startswith("solve") else _tridiagonal)(name, source.dtype)
 
@@ -99,11 +99,11 @@ def _named(module: Any, name: str, dtype: torch.dtype) -> Any:
 
 
 def _try(kernel: Any, name: str, dtype: torch.dtype) -> None:
-    _solve(kernel, torch.eye(2, dtype=dtype)[None], 0.0, vectors=True)
+    _solve(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0, vectors=True)
 
 
 def _try_alone(kernel: Any, name: str, dtype: torch.dtype) -> None:
-    _solve_alone(kernel, torch.eye(2, dtype=dtype)[None], 0.0)
+    _solve_alone(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0)
 
 
 _jacobi = compiled.Kernels("batteries.jacobi", _named, _try)
@@ -119,8 +119,8 @@ def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple
     """The kernel over all blocks of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
-    found = torch.empty(len(flat), width, dtype=torch.float64)
-    frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64)
+    found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
+    frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
     compiled.share(run, -(-len(flat) // _jacobi.module.WIDTH), NANOSECONDS * width**2 * (width + 8))
     return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
@@ -137,7 +137,7 @@ def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
     """A kernel of :mod:`batteries.tridiagonal` over all of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
-    found = torch.empty(len(flat), width, dtype=torch.float64)
+    found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, found.numpy())
     compiled.share(run, -(-len(flat) // _tridiagonal.module.TOGETHER), NANOSECONDS_ALONE * width**2)
     return found.reshape(*batch, width)

@@ -22,6 +22,7 @@ from batteries.attractor import band as band
 from batteries.attractor import bulk_cv as bulk_cv
 from batteries.attractor import on_attractor as on_attractor
 from batteries.attractor import sphere_cv as sphere_cv
+from batteries.settings import neutral
 
 DRAWS = 1000  # per matrix
 HOLDS = (0.85, 1.15)  # of after / before, with both 95% bounds
@@ -112,7 +113,7 @@ def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
         (n, draws, 5, D), float64.
     """
     n, rows, _ = M.shape
-    chosen = torch.empty(n, draws, 0, dtype=torch.int64)
+    chosen = torch.empty(n, draws, 0, dtype=torch.int64, device=M.device)
     for taken in range(SIMPLEX + 1):
         # the i-th of the rows not taken yet: step over each taken one, in rising order
         row = torch.randint(rows - taken, (n, draws, 1), generator=generator)
@@ -122,6 +123,7 @@ def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     return M.double()[torch.arange(n)[:, None, None], chosen]  # (n, draws, 5, D)
 
 
+@neutral()
 def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estimate | Degenerate:
     """CV of pentachoron volumes: the mean over matrices of the CV within each.
 
@@ -148,6 +150,7 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
     return clustered_mean(volumes.std(dim=1) / volumes.mean(dim=1), image)
 
 
+@neutral()
 def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
     """The mean of (n,) values, with its standard error clustered by image.
 
@@ -179,6 +182,7 @@ def effective_rank(S: Tensor) -> Tensor:
     return torch.special.entr(share).sum(dim=-1).exp()
 
 
+@neutral()
 def holds(before: Estimate, after: Estimate) -> Held:
     """Whether ``after / before`` and both its 95% bounds lie in [0.85, 1.15].
 

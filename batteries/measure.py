@@ -14,6 +14,7 @@ from batteries.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure
 from batteries.model import PatchSVAE
 from batteries.probes import Probe
 from batteries.scale import from_input, to_input
+from batteries.settings import PINNED, neutral
 from batteries.spec import CellSpec
 
 CV_SEED = 5
@@ -55,6 +56,7 @@ class Reading:
         return geometry.clustered_mean(self.mse, self.cluster)
 
 
+@neutral()
 @torch.no_grad()
 def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | None = None) -> Reading:
     """One pass of images (B, channels, height, width) in clusters (B,), in chunks, without gradients.
@@ -66,7 +68,8 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | 
     patches = grid[0] * grid[1]
     generator = torch.Generator().manual_seed(CV_SEED)
     mse, matrices, S, radius = [], [], [], 0.0
-    chosen = torch.rand(len(images), patches, generator=generator).argsort(dim=1)[:, : max(1, MATRICES // len(images))]
+    order = torch.rand(len(images), patches, generator=generator, **PINNED).argsort(dim=1)
+    chosen = order[:, : max(1, MATRICES // len(images))]
     for part in torch.arange(len(images)).split(max(1, PATCHES_AT_ONCE // patches)):
         out = model(images[part] if input is None else to_input(images[part], input))
         recon = out.recon if input is None else from_input(out.recon, input)
@@ -79,6 +82,7 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | 
     return Reading(torch.cat(mse), cluster, picked.flatten(0, 1), of_matrix.flatten(), torch.cat(S), radius)
 
 
+@neutral()
 def measure(
     model: PatchSVAE,
     probe: Probe,

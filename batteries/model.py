@@ -13,24 +13,21 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
 from batteries import spectral
+from batteries.attention import attend
 from batteries.cell import Cell
 from batteries.errors import FormatError, InputError
-from batteries.smoothing import smooth
+from batteries.hidden import ACTIVATIONS as ACTIVATIONS
+from batteries.hidden import BoundarySmooth, LayerNorm, hidden_block, initialise, normed
+from batteries.inputs import taken
+from batteries.settings import PINNED, neutral, seed_cpu, uncast
 from batteries.spec import CellSpec
 
 ALPHA_LIMIT = 0.2  # largest relative change of a singular value by one attention layer
 ALPHA_START = -2.0
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "gelu": nn.GELU,
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "identity": nn.Identity,
-}
 
 
 @dataclass(frozen=True)
@@ -87,57 +84,43 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads = spec.heads
         self.bounded = spec.bounded_alpha
-        self.qkv = nn.Linear(spec.D, 3 * spec.D)
-        self.out_proj = nn.Linear(spec.D, spec.D)
-        self.norm = nn.LayerNorm(spec.D)
-        self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START))
+        self.qkv = nn.Linear(spec.D, 3 * spec.D, **PINNED)
+        self.out_proj = nn.Linear(spec.D, spec.D, **PINNED)
+        self.norm = LayerNorm(spec.D, **PINNED)
+        self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START, **PINNED))
 
     def forward(self, S: Tensor) -> Tensor:
         """The factor of each singular value: (B, N, D) -> (B, N, D)."""
         q, k, v = rearrange(self.qkv(self.norm(S)), "B N (three heads d) -> three B heads N d", three=3, heads=self.heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = attend(q, k, v)
         change = torch.tanh(self.out_proj(rearrange(mixed, "B heads N d -> B N (heads d)")))
         alpha = ALPHA_LIMIT * torch.sigmoid(self.alpha_logits) if self.bounded else F.softplus(self.alpha_logits)
         return 1 + alpha * change
-
-
-class BoundarySmooth(nn.Module):
-    """A small residual convolution across patch boundaries; the identity at the start."""
-
-    def __init__(self, spec: CellSpec) -> None:
-        super().__init__()
-        last = nn.Conv2d(spec.smooth_width, spec.channels, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(nn.Conv2d(spec.channels, spec.smooth_width, 3, padding=1), nn.GELU(), last)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width) -> the same shape."""
-        return smooth(images, _weights(self.net[0]), _weights(self.net[2]))
 
 
 class PatchSVAE(nn.Module):
     """A battery: images in, reconstructions and omega tokens out.
 
     Args:
-        spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them.
+        spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them. They are float32
+            on the CPU whatever the default dtype and device are; ``model.to(...)`` takes them elsewhere.
     """
 
+    @neutral()
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
         self.spec = spec
         activation = ACTIVATIONS[spec.activation]
-        self.enc_in = nn.Linear(spec.patch_dim, spec.hidden)
-        self.enc_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
-        self.enc_out = nn.Linear(spec.hidden, spec.V * spec.D)
-        self.dec_in = nn.Linear(spec.V * spec.D, spec.hidden)
-        self.dec_blocks = nn.ModuleList(_block(spec.hidden, activation) for _ in range(spec.depth))
-        self.dec_out = nn.Linear(spec.hidden, spec.patch_dim)
+        self.enc_in = nn.Linear(spec.patch_dim, spec.hidden, **PINNED)
+        self.enc_blocks = nn.ModuleList(hidden_block(spec.hidden, activation) for _ in range(spec.depth))
+        self.enc_out = nn.Linear(spec.hidden, spec.V * spec.D, **PINNED)
+        self.dec_in = nn.Linear(spec.V * spec.D, spec.hidden, **PINNED)
+        self.dec_blocks = nn.ModuleList(hidden_block(spec.hidden, activation) for _ in range(spec.depth))
+        self.dec_out = nn.Linear(spec.hidden, spec.patch_dim, **PINNED)
         self.cross_attn = nn.ModuleList(CrossAttention(spec) for _ in range(spec.cross_layers))
         self.boundary_smooth = BoundarySmooth(spec)
         self.act = activation()
-        _initialise(self.enc_out.weight, spec)
+        initialise(self.enc_out.weight, spec)
 
     @classmethod
     def from_cell(cls, cell: Cell) -> PatchSVAE:
@@ -154,8 +137,9 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: not four axes, other channels, or sides that the patch does not divide.
         """
-        encoded = self.encode(images)
-        return Output(self.decode(encoded), encoded.M, encoded.S, encoded.omega)
+        encoded = self._encoded(images)
+        found = self._decoded(encoded), encoded.M, encoded.S, encoded.omega
+        return Output(*(part.to(images.dtype) for part in found))
 
     def tokens(self, images: Tensor) -> Tokens:
         """Images (B, channels, height, width) to M, S and omega and no further: what measuring, read-outs and hosts need.
@@ -163,9 +147,12 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: as :meth:`forward`.
         """
-        M, grid = self._matrices(images)
-        S = spectral.singular_values(M)
-        return Tokens(M, S, S * self._attend(S), grid)
+        with uncast(images.device):
+            M, grid = self._matrices(self._taken(images))
+            S = spectral.singular_values(M)
+            omega = S * self._attend(S)
+        M, S, omega = (part.to(images.dtype) for part in (M, S, omega))
+        return Tokens(M, S, omega, grid)
 
     def encode(self, images: Tensor) -> Encoded:
         """As :meth:`tokens`, with what :meth:`decode` needs.
@@ -173,26 +160,42 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: as :meth:`forward`.
         """
-        M, grid = self._matrices(images)
-        found = spectral.spectrum(M)
-        ratio = self._attend(found.S)
-        return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
+        found = self._encoded(images)
+        M, S, omega, ratio = (part.to(images.dtype) for part in (found.M, found.S, found.omega, found.ratio))
+        return Encoded(M, S, omega, found.grid, ratio, found.W)
 
     def decode(self, encoded: Encoded) -> Tensor:
         """The reconstruction (B, channels, height, width) of what :meth:`encode` returned."""
-        found = spectral.Spectrum(encoded.S, encoded.W)
-        gated = spectral.gate(encoded.M, found, encoded.ratio)
-        return self.decode_matrices(gated, encoded.grid)
+        return self._decoded(encoded).to(encoded.M.dtype)
 
     def decode_matrices(self, gated: Tensor, grid: tuple[int, int]) -> Tensor:
         """The image (B, channels, height, width) of M_hat (B, N, V, D)."""
-        h = self.act(self.dec_in(rearrange(gated, "B N V D -> B N (V D)")))
-        for block in self.dec_blocks:
-            h = h + block(h)
-        p = self.spec.patch_size
-        images = rearrange(self.dec_out(h), "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
-        smoothed: Tensor = self.boundary_smooth(images)
-        return smoothed
+        with uncast(gated.device):
+            h = self.act(self.dec_in(rearrange(gated.to(self.enc_in.weight.dtype), "B N V D -> B N (V D)")))
+            for block in self.dec_blocks:
+                h = h + block(h)
+            p = self.spec.patch_size
+            images = rearrange(self.dec_out(h), "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
+            smoothed: Tensor = self.boundary_smooth(images)
+        return smoothed.to(gated.dtype)
+
+    def _encoded(self, images: Tensor) -> Encoded:
+        """What decoding needs, in the dtype of the weights."""
+        with uncast(images.device):
+            M, grid = self._matrices(self._taken(images))
+            found = spectral.spectrum(M)
+            ratio = self._attend(found.S)
+            return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
+
+    def _decoded(self, encoded: Encoded) -> Tensor:
+        """The reconstruction in the dtype of the weights."""
+        M, S, ratio = (part.to(self.enc_in.weight.dtype) for part in (encoded.M, encoded.S, encoded.ratio))
+        with uncast(M.device):
+            return self.decode_matrices(spectral.gate(M, spectral.Spectrum(S, encoded.W), ratio), encoded.grid)
+
+    def _taken(self, images: Tensor) -> Tensor:
+        grid_of(images, self.spec)
+        return taken(images, self.enc_in.weight.dtype, self.enc_in.weight.device)
 
     def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images to M (B, N, V, D), and the grid of patches."""
@@ -214,7 +217,7 @@ class PatchSVAE(nn.Module):
             case "sphere":
                 return spectral.unit_rows(M)
             case "layernorm":
-                return F.layer_norm(M, (self.spec.D,))
+                return normed(M)
             case "scale":
                 return M / M.norm(dim=-1).mean().clamp_min(spectral.ROW_FLOOR)
             case "none":
@@ -232,8 +235,15 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
     """Rows and columns of patches of images (B, channels, height, width).
 
     Raises:
-        InputError: not four axes, other channels, or sides that the patch does not divide.
+        InputError: not four axes, other channels, or sides that the patch does not divide; or a symbolic trace (``TRACER``).
     """
+    if isinstance(images, Proxy):
+        raise InputError(
+            "a symbolic trace through a cell, whose work depends on the images' size",
+            code="TRACER",
+            found="torch.fx.Proxy",
+            remedy="torch.export.export follows cells; or let a Tracer take Container and PatchSVAE as leaf modules.",
+        )
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != spec.channels:
         raise InputError(
             "not a batch of images for this cell",
@@ -244,10 +254,11 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
     return spec.grid(images.shape[2], images.shape[3])
 
 
+@neutral()
 def untrained(spec: CellSpec, seed: int) -> PatchSVAE:
     """A seeded cell that never learned: the null of most measurements. Torch's global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_cpu(seed)
         return PatchSVAE(spec)
 
 
@@ -276,25 +287,3 @@ def load_weights(model: PatchSVAE, weights: Mapping[str, np.ndarray]) -> PatchSV
 def arrays_of(model: PatchSVAE) -> dict[str, np.ndarray]:
     """The weights of a model as float32 arrays, copied."""
     return {name: p.detach().cpu().float().numpy().copy() for name, p in model.named_parameters()}
-
-
-def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    assert isinstance(layer, nn.Conv2d)
-    assert layer.bias is not None
-    return layer.weight, layer.bias
-
-
-def _block(width: int, activation: type[nn.Module]) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), activation(), nn.Linear(width, width))
-
-
-def _initialise(weight: Tensor, spec: CellSpec) -> None:
-    match spec.init:
-        case "orthogonal":
-            nn.init.orthogonal_(weight)
-        case "kaiming_normal":
-            nn.init.kaiming_normal_(weight)
-        case "xavier_uniform":
-            nn.init.xavier_uniform_(weight)
-        case "small_normal":
-            nn.init.normal_(weight, std=0.02)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from batteries.settings import PINNED, neutral
+
 CLAMP = 4.0
 CELL_SIDES = (2, 16)  # of blocks and checkerboard cells: 2 to 15 pixels
 
@@ -25,6 +27,7 @@ class Shape(NamedTuple):
     width: int
 
 
+@neutral()
 def noise(types: Tensor, size: tuple[int, int], generator: Generator, *, channels: int = 3) -> Tensor:
     """Images of the given noise types.
 
@@ -37,7 +40,7 @@ def noise(types: Tensor, size: tuple[int, int], generator: Generator, *, channel
     Returns:
         (B, channels, height, width) float32 in [-4, 4].
     """
-    images = torch.empty(len(types), channels, *size)
+    images = torch.empty(len(types), channels, *size, **PINNED)
     for index, (_, make) in enumerate(TYPES):
         chosen = (types == index).nonzero().squeeze(1)
         if len(chosen):
@@ -45,6 +48,7 @@ def noise(types: Tensor, size: tuple[int, int], generator: Generator, *, channel
     return images.clamp_(-CLAMP, CLAMP)
 
 
+@neutral()
 def noise_batch(
     batch: int, size: tuple[int, int], seed: int, *, types: Sequence[int] | None = None, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
@@ -67,11 +71,11 @@ def noise_batch(
 
 
 def _normal(shape: Shape, g: Generator) -> Tensor:
-    return torch.randn(shape, generator=g)
+    return torch.randn(shape, generator=g, **PINNED)
 
 
 def _rand(shape: Sequence[int], g: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
-    return low + (high - low) * torch.rand(*shape, generator=g)
+    return low + (high - low) * torch.rand(*shape, generator=g, **PINNED)
 
 
 def _uniform(shape: Shape, g: Generator) -> Tensor:
@@ -90,8 +94,8 @@ def _poisson(shape: Shape, g: Generator) -> Tensor:
 
 def _coloured(shape: Shape, g: Generator, exponent: float) -> Tensor:
     """White noise with its amplitude spectrum divided by f**exponent, then unit standard deviation per image."""
-    fy = torch.fft.fftfreq(shape.height)[:, None]
-    fx = torch.fft.rfftfreq(shape.width)[None, :]
+    fy = torch.fft.fftfreq(shape.height, **PINNED)[:, None]
+    fx = torch.fft.rfftfreq(shape.width, **PINNED)[None, :]
     frequency = (fy.square() + fx.square()).sqrt()
     frequency[0, 0] = 1 / max(shape.height, shape.width)  # the mean is kept as the lowest frequency
     spectrum = torch.fft.rfft2(_normal(shape, g)) / frequency**exponent
@@ -131,8 +135,8 @@ def _blocks(shape: Shape, g: Generator) -> Tensor:
 def _gradient(shape: Shape, g: Generator) -> Tensor:
     """A plane from -1 to 1 at a random angle, with Gaussian of sigma 0.5."""
     angle = _rand((shape.n, 1, 1, 1), g, 0, 2 * torch.pi)
-    y = torch.linspace(-1, 1, shape.height)[:, None]
-    x = torch.linspace(-1, 1, shape.width)[None, :]
+    y = torch.linspace(-1, 1, shape.height, **PINNED)[:, None]
+    x = torch.linspace(-1, 1, shape.width, **PINNED)[None, :]
     return angle.cos() * x + angle.sin() * y + 0.5 * _normal(shape, g)
 
 
@@ -140,7 +144,7 @@ def _checkerboard(shape: Shape, g: Generator) -> Tensor:
     """Cells of 2 to 15 pixels, +1 and -1, with Gaussian of sigma 0.3."""
     side = torch.randint(*CELL_SIDES, (shape.n, 1, 1), generator=g)
     parity = (torch.arange(shape.height)[:, None] // side + torch.arange(shape.width)[None, :] // side) % 2
-    return (2.0 * parity - 1)[:, None] + 0.3 * _normal(shape, g)
+    return (2 * parity.float() - 1)[:, None] + 0.3 * _normal(shape, g)
 
 
 def _mixture(shape: Shape, g: Generator) -> Tensor:
@@ -174,7 +178,7 @@ def _laplace(shape: Shape, g: Generator) -> Tensor:
 
 
 def _signs(shape: Shape, g: Generator) -> Tensor:
-    return (_rand(shape, g) < 0.5) * 2.0 - 1
+    return (_rand(shape, g) < 0.5).float() * 2 - 1
 
 
 TYPES: tuple[tuple[str, Callable[[Shape, Generator], Tensor]], ...] = (

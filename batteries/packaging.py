@@ -30,6 +30,7 @@ from batteries.manifest import (
 from batteries.measure import held_figure, measure, read
 from batteries.model import PatchSVAE, arrays_of, untrained
 from batteries.probes import Probe, own_probe, probe
+from batteries.settings import neutral
 from batteries.sources import Source, seed_of
 from batteries.spec import CellSpec
 from batteries.training import Run
@@ -57,6 +58,7 @@ class Label(Document):
     description: Text
 
 
+@neutral()
 def package(run: Run, source: Source, label: Label, command: str) -> Cell:
     """Measure a finished run and make a cell of it.
 
@@ -85,6 +87,7 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
     )
 
 
+@neutral()
 def measured_cell(
     model: PatchSVAE,
     blob: bytes,

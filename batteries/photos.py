@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from batteries.errors import InputError, NotFoundError
+from batteries.settings import neutral
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
 SMALLEST_SIDE = 16  # of the smallest scale kept
@@ -47,6 +48,7 @@ class Photos:
     digest: str
     skipped: tuple[Skipped, ...]
 
+    @neutral()
     def crops(self, batch: int, size: int, seed: int) -> Tensor:
         """Random crops: photograph, scale, position and left-right flip, each uniform.
 
@@ -73,6 +75,7 @@ class Photos:
         return to_float(torch.stack([_crop(usable, size, rng) for _ in range(batch)]))
 
 
+@neutral()
 def read_photos(*places: str | Path) -> Photos:
     """Read photographs; what cannot be read is named, counted and skipped.
 

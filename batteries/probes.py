@@ -20,6 +20,7 @@ from batteries.errors import InputError
 from batteries.manifest import Domain
 from batteries.noise import NAMES, noise
 from batteries.photos import read_image, to_float, to_tensor
+from batteries.settings import neutral
 
 NOISE_PER_TYPE = 16
 CROPS_PER_PHOTO = {64: 6, 256: 2}
@@ -50,13 +51,14 @@ class Probe:
     @property
     def cluster(self) -> Tensor:
         """(B,) what counts as one image for a standard error: crops of one photograph are not independent."""
-        return self.group if self.domain == "photos" else torch.arange(len(self.images))
+        return self.group if self.domain == "photos" else torch.arange(len(self.images), device="cpu")
 
 
 PROBES = ("noise16-64", "photos-64", "photos-256")
 
 
 @functools.cache
+@neutral()
 def probe(name: str) -> Probe:
     """One of the named probes. Treat its images as read-only: the same object serves every caller.
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from batteries.measure import PATCHES_AT_ONCE
 from batteries.model import PatchSVAE
 from batteries.noise import NAMES, noise
+from batteries.settings import neutral
 from batteries.sources import seed_of
 
 PENALTY = 1e-4  # on half the squared weights, beside the mean cross-entropy; the intercepts go free
@@ -80,6 +81,8 @@ def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor])
     return ReadOut.of(*train).accuracy(*test)
 
 
+@neutral()
+@torch.enable_grad()
 def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY, steps: int = MOST_STEPS) -> Tensor:
     """The weights that minimise :func:`objective`, by LBFGS with a strong Wolfe line search.
 
@@ -122,6 +125,7 @@ def _logits(weights: Tensor, features: Tensor) -> Tensor:
     return features @ weights[:-1] + weights[-1]
 
 
+@neutral()
 def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size: int = 64, seed: int = 0) -> float:
     """How often the omega statistics of a cell name the noise type: an accuracy, 1/16 by chance.
 
@@ -136,6 +140,7 @@ def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size
 
 
 @lru_cache(maxsize=1)  # a quarter of a gigabyte by default
+@neutral()
 def _noise_parts(per_type: tuple[int, int], size: int, seed: int, channels: int) -> list[tuple[Tensor, Tensor]]:
     """Images and types of the training part, then of the test part."""
     parts = []

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from batteries import derivatives, dispatch
 
 CHUNK_PIXELS = 4 * 64 * 64  # of one chunk; measured in docs/decisions/0008-training-step.md
 
@@ -28,6 +29,8 @@ def smooth(images: Tensor, first: tuple[Tensor, Tensor], last: tuple[Tensor, Ten
     Returns:
         (B, C, height, width).
     """
+    if dispatch.transformed():
+        return derivatives.smooth(images, *first, *last)
     smoothed: Tensor = _Smooth.apply(images, *first, *last)  # type: ignore[no-untyped-call]
     return smoothed
 
@@ -46,7 +49,7 @@ def _last_channels(part: Tensor) -> Tensor:
 class _Smooth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-        ctx.save_for_backward(images, w1, b1, w2)
+        ctx.save_for_backward(images, w1, b1, w2, b2)
         smoothed = torch.empty_like(images)
         chunk = _chunk(images)
         for part, into in zip(images.split(chunk), smoothed.split(chunk), strict=True):
@@ -56,9 +59,10 @@ class _Smooth(torch.autograd.Function):
         return smoothed
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        images, w1, b1, w2 = ctx.saved_tensors
+        images, w1, b1, w2, _ = given = ctx.saved_tensors
+        if derivatives.wanted(*grads):
+            return derivatives.pulled(derivatives.smooth, given, ctx.needs_input_grad, grads)
         on_weights = any(ctx.needs_input_grad[1:])
         on_images = torch.empty_like(images)
         totals = [torch.zeros_like(w1), torch.zeros_like(b1), torch.zeros_like(w2), w2.new_zeros(len(w2))]

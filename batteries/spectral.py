@@ -23,15 +23,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from batteries import compiled, eigen
+from batteries import compiled, derivatives, dispatch, eigen
+from batteries.derivatives import EIGENVALUE_FLOOR, GAP_FLOOR, RIDGE
+from batteries.derivatives import ROW_FLOOR as ROW_FLOOR
 
-RIDGE = 1e-12  # added to the diagonal of the Gram matrix
-EIGENVALUE_FLOOR = 1e-24
 SINGULAR_FLOOR = 1e-16
-GAP_FLOOR = 1e-9  # of the largest eigenvalue
-ROW_FLOOR = 1e-12  # least row length divided by
 NARROW, MANY = 8, 64  # width up to which, and matrices from which, the kernels of batteries.modes are the faster
 NANOSECONDS = 1.5  # of the kernels, times V D**2
 
@@ -50,13 +47,15 @@ class Spectrum(NamedTuple):
 
 def spectrum(M: Tensor) -> Spectrum:
     """Singular values and right singular vectors of M (..., V, D)."""
-    S, W = _Spectrum.apply(M)  # type: ignore[no-untyped-call]
-    return Spectrum(S, W)
+    if dispatch.transformed():
+        S, W = derivatives.spectrum(M)
+        return Spectrum(S, W.detach())
+    return Spectrum(*_Spectrum.apply(M))  # type: ignore[no-untyped-call]
 
 
 def singular_values(M: Tensor) -> Tensor:
     """The S of :func:`spectrum`, (..., D); without its frame where no gradient will ask for it."""
-    if torch.is_grad_enabled() and M.requires_grad:
+    if dispatch.transformed() or (torch.is_grad_enabled() and M.requires_grad):
         return spectrum(M).S
     values = eigen.gram_eigvalsh(M, RIDGE).flip(-1)
     return values.clamp_min(EIGENVALUE_FLOOR).sqrt().to(M.dtype)
@@ -73,12 +72,16 @@ def gate(M: Tensor, found: Spectrum, ratio: Tensor) -> Tensor:
     Returns:
         (..., V, D), in the dtype of M.
     """
+    if dispatch.transformed():
+        return derivatives.gate(M, ratio)
     gated: Tensor = _Gate.apply(M, found.W, ratio)  # type: ignore[no-untyped-call]
     return gated
 
 
 def unit_rows(M: Tensor) -> Tensor:
     """M (..., V, D) with every row divided by its length (at least 1e-12), with a backward of few passes."""
+    if dispatch.transformed():
+        return derivatives.unit_rows(M)
     unit: Tensor = _UnitRows.apply(M)  # type: ignore[no-untyped-call]
     return unit
 
@@ -88,13 +91,14 @@ class _UnitRows(torch.autograd.Function):
     def forward(ctx: Any, raw: Tensor) -> Tensor:
         shrink = torch.linalg.vector_norm(raw, dim=-1, keepdim=True).clamp_min_(ROW_FLOOR).reciprocal_()
         M = raw * shrink
-        ctx.save_for_backward(M, shrink)
+        ctx.save_for_backward(raw, M, shrink)
         return M
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        M, shrink = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> Tensor | None:
+        raw, M, shrink = ctx.saved_tensors
+        if derivatives.wanted(*grads):
+            return derivatives.pulled(derivatives.unit_rows, (raw,), (True,), grads)[0]
         along = torch.linalg.vecdot(M, grads[0]).unsqueeze(-1)
         return torch.addcmul(grads[0], M, along, value=-1).mul_(shrink)
 
@@ -110,9 +114,10 @@ class _Spectrum(torch.autograd.Function):
         return S.to(M.dtype), W
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> Tensor | None:
         M, S, W = ctx.saved_tensors
+        if derivatives.wanted(*grads):
+            return derivatives.pulled(lambda M: derivatives.spectrum(M)[0], (M,), (True,), grads)[0]
         return _gated(M, W, grads[0].double() / S.clamp_min(SINGULAR_FLOOR))
 
 
@@ -123,16 +128,19 @@ class _Gate(torch.autograd.Function):
         return _gated(M, W, ratio.double())
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         M, W, ratio = ctx.saved_tensors
+        if derivatives.wanted(*grads):
+            needed = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
+            on_M, on_ratio = derivatives.pulled(derivatives.gate, (M, ratio), needed, grads)
+            return on_M, None, on_ratio
         on_M, on_ratio = _pulled(M, W, ratio.double(), grads[0])
         return on_M, None, on_ratio.to(ratio.dtype)
 
 
 def _gated(M: Tensor, W: Tensor, weights: Tensor) -> Tensor:
     """M W diag(weights) W'; weights in float64."""
-    kernels = _kernels(M)
+    kernels = _kernels(M, W, weights)
     if kernels is None:
         return M @ _sandwich(W, weights).to(M.dtype)
     out = torch.empty_like(M, memory_format=torch.contiguous_format)
@@ -142,7 +150,7 @@ def _gated(M: Tensor, W: Tensor, weights: Tensor) -> Tensor:
 
 def _pulled(M: Tensor, W: Tensor, r: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of the gate on M and, in float64, on the weights r."""
-    kernels = _kernels(M)
+    kernels = _kernels(M, W, r, grad)
     if kernels is not None:
         on_M, on_r = torch.empty_like(M, memory_format=torch.contiguous_format), torch.empty_like(r)
         _run(kernels.pull, M, [M, W, r, grad], [(GAP_FLOOR, RIDGE), on_M, on_r])
@@ -164,18 +172,19 @@ def _sandwich(W: Tensor, weights: Tensor) -> Tensor:
     return (W * weights[..., None, :]) @ W.mT
 
 
-def _kernels(M: Tensor) -> Any:
-    """The compiled kernels for this M, or None where torch's own products are the ones to use."""
-    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+def _kernels(M: Tensor, *given: Tensor) -> Any:
+    """The compiled kernels for this M and what is given with it, or None where torch's own products are the ones to use."""
+    if not dispatch.plain(M, *given):
         return None
     V, D = M.shape[-2:]
-    if D > NARROW or M.numel() < MANY * V * D or M.device.type != "cpu" or M.dtype not in (torch.float32, torch.float64):
+    if D > NARROW or M.numel() < MANY * V * D or M.dtype not in (torch.float32, torch.float64):
         return None
     return _modes(D, M.dtype)
 
 
 def _try(kernels: Any, D: int, dtype: torch.dtype) -> None:
-    M, W, r = torch.ones(1, 1, D, dtype=dtype), torch.eye(D, dtype=torch.float64)[None], torch.ones(1, D, dtype=torch.float64)
+    M = torch.ones(1, 1, D, dtype=dtype, device="cpu")
+    W, r = (torch.ones(shape, dtype=torch.float64, device="cpu") for shape in ((1, D, D), (1, D)))
     _run(kernels.gate, M, [M, W, r], [M.clone()])
     _run(kernels.pull, M, [M, W, r, M], [(GAP_FLOOR, RIDGE), M.clone(), r.clone()])
 

@@ -26,6 +26,7 @@ from batteries.measure import finite_or_none, read
 from batteries.model import PatchSVAE, untrained
 from batteries.prefetch import ahead
 from batteries.probes import Probe
+from batteries.settings import neutral
 from batteries.sources import Source, seed_of
 from batteries.spec import CellSpec
 
@@ -143,6 +144,8 @@ class Watcher(Protocol):
         ...
 
 
+@neutral()
+@torch.enable_grad()
 def train(
     plan: Plan,
     source: Source,
@@ -238,7 +241,8 @@ def _soft_hand(run: Run, M: Tensor) -> float:
     plan = run.plan
     if plan.boost == 0 or plan.spec.D < geometry.SIMPLEX:
         return 1.0
-    reading = geometry.cv(M[:1, 0], torch.zeros(1), draws=SOFT_HAND_DRAWS, seed=seed_of(plan.seed, run.step, 2))
+    seed, image = seed_of(plan.seed, run.step, 2), torch.zeros(1, dtype=torch.int64)
+    reading = geometry.cv(M[:1, 0], image, draws=SOFT_HAND_DRAWS, seed=seed)
     if isinstance(reading, Estimate):
         before = reading.value if run.cv_average is None else run.cv_average
         run.cv_average = EMA_DECAY * before + (1 - EMA_DECAY) * reading.value

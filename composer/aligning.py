@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from batteries.errors import InputError, IntegrityError
+from batteries.settings import neutral
 from composer import tokens as kinds
 from composer.alignment import Consensus, consensus, joined
 from composer.container import Container
@@ -23,6 +24,7 @@ GridChoice = Literal["coarsest", "exact"]
 SHOWN = 6  # cells in a message
 
 
+@neutral()
 @torch.no_grad()
 def align(
     container: Container,
@@ -58,6 +60,7 @@ def align(
     return consensus(found, kind=tokens, grid=regions, probe=probe, ends=ends, clusters=clusters, seed=seed)
 
 
+@neutral()
 @torch.no_grad()
 def join(
     before: Consensus, container: Container, images: Tensor, *, clusters: Tensor | None = None, seed: int = 0
@@ -94,6 +97,7 @@ def join(
     return joined(before, found, ends=container.ends, clusters=clusters, seed=seed)
 
 
+@neutral()
 def paired(container: Container, images: Tensor, tokens: TokenKind, grid: GridChoice) -> tuple[dict[str, Tensor], Grid]:
     """Every cell's tokens (B, G, width), by name, on one grid, and that grid.
 
@@ -122,6 +126,7 @@ def tokens_on(grid: Grid, container: Container, images: Tensor, tokens: TokenKin
     """
     found = {}
     # matrices are large: of one cell at a time
+    images = container.fitting(images)
     parts = [container.names] if TAPPED[tokens] != "M" else [(name,) for name in container.names]
     for names in parts:
         for name, cell in container(images, (TAPPED[tokens],), names).items():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError
+from batteries.settings import neutral
 from composer.consensus import Frame, generalised, maps_into
 from composer.corrections import holm
 from composer.pairing import Pairing, digest_of
@@ -135,6 +136,7 @@ class Consensus:
         return (tokens - centre[:, None, None]) @ turn[:, None] + translation[:, None, None]
 
 
+@neutral()
 def consensus(
     tokens: Mapping[str, Tensor],
     *,
@@ -170,6 +172,7 @@ def consensus(
     return Consensus(tuple(tokens), _maps(frame, tokens, pairing, ends), frame, scores, kind, grid, probe)
 
 
+@neutral()
 def joined(
     before: Consensus,
     tokens: Mapping[str, Tensor],
@@ -210,6 +213,7 @@ def joined(
     return replace(before, names=(*before.names, *tokens), maps=(*before.maps, *maps), scores=(*first, *scores))
 
 
+@neutral()
 def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None, seed: int = 0) -> tuple[Score, ...]:
     """Per cell: how well its tokens predict the consensus of the others on images that were not fitted.
 

@@ -21,6 +21,7 @@ from batteries import files
 from batteries.canonical import fields_of
 from batteries.errors import InputError
 from batteries.kinds import MODEL
+from batteries.settings import neutral
 from batteries.spec import CellSpec
 from composer import packing, savedmaps
 from composer.artifactfile import open_artifact
@@ -185,6 +186,7 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
     return tuple(specs), tuple(cells), arrays
 
 
+@neutral()
 def _put_together(opened: Opened[Artifact]) -> Wired:
     artifact, tensors = opened.document, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring

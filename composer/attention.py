@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from batteries import compiled
+from batteries import attention, compiled, dispatch
 
 __all__ = ["attend"]
 
@@ -36,17 +35,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (G, heads, N, d), in memory with a patch's heads side by side where a kernel made it.
     """
     kernel = _kernel(q, k, v)
-    return _run(kernel, q, k, v) if kernel else F.scaled_dot_product_attention(q, k, v)
+    return _run(kernel, q, k, v) if kernel else attention.attend(q, k, v)
 
 
 def _kernel(*given: Tensor) -> Any:
     """The compiled kernel for these, or None where torch's is the one to use."""
-    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+    if not dispatch.plain(*given):
         return None
     q = given[0]
     if q.ndim != 4 or not 1 <= q.shape[-1] <= WIDEST or q.shape[:3].numel() * q.shape[2] < FEW:
         return None
-    if any(x.shape != q.shape or x.dtype != torch.float32 or x.device.type != "cpu" for x in given):
+    if any(x.shape != q.shape or x.dtype != torch.float32 for x in given):
         return None
     if torch.is_grad_enabled() and any(x.requires_grad for x in given):
         return None
@@ -54,7 +53,7 @@ def _kernel(*given: Tensor) -> Any:
 
 
 def _try(kernel: Any, d: int) -> None:
-    one = torch.ones(1, 1, 1, d)
+    one = torch.ones(1, 1, 1, d, dtype=torch.float32, device="cpu")
     _run(kernel, one, one, one)
 
 
@@ -64,7 +63,7 @@ _softmax = compiled.Kernels("composer.softmax", lambda module, d: module.kernels
 def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """A kernel over all heads of all groups."""
     groups, heads, tokens, d = q.shape
-    out = torch.empty(groups, tokens, heads, d)
+    out = q.new_empty(groups, tokens, heads, d)
     run = partial(kernel, *map(_strided, (q, k, v)), out.numpy())
     compiled.share(run, groups * heads, NANOSECONDS * d * tokens**2)
     return out.transpose(1, 2)

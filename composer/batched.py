@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries import spectral
+from batteries.hidden import normed
 from batteries.model import ACTIVATIONS, ALPHA_LIMIT
 from batteries.spec import CellSpec
 from batteries.spectral import Spectrum
@@ -105,14 +106,14 @@ class Stage:
 
     def _norm(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self._pair(name)
-        return torch.addcmul(bias[:, None], F.layer_norm(x, x.shape[-1:]), weight[:, None])
+        return torch.addcmul(bias[:, None], normed(x), weight[:, None])
 
     def _rows(self, M: Tensor) -> Tensor:
         match self.spec.row_norm:
             case "sphere":
                 return spectral.unit_rows(M)
             case "layernorm":
-                return F.layer_norm(M, M.shape[-1:])
+                return normed(M)
             case "scale":
                 lengths = M.norm(dim=-1).mean(dim=(1, 2, 3), keepdim=True)  # of all images: a cell by itself does so too
                 return M / lengths[..., None].clamp_min(spectral.ROW_FLOOR)

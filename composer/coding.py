@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batteries import compiled
+from batteries import compiled, dispatch
 from batteries.spec import CellSpec
 from composer.tokens import Grid
 
@@ -31,9 +31,7 @@ Weights = Mapping[str, Tensor]
 
 def fits(spec: CellSpec, given: Tensor) -> bool:
     """Whether the kernels take cells of a spec, and images or tokens such as these."""
-    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
-        return False
-    if not given.numel() or given.device.type != "cpu" or given.dtype != torch.float32:
+    if not dispatch.plain(given) or not given.numel() or given.dtype != torch.float32:
         return False
     if torch.is_grad_enabled() and given.requires_grad:
         return False
@@ -48,7 +46,7 @@ def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
     Its rows are of unit length where the spec wants them so; else they are as the encoder leaves them.
     """
     stacks = _layers(spec, weights, "enc")
-    out = torch.empty(len(stacks[0][0]), len(patches), spec.V * spec.D)
+    out = patches.new_empty(len(stacks[0][0]), len(patches), spec.V * spec.D)
     width = spec.D if spec.row_norm == "sphere" else 0
     _run(_kernels.module.encode, spec, [patches.detach().contiguous().numpy(), stacks, width], out, len(patches))
     return out
@@ -69,7 +67,7 @@ def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor
         (C, B, channels, height, width).
     """
     C, B, N = M.shape[:3]
-    out = torch.empty(C, B, spec.channels, grid[0] * spec.patch_size, grid[1] * spec.patch_size)
+    out = M.new_empty(C, B, spec.channels, grid[0] * spec.patch_size, grid[1] * spec.patch_size)
     axes = W.mT  # which is how the solver leaves them in memory
     rows = (x.reshape(C * B * N, *x.shape[3:]) for x in (M.flatten(3), axes, ratio))
     arrays = [x.detach().contiguous().numpy() for x in rows]
@@ -104,9 +102,10 @@ def _readable(tensor: Tensor) -> Any:
 
 def _try(module: Any, depth: int) -> None:
     spec = CellSpec(V=5, D=2, patch_size=1, hidden=1, depth=depth, channels=1, heads=1)
-    weights = {name: torch.ones(1, *shape) for name, shape in spec.tensor_shapes().items()}
-    M = encode(spec, weights, torch.ones(1, 1)).view(1, 1, 1, 5, 2)
-    decode(spec, weights, M, torch.ones(1, 1, 1, 2, 2, dtype=torch.float64), torch.ones(1, 1, 1, 2), (1, 1))
+    ones = partial(torch.ones, dtype=torch.float32, device="cpu")
+    weights = {name: ones(1, *shape) for name, shape in spec.tensor_shapes().items()}
+    M = encode(spec, weights, ones(1, 1)).view(1, 1, 1, 5, 2)
+    decode(spec, weights, M, ones(1, 1, 1, 2, 2).double(), ones(1, 1, 1, 2), (1, 1))
 
 
 _kernels = compiled.Kernels("composer.layers", lambda module, depth: module, _try)

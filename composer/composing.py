@@ -13,6 +13,7 @@ from torch import Tensor
 
 from batteries.cell import Cell
 from batteries.errors import ConflictError, InputError, PolicyError
+from batteries.settings import neutral
 from batteries.spec import CellSpec
 from composer.aligning import align
 from composer.alignment import Consensus
@@ -24,6 +25,7 @@ DTYPES = (torch.float32, torch.float64)
 SHOWN = 6  # names in a message
 
 
+@neutral()
 def compose(
     cells: Iterable[Cell] | Mapping[str, Cell],
     probe: Tensor | None = None,
@@ -41,7 +43,7 @@ def compose(
             out, tokens stay in each cell's own coordinates unless there are maps.
         maps: A consensus that has all of these cells, found by the digests of their weights.
         seed: Of the alignment's halves and shuffles.
-        dtype: Of weights and outputs: float32, which cells are, or float64.
+        dtype: Of weights and arithmetic: float32, which cells are, or float64. Outputs come in that of the images.
 
     Raises:
         InputError: nothing to compose, another dtype, a probe that the cells cannot take, or a probe beside maps

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from batteries.errors import InputError
+from batteries.settings import neutral
 from composer import tokens as widths
 from composer.centring import centred, checked, products
 from composer.procrustes import Alignment, Unequal, fit
@@ -44,6 +45,7 @@ class Frame:
         return self.tokens.shape[-1]
 
 
+@neutral()
 def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
     """The consensus of several cells.
 
@@ -71,6 +73,7 @@ def maps_into(frame: Frame, tokens: Sequence[Tensor], rows: Tensor | None = None
     return tuple(map_into(frame, own, there) for own, there in zip(tokens, kept, strict=True))
 
 
+@neutral()
 def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequal: Unequal = "pad") -> Alignment:
     """The map of a cell into a frame, whether or not it had a part in it; the frame stays as it is.
 

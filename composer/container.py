@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from batteries import canonical
 from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.inputs import taken
 from batteries.manifest import InputScale
 from batteries.model import Tokens, grid_of
 from batteries.spec import CellSpec
@@ -90,7 +91,7 @@ class Container(nn.Module):
         The images are in the cells' input scale: photographs as x / 127.5 - 1, noise as generated.
 
         Args:
-            images: The same for every cell; taken to the container's dtype.
+            images: The same for every cell; taken to the container's dtype, and what is made of them back to their own.
             taps: Some of M, S, omega, recon. Without ``recon`` nothing is decoded, which is most of the work.
             names: Of the cells to run; left out, all.
 
@@ -102,13 +103,13 @@ class Container(nn.Module):
         if names is not None and set(names) != set(self.names):
             return self.part(dict.fromkeys(names))(images, taps)
         wanted = checked_taps(taps)
-        images = self.fitting(images)
+        dtype, images = images.dtype, self.fitting(images)
         found = []
         for group, members in self.members():
             tensors = group(images, [self._places[name][1] for name in members], wanted, self.chunk_bytes)
             if "omega" in tensors:
                 tensors["aligned"] = self._aligned(members, tensors["omega"])
-            found.append(GroupOutput(members, grid_of(images, group.spec), tensors))
+            found.append(GroupOutput(members, grid_of(images, group.spec), tensors).to(dtype))
         return ContainerOutput(found, self.names)
 
     def tokens(self, images: Tensor) -> dict[str, Tokens]:
@@ -175,7 +176,9 @@ class Container(nn.Module):
                 found=(tuple(M.shape), None if omega is None else tuple(omega.shape)),
                 where=name,
             )
-        return self.groups[group].decode(index, M, grid, omega)
+        dtype = self.groups[group].stack.dtype
+        own = None if omega is None else omega.to(dtype)
+        return self.groups[group].decode(index, M.to(dtype), grid, own).to(M.dtype)
 
     def spec(self, name: str) -> CellSpec:
         """The architecture of one cell."""
@@ -276,18 +279,8 @@ class Container(nn.Module):
         """
         for group, _ in self.members():
             grid_of(images, group.spec)
-        if not images.is_floating_point():
-            remedy = "Photographs: x / 127.5 - 1; batteries.to_input takes them to a cell's own scale."
-            raise InputError(
-                "images that are no real numbers", code="IMAGE_DTYPE", expected="float", found=images.dtype, remedy=remedy
-            )
         stack = self.groups[0].stack
-        if images.device != stack.device:
-            remedy = "Move the one to the other: container.to(images.device)."
-            raise InputError(
-                "images on another device", code="DEVICE", expected=stack.device, found=images.device, remedy=remedy
-            )
-        return images.to(stack.dtype)
+        return taken(images, stack.dtype, stack.device)
 
     def _tensor_digest(self, name: str) -> str:
         group, index = self.place(name)

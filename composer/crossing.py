@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from batteries import compiled
+from batteries import compiled, dispatch
 
 __all__ = ["Moments", "Polar", "moments", "polar"]
 
@@ -50,7 +50,7 @@ def moments(source: Tensor, target: Tensor, rows: Tensor | None) -> Moments | No
     batch = torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], () if rows is None else rows.shape[:-1])
     if source.shape[-2:] != target.shape[-2:] or (rows is not None and rows.shape[-1] != source.shape[-2]):
         return None
-    kernel = _kernel(batch.numel(), source, target)
+    kernel = _kernel(batch.numel(), source, target, *([] if rows is None else [rows]))
     return _run_moments(kernel.moments, source, target, rows, batch) if kernel else None
 
 
@@ -64,10 +64,10 @@ def polar(cross: Tensor) -> Polar | None:
 
 def _kernel(pairs: int, *given: Tensor) -> Any:
     """The compiled kernels for these, or None where torch's way is the one to take."""
-    if pairs < FEW or torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+    if not dispatch.plain(*given):
         return None
     width = given[0].shape[-1]
-    if width not in WIDTHS or any(part.device.type != "cpu" or part.is_complex() for part in given):
+    if pairs < FEW or width not in WIDTHS:
         return None
     if torch.is_grad_enabled() and any(part.requires_grad for part in given):
         return None
@@ -75,7 +75,8 @@ def _kernel(pairs: int, *given: Tensor) -> Any:
 
 
 def _try(kernels: Any, width: int) -> None:
-    tokens, eye = torch.zeros(1, 1, width, dtype=torch.float64), torch.eye(width, dtype=torch.float64)[None]
+    tokens = torch.zeros(1, 1, width, dtype=torch.float64, device="cpu")
+    eye = torch.eye(width, dtype=torch.float64, device="cpu")[None]
     _run_moments(kernels.moments, tokens, tokens, None, torch.Size([1]))
     _run_polar(kernels.polar, eye)
 
@@ -86,10 +87,11 @@ _products = compiled.Kernels("composer.products", lambda module, width: module.k
 def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | None, batch: torch.Size) -> Moments:
     """The kernel over all pairs."""
     (height, width), count = source.shape[-2:], batch.numel()
-    there = torch.ones(1, height, dtype=torch.bool) if rows is None else _flat(rows.bool(), batch, 1)
+    there = torch.ones(1, height, dtype=torch.bool, device="cpu") if rows is None else _flat(rows.bool(), batch, 1)
     x, y = (_flat(end.double(), batch, 2) for end in (source, target))
     means, cross, squares = (
-        torch.empty(*shape, dtype=torch.float64) for shape in ((2, count, width), (count, width, width), (2, count))
+        torch.empty(shape, dtype=torch.float64, device="cpu")
+        for shape in ((2, count, width), (count, width, width), (2, count))
     )
     run = partial(kernel, x.numpy(), y.numpy(), there.numpy(), means.numpy(), cross.numpy(), squares.numpy())
     compiled.share(run, count, MOMENT_NANOSECONDS * height * width)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from batteries import cellfile
 from batteries.errors import FrozenError
+from batteries.settings import neutral
 
 NO_CELL = "0" * 64  # no digest
 WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .data, .grad, .requires_grad
@@ -91,6 +92,7 @@ class Stack(nn.Module):
         self._sealed = True
 
     @classmethod
+    @neutral()
     def of(cls, weights: Sequence[Mapping[str, np.ndarray]], dtype: torch.dtype = torch.float32) -> Stack:
         """A stack of cells' arrays, all with the same names and shapes."""
         numbers = np.float64 if dtype == torch.float64 else np.float32

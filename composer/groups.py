@@ -12,7 +12,8 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from batteries import spectral
+from batteries import dispatch, spectral
+from batteries.settings import uncast
 from batteries.spec import CellSpec
 from composer import pieces
 from composer.batched import Stage
@@ -48,20 +49,20 @@ class Group(nn.Module):
         Returns:
             By tap (C, B, ...); with ``recon`` also ``patch_error`` (C, B, N).
         """
-        with torch.autocast(images.device.type, enabled=False):  # the dtype is the stack's, whatever a host prefers
+        with uncast(images.device):
             return self._forward(images, chosen, taps, chunk_bytes)
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
         """The images (B, channels, height, width) that one cell makes of M (B, N, V, D) and of omega (B, N, D), or its own."""
         stage, stacked = Stage(self.spec, self.stack.chosen([place])), M[None]
-        with torch.autocast(M.device.type, enabled=False):
+        with uncast(M.device):
             found = spectral.spectrum(stacked)
             ratio = stage.factors(found.S) if omega is None else omega[None] / found.S.clamp_min(spectral.SINGULAR_FLOOR)
             return stage.images(stacked, found, ratio, grid)[0]
 
     def _forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
         grid = self.spec.grid(images.shape[2], images.shape[3])
-        if torch.compiler.is_compiling():  # a compiler sees to memory, and wants no loop over a batch of unknown size
+        if dispatch.followed(images):  # which sees to memory, and wants no loop over a batch of unknown size
             return _run(Stage(self.spec, self.stack.chosen(chosen)), images, grid, taps)
         cells, batch = self._piece(images, len(chosen), grid, chunk_bytes)
         tracked = torch.is_grad_enabled() and images.requires_grad

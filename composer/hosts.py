@@ -87,7 +87,7 @@ class NamingHost(_Host):
 
     def __init__(self, cell: Mounted, sample: Tensor, classes: int, form: StreamForm) -> None:
         super().__init__(cell, sample)
-        self.mlp = ResidualMLP(len(self.shift), classes, form)
+        self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 2 D)."""
@@ -113,7 +113,7 @@ class RestoringHost(_Host):
         super().__init__(cell, sample)
         with torch.no_grad():
             patches = self.cell(sample[:1]).M.shape[1]
-        self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form)
+        self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form).to(sample.device)
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class Classifier(_Whole):
         super().__init__(container, sample, reads)
         if classes < 2:
             raise InputError("too few classes to tell apart", code="CLASSES", expected="2 or more", found=classes)
-        self.mlp = ResidualMLP(len(self.shift), classes, form)
+        self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, F)."""
@@ -221,7 +221,7 @@ class Denoiser(_Whole):
     def __init__(self, container: Container, sample: Tensor, reads: Reads = "signature", form: StreamForm = FORM) -> None:
         super().__init__(container, sample, reads)
         side = max(container.spec(name).patch_size for name in container.names)
-        self.mlp = ResidualMLP(len(self.shift), len(container.names) + sample.shape[1] * side**2, form)
+        self.mlp = ResidualMLP(len(self.shift), len(container.names) + sample.shape[1] * side**2, form).to(sample.device)
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:

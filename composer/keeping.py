@@ -17,6 +17,7 @@ from torch import Tensor
 from batteries import files
 from batteries.errors import InputError
 from batteries.kinds import MAPS
+from batteries.settings import neutral
 from composer import mapsfile, packing
 from composer.alignment import Consensus
 from composer.consensus import Frame
@@ -217,6 +218,7 @@ def _parts(maps: Sequence[Alignment]) -> Arrays:
     return found
 
 
+@neutral()
 def _put_together(opened: Opened[SavedMaps]) -> Consensus | Alignment:
     # maps are small: they get memory of their own, and the file may go
     said, tensors = opened.document, {name: tensor.clone() for name, tensor in views(opened).items()}

@@ -6,7 +6,7 @@ Legend: C cells of a group, B images, N patches of an image, V rows, D width.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,10 @@ class GroupOutput:
     names: tuple[str, ...]
     grid: Grid
     found: Mapping[str, Tensor]
+
+    def to(self, dtype: torch.dtype) -> GroupOutput:
+        """The same in another dtype."""
+        return replace(self, found={tap: tensor.to(dtype) for tap, tensor in self.found.items()})
 
     def tensor(self, tap: str) -> Tensor:
         """One of the tensors.
@@ -143,6 +147,10 @@ class ContainerOutput(Mapping[str, CellOutput]):
     def error(self) -> Tensor:
         """(B, cells): every cell's mean squared error of every image."""
         return self._in_order([group.tensor("patch_error").mean(dim=2) for group in self.groups])
+
+    def to(self, dtype: torch.dtype) -> ContainerOutput:
+        """The same in another dtype."""
+        return ContainerOutput([group.to(dtype) for group in self.groups], self._names)
 
     def _in_order(self, parts: Sequence[Tensor]) -> Tensor:
         """(C, B, ...) of every group as (B, cells, ...) in the order of the names; a view where there is one group."""

@@ -36,6 +36,7 @@ import torch
 from torch import Generator, Tensor
 
 from batteries.errors import InputError, NotFoundError
+from batteries.settings import neutral
 from composer.aligning import GridChoice, paired
 from composer.consensus import generalised, maps_into
 from composer.container import Container
@@ -130,6 +131,7 @@ class PairTable:
         raise NotFoundError("no such pair", code="NO_PAIR", found=f"{one} and {other}", expected=f"of {', '.join(self.names)}")
 
 
+@neutral()
 @torch.no_grad()
 def compare(
     container: Container,

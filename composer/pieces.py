@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from batteries import dispatch
 
 MOST = 8  # threads: more would wait for the interpreter's lock
 
@@ -34,7 +35,7 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object]) -> None:
     Raises:
         BaseException: the first that ``work`` raised, when all threads have ended.
     """
-    threads = 1 if is_in_torch_dispatch_mode() else workers(len(pieces))
+    threads = 1 if dispatch.watched() else workers(len(pieces))
     if threads == 1:
         for piece in pieces:
             work(piece)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from batteries.errors import InputError
+from batteries.settings import neutral
 from composer import tokens as widths
 from composer.centring import Products, centred, checked, products
 from composer.pairing import Pairing
@@ -153,6 +154,7 @@ class Alignment:
         )
 
 
+@neutral()
 def fit(
     source: Tensor,
     target: Tensor,
@@ -176,7 +178,8 @@ def fit(
             principal axes as the other has dimensions.
 
     Raises:
-        InputError: rows that do not pair (``PAIRS``), widths that differ without a choice (``WIDTHS``), fewer than two rows
+        InputError: a gradient, a transform or a trace asked of the tokens (``DERIVATIVE``): a map is a constant; rows that
+            do not pair (``PAIRS``), widths that differ without a choice (``WIDTHS``), fewer than two rows
             (``FEW_ROWS``), none left after the mask (``NO_ROWS``), not finite (``NOT_FINITE``), constant tokens
             (``CONSTANT``), or a covariance that cannot be whitened (``SINGULAR``).
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from batteries import spectral
@@ -37,6 +38,10 @@ class Relayed:
     recon: Tensor
     patch_error: Tensor
     grid: Grid
+
+    def to(self, dtype: torch.dtype) -> Relayed:
+        """The same in another dtype."""
+        return Relayed(self.tokens.to(dtype), self.recon.to(dtype), self.patch_error.to(dtype), self.grid)
 
 
 def fit(kind: Kind, source: CellOutput, target: CellOutput) -> Alignment:

@@ -6,13 +6,14 @@ Legend: B images, G regions of the coarsest grid among the branches, K branches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from batteries.settings import PINNED
 from composer import tokens
 from composer.tokens import Grid
 
@@ -58,6 +59,10 @@ class Routed:
     weights: Tensor
     recon: Tensor
 
+    def to(self, dtype: torch.dtype) -> Routed:
+        """The same in another dtype."""
+        return replace(self, error=self.error.to(dtype), weights=self.weights.to(dtype), recon=self.recon.to(dtype))
+
     @property
     def choice(self) -> Tensor:
         """(B, G) place of the branch that has the most of a region."""
@@ -75,7 +80,9 @@ class Router(nn.Module):
     def __init__(self, branches: int, channels: int) -> None:
         super().__init__()
         inputs = branches + 2 * channels
-        self.layers = nn.Sequential(nn.Linear(inputs, ROUTER_WIDTH), nn.GELU(), nn.Linear(ROUTER_WIDTH, branches))
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, ROUTER_WIDTH, **PINNED), nn.GELU(), nn.Linear(ROUTER_WIDTH, branches, **PINNED)
+        )
 
     def forward(self, error: Tensor, images: Tensor, grid: Grid) -> Tensor:
         """Errors (B, G, K) and images (B, channels, height, width) to scores (B, G, K), in the dtype of the errors."""

@@ -22,6 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from batteries.errors import InputError
+from batteries.settings import neutral
 from composer.centring import checked
 from composer.heldout import Paired, Split, rows_of
 from composer.procrustes import FewSamplesWarning
@@ -129,6 +130,7 @@ class Score:
         return all(null.p_value <= level for null in (self.shuffled, self.untrained) if null is not None)
 
 
+@neutral()
 def score(
     source: Tensor,
     target: Tensor,

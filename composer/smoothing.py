@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from batteries import compiled, smoothing
+from batteries import compiled, derivatives, dispatch, smoothing
 
 __all__ = ["smooth"]
 
@@ -54,16 +53,17 @@ def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -
 
 def _fast(images: Tensor, weights: list[Tensor]) -> bool:
     """Whether the kernels can be used, with the one for the gradient where it may be asked for."""
-    if torch.compiler.is_compiling():  # a compiler takes in torch's operators alone
+    if not dispatch.plain(images, *weights):
         return False
-    if not images.numel() or any(given.device.type != "cpu" or given.dtype != torch.float32 for given in (images, *weights)):
+    if not images.numel() or any(given.dtype != torch.float32 for given in (images, *weights)):
         return False
     names = ["smooth", "pull"] if torch.is_grad_enabled() and images.requires_grad else ["smooth"]
     return all(_convolution(name) is not None for name in names)
 
 
 def _try(kernel: Any, name: str) -> None:
-    image, weight, bias = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 3, 3), torch.ones(1, 1)
+    ones = partial(torch.ones, dtype=torch.float32, device="cpu")
+    image, weight, bias = ones(1, 1, 1, 1), ones(1, 1, 1, 3, 3), ones(1, 1)
     _run(kernel, [image, image] if name == "pull" else [image], _layers(name, weight, bias, weight, bias))
 
 
@@ -78,9 +78,10 @@ class _Smooth(torch.autograd.Function):
         return smoothed.view(images.shape)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        images, *weights = ctx.saved_tensors
+        images, *weights = given = ctx.saved_tensors
+        if derivatives.wanted(*grads):
+            return derivatives.pulled(_grouped, given, ctx.needs_input_grad, grads)
         on_images = _run(_convolution("pull"), [images.flatten(0, 1), grads[0].flatten(0, 1)], _layers("pull", *weights))
         return on_images.view(images.shape), None, None, None, None
 
@@ -123,7 +124,7 @@ def _packed(weight: np.ndarray, bias: np.ndarray, count: int) -> tuple[np.ndarra
 
 
 def _plainly(images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+    if images.device.type == "cpu" and not dispatch.followed(images):
         cells = zip(images, w1, b1, w2, b2, strict=True)
         return torch.stack([smoothing.smooth(x, (u1, c1), (u2, c2)) for x, u1, c1, u2, c2 in cells])
     return _grouped(images, w1, b1, w2, b2)

@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from batteries.errors import InputError
+from batteries.settings import neutral
 from composer.aligning import GridChoice, paired
 from composer.alignment import frames_of_others
 from composer.container import Container
@@ -44,6 +45,7 @@ class Spectrum:
         return 1 - float((self.variance * self.left).sum()) - self.beyond
 
 
+@neutral()
 @torch.no_grad()
 def spectra(
     container: Container,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from batteries.hidden import LayerNorm
+from batteries.settings import PINNED
+
 SPREAD_FLOOR = 1e-6  # a feature that does not vary in the sample is divided by this
 
 
@@ -37,13 +40,15 @@ class ResidualMLP(nn.Module):
     def __init__(self, inputs: int, outputs: int, form: StreamForm) -> None:
         super().__init__()
         width = form.width
-        self.enter = nn.Linear(inputs, width)
+        self.enter = nn.Linear(inputs, width, **PINNED)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+            nn.Sequential(
+                LayerNorm(width, **PINNED), nn.Linear(width, width, **PINNED), nn.GELU(), nn.Linear(width, width, **PINNED)
+            )
             for _ in range(form.blocks)
         )
-        self.norm = nn.LayerNorm(width) if form.terminal_norm else nn.Identity()
-        self.leave = nn.Linear(width, outputs)
+        self.norm = LayerNorm(width, **PINNED) if form.terminal_norm else nn.Identity()
+        self.leave = nn.Linear(width, outputs, **PINNED)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
@@ -71,7 +76,7 @@ class Stemmed(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(channels, channels, 3, padding=1)
+        self.stem = nn.Conv2d(channels, channels, 3, padding=1, **PINNED)
         nn.init.zeros_(self.stem.weight)
         assert self.stem.bias is not None
         nn.init.zeros_(self.stem.bias)
@@ -86,7 +91,8 @@ class Stemmed(nn.Module):
 
     @torch.no_grad()
     def scale_by(self, sample: Tensor) -> None:
-        """Fix the features' scale by those of a sample of images."""
+        """Fix the features' scale by those of a sample of images, on whose device the stem is put."""
+        self.stem.to(sample.device)
         features = self.features(sample).flatten(0, -2)
         self.register_buffer("shift", features.mean(dim=0))
         self.register_buffer("spread", features.std(dim=0).clamp_min(SPREAD_FLOOR))

@@ -20,6 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from batteries.errors import InputError
+from batteries.settings import neutral
 from composer import procrustes, relaying
 from composer.container import Container
 from composer.relaying import Kind
@@ -91,6 +92,7 @@ class Swap:
         return f"{cost}, of which those of {self.source}, mapped, recover {self.share():.3f} ({low:.3f} to {high:.3f})"
 
 
+@neutral()
 @torch.no_grad()
 def swap(
     container: Container,

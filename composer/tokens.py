@@ -31,7 +31,7 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from batteries import eigen
+from batteries import dispatch, eigen
 from batteries.errors import InputError
 from batteries.spec import CellSpec
 from composer.manifest import TokenKind as TokenKind
@@ -72,6 +72,7 @@ def frames(moments: Tensor) -> Tensor:
 
     They are of one length; where two eigenvalues are one, their axes are any two of the plane.
     """
+    dispatch.refuse_derivative("frames", moments)
     D = moments.shape[-1]
     axes = eigen.eigh(moments.double())[1]
     weights = torch.linspace(-1.0, 1.0, D, dtype=torch.float64, device=moments.device)  # eigenvalues ascend

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from batteries import eigen
+from batteries import dispatch, eigen
 from composer import crossing
 
 Reflection = Literal["allowed", "forbidden"]
@@ -30,6 +30,7 @@ def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]
     Where the smallest singular value is nothing, R and its mirror image in that axis do as well: the one of determinant +1
     is taken.
     """
+    dispatch.refuse_derivative("a fitted rotation", cross)
     flat = cross.reshape(-1, *cross.shape[-2:])
     rotation, trace, determinant = crossing.polar(flat) or _polar_with_sign(flat)
     weak, mirrored = determinant == 0, (determinant < 0) & (reflection == "forbidden")
@@ -47,6 +48,7 @@ def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]
 
 def polar(cross: Tensor) -> Tensor:
     """U V' of tall or square ones (P, n, d): orthonormal columns. Axes that ``cross`` leaves open are turned anyhow."""
+    dispatch.refuse_derivative("a fitted rotation", cross)
     found = crossing.polar(cross)
     rotation, weak = (found.rotation, found.determinant == 0) if found else _polar(cross)
     if bool(weak.any()):

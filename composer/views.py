@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from batteries.settings import neutral
 from composer.opened import Opened
 from composer.sealed import Dtype, Said
 
@@ -22,6 +23,7 @@ def array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
     return tensor.detach().cpu().to(dtype).contiguous().numpy()
 
 
+@neutral()
 def views(opened: Opened[Said]) -> dict[str, Tensor]:
     """Every tensor of a file, by name: views of the file."""
     found = {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from batteries import canonical
 from batteries.cell import Cell
 from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.settings import neutral, seed_cpu
 from composer.composing import compose
 from composer.container import Container
 from composer.outputs import TAPS, USUAL, CellOutput, ContainerOutput
@@ -107,13 +108,19 @@ class Wired(nn.Module):
         Raises:
             InputError: other channels, or sides that a cell's patch does not divide.
         """
-        images = self.container.fitting(images)
+        dtype, images = images.dtype, self.container.fitting(images)
         cells = self._cells(images)
         found: dict[str, Any] = dict(cells)
         for name in self._order:
             found[name] = self._node(name, found, images)
-        nodes = {name: found[name] for name in self._order}
-        return WiredOutput(cells, nodes, found[self.composition.output])
+        if dtype == images.dtype:
+            return self._output(cells, found)
+        cells = cells.to(dtype)
+        given: dict[str, Any] = dict(cells)
+        for name in self._order:
+            made = found[name]
+            given[name] = Together({one: given[one] for one in made}) if isinstance(made, Together) else made.to(dtype)
+        return self._output(cells, given)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The composition's digest."""
@@ -134,6 +141,9 @@ class Wired(nn.Module):
                 found=state.get("composition"),
             )
 
+    def _output(self, cells: ContainerOutput, found: Mapping[str, Any]) -> WiredOutput:
+        return WiredOutput(cells, {name: found[name] for name in self._order}, found[self.composition.output])
+
     def _cells(self, images: Tensor) -> ContainerOutput:
         outputs = [self.container(images, taps, names) for names, taps in self._taken]
         return ContainerOutput([group for out in outputs for group in out.groups], self.container.names)
@@ -149,6 +159,7 @@ class Wired(nn.Module):
         return Together({branch: found[branch] for branch in node.of})
 
 
+@neutral()
 def wire(
     cells: Mapping[str, Cell],
     composition: Composition,
@@ -167,7 +178,7 @@ def wire(
         probe: Images (B, channels, height, width) on which the maps of relays, and the consensus frame, are fitted; needed
             where there is a relay.
         seed: Of routers' weights, and of the alignment's halves and shuffles.
-        dtype: Of the cells' weights and of all outputs; routers have float32.
+        dtype: Of the cells' weights and of the arithmetic; outputs come in the images' own. Routers have float32.
 
     Raises:
         InputError: other cells than the composition names (``PARTS``), a relay without a probe (``NO_PROBE``), or a probe on
@@ -186,7 +197,7 @@ def wire(
     container = compose({name: cells[name] for name in composition.cells}, probe, seed=seed, dtype=dtype)
     routers = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_cpu(seed)
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
                 routers[module_name(name)] = router_for(composition, name, container)
@@ -209,7 +220,9 @@ def _fitted(composition: Composition, container: Container, probe: Tensor | None
             if probe is None:
                 remedy = "Give images of the cells' own kind: wire(cells, composition, probe=images)."
                 raise InputError("a relay without images to fit its map on", code="NO_PROBE", found=name, remedy=remedy)
-            out = container(probe, ("omega",) if node.tokens == "omega" else ("M",), (node.source, node.target))
+            out = container(
+                container.fitting(probe), ("omega",) if node.tokens == "omega" else ("M",), (node.source, node.target)
+            )
             maps[name] = fit(node.tokens, out[node.source], out[node.target])
     return maps
 

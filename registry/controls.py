@@ -12,6 +12,7 @@ from batteries import cellfile
 from batteries.cell import Cell, file_facts
 from batteries.model import PatchSVAE, arrays_of, untrained
 from batteries.packaging import UNTRAINED_SEED
+from batteries.settings import PINNED
 
 Control = Literal["untrained", "none", "scale", "rank-one", "shuffled", "scrambled", "nan"]
 
@@ -35,7 +36,7 @@ class ShuffledRows(PatchSVAE):
     def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         M, grid = super()._matrices(images)
         patches = M.flatten(0, 1)  # (B N, V, D)
-        order = torch.rand(patches.shape[:2], generator=torch.Generator().manual_seed(self.seed)).argsort(dim=0)
+        order = torch.rand(patches.shape[:2], generator=torch.Generator().manual_seed(self.seed), **PINNED).argsort(dim=0)
         shuffled = patches.gather(0, order[:, :, None].expand_as(patches))
         return shuffled.view_as(M), grid
 

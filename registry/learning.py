@@ -12,6 +12,7 @@ from batteries import geometry
 from batteries.errors import InputError
 from batteries.geometry import Estimate
 from batteries.model import Output, Tokens
+from batteries.settings import seed_cpu
 from composer.hosts import HostFactory, Mounted, NamingHost, RestoringHost, StreamForm
 from composer.outputs import CellOutput
 from registry.protocol import ViabilityProtocol
@@ -68,7 +69,7 @@ def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.
     """A seeded host, found to be one: it has something to train, and its output is what the task asks for."""
     images, targets = task.train
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        seed_cpu(seed)
         host = factory(cell, images[:: max(1, len(images) // SAMPLE)], task.classes)
     if not any(p.requires_grad for p in host.parameters()):
         raise InputError("a host with nothing to train", code="HOST_FROZEN", found=type(host).__name__, where=task.name)

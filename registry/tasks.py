@@ -14,6 +14,7 @@ from batteries.manifest import Domain
 from batteries.noise import NAMES, noise
 from batteries.photos import read_image, to_float, to_tensor
 from batteries.probes import photographs
+from batteries.settings import PINNED, neutral
 from registry.protocol import ViabilityProtocol
 
 NAME_NOISE = "name the noise type"
@@ -71,6 +72,7 @@ class Task:
 
 
 @lru_cache(maxsize=4)
+@neutral()
 def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
     """The tasks of a cell's own domain; equal numbers for every class.
 
@@ -112,4 +114,4 @@ def _crops(pictures: list[Tensor], size: int, each: int, seed: int) -> tuple[Ten
 
 
 def _gaussian(like: Tensor, seed: int) -> Tensor:
-    return torch.randn(like.shape, generator=Generator().manual_seed(seed))
+    return torch.randn(like.shape, generator=Generator().manual_seed(seed), **PINNED)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from batteries import files
 from batteries.cell import Cell
@@ -18,6 +19,7 @@ from batteries.home import home
 from batteries.manifest import InputScale
 from batteries.model import PatchSVAE
 from batteries.probes import probe
+from batteries.settings import neutral
 from composer.hosts import HostFactory
 from registry import checks, conclusion
 from registry.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
@@ -68,6 +70,8 @@ class Report:
         files.replace(Path(path), page([self.attestation]).encode())
 
 
+@neutral()
+@torch.enable_grad()
 def validate(
     target: str | Path | Cell,
     *,

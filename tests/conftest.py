@@ -7,6 +7,17 @@ import pytest
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache"))
 
 
+def pytest_collection_modifyitems(items):
+    """Tests marked ``cuda`` are skipped where there is no GPU; torch is asked only where there are such tests."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="no GPU"))
+
+
 @pytest.fixture(autouse=True)
 def _own_surroundings(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's own cache, configuration or registry."""

@@ -194,7 +194,7 @@ def test_importing_it_does_not_import_numba():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_on_cuda_it_is_torchs():
     given = [x.cuda() for x in parts()]
     assert torch.equal(attention.attend(*given), F.scaled_dot_product_attention(*given))

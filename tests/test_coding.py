@@ -174,7 +174,7 @@ def test_importing_it_does_not_import_numba():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_on_cuda_it_is_torchs():
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
     assert not coding.fits(spec, pictures(spec).cuda())

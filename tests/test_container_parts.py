@@ -51,7 +51,7 @@ def close(found, wanted, scale):
 @pytest.mark.parametrize("size", [(64, 64), (16, 48)])
 def test_trained_cells_of_all_bands_answer_as_alone(trained, dtype, scale, size):
     x = images(3, size)
-    out = compose(trained, dtype=dtype)(x, TAPS)
+    out = compose(trained, dtype=dtype)(x.to(dtype), TAPS)
     for cell in trained:
         alone, found = PatchSVAE.from_cell(cell).to(dtype)(x.to(dtype)), out[cell.name]
         for name in TAPS:

@@ -261,7 +261,7 @@ def test_under_a_compiler_it_is_torchs(monkeypatch):
     assert crossing.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_on_cuda_it_is_torchs():
     x = draw(20, 9, 8).cuda()
     assert crossing.moments(x, x, None) is None

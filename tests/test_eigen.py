@@ -339,7 +339,7 @@ def test_a_forked_child_can_solve():
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("D", [4, 8, 16])
 def test_on_cuda_it_is_torchs(D):
     G = gram(64, D).cuda()

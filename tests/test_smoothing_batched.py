@@ -267,7 +267,7 @@ def test_on_a_processor_with_small_registers(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, **chosen}).returncode == 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_on_cuda_it_is_grouped():
     images, first, last, grad = case(dtype=torch.float64)
     there = [images.cuda(), *(tuple(w.cuda() for w in pair) for pair in (first, last)), grad.cuda()]

@@ -1,0 +1,33 @@
+"""Apart from a program's global settings: what is made or measured has the same bits whatever the caller's surroundings are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+import torch
+
+PINNED: Final[dict[str, Any]] = {"dtype": torch.float32, "device": "cpu"}  # of new weights and seeded numbers
+
+
+@contextmanager
+def neutral() -> Iterator[None]:
+    """As in a fresh program: the CPU is the default device, no autocast, no inference mode; gradients as they were.
+
+    The default dtype is one for all threads of a process and so left alone: whatever is made names its own.
+    """
+    cast = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
+    tracked = torch.is_grad_enabled()  # leaving inference mode would turn it on
+    with torch.inference_mode(False), torch.set_grad_enabled(tracked), torch.device("cpu"), cast[0], cast[1]:
+        yield
+
+
+def uncast(device: torch.device) -> AbstractContextManager[Any]:
+    """Without autocast there: the dtype of a cell's arithmetic is that of its weights, whatever a host prefers."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+
+
+def seed_cpu(seed: int) -> None:
+    """Set the global generator of the CPU, and no accelerator's: for use under ``torch.random.fork_rng(devices=[])``."""
+    torch.default_generator.manual_seed(seed)
