@@ -168,6 +168,7 @@ def test_images_and_weights_are_left_alone_and_weights_get_no_gradient():
 
 def test_the_answer_depends_on_the_image_and_its_cell_alone():
     """Not on the others, nor on the number of threads: to the bit."""
+    pytest.importorskip("numba")  # to the bit, which torch does not promise
     images, first, last, grad = case(40, 2, height=64, across=64)
     wanted = answers(smoothing.smooth, images, first, last, grad)
     threads = torch.get_num_threads()
