@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test soak check bench gpu clean
+.PHONY: help demo test base soak check bench gpu clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,6 +12,9 @@ demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, va
 
 test: $(VENV)/.installed  ## the whole test suite
 	$(BIN)/pytest
+
+base:  ## the wheel without extras, in .venv-base: the README's lines, commands of each kind, what does without numba
+	.ci/base
 
 soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
 	BATTERIES_SOAK=1 $(BIN)/pytest tests/test_kills.py tests/test_faults.py tests/test_power_loss.py tests/test_flips.py \
@@ -34,7 +37,7 @@ gpu: $(VENV)/.installed  ## where there is a GPU: the tests marked cuda, and a s
 	fi
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-base .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

@@ -1,49 +1,110 @@
-"""How numba's kernels come to be, are found to work, and share their work among threads.
+"""Kernels that numba compiles: one dispatcher to find them, to try them and to do without, and threads to share their work.
 
 Nothing here imports numba before a kernel is asked for, and nothing needs it: where it is missing (it comes with the ``fast``
-extra) or does not compile, :func:`load` gives None and the caller takes torch's way.
+extra), broken, too old, switched off, or does not compile, :class:`Kernels` gives None and the caller takes torch's way. Both
+numba and a module of kernels are imported once, even to fail: a second import of what failed half way fails in another way.
 
 Threads are started for the call and end with it: callers from several Python threads share nothing, and a process may fork.
 """
 
 from __future__ import annotations
 
+import importlib
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any
 
 import torch
 
+OLDEST = (0, 68)  # numba of the ``fast`` extra
+REMEDY = "pip install 'svae-batteries[fast]'"
 THREAD_WORK = 3_000_000  # nanoseconds of work that are worth a thread: below it, a second thread was slower right after
 # work of torch's own, whose idle worker seems to hold its core for milliseconds
 
+_compiling = threading.RLock()  # one kernel at a time, as numba has it too; and a trial may ask for another kernel
+_warned: set[str] = set()
 
-def kernel(function: Callable[..., None], **options: Any) -> Any:
-    """A function compiled without the interpreter's lock, and kept on disk where there is a folder to keep it in."""
-    from numba import njit  # only modules of kernels, which need it themselves, call this
 
+class Kernels:
+    """The kernels of one module, each of them imported, compiled and tried when it is first asked for.
+
+    The answer to a key is the same ever after, in every thread: the kernel, or None where torch's way is the one to take. That
+    is so without numba, which needs no word, and where numba or a kernel does not work here, which gets one warning.
+
+    Args:
+        module: Its name, with all packages.
+        find: Takes the module and a key, and gives a kernel or several.
+        trial: Takes those and the key, and runs them on something small, in which they are compiled or read from the disk.
+    """
+
+    def __init__(self, module: str, find: Callable[..., Any], trial: Callable[..., object]) -> None:
+        self._name = module
+        self._find = find
+        self._trial = trial
+        self._found: dict[tuple[Hashable, ...], Any] = {}
+
+    @property
+    def module(self) -> Any:
+        """The module itself, for its constants; only where numba is."""
+        return importlib.import_module(self._name)
+
+    def __call__(self, *key: Hashable) -> Any:
+        """The kernels of a key, or None."""
+        if key in self._found:
+            return self._found[key]
+        with _compiling:
+            if key not in self._found:
+                self._found[key], reason = self._load(*key)
+                _warn_once(reason)
+        return self._found[key]
+
+    def _load(self, *key: Hashable) -> tuple[Any, str]:
+        """The kernels or None, and why not, where that is worth a warning."""
+        module, reason = _imported(self._name)
+        if module is None:
+            return None, reason
+        try:
+            found = self._find(module, *key)
+            self._trial(found, *key)
+        except Exception as error:
+            return None, f"the kernel {self._name}{key} does not compile here, torch's way is used: {error}"
+        return found, ""
+
+
+@cache
+def _imported(name: str) -> tuple[Any, str]:
+    """A module of kernels, or None and the reason."""
+    usable, reason = _numba()
+    if not usable:
+        return None, reason
     try:
-        return njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder it may write to
-        return njit(nogil=True, **options)(function)
-
-
-def load(find: Callable[[], Any], trial: Callable[[Any], object]) -> Any:
-    """What ``find`` gives, after one call on something small, in which it is compiled or read from numba's cache; or None."""
-    try:
-        found = find()
-    except ImportError:
-        return None
-    try:
-        trial(found)
-    except OSError:
-        trial(found)  # compiled, and not kept: numba's cache could not be written
+        return importlib.import_module(name), ""
     except Exception as error:
-        warnings.warn(f"a fast kernel does not compile here, torch's way is used: {error}", RuntimeWarning, stacklevel=2)
-        return None
-    return found
+        return None, f"the fast kernels do not fit the numba that is installed, torch's way is used: {error!r}"
+
+
+@cache
+def _numba() -> tuple[bool, str]:
+    """Whether numba is there and serves, and why not, where that is worth a warning."""
+    try:
+        numba = importlib.import_module("numba")
+        version = tuple(int(part) for part in numba.__version__.split(".")[:2])
+        disabled = bool(numba.config.DISABLE_JIT)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "numba"
+        return False, "" if missing else f"numba is installed and does not work, torch's way is used: {error!r}"
+    if version < OLDEST:
+        return False, f"numba {numba.__version__} is too old, torch's way is used; {REMEDY}"
+    return not disabled, ""
+
+
+def _warn_once(reason: str) -> None:
+    if reason and reason not in _warned:
+        _warned.add(reason)
+        warnings.warn(reason, RuntimeWarning, stacklevel=4)
 
 
 def share(run: Callable[[int, int], object], count: int, nanoseconds: float) -> None:

@@ -13,18 +13,13 @@ is left to ``torch.linalg.eigvalsh``, where it is the route: it takes NaN on the
 from __future__ import annotations
 
 import math
-import threading
 from functools import lru_cache, partial
 from typing import Any
 
-import lazy_loader
 import torch
 from torch import Tensor
 
 from batteries import compiled, dispatch
-
-jacobi: Any = lazy_loader.load("batteries.jacobi", suppress_warning=True)  # imports numba, on first use
-tridiagonal: Any = lazy_loader.load("batteries.tridiagonal", suppress_warning=True)  # and so does this
 
 __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
@@ -40,7 +35,6 @@ DTYPES = {
     "gram_values": (torch.float32, torch.float64),
 }
 _NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
-_loading = threading.Lock()
 
 
 def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,22 +91,28 @@ def _kernel(name: str, source: Tensor) -> Any:
         return None
     if not dispatch.plain(source):
         return None
-    with _loading:
-        return _load(name, source.dtype)
+    return (_jacobi if name.startswith("solve") else _tridiagonal)(name, source.dtype)
 
 
-@lru_cache
-def _load(name: str, dtype: torch.dtype) -> Any:
-    """The kernel by its name and dtype, or None."""
-    small = torch.eye(2, dtype=dtype, device="cpu")[None]
-    if name.startswith("solve"):
-        return compiled.load(lambda: getattr(jacobi, name), partial(_solve, source=small, ridge=0.0, vectors=True))
-    return compiled.load(lambda: getattr(tridiagonal, name), partial(_solve_alone, source=small, ridge=0.0))
+def _named(module: Any, name: str, dtype: torch.dtype) -> Any:
+    return getattr(module, name)
+
+
+def _try(kernel: Any, name: str, dtype: torch.dtype) -> None:
+    _solve(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0, vectors=True)
+
+
+def _try_alone(kernel: Any, name: str, dtype: torch.dtype) -> None:
+    _solve_alone(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0)
+
+
+_jacobi = compiled.Kernels("batteries.jacobi", _named, _try)
+_tridiagonal = compiled.Kernels("batteries.tridiagonal", _named, _try_alone)
 
 
 @lru_cache
 def _pairs(width: int) -> Any:
-    return jacobi.schedule(width)
+    return _jacobi.module.schedule(width)
 
 
 def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
     frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
-    compiled.share(run, -(-len(flat) // jacobi.WIDTH), NANOSECONDS * width**2 * (width + 8))
+    compiled.share(run, -(-len(flat) // _jacobi.module.WIDTH), NANOSECONDS * width**2 * (width + 8))
     return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
 
 
@@ -139,7 +139,7 @@ def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, found.numpy())
-    compiled.share(run, -(-len(flat) // tridiagonal.TOGETHER), NANOSECONDS_ALONE * width**2)
+    compiled.share(run, -(-len(flat) // _tridiagonal.module.TOGETHER), NANOSECONDS_ALONE * width**2)
     return found.reshape(*batch, width)
 
 

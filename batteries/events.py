@@ -15,15 +15,19 @@ class Events:
         folder: Where the event file goes.
 
     Raises:
-        InputError: the extra is not installed.
+        InputError: the extra is not installed, or does not work (``EXTRA``).
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
+        except Exception as error:  # one that is broken raises anything
+            missing = isinstance(error, ModuleNotFoundError)
             raise InputError(
-                "TensorBoard is not installed", code="EXTRA", remedy="pip install 'svae-batteries[tensorboard]'"
+                "TensorBoard is not installed" if missing else "TensorBoard is installed and cannot be imported",
+                code="EXTRA",
+                found=None if missing else repr(error),
+                remedy="pip install 'svae-batteries[tensorboard]'",
             ) from error
         self._writer = SummaryWriter(str(folder))
 

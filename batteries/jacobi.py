@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batteries.compiled import kernel
+from batteries.kernelcache import kernel
 from batteries.lanes import WIDTH, Array, Vector, any_above, fill, load, magnitude, njit, root, scratch, store, where_above
 from batteries.slots import ROWS, gather_gram, gather_symmetric, scale_down
 

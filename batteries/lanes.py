@@ -5,8 +5,6 @@ Importing this module imports numba and llvmlite.
 Element (i, j) of eight matrices is one *slot* of eight doubles, one vector register on AVX-512 and two on AVX2, so that every
 operation below is one for eight matrices. The type is our own rather than left to the compiler: it cannot know that two rows
 of one scratch array do not overlap, and an inner loop of eight with a check for that in front is slower than scalars.
-
-numba's cache looks at the age of a kernel's own file and not of this one: after a change here, touch theirs.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-subclassing-any, allow-any-generics

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from batteries.compiled import kernel
+from batteries.kernelcache import kernel
 
 Array = np.ndarray
 

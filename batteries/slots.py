@@ -1,8 +1,7 @@
 """Eight matrices on their way from a batch into slots: as they are or as their M'M, and scaled.
 
 What the kernels of :mod:`batteries.jacobi` and :mod:`batteries.tridiagonal` begin with. Of a symmetric matrix only the upper
-triangle is kept, element (i, j) in slot ``i * width + j``. Importing this module imports numba; after a change here, touch the
-files of the kernels, for the reason in :mod:`batteries.lanes`.
+triangle is kept, element (i, j) in slot ``i * width + j``. Importing this module imports numba.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators

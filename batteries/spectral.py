@@ -18,11 +18,9 @@ On the CPU the gate of narrow M and its backward go to the kernels of :mod:`batt
 
 from __future__ import annotations
 
-import threading
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
-import lazy_loader
 import torch
 from torch import Tensor
 
@@ -30,12 +28,9 @@ from batteries import compiled, derivatives, dispatch, eigen
 from batteries.derivatives import EIGENVALUE_FLOOR, GAP_FLOOR, RIDGE
 from batteries.derivatives import ROW_FLOOR as ROW_FLOOR
 
-modes: Any = lazy_loader.load("batteries.modes", suppress_warning=True)  # imports numba, on first use
-
 SINGULAR_FLOOR = 1e-16
 NARROW, MANY = 8, 64  # width up to which, and matrices from which, the kernels of batteries.modes are the faster
 NANOSECONDS = 1.5  # of the kernels, times V D**2
-_loading = threading.Lock()
 
 
 class Spectrum(NamedTuple):
@@ -184,21 +179,17 @@ def _kernels(M: Tensor, *given: Tensor) -> Any:
     V, D = M.shape[-2:]
     if D > NARROW or M.numel() < MANY * V * D or M.dtype not in (torch.float32, torch.float64):
         return None
-    with _loading:
-        return _load(D, M.dtype)
+    return _modes(D, M.dtype)
 
 
-@cache
-def _load(D: int, dtype: torch.dtype) -> Any:
-    """The kernels of a width and dtype, or None."""
+def _try(kernels: Any, D: int, dtype: torch.dtype) -> None:
     M = torch.ones(1, 1, D, dtype=dtype, device="cpu")
     W, r = (torch.ones(shape, dtype=torch.float64, device="cpu") for shape in ((1, D, D), (1, D)))
+    _run(kernels.gate, M, [M, W, r], [M.clone()])
+    _run(kernels.pull, M, [M, W, r, M], [(GAP_FLOOR, RIDGE), M.clone(), r.clone()])
 
-    def trial(found: Any) -> None:
-        _run(found.gate, M, [M, W, r], [M.clone()])
-        _run(found.pull, M, [M, W, r, M], [(GAP_FLOOR, RIDGE), M.clone(), r.clone()])
 
-    return compiled.load(lambda: modes.kernels(D), trial)
+_modes = compiled.Kernels("batteries.modes", lambda module, D, dtype: module.kernels(D), _try)
 
 
 def _run(kernel: Any, M: Tensor, given: list[Tensor], rest: list[Any]) -> None:

@@ -21,7 +21,7 @@ A step waits for its division. Two blocks of eight take turns, and the one's div
 
 from __future__ import annotations
 
-from batteries.compiled import kernel
+from batteries.kernelcache import kernel
 from batteries.lanes import WIDTH, Array, Vector, any_above, fill, load, magnitude, njit, root, scratch, store, where_above
 from batteries.slots import ROWS, gather_gram, gather_symmetric, scale_down
 

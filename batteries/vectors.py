@@ -1,7 +1,6 @@
 """Arithmetic for numba types that are vectors of the processor, as :mod:`batteries.lanes` and others define them.
 
-Importing this module imports numba. Its cache looks at the age of a kernel's own file and not of this one: after a change here,
-touch theirs.
+Importing this module imports numba.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics

@@ -8,24 +8,19 @@ Legend: G groups that attend each within itself, N patches, d width of a head.
 
 from __future__ import annotations
 
-import threading
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-import lazy_loader
 import torch
 from torch import Tensor
 
 from batteries import attention, compiled, dispatch
-
-softmax: Any = lazy_loader.load("composer.softmax", suppress_warning=True)  # imports numba, on first use
 
 __all__ = ["attend"]
 
 WIDEST = 8  # heads for which the kernels are the faster
 FEW = 10_000  # scores below which the call of a kernel, twenty microseconds, costs more than it saves
 NANOSECONDS = 0.07  # of a kernel, times d N**2
-_loading = threading.Lock()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -54,15 +49,15 @@ def _kernel(*given: Tensor) -> Any:
         return None
     if torch.is_grad_enabled() and any(x.requires_grad for x in given):
         return None
-    with _loading:
-        return _load(q.shape[-1])
+    return _softmax(q.shape[-1])
 
 
-@lru_cache
-def _load(d: int) -> Any:
-    """The kernel of a width, or None."""
+def _try(kernel: Any, d: int) -> None:
     one = torch.ones(1, 1, 1, d, dtype=torch.float32, device="cpu")
-    return compiled.load(lambda: softmax.kernels(d), partial(_run, q=one, k=one, v=one))
+    _run(kernel, one, one, one)
+
+
+_softmax = compiled.Kernels("composer.softmax", lambda module, d: module.kernels(d), _try)
 
 
 def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

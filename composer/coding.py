@@ -9,12 +9,10 @@ Legend: C cells, n patches of all images, V rows, D width, P = channels * patch_
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-import lazy_loader
 import torch
 from torch import Tensor
 
@@ -22,14 +20,11 @@ from batteries import compiled, dispatch
 from batteries.spec import CellSpec
 from composer.tokens import Grid
 
-layers: Any = lazy_loader.load("composer.layers", suppress_warning=True)  # imports numba, on first use
-
 __all__ = ["decode", "encode", "fits"]
 
 NARROW = (2, 4, 8, 16)  # D, as in composer.rows, which takes numba
 DEEPEST, LARGEST = 8, 2**20  # blocks, each number of which is compiled by itself; parameters, which are transposed as a whole
 NANOSECONDS = 0.02  # of a kernel, times parameters and patches
-_loading = threading.Lock()
 
 Weights = Mapping[str, Tensor]
 
@@ -42,8 +37,7 @@ def fits(spec: CellSpec, given: Tensor) -> bool:
         return False
     if spec.activation != "gelu" or spec.D not in NARROW or not 1 <= spec.depth <= DEEPEST or spec.parameters > LARGEST:
         return False
-    with _loading:
-        return _load(spec.depth) is not None
+    return _kernels(spec.depth) is not None
 
 
 def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
@@ -54,7 +48,7 @@ def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
     stacks = _layers(spec, weights, "enc")
     out = patches.new_empty(len(stacks[0][0]), len(patches), spec.V * spec.D)
     width = spec.D if spec.row_norm == "sphere" else 0
-    _run(layers.encode, spec, [patches.detach().contiguous().numpy(), stacks, width], out, len(patches))
+    _run(_kernels.module.encode, spec, [patches.detach().contiguous().numpy(), stacks, width], out, len(patches))
     return out
 
 
@@ -77,14 +71,15 @@ def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor
     axes = W.mT  # which is how the solver leaves them in memory
     rows = (x.reshape(C * B * N, *x.shape[3:]) for x in (M.flatten(3), axes, ratio))
     arrays = [x.detach().contiguous().numpy() for x in rows]
-    _run(layers.decode, spec, [*arrays, _layers(spec, weights, "dec"), spec.patch_size], out, B * N)
+    _run(_kernels.module.decode, spec, [*arrays, _layers(spec, weights, "dec"), spec.patch_size], out, B * N)
     return out
 
 
 def _run(kernel: Any, spec: CellSpec, arguments: list[Any], out: Tensor, patches: int) -> None:
-    chunks = -(-patches // layers.CHUNK)
+    chunk = _kernels.module.CHUNK
+    chunks = -(-patches // chunk)
     work = partial(kernel, *arguments, out.numpy())
-    compiled.share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, layers.CHUNK))
+    compiled.share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, chunk))
 
 
 def _layers(spec: CellSpec, weights: Weights, half: str) -> tuple[tuple[Any, ...], ...]:
@@ -105,15 +100,12 @@ def _readable(tensor: Tensor) -> Any:
     return array
 
 
-@lru_cache
-def _load(depth: int) -> Any:
-    """The kernels, compiled for cells of that depth, or None."""
+def _try(module: Any, depth: int) -> None:
     spec = CellSpec(V=5, D=2, patch_size=1, hidden=1, depth=depth, channels=1, heads=1)
     ones = partial(torch.ones, dtype=torch.float32, device="cpu")
     weights = {name: ones(1, *shape) for name, shape in spec.tensor_shapes().items()}
+    M = encode(spec, weights, ones(1, 1)).view(1, 1, 1, 5, 2)
+    decode(spec, weights, M, ones(1, 1, 1, 2, 2).double(), ones(1, 1, 1, 2), (1, 1))
 
-    def trial(_: Any) -> None:
-        M = encode(spec, weights, ones(1, 1)).view(1, 1, 1, 5, 2)
-        decode(spec, weights, M, ones(1, 1, 1, 2, 2).double(), ones(1, 1, 1, 2), (1, 1))
 
-    return compiled.load(lambda: layers.decode, trial)
+_kernels = compiled.Kernels("composer.layers", lambda module, depth: module, _try)

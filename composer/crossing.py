@@ -7,17 +7,13 @@ rounding, not to the bit.
 
 from __future__ import annotations
 
-import threading
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
-import lazy_loader
 import torch
 from torch import Tensor
 
 from batteries import compiled, dispatch
-
-kernels: Any = lazy_loader.load("composer.products", suppress_warning=True)  # imports numba, on first use
 
 __all__ = ["Moments", "Polar", "moments", "polar"]
 
@@ -25,7 +21,6 @@ WIDTHS = range(4, 33, 4)  # each is compiled on its first call, in two seconds
 FEW = 16  # pairs from which the kernels are worth their calls, as in batteries.eigen
 MOMENT_NANOSECONDS = 0.6  # of a row of a pair, times D
 POLAR_NANOSECONDS = 10  # of a matrix, times D**2
-_loading = threading.Lock()
 
 
 class Moments(NamedTuple):
@@ -76,21 +71,17 @@ def _kernel(pairs: int, *given: Tensor) -> Any:
         return None
     if torch.is_grad_enabled() and any(part.requires_grad for part in given):
         return None
-    with _loading:
-        return _load(width)
+    return _products(width)
 
 
-@lru_cache
-def _load(width: int) -> Any:
-    """The kernels of a width, or None."""
+def _try(kernels: Any, width: int) -> None:
     tokens = torch.zeros(1, 1, width, dtype=torch.float64, device="cpu")
     eye = torch.eye(width, dtype=torch.float64, device="cpu")[None]
+    _run_moments(kernels.moments, tokens, tokens, None, torch.Size([1]))
+    _run_polar(kernels.polar, eye)
 
-    def trial(found: Any) -> None:
-        _run_moments(found.moments, tokens, tokens, None, torch.Size([1]))
-        _run_polar(found.polar, eye)
 
-    return compiled.load(lambda: kernels.kernels(width), trial)
+_products = compiled.Kernels("composer.products", lambda module, width: module.kernels(width), _try)
 
 
 def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | None, batch: torch.Size) -> Moments:

@@ -4,7 +4,6 @@ Importing this module imports numba and llvmlite. :mod:`composer.lanes` has the 
 why they are needed. Here a vector is one row of a small matrix: the compiler makes of it what registers the processor has.
 
 A row from memory is as wide as another that is given as a pattern; the first is that of :func:`spread`.
-numba's cache looks at the age of a kernel's own file and not of this one: after a change here, touch theirs.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-subclassing-any, allow-any-generics

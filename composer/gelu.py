@@ -1,7 +1,4 @@
-"""GELU and its slope on vectors of :mod:`composer.lanes`. Importing this module imports numba and llvmlite.
-
-numba's cache looks at the age of a kernel's own file and not of this one: after a change here, touch theirs.
-"""
+"""GELU and its slope on vectors of :mod:`composer.lanes`. Importing this module imports numba and llvmlite."""
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
 

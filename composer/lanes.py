@@ -7,8 +7,6 @@ One vector is four registers of AVX-512's thirty-two; the compiler takes it apar
 needs others beside it to hide its latency, and because a number is then spread once for all four. Elsewhere, with sixteen
 registers of half the size or less, it is two or four of those: with four times as many the sums of a convolution would not fit
 (23 nanoseconds a pixel became 57).
-
-numba's cache looks at the age of a kernel's own file and not of this one: after a change here, touch theirs.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-subclassing-any, allow-any-generics

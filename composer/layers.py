@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from batteries.compiled import kernel
+from batteries.kernelcache import kernel
 from composer.gelu import gelu
 from composer.lanes import WIDTH, Array, fill, load, load_part, load_several, njit, store, store_part, store_several
 from composer.packed import norms, pack, whole

@@ -1,7 +1,6 @@
 """The layers of one cell, transposed and one after the other: what the kernels of :mod:`composer.layers` multiply with.
 
-Importing this module imports numba. Its cache looks at the age of a kernel's own file and not of this one: after a change here,
-touch theirs.
+Importing this module imports numba.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics

@@ -2,8 +2,6 @@
 
 A vector holds a stretch of one long row, or several whole rows of a narrow matrix side by side. Importing this module imports
 numba and llvmlite.
-
-numba's cache looks at the age of a kernel's own file and not of this one: after a change here, touch theirs.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-subclassing-any, allow-any-generics

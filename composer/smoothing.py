@@ -9,11 +9,9 @@ Legend: C cells, B images of each.
 
 from __future__ import annotations
 
-import threading
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
-import lazy_loader
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,13 +19,10 @@ from torch.nn import functional as F
 
 from batteries import compiled, derivatives, dispatch, smoothing
 
-convolution: Any = lazy_loader.load("composer.convolution", suppress_warning=True)  # imports numba, on first use
-
 __all__ = ["smooth"]
 
 Pair = tuple[Tensor, Tensor]
 NANOSECONDS = 0.25  # of a kernel, times channels, width and pixels
-_loading = threading.Lock()
 
 
 def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -> Tensor:
@@ -47,7 +42,7 @@ def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -
         smoothed = _plainly(images, *weights)
         return smoothed if out is None else out.copy_(smoothed)
     if out is not None:
-        _run(_load("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights), out.view(-1, *out.shape[2:]))
+        _run(_convolution("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights), out.view(-1, *out.shape[2:]))
         return out
     found: Tensor = _Smooth.apply(images, *weights)  # type: ignore[no-untyped-call]
     return found
@@ -63,27 +58,23 @@ def _fast(images: Tensor, weights: list[Tensor]) -> bool:
     if not images.numel() or any(given.dtype != torch.float32 for given in (images, *weights)):
         return False
     names = ["smooth", "pull"] if torch.is_grad_enabled() and images.requires_grad else ["smooth"]
-    with _loading:
-        return all(_load(name) is not None for name in names)
+    return all(_convolution(name) is not None for name in names)
 
 
-@lru_cache
-def _load(name: str) -> Any:
-    """A kernel by its name, or None."""
+def _try(kernel: Any, name: str) -> None:
     ones = partial(torch.ones, dtype=torch.float32, device="cpu")
     image, weight, bias = ones(1, 1, 1, 1), ones(1, 1, 1, 3, 3), ones(1, 1)
+    _run(kernel, [image, image] if name == "pull" else [image], _layers(name, weight, bias, weight, bias))
 
-    def trial(kernel: Any) -> None:
-        _run(kernel, [image, image] if name == "pull" else [image], _layers(name, weight, bias, weight, bias))
 
-    return compiled.load(lambda: getattr(convolution, name), trial)
+_convolution = compiled.Kernels("composer.convolution", getattr, _try)
 
 
 class _Smooth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(images, *weights)
-        smoothed = _run(_load("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights))
+        smoothed = _run(_convolution("smooth"), [images.flatten(0, 1)], _layers("smooth", *weights))
         return smoothed.view(images.shape)
 
     @staticmethod
@@ -91,7 +82,7 @@ class _Smooth(torch.autograd.Function):
         images, *weights = given = ctx.saved_tensors
         if derivatives.wanted(*grads):
             return derivatives.pulled(_grouped, given, ctx.needs_input_grad, grads)
-        on_images = _run(_load("pull"), [images.flatten(0, 1), grads[0].flatten(0, 1)], _layers("pull", *weights))
+        on_images = _run(_convolution("pull"), [images.flatten(0, 1), grads[0].flatten(0, 1)], _layers("pull", *weights))
         return on_images.view(images.shape), None, None, None, None
 
 
@@ -106,7 +97,7 @@ def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | Non
 
 def _layers(name: str, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> list[Any]:
     """The weights as a kernel wants them. The transpose of a convolution has its channels exchanged and its taps reversed."""
-    to_middle, to_image = partial(_packed, count=convolution.MANY), partial(_packed, count=convolution.FEW)
+    to_middle, to_image = partial(_packed, count=_convolution.module.MANY), partial(_packed, count=_convolution.module.FEW)
     first = to_middle(w1.numpy(), b1.numpy())
     if name == "smooth":
         return [first, to_image(w2.numpy(), b2.numpy())]

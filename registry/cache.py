@@ -13,7 +13,7 @@ from pathlib import Path
 
 from batteries import files
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
-from registry.config import HOME_VARIABLE, home
+from batteries.home import HOME_VARIABLE, home
 from registry.pinned import read_pinned
 from registry.release import Pin
 from registry.stores import DirectoryStore, MemoryStore, Store

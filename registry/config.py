@@ -15,12 +15,10 @@ ships with this package. The configuration file is ``config.toml`` in the platfo
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tomllib
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,6 +29,7 @@ import registry as registry_package  # its HubStore imports an HTTP client, on f
 from batteries import files
 from batteries.canonical import Document, fields_of
 from batteries.errors import FormatError, InputError, NotFoundError, StoreError, StoreWarning
+from batteries.home import own_folder
 from batteries.hubsettings import offline_variable
 from batteries.manifest import is_name
 from registry.nearest import did_you_mean
@@ -38,11 +37,9 @@ from registry.reference import FORM, Reference
 from registry.stores import DirectoryStore, Store
 
 REGISTRY_VARIABLE = "BATTERIES_REGISTRY"
-HOME_VARIABLE = "BATTERIES_HOME"
 MODE_VARIABLE = "BATTERIES_MODE"
 HUB = "hf://"
 HERE = Path()  # the working directory, which is looked at for relative paths only: it may be gone
-NOWHERE = Path(os.devnull)  # no folder can be in it
 EMBEDDED = "embedded"  # the registry that ships, wherever it lies; a folder of that name is ./embedded
 MAX_CONFIG = 64 * 2**10
 
@@ -58,21 +55,6 @@ class Settings(Document):
     registry: str | None = None
     registries: dict[str, str] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
-
-
-def home() -> Path:
-    """The folder of the cache: ``BATTERIES_HOME``, or the platform's own.
-
-    Raises:
-        InputError: the variable names what is no path (``BAD_PATH``).
-    """
-    named = os.environ.get(HOME_VARIABLE)
-    if not named:
-        return _own_folder(platformdirs.user_cache_path)
-    try:
-        return Path(named).expanduser().absolute()
-    except (OSError, RuntimeError, ValueError) as error:  # no working directory, no such user, a NUL
-        raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(named), where=HOME_VARIABLE) from error
 
 
 def mode(text: str | None = None) -> Mode:
@@ -97,7 +79,7 @@ def is_remote(address: str) -> bool:
 
 def config_file() -> Path:
     """Where the configuration file is, if there is one."""
-    return _own_folder(platformdirs.user_config_path) / "config.toml"
+    return own_folder(platformdirs.user_config_path) / "config.toml"
 
 
 def settings() -> Settings:
@@ -288,15 +270,6 @@ def _folder(address: str, base: Path) -> tuple[Path, bool]:
     if not is_folder:
         raise InputError("not a registry", code="NOT_A_FOLDER", expected="a folder", found=path)
     return path, True
-
-
-def _own_folder(find: Callable[..., Path]) -> Path:
-    """A folder of the user's as the platform has it; of a user without a home, one that cannot be."""
-    with contextlib.suppress(RuntimeError):
-        path = find("batteries", appauthor=False)
-        if path.is_absolute():
-            return path
-    return NOWHERE / "batteries"
 
 
 def _warn_unread(error: StoreError, path: Path) -> None:

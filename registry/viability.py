@@ -15,6 +15,7 @@ import torch
 from batteries import files
 from batteries.cell import Cell
 from batteries.errors import InputError
+from batteries.home import home
 from batteries.manifest import InputScale
 from batteries.model import PatchSVAE
 from batteries.probes import probe
@@ -23,7 +24,6 @@ from composer.hosts import HostFactory
 from registry import checks, conclusion
 from registry.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
 from registry.bench import Bench, NullFigures, Progress, measurement, untrained_cell
-from registry.config import home
 from registry.controls import CONTROLS, NAMED_CHECK, Control, control_cell, control_model
 from registry.learning import own_hosts
 from registry.ledger import Ledger

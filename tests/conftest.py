@@ -1,4 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
+
+# compiled once for all tests and the processes that they start, for every test has an empty home
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache"))
 
 
 def pytest_collection_modifyitems(items):

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from batteries import compiled
 from composer import attention
+from tests.laws import given, settings, st
 
 TOLERANCE = 2e-6  # of the largest value
 TOKENS = st.sampled_from([1, 3, 15, 16, 17, 63, 64, 65, 130, 256])
@@ -88,6 +88,7 @@ def test_what_is_not_finite_stays_in_its_head(bad, which):
 
 
 def test_strides_do_not_matter():
+    pytest.importorskip("numba")  # to the bit, which torch does not promise
     given = parts(4, 3, 33, 4)
     wanted = attention.attend(*given)
     assert torch.equal(attention.attend(*(x.contiguous() for x in given)), wanted)
@@ -162,31 +163,27 @@ def test_the_fast_route_is_taken_where_it_is_meant_to_be(monkeypatch):
 
 
 @pytest.fixture
-def afresh():
-    """Kernels are looked for again, before and after."""
-    attention._load.cache_clear()
-    yield
-    attention._load.cache_clear()
-
-
-class Missing:
-    def __getattr__(self, name):
-        raise ModuleNotFoundError("No module named 'numba'")
+def afresh(monkeypatch):
+    """Kernels are looked for again."""
+    monkeypatch.setattr(attention._softmax, "_found", {})
+    monkeypatch.setattr(compiled, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
 def test_without_numba_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(attention, "softmax", Missing())
+    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
     given = parts()
     assert torch.equal(attention.attend(*given), F.scaled_dot_product_attention(*given))
 
 
 @pytest.mark.usefixtures("afresh")
 def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
+    pytest.importorskip("numba")
+
     def broken(*args):
         raise TypeError("no such instruction")
 
-    monkeypatch.setattr(attention.softmax, "kernels", lambda d: broken)
+    monkeypatch.setattr(attention._softmax.module, "kernels", lambda d: broken)
     given = parts()
     with pytest.warns(RuntimeWarning, match="no such instruction"):
         found = attention.attend(*given)

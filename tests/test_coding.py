@@ -5,13 +5,12 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from batteries import CellSpec, spectral
+from batteries import CellSpec, compiled, spectral
 from batteries.model import untrained
 from composer import coding
 from composer.batched import Stage
+from tests.laws import given, settings, st
 
 TOLERANCE = 1e-5  # of the largest of the answer
 SPECS = st.fixed_dictionaries(
@@ -133,16 +132,10 @@ def test_it_is_taken_where_it_is_meant_to_be():
 
 
 @pytest.fixture
-def afresh():
-    """Kernels are looked for again, before and after."""
-    coding._load.cache_clear()
-    yield
-    coding._load.cache_clear()
-
-
-class Missing:
-    def __getattr__(self, name):
-        raise ModuleNotFoundError("No module named 'numba'")
+def afresh(monkeypatch):
+    """Kernels are looked for again."""
+    monkeypatch.setattr(coding._kernels, "_found", {})
+    monkeypatch.setattr(compiled, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
@@ -150,20 +143,22 @@ def test_without_numba_it_is_torchs(monkeypatch):
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
     given, images = stage(spec), pictures(spec)
     fast = answers(given, images)
-    coding._load.cache_clear()
-    monkeypatch.setattr(coding, "layers", Missing())
+    coding._kernels._found.clear()
+    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
     assert not coding.fits(spec, images)
     assert all(near(a, b) for a, b in zip(answers(given, images), fast, strict=True))
 
 
 @pytest.mark.usefixtures("afresh")
 def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
+    pytest.importorskip("numba")
+
     def broken(*args):
         raise TypeError("no such instruction")
 
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
     given, images = stage(spec), pictures(spec)
-    monkeypatch.setattr(coding.layers, "encode", broken)
+    monkeypatch.setattr(coding._kernels.module, "encode", broken)
     with pytest.warns(RuntimeWarning, match="no such instruction"):
         found = answers(given, images)
     assert all(torch.equal(a, b) for a, b in zip(answers(given, images), found, strict=True))

@@ -5,14 +5,13 @@ import sys
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from batteries import compiled
 from batteries.errors import InputError
 from composer import crossing, turning
 from composer.centring import Products, centred, products
 from composer.procrustes import fit
+from tests.laws import HealthCheck, given, settings, st
 
 LAW = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HEIGHTS = st.sampled_from([2, 3, 17, 63, 64, 65, 128, 130])  # about the rows that are centred at a time
@@ -269,24 +268,18 @@ def test_on_cuda_it_is_torchs():
 
 
 @pytest.fixture
-def afresh():
-    """Kernels are looked for again, before and after."""
-    crossing._load.cache_clear()
-    yield
-    crossing._load.cache_clear()
-
-
-class Missing:
-    def __getattr__(self, name):
-        raise ModuleNotFoundError("No module named 'numba'")
+def afresh(monkeypatch):
+    """Kernels are looked for again."""
+    monkeypatch.setattr(crossing._products, "_found", {})
+    monkeypatch.setattr(compiled, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
 def test_without_numba_it_is_torchs(monkeypatch):
     x, y = draw(20, 30, 8), draw(20, 30, 8, seed=1)
     wanted = fit(x, y)
-    crossing._load.cache_clear()
-    monkeypatch.setattr(crossing, "kernels", Missing())
+    crossing._products._found.clear()
+    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
     assert crossing.moments(x, y, None) is None
     found = fit(x, y)
     assert all(torch.allclose(getattr(found, name), getattr(wanted, name), rtol=0, atol=1e-10) for name in FIELDS)
@@ -294,10 +287,13 @@ def test_without_numba_it_is_torchs(monkeypatch):
 
 @pytest.mark.usefixtures("afresh")
 def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
+    pytest.importorskip("numba")
+
     def broken(*args):
         raise TypeError("no such instruction")
 
-    monkeypatch.setattr(crossing.kernels, "kernels", lambda D: crossing.kernels.Kernels(broken, broken))
+    module = crossing._products.module
+    monkeypatch.setattr(module, "kernels", lambda D: module.Kernels(broken, broken))
     with pytest.warns(RuntimeWarning, match="no such instruction"):
         assert crossing.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
     assert crossing.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None

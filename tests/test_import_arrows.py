@@ -7,13 +7,28 @@ import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 ALLOWED = {"batteries": {"batteries"}, "composer": {"batteries", "composer"}, "registry": {"batteries", "composer", "registry"}}
 MODULES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 
 
+def name_of(path):
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
+NAMES = {name for path in MODULES if "." in (name := name_of(path))}
+
+
+LATER = {"batteries.compiled"}  # imports by name, when a kernel is asked for: the name is a literal of the module that asks
+
+
 def own_imports(path):
-    """(imported module, whether at module level) of every import of our own packages that runs."""
+    """(imported module, whether at module level) of every import of our own packages that runs, now or later.
+
+    A call that is given the name of a module of ours, as ``Kernels("batteries.modes", ...)``, imports it later.
+    """
     tree = ast.parse(path.read_text())
+    hidden = {id(child) for node in ast.walk(tree) if isinstance(node, FUNCTIONS) for child in ast.walk(node)}
     typing_only = {
         id(child)
         for node in ast.walk(tree)
@@ -27,13 +42,11 @@ def own_imports(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"relative import in {path}"
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call):
+            names = [given.value for given in node.args if isinstance(given, ast.Constant) and given.value in NAMES]
         for name in names:
             if name.split(".")[0] in ALLOWED and id(node) not in typing_only:
-                yield name, node in tree.body
-
-
-def name_of(path):
-    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+                yield name, id(node) not in hidden
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -55,3 +68,16 @@ def test_the_walk_finds_a_wrong_arrow(tmp_path):
     wrong = tmp_path / "wrong.py"
     wrong.write_text("import registry.cli\ndef f():\n    from composer import compose\n")
     assert list(own_imports(wrong)) == [("registry.cli", True), ("composer", False), ("composer.compose", False)]
+
+
+def test_the_walk_finds_what_is_imported_later(tmp_path):
+    later = tmp_path / "later.py"
+    later.write_text("kernels = Kernels('composer.softmax')\ndef f():\n    return load('registry.cli')\n")
+    assert list(own_imports(later)) == [("composer.softmax", True), ("registry.cli", False)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_else_is_imported_by_name(path):
+    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    late = {call for call in calls if call.endswith(("import_module", "__import__", "LazyLoader", "lazy_loader.load"))}
+    assert not late or name_of(path) in LATER, f"{name_of(path)} calls {late}"

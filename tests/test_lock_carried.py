@@ -10,6 +10,7 @@ import pytest
 import registry
 from batteries import Cell
 from batteries.errors import FormatError, IntegrityError, NotFoundError, PolicyError
+from batteries.home import home
 from registry import YankedWarning, config, open_store, publish, pull, pull_locked, yank
 from registry.cli import main
 from registry.config import config_file
@@ -288,7 +289,7 @@ def test_a_lock_of_the_hub(hub, elsewhere):
     lock = lock_of("high/tiny", where=ADDRESS)
     pull_locked(lock)
     yank("high/tiny@1.0.0", "wrong data", ADDRESS)
-    home = registry.config.home()
+    before = home()
     hub.forget()
     assert pull_locked(lock)[0].origin.yanked is None
     assert hub.asked == {}  # all of it is in the cache, and the index that was read last is of before
@@ -298,7 +299,7 @@ def test_a_lock_of_the_hub(hub, elsewhere):
         pull_locked(lock)
     assert hub.asked == {}
     elsewhere()
-    assert registry.config.home() != home
+    assert home() != before
     hub.forget()
     with pytest.warns(YankedWarning):
         pull_locked(lock)

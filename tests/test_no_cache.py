@@ -13,10 +13,11 @@ import composer
 import registry
 from batteries.canonical import sha256
 from batteries.errors import InputError, StoreError, StoreWarning
+from batteries.home import home
 from composer.manifest import PackedLabel
 from registry.cache import Cache
 from registry.cli import main
-from registry.config import home, settings
+from registry.config import settings
 from registry.hub import HubStore
 from registry.packed import fetch_packed
 from registry.publish import publish

@@ -7,9 +7,9 @@ import pytest
 
 import batteries
 import composer
-import registry
 from batteries import Cell, files, foreign
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, TransportError
+from batteries.home import home
 from registry import DirectoryStore, publish, pull, verify_store
 from registry.cli import main
 from registry.fsck import fsck
@@ -102,7 +102,7 @@ POINTERS_REMEDY = {
 def test_a_pointer_in_the_cache_is_fetched_again(folder, elsewhere):
     elsewhere()
     pull("high/tiny", registry=folder)
-    put(registry.config.home() / "blobs" / tiny().digest, LFS)
+    put(home() / "blobs" / tiny().digest, LFS)
     assert pull("high/tiny", registry=folder)[0].digest == tiny().digest
 
 

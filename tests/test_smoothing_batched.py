@@ -7,11 +7,11 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from batteries import compiled
 from batteries import smoothing as single
 from composer import smoothing
+from tests.laws import given, settings, st
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the largest of the answer
 SIDES = st.sampled_from([(1, 1), (3, 5), (17, 33), (64, 64), (2, 130)]) | st.tuples(st.integers(1, 20), st.integers(1, 70))
@@ -168,6 +168,7 @@ def test_images_and_weights_are_left_alone_and_weights_get_no_gradient():
 
 def test_the_answer_depends_on_the_image_and_its_cell_alone():
     """Not on the others, nor on the number of threads: to the bit."""
+    pytest.importorskip("numba")  # to the bit, which torch does not promise
     images, first, last, grad = case(40, 2, height=64, across=64)
     wanted = answers(smoothing.smooth, images, first, last, grad)
     threads = torch.get_num_threads()
@@ -210,21 +211,15 @@ def test_the_fast_route_is_taken_where_it_is_meant_to_be():
 
 
 @pytest.fixture
-def afresh():
-    """Kernels are looked for again, before and after."""
-    smoothing._load.cache_clear()
-    yield
-    smoothing._load.cache_clear()
-
-
-class Missing:
-    def __getattr__(self, name):
-        raise ModuleNotFoundError("No module named 'numba'")
+def afresh(monkeypatch):
+    """Kernels are looked for again."""
+    monkeypatch.setattr(smoothing._convolution, "_found", {})
+    monkeypatch.setattr(compiled, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
 def test_without_numba_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(smoothing, "convolution", Missing())
+    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
     given = case(3, 2)
     for found, wanted in zip(answers(smoothing.smooth, *given), answers(alone, *given), strict=True):
         assert torch.equal(found, wanted)
@@ -232,10 +227,12 @@ def test_without_numba_it_is_torchs(monkeypatch):
 
 @pytest.mark.usefixtures("afresh")
 def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
+    pytest.importorskip("numba")
+
     def broken(*args):
         raise TypeError("no such instruction")
 
-    monkeypatch.setattr(smoothing.convolution, "smooth", broken)
+    monkeypatch.setattr(smoothing._convolution.module, "smooth", broken)
     images, first, last, _ = case()
     with pytest.warns(RuntimeWarning, match="no such instruction"):
         found = smoothing.smooth(images, first, last)

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from batteries import spectral
+from tests.laws import given, settings, st
 
 SHAPES = [(32, 4), (64, 8), (64, 16), (5, 5), (48, 12), (64, 32)]
 
