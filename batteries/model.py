@@ -128,8 +128,9 @@ class PatchSVAE(nn.Module):
 
         It takes and gives images on the cell's own input scale: :func:`batteries.to_input` and :func:`batteries.from_input`.
         """
-        model = load_weights(cls(cell.spec), cell.weights)
-        return model.eval()
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
+            model = cls(cell.spec)
+        return load_weights(model, cell.weights).eval()
 
     def forward(self, images: Tensor) -> Output:
         """Encode and decode images (B, channels, height, width).

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries import compiled, derivatives, dispatch, smoothing
+from batteries.settings import uncast_backward
 
 convolution: Any = lazy_loader.load("composer.convolution", suppress_warning=True)  # imports numba, on first use
 
@@ -87,6 +88,7 @@ class _Smooth(torch.autograd.Function):
         return smoothed.view(images.shape)
 
     @staticmethod
+    @uncast_backward
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         images, *weights = given = ctx.saved_tensors
         if derivatives.wanted(*grads):

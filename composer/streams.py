@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from batteries.hidden import LayerNorm
-from batteries.settings import PINNED
+from batteries.settings import PINNED, neutral
 
 SPREAD_FLOOR = 1e-6  # a feature that does not vary in the sample is divided by this
 
@@ -89,6 +89,7 @@ class Stemmed(nn.Module):
         """What the MLP reads (..., F), before it is standardised."""
         raise NotImplementedError
 
+    @neutral()
     @torch.no_grad()
     def scale_by(self, sample: Tensor) -> None:
         """Fix the features' scale by those of a sample of images, on whose device the stem is put."""
