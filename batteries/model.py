@@ -148,8 +148,9 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: as :meth:`forward`.
         """
-        with uncast(images.device):
-            M, grid = self._matrices(self._taken(images))
+        own = self._taken(images)
+        with uncast(own.device):
+            M, grid = self._matrices(own)
             S = spectral.singular_values(M)
             omega = S * self._attend(S)
         M, S, omega = (part.to(images.dtype) for part in (M, S, omega))
@@ -182,8 +183,9 @@ class PatchSVAE(nn.Module):
 
     def _encoded(self, images: Tensor) -> Encoded:
         """What decoding needs, in the dtype of the weights."""
-        with uncast(images.device):
-            M, grid = self._matrices(self._taken(images))
+        own = self._taken(images)
+        with uncast(own.device):
+            M, grid = self._matrices(own)
             found = spectral.spectrum(M)
             ratio = self._attend(found.S)
             return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)

@@ -37,6 +37,7 @@ class ResidualMLP(nn.Module):
         form: Of the stream.
     """
 
+    @neutral()
     def __init__(self, inputs: int, outputs: int, form: StreamForm) -> None:
         super().__init__()
         width = form.width
@@ -74,6 +75,7 @@ class Stemmed(nn.Module):
     shift: Tensor
     spread: Tensor
 
+    @neutral()
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, channels, 3, padding=1, **PINNED)
