@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries import derivatives, dispatch
+from batteries.settings import uncast_backward
 
 __all__ = ["attend"]
 
@@ -32,6 +33,7 @@ class _Attend(torch.autograd.Function):
         return F.scaled_dot_product_attention(q, k, v)
 
     @staticmethod
+    @uncast_backward
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         plainly = derivatives.wanted(*grads)
         function = derivatives.attend if plainly else F.scaled_dot_product_attention

@@ -137,7 +137,8 @@ class PatchSVAE(nn.Module):
 
         It takes and gives images on the cell's own input scale: :func:`batteries.to_input` and :func:`batteries.from_input`.
         """
-        model = load_weights(cls(cell.spec), cell.weights)
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
+            model = load_weights(cls(cell.spec), cell.weights)
         model.scale = cell.manifest.identity.input
         return model.eval()
 
@@ -157,8 +158,9 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: as :meth:`forward`.
         """
-        with uncast(images.device):
-            M, grid = self._matrices(self._taken(images))
+        own = self._taken(images)
+        with uncast(own.device):
+            M, grid = self._matrices(own)
             S = spectral.singular_values(M)
             omega = S * self._attend(S)
         M, S, omega = (part.to(images.dtype) for part in (M, S, omega))
@@ -191,8 +193,9 @@ class PatchSVAE(nn.Module):
 
     def _encoded(self, images: Tensor) -> Encoded:
         """What decoding needs, in the dtype of the weights."""
-        with uncast(images.device):
-            M, grid = self._matrices(self._taken(images))
+        own = self._taken(images)
+        with uncast(own.device):
+            M, grid = self._matrices(own)
             found = spectral.spectrum(M)
             ratio = self._attend(found.S)
             return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)

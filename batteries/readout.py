@@ -61,6 +61,7 @@ class ReadOut:
     weights: Tensor
 
     @classmethod
+    @neutral()
     def of(cls, features: Tensor, classes: Tensor, *, penalty: float = PENALTY, steps: int = MOST_STEPS) -> ReadOut:
         """Fitted on features (n, F) and classes (n,), as :func:`fit` does, which says what the rest is."""
         deviation, mean = torch.std_mean(features.double(), dim=0, correction=0)
@@ -95,6 +96,7 @@ def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY, steps: i
     Returns:
         (F + 1, K); the last row holds the intercepts.
     """
+    features = features.clone() if features.is_inference() else features
     weights = features.new_zeros(features.shape[1] + 1, int(classes.max()) + 1, requires_grad=True)
     optimiser = torch.optim.LBFGS(
         [weights],

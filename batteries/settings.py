@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
@@ -26,6 +27,17 @@ def neutral() -> Iterator[None]:
 def uncast(device: torch.device) -> AbstractContextManager[Any]:
     """Without autocast there: the dtype of a cell's arithmetic is that of its weights, whatever a host prefers."""
     return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+
+
+def uncast_backward(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass of our own without autocast, which is on where a caller goes back under it."""
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *grads: Any) -> Any:
+        with uncast(grads[0].device):
+            return backward(ctx, *grads)
+
+    return run
 
 
 def seed_cpu(seed: int) -> None:

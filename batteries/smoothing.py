@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries import derivatives, dispatch
+from batteries.settings import uncast_backward
 
 CHUNK_PIXELS = 4 * 64 * 64  # of one chunk; measured in docs/decisions/0008-training-step.md
 
@@ -29,7 +30,7 @@ def smooth(images: Tensor, first: tuple[Tensor, Tensor], last: tuple[Tensor, Ten
     Returns:
         (B, C, height, width).
     """
-    if dispatch.transformed():
+    if dispatch.followed(images):  # which wants no chunks of a batch of unknown size
         return derivatives.smooth(images, *first, *last)
     smoothed: Tensor = _Smooth.apply(images, *first, *last)  # type: ignore[no-untyped-call]
     return smoothed
@@ -59,6 +60,7 @@ class _Smooth(torch.autograd.Function):
         return smoothed
 
     @staticmethod
+    @uncast_backward
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         images, w1, b1, w2, _ = given = ctx.saved_tensors
         if derivatives.wanted(*grads):

@@ -27,6 +27,7 @@ from torch import Tensor
 from batteries import compiled, derivatives, dispatch, eigen
 from batteries.derivatives import EIGENVALUE_FLOOR, GAP_FLOOR, RIDGE
 from batteries.derivatives import ROW_FLOOR as ROW_FLOOR
+from batteries.settings import uncast_backward
 
 SINGULAR_FLOOR = 1e-16
 NARROW, MANY = 8, 64  # width up to which, and matrices from which, the kernels of batteries.modes are the faster
@@ -95,6 +96,7 @@ class _UnitRows(torch.autograd.Function):
         return M
 
     @staticmethod
+    @uncast_backward
     def backward(ctx: Any, *grads: Tensor) -> Tensor | None:
         raw, M, shrink = ctx.saved_tensors
         if derivatives.wanted(*grads):
@@ -114,6 +116,7 @@ class _Spectrum(torch.autograd.Function):
         return S.to(M.dtype), W
 
     @staticmethod
+    @uncast_backward
     def backward(ctx: Any, *grads: Tensor) -> Tensor | None:
         M, S, W = ctx.saved_tensors
         if derivatives.wanted(*grads):
@@ -128,6 +131,7 @@ class _Gate(torch.autograd.Function):
         return _gated(M, W, ratio.double())
 
     @staticmethod
+    @uncast_backward
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         M, W, ratio = ctx.saved_tensors
         if derivatives.wanted(*grads):

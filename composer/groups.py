@@ -17,6 +17,7 @@ from batteries.settings import uncast
 from batteries.spec import CellSpec
 from composer.batched import Stage
 from composer.frozen import Stack
+from composer.outputs import TAPS
 from composer.tokens import Grid
 
 CHUNK_BYTES = 32 * 2**20  # of intermediate values at a time: what stays in the caches; docs/decisions/0013-fast-container.md
@@ -49,7 +50,8 @@ class Group(nn.Module):
             By tap (C, B, ...); with ``recon`` also ``patch_error`` (C, B, N).
         """
         with uncast(images.device):
-            return self._forward(images, chosen, taps, chunk_bytes)
+            found = self._forward(images, chosen, taps, chunk_bytes)
+        return {tap: found[tap] for tap in (*TAPS, "patch_error") if tap in found}  # in one order by every route
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
         """The images (B, channels, height, width) that one cell makes of M (B, N, V, D) and of omega (B, N, D), or its own."""
@@ -158,5 +160,7 @@ def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str], out: Te
 
 def _patch_error(recon: Tensor, images: Tensor, grid: Grid) -> Tensor:
     """(C, B, N): mean squared error of every patch; line by line first, which is as the numbers lie in memory."""
-    lines = reduce((recon - images).square_(), "C B c (gh p) w -> C B c gh w", "mean", gh=grid[0])
+    change = recon - images
+    squares = change.square() if dispatch.followed(images) else change.square_()  # which a transform over images cannot do
+    lines = reduce(squares, "C B c (gh p) w -> C B c gh w", "mean", gh=grid[0])
     return reduce(reduce(lines, "C B c gh w -> C B gh w", "mean"), "C B gh (gw q) -> C B (gh gw)", "mean", gw=grid[1])

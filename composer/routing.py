@@ -13,7 +13,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from batteries.settings import PINNED
+from batteries.settings import PINNED, neutral
 from composer import tokens
 from composer.tokens import Grid
 
@@ -77,6 +77,7 @@ class Router(nn.Module):
         channels: Of the images.
     """
 
+    @neutral()
     def __init__(self, branches: int, channels: int) -> None:
         super().__init__()
         inputs = branches + 2 * channels

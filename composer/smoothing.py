@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries import compiled, derivatives, dispatch, smoothing
+from batteries.settings import uncast_backward
 
 __all__ = ["smooth"]
 
@@ -78,6 +79,7 @@ class _Smooth(torch.autograd.Function):
         return smoothed.view(images.shape)
 
     @staticmethod
+    @uncast_backward
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         images, *weights = given = ctx.saved_tensors
         if derivatives.wanted(*grads):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from batteries.hidden import LayerNorm
-from batteries.settings import PINNED
+from batteries.settings import PINNED, neutral
 
 SPREAD_FLOOR = 1e-6  # a feature that does not vary in the sample is divided by this
 
@@ -37,6 +37,7 @@ class ResidualMLP(nn.Module):
         form: Of the stream.
     """
 
+    @neutral()
     def __init__(self, inputs: int, outputs: int, form: StreamForm) -> None:
         super().__init__()
         width = form.width
@@ -74,6 +75,7 @@ class Stemmed(nn.Module):
     shift: Tensor
     spread: Tensor
 
+    @neutral()
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, channels, 3, padding=1, **PINNED)
@@ -89,6 +91,7 @@ class Stemmed(nn.Module):
         """What the MLP reads (..., F), before it is standardised."""
         raise NotImplementedError
 
+    @neutral()
     @torch.no_grad()
     def scale_by(self, sample: Tensor) -> None:
         """Fix the features' scale by those of a sample of images, on whose device the stem is put."""

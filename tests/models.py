@@ -31,7 +31,8 @@ NODES = {
 
 def images(count=8, seed=0) -> Tensor:
     """Images of 16 x 16 pixels."""
-    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, 16, 16, generator=generator, dtype=torch.float32, device="cpu")
 
 
 def cells(specs=None):

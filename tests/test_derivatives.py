@@ -20,7 +20,9 @@ from tests.making import from_model
 SPECS = (CellSpec(V=6, D=4, patch_size=4, hidden=8, heads=2), CellSpec(V=8, D=8, patch_size=8, hidden=6, heads=2))
 TAPS = ("M", "S", "omega", "recon")
 STEP = 1e-5
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, within its transforms
+pytestmark = pytest.mark.filterwarnings(  # of torch's own, within its transforms
+    "ignore::DeprecationWarning", "ignore:Attempted to insert a get_attr:UserWarning"
+)
 
 
 def draw(*shape, seed=0):
