@@ -89,7 +89,10 @@ def test_a_turned_cell_is_as_good_as_the_cell_itself():
 
 
 def test_maps_are_of_the_other_half_and_clusters_stay_together():
-    container, x = compose({"a": from_model(SPEC, 0, "a"), "b": from_model(SPEC, 1, "b")}, dtype=torch.float64), images(12)
+    container, x = (
+        compose({"a": from_model(SPEC, 0, "a"), "b": from_model(SPEC, 1, "b")}, dtype=torch.float64),
+        images(12).double(),
+    )
     clusters = torch.tensor([7, 7, 3, 3, 9, 9, 7, 7, 4, 4, 4, 4])
     out = container(x, ("M", "omega"))
     learned = torch.isin(clusters, torch.tensor([3, 7]))  # every other label, in their order
