@@ -48,7 +48,7 @@ class Origin:
 class Cell:
     """A battery, packaged. Make one with :meth:`from_bytes`, :meth:`read` or :func:`batteries.package`.
 
-    Two cells are equal if their digests are, whatever they are called.
+    Two cells are equal if their digests and their weights are, whatever they are called.
 
     Attributes:
         weights: Read-only float32 arrays by tensor name.
@@ -61,7 +61,9 @@ class Cell:
     origin: Origin | None = None
 
     def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if isinstance(other, Cell) else NotImplemented
+        if not isinstance(other, Cell):
+            return NotImplemented
+        return self.digest == other.digest and _are_equal(self.weights, other.weights)
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -217,6 +219,14 @@ def _read_beside(path: Path) -> tuple[bytes, Path]:
 
 def _read_in(folder: Path, name: str, *, limit: int) -> bytes:
     return files.read(folder / name, limit=limit, links=True)
+
+
+def _are_equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
+    """Of cells that were read they are; of one that was made from another they may not be."""
+    if first is second:
+        return True
+    pairs = ((array, second[name]) for name, array in first.items() if name in second)
+    return first.keys() == second.keys() and all(a is b or (a.shape == b.shape and bool((a == b).all())) for a, b in pairs)
 
 
 def _check_bytes(blob: bytes, facts: FileFacts, where: object) -> None:

@@ -1,10 +1,14 @@
 """The layers of a cell: activations, blocks, first weights, boundary smoothing, and a layer norm.
 
-Torch's own layer norm is wrong where its forward-mode derivative is differentiated (2.13).
+Torch's own layer norm (2.13) is wrong where its forward-mode derivative is differentiated, and in its third derivative.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +16,8 @@ from batteries import derivatives, dispatch
 from batteries.settings import PINNED
 from batteries.smoothing import smooth
 from batteries.spec import CellSpec
+
+EPS = 1e-5  # of a layer norm, torch's own
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -24,7 +30,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 def normed(x: Tensor) -> Tensor:
     """Every vector (..., width) less its mean, over its standard deviation."""
-    return derivatives.layer_norm(x) if dispatch.transformed() else F.layer_norm(x, x.shape[-1:])
+    return _layer_norm(x, None, None)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -32,7 +38,37 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> the same shape."""
-        return derivatives.layer_norm(x, self.weight, self.bias) if dispatch.transformed() else super().forward(x)
+        return _layer_norm(x, self.weight, self.bias)
+
+
+class _LayerNorm(torch.autograd.Function):
+    """Torch's operators forward and backward; the gradient of the gradient by :func:`derivatives.layer_norm`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        out, mean, deviation = torch.native_layer_norm(x, x.shape[-1:], weight, bias, EPS)
+        ctx.save_for_backward(x, weight, bias, mean, deviation)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight, bias, mean, deviation = ctx.saved_tensors
+        needed: Sequence[bool] = ctx.needs_input_grad
+        if not derivatives.wanted(*grads):
+            shape, given = x.shape[-1:], (mean, deviation, weight, bias)
+            return torch.ops.aten.native_layer_norm_backward(grads[0], x, shape, *given, list(needed))
+        if weight is None:
+            return (*derivatives.pulled(derivatives.layer_norm, [x], needed[:1], grads), None, None)
+        return derivatives.pulled(derivatives.layer_norm, [x, weight, bias], needed, grads)
+
+
+def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if dispatch.transformed():
+        return derivatives.layer_norm(x, weight, bias)
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+        return F.layer_norm(x, x.shape[-1:], weight, bias, EPS)
+    found: Tensor = _LayerNorm.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return found
 
 
 def hidden_block(width: int, activation: type[nn.Module]) -> nn.Sequential:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from batteries import cellfile
+from batteries import cellfile, dispatch
 from batteries.errors import FrozenError
 from batteries.settings import neutral
 
@@ -24,7 +24,8 @@ WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .d
 STATISTICS = {"running_mean", "running_var"}  # which a batch norm in training writes, and its schema does not say so
 TRAINING = {"training", "train", "use_input_stats"}
 IN_PLACE = {"copy_", "lerp_", "add_", "sub_", "addcmul_", "addcdiv_"}  # what averages and synchronises buffers is made of
-AVERAGING = {*IN_PLACE, *(f"_foreach_{name}" for name in IN_PLACE), "__iadd__", "__isub__"}
+OUT = {"lerp", "add", "sub", "addcmul", "addcdiv"}  # the same, written to a tensor that is named
+AVERAGING = {*IN_PLACE, *OUT, *(f"_foreach_{name}" for name in IN_PLACE), "__iadd__", "__isub__", "__setitem__"}
 COLLECTIVES = "c10d"  # whose schemas do not say what they write
 ROUNDING = 4  # units in the last place by which a mean of equal numbers may differ from them
 IDENTITY = {"__class__", "__dict__"}  # what torch.utils.swap_tensors exchanges first
@@ -87,7 +88,10 @@ class FrozenTensor(torch.Tensor):
 OPEN = {torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[attr-defined, union-attr]
 _TENSOR: Any = torch.Tensor
 READERS = {_TENSOR.numpy, _TENSOR.__array__, _TENSOR.tolist, _TENSOR.__repr__, _TENSOR.__format__}
-_REMEDY = "A container's cells never change; work on a copy: PatchSVAE.from_cell(cell)."
+_REMEDY = (
+    "A container's cells never change: average parameters, or the state dict, which has no weights of cells; "
+    "or work on a copy: PatchSVAE.from_cell(cell)."
+)
 
 
 class Stack(nn.Module):
@@ -101,8 +105,9 @@ class Stack(nn.Module):
         super().__init__()
         self._names = tuple(tensors)
         self._held = {name: tensor.as_subclass(torch.Tensor) for name, tensor in tensors.items()}
-        for name, tensor in self._held.items():
-            self.register_buffer(_attribute(name), _face(tensor), persistent=False)
+        self._faces = {name: _face(tensor) for name, tensor in self._held.items()}
+        for name, face in self._faces.items():
+            self.register_buffer(_attribute(name), face, persistent=False)
         self._sealed = True
 
     @classmethod
@@ -130,11 +135,26 @@ class Stack(nn.Module):
         """The weights of some cells (c, *shape), for computing: views where the cells are neighbours, else copies.
 
         They are ordinary tensors, which export and compilers can follow. Nothing refuses a write to them.
+
+        Raises:
+            FrozenError: ``torch.func.functional_call`` gave other numbers for this call.
         """
+        self._refuse_others()
         tensors, first = self._held, places[0]
         if list(places) == list(range(first, first + len(places))):
             return {name: tensor[first : first + len(places)] for name, tensor in tensors.items()}
         return {name: tensor[list(places)] for name, tensor in tensors.items()}
+
+    def _refuse_others(self) -> None:
+        """Refuse buffers that were put in the place of ours, unless they hold the same numbers or none at all."""
+        if dispatch.followed():
+            return
+        for name, face in self._faces.items():
+            given = self._buffers[_attribute(name)]
+            if given is face or given is None or given.is_meta:
+                continue
+            if given.shape != face.shape or not torch.equal(given.as_subclass(torch.Tensor), self._held[name]):
+                raise FrozenError("other frozen weights", code="FROZEN", found=f"other numbers for {name}", remedy=_REMEDY)
 
     def digest(self, index: int) -> str:
         """The tensor digest of one cell, computed from the memory as it is now."""
@@ -154,20 +174,19 @@ class Stack(nn.Module):
         super().__delattr__(name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_held"}  # a copy must not hold two
+        return {name: value for name, value in self.__dict__.items() if name not in {"_held", "_faces"}}  # not held twice
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        faces = (self._buffers[_attribute(name)] for name in self._names)
-        self._held = {
-            name: face.as_subclass(torch.Tensor).data for name, face in zip(self._names, faces, strict=True) if face is not None
-        }
+        faces = ((name, self._buffers[_attribute(name)]) for name in self._names)
+        self._faces = {name: face for name, face in faces if isinstance(face, FrozenTensor)}
+        self._held = {name: face.as_subclass(torch.Tensor).data for name, face in self._faces.items()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stack:
         """Follow a move to another device; keep the dtype whatever is asked."""
         for name, tensor in self._held.items():
             moved = self._held[name] = tensor.to(fn(tensor[:0]).device)
-            self._buffers[_attribute(name)] = _face(moved)
+            self._buffers[_attribute(name)] = self._faces[name] = _face(moved)
         return self
 
 

@@ -134,6 +134,19 @@ def test_second_derivatives(loss):
     assert close(jvp(lambda x: jvp(loss, (x,), (U,))[1], (X,), (W,))[1], (wanted * W).sum())
 
 
+@works("torch", "third derivatives: create_graph twice, torch.func", note="torch's own layer norm is wrong there (2.13)")
+def test_third_derivatives(loss):
+    def along(x):
+        (first,) = torch.autograd.grad(loss(x), x, create_graph=True)
+        return torch.autograd.grad((first * U).sum(), x, create_graph=True)[0]
+
+    x = X.clone().requires_grad_()
+    (found,) = torch.autograd.grad((along(x) * W).sum(), x)
+    ahead, back = ((X + sign * STEP * W).requires_grad_() for sign in (1, -1))
+    assert close(found, (along(ahead) - along(back)) / (2 * STEP))
+    assert close(jvp(grad(lambda y: jvp(loss, (y,), (U,))[1]), (X,), (W,))[1], found)
+
+
 def test_hessians_of_a_plane(loss):
     wanted = torch.stack([torch.stack([(second(loss, a) * b).sum() for b in (U, W)]) for a in (U, W)])
     plane, origin = (lambda z: loss(X + z[0] * U + z[1] * W)), torch.zeros(2, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Equality: cells and probes by their digests, what else holds tensors by identity; no array is asked whether it is true."""
 
 import ast
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,15 @@ def test_two_cells_are_equal_if_their_digests_are():
     assert again in [other, one]
     assert tiny("x", seed=2) not in [other, one]
     assert [other, one, again].count(one) == 2
+
+
+def test_a_cell_of_other_weights_is_another_one():
+    cell = tiny()
+    name = next(iter(cell.weights))
+    other = dataclasses.replace(cell, weights={**cell.weights, name: cell.weights[name] + 1})
+    less = dataclasses.replace(cell, weights={name: cell.weights[name]})
+    assert cell not in [other, less]
+    assert [other, cell].index(dataclasses.replace(cell)) == 1
 
 
 def test_a_cell_read_again_is_the_same(tmp_path):

@@ -343,6 +343,9 @@ LET = {
     "a mean's rounding": lambda b: b.copy_(0.9 * b + 0.1 * b),
     "a difference": lambda b: b.add_(b.clone() - b, alpha=0.1),
     "itself": lambda b: b.copy_(b),
+    "an item": lambda b: b.__setitem__(..., b.clone()),
+    "a part": lambda b: b[:1].__setitem__(0, b[0].clone()),
+    "lerp out": lambda b: torch.lerp(b, b.clone(), 0.1, out=b),
     "in inference": lambda b: torch.inference_mode()(torch.Tensor.copy_)(b, b.clone()),
 }
 
@@ -378,6 +381,11 @@ OTHER = {
     "foreach lerp": lambda b, o: torch._foreach_lerp_([b], [o], 0.1),
     "foreach add": lambda b, o: torch._foreach_add_([b], [o]),
     "not a number": lambda b, o: b.copy_(o * torch.nan),
+    "an item": lambda b, o: b.__setitem__(..., o),
+    "a number for all": lambda b, o: b.__setitem__(..., 7.0),
+    "by a mask": lambda b, o: b.__setitem__(b < 1e9, 7.0),
+    "lerp out": lambda b, o: torch.lerp(b, o, 0.1, out=b),
+    "mul_": lambda b, o: b.mul_(0.9).add_(o, alpha=0.1),
     "swap": lambda b, o: torch.utils.swap_tensors(b, o),
     "swapped": lambda b, o: torch.utils.swap_tensors(o, b),
     "a class": lambda b, o: setattr(b, "__class__", torch.Tensor),
@@ -387,6 +395,12 @@ OTHER = {
 
 @refused("Hosts and their state", "other numbers copied, averaged or added into a frozen buffer", "FROZEN")
 @refused("Hosts and their state", "torch.utils.swap_tensors of a frozen buffer", "FROZEN")
+@refused(
+    "Hosts and their state",
+    "buffers averaged by mul_ and then add_ in place",
+    "FROZEN",
+    note="average parameters, or the state dict, or by lerp_; by .data it is not seen until verify()",
+)
 @pytest.mark.parametrize("way", OTHER)
 def test_other_numbers_are_refused(cells, way):
     container = compose(cells)
@@ -396,6 +410,31 @@ def test_other_numbers_are_refused(cells, way):
             OTHER[way](buffer, torch.full(buffer.shape, 7.0))
     container.verify()
     assert torch.equal(container(images()).error, x)
+
+
+def test_numbers_changed_by_data_are_found(cells):
+    container = compose(cells)
+    average = copy.deepcopy(container)
+    for mine, theirs in zip(average.buffers(), container.buffers(), strict=True):
+        mine.data.mul_(0.9).add_(theirs.data, alpha=0.3)
+    container.verify()
+    with pytest.raises(IntegrityError):
+        average.verify()
+
+
+@works("Hosts and their state", "torch.func.functional_call with a host's own buffers")
+@refused("Hosts and their state", "torch.func.functional_call with other numbers in frozen buffers", "FROZEN")
+def test_a_call_with_buffers_given(cells):
+    container = compose(cells)
+    usual = container(images()).recon
+    own = dict(container.named_buffers())
+    for buffers in (own, {name: buffer.clone() for name, buffer in own.items()}):
+        assert torch.equal(torch.func.functional_call(container, buffers, (images(),)).recon, usual)
+    name, buffer = next(iter(own.items()))
+    for other in ({name: buffer * 0.5}, dict.fromkeys(own, torch.zeros(1))):
+        with pytest.raises(FrozenError, match="FROZEN"):
+            torch.func.functional_call(container, other, (images(),))
+    assert torch.equal(container(images()).recon, usual)
 
 
 RANKS = """
