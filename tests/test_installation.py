@@ -111,27 +111,36 @@ BROKEN = {
 
 
 @pytest.fixture
-def numba_of(monkeypatch, tmp_path):
-    """Put another numba in the place of the one that is installed, and forget what is known of that."""
+def instead(monkeypatch, tmp_path):
+    """Put a module of another source, or none, in the place of an installed one, for one test."""
+    put_away = []
 
-    def put(source):
-        for name in list(sys.modules):
-            if name.partition(".")[0] in {"numba", "llvmlite"} or name in MODULES:
-                monkeypatch.delitem(sys.modules, name)
+    def put(name, source, *users):
+        put_away.extend((name, *users))
+        for loaded in loaded_of(put_away):
+            monkeypatch.delitem(sys.modules, loaded)
         if source is None:
-            monkeypatch.setitem(sys.modules, "numba", None)
+            monkeypatch.setitem(sys.modules, name, None)
         else:
-            (tmp_path / "numba").mkdir()
-            (tmp_path / "numba" / "__init__.py").write_text(source)
+            (tmp_path / f"{name}.py").write_text(source)
             monkeypatch.syspath_prepend(tmp_path)
 
+    yield put
+    for loaded in loaded_of(put_away):  # what is put back is what was there before
+        del sys.modules[loaded]
+
+
+def loaded_of(names):
+    return [loaded for loaded in sys.modules if any(f"{loaded}.".startswith(f"{name}.") for name in names)]
+
+
+@pytest.fixture
+def numba_of(instead, monkeypatch):
+    """Put another numba in the place of the one that is installed, and forget what is known of that."""
     monkeypatch.setattr(compiled, "_warned", set())
     forget()
-    yield put
+    yield lambda source: instead("numba", source, "llvmlite", "batteries.modes", "batteries.kernelcache")
     forget()
-
-
-MODULES = {"batteries.modes", "batteries.kernelcache"}
 
 
 def forget():
@@ -204,15 +213,8 @@ def test_the_oldest_numba_is_that_of_the_extra():
 
 @pytest.mark.parametrize("source", [None, "raise TypeError('Descriptors cannot be created directly.')", "", "def"])
 @refused("Installation", "--events without a TensorBoard that works", "EXTRA")
-def test_events_name_their_extra(monkeypatch, tmp_path, source):
-    for name in list(sys.modules):
-        if name.startswith(("tensorboard", "torch.utils.tensorboard")):
-            monkeypatch.delitem(sys.modules, name)
-    if source is None:
-        monkeypatch.setitem(sys.modules, "tensorboard", None)
-    else:
-        (tmp_path / "tensorboard.py").write_text(source)
-        monkeypatch.syspath_prepend(tmp_path)
+def test_events_name_their_extra(instead, tmp_path, source):
+    instead("tensorboard", source, "torch.utils.tensorboard")
     for _ in range(2):
         with pytest.raises(InputError) as caught:
             Events(tmp_path / "events")
