@@ -66,7 +66,7 @@ class Form:
     scale: InputScale = PLAIN
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReadImage:
     """One picture, as it was read.
 

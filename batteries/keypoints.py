@@ -23,7 +23,7 @@ SIDE = 8  # samples of a patch, each way
 SPACING = 1.9  # of samples, in units of the keypoint's scale
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Keypoints:
     """Where a picture has blobs, and what is around them.
 

@@ -33,7 +33,7 @@ PHOTO_PROBES = ("photos-64", "photos-256")
 TURNS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Known:
     """The photographs of the probes, and the images that were cut from them."""
 
