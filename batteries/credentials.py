@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import huggingface_hub
 
 from batteries import files
-from batteries.errors import InputError, NotFoundError
+from batteries.errors import InputError, NotFoundError, StoreError, StoreWarning
 from batteries.hubsettings import is_set, token_file
 
 IMPLICIT_OFF = "HF_HUB_DISABLE_IMPLICIT_TOKEN"
@@ -67,6 +68,12 @@ def _in_file(path: Path, ask: Callable[[Callable[[], str | None]], str | None]) 
         with files.typed(path), path.open("rb") as file:
             data = file.read(MAX_FILE)
     except NotFoundError:
+        return None
+    except StoreError as error:  # nobody asked for it, and a public repository needs none
+        if not (files.is_closed(error) or isinstance(error.__cause__, IsADirectoryError)):
+            raise
+        what, remedy = "the token file cannot be read, and is left out", "Allow it, or set HF_TOKEN or HF_TOKEN_PATH."
+        warnings.warn(StoreWarning(what, code="NO_TOKEN", where=path, remedy=remedy), stacklevel=2)
         return None
     source = f"the file {path}"
     token = _clean(data.decode(errors="replace"), source)

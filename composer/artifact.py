@@ -198,7 +198,7 @@ def _put_together(opened: Opened[Artifact]) -> Wired | Container:
     maps = {name: savedmaps.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
     routers = nn.ModuleDict()
     for place, name in enumerate(sorted(artifact.routers)):
-        with torch.device("meta"):  # no weights of its own, and no numbers drawn for them
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
             router = router_for(composition, name, container)
         # a router may be trained on: it gets memory of its own
         router.load_state_dict({part: tensor.clone() for part, tensor in tensors[f"routers.{place}"].items()}, assign=True)

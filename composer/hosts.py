@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from batteries.errors import InputError, IntegrityError
+from batteries.imagebatch import unjudged  # what a stem feeds is the host's to choose
 from batteries.model import Output, Tokens
 from composer import extrastate, readings, tokens
 from composer.container import Container
@@ -125,18 +126,20 @@ class RestoringHost(_Host):
 
     def __init__(self, cell: Mounted, sample: Tensor, form: StreamForm) -> None:
         super().__init__(cell, sample)
-        with torch.no_grad():
+        with torch.no_grad(), unjudged():
             patches = self.cell(sample[:1]).M.shape[1]
         self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form).to(sample.device)
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
         """(B, N, V D)."""
-        return self.cell.tokens(self.fed(images)).M.flatten(2)
+        with unjudged():
+            return self.cell.tokens(self.fed(images)).M.flatten(2)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) -> the same shape."""
-        out = self.cell(self.fed(images))
+        with unjudged():
+            out = self.cell(self.fed(images))
         correction = self.mlp(self.standard(out.M.flatten(2)))  # (B, N, P)
         side = math.isqrt(correction.shape[2] // images.shape[1])
         rows = images.shape[2] // side
@@ -215,7 +218,9 @@ class Classifier(_Whole):
     def features(self, images: Tensor) -> Tensor:
         """(B, F)."""
         fed = self.fed(images)
-        return readings.of_image(self.reads, self.container(fed, readings.TAPPED[self.reads]), fed).to(fed)
+        with unjudged():
+            out = self.container(fed, readings.TAPPED[self.reads])
+        return readings.of_image(self.reads, out, fed).to(fed)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores (B, classes)."""
@@ -261,7 +266,8 @@ class Denoiser(_Whole):
 
     def _seen(self, images: Tensor) -> tuple[Tensor, ContainerOutput]:
         fed = self.fed(images)
-        return fed, self.container(fed, {*readings.TAPPED[self.reads], "recon"})
+        with unjudged():
+            return fed, self.container(fed, {*readings.TAPPED[self.reads], "recon"})
 
     def _read(self, fed: Tensor, out: ContainerOutput) -> Tensor:
         return readings.of_region(self.reads, out, fed, _grid(out)).to(fed)

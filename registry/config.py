@@ -90,7 +90,7 @@ def settings() -> Settings:
     """
     path = config_file()
     try:
-        text = files.read(path, limit=MAX_CONFIG, links=True).decode()
+        text = files.read(path, limit=MAX_CONFIG, links=True).decode("utf-8-sig")
     except NotFoundError:
         return Settings()
     except StoreError as error:

@@ -35,7 +35,8 @@ def install() -> None:
     told, telling = os.pipe()
     os.set_blocking(telling, False)
     signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(told, heeded), name="batteries-signals", daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # no room for a thread: signals end the command as soon as Python looks at them
+        threading.Thread(target=_watch, args=(told, heeded), name="batteries-signals", daemon=True).start()
 
 
 def tidy_with(work: Callable[[], None]) -> None:

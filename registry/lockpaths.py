@@ -18,11 +18,12 @@ def portable(source: str, folder: Path) -> str:
     >>> [portable(path, Path("/work/project/locks")) for path in ("/work/project/cells", "/mnt/cells", "hf://a/b", "embedded")]
     ['../cells', '/mnt/cells', 'hf://a/b', 'embedded']
     """
-    base = folder.absolute()
+    base = Path(os.path.realpath(folder))
     if not Path(source).is_absolute() or Path(source).drive != base.drive:
         return source
-    common = os.path.commonpath([source, base])
-    text = Path(os.path.relpath(source, base)).as_posix()
+    real = os.path.realpath(source)  # else a link to the project would stand between the two
+    common = os.path.commonpath([real, base])
+    text = Path(os.path.relpath(real, base)).as_posix()
     if common == base.anchor or text.split("/").count("..") > NEAR:
         return source
     return f"{text}/" if text == ".." else text if text.startswith("../") else f"./{text}"

@@ -95,7 +95,6 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
             task (``CUSTOM_PROTOCOL``).
         StoreError: no space, no permission.
     """
-    store = _present_store(registry)
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")
     if document.control is not None:
@@ -109,6 +108,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
             found=document.protocol,
             where=document.reference,
         )
+    store = _present_store(registry)
     pin = Pin.of(data)
     attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)
     _refuse_unknown_cell(read_index_of(store)[0], document)

@@ -58,7 +58,7 @@ class FaultyDisk:
         if name == "close":
             self.descriptors.remove(arguments[0])  # first: another thread may be given the same number at once
         result = getattr(self._real, name)(*arguments)
-        if name in {"open", "open_folder", "create"}:
+        if name in {"open", "follow", "open_folder", "create"}:
             self.descriptors.add(result)
         if due:
             raise OSError(self.fault, os.strerror(self.fault))

@@ -19,7 +19,11 @@ def name_of(path):
 NAMES = {name for path in MODULES if "." in (name := name_of(path))}
 
 
-LATER = {"batteries.compiled"}  # imports by name, when a kernel is asked for: the name is a literal of the module that asks
+DOOR = "registry.entry"  # the program: it takes its signals in hand before it imports anything large
+LATER = {
+    "batteries.compiled",
+    DOOR,
+}  # imports by name, when a kernel is asked for: the name is a literal of the module that asks
 
 
 def own_imports(path):
@@ -54,7 +58,7 @@ def test_arrows_run_one_way(path):
     package = path.relative_to(ROOT).parts[0]
     for name, at_module_level in own_imports(path):
         assert name.split(".")[0] in ALLOWED[package], f"{name_of(path)} imports {name}"
-        assert at_module_level, f"{name_of(path)} hides the import of {name} in a function"
+        assert at_module_level or name_of(path) == DOOR, f"{name_of(path)} hides the import of {name} in a function"
 
 
 def test_there_is_no_circle():

@@ -96,7 +96,7 @@ def test_tapped_cells_and_others_come_in_the_order_of_the_cells(cells, made):
     assert list(out.cells) == list(model.container.names) == ["a", "b", "c", "fine"]
     assert torch.allclose(out.cells.recon, model.container(x).recon, atol=1e-6)
     assert all(torch.equal(mine, theirs.aligned) for mine, theirs in zip(out.cells.omega, out.cells.values(), strict=True))
-    assert out["c"].group.found.keys() == {"omega", "recon", "aligned", "patch_error"}  # no M where nobody asked
+    assert out["c"].group.found.keys() == {"omega", "recon", "aligned", "patch_error", "variance"}  # no M where nobody asked
 
 
 @pytest.mark.parametrize("kind", ["omega", "rows"])
