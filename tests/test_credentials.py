@@ -1,5 +1,6 @@
 """Tokens: where one is found, where it goes, and what a refusal says of it."""
 
+import warnings
 from pathlib import Path
 
 import huggingface_hub
@@ -7,7 +8,7 @@ import pytest
 
 from batteries import Cell, HubRepository
 from batteries.credentials import find
-from batteries.errors import InputError, NotFoundError, PolicyError
+from batteries.errors import InputError, NotFoundError, PolicyError, StoreWarning
 from batteries.hubclient import typed
 from registry import HubStore, publish, pull
 from registry.cli import main
@@ -58,6 +59,21 @@ def test_where_a_token_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "  ")
     assert found().token == "hf_path"  # an empty one is none, as for the client
     assert "hf_" not in repr(found())
+
+
+@works("Hub and locks", "a token file that cannot be read", note="left out, with a warning")
+def test_a_token_file_that_cannot_be_read_is_left_out(public, elsewhere, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    elsewhere()
+    for name, warned in (("file/token", 0), ("folder", 1)):
+        monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / name))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert pull("high/tiny", registry=ADDRESS)[0].digest == tiny().digest
+        said = [one for one in caught if issubclass(one.category, StoreWarning)]
+        assert bool(said) == bool(warned)
+        assert all("NO_TOKEN" in str(one.message) for one in said)
 
 
 def test_the_clients_own_file_goes_through_the_client(monkeypatch, tmp_path):

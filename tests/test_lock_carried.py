@@ -165,6 +165,17 @@ def test_what_a_lock_calls_a_folder(source, folder, written):
 # Its layout.
 
 
+def test_a_lock_written_through_a_link_is_carried_too(folder, tmp_path):
+    project, link = tmp_path / "deep" / "project", tmp_path / "link"
+    shutil.copytree(folder, project / "cells")
+    link.symlink_to(project)
+    lock_of("high/tiny", where=link / "cells").write(link / "cells.lock")
+    assert json.loads((project / "cells.lock").read_text())["cells"][0]["source"] == "./cells"
+    project.rename(tmp_path / "moved")
+    link.unlink()
+    assert pull_locked(Lock.read(tmp_path / "moved" / "cells.lock"))[0].digest == tiny().digest
+
+
 @works("Hub and locks", "A lock under git: a line a value, other indents, CRLF, a byte order mark, one line")
 def test_a_lock_is_json_for_people_and_read_in_any_layout(folder, tmp_path):
     lock = lock_of("high/tiny", "high/other", where=folder)
