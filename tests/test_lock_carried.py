@@ -169,7 +169,7 @@ def test_a_lock_written_through_a_link_is_carried_too(folder, tmp_path):
     project, link = tmp_path / "deep" / "project", tmp_path / "link"
     shutil.copytree(folder, project / "cells")
     link.symlink_to(project)
-    lock_of("high/tiny", where=link / "cells").write(link / "cells.lock")
+    lock_of("high/tiny@1.0.0", where=link / "cells").write(link / "cells.lock")
     assert json.loads((project / "cells.lock").read_text())["cells"][0]["source"] == "./cells"
     project.rename(tmp_path / "moved")
     link.unlink()
