@@ -52,7 +52,7 @@ def upright(picture: Image.Image) -> Image.Image:
     """
     if picture.width * picture.height > MAX_PIXELS:
         raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS}")
-    turned = _eight_bits(ImageOps.exif_transpose(picture))
+    turned = _without_wide_integers(ImageOps.exif_transpose(picture), picture.format)
     gray = turned.mode in GRAY
     if "A" in turned.getbands() or "transparency" in turned.info:
         layered = turned.convert("RGBA")
@@ -60,8 +60,11 @@ def upright(picture: Image.Image) -> Image.Image:
     return turned if turned.mode == "F" else turned.convert("L" if gray else "RGB")
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Sixteen-bit greys, which Pillow's own conversion would clip to white, scaled to eight."""
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
+def _without_wide_integers(picture: Image.Image, kind: str | None) -> Image.Image:
+    """Greys of 16 bits, which Pillow's own conversion would clip to white, scaled to eight; wider ones, without a scale, as F.
+
+    Pillow holds the greys of some files of sixteen bits in 32; a PNG has no more than sixteen.
+    """
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and kind == "PNG"):
         return Image.fromarray((np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    return picture
+    return picture.convert("F") if picture.mode == "I" else picture

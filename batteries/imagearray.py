@@ -125,14 +125,21 @@ def _on_our_scale(picture: Tensor, scale: Scale | None, where: str) -> Tensor:
     ours = {"byte": lambda v: v / 127.5 - 1, "unit": lambda v: 2 * v - 1, "signed": lambda v: v, "noise": lambda v: v}[scale](
         values
     )
-    return ours.float()
+    small = ours.float()
+    _refuse_not_finite(small, where)  # a large float64 is infinite as float32
+    return small
+
+
+def _refuse_not_finite(values: Tensor, where: str) -> None:
+    if not bool(values.isfinite().all()):
+        found, remedy = (float(values.min()), float(values.max())), "torch.nan_to_num, or leave the picture out."
+        what = "pixels that are NaN or infinite as float32"
+        raise InputError(what, code="NOT_FINITE", found=found, where=where, remedy=remedy)
 
 
 def _refuse_range(values: Tensor, scale: Scale, where: str) -> None:
+    _refuse_not_finite(values, where)
     low, high = float(values.min()), float(values.max())
-    if not bool(values.isfinite().all()):
-        remedy = "torch.nan_to_num, or leave the picture out."
-        raise InputError("pixels that are NaN or infinite", code="NOT_FINITE", found=(low, high), where=where, remedy=remedy)
     if scale in RANGES and (low < RANGES[scale][0] or high > RANGES[scale][1]):
         found = f"{low:.4g} to {high:.4g}"
         expected = "{} to {}".format(*RANGES[scale]) + f" for scale='{scale}'"

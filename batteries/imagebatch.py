@@ -75,6 +75,8 @@ def _step_to_floats(images: Tensor) -> str | None:
         return "images.real or images.abs() gives real numbers."
     if images.dtype == torch.bool:
         return "images.float() * 2 - 1 puts a mask on the scale of photographs."
+    if images.is_floating_point() and images.element_size() == 1:
+        return "images.float() widens eight bits, in which little can be computed."
     if not images.is_floating_point():
         return "Bytes: images.float() / 127.5 - 1, or batteries.images(images, cell=cell), which does it."
     return None

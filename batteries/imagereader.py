@@ -7,6 +7,7 @@ readings, an error names them.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,12 +200,12 @@ def _chained(first: tuple[str, Any], rest: Iterator[tuple[str, Any]]) -> Iterato
 
 def _found(source: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Name and thing of every file, picture and array of a source, in order."""
-    if isinstance(source, str | Path) and str(source):
+    if isinstance(source, str | os.PathLike) and str(source):
         for path in _files(Path(source).expanduser()):
             yield str(path), path
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield name, source
-    elif isinstance(source, Iterable) and not isinstance(source, UNORDERED):
+    elif isinstance(source, Iterable) and not (isinstance(source, UNORDERED) or hasattr(source, "read")):
         for place, one in enumerate(source):
             yield from _found(one, f"{name}[{place}]")
     else:
@@ -214,13 +215,13 @@ def _found(source: Any, name: str) -> Iterator[tuple[str, Any]]:
             expected="a path, a folder, a glob, a Pillow picture, an array, a tensor, or a list of these",
             found=repr(source)[:60],
             where=name,
-            remedy="Bytes of a file: PIL.Image.open(io.BytesIO(data)). A probe: its .images.",
+            remedy="An open file: PIL.Image.open(file). Its bytes: PIL.Image.open(io.BytesIO(data)). A probe: its .images.",
         )
 
 
 def _files(place: Path) -> list[Path]:
     if place.is_dir():
-        found = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+        found = [path for path in places.below(place) if not path.name.startswith(".")]
         _refuse_others(place, [path for path in found if path.suffix.lower() not in SUFFIXES])
     elif place.is_file():
         return [place]
