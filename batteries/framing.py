@@ -5,8 +5,10 @@ Legend: C channels; sizes are (height, width) in pixels.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from operator import index
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,13 +39,22 @@ def checked_size(size: object, patch: int) -> Size | None:
     if size is None:
         return None
     sides = size if isinstance(size, tuple | list) else (size, size)
-    whole = len(sides) == 2 and all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
-    if not whole or not all(0 < side <= MAX_SIDE for side in sides):
+    whole = [number for side in sides if 0 < (number := _whole(side)) <= MAX_SIDE]
+    if not len(sides) == len(whole) == 2:
         expected = f"a side, or (height, width), of 1 to {MAX_SIDE} pixels"
         raise InputError("not an image's size", code="SIZE", expected=expected, found=repr(size)[:40])
-    if any(side % patch for side in sides):
-        raise _not_divided(patch, (sides[0], sides[1]), "size", f"size={sides[0] - sides[0] % patch or patch}, for example.")
-    return sides[0], sides[1]
+    height, width = whole
+    if height % patch or width % patch:
+        raise _not_divided(patch, (height, width), "size", f"size={height - height % patch or patch}, for example.")
+    return height, width
+
+
+def _whole(side: Any) -> int:
+    """An integer of any library; 0 of what is none."""
+    try:
+        return 0 if isinstance(side, bool) or getattr(side, "dtype", None) == torch.bool else index(side)
+    except TypeError:
+        return 0
 
 
 def framed(image: Tensor, patch: int, size: Size | None, fit: Fit | None, where: str) -> Tensor:

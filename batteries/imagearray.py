@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batteries.errors import InputError
+from batteries.errors import InputError, NotFoundError
 
 Scale = Literal["byte", "unit", "signed", "noise"]
 Layout = Literal["channels first", "channels last"]
@@ -21,6 +21,7 @@ CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGB and alpha
 RANGES: dict[str, tuple[float, float]] = {"byte": (0, 255), "unit": (0, 1), "signed": (-1, 1)}
 FULL = {torch.uint8: 255.0, torch.uint16: 65535.0}  # types that say their scale
 SCALES = "scale='unit' for [0, 1], 'byte' for 0..255, 'signed' for [-1, 1], or 'noise' to take the values as they are"
+MASKS = "A mask: mask.astype('uint8') * 255. Complex values: their real part or magnitude. Sparse ones: .to_dense()."
 
 
 def checked_scale(scale: object) -> None:
@@ -46,6 +47,7 @@ def pictures_of(array: Any, scale: Scale | None, layout: Layout | None, channels
     Raises:
         InputError: values of a type, scale or range that cannot be (``IMAGE_DTYPE``, ``IMAGE_SCALE``, ``NOT_FINITE``), or axes
             that cannot, or that can be read in two ways (``IMAGE_SHAPE``).
+        NotFoundError: a batch of no pictures (``NO_IMAGES``).
     """
     values = _tensor(array, where)
     batch = _channels_first(values, layout, {*CHANNELS, channels}, where)
@@ -61,6 +63,8 @@ def laid_on_white(picture: Tensor) -> Tensor:
 
 def _tensor(array: Any, where: str) -> Tensor:
     if isinstance(array, np.ndarray):
+        if array.dtype.kind in "OSTU":
+            raise _no_pixels(array, where)
         if array.dtype.kind not in "uifb":
             raise _wrong_type(array.dtype, where)
         wide = array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
@@ -73,14 +77,23 @@ def _tensor(array: Any, where: str) -> Tensor:
     return array.detach().cpu()
 
 
-def _wrong_type(found: object, where: str) -> InputError:
-    remedy = "A mask: mask.astype('uint8') * 255. Complex values: their real part or magnitude. Sparse ones: .to_dense()."
+def _wrong_type(found: object, where: str, remedy: str = MASKS) -> InputError:
     expected = "unsigned integers of 8 or 16 bits, or floating-point"
     return InputError("pixels of another type", code="IMAGE_DTYPE", expected=expected, found=found, where=where, remedy=remedy)
 
 
+def _no_pixels(array: np.ndarray, where: str) -> InputError:
+    """Of texts or objects."""
+    texts = "array.astype(str)" if array.dtype.kind == "S" else "array"
+    entries = texts if array.ndim == 1 else f"{texts}.flat"
+    return _wrong_type(array.dtype, where, f"Paths or pictures: list({entries}). Numbers: array.astype(float).")
+
+
 def _channels_first(values: Tensor, layout: Layout | None, channels: set[int], where: str) -> Tensor:
     """(B, C, H, W)."""
+    if values.ndim == 4 and len(values) == 0:
+        found = f"none: {tuple(values.shape)}"
+        raise NotFoundError("no image to read", code="NO_IMAGES", expected="at least one", found=found, where=where)
     if values.numel() == 0 or values.ndim not in (2, 3, 4):
         raise _wrong_axes(values, "a picture (H, W), (H, W, C) or (C, H, W), or a batch of them", where)
     if values.ndim == 2:
@@ -99,7 +112,7 @@ def _channels_first(values: Tensor, layout: Layout | None, channels: set[int], w
 
 def _wrong_axes(values: Tensor, expected: str, where: str) -> InputError:
     found = tuple(values.shape)
-    remedy = "Gray pictures in a batch (B, H, W): images[:, None]."
+    remedy = "Gray pictures in a batch (B, H, W): images[:, None]." if values.numel() else "An empty axis: no pixels."
     return InputError(
         "axes not those of pictures", code="IMAGE_SHAPE", expected=expected, found=found, where=where, remedy=remedy
     )
@@ -112,33 +125,44 @@ def _on_our_scale(picture: Tensor, scale: Scale | None, where: str) -> Tensor:
             raise InputError("a scale that the type denies", code="IMAGE_SCALE", expected=full, found=f"{scale=}", where=where)
         half = FULL[picture.dtype] / 2
         return picture.float().div_(half).sub_(1)
+    values = _floats(picture, where)
     if scale is None or (not picture.is_floating_point() and scale != "byte"):
         raise InputError(
             "pixels whose scale is not said",
             code="IMAGE_SCALE",
             expected=SCALES if picture.is_floating_point() else "scale='byte' for integers from 0 to 255",
-            found=f"{picture.dtype} from {float(picture.min()):.4g} to {float(picture.max()):.4g}",
+            found=f"{picture.dtype} from {float(values.min()):.4g} to {float(values.max()):.4g}",
             where=where,
         )
-    values = picture.double() if picture.dtype == torch.float64 else picture.float()
     _refuse_range(values, scale, where)
     ours = {"byte": lambda v: v / 127.5 - 1, "unit": lambda v: 2 * v - 1, "signed": lambda v: v, "noise": lambda v: v}[scale](
         values
     )
-    small = ours.float()
-    _refuse_not_finite(small, where)  # a large float64 is infinite as float32
-    return small
+    return ours.float()
 
 
-def _refuse_not_finite(values: Tensor, where: str) -> None:
-    if not bool(values.isfinite().all()):
-        found, remedy = (float(values.min()), float(values.max())), "torch.nan_to_num, or leave the picture out."
-        what = "pixels that are NaN or infinite as float32"
+def _floats(picture: Tensor, where: str) -> Tensor:
+    try:
+        return picture.double() if picture.dtype == torch.float64 else picture.float()
+    except NotImplementedError as error:  # types that torch only stores, such as two values in a byte
+        raise _wrong_type(picture.dtype, where) from error
+
+
+def refuse_infinite(values: Tensor, where: str) -> None:
+    """Refuse pixels that are no finite numbers.
+
+    Raises:
+        InputError: NaN, infinity, or values that float32 cannot hold (``NOT_FINITE``).
+    """
+    if not bool(values.float().isfinite().all()):
+        found = (float(values.min()), float(values.max()))
+        remedy = "torch.nan_to_num, or leave the picture out."
+        what = "pixels that are NaN or infinite in float32"
         raise InputError(what, code="NOT_FINITE", found=found, where=where, remedy=remedy)
 
 
 def _refuse_range(values: Tensor, scale: Scale, where: str) -> None:
-    _refuse_not_finite(values, where)
+    refuse_infinite(values, where)
     low, high = float(values.min()), float(values.max())
     if scale in RANGES and (low < RANGES[scale][0] or high > RANGES[scale][1]):
         found = f"{low:.4g} to {high:.4g}"

@@ -36,14 +36,15 @@ def check_batch(images: object, channels: int) -> None:
     """Refuse what is no batch of images (B, channels, height, width) of real numbers; nothing is read of its values.
 
     Raises:
-        InputError: no tensor, other axes or channels (``IMAGE_SHAPE``), or numbers that are not floating-point
-            (``IMAGE_DTYPE``).
+        InputError: no tensor, other axes or channels (``IMAGE_SHAPE``), or numbers that are not floating-point of
+            16 bits or more (``IMAGE_DTYPE``).
     """
     if not isinstance(images, Tensor):
         raise _shape_error(channels, type(images).__name__, _step_to_tensor(images))
     if step := _step_to_floats(images):
         found = f"{images.dtype}, {images.layout}" if images.layout != torch.strided else images.dtype
-        raise InputError("dtype not floating-point", code="IMAGE_DTYPE", expected="float", found=found, remedy=step)
+        expected = "floating-point of 16 bits or more"
+        raise InputError("dtype not that of images", code="IMAGE_DTYPE", expected=expected, found=found, remedy=step)
     if images.ndim != 4 or images.shape[1] != channels:
         raise _shape_error(channels, tuple(images.shape), _step_to_axes(tuple(images.shape), channels))
 
@@ -66,7 +67,7 @@ def _step_to_tensor(images: object) -> str:
 
 
 def _step_to_floats(images: Tensor) -> str | None:
-    """None where they are floating-point already."""
+    """None where they are floating-point, of a type that torch computes in, already."""
     if images.layout != torch.strided:
         return "images.to_dense() writes all values out."
     if images.is_quantized:
@@ -75,10 +76,10 @@ def _step_to_floats(images: Tensor) -> str | None:
         return "images.real or images.abs() gives real numbers."
     if images.dtype == torch.bool:
         return "images.float() * 2 - 1 puts a mask on the scale of photographs."
-    if images.is_floating_point() and images.element_size() == 1:
-        return "images.float() widens eight bits, in which little can be computed."
     if not images.is_floating_point():
         return "Bytes: images.float() / 127.5 - 1, or batteries.images(images, cell=cell), which does it."
+    if images.dtype.itemsize == 1:  # float8, which torch stores and has no arithmetic of
+        return "images.float() gives a type that a cell computes in."
     return None
 
 

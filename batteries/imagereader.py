@@ -23,13 +23,14 @@ from batteries.cell import Cell
 from batteries.decoding import SUFFIXES, UNREADABLE, open_image, upright
 from batteries.errors import InputError, NotFoundError
 from batteries.framing import Fit, Size, checked_fit, checked_size, framed
-from batteries.imagearray import Layout, Scale, checked_scale, laid_on_white, pictures_of
+from batteries.imagearray import Layout, Scale, checked_scale, laid_on_white, pictures_of, refuse_infinite
 from batteries.manifest import InputScale, Manifest
 from batteries.rescaling import to_input
 from batteries.spec import CellSpec
 
 UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, dict)  # iterables that are no list of images
 SHOWN = 6  # files in a message
+DEEP = 32  # lists in lists: far more than anything is sorted in; one that contains itself ends here
 RGB = 3
 PLAIN = InputScale()
 
@@ -112,7 +113,7 @@ def images(
         (B, channels, height, width) float32, contiguous, on the CPU.
 
     Raises:
-        NotFoundError: no such file (``NO_FILE``), or no image in a folder, glob or list (``NO_IMAGES``).
+        NotFoundError: no such file (``NO_FILE``), or no image in a folder, glob, list or batch (``NO_IMAGES``).
         InputError: a file that is no image (``IMAGE``); a scale that is not said or not kept (``IMAGE_SCALE``); pixels of
             another type (``IMAGE_DTYPE``) or not finite (``NOT_FINITE``); axes or channels that do not fit (``IMAGE_SHAPE``);
             sides that do not (``IMAGE_SIZE``), or not one size (``IMAGE_SIZES``); nothing that can be read (``IMAGES``).
@@ -165,6 +166,7 @@ def read_images(
                 own = f"{name}[{place}]" if isinstance(one, np.ndarray | Tensor) and one.ndim == 4 else name
                 fitted = framed(_in_channels(picture, form.channels, own), form.patch, wanted, fit, own)
                 image = to_input(fitted[None], form.scale)[0] if cell is not None else fitted
+                refuse_infinite(image, own)  # a scale of a small deviation makes large noise larger
                 yield ReadImage(own, image.contiguous(), (picture.shape[1], picture.shape[2]))
 
     return read()
@@ -198,25 +200,29 @@ def _chained(first: tuple[str, Any], rest: Iterator[tuple[str, Any]]) -> Iterato
     yield from rest
 
 
-def _found(source: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _found(source: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Name and thing of every file, picture and array of a source, in order."""
-    if isinstance(source, str | os.PathLike) and str(source):
-        for path in _files(Path(source).expanduser()):
+    if isinstance(source, str | os.PathLike) and (place := os.fsdecode(source)):
+        for path in _files(Path(place).expanduser()):
             yield str(path), path
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield name, source
-    elif isinstance(source, Iterable) and not (isinstance(source, UNORDERED) or hasattr(source, "read")):
-        for place, one in enumerate(source):
-            yield from _found(one, f"{name}[{place}]")
+    elif hasattr(source, "read"):
+        raise _nothing(repr(source)[:60], name, "A file object: its path, or PIL.Image.open(file).")
+    elif isinstance(source, Iterable) and not isinstance(source, (*UNORDERED, os.PathLike)):
+        if depth == DEEP:
+            raise _nothing(f"more than {DEEP} lists in each other", name, "A list that contains itself has no end.")
+        for number, one in enumerate(source):
+            yield from _found(one, f"{name}[{number}]", depth + 1)
     else:
-        raise InputError(
-            "nothing that can be read as images",
-            code="IMAGES",
-            expected="a path, a folder, a glob, a Pillow picture, an array, a tensor, or a list of these",
-            found=repr(source)[:60],
-            where=name,
-            remedy="An open file: PIL.Image.open(file). Its bytes: PIL.Image.open(io.BytesIO(data)). A probe: its .images.",
-        )
+        remedy = "Bytes of a file: PIL.Image.open(io.BytesIO(data)). A probe: its .images."
+        raise _nothing(repr(source)[:60], name, remedy)
+
+
+def _nothing(found: str, where: str, remedy: str) -> InputError:
+    what = "nothing that can be read as images"
+    expected = "a path, a folder, a glob, a Pillow picture, an array, a tensor, or a list of these"
+    return InputError(what, code="IMAGES", expected=expected, found=found, where=where, remedy=remedy)
 
 
 def _files(place: Path) -> list[Path]:

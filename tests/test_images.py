@@ -1,6 +1,7 @@
 """The reader of images: what it takes, on which scale, and what it refuses with which next step."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -90,14 +91,6 @@ def test_pictures_of_all_modes_are_read_as_pillow_shows_them(mode, picture):
     shown = MODES[mode](picture)
     plain = picture.convert("L") if mode.startswith("I") else shown
     close(images(shown), ours(plain.convert("RGB")), 0.01 if mode in ("P", "I;16") else 1e-6)
-
-
-def test_sixteen_bit_files_and_integers_with_their_scale(tmp_path, picture):
-    gray = np.array(picture.convert("L"))
-    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "a.png")
-    wide = Image.fromarray(gray.astype(np.int32))
-    for found in (images(tmp_path / "a.png"), images(wide, scale="byte")):
-        close(found, ours(picture.convert("L").convert("RGB")), 0.01)
 
 
 @works("Images", "Files, folders with subfolders, glob patterns, and lists that mix them with pictures and arrays")
@@ -195,6 +188,18 @@ def test_reading_holds_one_picture_at_a_time(picture):
     assert len(list(reading)) == 4
 
 
+def scaled(scale):
+    model = PatchSVAE(SPEC)
+    model.scale = scale
+    return model
+
+
+def endless(*before):
+    whole = list(before)
+    whole.append(whole)
+    return whole
+
+
 REFUSED = {
     "float without scale": (lambda a: a / 255.0, {}, "IMAGE_SCALE", "'unit'"),
     "integers without scale": (lambda a: a.astype(np.int32), {}, "IMAGE_SCALE", "byte"),
@@ -204,28 +209,51 @@ REFUSED = {
     "bytes said to be unit": (lambda a: a, {"scale": "unit"}, "IMAGE_SCALE", "0..255"),
     "no such scale": (lambda a: a, {"scale": "imagenet"}, "IMAGE_SCALE", "'noise'"),
     "NaN": (lambda a: a * np.nan, {"scale": "noise"}, "NOT_FINITE", ""),
+    "beyond float32": (lambda a: np.full(a.shape, 1e300), {"scale": "noise"}, "NOT_FINITE", "float32"),
+    "beyond float32, negative": (
+        lambda a: torch.full((3, 8, 8), -1e39, dtype=torch.float64),
+        {"scale": "noise"},
+        "NOT_FINITE",
+        "",
+    ),
+    "beyond float32 on the cell's scale": (
+        lambda a: np.full(a.shape, 3e38),
+        {"scale": "noise", "cell": scaled(IMAGENET)},
+        "NOT_FINITE",
+        "",
+    ),
+    "float8 without scale": (lambda a: torch.from_numpy(a / 255).to(torch.float8_e4m3fn), {}, "IMAGE_SCALE", "'unit'"),
+    "uint32 without scale": (lambda a: a.astype(np.uint32), {}, "IMAGE_SCALE", "byte"),
     "bool": (lambda a: a > 5, {}, "IMAGE_DTYPE", "mask"),
     "complex": (lambda a: a * 1j, {}, "IMAGE_DTYPE", ""),
     "objects": (lambda a: a.astype(object), {}, "IMAGE_DTYPE", ""),
-    "texts": (lambda a: np.array([["a", "b"]]), {}, "IMAGE_DTYPE", ""),
+    "texts": (lambda a: np.array([["a", "b"]]), {}, "IMAGE_DTYPE", "list(array.flat)"),
+    "an array of paths": (lambda a: np.array(["a.png", "b.png"]), {}, "IMAGE_DTYPE", "list(array)"),
+    "an array of path objects": (lambda a: np.array([Path("a.png")]), {}, "IMAGE_DTYPE", "list(array)"),
+    "an array of bytes": (lambda a: np.array([b"a.png"]), {}, "IMAGE_DTYPE", "list(array.astype(str))"),
     "sparse": (lambda a: torch.from_numpy(a.astype(np.float32)).to_sparse(), {"scale": "byte"}, "IMAGE_DTYPE", "to_dense"),
     "three either way": (lambda a: a[:3].transpose(2, 0, 1)[..., :3], {}, "IMAGE_SHAPE", "layout='channels first'"),
     "gray in a batch": (lambda a: np.zeros((9, 48, 64), np.uint8), {}, "IMAGE_SHAPE", "images[:, None]"),
     "one axis": (lambda a: a[0, :, 0], {}, "IMAGE_SHAPE", "(H, W)"),
     "five axes": (lambda a: a[None, None], {}, "IMAGE_SHAPE", ""),
-    "empty": (lambda a: a[:0], {}, "IMAGE_SHAPE", ""),
+    "empty": (lambda a: a[:0], {}, "IMAGE_SHAPE", "no pixels"),
     "noise with alpha": (lambda a: np.dstack([a, a[..., :1]]) / 64.0, {"scale": "noise"}, "IMAGE_SHAPE", "3 channels"),
     "bytes of a file": (lambda a: b"\x89PNG", {}, "IMAGES", "io.BytesIO"),
-    "a file object": (lambda a: io.BytesIO(), {}, "IMAGES", "PIL.Image.open(file)"),
-    "Pillow's 32-bit integers": (lambda a: Image.fromarray(a[..., 0].astype(np.int32)), {}, "IMAGE_SCALE", "'byte' for"),
-    "integers that are no bytes": (lambda a: Image.fromarray(a[..., 0] - np.int32(9**5)), {"scale": "byte"}, "IMAGE_SCALE", ""),
-    "large float64": (lambda a: np.full((8, 8, 3), 1e300), {"scale": "noise"}, "NOT_FINITE", "float32"),
+    "a file object": (lambda a: io.BytesIO(b"two\nlines"), {}, "IMAGES", "A file object: its path, or PIL.Image.open(file)"),
+    "an empty file object": (lambda a: io.BytesIO(), {}, "IMAGES", "A file object"),
+    "a list that contains itself": (lambda a: endless(), {}, "IMAGES", "contains itself"),
+    "a list that contains itself, after a picture": (lambda a: endless(a), {}, "IMAGES", "contains itself"),
     "a mapping": (lambda a: {"image": a}, {}, "IMAGES", ""),
     "a number": (lambda a: [a, 3], {}, "IMAGES", "images[1]"),
     "an empty text": (lambda a: "", {}, "IMAGES", ""),
     "a probe": (lambda a: batteries.probe("noise16-64"), {}, "IMAGES", ".images"),
     "no such fit": (lambda a: a, {"fit": "stretch"}, "FIT", "resize"),
     "no such size": (lambda a: a, {"size": (3, 0)}, "SIZE", ""),
+    "a size that is a truth": (lambda a: a, {"size": True}, "SIZE", ""),
+    "a size that is NumPy's truth": (lambda a: a, {"size": np.True_}, "SIZE", ""),
+    "a size that is a tensor's truth": (lambda a: a, {"size": torch.tensor(True)}, "SIZE", ""),
+    "a size that is no integer": (lambda a: a, {"size": np.float64(32)}, "SIZE", ""),
+    "three sides": (lambda a: a, {"size": (8, 8, 8)}, "SIZE", ""),
     "no such layout": (lambda a: a, {"layout": "HWC"}, "LAYOUT", "channels last"),
     "resize to nothing": (lambda a: a, {"fit": "resize"}, "SIZE", "size=(height, width)"),
     "another size": (lambda a: a, {"size": 32}, "IMAGE_SIZE", "fit='crop'"),
@@ -247,6 +275,81 @@ def test_what_has_two_readings_or_none_is_refused_with_the_next_step(case, pictu
         images(make(np.array(picture)), **options)
     assert caught.value.code == code
     assert words in str(caught.value)
+
+
+class Place:
+    """A path of another library."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+@works("Images", "Paths of other libraries: any os.PathLike")
+def test_every_path_is_a_path(tmp_path, picture):
+    picture.save(tmp_path / "a.png")
+    with os.scandir(tmp_path) as entries:
+        for path in (*entries, Place(str(tmp_path / "a.png")), Place(os.fsencode(tmp_path / "a.png")), Place(str(tmp_path))):
+            close(images(path), ours(picture))
+    with pytest.raises(InputError) as caught:
+        images(Place(""))
+    assert caught.value.code == "IMAGES"
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.uint8, np.array, torch.tensor])
+def test_a_size_may_be_an_integer_of_any_library(whole, picture):
+    found = images(picture, size=whole(32), fit="crop")
+    assert torch.equal(found, images(picture, size=32, fit="crop"))
+    assert torch.equal(found, images(picture, size=(whole(32), 32), fit="crop"))
+
+
+@works("Images", "Pillow pictures of 32-bit integers and floating-point, modes I and F, with their scale said")
+@refused("Images", "Pillow pictures of 32-bit integers and floating-point whose scale is not said", "IMAGE_SCALE")
+def test_pictures_of_32_bits_have_no_scale_of_their_own(tmp_path, picture):
+    gray = picture.convert("L")
+    expected = ours(gray.convert("RGB"))
+    Image.fromarray(np.array(gray).astype(np.int32)).save(tmp_path / "a.tif")
+    for source in (gray.convert("I"), gray.convert("F"), tmp_path / "a.tif"):
+        close(images(source, scale="byte"), expected)
+        with pytest.raises(InputError) as caught:
+            images(source)
+        assert caught.value.code == "IMAGE_SCALE"
+    with pytest.raises(InputError, match="0 to 1"):
+        images(gray.convert("I"), scale="unit")
+    edge = Image.fromarray(np.array([[-(2**24), 2**24 - 1], [0, 2**24]], np.int32))
+    assert images(edge, scale="noise")[0, 0].tolist() == np.asarray(edge).tolist()
+    for wide in (2**24 + 1, -(2**24) - 1, 2**31 - 1):
+        with pytest.raises(InputError, match="float32 is exact") as caught:
+            images(Image.fromarray(np.full((8, 8), wide, np.int32)), scale="noise")
+        assert caught.value.code == "IMAGE"
+
+
+@works("Images", "16-bit gray PNG, TIFF and PGM files")
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.ppm"])
+def test_files_of_16_bits_say_their_scale(name, tmp_path, picture):
+    gray = picture.convert("L")
+    Image.fromarray(np.array(gray).astype(np.uint16) * 257).save(tmp_path / name)
+    close(images(tmp_path / name), ours(gray.convert("RGB")))
+    with Image.open(tmp_path / name) as opened:
+        close(images(opened), ours(gray.convert("RGB")))
+
+
+@refused("Images", "A batch of no pictures", "NO_IMAGES")
+@pytest.mark.parametrize("empty", [np.zeros((0, 8, 8, 3)), torch.zeros(0, 3, 8, 8), [np.zeros((0, 3, 8, 8), np.uint8)]])
+def test_an_empty_batch_has_no_images(empty):
+    with pytest.raises(NotFoundError, match="no image to read") as caught:
+        images(empty)
+    assert (caught.value.code, caught.value.remedy) == ("NO_IMAGES", None)
+
+
+def test_an_open_file_is_refused_with_a_step_that_works():
+    with CHELSEA.open("rb") as file, pytest.raises(InputError, match="BufferedReader") as caught:
+        images([CHELSEA, file])
+    assert (caught.value.code, caught.value.where) == ("IMAGES", "images[1]")
+    with CHELSEA.open("rb") as file, Image.open(file) as opened:
+        assert torch.equal(images(opened), images(CHELSEA))
 
 
 def test_a_layout_decides_between_two_readings():

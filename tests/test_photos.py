@@ -50,13 +50,17 @@ def test_grey_palette_and_transparent_images_become_rgb(tmp_path):
     assert read_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_sixteen_bits_are_scaled_and_floats_are_skipped(tmp_path):
+def test_sixteen_bits_are_scaled_and_thirty_two_are_skipped(tmp_path):
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
     Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "deep.png")
     Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(ramp.astype(np.int32)).save(tmp_path / "integers.tif")
     photos = read_photos(tmp_path)
     assert photos.names == ("deep.png",)
-    assert "no scale" in photos.skipped[0].reason
+    assert [(one.path.name, "no scale" in one.reason) for one in photos.skipped] == [
+        ("float.tif", True),
+        ("integers.tif", True),
+    ]
     assert photos.pyramids[0][0].double().mean().item() == pytest.approx(127, abs=1)
 
 

@@ -75,11 +75,13 @@ WRONG = {
     "a mask": (lambda x: x > 0, "IMAGE_DTYPE", "images.float()"),
     "complex": (lambda x: x + 0j, "IMAGE_DTYPE", "images.real"),
     "sparse": (lambda x: x.to_sparse(), "IMAGE_DTYPE", "images.to_dense()"),
+    "float8": (lambda x: x.to(torch.float8_e4m3fn), "IMAGE_DTYPE", "images.float()"),
+    "float8 of another kind": (lambda x: x.to(torch.float8_e5m2), "IMAGE_DTYPE", "images.float()"),
 }
 
 
 @refused("Images", "One picture, channels last, RGBA, gray, NumPy, Pillow or a list where a batch belongs", "IMAGE_SHAPE")
-@refused("Images", "Integer, boolean, complex and sparse tensors given to a model", "IMAGE_DTYPE")
+@refused("Images", "Integer, boolean, complex, sparse and float8 tensors given to a model", "IMAGE_DTYPE")
 @pytest.mark.parametrize("case", WRONG)
 def test_every_entry_names_the_next_step(case, cells):
     make, code, step = WRONG[case]
