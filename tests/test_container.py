@@ -158,7 +158,7 @@ WRITES = {
         torch.randn(4, b.numel()), b.view(-1), b.view(-1), training=True
     ),
     "an operator": lambda b: torch.ops.aten.mul_.Tensor(b, 2),
-    "an operator's out": lambda b: torch.ops.aten.add.out(b, b, out=b),
+    "an operator's out": lambda b: torch.ops.aten.add.out(b, b + 1, out=b),
     "out= of two": lambda b: torch.max(b, dim=0, out=(b[0], torch.zeros(b[0].shape, dtype=torch.long))),
     "vmap": lambda b: torch.vmap(lambda row: row.mul_(2))(b),
     "vmap's result": lambda b: torch.vmap(lambda row: row)(b).zero_(),
