@@ -65,10 +65,14 @@ class _LayerNorm(torch.autograd.Function):
 def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     if dispatch.transformed():
         return derivatives.layer_norm(x, weight, bias)
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or _is_cast(x.device.type):
         return F.layer_norm(x, x.shape[-1:], weight, bias, EPS)
     found: Tensor = _LayerNorm.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return found
+
+
+def _is_cast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def hidden_block(width: int, activation: type[nn.Module]) -> nn.Sequential:
