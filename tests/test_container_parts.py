@@ -53,7 +53,7 @@ def test_trained_cells_of_all_bands_answer_as_alone(request, trained, dtype, sca
     if dtype == torch.float32 and size == (
         16,
         48,
-    ):  # the encoders' kernel adds 768 products in a row; the model alone, by parts
+    ):  # the kernel adds 768 products in a row, the model by parts
         measured = "low/johanna-64 recon: 1.31e-5 apart where 1.29e-5 is allowed, on some processors; not met, see the issue"
         request.applymarker(pytest.mark.xfail(reason=measured, strict=False))
     x = images(3, size)
