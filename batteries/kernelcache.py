@@ -208,6 +208,8 @@ def _write(path: Path, digest: str, payload: bytes) -> None:
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     _check_private(path.parent.lstat(), path.parent)
+    if path.is_symlink() or not path.is_file():  # `replace` leaves a link or a pipe alone; a folder says no
+        path.unlink(missing_ok=True)
     files.replace(path, _seal(digest, payload), payload)
     path.chmod(0o600)  # whatever the user's mask left to others
 
