@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import registry
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
 from benchmarks.harness import Pair
 from composer import Composition, load, read_artifact, save, wire
 

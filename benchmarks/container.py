@@ -22,9 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import composer
 import registry
 from batteries import Cell, PatchSVAE, threads
-from batteries.model import Tokens
-from batteries.noise import noise_batch
-from batteries.spectral import EIGENVALUE_FLOOR, RIDGE
+from batteries.data.noise import noise_batch
+from batteries.model.patch_svae import Tokens
+from batteries.model.spectral import EIGENVALUE_FLOOR, RIDGE
 from benchmarks.harness import Pair
 from benchmarks.plain import PlainSVAE
 

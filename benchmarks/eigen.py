@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from batteries import eigen
-from batteries.spectral import RIDGE
+from batteries.kernels import eigensolver
+from batteries.model.spectral import RIDGE
 from benchmarks.harness import Pair
 
 TARGETS = {(4, 32768): 5.0, (8, 32768): 3.0, (16, 8192): 1.5}
@@ -32,14 +32,14 @@ def pairs(smoke: bool) -> list[Pair]:
             for n in sizes[:2] if smoke else sizes:
                 gram = _gram(_rows(n, 64, D))
                 target = TARGETS.get((D, n), SLOWER) if kind == "eigh" else SLOWER
-                ours, reference = (partial(getattr(module, kind), gram) for module in (eigen, torch.linalg))
+                ours, reference = (partial(getattr(module, kind), gram) for module in (eigensolver, torch.linalg))
                 found.append(Pair(f"{kind}, D={D}, batch {n}", ours, reference, target))
     for name, (V, D, n) in CELLS.items():
         M = _rows(16 if smoke else n, V, D).float()
         title = f"M'M and eigh, {name} (V={V}, D={D}), batch {len(M)}"
-        found.append(Pair(title, partial(eigen.gram_eigh, M, RIDGE), partial(_plainly, M), SLOWER))
+        found.append(Pair(title, partial(eigensolver.gram_eigh, M, RIDGE), partial(_plainly, M), SLOWER))
         title = f"M'M and eigvalsh, {name} (V={V}, D={D}), batch {len(M)}"
-        found.append(Pair(title, partial(eigen.gram_eigvalsh, M, RIDGE), partial(_plain_values, M), SLOWER))
+        found.append(Pair(title, partial(eigensolver.gram_eigvalsh, M, RIDGE), partial(_plain_values, M), SLOWER))
     return found
 
 

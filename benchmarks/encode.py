@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from batteries import CellSpec, PatchSVAE, untrained
-from batteries.noise import noise_batch
+from batteries.data.noise import noise_batch
 from benchmarks.harness import Pair
 from benchmarks.plain import PlainSVAE, plain
 

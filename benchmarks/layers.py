@@ -9,8 +9,9 @@ from einops import rearrange
 
 import composer
 import registry
-from batteries import spectral, threads
-from batteries.noise import noise_batch
+from batteries import threads
+from batteries.data.noise import noise_batch
+from batteries.model import spectral
 from benchmarks.harness import Pair
 from composer import coding
 from composer.batched import Stage

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from batteries import CellSpec, PatchSVAE, untrained
-from batteries.spectral import EIGENVALUE_FLOOR, RIDGE, SINGULAR_FLOOR
+from batteries.model.spectral import EIGENVALUE_FLOOR, RIDGE, SINGULAR_FLOOR
 
 
 class PlainSVAE(PatchSVAE):

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 import registry
-from batteries import cellfile
-from batteries.cell import Cell, file_facts
+from batteries.cell import weights_file
+from batteries.cell.cell import Cell, file_facts
 from benchmarks.harness import Pair
 from registry.publish import publish
 from registry.stores import DirectoryStore
@@ -59,7 +59,7 @@ def _copies(folder: Path, count: int) -> DirectoryStore:
     for number in range(count):
         weights = {name: np.array(values) for name, values in source.weights.items()}
         weights["enc_in.bias"] += np.float32(number * 1e-4)
-        blob = cellfile.write(weights)
+        blob = weights_file.write(weights)
         identity = source.manifest.identity.model_copy(update={"name": f"copy-{number}"})
         manifest = source.manifest.model_copy(update={"identity": identity, "file": file_facts(blob, weights)})
         publish(Cell.from_bytes(blob, manifest, where=identity.name), store)

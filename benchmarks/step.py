@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from batteries import CellSpec, Plan, Run, untrained
-from batteries.model import BoundarySmooth
-from batteries.noise import noise_batch
-from batteries.training import _step
+from batteries.data.noise import noise_batch
+from batteries.model.patch_svae import BoundarySmooth
+from batteries.training.trainer import _step
 from benchmarks.harness import Pair
 from benchmarks.plain import plain, plain_step
 

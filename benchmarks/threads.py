@@ -21,7 +21,7 @@ import torch
 import composer
 import registry
 from batteries import threads
-from batteries.noise import noise_batch
+from batteries.data.noise import noise_batch
 from benchmarks.harness import Pair
 from benchmarks.step import stepper
 

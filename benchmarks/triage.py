@@ -9,10 +9,11 @@ from functools import partial
 
 import torch
 
-from batteries import CellSpec, NoiseSource, Plan, geometry, probe, train
-from batteries.prefetch import ahead
-from batteries.sources import seed_of
-from batteries.training import SOFT_HAND_DRAWS, _step
+from batteries import CellSpec, NoiseSource, Plan, probe, train
+from batteries.data.prefetch import ahead
+from batteries.data.sources import seed_of
+from batteries.geometry import simplex_cv
+from batteries.training.trainer import SOFT_HAND_DRAWS, _step
 from benchmarks.harness import Pair
 from benchmarks.plain import plain, plain_step
 from benchmarks.step import ours
@@ -64,6 +65,6 @@ def _plain_stretch(plan: Plan, steps: int) -> None:
         images = NoiseSource().batch(seed_of(plan.seed, step), plan.batch, plan.size)
         with torch.no_grad():
             M = model.tokens(images[:1]).M
-        reading = geometry.cv(M[:, 0], torch.zeros(1), draws=SOFT_HAND_DRAWS, seed=seed_of(plan.seed, step, 2))
+        reading = simplex_cv.cv(M[:, 0], torch.zeros(1), draws=SOFT_HAND_DRAWS, seed=seed_of(plan.seed, step, 2))
         assert math.isfinite(getattr(reading, "value", math.nan))
         plain_step(model, optimiser, images)

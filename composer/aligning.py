@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, IntegrityError
-from batteries.settings import neutral
 from composer import tokens as kinds
 from composer.alignment import Consensus, consensus, joined
 from composer.container import Container

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError
-from batteries.settings import neutral
 from composer.consensus import Frame, generalised, maps_into
 from composer.corrections import holm
 from composer.pairing import Pairing, digest_of

@@ -16,12 +16,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from batteries import files
-from batteries.canonical import fields_of
+from batteries.cell.artifact_kinds import MODEL
+from batteries.cell.spec import CellSpec
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.kinds import MODEL
-from batteries.settings import neutral
-from batteries.spec import CellSpec
+from batteries.io import atomic_files
+from batteries.io.canonical_json import fields_of
 from composer import packing, savedmaps
 from composer.artifactfile import open_artifact
 from composer.container import Container
@@ -92,7 +92,9 @@ def load(path: str | Path, *, seal: str | None = None) -> Wired | Container:
     """
     path = path_of(path)
     # that the cells are those of the lock is a matter of publishing, and of container.verify()
-    return _put_together(open_artifact(files.mapped(path, limit=MODEL.limit, links=True), where=path, seal=seal, lock=False))
+    return _put_together(
+        open_artifact(atomic_files.mapped(path, limit=MODEL.limit, links=True), where=path, seal=seal, lock=False)
+    )
 
 
 def pack(model: Wired | Container, path: str | Path, label: PackedLabel) -> ModelManifest:

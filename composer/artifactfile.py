@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batteries import cellfile
+from batteries.cell import weights_file
 from batteries.errors import IntegrityError
-from batteries.files import Data
+from batteries.io.atomic_files import Data
 from composer.opened import Opened, open_sealed, read_document
 from composer.saved import Artifact, SavedCell
 from composer.sealed import listed
@@ -56,7 +56,7 @@ def weights(opened: Opened[Artifact]) -> Iterator[tuple[SavedCell, dict[str, np.
 
 def _check_lock(opened: Opened[Artifact], where: object) -> None:
     """Every cell's weights, against its digest."""
-    other = [cell.name for cell, arrays in weights(opened) if cellfile.tensor_digest(arrays) != cell.tensors]
+    other = [cell.name for cell, arrays in weights(opened) if weights_file.tensor_digest(arrays) != cell.tensors]
     if other:
         remedy = "The model is not of the cells that it names; compose it again from them."
         raise IntegrityError(

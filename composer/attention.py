@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batteries import attention, compiled, dispatch
+from batteries.engine import dispatch
+from batteries.kernels import jit
+from batteries.model import attention
 
 __all__ = ["attend"]
 
@@ -57,7 +59,7 @@ def _try(kernel: Any, d: int) -> None:
     _run(kernel, one, one, one)
 
 
-_softmax = compiled.Kernels("composer.softmax", lambda module, d: module.kernels(d), _try)
+_softmax = jit.Kernels("composer.softmax", lambda module, d: module.kernels(d), _try)
 
 
 def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -65,7 +67,7 @@ def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     groups, heads, tokens, d = q.shape
     out = q.new_empty(groups, tokens, heads, d)
     run = partial(kernel, *map(_strided, (q, k, v)), out.numpy())
-    compiled.share(run, groups * heads, NANOSECONDS * d * tokens**2)
+    jit.share(run, groups * heads, NANOSECONDS * d * tokens**2)
     return out.transpose(1, 2)
 
 

@@ -14,11 +14,11 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from batteries import spectral
-from batteries.hidden import normed
-from batteries.model import ACTIVATIONS, ALPHA_LIMIT
-from batteries.spec import CellSpec
-from batteries.spectral import Spectrum
+from batteries.cell.spec import CellSpec
+from batteries.model import spectral
+from batteries.model.layers import normed
+from batteries.model.patch_svae import ACTIVATIONS, ALPHA_LIMIT
+from batteries.model.spectral import Spectrum
 from composer import coding
 from composer.attention import attend
 from composer.smoothing import smooth

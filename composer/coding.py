@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batteries import compiled, dispatch
-from batteries.spec import CellSpec
+from batteries.cell.spec import CellSpec
+from batteries.engine import dispatch
+from batteries.kernels import jit
 from composer.tokens import Grid
 
 __all__ = ["decode", "encode", "fits"]
@@ -79,7 +80,7 @@ def _run(kernel: Any, spec: CellSpec, arguments: list[Any], out: Tensor, patches
     chunk = _kernels.module.CHUNK
     chunks = -(-patches // chunk)
     work = partial(kernel, *arguments, out.numpy())
-    compiled.share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, chunk))
+    jit.share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, chunk))
 
 
 def _layers(spec: CellSpec, weights: Weights, half: str) -> tuple[tuple[Any, ...], ...]:
@@ -108,4 +109,4 @@ def _try(module: Any, depth: int) -> None:
     decode(spec, weights, M, ones(1, 1, 1, 2, 2).double(), ones(1, 1, 1, 2), (1, 1))
 
 
-_kernels = compiled.Kernels("composer.layers", lambda module, depth: module, _try)
+_kernels = jit.Kernels("composer.layers", lambda module, depth: module, _try)

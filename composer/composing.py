@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
+from batteries.cell.spec import CellSpec
+from batteries.engine.torch_settings import neutral
 from batteries.errors import ConflictError, InputError, PolicyError
-from batteries.settings import neutral
-from batteries.spec import CellSpec
 from composer.aligning import align
 from composer.alignment import Consensus
 from composer.container import Container

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.settings import neutral
 from composer import tokens as widths
 from composer.centring import centred, checked, products
 from composer.procrustes import Alignment, Unequal, fit

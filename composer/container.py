@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from batteries import canonical
 from batteries.arguments import each
+from batteries.cell.manifest import InputScale
+from batteries.cell.spec import CellSpec
 from batteries.errors import InputError, IntegrityError, NotFoundError
-from batteries.imagebatch import judge_scale
-from batteries.inputs import taken
-from batteries.manifest import InputScale
-from batteries.model import Tokens, grid_of
-from batteries.spec import CellSpec
+from batteries.io import canonical_json
+from batteries.model.inputs import taken
+from batteries.model.patch_svae import Tokens, grid_of
+from batteries.pictures.image_batch import judge_scale
 from composer import extrastate, tokens
 from composer.alignment import Consensus
 from composer.explanation import Explanation, GroupCost, encode_flops, flops
@@ -113,7 +113,7 @@ class Container(nn.Module):
             PolicyError: no such tap (``NO_TAP``).
 
         Warns:
-            ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.imagebatch`.
+            ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.pictures.image_batch`.
         """
         listed = self.names if names is None else tuple(dict.fromkeys(each([names], (str,))))
         if set(listed) != set(self.names):
@@ -244,7 +244,7 @@ class Container(nn.Module):
     @property
     def digest(self) -> str:
         """One digest over all weights, computed from memory as it is now."""
-        return canonical.sha256("\n".join(f"{name} {self._tensor_digest(name)}" for name in self.names).encode())
+        return canonical_json.sha256("\n".join(f"{name} {self._tensor_digest(name)}" for name in self.names).encode())
 
     def verify(self) -> None:
         """Compare the weights in memory with the digests of the cells.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from batteries.kernelcache import kernel
+from batteries.kernels.kernel_cache import kernel
 from composer.gelu import gelu, slope
 from composer.lanes import WIDTH, Array, add_products, load, load_part, njit, spread_several, store, store_part, store_several
 

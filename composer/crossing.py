@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from batteries import compiled, dispatch
+from batteries.engine import dispatch
+from batteries.kernels import jit
 
 __all__ = ["Moments", "Polar", "moments", "polar"]
 
 WIDTHS = range(4, 33, 4)  # each is compiled on its first call, in two seconds
-FEW = 16  # pairs from which the kernels are worth their calls, as in batteries.eigen
+FEW = 16  # pairs from which the kernels are worth their calls, as in batteries.kernels.eigensolver
 MOMENT_NANOSECONDS = 0.6  # of a row of a pair, times D
 POLAR_NANOSECONDS = 10  # of a matrix, times D**2
 
@@ -81,7 +82,7 @@ def _try(kernels: Any, width: int) -> None:
     _run_polar(kernels.polar, eye)
 
 
-_products = compiled.Kernels("composer.products", lambda module, width: module.kernels(width), _try)
+_products = jit.Kernels("composer.products", lambda module, width: module.kernels(width), _try)
 
 
 def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | None, batch: torch.Size) -> Moments:
@@ -94,7 +95,7 @@ def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | Non
         for shape in ((2, count, width), (count, width, width), (2, count))
     )
     run = partial(kernel, x.numpy(), y.numpy(), there.numpy(), means.numpy(), cross.numpy(), squares.numpy())
-    compiled.share(run, count, MOMENT_NANOSECONDS * height * width)
+    jit.share(run, count, MOMENT_NANOSECONDS * height * width)
     return Moments(means.view(2, *batch, width), cross.view(*batch, width, width), squares.view(2, *batch))
 
 
@@ -103,7 +104,7 @@ def _run_polar(kernel: Any, cross: Tensor) -> Polar:
     given = cross.detach().contiguous()
     rotation, found = torch.empty_like(given), given.new_empty(2, len(given))
     run = partial(kernel, given.numpy(), rotation.numpy(), found.numpy())
-    compiled.share(run, len(given), POLAR_NANOSECONDS * given.shape[-1] ** 2)
+    jit.share(run, len(given), POLAR_NANOSECONDS * given.shape[-1] ** 2)
     return Polar(rotation, *found)
 
 

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import models, register_model
 
-from batteries.vectors import arithmetic, intrinsic
+from batteries.kernels.vector_arithmetic import arithmetic, intrinsic
 from composer.lanes import address, each, multiply_add
 
 __all__ = ["Row", "add_outer", "load", "load_several", "spread", "store", "store_several", "sum_of", "width_of"]

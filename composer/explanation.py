@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batteries.spec import CellSpec
+from batteries.cell.spec import CellSpec
 
 
 @dataclass(frozen=True)

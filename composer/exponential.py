@@ -8,7 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from batteries.vectors import intrinsic
+from batteries.kernels.vector_arithmetic import intrinsic
 from composer.lanes import FLOATS, INTS, WIDTH, Vector, fill, lanes, njit, where_above
 
 __all__ = ["exp2"]

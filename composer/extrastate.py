@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batteries import canonical
 from batteries.errors import FormatError
+from batteries.io import canonical_json
 
 MAX_DOCUMENT = 64 * 2**20  # bytes; the digests of a cell take about 300
 
@@ -26,7 +26,7 @@ def encoded(document: Mapping[str, Any], device: torch.device | str = "cpu") -> 
     >>> encoded({"a": 1}).tolist()
     [123.0, 34.0, 97.0, 34.0, 58.0, 49.0, 125.0, 10.0]
     """
-    return torch.tensor(list(canonical.dump(document)), dtype=torch.float32, device=device)
+    return torch.tensor(list(canonical_json.dump(document)), dtype=torch.float32, device=device)
 
 
 def decoded(state: object, *, where: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def decoded(state: object, *, where: str) -> dict[str, Any]:
     if not bool(((numbers >= 0) & (numbers <= 255)).all()):
         raise _damaged("numbers that are no bytes", where)
     try:
-        document = canonical.load(bytes(numbers.to(torch.uint8).tolist()), where=where, limit=MAX_DOCUMENT)
+        document = canonical_json.load(bytes(numbers.to(torch.uint8).tolist()), where=where, limit=MAX_DOCUMENT)
     except FormatError as error:
         raise _damaged(f"{len(numbers)} numbers: {error.what}", where) from error
     if not isinstance(document, dict):

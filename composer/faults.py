@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import networkx as nx
 
+from batteries.cell.spec import CellSpec
 from batteries.errors import InputError
-from batteries.spec import CellSpec
 
 if TYPE_CHECKING:
     from composer.wiring import Composition

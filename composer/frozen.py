@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from batteries import cellfile, dispatch
+from batteries.cell import weights_file
+from batteries.engine import dispatch
+from batteries.engine.torch_settings import neutral
 from batteries.errors import FrozenError
-from batteries.settings import neutral
 
 NO_CELL = "0" * 64  # no digest
 WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .data, .grad, .requires_grad
@@ -161,7 +162,7 @@ class Stack(nn.Module):
         arrays = {name: tensor[index].detach().cpu().numpy() for name, tensor in self._held.items()}
         if self.dtype == torch.float64 and any((array.astype(np.float32) != array).any() for array in arrays.values()):
             return NO_CELL  # finer than the float32 of a cell's file, so somebody wrote here
-        return cellfile.tensor_digest(arrays)
+        return weights_file.tensor_digest(arrays)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get("_sealed") and name in self._buffers:

@@ -12,9 +12,10 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from batteries import dispatch, pieces, spectral
-from batteries.settings import uncast
-from batteries.spec import CellSpec
+from batteries.cell.spec import CellSpec
+from batteries.engine import dispatch, parallel
+from batteries.engine.torch_settings import uncast
+from batteries.model import spectral
 from composer.batched import Stage
 from composer.frozen import Stack
 from composer.outputs import TAPS
@@ -79,7 +80,7 @@ class Group(nn.Module):
 
         corners = [(first, start) for first in range(0, len(chosen), cells) for start in starts]
         if images.device.type == "cpu" and not tracked:
-            pieces.run(corners, work)
+            parallel.run(corners, work)
         else:
             for corner in corners:
                 work(corner)
@@ -94,7 +95,7 @@ class Group(nn.Module):
     def _piece(self, images: Tensor, cells: int, grid: Grid, chunk_bytes: int) -> tuple[int, int]:
         """How many cells, and how many images, are taken at a time; several such pieces may be under way at once."""
         whole = cells * len(images) * self.working_bytes(grid)
-        threads = pieces.workers(-(-whole // SMALLEST))
+        threads = parallel.workers(-(-whole // SMALLEST))
         pairs = max(1, min(chunk_bytes, whole) // threads // self.working_bytes(grid))
         batch = min(len(images), pairs) if self.spec.row_norm != "scale" else len(images)  # whose norm is the whole batch's
         return max(1, min(cells, pairs // max(1, batch))), max(1, batch)

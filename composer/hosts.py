@@ -15,8 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from batteries.errors import InputError, IntegrityError
-from batteries.imagebatch import unjudged  # what a stem feeds is the host's to choose
-from batteries.model import Output, Tokens
+from batteries.model.patch_svae import Output, Tokens
+from batteries.pictures.image_batch import unjudged  # what a stem feeds is the host's to choose
 from composer import extrastate, readings, tokens
 from composer.container import Container
 from composer.outputs import TAPS, CellOutput, ContainerOutput

@@ -14,10 +14,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from batteries import files
+from batteries.cell.artifact_kinds import MAPS
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.kinds import MAPS
-from batteries.settings import neutral
+from batteries.io import atomic_files
 from composer import mapsfile, packing
 from composer.alignment import Consensus
 from composer.consensus import Frame
@@ -89,7 +89,7 @@ def load_maps(path: str | Path, *, seal: str | None = None) -> Consensus | Align
         StoreError: the disk would not give it.
     """
     path = path_of(path)
-    return _put_together(open_maps(files.mapped(path, limit=MAPS.limit, links=True), where=path, seal=seal))
+    return _put_together(open_maps(atomic_files.mapped(path, limit=MAPS.limit, links=True), where=path, seal=seal))
 
 
 def pack_maps(maps: Consensus | Alignment, path: str | Path, label: PackedLabel, lock: Lock) -> MapsManifest:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from batteries.files import Data
-from batteries.kinds import MODEL, Kind
-from batteries.spec import CellSpec
+from batteries.cell.artifact_kinds import MODEL, Kind
+from batteries.cell.spec import CellSpec
+from batteries.io.atomic_files import Data
 from composer import artifactfile, mapsfile, saved
 from composer.artifactfile import open_artifact
 from composer.manifest import AnyPacked, PackedFile, PackedLabel

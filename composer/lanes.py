@@ -1,7 +1,8 @@
 """Vectors of float32 as a numba type: the words in which the kernels of this package are written.
 
-Importing this module imports numba and llvmlite. The reasons for a type of our own are those of :mod:`batteries.lanes`: what
-the compiler must prove before it vectorises a loop, the author of the loop knows.
+Importing this module imports numba and llvmlite. The reasons for a type of our own are those of
+:mod:`batteries.kernels.float64_vectors`: what the compiler must prove before it vectorises a loop, the author of the loop
+knows.
 
 One vector is four registers of AVX-512's thirty-two; the compiler takes it apart. Four rather than one because a multiply-add
 needs others beside it to hide its latency, and because a number is then spread once for all four. Elsewhere, with sixteen
@@ -21,7 +22,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import models, register_model
 
-from batteries.vectors import CONTRACT, arithmetic, intrinsic
+from batteries.kernels.vector_arithmetic import CONTRACT, arithmetic, intrinsic
 
 __all__ = [
     "WIDTH",

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from batteries.kernelcache import kernel
+from batteries.kernels.kernel_cache import kernel
 from composer.gelu import gelu
 from composer.lanes import WIDTH, Array, fill, load, load_part, load_several, njit, store, store_part, store_several
 from composer.packed import norms, pack, whole
@@ -30,7 +30,7 @@ ROWS = 6  # patches at a time: six by four registers of sums, of thirty-two
 TILE = 48  # patches that go through all layers together
 CHUNK = 384  # patches of a cell that a thread takes at a time; the weights are transposed for each
 NORM_FLOOR = 1e-5  # of layer norm's variance, as torch has it
-ROW_FLOOR = 1e-12  # as in batteries.spectral
+ROW_FLOOR = 1e-12  # as in batteries.model.spectral
 
 Layer = tuple[int, int, int]  # where a matrix begins, its bias behind it; its inputs; how long its rows are
 Rows = tuple[Array, int, int]  # memory, where the first row begins, and from one to the next

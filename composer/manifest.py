@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batteries import kinds
-from batteries.canonical import Document, load_document
-from batteries.manifest import MAX_MANIFEST, Count, InputScale, Name, Positive, SemanticVersion, Sha256, Size, Text
+from batteries.cell import artifact_kinds
+from batteries.cell.manifest import MAX_MANIFEST, Count, InputScale, Name, Positive, SemanticVersion, Sha256, Size, Text
+from batteries.io.canonical_json import Document, load_document
 
 LISTED = 64  # nodes or cells that a manifest names: about 20 KiB
 
@@ -56,7 +56,7 @@ class PackedManifest(Document):
         torch: Version of torch.
     """
 
-    KIND: ClassVar[kinds.Kind]
+    KIND: ClassVar[artifact_kinds.Kind]
     SCHEMA_VERSION: ClassVar[str] = "1.0"
 
     schema_version: Literal["1.0"] = "1.0"
@@ -106,7 +106,7 @@ class ModelManifest(PackedManifest):
         nodes: The first of them by name, 64 at most.
     """
 
-    KIND = kinds.MODEL
+    KIND = artifact_kinds.MODEL
 
     kind: Literal["model"] = "model"
     weights: Literal["included"] = "included"
@@ -155,7 +155,7 @@ class MapsManifest(PackedManifest):
         scored: Whether the file says how well each map does on images that it was not fitted on.
     """
 
-    KIND = kinds.MAPS
+    KIND = artifact_kinds.MAPS
 
     kind: Literal["maps"] = "maps"
     tokens: TokenKind

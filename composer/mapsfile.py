@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batteries import canonical
-from batteries.canonical import Document
+from batteries.cell.artifact_kinds import MAPS
+from batteries.cell.manifest import Count, Positive, Sha256
 from batteries.errors import PolicyError
-from batteries.files import Data
-from batteries.kinds import MAPS
-from batteries.manifest import Count, Positive, Sha256
+from batteries.io import canonical_json
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import Document
 from composer.manifest import LISTED, MappedCell, MapsFrame, MapsManifest, PackedFile, PackedLabel, TokenKind
 from composer.opened import Opened, open_sealed, read_document
 from composer.saved import NamedCell, SavedScore, Width
@@ -220,7 +220,7 @@ def describe(
         identity=label,
         file=file,
         cells=len(document.lock),
-        lock=canonical.sha256(canonical.dump(document.lock)),
+        lock=canonical_json.sha256(canonical_json.dump(document.lock)),
         tokens=document.tokens,
         grid=document.grid,
         probe=document.probe,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
 
-from batteries import files, placeholders
-from batteries.canonical import load_document
+from batteries.cell.artifact_kinds import Kind, kind_of
 from batteries.errors import FormatError, InputError, IntegrityError, PolicyError
-from batteries.files import Data
-from batteries.kinds import Kind, kind_of
+from batteries.io import atomic_files, placeholders
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import load_document
 from composer import blocks
 from composer.blocks import BLOCK
 from composer.sealed import MAX_HEADER, NUMPY, Layout, Said, header, layout, not_finite
@@ -67,7 +67,7 @@ def read_document(form: type[Said], path: str | Path) -> Said:
         BatteriesError: as :func:`open_sealed`, but for what only the tensors tell; or the file cannot be read.
     """
     path = path_of(path)
-    return _open_header(form, files.mapped(path, limit=form.KIND.limit, links=True), path).document
+    return _open_header(form, atomic_files.mapped(path, limit=form.KIND.limit, links=True), path).document
 
 
 def path_of(path: str | Path) -> Path:

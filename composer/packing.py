@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import ValidationError
 
-from batteries import files
-from batteries.canonical import fields_of
-from batteries.cell import SUFFIX
+from batteries.cell.artifact_kinds import Kind
+from batteries.cell.cell import SUFFIX
+from batteries.cell.manifest import MAX_MANIFEST
 from batteries.errors import BatteriesError, InputError, PolicyError
-from batteries.files import Data
-from batteries.kinds import Kind
-from batteries.manifest import MAX_MANIFEST
+from batteries.io import atomic_files
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import fields_of
 from composer import sealed
 from composer.manifest import PackedFile, PackedLabel, PackedManifest
 from composer.opened import path_of
@@ -95,6 +95,6 @@ def put(path: Path, file: Prepared[Said], manifest: PackedManifest | None = None
     data = b"" if manifest is None else manifest.to_bytes()
     if len(data) > MAX_MANIFEST:
         raise PolicyError("a manifest too large", code="MANIFEST_TOO_LARGE", expected=MAX_MANIFEST, found=len(data))
-    files.replace(path, *file.parts)
+    atomic_files.replace(path, *file.parts)
     if data:
-        files.replace(path.with_suffix(".json"), data)
+        atomic_files.replace(path.with_suffix(".json"), data)

@@ -35,8 +35,8 @@ from itertools import combinations
 import torch
 from torch import Generator, Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, NotFoundError
-from batteries.settings import neutral
 from composer.aligning import GridChoice, paired
 from composer.consensus import generalised, maps_into
 from composer.container import Container

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from batteries.manifest import InputScale
-from batteries.probes import Probe, probe_of
-from batteries.rescaling import to_input
+from batteries.cell.manifest import InputScale
+from batteries.data.probes import Probe, probe_of
+from batteries.pictures.rescaling import to_input
 
 ProbeImages = Tensor | Probe | str
 

@@ -18,8 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.settings import neutral
 from composer import tokens as widths
 from composer.centring import Products, centred, checked, products
 from composer.pairing import Pairing

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from batteries.kernelcache import kernel
+from batteries.kernels.kernel_cache import kernel
 from composer.doubles import Row, add_outer, load, load_several, spread, store, store_several, sum_of, width_of
 from composer.lanes import Array, njit
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from batteries import spectral
+from batteries.model import spectral
 from composer import procrustes, tokens
 from composer.container import Container
 from composer.outputs import CellOutput

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from batteries.settings import PINNED, neutral
+from batteries.engine.torch_settings import PINNED, neutral
 from composer import tokens
 from composer.tokens import Grid
 

@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from batteries.vectors import intrinsic
+from batteries.kernels.vector_arithmetic import intrinsic
 from composer.lanes import (
     ALIGN,
     FLOATS,

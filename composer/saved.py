@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batteries import canonical
-from batteries.canonical import Document
-from batteries.cellfile import TENSOR_NAME
-from batteries.kinds import MODEL
-from batteries.manifest import Count, InputScale, Positive, Sha256, Text
-from batteries.spec import CellSpec
+from batteries.cell.artifact_kinds import MODEL
+from batteries.cell.manifest import Count, InputScale, Positive, Sha256, Text
+from batteries.cell.spec import CellSpec
+from batteries.cell.weights_file import TENSOR_NAME
+from batteries.io import canonical_json
+from batteries.io.canonical_json import Document
 from composer.manifest import LISTED, ModelManifest, ModelNode, PackedFile, PackedLabel
 from composer.sealed import Form, Sealed
 from composer.wiring import MAX_ENTRIES, Composition, Name, Relay, Route
@@ -259,7 +259,7 @@ def describe(
         identity=label,
         file=file,
         cells=len(artifact.cells),
-        lock=canonical.sha256(canonical.dump(artifact.lock)),
+        lock=canonical_json.sha256(canonical_json.dump(artifact.lock)),
         groups=len(artifact.groups),
         parameters=artifact.parameters,
         channels=artifact.groups[0].channels,

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.settings import neutral
 from composer.centring import checked
 from composer.heldout import Paired, Split, rows_of
 from composer.procrustes import FewSamplesWarning

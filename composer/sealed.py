@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from batteries import canonical
-from batteries.canonical import Document
+from batteries.cell.artifact_kinds import Kind
+from batteries.cell.manifest import Sha256
 from batteries.errors import InputError, PolicyError
-from batteries.files import Data
-from batteries.kinds import Kind
-from batteries.manifest import Sha256
+from batteries.io import canonical_json
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import Document
 from composer import blocks
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Sealed(Document, ABC):
 
     def digest(self) -> str:
         """What the seal has to be."""
-        return canonical.sha256(canonical.dump(self.model_dump(mode="json", exclude={"seal"})))
+        return canonical_json.sha256(canonical_json.dump(self.model_dump(mode="json", exclude={"seal"})))
 
 
 Said = TypeVar("Said", bound=Sealed)

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from batteries import compiled, derivatives, dispatch, smoothing
-from batteries.settings import uncast_backward
+from batteries.engine import dispatch
+from batteries.engine.torch_settings import uncast_backward
+from batteries.kernels import jit
+from batteries.model import boundary_smoothing, derivatives
 
 __all__ = ["smooth"]
 
@@ -68,7 +70,7 @@ def _try(kernel: Any, name: str) -> None:
     _run(kernel, [image, image] if name == "pull" else [image], _layers(name, weight, bias, weight, bias))
 
 
-_convolution = compiled.Kernels("composer.convolution", getattr, _try)
+_convolution = jit.Kernels("composer.convolution", getattr, _try)
 
 
 class _Smooth(torch.autograd.Function):
@@ -93,7 +95,7 @@ def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | Non
     given = [image.detach().contiguous() for image in images]
     out = torch.empty_like(given[0]) if out is None else out
     run = partial(kernel, *(image.numpy() for image in given), *layers, out.numpy())
-    compiled.share(run, len(out), NANOSECONDS * layers[0][1].shape[1] * out[0].numel())
+    jit.share(run, len(out), NANOSECONDS * layers[0][1].shape[1] * out[0].numel())
     return out
 
 
@@ -128,7 +130,7 @@ def _packed(weight: np.ndarray, bias: np.ndarray, count: int) -> tuple[np.ndarra
 def _plainly(images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
     if images.device.type == "cpu" and not dispatch.followed(images):
         cells = zip(images, w1, b1, w2, b2, strict=True)
-        return torch.stack([smoothing.smooth(x, (u1, c1), (u2, c2)) for x, u1, c1, u2, c2 in cells])
+        return torch.stack([boundary_smoothing.smooth(x, (u1, c1), (u2, c2)) for x, u1, c1, u2, c2 in cells])
     return _grouped(images, w1, b1, w2, b2)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from batteries.kernelcache import kernel
+from batteries.kernels.kernel_cache import kernel
 from composer.exponential import exp2
 from composer.lanes import (
     WIDTH,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.settings import neutral
 from composer.aligning import GridChoice, paired
 from composer.alignment import frames_of_others
 from composer.container import Container

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from batteries.hidden import LayerNorm
-from batteries.settings import PINNED, neutral
+from batteries.engine.torch_settings import PINNED, neutral
+from batteries.model.layers import LayerNorm
 
 SPREAD_FLOOR = 1e-6  # a feature that does not vary in the sample is divided by this
 

@@ -19,8 +19,8 @@ from typing import get_args
 import torch
 from torch import Generator, Tensor
 
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.settings import neutral
 from composer import procrustes, relaying
 from composer.container import Container
 from composer.probing import ProbeImages, images_on

@@ -31,9 +31,10 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from batteries import dispatch, eigen
+from batteries.cell.spec import CellSpec
+from batteries.engine import dispatch
 from batteries.errors import InputError
-from batteries.spec import CellSpec
+from batteries.kernels import eigensolver
 from composer.manifest import TokenKind as TokenKind
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def frames(moments: Tensor) -> Tensor:
     """
     dispatch.refuse_derivative("frames", moments)
     D = moments.shape[-1]
-    axes = eigen.eigh(moments.double())[1]
+    axes = eigensolver.eigh(moments.double())[1]
     weights = torch.linspace(-1.0, 1.0, D, dtype=torch.float64, device=moments.device)  # eigenvalues ascend
     found = (axes * (weights / weights.norm())) @ axes.mT
     return found.to(moments.dtype)

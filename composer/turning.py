@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from batteries import dispatch, eigen
+from batteries.engine import dispatch
+from batteries.kernels import eigensolver
 from composer import crossing
 
 Reflection = Literal["allowed", "forbidden"]
@@ -35,7 +36,7 @@ def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]
     rotation, trace, determinant = crossing.polar(flat) or _polar_with_sign(flat)
     weak, mirrored = determinant == 0, (determinant < 0) & (reflection == "forbidden")
     if bool(mirrored.any()):
-        least = eigen.gram_eigh(flat[mirrored])[1][..., :1]  # turned over where it costs least
+        least = eigensolver.gram_eigh(flat[mirrored])[1][..., :1]  # turned over where it costs least
         rotation[mirrored] -= 2 * rotation[mirrored] @ least @ least.mT
     if bool(weak.any()):
         rotation[weak] = _polar_of_weak(flat[weak], reflection)
@@ -78,7 +79,7 @@ def _polar(cross: Tensor) -> tuple[Tensor, Tensor]:
     U = cross V / singular has lost as many digits as the square of the condition number has; one Newton step gives them back:
     with E = U'U - 1, to first order, U V' is U (1 - E_ij s_i / (s_i + s_j)) V'.
     """
-    squares, axes = eigen.gram_eigh(cross)
+    squares, axes = eigensolver.gram_eigh(cross)
     singular = squares.clamp_min(TINY).sqrt()
     left = cross @ (axes / singular[:, None, :])
     error = left.mT @ left

@@ -8,10 +8,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from batteries import cellfile
-from batteries.model import arrays_of, untrained
-from batteries.packaging import UNTRAINED_SEED
-from batteries.spec import CellSpec
+from batteries.cell import weights_file
+from batteries.cell.spec import CellSpec
+from batteries.model.patch_svae import arrays_of, untrained
+from batteries.packaging.package import UNTRAINED_SEED
 from composer.aligning import tokens_on
 from composer.container import Container
 from composer.frozen import Stack
@@ -44,7 +44,7 @@ def untrained_tokens(
         weights = {f"untrained-{seed}": arrays_of(untrained(spec, UNTRAINED_SEED + seed)) for seed in seeds}
         stack = like.groups[0].stack
         group = Group(spec, Stack.of(list(weights.values()), stack.dtype).to(stack.device))
-        lock = {name: {"tensors": cellfile.tensor_digest(arrays)} for name, arrays in weights.items()}
+        lock = {name: {"tensors": weights_file.tensor_digest(arrays)} for name, arrays in weights.items()}
         cells = Container([group], {name: (0, place) for place, name in enumerate(weights)}, lock, like.scale)
         found += tokens_on(grid, cells, images, tokens).values()
     return found

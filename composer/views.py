@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from batteries.settings import neutral
+from batteries.engine.torch_settings import neutral
 from composer.opened import Opened
 from composer.sealed import Dtype, Said
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from batteries import canonical
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import InputScale
+from batteries.cell.spec import CellSpec
+from batteries.engine.torch_settings import neutral, seed_cpu
 from batteries.errors import InputError, IntegrityError
-from batteries.manifest import InputScale
-from batteries.model import Tokens
-from batteries.settings import neutral, seed_cpu
-from batteries.spec import CellSpec
+from batteries.io import canonical_json
+from batteries.model.patch_svae import Tokens
 from composer import extrastate
 from composer.alignment import Consensus
 from composer.composing import compose
@@ -168,7 +168,7 @@ class Wired(nn.Module):
             )
 
     def _identity(self) -> dict[str, str]:
-        return {"composition": canonical.sha256(self.composition.to_bytes())}
+        return {"composition": canonical_json.sha256(self.composition.to_bytes())}
 
     def _output(self, cells: ContainerOutput, found: Mapping[str, Any]) -> WiredOutput:
         return WiredOutput(cells, {name: found[name] for name in self._order}, found[self.composition.output])

@@ -32,10 +32,10 @@ import networkx as nx
 import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Discriminator, FailFast, Field, Tag, ValidationError, model_validator
 
-from batteries import files
-from batteries.canonical import MAX_DEPTH, MAX_FAULTS, Document, fields_of, refuse_newer
+from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, InputError, PolicyError
-from batteries.spec import CellSpec
+from batteries.io import atomic_files
+from batteries.io.canonical_json import MAX_DEPTH, MAX_FAULTS, Document, fields_of, refuse_newer
 from composer import faults
 from composer.faults import MAX_NAME, MAX_SHOWN, Kind
 
@@ -228,7 +228,7 @@ class Composition(Document):
             StoreError: the disk would not give it.
         """
         try:
-            text = files.read(Path(path), limit=MAX_FILE, links=True).decode()
+            text = atomic_files.read(Path(path), limit=MAX_FILE, links=True).decode()
         except UnicodeDecodeError as error:
             raise _not_toml(error, path) from error
         return cls.from_toml(text, where=path)

@@ -12,9 +12,9 @@ import torch
 import batteries
 import registry
 from batteries import CellSpec
-from batteries.baselines import fit, to_patches
-from batteries.manifest import CvFigure, Manifest
-from batteries.noise import NAMES, noise
+from batteries.cell.manifest import CvFigure, Manifest
+from batteries.data.noise import NAMES, noise
+from batteries.measurement.baselines import fit, to_patches
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- cells -->", "<!-- /cells -->"

@@ -27,8 +27,8 @@ from torch import Tensor
 import batteries
 import composer
 import registry
-from batteries import cellfile
-from batteries.cell import file_facts
+from batteries.cell import weights_file
+from batteries.cell.cell import file_facts
 from composer.aligning import paired
 from composer.scores import SHUFFLES
 from registry.controls import control_cell
@@ -69,7 +69,7 @@ def perturbed(cell: batteries.Cell, size: float, seed: int) -> batteries.Cell:
     for name, array in cell.weights.items():
         spread = size * float(np.sqrt(np.mean(np.square(array))))
         weights[name] = array + np.float32(spread) * rng.standard_normal(array.shape, dtype=np.float32)
-    facts = file_facts(cellfile.write(weights), weights)
+    facts = file_facts(weights_file.write(weights), weights)
     return batteries.Cell(weights, cell.manifest.model_copy(update={"file": facts}))
 
 

@@ -19,10 +19,10 @@ from torch import Tensor
 import batteries
 import composer
 import registry
-from batteries import geometry
-from batteries.decoding import read_image
-from batteries.photos import to_float, to_tensor
-from batteries.probes import photographs
+from batteries.data.photos import to_float, to_tensor
+from batteries.data.probes import photographs
+from batteries.geometry import attractor
+from batteries.pictures.decoding import read_image
 from registry import reports
 
 mpl.use("Agg")
@@ -100,7 +100,7 @@ def trajectories(cells: list[batteries.Cell], axes: list[plt.Axes]) -> None:
         left.errorbar(steps, [point.cv for point in points], yerr=bars, marker=".", label=cell.name)
         right.plot(steps, [point.mse for point in points], marker=".", label=cell.name)
     for width in sorted({cell.spec.D for cell in cells}):
-        exact = geometry.sphere_cv(width)
+        exact = attractor.sphere_cv(width)
         left.axhline(exact, color="black", linewidth=0.8, linestyle="--")
         place = {"xy": (0.98, exact), "xycoords": left.get_yaxis_transform(), "ha": "right"}
         words = f"exact attractor, D = {width}: {exact:.4f}"

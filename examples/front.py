@@ -19,11 +19,12 @@ from statistics import mean, stdev
 from typing import Literal
 
 import batteries
-from batteries import canonical, files, geometry
-from batteries.canonical import Document, load_document
+from batteries.cell.manifest import Sha256, Text, TrainingPoint
+from batteries.cell.spec import PRESETS
 from batteries.errors import PolicyError
-from batteries.manifest import Sha256, Text, TrainingPoint
-from batteries.spec import PRESETS
+from batteries.geometry import attractor, estimates
+from batteries.io import atomic_files, canonical_json
+from batteries.io.canonical_json import Document, load_document
 from registry.drawing import Axis, Markup, element, text
 
 Band = Literal["low", "mid", "high"]
@@ -88,7 +89,7 @@ class Job:
     @property
     def plan_digest(self) -> str:
         """SHA-256 of the plan, without what it leaves out: a result of another plan is not a result of this job."""
-        return canonical.sha256(canonical.dump(self.plan.model_dump(mode="json", exclude_none=True)))
+        return canonical_json.sha256(canonical_json.dump(self.plan.model_dump(mode="json", exclude_none=True)))
 
 
 JOBS = tuple(Job(band, rate, seed) for band in BATCHES for rate in RATES for seed in SEEDS)
@@ -120,7 +121,7 @@ def run(job: Job, folder: Path) -> Result:
     found = read(job, folder)
     if found is None:
         found = _trained(job, folder / job.name)
-        files.replace(_path(job, folder), found.to_bytes())
+        atomic_files.replace(_path(job, folder), found.to_bytes())
     return found
 
 
@@ -129,7 +130,7 @@ def read(job: Job, folder: Path) -> Result | None:
     path = _path(job, folder)
     if not path.exists():
         return None
-    found = load_document(Result, files.read(path, limit=MAX_RESULT), where=path, limit=MAX_RESULT)
+    found = load_document(Result, atomic_files.read(path, limit=MAX_RESULT), where=path, limit=MAX_RESULT)
     return found if found.plan == job.plan_digest else None
 
 
@@ -152,8 +153,8 @@ def write_report(folder: Path, page: Path) -> list[Job]:
     old = page.read_text(encoding="utf-8") if page.exists() else ""
     found = {job: result for job in JOBS if (result := read(job, folder)) is not None}
     words = report(found, recipe(old))
-    files.replace(page.with_suffix(".svg"), picture(found).encode())
-    files.replace(page, words.encode())
+    atomic_files.replace(page.with_suffix(".svg"), picture(found).encode())
+    atomic_files.replace(page, words.encode())
     return [job for job in JOBS if job not in found]
 
 
@@ -174,7 +175,7 @@ def report(found: Results, kept: str) -> str:
     _, schedule, hand = JOBS[0].plan.describe()
     exact = ", ".join(f"{_exact(band):.5f} ({band})" for band in BATCHES)
     batches = ", ".join(f"{count} ({band})" for band, count in BATCHES.items())
-    low, high = geometry.ON_ATTRACTOR
+    low, high = attractor.ON_ATTRACTOR
     return f"""# Error against distance from the attractor
 
 Written by `python examples/front.py`; not edited by hand, but for the recipe at its end.
@@ -200,7 +201,7 @@ On the attractor: from {low} to {high}. Figures are mean ± standard deviation o
 
 
 def _exact(band: Band) -> float:
-    return geometry.sphere_cv(PRESETS[band]["D"])
+    return attractor.sphere_cv(PRESETS[band]["D"])
 
 
 def _table(found: Results) -> str:
@@ -216,7 +217,7 @@ def _row(band: Band, rate: float, found: Results) -> list[str]:
     for step in SHOWN:
         points = [point for result in own if (point := result.at(step)) is not None]
         cvs = [point.cv for point in points if point.cv is not None]
-        on = sum(geometry.on_attractor(cv, PRESETS[band]["D"]) for cv in cvs)
+        on = sum(attractor.on_attractor(cv, PRESETS[band]["D"]) for cv in cvs)
         cells += [_spread([point.mse for point in points], 4), _spread([cv / _exact(band) for cv in cvs], 3)]
         cells.append(f"{on} of {len(own)}" if own else "-")
     return cells
@@ -301,7 +302,7 @@ class Frame:
 def _panel(band: Band, own: Results) -> list[Markup]:
     paths = {job: _ratios(job, result) for job, result in own.items()}
     points = [point for path in paths.values() for point in path]
-    x = Axis.over("CV / exact CV", [*geometry.ON_ATTRACTOR, *(ratio for ratio, _, _ in points)])
+    x = Axis.over("CV / exact CV", [*attractor.ON_ATTRACTOR, *(ratio for ratio, _, _ in points)])
     frame = Frame(x, Axis.over("MSE", [mse for _, mse, _ in points], log=True))
     title = element("text", text(f"{band}, D = {PRESETS[band]['D']}: MSE, log axis"), x=LEFT, y=TOP - 12, font_weight="bold")
     runs = [mark for job, path in paths.items() if path for mark in _run(frame, RATES.index(job.rate), path)]
@@ -310,7 +311,7 @@ def _panel(band: Band, own: Results) -> list[Markup]:
 
 def _surface(frame: Frame) -> list[Markup]:
     """The shade of the attractor's bounds, the ticks of both axes, and what x counts."""
-    low, high = (frame.across(bound) for bound in geometry.ON_ATTRACTOR)
+    low, high = (frame.across(bound) for bound in attractor.ON_ATTRACTOR)
     bottom = HEIGHT - BOTTOM
     parts = [element("rect", x=low, y=TOP, width=high - low, height=bottom - TOP, fill=SHADE)]
     for value, label in frame.y.ticks:
@@ -332,7 +333,7 @@ def _run(frame: Frame, look: int, path: Sequence[tuple[float, float, float | Non
     ratio, mse, error = path[-1]
     y = frame.down(mse)
     if error is not None:
-        left, right = (frame.across(ratio + side * geometry.Z95 * error) for side in (-1, 1))
+        left, right = (frame.across(ratio + side * estimates.Z95 * error) for side in (-1, 1))
         parts.append(element("line", x1=left, y1=y, x2=right, y2=y, stroke=COLOURS[look]))
     return [*parts, _marker(look, frame.across(ratio), y)]
 
@@ -353,7 +354,7 @@ def _key() -> list[Markup]:
     for look, rate in enumerate(RATES):
         parts.append(_marker(look, 150.0 * look, -4.0))
         parts.append(element("text", text(f"peak rate {rate:g}"), x=150 * look + 12, y=0))
-    at, (low, high) = 150 * len(RATES), geometry.ON_ATTRACTOR
+    at, (low, high) = 150 * len(RATES), attractor.ON_ATTRACTOR
     parts.append(element("rect", x=at, y=-11, width=24, height=14, fill=SHADE))
     return [*parts, element("text", text(f"on the attractor: {low} to {high}"), x=at + 32, y=0)]
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from batteries import files, geometry
+from batteries.geometry import estimates
+from batteries.io import atomic_files
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -32,8 +33,8 @@ def wilson(count: int, of: int) -> tuple[float, float]:
     >>> [round(bound, 4) for bound in wilson(9, 10)]
     [0.5958, 0.9821]
     """
-    share, squared = count / of, geometry.Z95**2
-    middle, half = share + squared / (2 * of), geometry.Z95 * math.sqrt((share * (1 - share) + squared / (4 * of)) / of)
+    share, squared = count / of, estimates.Z95**2
+    middle, half = share + squared / (2 * of), estimates.Z95 * math.sqrt((share * (1 - share) + squared / (4 * of)) / of)
     return (middle - half) / (1 + squared / of), (middle + half) / (1 + squared / of)
 
 
@@ -48,4 +49,4 @@ def put(page: Path, title: str, section: str, text: str) -> None:
         written = re.sub(f"{begin}.*?{end}", lambda _: block, written, flags=re.DOTALL)
     else:
         written = f"{written}\n{block}\n"
-    files.replace(page, written.encode())
+    atomic_files.replace(page, written.encode())

@@ -13,8 +13,8 @@ from rich.console import Console
 
 import batteries
 import registry
-from batteries.packaging import UNTRAINED_SEED
-from batteries.readout import name_noise
+from batteries.measurement.readout import name_noise
+from batteries.packaging.package import UNTRAINED_SEED
 from registry import reports
 
 PROBE = "noise16-64"

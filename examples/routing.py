@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 import batteries
 import registry
-from batteries import geometry
-from batteries.noise import NAMES, noise_batch
+from batteries.data.noise import NAMES, noise_batch
+from batteries.geometry import estimates
 from composer import Composition, Route
 from composer.routing import Router
 from composer.wired import Wired, wire
@@ -93,11 +93,11 @@ class Routing:
         """(B, G) which regions are noise."""
         return self.pasted.of(self.grid)
 
-    def right(self, noisy: bool) -> geometry.Estimate:
+    def right(self, noisy: bool) -> estimates.Estimate:
         """Share of noise that went to the noise cell, or of photographs that went to the others, clustered by photograph."""
         chosen = self.noisy if noisy else ~self.noisy
         photo = self.pasted.photo[:, None].expand_as(chosen)[chosen]
-        return geometry.clustered_mean(((self.choice == 0) == noisy)[chosen], photo)
+        return estimates.clustered_mean(((self.choice == 0) == noisy)[chosen], photo)
 
     @property
     def holds(self) -> bool:
@@ -118,9 +118,9 @@ class Routing:
         return table((self.way, *self.names), rows)
 
 
-def bounded(share: geometry.Estimate) -> str:
+def bounded(share: estimates.Estimate) -> str:
     """A share with its 95% bounds, by Student's t over the photographs."""
-    half = geometry.student(0.95, share.images - 1) * share.standard_error
+    half = estimates.student(0.95, share.images - 1) * share.standard_error
     return f"{share.value:.4f} ({max(0.0, share.value - half):.4f} to {min(1.0, share.value + half):.4f})"
 
 

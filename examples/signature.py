@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 import batteries
 import composer
 import registry
-from batteries.noise import NAMES, noise
-from batteries.readout import objective
+from batteries.data.noise import NAMES, noise
+from batteries.measurement.readout import objective
 from composer import readings
 from registry.controls import control_cell
 

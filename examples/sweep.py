@@ -21,10 +21,10 @@ from statistics import mean, stdev
 from filelock import FileLock
 
 import registry
-from batteries import files
-from batteries.canonical import Document, load_document
-from batteries.cell import Cell
-from batteries.manifest import Count, Sha256, Text
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import Count, Sha256, Text
+from batteries.io import atomic_files
+from batteries.io.canonical_json import Document, load_document
 from registry.attestation import ControlFigure, Verdict, verdict_words
 from registry.controls import NAMED_CHECK
 
@@ -114,15 +114,15 @@ def append(line: Line, lines: Path) -> None:
     """Add a line; the file is replaced whole, one process after the other."""
     lines.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lines.with_suffix(".lock")):
-        before = files.read(lines, limit=MAX_LINES) if lines.exists() else b""
-        files.replace(lines, before + line.to_bytes())
+        before = atomic_files.read(lines, limit=MAX_LINES) if lines.exists() else b""
+        atomic_files.replace(lines, before + line.to_bytes())
 
 
 def read(lines: Path) -> list[Line]:
     """The lines made with the present protocol, by cell and seed."""
     if not lines.exists():
         return []
-    rows = files.read(lines, limit=MAX_LINES).splitlines(keepends=True)
+    rows = atomic_files.read(lines, limit=MAX_LINES).splitlines(keepends=True)
     found = [load_document(Line, row, where=lines, limit=MAX_LINES) for row in rows]
     current = {(line.reference, line.cell, line.seed): line for line in found if line.protocol_digest == PROTOCOL.digest}
     return [current[key] for key in sorted(current)]
@@ -148,7 +148,7 @@ def _lower(count: int, of: int) -> float:
 def write_report(lines: Path, page: Path) -> None:
     """Write the section of the page; what stands outside its comments stays."""
     old = page.read_text(encoding="utf-8") if page.exists() else NEW_PAGE
-    files.replace(page, with_section(old, section(read(lines))).encode())
+    atomic_files.replace(page, with_section(old, section(read(lines))).encode())
 
 
 def with_section(page: str, words: str) -> str:

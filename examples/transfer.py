@@ -24,10 +24,10 @@ from torch import Generator, Tensor
 import batteries
 import composer
 import registry
-from batteries import geometry
-from batteries.noise import NAMES, noise
-from batteries.readout import ReadOut
-from batteries.sources import seed_of
+from batteries.data.noise import NAMES, noise
+from batteries.data.sources import seed_of
+from batteries.geometry import estimates
+from batteries.measurement.readout import ReadOut
 from composer import procrustes, tokens
 from composer.tokens import Grid, TokenKind
 from registry.controls import control_cell
@@ -92,7 +92,7 @@ class Transfer:
     def above(self, way: str, other: str) -> float:
         """Lower 95% bound of how much more often one way is right than the other, by Student's t over seeds."""
         lead = [one - two for one, two in zip(self.found[way], self.found[other], strict=True)]
-        return statistics.mean(lead) - geometry.student(0.95, len(lead) - 1) * error_of(lead)
+        return statistics.mean(lead) - estimates.student(0.95, len(lead) - 1) * error_of(lead)
 
     @property
     def kept(self) -> float:

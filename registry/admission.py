@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import registry
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
+from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, PolicyError
-from batteries.spec import CellSpec
 
 if TYPE_CHECKING:
     import numpy as np

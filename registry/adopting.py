@@ -9,18 +9,18 @@ import typer
 from pydantic import ValidationError
 
 import batteries
-from batteries.canonical import fields_of
+from batteries.cell.input_scale import IMAGENET, of_unit_images
+from batteries.cell.manifest import InputScale
 from batteries.errors import InputError, PolicyError
-from batteries.manifest import InputScale
-from batteries.scale import IMAGENET, of_unit_images
+from batteries.io.canonical_json import fields_of
 from registry import reports
 from registry.console import AsJson, app, emit, emit_json, emit_row, say
 from registry.options import Threads, command_line, photographs, typed, use
 from registry.reference import Reference
 
 if TYPE_CHECKING:
-    from batteries.cell import Cell
-    from batteries.sources import Source
+    from batteries.cell.cell import Cell
+    from batteries.data.sources import Source
 
 CHANNELS = 3
 PLACES = {"out", "threads", "as_json"}  # options that say where, and decide nothing about the cell

@@ -13,9 +13,9 @@ import typer
 import batteries
 import composer
 import registry
-from batteries import files
+from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import ConflictError, InputError, PolicyError
-from batteries.kinds import MAPS
+from batteries.io import atomic_files
 from composer.manifest import TokenKind
 from registry import config, reports
 from registry.aligning_page import page
@@ -88,7 +88,7 @@ def align(
     answer = found.answer
     if html is not None:
         answer = answer.model_copy(update={"page": unicode(html)})
-        files.replace(html, page(answer).encode())
+        atomic_files.replace(html, page(answer).encode())
     if out is not None and label is not None and found.maps is not None:
         manifest = composer.pack_maps(found.maps, out, licensed(label, cells.values()), found.lock)
         answer = answer.model_copy(update={"path": unicode(out), "manifest": manifest})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal, Self
 
-from batteries.manifest import Count, Positive, Sha256
+from batteries.cell.manifest import Count, Positive, Sha256
 from composer.manifest import MapsManifest, TokenKind
 from registry.answers import Answer
 from registry.release import ExactVersion

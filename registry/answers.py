@@ -8,11 +8,11 @@ from typing import Self
 
 from pydantic import ConfigDict, Field
 
-from batteries.canonical import Document
-from batteries.cell import Cell
+from batteries.cell.artifact_kinds import MAPS, MODEL
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import Count, Manifest, Sha256, Size, Text
 from batteries.errors import BatteriesError
-from batteries.kinds import MAPS, MODEL
-from batteries.manifest import Count, Manifest, Sha256, Size, Text
+from batteries.io.canonical_json import Document
 from composer.manifest import MapsManifest, ModelManifest
 from registry.attestation import Protocol
 from registry.packed import PulledFile

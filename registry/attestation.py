@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from batteries import canonical
-from batteries.canonical import Document, load_document
+from batteries.cell.manifest import Count, Positive, Sha256, Text, TrainingPoint
 from batteries.errors import InputError
-from batteries.manifest import Count, Positive, Sha256, Text, TrainingPoint
+from batteries.io import canonical_json
+from batteries.io.canonical_json import Document, load_document
 from registry.reference import Reference
 
 MAX_ATTESTATION = 2**20
@@ -223,7 +223,7 @@ class Attestation(Document):
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical bytes, which hold no time and no place: the same test gives the same digest."""
-        return canonical.sha256(self.to_bytes())
+        return canonical_json.sha256(self.to_bytes())
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Attestation:

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from batteries.canonical import Document
-from batteries.cell import Cell
-from batteries.geometry import Estimate
-from batteries.measure import read
-from batteries.model import PatchSVAE
-from batteries.probes import Probe
+from batteries.cell.cell import Cell
+from batteries.data.probes import Probe
+from batteries.geometry.estimates import Estimate
+from batteries.io.canonical_json import Document
+from batteries.measurement.measure import read
+from batteries.model.patch_svae import PatchSVAE
 from composer.hosts import HostFactory
 from registry.attestation import DoseFigure, FrozenFigure, ReturnFigure, Subject
 from registry.checks import Measurement

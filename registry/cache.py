@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batteries import files
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
-from batteries.home import HOME_VARIABLE, home
+from batteries.io import atomic_files
+from batteries.io.home import HOME_VARIABLE, home
 from registry.pinned import read_pinned
 from registry.release import Pin
 from registry.stores import DirectoryStore, MemoryStore, Store
@@ -57,7 +57,7 @@ class Cache:
     def sweep(self) -> int:
         """Remove what killed processes left behind; returns the number of bytes freed."""
         with self._doing_without():
-            return files.sweep(self.folder)
+            return atomic_files.sweep(self.folder)
         return 0
 
     def fetch(self, store: Store, key: str, pin: Pin) -> bytes:
@@ -80,7 +80,7 @@ class Cache:
         """The bytes of a pin, if they are here and whole; damaged ones are moved aside."""
         path = self.path(pin.sha256)
         try:
-            data = files.read(path, limit=pin.size)
+            data = atomic_files.read(path, limit=pin.size)
             pin.check(data, where=path)
         except NotFoundError:
             return None
@@ -134,12 +134,12 @@ class Cache:
     def keep(self, pin: Pin, data: bytes) -> None:
         """Put bytes here that were checked against their pin."""
         with self._doing_without():
-            files.create(self.path(pin.sha256), data)
+            atomic_files.create(self.path(pin.sha256), data)
 
     def put_aside(self, path: Path) -> None:
         """Move something damaged out of the way."""
         with self._doing_without():
-            files.move_aside(path, self.aside)
+            atomic_files.move_aside(path, self.aside)
 
     def warn(self, stores: Iterable[Store]) -> None:
         """Say that what came from stores elsewhere was not kept, where that is so; a local one is as good as a cache."""
@@ -155,7 +155,7 @@ class Cache:
             self._do_without(error)
 
     def _do_without(self, error: StoreError) -> None:
-        if not files.is_closed(error):
+        if not atomic_files.is_closed(error):
             raise error
         self.refusals.append(error)
 
@@ -174,7 +174,7 @@ class Cache:
         """Wait while somebody else transfers the same bytes, but not for ever: a lock saves bandwidth and nothing else."""
         with contextlib.ExitStack() as held:
             with contextlib.suppress(StoreError):
-                held.enter_context(files.lock(self.folder / LOCKS / f"{pin.sha256[:3]}.lock", WAIT))
+                held.enter_context(atomic_files.lock(self.folder / LOCKS / f"{pin.sha256[:3]}.lock", WAIT))
             yield
 
     @staticmethod

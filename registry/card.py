@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batteries import card
+from batteries.cell import model_card
 from registry.index import Index
 
 HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", "verdict")
@@ -20,12 +20,12 @@ def registry_card(index: Index, address: str) -> str:
     releases = [release for _, _, release in index.everything()]
     rows = [_row(index, path) for path in sorted(index.cells)]
     parts = [
-        card.front_matter(release.summary.license for release in releases),
-        f"# Cells in {card.escape(address)}\n",
+        model_card.front_matter(release.summary.license for release in releases),
+        f"# Cells in {model_card.escape(address)}\n",
         f"A registry of cells: trained miniature PatchSVAE autoencoders. Versions: {len(releases)}, in index {index.number}.\n",
-        card.table(HEADER, rows),
-        *([card.table(MODELS, [_model_row(index, path) for path in sorted(index.models)])] if index.models else []),
-        *([card.table(MAPS, [_maps_row(index, path) for path in sorted(index.maps)])] if index.maps else []),
+        model_card.table(HEADER, rows),
+        *([model_card.table(MODELS, [_model_row(index, path) for path in sorted(index.models)])] if index.models else []),
+        *([model_card.table(MAPS, [_maps_row(index, path) for path in sorted(index.maps)])] if index.maps else []),
         _usage(index, address),
         "The newest version of each cell. CV and MSE are those on its own probe; verdicts are attestations, which are in this "
         "repository too. This page is written anew with every publish.\n",
@@ -42,8 +42,8 @@ def _row(index: Index, path: str) -> tuple[str, ...]:
         summary.family,
         f"{summary.parameters:,}",
         str(summary.D),
-        card.figure(summary.cv),
-        card.figure(summary.mse),
+        model_card.figure(summary.cv),
+        model_card.figure(summary.mse),
         summary.own_probe,
         summary.license,
         _verdict(index, release.blob.sha256, release.yanked),
@@ -92,7 +92,7 @@ def _usage(index: Index, address: str) -> str:
     paths = (path for path, _, _ in index.everything())
     example = next((path for path in paths if index.newest(path)), "band/name")
     commands = (
-        f"pip install {card.LIBRARY}",
+        f"pip install {model_card.LIBRARY}",
         f"batteries pull {example} --registry {address}",
         f"batteries verify --all --registry {address}",
     )

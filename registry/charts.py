@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import groupby
 from statistics import median
 
-from batteries.attractor import ON_ATTRACTOR
-from batteries.geometry import HOLDS, Z95
+from batteries.geometry.attractor import ON_ATTRACTOR
+from batteries.geometry.estimates import HOLDS, Z95
 from registry.attestation import Attestation, DoseFigure, FrozenFigure, Moment
 from registry.drawing import Axis, Band, Chart, Look, Point, Rule, Series, number
 

@@ -9,9 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batteries import geometry
-from batteries.geometry import Degenerate, Estimate
-from batteries.manifest import Manifest, TrainingPoint
+from batteries.cell.manifest import Manifest, TrainingPoint
+from batteries.geometry import attractor as exact
+from batteries.geometry import estimates
+from batteries.geometry.estimates import Estimate
+from batteries.geometry.simplex_cv import Degenerate
 from registry.attestation import CheckFigure, DoseFigure, FrozenFigure
 from registry.protocol import DESIGN, FACTS, Threshold, ViabilityProtocol
 from registry.trials import Ratio, within
@@ -98,7 +100,7 @@ def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[Che
     share = _over_seeds([trial.kept for trial in at])
     retention = _over_seeds([trial.retention for trial in at])
     words = "share of what it explains beyond predicting the mean that it still explains"
-    t95, t99 = (geometry.student(confidence, max(1, len(at) - 1)) for confidence in (0.95, 0.99))
+    t95, t99 = (estimates.student(confidence, max(1, len(at) - 1)) for confidence in (0.95, 0.99))
     return [
         _all_hold("dosed CV", [trial.cv for trial in at]),
         _all_hold("dosed rank", [trial.rank for trial in at]),
@@ -118,18 +120,18 @@ def rank(m: Measurement, D: int, protocol: ViabilityProtocol) -> CheckFigure:
 def band(m: Measurement, manifest: Manifest) -> CheckFigure:
     """The measured band against the cell's name."""
     claimed, D = manifest.identity.band, manifest.spec.D
-    label = None if isinstance(m.cv, Degenerate) else geometry.band(m.cv.value, D)
+    label = None if isinstance(m.cv, Degenerate) else exact.band(m.cv.value, D)
     reason = m.cv.reason if isinstance(m.cv, Degenerate) else f"CV is in {label or 'no band'}"
     return _estimate("band", label == claimed, m.cv, f"CV in band {claimed}", FACTS, reason)
 
 
 def attractor(m: Measurement, D: int) -> CheckFigure:
     """The on-attractor flag; reported, since a specialist may leave its attractor."""
-    if isinstance(m.cv, Degenerate) or geometry.SIMPLEX > D:
+    if isinstance(m.cv, Degenerate) or exact.SIMPLEX > D:
         return _estimate("on attractor", None, m.cv, "CV / exact CV", FACTS, "no CV", decides=False)
-    low, high = geometry.ON_ATTRACTOR
-    ratio, error = m.cv.value / geometry.sphere_cv(D), m.cv.standard_error / geometry.sphere_cv(D)
-    on = geometry.on_attractor(m.cv.value, D)
+    low, high = exact.ON_ATTRACTOR
+    ratio, error = m.cv.value / exact.sphere_cv(D), m.cv.standard_error / exact.sphere_cv(D)
+    on = exact.on_attractor(m.cv.value, D)
     words = f"CV / exact CV in [{low}, {high}]; reported"
     found = Estimate(ratio, error, m.cv.matrices, m.cv.by_image)
     return _estimate("on attractor", on, found, words, FACTS, "on it" if on else "off it", decides=False)
@@ -140,7 +142,7 @@ def triage(manifest: Manifest) -> CheckFigure:
     point = _at_triage(manifest)
     if point is None:
         return _flag("triage", None, "tier 1: band at the triage step", "not recorded: the run was shorter", decides=False)
-    found = None if point.cv is None else geometry.band(point.cv, manifest.spec.D)
+    found = None if point.cv is None else exact.band(point.cv, manifest.spec.D)
     words = f"band {found or 'none'} at step {point.step}"
     return _flag("triage", found == manifest.identity.band, f"tier 1: band {manifest.identity.band} at the triage step", words)
 
@@ -153,7 +155,7 @@ def stable(manifest: Manifest) -> CheckFigure:
         return _flag("stable", None, "tier 2: CV holds after triage", "not recorded: the run was no longer", decides=False)
     if start.cv is None or any(point.cv is None for point in later):
         return _flag("stable", False, "tier 2: CV holds after triage", "a CV along training was degenerate")
-    held = [(point.step, geometry.holds(_reading(start), _reading(point))) for point in later]
+    held = [(point.step, estimates.holds(_reading(start), _reading(point))) for point in later]
     step, worst = max(held, key=lambda row: max(abs(math.log(row[1].lower)), abs(math.log(row[1].upper))))
     words = f"CV at step {step}, the farthest, over CV at step {start.step}"
     return _interval("stable", worst.holds, worst.ratio, worst.lower, worst.upper, _HOLDS_WORDS, FACTS, words)
@@ -228,7 +230,7 @@ def _reading(point: TrainingPoint) -> Estimate:
     return Estimate(point.cv, error, 1, (point.cv,))
 
 
-_HOLDS_WORDS = f"ratio and both 95% bounds in [{geometry.HOLDS[0]}, {geometry.HOLDS[1]}]"
+_HOLDS_WORDS = f"ratio and both 95% bounds in [{estimates.HOLDS[0]}, {estimates.HOLDS[1]}]"
 
 
 def _at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:
@@ -269,7 +271,7 @@ def _estimate(
     reason: str,
     *,
     decides: bool = True,
-    quantile: float = geometry.Z95,
+    quantile: float = estimates.Z95,
 ) -> CheckFigure:
     if isinstance(found, Degenerate):
         return _interval(name, passed, None, None, None, threshold, source, reason, decides=decides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batteries import files
+from batteries.io import atomic_files
 from registry import adopting, aligning, commands, composing, custody, interruption, workbench
 from registry.console import app, emit, emit_json, emit_row, run, say
 
@@ -36,5 +36,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         interruption.install()
-        interruption.tidy_with(files.give_up)
+        interruption.tidy_with(atomic_files.give_up)
     return run(arguments)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batteries.cell import Cell
+from batteries.cell.artifact_kinds import KINDS, MAPS, MODEL, Kind
+from batteries.cell.cell import Cell
 from batteries.errors import InputError
-from batteries.kinds import KINDS, MAPS, MODEL, Kind
 from registry import admission, config, keys, tables, yanked
 from registry.answers import Answer, Listed, Published, Pulled, PulledCell, Shown, ShownMaps, ShownModel, Verified
 from registry.cache import Cache

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import batteries
 import composer
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
 from registry.aligning_answers import Aligned, AlignedCell, PairFigure, SpectrumFigure, SwapFigure
 from registry.reference import Reference
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from batteries.probes import Probe
+    from batteries.data.probes import Probe
     from composer.alignment import Consensus
     from composer.container import Container
     from composer.lock import Lock

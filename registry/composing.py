@@ -12,9 +12,9 @@ import typer
 import batteries
 import composer
 import registry
-from batteries import files
+from batteries.cell.artifact_kinds import MODEL
 from batteries.errors import ConflictError, InputError
-from batteries.kinds import MODEL
+from batteries.io import atomic_files
 from composer.manifest import ModelManifest
 from registry import config, reports
 from registry.answers import unicode
@@ -67,7 +67,7 @@ def compose(
     model = composer.wire(cells, composition, batch)
     rows = reports.composition(model.container, list(cells.values()), batch)
     if graph is not None:
-        files.replace(graph, composer.draw(composition).encode())
+        atomic_files.replace(graph, composer.draw(composition).encode())
     manifest = None
     if out is not None and label is not None:
         manifest = composer.pack(model, out, licensed(label, cells.values()))

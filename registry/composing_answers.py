@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batteries.manifest import Count, Positive, Sha256
+from batteries.cell.manifest import Count, Positive, Sha256
 from composer.manifest import Kind, ModelManifest
 from registry.answers import Answer
 from registry.release import ExactVersion

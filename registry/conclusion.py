@@ -8,7 +8,7 @@ from statistics import mean
 
 import torch
 
-from batteries import geometry
+from batteries.geometry import attractor
 from registry.attestation import (
     Attestation,
     CheckFigure,
@@ -48,7 +48,7 @@ def attestation(
         cell=cell.digest,
         reference=f"{cell.name}@{cell.version}",
         D=cell.spec.D,
-        attractor=geometry.sphere_cv(cell.spec.D) if cell.spec.D >= geometry.SIMPLEX else None,
+        attractor=attractor.sphere_cv(cell.spec.D) if cell.spec.D >= attractor.SIMPLEX else None,
         probe=bench.probe.name,
         protocol=p.name,
         protocol_digest=p.digest,

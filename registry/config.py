@@ -26,12 +26,12 @@ import platformdirs
 from pydantic import Field, ValidationError
 
 import registry as registry_package  # its HubStore imports an HTTP client, on first use
-from batteries import files
-from batteries.canonical import Document, fields_of
+from batteries.cell.manifest import is_name
 from batteries.errors import FormatError, InputError, NotFoundError, StoreError, StoreWarning
-from batteries.home import own_folder
-from batteries.hubsettings import offline_variable
-from batteries.manifest import is_name
+from batteries.io import atomic_files
+from batteries.io.canonical_json import Document, fields_of
+from batteries.io.home import own_folder
+from batteries.network.hub_environment import offline_variable
 from registry.nearest import did_you_mean
 from registry.reference import FORM, Reference
 from registry.stores import DirectoryStore, Store
@@ -90,11 +90,11 @@ def settings() -> Settings:
     """
     path = config_file()
     try:
-        text = files.read(path, limit=MAX_CONFIG, links=True).decode("utf-8-sig")
+        text = atomic_files.read(path, limit=MAX_CONFIG, links=True).decode("utf-8-sig")
     except NotFoundError:
         return Settings()
     except StoreError as error:
-        if not files.is_closed(error):
+        if not atomic_files.is_closed(error):
             raise
         _warn_unread(error, path)
         return Settings()

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from batteries.canonical import Document
+from batteries.engine.processors import settle_openmp
 from batteries.errors import BatteriesError, StoreError, StoreWarning
-from batteries.processors import settle_openmp
+from batteries.io.canonical_json import Document
 from registry import interruption
 from registry.answers import ErrorAnswer, Fault
 from registry.yanked import YankedWarning

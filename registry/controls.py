@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batteries import cellfile
-from batteries.cell import Cell, file_facts
-from batteries.model import PatchSVAE, arrays_of, untrained
-from batteries.packaging import UNTRAINED_SEED
-from batteries.settings import PINNED
+from batteries.cell import weights_file
+from batteries.cell.cell import Cell, file_facts
+from batteries.engine.torch_settings import PINNED
+from batteries.model.patch_svae import PatchSVAE, arrays_of, untrained
+from batteries.packaging.package import UNTRAINED_SEED
 
 Control = Literal["untrained", "none", "scale", "rank-one", "shuffled", "scrambled", "nan"]
 
@@ -67,7 +67,7 @@ def control_cell(cell: Cell, control: Control, seed: int = 0) -> Cell:
         case "nan":
             name = sorted(weights)[int(rng.integers(len(weights)))]
             weights[name].flat[int(rng.integers(weights[name].size))] = np.nan
-    facts = file_facts(cellfile.write(weights), weights) if control != "nan" else cell.manifest.file
+    facts = file_facts(weights_file.write(weights), weights) if control != "nan" else cell.manifest.file
     return Cell(weights, cell.manifest.model_copy(update={"spec": spec, "file": facts}))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError
-from batteries.manifest import Count, Text
 from registry.answers import Answer, Fault, unicode
 from registry.lockfile import Change, Lock, LockedCell, LockedIndex, LockedMaps, LockedModel
 from registry.mirror import Mirrored

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 
-from batteries import processors, system
+from batteries.engine import processors
 from batteries.errors import BatteriesError
+from batteries.io import operating_system
 from registry import interruption
 
 
@@ -17,7 +18,7 @@ def main() -> int:
     try:
         _fill_streams()
         interruption.install()
-        system.refuse_others()
+        operating_system.refuse_others()
         _load_torch_from_a_folder()
         code = int(importlib.import_module("registry.cli").main())  # which takes a third of a second
     except KeyboardInterrupt:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from batteries import files
 from batteries.errors import BatteriesError, InputError
+from batteries.io import atomic_files
 from registry import keys
 from registry.cache import Cache
 from registry.pinned import read_pinned
@@ -59,7 +59,7 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
     if not isinstance(store, DirectoryStore):
         raise InputError("not a registry in a folder", code="NOT_A_FOLDER", expected="a folder", found=store.url)
     snapshot = Snapshot.take(store)
-    swept = files.sweep(store.path) if repair else 0
+    swept = atomic_files.sweep(store.path) if repair else 0
     promised = _promised(snapshot)
     faults = {key: error for key, pin in promised.items() if (error := _fault(store, key, pin)) is not None}
     other = open_snapshot(source).store if repair and source is not None else None
@@ -95,6 +95,6 @@ def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) 
     if data is None:
         return False
     target = DirectoryStore(store.path)
-    files.move_aside(target.path_of(key), store.path / ASIDE)
+    atomic_files.move_aside(target.path_of(key), store.path / ASIDE)
     target.put(key, data)
     return True

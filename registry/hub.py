@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from batteries.canonical import sha256
-from batteries.card import CARD
+from batteries.cell.model_card import CARD
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, NotFoundError, PolicyError, TransportError
-from batteries.files import Data
-from batteries.hub import MAIN, PATIENCE, HubRepository
-from batteries.hubanswers import Entry
-from batteries.watch import DEFAULT, Limits
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import sha256
+from batteries.network.hub_answers import Entry
+from batteries.network.hub_repository import MAIN, PATIENCE, HubRepository
+from batteries.network.limits import DEFAULT, Limits
 from registry import bundle, keys
 from registry.card import registry_card
 from registry.index import MAX_INDEX, Index

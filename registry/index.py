@@ -12,9 +12,9 @@ from typing import TypeVar
 from pydantic import Field, field_validator
 from semver import Version
 
-from batteries.canonical import load_document, sha256
+from batteries.cell.manifest import Count, Sha256
 from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
-from batteries.manifest import Count, Sha256
+from batteries.io.canonical_json import load_document, sha256
 from registry.attestation import Protocol
 from registry.nearest import did_you_mean
 from registry.ranges import Range

@@ -11,8 +11,8 @@ The index is no key: it changes, and a key never does.
 
 from __future__ import annotations
 
-from batteries.canonical import DIGEST
 from batteries.errors import InputError
+from batteries.io.canonical_json import DIGEST
 from registry import reference
 from registry.reference import is_path, is_version, kind_of_path
 

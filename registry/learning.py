@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from batteries import geometry
+from batteries.engine.torch_settings import seed_cpu
 from batteries.errors import InputError
-from batteries.geometry import Estimate
-from batteries.imagebatch import unjudged
-from batteries.model import Output, Tokens
-from batteries.settings import seed_cpu
+from batteries.geometry import estimates
+from batteries.geometry.estimates import Estimate
+from batteries.model.patch_svae import Output, Tokens
+from batteries.pictures.image_batch import unjudged
 from composer.hosts import HostFactory, Mounted, NamingHost, RestoringHost, StreamForm
 from composer.outputs import CellOutput
 from registry.protocol import ViabilityProtocol
@@ -148,4 +148,4 @@ def score(host: nn.Module, task: Task, watched: Watched) -> tuple[Estimate, Tens
     else:
         each = (out.argmax(dim=1) == targets).double()
     cluster = torch.arange(len(images)) if task.cluster is None else task.cluster
-    return geometry.clustered_mean(each.double(), cluster), torch.cat(inputs)
+    return estimates.clustered_mean(each.double(), cluster), torch.cat(inputs)

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from batteries import canonical, files
-from batteries.canonical import AnyDocument, load_document
 from batteries.errors import BatteriesError, StoreWarning
+from batteries.io import atomic_files, canonical_json
+from batteries.io.canonical_json import AnyDocument, load_document
 from registry.cache import REMEDY
 
 MAX_ENTRY = 2**20
@@ -41,11 +41,11 @@ class Ledger:
         path = self._path(kind, key)
         if path:
             with contextlib.suppress(BatteriesError):
-                return load_document(kind, files.read(path, limit=MAX_ENTRY), where=path, limit=MAX_ENTRY)
+                return load_document(kind, atomic_files.read(path, limit=MAX_ENTRY), where=path, limit=MAX_ENTRY)
         found = make()
         if path:
             try:
-                files.replace(path, found.to_bytes())
+                atomic_files.replace(path, found.to_bytes())
             except BatteriesError:  # a test that goes on is worth more than one that could be stopped
                 what = "finished parts of the test are not kept, and will be done again"
                 warnings.warn(StoreWarning(what, code="NO_CACHE", where=path.parent, remedy=REMEDY), stacklevel=1)
@@ -55,4 +55,4 @@ class Ledger:
         if self.folder is None:
             return None
         whole = {**key, "kind": kind.__name__, "package": version("svae-batteries"), "torch": torch.__version__}
-        return self.folder / f"{canonical.sha256(canonical.dump(whole))}.json"
+        return self.folder / f"{canonical_json.sha256(canonical_json.dump(whole))}.json"

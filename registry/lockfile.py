@@ -10,10 +10,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from batteries import canonical, files
-from batteries.canonical import Document, load_any, sha256
+from batteries.cell.manifest import Count, Sha256, Text
 from batteries.errors import InputError
-from batteries.manifest import Count, Sha256, Text
+from batteries.io import atomic_files, canonical_json
+from batteries.io.canonical_json import Document, load_any, sha256
 from registry import lockpaths
 from registry.reference import Reference
 from registry.release import CellPath, CellPin, ExactVersion, ManifestPin, MapsPath, MapsPin, ModelPath, Pin, Tables
@@ -162,7 +162,7 @@ class Lock(Tables):
             NotFoundError: no such file.
             FormatError: as :meth:`from_bytes`.
         """
-        found = cls.from_bytes(files.read(path, limit=MAX_LOCK, links=True), where=path)
+        found = cls.from_bytes(atomic_files.read(path, limit=MAX_LOCK, links=True), where=path)
         folder = Path(os.path.realpath(path)).parent  # of the file itself, where a link led to it
         return found._with_sources(lambda source: lockpaths.absolute(source, folder))
 
@@ -172,13 +172,13 @@ class Lock(Tables):
         Raises:
             StoreError: no space, no permission.
         """
-        with files.typed(path, writing=True):
+        with atomic_files.typed(path, writing=True):
             folder = Path(os.path.realpath(path.parent))
-        files.replace(path, self._with_sources(lambda source: lockpaths.portable(source, folder)).to_bytes())
+        atomic_files.replace(path, self._with_sources(lambda source: lockpaths.portable(source, folder)).to_bytes())
 
     def to_bytes(self) -> bytes:
         """The lock as JSON with sorted keys and a line for each value, so that two of them can be compared by lines."""
-        return canonical.dump(self.model_dump(mode="json"), indent=2)
+        return canonical_json.dump(self.model_dump(mode="json"), indent=2)
 
     def _with_sources(self, named: Callable[[str], str]) -> Self:
         tables: dict[str, tuple[LockedCell | LockedIndex, ...]] = {

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from batteries import files
-from batteries.files import Data
-from batteries.kinds import MAPS, MODEL
-from batteries.manifest import MAX_BLOB
+from batteries.cell.artifact_kinds import MAPS, MODEL
+from batteries.cell.manifest import MAX_BLOB
+from batteries.io import atomic_files
+from batteries.io.atomic_files import Data
 from registry import keys
 from registry.cache import Cache
 from registry.packed import fetch_packed
@@ -96,7 +96,7 @@ def _blob(located: Located, cache: Cache) -> Data:
     """The file of a cell, or another as it was verified just now: it may be too large to be read."""
     pin = located.release.blob
     if located.reference.kind is not None:
-        return files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
+        return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
     return cache.fetch(located.snapshot.store, located.blob_key, pin)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from batteries.errors import PolicyError, TransportError
-from batteries.files import Data
-from batteries.hubsettings import offline_variable
+from batteries.io.atomic_files import Data
+from batteries.network.hub_environment import offline_variable
 from registry.stores import Store
 
 

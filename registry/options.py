@@ -11,16 +11,16 @@ import typer
 from pydantic import ValidationError
 
 import batteries
-from batteries import files
-from batteries.canonical import AnyDocument, fields_of
-from batteries.cell import SUFFIX, Cell
+from batteries.cell.artifact_kinds import Kind
+from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import InputError
-from batteries.kinds import Kind
+from batteries.io import atomic_files
+from batteries.io.canonical_json import AnyDocument, fields_of
 from composer.manifest import PackedLabel
 from registry.console import say
 
 MAX_SEED = 2**62
-MOST_THREADS = 1024  # batteries.parallel.MOST, which takes torch
+MOST_THREADS = 1024  # batteries.engine.threads.MOST, which takes torch
 
 Threads = Annotated[
     int | None,
@@ -80,7 +80,7 @@ def refuse_no_folder(page: Path | None) -> None:
         InputError: a page that is to be written into a folder that is not there (``NO_FOLDER``).
     """
     if page is not None:
-        with files.typed(page):
+        with atomic_files.typed(page):
             there = page.parent.is_dir()
         if not there:
             raise InputError("no folder to write the page to", code="NO_FOLDER", where=page)

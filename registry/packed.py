@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import composer  # its readers import a library of graphs, on first use
-from batteries import files
-from batteries.canonical import sha256
-from batteries.cell import SUFFIX, Origin
+from batteries.cell.artifact_kinds import MAPS, MODEL, Kind, kind_of
+from batteries.cell.cell import SUFFIX, Origin
+from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
-from batteries.kinds import MAPS, MODEL, Kind, kind_of
-from batteries.manifest import MAX_BLOB, MAX_MANIFEST
+from batteries.io import atomic_files
+from batteries.io.canonical_json import sha256
 from composer.manifest import MANIFESTS, AnyPacked
 from registry import config, keys, yanked
 from registry.admission import check_weights
@@ -62,8 +62,8 @@ class PulledFile:
             StoreError: no space, no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
-        files.replace(path, files.mapped(self.path, limit=self.manifest.KIND.limit, links=True))
-        files.replace(path.with_suffix(".json"), self.manifest.to_bytes())
+        atomic_files.replace(path, atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True))
+        atomic_files.replace(path.with_suffix(".json"), self.manifest.to_bytes())
         return path
 
 
@@ -151,7 +151,7 @@ def kind_of_file(path: str | Path) -> Kind | None:
         NotFoundError: no such file.
         StoreError: the disk would not give it.
     """
-    return kind_of(files.mapped(Path(path), limit=MAX_BLOB, links=True)) if Path(path).suffix == SUFFIX else None
+    return kind_of(atomic_files.mapped(Path(path), limit=MAX_BLOB, links=True)) if Path(path).suffix == SUFFIX else None
 
 
 def read_packed(path: str | Path, kind: Kind) -> Packed:
@@ -164,10 +164,10 @@ def read_packed(path: str | Path, kind: Kind) -> Packed:
         PolicyError: weights that no trained cell has, or maps that no fit makes.
     """
     path = Path(path)
-    data = files.mapped(path, limit=kind.limit, links=True)
+    data = atomic_files.mapped(path, limit=kind.limit, links=True)
     beside = path.with_suffix(".json")
     try:
-        words = files.read(beside, limit=MAX_MANIFEST, links=True)
+        words = atomic_files.read(beside, limit=MAX_MANIFEST, links=True)
     except NotFoundError as error:
         what, remedy = f"{kind.words} without a manifest", "Keep the two files together."
         raise NotFoundError(what, code="NO_MANIFEST", expected=beside, remedy=remedy) from error
@@ -229,7 +229,7 @@ def _fetched(wanted: Wanted, cache: Cache, read: Callable[[Path, str], Found]) -
 def _is_undamaged(path: Path, pin: Pin) -> bool:
     """Whether a file is the one that was promised. If it is refused all the same, so is every copy of it."""
     try:
-        pin.check(files.mapped(path, limit=pin.size), where=path)
+        pin.check(atomic_files.mapped(path, limit=pin.size), where=path)
     except (FormatError, IntegrityError, NotFoundError):
         return False
     return True
@@ -238,7 +238,7 @@ def _is_undamaged(path: Path, pin: Pin) -> bool:
 def _opened(wanted: Wanted, path: Path, seal: str) -> AnyOpened:
     kind = wanted.reference.kind
     assert kind is not None, "cells are fetched by registry.pull"
-    return composer.kinds.open_packed(kind, files.mapped(path, limit=kind.limit, links=True), where=path, seal=seal)
+    return composer.kinds.open_packed(kind, atomic_files.mapped(path, limit=kind.limit, links=True), where=path, seal=seal)
 
 
 def _refuse_other_kind(kind: Kind, reference: Reference) -> None:

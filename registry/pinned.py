@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from batteries.canonical import UNCONVERTED
 from batteries.errors import FormatError, IntegrityError, NotFoundError
+from batteries.io.canonical_json import UNCONVERTED
 from registry import keys
 from registry.release import Pin
 from registry.stores import Store

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from batteries.hubsettings import is_set
-from batteries.manifest import TrainingPoint
+from batteries.cell.manifest import TrainingPoint
+from batteries.network.hub_environment import is_set
 from registry.reports import stderr
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batteries import canonical
-from batteries.canonical import Document
+from batteries.io import canonical_json
+from batteries.io.canonical_json import Document
 
 FACTS = "published triage and measured figures of the research the cells come from"
 DESIGN = "design decision, docs/decisions/0009-viability-profiles.md"
@@ -96,7 +96,7 @@ class ViabilityProtocol(Document):
     @property
     def digest(self) -> str:
         """SHA-256 of the protocol's canonical bytes."""
-        return canonical.sha256(self.to_bytes())
+        return canonical_json.sha256(self.to_bytes())
 
 
 PROFILES: dict[Profile, ViabilityProtocol] = {

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batteries.attractor import band
-from batteries.canonical import sha256
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import CvFigure, Manifest
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
-from batteries.files import Data
-from batteries.manifest import CvFigure, Manifest
+from batteries.geometry.attractor import band
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import sha256
 from registry import keys
 from registry.admission import check_weights
 from registry.attestation import CUSTOM, Attestation

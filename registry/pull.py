@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from batteries.arguments import each
-from batteries.cell import SUFFIX, Cell, Origin
+from batteries.cell.cell import SUFFIX, Cell, Origin
 from batteries.errors import InputError, NotFoundError
 from registry import config, keys, yanked
 from registry.admission import check_weights

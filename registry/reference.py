@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from semver import Version
 
-from batteries.canonical import DIGEST
+from batteries.cell.artifact_kinds import KINDS, Kind
+from batteries.cell.manifest import BANDS, is_name
 from batteries.errors import InputError
-from batteries.kinds import KINDS, Kind
-from batteries.manifest import BANDS, is_name
+from batteries.io.canonical_json import DIGEST
 from registry.nearest import did_you_mean
 from registry.ranges import Range
 

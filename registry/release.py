@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from batteries import placeholders
-from batteries.canonical import Document, sha256
-from batteries.cellfile import MAX_CELL
+from batteries.cell.artifact_kinds import MAPS, MODEL
+from batteries.cell.manifest import MAX_MANIFEST, Count, CvFigure, Manifest, Positive, Sha256, Size, Text
+from batteries.cell.weights_file import MAX_CELL
 from batteries.errors import IntegrityError
-from batteries.files import Data
-from batteries.kinds import MAPS, MODEL
-from batteries.manifest import MAX_MANIFEST, Count, CvFigure, Manifest, Positive, Sha256, Size, Text
+from batteries.io import placeholders
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import Document, sha256
 from composer.manifest import Kind, MapsManifest, ModelManifest, TokenKind
 from registry.attestation import Verdict
 from registry.reference import is_path, is_version, kind_of_path

@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import CvFigure, Measured
+from batteries.cell.spec import CellSpec
+from batteries.data.probes import Probe, probe
 from batteries.errors import InputError
-from batteries.geometry import Degenerate
-from batteries.manifest import CvFigure, Measured
-from batteries.measure import Reading, read
-from batteries.model import PatchSVAE
-from batteries.probes import Probe, probe
-from batteries.spec import CellSpec
+from batteries.geometry.simplex_cv import Degenerate
+from batteries.measurement.measure import Reading, read
+from batteries.model.patch_svae import PatchSVAE
 
 ROOT = 2e-6  # of a root mean square error; of itself where it is above 1
 ROOT_NARROW = 2e-7  # where the code is narrower than the patch: what it misses is out of the decoder's reach, and of rounding's

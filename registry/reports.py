@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from batteries.manifest import CvFigure, Estimated, Measured, Triage
+from batteries.cell.manifest import CvFigure, Estimated, Measured, Triage
 from registry.aligning_answers import Aligned, SwapFigure
 from registry.attestation import Attestation, CheckFigure, DoseFigure
 from registry.tables import NOTHING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from batteries.cell import Cell
+    from batteries.cell.cell import Cell
     from composer.container import Container
 
 

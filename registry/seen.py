@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from batteries import canonical, files
-from batteries.canonical import Document, load_document
+from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
-from batteries.manifest import Count, Text
+from batteries.io import atomic_files, canonical_json
+from batteries.io.canonical_json import Document, load_document
 from registry.cache import REMEDY, Cache
 from registry.index import Index
 from registry.release import Pin
@@ -60,11 +60,11 @@ class Memory:
         """What was seen of a registry; None where nothing was, or the note is damaged or cannot be reached."""
         path = self._path(url)
         try:
-            return load_document(Note, files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE)
+            return load_document(Note, atomic_files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE)
         except NotFoundError:
             return None
         except StoreError as error:
-            if not files.is_closed(error):
+            if not atomic_files.is_closed(error):
                 raise
             return None
         except BatteriesError:
@@ -96,8 +96,8 @@ class Memory:
         new = Note(url=words, number=index.number, index=pin, commit=commit, fetched=time.time())
         try:
             if note is None or note.index != pin:
-                files.create(self.cache.path(pin.sha256), data)
-            files.replace(self._path(url), new.to_bytes())
+                atomic_files.create(self.cache.path(pin.sha256), data)
+            atomic_files.replace(self._path(url), new.to_bytes())
         except StoreError:  # it costs the memory only
             if not isinstance(store, DirectoryStore):
                 what = "the index that was read cannot be remembered: a registry that goes back is not noticed"
@@ -106,8 +106,8 @@ class Memory:
     def notes(self) -> list[Note]:
         """All of them."""
         folder = self.cache.folder / FOLDER
-        paths = sorted(folder.glob("*.json")) if files.is_folder(folder) else []
-        found = [load_document(Note, files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE) for path in paths]
+        paths = sorted(folder.glob("*.json")) if atomic_files.is_folder(folder) else []
+        found = [load_document(Note, atomic_files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE) for path in paths]
         return sorted(found, key=lambda note: note.url)
 
     def _refuse_moved_tag(self, url: str, note: Note, commit: str | None) -> None:
@@ -152,7 +152,7 @@ class Memory:
             )
 
     def _path(self, url: str) -> Path:
-        return self.cache.folder / FOLDER / f"{canonical.sha256(os.fsencode(url))}.json"
+        return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(url))}.json"
 
 
 def _changed(before: Index, now: Index) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from batteries.cell.manifest import Manifest
 from batteries.errors import IntegrityError
-from batteries.manifest import Manifest
 from composer.manifest import MANIFESTS, AnyPacked
 from registry import config, keys
 from registry.attestation import Attestation

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from batteries import files
-from batteries.canonical import sha256
+from batteries.cell.manifest import MAX_BLOB
 from batteries.errors import ConflictError, FormatError, NotFoundError, PolicyError, StoreWarning
-from batteries.files import Data
-from batteries.lacking import Operation, noting
-from batteries.manifest import MAX_BLOB
+from batteries.io import atomic_files
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import sha256
+from batteries.io.missing_operations import Operation, noting
 from registry import keys
 from registry.index import MAX_INDEX
 
@@ -156,7 +156,7 @@ class DirectoryStore:
     def __init__(
         self, path: str | Path, *, writable: bool = True, name: str | None = None, lock_seconds: float = LOCK_SECONDS
     ) -> None:
-        with files.typed(Path(path)):
+        with atomic_files.typed(Path(path)):
             self._named = Path(path).absolute()
             self.path = Path(os.path.realpath(self._named))
         self.writable = writable
@@ -164,8 +164,8 @@ class DirectoryStore:
         self._name = name
         self.lock_seconds = lock_seconds
         # only a folder that holds our layout is swept: a mistyped one is somebody else's
-        if writable and files.is_folder(self.path / keys.BLOBS):
-            files.sweep(self.path)
+        if writable and atomic_files.is_folder(self.path / keys.BLOBS):
+            atomic_files.sweep(self.path)
 
     @property
     def url(self) -> str:
@@ -178,7 +178,7 @@ class DirectoryStore:
 
     def read(self, key: str, *, limit: int) -> bytes:
         """See :meth:`Store.read`."""
-        return files.read(self.path_of(key), limit=limit, links=not self.writable)
+        return atomic_files.read(self.path_of(key), limit=limit, links=not self.writable)
 
     def keys(self, prefix: str = "") -> list[str]:
         """See :meth:`Store.keys`. Files that are no key's are passed over."""
@@ -189,27 +189,27 @@ class DirectoryStore:
         _refuse_read_only(self)
         path = self.path_of(key)
         with self._saying_so():
-            made = files.create(path, data)
+            made = atomic_files.create(path, data)
         if not made:
-            refuse_other(key, files.mapped(path, limit=MAX_BLOB), data, self.url)
+            refuse_other(key, atomic_files.mapped(path, limit=MAX_BLOB), data, self.url)
 
     def read_index(self) -> bytes | None:
         """See :meth:`Store.read_index`. What a writer builds upon is on the device first: its own writer may have died."""
         index = self._index()
         if self.writable and index is not None:
-            files.sync(self.path)
+            atomic_files.sync(self.path)
         return index
 
     def swap_index(self, expected: str | None, data: bytes) -> None:
         """See :meth:`Store.swap_index`."""
         _refuse_read_only(self)
-        with self._saying_so(), files.lock(self.path / LOCK, self.lock_seconds):
+        with self._saying_so(), atomic_files.lock(self.path / LOCK, self.lock_seconds):
             refuse_moved(expected, self._index(), self.url)
-            files.replace(self.path / INDEX, data)
+            atomic_files.replace(self.path / INDEX, data)
 
     def _index(self) -> bytes | None:
         try:
-            return files.read(self.path / INDEX, limit=MAX_INDEX, links=not self.writable)
+            return atomic_files.read(self.path / INDEX, limit=MAX_INDEX, links=not self.writable)
         except NotFoundError:
             return None
 
@@ -235,16 +235,16 @@ class DirectoryStore:
         folder = self.path
         for part in within:
             folder = folder / part
-            if self.writable and files.is_link(folder):
+            if self.writable and atomic_files.is_link(folder):
                 remedy = "Put a folder in its place; one that is only read may have links in it (writable=False)."
                 raise FormatError("a symbolic link", code="SYMLINK", expected="a folder", where=folder, remedy=remedy)
         return folder / name
 
     def _keys_below(self, name: str) -> Iterator[str]:
         folder = self.path / name
-        if self.writable and files.is_link(folder):
+        if self.writable and atomic_files.is_link(folder):
             return
-        for path in files.walk(folder, depth=keys.DEPTH, links=not self.writable):
+        for path in atomic_files.walk(folder, depth=keys.DEPTH, links=not self.writable):
             key = path.relative_to(self.path).as_posix()
             if keys.is_key(key):
                 yield key

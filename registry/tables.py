@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from batteries.cell.artifact_kinds import KINDS
+from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError
-from batteries.kinds import KINDS
-from batteries.manifest import Manifest
 from composer.manifest import AnyPacked
 from registry.console import plain
 from registry.reference import kind_of_path

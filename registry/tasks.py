@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from batteries.decoding import read_image
+from batteries.cell.manifest import Domain
+from batteries.data.noise import NAMES, noise
+from batteries.data.photos import to_float, to_tensor
+from batteries.data.probes import photographs
+from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
-from batteries.manifest import Domain
-from batteries.noise import NAMES, noise
-from batteries.photos import to_float, to_tensor
-from batteries.probes import photographs
-from batteries.settings import PINNED, neutral
+from batteries.pictures.decoding import read_image
 from registry.protocol import ViabilityProtocol
 
 NAME_NOISE = "name the noise type"

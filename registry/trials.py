@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import composer
-from batteries import geometry
-from batteries.cell import Cell
-from batteries.geometry import Degenerate, Estimate
-from batteries.manifest import Domain
-from batteries.measure import finite_or_none, read
-from batteries.model import PatchSVAE
-from batteries.noise import noise_batch
-from batteries.probes import Probe
-from batteries.sources import seed_of
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import Domain
+from batteries.data.noise import noise_batch
+from batteries.data.probes import Probe
+from batteries.data.sources import seed_of
+from batteries.geometry import estimates, simplex_cv
+from batteries.geometry.estimates import Estimate
+from batteries.geometry.simplex_cv import Degenerate
+from batteries.measurement.measure import finite_or_none, read
+from batteries.model.patch_svae import PatchSVAE
 from composer.hosts import FrozenCell, HostFactory, Mounted
 from registry.attestation import DoseFigure, FrozenFigure, Moment, ReturnFigure, Subject
 from registry.learning import Watched, learn, make_host, score
@@ -187,7 +188,7 @@ def is_back(before: State, now: State, mean: float, floor: float) -> bool:
 
 def within(ratio: Ratio | None) -> bool:
     """Whether a ratio and both its bounds lie in the bounds of *holds*."""
-    low, high = geometry.HOLDS
+    low, high = estimates.HOLDS
     return ratio is not None and low <= ratio[1] and ratio[2] <= high
 
 
@@ -198,9 +199,9 @@ def _rows_and_rank(cell: Mounted, images: Tensor) -> tuple[Estimate | Degenerate
     for part in images.split(64):
         found = cell.tokens(part)
         matrices.append(found.M[:, found.M.shape[1] // 2])
-        ranks.append(geometry.effective_rank(found.S).mean(dim=1))
+        ranks.append(simplex_cv.effective_rank(found.S).mean(dim=1))
     image = torch.arange(len(images))
-    return geometry.cv(torch.cat(matrices), image), geometry.clustered_mean(torch.cat(ranks), image)
+    return simplex_cv.cv(torch.cat(matrices), image), estimates.clustered_mean(torch.cat(ranks), image)
 
 
 def _state(model: PatchSVAE, probe: Probe) -> State:
@@ -215,7 +216,7 @@ def _ratio(before: Estimate | Degenerate, after: Estimate | Degenerate) -> Ratio
 
 
 def _held(before: Estimate, after: Estimate) -> Ratio:
-    held = geometry.holds(before, after)
+    held = estimates.holds(before, after)
     return held.ratio, held.lower, held.upper
 
 

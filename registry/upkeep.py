@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from batteries import files
-from batteries.canonical import DIGEST, sha256
+from batteries.cell.manifest import MAX_BLOB
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError
-from batteries.manifest import MAX_BLOB
+from batteries.io import atomic_files
+from batteries.io.canonical_json import DIGEST, sha256
 from registry.cache import Cache
 from registry.seen import Memory
 
@@ -67,8 +67,8 @@ def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | N
             going.append(file)
             size -= file.size
     for file in going:
-        files.remove(file.path)
-    files.sweep(cache.folder)
+        atomic_files.remove(file.path)
+    atomic_files.sweep(cache.folder)
     return Collected(len(going), sum(file.size for file in going), len(found) - len(going), size)
 
 
@@ -84,19 +84,19 @@ def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesErr
         Names, each with what is wrong with it, or None.
     """
     if repair:
-        files.sweep(cache.folder)
+        atomic_files.sweep(cache.folder)
     found: list[tuple[str, BatteriesError | None]] = []
     for file in sorted(_files(cache), key=lambda file: file.path.name):
         error = _fault(file.path)
         if error is not None and repair:
-            files.move_aside(file.path, cache.aside)
+            atomic_files.move_aside(file.path, cache.aside)
         found.append((file.path.name, error))
     return found
 
 
 def _fault(path: Path) -> BatteriesError | None:
     try:
-        digest = sha256(files.mapped(path, limit=MAX_BLOB))
+        digest = sha256(atomic_files.mapped(path, limit=MAX_BLOB))
     except BatteriesError as error:
         return error
     if digest != path.name:
@@ -106,11 +106,11 @@ def _fault(path: Path) -> BatteriesError | None:
 
 def _files(cache: Cache) -> list[_File]:
     found = []
-    with files.typed(cache.blobs):
-        paths = list(cache.blobs.glob("*")) if files.is_folder(cache.blobs) else []
+    with atomic_files.typed(cache.blobs):
+        paths = list(cache.blobs.glob("*")) if atomic_files.is_folder(cache.blobs) else []
     for path in paths:
         if DIGEST.fullmatch(path.name):
-            with contextlib.suppress(NotFoundError), files.typed(path):  # another process may collect too
+            with contextlib.suppress(NotFoundError), atomic_files.typed(path):  # another process may collect too
                 status = path.lstat()
                 found.append(_File(path, status.st_size, status.st_mtime))
     return found

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import composer  # its readers import a library of graphs, on first use
-from batteries import kinds
 from batteries.arguments import each
-from batteries.cell import Cell
+from batteries.cell import artifact_kinds
+from batteries.cell.cell import Cell
 from batteries.errors import BatteriesError
 from registry import admission, config, keys
 from registry.pinned import read_pinned
@@ -102,7 +102,7 @@ def _blob(located: Located) -> bytes:
     return read_pinned(located.snapshot.store, located.blob_key, located.release.blob)
 
 
-def _packed_findings(located: Located, kind: kinds.Kind) -> list[Finding]:
+def _packed_findings(located: Located, kind: artifact_kinds.Kind) -> list[Finding]:
     """Of a model or maps whose manifest can be read; else that error."""
     manifest, key = located.packed_manifest(), located.blob_key
     blob = _finding("blob", key, lambda: composer.kinds.open_packed(kind, _blob(located), where=key, seal=manifest.file.seal))

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from batteries import files
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import InputScale
+from batteries.data.probes import probe
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.home import home
-from batteries.manifest import InputScale
-from batteries.model import PatchSVAE
-from batteries.probes import probe
-from batteries.settings import neutral
+from batteries.io import atomic_files
+from batteries.io.home import home
+from batteries.model.patch_svae import PatchSVAE
 from composer.hosts import HostFactory
 from registry import checks, conclusion
 from registry.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
@@ -67,7 +67,7 @@ class Report:
         Raises:
             StoreError: the file cannot be written.
         """
-        files.replace(Path(path), page([self.attestation]).encode())
+        atomic_files.replace(Path(path), page([self.attestation]).encode())
 
 
 @neutral()

@@ -10,9 +10,9 @@ import typer
 
 import batteries
 import registry
-from batteries import files
+from batteries.cell.spec import CellSpec
 from batteries.errors import ConflictError, InputError
-from batteries.spec import CellSpec
+from batteries.io import atomic_files
 from registry import reports
 from registry.attestation import verdict_words
 from registry.console import AsJson, Registry, app, emit, emit_json, emit_row, say
@@ -21,7 +21,7 @@ from registry.progress import TrainingBar, TrialBar
 from registry.reference import Reference
 
 if TYPE_CHECKING:
-    from batteries.sources import Source
+    from batteries.data.sources import Source
 
 NOT_VIABLE = 7
 PLACES = {"out", "run", "events", "threads", "as_json"}  # options of train that say where, and decide nothing about the cell
@@ -157,7 +157,7 @@ def validate(
             if attest:
                 registry.attest(report.attestation, attest)
     if html:
-        files.replace(html, registry.page(found).encode())
+        atomic_files.replace(html, registry.page(found).encode())
     if as_json:
         emit_json(
             {"reports": [{"verdict": a.verdict, "failed": list(a.failed), "report": a.model_dump(mode="json")} for a in found]}

@@ -5,15 +5,15 @@ import multiprocessing
 import os
 
 import registry
-from batteries import files
 from batteries.errors import BatteriesError
+from batteries.io import atomic_files
 from tests.making import tiny
 
 
 def start(work, tasks):
     """Run ``work(*task)`` for every task in a process of its own, all at once; what each returned, in order."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crowd", "batteries.transport", "registry.hub"])
+    context.set_forkserver_preload(["tests.crowd", "batteries.network.transport", "registry.hub"])
     with context.Manager() as manager:
         ready, found = manager.Barrier(len(tasks)), manager.dict()
         processes = [
@@ -36,7 +36,7 @@ def pull(references, address, environment, locked):
     """Digests of what was pulled, or the error."""
     os.environ.update(environment)
     if not locked:
-        files.lock = lambda path, seconds: contextlib.nullcontext()
+        atomic_files.lock = lambda path, seconds: contextlib.nullcontext()
     try:
         return [cell.digest for cell in registry.pull(*references, registry=address)]
     except BatteriesError as error:

@@ -1,6 +1,6 @@
 """Disks that fail, that remember, and that live in memory.
 
-What is tested is the code that ships: it only gets another disk (``batteries.disk.use``).
+What is tested is the code that ships: it only gets another disk (``batteries.io.filesystem.use``).
 """
 
 import errno
@@ -11,7 +11,7 @@ from collections import namedtuple
 from contextlib import nullcontext
 from pathlib import Path
 
-from batteries.disk import Disk
+from batteries.io.filesystem import Disk
 
 SHORT = -1  # in place of an error: a read or a write moves half of the bytes that it could
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)

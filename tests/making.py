@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from batteries import cellfile
-from batteries.cell import Cell, file_facts
-from batteries.manifest import (
+from batteries.cell import weights_file
+from batteries.cell.cell import Cell, file_facts
+from batteries.cell.manifest import (
     Baselines,
     CvFigure,
     DataSource,
@@ -22,7 +22,7 @@ from batteries.manifest import (
     TrainingFacts,
     TrainingPoint,
 )
-from batteries.spec import CellSpec
+from batteries.cell.spec import CellSpec
 from registry.attestation import Attestation, CheckFigure, ControlFigure
 from registry.publish import publish
 from registry.stores import MemoryStore
@@ -36,7 +36,7 @@ def tiny(name="tiny", version="1.0.0", *, seed=0, cv=0.92, band="high", descript
     generator = np.random.default_rng(seed)
     shapes = SPEC.tensor_shapes()
     weights = {key: generator.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
-    blob = cellfile.write(weights)
+    blob = weights_file.write(weights)
     own = measured(cv, band)
     identity = Identity(
         band=band,
@@ -185,10 +185,10 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 def from_model(spec: CellSpec, seed: int, name: str, *, band="high") -> Cell:
     """An untrained cell with a hand-made manifest: for tests of what runs a cell, not of what a cell is worth."""
-    from batteries.model import arrays_of, untrained
+    from batteries.model.patch_svae import arrays_of, untrained
 
     weights = arrays_of(untrained(spec, seed))
-    blob = cellfile.write(weights)
+    blob = weights_file.write(weights)
     base = tiny(name, band=band, cv={"low": 0.2, "mid": 0.36, "high": 0.92}[band]).manifest
     scale = InputScale(mean=(0.0,) * spec.channels, std=(1.0,) * spec.channels)
     identity = base.identity.model_copy(update={"input": scale})
@@ -203,7 +203,7 @@ def turned(cell: Cell, name: str, rotation: np.ndarray) -> Cell:
     for key in ("enc_out.weight", "enc_out.bias"):
         rows = weights[key].reshape(V, D, -1)
         weights[key] = np.einsum("vdh,de->veh", rows, rotation).reshape(weights[key].shape).astype(np.float32)
-    blob = cellfile.write(weights)
+    blob = weights_file.write(weights)
     identity = cell.manifest.identity.model_copy(update={"name": name})
     manifest = cell.manifest.model_copy(update={"identity": identity, "file": file_facts(blob, weights)})
     return Cell.from_bytes(blob, manifest, where=name)

@@ -5,8 +5,8 @@ import json
 
 import torch
 
-from batteries import canonical
-from batteries.kinds import MAPS
+from batteries.cell.artifact_kinds import MAPS
+from batteries.io import canonical_json
 from composer import align, compose, procrustes, sealed
 from composer.aligning import paired
 from composer.alignment import Consensus
@@ -78,7 +78,7 @@ def with_document(data: bytes, words: str) -> bytes:
 def resealed(value: dict) -> str:
     """A document with the right seal, whatever it says."""
     value = {key: field for key, field in value.items() if key != "seal"}
-    return canonical.dump({**value, "seal": canonical.sha256(canonical.dump(value))}).decode()
+    return canonical_json.dump({**value, "seal": canonical_json.sha256(canonical_json.dump(value))}).decode()
 
 
 def forged(data: bytes, **arrays) -> bytes:

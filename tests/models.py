@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batteries import CellSpec, canonical
-from batteries.kinds import MODEL
+from batteries import CellSpec
+from batteries.cell.artifact_kinds import MODEL
+from batteries.io import canonical_json
 from composer import blocks
 from composer import sealed as sealing
 from composer.artifactfile import open_artifact
@@ -85,7 +86,7 @@ def document(data: bytes) -> dict:
 def sealed(value: dict) -> str:
     """A document with the right seal, whatever it says."""
     value = {key: field for key, field in value.items() if key != "seal"}
-    return canonical.dump({**value, "seal": canonical.sha256(canonical.dump(value))}).decode()
+    return canonical_json.dump({**value, "seal": canonical_json.sha256(canonical_json.dump(value))}).decode()
 
 
 def with_document(data: bytes, words: str, rows=None) -> bytes:

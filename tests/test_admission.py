@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import registry
-from batteries import CellSpec, PatchSVAE, cellfile, measure, probe, untrained
-from batteries.cell import Cell, file_facts
+from batteries import CellSpec, PatchSVAE, measure, probe, untrained
+from batteries.cell import weights_file
+from batteries.cell.cell import Cell, file_facts
+from batteries.cell.manifest import DegenerateFigure
+from batteries.cell.spec import PRESETS
 from batteries.errors import FormatError, PolicyError
-from batteries.manifest import DegenerateFigure
-from batteries.model import arrays_of
-from batteries.spec import PRESETS
+from batteries.model.patch_svae import arrays_of
 from registry import open_store
 from registry.admission import LARGEST, check_weights, replay
 from registry.replaying import measure_again
@@ -58,7 +59,7 @@ def here(cells):
 def changed(cell, arrays):
     """The cell with other tensors, and the right digests of them."""
     weights = {**cell.weights, **{name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}}
-    facts = file_facts(cellfile.write(weights), weights)
+    facts = file_facts(weights_file.write(weights), weights)
     return Cell(weights, cell.manifest.model_copy(update={"file": facts}))
 
 

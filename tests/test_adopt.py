@@ -25,12 +25,13 @@ from torch.nn import functional as F
 
 import batteries
 import registry
-from batteries import Cell, CellSpec, InputScale, Label, NoiseSource, PatchSVAE, foreign, from_input, probe, to_input
-from batteries.adopt import infer
-from batteries.canonical import sha256
+from batteries import Cell, CellSpec, InputScale, Label, NoiseSource, PatchSVAE, from_input, probe, to_input
+from batteries.cell.input_scale import IMAGENET, of_unit_images
+from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, PolicyError
-from batteries.manifest import Manifest
-from batteries.scale import IMAGENET, of_unit_images
+from batteries.io.canonical_json import sha256
+from batteries.packaging import foreign_checkpoint
+from batteries.packaging.adopt import infer
 from registry.cli import main
 from tests.making import python, tree
 from tests.soak import SOAK, many
@@ -106,10 +107,10 @@ def few(monkeypatch):
         whole, every = probe(name), 6 if name == "photos-64" else 16
         return dataclasses.replace(whole, images=whole.images[::every], group=whole.group[::every])
 
-    monkeypatch.setattr("batteries.packaging.probe", some)
+    monkeypatch.setattr("batteries.packaging.package.probe", some)
     monkeypatch.setattr("registry.replaying.probe", some)
-    monkeypatch.setattr("batteries.packaging.BASELINE_PATCHES", 512)
-    monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", 64)
+    monkeypatch.setattr("batteries.packaging.package.BASELINE_PATCHES", 512)
+    monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 64)
 
 
 def adopt(path, **options):
@@ -244,7 +245,7 @@ def test_images_of_other_channels_than_the_scale_are_refused():
     ],
 )
 def test_the_usual_wrappings(tmp_path, wrap):
-    found = foreign.read(saved(tmp_path, wrap(state())))
+    found = foreign_checkpoint.read(saved(tmp_path, wrap(state())))
     assert found.tensors.keys() == state().keys()
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in state().items())
 
@@ -252,7 +253,7 @@ def test_the_usual_wrappings(tmp_path, wrap):
 def test_safetensors_with_metadata_behind_a_link(tmp_path):
     save_file(dict(state()), tmp_path / "blob", metadata={"format": "pt"})
     (tmp_path / "model.safetensors").symlink_to(tmp_path / "blob")
-    found = foreign.read(tmp_path / "model.safetensors")
+    found = foreign_checkpoint.read(tmp_path / "model.safetensors")
     assert (found.name, found.digest) == ("model.safetensors", sha256((tmp_path / "blob").read_bytes()))
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in state().items())
 
@@ -276,7 +277,7 @@ def test_safetensors_with_metadata_behind_a_link(tmp_path):
 )
 def test_what_is_not_one_state_dict_is_refused(tmp_path, content, says):
     with pytest.raises(FormatError) as caught:
-        foreign.read(saved(tmp_path, content(state())))
+        foreign_checkpoint.read(saved(tmp_path, content(state())))
     assert says in str(caught.value)
 
 
@@ -311,10 +312,10 @@ def hostile(folder):
 AUDITED = """
 import sys
 from pathlib import Path
-from batteries import foreign
+from batteries.packaging import foreign_checkpoint
 from batteries.errors import PolicyError
 folder, good = map(Path, sys.argv[1:])
-foreign.read(good)
+foreign_checkpoint.read(good)
 watched, seen = {"exec", "compile", "import", "os.system", "subprocess.Popen", "pickle.find_class", "marshal.loads"}, []
 def hook(event, arguments):
     if event in watched or event == "open" and arguments[1] not in ("r", "rb", None):
@@ -322,10 +323,10 @@ def hook(event, arguments):
 sys.addaudithook(hook)
 for path in sorted(folder.iterdir()):
     try:
-        foreign.read(path)
+        foreign_checkpoint.read(path)
     except PolicyError as error:
         print(path.name, error.code, error.found)
-foreign.read(good)
+foreign_checkpoint.read(good)
 assert seen == [], seen
 """
 
@@ -372,10 +373,10 @@ def rewritten(folder, change, **options):
 def test_a_changed_archive(tmp_path, change, options, code):
     path = rewritten(tmp_path, change, **options)
     if code is None:
-        assert foreign.read(path).tensors.keys() == state().keys()
+        assert foreign_checkpoint.read(path).tensors.keys() == state().keys()
         return
     with pytest.raises((FormatError, PolicyError), match=code):
-        foreign.read(path)
+        foreign_checkpoint.read(path)
 
 
 def test_two_pickles_in_one_archive_are_refused(tmp_path):
@@ -383,7 +384,7 @@ def test_two_pickles_in_one_archive_are_refused(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("other/data.pkl", b"")
     with pytest.raises(FormatError, match=r"one data\.pkl"):
-        foreign.read(path)
+        foreign_checkpoint.read(path)
 
 
 def test_a_file_cut_anywhere_is_a_typed_error(tmp_path):
@@ -392,7 +393,7 @@ def test_a_file_cut_anywhere_is_a_typed_error(tmp_path):
     for size in range(0, len(whole) - 1, len(whole) // many(60, 2000)):
         cut.write_bytes(whole[:size])
         with pytest.raises(FormatError):
-            foreign.read(cut)
+            foreign_checkpoint.read(cut)
 
 
 def test_a_flipped_byte_is_a_typed_error_or_reads(tmp_path):
@@ -404,19 +405,19 @@ def test_a_flipped_byte_is_a_typed_error_or_reads(tmp_path):
         flipped.write_bytes(whole)
         whole[place] ^= bit
         with contextlib.suppress(FormatError, PolicyError):
-            foreign.read(flipped)
+            foreign_checkpoint.read(flipped)
 
 
 def test_more_than_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("batteries.foreign.MAX_FOREIGN", 1000)
+    monkeypatch.setattr("batteries.packaging.foreign_checkpoint.MAX_FOREIGN", 1000)
     with pytest.raises(FormatError, match="TOO_LARGE"):
-        foreign.read(saved(tmp_path, state()))
+        foreign_checkpoint.read(saved(tmp_path, state()))
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floating_point_types_become_float32(kind):
     tensors = {"a": torch.tensor([0.5, 1.25], dtype=kind), "b": torch.zeros(2)}
-    arrays, converted = foreign.floats(tensors, "x")
+    arrays, converted = foreign_checkpoint.floats(tensors, "x")
     assert (arrays["a"].dtype, arrays["a"].tolist()) == ("float32", [0.5, 1.25])
     assert converted == (str(kind).removeprefix("torch."),)
 
@@ -424,7 +425,7 @@ def test_other_floating_point_types_become_float32(kind):
 def test_other_types_are_refused_all_at_once():
     tensors = {"a": torch.zeros(2, dtype=torch.int64), "b": torch.zeros(2), "c": torch.zeros(2, dtype=torch.complex64)}
     with pytest.raises(FormatError, match=r"found a is int64; c is complex64; in x \[ST_DTYPE\]"):
-        foreign.floats(tensors, "x")
+        foreign_checkpoint.floats(tensors, "x")
 
 
 # The spec

@@ -13,7 +13,9 @@ import torch
 from safetensors.numpy import load as load_safetensors
 
 import registry
-from batteries import Cell, canonical, cellfile, files, probe
+from batteries import Cell, probe
+from batteries.cell import weights_file
+from batteries.cell.artifact_kinds import MODEL
 from batteries.errors import (
     BatteriesError,
     FormatError,
@@ -23,7 +25,7 @@ from batteries.errors import (
     PolicyError,
     StoreError,
 )
-from batteries.kinds import MODEL
+from batteries.io import atomic_files, canonical_json
 from composer import blocks, compose, packing, tokens
 from composer import opened as opening
 from composer import sealed as sealing
@@ -115,7 +117,7 @@ def test_everything_that_a_model_is_comes_back(made, path):
 def test_a_loaded_model_is_saved_to_the_same_bytes(path, tmp_path):
     facts = save(load(path), tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
-    assert (facts.size, facts.sha256) == (path.stat().st_size, canonical.sha256(path.read_bytes()))
+    assert (facts.size, facts.sha256) == (path.stat().st_size, canonical_json.sha256(path.read_bytes()))
     assert facts.seal == read_artifact(path).seal
 
 
@@ -211,7 +213,7 @@ def test_what_is_written_into_the_memory_changes_no_file_and_is_found(path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: files.replace(path, b"other")])
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: atomic_files.replace(path, b"other")])
 def test_a_file_may_go_while_its_model_is_used(made, path, tmp_path, change):
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(path.read_bytes())
@@ -269,7 +271,7 @@ def test_what_a_model_is_can_be_read_without_torch(path):
 import sys, composer
 from pathlib import Path
 print(len(composer.read_artifact(sys.argv[1]).cells), "torch" in sys.modules, "numpy" in sys.modules)
-from batteries.kinds import MODEL
+from batteries.cell.artifact_kinds import MODEL
 composer.kinds.open_packed(MODEL, Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
@@ -416,7 +418,7 @@ def test_a_document_that_cannot_be_is_refused_however_well_it_is_sealed(path, na
 def test_a_document_that_was_not_sealed_is_refused(path):
     value = document(path.read_bytes())
     value["cells"][0]["version"] = "1.0.1"
-    assert refused(with_document(path.read_bytes(), canonical.dump(value).decode())) == "SEAL"
+    assert refused(with_document(path.read_bytes(), canonical_json.dump(value).decode())) == "SEAL"
 
 
 def header_of(little, change):
@@ -565,7 +567,7 @@ def test_a_cell_is_no_model_and_a_model_no_cell(path, tmp_path):
     assert caught.value.code == "A_MODEL"
     assert "composer.load" in str(caught.value)
     with pytest.raises(FormatError, match="A_MODEL"):
-        cellfile.read(path.read_bytes(), SPECS["noise"], where="x")
+        weights_file.read(path.read_bytes(), SPECS["noise"], where="x")
 
 
 def test_files_that_are_none(tmp_path):
@@ -762,13 +764,13 @@ def test_a_manifest_says_what_the_file_is(made, tmp_path):
     data = (tmp_path / "small.json").read_bytes()
     assert ModelManifest.from_bytes(data, where="x") == manifest
     assert manifest.path == "model/small"
-    assert manifest.file.sha256 == canonical.sha256((tmp_path / "small.safetensors").read_bytes())
+    assert manifest.file.sha256 == canonical_json.sha256((tmp_path / "small.safetensors").read_bytes())
     assert (manifest.cells, manifest.groups, manifest.channels) == (5, 3, 3)
     assert manifest.parameters == sum(spec.parameters for spec in SPECS.values())
     assert (manifest.output, manifest.output_kind, manifest.aligned) == ("all", "parallel", True)
     assert manifest.counts == {"parallel": 1, "relay": 2, "route": 2}
     assert {node.name: node.reads for node in manifest.nodes} == {name: len(node.reads) for name, node in NODES.items()}
-    assert manifest.lock == canonical.sha256(canonical.dump(made.container.lock))
+    assert manifest.lock == canonical_json.sha256(canonical_json.dump(made.container.lock))
 
 
 def test_a_manifest_stays_small_whatever_the_model_is(tmp_path):

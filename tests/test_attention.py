@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from batteries import compiled
+from batteries.kernels import jit
 from composer import attention
 from tests.laws import given, settings, st
 
@@ -166,12 +166,12 @@ def test_the_fast_route_is_taken_where_it_is_meant_to_be(monkeypatch):
 def afresh(monkeypatch):
     """Kernels are looked for again."""
     monkeypatch.setattr(attention._softmax, "_found", {})
-    monkeypatch.setattr(compiled, "_warned", set())
+    monkeypatch.setattr(jit, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
 def test_without_numba_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
+    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
     given = parts()
     assert torch.equal(attention.attend(*given), F.scaled_dot_product_attention(*given))
 

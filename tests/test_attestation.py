@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from batteries.canonical import dump
 from batteries.errors import FormatError
+from batteries.io.canonical_json import dump
 from registry.attestation import Attestation
 from tests.making import attestation, tiny
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batteries import Manifest, canonical
+from batteries import Manifest
 from batteries.errors import BatteriesError, FormatError
+from batteries.io import canonical_json
 from tests.making import tiny
 
 values = st.recursive(
@@ -26,15 +27,15 @@ values = st.recursive(
 
 @given(values)
 def test_a_round_trip_is_the_identity(value):
-    data = canonical.dump(value)
-    assert canonical.load(data, where="x", limit=2**20) == value
-    assert canonical.dump(canonical.load(data, where="x", limit=2**20)) == data
+    data = canonical_json.dump(value)
+    assert canonical_json.load(data, where="x", limit=2**20) == value
+    assert canonical_json.dump(canonical_json.load(data, where="x", limit=2**20)) == data
 
 
 @pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800"])
 def test_what_json_cannot_hold(value):
     with pytest.raises(FormatError, match="VALUE"):
-        canonical.dump(value)
+        canonical_json.dump(value)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +57,13 @@ def test_what_json_cannot_hold(value):
 def test_what_pythons_reader_lets_through(data, code):
     limit = 1000 if code == "TOO_LARGE" else 2**20
     with pytest.raises(FormatError) as caught:
-        canonical.load(data, where="somewhere", limit=limit)
+        canonical_json.load(data, where="somewhere", limit=limit)
     assert caught.value.code == code
     assert "somewhere" in str(caught.value)
 
 
 def test_brackets_in_strings_are_not_nesting():
-    assert canonical.load(json.dumps("[" * 50 + '\\"' + "{" * 50).encode(), where="x", limit=2**20).startswith("[")
+    assert canonical_json.load(json.dumps("[" * 50 + '\\"' + "{" * 50).encode(), where="x", limit=2**20).startswith("[")
 
 
 MANIFEST = tiny().manifest
@@ -71,7 +72,7 @@ MANIFEST = tiny().manifest
 def changed(**fields):
     document = json.loads(MANIFEST.to_bytes())
     document.update(fields)
-    return canonical.dump(document)
+    return canonical_json.dump(document)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batteries import canonical
-from batteries.card import escape, front_matter
+from batteries.cell.model_card import escape, front_matter
+from batteries.io import canonical_json
 from registry import MemoryStore, bundle, publish
 from registry.card import registry_card
 from registry.index import Index
@@ -59,12 +59,12 @@ VALUES = st.none() | st.integers(-9, 9) | st.text(max_size=5)
     st.dictionaries(st.sampled_from([f"low/x/{n}.0.0.json" for n in range(9)]), st.dictionaries(st.text(max_size=5), VALUES))
 )
 def test_a_bundle_holds_what_was_packed(documents):
-    manifests = {key: canonical.dump(value) for key, value in documents.items()}
+    manifests = {key: canonical_json.dump(value) for key, value in documents.items()}
     packed = bundle.pack(manifests)
     assert bundle.unpack(packed) == manifests
     assert len(packed) <= bundle.size({key: len(data) for key, data in manifests.items()})
     for line in packed.splitlines():
-        assert canonical.dump(json.loads(line)) == line + b"\n"
+        assert canonical_json.dump(json.loads(line)) == line + b"\n"
 
 
 @given(st.binary(max_size=200))

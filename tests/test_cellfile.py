@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
-from batteries import cellfile
+from batteries.cell import weights_file
 from batteries.errors import BatteriesError, FormatError, PolicyError
 from tests.making import SPEC, tiny
 
@@ -27,14 +27,14 @@ def build(header, body):
 
 
 def read(data):
-    return cellfile.read(data, SPEC, where="a file")
+    return weights_file.read(data, SPEC, where="a file")
 
 
 def test_what_is_written_is_read_here_and_by_safetensors():
     ours, theirs = read(GOOD), load(GOOD)
     assert ours.keys() == theirs.keys() == SPEC.tensor_shapes().keys()
     assert all((ours[name] == theirs[name]).all() for name in ours)
-    assert cellfile.write(ours) == GOOD
+    assert weights_file.write(ours) == GOOD
     assert not next(iter(ours.values())).flags.writeable
 
 
@@ -101,7 +101,7 @@ def test_all_misfits_are_listed_at_once():
     del arrays["enc_in.bias"]
     arrays["dec_in.bias"] = np.zeros(7, np.float32)
     with pytest.raises(FormatError) as caught:
-        read(cellfile.write(arrays))
+        read(weights_file.write(arrays))
     for words in ("enc_in.bias is missing", "stray is unexpected", "dec_in.bias is [7] instead of [2]"):
         assert words in str(caught.value)
 
@@ -111,7 +111,7 @@ def test_values_that_are_not_finite(value):
     arrays = {name: np.array(array) for name, array in read(GOOD).items()}
     arrays["enc_in.bias"][1] = value
     with pytest.raises(PolicyError, match=r"enc_in.bias \(1\)") as caught:
-        cellfile.write(arrays)
+        weights_file.write(arrays)
     assert caught.value.exit_code == 6
     data = bytearray(GOOD)
     header, body = parts()
@@ -123,12 +123,12 @@ def test_values_that_are_not_finite(value):
 
 def test_the_tensor_digest_sees_names_shapes_and_values_and_not_the_order():
     arrays = dict(read(GOOD))
-    digest = cellfile.tensor_digest(arrays)
-    assert cellfile.tensor_digest(dict(reversed(arrays.items()))) == digest
+    digest = weights_file.tensor_digest(arrays)
+    assert weights_file.tensor_digest(dict(reversed(arrays.items()))) == digest
     for change in ({"enc_in.bias": arrays["enc_in.bias"] + 1}, {"extra": np.zeros(1, np.float32)}):
-        assert cellfile.tensor_digest({**arrays, **change}) != digest
+        assert weights_file.tensor_digest({**arrays, **change}) != digest
     flat = {**arrays, "enc_in.weight": arrays["enc_in.weight"].reshape(1, -1)}
-    assert cellfile.tensor_digest(flat) != digest
+    assert weights_file.tensor_digest(flat) != digest
 
 
 @settings(max_examples=300, deadline=1000)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
 from registry import commands
 from registry.cache import Cache
 from registry.cli import main

@@ -6,8 +6,10 @@ import sys
 import pytest
 import torch
 
-from batteries import CellSpec, compiled, spectral
-from batteries.model import untrained
+from batteries import CellSpec
+from batteries.kernels import jit
+from batteries.model import spectral
+from batteries.model.patch_svae import untrained
 from composer import coding
 from composer.batched import Stage
 from tests.laws import given, settings, st
@@ -135,7 +137,7 @@ def test_it_is_taken_where_it_is_meant_to_be():
 def afresh(monkeypatch):
     """Kernels are looked for again."""
     monkeypatch.setattr(coding._kernels, "_found", {})
-    monkeypatch.setattr(compiled, "_warned", set())
+    monkeypatch.setattr(jit, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
@@ -144,7 +146,7 @@ def test_without_numba_it_is_torchs(monkeypatch):
     given, images = stage(spec), pictures(spec)
     fast = answers(given, images)
     coding._kernels._found.clear()
-    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
+    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
     assert not coding.fits(spec, images)
     assert all(near(a, b) for a, b in zip(answers(given, images), fast, strict=True))
 

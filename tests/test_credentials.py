@@ -6,9 +6,9 @@ import huggingface_hub
 import pytest
 
 from batteries import Cell, HubRepository
-from batteries.credentials import find
 from batteries.errors import InputError, NotFoundError, PolicyError, StoreWarning
-from batteries.hubclient import typed
+from batteries.network.credentials import find
+from batteries.network.hub_client import typed
 from registry import HubStore, publish, pull
 from registry.cli import main
 from tests import hostile

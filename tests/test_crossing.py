@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from batteries import compiled
 from batteries.errors import InputError
+from batteries.kernels import jit
 from composer import crossing, turning
 from composer.centring import Products, centred, products
 from composer.procrustes import fit
@@ -217,7 +217,7 @@ def test_the_answer_depends_on_the_pair_alone(monkeypatch):
     x, y = draw(300, 40, 8), draw(300, 40, 8, seed=1)
     wanted = crossing.moments(x, y, None)
     factor = crossing.polar(wanted.cross)
-    monkeypatch.setattr(compiled, "THREAD_WORK", 1000)
+    monkeypatch.setattr(jit, "THREAD_WORK", 1000)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
@@ -271,7 +271,7 @@ def test_on_cuda_it_is_torchs():
 def afresh(monkeypatch):
     """Kernels are looked for again."""
     monkeypatch.setattr(crossing._products, "_found", {})
-    monkeypatch.setattr(compiled, "_warned", set())
+    monkeypatch.setattr(jit, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
@@ -279,7 +279,7 @@ def test_without_numba_it_is_torchs(monkeypatch):
     x, y = draw(20, 30, 8), draw(20, 30, 8, seed=1)
     wanted = fit(x, y)
     crossing._products._found.clear()
-    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
+    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
     assert crossing.moments(x, y, None) is None
     found = fit(x, y)
     assert all(torch.allclose(getattr(found, name), getattr(wanted, name), rtol=0, atol=1e-10) for name in FIELDS)

@@ -8,9 +8,10 @@ from torch.autograd import forward_ad
 from torch.autograd import functional as autograd
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 
-from batteries import CellSpec, InputError, PatchSVAE, derivatives, spectral
-from batteries.attention import attend
-from batteries.smoothing import smooth
+from batteries import CellSpec, InputError, PatchSVAE
+from batteries.model import derivatives, spectral
+from batteries.model.attention import attend
+from batteries.model.boundary_smoothing import smooth
 from composer import compose
 from composer.procrustes import fit
 from composer.tokens import frames

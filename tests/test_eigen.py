@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from batteries import compiled, eigen
+from batteries.kernels import eigensolver, jit
 from tests.laws import given, settings, st
 
 TOLERANCE = 1e-12  # of the norm of the matrix
@@ -37,8 +37,8 @@ def with_spectrum(values, n, seed=0):
 
 def check(G):
     """Residual, orthogonality, order, and the eigenvalues of LAPACK."""
-    values, W = eigen.eigh(G)
-    alone = eigen.eigvalsh(G)
+    values, W = eigensolver.eigh(G)
+    alone = eigensolver.eigvalsh(G)
     assert values.shape == alone.shape == G.shape[:-1]
     assert W.shape == G.shape
     assert values.dtype == W.dtype == G.dtype
@@ -71,7 +71,7 @@ def test_values_alone_of_matrices_that_fall_apart(D, band, seed):
     """Bands of ones, zeros and next to nothings. torch's own values alone are no oracle here: off by 1e-3 for some of these."""
     choice = torch.randint(len(ELEMENTS), (64, D, D), generator=torch.Generator().manual_seed(seed))
     lower = torch.tensor(ELEMENTS, dtype=torch.float64)[choice].tril().triu(-band)
-    found, oracle = eigen.eigvalsh(lower), torch.linalg.eigh(lower)[0]
+    found, oracle = eigensolver.eigvalsh(lower), torch.linalg.eigh(lower)[0]
     assert (found.diff(dim=-1) >= 0).all()
     norm = torch.linalg.matrix_norm(lower + lower.tril(-1).mT, ord=1)
     assert ((found - oracle).abs() <= 1e-14 * norm[:, None]).all()
@@ -126,11 +126,11 @@ def test_hard_matrices(kind, D):
 
 def test_subnormal_matrices_are_solved_to_their_own_precision():
     G = gram(MANY, 4) * 1e-315
-    values, W = eigen.eigh(G)
+    values, W = eigensolver.eigh(G)
     assert torch.allclose(values * 1e300, torch.linalg.eigvalsh(G * 1e300), rtol=1e-6, atol=1e-20)
     assert torch.allclose(W.mT @ W, torch.eye(4, dtype=torch.float64), atol=TOLERANCE)
     G = gram(MANY, 16) * 1e-315
-    assert torch.allclose(eigen.eigvalsh(G) * 1e300, torch.linalg.eigvalsh(G * 1e300), rtol=1e-6, atol=1e-20)
+    assert torch.allclose(eigensolver.eigvalsh(G) * 1e300, torch.linalg.eigvalsh(G * 1e300), rtol=1e-6, atol=1e-20)
 
 
 @pytest.mark.parametrize(("D", "n"), [(4, 1_000_000), (8, 100_000), (16, 50_000)])
@@ -143,7 +143,7 @@ def test_a_million(D, n):
     repeated = torch.linspace(0, 1, D, dtype=torch.float64).round()
     G[few : 2 * few] = with_spectrum(repeated, few)
     G[2 * few : 3 * few] = with_spectrum(torch.logspace(-16, 0, D, dtype=torch.float64), few)
-    first, second = eigen.eigh(G), eigen.eigh(G)
+    first, second = eigensolver.eigh(G), eigensolver.eigh(G)
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
     values, W = first
@@ -159,22 +159,22 @@ def test_the_answer_depends_on_the_matrix_alone(D):
     G = gram(4099, D)
     G[::3] = hard(D)["rank one"][0]
     G[1::97] = hard(D)["Wilkinson's"][0]
-    values, W = eigen.eigh(G)
-    alone = eigen.eigvalsh(G)
+    values, W = eigensolver.eigh(G)
+    alone = eigensolver.eigvalsh(G)
     order = torch.randperm(len(G), generator=torch.Generator().manual_seed(0))
     for chosen in (order, order[:2001], order[:17]):
-        other, frame = eigen.eigh(G[chosen])
+        other, frame = eigensolver.eigh(G[chosen])
         assert torch.equal(other, values[chosen])
         assert torch.equal(frame, W[chosen])
-        assert torch.equal(eigen.eigvalsh(G[chosen]), alone[chosen])
+        assert torch.equal(eigensolver.eigvalsh(G[chosen]), alone[chosen])
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            other, frame = eigen.eigh(G)
+            other, frame = eigensolver.eigh(G)
             assert torch.equal(other, values)
             assert torch.equal(frame, W)
-            assert torch.equal(eigen.eigvalsh(G), alone)
+            assert torch.equal(eigensolver.eigvalsh(G), alone)
     finally:
         torch.set_num_threads(threads)
 
@@ -182,26 +182,26 @@ def test_the_answer_depends_on_the_matrix_alone(D):
 def test_values_alone_are_those_with_vectors():
     pytest.importorskip("numba")  # to the bit, which torch does not promise
     G = gram(MANY, 8)
-    assert torch.equal(eigen.eigvalsh(G), eigen.eigh(G)[0])
+    assert torch.equal(eigensolver.eigvalsh(G), eigensolver.eigh(G)[0])
 
 
 def test_strides_leading_axes_and_the_unread_triangle():
     G = gram(600, 6)
-    values, W = eigen.eigh(G)
+    values, W = eigensolver.eigh(G)
     spread = torch.empty(6, 600, 6, dtype=torch.float64).permute(1, 0, 2).copy_(G)
     assert not spread.is_contiguous()
-    assert torch.equal(eigen.eigh(spread)[0], values)
-    folded = eigen.eigh(G.reshape(20, 30, 6, 6))
+    assert torch.equal(eigensolver.eigh(spread)[0], values)
+    folded = eigensolver.eigh(G.reshape(20, 30, 6, 6))
     assert torch.equal(folded[0], values.reshape(20, 30, 6))
     assert torch.equal(folded[1], W.reshape(20, 30, 6, 6))
-    assert torch.equal(eigen.eigh(G.tril())[1], W)
-    assert torch.equal(eigen.eigh(gram(1, 6)[0].expand(64, 6, 6))[0], eigen.eigh(gram(1, 6).repeat(64, 1, 1))[0])
+    assert torch.equal(eigensolver.eigh(G.tril())[1], W)
+    assert torch.equal(eigensolver.eigh(gram(1, 6)[0].expand(64, 6, 6))[0], eigensolver.eigh(gram(1, 6).repeat(64, 1, 1))[0])
 
 
 def test_input_is_left_alone_and_nothing_is_recorded():
     G = gram(MANY, 4).requires_grad_()
     before = G.detach().clone()
-    values, W = eigen.eigh(G)
+    values, W = eigensolver.eigh(G)
     assert not values.requires_grad
     assert not W.requires_grad
     assert torch.equal(G, before)
@@ -214,12 +214,12 @@ def test_from_the_matrix_itself(dtype, V, D, n):
     M = rows(n, V, D).to(dtype)
     wide = M.double()
     G = wide.mT @ wide + 1e-12 * torch.eye(D, dtype=torch.float64)
-    values, W = eigen.gram_eigh(M, 1e-12)
+    values, W = eigensolver.gram_eigh(M, 1e-12)
     assert values.dtype == W.dtype == torch.float64
     norm = torch.linalg.matrix_norm(G)
     assert (torch.linalg.matrix_norm(G @ W - W * values[:, None, :]) <= TOLERANCE * norm).all()
     assert ((values - torch.linalg.eigvalsh(G)).abs() <= TOLERANCE * norm[:, None]).all()
-    assert torch.allclose(eigen.gram_eigvalsh(M, 1e-12), values, rtol=0, atol=TOLERANCE * float(norm.max()))
+    assert torch.allclose(eigensolver.gram_eigvalsh(M, 1e-12), values, rtol=0, atol=TOLERANCE * float(norm.max()))
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -228,14 +228,14 @@ def test_from_the_matrix_itself(dtype, V, D, n):
 @pytest.mark.parametrize("n", [3, MANY])
 def test_nan_in_nan_out_and_the_others_untouched(monkeypatch, fast, bad, where, n):
     if not fast:
-        monkeypatch.setattr(eigen, "_kernel", lambda name, source: None)
+        monkeypatch.setattr(eigensolver, "_kernel", lambda name, source: None)
     G = gram(n, 4)
-    clean = eigen.eigh(G)[0]
+    clean = eigensolver.eigh(G)[0]
     G[1][where] = bad
-    values, W = eigen.eigh(G)
+    values, W = eigensolver.eigh(G)
     assert values[1].isnan().any()
     if where != (0, 0) and where != (3, 3):  # torch's own values alone: zero for NaN on the diagonal only
-        assert eigen.eigvalsh(G)[1].isnan().any()
+        assert eigensolver.eigvalsh(G)[1].isnan().any()
     others = torch.arange(n) != 1
     assert torch.allclose(values[others], clean[others], rtol=1e-12)
     assert W[others].isfinite().all()
@@ -245,22 +245,22 @@ def test_nan_in_nan_out_and_the_others_untouched(monkeypatch, fast, bad, where, 
 @pytest.mark.parametrize("D", [4, 9, 16, 32])
 def test_values_alone_beside_one_that_is_not_finite_are_the_same_to_the_bit(D, bad):
     G, M = gram(MANY, D), rows(MANY, 24, D)
-    clean, from_rows = eigen.eigvalsh(G), eigen.gram_eigvalsh(M)
+    clean, from_rows = eigensolver.eigvalsh(G), eigensolver.gram_eigvalsh(M)
     G[1, 3, 1] = M[1, 3, 1] = bad
     others = torch.arange(MANY) != 1
-    for found, wanted in ((eigen.eigvalsh(G), clean), (eigen.gram_eigvalsh(M), from_rows)):
+    for found, wanted in ((eigensolver.eigvalsh(G), clean), (eigensolver.gram_eigvalsh(M), from_rows)):
         assert found[1].isnan().any()
         assert torch.equal(found[others], wanted[others])
 
 
 def test_four_threads_at_once():
     batches = [gram(3000, D, seed=D) for D in (4, 8, 16, 5)]
-    wanted = [eigen.eigh(G) for G in batches]
+    wanted = [eigensolver.eigh(G) for G in batches]
     wrong = []
 
     def work(index):
         for _ in range(5):
-            values, W = eigen.eigh(batches[index])
+            values, W = eigensolver.eigh(batches[index])
             if not (torch.equal(values, wanted[index][0]) and torch.equal(W, wanted[index][1])):
                 wrong.append(index)
 
@@ -275,30 +275,30 @@ def test_four_threads_at_once():
 def test_the_fast_route_is_taken_where_it_is_meant_to_be():
     pytest.importorskip("numba")
     for D in (2, 3, 4, 5, 8, 12, 16, 32):
-        assert eigen._kernel("solve_symmetric", gram(MANY, D)) is not None
-        assert eigen._kernel("solve_gram", gram(MANY, D).float()) is not None
-        assert eigen._kernel("symmetric_values", gram(16, D)) is not None
-        assert eigen._kernel("gram_values", gram(16, D).float()) is not None
+        assert eigensolver._kernel("solve_symmetric", gram(MANY, D)) is not None
+        assert eigensolver._kernel("solve_gram", gram(MANY, D).float()) is not None
+        assert eigensolver._kernel("symmetric_values", gram(16, D)) is not None
+        assert eigensolver._kernel("gram_values", gram(16, D).float()) is not None
     for other in (gram(1, 4), gram(15, 16), gram(0, 4), gram(MANY, 33), gram(MANY, 1), gram(MANY, 4).float()):
-        assert eigen._kernel("solve_symmetric", other) is None
-        assert eigen._kernel("symmetric_values", other) is None
+        assert eigensolver._kernel("solve_symmetric", other) is None
+        assert eigensolver._kernel("symmetric_values", other) is None
 
 
 @pytest.fixture
 def afresh(monkeypatch):
     """Kernels are looked for again."""
-    monkeypatch.setattr(eigen._jacobi, "_found", {})
-    monkeypatch.setattr(eigen._tridiagonal, "_found", {})
-    monkeypatch.setattr(compiled, "_warned", set())
+    monkeypatch.setattr(eigensolver._jacobi, "_found", {})
+    monkeypatch.setattr(eigensolver._tridiagonal, "_found", {})
+    monkeypatch.setattr(jit, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
 def test_without_numba_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
+    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
     for G in (gram(MANY, 8), gram(MANY, 16)):
-        for found, wanted in zip(eigen.eigh(G), torch.linalg.eigh(G), strict=True):
+        for found, wanted in zip(eigensolver.eigh(G), torch.linalg.eigh(G), strict=True):
             assert torch.equal(found, wanted)
-        assert torch.equal(eigen.eigvalsh(G), torch.linalg.eigvalsh(G))
+        assert torch.equal(eigensolver.eigvalsh(G), torch.linalg.eigvalsh(G))
         check(G)
 
 
@@ -309,18 +309,18 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
     def broken(*args):
         raise TypeError("no such instruction")
 
-    monkeypatch.setattr(eigen._jacobi.module, "solve_symmetric", broken)
-    monkeypatch.setattr(eigen._tridiagonal.module, "symmetric_values", broken)
+    monkeypatch.setattr(eigensolver._jacobi.module, "solve_symmetric", broken)
+    monkeypatch.setattr(eigensolver._tridiagonal.module, "symmetric_values", broken)
     with pytest.warns(RuntimeWarning, match="no such instruction"):
-        found = eigen.eigh(gram(MANY, 8))
-    assert torch.equal(found[0], eigen.eigh(gram(MANY, 8))[0])
+        found = eigensolver.eigh(gram(MANY, 8))
+    assert torch.equal(found[0], eigensolver.eigh(gram(MANY, 8))[0])
     with pytest.warns(RuntimeWarning, match="no such instruction"):
-        alone = eigen.eigvalsh(gram(MANY, 16))
+        alone = eigensolver.eigvalsh(gram(MANY, 16))
     assert torch.equal(alone, torch.linalg.eigvalsh(gram(MANY, 16)))
 
 
 def test_importing_it_does_not_import_numba():
-    code = "import sys; import batteries.eigen; sys.exit('numba' in sys.modules)"
+    code = "import sys; import batteries.kernels.eigensolver; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -329,12 +329,12 @@ def test_a_forked_child_can_solve():
     """Our threads do not outlive a call; torch's do, so the child keeps to a kernel and numpy, as a data loader would."""
     pytest.importorskip("numba")
     code = (
-        "import os, signal, numpy, torch\nfrom batteries import eigen\n"
-        "G = torch.from_numpy(numpy.tile(numpy.eye(4), (40000, 1, 1)))\neigen.eigh(G)\n"
+        "import os, signal, numpy, torch\nfrom batteries.kernels import eigensolver\n"
+        "G = torch.from_numpy(numpy.tile(numpy.eye(4), (40000, 1, 1)))\neigensolver.eigh(G)\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    signal.alarm(30)\n"
-        "    os._exit(0 if (eigen.eigh(G)[0].numpy() == 1).all() else 3)\n"
+        "    os._exit(0 if (eigensolver.eigh(G)[0].numpy() == 1).all() else 3)\n"
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
@@ -344,7 +344,7 @@ def test_a_forked_child_can_solve():
 @pytest.mark.parametrize("D", [4, 8, 16])
 def test_on_cuda_it_is_torchs(D):
     G = gram(64, D).cuda()
-    for found, wanted in zip(eigen.eigh(G), torch.linalg.eigh(G), strict=True):
+    for found, wanted in zip(eigensolver.eigh(G), torch.linalg.eigh(G), strict=True):
         assert torch.equal(found, wanted)
     M = rows(64, 24, D).cuda()
-    assert torch.allclose(eigen.gram_eigh(M)[0].cpu(), eigen.eigh(G)[0].cpu(), atol=1e-12)
+    assert torch.allclose(eigensolver.gram_eigh(M)[0].cpu(), eigensolver.eigh(G)[0].cpu(), atol=1e-12)

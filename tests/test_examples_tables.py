@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from batteries import geometry
+from batteries.cell.manifest import TrainingPoint
+from batteries.cell.spec import PRESETS
 from batteries.errors import ConflictError, FormatError, PolicyError
-from batteries.manifest import TrainingPoint
-from batteries.spec import PRESETS
+from batteries.geometry import attractor
 from registry.attestation import ControlFigure
 from tests.examples import example
 
@@ -24,7 +24,7 @@ front, sweep = example("front"), example("sweep")
 
 def result(job, end=(1.04, 0.5), *, diverged=None, plan=None):
     """A run whose ratio goes from 1 to that of ``end`` and whose error falls to that of ``end``."""
-    exact, points = geometry.sphere_cv(PRESETS[job.band]["D"]), []
+    exact, points = attractor.sphere_cv(PRESETS[job.band]["D"]), []
     for step in () if diverged else range(front.EVERY, front.STEPS + 1, front.EVERY):
         share = step / front.STEPS
         cv = None if end[0] is None else exact * (1 + share * (end[0] - 1))
@@ -74,7 +74,7 @@ def test_the_table_of_the_front_and_what_is_missing(tmp_path, some):
     assert table["mid", "0.01"] == ("0", *("-",) * 6)
     sentence = next(line for line in page.splitlines() if line.startswith("Missing, 23 of 27: "))
     assert sentence.removesuffix(".").split(": ")[1].split(", ") == [job.name for job in missing]
-    assert f"at most {0.002 / geometry.sphere_cv(16):.3f}" in page
+    assert f"at most {0.002 / attractor.sphere_cv(16):.3f}" in page
 
 
 def test_a_whole_front_says_so_and_one_seed_has_no_deviation(tmp_path, some):

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 import batteries
 import composer
-from batteries.readout import logistic_accuracy
+from batteries.measurement.readout import logistic_accuracy
 from tests.examples import EXAMPLES, RESULTS, example, rows
 from tests.making import ROOT
 

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from batteries import disk
 from batteries.errors import StoreError
+from batteries.io import filesystem
 from registry.cache import Cache
 from registry.publish import attest, publish
 from registry.pull import pull
@@ -42,7 +42,7 @@ def registry(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _no_power_is_lost():
-    with disk.use(HastyDisk()):
+    with filesystem.use(HastyDisk()):
         yield
 
 
@@ -104,7 +104,7 @@ def survive(folder, action, faulty, *, succeeds=False):
 def attempt(action, folder, faulty):
     """Whether it succeeds; anything but the disk's errors leaves this function."""
     try:
-        with disk.use(faulty):
+        with filesystem.use(faulty):
             ACTIONS[action](folder)
     except StoreError as error:
         if error.code not in {"NO_SPACE", "DISK"}:

@@ -8,29 +8,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from batteries import geometry
-from batteries.geometry import Degenerate, Estimate
+from batteries.geometry import attractor, estimates, simplex_cv
+from batteries.geometry.estimates import Estimate
+from batteries.geometry.simplex_cv import Degenerate
 
 
 @pytest.mark.parametrize(
     ("D", "exact"), [(4, 0.92307), (5, 0.62522), (8, 0.36240), (16, 0.20297), (24, 0.15305), (32, 0.12724)]
 )
 def test_the_exact_sphere_attractor(D, exact):
-    assert geometry.sphere_cv(D) == pytest.approx(exact, abs=5e-6)
+    assert attractor.sphere_cv(D) == pytest.approx(exact, abs=5e-6)
 
 
 @pytest.mark.parametrize(("D", "exact"), [(4, 1.2910), (8, 0.6094), (16, 0.3856)])
 def test_the_exact_bulk_attractor(D, exact):
-    assert geometry.bulk_cv(D) == pytest.approx(exact, abs=5e-5)
+    assert attractor.bulk_cv(D) == pytest.approx(exact, abs=5e-5)
 
 
 @pytest.mark.parametrize("D", [4, 5, 8, 16, 32])
-@pytest.mark.parametrize("exact", [geometry.sphere_cv, geometry.bulk_cv])
+@pytest.mark.parametrize("exact", [attractor.sphere_cv, attractor.bulk_cv])
 def test_monte_carlo_agrees_within_three_standard_errors(D, exact):
     points = torch.randn(200_000, 5, D, dtype=torch.float64, generator=torch.Generator().manual_seed(D))
-    if exact is geometry.sphere_cv:
+    if exact is attractor.sphere_cv:
         points = torch.nn.functional.normalize(points, dim=-1)
-    groups = geometry.simplex_volumes(points).reshape(100, 2000)
+    groups = simplex_cv.simplex_volumes(points).reshape(100, 2000)
     cvs = groups.std(dim=1) / groups.mean(dim=1)
     error = float(cvs.std() / math.sqrt(len(cvs)))
     # a CV of 2000 draws is biased by about -CV / 2000: far below the error
@@ -40,9 +41,9 @@ def test_monte_carlo_agrees_within_three_standard_errors(D, exact):
 @pytest.mark.parametrize("D", [4, 8, 16])
 def test_cv_of_uniform_rows_is_the_attractor(D):
     M = torch.nn.functional.normalize(torch.randn(400, 64, D, generator=torch.Generator().manual_seed(D)), dim=-1)
-    found = geometry.cv(M, torch.arange(400))
+    found = simplex_cv.cv(M, torch.arange(400))
     # five of 64 points without replacement: the same expectation as independent points
-    assert abs(found.value - geometry.sphere_cv(D)) < 4 * found.standard_error
+    assert abs(found.value - attractor.sphere_cv(D)) < 4 * found.standard_error
 
 
 @given(st.integers(0, 10_000), st.integers(4, 12))
@@ -50,13 +51,13 @@ def test_volumes_agree_with_the_determinant(seed, d):
     points = torch.randn(20, 5, d, generator=torch.Generator().manual_seed(seed))
     edges = points[:, 1:].double() - points[:, :1].double()
     oracle = torch.linalg.det(edges @ edges.mT).clamp_min(0).sqrt() / 24
-    assert torch.allclose(geometry.simplex_volumes(points), oracle, rtol=1e-6, atol=1e-9)
+    assert torch.allclose(simplex_cv.simplex_volumes(points), oracle, rtol=1e-6, atol=1e-9)
 
 
 def test_volume_of_a_known_simplex():
     corner = torch.cat([torch.zeros(1, 3), torch.eye(3)])
-    assert geometry.simplex_volumes(corner).item() == pytest.approx(1 / 6)
-    assert geometry.simplex_volumes(torch.zeros(5, 4)).item() == 0
+    assert simplex_cv.simplex_volumes(corner).item() == pytest.approx(1 / 6)
+    assert simplex_cv.simplex_volumes(torch.zeros(5, 4)).item() == 0
 
 
 @pytest.mark.parametrize("D", [4, 8, 16])
@@ -66,7 +67,7 @@ def test_coplanar_rows_are_degenerate_not_a_number(D, deficit):
     rank = {"plane": 3, "line": 1, "point": 0}[deficit]
     M = torch.randn(8, 32, rank, generator=generator) @ torch.randn(8, rank, D, generator=generator)
     M = M + (torch.ones(D) if deficit == "point" else 0)
-    found = geometry.cv(torch.nn.functional.normalize(M, dim=-1), torch.arange(8))
+    found = simplex_cv.cv(torch.nn.functional.normalize(M, dim=-1), torch.arange(8))
     assert isinstance(found, Degenerate)
     assert found.flat == 8
     assert "hyperplane" in found.reason
@@ -74,16 +75,16 @@ def test_coplanar_rows_are_degenerate_not_a_number(D, deficit):
 
 def test_layernorm_rows_at_width_four_are_degenerate():
     M = torch.nn.functional.layer_norm(torch.randn(16, 32, 4, generator=torch.Generator().manual_seed(0)), (4,))
-    assert isinstance(geometry.cv(M, torch.arange(16)), Degenerate)
+    assert isinstance(simplex_cv.cv(M, torch.arange(16)), Degenerate)
 
 
 def test_widths_below_four_are_degenerate():
-    assert isinstance(geometry.cv(torch.randn(3, 8, 3), torch.arange(3)), Degenerate)
+    assert isinstance(simplex_cv.cv(torch.randn(3, 8, 3), torch.arange(3)), Degenerate)
 
 
 def test_draws_are_five_distinct_rows_in_equal_chance():
     M = torch.arange(8.0)[None, :, None].expand(1, 8, 1)
-    drawn = geometry.draw_simplices(M, 20_000, torch.Generator().manual_seed(1))[0, :, :, 0]
+    drawn = simplex_cv.draw_simplices(M, 20_000, torch.Generator().manual_seed(1))[0, :, :, 0]
     assert all(len(set(row)) == 5 for row in drawn[:2000].tolist())
     share = drawn.unique(return_counts=True)[1] / drawn.numel() * 8
     assert torch.allclose(share, torch.ones(8), atol=0.03)
@@ -92,8 +93,8 @@ def test_draws_are_five_distinct_rows_in_equal_chance():
 def test_the_clustered_error_does_not_shrink_with_more_matrices_of_one_image():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(40, generator=generator)
-    few = geometry.clustered_mean(images, torch.arange(40))
-    many = geometry.clustered_mean(images.repeat_interleave(50), torch.arange(40).repeat_interleave(50))
+    few = estimates.clustered_mean(images, torch.arange(40))
+    many = estimates.clustered_mean(images.repeat_interleave(50), torch.arange(40).repeat_interleave(50))
     assert many.standard_error == pytest.approx(few.standard_error)
     assert few.standard_error == pytest.approx(float(images.double().std()) / math.sqrt(40))
     assert many.matrices == 2000
@@ -101,20 +102,20 @@ def test_the_clustered_error_does_not_shrink_with_more_matrices_of_one_image():
 
 
 def test_one_image_has_no_spread():
-    assert geometry.clustered_mean(torch.ones(5), torch.zeros(5)).standard_error == math.inf
+    assert estimates.clustered_mean(torch.ones(5), torch.zeros(5)).standard_error == math.inf
 
 
 @given(st.integers(2, 32), st.integers(0, 1000))
 def test_effective_rank_lies_between_one_and_width(D, seed):
     S = torch.rand(10, D, generator=torch.Generator().manual_seed(seed)) + 1e-3
-    rank = geometry.effective_rank(S)
+    rank = simplex_cv.effective_rank(S)
     assert (rank >= 1 - 1e-9).all()
     assert (rank <= D + 1e-9).all()
 
 
 def test_effective_rank_of_the_extremes():
-    assert geometry.effective_rank(torch.ones(7)).item() == pytest.approx(7)
-    assert geometry.effective_rank(torch.tensor([3.0, 0.0, 0.0])).item() == pytest.approx(1)
+    assert simplex_cv.effective_rank(torch.ones(7)).item() == pytest.approx(7)
+    assert simplex_cv.effective_rank(torch.tensor([3.0, 0.0, 0.0])).item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -126,26 +127,26 @@ def test_effective_rank_of_the_extremes():
     ],
 )
 def test_bands(value, D, label):
-    assert geometry.band(value, D) == label
+    assert attractor.band(value, D) == label
 
 
 def test_the_flags_separate_every_published_figure():
     on = [(0.203, 16), (0.36, 8), (0.945, 4), (0.248, 16)]
     off = [(0.374, 16), (0.555, 8), (1.280, 4), (1.37, 4)]
-    assert all(geometry.on_attractor(*pair) for pair in on)
-    assert not any(geometry.on_attractor(*pair) for pair in off)
+    assert all(attractor.on_attractor(*pair) for pair in on)
+    assert not any(attractor.on_attractor(*pair) for pair in off)
 
 
 def _estimate(values):
-    return geometry.clustered_mean(torch.tensor(values), torch.arange(len(values)))
+    return estimates.clustered_mean(torch.tensor(values), torch.arange(len(values)))
 
 
 def test_holds_needs_both_bounds_inside():
     before = _estimate([0.90, 0.92, 0.94, 0.92] * 8)
-    assert geometry.holds(before, _estimate([0.91, 0.93, 0.96, 0.94] * 8)).holds
-    assert not geometry.holds(before, _estimate([1.29, 1.30, 1.31, 1.30] * 8)).holds
+    assert estimates.holds(before, _estimate([0.91, 0.93, 0.96, 0.94] * 8)).holds
+    assert not estimates.holds(before, _estimate([1.29, 1.30, 1.31, 1.30] * 8)).holds
     noisy = Estimate(0.95, 0.2, 4, (0.5, 1.4, 0.6, 1.3))
-    found = geometry.holds(before, noisy)
+    found = estimates.holds(before, noisy)
     assert 0.85 < found.ratio < 1.15
     assert not found.holds
 
@@ -155,7 +156,7 @@ def test_holds_needs_both_bounds_inside():
 def test_holds_is_exact_on_scaled_pairs(factor, seed):
     before = _estimate((torch.rand(20, generator=torch.Generator().manual_seed(seed)) + 1).tolist())
     after = Estimate(before.value * factor, 0.0, before.matrices, tuple(v * factor for v in before.by_image))
-    found = geometry.holds(before, after)
+    found = estimates.holds(before, after)
     assert found.ratio == pytest.approx(factor)
     assert found.upper - found.lower == pytest.approx(0, abs=1e-9)
 
@@ -163,10 +164,10 @@ def test_holds_is_exact_on_scaled_pairs(factor, seed):
 @settings(deadline=None)
 @given(st.floats(0.01, 0.999), st.integers(1, 200))
 def test_student_s_quantile_is_scipy_s(confidence, df):
-    assert geometry.student(confidence, df) == pytest.approx(t.ppf((1 + confidence) / 2, df), rel=1e-9)
+    assert estimates.student(confidence, df) == pytest.approx(t.ppf((1 + confidence) / 2, df), rel=1e-9)
 
 
 def test_radius_error():
     M = torch.nn.functional.normalize(torch.randn(3, 7, 4), dim=-1)
-    assert geometry.radius_error(M) < 1e-6
-    assert geometry.radius_error(2 * M) == pytest.approx(1, abs=1e-6)
+    assert simplex_cv.radius_error(M) < 1e-6
+    assert simplex_cv.radius_error(2 * M) == pytest.approx(1, abs=1e-6)

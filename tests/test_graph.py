@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batteries.canonical import load_document
+from batteries.io.canonical_json import load_document
 from composer import Composition, Parallel, Relay, draw
 from composer.graph import CROWD, EXIT, NAME, SMALL, layout
 from tests.test_wiring import EXAMPLE, compositions

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batteries import canonical
-from batteries.cell import Cell
-from batteries.cellfile import MAX_HEADER, tensor_digest
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import Manifest
+from batteries.cell.weights_file import MAX_HEADER, tensor_digest
 from batteries.errors import BatteriesError
-from batteries.manifest import Manifest
+from batteries.io import canonical_json
 from registry import keys
 from registry.index import Index
 from registry.pull import pull
@@ -239,7 +239,12 @@ FILES = {
 
 # Manifests. Each function takes a source of randomness and the good manifest as a tree, and changes it.
 
-CODE = [f"os.system('touch {CANARY}')", "__import__('os')", "batteries.model.PatchSVAE", "!!python/object/apply:os.system [id]"]
+CODE = [
+    f"os.system('touch {CANARY}')",
+    "__import__('os')",
+    "batteries.model.patch_svae.PatchSVAE",
+    "!!python/object/apply:os.system [id]",
+]
 CODE += ["{0.__class__.__mro__}", "{{ ''.__class__ }}", f"$(touch {CANARY})", "builtins.eval", "torch.nn.GELU", "lambda: 0"]
 FIELDS = [("spec", "activation"), ("spec", "init"), ("spec", "row_norm"), ("identity", "family"), ("identity", "band")]
 FIELDS += [("identity", "name"), ("identity", "version"), ("training", "data", "kind"), ("schema_version",), ("own_probe",)]
@@ -274,10 +279,10 @@ def hostile(kind, rng):
     tree = json.loads(MANIFEST)
     blob = FILES[kind](rng) if kind in FILES else BYTES
     digest = tensor_digest(GOOD.weights)
-    tree["file"] = {"size": len(blob), "sha256": canonical.sha256(blob), "tensor_digest": digest}
+    tree["file"] = {"size": len(blob), "sha256": canonical_json.sha256(blob), "tensor_digest": digest}
     if kind in MANIFESTS:
         MANIFESTS[kind](rng, tree)
-    return blob, canonical.dump(tree)
+    return blob, canonical_json.dump(tree)
 
 
 def store_of(blob, manifest):
@@ -401,7 +406,7 @@ assert set(seen) & set(FORBIDDEN) >= {"pickle.find_class"}, seen
 
 def test_half_a_million_empty_tensors_are_refused_at_once():
     blob = empties(random.Random(0), 500_000)
-    facts = GOOD.manifest.file.model_copy(update={"size": len(blob), "sha256": canonical.sha256(blob)})
+    facts = GOOD.manifest.file.model_copy(update={"size": len(blob), "sha256": canonical_json.sha256(blob)})
     with pytest.raises(BatteriesError) as caught:
         Cell.from_bytes(blob, GOOD.manifest.model_copy(update={"file": facts}), where="a cell")
     assert caught.value.code == "ST_HEADER"
@@ -411,7 +416,7 @@ def test_half_a_million_empty_tensors_are_refused_at_once():
 def test_code_in_free_text_is_text(text):
     tree = json.loads(MANIFEST)
     tree["identity"]["description"] = tree["training"]["command"] = text
-    data = canonical.dump(tree)
+    data = canonical_json.dump(tree)
     cell = Cell.from_bytes(BYTES, Manifest.from_bytes(data, where="a manifest"), where="a cell")
     assert cell.manifest.identity.description == text
     assert cell.manifest.to_bytes() == data

@@ -6,12 +6,12 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 
 import registry
-from batteries import canonical
 from batteries.errors import (
     ConflictError,
     IntegrityError,
     PolicyError,
 )
+from batteries.io import canonical_json
 from registry import DirectoryStore, attest, bundle, keys, publish, pull, verify_store, yank
 from registry.hub import HubStore
 from registry.index import Index
@@ -236,7 +236,7 @@ def test_what_was_put_stays_put_until_the_index_is_swapped(hub):
     with pytest.raises(ConflictError, match="INDEX_MOVED"):
         second.swap_index(None, b"2")
     assert second.read(other, limit=10) == b"second"
-    expected = canonical.sha256(second.read_index())
+    expected = canonical_json.sha256(second.read_index())
     with pytest.raises(ConflictError, match="VERSION_EXISTS"):
         second.swap_index(expected, b"2")
     second.swap_index(expected, b"2")
@@ -274,6 +274,6 @@ def test_an_address_wherever_a_folder_may_be_named(hub, monkeypatch):
 
 
 def test_nothing_of_the_network_is_imported_before_it_is_needed():
-    code = "import sys, registry.cli, registry.config, batteries.cell\n"
+    code = "import sys, registry.cli, registry.config, batteries.cell.cell\n"
     code += "print([name for name in ('httpx2', 'httpcore2', 'huggingface_hub', 'torch') if name in sys.modules])"
     assert python(code).stdout == "[]\n"

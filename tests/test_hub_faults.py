@@ -14,8 +14,8 @@ from batteries.errors import (
     PolicyError,
     TransportError,
 )
-from batteries.hub import HubRepository
-from batteries.watch import Limits
+from batteries.network.hub_repository import HubRepository
+from batteries.network.limits import Limits
 from registry import keys, publish, pull
 from registry.hub import HubStore
 from registry.mirror import mirror

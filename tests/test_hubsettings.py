@@ -10,8 +10,8 @@ import pytest
 import registry
 from batteries import Cell, HubRepository
 from batteries.errors import InputError, TransportError
-from batteries.hubsettings import is_set, offline_variable
-from batteries.transport import Limits, Transport
+from batteries.network.hub_environment import is_set, offline_variable
+from batteries.network.transport import Limits, Transport
 from registry import HubStore, config, publish, pull
 from registry.cli import main
 from registry.progress import TransferBar

@@ -11,10 +11,10 @@ from PIL import Image
 
 import batteries
 from batteries import CellSpec, InputScale, PatchSVAE, images, read_images, untrained
+from batteries.cell.input_scale import IMAGENET
+from batteries.data.probes import photographs
 from batteries.errors import InputError, NotFoundError
-from batteries.framing import framed
-from batteries.probes import photographs
-from batteries.scale import IMAGENET
+from batteries.pictures.framing import framed
 from composer import compose
 from tests.compatibility import refused, works
 from tests.making import tiny
@@ -410,4 +410,4 @@ def test_framing_never_moves_a_picture_that_fits():
 
 
 def test_the_scale_of_the_reader_is_the_scale_of_the_photographs():
-    assert batteries.imagereader.Form().scale == InputScale()
+    assert batteries.pictures.image_reader.Form().scale == InputScale()

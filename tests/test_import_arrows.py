@@ -21,7 +21,7 @@ NAMES = {name for path in MODULES if "." in (name := name_of(path))}
 
 DOOR = "registry.entry"  # the program: it takes its signals in hand before it imports anything large
 LATER = {
-    "batteries.compiled",
+    "batteries.kernels.jit",
     DOOR,
 }  # imports by name, when a kernel is asked for: the name is a literal of the module that asks
 
@@ -29,7 +29,7 @@ LATER = {
 def own_imports(path):
     """(imported module, whether at module level) of every import of our own packages that runs, now or later.
 
-    A call that is given the name of a module of ours, as ``Kernels("batteries.modes", ...)``, imports it later.
+    A call that is given the name of a module of ours, as ``Kernels("batteries.kernels.spectral_gate", ...)``, imports it later.
     """
     tree = ast.parse(path.read_text())
     hidden = {id(child) for node in ast.walk(tree) if isinstance(node, FUNCTIONS) for child in ast.walk(node)}

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from semver import Version
 
-from batteries.canonical import dump, sha256
 from batteries.errors import BatteriesError, ConflictError, FormatError, IntegrityError, NotFoundError, PolicyError
+from batteries.io.canonical_json import dump, sha256
 from registry.index import Index
 from registry.ranges import Range
 from registry.reference import Reference

@@ -8,8 +8,9 @@ import tomllib
 import pytest
 import torch
 
-from batteries import InputError, compiled
-from batteries.events import Events
+from batteries import InputError
+from batteries.kernels import jit
+from batteries.training.tensorboard import Events
 from tests.compatibility import refused, works
 from tests.making import ROOT
 
@@ -56,7 +57,7 @@ modules = [found.name for package in OURS for found in pkgutil.walk_packages(pac
 first = {name: asked(name) for name in modules}
 assert first == {name: asked(name) for name in modules}
 assert set(first.values()) <= {None, "No module named 'numba'", "No module named 'llvmlite'"}, first
-assert first["batteries.modes"] and not first["batteries.spectral"]
+assert first["batteries.kernels.spectral_gate"] and not first["batteries.model.spectral"]
 assert not set(sys.modules) & {name for name, error in first.items() if error}
 assert look_at_all() > 100
 """
@@ -137,19 +138,21 @@ def loaded_of(names):
 @pytest.fixture
 def numba_of(instead, monkeypatch):
     """Put another numba in the place of the one that is installed, and forget what is known of that."""
-    monkeypatch.setattr(compiled, "_warned", set())
+    monkeypatch.setattr(jit, "_warned", set())
     forget()
-    yield lambda source: instead("numba", source, "llvmlite", "batteries.modes", "batteries.kernelcache")
+    yield lambda source: instead(
+        "numba", source, "llvmlite", "batteries.kernels.spectral_gate", "batteries.kernels.kernel_cache"
+    )
     forget()
 
 
 def forget():
-    compiled._numba.cache_clear()
-    compiled._imported.cache_clear()
+    jit._numba.cache_clear()
+    jit._imported.cache_clear()
 
 
 def kernels():
-    return compiled.Kernels("batteries.modes", lambda module, D: module.kernels(D), lambda found, D: None)
+    return jit.Kernels("batteries.kernels.spectral_gate", lambda module, D: module.kernels(D), lambda found, D: None)
 
 
 @works("Installation", "no numba", note="torch's operators, without a word")
@@ -195,8 +198,8 @@ def test_an_interruption_is_no_answer(monkeypatch):
     def interrupted(found, D):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compiled, "_imported", lambda name: (torch, ""))
-    found = compiled.Kernels("torch", lambda module, D: module.eye(D), interrupted)
+    monkeypatch.setattr(jit, "_imported", lambda name: (torch, ""))
+    found = jit.Kernels("torch", lambda module, D: module.eye(D), interrupted)
     with pytest.raises(KeyboardInterrupt):
         found(4)
     monkeypatch.setattr(found, "_trial", lambda kernel, D: None)
@@ -205,7 +208,7 @@ def test_an_interruption_is_no_answer(monkeypatch):
 
 def test_the_oldest_numba_is_that_of_the_extra():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert extras["fast"] == [f"numba>={compiled.OLDEST[0]}.{compiled.OLDEST[1]}"]
+    assert extras["fast"] == [f"numba>={jit.OLDEST[0]}.{jit.OLDEST[1]}"]
 
 
 # ---- the other extras ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from batteries import files
+from batteries.io import atomic_files
 from registry.interruption import exit_code
 from registry.publish import publish
 from registry.stores import LOCK
@@ -24,12 +24,12 @@ SOON = 2.5  # seconds, of which the program takes one on a machine that does oth
 AT_A_LOCK = """
 import sys
 from pathlib import Path
-from batteries import disk
-lock = disk.Disk.lock
+from batteries.io import filesystem
+lock = filesystem.Disk.lock
 def waiting(self, path, seconds):
     path.with_name("waiting").touch()
     return lock(self, path, seconds)
-disk.Disk.lock = waiting
+filesystem.Disk.lock = waiting
 """
 
 
@@ -146,7 +146,7 @@ def test_a_transfer_is_interrupted(start, tmp_path, manner, number):
 @works("Disks and systems", "Ctrl-C, SIGTERM and SIGHUP while another process holds the lock of a registry")
 def test_a_wait_for_a_lock_is_interrupted(start, tmp_path):
     publish(tiny(), tmp_path / "registry")
-    with files.lock(tmp_path / "registry" / LOCK, 1):
+    with atomic_files.lock(tmp_path / "registry" / LOCK, 1):
         arguments = ("yank", "high/tiny@1.0.0", "--reason", "x", "--registry", tmp_path / "registry")
         process = start(*arguments, program=AT_A_LOCK + PROGRAM)
         until(lambda: (tmp_path / "registry" / "waiting").exists() or process.poll() is not None)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.numpy import load as load_safetensors
 
-from batteries import Cell, canonical
+from batteries import Cell
+from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, PolicyError, StoreError
-from batteries.kinds import MAPS
+from batteries.io import canonical_json
 from composer import (
     MapsManifest,
     PackedLabel,
@@ -97,7 +98,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(of, found, tmp_path, n
     assert same(loaded, maps)
     assert (facts.size, facts.sha256, facts.seal) == (
         path.stat().st_size,
-        canonical.sha256(path.read_bytes()),
+        canonical_json.sha256(path.read_bytes()),
         read_maps(path).seal,
     )
     save_maps(loaded, tmp_path / "again.safetensors", read_maps(path).lock)
@@ -127,7 +128,7 @@ def test_a_document_names_both_ends_of_every_map(of, found, path, little):
     assert [one.source.name for one in said.maps] == list(of.names)
     assert [one.widths for one in said.maps] == [(4, 8), (8, 8), (4, 8), (4, 8), (4, 8)]
     assert len(said.scores) == 5
-    one = SavedMaps.model_validate_json(canonical.dump(document(little)))
+    one = SavedMaps.model_validate_json(canonical_json.dump(document(little)))
     assert (one.maps[0].source.digests, one.target.digests) == (of.lock["noise"], of.lock["low"])
     assert one.lock == {name: of.lock[name] for name in ("noise", "low")}
 
@@ -167,7 +168,7 @@ def test_what_maps_are_can_be_read_without_torch(path):
     code = """
 import sys, composer
 from pathlib import Path
-from batteries.kinds import MAPS
+from batteries.cell.artifact_kinds import MAPS
 print(len(composer.read_maps(sys.argv[1]).maps), "torch" in sys.modules, "numpy" in sys.modules)
 composer.kinds.open_packed(MAPS, Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
@@ -180,7 +181,7 @@ def test_a_thousand_cells_of_sixteen_dimensions_fit(tmp_path):
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(24_576, 16, dtype=torch.float64, generator=generator)
     names = tuple(f"low/cell-{number}" for number in range(1000))
-    end, pairing = canonical.sha256(b"x"), Pairing("omega", (4, 4), "0" * 64, "0" * 64, digest_of(tokens))
+    end, pairing = canonical_json.sha256(b"x"), Pairing("omega", (4, 4), "0" * 64, "0" * 64, digest_of(tokens))
     turn = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64, generator=generator))[0]
     one = Alignment(
         turn, torch.tensor(1.0), tokens[0], tokens[1], torch.tensor(0.5), torch.linalg.det(turn).round(), torch.tensor(24_576)
@@ -229,7 +230,7 @@ def test_digests_that_somebody_altered_break_the_seal(little, place):
     for key in within:
         inner = inner[key]
     inner[last] = "0" * 64
-    assert refused(with_document(little, canonical.dump(value).decode()), IntegrityError) == "SEAL"
+    assert refused(with_document(little, canonical_json.dump(value).decode()), IntegrityError) == "SEAL"
     with pytest.raises(IntegrityError, match="OTHER_SEAL"):
         open_maps(with_document(little, resealed(value)), where="test", seal=document(little)["seal"])
 
@@ -367,7 +368,7 @@ def test_a_flag_is_nothing_but_yes_or_no(path):
     body = bytearray(opened.data)
     body[row.start] = 2
     value = document(whole)
-    value["blocks"] = [canonical.sha256(bytes(body))]
+    value["blocks"] = [canonical_json.sha256(bytes(body))]
     assert refused(with_document(whole[:start] + bytes(body), resealed(value))) == "FLAGS"
 
 
@@ -532,10 +533,10 @@ def test_a_manifest_says_what_the_file_is(of, found, tmp_path):
     manifest = pack_maps(found, tmp_path / "small.safetensors", LABEL, of.lock)
     assert MapsManifest.from_bytes((tmp_path / "small.json").read_bytes(), where="x") == manifest
     assert manifest.path == "maps/small"
-    assert manifest.file.sha256 == canonical.sha256((tmp_path / "small.safetensors").read_bytes())
+    assert manifest.file.sha256 == canonical_json.sha256((tmp_path / "small.safetensors").read_bytes())
     assert (manifest.cells, manifest.tokens, manifest.grid, manifest.width) == (5, "omega", (2, 2), 8)
     assert (manifest.frame.rows, manifest.target, manifest.scored) == (32, None, True)
-    assert manifest.lock == canonical.sha256(canonical.dump(of.lock))
+    assert manifest.lock == canonical_json.sha256(canonical_json.dump(of.lock))
     assert [cell.name for cell in manifest.sources] == list(of.names)
     one = pack_maps(direct(of, "wide", "noise"), tmp_path / "one.safetensors", LABEL, of.lock)
     assert (one.cells, one.frame, one.target.name, one.width, one.scored) == (2, None, "noise", 4, False)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batteries import disk
+from batteries.io import filesystem
 from tests.compatibility import works
 from tests.kernels import rise, twice
 
 numba = pytest.importorskip("numba")
-kernelcache = pytest.importorskip("batteries.kernelcache")
+kernelcache = pytest.importorskip("batteries.kernels.kernel_cache")
 
 
 def run(function=rise, wanted=2.0):
@@ -159,7 +159,7 @@ def test_a_full_disk_costs_the_cache_only(places, monkeypatch):
     def full(descriptor, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(disk.current, "write", full)
+    monkeypatch.setattr(filesystem.current, "write", full)
     assert not run()
     assert not run()
 
@@ -213,9 +213,9 @@ def test_a_change_below_a_kernel_is_another_entry(monkeypatch):
     real = kernelcache._source
     own = digest()
     changed = [f"composer.{name}" for name in ("layers", "rows", "packed", "gelu", "exponential", "lanes")]
-    for name in (*changed, "batteries.vectors", "batteries.kernelcache"):
+    for name in (*changed, "batteries.kernels.vector_arithmetic", "batteries.kernels.kernel_cache"):
         assert digest(name) != own, name
-    for name in ("composer.container", "batteries.errors", "batteries.files"):
+    for name in ("composer.container", "batteries.errors", "batteries.io.atomic_files"):
         assert digest(name) == own, name
     kernelcache._sources.cache_clear()
 

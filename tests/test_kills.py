@@ -18,8 +18,8 @@ from pathlib import Path
 
 import filelock  # noqa: F401  once, and not in every forked process
 
-from batteries.canonical import sha256
 from batteries.errors import NotFoundError
+from batteries.io.canonical_json import sha256
 from registry.cache import ASIDE, Cache
 from registry.config import open_store
 from registry.publish import publish

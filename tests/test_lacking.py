@@ -9,9 +9,9 @@ import warnings
 import pytest
 
 import registry
-from batteries import disk, files
 from batteries.errors import ConflictError, StoreError, StoreWarning
-from batteries.lacking import ERRORS
+from batteries.io import atomic_files, filesystem
+from batteries.io.missing_operations import ERRORS
 from registry.cache import Cache
 from registry.publish import publish, yank
 from registry.snapshot import open_snapshot
@@ -40,7 +40,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(("call", "number"), LACKS, ids=name)
 @works("Disks and systems", "a cache on a file system without hard links, locks, maps or sync of folders")
 def test_a_cache_serves_without_a_word(folder, call, number):
-    with disk.use(LackingDisk(**{call: number})):
+    with filesystem.use(LackingDisk(**{call: number})):
         for _ in range(2):
             assert registry.pull("high/tiny", registry=folder)[0].digest == tiny().digest
         path = Cache().path(tiny().digest)
@@ -54,7 +54,7 @@ def test_a_cache_serves_without_a_word(folder, call, number):
 @pytest.mark.parametrize(("call", "number"), LACKS, ids=name)
 @works("Disks and systems", "a registry on such a file system", note="a warning says which promise is not kept")
 def test_a_registry_serves_and_says_what_it_cannot_promise(tmp_path, call, number):
-    with disk.use(LackingDisk(**{call: number})), warnings.catch_warnings(record=True) as said:
+    with filesystem.use(LackingDisk(**{call: number})), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         store = DirectoryStore(tmp_path)
         for one in (tiny(), tiny(version="1.1.0")):
@@ -70,10 +70,10 @@ def test_a_registry_serves_and_says_what_it_cannot_promise(tmp_path, call, numbe
 
 def test_a_file_system_that_lacks_everything(tmp_path):
     lacking = LackingDisk(link=errno.EPERM, lock=errno.ENOLCK, fsync=errno.EINVAL, open_folder=errno.EISDIR, map=errno.ENODEV)
-    with disk.use(lacking), pytest.raises(StoreError, match="DISK"):  # a folder that cannot be opened is no lack of sync
+    with filesystem.use(lacking), pytest.raises(StoreError, match="DISK"):  # a folder that cannot be opened is no lack of sync
         publish(tiny(), tmp_path / "a")
     lacking = LackingDisk(link=errno.EPERM, lock=errno.ENOLCK, fsync=errno.EINVAL, map=errno.ENODEV)
-    with disk.use(lacking), warnings.catch_warnings(record=True) as said:
+    with filesystem.use(lacking), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         publish(tiny(), tmp_path / "b")
         yank("high/tiny@1.0.0", "x", tmp_path / "b")
@@ -86,13 +86,13 @@ def test_a_file_system_that_lacks_everything(tmp_path):
 def test_a_real_error_is_an_error(tmp_path, call, number):
     (tmp_path / "there").write_bytes(b"x")
     use = {
-        "map": lambda: files.mapped(tmp_path / "there", limit=10),
+        "map": lambda: atomic_files.mapped(tmp_path / "there", limit=10),
         "lock": lambda: publish(tiny(), tmp_path / "registry"),
-        "link": lambda: files.create(tmp_path / "a", b"x"),
-        "fsync": lambda: files.create(tmp_path / "a", b"x"),
-        "open_folder": lambda: files.create(tmp_path / "a", b"x"),
+        "link": lambda: atomic_files.create(tmp_path / "a", b"x"),
+        "fsync": lambda: atomic_files.create(tmp_path / "a", b"x"),
+        "open_folder": lambda: atomic_files.create(tmp_path / "a", b"x"),
     }
-    with disk.use(LackingDisk(**{call: number})), pytest.raises(StoreError) as caught:
+    with filesystem.use(LackingDisk(**{call: number})), pytest.raises(StoreError) as caught:
         use[call]()
     assert caught.value.code in {"DISK", "NO_SPACE"}
     assert litter(tmp_path) == []
@@ -101,11 +101,11 @@ def test_a_real_error_is_an_error(tmp_path, call, number):
 @pytest.mark.parametrize("call", ["create", "replace", "mkdir", "write", "unlink", "scan", "open", "follow", "lstat", "fstat"])
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.EPERM], ids=name)
 def test_without_what_nothing_can_stand_in_for_there_is_a_typed_error_or_no_cache(folder, tmp_path, call, number):
-    with disk.use(LackingDisk(**{call: number})):
+    with filesystem.use(LackingDisk(**{call: number})):
         for use in (
             lambda: registry.pull("high/tiny", registry=folder),
             lambda: publish(tiny("new"), tmp_path / "new"),
-            lambda: files.replace(tmp_path / "file", b"x"),
+            lambda: atomic_files.replace(tmp_path / "file", b"x"),
         ):
             with contextlib.suppress(StoreError):
                 use()
@@ -114,13 +114,15 @@ def test_without_what_nothing_can_stand_in_for_there_is_a_typed_error_or_no_cach
 
 def test_without_links_many_writers_of_the_same_bytes_agree(tmp_path):
     made = []
-    with disk.use(LackingDisk(link=errno.EPERM)):
-        threads = [threading.Thread(target=lambda: made.append(files.create(tmp_path / "a", b"x" * 1000))) for _ in range(8)]
+    with filesystem.use(LackingDisk(link=errno.EPERM)):
+        threads = [
+            threading.Thread(target=lambda: made.append(atomic_files.create(tmp_path / "a", b"x" * 1000))) for _ in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert files.create(tmp_path / "a", b"other") is False
+        assert atomic_files.create(tmp_path / "a", b"other") is False
     assert any(made)
     assert (tmp_path / "a").read_bytes() == b"x" * 1000
     assert litter(tmp_path) == []
@@ -128,8 +130,8 @@ def test_without_links_many_writers_of_the_same_bytes_agree(tmp_path):
 
 def test_a_map_that_is_none_is_as_writable_as_one(tmp_path):
     (tmp_path / "a").write_bytes(b"123")
-    with disk.use(LackingDisk(map=errno.ENODEV)):
-        data = files.mapped(tmp_path / "a", limit=3)
+    with filesystem.use(LackingDisk(map=errno.ENODEV)):
+        data = atomic_files.mapped(tmp_path / "a", limit=3)
     data[0] = 0
     assert (bytes(data), (tmp_path / "a").read_bytes()) == (b"\x0023", b"123")
 
@@ -137,10 +139,10 @@ def test_a_map_that_is_none_is_as_writable_as_one(tmp_path):
 @pytest.mark.parametrize("length", [200, 255 - len(".safetensors")])
 def test_a_name_as_long_as_a_file_system_takes_is_written(tmp_path, length):
     path = tmp_path / ("x" * length + ".safetensors")
-    files.replace(path, b"x")
+    atomic_files.replace(path, b"x")
     assert path.read_bytes() == b"x"
     with pytest.raises(StoreError, match="DISK"):
-        files.replace(tmp_path / ("x" * 256), b"x")
+        atomic_files.replace(tmp_path / ("x" * 256), b"x")
 
 
 def test_a_file_of_a_wrong_clock_is_collected_and_used(folder):
@@ -153,12 +155,16 @@ def test_a_file_of_a_wrong_clock_is_collected_and_used(folder):
 
 
 def test_a_lock_ends_with_its_turn_and_its_process(tmp_path):
-    with files.lock(tmp_path / "lock", 1), pytest.raises(StoreError, match="LOCK_TIMEOUT"), files.lock(tmp_path / "lock", 0.05):
+    with (
+        atomic_files.lock(tmp_path / "lock", 1),
+        pytest.raises(StoreError, match="LOCK_TIMEOUT"),
+        atomic_files.lock(tmp_path / "lock", 0.05),
+    ):
         pass
     child = os.fork()
     if child == 0:
-        disk.current.lock(tmp_path / "lock", 1)
+        filesystem.current.lock(tmp_path / "lock", 1)
         os._exit(0)
     os.waitpid(child, 0)
-    with files.lock(tmp_path / "lock", 0.05):
+    with atomic_files.lock(tmp_path / "lock", 0.05):
         assert (tmp_path / "lock").exists()

@@ -9,8 +9,9 @@ import pytest
 import batteries
 import composer
 import registry
-from batteries import Cell, Manifest, files
+from batteries import Cell, Manifest
 from batteries.errors import BatteriesError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError, StoreError
+from batteries.io import atomic_files
 from composer.wiring import Composition
 from registry.cache import Cache
 from registry.config import config_file
@@ -203,7 +204,7 @@ def test_a_link_that_leads_to_no_file_is_a_typed_error(tmp_path, kind):
     make, (error, code) = BAD[kind]
     make(tmp_path / "a.safetensors", tmp_path)
     for read in (
-        lambda path: files.read(path, limit=10, links=True),
+        lambda path: atomic_files.read(path, limit=10, links=True),
         Cell.read,
         Lock.read,
         composer.load,
@@ -250,10 +251,10 @@ def test_what_is_no_file_is_not_replaced(tmp_path, make):
     make(tmp_path / "out.lock")
     before = os.lstat(tmp_path / "out.lock")
     with pytest.raises(FormatError, match=r"SYMLINK|NOT_A_FILE"):
-        files.replace(tmp_path / "out.lock", b"x")
+        atomic_files.replace(tmp_path / "out.lock", b"x")
     assert os.lstat(tmp_path / "out.lock").st_ino == before.st_ino
     with pytest.raises(FormatError, match="NOT_A_FILE"):
-        files.replace(Path(os.devnull), b"x")
+        atomic_files.replace(Path(os.devnull), b"x")
     assert not Path(os.devnull).is_file()
 
 

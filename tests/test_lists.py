@@ -8,8 +8,8 @@ import torch
 import batteries
 import composer
 import registry
+from batteries.data.probes import photographs
 from batteries.errors import InputError, NotFoundError
-from batteries.probes import photographs
 from tests.making import cells, filled, from_model
 
 SPEC = batteries.CellSpec(V=6, D=4, patch_size=4, hidden=8, depth=1, cross_layers=1, smooth_width=2)

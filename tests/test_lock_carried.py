@@ -10,7 +10,7 @@ import pytest
 import registry
 from batteries import Cell
 from batteries.errors import FormatError, IntegrityError, NotFoundError, PolicyError
-from batteries.home import home
+from batteries.io.home import home
 from registry import YankedWarning, config, open_store, publish, pull, pull_locked, yank
 from registry.cli import main
 from registry.config import config_file

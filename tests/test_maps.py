@@ -9,9 +9,9 @@ import pytest
 
 import composer
 import registry
-from batteries import canonical
+from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
-from batteries.kinds import MAPS
+from batteries.io import canonical_json
 from composer import MapsManifest, PackedLabel
 from composer.mapsfile import SavedMaps
 from registry import config, keys
@@ -184,7 +184,7 @@ def rewritten(change):
         beside = path.with_suffix(".json")
         value = json.loads(beside.read_bytes())
         change(value)
-        beside.write_bytes(canonical.dump(value))
+        beside.write_bytes(canonical_json.dump(value))
 
     return rewrite
 
@@ -193,7 +193,7 @@ def put(path, data):
     """Other bytes into a file of maps, and a manifest that says what they are."""
     said = document(data)
     path.write_bytes(data)
-    file = {"size": len(data), "sha256": canonical.sha256(data), "seal": said["seal"]}
+    file = {"size": len(data), "sha256": canonical_json.sha256(data), "seal": said["seal"]}
     rewritten(lambda manifest: manifest.update(file=file))(path)
 
 
@@ -203,7 +203,7 @@ def altered(change, *, reseal=True):
     def alter(path):
         value = document(path.read_bytes())
         change(value)
-        words = resealed(value) if reseal else canonical.dump(value).decode()
+        words = resealed(value) if reseal else canonical_json.dump(value).decode()
         put(path, with_document(path.read_bytes(), words))
 
     return alter
@@ -325,7 +325,7 @@ def test_an_index_that_cannot_be_is_refused(packed, name):
     value = json.loads(index.to_bytes())
     BAD_INDEXES[name](value)
     with pytest.raises(FormatError) as caught:
-        Index.from_bytes(canonical.dump({**value, "sha256": canonical.sha256(canonical.dump(value))}), where="x")
+        Index.from_bytes(canonical_json.dump({**value, "sha256": canonical_json.sha256(canonical_json.dump(value))}), where="x")
     assert caught.value.code in {"SCHEMA", "SCHEMA_NEWER", "NOT_CANONICAL"}
 
 
@@ -358,7 +358,7 @@ def test_a_lock_names_maps_beside_the_others(made, folder):
         value = json.loads(lock.to_bytes())
         change(value)
         with pytest.raises(FormatError):
-            Lock.from_bytes(canonical.dump(value), where="x")
+            Lock.from_bytes(canonical_json.dump(value), where="x")
 
 
 def test_a_locked_pull_of_maps_that_changed_is_refused(made, packed, folder, tmp_path):
@@ -604,5 +604,5 @@ print("torch" in sys.modules)
 def test_a_file_of_maps_says_all_that_its_manifest_says(packed):
     said = composer.read_maps(packed / "five.safetensors")
     assert isinstance(said, SavedMaps)
-    assert manifest_of(packed).lock == canonical.sha256(canonical.dump(said.lock))
+    assert manifest_of(packed).lock == canonical_json.sha256(canonical_json.dump(said.lock))
     assert Path(packed / "five.json").stat().st_size < 64 * 2**10

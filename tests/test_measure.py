@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from batteries import CellSpec, measure
-from batteries.baselines import baselines, fit, to_patches
-from batteries.manifest import CvFigure, DegenerateFigure
-from batteries.model import untrained
-from batteries.noise import noise_batch
-from batteries.probes import Probe
+from batteries.cell.manifest import CvFigure, DegenerateFigure
+from batteries.data.noise import noise_batch
+from batteries.data.probes import Probe
+from batteries.measurement.baselines import baselines, fit, to_patches
+from batteries.model.patch_svae import untrained
 
 SPEC = CellSpec(V=12, D=4, patch_size=4, hidden=8)
 
@@ -42,7 +42,7 @@ def test_figures_are_the_plain_ones(small):
 def test_chunking_changes_nothing(small, monkeypatch):
     model = untrained(SPEC, 0)
     whole = measure(model, small)
-    monkeypatch.setattr(sys.modules["batteries.measure"], "PATCHES_AT_ONCE", 40)
+    monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "PATCHES_AT_ONCE", 40)
     parts = measure(model, small)
     assert parts.mse.value == pytest.approx(whole.mse.value, rel=1e-6)
     assert parts.cv.value == pytest.approx(whole.cv.value, rel=1e-6)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import batteries
 from batteries import CellSpec, PatchSVAE
 from batteries.errors import FormatError, InputError
-from batteries.model import arrays_of, load_weights, untrained
+from batteries.model.patch_svae import arrays_of, load_weights, untrained
 
 PRESETS = ["low", "mid", "high"]
 

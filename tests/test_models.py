@@ -13,7 +13,7 @@ import torch
 
 import composer
 import registry
-from batteries import canonical, disk
+from batteries.cell.artifact_kinds import MODEL
 from batteries.errors import (
     BatteriesError,
     ConflictError,
@@ -24,7 +24,7 @@ from batteries.errors import (
     PolicyError,
     StoreError,
 )
-from batteries.kinds import MODEL
+from batteries.io import canonical_json, filesystem
 from composer.artifactfile import open_artifact
 from composer.manifest import ModelManifest, PackedLabel
 from registry import config, keys
@@ -207,7 +207,7 @@ def rewritten(change):
         beside = path.with_suffix(".json")
         value = json.loads(beside.read_bytes())
         change(value)
-        beside.write_bytes(canonical.dump(value))
+        beside.write_bytes(canonical_json.dump(value))
 
     return rewrite
 
@@ -228,14 +228,14 @@ def with_a_nan(path):
     start = len(data) - len(opened.data)
     data[start : start + 8] = b"\xff" * 8
     value = document(bytes(data))
-    value["blocks"] = [canonical.sha256(bytes(data[start:]))]
+    value["blocks"] = [canonical_json.sha256(bytes(data[start:]))]
     header = (
         data[8:start]
         .rstrip()
         .replace(json.dumps(sealed(document(path.read_bytes()))).encode(), json.dumps(sealed(value)).encode())
     )
     path.write_bytes(framed(bytes(header), bytes(data[start:])))
-    facts = {"sha256": canonical.sha256(path.read_bytes()), "seal": json.loads(sealed(value))["seal"]}
+    facts = {"sha256": canonical_json.sha256(path.read_bytes()), "seal": json.loads(sealed(value))["seal"]}
     rewritten(lambda manifest: manifest["file"].update(facts))(path)
 
 
@@ -243,9 +243,9 @@ def put(path, data):
     """Other bytes into a model's file, and a manifest that says what they are."""
     said = document(data)
     lock = {cell.pop("name"): {key: cell[key] for key in ("cell", "version", "sha256", "tensors")} for cell in said["cells"]}
-    file = {"size": len(data), "sha256": canonical.sha256(data), "seal": said["seal"]}
+    file = {"size": len(data), "sha256": canonical_json.sha256(data), "seal": said["seal"]}
     path.write_bytes(data)
-    rewritten(lambda manifest: manifest.update(file=file, lock=canonical.sha256(canonical.dump(lock))))(path)
+    rewritten(lambda manifest: manifest.update(file=file, lock=canonical_json.sha256(canonical_json.dump(lock))))(path)
 
 
 def with_a_false_lock(path):
@@ -351,7 +351,7 @@ def test_an_index_without_models_is_one_of_schema_one(packed):
     assert index.sealed() == shipped
     release = ModelRelease.of(manifest_of(packed))
     grown = index.with_release("model/trio", "1.0.0", release)
-    assert (grown.schema_version, grown.previous) == ("1.1", canonical.sha256(shipped))
+    assert (grown.schema_version, grown.previous) == ("1.1", canonical_json.sha256(shipped))
     assert Index.from_bytes(grown.sealed(), where="grown") == grown
     assert grown.cells == index.cells
     assert grown.with_release("model/trio", "1.0.0", release) is grown
@@ -364,7 +364,7 @@ def reindexed(change):
     def write(index):
         value = json.loads(index.to_bytes())
         change(value)
-        return canonical.dump({**value, "sha256": canonical.sha256(canonical.dump(value))})
+        return canonical_json.dump({**value, "sha256": canonical_json.sha256(canonical_json.dump(value))})
 
     return write
 
@@ -443,7 +443,7 @@ def test_a_file_that_is_refused_and_undamaged_is_neither_moved_nor_fetched_again
     store, asked = promised(mine), []
     read = store.read
     monkeypatch.setattr(store, "read", lambda key, *, limit: asked.append(key) or read(key, limit=limit))
-    blob = canonical.sha256(mine.read_bytes())
+    blob = canonical_json.sha256(mine.read_bytes())
     for _ in range(3):
         with pytest.raises(FormatError) as caught:
             registry.pull_model("model/trio", registry=store)
@@ -536,7 +536,7 @@ def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_pat
         registry.pull_model("model/duo", registry=store)
 
 
-class Counting(disk.Disk):
+class Counting(filesystem.Disk):
     """A disk that counts the bytes that are read into memory."""
 
     def __init__(self):
@@ -550,7 +550,7 @@ class Counting(disk.Disk):
 
 def test_what_is_in_the_cache_is_mapped_and_not_read(packed, tmp_path):
     size = (packed / "trio.safetensors").stat().st_size
-    with disk.use(Counting()) as counting:
+    with filesystem.use(Counting()) as counting:
         publish(packed / "trio.safetensors", tmp_path / "registry")
         publish(packed / "trio.safetensors", tmp_path / "registry")
         assert counting.read_bytes < size / 2  # neither to look at it nor to compare it with what is there
@@ -588,7 +588,7 @@ def test_a_lock_names_models_beside_cells(made, folder, tmp_path):
         value = json.loads(lock.to_bytes())
         change(value)
         with pytest.raises(FormatError):
-            Lock.from_bytes(canonical.dump(value), where="x")
+            Lock.from_bytes(canonical_json.dump(value), where="x")
 
 
 def test_a_mirror_has_the_models_too(folder, tmp_path):
@@ -858,12 +858,12 @@ ACTIONS = {
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_call_of_the_disk_fails_once(packed, tmp_path, action, monkeypatch):
     """No damage, no foreign error, no litter, and the next try succeeds."""
-    monkeypatch.setattr(disk, "current", HastyDisk())
+    monkeypatch.setattr(filesystem, "current", HastyDisk())
     for nth in itertools.count():
         folder, faulty = tmp_path / str(nth), FaultyDisk(nth, ERRORS[nth % len(ERRORS)])
         monkeypatch.setenv("BATTERIES_HOME", str(folder / "home"))
         publish(packed / "least.safetensors", folder / "registry")
-        with contextlib.suppress(StoreError), disk.use(faulty):
+        with contextlib.suppress(StoreError), filesystem.use(faulty):
             ACTIONS[action](packed, folder / "registry")
         assert faulty.descriptors == set()
         assert all(finding.ok for finding in registry.verify_store(DirectoryStore(folder / "registry")))

@@ -20,11 +20,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from batteries import canonical, cellfile
-from batteries import kinds as kinds_of_file
+from batteries.cell import artifact_kinds as kinds_of_file
+from batteries.cell import weights_file
+from batteries.cell.artifact_kinds import Kind as FileKind
+from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError
-from batteries.kinds import Kind as FileKind
-from batteries.manifest import Manifest
+from batteries.io import canonical_json
 from composer import pack_maps, sealed
 from composer.artifact import pack
 from composer.kinds import open_packed
@@ -70,7 +71,7 @@ def resealed(value: Any) -> bytes:
     """An index with the right digest of its content, whatever became of that."""
     if isinstance(value, dict) and "sha256" in value:
         content = {key: inner for key, inner in value.items() if key != "sha256"}
-        value = {**content, "sha256": canonical.sha256(dumped(content))}
+        value = {**content, "sha256": canonical_json.sha256(dumped(content))}
     return dumped(value)
 
 
@@ -99,10 +100,10 @@ def padded(value: Any) -> bytes:
 
 def read_cell(data: bytes) -> bytes:
     """Read strictly; what we take, the format's own reader takes, and finds the same in it."""
-    arrays, theirs = cellfile.read(data, SPEC, where="a mutant"), load(data)
+    arrays, theirs = weights_file.read(data, SPEC, where="a mutant"), load(data)
     assert {name: a.shape for name, a in arrays.items()} == {name: a.shape for name, a in theirs.items()}
     assert all(np.array_equal(arrays[name], theirs[name]) for name in arrays)
-    return cellfile.write(arrays)
+    return weights_file.write(arrays)
 
 
 def in_files(pack_it: Callable[[Path, PackedLabel], object]) -> tuple[bytes, bytes]:
@@ -156,7 +157,7 @@ def as_sealed(value: Any) -> bytes:
     """A document with the right seal, whatever became of the rest."""
     if isinstance(value, dict) and "seal" in value:
         content = {key: inner for key, inner in value.items() if key != "seal"}
-        value = {**content, "seal": canonical.sha256(dumped(content))}
+        value = {**content, "seal": canonical_json.sha256(dumped(content))}
     return dumped(value)
 
 
@@ -321,7 +322,16 @@ VALUES: tuple[Any, ...] = (
         "nul",
         "F64",
     ),
-    *("../../etc/passwd", "/", "a" * 64, "0" * 64, "A" * 64, "os.system", "__import__('os')", "batteries.model.PatchSVAE"),
+    *(
+        "../../etc/passwd",
+        "/",
+        "a" * 64,
+        "0" * 64,
+        "A" * 64,
+        "os.system",
+        "__import__('os')",
+        "batteries.model.patch_svae.PatchSVAE",
+    ),
     *([], {}, [[]], {"": {}}, {"a": 1}, [0] * 900, NESTED, ["x"] * 300, {str(n): n for n in range(300)}, [2**62, 2**62]),
 )
 
@@ -500,5 +510,5 @@ def test_the_same_tensors_in_other_bytes_are_refused():
     moved = dict(reversed(rows.items()))
     for text in (padded(moved), HEADER + b" " * 8, json.dumps(rows).encode()):
         with pytest.raises(FormatError) as caught:
-            cellfile.read(struct.pack("<Q", len(text)) + text + BODY, SPEC, where="a file")
+            weights_file.read(struct.pack("<Q", len(text)) + text + BODY, SPEC, where="a file")
         assert caught.value.code == "ST_NOT_CANONICAL"

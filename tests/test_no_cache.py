@@ -11,9 +11,9 @@ import pytest
 
 import composer
 import registry
-from batteries.canonical import sha256
 from batteries.errors import InputError, StoreError, StoreWarning
-from batteries.home import home
+from batteries.io.canonical_json import sha256
+from batteries.io.home import home
 from composer.manifest import PackedLabel
 from registry.cache import Cache
 from registry.cli import main
@@ -129,14 +129,14 @@ def test_warnings_are_words_even_where_they_are_errors(shelf, monkeypatch):
 
 
 def test_a_full_disk_is_no_cache_and_a_failing_one_an_error(tmp_path):
-    from batteries import disk
+    from batteries.io import filesystem
     from tests.faults import LackingDisk
 
     publish(tiny(), tmp_path / "registry")
     for number in (28, 122, 30, 13, 1):  # ENOSPC, EDQUOT, EROFS, EACCES, EPERM
-        with disk.use(LackingDisk(create=number)):
+        with filesystem.use(LackingDisk(create=number)):
             assert registry.pull("high/tiny", registry=tmp_path / "registry")[0].digest == tiny().digest
-    with disk.use(LackingDisk(create=5)), pytest.raises(StoreError, match="DISK"):
+    with filesystem.use(LackingDisk(create=5)), pytest.raises(StoreError, match="DISK"):
         registry.pull("high/tiny", registry=tmp_path / "registry")
     assert not Cache().path(tiny().digest).exists()
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batteries.noise import NAMES, TYPES, noise, noise_batch
+from batteries.data.noise import NAMES, TYPES, noise, noise_batch
 
 # mean and standard deviation after the clamp to [-4, 4], by integration or by definition
 MOMENTS = {

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from batteries import CellSpec, MixedSource, NoiseSource, PhotoSource, Plan, probe, read_photos, train
-from batteries.decoding import read_image
+from batteries.cell.manifest import DataSource
+from batteries.data.photograph_overlap import shown_by
+from batteries.data.photos import _pyramid
+from batteries.data.probes import photographs
 from batteries.errors import PolicyError
-from batteries.manifest import DataSource
-from batteries.overlap import shown_by
-from batteries.photos import _pyramid
-from batteries.probes import photographs
+from batteries.pictures.decoding import read_image
 from tests.compatibility import refused
 
 NAMES = ("chelsea", "creek", "coffee")

@@ -8,7 +8,7 @@ from math import log10
 
 import pytest
 
-from batteries.manifest import TrainingPoint
+from batteries.cell.manifest import TrainingPoint
 from registry.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
 from registry.charts import KEPT
 from registry.drawing import Axis, Chart, Look, Point, Series, element, number, text

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import composer.untrained
 from batteries import CellSpec
 from batteries.errors import InputError, NotFoundError
-from batteries.model import untrained
-from batteries.packaging import UNTRAINED_SEED
+from batteries.model.patch_svae import untrained
+from batteries.packaging.package import UNTRAINED_SEED
 from composer import FewSamplesWarning, compare, compose, holm, score
 from composer.heldout import Split
 from composer.pairs import FLOOR, _by_way_of_the_frame, untrained_for

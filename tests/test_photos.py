@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from batteries.decoding import read_image
+from batteries.data.photos import read_photos, to_tensor
 from batteries.errors import InputError, NotFoundError
-from batteries.photos import read_photos, to_tensor
+from batteries.pictures.decoding import read_image
 
 
 def picture(width=80, height=60):

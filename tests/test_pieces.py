@@ -6,7 +6,8 @@ import threading
 import pytest
 import torch
 
-from batteries import CellSpec, pieces
+from batteries import CellSpec
+from batteries.engine import parallel
 from batteries.errors import IntegrityError
 from composer import compose
 from composer.outputs import TAPS
@@ -57,7 +58,7 @@ def test_every_piece_is_done_once_on_several_threads():
         assert torch.get_num_threads() == 1
         threading.Event().wait(0.002)
 
-    pieces.run(range(50), work)
+    parallel.run(range(50), work)
     assert sorted(done) == list(range(50))
     assert len(names) == 2
 
@@ -73,7 +74,7 @@ def test_the_first_error_is_told_and_the_rest_left(kind):
         threading.Event().wait(0.005)
 
     with pytest.raises(kind, match="of piece 3"):
-        pieces.run(range(1000), work)
+        parallel.run(range(1000), work)
     assert len(done) < 100
     assert torch.get_num_threads() == 2
 
@@ -90,7 +91,7 @@ def test_nobodys_number_of_threads_changes(cells):
                 container(x)
         seen.append((mine, torch.get_num_threads()))
 
-    pieces.run(range(8), lambda _: None)  # the threads are made, which alone sets a number for a moment
+    parallel.run(range(8), lambda _: None)  # the threads are made, which alone sets a number for a moment
     users = [threading.Thread(target=user) for _ in range(4)]
     for one in users:
         one.start()
@@ -103,11 +104,11 @@ def test_nobodys_number_of_threads_changes(cells):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 def test_a_child_makes_threads_of_its_own():
-    pieces.run(range(8), lambda _: None)
+    parallel.run(range(8), lambda _: None)
     child = os.fork()
     if not child:
         done = []
-        pieces.run(range(8), done.append)
+        parallel.run(range(8), done.append)
         os._exit(0 if sorted(done) == list(range(8)) else 1)
     assert os.waitpid(child, 0)[1] == 0
 
@@ -116,7 +117,7 @@ def test_another_threads_number_is_not_ours():
     setter = threading.Thread(target=torch.set_num_threads, args=(1,))
     setter.start()
     setter.join()
-    pieces.run(range(8), lambda _: None)
+    parallel.run(range(8), lambda _: None)
     assert torch.get_num_threads() == 2
     assert count_in_a_new_thread() == 1
 

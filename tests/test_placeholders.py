@@ -7,9 +7,11 @@ import pytest
 
 import batteries
 import composer
-from batteries import Cell, files, foreign
+from batteries import Cell
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, TransportError
-from batteries.home import home
+from batteries.io import atomic_files
+from batteries.io.home import home
+from batteries.packaging import foreign_checkpoint
 from registry import DirectoryStore, publish, pull, verify_store
 from registry.cli import main
 from registry.fsck import fsck
@@ -59,8 +61,8 @@ def test_every_reader_calls_a_pointer_so(tmp_path, code):
         "model's manifest": lambda: composer.read_artifact(pointer),
         "maps": lambda: composer.load_maps(pointer),
         "maps' manifest": lambda: composer.read_maps(pointer),
-        "adopt": lambda: foreign.read(pointer),
-        "adopt .pt": lambda: foreign.read(put(tmp_path / "x.pt", data)),
+        "adopt": lambda: foreign_checkpoint.read(pointer),
+        "adopt .pt": lambda: foreign_checkpoint.read(put(tmp_path / "x.pt", data)),
         "publish": lambda: publish(pointer, tmp_path / "target"),
         "lock": lambda: Lock.read(put(tmp_path / "cells.lock", data)),
         "composition": lambda: composer.Composition.read(put(tmp_path / "x.toml", data)),
@@ -129,20 +131,20 @@ def test_a_page_in_the_place_of_an_answer_of_the_hub(hub, elsewhere):
 def test_pages_begin_in_many_ways(tmp_path, page):
     assert code_of(lambda: Cell.read(put(tmp_path / "a.safetensors", page))) == "HTML_PAGE"
     long = page + b" " * 10**6  # larger than what was promised
-    assert code_of(lambda: files.read(put(tmp_path / "a", long), limit=1000)) == "HTML_PAGE"
-    assert code_of(lambda: files.mapped(put(tmp_path / "a", long), limit=1000)) == "HTML_PAGE"
+    assert code_of(lambda: atomic_files.read(put(tmp_path / "a", long), limit=1000)) == "HTML_PAGE"
+    assert code_of(lambda: atomic_files.mapped(put(tmp_path / "a", long), limit=1000)) == "HTML_PAGE"
 
 
 @refused("Hub and locks", "A link of git-annex to what is not fetched", "ANNEX_POINTER")
 def test_a_link_of_annex(tmp_path):
     (tmp_path / "tiny.safetensors").symlink_to(".git/annex/objects/aa/bb/SHA256E-s12--ab/SHA256E-s12--ab")
     for act in (
-        lambda: files.read(tmp_path / "tiny.safetensors", limit=10),
+        lambda: atomic_files.read(tmp_path / "tiny.safetensors", limit=10),
         lambda: Cell.read(tmp_path / "tiny.safetensors"),
     ):
         assert code_of(act) == "ANNEX_POINTER"
     (tmp_path / "other").symlink_to("nowhere")
-    assert code_of(lambda: files.read(tmp_path / "other", limit=10), BatteriesError) != "ANNEX_POINTER"
+    assert code_of(lambda: atomic_files.read(tmp_path / "other", limit=10), BatteriesError) != "ANNEX_POINTER"
 
 
 @pytest.mark.parametrize("code", [*POINTERS, "COMPRESSED"])
@@ -161,7 +163,7 @@ def test_a_compressed_file_is_called_so(tmp_path):
     packed = gzip.compress(path.read_bytes())
     assert code_of(lambda: Cell.read(put(path, packed))) == "COMPRESSED"
     assert code_of(lambda: composer.load(path)) == "COMPRESSED"
-    assert code_of(lambda: foreign.read(path)) == "COMPRESSED"
+    assert code_of(lambda: foreign_checkpoint.read(path)) == "COMPRESSED"
     put(path, cell.to_bytes())
     put(path.with_suffix(".json"), gzip.compress(cell.manifest.to_bytes()))
     assert code_of(lambda: Cell.read(path)) == "COMPRESSED"
@@ -183,7 +185,7 @@ def test_an_empty_file_is_called_so(tmp_path):
 
 def test_no_start_of_a_file_takes_long(tmp_path):
     for start in (b"<!---->" * 80, b" " * 600, b"<?xml " * 100, b"<!-- " * 120, b"../" * 200):
-        assert files.read(put(tmp_path / "a", start), limit=1000) == start
+        assert atomic_files.read(put(tmp_path / "a", start), limit=1000) == start
 
 
 def test_a_file_that_only_speaks_of_pointers_is_itself(tmp_path):

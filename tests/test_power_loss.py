@@ -12,9 +12,9 @@ import random
 
 import pytest
 
-from batteries import disk, files
-from batteries.disk import Disk
 from batteries.errors import BatteriesError
+from batteries.io import atomic_files, filesystem
+from batteries.io.filesystem import Disk
 from registry.index import Index
 from registry.publish import attest, publish
 from registry.stores import DirectoryStore
@@ -42,7 +42,7 @@ def recorded(tmp_path_factory):
     """The log of all that, on a real disk, and the folder it is in."""
     root = tmp_path_factory.mktemp("recorded")
     recording = RecordingDisk(Disk())
-    with disk.use(recording):
+    with filesystem.use(recording):
         publish_all(root / "registry", recording.acknowledge)
     return recording.log, root
 
@@ -209,7 +209,7 @@ def without_fsync(log, of=("file", "folder")):
     """A log in which no file was synced, or no folder, or neither."""
 
     def kind(path):
-        return "file" if path.suffix == files.TEMPORARY else "folder"
+        return "file" if path.suffix == atomic_files.TEMPORARY else "folder"
 
     return [line for line in log if line[0] != "fsync" or kind(line[1]) not in of]
 
@@ -225,7 +225,7 @@ def test_a_state_in_memory_is_as_good_or_bad_as_on_a_disk(recorded, tmp_path):
                 place.mkdir(exist_ok=True)
             else:
                 place.write_bytes(data)
-        with disk.use(HastyDisk()):
+        with filesystem.use(HastyDisk()):
             wrong = whats_wrong(folder / "registry", told)
         assert kinds(wrong) == kinds(in_memory(state, root, told))
 
@@ -239,7 +239,7 @@ def test_killed_then_repeated_then_without_power(recorded):
         for line in log[:killed]:
             volume.apply(*line)
         repeat = RecordingDisk(MemoryDisk(volume.tree()))
-        with disk.use(repeat):
+        with filesystem.use(repeat):
             publish(CELLS[0], DirectoryStore(root / "registry"))
         for line in repeat.log:
             volume.apply(*line)
@@ -267,7 +267,7 @@ def bad_among(states, root):
 
 def in_memory(state, root, told):
     """What is wrong with a state, without writing it to a disk."""
-    with disk.use(MemoryDisk(state)):
+    with filesystem.use(MemoryDisk(state)):
         return whats_wrong(root / "registry", told)
 
 
@@ -281,7 +281,7 @@ def whats_wrong(folder, told):
 
 def _whats_wrong(folder, told):
     store = DirectoryStore(folder)
-    yield from (f"litter: {path}" for path in files.walk(folder) if path.name.endswith(files.TEMPORARY))
+    yield from (f"litter: {path}" for path in atomic_files.walk(folder) if path.name.endswith(atomic_files.TEMPORARY))
     data = store.read_index()
     index = Index() if data is None else Index.from_bytes(data, where="the index")
     present = {f"{path}@{version}" for path, releases in index.cells.items() for version in releases} | {*index.attestations}

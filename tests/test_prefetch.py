@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from batteries.prefetch import DEPTH, ahead
+from batteries.data.prefetch import DEPTH, ahead
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 1), (3, 12), (5, 5)])

@@ -12,7 +12,7 @@ from batteries.errors import (
     IntegrityError,
     NotFoundError,
 )
-from batteries.hub import HubRepository, Resolved
+from batteries.network.hub_repository import HubRepository, Resolved
 from tests.hubserver import QUIET
 from tests.making import tiny
 

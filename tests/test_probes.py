@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
+from batteries.data.probes import PROBES, own_probe, photographs, probe
 from batteries.errors import InputError
-from batteries.probes import PROBES, own_probe, photographs, probe
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_photographs_are_in_range_and_ship_with_the_package():
 @pytest.mark.parametrize("name", PROBES)
 def test_another_process_draws_the_same_images(name):
     code = (
-        "import hashlib; from batteries.probes import probe\n"
+        "import hashlib; from batteries.data.probes import probe\n"
         f"p = probe({name!r}); print(p.digest, hashlib.sha256(p.images.numpy().tobytes()).hexdigest())"
     )
     import hashlib

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from batteries import HubRepository, certificates, proxies
+from batteries import HubRepository
 from batteries.errors import InputError, TransportError
-from batteries.transport import Limits, Transport
+from batteries.network import certificates, proxies
+from batteries.network.transport import Limits, Transport
 from registry import pull
 from tests import hostile
 from tests.compatibility import refused, works
@@ -56,7 +57,7 @@ def test_an_unreachable_proxy_is_named(monkeypatch, name):
 
 def test_a_pull_through_a_proxy_that_is_not_there(monkeypatch):
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    monkeypatch.setattr("batteries.transport.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("batteries.network.transport.FIRST_PAUSE", 0.001)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
     with pytest.raises(TransportError, match="of HTTPS_PROXY"):
         pull("low/x", registry="hf://local/cells")
@@ -247,7 +248,7 @@ def test_through_a_proxy_with_its_own_certificates(folder, monkeypatch):
 
         heard = []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
-        monkeypatch.setattr("batteries.addresses.is_loopback", lambda url: False)
+        monkeypatch.setattr("batteries.network.urls.is_loopback", lambda url: False)
         with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
             listener.settimeout(10)
             passing = pool.submit(tunnel)

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from batteries.canonical import sha256
-from batteries.cell import Cell
+from batteries.cell.cell import Cell
 from batteries.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.io.canonical_json import sha256
 from registry.index import Index
 from registry.publish import attest, change_index, publish
 from registry.pull import pull

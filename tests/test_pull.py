@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from batteries import disk
-from batteries.canonical import dump, sha256
+from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, PolicyError, StoreError
-from batteries.manifest import Manifest
+from batteries.io import filesystem
+from batteries.io.canonical_json import dump, sha256
 from registry import keys
 from registry.cache import Cache
 from registry.config import config_file, embedded, open_store
@@ -126,11 +126,11 @@ def test_litter_of_killed_pulls_is_swept(store):
 
 
 def test_a_cache_on_a_disk_that_fails_is_a_typed_error(store):
-    class Failing(disk.Disk):
+    class Failing(filesystem.Disk):
         def open(self, path):
             raise OSError(errno.EIO, "no")
 
-    with disk.use(Failing()), pytest.raises(StoreError) as caught:
+    with filesystem.use(Failing()), pytest.raises(StoreError) as caught:
         pull("high/tiny", registry=store)
     assert caught.value.exit_code == 8
 

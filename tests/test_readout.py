@@ -7,10 +7,11 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from scipy.stats import binom
 
-from batteries import CellSpec, readout, untrained
+from batteries import CellSpec, untrained
+from batteries.data.noise import noise_batch
 from batteries.errors import InputError
-from batteries.noise import noise_batch
-from batteries.readout import PENALTY, ReadOut, fit, logistic_accuracy, name_noise, objective, omega_statistics
+from batteries.measurement import readout
+from batteries.measurement.readout import PENALTY, ReadOut, fit, logistic_accuracy, name_noise, objective, omega_statistics
 
 SPEC = CellSpec(V=12, D=4, patch_size=4, hidden=8)
 CLASSES = 5

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batteries.cell.manifest import is_name
 from batteries.errors import FormatError, InputError, NotFoundError
-from batteries.manifest import is_name
 from registry import config, keys
 from registry.ranges import Range, Term
 from registry.reference import FOLDERS, Reference, is_version

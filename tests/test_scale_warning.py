@@ -11,9 +11,10 @@ from PIL import Image
 
 import batteries
 import composer
-from batteries import CellSpec, InputScale, PatchSVAE, ScaleWarning, imagebatch, probe, untrained
+from batteries import CellSpec, InputScale, PatchSVAE, ScaleWarning, probe, untrained
 from batteries.errors import InputError
-from batteries.readout import omega_statistics
+from batteries.measurement.readout import omega_statistics
+from batteries.pictures import image_batch
 from tests.compatibility import refused, works
 from tests.making import from_model
 
@@ -23,8 +24,8 @@ SPEC = CellSpec(V=6, D=4, patch_size=4, hidden=8, depth=1, cross_layers=1, smoot
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """As in a process that has not warned."""
-    monkeypatch.setattr(imagebatch, "_given", set())
-    monkeypatch.setattr(imagebatch, "_looks", [0])
+    monkeypatch.setattr(image_batch, "_given", set())
+    monkeypatch.setattr(image_batch, "_looks", [0])
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_what_is_right_is_not_warned_of(cells):
         container(images)
     for name in ("photos-64", "noise16-64"):
         batteries.measure(untrained(CellSpec.preset("high"), 0), probe(name))
-    assert not imagebatch._given
+    assert not image_batch._given
 
 
 def test_a_cell_whose_own_scale_is_never_negative_is_not_warned_of():
@@ -167,14 +168,14 @@ def test_the_warning_can_be_filtered_and_nothing_is_looked_at_in_a_trace(cells):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScaleWarning)
         container(good().abs())
-    imagebatch._given.clear()
+    image_batch._given.clear()
     scale = container.scale
-    traced = torch.jit.trace(lambda x: (imagebatch.judge_scale(x, scale), x + 1)[1], good().abs(), check_trace=False)
+    traced = torch.jit.trace(lambda x: (image_batch.judge_scale(x, scale), x + 1)[1], good().abs(), check_trace=False)
     assert torch.equal(traced(good()), good() + 1)
-    compiled = torch.compile(lambda x: (imagebatch.judge_scale(x, scale), x + 1)[1], backend="eager", fullgraph=True)
+    compiled = torch.compile(lambda x: (image_batch.judge_scale(x, scale), x + 1)[1], backend="eager", fullgraph=True)
     assert torch.equal(compiled(good().abs()), good().abs() + 1)
-    torch.func.vmap(lambda x: (imagebatch.judge_scale(x, scale), x)[1])(good().abs())
-    assert not imagebatch._given
+    torch.func.vmap(lambda x: (image_batch.judge_scale(x, scale), x)[1])(good().abs())
+    assert not image_batch._given
 
 
 def test_once_is_once_in_a_process_and_a_new_process_warns_again():

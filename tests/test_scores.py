@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batteries import CellSpec
 from batteries.errors import InputError
-from batteries.model import untrained
+from batteries.model.patch_svae import untrained
 from composer.corrections import holm
 from composer.procrustes import FewSamplesWarning, fit
 from composer.scores import ENOUGH, FIRST, LEVEL, SHUFFLES, Null, score, shuffles_for

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 import registry
-from batteries.canonical import sha256
 from batteries.errors import IntegrityError
+from batteries.io.canonical_json import sha256
 from registry.config import embedded
 from registry.index import Index
 from registry.publish import attest, publish, yank

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from batteries import CellSpec, InputError, NoiseSource, PatchSVAE, Plan, measure, probe, read_photos, train, untrained
-from batteries.model import arrays_of
-from batteries.noise import NAMES, noise, noise_batch
-from batteries.probes import photographs
-from batteries.readout import ReadOut
+from batteries.data.noise import NAMES, noise, noise_batch
+from batteries.data.probes import photographs
+from batteries.measurement.readout import ReadOut
+from batteries.model.patch_svae import arrays_of
 from composer import Classifier, Composition, Denoiser, Route, align, compare, compose, wire
 from composer.procrustes import fit
 from composer.untrained import untrained_tokens

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from batteries.smoothing import smooth
+from batteries.model.boundary_smoothing import smooth
 
 
 def plain(images, first, last):

@@ -8,8 +8,8 @@ import threading
 import pytest
 import torch
 
-from batteries import compiled
-from batteries import smoothing as single
+from batteries.kernels import jit
+from batteries.model import boundary_smoothing as single
 from composer import smoothing
 from tests.laws import given, settings, st
 
@@ -214,12 +214,12 @@ def test_the_fast_route_is_taken_where_it_is_meant_to_be():
 def afresh(monkeypatch):
     """Kernels are looked for again."""
     monkeypatch.setattr(smoothing._convolution, "_found", {})
-    monkeypatch.setattr(compiled, "_warned", set())
+    monkeypatch.setattr(jit, "_warned", set())
 
 
 @pytest.mark.usefixtures("afresh")
 def test_without_numba_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(compiled, "_imported", lambda name: (None, ""))
+    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
     given = case(3, 2)
     for found, wanted in zip(answers(smoothing.smooth, *given), answers(alone, *given), strict=True):
         assert torch.equal(found, wanted)

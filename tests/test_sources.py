@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from batteries import MixedSource, NoiseSource, PhotoSource, read_photos
-from batteries.noise import noise_batch
+from batteries.data.noise import noise_batch
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from batteries import spectral
+from batteries.model import spectral
 from tests.laws import given, settings, st
 
 SHAPES = [(32, 4), (64, 8), (64, 16), (5, 5), (48, 12), (64, 32)]

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from batteries import disk, files
-from batteries.canonical import sha256
 from batteries.errors import ConflictError, FormatError, InputError, NotFoundError, PolicyError, StoreError
+from batteries.io import atomic_files, filesystem
+from batteries.io.canonical_json import sha256
 from registry.stores import LOCK, DirectoryStore, MemoryStore
 from tests.hubserver import hub
 from tests.making import litter, tree
@@ -265,7 +265,7 @@ def test_files_that_are_no_keys_are_passed_over(tmp_path):
 
 def test_a_stuck_lock_is_a_typed_error(tmp_path):
     store = DirectoryStore(tmp_path, lock_seconds=0.1)
-    with files.lock(tmp_path / LOCK, 1), pytest.raises(StoreError) as caught:
+    with atomic_files.lock(tmp_path / LOCK, 1), pytest.raises(StoreError) as caught:
         store.swap_index(None, b"index")
     assert (caught.value.code, caught.value.exit_code, caught.value.retryable) == ("LOCK_TIMEOUT", 8, True)
     assert store.read_index() is None
@@ -284,11 +284,11 @@ def test_a_folder_that_is_none_is_a_typed_error(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "NO_SPACE"), (errno.EIO, "DISK"), (errno.EROFS, "DISK")])
 def test_a_lock_that_cannot_be_made_is_a_typed_error(tmp_path, number, code):
-    class Failing(disk.Disk):
+    class Failing(filesystem.Disk):
         def lock(self, path, seconds):
             raise OSError(number, "no")
 
-    with disk.use(Failing()), pytest.raises(StoreError) as caught:
+    with filesystem.use(Failing()), pytest.raises(StoreError) as caught:
         directory(tmp_path).swap_index(None, b"index")
     assert caught.value.code == code
 
@@ -322,13 +322,13 @@ def test_litter_of_the_dead_is_swept_by_the_next_writer(tmp_path):
 
 
 def test_a_disk_that_fails_when_a_store_is_opened_is_a_typed_error(tmp_path):
-    class Failing(disk.Disk):
+    class Failing(filesystem.Disk):
         def lstat(self, path):
             raise OSError(errno.EIO, "no")
 
         scan = lstat
 
-    with disk.use(Failing()):
+    with filesystem.use(Failing()):
         for attempt in (lambda: DirectoryStore(tmp_path), lambda: DirectoryStore(tmp_path, writable=False).keys()):
             with pytest.raises(StoreError, match="DISK"):
                 attempt()

@@ -14,9 +14,9 @@ PROGRAM = "import sys; from registry.entry import main; sys.exit(main())"
 SHIPPED = "low/fresnel-256"
 SOURCES = sorted(path for package in ("batteries", "composer", "registry") for path in (ROOT / package).rglob("*.py"))
 LAYER = {
-    "batteries/disk.py",
-    "batteries/processors.py",
-    "batteries/system.py",
+    "batteries/io/filesystem.py",
+    "batteries/engine/processors.py",
+    "batteries/io/operating_system.py",
 }  # where what only some systems have is asked for
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "posix"}
 LINUX = {"sched_getaffinity", "posix_fadvise", "copy_file_range", "sendfile", "memfd_create", "O_TMPFILE", "O_DIRECT", "splice"}
@@ -150,7 +150,7 @@ def test_windows_is_one_typed_refusal_at_the_start():
     expected = "error: a system that is not supported; expected Linux or macOS; found win32"
     assert ran.stderr.splitlines()[0].startswith(expected)
     assert "Traceback" not in ran.stderr
-    for line in ("from batteries import files", "from batteries import Cell", "from registry import pull"):
+    for line in ("from batteries.io import atomic_files", "from batteries import Cell", "from registry import pull"):
         ran = python(ON_WINDOWS + line)
         assert ran.stderr.splitlines()[-2].startswith("batteries.errors.PolicyError: a system that is not supported"), (
             ran.stderr

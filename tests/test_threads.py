@@ -15,12 +15,13 @@ import pytest
 import torch
 
 import batteries
-from batteries import CellSpec, InputError, NoiseSource, Plan, parallel, threads
-from batteries.model import arrays_of
-from batteries.prefetch import ahead
-from batteries.probes import Probe, probe
-from batteries.processors import quota
-from batteries.step import gradient
+from batteries import CellSpec, InputError, NoiseSource, Plan, threads
+from batteries.data.prefetch import ahead
+from batteries.data.probes import Probe, probe
+from batteries.engine.processors import quota
+from batteries.engine.threads import MOST
+from batteries.model.patch_svae import arrays_of
+from batteries.training.gradient import gradient
 from registry import options
 from registry.cli import run
 from tests.compatibility import refused, works
@@ -105,7 +106,7 @@ def test_a_command_refuses_it_before_anything_else(command, count, capsys):
 def test_every_command_that_loads_torch_has_the_option():
     frozen = json.loads((Path(__file__).parent / "golden" / "options.json").read_text())
     assert tuple(name for name, given in frozen.items() if "--threads" in given) == COMPUTING
-    assert options.MOST_THREADS == parallel.MOST
+    assert options.MOST_THREADS == MOST
 
 
 REPORT = """
@@ -197,9 +198,9 @@ def test_the_quota_of_control_groups(tmp_path, line, files, wanted):
 @works("Threads", "`docker --cpus` and `CPUQuota=`", note="under a command; in Python, torch knows of no quota")
 @pytest.mark.parametrize(("granted", "wanted"), [(1, "1"), (4, None), (10**6, None), (None, None)])
 def test_a_quota_is_the_default_of_a_command(monkeypatch, granted, wanted):
-    monkeypatch.setattr("batteries.processors.quota", lambda: granted)
+    monkeypatch.setattr("batteries.engine.processors.quota", lambda: granted)
     monkeypatch.setattr("sys.argv", ["batteries", "--help"])
-    monkeypatch.setattr("batteries.processors.allowed", lambda: 4)
+    monkeypatch.setattr("batteries.engine.processors.allowed", lambda: 4)
     monkeypatch.setattr("os.environ", {key: value for key, value in os.environ.items() if not key.startswith("OMP_")})
     assert run() == 0
     assert os.environ.get("OMP_NUM_THREADS") == wanted

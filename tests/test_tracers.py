@@ -13,7 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from batteries import CellSpec, InputError, PatchSVAE, compiled, dispatch
+from batteries import CellSpec, InputError, PatchSVAE
+from batteries.engine import dispatch
+from batteries.kernels import jit
 from composer import Classifier, Denoiser, compose
 from tests import models
 from tests.compatibility import refused, works
@@ -249,7 +251,7 @@ def test_no_kernel_is_asked_for_where_something_watches(monkeypatch):
 
     container, x = compose(cells()), images()
     container(x)
-    monkeypatch.setattr(compiled, "share", never)
+    monkeypatch.setattr(jit, "share", never)
     with pytest.raises(AssertionError):
         container(x)
     with Seen():

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from batteries import CellSpec
+from batteries.data.probes import Probe, probe
+from batteries.data.sources import NoiseSource, seed_of
 from batteries.errors import ConflictError, FormatError, PolicyError
-from batteries.model import arrays_of
-from batteries.packaging import Label, package
-from batteries.probes import Probe, probe
-from batteries.sources import NoiseSource, seed_of
-from batteries.training import Plan, expected_band, train
+from batteries.model.patch_svae import arrays_of
+from batteries.packaging.package import Label, package
+from batteries.training.plan import Plan
+from batteries.training.trainer import expected_band, train
 
 SPEC = CellSpec(V=16, D=4, patch_size=4, hidden=16)
 
@@ -105,7 +106,7 @@ def test_it_learns_and_reports(small):
 
 
 def test_the_same_seed_gives_the_same_cell_bytes(small, monkeypatch):
-    monkeypatch.setattr("batteries.packaging.probe", lambda name: small if name.startswith("noise") else probe(name))
+    monkeypatch.setattr("batteries.packaging.package.probe", lambda name: small if name.startswith("noise") else probe(name))
     label = Label(name="tiny", version="0.1.0", family="johanna", license="Apache-2.0", description="a test")
     cells = [package(train(plan(), NoiseSource(), small), NoiseSource(), label, "batteries train high/tiny") for _ in range(2)]
     assert cells[0].to_bytes() == cells[1].to_bytes()
@@ -155,8 +156,8 @@ def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(tmp_path, small, r
 
 
 def test_a_long_trajectory_is_thinned_and_keeps_its_ends(small, monkeypatch):
-    monkeypatch.setattr("batteries.packaging.probe", lambda name: small if name.startswith("noise") else probe(name))
-    monkeypatch.setattr("batteries.packaging.MAX_TRAJECTORY", 6)
+    monkeypatch.setattr("batteries.packaging.package.probe", lambda name: small if name.startswith("noise") else probe(name))
+    monkeypatch.setattr("batteries.packaging.package.MAX_TRAJECTORY", 6)
     run = train(plan(reading_every=1), NoiseSource(), small)
     label = Label(name="tiny", version="0.1.0", family="johanna", license="Apache-2.0", description="")
     kept = [point.step for point in package(run, NoiseSource(), label, "").manifest.training.trajectory]
@@ -190,7 +191,7 @@ def test_tensorboard_events(tmp_path, small):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from batteries.events import Events
+    from batteries.training.tensorboard import Events
 
     events = Events(tmp_path)
     train(plan(), NoiseSource(), small, watchers=[events])

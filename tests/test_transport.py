@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError, TransportError
-from batteries.transport import Limits, Transport
-from batteries.watch import Watch
+from batteries.network.limits import Watch
+from batteries.network.transport import Limits, Transport
 from tests import hostile
 from tests.hostile import Server
 from tests.making import python
@@ -901,7 +901,7 @@ def test_no_server_takes_much_memory():
 import sys
 from pathlib import Path
 from batteries.errors import TransportError
-from batteries.transport import Limits, Transport
+from batteries.network.transport import Limits, Transport
 peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 with Transport(origin=sys.argv[1], limits=Limits(deadline=5.0, attempts=2)) as transport:
     before = peak()

@@ -1,6 +1,6 @@
 import pytest
 
-from batteries.canonical import sha256
+from batteries.io.canonical_json import sha256
 from registry import keys
 from registry.index import Index
 from registry.publish import attest, publish

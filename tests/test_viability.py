@@ -9,9 +9,10 @@ from torch import nn
 
 import registry
 from batteries import Cell, CellSpec, probe
+from batteries.cell.manifest import TrainingPoint, Triage
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError
-from batteries.geometry import Degenerate, Estimate
-from batteries.manifest import TrainingPoint, Triage
+from batteries.geometry.estimates import Estimate
+from batteries.geometry.simplex_cv import Degenerate
 from registry import Task, checks, validate
 from registry.attestation import Attestation, DoseFigure, FrozenFigure
 from registry.bench import untrained_cell

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from batteries.canonical import load_document
+from batteries.cell.spec import CellSpec
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, PolicyError
-from batteries.spec import CellSpec
+from batteries.io.canonical_json import load_document
 from composer import Composition, Parallel, Relay, Route
 from composer.faults import MAX_SHOWN, NESTS
 from composer.wiring import MAX_ENTRIES, MAX_FILE, NAME

@@ -17,7 +17,7 @@ from PIL import Image
 import batteries
 import registry
 from batteries import Cell, probe
-from batteries.scale import of_unit_images
+from batteries.cell.input_scale import of_unit_images
 from registry import Report
 from registry.cli import main
 from registry.controls import NAMED_CHECK
@@ -57,7 +57,7 @@ def shorten(monkeypatch):
     """Make the quick profile a matter of seconds, on a few images: its verdicts mean nothing."""
     monkeypatch.setitem(registry.PROFILES, "quick", TEST)
     monkeypatch.setattr("registry.viability.probe", few)
-    monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", 32)
+    monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 32)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tm
 
 def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
-    monkeypatch.setattr("batteries.training.expected_band", lambda spec: "mid")
+    monkeypatch.setattr("batteries.training.trainer.expected_band", lambda spec: "mid")
     words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6"]
     code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
     assert code == 7

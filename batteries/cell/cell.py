@@ -1,0 +1,246 @@
+"""A cell: a spec, its weights and its manifest, read strictly from two files and written to the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import batteries  # its HubRepository imports an HTTP client, on first use
+from batteries.cell import weights_file
+from batteries.cell.manifest import MAX_MANIFEST, FileFacts, Manifest
+from batteries.cell.model_card import CARD, cell_card
+from batteries.cell.spec import CellSpec
+from batteries.errors import IntegrityError, NotFoundError
+from batteries.io import atomic_files, placeholders
+from batteries.io.canonical_json import sha256
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUFFIX = ".safetensors"
+WEIGHTS_FILE = "model.safetensors"  # names in a repository of one cell
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pulled cell came from.
+
+    Attributes:
+        source: Address of the registry.
+        index_number: Of the index it was found in; None where a lock named its digests.
+        age: Seconds since that index was fetched.
+        verified: Whether every byte was compared with its digest; pulling does nothing else.
+        yanked: Why the version should not be used; None where it may be, or no index says so.
+    """
+
+    source: str
+    index_number: int | None
+    age: float
+    verified: bool = True
+    yanked: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A battery, packaged. Make one with :meth:`from_bytes`, :meth:`read` or :func:`batteries.package`.
+
+    Two cells are equal if their digests and their weights are, whatever they are called.
+
+    Attributes:
+        weights: Read-only float32 arrays by tensor name.
+        manifest: What the cell says of itself.
+        origin: Where it was pulled from; None where it was not.
+    """
+
+    weights: Mapping[str, np.ndarray] = field(repr=False)
+    manifest: Manifest
+    origin: Origin | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cell):
+            return NotImplemented
+        return self.digest == other.digest and _are_equal(self.weights, other.weights)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @property
+    def spec(self) -> CellSpec:
+        """The architecture."""
+        return self.manifest.spec
+
+    @property
+    def name(self) -> str:
+        """``band/name``."""
+        return self.manifest.path
+
+    @property
+    def version(self) -> str:
+        """The semantic version."""
+        return self.manifest.identity.version
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights' file: what a reference pins."""
+        return self.manifest.file.sha256
+
+    @classmethod
+    def from_bytes(cls, blob: bytes, manifest: Manifest, *, where: object) -> Cell:
+        """Check a blob against its manifest, and read it.
+
+        Raises:
+            IntegrityError: not the size or the digest that the manifest promises.
+            FormatError: not a strict cell file of the manifest's spec.
+            PolicyError: values that are not finite.
+        """
+        _check_bytes(blob, manifest.file, where)
+        weights = weights_file.read(blob, manifest.spec, where=where)
+        found = weights_file.tensor_digest(weights)
+        if found != manifest.file.tensor_digest:
+            raise IntegrityError(
+                "other tensors", code="TENSOR_DIGEST", expected=manifest.file.tensor_digest, found=found, where=where
+            )
+        return cls(weights, manifest)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Cell:
+        """Read ``NAME.safetensors`` with the manifest ``NAME.json`` beside it; either may be a symbolic link.
+
+        Args:
+            path: The first of the two; ``model.safetensors`` of a repository of one cell has ``manifest.json`` beside it.
+
+        Raises:
+            NotFoundError: one of the two is missing.
+            FormatError: a composed model (``A_MODEL``), or maps (``MAPS``).
+            BatteriesError: as :meth:`from_bytes`.
+        """
+        path = Path(path)
+        if path.suffix != SUFFIX:
+            raise NotFoundError("not a cell file", code="NO_CELL", expected=f"a path ending in {SUFFIX}", found=path)
+        blob = atomic_files.read(path, limit=weights_file.MAX_CELL, links=True)
+        weights_file.refuse_other_kind(blob, path)
+        data, beside = _read_beside(path)
+        return cls.from_bytes(blob, Manifest.from_bytes(data, where=beside), where=path)
+
+    @classmethod
+    def from_pretrained(cls, repo_id_or_folder: str | Path, *, revision: str | None = None, token: str | None = None) -> Cell:
+        """Read a cell from a repository of its own on the Hugging Face Hub, or from a folder of the same layout.
+
+        Args:
+            repo_id_or_folder: ``owner/repo``; a folder of that name goes before it.
+            revision: A branch, a tag or a commit; left out, ``main``. It is asked once what it means.
+            token: Left out, the one that huggingface_hub finds.
+
+        Raises:
+            InputError: neither a folder nor ``owner/repo``.
+            NotFoundError: no such repository or revision, or one of the two files is missing.
+            TransportError: the network.
+            BatteriesError: as :meth:`from_bytes`.
+        """
+        folder = Path(repo_id_or_folder)
+        with atomic_files.typed(folder):
+            local = folder.is_dir()
+        if local:
+            read: Callable[..., bytes] = partial(_read_in, folder)
+        else:
+            read = batteries.HubRepository(str(repo_id_or_folder), revision=revision, token=token).reader()
+        manifest = Manifest.from_bytes(read(MANIFEST_FILE, limit=MAX_MANIFEST), where=f"{MANIFEST_FILE} of {repo_id_or_folder}")
+        blob = read(WEIGHTS_FILE, limit=min(manifest.file.size, weights_file.MAX_CELL))
+        return cls.from_bytes(blob, manifest, where=f"{WEIGHTS_FILE} of {repo_id_or_folder}")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+        private: bool | None = None,
+    ) -> str:
+        """Put the cell into a repository of its own on the Hugging Face Hub: weights, manifest and model card, in one commit.
+
+        Args:
+            repo_id: ``owner/repo``; made if need be.
+            revision: The branch; left out, ``main``.
+            commit_message: Left out, the cell's name and version.
+            token: Left out, the one that huggingface_hub finds.
+            private: Whether a repository that is made is private; left out, as its owner has it.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ConflictError: somebody else wrote to the branch meanwhile (retryable).
+            PolicyError: not ours to write.
+            TransportError: the network. Pushing again is safe: the same files make no second commit.
+            BatteriesError: as :meth:`from_bytes`, for a cell that nobody could read.
+        """
+        blob, manifest = self.to_bytes(), self.manifest.to_bytes()
+        Cell.from_bytes(blob, Manifest.from_bytes(manifest, where=self.name), where=self.name)
+        contents = {WEIGHTS_FILE: blob, MANIFEST_FILE: manifest, CARD: cell_card(self.manifest, repo_id).encode()}
+        repository = batteries.HubRepository(repo_id, revision=revision, token=token)
+        commit = repository.push(contents, message=commit_message or f"{self.name}@{self.version}", private=private)
+        return f"{repository.endpoint}/{repo_id}/commit/{commit}"
+
+    def write(self, folder: str | Path) -> Path:
+        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, whole or not at all; returns the first.
+
+        Raises:
+            StoreError: no space, no permission.
+        """
+        path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
+        atomic_files.replace(path, self.to_bytes())
+        atomic_files.replace(path.with_suffix(".json"), self.manifest.to_bytes())
+        return path
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the weights' file."""
+        return weights_file.write(self.weights)
+
+
+def file_facts(blob: bytes, weights: Mapping[str, np.ndarray]) -> FileFacts:
+    """What a manifest says of a weights' file."""
+    return FileFacts(size=len(blob), sha256=sha256(blob), tensor_digest=weights_file.tensor_digest(weights))
+
+
+def _read_beside(path: Path) -> tuple[bytes, Path]:
+    """The manifest beside a file of weights, and where it is."""
+    beside = path.with_suffix(".json")
+    for place in (beside, *([path.with_name(MANIFEST_FILE)] if path.name == WEIGHTS_FILE else [])):
+        with contextlib.suppress(NotFoundError):
+            return atomic_files.read(place, limit=MAX_MANIFEST, links=True), place
+    what, remedy = "a cell file without its manifest", "Keep the two files together."
+    raise NotFoundError(what, code="NO_MANIFEST", expected=beside, remedy=remedy)
+
+
+def _read_in(folder: Path, name: str, *, limit: int) -> bytes:
+    return atomic_files.read(folder / name, limit=limit, links=True)
+
+
+def _are_equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
+    """Of cells that were read they are; of one that was made from another they may not be."""
+    if first is second:
+        return True
+    pairs = ((array, second[name]) for name, array in first.items() if name in second)
+    return first.keys() == second.keys() and all(a is b or (a.shape == b.shape and bool((a == b).all())) for a, b in pairs)
+
+
+def _check_bytes(blob: bytes, facts: FileFacts, where: object) -> None:
+    if len(blob) != facts.size:
+        placeholders.refuse_unreadable(blob, where)
+        raise IntegrityError("another size", code="SIZE_MISMATCH", expected=facts.size, found=len(blob), where=where)
+    found = sha256(blob)
+    if found != facts.sha256:
+        raise IntegrityError(
+            "other bytes",
+            code="DIGEST_MISMATCH",
+            expected=facts.sha256,
+            found=found,
+            where=where,
+            remedy="The file was damaged; fetch it again.",
+        )

@@ -1,0 +1,256 @@
+"""The manifest of a cell: what it is, where it came from, and what was measured when it was packaged. No torch here.
+
+A manifest is canonical JSON; a published one never changes. Verdicts about a cell are attestations and live elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from semver import Version
+
+from batteries.cell.spec import CellSpec
+from batteries.io.canonical_json import DIGEST, Document, load_document
+
+MAX_MANIFEST = 64 * 2**10
+MAX_TRAJECTORY = 256  # readings: about 30 KiB of a manifest
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
+BANDS = ("low", "mid", "high", "open")
+
+Band = Literal["low", "mid", "high", "open"]
+Domain = Literal["noise", "photos"]
+Sha256 = Annotated[str, Field(pattern=f"^{DIGEST.pattern}$")]
+Text = Annotated[str, Field(max_length=2000)]
+MAX_BLOB = 4 * 2**30  # the largest artifact of any kind
+Size = Annotated[int, Field(gt=0, le=MAX_BLOB)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def _plain_name(name: str) -> str:
+    if not is_name(name):
+        raise ValueError("a name is 1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends")
+    return name
+
+
+def _semantic(version: str) -> str:
+    if len(version) > 64 or version != version.lower() or not Version.is_valid(version):
+        raise ValueError("a version is semantic, in lower case: MAJOR.MINOR.PATCH")
+    return version
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+SemanticVersion = Annotated[str, AfterValidator(_semantic)]
+Family = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+
+class InputScale(Document):
+    """What a cell expects of an image: photographs are x / 127.5 - 1, noise is as generated; then (x - mean) / std.
+
+    Whoever gives a cell its images applies it (:func:`batteries.to_input`, and :func:`batteries.from_input` on the way
+    back); the viability test of this version refuses any but mean 0 and std 1.
+    """
+
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 1.0, 1.0)
+
+
+class Identity(Document):
+    """Who the cell is. ``band`` is measured: publishing refuses one that the CV denies."""
+
+    band: Band
+    name: Name
+    version: SemanticVersion
+    family: Family
+    resolution: Positive
+    input: InputScale
+    license: Text
+    description: Text
+
+
+class FileFacts(Document):
+    """The weights' file: reached by ``sha256``, bounded by ``size``; ``tensor_digest`` is independent of the format."""
+
+    size: Size
+    sha256: Sha256
+    tensor_digest: Sha256
+
+
+class Estimated(Document):
+    """A mean with its standard error (None where one image says nothing about spread)."""
+
+    value: float
+    standard_error: float | None
+
+
+class CvFigure(Estimated):
+    """CV of pentachoron volumes over a probe, its ratio to the exact attractor, and the on-attractor flag."""
+
+    matrices: Positive
+    images: Positive
+    draws: Positive
+    seed: Count
+    ratio: float
+    on_attractor: bool
+
+
+class DegenerateFigure(Document):
+    """In place of a CV where simplices are flat."""
+
+    degenerate: Text
+
+
+class HeldFigure(Document):
+    """The second flag: CV now over CV at an earlier step, with its 95% bounds."""
+
+    since_step: Count
+    ratio: float
+    lower: float
+    upper: float
+    holds: bool
+
+
+class Baselines(Document):
+    """What an MSE stands beside: predicting the mean, and the best linear codes fitted on training images.
+
+    ``pca_k`` is min(hidden, V(D-1), patch dimension); where it equals the patch dimension there is no bottleneck
+    (``bottleneck`` false) and ``pca_width`` (D components) says more.
+    """
+
+    mean: float
+    pca_k: Positive
+    pca: float
+    pca_width: float
+    bottleneck: bool
+    fitted_on: Text
+
+
+class Measured(Document):
+    """The figures of one cell on one probe."""
+
+    probe: str
+    probe_version: Positive
+    probe_digest: Sha256
+    cv: CvFigure | DegenerateFigure
+    band: Band | None
+    held: HeldFigure | None
+    mse: Estimated
+    mse_by_group: dict[str, float]
+    baselines: Baselines | None
+    effective_rank: Estimated
+    spectrum: tuple[float, ...]
+    radius_error: float
+
+
+class DataSource(Document):
+    """What a cell was trained on. Null is not known: the cell was adopted.
+
+    ``probe_photographs`` names photographs of the probes that the training images show, by permission: errors on these probes
+    are no errors on images that the cell has not seen. It is not written where there are none.
+    """
+
+    kind: Domain
+    description: Text
+    digest: Sha256 | None
+    images: Count | None
+    license: Text
+    source: Text
+    probe_photographs: tuple[Text, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # a type would be its schema
+        written: dict[str, Any] = write(self)
+        if not self.probe_photographs:
+            del written["probe_photographs"]
+        return written
+
+
+class TrainingPoint(Document):
+    """One reading along training, on the cell's own probe."""
+
+    step: Count
+    mse: float
+    cv: float | None
+    cv_standard_error: float | None
+
+
+class Triage(Document):
+    """Tier 1: the band of the cell at the triage step."""
+
+    step: Positive
+    expected: Band | None
+    found: Band | None
+    passed: bool
+
+
+class TrainingFacts(Document):
+    """How the cell was trained, and the command that made it. Null is not known: the cell was adopted."""
+
+    data: DataSource
+    command: Text
+    steps: Positive | None
+    batch: Positive | None
+    size: Positive
+    optimiser: Text
+    schedule: Text
+    soft_hand: Text
+    seed: Count | None
+    package: Text
+    torch: Text
+    triage: Triage | None
+    trajectory: Annotated[tuple[TrainingPoint, ...], Field(max_length=MAX_TRAJECTORY)]
+
+
+class Manifest(Document):
+    """Everything a cell says of itself, as of packaging."""
+
+    SCHEMA_VERSION: ClassVar[str] = "1.0"
+
+    schema_version: Literal["1.0"] = "1.0"
+    identity: Identity
+    spec: CellSpec
+    file: FileFacts
+    training: TrainingFacts
+    own_probe: str
+    measured: dict[str, Measured]
+    untrained: dict[str, Measured]
+
+    @model_validator(mode="after")
+    def _own_probe_is_measured(self) -> Manifest:
+        if self.own_probe not in self.measured:
+            raise ValueError(f"own_probe {self.own_probe!r} is not among the measured probes")
+        if len(self.identity.input.mean) != self.spec.channels or len(self.identity.input.std) != self.spec.channels:
+            raise ValueError("input mean and std need one number per channel")
+        return self
+
+    @property
+    def path(self) -> str:
+        """``band/name``, the reference without a version."""
+        return f"{self.identity.band}/{self.identity.name}"
+
+    @property
+    def own(self) -> Measured:
+        """The figures on the cell's own domain."""
+        return self.measured[self.own_probe]
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: object) -> Manifest:
+        """Read a manifest strictly.
+
+        Raises:
+            FormatError: not canonical JSON of this schema, too large, or of a newer major schema.
+        """
+        return load_document(cls, data, where=where, limit=MAX_MANIFEST)
+
+
+def is_name(name: str) -> bool:
+    """Whether a cell may be called so, on every file system.
+
+    >>> is_name("fresnel-256"), is_name("../x"), is_name("nul"), is_name("Fresnel")
+    (True, False, False, False)
+    """
+    return NAME.fullmatch(name) is not None and name.split(".")[0] not in RESERVED

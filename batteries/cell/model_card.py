@@ -1,0 +1,93 @@
+"""Model cards as the Hub shows them: the metadata it reads, Markdown that no text can break out of, and the card of a cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from batteries.cell.manifest import CvFigure, Manifest
+
+LIBRARY = "svae-batteries"
+CARD = "README.md"
+TAGS = (LIBRARY, "autoencoder", "svd")
+OTHER = "other"
+# Licences that the Hub knows by the name that SPDX gives them, in lower case; it refuses a card with any other name.
+LICENSES = {
+    *("apache-2.0", "mit", "isc", "unlicense", "zlib", "mpl-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear"),
+    *("cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+    *("cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "ecl-2.0", "epl-1.0", "epl-2.0", "eupl-1.1", "eupl-1.2"),
+}
+
+_MARKUP = re.compile(r"([\\`*_\[\]#|~$<>&])")
+
+
+def front_matter(licenses: Iterable[str]) -> str:
+    """What the Hub reads: the library, the licence of everything below, and tags.
+
+    Args:
+        licenses: SPDX names; more than one of them, or one that the Hub does not know, is *other*.
+
+    >>> front_matter(["Apache-2.0", "Apache-2.0"]).splitlines()[:3]
+    ['---', 'library_name: svae-batteries', 'license: apache-2.0']
+    """
+    names = {name.lower() for name in licenses}
+    license = next(iter(names)) if len(names) == 1 and names <= LICENSES else OTHER
+    lines = ["---", f"library_name: {LIBRARY}", f"license: {license}", "tags:", *(f"- {tag}" for tag in TAGS), "---"]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    r"""A text as Markdown shows it, in one line: it may come from anybody.
+
+    >>> print(escape("a|b <img>\n# c"))
+    a\|b \<img\> \# c
+    """
+    visible = "".join(char if char.isprintable() else " " for char in text)
+    return _MARKUP.sub(r"\\\1", " ".join(visible.split()))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the fields are escaped here."""
+    lines = [header, ["---"] * len(header), *([escape(field) for field in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A number in a card."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def cell_card(manifest: Manifest, repo_id: str) -> str:
+    """The card of one cell in a repository of its own.
+
+    Args:
+        manifest: Of the cell.
+        repo_id: ``owner/repo``.
+    """
+    identity, spec, own, data = manifest.identity, manifest.spec, manifest.own, manifest.training.data
+    cv = own.cv.value if isinstance(own.cv, CvFigure) else None
+    facts = [
+        ("reference", f"{manifest.path}@{identity.version}"),
+        ("description", identity.description),
+        ("family", identity.family),
+        ("parameters", f"{spec.parameters:,}"),
+        ("V, D, patch", f"{spec.V}, {spec.D}, {spec.patch_size}"),
+        ("resolution", str(identity.resolution)),
+        ("probe", manifest.own_probe),
+        ("CV", figure(cv)),
+        ("MSE", figure(own.mse.value)),
+        ("trained on", data.description),
+        *[("photographs of the probes among them", ", ".join(data.probe_photographs))] * bool(data.probe_photographs),
+        ("licence", identity.license),
+        ("licence of the data", data.license),
+        ("sha256", manifest.file.sha256),
+    ]
+    parts = [
+        front_matter([identity.license]),
+        f"# {repo_id}\n",
+        "A cell: a trained miniature PatchSVAE autoencoder. `manifest.json` holds everything it says of itself.\n",
+        table(["", ""], facts),
+        f'```python\nfrom batteries import Cell\n\ncell = Cell.from_pretrained("{repo_id}")  # every byte verified\n```\n',
+    ]
+    return "\n".join(parts)

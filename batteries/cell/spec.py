@@ -1,0 +1,165 @@
+"""The architecture of a cell, as data.
+
+Legend of the letters used throughout: B images, N patches of an image, V rows, D width (columns of M), H hidden,
+P = channels * patch_size**2 numbers of a patch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from batteries.errors import InputError
+from batteries.io.canonical_json import Document, fields_of
+
+RowNorm = Literal["sphere", "none", "layernorm", "scale"]
+Activation = Literal["gelu", "relu", "silu", "tanh", "identity"]
+Init = Literal["orthogonal", "kaiming_normal", "xavier_uniform", "small_normal"]
+Preset = Literal["low", "mid", "high"]
+
+PRESETS: dict[str, dict[str, int]] = {
+    "low": {"V": 64, "D": 16, "patch_size": 16, "hidden": 64},
+    "mid": {"V": 64, "D": 8, "patch_size": 16, "hidden": 64},
+    "high": {"V": 32, "D": 4, "patch_size": 4, "hidden": 64},
+}
+
+
+class CellSpec(Document):
+    """What a cell is made of; equal specs have equal tensor names and shapes.
+
+    Attributes:
+        V: Rows of M (points on the sphere of one patch). At least 5: a pentachoron needs five.
+        D: Columns of M, and the number of singular values of a patch.
+        patch_size: Side of a square patch, in pixels.
+        hidden: Width of the encoder and decoder.
+        depth: Residual blocks in each of them.
+        cross_layers: Layers of cross-attention over the patches of one image.
+        heads: Attention heads; left out, 2 where D <= 8, else 4, lowered to a divisor of D.
+        smooth_width: Middle channels of the boundary smoothing.
+        channels: Colour channels of an image.
+        activation: Nonlinearity of encoder and decoder (the boundary smoothing keeps GELU).
+        row_norm: What is done to the rows of M: unit length; nothing; LayerNorm without weights; one division by the
+            mean row length of the batch. All but ``sphere`` are controls.
+        bounded_alpha: Whether attention changes a singular value by at most 20% (else by its softplus; ablation).
+        init: How ``enc_out`` starts.
+    """
+
+    V: Annotated[int, Field(ge=5, le=4096)]
+    D: Annotated[int, Field(ge=2, le=256)]
+    patch_size: Annotated[int, Field(ge=1, le=256)]
+    hidden: Annotated[int, Field(ge=1, le=8192)]
+    depth: Annotated[int, Field(ge=0, le=64)] = 1
+    cross_layers: Annotated[int, Field(ge=0, le=64)] = 1
+    heads: Annotated[int, Field(ge=1, le=256)]
+    smooth_width: Annotated[int, Field(ge=1, le=1024)] = 16
+    channels: Annotated[int, Field(ge=1, le=64)] = 3
+    activation: Activation = "gelu"
+    row_norm: RowNorm = "sphere"
+    bounded_alpha: bool = True
+    init: Init = "orthogonal"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_heads(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "heads" not in data and isinstance(data.get("D"), int):
+            return {**data, "heads": default_heads(data["D"])}
+        return data
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> CellSpec:
+        if self.D % self.heads:
+            raise ValueError(f"heads must divide D: {self.heads} does not divide {self.D}")
+        return self
+
+    @classmethod
+    def preset(cls, name: Preset, **changes: Any) -> CellSpec:
+        """The spec of a published band, with some fields changed.
+
+        Raises:
+            InputError: no preset of that name, or changes that cannot be built.
+
+        >>> CellSpec.preset("low").parameters
+        250211
+        """
+        if name not in PRESETS:
+            raise InputError("no such preset", code="PRESET", expected=" | ".join(PRESETS), found=name)
+        try:
+            return cls(**{**PRESETS[name], **changes})
+        except ValidationError as error:
+            raise InputError("a spec that cannot be built", code="SPEC", found=fields_of(error)) from error
+
+    @property
+    def patch_dim(self) -> int:
+        """Numbers of one patch: channels * patch_size**2."""
+        return self.channels * self.patch_size**2
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        count = 0
+        for shape in self.tensor_shapes().values():
+            size = 1
+            for side in shape:
+                size *= side
+            count += size
+        return count
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor of a cell of this spec, as existing public checkpoints name them."""
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def linear(name: str, inputs: int, outputs: int) -> None:
+            shapes[f"{name}.weight"] = (outputs, inputs)
+            shapes[f"{name}.bias"] = (outputs,)
+
+        def norm(name: str, width: int) -> None:
+            shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
+
+        def blocks(name: str) -> None:
+            for i in range(self.depth):
+                norm(f"{name}.{i}.0", self.hidden)
+                linear(f"{name}.{i}.1", self.hidden, self.hidden)
+                linear(f"{name}.{i}.3", self.hidden, self.hidden)
+
+        linear("enc_in", self.patch_dim, self.hidden)
+        blocks("enc_blocks")
+        linear("enc_out", self.hidden, self.V * self.D)
+        linear("dec_in", self.V * self.D, self.hidden)
+        blocks("dec_blocks")
+        linear("dec_out", self.hidden, self.patch_dim)
+        for i in range(self.cross_layers):
+            linear(f"cross_attn.{i}.qkv", self.D, 3 * self.D)
+            linear(f"cross_attn.{i}.out_proj", self.D, self.D)
+            norm(f"cross_attn.{i}.norm", self.D)
+            shapes[f"cross_attn.{i}.alpha_logits"] = (self.D,)
+        for layer, inputs, outputs in ((0, self.channels, self.smooth_width), (2, self.smooth_width, self.channels)):
+            shapes[f"boundary_smooth.net.{layer}.weight"] = (outputs, inputs, 3, 3)
+            shapes[f"boundary_smooth.net.{layer}.bias"] = (outputs,)
+        return shapes
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches of an image.
+
+        Raises:
+            InputError: a side that the patch does not divide.
+        """
+        if height < 1 or width < 1 or height % self.patch_size or width % self.patch_size:
+            raise InputError(
+                "an image that the patch does not divide",
+                code="IMAGE_SIZE",
+                expected=f"sides that are multiples of {self.patch_size} pixels",
+                found=f"{height} x {width}",
+                remedy=f"batteries.images(..., cell=cell, fit='crop') crops to multiples of {self.patch_size}, fit='pad' pads.",
+            )
+        return height // self.patch_size, width // self.patch_size
+
+
+def default_heads(D: int) -> int:
+    """Attention heads of a published cell of width D, lowered to a divisor of D.
+
+    >>> [default_heads(D) for D in (4, 5, 8, 12, 16)]
+    [2, 1, 2, 4, 4]
+    """
+    wanted = 2 if D <= 8 else min(4, D)
+    return max(heads for heads in range(1, wanted + 1) if D % heads == 0)

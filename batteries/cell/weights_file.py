@@ -1,0 +1,216 @@
+"""The bytes of a cell: safetensors, float32, strictly read and reproducibly written. No torch here.
+
+Strict means: a header of at most 64 KiB and 256 tensors, no key twice, no metadata, only float32, names of a plain grammar,
+offsets that cover the file without hole or overlap, every value finite, and the very bytes that ``write`` makes of the same
+tensors. So a cell that is read and written again keeps its digest, everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from batteries.cell.artifact_kinds import kind_of
+from batteries.cell.spec import CellSpec
+from batteries.errors import FormatError, PolicyError
+from batteries.io import canonical_json, placeholders
+
+MAX_CELL = 128 * 2**20
+MAX_HEADER = 64 * 2**10
+MAX_TENSORS = 256
+TENSOR_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}")
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = dict[str, np.ndarray]
+
+# Functions import numpy themselves: it is a third of the start of a command that reads no weights.
+
+
+def write(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Cell bytes of float32 arrays: sorted names, no metadata.
+
+    Raises:
+        PolicyError: a value that is not finite.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    _refuse_non_finite(arrays, where="the cell to be written")
+    return save({name: np.ascontiguousarray(arrays[name], dtype=np.float32) for name in sorted(arrays)})
+
+
+def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
+    """The arrays of a cell, read-only views of ``data``.
+
+    Args:
+        data: The whole file.
+        spec: What the tensors must fit.
+        where: The file, for the message.
+
+    Raises:
+        FormatError: a header or an extent that breaks the rules above, or tensors that do not fit the spec (all listed).
+        PolicyError: a value that is not finite.
+    """
+    import numpy as np
+
+    text, header, body = _split(data, where)
+    extents = {name: _extent(name, row, where) for name, row in header.items()}
+    refuse_misfits(extents, spec, where)
+    _refuse_holes(extents, len(body), where)
+    _refuse_other_header(text, spec, where)
+    arrays = {
+        name: np.frombuffer(body, dtype="<f4", count=(end - start) // 4, offset=start).reshape(shape)
+        for name, (shape, start, end) in extents.items()
+    }
+    if not np.isfinite(np.frombuffer(body, dtype="<f4")).all():  # one look at all of them, since all but a few are
+        _refuse_non_finite(arrays, where)
+    return arrays
+
+
+def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, shapes and values in name order: the weights' identity whatever file holds them."""
+    import numpy as np
+
+    parts = [b"batteries-tensors-1"]
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name], dtype="<f4")
+        parts.append(f"{name}{list(array.shape)}".encode())
+        parts.append(array.tobytes())
+    return canonical_json.sha256(b"\0".join(parts))
+
+
+def refuse_other_kind(data: bytes, where: object) -> None:
+    """Refuse a composed model, or maps, where a cell is wanted.
+
+    Raises:
+        FormatError: it is one (``A_MODEL``, ``MAPS``).
+    """
+    kind = kind_of(data)
+    if kind is not None:
+        what, remedy = f"{kind.words}, not a cell", f"Open it with {kind.reader}."
+        raise FormatError(what, code=kind.code, expected="one cell", where=where, remedy=remedy)
+
+
+def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryview]:
+    """The header, as it is and parsed, and what comes after it."""
+    refuse_other_kind(data, where)
+    if len(data) > MAX_CELL:
+        raise FormatError(
+            "too large for a cell", code="TOO_LARGE", expected=f"at most {MAX_CELL}", found=len(data), where=where
+        )
+    if len(data) < 8:
+        placeholders.refuse_unreadable(data, where)
+        raise FormatError("too short for a cell", code="ST_SHORT", found=f"{len(data)} bytes", where=where)
+    size = int.from_bytes(data[:8], "little")
+    if size > MAX_HEADER or 8 + size > len(data):
+        placeholders.refuse_unreadable(data, where)
+        limit = min(MAX_HEADER, len(data) - 8)
+        raise FormatError("a header too large", code="ST_HEADER", expected=f"at most {limit}", found=size, where=where)
+    text = data[8 : 8 + size]
+    header = canonical_json.load(text, where=f"the header of {where}", limit=MAX_HEADER)
+    if not isinstance(header, dict) or not 0 < len(header) <= MAX_TENSORS:
+        raise FormatError("not a table of tensors", code="ST_HEADER", expected=f"1 to {MAX_TENSORS} tensors", where=where)
+    return text, header, memoryview(data)[8 + size :]
+
+
+def _extent(name: str, row: Any, where: object) -> tuple[tuple[int, ...], int, int]:
+    """Shape, start and end of one tensor."""
+    if not TENSOR_NAME.fullmatch(name):
+        raise FormatError("a tensor name that is not allowed", code="ST_NAME", found=repr(name[:80]), where=where)
+    if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
+        raise FormatError("a tensor row with other fields", code="ST_ROW", where=f"{name} of {where}")
+    if row["dtype"] != "F32":
+        raise FormatError(
+            "a tensor of another type", code="ST_DTYPE", expected="F32", found=row["dtype"], where=f"{name} of {where}"
+        )
+    shape, offsets = row["shape"], row["data_offsets"]
+    if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and len(shape) <= 8):
+        raise FormatError("a shape or an offset that is not a list of counts", code="ST_ROW", where=f"{name} of {where}")
+    bytes_needed = 4 * math.prod(shape)
+    if offsets[1] - offsets[0] != bytes_needed:
+        raise FormatError(
+            "an extent that does not fit the shape",
+            code="ST_EXTENT",
+            expected=f"{bytes_needed} bytes",
+            found=offsets[1] - offsets[0],
+            where=f"{name} of {where}",
+        )
+    return tuple(shape), offsets[0], offsets[1]
+
+
+def _naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def refuse_misfits(extents: Mapping[str, tuple[tuple[int, ...], int, int]], spec: CellSpec, where: object) -> None:
+    """Refuse tensors that are not those of a spec.
+
+    Args:
+        extents: Shape, start and end of each.
+        spec: The spec.
+        where: What they are in, for the message.
+
+    Raises:
+        FormatError: every missing, unexpected and misshapen one, named (``ST_TENSORS``).
+    """
+    wanted = spec.tensor_shapes()
+    wrong = [f"{name} is missing" for name in sorted(wanted.keys() - extents.keys())]
+    wrong += [f"{name} is unexpected" for name in sorted(extents.keys() - wanted.keys())]
+    wrong += [
+        f"{name} is {list(extents[name][0])} instead of {list(wanted[name])}"
+        for name in sorted(wanted.keys() & extents.keys())
+        if extents[name][0] != wanted[name]
+    ]
+    if wrong:
+        raise FormatError("tensors that do not fit the spec", code="ST_TENSORS", found="; ".join(wrong), where=where)
+
+
+def _refuse_holes(extents: Mapping[str, tuple[tuple[int, ...], int, int]], size: int, where: object) -> None:
+    position = 0
+    for name, (_, start, end) in sorted(extents.items(), key=lambda item: item[1][1:]):
+        if start != position:
+            raise FormatError(
+                "a hole or an overlap", code="ST_HOLE", expected=position, found=start, where=f"{name} of {where}"
+            )
+        position = end
+    if position != size:
+        raise FormatError("bytes that belong to no tensor", code="ST_TAIL", expected=position, found=size, where=where)
+
+
+def _refuse_other_header(text: bytes, spec: CellSpec, where: object) -> None:
+    """Tensors in another order, or other white space, would be the same cell with another digest."""
+    if text != _canonical_header(spec):
+        raise FormatError(
+            "a header that is not canonical", code="ST_NOT_CANONICAL", where=where, remedy="Write it with this package."
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _canonical_header(spec: CellSpec) -> bytes:
+    rows, position = {}, 0
+    for name, shape in sorted(spec.tensor_shapes().items()):
+        end = position + 4 * math.prod(shape)
+        rows[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(rows, separators=(",", ":")).encode()
+    return text.ljust(-(-len(text) // 8) * 8)  # the format pads its header to 8 bytes with spaces
+
+
+def _refuse_non_finite(arrays: Mapping[str, np.ndarray], where: object) -> None:
+    import numpy as np
+
+    wrong = [f"{name} ({int((~np.isfinite(array)).sum())})" for name, array in arrays.items() if not np.isfinite(array).all()]
+    if wrong:
+        raise PolicyError(
+            "values that are not finite",
+            code="NON_FINITE",
+            found=", ".join(sorted(wrong)),
+            where=where,
+            remedy="The cell's training diverged or its file was damaged before it was published; it cannot be used.",
+        )

@@ -1,0 +1,136 @@
+"""The named probes: seeded sets of images that every figure is measured on, and that no cell was trained on.
+
+A probe's digest covers its recipe and every byte of a photograph it draws on. Photographic probes are the same to the bit
+everywhere; noise probes up to the last bit of a platform's transcendental functions.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from batteries.cell.manifest import Domain
+from batteries.data.noise import NAMES, noise
+from batteries.data.photos import to_float, to_tensor
+from batteries.engine.torch_settings import neutral
+from batteries.errors import InputError
+from batteries.io import canonical_json
+from batteries.pictures.decoding import read_image
+
+NOISE_PER_TYPE = 16
+CROPS_PER_PHOTO = {64: 6, 256: 2}
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A named set of images. Two are equal if their digests are.
+
+    Attributes:
+        name: Such as ``noise16-64``.
+        version: Counts up when the images change.
+        domain: ``noise`` or ``photos``.
+        images: (B, 3, size, size), photographs in [-1, 1], noise in [-4, 4].
+        group: (B,) integer, which noise type or photograph an image is of.
+        groups: Their names.
+        digest: SHA-256 of the recipe and of its sources' bytes.
+    """
+
+    name: str
+    version: int
+    domain: Domain
+    images: Tensor
+    group: Tensor
+    groups: tuple[str, ...]
+    digest: str
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Probe) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @property
+    def cluster(self) -> Tensor:
+        """(B,) what counts as one image for a standard error: crops of one photograph are not independent."""
+        return self.group if self.domain == "photos" else torch.arange(len(self.images), device="cpu")
+
+
+PROBES = ("noise16-64", "photos-64", "photos-256")
+
+
+@functools.cache
+@neutral()
+def probe(name: str) -> Probe:
+    """One of the named probes. Treat its images as read-only: the same object serves every caller.
+
+    Raises:
+        InputError: no probe of that name (``NO_PROBE``).
+    """
+    match name:
+        case "noise16-64":
+            return _noise_probe(name, size=64, seed=1600)
+        case "photos-64":
+            return _photo_probe(name, size=64, seed=6400)
+        case "photos-256":
+            return _photo_probe(name, size=256, seed=25600)
+        case _:
+            raise InputError("no such probe", code="NO_PROBE", expected=" | ".join(PROBES), found=name)
+
+
+def probe_of(given: Probe | str) -> Probe:
+    """A probe, or the one of that name.
+
+    Raises:
+        InputError: no probe of that name (``NO_PROBE``), or neither a probe nor a name (``PROBE``).
+    """
+    if isinstance(given, Probe):
+        return given
+    if isinstance(given, str):
+        return probe(given)
+    remedy = "batteries.probe('photos-64') is one; batteries.Probe(...) makes one of images of your own."
+    expected = f"a probe, or one of {', '.join(PROBES)}"
+    raise InputError("not a probe", code="PROBE", expected=expected, found=type(given).__name__, remedy=remedy)
+
+
+def own_probe(domain: Domain, size: int) -> str:
+    """The probe of a cell's own domain; for photographs the one of 256 pixels where training crops had that size."""
+    if domain == "noise":
+        return "noise16-64"
+    return "photos-256" if size >= 256 else "photos-64"
+
+
+def photographs() -> tuple[Path, ...]:
+    """The held-out photographs that ship with this package."""
+    folder = resources.files("batteries") / "photographs"
+    return tuple(sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".png")))
+
+
+def _noise_probe(name: str, size: int, seed: int) -> Probe:
+    group = torch.arange(len(NAMES)).repeat_interleave(NOISE_PER_TYPE)
+    images = noise(group, (size, size), Generator().manual_seed(seed))
+    recipe = {"name": name, "version": 1, "size": size, "seed": seed, "per_type": NOISE_PER_TYPE, "types": list(NAMES)}
+    return Probe(name, 1, "noise", images, group, NAMES, canonical_json.sha256(canonical_json.dump(recipe)))
+
+
+def _photo_probe(name: str, size: int, seed: int) -> Probe:
+    rng = np.random.default_rng(seed)
+    per_photo = CROPS_PER_PHOTO[size]
+    crops: list[Tensor] = []
+    sources: dict[str, str] = {}
+    for path in photographs():
+        picture = to_tensor(read_image(path))
+        sources[path.stem] = canonical_json.sha256(path.read_bytes())
+        for _ in range(per_photo):
+            top = rng.integers(picture.shape[1] - size + 1)
+            left = rng.integers(picture.shape[2] - size + 1)
+            crops.append(picture[:, top : top + size, left : left + size])
+    recipe = {"name": name, "version": 2, "size": size, "seed": seed, "per_photo": per_photo, "sources": sources}
+    group = torch.arange(len(sources)).repeat_interleave(per_photo)
+    digest = canonical_json.sha256(canonical_json.dump(recipe))
+    return Probe(name, 2, "photos", to_float(torch.stack(crops)), group, tuple(sources), digest)

@@ -1,0 +1,120 @@
+"""Estimates with their error: a mean clustered by image, a ratio that holds, and Student's quantile.
+
+The clustered standard error is the usual sandwich for a mean (Liang and Zeger, Biometrika 73, 1986).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from batteries.engine.torch_settings import neutral
+
+HOLDS = (0.85, 1.15)  # of after / before, with both 95% bounds
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over matrices, with its standard error clustered by image.
+
+    Attributes:
+        value: The mean over all matrices.
+        standard_error: Of that mean, clustered by image.
+        matrices: How many matrices it is the mean of.
+        by_image: The mean of each image, in order; two estimates on the same images pair by it.
+    """
+
+    value: float
+    standard_error: float
+    matrices: int
+    by_image: tuple[float, ...]
+
+    @property
+    def images(self) -> int:
+        """How many images the matrices came from."""
+        return len(self.by_image)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Whether a quantity held: its ratio after / before with a 95% interval.
+
+    Attributes:
+        ratio: After over before.
+        lower: Lower 95% bound.
+        upper: Upper 95% bound.
+        holds: Whether ratio and both bounds lie in [0.85, 1.15].
+    """
+
+    ratio: float
+    lower: float
+    upper: float
+    holds: bool
+
+
+@neutral()
+def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
+    """The mean of (n,) values, with its standard error clustered by image.
+
+    The standard error is infinite where there is one image only: nothing then says how images differ.
+    """
+    values = values.double().cpu()
+    _, cluster = torch.unique(image.cpu(), return_inverse=True)
+    clusters = int(cluster.max()) + 1
+    counts = torch.zeros(clusters, dtype=torch.float64).index_add_(0, cluster, torch.ones_like(values))
+    sums = torch.zeros(clusters, dtype=torch.float64).index_add_(0, cluster, values)
+    mean = values.mean()
+    deviations = sums - counts * mean
+    error = math.inf
+    if clusters > 1:
+        error = float((deviations.square().sum() * clusters / (clusters - 1)).sqrt() / len(values))
+    return Estimate(float(mean), error, len(values), tuple((sums / counts).tolist()))
+
+
+@neutral()
+def holds(before: Estimate, after: Estimate) -> Held:
+    """Whether ``after / before`` and both its 95% bounds lie in [0.85, 1.15].
+
+    The interval is the delta method's on the log ratio; estimates on the same number of images are taken as paired
+    image by image, which removes what the images have in common.
+    """
+    ratio = after.value / before.value
+    if before.images == after.images and before.images > 1:
+        first, second = (torch.tensor(e.by_image, dtype=torch.float64) / e.value for e in (before, after))
+        pairs = second - first
+        error = float(pairs.std() / math.sqrt(len(pairs)))
+    else:
+        error = math.hypot(before.standard_error / before.value, after.standard_error / after.value)
+    lower, upper = ratio * math.exp(-Z95 * error), ratio * math.exp(Z95 * error)
+    return Held(ratio, lower, upper, HOLDS[0] <= lower and upper <= HOLDS[1])
+
+
+def student(confidence: float, df: int) -> float:
+    """The two-sided quantile of Student's t: |t| stays below it with this probability.
+
+    By halving the angle atan(t / sqrt(df)), of which the probability is a finite sum (Abramowitz and Stegun 26.7.3, 26.7.4).
+
+    Args:
+        confidence: Between 0 and 1.
+        df: Degrees of freedom, 1 or more.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _inside(middle, df) < confidence else (low, middle)
+    return math.sqrt(df) * math.tan(low)
+
+
+def _inside(angle: float, df: int) -> float:
+    """The probability that |t| stays below sqrt(df) tan(angle)."""
+    odd = df % 2
+    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
+    for k in range(2 + odd, df + 1, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * (k - 1) / k
+    within = math.sin(angle) * total
+    return (angle + within) * 2 / math.pi if odd else within

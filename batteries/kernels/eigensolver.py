@@ -1,0 +1,181 @@
+"""Eigenvalues and eigenvectors of many small symmetric matrices: the batched solver under :mod:`batteries.model.spectral`.
+
+On the CPU, float64 matrices of up to 32x32 go to the kernels of :mod:`batteries.kernels.jacobi`, and of
+:mod:`batteries.kernels.tridiagonal` for the eigenvalues alone of all but the narrowest, if numba is installed (the ``fast``
+extra): several times as fast as batched LAPACK. Everything else, CUDA included, goes to ``torch.linalg``. The answers agree to
+rounding, not to the bit; within one route they depend on the matrix alone, not on its place in the batch nor on threads.
+
+Nothing here is seen by autograd: :mod:`batteries.model.spectral` has its own backward. A matrix with an element that is not
+finite gives NaN among its eigenvalues and never an error, whatever its vectors; the others in the batch are not touched. One
+exception is left to ``torch.linalg.eigvalsh``, where it is the route: it takes NaN on the diagonal alone, which no M'M has,
+for zero.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batteries.engine import dispatch
+from batteries.kernels import jit
+
+__all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
+
+NARROW, WIDEST = 16, 32  # above WIDEST, LAPACK's tridiagonal route does less work than Jacobi
+FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW and without vectors, else
+ALONE = 9  # width from which eigenvalues alone have kernels of their own; below it they are those of Jacobi, to the bit
+NANOSECONDS = 10  # of a block of eight, times D**2 (D + 8)
+NANOSECONDS_ALONE = 60  # of sixteen matrices without vectors, times D**2
+DTYPES = {
+    "solve_symmetric": (torch.float64,),
+    "solve_gram": (torch.float32, torch.float64),
+    "symmetric_values": (torch.float64,),
+    "gram_values": (torch.float32, torch.float64),
+}
+_NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
+
+
+def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of symmetric matrices, of which the lower triangles are read.
+
+    Args:
+        gram: (..., D, D), float64 for the fast route.
+
+    Returns:
+        Eigenvalues (..., D), ascending, and eigenvectors (..., D, D) as columns in that order.
+    """
+    kernel = _kernel("solve_symmetric", gram)
+    return _solve(kernel, gram, 0.0, vectors=True) if kernel else _lapack(gram)
+
+
+def eigvalsh(gram: Tensor) -> Tensor:
+    """Eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
+    kernel = _kernel("solve_symmetric" if gram.shape[-1] < ALONE else "symmetric_values", gram)
+    return _values(kernel, gram, 0.0) if kernel else _lapack_values(gram)
+
+
+def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
+    """``eigh(M'M + ridge I)`` in float64, without a float64 copy of M on the fast route.
+
+    Args:
+        M: (..., V, D), float32 or float64.
+        ridge: Added to the diagonal.
+
+    Returns:
+        As :func:`eigh`, float64.
+    """
+    kernel = _kernel("solve_gram", M)
+    return _solve(kernel, M, ridge, vectors=True) if kernel else _lapack(_gram(M, ridge))
+
+
+def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
+    """The eigenvalues of :func:`gram_eigh` alone."""
+    kernel = _kernel("solve_gram" if M.shape[-1] < ALONE else "gram_values", M)
+    return _values(kernel, M, ridge) if kernel else _lapack_values(_gram(M, ridge))
+
+
+# ---- the fast route --------------------------------------------------------------------------------------------------
+
+
+def _kernel(name: str, source: Tensor) -> Any:
+    """The compiled kernel for this input, or None where torch's own routine is the one to use."""
+    shape = source.shape
+    width = shape[-1]
+    if torch.compiler.is_compiling() or source.numel() < FEW * shape[-2] * width:  # cheap: one matrix alone notices it
+        return None
+    if not 2 <= width <= WIDEST or not source.numel() or source.dtype not in DTYPES[name]:
+        return None
+    if width > NARROW and name.startswith("solve") and source.numel() < MANY * shape[-2] * width:
+        return None
+    if not dispatch.plain(source):
+        return None
+    return (_jacobi if name.startswith("solve") else _tridiagonal)(name, source.dtype)
+
+
+def _named(module: Any, name: str, dtype: torch.dtype) -> Any:
+    return getattr(module, name)
+
+
+def _try(kernel: Any, name: str, dtype: torch.dtype) -> None:
+    _solve(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0, vectors=True)
+
+
+def _try_alone(kernel: Any, name: str, dtype: torch.dtype) -> None:
+    _solve_alone(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0)
+
+
+_jacobi = jit.Kernels("batteries.kernels.jacobi", _named, _try)
+_tridiagonal = jit.Kernels("batteries.kernels.tridiagonal", _named, _try_alone)
+
+
+@lru_cache
+def _pairs(width: int) -> Any:
+    return _jacobi.module.schedule(width)
+
+
+def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple[Tensor, Tensor]:
+    """The kernel over all blocks of a batch."""
+    *batch, rows, width = source.shape
+    flat = source.detach().reshape(-1, rows, width).contiguous()
+    found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
+    frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64, device="cpu")
+    run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
+    jit.share(run, -(-len(flat) // _jacobi.module.WIDTH), NANOSECONDS * width**2 * (width + 8))
+    return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
+
+
+def _values(kernel: Any, source: Tensor, ridge: float) -> Tensor:
+    """Eigenvalues alone, by the kernel for this width."""
+    if source.shape[-1] < ALONE:
+        return _solve(kernel, source, ridge, vectors=False)[0]
+    return _solve_alone(kernel, source, ridge)
+
+
+def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
+    """A kernel of :mod:`batteries.kernels.tridiagonal` over all of a batch."""
+    *batch, rows, width = source.shape
+    flat = source.detach().reshape(-1, rows, width).contiguous()
+    found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
+    run = partial(kernel, flat.numpy(), ridge, found.numpy())
+    jit.share(run, -(-len(flat) // _tridiagonal.module.TOGETHER), NANOSECONDS_ALONE * width**2)
+    return found.reshape(*batch, width)
+
+
+# ---- torch's own -----------------------------------------------------------------------------------------------------
+
+
+def _gram(M: Tensor, ridge: float) -> Tensor:
+    wide = M.detach().double()
+    gram = wide.mT @ wide
+    gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    return gram
+
+
+def _lapack(gram: Tensor) -> tuple[Tensor, Tensor]:
+    gram = gram.detach() if gram.requires_grad else gram  # a look is a tenth of the price, which one matrix notices
+    try:
+        return torch.linalg.eigh(gram)
+    except _NoAnswer:
+        finite, poison = _finite(gram)
+        values, vectors = torch.linalg.eigh(finite)
+        return values + poison[..., None], vectors + poison[..., None, None]
+
+
+def _lapack_values(gram: Tensor) -> Tensor:
+    gram = gram.detach() if gram.requires_grad else gram
+    try:
+        return torch.linalg.eigvalsh(gram)
+    except _NoAnswer:
+        finite, poison = _finite(gram)
+        return torch.linalg.eigvalsh(finite) + poison[..., None]
+
+
+def _finite(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrices with those that are not finite set to zero, and what to add to the answer: NaN there, 0 elsewhere."""
+    finite = gram.tril().isfinite().all(dim=-1).all(dim=-1)
+    poison = torch.where(finite, 0.0, math.nan).to(gram.dtype)
+    return torch.where(finite[..., None, None], gram, 0.0), poison

@@ -1,0 +1,232 @@
+"""Compiled code of kernels, kept on disk: numba's interface of a cache, over files that say what they are.
+
+An entry is a file named by the digest of all that its code comes from: the source of the kernel's module and of every module of
+ours below it, the versions of Python, numba and LLVM, the processor, numba's own settings, and the kernel's signature. So an
+upgrade never runs old code. Its bytes follow their digest: a file that is torn, or another's, is compiled anew and replaced.
+
+Entries lie in ``NUMBA_CACHE_DIR`` where that is set, else in ``BATTERIES_HOME``, else, where neither can be written, in the
+folder for temporary files. They are pickles: only a folder that no other user can write to is looked at. Without such a folder,
+and wherever numba or the disk refuse, kernels are compiled in every process; nothing here raises.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import os
+import pickle
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import compiler, serialize
+
+from batteries.errors import BatteriesError
+from batteries.io import atomic_files, filesystem
+from batteries.io.canonical_json import sha256
+from batteries.io.home import home
+
+__all__ = ["KernelCache", "kernel"]
+
+FOLDER = "kernels"
+SUFFIX = ".code"
+LARGEST = 2**26  # bytes of an entry; a kernel has a hundred thousand
+SEAL = 64  # digits of the digest that an entry starts with
+OWN = ("batteries.", "composer.", "registry.")
+CHOICES = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")  # of the code made
+
+_config: Any = numba.config  # its attributes are made from the environment
+
+
+def kernel(function: Callable[..., None], **options: Any) -> Any:
+    """A function compiled on its first call, without the interpreter's lock, and kept on disk.
+
+    Args:
+        function: Of a module of ours, in the part of Python that numba knows.
+        options: Of ``numba.njit``.
+    """
+    made = numba.njit(nogil=True, **options)(function)
+    made._cache = KernelCache(function)
+    return made
+
+
+class KernelCache:
+    """The compiled forms of one function, as numba asks for them.
+
+    Args:
+        function: Of a module of ours, while that is imported: its source is read now, before an upgrade can change it.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function = function
+        self._name = re.sub(r"[^A-Za-z0-9.]", "", f"{function.__module__}.{function.__qualname__}")
+        self._sources = _sources(function.__module__)
+
+    @property
+    def cache_path(self) -> str:
+        """The folder that is written to first."""
+        return str(next(_folders(), ""))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The code for a signature, or None."""
+        with contextlib.suppress(Exception):
+            target_context.refresh()  # as numba's own cache does before it reads
+            digest = self._digest(sig, target_context.codegen())
+            for folder in _folders():
+                with contextlib.suppress(Exception):
+                    payload = _read(folder / self._entry(digest), digest)
+                    return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))  # noqa: S301
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for a signature, in the first folder that takes it."""
+        with contextlib.suppress(Exception):
+            if data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted):
+                return
+            payload, digest = serialize.dumps(data._reduce()), self._digest(sig, data.codegen)
+            for folder in _folders():
+                with contextlib.suppress(OSError, BatteriesError):
+                    _write(folder / self._entry(digest), digest, payload)
+                    return
+
+    def enable(self) -> None:
+        """Nothing: it always is."""
+
+    def disable(self) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing: an entry is right, or is replaced."""
+
+    def _entry(self, digest: str) -> str:
+        return f"{self._name}-{digest[:32]}{SUFFIX}"
+
+    def _digest(self, sig: Any, codegen: Any) -> str:
+        """The digest of all that the code for a signature comes from.
+
+        Raises:
+            ImportError: the sources cannot be read.
+        """
+        if self._sources is None:
+            raise ImportError("no source to tell an old kernel by", name=self._function.__module__)
+        constants = [cell.cell_contents for cell in self._function.__closure__ or ()]
+        parts = (
+            self._name,
+            self._sources,
+            sha256(serialize.dumps(constants)),
+            (sys.implementation.cache_tag, numba.__version__, llvmlite.__version__),
+            [(choice, getattr(_config, choice, None)) for choice in CHOICES],
+            codegen.magic_tuple(),
+            sig,
+        )
+        return sha256(repr(parts).encode())
+
+
+@cache
+def _sources(name: str) -> str | None:
+    """The digest of a module's source and of that of every module of ours below it; None where one cannot be read."""
+    seen: dict[str, str | None] = {}
+    wanted = [name]
+    while wanted:
+        module = wanted.pop()
+        if module not in seen:
+            seen[module] = source = _source(module)
+            wanted += () if source is None or module == __name__ else _imported(source)  # below this one there are no kernels
+    return None if None in seen.values() else sha256(repr(sorted(seen.items())).encode())
+
+
+@cache
+def _source(name: str) -> str | None:
+    with contextlib.suppress(ImportError, OSError, AttributeError, UnicodeDecodeError):
+        source: str | None = importlib.util.find_spec(name).loader.get_source(name)  # type: ignore[union-attr]
+        return source
+    return None
+
+
+def _imported(source: str) -> Iterator[str]:
+    """The modules of ours that a source imports."""
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.startswith(OWN):
+                yield name if _is_module(name) else name.rpartition(".")[0]
+
+
+def _is_module(name: str) -> bool:
+    with contextlib.suppress(ModuleNotFoundError):  # the parent is no package
+        return importlib.util.find_spec(name) is not None
+    return False
+
+
+# ---- folders and files -----------------------------------------------------------------------------------------------
+
+
+def _folders() -> Iterator[Path]:
+    """Where entries may be, the best first."""
+    if _config.CACHE_DIR:
+        yield Path(_config.CACHE_DIR) / f"batteries-{FOLDER}"
+    with contextlib.suppress(BatteriesError):
+        yield home() / FOLDER
+    user = os.geteuid() if hasattr(os, "geteuid") else os.environ.get("USERNAME", "")
+    with contextlib.suppress(OSError):  # no folder for temporary files
+        yield Path(tempfile.gettempdir()) / f"batteries-{FOLDER}-{user}"
+
+
+def _read(path: Path, digest: str) -> bytes:
+    """The payload of an entry.
+
+    Raises:
+        OSError: none, or one that another user could have written.
+        ValueError: torn, or another's.
+    """
+    _check_private(path.parent.lstat(), path.parent)
+    descriptor = filesystem.current.open(path)
+    with os.fdopen(descriptor, "rb") as file:
+        _check_private(filesystem.current.fstat(descriptor), path)
+        data = file.read(LARGEST)
+    payload = data[SEAL:]
+    if data[:SEAL] != _seal(digest, payload):
+        raise ValueError("not the bytes that were written")
+    return payload
+
+
+def _write(path: Path, digest: str, payload: bytes) -> None:
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    _check_private(path.parent.lstat(), path.parent)
+    if path.is_symlink() or not path.is_file():  # `replace` leaves a link or a pipe alone; a folder says no
+        path.unlink(missing_ok=True)
+    atomic_files.replace(path, _seal(digest, payload), payload)
+    path.chmod(0o600)  # whatever the user's mask left to others
+
+
+def _seal(digest: str, payload: bytes) -> bytes:
+    return sha256(digest.encode() + payload).encode()
+
+
+def _check_private(status: os.stat_result, path: Path) -> None:
+    """Refuse what another user could have written, for a pickle can do anything.
+
+    Raises:
+        OSError: neither a folder nor a file, or not this user's alone.
+    """
+    if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+        raise OSError(f"neither a folder nor a file: {path}")
+    if not hasattr(os, "geteuid"):  # Windows, where a user's folders are private of themselves
+        return
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"other users can write to {path}")

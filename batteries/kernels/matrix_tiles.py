@@ -1,0 +1,136 @@
+"""Eight matrices on their way from a batch into slots: as they are or as their M'M, and scaled.
+
+What the kernels of :mod:`batteries.kernels.jacobi` and :mod:`batteries.kernels.tridiagonal` begin with. Of a symmetric matrix
+only the upper triangle is kept, element (i, j) in slot ``i * width + j``. Importing this module imports numba.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from batteries.kernels.float64_vectors import (
+    WIDTH,
+    Array,
+    Vector,
+    fill,
+    load,
+    magnitude,
+    njit,
+    store,
+    store_turned,
+    where_above,
+)
+
+__all__ = ["ROWS", "gather_gram", "gather_symmetric", "scale_down"]
+
+ROWS = 8  # rows of M turned into slots at a time: whole vectors of its elements, whatever its width
+ADDED = 4  # of them added to a Gram matrix at a time: one load and store of each sum for four products
+EXPONENT = 1000  # largest power of two scaled by; 2**EXPONENT and its inverse are both normal numbers
+
+
+@njit
+def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
+    """The lower triangles of eight matrices from ``first`` on, as LAPACK reads them; after the last one, the last again."""
+    count, given, _ = source.shape
+    a[:] = 0.0
+    for lane in range(WIDTH):
+        matrix = source[min(first + lane, count - 1)]
+        for i in range(given):
+            for j in range(i + 1):
+                a[(j * width + i) * WIDTH + lane] = matrix[i, j]
+
+
+@njit
+def gather_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
+    """The same of M'M for eight M, summed in float64 without a float64 copy of M in memory."""
+    a[:] = 0.0
+    if first + WIDTH <= len(source):
+        _add_gram(source, first, rows, a, width)
+    else:
+        _add_gram(_repeated(source, first), 0, rows, a, width)
+
+
+@njit
+def _repeated(source: Array, first: int) -> Array:
+    """The matrices of a short block, filled with copies of the last."""
+    block = np.empty((WIDTH, *source.shape[1:]), dtype=source.dtype)
+    for lane in range(WIDTH):
+        block[lane] = source[min(first + lane, len(source) - 1)]
+    return block
+
+
+@njit
+def _add_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
+    _, height, given = source.shape
+    for row in range(0, height, ROWS):
+        _gather_rows(source, first, row, rows)
+        for added in range(0, min(ROWS, height - row), ADDED):
+            _add_products(rows, added * given, a, given, width)
+
+
+@njit
+def _gather_rows(source: Array, first: int, row: int, rows: Array) -> None:
+    """Up to ROWS rows of eight matrices, and zeros after the last up to a multiple of ADDED."""
+    _, height, given = source.shape
+    present = min(ROWS, height - row)
+    size = present * given
+    whole = size - size % WIDTH
+    rows[whole * WIDTH : (present + -present % ADDED) * given * WIDTH] = 0.0
+    for i in range(0, whole, WIDTH):
+        store_turned(rows, i, source, (first * height + row) * given + i, height * given)
+    for i in range(whole, size):
+        for lane in range(WIDTH):
+            rows[i * WIDTH + lane] = source[first + lane, row + i // given, i % given]
+
+
+@njit
+def _add_products(rows: Array, row: int, a: Array, given: int, width: int) -> None:
+    """Four rows of M to the sums, two rows of those at a time: half the loads for a product."""
+    for i in range(0, given - 1, 2):
+        x0, x1, x2, x3 = _four(rows, row + i, given)
+        z0, z1, z2, z3 = _four(rows, row + i + 1, given)
+        upper, lower = i * width, (i + 1) * width
+        for j in range(i, given):  # of the lower one, too much: an element left of the diagonal, which nobody reads
+            y0, y1, y2, y3 = _four(rows, row + j, given)
+            store(a, upper + j, load(a, upper + j) + x0 * y0 + x1 * y1 + x2 * y2 + x3 * y3)
+            store(a, lower + j, load(a, lower + j) + z0 * y0 + z1 * y1 + z2 * y2 + z3 * y3)
+    if given % 2:
+        i = (given - 1) * (width + 1)
+        x0, x1, x2, x3 = _four(rows, row + given - 1, given)
+        store(a, i, load(a, i) + x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3)
+
+
+@njit
+def _four(rows: Array, first: int, given: int) -> tuple[Vector, Vector, Vector, Vector]:
+    """The same column of ADDED rows."""
+    return load(rows, first), load(rows, first + given), load(rows, first + 2 * given), load(rows, first + 3 * given)
+
+
+@njit
+def scale_down(a: Array, top: Array, bad: Array, scale: Array, width: int) -> None:
+    """Brings the largest element of every matrix into [0.5, 1) by a power of two, which is exact.
+
+    A matrix with an element that is not finite becomes zero and its scale NaN, which the answer is multiplied by.
+    """
+    zero, one = fill(0.0), fill(1.0)
+    largest, poison = zero, zero
+    for i in range(width):
+        for j in range(i, width):
+            x = magnitude(load(a, i * width + j))
+            largest = where_above(x, largest, x, largest)
+            poison = poison + x * zero
+    store(top, 0, largest)
+    store(bad, 0, poison)
+    for lane in range(WIDTH):
+        exponent = max(-EXPONENT, min(EXPONENT, math.frexp(top[lane])[1])) if bad[lane] == 0.0 else 0
+        top[lane] = math.ldexp(1.0, -exponent)
+        scale[lane] = math.ldexp(1.0, exponent) + bad[lane]
+    shrink = load(top, 0)
+    for i in range(width):
+        for j in range(i, width):
+            x = load(a, i * width + j)
+            store(a, i * width + j, where_above(one, poison, x * shrink, zero))

@@ -1,0 +1,136 @@
+"""The gate on the modes of many small matrices, forward and backward: the kernels behind :mod:`batteries.model.spectral`.
+
+Importing this module imports numba; :mod:`batteries.model.spectral` does so on the first call that can use it, and only there.
+A product of two 4x4 matrices is a few dozen operations, and a batched product of torch's costs more than that to set up for
+each; here everything that is done with one M is done while it is in the processor's first cache. The width is a constant of
+the compiled code, so that the inner loops unroll.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from batteries.kernels.kernel_cache import kernel
+
+Array = np.ndarray
+
+
+class Kernels(NamedTuple):
+    """The two kernels of one width; see :mod:`batteries.model.spectral` for the formulas."""
+
+    gate: Callable[..., None]
+    pull: Callable[..., None]
+
+
+@njit
+def _turned(X: Array, W: Array, into: Array, half: Array) -> None:
+    """W' X W, for small square X."""
+    D = len(X)
+    for i in range(D):
+        for j in range(D):
+            half[i, j] = 0.0
+            for k in range(D):
+                half[i, j] += X[i, k] * W[k, j]
+    for i in range(D):
+        for j in range(D):
+            into[i, j] = 0.0
+            for k in range(D):
+                into[i, j] += W[k, i] * half[k, j]
+
+
+@njit
+def _sandwich(W: Array, weights: Array, into: Array) -> None:
+    """W diag(weights) W', in the precision of ``into``."""
+    D = len(W)
+    for i in range(D):
+        for j in range(D):
+            total = 0.0
+            for k in range(D):
+                total += W[i, k] * weights[k] * W[j, k]
+            into[i, j] = total
+
+
+def kernels(D: int) -> Kernels:
+    """The kernels for matrices of width D, compiled on their first call."""
+
+    def gate(M: Array, W: Array, weights: Array, out: Array, start: int, stop: int) -> None:
+        """``out = M W diag(weights) W'`` for matrices ``start`` to ``stop``.
+
+        Args:
+            M: (n, V, D).
+            W: (n, D, D) float64.
+            weights: (n, D).
+            out: (n, V, D), written.
+            start: First matrix.
+            stop: Matrix after the last one.
+        """
+        A = np.empty((D, D), dtype=M.dtype)
+        for n in range(start, stop):
+            _sandwich(W[n], weights[n], A)
+            for v in range(M.shape[1]):
+                for j in range(D):
+                    x = M[n, v, 0] * A[0, j]
+                    for k in range(1, D):
+                        x += M[n, v, k] * A[k, j]
+                    out[n, v, j] = x
+
+    def pull(
+        M: Array, W: Array, weights: Array, grad: Array, floors: Any, on_M: Array, on_weights: Array, start: int, stop: int
+    ) -> None:
+        """The gradients of :func:`gate`, through the frame W too.
+
+        Args:
+            M: (n, V, D).
+            W: (n, D, D) float64, eigenvectors of M'M as columns.
+            weights: (n, D).
+            grad: (n, V, D), on the output.
+            floors: Of a gap, relative to the largest eigenvalue, and absolute.
+            on_M: (n, V, D), written.
+            on_weights: (n, D), written.
+            start: First matrix.
+            stop: Matrix after the last one.
+        """
+        gram, inner, half = np.empty((D, D)), np.empty((D, D)), np.empty((D, D))
+        turned, values = np.empty((D, D)), np.empty(D)
+        A, B = np.empty((D, D), dtype=M.dtype), np.empty((D, D), dtype=M.dtype)
+        for n in range(start, stop):
+            gram[:] = 0.0
+            inner[:] = 0.0
+            for v in range(M.shape[1]):
+                for i in range(D):
+                    x = np.float64(M[n, v, i])
+                    for j in range(D):
+                        gram[i, j] += x * M[n, v, j]
+                        inner[i, j] += x * grad[n, v, j]
+            _turned(gram, W[n], turned, half)
+            top = turned[0, 0]
+            for k in range(D):
+                values[k] = turned[k, k]  # eigenvalues again: cheaper than keeping them
+                top = max(top, values[k])
+            bound = (floors[0] * top + floors[1]) ** 2
+            _turned(inner, W[n], turned, half)
+            for i in range(D):
+                on_weights[n, i] = turned[i, i]
+                for j in range(D):
+                    gap = values[j] - values[i]
+                    slope = (weights[n, j] - weights[n, i]) * gap / (gap * gap + bound)
+                    inner[i, j] = (turned[i, j] + turned[j, i]) * slope  # twice the symmetric part
+            _turned(inner, W[n].T, turned, half)
+            _sandwich(W[n], weights[n], A)
+            for i in range(D):
+                for j in range(D):
+                    B[i, j] = turned[i, j]
+            for v in range(M.shape[1]):
+                for j in range(D):
+                    x = grad[n, v, 0] * A[0, j] + M[n, v, 0] * B[0, j]
+                    for k in range(1, D):
+                        x += grad[n, v, k] * A[k, j] + M[n, v, k] * B[k, j]
+                    on_M[n, v, j] = x
+
+    return Kernels(kernel(gate, fastmath={"contract"}), kernel(pull, fastmath={"contract"}))

@@ -1,0 +1,66 @@
+"""What a reconstruction error stands beside: predicting the mean, and the best linear code of the same width.
+
+The codes are fitted on training images and measured on the probe, like the cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from batteries.cell.manifest import Baselines
+from batteries.cell.spec import CellSpec
+from batteries.engine.torch_settings import neutral
+
+
+@dataclass(frozen=True, eq=False)
+class LinearCode:
+    """Principal components of training patches.
+
+    Attributes:
+        mean: (P,) mean patch.
+        components: (P, P), columns by falling variance.
+        fitted_on: How many patches of what, in words.
+    """
+
+    mean: Tensor
+    components: Tensor
+    fitted_on: str
+
+    def error(self, patches: Tensor, k: int) -> float:
+        """Mean squared error of ``patches`` (n, P) coded by the first k components."""
+        centred = patches.double() - self.mean
+        kept = self.components[:, :k]
+        return float((centred - (centred @ kept) @ kept.T).square().mean())
+
+
+@neutral()
+def fit(images: Tensor, spec: CellSpec) -> LinearCode:
+    """Principal components of the patches of training images (B, channels, height, width)."""
+    patches = to_patches(images, spec).double()
+    mean = patches.mean(dim=0)
+    _, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
+    return LinearCode(mean, vectors.flip(1), f"{len(patches)} patches of {len(images)} training images")
+
+
+def baselines(code: LinearCode, images: Tensor, spec: CellSpec) -> Baselines:
+    """The errors of the mean and of the linear codes on images (B, channels, height, width)."""
+    patches = to_patches(images, spec)
+    k = min(spec.hidden, spec.V * (spec.D - 1), spec.patch_dim)
+    return Baselines(
+        mean=code.error(patches, 0),
+        pca_k=k,
+        pca=code.error(patches, k),
+        pca_width=code.error(patches, min(spec.D, spec.patch_dim)),
+        bottleneck=k < spec.patch_dim,
+        fitted_on=code.fitted_on,
+    )
+
+
+def to_patches(images: Tensor, spec: CellSpec) -> Tensor:
+    """(B, channels, height, width) -> (B * N, P)."""
+    p = spec.patch_size
+    return rearrange(images, "B C (gh p) (gw q) -> (B gh gw) (C p q)", p=p, q=p)

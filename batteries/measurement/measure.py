@@ -1,0 +1,158 @@
+"""Measuring a model on a probe: CV with its error, reconstruction error, effective rank, spectrum, row radius."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from batteries.cell.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure, InputScale, Measured
+from batteries.cell.spec import CellSpec
+from batteries.data.probes import Probe, probe_of
+from batteries.engine.torch_settings import PINNED, neutral
+from batteries.geometry import attractor, estimates, simplex_cv
+from batteries.geometry.estimates import Estimate
+from batteries.geometry.simplex_cv import Degenerate
+from batteries.measurement.baselines import LinearCode, baselines
+from batteries.model.patch_svae import PatchSVAE, grid_of
+from batteries.pictures.image_batch import unjudged
+from batteries.pictures.rescaling import from_input, to_input
+
+CV_SEED = 5
+MATRICES = 256  # wanted of a probe, spread evenly over its images
+PATCHES_AT_ONCE = 16384  # bounds the memory of a pass over a probe
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one pass over images gives.
+
+    Attributes:
+        mse: (B,) mean squared error of each image.
+        cluster: (B,) what each image belongs to.
+        matrices: (n, V, D) a seeded choice of M, about 256, as many from each image.
+        matrix_cluster: (n,) what the image of each belongs to.
+        S: (B, N, D) singular values of every patch.
+        radius_error: Largest distance of a row's length from 1, over all patches.
+    """
+
+    mse: Tensor
+    cluster: Tensor
+    matrices: Tensor
+    matrix_cluster: Tensor
+    S: Tensor
+    radius_error: float
+
+    def cv(self) -> Estimate | Degenerate:
+        """CV of the chosen matrices."""
+        return simplex_cv.cv(self.matrices, self.matrix_cluster, seed=CV_SEED)
+
+    def effective_rank(self) -> Estimate:
+        """Mean over patches of exp(entropy of S)."""
+        ranks = simplex_cv.effective_rank(self.S)  # (B, N)
+        return estimates.clustered_mean(ranks.flatten(), self.cluster[:, None].expand_as(ranks).flatten())
+
+    def error(self) -> Estimate:
+        """Mean squared error."""
+        return estimates.clustered_mean(self.mse, self.cluster)
+
+
+@neutral()
+@torch.no_grad()
+def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | None = None) -> Reading:
+    """One pass of images (B, channels, height, width) in clusters (B,), in chunks, without gradients.
+
+    With an input scale the model sees the images on it, and its reconstructions come back from it before the error is
+    taken, so that errors of cells of different scales compare.
+    """
+    grid = grid_of(images, model.spec)
+    patches = grid[0] * grid[1]
+    generator = torch.Generator().manual_seed(CV_SEED)
+    mse, matrices, S, radius = [], [], [], 0.0
+    order = torch.rand(len(images), patches, generator=generator, **PINNED).argsort(dim=1)
+    chosen = order[:, : max(1, MATRICES // len(images))]
+    for part in torch.arange(len(images)).split(max(1, PATCHES_AT_ONCE // patches)):
+        with unjudged():
+            out = model(images[part] if input is None else to_input(images[part], input))
+        recon = out.recon if input is None else from_input(out.recon, input)
+        mse.append((recon - images[part]).double().square().mean(dim=(1, 2, 3)))
+        matrices.append(out.M[torch.arange(len(part))[:, None], chosen[part]])  # (b, few, V, D)
+        S.append(out.S)
+        radius = max(radius, simplex_cv.radius_error(out.M))
+    picked = torch.cat(matrices)
+    of_matrix = cluster[:, None].expand(picked.shape[:2])
+    return Reading(torch.cat(mse), cluster, picked.flatten(0, 1), of_matrix.flatten(), torch.cat(S), radius)
+
+
+@neutral()
+def measure(
+    model: PatchSVAE,
+    probe: Probe | str,
+    *,
+    code: LinearCode | None = None,
+    held: HeldFigure | None = None,
+    input: InputScale | None = None,
+) -> Measured:
+    """The figures that a manifest carries, of one model on one probe.
+
+    Args:
+        model: The cell, in whatever mode.
+        probe: What to measure on, or the name of a probe.
+        code: A linear code fitted on training images, for the baselines.
+        held: The second flag, where a trajectory is known.
+        input: The scale of the model's images (``cell.manifest.identity.input``); left out, mean 0 and std 1. Errors are
+            on the probe's own scale whatever it is.
+
+    Raises:
+        InputError: no such probe (``PROBE``, ``NO_PROBE``), or one whose images the cell does not take.
+    """
+    probe = probe_of(probe)
+    found = read(model, probe.images, probe.cluster, input)
+    cv = found.cv()
+    return Measured(
+        probe=probe.name,
+        probe_version=probe.version,
+        probe_digest=probe.digest,
+        cv=cv_figure(cv, model.spec),
+        band=attractor.band(cv.value, model.spec.D) if isinstance(cv, Estimate) else None,
+        held=held,
+        mse=estimated(found.error()),
+        mse_by_group={name: float(found.mse[probe.group == i].mean()) for i, name in enumerate(probe.groups)},
+        baselines=baselines(code, probe.images, model.spec) if code else None,
+        effective_rank=estimated(found.effective_rank()),
+        spectrum=tuple(found.S.double().mean(dim=(0, 1)).tolist()),
+        radius_error=found.radius_error,
+    )
+
+
+def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | DegenerateFigure:
+    """A CV as a manifest carries it."""
+    if isinstance(cv, Degenerate):
+        return DegenerateFigure(degenerate=cv.reason)
+    return CvFigure(
+        value=cv.value,
+        standard_error=finite_or_none(cv.standard_error),
+        matrices=cv.matrices,
+        images=cv.images,
+        draws=simplex_cv.DRAWS,
+        seed=CV_SEED,
+        ratio=cv.value / attractor.sphere_cv(spec.D),
+        on_attractor=attractor.on_attractor(cv.value, spec.D),
+    )
+
+
+def estimated(estimate: Estimate) -> Estimated:
+    """An estimate as a manifest carries it."""
+    return Estimated(value=estimate.value, standard_error=finite_or_none(estimate.standard_error))
+
+
+def held_figure(before: Estimate, after: Estimate, since_step: int) -> HeldFigure:
+    """The second flag as a manifest carries it."""
+    held = estimates.holds(before, after)
+    return HeldFigure(since_step=since_step, ratio=held.ratio, lower=held.lower, upper=held.upper, holds=held.holds)
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no infinity: an unknown spread is null."""
+    return value if value < float("inf") else None

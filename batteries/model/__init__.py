@@ -1,0 +1,1 @@
+"""PatchSVAE: its layers, its spectral stage, and derivatives of every order."""

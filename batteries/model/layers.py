@@ -1,0 +1,117 @@
+"""The layers of a cell: activations, blocks, first weights, boundary smoothing, and a layer norm.
+
+Torch's own layer norm (2.13) is wrong where its forward-mode derivative is differentiated, and in its third derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from batteries.cell.spec import CellSpec
+from batteries.engine import dispatch
+from batteries.engine.torch_settings import PINNED
+from batteries.model import derivatives
+from batteries.model.boundary_smoothing import smooth
+
+EPS = 1e-5  # of a layer norm, torch's own
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "identity": nn.Identity,
+}
+
+
+def normed(x: Tensor) -> Tensor:
+    """Every vector (..., width) less its mean, over its standard deviation."""
+    return _layer_norm(x, None, None)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Torch's own, with derivatives of every order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> the same shape."""
+        return _layer_norm(x, self.weight, self.bias)
+
+
+class _LayerNorm(torch.autograd.Function):
+    """Torch's operators forward and backward; the gradient of the gradient by :func:`derivatives.layer_norm`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        out, mean, deviation = torch.native_layer_norm(x, x.shape[-1:], weight, bias, EPS)
+        ctx.save_for_backward(x, weight, bias, mean, deviation)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, weight, bias, mean, deviation = ctx.saved_tensors
+        needed: Sequence[bool] = ctx.needs_input_grad
+        if not derivatives.wanted(*grads):
+            shape, given = x.shape[-1:], (mean, deviation, weight, bias)
+            return torch.ops.aten.native_layer_norm_backward(grads[0], x, shape, *given, list(needed))
+        if weight is None:
+            return (*derivatives.pulled(derivatives.layer_norm, [x], needed[:1], grads), None, None)
+        return derivatives.pulled(derivatives.layer_norm, [x, weight, bias], needed, grads)
+
+
+def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if dispatch.transformed():
+        return derivatives.layer_norm(x, weight, bias)
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or _is_cast(x.device.type):
+        return F.layer_norm(x, x.shape[-1:], weight, bias, EPS)
+    found: Tensor = _LayerNorm.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _is_cast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def hidden_block(width: int, activation: type[nn.Module]) -> nn.Sequential:
+    """A residual block's change of (..., width)."""
+    first, last = (nn.Linear(width, width, **PINNED) for _ in range(2))
+    return nn.Sequential(LayerNorm(width, **PINNED), first, activation(), last)
+
+
+def initialise(weight: Tensor, spec: CellSpec) -> None:
+    """Draw the last weights of an encoder as the spec says."""
+    match spec.init:
+        case "orthogonal":
+            nn.init.orthogonal_(weight)
+        case "kaiming_normal":
+            nn.init.kaiming_normal_(weight)
+        case "xavier_uniform":
+            nn.init.xavier_uniform_(weight)
+        case "small_normal":
+            nn.init.normal_(weight, std=0.02)
+
+
+class BoundarySmooth(nn.Module):
+    """A small residual convolution across patch boundaries; the identity at the start."""
+
+    def __init__(self, spec: CellSpec) -> None:
+        super().__init__()
+        last = nn.Conv2d(spec.smooth_width, spec.channels, 3, padding=1, **PINNED)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(nn.Conv2d(spec.channels, spec.smooth_width, 3, padding=1, **PINNED), nn.GELU(), last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) -> the same shape."""
+        return smooth(images, _weights(self.net[0]), _weights(self.net[2]))
+
+
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    return layer.weight, layer.bias

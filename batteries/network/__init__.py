@@ -1,0 +1,1 @@
+"""Reading over HTTP under a budget of time and bytes, and the Hugging Face Hub's interface."""

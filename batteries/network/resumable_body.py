@@ -1,0 +1,91 @@
+"""What came so far of one body, over all the attempts of a call; what to ask for next, and what may be put to it."""
+
+from __future__ import annotations
+
+import re
+
+import httpx2
+
+from batteries.errors import TransportError
+from batteries.network.connections import Heard, plain
+
+STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
+
+
+class Arrived:
+    """What came so far of one body, over all attempts."""
+
+    def __init__(self, limit: int) -> None:
+        self.data = bytearray()
+        self.most = 0  # bytes ever held at once; new ones are progress, the same ones again are not
+        self.status = 0
+        self.headers = httpx2.Headers()
+        self._limit = limit
+        self._total: int | None = None
+        self._etag: str | None = None
+        self._honest = True  # whether the server was never caught sending another part than it was asked for
+
+    def ask_for(self) -> dict[str, str]:
+        """The headers that ask for the missing part; none where the whole is to come."""
+        if not self.data or not self._honest:
+            self.data.clear()
+            return {}
+        part = {"Range": f"bytes={len(self.data)}-"}
+        return part if self._etag is None else {**part, "If-Range": self._etag}
+
+    def start(self, heard: Heard, where: str) -> None:
+        """Note the head of a whole answer."""
+        self.data.clear()
+        self.status, self.headers = heard.status, heard.headers
+        length = heard.headers.get("content-length")
+        self._total = None if length is None or heard.status != 200 else int(length)
+        self._honest = self._honest and heard.status == 200
+        etag = heard.headers.get("etag", "")
+        self._etag = etag if STRONG_ETAG.fullmatch(etag) else None
+        if heard.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html":
+            remedy = "Check the address, and what stands between this machine and the server: a proxy, a login."
+            raise TransportError("an HTML page in the place of the answer", code="HTML_PAGE", where=where, remedy=remedy)
+        self._check_size(self._total, where)
+
+    def resume(self, heard: Heard, where: str) -> None:
+        """Note the head of a part; one that does not continue what is there makes the next attempt start again."""
+        found = heard.headers.get("content-range", "nothing")
+        match = CONTENT_RANGE.fullmatch(found)
+        total = self._total if match is None or match[2] == "*" else int(match[2])
+        self._honest = (
+            heard.status == 206
+            and match is not None
+            and int(match[1]) == len(self.data)
+            and total is not None
+            and self._total in (None, total)
+            and (self._etag is None or heard.headers.get("etag") in (None, self._etag))
+        )
+        if not self._honest:
+            raise _cut("the server sent another part than it was asked for", where, f"from {len(self.data)} on", plain(found))
+        self._total = total
+        self._check_size(self._total, where)
+
+    def read(self, heard: Heard, where: str) -> None:
+        """Take the body in."""
+        encoding = heard.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            raise TransportError(
+                "a compressed answer", code="ENCODING", expected="identity", found=plain(encoding), where=where
+            )
+        for chunk in heard.chunks:
+            self.data += chunk
+            self.most = max(self.most, len(self.data))
+            self._check_size(len(self.data), where)
+        if self._total is not None and len(self.data) != self._total:
+            self._honest = len(self.data) < self._total
+            raise _cut("the answer broke off", where, f"{self._total} bytes", len(self.data))
+
+    def _check_size(self, size: int | None, where: str) -> None:
+        if size is not None and size > self._limit:
+            expected = f"at most {self._limit} bytes"
+            raise TransportError("the answer is too large", code="LIMIT", expected=expected, found=size, where=where)
+
+
+def _cut(what: str, where: str, expected: object, found: object) -> TransportError:
+    return TransportError(what, code="CUT", expected=expected, found=found, where=where, retryable=True)

@@ -1,0 +1,1 @@
+"""From a finished run, or somebody else's checkpoint, to a cell."""

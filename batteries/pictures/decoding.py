@@ -1,0 +1,78 @@
+"""Image files and Pillow's pictures as upright 8-bit pixels: the one decoder of photographs, probes and a user's images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from batteries.errors import InputError
+from batteries.io import placeholders
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
+MAX_PIXELS = 2**27  # of a picture: 400 MB as RGB in float32 and four times a camera's
+GRAY = {"1", "L", "LA"}
+SIXTEEN_AS_I = "PPM"  # the format whose 16 bits Pillow opens in mode I, as 0..65535
+EXACT = 2**24  # integers up to here are exact in float32
+UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def read_image(path: Path) -> Image.Image:
+    """One image as RGB, turned as its EXIF orientation says, transparency laid on white.
+
+    Raises:
+        InputError: not an image that Pillow can read whole, one of more than 2^27 pixels, or one of pixels of 32
+            bits, which have no scale (``IMAGE``).
+    """
+    picture = open_image(path)
+    if picture.mode == "F":
+        raise InputError("not a readable image", code="IMAGE", found="pixels of 32 bits have no scale", where=path)
+    return picture.convert("RGB")
+
+
+def open_image(path: Path) -> Image.Image:
+    """As :func:`read_image`, but gray stays gray (mode L), and pixels of 32 bits keep their values (mode F).
+
+    Raises:
+        InputError: not an image that Pillow can read whole, one of more than 2^27 pixels, or one of integers beyond 2^24
+            (``IMAGE``).
+    """
+    try:
+        with Image.open(path) as file:
+            return upright(file)
+    except UNREADABLE as error:
+        found = placeholders.words_of(path) or error
+        raise InputError("not a readable image", code="IMAGE", found=found, where=path) from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture in mode RGB, L or F, turned as its EXIF orientation says, transparency laid on white.
+
+    Raises:
+        ValueError: more than 2^27 pixels, or integers beyond 2^24.
+        OSError: a file that ends too early, as Pillow finds it.
+    """
+    if picture.width * picture.height > MAX_PIXELS:
+        raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS}")
+    turned = _eight_bits(ImageOps.exif_transpose(picture), picture.format)
+    if turned.mode == "F":
+        return turned
+    gray = turned.mode in GRAY
+    if "A" in turned.getbands() or "transparency" in turned.info:
+        layered = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
+    return turned.convert("L" if gray else "RGB")
+
+
+def _eight_bits(picture: Image.Image, made_by: str | None) -> Image.Image:
+    """Sixteen-bit greys, which Pillow's own conversion would clip to white, scaled to eight; 32-bit integers in mode F."""
+    if picture.mode != "I" and not picture.mode.startswith("I;16"):
+        return picture
+    values = np.asarray(picture)
+    low, high = int(values.min()), int(values.max())
+    if picture.mode != "I" or (made_by == SIXTEEN_AS_I and 0 <= low <= high <= 65535):
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    if not -EXACT <= low <= high <= EXACT:
+        raise ValueError(f"integers from {low} to {high}, beyond the {EXACT} up to which float32 is exact")
+    return picture.convert("F")

@@ -1,0 +1,82 @@
+"""A training run on disk: one safetensors file with model, optimiser and reading so far, replaced whole at each save."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from batteries.errors import ConflictError, FormatError
+from batteries.io import atomic_files, canonical_json
+
+MAX_CHECKPOINT = 2**30
+KEY = "batteries-run"
+
+
+def write(path: Path, model: nn.Module, optimiser: Optimizer, state: dict[str, Any]) -> None:
+    """Save a run, whole or not at all.
+
+    Args:
+        path: The checkpoint file.
+        model: Its parameters are saved.
+        optimiser: Its per-parameter tensors are saved.
+        state: JSON: plan, step, readings.
+
+    Raises:
+        StoreError: no space, no permission.
+    """
+    tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    for index, entry in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
+    atomic_files.replace(path, save({k: v.contiguous() for k, v in tensors.items()}, {KEY: json.dumps(state)}))
+
+
+def read(path: Path, model: nn.Module, optimiser: Optimizer, identity: str) -> dict[str, Any]:
+    """Put a saved run back into a model and its optimiser; returns the state that was saved.
+
+    Raises:
+        ConflictError: the checkpoint belongs to a run of another plan, other data or another probe.
+        FormatError: not a checkpoint of this model.
+    """
+    data = atomic_files.read(path, limit=MAX_CHECKPOINT)
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        state: dict[str, Any] = json.loads(header["__metadata__"][KEY])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise FormatError("not a checkpoint", code="CHECKPOINT", found=error, where=path) from error
+    if state["identity"] != identity:
+        raise ConflictError(
+            "a checkpoint of another run: its plan, its data or its probe differs",
+            code="RUN_CHANGED",
+            expected=identity,
+            found=state["identity"],
+            where=path,
+            remedy="Name another run folder, or remove the checkpoint to start afresh.",
+        )
+    _restore(model, optimiser, tensors)
+    return state
+
+
+def identity(plan: canonical_json.Document, data: canonical_json.Document, probe_digest: str) -> str:
+    """What a checkpoint remembers of the run it belongs to."""
+    return canonical_json.sha256(plan.to_bytes() + data.to_bytes() + probe_digest.encode())
+
+
+def _restore(model: nn.Module, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimiser":
+            index, _, key = rest.partition(".")
+            entries.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})

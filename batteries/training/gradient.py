@@ -1,0 +1,50 @@
+"""The loss of a training step and its gradient, a few images at a time on threads of our own.
+
+torch would split every operator among its threads, which wait for one another, spinning: beside other work on the same cores a
+step took several times as long as on one thread. Pieces of a batch wait for nobody. How a batch is cut depends on the
+images alone, and each piece has one thread of torch's, so no bit of a step depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from batteries.engine import parallel
+from batteries.model.patch_svae import PatchSVAE
+
+PIECE_PIXELS = 8 * 64 * 64  # of one piece; docs/decisions/0023-threads.md
+
+
+def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Tensor]:
+    """The mean squared error of reconstructions, and its gradient.
+
+    Args:
+        model: In training.
+        images: (B, channels, height, width).
+
+    Returns:
+        The error; its gradient on each of the model's parameters, in their order; and M (1, V, D) of the first patch.
+    """
+    parts = images.split(_piece(model, images))
+    parameters = list(model.parameters())
+    found: dict[int, tuple[float, tuple[Tensor, ...], Tensor]] = {}
+
+    def work(index: int) -> None:
+        part = parts[index]
+        out = model(part)
+        loss = (out.recon - part).square().mean() * (len(part) / len(images))
+        found[index] = loss.item(), torch.autograd.grad(loss, parameters), out.M[:1, 0].detach().clone()
+
+    parallel.run(range(len(parts)), work, alone=True)
+    losses, gradients, matrices = zip(*(found[index] for index in range(len(parts))), strict=True)
+    return sum(losses), [reduce(torch.add, shares) for shares in zip(*gradients, strict=True)], matrices[0]
+
+
+def _piece(model: PatchSVAE, images: Tensor) -> int:
+    """Images of a piece; all of them on an accelerator, and where the norm of rows is the whole batch's."""
+    if images.device.type != "cpu" or model.spec.row_norm == "scale":
+        return len(images)
+    return max(1, PIECE_PIXELS // (images.shape[2] * images.shape[3]))
