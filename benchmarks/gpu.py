@@ -11,8 +11,8 @@ import torch
 
 from batteries import CellSpec, PatchSVAE, untrained
 from benchmarks.harness import Pair, compare, surroundings, table
-from composer.frozen import Stack
-from composer.groups import Group
+from composer.container.frozen_weights import Stack
+from composer.container.spec_group import Group
 
 BATCH = 128
 CELLS = 9

@@ -13,8 +13,8 @@ from batteries import threads
 from batteries.data.noise import noise_batch
 from batteries.model import spectral
 from benchmarks.harness import Pair
-from composer import coding
-from composer.batched import Stage
+from composer.container import encoder_decoder
+from composer.container.batched_forward import Stage
 
 BANDS = {"low": "low/johanna-64", "high": "high/johanna-64"}
 
@@ -44,12 +44,12 @@ def _halves(stage: Stage, images: torch.Tensor) -> list[tuple[str, Callable[[], 
     return [
         (
             "encoders, rows of unit length,",
-            lambda: coding.encode(spec, weights, patches),
+            lambda: encoder_decoder.encode(spec, weights, patches),
             lambda: spectral.unit_rows(stage._encode(patches).view(rows)),
         ),
         (
             "gate and decoders",
-            lambda: coding.decode(spec, weights, M, found.W, ratio, grid),
+            lambda: encoder_decoder.decode(spec, weights, M, found.W, ratio, grid),
             lambda: stage._decode(spectral.gate(M, found, ratio), grid).contiguous(),
         ),
     ]

@@ -20,9 +20,9 @@ from pages import RESULTS, put, table
 import batteries
 import composer
 import registry
-from composer.pairs import PairScore
-from composer.relaying import Kind
-from composer.tokens import TokenKind
+from composer.alignment.pairs import PairScore
+from composer.alignment.relay import Kind
+from composer.vocabulary import TokenKind
 
 Names = tuple[str, str]
 

@@ -29,8 +29,8 @@ import composer
 import registry
 from batteries.cell import weights_file
 from batteries.cell.cell import file_facts
-from composer.aligning import paired
-from composer.scores import SHUFFLES
+from composer.alignment.align import paired
+from composer.procrustes.scores import SHUFFLES
 from registry.controls import control_cell
 
 SHIPPED = (

@@ -21,8 +21,8 @@ from pages import RESULTS, put, table
 import batteries
 import composer
 import registry
-from composer.relaying import Kind
-from composer.swapping import HARDLY
+from composer.alignment.relay import Kind
+from composer.alignment.swap import HARDLY
 from registry.controls import control_cell
 
 PAIRS = (

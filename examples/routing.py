@@ -27,9 +27,9 @@ import registry
 from batteries.data.noise import NAMES, noise_batch
 from batteries.geometry import estimates
 from composer import Composition, Route
-from composer.routing import Router
-from composer.wired import Wired, wire
-from composer.wiring import Node
+from composer.wiring.nodes import Node
+from composer.wiring.route import Router
+from composer.wiring.wired_model import Wired, wire
 
 LOW = {"noise": "low/johanna-64", "low": "low/fresnel-64", "wide": "low/fresnel-256", "mid": "mid/fresnel-64"}
 HIGH = {"noise": "high/johanna-64", "high": "high/fresnel-64"}

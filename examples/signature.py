@@ -22,7 +22,7 @@ import composer
 import registry
 from batteries.data.noise import NAMES, noise
 from batteries.measurement.readout import objective
-from composer import readings
+from composer.hosts import features
 from registry.controls import control_cell
 
 CELLS = (
@@ -89,7 +89,7 @@ def images(part: int, per_type: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def errors(container: composer.Container, batch: Tensor) -> Tensor:
     """Log of mean and of standard deviation of every cell's patch errors: (B, cells, 2)."""
-    parts = [readings.of_image("signature", container(part, ("recon",)), part) for part in batch.split(AT_ONCE)]
+    parts = [features.of_image("signature", container(part, ("recon",)), part) for part in batch.split(AT_ONCE)]
     return torch.cat(parts).unflatten(1, (-1, 2))
 
 

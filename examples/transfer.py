@@ -28,8 +28,9 @@ from batteries.data.noise import NAMES, noise
 from batteries.data.sources import seed_of
 from batteries.geometry import estimates
 from batteries.measurement.readout import ReadOut
-from composer import procrustes, tokens
-from composer.tokens import Grid, TokenKind
+from composer import grids, procrustes
+from composer.alignment import tokens
+from composer.vocabulary import Grid, TokenKind
 from registry.controls import control_cell
 
 PAIRS = (
@@ -183,7 +184,7 @@ class Seen:
             "mapped": [mapped(other)],
             "least squares": [least_squares(source, target)(other)],
             "unturned": [unturned(mapped)(other)],
-            "untouched": [tokens.pad(other, own.shape[-1])],
+            "untouched": [grids.pad(other, own.shape[-1])],
             "shuffled": [by_frame(source[order], target)(other) for order in orders],
             "untrained": [by_frame(null, target)(untrained)],
         }
@@ -204,7 +205,7 @@ def of_seed(cells: Mapping[str, batteries.Cell], pairs: Sequence[tuple[str, str]
     names = {spec: f"untrained, D={spec.D}" for spec in fresh}
     triples = []
     for a, b in pairs:
-        grid = tokens.coarsest([cells[name].spec.grid(SIZE, SIZE) for name in (a, b)])
+        grid = grids.coarsest([cells[name].spec.grid(SIZE, SIZE) for name in (a, b)])
         triples.append(((a, grid), (b, grid), (names[cells[b].spec], grid)))
     ends = list(dict.fromkeys(end for triple in triples for end in triple))
     seen = see({**cells, **{names[spec]: cell for spec, cell in fresh.items()}}, ends, seed)

@@ -16,7 +16,7 @@ import registry
 from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.io import atomic_files
-from composer.manifest import TokenKind
+from composer.vocabulary import TokenKind
 from registry import config, reports
 from registry.aligning_page import page
 from registry.answers import unicode

@@ -6,15 +6,16 @@ import math
 from typing import TYPE_CHECKING, Literal, Self
 
 from batteries.cell.manifest import Count, Positive, Sha256
-from composer.manifest import MapsManifest, TokenKind
+from composer.artifact.manifest import MapsManifest
+from composer.vocabulary import TokenKind
 from registry.answers import Answer
 from registry.release import ExactVersion
 
 if TYPE_CHECKING:
-    from composer.pairs import PairScore
-    from composer.scores import Null
-    from composer.spectrum import Spectrum
-    from composer.swapping import Swap
+    from composer.alignment.pairs import PairScore
+    from composer.alignment.residual_spectrum import Spectrum
+    from composer.alignment.swap import Swap
+    from composer.procrustes.scores import Null
 
 
 class NullFigure(Answer):

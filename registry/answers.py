@@ -13,7 +13,7 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Manifest, Sha256, Size, Text
 from batteries.errors import BatteriesError
 from batteries.io.canonical_json import Document
-from composer.manifest import MapsManifest, ModelManifest
+from composer.artifact.manifest import MapsManifest, ModelManifest
 from registry.attestation import Protocol
 from registry.packed import PulledFile
 from registry.publish import Published as Publication

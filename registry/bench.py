@@ -15,7 +15,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.io.canonical_json import Document
 from batteries.measurement.measure import read
 from batteries.model.patch_svae import PatchSVAE
-from composer.hosts import HostFactory
+from composer.hosts.cell_hosts import HostFactory
 from registry.attestation import DoseFigure, FrozenFigure, ReturnFigure, Subject
 from registry.checks import Measurement
 from registry.controls import control_cell

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from batteries.data.probes import Probe
-    from composer.alignment import Consensus
-    from composer.container import Container
-    from composer.lock import Lock
-    from composer.pairs import PairTable
-    from composer.spectrum import Spectrum
-    from composer.swapping import Swap
+    from composer.alignment.pairs import PairTable
+    from composer.alignment.residual_spectrum import Spectrum
+    from composer.alignment.swap import Swap
+    from composer.container.cell_digests import Lock
+    from composer.container.container import Container
+    from composer.procrustes.consensus import Consensus
 
 LEVEL = 0.05  # of the tests
 

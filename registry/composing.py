@@ -15,7 +15,7 @@ import registry
 from batteries.cell.artifact_kinds import MODEL
 from batteries.errors import ConflictError, InputError
 from batteries.io import atomic_files
-from composer.manifest import ModelManifest
+from composer.artifact.manifest import ModelManifest
 from registry import config, reports
 from registry.answers import unicode
 from registry.composing_answers import Composed, ComposedCell
@@ -25,8 +25,8 @@ from registry.options import Threads, licensed, packed_label, photographs, use
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from composer.wired import Wired
-    from composer.wiring import Composition
+    from composer.wiring.composition import Composition
+    from composer.wiring.wired_model import Wired
 
 SEED = 0  # of the crops
 TOML = ".toml"

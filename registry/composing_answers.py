@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from batteries.cell.manifest import Count, Positive, Sha256
-from composer.manifest import Kind, ModelManifest
+from composer.artifact.manifest import ModelManifest
+from composer.vocabulary import NodeKind
 from registry.answers import Answer
 from registry.release import ExactVersion
 
@@ -59,7 +60,7 @@ class Composed(Answer):
     digest: Sha256
     images: tuple[Positive, ...]
     output: str
-    output_kind: Kind
+    output_kind: NodeKind
     nodes: Count
     graph: str | None
     path: str | None

@@ -14,8 +14,9 @@ from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.model.patch_svae import Output, Tokens
 from batteries.pictures.image_batch import unjudged
-from composer.hosts import HostFactory, Mounted, NamingHost, RestoringHost, StreamForm
-from composer.outputs import CellOutput
+from composer.container.outputs import CellOutput
+from composer.hosts.cell_hosts import HostFactory, Mounted, NamingHost, RestoringHost
+from composer.hosts.container_hosts import StreamForm
 from registry.protocol import ViabilityProtocol
 from registry.tasks import Task
 

@@ -16,7 +16,7 @@ from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import InputError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import AnyDocument, fields_of
-from composer.manifest import PackedLabel
+from composer.artifact.manifest import PackedLabel
 from registry.console import say
 
 MAX_SEED = 2**62

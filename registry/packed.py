@@ -19,7 +19,7 @@ from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import sha256
-from composer.manifest import MANIFESTS, AnyPacked
+from composer.artifact.manifest import MANIFESTS, AnyPacked
 from registry import config, keys, yanked
 from registry.admission import check_weights
 from registry.cache import Cache
@@ -32,11 +32,11 @@ from registry.snapshot import check_packed_manifest, locate
 from registry.stores import Store
 
 if TYPE_CHECKING:
-    from composer.alignment import Consensus
-    from composer.container import Container
-    from composer.kinds import AnyOpened
-    from composer.procrustes import Alignment
-    from composer.wired import Wired
+    from composer.artifact.kinds import AnyOpened
+    from composer.container.container import Container
+    from composer.procrustes.consensus import Consensus
+    from composer.procrustes.similarity import Alignment
+    from composer.wiring.wired_model import Wired
 
 Found = TypeVar("Found")
 

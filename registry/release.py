@@ -18,7 +18,8 @@ from batteries.errors import IntegrityError
 from batteries.io import placeholders
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
-from composer.manifest import Kind, MapsManifest, ModelManifest, TokenKind
+from composer.artifact.manifest import MapsManifest, ModelManifest
+from composer.vocabulary import NodeKind, TokenKind
 from registry.attestation import Verdict
 from registry.reference import is_path, is_version, kind_of_path
 
@@ -159,7 +160,7 @@ class ModelSummary(Document):
     parameters: Positive
     channels: Positive
     nodes: Count
-    output_kind: Kind
+    output_kind: NodeKind
     aligned: bool
     license: Text
 

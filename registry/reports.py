@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from batteries.cell.cell import Cell
-    from composer.container import Container
+    from composer.container.container import Container
 
 
 def stderr() -> Console:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batteries.cell.manifest import Manifest
 from batteries.errors import IntegrityError
-from composer.manifest import MANIFESTS, AnyPacked
+from composer.artifact.manifest import MANIFESTS, AnyPacked
 from registry import config, keys
 from registry.attestation import Attestation
 from registry.cache import Cache

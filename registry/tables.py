@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batteries.cell.artifact_kinds import KINDS
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError
-from composer.manifest import AnyPacked
+from composer.artifact.manifest import AnyPacked
 from registry.console import plain
 from registry.reference import kind_of_path
 from registry.release import MapsSummary, ModelSummary, Release

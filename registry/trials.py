@@ -21,7 +21,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
-from composer.hosts import FrozenCell, HostFactory, Mounted
+from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
 from registry.attestation import DoseFigure, FrozenFigure, Moment, ReturnFigure, Subject
 from registry.learning import Watched, learn, make_host, score
 from registry.protocol import ViabilityProtocol

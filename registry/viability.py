@@ -20,7 +20,7 @@ from batteries.errors import InputError
 from batteries.io import atomic_files
 from batteries.io.home import home
 from batteries.model.patch_svae import PatchSVAE
-from composer.hosts import HostFactory
+from composer.hosts.cell_hosts import HostFactory
 from registry import checks, conclusion
 from registry.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
 from registry.bench import Bench, NullFigures, Progress, measurement, untrained_cell

@@ -7,14 +7,15 @@ import torch
 
 from batteries.cell.artifact_kinds import MAPS
 from batteries.io import canonical_json
-from composer import align, compose, procrustes, sealed
-from composer.aligning import paired
-from composer.alignment import Consensus
-from composer.consensus import Frame
-from composer.container import Container
-from composer.mapsfile import open_maps
-from composer.pairing import Pairing, digest_of
-from composer.procrustes import Alignment
+from composer import align, compose, procrustes
+from composer.alignment.align import paired
+from composer.artifact.maps_document import open_maps
+from composer.container.container import Container
+from composer.procrustes.consensus import Consensus
+from composer.procrustes.generalized import Frame
+from composer.procrustes.provenance import Pairing, digest_of
+from composer.procrustes.similarity import Alignment
+from composer.sealed import file_format
 from tests.models import cells, framed, images
 
 
@@ -87,4 +88,4 @@ def forged(data: bytes, **arrays) -> bytes:
     found = {name: arrays.get(name, opened.array(name)) for name in opened.layout}
     said = opened.document
     fields = {name: getattr(said, name) for name in type(said).model_fields if name not in {"blocks", "seal"}}
-    return b"".join(bytes(part) for part in sealed.write(type(said), fields, found)[1])
+    return b"".join(bytes(part) for part in file_format.write(type(said), fields, found)[1])

@@ -10,11 +10,12 @@ from torch import Tensor
 from batteries import CellSpec
 from batteries.cell.artifact_kinds import MODEL
 from batteries.io import canonical_json
-from composer import blocks
-from composer import sealed as sealing
-from composer.artifactfile import open_artifact
-from composer.wired import Wired, wire
-from composer.wiring import Composition, Parallel, Relay, Route
+from composer.artifact.model_reader import open_artifact
+from composer.sealed import block_digests
+from composer.sealed import file_format as sealing
+from composer.wiring.composition import Composition
+from composer.wiring.nodes import Parallel, Relay, Route
+from composer.wiring.wired_model import Wired, wire
 from tests.making import from_model, tiny
 
 FINE = CellSpec(V=6, D=4, patch_size=4, hidden=8, heads=2)
@@ -107,7 +108,7 @@ def forged(data: bytes, arrays=None, **update) -> bytes:
     found = {name: given[name] if name in given else opened.array(name) for name in places}
     whole = (np.ascontiguousarray(array, sealing.NUMPY[places[name].dtype]) for name, array in found.items())
     body = b"".join(array.tobytes() for array in whole)
-    artifact = artifact.model_copy(update={"blocks": tuple(blocks.digests([memoryview(body)]))})
+    artifact = artifact.model_copy(update={"blocks": tuple(block_digests.digests([memoryview(body)]))})
     artifact = artifact.model_copy(update={"seal": artifact.digest()})
     return sealing.header(artifact, places) + body
 

@@ -8,9 +8,10 @@ import torch
 from batteries import CellSpec
 from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
 from composer import FewSamplesWarning, align, change, compose, generalised, join
-from composer.artifact import load, save
-from composer.pairing import digest_of
-from composer.tokens import TAPPED, pad, width_of
+from composer.alignment.tokens import TAPPED, width_of
+from composer.artifact.model_file import load, save
+from composer.grids import pad
+from composer.procrustes.provenance import digest_of
 from tests.making import from_model, turned
 from tests.test_procrustes import draw, rotation
 

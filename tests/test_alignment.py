@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from batteries.errors import ConflictError, InputError
-from composer.alignment import consensus, held_out_scores, joined
-from composer.consensus import change, generalised
-from composer.pairing import digest_of
-from composer.scores import score
+from composer.procrustes.consensus import consensus, held_out_scores, joined
+from composer.procrustes.generalized import change, generalised
+from composer.procrustes.provenance import digest_of
+from composer.procrustes.scores import score
 from tests.test_procrustes import draw, rotation
 
 

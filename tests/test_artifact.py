@@ -26,17 +26,20 @@ from batteries.errors import (
     StoreError,
 )
 from batteries.io import atomic_files, canonical_json
-from composer import blocks, compose, packing, tokens
-from composer import opened as opening
-from composer import sealed as sealing
-from composer.artifact import load, pack, save
-from composer.artifactfile import open_artifact, read_artifact
-from composer.container import Container
-from composer.manifest import ModelManifest, PackedLabel
-from composer.routing import Router
-from composer.saved import Artifact, router_shapes
-from composer.wired import Wired, wire
-from composer.wiring import Composition, Parallel, Relay
+from composer import compose, grids
+from composer.artifact import packing
+from composer.artifact.manifest import ModelManifest, PackedLabel
+from composer.artifact.model_document import Artifact, router_shapes
+from composer.artifact.model_file import load, pack, save
+from composer.artifact.model_reader import open_artifact, read_artifact
+from composer.container.container import Container
+from composer.sealed import block_digests
+from composer.sealed import file_format as sealing
+from composer.sealed import reader as opening
+from composer.wiring.composition import Composition
+from composer.wiring.nodes import Parallel, Relay
+from composer.wiring.route import Router
+from composer.wiring.wired_model import Wired, wire
 from tests.making import litter, python, tiny
 from tests.models import NODES, SPECS, cells, document, forgeries, framed, images, least, model, same, sealed, with_document
 
@@ -156,7 +159,9 @@ def test_without_a_probe_there_is_no_frame(tmp_path):
 
 
 def test_the_same_model_gives_the_same_bytes_in_every_process(path, tmp_path):
-    code = "import sys; from composer.artifact import save; from tests.models import model; save(model(), sys.argv[1])"
+    code = (
+        "import sys; from composer.artifact.model_file import save; from tests.models import model; save(model(), sys.argv[1])"
+    )
     for seed in ("1", "2"):
         found = tmp_path / f"{seed}.safetensors"
         done = python(code, found, PYTHONHASHSEED=seed, OMP_NUM_THREADS="1")
@@ -228,7 +233,7 @@ def test_a_copy_of_a_loaded_model_has_memory_of_its_own(made, path):
 
 MEMORY = """
 import sys, torch, re
-from composer.artifact import load
+from composer.artifact.model_file import load
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 loaded = load(sys.argv[1]); del loaded
@@ -256,7 +261,7 @@ def test_weights_are_mapped_and_not_copied(tmp_path):
 def test_no_byte_of_a_file_is_run(path):
     code = """
 import sys
-from composer.artifact import load
+from composer.artifact.model_file import load
 heard = []
 sys.addaudithook(lambda event, _: heard.append(event) if event in {"pickle.find_class", "exec", "compile", "import"} else None)
 load(sys.argv[1])
@@ -324,9 +329,9 @@ def test_data_moved_about_is_found(path):
 
 
 def test_every_block_is_looked_at(monkeypatch, tmp_path):
-    monkeypatch.setattr(blocks, "BLOCK", 1024)
+    monkeypatch.setattr(block_digests, "BLOCK", 1024)
     monkeypatch.setattr(opening, "BLOCK", 1024)
-    monkeypatch.setattr(blocks, "WINDOW", 256)
+    monkeypatch.setattr(block_digests, "WINDOW", 256)
     save(model(), tmp_path / "many.safetensors")
     data = (tmp_path / "many.safetensors").read_bytes()
     found = opened(data)
@@ -480,7 +485,7 @@ def test_numbers_that_are_none_are_refused_even_where_they_were_sealed(path, tmp
         size = np.dtype(dtype).itemsize
         body[row.end - size : row.end] = np.array([number], dtype).tobytes()
         value = document(data)
-        value["blocks"] = list(blocks.digests([memoryview(bytes(body))]))
+        value["blocks"] = list(block_digests.digests([memoryview(bytes(body))]))
         with pytest.raises(PolicyError) as caught:
             opened(with_document(data[:start] + body, sealed(value)))
         assert (caught.value.code, caught.value.found) == ("NON_FINITE", name)
@@ -546,10 +551,10 @@ def test_the_shapes_of_a_router_are_those_of_the_module():
 
 def test_tokens_are_never_cut_to_a_frame():
     wide = torch.ones(1, 2, 4)
-    assert torch.equal(tokens.pad(wide, 4), wide)
-    assert tokens.pad(wide, 6).sum() == wide.sum()
+    assert torch.equal(grids.pad(wide, 4), wide)
+    assert grids.pad(wide, 6).sum() == wide.sum()
     with pytest.raises(InputError) as caught:
-        tokens.pad(wide, 2)
+        grids.pad(wide, 2)
     assert (caught.value.code, caught.value.found) == ("WIDTH", 4)
 
 

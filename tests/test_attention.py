@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from batteries.kernels import jit
-from composer import attention
+from composer.container import attention
 from tests.laws import given, settings, st
 
 TOLERANCE = 2e-6  # of the largest value
@@ -191,7 +191,7 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
 
 
 def test_importing_it_does_not_import_numba():
-    code = "import sys; import composer.attention; sys.exit('numba' in sys.modules)"
+    code = "import sys; import composer.container.attention; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

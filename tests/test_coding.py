@@ -10,8 +10,8 @@ from batteries import CellSpec
 from batteries.kernels import jit
 from batteries.model import spectral
 from batteries.model.patch_svae import untrained
-from composer import coding
-from composer.batched import Stage
+from composer.container import encoder_decoder
+from composer.container.batched_forward import Stage
 from tests.laws import given, settings, st
 
 TOLERANCE = 1e-5  # of the largest of the answer
@@ -61,7 +61,7 @@ def test_as_torch_has_it_in_float64(spec, cells, count, columns, seed):
     pytest.importorskip("numba")
     given, wide = stage(spec, cells, seed=seed), stage(spec, cells, torch.float64, seed)
     images = pictures(spec, count, columns=columns, seed=seed)
-    assert coding.fits(spec, images)
+    assert encoder_decoder.fits(spec, images)
     free = spec.model_copy(update={"row_norm": "none"})
     raw = Stage(free, given.weights).matrices(images)
     assert near(raw, Stage(free, wide.weights).matrices(images.double()))
@@ -123,20 +123,20 @@ def test_it_is_taken_where_it_is_meant_to_be():
     pytest.importorskip("numba")
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
     images = pictures(spec)
-    assert coding.fits(spec, images)
-    assert not coding.fits(spec, images.double())
-    assert not coding.fits(spec, images[:0])
-    assert not coding.fits(spec, images.clone().requires_grad_())
+    assert encoder_decoder.fits(spec, images)
+    assert not encoder_decoder.fits(spec, images.double())
+    assert not encoder_decoder.fits(spec, images[:0])
+    assert not encoder_decoder.fits(spec, images.clone().requires_grad_())
     with torch.no_grad():
-        assert coding.fits(spec, images.clone().requires_grad_())
+        assert encoder_decoder.fits(spec, images.clone().requires_grad_())
     for change in ({"D": 6}, {"D": 32}, {"activation": "relu"}, {"depth": 0}, {"depth": 9}, {"hidden": 8192}):
-        assert not coding.fits(CellSpec(**({"V": 40, "D": 4, "patch_size": 2, "hidden": 20} | change)), images)
+        assert not encoder_decoder.fits(CellSpec(**({"V": 40, "D": 4, "patch_size": 2, "hidden": 20} | change)), images)
 
 
 @pytest.fixture
 def afresh(monkeypatch):
     """Kernels are looked for again."""
-    monkeypatch.setattr(coding._kernels, "_found", {})
+    monkeypatch.setattr(encoder_decoder._kernels, "_found", {})
     monkeypatch.setattr(jit, "_warned", set())
 
 
@@ -145,9 +145,9 @@ def test_without_numba_it_is_torchs(monkeypatch):
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
     given, images = stage(spec), pictures(spec)
     fast = answers(given, images)
-    coding._kernels._found.clear()
+    encoder_decoder._kernels._found.clear()
     monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
-    assert not coding.fits(spec, images)
+    assert not encoder_decoder.fits(spec, images)
     assert all(near(a, b) for a, b in zip(answers(given, images), fast, strict=True))
 
 
@@ -160,23 +160,23 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
 
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
     given, images = stage(spec), pictures(spec)
-    monkeypatch.setattr(coding._kernels.module, "encode", broken)
+    monkeypatch.setattr(encoder_decoder._kernels.module, "encode", broken)
     with pytest.warns(RuntimeWarning, match="no such instruction"):
         found = answers(given, images)
     assert all(torch.equal(a, b) for a, b in zip(answers(given, images), found, strict=True))
 
 
 def test_both_sides_know_the_same_widths():
-    rows = pytest.importorskip("composer.rows")
-    assert coding.NARROW == rows.NARROW
+    rows = pytest.importorskip("composer.kernels.row_operations")
+    assert encoder_decoder.NARROW == rows.NARROW
 
 
 def test_importing_it_does_not_import_numba():
-    code = "import sys; import composer.coding; sys.exit('numba' in sys.modules)"
+    code = "import sys; import composer.container.encoder_decoder; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.cuda
 def test_on_cuda_it_is_torchs():
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
-    assert not coding.fits(spec, pictures(spec).cuda())
+    assert not encoder_decoder.fits(spec, pictures(spec).cuda())

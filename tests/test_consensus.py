@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batteries.errors import InputError
-from composer.consensus import change, generalised, map_into, maps_into
-from composer.procrustes import fit
-from composer.settling import frames_of
+from composer.procrustes.fixed_point import frames_of
+from composer.procrustes.generalized import change, generalised, map_into, maps_into
+from composer.procrustes.similarity import fit
 from tests.test_procrustes import draw, rotation
 
 LAW = settings(deadline=None, max_examples=30)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from batteries import CellSpec, PatchSVAE
 from batteries.errors import ConflictError, FrozenError, InputError, IntegrityError, NotFoundError, PolicyError
 from composer import compose
-from composer.outputs import TAPS
+from composer.container.outputs import TAPS
 from tests.making import from_model
 
 LOW = CellSpec(V=16, D=8, patch_size=8, hidden=16)

@@ -11,7 +11,7 @@ import registry
 from batteries import CellSpec, PatchSVAE
 from batteries.errors import InputError, NotFoundError, PolicyError
 from composer import FrozenCell, compose, wire
-from composer.outputs import TAPS
+from composer.container.outputs import TAPS
 from tests.making import from_model, python
 
 LOW = CellSpec(V=16, D=8, patch_size=8, hidden=16)

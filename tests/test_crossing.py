@@ -8,9 +8,9 @@ import torch
 
 from batteries.errors import InputError
 from batteries.kernels import jit
-from composer import crossing, turning
-from composer.centring import Products, centred, products
-from composer.procrustes import fit
+from composer.procrustes import moments, polar
+from composer.procrustes.centering import Products, centred, products
+from composer.procrustes.similarity import fit
 from tests.laws import HealthCheck, given, settings, st
 
 LAW = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -23,7 +23,7 @@ FIELDS = ("rotation", "scale", "centre", "translation", "residual", "determinant
 @pytest.fixture(autouse=True)
 def _however_few(monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(crossing, "FEW", 1)
+    monkeypatch.setattr(moments, "FEW", 1)
 
 
 def draw(*shape, seed=0):
@@ -61,7 +61,7 @@ def test_moments_are_those_of_centred_tokens(count, height, D, seed, masked, shi
     rows = torch.rand(count, height, generator=torch.Generator().manual_seed(seed)) < 0.6 if masked else None
     if masked:
         rows[:, :2] = True
-    found = crossing.moments(x, y, rows)
+    found = moments.moments(x, y, rows)
     centre, translation, wanted = by_torch(x, y, rows)
     near(found.means, torch.stack([centre, translation]))
     near(found.cross, wanted.cross, 1e-11)
@@ -71,18 +71,18 @@ def test_moments_are_those_of_centred_tokens(count, height, D, seed, masked, shi
 @pytest.mark.parametrize("D", [12, 16, 32])
 def test_other_widths_and_float32(D):
     x, y = draw(5, 70, D).float(), draw(5, 70, D, seed=1).float()
-    near(crossing.moments(x, y, None).cross, by_torch(x, y)[2].cross)
+    near(moments.moments(x, y, None).cross, by_torch(x, y)[2].cross)
     cross = draw(5, D, D)
-    near(crossing.polar(cross).rotation, by_svd(cross)[0], 1e-10)
+    near(moments.polar(cross).rotation, by_svd(cross)[0], 1e-10)
 
 
 @pytest.mark.parametrize("filling", [torch.nan, torch.inf, 1e300])
 def test_what_stands_in_missing_rows_is_not_looked_at(filling):
     x, y, rows = draw(6, 20, 4), draw(6, 20, 4, seed=1), torch.arange(20) % 3 > 0
-    wanted = crossing.moments(x[:, rows], y[:, rows], None)
+    wanted = moments.moments(x[:, rows], y[:, rows], None)
     x[:, ~rows] = filling
     y[:, ~rows] = filling
-    for part, other in zip(crossing.moments(x, y, rows), wanted, strict=True):
+    for part, other in zip(moments.moments(x, y, rows), wanted, strict=True):
         assert torch.equal(part, other)
 
 
@@ -99,7 +99,7 @@ def test_leading_axes_are_broadcast_as_torch_does(source, target, rows):
     x, y = draw(*source), draw(*target, seed=1)
     kept = None if rows is None else torch.rand(rows, generator=torch.Generator().manual_seed(0)) < 0.7
     batch = torch.broadcast_shapes(source[:-2], target[:-2], () if rows is None else rows[:-1])
-    found, wanted = crossing.moments(x, y, kept), by_torch(x, y, kept)
+    found, wanted = moments.moments(x, y, kept), by_torch(x, y, kept)
     near(found.cross, wanted[2].cross)
     for mean, other in zip(found.means, wanted[:2], strict=True):
         near(mean, other.expand(*batch, 4))
@@ -107,9 +107,9 @@ def test_leading_axes_are_broadcast_as_torch_does(source, target, rows):
 
 def test_strides_do_not_matter():
     x, y = draw(7, 20, 8), draw(7, 20, 8, seed=1)
-    wanted = crossing.moments(x, y, None)
+    wanted = moments.moments(x, y, None)
     turned = [end.permute(2, 1, 0).contiguous().permute(2, 1, 0) for end in (x, y)]
-    assert all(torch.equal(part, other) for part, other in zip(crossing.moments(*turned, None), wanted, strict=True))
+    assert all(torch.equal(part, other) for part, other in zip(moments.moments(*turned, None), wanted, strict=True))
 
 
 @pytest.mark.parametrize(("code", "bad"), [("NOT_FINITE", torch.nan), ("NOT_FINITE", torch.inf), ("CONSTANT", None)])
@@ -133,7 +133,7 @@ def test_one_bad_pair_among_many_is_refused_as_it_is_alone(code, bad, end):
 @given(st.integers(1, 20), WIDTHS, SEEDS)
 def test_polar_factors_are_those_of_the_svd(count, D, seed):
     cross = conditioned(count, D, 100, seed) * 10.0 ** (seed % 7 - 3)
-    found, (rotation, trace, determinant) = crossing.polar(cross), by_svd(cross)
+    found, (rotation, trace, determinant) = moments.polar(cross), by_svd(cross)
     near(found.rotation, rotation, 1e-12)
     assert torch.allclose(found.trace, trace, rtol=1e-12)
     assert torch.equal(found.determinant, determinant)
@@ -143,20 +143,20 @@ def test_polar_factors_are_those_of_the_svd(count, D, seed):
 @pytest.mark.parametrize("size", [1e-100, 1.0, 1e100])
 def test_ill_conditioned_matrices_lose_no_more_than_they_must(condition, size):
     cross = conditioned(50, 8, condition)
-    rotation = crossing.polar(cross * size).rotation
+    rotation = moments.polar(cross * size).rotation
     near(rotation.mT @ rotation, torch.eye(8, dtype=torch.float64).expand(50, 8, 8), 1e-14)
     near(rotation, by_svd(cross)[0], 1e-15 * max(100, 10 * condition))
 
 
 def test_nearly_singular_matrices_have_no_sign_and_others_are_not_touched():
     cross = conditioned(7, 4, 10)
-    wanted = crossing.polar(cross)
+    wanted = moments.polar(cross)
     cross[1], cross[3] = 0, cross[3] * 1e-200
     cross[4], cross[5] = conditioned(1, 4, 1e9)[0], cross[5] * torch.tensor([1, 1, 0, 1])
-    found = crossing.polar(cross)
+    found = moments.polar(cross)
     assert found.determinant.tolist() == [wanted.determinant[n] if n in (0, 2, 6) else 0 for n in range(7)]
     assert torch.equal(found.rotation[[0, 2, 6]], wanted.rotation[[0, 2, 6]])
-    rotation, trace, determinant = turning.turn(cross, "allowed")  # by the SVD
+    rotation, trace, determinant = polar.turn(cross, "allowed")  # by the SVD
     near(rotation.mT @ rotation, torch.eye(4, dtype=torch.float64).expand(7, 4, 4))
     assert torch.allclose(trace, torch.linalg.svdvals(cross).sum(dim=-1), rtol=1e-10, atol=0)
     assert torch.equal(determinant, torch.linalg.det(rotation).sign())
@@ -166,9 +166,9 @@ def test_nearly_singular_matrices_have_no_sign_and_others_are_not_touched():
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_a_matrix_that_is_not_finite_gives_nan_and_no_error(bad):
     cross = draw(20, 4, 4)
-    wanted = turning.turn(cross, "forbidden")
+    wanted = polar.turn(cross, "forbidden")
     cross[7, 1, 2] = bad
-    found, others = turning.turn(cross, "forbidden"), torch.arange(20) != 7
+    found, others = polar.turn(cross, "forbidden"), torch.arange(20) != 7
     for part, whole in zip(found, wanted, strict=True):
         assert bool(part[7].isnan().all())
         assert torch.equal(part[others], whole[others])
@@ -177,7 +177,7 @@ def test_a_matrix_that_is_not_finite_gives_nan_and_no_error(bad):
 def test_the_steps_bring_all_of_their_interval_to_one():
     x = torch.linspace(0.01, 1, 10_001, dtype=torch.float64)
     small = torch.tensor(1e-6, dtype=torch.float64)
-    for a, b, c in pytest.importorskip("composer.products").STEPS:
+    for a, b, c in pytest.importorskip("composer.kernels.cross_products").STEPS:
         x, small = (each * (a + b * each**2 + c * each**4) for each in (x, small))
     assert float((x - 1).abs().max()) < 1e-15
     assert 500 < float(small) / 1e-6 < 600
@@ -191,7 +191,7 @@ def test_maps_are_torchs_whatever_the_route(count, D, seed, reflection, singular
         x[::3, :, 1] = 0  # a padded axis
     fast = fit(x, y, reflection=reflection)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crossing, "_kernel", lambda *given: None)
+        patch.setattr(moments, "_kernel", lambda *given: None)
         slow = fit(x, y, reflection=reflection)
     assert all(torch.allclose(getattr(fast, name), getattr(slow, name), rtol=0, atol=1e-9) for name in FIELDS)
     if reflection == "forbidden" or singular:
@@ -203,10 +203,10 @@ def test_maps_are_torchs_whatever_the_route(count, D, seed, reflection, singular
 def test_square_polar_factors_of_the_consensus_are_torchs_too():
     cross = conditioned(30, 8, 50)
     cross[4] = 0
-    assert torch.allclose(turning.polar(cross)[:4], by_svd(cross)[0][:4], rtol=0, atol=1e-12)
+    assert torch.allclose(polar.polar(cross)[:4], by_svd(cross)[0][:4], rtol=0, atol=1e-12)
     tall = draw(30, 8, 4)
     left, _, right = torch.linalg.svd(tall, full_matrices=False)
-    assert torch.allclose(turning.polar(tall), left @ right, rtol=0, atol=1e-10)
+    assert torch.allclose(polar.polar(tall), left @ right, rtol=0, atol=1e-10)
 
 
 # Which route, and that nothing else decides.
@@ -215,39 +215,39 @@ def test_square_polar_factors_of_the_consensus_are_torchs_too():
 def test_the_answer_depends_on_the_pair_alone(monkeypatch):
     """Not on the others, nor on the number of threads: to the bit."""
     x, y = draw(300, 40, 8), draw(300, 40, 8, seed=1)
-    wanted = crossing.moments(x, y, None)
-    factor = crossing.polar(wanted.cross)
+    wanted = moments.moments(x, y, None)
+    factor = moments.polar(wanted.cross)
     monkeypatch.setattr(jit, "THREAD_WORK", 1000)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            assert torch.equal(crossing.moments(x, y, None).cross, wanted.cross)
-            assert torch.equal(crossing.polar(wanted.cross).rotation, factor.rotation)
+            assert torch.equal(moments.moments(x, y, None).cross, wanted.cross)
+            assert torch.equal(moments.polar(wanted.cross).rotation, factor.rotation)
     finally:
         torch.set_num_threads(threads)
-    alone = crossing.moments(x[7:8], y[7:8], None)
+    alone = moments.moments(x[7:8], y[7:8], None)
     assert torch.equal(alone.cross[0], wanted.cross[7])
     assert torch.equal(alone.squares[:, 0], wanted.squares[:, 7])
 
 
 def test_the_kernels_are_for_many_pairs_of_cells_on_the_cpu_without_gradients(monkeypatch):
     x = draw(20, 9, 8)
-    assert crossing.moments(x, x, None) is not None
-    assert crossing.moments(x[..., :5], x[..., :5], None) is None
-    assert crossing.moments(x, x[..., :4], None) is None
-    assert crossing.moments(x, x, torch.ones(1, dtype=torch.bool)) is None
-    assert crossing.moments(x[:0], x[:0], None) is None
-    assert crossing.polar(draw(20, 8, 4)) is None
-    assert crossing.polar(draw(20, 5, 5)) is None
-    assert crossing.polar(draw(20, 4, 4)) is not None
+    assert moments.moments(x, x, None) is not None
+    assert moments.moments(x[..., :5], x[..., :5], None) is None
+    assert moments.moments(x, x[..., :4], None) is None
+    assert moments.moments(x, x, torch.ones(1, dtype=torch.bool)) is None
+    assert moments.moments(x[:0], x[:0], None) is None
+    assert moments.polar(draw(20, 8, 4)) is None
+    assert moments.polar(draw(20, 5, 5)) is None
+    assert moments.polar(draw(20, 4, 4)) is not None
     given = x.clone().requires_grad_()
-    assert crossing.moments(given, x, None) is None
+    assert moments.moments(given, x, None) is None
     with torch.no_grad():
-        assert crossing.moments(given, x, None) is not None
+        assert moments.moments(given, x, None) is not None
     monkeypatch.undo()
-    assert crossing.moments(x[:15], x[:15], None) is None
-    assert crossing.moments(x[:16], x[:16], None) is not None
+    assert moments.moments(x[:15], x[:15], None) is None
+    assert moments.moments(x[:16], x[:16], None) is not None
 
 
 def test_a_gradient_reaches_the_tokens_through_products():
@@ -258,19 +258,19 @@ def test_a_gradient_reaches_the_tokens_through_products():
 
 def test_under_a_compiler_it_is_torchs(monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert crossing.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
+    assert moments.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
 
 
 @pytest.mark.cuda
 def test_on_cuda_it_is_torchs():
     x = draw(20, 9, 8).cuda()
-    assert crossing.moments(x, x, None) is None
+    assert moments.moments(x, x, None) is None
 
 
 @pytest.fixture
 def afresh(monkeypatch):
     """Kernels are looked for again."""
-    monkeypatch.setattr(crossing._products, "_found", {})
+    monkeypatch.setattr(moments._products, "_found", {})
     monkeypatch.setattr(jit, "_warned", set())
 
 
@@ -278,9 +278,9 @@ def afresh(monkeypatch):
 def test_without_numba_it_is_torchs(monkeypatch):
     x, y = draw(20, 30, 8), draw(20, 30, 8, seed=1)
     wanted = fit(x, y)
-    crossing._products._found.clear()
+    moments._products._found.clear()
     monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
-    assert crossing.moments(x, y, None) is None
+    assert moments.moments(x, y, None) is None
     found = fit(x, y)
     assert all(torch.allclose(getattr(found, name), getattr(wanted, name), rtol=0, atol=1e-10) for name in FIELDS)
 
@@ -292,13 +292,13 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
     def broken(*args):
         raise TypeError("no such instruction")
 
-    module = crossing._products.module
+    module = moments._products.module
     monkeypatch.setattr(module, "kernels", lambda D: module.Kernels(broken, broken))
     with pytest.warns(RuntimeWarning, match="no such instruction"):
-        assert crossing.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
-    assert crossing.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
+        assert moments.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
+    assert moments.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
 
 
 def test_importing_it_does_not_import_numba():
-    code = "import sys; import composer.turning; sys.exit('numba' in sys.modules)"
+    code = "import sys; import composer.procrustes.polar; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,8 +13,8 @@ from batteries.model import derivatives, spectral
 from batteries.model.attention import attend
 from batteries.model.boundary_smoothing import smooth
 from composer import compose
-from composer.procrustes import fit
-from composer.tokens import frames
+from composer.alignment.tokens import frames
+from composer.procrustes.similarity import fit
 from tests.compatibility import refused, works
 from tests.making import from_model
 

@@ -11,7 +11,7 @@ import torch
 
 from batteries import Cell, CellSpec, PatchSVAE, Probe, probe
 from composer import Composition, compose, procrustes, swap, wire
-from composer.outputs import TAPS
+from composer.container.outputs import TAPS
 from tests.making import from_model, tiny
 
 ROOT = Path(__file__).parents[1]

@@ -193,11 +193,11 @@ def test_a_map_that_moved_is_seen():
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(8, 4, 3, generator=generator)
     ends = {name: shared + 0.1 * torch.randn(8, 4, 3, generator=generator) for name in "abc"}
-    first = composer.alignment.consensus(ends)
-    grown = composer.alignment.joined(first, {"d": ends["a"] + 1})
+    first = composer.procrustes.consensus.consensus(ends)
+    grown = composer.procrustes.consensus.joined(first, {"d": ends["a"] + 1})
     assert consensus.same(first, grown)
     ends["c"] = ends["c"] + 1e-6
-    assert not consensus.same(first, composer.alignment.consensus(ends))
+    assert not consensus.same(first, composer.procrustes.consensus.consensus(ends))
 
 
 def large(r2=None, **changes):

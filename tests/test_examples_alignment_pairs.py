@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from composer.pairs import PairScore, Through
-from composer.scores import Null, Score
+from composer.alignment.pairs import PairScore, Through
+from composer.procrustes.scores import Null, Score
 from tests.examples import RESULTS, example, rows
 
 alignment = example("alignment")

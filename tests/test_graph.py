@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batteries.io.canonical_json import load_document
 from composer import Composition, Parallel, Relay, draw
-from composer.graph import CROWD, EXIT, NAME, SMALL, layout
+from composer.wiring.diagram import CROWD, EXIT, NAME, SMALL, layout
 from tests.test_wiring import EXAMPLE, compositions
 
 SVG = "{http://www.w3.org/2000/svg}"

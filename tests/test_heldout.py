@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composer import heldout
-from composer.heldout import Paired, Split, maps_of, r2_of, rows_of
-from composer.procrustes import fit
+from composer.procrustes import held_out
+from composer.procrustes.held_out import Paired, Split, maps_of, r2_of, rows_of
+from composer.procrustes.similarity import fit
 from tests.test_procrustes import draw
 
 LAW = settings(deadline=None, max_examples=40)
@@ -100,7 +100,7 @@ def test_memory_is_bounded_and_changes_nothing(monkeypatch, name, size):
     orders = split.shuffled(50, torch.Generator().manual_seed(4))
     wanted = paired(x, y, kept, split, MANY)
     assert wanted.table is not None
-    monkeypatch.setattr(heldout, name, size)
+    monkeypatch.setattr(held_out, name, size)
     found = paired(x, y, kept, split, MANY)
     assert torch.allclose(found.r2(orders), wanted.r2(orders), rtol=0, atol=1e-12)
     assert (found.table is None) == (name == "TABLE")

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from batteries import CellSpec
 from batteries.errors import BatteriesError, IntegrityError
-from composer import Classifier, Denoiser, StreamForm, compose, readings
-from composer.extrastate import decoded
-from composer.readings import FLOOR, SIDE, TAPPED
+from composer import Classifier, Denoiser, StreamForm, compose
+from composer.container.extra_state import decoded
+from composer.hosts import features
+from composer.hosts.features import FLOOR, SIDE, TAPPED
 from tests.making import from_model
 
 LOW = CellSpec(V=16, D=8, patch_size=8, hidden=16)
@@ -70,11 +71,11 @@ def test_what_is_read_of_an_image_is_every_cells_own(container):
     low = [out["mid/low0"], out["mid/low1"]]
     ordered = [*low, out["high/high"]]  # by group
     omega = [torch.cat([cell.omega.mean(dim=1), cell.omega.std(dim=1, correction=0)], dim=1) for cell in ordered]
-    assert torch.allclose(readings.of_image("omega", out, x), torch.cat(omega, dim=1), atol=1e-6)
+    assert torch.allclose(features.of_image("omega", out, x), torch.cat(omega, dim=1), atol=1e-6)
     errors = [torch.stack([cell.patch_error.mean(dim=1), cell.patch_error.std(dim=1, correction=0)], dim=1) for cell in ordered]
-    assert torch.allclose(readings.of_image("signature", out, x), torch.cat(errors, dim=1).log(), atol=1e-5)
+    assert torch.allclose(features.of_image("signature", out, x), torch.cat(errors, dim=1).log(), atol=1e-5)
     energy = [regions((x - cell.recon).square(), SIDE, SIDE).mean(dim=(-1, -2)).flatten(1) for cell in ordered]
-    assert torch.allclose(readings.of_image("recon", out, x), torch.cat(energy, dim=1).log(), atol=1e-4)
+    assert torch.allclose(features.of_image("recon", out, x), torch.cat(energy, dim=1).log(), atol=1e-4)
 
 
 def test_what_is_read_of_a_region_lies_in_it(container):
@@ -82,23 +83,23 @@ def test_what_is_read_of_a_region_lies_in_it(container):
     out = container(x)
     ordered = [out["mid/low0"], out["mid/low1"], out["high/high"]]
     within = [0, 1, 8, 9]  # patches of the first region on the finer grid
-    omega = readings.of_region("omega", out, x, (2, 4))
+    omega = features.of_region("omega", out, x, (2, 4))
     assert torch.allclose(omega[:, 0, 16:], ordered[2].omega[:, within].mean(dim=1), atol=1e-6)
     assert torch.equal(omega[..., 8:16], ordered[1].omega)
-    signature = readings.of_region("signature", out, x, (2, 4))
+    signature = features.of_region("signature", out, x, (2, 4))
     assert torch.allclose(signature[:, 0, 2], ordered[2].patch_error[:, within].mean(dim=1).log(), atol=1e-5)
     missing = regions(x - ordered[1].recon, 2, 4)  # (B, channels, G, p, q)
     wanted = regions(missing, SIDE, SIDE).mean(dim=(-1, -2)).transpose(1, 2).flatten(2)
-    found = readings.of_region("recon", out, x, (2, 4))[..., 3 * SIDE**2 : 6 * SIDE**2]
+    found = features.of_region("recon", out, x, (2, 4))[..., 3 * SIDE**2 : 6 * SIDE**2]
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_a_perfect_cell_reads_as_the_floor(container):
     out = container(images(2))
-    perfect = readings.of_image("signature", out, images(2)).clone()
+    perfect = features.of_image("signature", out, images(2)).clone()
     for group in out.groups:
         group.found["patch_error"].zero_()
-    found = readings.of_image("signature", out, images(2))
+    found = features.of_image("signature", out, images(2))
     assert found.shape == perfect.shape
     assert torch.allclose(found, torch.tensor(math.log(FLOOR)))
 

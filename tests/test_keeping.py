@@ -13,26 +13,15 @@ from batteries import Cell
 from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import canonical_json
-from composer import (
-    MapsManifest,
-    PackedLabel,
-    compose,
-    load,
-    load_maps,
-    pack_maps,
-    packing,
-    read_artifact,
-    read_maps,
-    save,
-    save_maps,
-)
-from composer import sealed as sealing
-from composer.alignment import Consensus
-from composer.alignment import consensus as of_tokens
-from composer.consensus import Frame
-from composer.mapsfile import SavedMaps, open_maps
-from composer.pairing import Pairing, digest_of
-from composer.procrustes import Alignment
+from composer import MapsManifest, PackedLabel, compose, load, load_maps, pack_maps, read_artifact, read_maps, save, save_maps
+from composer.artifact import packing
+from composer.artifact.maps_document import SavedMaps, open_maps
+from composer.procrustes.consensus import Consensus
+from composer.procrustes.consensus import consensus as of_tokens
+from composer.procrustes.generalized import Frame
+from composer.procrustes.provenance import Pairing, digest_of
+from composer.procrustes.similarity import Alignment
+from composer.sealed import file_format as sealing
 from tests.making import python, tiny
 from tests.maps import consensus, container, direct, document, forged, masked, resealed, same, with_document
 from tests.models import cells, framed, images, least

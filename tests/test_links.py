@@ -12,7 +12,7 @@ import registry
 from batteries import Cell, Manifest
 from batteries.errors import BatteriesError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import atomic_files
-from composer.wiring import Composition
+from composer.wiring.composition import Composition
 from registry.cache import Cache
 from registry.config import config_file
 from registry.fsck import fsck

@@ -13,7 +13,7 @@ from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io import canonical_json
 from composer import MapsManifest, PackedLabel
-from composer.mapsfile import SavedMaps
+from composer.artifact.maps_document import SavedMaps
 from registry import config, keys
 from registry.answers import ANSWERS
 from registry.cache import Cache

@@ -25,8 +25,8 @@ from batteries.errors import (
     StoreError,
 )
 from batteries.io import canonical_json, filesystem
-from composer.artifactfile import open_artifact
-from composer.manifest import ModelManifest, PackedLabel
+from composer.artifact.manifest import ModelManifest, PackedLabel
+from composer.artifact.model_reader import open_artifact
 from registry import config, keys
 from registry.answers import ANSWERS
 from registry.cache import Cache

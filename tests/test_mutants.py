@@ -26,10 +26,11 @@ from batteries.cell.artifact_kinds import Kind as FileKind
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
-from composer import pack_maps, sealed
-from composer.artifact import pack
-from composer.kinds import open_packed
-from composer.manifest import MapsManifest, ModelManifest, PackedLabel
+from composer import pack_maps
+from composer.artifact.kinds import open_packed
+from composer.artifact.manifest import MapsManifest, ModelManifest, PackedLabel
+from composer.artifact.model_file import pack
+from composer.sealed import file_format
 from registry.attestation import Attestation
 from registry.index import Index
 from registry.lockfile import Lock
@@ -171,7 +172,7 @@ def read_packed(kind: FileKind) -> Callable[[bytes], bytes]:
         assert not theirs
         form = type(opened.document)
         said = {name: getattr(opened.document, name) for name in form.model_fields if name not in {"blocks", "seal"}}
-        return b"".join(bytes(part) for part in sealed.write(form, said, arrays)[1])
+        return b"".join(bytes(part) for part in file_format.write(form, said, arrays)[1])
 
     return read
 

@@ -14,7 +14,7 @@ import registry
 from batteries.errors import InputError, StoreError, StoreWarning
 from batteries.io.canonical_json import sha256
 from batteries.io.home import home
-from composer.manifest import PackedLabel
+from composer.artifact.manifest import PackedLabel
 from registry.cache import Cache
 from registry.cli import main
 from registry.config import settings

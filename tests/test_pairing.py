@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batteries.errors import InputError, IntegrityError
-from composer.pairing import Pairing, digest_of
-from composer.procrustes import fit
+from composer.procrustes.provenance import Pairing, digest_of
+from composer.procrustes.similarity import fit
 from tests.test_procrustes import draw
 
 ENDS = st.sampled_from("abcd")

@@ -5,17 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import composer.untrained
+import composer.alignment.untrained_null
 from batteries import CellSpec
 from batteries.errors import InputError, NotFoundError
 from batteries.model.patch_svae import untrained
 from batteries.packaging.package import UNTRAINED_SEED
 from composer import FewSamplesWarning, compare, compose, holm, score
-from composer.heldout import Split
-from composer.pairs import FLOOR, _by_way_of_the_frame, untrained_for
-from composer.scores import LEVEL, shuffles_for
-from composer.tokens import pool
-from composer.untrained import _null, _rows, crossed, untrained_nulls, untrained_tokens
+from composer.alignment.pairs import FLOOR, _by_way_of_the_frame, untrained_for
+from composer.alignment.untrained_null import _null, _rows, crossed, untrained_nulls, untrained_tokens
+from composer.grids import pool
+from composer.procrustes.held_out import Split
+from composer.procrustes.scores import LEVEL, shuffles_for
 from tests.making import from_model, turned
 from tests.test_procrustes import draw, rotation
 
@@ -176,7 +176,9 @@ def test_kin_are_related_and_a_stranger_is_not():
 
 def test_untrained_cells_are_run_once_and_shared(monkeypatch):
     made = []
-    monkeypatch.setattr(composer.untrained, "untrained", lambda spec, seed: made.append((spec, seed)) or untrained(spec, seed))
+    monkeypatch.setattr(
+        composer.alignment.untrained_null, "untrained", lambda spec, seed: made.append((spec, seed)) or untrained(spec, seed)
+    )
     compare(container(SPEC, SPEC, FINE, FINE, SPEC), images(), untrained=5)
     assert sorted(seed for spec, seed in made if spec == SPEC) == [UNTRAINED_SEED + seed for seed in range(10)]
     assert len(made) == 20
@@ -188,7 +190,7 @@ def test_untrained_tokens_are_those_of_untrained_cells_and_no_seed_counts_twice(
     for seed, own in enumerate(found):
         wanted = untrained(FINE, UNTRAINED_SEED + seed).tokens(x)
         assert torch.allclose(own, pool(wanted.S, wanted.grid, (2, 2)).detach(), atol=1e-5)
-    monkeypatch.setattr(composer.untrained, "TOGETHER", 1)
+    monkeypatch.setattr(composer.alignment.untrained_null, "TOGETHER", 1)
     again = untrained_tokens(FINE, 2, like, x, "S", (2, 2))
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(again, found, strict=False))
     assert untrained_tokens(FINE, 1, container(SPEC, dtype=torch.float64), x, "S", (2, 2))[0].dtype == torch.float64

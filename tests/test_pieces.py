@@ -10,7 +10,7 @@ from batteries import CellSpec
 from batteries.engine import parallel
 from batteries.errors import IntegrityError
 from composer import compose
-from composer.outputs import TAPS
+from composer.container.outputs import TAPS
 from tests.making import from_model
 
 SPEC = CellSpec(V=12, D=4, patch_size=4, hidden=8)

@@ -9,7 +9,7 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial import procrustes as scipy_procrustes
 
 from batteries.errors import InputError
-from composer.procrustes import FewSamplesWarning, fit
+from composer.procrustes.similarity import FewSamplesWarning, fit
 
 SEEDS, WIDTHS = st.integers(0, 1000), st.integers(1, 12)
 TENSORS = ("rotation", "scale", "centre", "translation", "residual", "determinant", "paired")

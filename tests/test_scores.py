@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from batteries import CellSpec
 from batteries.errors import InputError
 from batteries.model.patch_svae import untrained
-from composer.corrections import holm
-from composer.procrustes import FewSamplesWarning, fit
-from composer.scores import ENOUGH, FIRST, LEVEL, SHUFFLES, Null, score, shuffles_for
+from composer.procrustes.multiple_testing import holm
+from composer.procrustes.scores import ENOUGH, FIRST, LEVEL, SHUFFLES, Null, score, shuffles_for
+from composer.procrustes.similarity import FewSamplesWarning, fit
 from tests.test_heldout import holes
 from tests.test_procrustes import draw, rotation
 

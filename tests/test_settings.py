@@ -15,8 +15,8 @@ from batteries.data.probes import photographs
 from batteries.measurement.readout import ReadOut
 from batteries.model.patch_svae import arrays_of
 from composer import Classifier, Composition, Denoiser, Route, align, compare, compose, wire
-from composer.procrustes import fit
-from composer.untrained import untrained_tokens
+from composer.alignment.untrained_null import untrained_tokens
+from composer.procrustes.similarity import fit
 from registry.protocol import PROFILES
 from registry.tasks import own_tasks
 from tests import models

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from batteries.errors import InputError
 from composer import compose, spectra
-from composer.alignment import held_out_scores
-from composer.spectrum import spectra_of
+from composer.alignment.residual_spectrum import spectra_of
+from composer.procrustes.consensus import held_out_scores
 from tests.models import cells, images
 from tests.test_procrustes import draw, rotation
 

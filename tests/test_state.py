@@ -14,7 +14,7 @@ from torch.optim import swa_utils
 from batteries import CellSpec
 from batteries.errors import BatteriesError, FormatError, FrozenError, IntegrityError
 from composer import Classifier, Composition, Denoiser, FrozenCell, NamingHost, StreamForm, compose, wire
-from composer.extrastate import decoded, encoded
+from composer.container.extra_state import decoded, encoded
 from tests.compatibility import refused, works
 from tests.making import from_model, python
 

@@ -10,7 +10,7 @@ import registry
 from batteries import CellSpec
 from batteries.errors import InputError, NotFoundError
 from composer import Swap, compose, swap
-from composer.relaying import fit, paired
+from composer.alignment.relay import fit, paired
 from tests.making import from_model, turned
 from tests.test_procrustes import rotation
 

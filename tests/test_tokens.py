@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from batteries import CellSpec
 from batteries.errors import InputError, PolicyError
-from composer.outputs import CellOutput, GroupOutput
-from composer.tokens import TAPPED, coarsest, flat, frames, of, pad, pool, width_of
+from composer.alignment.tokens import TAPPED, flat, frames, of, width_of
+from composer.container.outputs import CellOutput, GroupOutput
+from composer.grids import coarsest, pad, pool
 from tests.test_procrustes import draw, rotation
 
 LAW = settings(deadline=None, max_examples=30)

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from batteries import CellSpec
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError
 from composer import Composition, align, compose, procrustes
-from composer.extrastate import decoded
-from composer.outputs import TAPS
-from composer.relaying import fit, paired, relay
-from composer.routing import Router, route
-from composer.tokens import pool
-from composer.wired import Together, Wired, wire
+from composer.alignment.relay import fit, paired, relay
+from composer.container.extra_state import decoded
+from composer.container.outputs import TAPS
+from composer.grids import pool
+from composer.wiring.route import Router, route
+from composer.wiring.wired_model import Together, Wired, wire
 from tests.making import from_model
 
 LOW = CellSpec(V=16, D=8, patch_size=8, hidden=16)

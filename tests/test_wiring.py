@@ -15,8 +15,9 @@ from batteries.cell.spec import CellSpec
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, PolicyError
 from batteries.io.canonical_json import load_document
 from composer import Composition, Parallel, Relay, Route
-from composer.faults import MAX_SHOWN, NESTS
-from composer.wiring import MAX_ENTRIES, MAX_FILE, NAME
+from composer.wiring.composition import MAX_ENTRIES, MAX_FILE
+from composer.wiring.nodes import NAME
+from composer.wiring.validation import MAX_SHOWN, NESTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -473,7 +474,7 @@ def test_cells_without_a_spec():
 
 
 def test_wiring_needs_no_torch_and_nothing_else_needs_networkx():
-    code = "import sys, composer.wiring; sys.exit('torch' in sys.modules)"
+    code = "import sys, composer.wiring.composition; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ)).returncode == 0
     paths = [path for package in ("batteries", "composer", "registry") for path in (ROOT / package).rglob("*.py")]
     assert {path.name for path in paths if "import networkx" in path.read_text()} == {"faults.py", "wiring.py"}

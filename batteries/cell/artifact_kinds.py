@@ -1,6 +1,7 @@
 """Kinds of artifact beside the cell. Each says in the first bytes of its file what it is, so that none is taken for another.
 
-The file of such a kind is safetensors with one metadata key, ``svae-batteries.<kind>``: :mod:`composer.sealed` has the bytes.
+The file of such a kind is safetensors with one metadata key, ``svae-batteries.<kind>``: :mod:`composer.sealed.file_format` has
+the bytes.
 """
 
 from __future__ import annotations

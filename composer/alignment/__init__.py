@@ -1,0 +1,1 @@
+"""What runs a container: tokens aligned, pairs scored, swaps, relays, nulls."""

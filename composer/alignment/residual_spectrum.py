@@ -1,0 +1,104 @@
+"""What a cell's map leaves over, axis by axis of the frame.
+
+R2 is one number for all axes. Its complement is laid out here along the principal axes of what is predicted, the consensus of
+the other cells, largest variance first: the share of each axis' variance that is left over on images that were not fitted.
+Maps, halves and frames are those of the scores of a :class:`~composer.procrustes.consensus.Consensus`, so that what is left of
+each axis, times its share of variance, adds up to 1 - R2.
+Legend: B images, G regions, D widths, K axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from batteries.engine.torch_settings import neutral
+from batteries.errors import InputError
+from composer.alignment.align import GridChoice, paired
+from composer.container.container import Container
+from composer.procrustes.consensus import frames_of_others
+from composer.procrustes.held_out import Paired, Split, maps_of, rows_of
+from composer.procrustes.scores import split_of
+from composer.vocabulary import TokenKind
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """A cell beside the consensus of the others.
+
+    Attributes:
+        variance: (K,) share of the consensus' variance on each of its axes, falling; axes without any are left out.
+        left: (K,) share of that which the cell's map leaves over, held out: above 1 where the mean would have done better.
+        beyond: What the map puts where the consensus has nothing, as a share of all its variance: 0 for a cell no wider.
+    """
+
+    variance: Tensor
+    left: Tensor
+    beyond: float
+
+    @property
+    def r2(self) -> float:
+        """Of the cell's score against the others."""
+        return 1 - float((self.variance * self.left).sum()) - self.beyond
+
+
+@neutral()
+@torch.no_grad()
+def spectra(
+    container: Container,
+    images: Tensor,
+    *,
+    tokens: TokenKind = "omega",
+    grid: GridChoice = "coarsest",
+    clusters: Tensor | None = None,
+    seed: int = 0,
+) -> dict[str, Spectrum]:
+    """Per cell, by name, what its map into the consensus of the others leaves over.
+
+    Args:
+        container: Two cells or more.
+        images: (B, channels, height, width).
+        tokens: Which.
+        grid: As of :func:`composer.align`.
+        clusters: As of :func:`composer.align`.
+        seed: Of the halves.
+
+    Raises:
+        InputError: one cell (``ONE_CELL``), or as :func:`composer.align` says.
+    """
+    if len(container.names) < 2:
+        remedy = "Give it another cell: a frame of one cell is that cell."
+        raise InputError("no other cells", code="ONE_CELL", expected="2 or more", found=1, remedy=remedy)
+    found, _ = paired(container, images, tokens, grid)
+    values = [own.cpu() for own in found.values()]
+    return dict(zip(found, spectra_of(values, clusters=clusters, seed=seed), strict=True))
+
+
+def spectra_of(tokens: Sequence[Tensor], *, clusters: Tensor | None = None, seed: int = 0) -> list[Spectrum]:
+    """The same of tokens (B, G, its own D) of every cell; arguments and errors as of :func:`spectra`."""
+    split = split_of(tokens[0], clusters, Generator().manual_seed(seed))
+    pairs = zip(tokens, frames_of_others(tokens), strict=True)
+    return [_spectrum(Paired(_rows(own, split), _rows(frame, split), split)) for own, frame in pairs]
+
+
+def _rows(tokens: Tensor, split: Split) -> Tensor:
+    """In the order of the split, along the tokens' own axes of rising variance."""
+    return rows_of(tokens.double()[split.images], torch.ones(tokens.shape[:2], dtype=torch.bool))
+
+
+def _spectrum(pair: Paired) -> Spectrum:
+    maps = maps_of(pair.sums(pair.observed))
+    left, truth, beyond = torch.tensor(0.0), torch.tensor(0.0), 0.0
+    for half, images in enumerate(pair.split.halves):
+        fitted = 0, 1 - half
+        x = (pair.source[images, :, :-2] - maps.centre[fitted]) * maps.scale[fitted]
+        y = pair.target[images, :, :-2] - maps.mean[fitted]
+        arrived = x @ maps.rotation[fitted]  # (B, G, K)
+        left = left + (arrived - y).square().sum(dim=(0, 1))
+        truth = truth + y.square().sum(dim=(0, 1))
+        beyond += float(x.square().sum() - arrived.square().sum())  # along axes that the other end has not, or leaves open
+    total = float(truth.sum())
+    return Spectrum((truth / total).flip(0), (left / truth).flip(0), max(0.0, beyond / total))

@@ -1,0 +1,97 @@
+"""The consensus of a model, and its relays' maps, as its file has them, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from batteries.errors import InputError
+from composer.artifact.model_document import Artifact, SavedFrame, SavedMap, SavedRelay, SavedScore
+from composer.procrustes.consensus import Consensus
+from composer.procrustes.generalized import Frame
+from composer.procrustes.provenance import Pairing, digest_of
+from composer.procrustes.scores import Null, Score
+from composer.procrustes.similarity import Alignment
+from composer.sealed.tensor_views import array
+
+if TYPE_CHECKING:
+    Arrays = dict[str, np.ndarray]
+
+MAP = ("rotation", "centre", "translation")  # the tensors of a map
+
+
+def frame_of(consensus: Consensus | None) -> SavedFrame | None:
+    """What the document says of a consensus.
+
+    Raises:
+        IntegrityError: maps into another frame (``END_CHANGED``).
+        InputError: a frame with rows that no cell has (``PARTS``).
+    """
+    if consensus is None:
+        return None
+    frame, target = consensus.frame, digest_of(consensus.frame.tokens)
+    for name, pairing in zip(consensus.names, consensus.pairings, strict=True):
+        pairing.check(target=target, where=name)
+    if not bool(frame.rows.all()):
+        remedy = "Align cells on images that all of them take."
+        raise InputError("a frame with rows that no cell has", code="PARTS", found=int((~frame.rows).sum()), remedy=remedy)
+    return SavedFrame(
+        width=consensus.width,
+        rows=len(frame.rows),
+        residual=frame.residual,
+        grid=consensus.grid,
+        probe=consensus.probe,
+        maps=tuple(SavedMap(**_facts(one)) for one in consensus.maps),
+        scores=tuple(SavedScore(**asdict(score)) for score in consensus.scores),
+    )
+
+
+def arrays_of(consensus: Consensus) -> Arrays:
+    """The tensors of a consensus, by their names in the file."""
+    stacked = {f"frame.{part}": np.stack([array(getattr(one, part), torch.float64) for one in consensus.maps]) for part in MAP}
+    return {"frame.tokens": array(consensus.frame.tokens, torch.float64), **stacked}
+
+
+def relay_of(one: Alignment) -> SavedRelay:
+    """What the document says of a relay's map."""
+    return SavedRelay(**_facts(one), width=len(one.centre))
+
+
+def consensus_of(artifact: Artifact, saved: SavedFrame, parts: Mapping[str, Tensor]) -> Consensus:
+    """A consensus from its document and its tensors."""
+    tokens = parts["tokens"]
+    frame = Frame(tokens, torch.ones(len(tokens), dtype=torch.bool), saved.residual)
+    pairing = Pairing("omega", saved.grid, saved.probe, "", digest_of(tokens))
+    maps = []
+    for row, (cell, one) in enumerate(zip(artifact.cells, saved.maps, strict=True)):
+        found = map_of(one, {part: parts[part][row] for part in MAP})
+        padded = saved.width - artifact.groups[cell.group].D, 0
+        maps.append(replace(found, padded=padded, pairing=replace(pairing, source=cell.tensors)))
+    names, scores = tuple(cell.name for cell in artifact.cells), tuple(score_of(score) for score in saved.scores)
+    return Consensus(names, tuple(maps), frame, scores, "omega", saved.grid, saved.probe)
+
+
+def map_of(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
+    """A map from its document and its tensors."""
+    rotation, centre, translation = (tensors[part] for part in MAP)
+    scale, residual, determinant = (
+        torch.tensor(value, dtype=torch.float64) for value in (saved.scale, saved.residual, saved.determinant)
+    )
+    return Alignment(rotation, scale, centre, translation, residual, determinant, torch.tensor(saved.paired))
+
+
+def _facts(one: Alignment) -> dict[str, Any]:
+    whole = {"determinant": int(one.determinant), "paired": int(one.paired)}
+    return {"scale": float(one.scale), "residual": float(one.residual), **whole}
+
+
+def score_of(saved: SavedScore) -> Score:
+    """A score from its document."""
+    facts = saved.model_dump(exclude={"shuffled", "untrained"})
+    untrained = None if saved.untrained is None else Null(**saved.untrained.model_dump())
+    return Score(**facts, shuffled=Null(**saved.shuffled.model_dump()), untrained=untrained)

@@ -1,0 +1,230 @@
+"""A composed model as one file: saved from memory, and loaded back without its cells, by memory map.
+
+What is loaded computes, bit for bit, what was saved: the weights are the same numbers, and the file itself is the memory that
+they are in. They are looked at once, to compare them with the file's digests, and never copied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from batteries.cell.artifact_kinds import MODEL
+from batteries.cell.spec import CellSpec
+from batteries.engine.torch_settings import neutral
+from batteries.errors import InputError
+from batteries.io import atomic_files
+from batteries.io.canonical_json import fields_of
+from composer.artifact import consensus_document, packing
+from composer.artifact.consensus_document import MAP
+from composer.artifact.manifest import ModelManifest, PackedFile, PackedLabel
+from composer.artifact.model_document import Artifact, SavedCell, describe
+from composer.artifact.model_reader import open_artifact
+from composer.artifact.packing import Prepared
+from composer.container.container import Container
+from composer.container.frozen_weights import Stack
+from composer.container.outputs import node_of_all
+from composer.container.spec_group import Group
+from composer.sealed.reader import Opened, path_of
+from composer.sealed.tensor_views import array, views
+from composer.wiring.composition import Composition
+from composer.wiring.nodes import Parallel, Route
+from composer.wiring.wired_model import Wired, module_name, router_for
+
+if TYPE_CHECKING:
+    Arrays = dict[str, np.ndarray]
+
+PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a tensor's name
+
+
+def save(model: Wired | Container, path: str | Path) -> PackedFile:
+    """Write a model, whole or not at all. The same model gives the same bytes in every process.
+
+    Args:
+        model: Its weights are saved as the float32 that cells are, in whatever dtype it computes. A container by itself is
+            saved as a composition of its cells side by side.
+        path: Ends in ``.safetensors``.
+
+    Returns:
+        Size and digests of the file.
+
+    Raises:
+        InputError: no path (``BAD_PATH``), or one that does not end so (``SUFFIX``); no model (``MODEL``), one whose maps or
+            routers are not those that its composition needs (``PARTS``), or cells with names that no file takes (``CELLS``).
+        IntegrityError: weights that somebody changed (``CONTAINER_CHANGED``).
+        PolicyError: a router or a map with values that are not finite (``NON_FINITE``), or more than a file may have
+            (``MODEL_TOO_LARGE``).
+        StoreError: no space, no permission.
+    """
+    path = packing.path_for(MODEL, path)
+    made = _prepared(model)
+    packing.put(path, made)
+    return made.file
+
+
+def load(path: str | Path, *, seal: str | None = None) -> Wired | Container:
+    """Read a model that :func:`save` wrote; every byte is compared with its digests.
+
+    A container comes back where saving it gives the very file: cells side by side in the one node that :func:`save` makes of a
+    container, and nothing else. Any other file is a composition.
+
+    It is in the mode of evaluation. Its weights are the file: nobody may write into that while the model is used. (To replace
+    or to remove it does no harm.)
+
+    Args:
+        path: The file.
+        seal: The seal that it must have, where somebody promised one.
+
+    Raises:
+        InputError: no path.
+        NotFoundError: no such file.
+        FormatError: a file that is no such model, is not well-formed, or has cells, maps or routers that do not go together.
+        IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or another model
+            (``OTHER_SEAL``).
+        PolicyError: values that are not finite.
+        StoreError: the disk would not give it.
+    """
+    path = path_of(path)
+    # that the cells are those of the lock is a matter of publishing, and of container.verify()
+    return _put_together(
+        open_artifact(atomic_files.mapped(path, limit=MODEL.limit, links=True), where=path, seal=seal, lock=False)
+    )
+
+
+def pack(model: Wired | Container, path: str | Path, label: PackedLabel) -> ModelManifest:
+    """Write a model, and beside it, in ``NAME.json``, its manifest: what publishing takes.
+
+    Args:
+        model: As of :func:`save`.
+        path: As of :func:`save`.
+        label: What a person says of it.
+
+    Raises:
+        InputError: no label (``LABEL``).
+        PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
+        BatteriesError: as :func:`save`.
+    """
+    path = packing.path_for(MODEL, path)
+    label = packing.checked_label(label)
+    made = _prepared(model)
+    manifest = describe(made.document, made.file, label)
+    packing.put(path, made, manifest)
+    return manifest
+
+
+def _prepared(model: Wired | Container) -> Prepared[Artifact]:
+    wired = _whole(model)
+    wired.container.verify()
+    try:
+        return packing.prepared(Artifact, *_taken_apart(wired))
+    except ValidationError as error:
+        raise packing.refusal(MODEL, error) from error
+
+
+def _whole(model: Wired | Container) -> Wired:
+    """A model that has what its composition names, whatever became of it since it was made; a container as a model."""
+    if isinstance(model, Container):
+        return Wired(model, _side_by_side(model), {}, nn.ModuleDict())
+    if isinstance(model, Wired):
+        return Wired(model.container, model.composition, model.maps, model.routers)
+    remedy = "Give what composer.wire or composer.compose returned."
+    raise InputError("not a model", code="MODEL", expected="a Wired or a Container", found=type(model).__name__, remedy=remedy)
+
+
+def _side_by_side(container: Container) -> Composition:
+    """All cells of a container, in a node ``all``, or of another name where a cell has that one."""
+    cells = {name: f"{lock['cell']}@{lock['version']}" for name, lock in container.lock.items()}
+    every = node_of_all(cells)
+    try:
+        return Composition(schema_version="1.0", output=every, cells=cells, nodes={every: Parallel(of=tuple(cells))})
+    except ValidationError as error:
+        remedy = 'Name them so: composer.compose({"name": cell}).'
+        raise InputError("cells that cannot be saved", code="CELLS", found=fields_of(error), remedy=remedy) from error
+
+
+def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
+    """What the document says, but for digests of the data, and the tensors."""
+    container, composition = model.container, model.composition
+    specs, cells, arrays = _groups(container)
+    relays = sorted(model.maps)
+    states = {name: model.routers[module_name(name)].state_dict() for name in _routed(composition)}
+    if container.consensus is not None:
+        arrays |= consensus_document.arrays_of(container.consensus)
+    for place, name in enumerate(relays):
+        arrays |= {f"relays.{place}.{part}": array(getattr(model.maps[name], part), torch.float64) for part in MAP}
+    for place, state in enumerate(states.values()):
+        arrays |= {f"routers.{place}.{part}": array(tensor, torch.float32) for part, tensor in state.items()}
+    return {
+        "composition": composition,
+        "groups": specs,
+        "cells": cells,
+        "input": container.scale,
+        "frame": consensus_document.frame_of(container.consensus),
+        "relays": {name: consensus_document.relay_of(model.maps[name]) for name in relays},
+        "routers": {name: {part: tuple(tensor.shape) for part, tensor in state.items()} for name, state in states.items()},
+    }, arrays
+
+
+def _routed(composition: Composition) -> list[str]:
+    """The nodes that have a router, in the order of their names."""
+    return sorted(name for name, node in composition.nodes.items() if isinstance(node, Route) and node.by == "router")
+
+
+def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell, ...], Arrays]:
+    """Specs, cells with their groups, and the weights stacked over the cells of each, in the cells' order."""
+    specs: list[CellSpec] = []
+    groups: dict[str, int] = {}
+    arrays: Arrays = {}
+    for place, (group, names) in enumerate(container.members()):
+        specs.append(group.spec)
+        groups |= dict.fromkeys(names, place)
+        chosen = group.stack.chosen([container.place(name)[1] for name in names])
+        arrays |= {f"groups.{place}.{name}": array(tensor, torch.float32) for name, tensor in chosen.items()}
+    cells = (SavedCell(name=name, group=groups[name], **container.lock[name]) for name in container.names)
+    return tuple(specs), tuple(cells), arrays
+
+
+@neutral()
+def _put_together(opened: Opened[Artifact]) -> Wired | Container:
+    artifact, tensors = opened.document, _tensors(opened)
+    container, composition = _container(artifact, tensors), artifact.wiring
+    if composition == _side_by_side(container):
+        return container.eval()
+    relays = enumerate(sorted(artifact.relays.items()))
+    maps = {name: consensus_document.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
+    routers = nn.ModuleDict()
+    for place, name in enumerate(sorted(artifact.routers)):
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
+            router = router_for(composition, name, container)
+        # a router may be trained on: it gets memory of its own
+        router.load_state_dict({part: tensor.clone() for part, tensor in tensors[f"routers.{place}"].items()}, assign=True)
+        routers[module_name(name)] = router
+    return Wired(container, composition, maps, routers).eval()
+
+
+def _tensors(opened: Opened[Artifact]) -> dict[str, dict[str, Tensor]]:
+    """The tensors by what they belong to: views of the file."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in views(opened).items():
+        owner, number, part = PART.fullmatch(name).groups()  # type: ignore[union-attr]
+        found.setdefault(f"{owner}{number or ''}", {})[part] = tensor
+    return found
+
+
+def _container(artifact: Artifact, tensors: Mapping[str, Mapping[str, Tensor]]) -> Container:
+    groups = [Group(spec, Stack(tensors[f"groups.{place}"])) for place, spec in enumerate(artifact.groups)]
+    places, filled = {}, [0] * len(groups)
+    for cell in artifact.cells:
+        places[cell.name] = cell.group, filled[cell.group]
+        filled[cell.group] += 1
+    container = Container(groups, places, artifact.lock, artifact.input)
+    if artifact.frame is not None:
+        container.consensus = consensus_document.consensus_of(artifact, artifact.frame, tensors["frame"])
+    return container

@@ -1,0 +1,1 @@
+"""The frozen container: many cells as one module."""

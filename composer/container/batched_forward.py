@@ -1,0 +1,128 @@
+"""The cells of one spec at once: the forward of :class:`batteries.PatchSVAE` as products over a stack of weights.
+
+The same steps in the same order as the model's own, with one axis more in front. Legend: C cells, B images, N patches of an
+image, V rows, D width, H hidden, P = channels * patch_size**2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from batteries.cell.spec import CellSpec
+from batteries.model import spectral
+from batteries.model.layers import normed
+from batteries.model.patch_svae import ACTIVATIONS, ALPHA_LIMIT
+from batteries.model.spectral import Spectrum
+from composer.container import encoder_decoder
+from composer.container.attention import attend
+from composer.container.boundary_smoothing import smooth
+from composer.vocabulary import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """The arithmetic of one spec over a stack of weights.
+
+    Attributes:
+        spec: The architecture.
+        weights: (C, *shape) by tensor name.
+    """
+
+    spec: CellSpec
+    weights: Mapping[str, Tensor]
+
+    def matrices(self, images: Tensor) -> Tensor:
+        """Images (B, channels, height, width), the same for every cell, to M (C, B, N, V, D)."""
+        p = self.spec.patch_size
+        patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)  # (B N, P)
+        grid = self.spec.grid(*images.shape[2:])
+        fast = encoder_decoder.fits(self.spec, patches)
+        raw = encoder_decoder.encode(self.spec, self.weights, patches) if fast else self._encode(patches)
+        M = rearrange(raw, "C (B N) (V D) -> C B N V D", N=grid[0] * grid[1], D=self.spec.D)
+        return M if fast and self.spec.row_norm == "sphere" else self._rows(M)
+
+    def factors(self, S: Tensor) -> Tensor:
+        """What cross-attention makes of the singular values (C, B, N, D): the factor of each."""
+        ratio = torch.ones_like(S)
+        for layer in range(self.spec.cross_layers):
+            ratio = ratio * self._attend(f"cross_attn.{layer}", S * ratio)
+        return ratio
+
+    def images(self, M: Tensor, found: Spectrum, ratio: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
+        """M (C, B, N, V, D), its modes times their factors (C, B, N, D), to reconstructions (C, B, channels, height, width).
+
+        They are written to ``out`` where that is given; no gradient goes there.
+        """
+        if encoder_decoder.fits(self.spec, M) and encoder_decoder.fits(self.spec, ratio):
+            stitched = encoder_decoder.decode(self.spec, self.weights, M, found.W, ratio, grid)
+        else:
+            stitched = self._decode(spectral.gate(M, found, ratio), grid)
+        first, last = (self._pair(f"boundary_smooth.net.{layer}") for layer in (0, 2))
+        return smooth(stitched, first, last, out)
+
+    def _encode(self, patches: Tensor) -> Tensor:
+        """(n, P) to (C, n, V D), rows as they are."""
+        return self._linear("enc_out", self._blocks("enc_blocks", self._act(self._linear("enc_in", patches))))
+
+    def _decode(self, gated: Tensor, grid: Grid) -> Tensor:
+        """M_hat (C, B, N, V, D) to images before their smoothing."""
+        h = self._act(self._linear("dec_in", rearrange(gated, "C B N V D -> C (B N) (V D)")))
+        patches = self._linear("dec_out", self._blocks("dec_blocks", h))
+        p = self.spec.patch_size
+        return rearrange(patches, "C (B gh gw) (c p q) -> C B c (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
+
+    def _attend(self, name: str, S: Tensor) -> Tensor:
+        N = S.shape[2]
+        normed = self._norm(f"{name}.norm", rearrange(S, "C B N D -> C (B N) D"))
+        q, k, v = rearrange(
+            self._linear(f"{name}.qkv", normed),
+            "C (B N) (three heads d) -> three (C B) heads N d",
+            N=N,
+            three=3,
+            heads=self.spec.heads,
+        )
+        mixed = rearrange(attend(q, k, v), "(C B) heads N d -> C (B N) (heads d)", C=len(S))
+        change = rearrange(torch.tanh(self._linear(f"{name}.out_proj", mixed)), "C (B N) D -> C B N D", N=N)
+        logits = self.weights[f"{name}.alpha_logits"]
+        alpha = ALPHA_LIMIT * torch.sigmoid(logits) if self.spec.bounded_alpha else F.softplus(logits)
+        return 1 + alpha[:, None, None] * change
+
+    def _blocks(self, name: str, h: Tensor) -> Tensor:
+        for block in range(self.spec.depth):
+            inner = self._act(self._linear(f"{name}.{block}.1", self._norm(f"{name}.{block}.0", h)))
+            h = h + self._linear(f"{name}.{block}.3", inner)
+        return h
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        """(C, n, inputs), or (n, inputs) for every cell the same, to (C, n, outputs)."""
+        weight, bias = self._pair(name)
+        return torch.baddbmm(bias[:, None], x.expand(len(weight), *x.shape[-2:]), weight.mT)
+
+    def _norm(self, name: str, x: Tensor) -> Tensor:
+        weight, bias = self._pair(name)
+        return torch.addcmul(bias[:, None], normed(x), weight[:, None])
+
+    def _rows(self, M: Tensor) -> Tensor:
+        match self.spec.row_norm:
+            case "sphere":
+                return spectral.unit_rows(M)
+            case "layernorm":
+                return normed(M)
+            case "scale":
+                lengths = M.norm(dim=-1).mean(dim=(1, 2, 3), keepdim=True)  # of all images: a cell by itself does so too
+                return M / lengths[..., None].clamp_min(spectral.ROW_FLOOR)
+            case "none":
+                return M
+
+    def _act(self, x: Tensor) -> Tensor:
+        y: Tensor = ACTIVATIONS[self.spec.activation]()(x)
+        return y
+
+    def _pair(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]

@@ -1,0 +1,112 @@
+"""The encoders and decoders of many cells at once, on the kernels of :mod:`composer.kernels.encoder_decoder`.
+
+Where no gradient is asked for, float32 on the CPU goes there if numba is installed (the ``fast`` extra): layers, rows of unit
+length, the gate and the stitching, a tile of patches at a time. Everything else is
+:mod:`composer.container.batched_forward`'s, with torch's products. The answers agree to rounding, not to the bit.
+
+Legend: C cells, n patches of all images, V rows, D width, P = channels * patch_size**2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batteries.cell.spec import CellSpec
+from batteries.engine import dispatch
+from batteries.kernels import jit
+from composer.vocabulary import Grid
+
+__all__ = ["decode", "encode", "fits"]
+
+NARROW = (2, 4, 8, 16)  # D, as in composer.kernels.row_operations, which takes numba
+DEEPEST, LARGEST = 8, 2**20  # blocks, each number of which is compiled by itself; parameters, which are transposed as a whole
+NANOSECONDS = 0.02  # of a kernel, times parameters and patches
+
+Weights = Mapping[str, Tensor]
+
+
+def fits(spec: CellSpec, given: Tensor) -> bool:
+    """Whether the kernels take cells of a spec, and images or tokens such as these."""
+    if not dispatch.plain(given) or not given.numel() or given.dtype != torch.float32:
+        return False
+    if torch.is_grad_enabled() and given.requires_grad:
+        return False
+    if spec.activation != "gelu" or spec.D not in NARROW or not 1 <= spec.depth <= DEEPEST or spec.parameters > LARGEST:
+        return False
+    return _kernels(spec.depth) is not None
+
+
+def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
+    """Patches (n, P), the same for every cell, to M (C, n, V D).
+
+    Its rows are of unit length where the spec wants them so; else they are as the encoder leaves them.
+    """
+    stacks = _layers(spec, weights, "enc")
+    out = patches.new_empty(len(stacks[0][0]), len(patches), spec.V * spec.D)
+    width = spec.D if spec.row_norm == "sphere" else 0
+    _run(_kernels.module.encode, spec, [patches.detach().contiguous().numpy(), stacks, width], out, len(patches))
+    return out
+
+
+def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor, grid: Grid) -> Tensor:
+    """Images before their smoothing.
+
+    Args:
+        spec: Of the cells.
+        weights: Theirs.
+        M: (C, B, N, V, D).
+        W: (C, B, N, D, D) float64, right singular vectors as columns.
+        ratio: (C, B, N, D), the factor of each mode.
+        grid: Rows and columns of patches.
+
+    Returns:
+        (C, B, channels, height, width).
+    """
+    C, B, N = M.shape[:3]
+    out = M.new_empty(C, B, spec.channels, grid[0] * spec.patch_size, grid[1] * spec.patch_size)
+    axes = W.mT  # which is how the solver leaves them in memory
+    rows = (x.reshape(C * B * N, *x.shape[3:]) for x in (M.flatten(3), axes, ratio))
+    arrays = [x.detach().contiguous().numpy() for x in rows]
+    _run(_kernels.module.decode, spec, [*arrays, _layers(spec, weights, "dec"), spec.patch_size], out, B * N)
+    return out
+
+
+def _run(kernel: Any, spec: CellSpec, arguments: list[Any], out: Tensor, patches: int) -> None:
+    chunk = _kernels.module.CHUNK
+    chunks = -(-patches // chunk)
+    work = partial(kernel, *arguments, out.numpy())
+    jit.share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, chunk))
+
+
+def _layers(spec: CellSpec, weights: Weights, half: str) -> tuple[tuple[Any, ...], ...]:
+    """Weights and biases of all layers of a half in order, gains and shifts of its norms."""
+    blocks = [f"{half}_blocks.{block}" for block in range(spec.depth)]
+    linear = [f"{half}_in", *(f"{block}.{part}" for block in blocks for part in (1, 3)), f"{half}_out"]
+    norms = [f"{block}.0" for block in blocks]
+    return tuple(
+        tuple(_readable(weights[f"{name}.{part}"]) for name in names)
+        for names, part in ((linear, "weight"), (linear, "bias"), (norms, "weight"), (norms, "bias"))
+    )
+
+
+def _readable(tensor: Tensor) -> Any:
+    """As an array that cannot be written: such are those of a mapped file, and a kernel is compiled for one kind."""
+    array = tensor.detach().contiguous().numpy().view()
+    array.flags.writeable = False
+    return array
+
+
+def _try(module: Any, depth: int) -> None:
+    spec = CellSpec(V=5, D=2, patch_size=1, hidden=1, depth=depth, channels=1, heads=1)
+    ones = partial(torch.ones, dtype=torch.float32, device="cpu")
+    weights = {name: ones(1, *shape) for name, shape in spec.tensor_shapes().items()}
+    M = encode(spec, weights, ones(1, 1)).view(1, 1, 1, 5, 2)
+    decode(spec, weights, M, ones(1, 1, 1, 2, 2).double(), ones(1, 1, 1, 2), (1, 1))
+
+
+_kernels = jit.Kernels("composer.kernels.encoder_decoder", lambda module, depth: module, _try)

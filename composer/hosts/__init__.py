@@ -1,0 +1,1 @@
+"""Networks around cells: what a task is learned with."""

@@ -1,0 +1,155 @@
+"""Networks around one cell: a stem before it, so that a gradient passes through it, and an MLP behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from batteries.errors import InputError
+from batteries.model.patch_svae import Output, Tokens
+from batteries.pictures.image_batch import unjudged  # what a stem feeds is the host's to choose
+from composer.container.container import Container
+from composer.container.outputs import TAPS, CellOutput
+from composer.hosts.residual_mlp import ResidualMLP as ResidualMLP
+from composer.hosts.residual_mlp import Stemmed
+from composer.hosts.residual_mlp import StreamForm as StreamForm
+
+FORM = StreamForm()
+
+
+class Mounted(Protocol):
+    """A cell as a host sees it: a :class:`batteries.PatchSVAE`, or one cell of a container."""
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """Images (B, channels, height, width) to M, S and omega."""
+        ...
+
+    def __call__(self, images: Tensor) -> Output | CellOutput:
+        """The same with a reconstruction."""
+        ...
+
+
+class Model(Protocol):
+    """A model as a host sees it: a container, or a composition, of which it takes the cells."""
+
+    @property
+    def container(self) -> Container:
+        """The cells."""
+        ...
+
+
+class FrozenCell:
+    """One cell of a model, mounted: its weights are out of every optimiser's reach.
+
+    Args:
+        container: Holds it; or a composition, whose nodes are left out.
+        name: Which; the first where left out.
+
+    Raises:
+        InputError: no model (``MODEL``), or one without cells (``NO_CELLS``).
+        NotFoundError: no such cell (``NO_CELL``).
+    """
+
+    def __init__(self, container: Model, name: str | None = None) -> None:
+        cells = cells_of(container)
+        self.name = name or cells.names[0]
+        self.container = cells.part([self.name])
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """Images to M, S and omega."""
+        return self.container.tokens(images)[self.name]
+
+    def __call__(self, images: Tensor) -> CellOutput:
+        """The same with a reconstruction."""
+        return self.container(images, TAPS)[self.name]
+
+
+class _Host(Stemmed):
+    """Around one cell, which is no submodule."""
+
+    def __init__(self, cell: Mounted, sample: Tensor) -> None:
+        super().__init__(sample.shape[1])
+        self._mounted = (cell,)  # in a tuple: a module would become a part of the host, and its weights the host's
+        self.scale_by(sample)
+
+    @property
+    def cell(self) -> Mounted:
+        """What is mounted."""
+        return self._mounted[0]
+
+
+class NamingHost(_Host):
+    """Names what an image is from the mean and standard deviation over patches of the cell's omega.
+
+    Args:
+        cell: Mounted; not a submodule, so that its weights are the caller's business.
+        sample: Images (B, channels, height, width) that fix the scale of the features.
+        classes: To name.
+        form: Of the MLP.
+    """
+
+    def __init__(self, cell: Mounted, sample: Tensor, classes: int, form: StreamForm) -> None:
+        super().__init__(cell, sample)
+        self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 2 D)."""
+        omega = self.cell.tokens(self.fed(images)).omega
+        return torch.cat([omega.mean(dim=1), omega.std(dim=1)], dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores (B, classes)."""
+        scores: Tensor = self.mlp(self.standard(self.features(images)))
+        return scores
+
+
+class RestoringHost(_Host):
+    """Restores an image: the cell's reconstruction, and a correction of every patch from the rows of its M.
+
+    Args:
+        cell: Mounted.
+        sample: Images (B, channels, height, width) that fix the scale of the features.
+        form: Of the MLP.
+    """
+
+    def __init__(self, cell: Mounted, sample: Tensor, form: StreamForm) -> None:
+        super().__init__(cell, sample)
+        with torch.no_grad(), unjudged():
+            patches = self.cell(sample[:1]).M.shape[1]
+        self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form).to(sample.device)
+        self.mlp.start_at_zero()
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, N, V D)."""
+        with unjudged():
+            return self.cell.tokens(self.fed(images)).M.flatten(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) -> the same shape."""
+        with unjudged():
+            out = self.cell(self.fed(images))
+        correction = self.mlp(self.standard(out.M.flatten(2)))  # (B, N, P)
+        side = math.isqrt(correction.shape[2] // images.shape[1])
+        rows = images.shape[2] // side
+        correction = rearrange(correction, "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=rows, p=side, q=side, C=images.shape[1])
+        restored: Tensor = out.recon + correction
+        return restored
+
+
+def cells_of(model: Model) -> Container:
+    """The cells of a model, at least one."""
+    found = getattr(model, "container", None)
+    if not isinstance(found, Container):
+        remedy = "Give what composer.compose, wire or load returned."
+        raise InputError("not a model", code="MODEL", found=type(model).__name__, remedy=remedy)
+    if not found.names:
+        raise InputError("a container without cells", code="NO_CELLS", expected="at least one cell", found="none")
+    return found
+
+
+HostFactory = Callable[[Mounted, Tensor, int], nn.Module]  # a mounted cell, a sample of images, classes (0: restore)

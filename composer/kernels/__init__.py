@@ -1,0 +1,1 @@
+"""Everything of containers that numba compiles."""

@@ -1,0 +1,126 @@
+"""Attention with narrow heads: the kernels behind :mod:`composer.container.attention`.
+
+Importing this module imports numba; :mod:`composer.container.attention` does so on the first call that can use it, and only
+there.
+
+Where a key is two numbers, a score costs less than its exponential: so the scores are computed twice, for their maximum and
+for the sums, and none is ever in memory. A vector is a stretch of queries; the keys go by one at a time. Nothing is summed
+across lanes or threads: the answer for a head depends on that head alone, to the bit.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from batteries.kernels.kernel_cache import kernel
+from composer.kernels.exponential import exp2
+from composer.kernels.float32_vectors import (
+    WIDTH,
+    Array,
+    Vector,
+    add_dot,
+    add_products,
+    fill,
+    load_several,
+    njit,
+    store,
+    store_several,
+    where_above,
+)
+
+__all__ = ["kernels"]
+
+LOG2_E = 1.4426950408889634  # exponentials are powers of two here
+
+Strided = tuple[Array, tuple[int, int, int]]  # memory, and the strides of group, head and token; a token's own numbers adjoin
+Head = tuple[Array, int, int]  # memory, where the first token is, and from one to the next
+
+
+@njit
+def _head(source: Strided, n: int, heads: int) -> Head:
+    memory, (group, head, token) = source
+    return memory, n // heads * group + n % heads * head, token
+
+
+@njit
+def _turn(source: Head, scale: float, queries: Array, shape: tuple[int, int, int]) -> None:
+    """A head by component, times a number."""
+    memory, first, token = source
+    tokens, d, stride = shape
+    for n in range(tokens):
+        for i in range(d):
+            queries[i * stride + n] = memory[first + n * token + i] * scale
+
+
+@njit
+def _largest(query: Any, keys: Head, tokens: int) -> Vector:
+    """Of the scores of each query; NaN is passed over."""
+    memory, first, token = keys
+    zero = fill(0.0)
+    largest = add_dot(zero, query, memory, first)
+    for n in range(1, tokens):
+        score = add_dot(zero, query, memory, first + n * token)
+        largest = where_above(score, largest, score, largest)
+    return largest
+
+
+@njit
+def _mix(query: Any, keys: Head, values: Head, tokens: int, sums: Any) -> tuple[Vector, Any]:
+    """The sum of the weights of each query, and those of the values times their weights, added to ``sums``."""
+    memory, key, token = keys
+    given, value, step = values
+    total = fill(0.0)
+    shift = total - _largest(query, keys, tokens)
+    for _ in range(tokens):
+        weight = exp2(add_dot(shift, query, memory, key))
+        total = total + weight
+        sums = add_products(sums, weight, given, value)
+        key, value = key + token, value + step
+    return total, sums
+
+
+@njit
+def _finish(mixed: Array, totals: Array, out: Array, n: int, stride: int) -> None:
+    _, tokens, heads, d = out.shape
+    for token in range(tokens):
+        share = np.float32(1.0) / totals[token]
+        for i in range(d):
+            out[n // heads, token, n % heads, i] = mixed[i * stride + token] * share
+
+
+def kernels(d: int) -> Callable[..., None]:
+    """The kernel for heads of width d, compiled on its first call."""
+
+    def attend(q: Strided, k: Strided, v: Strided, out: Array, start: int, stop: int) -> None:
+        """``out = softmax(q k' / sqrt(d)) v`` for heads ``start`` to ``stop``, group by group.
+
+        Args:
+            q: Queries.
+            k: Keys.
+            v: Values.
+            out: (G, N, heads, d) float32, contiguous, written.
+            start: First head.
+            stop: Head after the last one.
+        """
+        _, tokens, heads, _ = out.shape
+        stride = -(-tokens // WIDTH) * WIDTH
+        queries, mixed = np.zeros(d * stride, dtype=np.float32), np.empty(d * stride, dtype=np.float32)
+        totals, nothing = np.empty(stride, dtype=np.float32), np.zeros(WIDTH, dtype=np.float32)
+        scale = np.float32(LOG2_E / math.sqrt(d))
+        for n in range(start, stop):
+            keys, values = _head(k, n, heads), _head(v, n, heads)
+            _turn(_head(q, n, heads), scale, queries, (tokens, d, stride))
+            for x in range(0, tokens, WIDTH):
+                query = load_several(queries, x, stride, d)
+                total, sums = _mix(query, keys, values, tokens, load_several(nothing, 0, 0, d))
+                store(totals, x, total)
+                store_several(mixed, x, stride, sums)
+            _finish(mixed, totals, out, n, stride)
+
+    return kernel(attend)

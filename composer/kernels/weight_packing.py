@@ -1,0 +1,75 @@
+"""The layers of one cell, transposed and one after the other: what :mod:`composer.kernels.encoder_decoder` multiplies with.
+
+Importing this module imports numba.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
+
+from __future__ import annotations
+
+from typing import Any
+
+from composer.kernels.float32_vectors import WIDTH, Array, njit
+from composer.kernels.row_operations import BLOCK, turn_block
+
+__all__ = ["norms", "pack", "whole"]
+
+Stacks = tuple[Array, ...]  # of weights (C, outputs, inputs), biases or norms (C, outputs): one for each layer
+
+
+@njit
+def whole(count: int) -> int:
+    """Floats of whole vectors."""
+    return -(-count // WIDTH) * WIDTH
+
+
+@njit
+def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
+    """The transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
+    _, outputs, inputs = weight.shape
+    stride, first = whole(outputs), cell * outputs * inputs
+    blocks, across = outputs // BLOCK * BLOCK, inputs // BLOCK * BLOCK
+    for o in range(0, blocks, BLOCK):
+        for i in range(0, across, BLOCK):
+            turn_block(weight, first + o * inputs + i, inputs, into, at + i * stride + o, stride)
+        for i in range(across, inputs):
+            for lane in range(o, o + BLOCK):
+                into[at + i * stride + lane] = weight[cell, lane, i]
+    for o in range(blocks, outputs):
+        for i in range(inputs):
+            into[at + i * stride + o] = weight[cell, o, i]
+    for i in range(inputs):
+        into[at + i * stride + outputs : at + (i + 1) * stride] = 0.0
+
+
+@njit
+def _fill_up(vector: Array, cell: int, into: Array, at: int) -> int:
+    """A cell's bias or norm, filled up with zeros to whole vectors; where the next one begins."""
+    outputs = vector.shape[1]
+    into[at : at + outputs] = vector[cell]
+    after = at + whole(outputs)
+    into[at + outputs : after] = 0.0
+    return after
+
+
+@njit
+def norms(weights: Stacks) -> int:
+    """Where a cell's norms begin, as :func:`_pack` writes them: behind its layers."""
+    size = 0
+    for weight in weights:
+        size += (weight.shape[2] + 1) * whole(weight.shape[1])
+    return size
+
+
+@njit
+def pack(layers: Any, cell: int, packed: Array) -> None:
+    """A cell's layers one after the other, each a transposed matrix and a bias; then the norms, each a gain and a shift."""
+    weights, biases, gains, shifts = layers
+    at = 0
+    for layer in range(len(weights)):
+        _turn(weights[layer], cell, packed, at)
+        at += weights[layer].shape[2] * whole(weights[layer].shape[1])
+        at = _fill_up(biases[layer], cell, packed, at)
+    for norm in range(len(gains)):
+        at = _fill_up(gains[norm], cell, packed, at)
+        at = _fill_up(shifts[norm], cell, packed, at)

@@ -1,0 +1,289 @@
+"""How well one cell's tokens predict another's, on images the map was not fitted on, against two nulls.
+
+A map always fits its own points, omega of any two cells looks alike, and two functions of one image agree by themselves.
+Hence: every image is predicted by a map fitted on other images; patches of one image, and images of one cluster, stay together
+in splits, shuffles and intervals; and the score is read as a lift over shuffled pairings, and over pairs of untrained cells.
+How it is computed is said in :mod:`composer.procrustes.held_out`.
+Legend: B images, C clusters of them, G regions of an image, D_s and D_t widths.
+
+Sources: p-values that count the observed pairing, Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010); shuffling until
+enough was seen, Besag and Clifford, Biometrika 78 (1991); bootstrap by cluster, Davison and Hinkley, Bootstrap Methods and
+their Application (1997), section 3.8.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from batteries.engine.torch_settings import neutral
+from batteries.errors import InputError
+from composer.procrustes.centering import checked
+from composer.procrustes.held_out import Paired, Split, rows_of
+from composer.procrustes.similarity import FewSamplesWarning
+
+FEWEST_CLUSTERS = 4  # two in each half
+FEWEST_PAIRINGS = 20  # a p-value can be as low as 0.05
+SHUFFLES = 199  # a p-value can be as low as 0.005
+ENOUGH = 20  # shuffled pairings as high as the observed one: its p-value is known to about a fifth, and no more are drawn
+FIRST = 64  # shuffled pairings before the first look
+DRAWS = 2000  # of the bootstrap
+LEVEL = 0.05
+TIE = 1e-9  # two pairings that are one, but for rounding
+
+
+@dataclass(frozen=True)
+class Null:
+    """Held-out R2 of pairs that are known not to belong together.
+
+    Where drawing stopped because ``ENOUGH`` were as high as the observed one, the last, which is so by construction, is not
+    counted: the mean would be too high with it.
+
+    Attributes:
+        mean: Over draws.
+        sd: Standard deviation over draws; 0 for a single one.
+        draws: How many.
+        exceeding: How many of them are as high as the observed one.
+    """
+
+    mean: float
+    sd: float
+    draws: int
+    exceeding: int
+
+    @classmethod
+    def of(cls, observed: float, drawn: Tensor) -> Null:
+        """What was drawn (draws,) beside what was observed."""
+        sd = float(drawn.std()) if len(drawn) > 1 else 0.0
+        return cls(float(drawn.mean()), sd, len(drawn), int((drawn >= observed - TIE).sum()))
+
+    @classmethod
+    def until_enough(cls, observed: float, draw: Callable[[int], Tensor], most: int) -> Null:
+        """Draw until ``ENOUGH`` are as high as the observed one: pairs that are not related need few.
+
+        Args:
+            observed: What the draws are beside.
+            draw: So many draws.
+            most: At most as many.
+        """
+        drawn = torch.empty(0, dtype=torch.float64)
+        while len(drawn) < most:
+            drawn = torch.cat([drawn, draw(min(max(FIRST, len(drawn)), most - len(drawn)))])
+            high = (drawn >= observed - TIE).nonzero()[:, 0]
+            if len(high) >= ENOUGH:
+                return cls.of(observed, drawn[: int(high[ENOUGH - 1])])
+        return cls.of(observed, drawn)
+
+    @property
+    def p_value(self) -> float:
+        """(1 + exceeding) / (1 + draws): exact where the observed pair is one like the others.
+
+        Besag and Clifford's too, which is h / l where draw l was the h-th as high: 1 + exceeding is h then, and 1 + draws is l.
+        """
+        return (1 + self.exceeding) / (1 + self.draws)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one cell's tokens predict another's, held out.
+
+    Attributes:
+        r2: Share of variance explained on images that were not fitted; negative where the mean would have done better.
+        cosine: Mean cosine of predicted and true tokens there, both less the mean of the fitted images.
+        low: Lower 95% bound of r2, by a bootstrap over images; the maps stay as they are.
+        high: Upper 95% bound.
+        samples_per_dimension: Rows of the smaller fit over D, the wider of the two.
+        shuffled: The same under pairings shuffled by image.
+        untrained: Of pairs of untrained cells, where they were given.
+    """
+
+    r2: float
+    cosine: float
+    low: float
+    high: float
+    samples_per_dimension: float
+    shuffled: Null
+    untrained: Null | None = None
+
+    @property
+    def lift(self) -> float:
+        """r2 over the mean of shuffled pairings."""
+        return self.r2 - self.shuffled.mean
+
+    @property
+    def p_value(self) -> float:
+        """Of pairings shuffled by image."""
+        return self.shuffled.p_value
+
+    @property
+    def lift_over_untrained(self) -> float | None:
+        """r2 over the mean of untrained pairs; None where there were none."""
+        return None if self.untrained is None else self.r2 - self.untrained.mean
+
+    def related(self, level: float = LEVEL) -> bool:
+        """Whether both nulls, or the one there is, are rejected at a level, which takes 1 / level - 1 draws at least."""
+        return all(null.p_value <= level for null in (self.shuffled, self.untrained) if null is not None)
+
+
+@neutral()
+def score(
+    source: Tensor,
+    target: Tensor,
+    *,
+    clusters: Tensor | None = None,
+    rows: tuple[Tensor | None, Tensor | None] | None = None,
+    untrained: Sequence[tuple[Tensor, Tensor]] = (),
+    seed: int = 0,
+    shuffles: int = SHUFFLES,
+) -> Score:
+    """Score a pair of cells: half of the images predicted by a map fitted on the other half, and the other way round.
+
+    Under a shuffled pairing clusters of one size change places, whole and with their masks; it is scored on the rows that both
+    ends then have.
+
+    Args:
+        source: (B, G, D_s).
+        target: (B, G, D_t), paired by image and region; the narrower of the two is padded with zeros.
+        clusters: (B,) integers, the same for images that belong together, such as crops of one photograph; left out, every
+            image is its own.
+        rows: Of source and of target (B, G) boolean, which rows are there, or None for all; what stands in the others is not
+            looked at.
+        untrained: Such pairs from untrained cells on the same images and rows, scored in the same way.
+        seed: Of halves, shuffles and bootstrap.
+        shuffles: Pairings of the null, at most; :func:`shuffles_for` says how many a number of pairs takes.
+
+    Raises:
+        InputError: tokens that do not pair (``PAIRS``), clusters or masks that are not theirs (``CLUSTERS``, ``ROWS``), fewer
+            than four clusters (``FEW_IMAGES``) or of so many sizes that hardly any change places (``FEW_PAIRINGS``), a half
+            with fewer than two rows that both ends have (``NO_ROWS``, ``FEW_ROWS``), not finite (``NOT_FINITE``), constant
+            (``CONSTANT``), or no shuffles (``SHUFFLES``).
+
+    Warns:
+        FewSamplesWarning: fewer rows in a half than dimensions.
+    """
+    _refuse_shapes(source, target, source)
+    if shuffles < 1:
+        raise InputError("a null without draws", code="SHUFFLES", expected="at least 1", found=shuffles)
+    generator = Generator().manual_seed(seed)
+    split = split_of(source, clusters, generator)
+    kept = _kept(source, rows)
+    pair = _paired(source, target, kept, split, shuffles)
+    count, width = int(pair.sums(pair.observed)[0, :, -1, -1].min()), max(source.shape[-1], target.shape[-1])
+    if count < width:
+        warnings.warn(FewSamplesWarning(count, width), stacklevel=2)
+    r2 = float(pair.r2(pair.observed))
+    error, truth, cosine = pair.judged()
+    low, high = _bounds(error, truth, split, generator)
+    shuffled = Null.until_enough(r2, lambda draws: pair.r2(split.shuffled(draws, generator)), shuffles)
+    others = []
+    for one, other in untrained:
+        _refuse_shapes(one, other, source)
+        unrelated = _paired(one, other, kept, split)
+        others.append(unrelated.r2(unrelated.observed))
+    return Score(
+        r2=r2,
+        cosine=float(cosine.sum() / (kept[0] & kept[1]).sum()),
+        low=low,
+        high=high,
+        samples_per_dimension=count / width,
+        shuffled=shuffled,
+        untrained=Null.of(r2, torch.cat(others)) if others else None,
+    )
+
+
+def shuffles_for(tests: int, level: float = LEVEL) -> int:
+    """The fewest shuffles, and no fewer than ``SHUFFLES``, at which Holm's method can reject all of so many tests.
+
+    Args:
+        tests: P-values that are corrected together.
+        level: At which they are to be rejected.
+
+    Raises:
+        InputError: a level that is not between 0 and 1 (``LEVEL``).
+
+    >>> shuffles_for(45)
+    899
+    """
+    if not 0 < level < 1:
+        raise InputError("a level that no test has", code="LEVEL", expected="between 0 and 1", found=level)
+    fewest = max(SHUFFLES, math.ceil(tests / level) - 2)
+    while tests * (1 / (1 + fewest)) > level:  # as holm has it, rounding and all
+        fewest += 1
+    return fewest
+
+
+def _refuse_shapes(source: Tensor, target: Tensor, like: Tensor) -> None:
+    if source.ndim != 3 or not source.shape[:-1] == target.shape[:-1] == like.shape[:-1]:
+        expected = "(B, G, D_s) and (B, G, D_t), untrained ones of the same B and G"
+        found = f"{tuple(source.shape)} and {tuple(target.shape)}"
+        raise InputError("tokens that do not pair", code="PAIRS", expected=expected, found=found)
+
+
+def split_of(source: Tensor, clusters: Tensor | None, generator: Generator) -> Split:
+    """Halves of the images (B, ...) of a source by cluster, of which there are enough to shuffle them.
+
+    Raises:
+        InputError: as :func:`score` says of clusters and images.
+    """
+    own = torch.arange(len(source)) if clusters is None else clusters
+    if own.shape != source.shape[:1] or own.dtype.is_floating_point or own.dtype.is_complex:
+        found = f"{tuple(own.shape)} {own.dtype}"
+        raise InputError(
+            "clusters that are not of the images", code="CLUSTERS", expected=f"({len(source)},) integers", found=found
+        )
+    split = Split.drawn(own, generator)
+    if len(split.sizes) < FEWEST_CLUSTERS:
+        raise InputError(
+            "too few images to score an alignment",
+            code="FEW_IMAGES",
+            expected=f"at least {FEWEST_CLUSTERS}, or clusters of them",
+            found=len(split.sizes),
+            remedy="Use a probe of more images; regions of one image, or crops of one photograph, are not independent.",
+        )
+    if split.pairings < FEWEST_PAIRINGS:
+        raise InputError(
+            "too few clusters of one size to be shuffled",
+            code="FEW_PAIRINGS",
+            expected=f"at least {FEWEST_PAIRINGS} pairings",
+            found=f"{split.pairings}, of clusters of {', '.join(str(size) for size in sorted(split.sizes.tolist()))} images",
+            remedy="Take as many crops of each photograph, or use more photographs.",
+        )
+    return split
+
+
+def _kept(source: Tensor, rows: tuple[Tensor | None, Tensor | None] | None) -> tuple[Tensor, Tensor]:
+    """Which rows are there, of source and of target (B, G)."""
+    whole = torch.ones(source.shape[:2], dtype=torch.bool)
+    for mask in rows or ():
+        if mask is not None and (mask.shape != whole.shape or mask.dtype != torch.bool):
+            found = f"{tuple(mask.shape)} {mask.dtype}"
+            raise InputError("a mask of other rows", code="ROWS", expected=f"{tuple(whole.shape)} boolean", found=found)
+    one, other = (whole if mask is None else mask.cpu() for mask in rows or (None, None))
+    return one, other
+
+
+def _paired(source: Tensor, target: Tensor, kept: tuple[Tensor, Tensor], split: Split, most: int = 1) -> Paired:
+    """Both in the order of the split, once they are found to have rows in each half, and to vary."""
+    x, y = (end.detach().cpu().double()[split.images] for end in (source, target))
+    there, other = (mask[split.images] for mask in kept)
+    for half in split.halves:
+        checked(x[half].flatten(0, 1), y[half].flatten(0, 1), (there & other)[half].flatten())
+    return Paired(rows_of(x, there), rows_of(y, other), split, most)
+
+
+def _bounds(error: Tensor, truth: Tensor, split: Split, generator: Generator) -> tuple[float, float]:
+    """95% bounds of R2 over clusters drawn again, of those that have a row."""
+    left, total = (
+        torch.zeros(len(split.sizes), dtype=torch.float64).index_add(0, split.cluster, part.sum(dim=1))
+        for part in (error, truth)
+    )
+    left, total = left[total > 0], total[total > 0]
+    drawn = torch.randint(len(left), (DRAWS, len(left)), generator=generator)
+    found = 1 - left[drawn].sum(dim=1) / total[drawn].sum(dim=1)
+    low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high

@@ -1,0 +1,284 @@
+"""Orthogonal Procrustes, batched: the rotation, scale and shift that bring the tokens of one cell nearest to those of another.
+
+Both ends are centred first. Missing rows are masked, never filled. Tokens of unequal width are aligned only by a choice: the
+narrower padded with zeros, or the wider projected onto its leading principal axes. All in float64. Legend: n paired rows,
+D_s and D_t widths of source and target, D of the map: the wider of them where one was padded.
+
+Sources: Schoenemann, Psychometrika 31 (1966), for the orthogonal map; Schoenemann and Carroll, Psychometrika 35 (1970), for
+scale and shift; Umeyama, IEEE PAMI 13 (1991), for the map without reflection; Gower and Dijksterhuis, Procrustes Problems
+(2004), chapter 8, for unequal widths.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from batteries.engine.torch_settings import neutral
+from batteries.errors import InputError
+from composer import grids as widths
+from composer.procrustes.centering import Products, centred, checked, products
+from composer.procrustes.polar import TINY, Reflection, sign, turn
+from composer.procrustes.provenance import Pairing
+from composer.procrustes.whitening import Whitening, whitened
+
+Unequal = Literal["pad", "project"]
+
+
+class FewSamplesWarning(UserWarning):
+    """Fewer rows than dimensions: any tokens fit well, and the residual says nothing.
+
+    Args:
+        rows: Paired rows of the fit, the fewest of a batch.
+        width: Dimensions.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.rows = rows
+        self.width = width
+        super().__init__(f"{rows} rows for {width} dimensions: unrelated tokens fit as well, so judge the map on other images")
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """A similarity map x -> scale * (x - centre) @ rotation + translation, or a batch of them along leading axes.
+
+    Attributes:
+        rotation: (..., D, D) orthogonal, float64; (..., D_s, D_t) with orthonormal rows or columns where one end was projected.
+        scale: (...) not negative.
+        centre: (..., D) mean of the source.
+        translation: (..., D) mean of the target.
+        residual: (...) share of the target's variance left over on the points of the fit, in white coordinates where they
+            were whitened; NaN for a map made of others.
+        determinant: (...) +1, or -1 where the map reflects, which it does only where the points say so; 0 where one end was
+            projected.
+        paired: (...) rows that the map was fitted on.
+        padded: Zeros appended to source and to target.
+        whitening: None where the map is a similarity.
+        pairing: The ends by digest and the images, where the tokens are known to be those of cells.
+    """
+
+    rotation: Tensor
+    scale: Tensor
+    centre: Tensor
+    translation: Tensor
+    residual: Tensor
+    determinant: Tensor
+    paired: Tensor
+    padded: tuple[int, int] = (0, 0)
+    whitening: Whitening | None = None
+    pairing: Pairing | None = None
+
+    @property
+    def matrix(self) -> Tensor:
+        """(..., D, D): what centred tokens are multiplied with."""
+        turned = self.scale[..., None, None] * self.rotation
+        return turned if self.whitening is None else self.whitening.before @ turned @ self.whitening.after
+
+    @property
+    def projected(self) -> bool:
+        """Whether the wider end lost the axes that the other has no room for."""
+        return bool((self.determinant == 0).all())
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Map tokens, in their own dtype and on their own device.
+
+        Args:
+            tokens: (..., D), or of the source's own width where that was padded; the leading axes of a batch of maps first.
+
+        Raises:
+            InputError: tokens of another width (``WIDTH``).
+        """
+        width = self.rotation.shape[-2]
+        if tokens.shape[-1] == width - self.padded[0]:
+            tokens = widths.pad(tokens, width)
+        if tokens.shape[-1] != width:
+            raise _other_width(width - self.padded[0], tokens.shape[-1])
+        between = (1,) * (tokens.ndim - self.centre.ndim)
+        batch = self.centre.shape[:-1]
+        centre, translation = (part.to(tokens).reshape(*batch, *between, -1) for part in (self.centre, self.translation))
+        matrix = self.matrix.to(tokens).reshape(*batch, *between[1:], *self.rotation.shape[-2:])
+        if not between and batch:  # one token a map
+            return ((tokens - centre).unsqueeze(-2) @ matrix).squeeze(-2) + translation
+        return (tokens - centre) @ matrix + translation
+
+    def inverse(self) -> Alignment:
+        """The way back; onto the axes that were kept, where one end was projected. It keeps the residual of the fit.
+
+        Raises:
+            InputError: a scale of zero: nothing of the source is left (``NO_INVERSE``).
+        """
+        if not bool((self.scale > 0).all()):
+            remedy = "Fit with scale=False, or on tokens that have something in common."
+            raise InputError("a map onto one point has no inverse", code="NO_INVERSE", expected="scale > 0", remedy=remedy)
+        whitening = self.whitening
+        if whitening is not None:
+            before, after = torch.linalg.inv(whitening.after), torch.linalg.inv(whitening.before)
+            whitening = Whitening(before, after, whitening.condition.flip(-1))
+        return replace(
+            self,
+            rotation=self.rotation.mT,
+            scale=1 / self.scale,
+            centre=self.translation,
+            translation=self.centre,
+            padded=self.padded[::-1],
+            whitening=whitening,
+            pairing=self.pairing and self.pairing.inverse(),
+        )
+
+    def then(self, other: Alignment) -> Alignment:
+        """One map that does what this one and then the other do.
+
+        Raises:
+            InputError: the other takes another width (``WIDTH``), one of them is projected between whitenings, or the other
+                does not begin at the end of this one (``ENDS``).
+        """
+        if self.rotation.shape[-1] != other.rotation.shape[-2]:
+            raise _other_width(other.rotation.shape[-2], self.rotation.shape[-1])
+        rotation, whitening = _chained(self, other)
+        return Alignment(
+            rotation=rotation,
+            scale=self.scale * other.scale,
+            centre=self.centre,
+            translation=other(self.translation),
+            residual=torch.full_like(self.residual * other.residual, torch.nan),
+            determinant=(self.determinant * other.determinant) if whitening is None else sign(rotation),
+            paired=torch.minimum(self.paired, other.paired),
+            padded=(self.padded[0], other.padded[1]),
+            whitening=whitening,
+            pairing=self.pairing.then(other.pairing) if self.pairing and other.pairing else None,
+        )
+
+
+@neutral()
+def fit(
+    source: Tensor,
+    target: Tensor,
+    *,
+    scale: bool = True,
+    reflection: Reflection = "allowed",
+    whiten: bool = False,
+    rows: Tensor | None = None,
+    unequal: Unequal | None = None,
+) -> Alignment:
+    """The map of least squares from source to target; many at once along leading axes, which are broadcast.
+
+    Args:
+        source: (..., n, D_s).
+        target: (..., n, D_t), row i paired with row i of the source.
+        scale: Whether the source may be stretched.
+        reflection: ``forbidden`` gives the best map of determinant +1.
+        whiten: Give every axis of both ends unit variance before the rotation, and take that back after it.
+        rows: (..., n) boolean, which rows are there; what stands in the others is not looked at.
+        unequal: What to do where D_s is not D_t: pad the narrower with zeros, or project the wider onto as many of its
+            principal axes as the other has dimensions.
+
+    Raises:
+        InputError: a gradient, a transform or a trace asked of the tokens (``DERIVATIVE``): a map is a constant; rows that
+            do not pair (``PAIRS``), widths that differ without a choice (``WIDTHS``), fewer than two rows
+            (``FEW_ROWS``), none left after the mask (``NO_ROWS``), not finite (``NOT_FINITE``), constant tokens
+            (``CONSTANT``), or a covariance that cannot be whitened (``SINGULAR``).
+
+    Warns:
+        FewSamplesWarning: fewer rows than dimensions.
+    """
+    paired = checked(source, target, rows)
+    _refuse_widths(source.shape[-1], target.shape[-1], unequal, whiten)
+    projected = source.shape[-1] != target.shape[-1] and unequal == "project"
+    if whiten or projected:
+        (x, centre), (y, translation) = centred(source, rows), centred(target, rows)
+    else:
+        centre, translation, both = products(source, target, rows)
+    centre, translation = (mean.expand(*paired.shape, -1) for mean in (centre, translation))
+    wider = max(source.shape[-1], target.shape[-1])
+    if int(paired.min()) < wider:
+        warnings.warn(FewSamplesWarning(int(paired.min()), wider), stacklevel=2)
+    if projected:
+        return _projected(x, y, centre, translation, paired, scale, reflection)
+    whitening, padded = None, (wider - source.shape[-1], wider - target.shape[-1])
+    if whiten:
+        x, y, whitening = whitened(x, y, wider)
+        both = Products.of(x, y)
+    both = both._replace(cross=widths.pad(widths.pad(both.cross, wider).mT, wider).mT)
+    centre, translation = (widths.pad(mean, wider) for mean in (centre, translation))
+    rotation, stretch, residual, determinant = solve(both, scale=scale, reflection=reflection)
+    return Alignment(rotation, stretch, centre, translation, residual, determinant, paired, padded, whitening)
+
+
+def solve(both: Products, *, scale: bool, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rotation (..., D, D), scale, residual and determinant (...), unchecked: a constant source has scale 0."""
+    rotation, trace, determinant = turn(both.cross, reflection)
+    spread, total = both.spread.clamp_min(TINY), both.total.clamp_min(TINY)
+    # a negative trace, which only one dimension without reflection has, is best met by no source at all
+    stretch = (trace / spread).clamp_min(0) if scale else torch.ones_like(trace)
+    residual = (stretch.square() * spread - 2 * stretch * trace + total) / total
+    return rotation, stretch, residual.clamp_min(0), determinant
+
+
+def _projected(
+    x: Tensor, y: Tensor, centre: Tensor, translation: Tensor, paired: Tensor, scale: bool, reflection: Reflection
+) -> Alignment:
+    """The map of centred x, y of unequal width, the wider on its leading principal axes."""
+    width = min(x.shape[-1], y.shape[-1])
+    onto, back = _axes(x, width), _axes(y, width)
+    rotation, stretch, residual, _ = solve(Products.of(x @ onto, y @ back), scale=scale, reflection=reflection)
+    share = (y @ back).square().sum(dim=(-2, -1)) / y.square().sum(dim=(-2, -1))
+    whole = 1 - share * (1 - residual)  # what the projection drops of the target is left over, too
+    return Alignment(onto @ rotation @ back.mT, stretch, centre, translation, whole, torch.zeros_like(stretch), paired)
+
+
+def _axes(x: Tensor, width: int) -> Tensor:
+    """(..., D, width): the leading principal axes of centred x; all axes as they are, where that many were asked for."""
+    if x.shape[-1] == width:
+        return torch.eye(width, dtype=x.dtype, device=x.device)
+    return torch.linalg.svd(x, full_matrices=False).Vh[..., :width, :].mT
+
+
+def _chained(one: Alignment, other: Alignment) -> tuple[Tensor, Whitening | None]:
+    """Rotation and whitening of two maps in a row.
+
+    What stands between two rotations R and T is split by its polar form P Q, P symmetric and Q orthogonal:
+    R P Q T = (R P R') (R Q T), a stretch before one rotation.
+    """
+    first, second = one.whitening, other.whitening
+    if first is None and second is None:
+        return one.rotation @ other.rotation, None
+    if one.projected or other.projected:
+        remedy = "Map through one and then through the other."
+        raise InputError("a projected map and a whitened one do not make one map", code="WHITENED", remedy=remedy)
+    eye = torch.eye(one.rotation.shape[-1], dtype=torch.float64, device=one.rotation.device)
+    middle = (eye if first is None else first.after) @ (eye if second is None else second.before)
+    left, singular, right = torch.linalg.svd(middle)
+    stretch = one.rotation @ (left * singular[..., None, :]) @ left.mT @ one.rotation.mT
+    before = stretch if first is None else first.before @ stretch
+    after = eye.expand_as(before) if second is None else second.after
+    known = [part.condition for part in (first, second) if part is not None]
+    condition = torch.stack([known[0][..., 0], known[-1][..., 1]], dim=-1)
+    return one.rotation @ left @ right @ other.rotation, Whitening(before, after, condition)
+
+
+def _refuse_widths(source: int, target: int, unequal: Unequal | None, whiten: bool) -> None:
+    if source != target and unequal is None:
+        raise InputError(
+            "tokens of different width",
+            code="WIDTHS",
+            expected="one width, or a choice",
+            found=f"{source} and {target}",
+            remedy="Choose unequal='pad' or unequal='project'.",
+        )
+    if source != target and unequal == "project" and whiten:
+        raise InputError(
+            "white tokens have no leading axes to be projected onto",
+            code="WHITENED",
+            found=f"{source} and {target}",
+            remedy="Choose unequal='pad', or whiten=False.",
+        )
+
+
+def _other_width(expected: int, found: int) -> InputError:
+    remedy = "Fit the map on tokens of this width, or pad all tokens to one width first."
+    return InputError("tokens of another width than the map's", code="WIDTH", expected=expected, found=found, remedy=remedy)

@@ -1,0 +1,33 @@
+"""Between torch's tensors and those of a sealed file; in the same memory where that can be."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from batteries.engine.torch_settings import neutral
+from composer.sealed.file_format import Dtype, Said
+from composer.sealed.reader import Opened
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TORCH: dict[Dtype, torch.dtype] = {"F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool}
+
+
+def array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
+    """A tensor as a contiguous array; in the same memory where it is one of that type already."""
+    return tensor.detach().cpu().to(dtype).contiguous().numpy()
+
+
+@neutral()
+def views(opened: Opened[Said]) -> dict[str, Tensor]:
+    """Every tensor of a file, by name: views of the file."""
+    found = {}
+    for name, row in opened.layout.items():
+        flat = torch.frombuffer(opened.data, dtype=TORCH[row.dtype], count=math.prod(row.shape), offset=row.start)
+        found[name] = flat.view(row.shape)
+    return found

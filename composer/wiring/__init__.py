@@ -1,0 +1,1 @@
+"""Compositions: which cell feeds what, as data, and the models they become."""

@@ -1,0 +1,132 @@
+"""Putting cells into a container: grouped by spec, stacked, locked, and their tokens aligned.
+
+Cells go together where they take the same images: the same channels on the same input scale.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from batteries.cell.cell import Cell
+from batteries.cell.spec import CellSpec
+from batteries.engine.torch_settings import neutral
+from batteries.errors import ConflictError, InputError, PolicyError
+from composer.alignment.align import align
+from composer.alignment.probe_images import ProbeImages, images_on
+from composer.container.container import Container
+from composer.container.frozen_weights import Stack
+from composer.container.spec_group import Group
+from composer.procrustes.consensus import Consensus
+
+DTYPES = (torch.float32, torch.float64)
+SHOWN = 6  # names in a message
+
+
+@neutral()
+def compose(
+    cells: Cell | Iterable[Cell] | Mapping[str, Cell],
+    probe: ProbeImages | None = None,
+    *,
+    maps: Consensus | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Container:
+    """Put cells into one frozen container, and align their omega tokens: on images, or by maps that were made before.
+
+    Args:
+        cells: One, or several, each name once, of the same channels and input normalisation; specs may differ. A mapping gives
+            them names of one's own; else each is called ``band/name``.
+        probe: Images (B, channels, height, width) the alignment is fitted on (all of them) and scored on (halves), in the
+            cells' input scale; or a probe or its name, whose images are brought to it. Left out, tokens stay in each cell's own
+            coordinates unless there are maps.
+        maps: A consensus that has all of these cells, found by the digests of their weights.
+        seed: Of the alignment's halves and shuffles.
+        dtype: Of weights and arithmetic: float32, which cells are, or float64. Outputs come in that of the images.
+
+    Raises:
+        InputError: nothing to compose, another dtype, a probe that the cells cannot take, or a probe beside maps
+            (``PROBE_AND_MAPS``).
+        ConflictError: a name twice (``TWICE``).
+        PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``), or maps of other tokens than omega
+            (``TOKENS``).
+        NotFoundError: a cell that the maps do not know (``NO_MAP``).
+        IntegrityError: a cell whose weights are not those that its map was fitted on (``END_CHANGED``).
+    """
+    named = _named(cells)
+    if dtype not in DTYPES:
+        raise InputError("not a dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
+    if probe is not None and maps is not None:
+        remedy = "Give maps to use them as they are, or a probe to align again."
+        raise InputError("a probe beside maps", code="PROBE_AND_MAPS", expected="one of them", remedy=remedy)
+    _refuse_mixture(named)
+    specs: dict[CellSpec, list[str]] = {}
+    for name, cell in named.items():
+        specs.setdefault(cell.spec, []).append(name)
+    groups = [Group(spec, Stack.of([named[name].weights for name in names], dtype)) for spec, names in specs.items()]
+    found = {name: (group, index) for group, names in enumerate(specs.values()) for index, name in enumerate(names)}
+    places = {name: found[name] for name in named}
+    container = Container(groups, places, _lock(named), next(iter(named.values())).manifest.identity.input)
+    if probe is not None:
+        container.consensus = align(container, images_on(container.scale, probe), seed=seed)
+    if maps is not None:
+        container.consensus = maps.for_cells(container.ends)
+    return container
+
+
+def _named(cells: Cell | Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
+    listed = list(cells.items()) if isinstance(cells, Mapping) else [(_name_of(cell), cell) for cell in _each(cells)]
+    wrong = [repr(name)[:40] for name, cell in listed if not (isinstance(name, str) and isinstance(cell, Cell))]
+    if wrong:
+        raise _not_cells(", ".join(wrong[:SHOWN]))
+    twice = sorted(name for name, count in Counter(name for name, _ in listed).items() if count > 1)
+    if twice:
+        remedy = "Leave one out, or give them names of their own: compose({'first': ..., 'second': ...})."
+        raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
+    if not listed:
+        raise InputError("nothing to compose", code="NO_CELLS", expected="at least one cell", found="none")
+    return dict(listed)
+
+
+def _each(cells: Cell | Iterable[Cell]) -> list[Cell]:
+    if isinstance(cells, Cell):
+        return [cells]
+    if isinstance(cells, str) or not isinstance(cells, Iterable):
+        raise _not_cells(repr(cells)[:40])
+    return list(cells)
+
+
+def _name_of(cell: Cell) -> str:
+    return cell.name if isinstance(cell, Cell) else repr(cell)[:40]
+
+
+def _not_cells(found: str) -> InputError:
+    remedy = "registry.pull('band/name', ...) gives cells."
+    return InputError("not cells", code="CELLS", expected="cells, or a mapping of names to cells", found=found, remedy=remedy)
+
+
+def _lock(cells: Mapping[str, Cell]) -> dict[str, dict[str, str]]:
+    return {
+        name: {"cell": cell.name, "version": cell.version, "sha256": cell.digest, "tensors": cell.manifest.file.tensor_digest}
+        for name, cell in cells.items()
+    }
+
+
+def _refuse_mixture(cells: Mapping[str, Cell]) -> None:
+    (name, first), *others = cells.items()
+    for other, cell in others:
+        for what, mine, theirs in (
+            ("channels", first.spec.channels, cell.spec.channels),
+            ("input normalisation", first.manifest.identity.input, cell.manifest.identity.input),
+        ):
+            if mine != theirs:
+                raise PolicyError(
+                    f"cells of different {what}",
+                    code="MIXED_INPUT",
+                    expected=f"{mine} as {name}",
+                    found=theirs,
+                    where=other,
+                    remedy="Compose them in two containers, and give each its own images.",
+                )

@@ -1,0 +1,289 @@
+"""A composition that runs: a container of its cells, and what its nodes make of their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import InputScale
+from batteries.cell.spec import CellSpec
+from batteries.engine.torch_settings import neutral, seed_cpu
+from batteries.errors import InputError, IntegrityError
+from batteries.io import canonical_json
+from batteries.model.patch_svae import Tokens
+from composer.alignment.probe_images import ProbeImages, images_on
+from composer.alignment.relay import fit, relay
+from composer.container import extra_state
+from composer.container.cell_digests import Lock
+from composer.container.container import Container
+from composer.container.cost import Explanation
+from composer.container.outputs import TAPS, USUAL, ContainerOutput, checked_taps
+from composer.procrustes.consensus import Consensus
+from composer.procrustes.similarity import Alignment
+from composer.wiring.compose import compose
+from composer.wiring.composition import Composition
+from composer.wiring.nodes import Relay, Route
+from composer.wiring.route import Router, route
+from composer.wiring.wired_output import NodeOutput, Together, WiredOutput
+
+DOT = "\N{MIDDLE DOT}"
+
+
+class Wired(nn.Module):
+    """A composition over a container; made by :func:`wire` or read from an artifact.
+
+    Its parameters are those of its routers. Its state dict carries these, the lock and the composition's digest, and no cell's
+    weights.
+
+    Args:
+        container: Its cells, by alias.
+        composition: The wiring.
+        maps: By the name of each relay.
+        routers: By the name of each route that has one, as :func:`router_for` makes them.
+
+    Raises:
+        InputError: cells, maps or routers that are not those of the composition (``PARTS``).
+        PolicyError: cells that do not go together (``WIRING``).
+    """
+
+    def __init__(
+        self, container: Container, composition: Composition, maps: Mapping[str, Alignment], routers: nn.ModuleDict
+    ) -> None:
+        super().__init__()
+        _refuse_other_parts(container, composition, maps, routers)
+        composition.check({name: container.spec(name) for name in container.names})
+        self.container = container
+        self.composition = composition
+        self.maps = dict(maps)
+        self.routers = routers
+        self._order = composition.order
+        relays = [node for node in composition.nodes.values() if isinstance(node, Relay)]
+        routed = {name for node in composition.nodes.values() if isinstance(node, Route) for name in node.of}
+        relayed = {name for node in relays for name in (node.source, node.target)}
+        self._needed = dict.fromkeys(routed, ("recon",)) | dict.fromkeys(relayed, TAPS)
+
+    def forward(self, images: Tensor, taps: Collection[str] = USUAL) -> WiredOutput:
+        """Every cell's and every node's output for images (B, channels, height, width) in the cells' input scale.
+
+        Args:
+            images: The same for every cell; taken to the container's dtype.
+            taps: Some of M, S, omega, recon, of every cell; those that a node needs come beside them.
+
+        Raises:
+            InputError: other channels, or sides that a cell's patch does not divide.
+            PolicyError: no such tap (``NO_TAP``).
+        """
+        fitted = self.container.fitting(images)
+        cells = self._cells(fitted, checked_taps(taps))
+        found: dict[str, Any] = dict(cells)
+        for name in self._order:
+            found[name] = self._node(name, found, fitted)
+        dtype = images.dtype
+        if dtype == fitted.dtype:
+            return self._output(cells, found)
+        cells = cells.to(dtype)
+        given: dict[str, Any] = dict(cells)
+        for name in self._order:
+            made = found[name]
+            given[name] = Together({one: given[one] for one in made}) if isinstance(made, Together) else made.to(dtype)
+        return self._output(cells, given)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the cells, in order."""
+        return self.container.names
+
+    @property
+    def lock(self) -> Lock:
+        """Version and digests of the cells, by name."""
+        return self.container.lock
+
+    @property
+    def scale(self) -> InputScale:
+        """The input scale that the cells share."""
+        return self.container.scale
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.container.device
+
+    @property
+    def digest(self) -> str:
+        """One digest over all cells' weights, computed from memory as it is now."""
+        return self.container.digest
+
+    @property
+    def consensus(self) -> Consensus | None:
+        """The maps of omega into the consensus frame, as :attr:`Container.consensus`."""
+        return self.container.consensus
+
+    @consensus.setter
+    def consensus(self, found: Consensus | None) -> None:
+        self.container.consensus = found
+
+    def cells(self, *patterns: str) -> Container:
+        """A part of the cells without the nodes, over the same memory, as :meth:`Container.cells`."""
+        return self.container.cells(*patterns)
+
+    def spec(self, name: str) -> CellSpec:
+        """The architecture of one cell."""
+        return self.container.spec(name)
+
+    def tokens(self, images: Tensor) -> dict[str, Tokens]:
+        """M, S and omega by cell name, as :meth:`Container.tokens`."""
+        return self.container.tokens(images)
+
+    def explain(self, size: tuple[int, int] = (64, 64)) -> Explanation:
+        """Groups, parameters, bytes and work of the cells, as :meth:`Container.explain`; nodes are not counted."""
+        return self.container.explain(size)
+
+    def verify(self) -> None:
+        """Compare the cells' weights in memory with their digests, as :meth:`Container.verify`."""
+        self.container.verify()
+
+    def get_extra_state(self) -> Tensor:
+        """The composition's digest, as a tensor."""
+        return extra_state.encoded(self._identity(), self.device)
+
+    def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
+        """Check a saved digest.
+
+        Raises:
+            FormatError: no digest that can be read (``STATE``).
+            IntegrityError: of another composition (``OTHER_COMPOSITION``).
+        """
+        if extra_state.is_absent(state):
+            return
+        mine, saved = self._identity(), extra_state.decoded(state, where="a composition's state")
+        if saved != mine:
+            raise IntegrityError(
+                "a state saved with another composition",
+                code="OTHER_COMPOSITION",
+                expected=mine["composition"],
+                found=saved.get("composition"),
+            )
+
+    def _identity(self) -> dict[str, str]:
+        return {"composition": canonical_json.sha256(self.composition.to_bytes())}
+
+    def _output(self, cells: ContainerOutput, found: Mapping[str, Any]) -> WiredOutput:
+        return WiredOutput(cells, {name: found[name] for name in self._order}, found[self.composition.output])
+
+    def _cells(self, images: Tensor, taps: frozenset[str]) -> ContainerOutput:
+        together: dict[frozenset[str], list[str]] = {}
+        for name in self.names:
+            together.setdefault(taps.union(self._needed.get(name, ())), []).append(name)
+        outputs = [self.container(images, wanted, names) for wanted, names in together.items()]
+        return ContainerOutput([group for out in outputs for group in out.groups], self.names)
+
+    def _node(self, name: str, found: Mapping[str, Any], images: Tensor) -> NodeOutput:
+        node = self.composition.nodes[name]
+        if isinstance(node, Relay):
+            source, target = found[node.source], found[node.target]
+            return relay(node.tokens, self.maps[name], source, target, self.container, node.target, images)
+        if isinstance(node, Route):
+            router = self.routers[module_name(name)] if node.by == "router" else None
+            return route(node.of, [found[branch] for branch in node.of], images, router)
+        return Together({branch: found[branch] for branch in node.of})
+
+
+@neutral()
+def wire(
+    cells: Mapping[str, Cell],
+    composition: Composition,
+    probe: ProbeImages | None = None,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Wired:
+    """Put the cells of a composition into a container, and its nodes around it.
+
+    The model is in the mode of evaluation; its routers learn after ``model.train()``.
+
+    Args:
+        cells: By alias, those that the composition names.
+        composition: The wiring.
+        probe: Images (B, channels, height, width), a probe or its name, on which the maps of relays, and the consensus frame,
+            are fitted; needed where there is a relay.
+        seed: Of routers' weights, and of the alignment's halves and shuffles.
+        dtype: Of the cells' weights and of the arithmetic; outputs come in the images' own. Routers have float32.
+
+    Raises:
+        InputError: other cells than the composition names (``PARTS``), a relay without a probe (``NO_PROBE``), or a probe on
+            which the cells cannot be aligned: grids that do not nest, fewer than four images, constant tokens.
+        PolicyError: cells that do not go together (``WIRING``, ``MIXED_INPUT``).
+    """
+    if not isinstance(composition, Composition):
+        remedy = "Composition.read(path) reads one from a file."
+        raise InputError("not a composition", code="COMPOSITION", found=repr(composition)[:80], remedy=remedy)
+    given = cells if isinstance(cells, Mapping) else {}
+    if set(given) != set(composition.cells):
+        raise _parts("cells", composition.cells, given)
+    # of one scale, or compose refuses them
+    scale = next(iter(cells.values())).manifest.identity.input
+    images = None if probe is None else images_on(scale, probe)
+    is_batch = isinstance(images, Tensor) and images.ndim == 4  # what is not, compose refuses
+    size = (images.shape[2], images.shape[3]) if images is not None and is_batch else None
+    composition.check({name: cell.spec for name, cell in cells.items()}, size)
+    container = compose({name: cells[name] for name in composition.cells}, images, seed=seed, dtype=dtype)
+    routers = nn.ModuleDict()
+    with torch.random.fork_rng(devices=[]):
+        seed_cpu(seed)
+        for name, node in composition.nodes.items():
+            if isinstance(node, Route) and node.by == "router":
+                routers[module_name(name)] = router_for(composition, name, container)
+    return Wired(container, composition, _fitted(composition, container, images), routers).eval()
+
+
+def router_for(composition: Composition, name: str, container: Container) -> Router:
+    """A router of the form that a route needs, with fresh weights."""
+    node = composition.nodes[name]
+    assert isinstance(node, Route)
+    return Router(len(node.of), container.groups[0].spec.channels)
+
+
+@torch.no_grad()
+def _fitted(composition: Composition, container: Container, probe: Tensor | None) -> dict[str, Alignment]:
+    """The map of every relay, fitted on a probe."""
+    maps = {}
+    for name, node in composition.nodes.items():
+        if isinstance(node, Relay):
+            if probe is None:
+                remedy = "Give images of the cells' own kind: wire(cells, composition, probe=images)."
+                raise InputError("a relay without images to fit its map on", code="NO_PROBE", found=name, remedy=remedy)
+            out = container(
+                container.fitting(probe), ("omega",) if node.tokens == "omega" else ("M",), (node.source, node.target)
+            )
+            maps[name] = fit(node.tokens, out[node.source], out[node.target])
+    return maps
+
+
+def _refuse_other_parts(
+    container: Container, composition: Composition, maps: Mapping[str, Alignment], routers: nn.ModuleDict
+) -> None:
+    nodes = composition.nodes.items()
+    wanted = [name for name, node in nodes if isinstance(node, Route) and node.by == "router"]
+    for what, names, found in (
+        ("cells", composition.cells, container.names),
+        ("maps", [name for name, node in nodes if isinstance(node, Relay)], maps),
+        ("routers", [module_name(name) for name in wanted], routers),
+    ):
+        if set(names) != set(found):
+            raise _parts(what, names, found)
+
+
+def _parts(what: str, expected: Sequence[str] | Mapping[str, Any], found: Any) -> InputError:
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    words = [f"no {', '.join(missing)}"] * bool(missing) + [f"{', '.join(unknown)} beside them"] * bool(unknown)
+    remedy = "Give each its name there: {name: ...}."
+    return InputError(f"other {what} than the composition names", code="PARTS", found="; ".join(words), remedy=remedy)
+
+
+def module_name(name: str) -> str:
+    """A node's name as that of a module, which may hold no dot and be no word of :class:`torch.nn.Module`, as ``train`` is."""
+    return f"{name.replace('.', DOT)}{DOT}"

@@ -1,0 +1,90 @@
+"""What a composition makes of a batch of images: the outputs of its cells, and of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from batteries.errors import NotFoundError
+from composer.alignment.relay import Relayed
+from composer.container.outputs import CellOutput, ContainerOutput
+from composer.wiring.route import Routed
+
+
+class Together(Mapping[str, Any]):
+    """What a parallel node makes of a batch: the outputs of its branches, by name and in order."""
+
+    def __init__(self, outputs: Mapping[str, Any]) -> None:
+        self._outputs = dict(outputs)
+
+    def __getitem__(self, name: str) -> Any:
+        return _named(self._outputs, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._outputs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs)
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+
+NodeOutput = CellOutput | Relayed | Routed | Together
+
+
+@dataclass(frozen=True, eq=False)
+class WiredOutput:
+    """What a wired model makes of a batch.
+
+    Attributes:
+        cells: Every cell's output.
+        nodes: Every node's, by name.
+        output: That of the composition's output.
+    """
+
+    cells: ContainerOutput
+    nodes: Mapping[str, NodeOutput]
+    output: NodeOutput
+
+    def __getitem__(self, name: str) -> NodeOutput:
+        """The output of a cell or of a node.
+
+        Raises:
+            NotFoundError: no such name (``NO_CELL``).
+        """
+        return _named({**self.cells, **self.nodes}, name)
+
+    @property
+    def omega(self) -> tuple[Tensor, ...]:
+        """Of every cell, as of :class:`ContainerOutput`."""
+        return self.cells.omega
+
+    @property
+    def patch_error(self) -> tuple[Tensor, ...]:
+        """Of every cell, as of :class:`ContainerOutput`."""
+        return self.cells.patch_error
+
+    @property
+    def recon(self) -> Tensor:
+        """Of every cell, as of :class:`ContainerOutput`; a node's own is ``output.recon`` or ``out[name].recon``."""
+        return self.cells.recon
+
+    @property
+    def error(self) -> Tensor:
+        """Of every cell, as of :class:`ContainerOutput`."""
+        return self.cells.error
+
+    @property
+    def relative_error(self) -> Tensor:
+        """Of every cell, as of :class:`ContainerOutput`."""
+        return self.cells.relative_error
+
+
+def _named(outputs: Mapping[str, Any], name: str) -> Any:
+    if name not in outputs:
+        raise NotFoundError("no such cell or node", code="NO_CELL", expected=" | ".join(outputs), found=name)
+    return outputs[name]
