@@ -16,9 +16,9 @@ import registry
 from batteries.cell import weights_file
 from batteries.cell.cell import Cell, file_facts
 from benchmarks.harness import Pair
-from registry.publish import publish
-from registry.stores import DirectoryStore
-from registry.verify import verify_store
+from registry.stores.directory import DirectoryStore
+from registry.transfer.publish import publish
+from registry.transfer.verify import verify_store
 
 FLOOR = "import pydantic, typer"  # what no command can do without
 CELLS = 500

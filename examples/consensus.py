@@ -31,7 +31,7 @@ from batteries.cell import weights_file
 from batteries.cell.cell import file_facts
 from composer.alignment.align import paired
 from composer.procrustes.scores import SHUFFLES
-from registry.controls import control_cell
+from registry.viability.controls import control_cell
 
 SHIPPED = (
     *("low/johanna-64", "low/attractor-64", "low/johanna-64-s1", "low/johanna-64-s2", "mid/johanna-64"),

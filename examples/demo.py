@@ -23,7 +23,7 @@ from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import photographs
 from batteries.geometry import attractor
 from batteries.pictures.decoding import read_image
-from registry import reports
+from registry.reports import summaries
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -39,18 +39,18 @@ def main(picture: Path) -> int:
     console, started = Console(width=None if sys.stdout.isatty() else 120, highlight=False), time.perf_counter()
     cells = registry.pull(*CELLS)
     console.print(f"pulled and verified {len(cells)} cells from the embedded registry")
-    console.print(reports.cells(cells))
+    console.print(summaries.cells(cells))
 
     images = shown_photographs()
     model = composer.compose(cells, probe=batteries.probe("photos-64").images)
     with torch.no_grad():
         out = model(images)
     console.print(f"composed {len(model.names)} frozen cells, omega aligned on photos-64; errors on {len(images)} photographs:")
-    console.print(reports.composition_table(reports.composition(model, cells, images)))
+    console.print(summaries.composition_table(summaries.composition(model, cells, images)))
 
     console.print(f"validating {VALIDATED} (untrained null, negative controls, a host around it, frozen and not) ...")
     report = registry.validate(VALIDATED)
-    for part in reports.viability(report.attestation):
+    for part in summaries.viability(report.attestation):
         console.print(part)
 
     picture.parent.mkdir(parents=True, exist_ok=True)

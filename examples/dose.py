@@ -12,10 +12,10 @@ from rich.console import Console
 
 import batteries
 import registry
-from registry import reports
-from registry.learning import own_hosts
-from registry.tasks import own_tasks
-from registry.trials import Trial, dose_trial
+from registry.reports import summaries
+from registry.viability.host_training import own_hosts
+from registry.viability.tasks import own_tasks
+from registry.viability.trials import Trial, dose_trial
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2)
 SEEDS = range(3)
@@ -24,7 +24,7 @@ SEEDS = range(3)
 def main(targets: list[str]) -> None:
     """One row per cell and rate, for the quick profile's number of steps; mean and standard deviation over seeds."""
     protocol = registry.PROFILES["quick"].model_copy(update={"readings": 1})
-    table = reports.plain_table("cell", "rate", "score", "|dW|/|W|", "CV", "rank", "retention", "kept")
+    table = summaries.plain_table("cell", "rate", "score", "|dW|/|W|", "CV", "rank", "retention", "kept")
     for cell in map(registry.load, targets):
         own = batteries.probe(cell.manifest.own_probe)
         task, host = own_tasks(own.domain, protocol, 0)[-1], next(iter(own_hosts(protocol).values()))

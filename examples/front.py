@@ -25,7 +25,8 @@ from batteries.errors import PolicyError
 from batteries.geometry import attractor, estimates
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import Document, load_document
-from registry.drawing import Axis, Markup, element, text
+from registry.reports.chart import Axis
+from registry.reports.markup import Markup, element, text
 
 Band = Literal["low", "mid", "high"]
 

@@ -15,7 +15,7 @@ import batteries
 import registry
 from batteries.measurement.readout import name_noise
 from batteries.packaging.package import UNTRAINED_SEED
-from registry import reports
+from registry.reports import summaries
 
 PROBE = "noise16-64"
 UNTRAINED = 5
@@ -29,7 +29,7 @@ def untrained_accuracies(spec: batteries.CellSpec) -> list[float]:
 
 def main(targets: list[str]) -> None:
     """One row per noise cell; others are named and left out."""
-    table = reports.plain_table("cell", "accuracy", "untrained", "sd", "points")
+    table = summaries.plain_table("cell", "accuracy", "untrained", "sd", "points")
     for cell in map(registry.load, targets):
         if cell.manifest.own_probe != PROBE:
             print(f"{cell.name}: left out, its own probe is {cell.manifest.own_probe}", file=sys.stderr)

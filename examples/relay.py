@@ -23,7 +23,7 @@ import composer
 import registry
 from composer.alignment.relay import Kind
 from composer.alignment.swap import HARDLY
-from registry.controls import control_cell
+from registry.viability.controls import control_cell
 
 PAIRS = (
     ("low/johanna-64-s1", "low/johanna-64-s2"),

@@ -23,7 +23,7 @@ import registry
 from batteries.data.noise import NAMES, noise
 from batteries.measurement.readout import objective
 from composer.hosts import features
-from registry.controls import control_cell
+from registry.viability.controls import control_cell
 
 CELLS = (
     *("low/johanna-64", "low/attractor-64", "low/fresnel-64", "mid/johanna-64", "mid/fresnel-64"),

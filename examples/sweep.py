@@ -25,8 +25,8 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Sha256, Text
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, load_document
-from registry.attestation import ControlFigure, Verdict, verdict_words
-from registry.controls import NAMED_CHECK
+from registry.catalog.attestation import ControlFigure, Verdict, verdict_words
+from registry.viability.controls import NAMED_CHECK
 
 PROTOCOL = registry.PROFILES["quick"]
 SPACING = max(PROTOCOL.frozen_seeds, PROTOCOL.dose_seeds, PROTOCOL.reference_seeds)  # no two tests share a seed

@@ -31,7 +31,7 @@ from batteries.measurement.readout import ReadOut
 from composer import grids, procrustes
 from composer.alignment import tokens
 from composer.vocabulary import Grid, TokenKind
-from registry.controls import control_cell
+from registry.viability.controls import control_cell
 
 PAIRS = (
     ("low/johanna-64-s1", "low/johanna-64-s2"),

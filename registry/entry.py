@@ -10,7 +10,7 @@ import sys
 from batteries.engine import processors
 from batteries.errors import BatteriesError
 from batteries.io import operating_system
-from registry import interruption
+from registry.cli import interruption
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
         interruption.install()
         operating_system.refuse_others()
         _load_torch_from_a_folder()
-        code = int(importlib.import_module("registry.cli").main())  # which takes a third of a second
+        code = int(importlib.import_module("registry.cli.program").main())  # which takes a third of a second
     except KeyboardInterrupt:
         code = interruption.exit_code(signal.SIGINT)
     except BatteriesError as error:

@@ -13,7 +13,7 @@ from tests.making import tiny
 def start(work, tasks):
     """Run ``work(*task)`` for every task in a process of its own, all at once; what each returned, in order."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.crowd", "batteries.network.transport", "registry.hub"])
+    context.set_forkserver_preload(["tests.crowd", "batteries.network.transport", "registry.stores.hub"])
     with context.Manager() as manager:
         ready, found = manager.Barrier(len(tasks)), manager.dict()
         processes = [

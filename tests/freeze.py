@@ -6,10 +6,10 @@ from pathlib import Path
 
 from batteries import Manifest
 from composer import MapsManifest, ModelManifest
-from registry.aligning_answers import ALIGNING
-from registry.answers import ANSWERS
-from registry.composing_answers import COMPOSING
-from registry.custody_answers import CUSTODY
+from registry.answers.alignment import ALIGNING
+from registry.answers.composition import COMPOSING
+from registry.answers.maintenance import CUSTODY
+from registry.answers.transfer import ANSWERS
 from tests.making import tiny
 from tests.test_public_names import GOLDEN, ROOT, options
 

@@ -34,7 +34,7 @@ os.environ["HF_TOKEN_PATH"] = os.devnull  # nobody's own token
 
 from huggingface_hub import constants
 
-from registry.hub import HubStore
+from registry.stores.hub import HubStore
 from tests.hubfaults import Fault, Plan
 from tests.hubrepos import TOKEN, Reply, Repositories
 

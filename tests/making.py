@@ -23,9 +23,9 @@ from batteries.cell.manifest import (
     TrainingPoint,
 )
 from batteries.cell.spec import CellSpec
-from registry.attestation import Attestation, CheckFigure, ControlFigure
-from registry.publish import publish
-from registry.stores import MemoryStore
+from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure
+from registry.stores.memory import MemoryStore
+from registry.transfer.publish import publish
 
 ROOT = Path(__file__).parents[1]
 SPEC = CellSpec(V=5, D=4, patch_size=1, hidden=2, depth=0, cross_layers=0, heads=2, smooth_width=1, channels=1)

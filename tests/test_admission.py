@@ -17,8 +17,8 @@ from batteries.cell.spec import PRESETS
 from batteries.errors import FormatError, PolicyError
 from batteries.model.patch_svae import arrays_of
 from registry import open_store
-from registry.admission import LARGEST, check_weights, replay
-from registry.replaying import measure_again
+from registry.transfer.remeasure import measure_again
+from registry.transfer.weight_checks import LARGEST, check_weights, replay
 from tests.making import SPEC, python, tiny
 from tests.soak import SOAK, many
 
@@ -164,7 +164,7 @@ def test_tensors_of_another_name_shape_or_type(change):
 
 
 def test_torch_is_not_needed_for_the_numbers():
-    code = "import sys; from registry import admission; from tests.making import *; "
+    code = "import sys; from registry.transfer import weight_checks; from tests.making import *; "
     code += "admission.check_weights(tiny().weights, SPEC, where='a cell'); assert 'torch' not in sys.modules"
     done = python(code)
     assert done.returncode == 0, done.stderr

@@ -108,7 +108,7 @@ def few(monkeypatch):
         return dataclasses.replace(whole, images=whole.images[::every], group=whole.group[::every])
 
     monkeypatch.setattr("batteries.packaging.package.probe", some)
-    monkeypatch.setattr("registry.replaying.probe", some)
+    monkeypatch.setattr("registry.transfer.remeasure.probe", some)
     monkeypatch.setattr("batteries.packaging.package.BASELINE_PATCHES", 512)
     monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 64)
 

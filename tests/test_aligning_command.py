@@ -11,11 +11,10 @@ import batteries
 import composer
 import registry
 from batteries import Cell, CellSpec, probe
-from registry import aligning
-from registry.aligning_answers import ALIGNING
-from registry.answers import ANSWERS
-from registry.cli import main
-from registry.publish import publish
+from registry.answers.alignment import ALIGNING
+from registry.answers.transfer import ANSWERS
+from registry.cli import align, main
+from registry.transfer.publish import publish
 from tests.making import from_model, python, tiny, tree, turned
 from tests.test_page import needs_chromium, read, shown, words_of
 from tests.test_procrustes import rotation
@@ -226,7 +225,7 @@ def test_what_cannot_be_aligned(run, tmp_path, monkeypatch, words, code, says):
 def test_more_pairs_than_a_table_has_room_for_are_refused_before_anything_is_fetched(run):
     _, err = run(*(f"high/cell-{n}" for n in range(36)), code=6)
     assert "expected at most 600; found 630, of 36 cells [MANY_PAIRS]" in err
-    assert aligning.MOST_PAIRS == 600
+    assert align.MOST_PAIRS == 600
 
 
 def test_an_error_is_one_object_and_a_changed_cell_is_one_of_integrity(run, folder, tmp_path, capsys):

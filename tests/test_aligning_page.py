@@ -5,8 +5,8 @@ from itertools import combinations, permutations
 
 import pytest
 
-from registry.aligning_answers import Aligned, AlignedCell, NullFigure, PairFigure, SpectrumFigure, SwapFigure
-from registry.aligning_page import MOST_AXES, MOST_BARS, _short, page
+from registry.answers.alignment import Aligned, AlignedCell, NullFigure, PairFigure, SpectrumFigure, SwapFigure
+from registry.reports.alignment_page import MOST_AXES, MOST_BARS, _short, page
 from tests.test_page import HOSTILE, PHONE, framed_title, needs_chromium, read, shown, words_of
 
 

@@ -6,12 +6,13 @@ import os
 import pytest
 
 from batteries.errors import InputError
-from registry.aligning_answers import ALIGNING
-from registry.answers import ANSWERS, Fault, Shown
+from registry.answers.alignment import ALIGNING
+from registry.answers.answer import Fault
+from registry.answers.composition import COMPOSING
+from registry.answers.maintenance import CUSTODY
+from registry.answers.transfer import ANSWERS, Shown
 from registry.cli import main
-from registry.composing_answers import COMPOSING
-from registry.custody_answers import CUSTODY
-from registry.publish import attest, publish
+from registry.transfer.publish import attest, publish
 from tests.freeze import SCHEMAS, answer_schemas
 from tests.making import attestation, tiny
 

@@ -4,7 +4,7 @@ import pytest
 
 from batteries.errors import FormatError
 from batteries.io.canonical_json import dump
-from registry.attestation import Attestation
+from registry.catalog.attestation import Attestation
 from tests.making import attestation, tiny
 
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from batteries.cell.model_card import escape, front_matter
 from batteries.io import canonical_json
-from registry import MemoryStore, bundle, publish
-from registry.card import registry_card
-from registry.index import Index
+from registry import MemoryStore, publish
+from registry.catalog import manifest_bundle
+from registry.catalog.index import Index
+from registry.stores.registry_card import registry_card
 from tests.making import tiny
 from tests.soak import many
 
@@ -60,13 +61,13 @@ VALUES = st.none() | st.integers(-9, 9) | st.text(max_size=5)
 )
 def test_a_bundle_holds_what_was_packed(documents):
     manifests = {key: canonical_json.dump(value) for key, value in documents.items()}
-    packed = bundle.pack(manifests)
-    assert bundle.unpack(packed) == manifests
-    assert len(packed) <= bundle.size({key: len(data) for key, data in manifests.items()})
+    packed = manifest_bundle.pack(manifests)
+    assert manifest_bundle.unpack(packed) == manifests
+    assert len(packed) <= manifest_bundle.size({key: len(data) for key, data in manifests.items()})
     for line in packed.splitlines():
         assert canonical_json.dump(json.loads(line)) == line + b"\n"
 
 
 @given(st.binary(max_size=200))
 def test_nonsense_is_no_bundle(data):
-    bundle.unpack(data)
+    manifest_bundle.unpack(data)

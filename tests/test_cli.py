@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from batteries.cell.cell import Cell
-from registry import commands
-from registry.cache import Cache
-from registry.cli import main
-from registry.config import config_file
-from registry.index import Index
-from registry.publish import attest, change_index, publish
-from registry.stores import DirectoryStore
+from registry.catalog.index import Index
+from registry.cli import browse, main
+from registry.stores.cache import Cache
+from registry.stores.directory import DirectoryStore
+from registry.stores.settings import config_file
+from registry.transfer.publish import attest, change_index, publish
 from tests.making import ROOT, attestation, python, tiny, tree
 
 CLI = "import sys; from registry.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -239,7 +238,7 @@ def test_a_bug_says_that_it_is_one(capsys, monkeypatch, folder):
     def broken(*_, **__):
         raise RuntimeError("surprise")
 
-    monkeypatch.setattr(commands, "open_snapshot", broken)
+    monkeypatch.setattr(browse, "open_snapshot", broken)
     captured = said(capsys, "list", "--registry", folder, "--json", code=1)
     assert json.loads(captured.out)["error"]["code"] == "BUG"
     assert "bug of ours" in captured.err
@@ -250,7 +249,7 @@ def test_an_interrupt_is_130(capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "open_snapshot", interrupted)
+    monkeypatch.setattr(browse, "open_snapshot", interrupted)
     assert main(["list"]) == 130
 
 

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from registry import config
 from registry.cli import main
-from registry.publish import publish
+from registry.stores import settings
+from registry.transfer.publish import publish
 from tests.making import ROOT, python, tiny, tree
 
 CLI = "import sys; from registry.cli import main; code = main([]); assert 'torch' not in sys.modules; sys.exit(code)"
@@ -51,7 +51,7 @@ def test_references_of_a_registry_that_is_named(folder, completed):
 
 
 def test_aliases_are_references_too(folder, completed):
-    path = config.config_file()
+    path = settings.config_file()
     path.parent.mkdir(parents=True)
     path.write_text('[aliases]\nbest = "high/tiny@^1"\n')
     assert completed("batteries show b", BATTERIES_REGISTRY=folder) == ["best"]
@@ -69,8 +69,8 @@ def test_it_is_quiet_whatever_is_wrong(folder, tmp_path, completed):
     assert completed("batteries show h", BATTERIES_REGISTRY="gopher://x") == []
     (folder / "index.json").write_bytes(b"{")
     assert completed("batteries show h", BATTERIES_REGISTRY=folder) == []
-    config.config_file().parent.mkdir(parents=True)
-    config.config_file().write_text("not toml")
+    settings.config_file().parent.mkdir(parents=True)
+    settings.config_file().write_text("not toml")
     assert completed("batteries show h") == []
 
 

@@ -5,11 +5,11 @@ from collections import Counter
 import pytest
 
 import registry
-from registry.index import Index
-from registry.keys import blob, manifest
-from registry.mirror import mirror
-from registry.release import Release
-from registry.stores import MemoryStore
+from registry.catalog.index import Index
+from registry.catalog.release import Release
+from registry.catalog.store_keys import blob, manifest
+from registry.stores.memory import MemoryStore
+from registry.transfer.mirror import mirror
 from tests import crowd
 from tests.hubserver import QUIET, serving
 from tests.making import tiny

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from batteries import Cell
+from registry.answers.maintenance import CUSTODY
 from registry.cli import main
-from registry.custody_answers import CUSTODY
-from registry.publish import publish
+from registry.transfer.publish import publish
 from tests.making import tiny, tree
 
 

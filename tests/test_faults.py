@@ -9,11 +9,11 @@ import pytest
 
 from batteries.errors import StoreError
 from batteries.io import filesystem
-from registry.cache import Cache
-from registry.publish import attest, publish
-from registry.pull import pull
-from registry.stores import DirectoryStore
-from registry.verify import verify_store
+from registry.stores.cache import Cache
+from registry.stores.directory import DirectoryStore
+from registry.transfer.publish import attest, publish
+from registry.transfer.pull import pull
+from registry.transfer.verify import verify_store
 from tests.faults import ERRORS, SHORT, FaultyDisk, HastyDisk
 from tests.making import attestation, litter, tiny
 from tests.soak import SOAK

@@ -6,22 +6,24 @@ from pathlib import Path
 import pytest
 
 from batteries.errors import BatteriesError, FormatError, IntegrityError
-from registry import keys
-from registry.cache import Cache
-from registry.index import Index
-from registry.publish import attest, publish
-from registry.pull import pull
-from registry.stores import INDEX, DirectoryStore, MemoryStore
-from registry.verify import verify_store
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.stores.cache import Cache
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.stores.store import INDEX
+from registry.transfer.publish import attest, publish
+from registry.transfer.pull import pull
+from registry.transfer.verify import verify_store
 from tests.making import attestation, tiny, tree
 from tests.soak import many
 
 CELL = tiny()
 ATTESTATION = attestation(CELL)
 OBJECTS = {
-    "blob": keys.blob(CELL.digest),
-    "manifest": keys.manifest(CELL.name, CELL.version),
-    "attestation": keys.attestation(CELL.digest, ATTESTATION.digest),
+    "blob": store_keys.blob(CELL.digest),
+    "manifest": store_keys.manifest(CELL.name, CELL.version),
+    "attestation": store_keys.attestation(CELL.digest, ATTESTATION.digest),
     "index": INDEX,
 }
 TIMES = many(1, 3)  # other bytes in the place of each

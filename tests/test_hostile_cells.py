@@ -24,11 +24,11 @@ from batteries.cell.manifest import Manifest
 from batteries.cell.weights_file import MAX_HEADER, tensor_digest
 from batteries.errors import BatteriesError
 from batteries.io import canonical_json
-from registry import keys
-from registry.index import Index
-from registry.pull import pull
-from registry.release import Pin, Release, Summary
-from registry.stores import MemoryStore
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.catalog.release import Pin, Release, Summary
+from registry.stores.memory import MemoryStore
+from registry.transfer.pull import pull
 from tests.making import ROOT, python, tiny
 
 CELLS = 1000
@@ -289,8 +289,8 @@ def store_of(blob, manifest):
     """A registry whose index promises these bytes."""
     store = MemoryStore()
     release = Release(manifest=Pin.of(manifest), blob=Pin.of(blob), summary=Summary.of(GOOD.manifest))
-    store.put(keys.blob(release.blob.sha256), blob)
-    store.put(keys.manifest(GOOD.name, GOOD.version), manifest)
+    store.put(store_keys.blob(release.blob.sha256), blob)
+    store.put(store_keys.manifest(GOOD.name, GOOD.version), manifest)
     store.swap_index(None, Index(number=1, cells={GOOD.name: {GOOD.version: release}}).sealed())
     return store
 

@@ -12,12 +12,13 @@ from batteries.errors import (
     PolicyError,
 )
 from batteries.io import canonical_json
-from registry import DirectoryStore, attest, bundle, keys, publish, pull, verify_store, yank
-from registry.hub import HubStore
-from registry.index import Index
-from registry.mirror import mirror
-from registry.pull import pull_locked
-from registry.snapshot import locate, open_snapshot
+from registry import DirectoryStore, attest, publish, pull, verify_store, yank
+from registry.catalog import manifest_bundle, store_keys
+from registry.catalog.index import Index
+from registry.stores.hub import HubStore
+from registry.stores.snapshot import locate, open_snapshot
+from registry.transfer.mirror import mirror
+from registry.transfer.pull import pull_locked
 from tests.hubserver import QUIET
 from tests.making import attestation, cells, filled, python, tiny
 from tests.soak import many
@@ -62,7 +63,7 @@ def test_each_change_is_one_commit_with_bundle_and_card(hub):
         "initial commit",
     ]
     files = hub.head(REPO).files
-    assert bundle.unpack(files["manifests.jsonl"]) == {
+    assert manifest_bundle.unpack(files["manifests.jsonl"]) == {
         "high/one/1.0.0.json": first.manifest.to_bytes(),
         "high/two/1.0.0.json": second.manifest.to_bytes(),
     }
@@ -120,7 +121,7 @@ def test_a_bundle_that_lacks_or_lies_costs_requests_only(hub, elsewhere):
         elsewhere()
         assert len(pull(*(f"high/cell-{n}" for n in range(3)), registry=ADDRESS)) == 3
     publish(tiny("new", seed=9), ADDRESS)
-    assert len(bundle.unpack(hub.head(REPO).files["manifests.jsonl"])) == 4
+    assert len(manifest_bundle.unpack(hub.head(REPO).files["manifests.jsonl"])) == 4
 
 
 def test_a_tag_and_a_commit_are_read_as_they_were_and_not_written(hub):
@@ -227,7 +228,7 @@ def test_of_many_publishers_one_wins_each_version_and_nothing_acknowledged_is_lo
 
 
 def test_what_was_put_stays_put_until_the_index_is_swapped(hub):
-    key, other = keys.manifest("low/x", "1.0.0"), keys.manifest("low/y", "1.0.0")
+    key, other = store_keys.manifest("low/x", "1.0.0"), store_keys.manifest("low/y", "1.0.0")
     first, second = HubStore(ADDRESS), HubStore(ADDRESS)
     first.put(key, b"first")
     second.put(key, b"second")
@@ -263,7 +264,7 @@ def test_other_files_of_the_repository_are_left_alone(hub):
 
 
 def test_an_address_wherever_a_folder_may_be_named(hub, monkeypatch):
-    from registry.config import config_file
+    from registry.stores.settings import config_file
 
     publish(tiny(), ADDRESS)
     config_file().parent.mkdir(parents=True)
@@ -274,6 +275,6 @@ def test_an_address_wherever_a_folder_may_be_named(hub, monkeypatch):
 
 
 def test_nothing_of_the_network_is_imported_before_it_is_needed():
-    code = "import sys, registry.cli, registry.config, batteries.cell.cell\n"
+    code = "import sys, registry.cli.program, registry.stores.settings, batteries.cell.cell\n"
     code += "print([name for name in ('httpx2', 'httpcore2', 'huggingface_hub', 'torch') if name in sys.modules])"
     assert python(code).stdout == "[]\n"

@@ -16,10 +16,11 @@ from batteries.errors import (
 )
 from batteries.network.hub_repository import HubRepository
 from batteries.network.limits import Limits
-from registry import keys, publish, pull
-from registry.hub import HubStore
-from registry.mirror import mirror
-from registry.snapshot import open_snapshot
+from registry import publish, pull
+from registry.catalog import store_keys
+from registry.stores.hub import HubStore
+from registry.stores.snapshot import open_snapshot
+from registry.transfer.mirror import mirror
 from tests.hubserver import QUIET
 from tests.making import cells, filled, tiny, tree
 from tests.soak import many
@@ -194,7 +195,7 @@ def test_every_flipped_byte_of_an_answer_is_an_error_or_right(hub, elsewhere):
     publish(cell, ADDRESS)
     files = hub.head(REPO).files
     size = {path: len(data) for path, data in files.items()}
-    for path in ("index.json", keys.blob(cell.digest), "high/tiny/1.0.0.json"):
+    for path in ("index.json", store_keys.blob(cell.digest), "high/tiny/1.0.0.json"):
         for n in range(0, size[path], many(size[path] // 12, 1)):
             hub.faults.clear()
             hub.faults.add(kind="file", path=path, flip=n)

@@ -12,9 +12,10 @@ from batteries import Cell, HubRepository
 from batteries.errors import InputError, TransportError
 from batteries.network.hub_environment import is_set, offline_variable
 from batteries.network.transport import Limits, Transport
-from registry import HubStore, config, publish, pull
+from registry import HubStore, publish, pull
 from registry.cli import main
-from registry.progress import TransferBar
+from registry.cli.progress import TransferBar
+from registry.stores import settings
 from tests import hostile
 from tests.compatibility import refused, works
 from tests.hubserver import QUIET
@@ -84,7 +85,7 @@ def test_which_variable_forbids_the_network(monkeypatch, first, second, variable
         if value is not None:
             monkeypatch.setenv(name, value)
     assert offline_variable() == variable
-    assert config.mode() == ("online" if variable is None else "offline")
+    assert settings.mode() == ("online" if variable is None else "offline")
 
 
 @works("Hub and locks", "HF_HUB_OFFLINE with a registry that was read before", note="from the cache, no socket")

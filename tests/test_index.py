@@ -9,10 +9,10 @@ from semver import Version
 
 from batteries.errors import BatteriesError, ConflictError, FormatError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.canonical_json import dump, sha256
-from registry.index import Index
-from registry.ranges import Range
-from registry.reference import Reference
-from registry.release import Attested, Release, Summary
+from registry.catalog.index import Index
+from registry.catalog.reference import Reference
+from registry.catalog.release import Attested, Release, Summary
+from registry.catalog.version_ranges import Range
 from tests.making import SPEC, measured, tiny
 
 
@@ -280,7 +280,7 @@ def test_other_bytes_under_a_version_conflict(small):
 
 
 def test_an_index_that_readers_would_refuse_is_not_sealed(small, monkeypatch):
-    monkeypatch.setattr(sys.modules["registry.index"], "MAX_INDEX", 100)
+    monkeypatch.setattr(sys.modules["registry.catalog.index"], "MAX_INDEX", 100)
     with pytest.raises(PolicyError, match="INDEX_FULL"):
         small.sealed()
 

@@ -12,10 +12,10 @@ import time
 import pytest
 
 from batteries.io import atomic_files
-from registry.interruption import exit_code
-from registry.publish import publish
-from registry.stores import LOCK
-from registry.transfers import side_by_side
+from registry.cli.interruption import exit_code
+from registry.stores.directory import LOCK
+from registry.transfer.parallel_jobs import side_by_side
+from registry.transfer.publish import publish
 from tests.compatibility import works
 from tests.making import ROOT, litter, tiny
 
@@ -165,14 +165,14 @@ def test_a_training_is_interrupted(start, tmp_path):
 
 HANGS = """
 import hashlib, signal, sys, threading, time
-from registry import cli, interruption
+from registry.cli import program, interruption
 interruption.install()
 threading.Thread(target=lambda: time.sleep(60)).start()  # not a daemon: the interpreter would wait for it
 def work(arguments=None):
     print("at work", file=sys.stderr, flush=True)
     {work}
     return 0
-cli.run = work
+program.run = work
 from registry.entry import main
 sys.exit(main())
 """

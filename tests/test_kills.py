@@ -20,13 +20,13 @@ import filelock  # noqa: F401  once, and not in every forked process
 
 from batteries.errors import NotFoundError
 from batteries.io.canonical_json import sha256
-from registry.cache import ASIDE, Cache
-from registry.config import open_store
-from registry.publish import publish
-from registry.pull import pull
-from registry.snapshot import Snapshot
-from registry.stores import DirectoryStore
-from registry.verify import verify_store
+from registry.stores.cache import ASIDE, Cache
+from registry.stores.directory import DirectoryStore
+from registry.stores.settings import open_store
+from registry.stores.snapshot import Snapshot
+from registry.transfer.publish import publish
+from registry.transfer.pull import pull
+from registry.transfer.verify import verify_store
 from tests.hubserver import TOKEN, apart
 from tests.making import litter, python, tiny
 from tests.soak import many

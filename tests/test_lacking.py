@@ -12,11 +12,11 @@ import registry
 from batteries.errors import ConflictError, StoreError, StoreWarning
 from batteries.io import atomic_files, filesystem
 from batteries.io.missing_operations import ERRORS
-from registry.cache import Cache
-from registry.publish import publish, yank
-from registry.snapshot import open_snapshot
-from registry.stores import DirectoryStore
-from registry.verify import verify_store
+from registry.stores.cache import Cache
+from registry.stores.directory import DirectoryStore
+from registry.stores.snapshot import open_snapshot
+from registry.transfer.publish import publish, yank
+from registry.transfer.verify import verify_store
 from tests.compatibility import works
 from tests.faults import LackingDisk
 from tests.making import litter, tiny

@@ -13,14 +13,15 @@ from batteries import Cell, Manifest
 from batteries.errors import BatteriesError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import atomic_files
 from composer.wiring.composition import Composition
-from registry.cache import Cache
-from registry.config import config_file
-from registry.fsck import fsck
-from registry.lockfile import Lock
-from registry.publish import publish
-from registry.snapshot import locate
-from registry.stores import INDEX, DirectoryStore
-from registry.verify import verify_store
+from registry.stores.cache import Cache
+from registry.stores.directory import DirectoryStore
+from registry.stores.fsck import fsck
+from registry.stores.settings import config_file
+from registry.stores.snapshot import locate
+from registry.stores.store import INDEX
+from registry.transfer.lockfile import Lock
+from registry.transfer.publish import publish
+from registry.transfer.verify import verify_store
 from tests.compatibility import refused, works
 from tests.making import tiny, tree
 

@@ -6,12 +6,12 @@ import pytest
 
 import registry
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
-from registry.lockfile import Lock, diff
-from registry.mirror import mirror
-from registry.publish import publish
-from registry.reference import Reference
-from registry.snapshot import locate
-from registry.stores import DirectoryStore
+from registry.catalog.reference import Reference
+from registry.stores.directory import DirectoryStore
+from registry.stores.snapshot import locate
+from registry.transfer.lockfile import Lock, diff
+from registry.transfer.mirror import mirror
+from registry.transfer.publish import publish
 from tests.making import tiny, tree
 
 

@@ -11,14 +11,15 @@ import registry
 from batteries import Cell
 from batteries.errors import FormatError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.home import home
-from registry import YankedWarning, config, open_store, publish, pull, pull_locked, yank
+from registry import YankedWarning, open_store, publish, pull, pull_locked, yank
+from registry.catalog.reference import Reference
 from registry.cli import main
-from registry.config import config_file
-from registry.lockfile import Lock
-from registry.lockpaths import absolute, portable
-from registry.mirror import mirror
-from registry.reference import Reference
-from registry.snapshot import locate, open_snapshot
+from registry.stores import settings
+from registry.stores.settings import config_file
+from registry.stores.snapshot import locate, open_snapshot
+from registry.transfer.lock_paths import absolute, portable
+from registry.transfer.lockfile import Lock
+from registry.transfer.mirror import mirror
 from tests.compatibility import refused, works
 from tests.hubserver import QUIET
 from tests.making import tiny, tree
@@ -39,7 +40,7 @@ def folder(tmp_path):
 def shipped(tmp_path, monkeypatch):
     """A registry that ships, somewhere."""
     publish(tiny(), tmp_path / "site-packages" / "manifests")
-    monkeypatch.setattr(config, "embedded", lambda: tmp_path / "site-packages" / "manifests")
+    monkeypatch.setattr(settings, "embedded", lambda: tmp_path / "site-packages" / "manifests")
     return tmp_path / "site-packages" / "manifests"
 
 
@@ -100,7 +101,7 @@ def test_a_lock_of_the_registry_that_ships_has_no_path(shipped, tmp_path, monkey
     assert "/" not in text.replace("high/tiny", "")
     moved = tmp_path / "elsewhere" / "registry" / "manifests"
     shutil.move(shipped, moved)
-    monkeypatch.setattr(config, "embedded", lambda: moved)
+    monkeypatch.setattr(settings, "embedded", lambda: moved)
     elsewhere()
     assert pull_locked(Lock.read(tmp_path / "cells.lock"))[0].to_bytes() == tiny().to_bytes()
 

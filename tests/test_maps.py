@@ -14,24 +14,27 @@ from batteries.errors import BatteriesError, ConflictError, FormatError, InputEr
 from batteries.io import canonical_json
 from composer import MapsManifest, PackedLabel
 from composer.artifact.maps_document import SavedMaps
-from registry import config, keys
-from registry.answers import ANSWERS
-from registry.cache import Cache
-from registry.card import registry_card
+from registry.answers.maintenance import CUSTODY
+from registry.answers.transfer import ANSWERS
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.catalog.reference import Reference
+from registry.catalog.release import MapsRelease, ModelRelease, Release
 from registry.cli import main
-from registry.completion import references
-from registry.custody_answers import CUSTODY
-from registry.fsck import fsck
-from registry.index import Index
-from registry.lockfile import Lock, diff
-from registry.mirror import mirror
-from registry.packed import kind_of_file, read_packed
-from registry.publish import attest, publish, yank
-from registry.reference import Reference
-from registry.release import MapsRelease, ModelRelease, Release
-from registry.snapshot import locate, open_snapshot
-from registry.stores import INDEX, DirectoryStore, MemoryStore
-from registry.upkeep import check, collect
+from registry.cli.completion import references
+from registry.stores import settings
+from registry.stores.cache import Cache
+from registry.stores.cache_cleanup import check, collect
+from registry.stores.directory import DirectoryStore
+from registry.stores.fsck import fsck
+from registry.stores.memory import MemoryStore
+from registry.stores.registry_card import registry_card
+from registry.stores.snapshot import locate, open_snapshot
+from registry.stores.store import INDEX
+from registry.transfer.lockfile import Lock, diff
+from registry.transfer.mirror import mirror
+from registry.transfer.publish import attest, publish, yank
+from registry.transfer.pull_packed import kind_of_file, read_packed
 from tests.hubserver import QUIET
 from tests.making import attestation, python, tiny, tree
 from tests.maps import consensus, container, direct, document, resealed, same, with_document
@@ -146,8 +149,8 @@ def test_other_bytes_cannot_take_a_version(made, packed, tmp_path):
 
 
 def test_an_alias_may_mean_maps(made, folder):
-    config.config_file().parent.mkdir(parents=True, exist_ok=True)
-    config.config_file().write_text(f'registry = "{folder}"\n[aliases]\nbest = "maps/five@1.0.0"\n')
+    settings.config_file().parent.mkdir(parents=True, exist_ok=True)
+    settings.config_file().write_text(f'registry = "{folder}"\n[aliases]\nbest = "maps/five@1.0.0"\n')
     assert same(made.five, registry.pull_maps("best"))
     assert references(SimpleNamespace(params={}), "maps/") == ["maps/five", "maps/pair"]
 
@@ -426,8 +429,8 @@ def test_a_manifest_that_promises_other_maps_is_refused(packed):
         (manifest, release, "maps/six", "WRONG_MAPS"),
     ):
         store = MemoryStore()
-        store.put(keys.blob(manifest.file.sha256), data)
-        store.put(keys.manifest(path, "1.0.0"), said.to_bytes())
+        store.put(store_keys.blob(manifest.file.sha256), data)
+        store.put(store_keys.manifest(path, "1.0.0"), said.to_bytes())
         store.swap_index(None, Index().with_release(path, "1.0.0", promised).sealed())
         with pytest.raises(IntegrityError, match=code):
             registry.pull_maps(path, registry=store)

@@ -4,11 +4,13 @@ import pytest
 
 import registry
 from batteries.errors import ConflictError, IntegrityError
-from registry import keys
-from registry.index import Index
-from registry.mirror import mirror
-from registry.publish import attest, publish, yank
-from registry.stores import INDEX, DirectoryStore, MemoryStore
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.stores.store import INDEX
+from registry.transfer.mirror import mirror
+from registry.transfer.publish import attest, publish, yank
 from tests.making import attestation, tiny
 
 
@@ -62,7 +64,7 @@ def test_a_conflict_is_found_before_a_byte_is_written(source):
 
 
 def test_a_damaged_source_is_not_copied(source):
-    path = source.path / keys.blob(tiny("other", seed=2).digest)
+    path = source.path / store_keys.blob(tiny("other", seed=2).digest)
     path.chmod(0o644)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -27,26 +27,29 @@ from batteries.errors import (
 from batteries.io import canonical_json, filesystem
 from composer.artifact.manifest import ModelManifest, PackedLabel
 from composer.artifact.model_reader import open_artifact
-from registry import config, keys
-from registry.answers import ANSWERS
-from registry.cache import Cache
-from registry.card import registry_card
+from registry.answers.composition import COMPOSING
+from registry.answers.maintenance import CUSTODY
+from registry.answers.transfer import ANSWERS
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.catalog.reference import Reference
+from registry.catalog.release import ModelRelease, Release
 from registry.cli import main
-from registry.completion import references
-from registry.composing_answers import COMPOSING
-from registry.custody_answers import CUSTODY
-from registry.fsck import fsck
-from registry.index import Index
-from registry.lockfile import Lock, diff
-from registry.mirror import mirror
-from registry.packed import fetch_packed, kind_of_file, read_packed
-from registry.publish import attest, publish, yank
-from registry.pull import Wanted
-from registry.reference import Reference
-from registry.release import ModelRelease, Release
-from registry.snapshot import locate, open_snapshot
-from registry.stores import INDEX, DirectoryStore, MemoryStore
-from registry.upkeep import check, collect
+from registry.cli.completion import references
+from registry.stores import settings
+from registry.stores.cache import Cache
+from registry.stores.cache_cleanup import check, collect
+from registry.stores.directory import DirectoryStore
+from registry.stores.fsck import fsck
+from registry.stores.memory import MemoryStore
+from registry.stores.registry_card import registry_card
+from registry.stores.snapshot import locate, open_snapshot
+from registry.stores.store import INDEX
+from registry.transfer.lockfile import Lock, diff
+from registry.transfer.mirror import mirror
+from registry.transfer.publish import attest, publish, yank
+from registry.transfer.pull import Wanted
+from registry.transfer.pull_packed import fetch_packed, kind_of_file, read_packed
 from tests.faults import ERRORS, FaultyDisk, HastyDisk
 from tests.hubserver import QUIET
 from tests.making import ROOT, attestation, from_model, litter, python, tiny, tree
@@ -170,8 +173,8 @@ def test_other_bytes_cannot_take_a_version(made, packed, tmp_path):
 
 
 def test_an_alias_may_mean_a_model(made, folder):
-    config.config_file().parent.mkdir(parents=True, exist_ok=True)
-    config.config_file().write_text(f'registry = "{folder}"\n[aliases]\nbest = "model/trio@^1"\n')
+    settings.config_file().parent.mkdir(parents=True, exist_ok=True)
+    settings.config_file().write_text(f'registry = "{folder}"\n[aliases]\nbest = "model/trio@^1"\n')
     assert same(made, registry.pull_model("best"), images())
     assert "best" in references(SimpleNamespace(params={}), "b")
     assert references(SimpleNamespace(params={}), "mod") == ["model/trio"]
@@ -429,8 +432,8 @@ def promised(path):
     """A store whose index promises a model's file, whatever is in it."""
     manifest = ModelManifest.from_bytes(path.with_suffix(".json").read_bytes(), where=path)
     store = MemoryStore()
-    store.put(keys.blob(manifest.file.sha256), path.read_bytes())
-    store.put(keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
+    store.put(store_keys.blob(manifest.file.sha256), path.read_bytes())
+    store.put(store_keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
     store.swap_index(None, Index().with_release("model/trio", "1.0.0", ModelRelease.of(manifest)).sealed())
     return store
 
@@ -450,7 +453,7 @@ def test_a_file_that_is_refused_and_undamaged_is_neither_moved_nor_fetched_again
         assert caught.value.code == code
     assert Cache().path(blob).read_bytes() == mine.read_bytes()
     assert not Cache().aside.exists()
-    assert asked.count(keys.blob(blob)) == 1
+    assert asked.count(store_keys.blob(blob)) == 1
     damage(Cache().path(blob))
     with pytest.raises(FormatError, match=code):
         registry.pull_model("model/trio", registry=store)
@@ -512,8 +515,8 @@ def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_pat
     manifest = manifest_of(packed)
     lying = manifest.model_copy(update={"file": manifest.file.model_copy(update={"seal": "0" * 64})})
     store = MemoryStore()
-    store.put(keys.blob(manifest.file.sha256), data)
-    store.put(keys.manifest("model/trio", "1.0.0"), lying.to_bytes())
+    store.put(store_keys.blob(manifest.file.sha256), data)
+    store.put(store_keys.manifest("model/trio", "1.0.0"), lying.to_bytes())
     store.swap_index(None, Index().with_release("model/trio", "1.0.0", ModelRelease.of(lying)).sealed())
     with pytest.raises(IntegrityError, match="OTHER_SEAL"):
         registry.pull_model("model/trio", registry=store)
@@ -525,12 +528,12 @@ def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_pat
         (ModelRelease.of(manifest).model_copy(update={"blob": other.blob}), "WRONG_BLOB"),
     ):
         store = MemoryStore()
-        store.put(keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
+        store.put(store_keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
         store.swap_index(None, Index().with_release("model/trio", "1.0.0", wrong).sealed())
         with pytest.raises(IntegrityError, match=code):
             registry.pull_model("model/trio", registry=store)
     store = MemoryStore()
-    store.put(keys.manifest("model/duo", "1.0.0"), manifest.to_bytes())
+    store.put(store_keys.manifest("model/duo", "1.0.0"), manifest.to_bytes())
     store.swap_index(None, Index().with_release("model/duo", "1.0.0", ModelRelease.of(manifest)).sealed())
     with pytest.raises(IntegrityError, match="WRONG_MODEL"):
         registry.pull_model("model/duo", registry=store)
@@ -752,8 +755,8 @@ def lab(tmp_path, monkeypatch):
     """A registry of two cells under a name, and a folder with a composition to work in."""
     for seed, name in enumerate(("noise", "low")):
         publish(from_model(SPECS[name], seed, name), tmp_path / "lab")
-    config.config_file().parent.mkdir(parents=True, exist_ok=True)
-    config.config_file().write_text(f'registry = "{tmp_path / "lab"}"\n[registries]\nlab = "{tmp_path / "lab"}"\n')
+    settings.config_file().parent.mkdir(parents=True, exist_ok=True)
+    settings.config_file().write_text(f'registry = "{tmp_path / "lab"}"\n[registries]\nlab = "{tmp_path / "lab"}"\n')
     work = tmp_path / "work"
     work.mkdir()
     (work / "pair.toml").write_text(FILE)

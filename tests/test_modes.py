@@ -5,10 +5,10 @@ from huggingface_hub import HfApi
 
 import registry
 from batteries.errors import InputError, IntegrityError, NotFoundError, TransportError
-from registry.lockfile import Lock
-from registry.publish import publish
-from registry.reference import Reference
-from registry.snapshot import locate, open_snapshot
+from registry.catalog.reference import Reference
+from registry.stores.snapshot import locate, open_snapshot
+from registry.transfer.lockfile import Lock
+from registry.transfer.publish import publish
 from tests.hubserver import QUIET
 from tests.making import python, tiny
 
@@ -81,7 +81,7 @@ import sys
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(event) if event.startswith("socket.") else None)
 import registry
-from registry.snapshot import open_snapshot
+from registry.stores.snapshot import open_snapshot
 cells = registry.pull("high/tiny", "high/other", registry=sys.argv[1], mode="offline")
 assert len(open_snapshot(sys.argv[1], mode="offline").index.cells) == 2
 print(len(cells), opened)

@@ -31,13 +31,13 @@ from composer.artifact.kinds import open_packed
 from composer.artifact.manifest import MapsManifest, ModelManifest, PackedLabel
 from composer.artifact.model_file import pack
 from composer.sealed import file_format
-from registry.attestation import Attestation
-from registry.index import Index
-from registry.lockfile import Lock
-from registry.publish import attest, publish
-from registry.release import ModelRelease
-from registry.snapshot import open_snapshot
-from registry.stores import MemoryStore
+from registry.catalog.attestation import Attestation
+from registry.catalog.index import Index
+from registry.catalog.release import ModelRelease
+from registry.stores.memory import MemoryStore
+from registry.stores.snapshot import open_snapshot
+from registry.transfer.lockfile import Lock
+from registry.transfer.publish import attest, publish
 from tests.making import SPEC, attestation, tiny
 from tests.maps import consensus, container
 from tests.models import least
@@ -230,7 +230,7 @@ def model_release() -> ModelRelease:
 
 
 def references(*names: str) -> list[Any]:
-    from registry.reference import Reference
+    from registry.catalog.reference import Reference
 
     return [Reference.parse(name) for name in names]
 

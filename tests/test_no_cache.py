@@ -15,14 +15,14 @@ from batteries.errors import InputError, StoreError, StoreWarning
 from batteries.io.canonical_json import sha256
 from batteries.io.home import home
 from composer.artifact.manifest import PackedLabel
-from registry.cache import Cache
 from registry.cli import main
-from registry.config import settings
-from registry.hub import HubStore
-from registry.packed import fetch_packed
-from registry.publish import publish
-from registry.pull import Wanted
-from registry.snapshot import locate
+from registry.stores.cache import Cache
+from registry.stores.hub import HubStore
+from registry.stores.settings import settings
+from registry.stores.snapshot import locate
+from registry.transfer.publish import publish
+from registry.transfer.pull import Wanted
+from registry.transfer.pull_packed import fetch_packed
 from tests.compatibility import refused, works
 from tests.hubserver import QUIET
 from tests.making import ROOT, tiny

@@ -9,11 +9,12 @@ from math import log10
 import pytest
 
 from batteries.cell.manifest import TrainingPoint
-from registry.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
-from registry.charts import KEPT
-from registry.drawing import Axis, Chart, Look, Point, Series, element, number, text
-from registry.page import page
-from registry.protocol import PROFILES
+from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
+from registry.reports.chart import Axis, Chart, Look, Point, Series
+from registry.reports.markup import element, number, text
+from registry.reports.viability_charts import KEPT
+from registry.reports.viability_page import page
+from registry.viability.protocol import PROFILES
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "hide-scrollbars")

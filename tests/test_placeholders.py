@@ -14,8 +14,8 @@ from batteries.io.home import home
 from batteries.packaging import foreign_checkpoint
 from registry import DirectoryStore, publish, pull, verify_store
 from registry.cli import main
-from registry.fsck import fsck
-from registry.lockfile import Lock
+from registry.stores.fsck import fsck
+from registry.transfer.lockfile import Lock
 from tests.compatibility import refused
 from tests.hubserver import QUIET
 from tests.making import tiny

@@ -15,10 +15,10 @@ import pytest
 from batteries.errors import BatteriesError
 from batteries.io import atomic_files, filesystem
 from batteries.io.filesystem import Disk
-from registry.index import Index
-from registry.publish import attest, publish
-from registry.stores import DirectoryStore
-from registry.verify import verify_store
+from registry.catalog.index import Index
+from registry.stores.directory import DirectoryStore
+from registry.transfer.publish import attest, publish
+from registry.transfer.verify import verify_store
 from tests.faults import HastyDisk, MemoryDisk, RecordingDisk
 from tests.making import attestation, tiny
 from tests.soak import many

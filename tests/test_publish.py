@@ -10,12 +10,13 @@ import pytest
 from batteries.cell.cell import Cell
 from batteries.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.canonical_json import sha256
-from registry.index import Index
-from registry.publish import attest, change_index, publish
-from registry.pull import pull
-from registry.release import Release
-from registry.stores import DirectoryStore, MemoryStore
-from registry.verify import verify_store
+from registry.catalog.index import Index
+from registry.catalog.release import Release
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.transfer.publish import attest, change_index, publish
+from registry.transfer.pull import pull
+from registry.transfer.verify import verify_store
 from tests.making import ROOT, attestation, litter, measured, python, tiny, tree
 
 
@@ -207,7 +208,7 @@ def test_nothing_to_change_writes_nothing(tmp_path):
 
 PUBLISH = """
 import sys
-from registry.publish import publish
+from registry.transfer.publish import publish
 from tests.making import tiny
 for n in range(int(sys.argv[3])):
     published = publish(tiny(sys.argv[2], f"1.0.{n}", seed=n), sys.argv[1])
@@ -241,7 +242,7 @@ def test_two_processes_publish_to_one_folder(tmp_path):
 
 KILL = """
 import os, random, signal, sys, time
-from registry.publish import publish
+from registry.transfer.publish import publish
 from tests.making import tiny
 folder, kills, chance = sys.argv[1], int(sys.argv[2]), random.Random(int(sys.argv[3]))
 acknowledged = []

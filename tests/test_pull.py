@@ -13,16 +13,17 @@ from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import filesystem
 from batteries.io.canonical_json import dump, sha256
-from registry import keys
-from registry.cache import Cache
-from registry.config import config_file, embedded, open_store
-from registry.index import Index
-from registry.publish import publish
-from registry.pull import pull
-from registry.reference import Reference
-from registry.release import Pin, Release
-from registry.stores import DirectoryStore, MemoryStore
-from registry.verify import verify_store
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.catalog.reference import Reference
+from registry.catalog.release import Pin, Release
+from registry.stores.cache import Cache
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.stores.settings import config_file, embedded, open_store
+from registry.transfer.publish import publish
+from registry.transfer.pull import pull
+from registry.transfer.verify import verify_store
 from tests.making import litter, python, tiny, tree
 
 
@@ -52,8 +53,8 @@ def store():
     return store
 
 
-BLOB = keys.blob(tiny().digest)
-MANIFEST = keys.manifest("high/tiny", "1.0.0")
+BLOB = store_keys.blob(tiny().digest)
+MANIFEST = store_keys.manifest("high/tiny", "1.0.0")
 
 
 def test_cells_come_in_the_order_of_the_references(store):
@@ -213,7 +214,7 @@ def forged(*, blob=None, manifest=None, release=None) -> MemoryStore:
     manifest = manifest or document.to_bytes()
     release = release or Release.of(document).model_copy(update={"manifest": Pin.of(manifest)})
     store = MemoryStore()
-    store.put(keys.blob(sha256(blob)), blob)
+    store.put(store_keys.blob(sha256(blob)), blob)
     store.put(MANIFEST, manifest)
     store.swap_index(None, Index().with_release("high/tiny", "1.0.0", release).sealed())
     return store
@@ -394,7 +395,7 @@ def test_killed_pulls_leave_a_cache_that_works(tmp_path):
         publish(tiny(f"cell-{n}", seed=n), tmp_path / "registry")
     code = """
 import os, random, signal, sys, time
-from registry.pull import pull
+from registry.transfer.pull import pull
 chance = random.Random(int(sys.argv[2]))
 names = [f"high/cell-{n}" for n in range(20)]
 for _ in range(20):

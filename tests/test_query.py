@@ -5,12 +5,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from batteries.errors import InputError
-from registry.publish import attest, publish
-from registry.query import FIELDS, MAX_QUERY, Query, row_of
-from registry.reference import Reference
-from registry.release import Summary
-from registry.snapshot import Snapshot
-from registry.stores import MemoryStore
+from registry.catalog.reference import Reference
+from registry.catalog.release import Summary
+from registry.stores.memory import MemoryStore
+from registry.stores.snapshot import Snapshot
+from registry.transfer.publish import attest, publish
+from registry.transfer.query import FIELDS, MAX_QUERY, Query, row_of
 from tests.making import attestation, python, tiny
 from tests.soak import many
 
@@ -223,7 +223,7 @@ def test_where_nothing_is_missing_it_means_what_it_means_in_python(text):
 def test_nothing_is_run():
     code = """
 import sys
-from registry.query import Query
+from registry.transfer.query import Query
 from batteries.errors import InputError
 seen = []
 def hook(event, arguments):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from semver import Version
 
 from batteries.errors import InputError
-from registry.ranges import Range
+from registry.catalog.version_ranges import Range
 from tests.soak import many
 
 # what node-semver answers; Cargo too, but for the bare 1 and 1.2, which it reads as ^1 and ^1.2

@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 
 from batteries.cell.manifest import is_name
 from batteries.errors import FormatError, InputError, NotFoundError
-from registry import config, keys
-from registry.ranges import Range, Term
-from registry.reference import FOLDERS, Reference, is_version
+from registry.catalog import store_keys
+from registry.catalog.reference import FOLDERS, Reference, is_version
+from registry.catalog.version_ranges import Range, Term
+from registry.stores import settings
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -161,12 +162,12 @@ def test_any_text_is_a_reference_or_a_typed_error(text):
 @given(band=st.sampled_from(FOLDERS), name=names, version=versions)
 def test_every_exact_reference_has_a_key(band, name, version):
     assert is_version(version)
-    assert keys.is_key(keys.manifest(f"{band}/{name}", version))
+    assert store_keys.is_key(store_keys.manifest(f"{band}/{name}", version))
 
 
 @pytest.fixture
 def aliases():
-    path = config.config_file()
+    path = settings.config_file()
     path.parent.mkdir(parents=True)
     path.write_text(
         "[aliases]\n"
@@ -178,9 +179,9 @@ def aliases():
 
 
 def test_an_alias_is_the_reference_it_stands_for(aliases):
-    assert config.expand("best") == Reference.parse("low/fresnel-256@^1")
-    assert config.expand("pinned") == Reference.parse(f"lab/high/x@sha256:{DIGEST}")
-    assert config.expand("lab/low/x@1.0.0") == Reference.parse("lab/low/x@1.0.0")
+    assert settings.expand("best") == Reference.parse("low/fresnel-256@^1")
+    assert settings.expand("pinned") == Reference.parse(f"lab/high/x@sha256:{DIGEST}")
+    assert settings.expand("lab/low/x@1.0.0") == Reference.parse("lab/low/x@1.0.0")
 
 
 @pytest.mark.parametrize(
@@ -197,19 +198,19 @@ def test_an_alias_is_the_reference_it_stands_for(aliases):
 )
 def test_what_is_no_alias(aliases, text, kind, code, words):
     with pytest.raises(kind) as caught:
-        config.expand(text)
+        settings.expand(text)
     assert caught.value.code == code
     assert words in str(caught.value)
 
 
 def test_without_a_configuration_file_there_are_no_aliases():
     with pytest.raises(NotFoundError, match=r"\[aliases\]"):
-        config.expand("best")
+        settings.expand("best")
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_an_alias_or_a_reference_or_a_typed_error(text):
     try:
-        config.expand(text)
+        settings.expand(text)
     except (InputError, NotFoundError):
         return

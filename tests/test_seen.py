@@ -7,11 +7,13 @@ import pytest
 import registry
 from batteries.errors import IntegrityError
 from batteries.io.canonical_json import sha256
-from registry.config import embedded
-from registry.index import Index
-from registry.publish import attest, publish, yank
-from registry.snapshot import open_snapshot
-from registry.stores import INDEX, DirectoryStore, MemoryStore
+from registry.catalog.index import Index
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.stores.settings import embedded
+from registry.stores.snapshot import open_snapshot
+from registry.stores.store import INDEX
+from registry.transfer.publish import attest, publish, yank
 from tests.making import attestation, tiny
 
 
@@ -76,8 +78,8 @@ def test_a_version_that_changed_or_went_away_is_refused(folder):
 
 
 def test_the_embedded_registry_and_one_in_memory_may_go_back(folder, monkeypatch):
-    monkeypatch.setattr("registry.config.embedded", lambda: folder)
-    monkeypatch.setattr("registry.snapshot.config.embedded", lambda: folder)
+    monkeypatch.setattr("registry.stores.settings.embedded", lambda: folder)
+    monkeypatch.setattr("registry.stores.snapshot.settings.embedded", lambda: folder)
     shutil.rmtree(folder)
     publish(tiny(seed=5), folder)
     assert registry.pull("high/tiny", registry=folder)[0].digest == tiny(seed=5).digest

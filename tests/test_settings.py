@@ -17,8 +17,8 @@ from batteries.model.patch_svae import arrays_of
 from composer import Classifier, Composition, Denoiser, Route, align, compare, compose, wire
 from composer.alignment.untrained_null import untrained_tokens
 from composer.procrustes.similarity import fit
-from registry.protocol import PROFILES
-from registry.tasks import own_tasks
+from registry.viability.protocol import PROFILES
+from registry.viability.tasks import own_tasks
 from tests import models
 from tests.compatibility import works
 from tests.making import from_model

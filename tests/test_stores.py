@@ -9,7 +9,8 @@ import pytest
 from batteries.errors import ConflictError, FormatError, InputError, NotFoundError, PolicyError, StoreError
 from batteries.io import atomic_files, filesystem
 from batteries.io.canonical_json import sha256
-from registry.stores import LOCK, DirectoryStore, MemoryStore
+from registry.stores.directory import LOCK, DirectoryStore
+from registry.stores.memory import MemoryStore
 from tests.hubserver import hub
 from tests.making import litter, tree
 

@@ -174,7 +174,7 @@ def audit(event, arguments):
 def test_nothing_is_needed_that_only_linux_has(tmp_path):
     code = (
         "import numpy, torch\n" + ON_MACOS + "import registry, batteries\n"
-        "from registry.publish import publish\n"
+        "from registry.transfer.publish import publish\n"
         "cell = registry.pull('low/fresnel-256', registry=sys.argv[2])[0]\n"
         "publish(cell, sys.argv[1]); registry.pull(cell.name, registry=sys.argv[1])\n"
     )
@@ -200,5 +200,5 @@ def test_only_the_file_system_layer_names_what_some_systems_lack(path):
     if path.relative_to(ROOT).as_posix() in LAYER:
         return
     found = {name for name in names_in(path) if name in POSIX | LINUX or name.startswith(("/proc/", "/sys/", "O_"))}
-    allowed = {"registry/console.py": {"O_WRONLY"}, "registry/entry.py": {"O_RDONLY", "O_RDWR"}}  # which every system has
+    allowed = {"registry/cli/console.py": {"O_WRONLY"}, "registry/entry.py": {"O_RDONLY", "O_RDWR"}}  # which every system has
     assert found <= allowed.get(path.relative_to(ROOT).as_posix(), set())

@@ -22,8 +22,7 @@ from batteries.engine.processors import quota
 from batteries.engine.threads import MOST
 from batteries.model.patch_svae import arrays_of
 from batteries.training.gradient import gradient
-from registry import options
-from registry.cli import run
+from registry.cli import options, run
 from tests.compatibility import refused, works
 
 SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8)
@@ -127,9 +126,9 @@ CALLS = {
     "adopt": ("batteries", "adopt", ["a.pt", "--name", "high/mine", "--input", "plain", "--noise"]),
     "validate": ("registry", "validate", ["low/fresnel-64"]),
     "compose": ("composer", "wire", ["low/fresnel-64"]),
-    "align": ("registry.aligning", "compared", ["low/fresnel-64", "low/johanna-64"]),
-    "publish": ("registry.admission", "replay", ["{file}", "--to", "nowhere"]),
-    "verify": ("registry.commands", "verify_store", ["--all", "--replay"]),
+    "align": ("registry.cli.align", "compared", ["low/fresnel-64", "low/johanna-64"]),
+    "publish": ("registry.transfer.weight_checks", "replay", ["{file}", "--to", "nowhere"]),
+    "verify": ("registry.cli.transfer", "verify_store", ["--all", "--replay"]),
 }
 FILE = Path(__file__).parent / "golden" / "format-1.0" / "tiny.safetensors"
 

@@ -7,13 +7,13 @@ import pytest
 
 import registry
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
-from registry.cache import Cache
-from registry.custody import size_of
-from registry.fsck import fsck
-from registry.publish import publish
-from registry.release import Pin
-from registry.stores import MemoryStore
-from registry.upkeep import check, collect
+from registry.catalog.release import Pin
+from registry.cli.maintenance import size_of
+from registry.stores.cache import Cache
+from registry.stores.cache_cleanup import check, collect
+from registry.stores.fsck import fsck
+from registry.stores.memory import MemoryStore
+from registry.transfer.publish import publish
 from tests.making import tiny
 
 HOUR, DAY = 3600.0, 86400.0

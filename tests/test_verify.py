@@ -1,11 +1,12 @@
 import pytest
 
 from batteries.io.canonical_json import sha256
-from registry import keys
-from registry.index import Index
-from registry.publish import attest, publish
-from registry.stores import DirectoryStore, MemoryStore
-from registry.verify import verify, verify_store
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.transfer.publish import attest, publish
+from registry.transfer.verify import verify, verify_store
 from tests.making import attestation, tiny
 
 
@@ -24,9 +25,9 @@ class Damageable(MemoryStore):
         self._index = bytes(held)
 
 
-BLOB = keys.blob(tiny().digest)
-MANIFEST = keys.manifest("high/tiny", "1.0.0")
-ATTESTATION = keys.attestation(tiny().digest, sha256(attestation(tiny()).to_bytes()))
+BLOB = store_keys.blob(tiny().digest)
+MANIFEST = store_keys.manifest("high/tiny", "1.0.0")
+ATTESTATION = store_keys.attestation(tiny().digest, sha256(attestation(tiny()).to_bytes()))
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_an_unknown_reference_does_not_stop_the_others(store):
 
 
 def test_orphans_are_no_fault(store):
-    store.put(keys.blob("a" * 64), b"nobody reads this")
+    store.put(store_keys.blob("a" * 64), b"nobody reads this")
     assert faults(verify_store(store)) == {}
 
 

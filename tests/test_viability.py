@@ -13,16 +13,18 @@ from batteries.cell.manifest import TrainingPoint, Triage
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
-from registry import Task, checks, validate
-from registry.attestation import Attestation, DoseFigure, FrozenFigure
-from registry.bench import untrained_cell
-from registry.checks import Measurement
-from registry.conclusion import holding_rate
-from registry.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
-from registry.protocol import PROFILES
-from registry.stores import DirectoryStore, MemoryStore
-from registry.tasks import own_tasks
-from registry.trials import Trial, kept
+from registry import Task, validate
+from registry.catalog.attestation import Attestation, DoseFigure, FrozenFigure
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.viability import checks
+from registry.viability.checks import Measurement
+from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
+from registry.viability.protocol import PROFILES
+from registry.viability.runner import untrained_cell
+from registry.viability.tasks import own_tasks
+from registry.viability.trials import Trial, kept
+from registry.viability.verdict import holding_rate
 from tests.making import from_model, tiny
 
 QUICK = PROFILES["quick"]
@@ -186,7 +188,7 @@ def test_the_bound_of_what_is_kept_widens_where_seeds_are_few():
 @pytest.mark.parametrize(("band", "size", "batch"), [("low", 64, 32), ("low", 128, 16), ("high", 64, 4), ("high", 256, 1)])
 def test_a_step_of_a_restoring_host_sees_a_bounded_number_of_patches(band, size, batch, monkeypatch):
     seen = []
-    monkeypatch.setattr("registry.trials.learn", lambda *_, batch, **__: seen.append(batch))
+    monkeypatch.setattr("registry.viability.trials.learn", lambda *_, batch, **__: seen.append(batch))
     images = torch.zeros(2, 3, size, size)
     cell = untrained_cell(registry.load(f"{band}/johanna-64"), 0)
     trial = Trial(cell, "cell", QUICK, probe("noise16-64"))
@@ -260,7 +262,7 @@ def test_a_stopped_test_goes_on_and_ends_in_the_same_bytes(report, tmp_path, mon
     with pytest.raises(StoppedError):
         validate(cell, profile=TEST, ledger=tmp_path, progress=stop_at_the_doses)
     assert len(list(tmp_path.iterdir())) >= 1 + 2 * 2  # null; frozen hosts of the cell and of the untrained control
-    monkeypatch.setattr("registry.bench.frozen_trial", lambda *_: made.append(1))
+    monkeypatch.setattr("registry.viability.runner.frozen_trial", lambda *_: made.append(1))
     again = validate(cell, profile=TEST, ledger=tmp_path)
     assert not made
     assert again.attestation.to_bytes() == report.attestation.to_bytes()

@@ -20,7 +20,7 @@ from batteries import Cell, probe
 from batteries.cell.input_scale import of_unit_images
 from registry import Report
 from registry.cli import main
-from registry.controls import NAMED_CHECK
+from registry.viability.controls import NAMED_CHECK
 from tests.making import ROOT, attestation, from_model, litter, python, tiny
 from tests.test_viability import SPEC, TEST
 
@@ -56,7 +56,7 @@ def few(_):
 def shorten(monkeypatch):
     """Make the quick profile a matter of seconds, on a few images: its verdicts mean nothing."""
     monkeypatch.setitem(registry.PROFILES, "quick", TEST)
-    monkeypatch.setattr("registry.viability.probe", few)
+    monkeypatch.setattr("registry.viability.validate.probe", few)
     monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 32)
 
 

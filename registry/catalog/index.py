@@ -1,0 +1,297 @@
+"""The index of a registry: every cell, every model, all maps, every version, by digest and size. Pure: bytes in, object out.
+
+An index is never edited: a change makes another one, which carries the next number and the digest of the one before.
+Its bytes hold their own digest, so a damaged index is told from a changed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from pydantic import Field, field_validator
+from semver import Version
+
+from batteries.cell.manifest import Count, Sha256
+from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.io.canonical_json import load_document, sha256
+from batteries.io.text import did_you_mean
+from registry.catalog.attestation import Protocol
+from registry.catalog.reference import Reference, is_version, kind_of_path
+from registry.catalog.release import (
+    AnyRelease,
+    Attested,
+    CellPath,
+    ExactVersion,
+    MapsPath,
+    MapsRelease,
+    ModelPath,
+    ModelRelease,
+    Release,
+    Tables,
+)
+from registry.catalog.version_ranges import Range
+
+MAX_INDEX = 64 * 2**20
+MAX_REASON = 2000  # characters
+CELLS = "cells"
+
+Table = Mapping[str, Mapping[str, AnyRelease]]
+Some = TypeVar("Some", Release, ModelRelease, MapsRelease)
+
+
+class Index(Tables):
+    """A registry's table of contents.
+
+    Attributes:
+        number: Counts up with every change; 0 is the index of a registry that does not exist yet.
+        previous: SHA-256 of the bytes of the index before; None for the first.
+        cells: Releases by ``band/name`` and version.
+        models: Releases of models by ``model/name`` and version.
+        maps: Releases of maps by ``maps/name`` and version.
+        attestations: The current one by the cell's digest and the protocol.
+    """
+
+    number: Count = 0
+    previous: Sha256 | None = None
+    cells: dict[CellPath, dict[ExactVersion, Release]] = Field(default_factory=dict)
+    models: dict[ModelPath, dict[ExactVersion, ModelRelease]] = Field(default_factory=dict)
+    maps: dict[MapsPath, dict[ExactVersion, MapsRelease]] = Field(default_factory=dict)
+    attestations: dict[Sha256, dict[Protocol, Attested]] = Field(default_factory=dict)
+
+    @field_validator(CELLS, *Tables.ADDED)
+    @classmethod
+    def _some_version(cls, table: dict[str, dict[str, Some]]) -> dict[str, dict[str, Some]]:
+        empty = [path for path, releases in table.items() if not releases]
+        if empty:
+            raise ValueError(f"a name without a version: {', '.join(empty[:5])}")
+        return table
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: object) -> Index:
+        """Read an index strictly.
+
+        Raises:
+            FormatError: not canonical JSON of this schema, too large, or of a newer major schema.
+            IntegrityError: not the index that its own digest names (``INDEX_DIGEST``).
+        """
+        sealed = load_document(SealedIndex, data, where=where, limit=MAX_INDEX)
+        index = cls(**{name: getattr(sealed, name) for name in cls.model_fields})
+        found = sha256(index.to_bytes())
+        if found != sealed.sha256:
+            raise IntegrityError(
+                "an index that was changed without its digest",
+                code="INDEX_DIGEST",
+                expected=sealed.sha256,
+                found=found,
+                where=where,
+                remedy="The index was damaged; restore it from a copy.",
+            )
+        return index
+
+    def sealed(self) -> bytes:
+        """The bytes to store: this index and its own digest.
+
+        Raises:
+            PolicyError: more than a reader accepts (``INDEX_FULL``).
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        data = SealedIndex(**fields, sha256=sha256(self.to_bytes())).to_bytes()
+        if len(data) > MAX_INDEX:
+            raise PolicyError("an index too large", code="INDEX_FULL", expected=f"at most {MAX_INDEX}", found=len(data))
+        return data
+
+    def everything(self) -> Iterator[tuple[str, str, AnyRelease]]:
+        """Path, version and release of everything that was published: cells first, in the order of their names."""
+        for name in (CELLS, *self.ADDED):
+            for path, releases in sorted(self.table(name).items()):
+                for version, release in sorted(releases.items()):
+                    yield path, version, release
+
+    def table(self, name: str) -> Table:
+        """One of the tables: ``cells``, ``models`` or ``maps``."""
+        table: Table = getattr(self, name)
+        return table
+
+    def releases(self, path: str) -> Mapping[str, AnyRelease]:
+        """The releases of ``band/name``, ``model/name`` or ``maps/name``, by version; none where there is no such."""
+        return self.table(_table_of(path)).get(path, {})
+
+    def versions(self, path: str) -> list[str]:
+        """The versions of ``band/name``, ``model/name`` or ``maps/name``, oldest first.
+
+        Raises:
+            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``) or maps (``NO_MAPS``), with the nearest names.
+        """
+        releases = self.releases(path)
+        if not releases:
+            raise self._no_path(path)
+        return sorted(releases, key=lambda version: (Version.parse(version), version))
+
+    def newest(self, path: str, within: Range | None = None) -> str | None:
+        """The version that a path, alone or with a range, means; None where there is none.
+
+        It is the newest that is in the range and not yanked. A prerelease is meant only by a range that names one of the same
+        three numbers.
+        """
+        releases = self.releases(path)
+        for version in reversed(self.versions(path)):
+            allowed = Version.parse(version).prerelease is None if within is None else within.allows(version)
+            if allowed and releases[version].yanked is None:
+                return version
+        return None
+
+    def resolve(self, reference: Reference) -> tuple[str, AnyRelease]:
+        """The version and the release that a reference means.
+
+        A version or a digest that is named is found even where it is a prerelease or was yanked.
+
+        Raises:
+            NotFoundError: as :meth:`versions`, or no such version (``NO_VERSION``).
+        """
+        known = self.versions(reference.path)
+        releases = self.releases(reference.path)
+        version: str | None
+        if reference.version is not None:
+            version = reference.version if reference.version in releases else None
+        elif reference.digest is not None:
+            version = next((v for v in reversed(known) if releases[v].blob.sha256 == reference.digest), None)
+        else:
+            version = self.newest(reference.path, reference.range)
+        if version is None:
+            raise _no_version(reference, known)
+        return version, releases[version]
+
+    def with_release(self, path: str, version: str, release: AnyRelease) -> Index:
+        """The index with one more version; this one where it is in already.
+
+        Raises:
+            ConflictError: the version is published, with other bytes (``VERSION_EXISTS``).
+        """
+        present = self.releases(path).get(version)
+        if present is None:
+            return self._with(path, version, release)
+        _refuse_other(present, release, f"{path}@{version}")
+        return self
+
+    def with_attestation(self, cell: str, protocol: str, attested: Attested) -> Index:
+        """The index with this attestation as the current one of a cell and a protocol; this one where it is so already."""
+        known = self.attestations.get(cell, {})
+        if known.get(protocol) == attested:
+            return self
+        return self._next(attestations={**self.attestations, cell: {**known, protocol: attested}})
+
+    def with_all(self, other: Index) -> Index:
+        """The index with every release, yank and attestation of another; this one where it has them all.
+
+        Raises:
+            ConflictError: a version is in both, with other bytes (``VERSION_EXISTS``).
+        """
+        tables = {name: _merged(self.table(name), other.table(name)) for name in (CELLS, *self.ADDED)}
+        attestations = {cell: dict(known) for cell, known in self.attestations.items()}
+        for cell, known in other.attestations.items():
+            attestations[cell] = {**attestations.get(cell, {}), **known}
+        if attestations == self.attestations and all(table == self.table(name) for name, table in tables.items()):
+            return self
+        return self._next(**tables, attestations=attestations)
+
+    def with_yank(self, path: str, version: str, reason: str) -> Index:
+        """The index with a version that should not be used any more; this one where it was yanked for that reason already.
+
+        Nothing is deleted: whoever names the version, or has it in a lock, still gets it.
+
+        Args:
+            path: ``band/name``, ``model/name`` or ``maps/name``.
+            version: Exact.
+            reason: For whoever meets it: one line.
+
+        Raises:
+            InputError: no reason, or one that is no line of text (``REASON``).
+            NotFoundError: as :meth:`resolve`.
+            ConflictError: it was yanked, for another reason (``YANKED``).
+        """
+        if not reason.strip() or not reason.isprintable() or len(reason) > MAX_REASON:
+            expected = f"one line of at most {MAX_REASON} characters"
+            raise InputError("not a reason", code="REASON", expected=expected, found=repr(reason[:80]))
+        known = self.versions(path)
+        if version not in known:
+            raise _no_version(f"{path}@{version}", known)
+        release = self.releases(path)[version]
+        if release.yanked == reason:
+            return self
+        if release.yanked is not None:
+            raise ConflictError(
+                "this version was yanked, for another reason",
+                code="YANKED",
+                expected=repr(release.yanked),
+                found=repr(reason),
+                where=f"{path}@{version}",
+                remedy="A version is yanked once.",
+            )
+        return self._with(path, version, release.model_copy(update={"yanked": reason}))
+
+    def _no_path(self, path: str) -> NotFoundError:
+        kind, table = kind_of_path(path), _table_of(path)
+        name, how = ("cell", "batteries list") if kind is None else (kind.name, f"batteries list --{kind.plural}")
+        remedy = did_you_mean(path, self.table(table), f"`{how}` shows the {table} there are.")
+        return NotFoundError(f"no such {name}", code=f"NO_{name.upper()}", found=path, remedy=remedy)
+
+    def _with(self, path: str, version: str, release: AnyRelease) -> Index:
+        table = _table_of(path)
+        return self._next(**{table: {**self.table(table), path: {**self.releases(path), version: release}}})
+
+    def _next(self, **changes: object) -> Index:
+        previous = sha256(self.sealed()) if self.number else None
+        fields = {name: getattr(self, name) for name in type(self).model_fields} | changes
+        return Index.model_validate(
+            {**fields, "schema_version": self.schema_for(fields), "number": self.number + 1, "previous": previous}
+        )
+
+
+class SealedIndex(Index):
+    """An index as it is stored: with the SHA-256 of the canonical bytes of the index itself."""
+
+    sha256: Sha256
+
+
+def _table_of(path: str) -> str:
+    kind = kind_of_path(path)
+    return CELLS if kind is None else kind.plural
+
+
+def _merged(mine: Table, theirs: Table) -> dict[str, dict[str, AnyRelease]]:
+    """One table with every release and every yank of another."""
+    table = {path: dict(releases) for path, releases in mine.items()}
+    for path, releases in theirs.items():
+        known = table.setdefault(path, {})
+        for version, release in releases.items():
+            present = known.get(version)
+            if present is not None:
+                _refuse_other(present, release, f"{path}@{version}")
+            if present is None or (present.yanked is None and release.yanked is not None):
+                known[version] = release
+    return table
+
+
+def _refuse_other(present: AnyRelease, release: AnyRelease, where: str) -> None:
+    if (present.manifest, present.blob) != (release.manifest, release.blob):
+        raise ConflictError(
+            "this version is published, with other bytes",
+            code="VERSION_EXISTS",
+            expected=f"manifest {present.manifest.sha256}",
+            found=f"manifest {release.manifest.sha256}",
+            where=where,
+            remedy="A published version never changes: publish under another version.",
+        )
+
+
+def _no_version(wanted: object, known: list[str]) -> NotFoundError:
+    listed = "Name one of these; prereleases and yanked versions are never chosen for you."
+    version = str(wanted).partition("@")[2]
+    return NotFoundError(
+        "no such version",
+        code="NO_VERSION",
+        expected=f"one of {', '.join(known)}",
+        found=wanted,
+        remedy=did_you_mean(version, known, listed) if is_version(version) else listed,
+    )

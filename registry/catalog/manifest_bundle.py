@@ -1,0 +1,42 @@
+"""A bundle: many manifests as one file, so that who wants them all asks once. What it holds is compared with pins, as anywhere.
+
+One line for each, sorted by key, and each line canonical JSON: ``{"key":"low/x/1.0.0.json","manifest":{...}}``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from registry.catalog import store_keys
+
+BUNDLE = "manifests.jsonl"
+_LINE = re.compile(rb'\{"key":"([a-z0-9/._+-]{1,200})","manifest":(\{[^\n]*\})\}\n')
+_AROUND = len('{"key":"","manifest":}')  # characters of a line beside its key and its manifest
+
+
+def pack(manifests: Mapping[str, bytes]) -> bytes:
+    r"""The bundle of some manifests.
+
+    >>> pack({"low/x/1.0.0.json": b'{"a":1}\n'})
+    b'{"key":"low/x/1.0.0.json","manifest":{"a":1}}\n'
+    """
+    return b"".join(
+        b'{"key":"%b","manifest":%b}\n' % (key.encode(), data.removesuffix(b"\n")) for key, data in sorted(manifests.items())
+    )
+
+
+def unpack(data: bytes) -> dict[str, bytes]:
+    r"""The manifests in a bundle; a line that is none is passed over.
+
+    >>> unpack(b'{"key":"low/x/1.0.0.json","manifest":{"a":1}}\nnonsense\n')
+    {'low/x/1.0.0.json': b'{"a":1}\n'}
+    """
+    found = (_LINE.fullmatch(line) for line in data.splitlines(keepends=True))
+    held = {match[1].decode(): match[2] + b"\n" for match in found if match}
+    return {key: manifest for key, manifest in held.items() if store_keys.is_key(key)}
+
+
+def size(sizes: Mapping[str, int]) -> int:
+    """How large the bundle of manifests of these sizes is at most, in bytes."""
+    return sum(_AROUND + len(key) + size for key, size in sizes.items())

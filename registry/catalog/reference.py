@@ -1,0 +1,160 @@
+"""The only parser of a reference: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``.
+
+In place of an exact version there may be a range of versions, such as ``low/fresnel-256@^1``. A composed model and maps are
+named as a cell is, with their kind in place of the band: ``model/trio@1.0.0``, ``maps/low-johanna``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from semver import Version
+
+from batteries.cell.artifact_kinds import KINDS, Kind
+from batteries.cell.manifest import BANDS, is_name
+from batteries.errors import InputError
+from batteries.io.canonical_json import DIGEST
+from batteries.io.text import did_you_mean
+from registry.catalog.version_ranges import Range
+
+FORM = "[registry/]band/name[@version] or [registry/]band/name@sha256:<64 hex digits>"
+EXAMPLE = "low/fresnel-256@1.0.0"
+FOLDERS = (*BANDS, *KINDS)  # what may stand before a name
+PIN = "sha256:"
+VERSION_FORM = "an exact semantic version in lower case, such as 1.0.0, or a range such as ^1, ~1.2, 1.2 or >=1.1,<2"
+
+# lower case only: 1.0.0-RC and 1.0.0-rc would be one file where the file system ignores case
+_VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A cell, a model or maps, named. Equal text, equal object; ``str`` gives the text back, a range in canonical spelling.
+
+    Attributes:
+        registry: A name from the configuration file; None means the registry in force.
+        band: One of low, mid, high, open; ``model`` for a composed model, ``maps`` for maps.
+        name: Its name there.
+        version: An exact semantic version. Without one, a digest or a range: the newest.
+        digest: SHA-256 of its file, in place of a version.
+        range: The versions it may be, in place of one.
+
+    Raises:
+        InputError: a part that cannot be in a reference, named (``BAD_REFERENCE``).
+    """
+
+    registry: str | None
+    band: str
+    name: str
+    version: str | None = None
+    digest: str | None = None
+    range: Range | None = None
+
+    def __post_init__(self) -> None:
+        if self.registry is not None and not is_name(self.registry):
+            raise _bad("the registry", "a name from the configuration file", self.registry)
+        if self.band not in FOLDERS:
+            raise _bad("the band", " | ".join(FOLDERS), self.band, did_you_mean(self.band, FOLDERS, ""))
+        if not is_name(self.name):
+            raise _bad("the name", "1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends", self.name)
+        pins = [str(pin) for pin in (self.version, self.digest, self.range) if pin is not None]
+        if len(pins) > 1:
+            raise _bad("the pin", "a version, a digest or a range", " and ".join(pins))
+        if self.version is not None and not is_version(self.version):
+            raise _bad("the version", VERSION_FORM, self.version)
+        if self.digest is not None and not DIGEST.fullmatch(self.digest):
+            raise _bad("the digest", "64 lowercase hexadecimal digits", self.digest)
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference.
+
+        Raises:
+            InputError: not a reference; the message names the part that is wrong and shows the form.
+
+        >>> Reference.parse("lab/low/fresnel-256@1.2.0")
+        Reference(registry='lab', band='low', name='fresnel-256', version='1.2.0', digest=None, range=None)
+        >>> str(Reference.parse("high/johanna-64@>=1.1, <2"))
+        'high/johanna-64@>=1.1,<2'
+        """
+        path, at, pin = text.partition("@")
+        parts = path.split("/")
+        if len(parts) not in (2, 3):
+            raise _bad("the path", "band/name or registry/band/name", path)
+        registry = parts[0] if len(parts) == 3 else None
+        band, name = parts[-2:]
+        if not at:
+            return cls(registry, band, name)
+        if pin.startswith(PIN):
+            return cls(registry, band, name, digest=pin.removeprefix(PIN))
+        if is_version(pin):
+            return cls(registry, band, name, version=pin)
+        return cls(registry, band, name, range=_range(pin))
+
+    @property
+    def path(self) -> str:
+        """``band/name``."""
+        return f"{self.band}/{self.name}"
+
+    @property
+    def kind(self) -> Kind | None:
+        """What it names; None where that is a cell."""
+        return KINDS.get(self.band)
+
+    def at(self, version: str) -> Reference:
+        """The same at an exact version."""
+        return replace(self, version=version, digest=None, range=None)
+
+    def __str__(self) -> str:
+        prefix = "" if self.registry is None else f"{self.registry}/"
+        if self.digest is not None:
+            return f"{prefix}{self.path}@{PIN}{self.digest}"
+        pin = self.version if self.range is None else self.range
+        return f"{prefix}{self.path}" if pin is None else f"{prefix}{self.path}@{pin}"
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is an exact semantic version that every file system can hold.
+
+    >>> [is_version(text) for text in ("1.2.0", "1.0.0-rc.1", "1.0", "v1.0.0", "1.0.0-RC.1")]
+    [True, True, False, False, False]
+    """
+    return _VERSION.fullmatch(text) is not None and Version.is_valid(text)
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is ``band/name``.
+
+    >>> is_path("low/fresnel-256"), is_path("blue/fresnel-256")
+    (True, False)
+    """
+    band, _, name = text.partition("/")
+    return band in BANDS and is_name(name)
+
+
+def kind_of_path(text: str) -> Kind | None:
+    """The kind of ``model/name`` or ``maps/name``; None for any other text.
+
+    >>> kind_of_path("model/trio").plural, kind_of_path("low/fresnel-256")
+    ('models', None)
+    """
+    kind, _, name = text.partition("/")
+    return KINDS.get(kind) if is_name(name) else None
+
+
+def _range(text: str) -> Range:
+    try:
+        return Range.parse(text)
+    except InputError as error:
+        raise _bad("the version", VERSION_FORM, text) from error
+
+
+def _bad(part: str, expected: str, found: str, hint: str = "") -> InputError:
+    return InputError(
+        f"not a reference: {part}",
+        code="BAD_REFERENCE",
+        expected=expected,
+        found=repr(found[:80]),
+        remedy=f"{hint} A reference is {FORM}, such as {EXAMPLE}.".lstrip(),
+    )

@@ -1,0 +1,79 @@
+"""Keys: the names of bytes in a store. One grammar for every store, so that no key leaves its folder.
+
+    <band>/<name>/<version>.json                    a cell's manifest
+    model/<name>/<version>.json                     a model's manifest
+    maps/<name>/<version>.json                      the manifest of maps
+    blobs/<sha256>                                  the file of a cell, a model or maps
+    attestations/<cell sha256>/<sha256>.json        an attestation
+
+The index is no key: it changes, and a key never does.
+"""
+
+from __future__ import annotations
+
+from batteries.errors import InputError
+from batteries.io.canonical_json import DIGEST
+from registry.catalog import reference
+from registry.catalog.reference import is_path, is_version, kind_of_path
+
+BLOBS = "blobs"
+ATTESTATIONS = "attestations"
+FOLDERS = (*reference.FOLDERS, BLOBS, ATTESTATIONS)
+DEPTH = 1  # folders below one of these; files lie in them, or in these themselves
+JSON = ".json"
+
+
+def manifest(path: str, version: str) -> str:
+    """Where the manifest of ``band/name``, ``model/name`` or ``maps/name``, at a version is.
+
+    >>> manifest("low/fresnel-256", "1.0.0")
+    'low/fresnel-256/1.0.0.json'
+    """
+    return check(f"{path}/{version}{JSON}")
+
+
+def blob(digest: str) -> str:
+    """Where the weights of a digest are."""
+    return check(f"{BLOBS}/{digest}")
+
+
+def attestation(cell: str, digest: str) -> str:
+    """Where the attestation of a digest about a cell is."""
+    return check(f"{ATTESTATIONS}/{cell}/{digest}{JSON}")
+
+
+def check(key: str) -> str:
+    """The key itself.
+
+    Raises:
+        InputError: not a key (``BAD_KEY``).
+    """
+    if not is_key(key):
+        expected = "<band, model or maps>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
+        raise InputError("not a key of a store", code="BAD_KEY", expected=expected, found=repr(key[:200]))
+    return key
+
+
+def is_key(text: str) -> bool:
+    """Whether a text follows the grammar above.
+
+    >>> is_key("low/fresnel-256/1.0.0.json"), is_key("low/../1.0.0.json"), is_key("index.json")
+    (True, False, False)
+    """
+    match text.split("/"):
+        case ["blobs", digest]:
+            return _is_digest(digest)
+        case ["attestations", cell, file]:
+            return _is_digest(cell) and file.endswith(JSON) and _is_digest(file.removesuffix(JSON))
+        case [band, name, file]:
+            path = f"{band}/{name}"
+            return (
+                (is_path(path) or kind_of_path(path) is not None)
+                and file.endswith(JSON)
+                and is_version(file.removesuffix(JSON))
+            )
+    return False
+
+
+def _is_digest(text: str) -> bool:
+    return DIGEST.fullmatch(text) is not None

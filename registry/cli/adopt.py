@@ -1,0 +1,135 @@
+"""``batteries adopt``: somebody else's checkpoint becomes a cell. Torch loads when it runs, not before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+import batteries
+from batteries.cell.input_scale import IMAGENET, of_unit_images
+from batteries.cell.manifest import InputScale
+from batteries.errors import InputError, PolicyError
+from batteries.io.canonical_json import fields_of
+from registry.catalog.reference import Reference
+from registry.cli.console import AsJson, app, emit, emit_json, emit_row, say
+from registry.cli.options import Threads, command_line, photographs, typed, use
+from registry.reports import summaries
+
+if TYPE_CHECKING:
+    from batteries.cell.cell import Cell
+    from batteries.data.sources import Source
+
+CHANNELS = 3
+PLACES = {"out", "threads", "as_json"}  # options that say where, and decide nothing about the cell
+SCALES = {"plain": InputScale(), "imagenet": IMAGENET}
+
+
+@app.command()
+def adopt(
+    context: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file.")],
+    name: Annotated[str, typer.Option("--name", metavar="BAND/NAME[@VERSION]", help="What the cell will be called.")],
+    input: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            metavar="plain|imagenet|MEAN/STD",
+            help="What it was trained on: images in [-1, 1] (noise as generated); images in [0, 1] normalised with ImageNet's "
+            "mean and std, or with these (one number, or R,G,B), so that 0/1 is images in [0, 1].",
+        ),
+    ],
+    noise: Annotated[bool, typer.Option("--noise", help="Its own domain is the 16 noise types.")] = False,
+    photos: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Its own domain is photographs; these, of a folder or a glob, fit the linear baselines; may be repeated.",
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Side of its training images, in pixels.")] = 64,
+    width: Annotated[int | None, typer.Option(min=1, help="D, where no cross-attention tells it.")] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads; else as published for the width.")] = None,
+    activation: Annotated[str, typer.Option(help="gelu, relu, silu, tanh or identity.")] = "gelu",
+    row_norm: Annotated[str, typer.Option(help="sphere, none, layernorm or scale.")] = "sphere",
+    unbounded_alpha: Annotated[bool, typer.Option("--unbounded-alpha", help="Attention without the limit of 20%.")] = False,
+    family: Annotated[str | None, typer.Option(help="Else the first word of the name.")] = None,
+    description: Annotated[str, typer.Option(help="A sentence for the manifest.")] = "",
+    license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "unknown",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a cell of a public PatchSVAE checkpoint: weights only, measured like a trained one."""
+    use(context, threads)
+    wanted = Reference.parse(name)
+    label = typed(
+        batteries.Label,
+        name=wanted.name,
+        version=wanted.version or "1.0.0",
+        family=family or wanted.name.split("-")[0],
+        license=license,
+        description=description,
+    )
+    cell = batteries.adopt(
+        checkpoint,
+        label=label,
+        input=_scale(input),
+        source=_source(noise, photos or []),
+        size=size,
+        width=width,
+        heads=heads,
+        activation=activation,  # type: ignore[arg-type]
+        row_norm=row_norm,  # type: ignore[arg-type]
+        bounded_alpha=not unbounded_alpha,
+        command=command_line(context, PLACES),
+    )
+    _refuse_other_band(cell, wanted)
+    path = cell.write(out / wanted.band)
+    if as_json:
+        emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
+    else:
+        emit_row(f"{cell.name}@{cell.version}", path)
+        emit(summaries.cells([cell]))
+    say(f"training {cell.manifest.training.data.description}")
+    say(f"parameters: {cell.spec.parameters:,}, of D {cell.spec.D}, V {cell.spec.V}, patch {cell.spec.patch_size}")
+    say(
+        f"no tensor tells the heads ({cell.spec.heads}), {cell.spec.activation}, the row norm ({cell.spec.row_norm}), the input"
+    )
+
+
+def _scale(text: str) -> InputScale:
+    """``plain``, ``imagenet``, or the mean and the std that images in [0, 1] were normalised with."""
+    if text in SCALES:
+        return SCALES[text]
+    try:
+        mean, std = ([float(number) for number in part.split(",")] for part in text.split("/"))
+        if not {len(mean), len(std)} <= {1, CHANNELS}:
+            raise ValueError(f"{len(mean)} and {len(std)} numbers")
+        return of_unit_images(mean * (CHANNELS // len(mean)), std * (CHANNELS // len(std)))
+    except ValueError as error:  # pydantic's are ValueErrors, too
+        found = f"{text!r} ({fields_of(error) if isinstance(error, ValidationError) else error})"
+        expected = "plain, imagenet, or MEAN/STD such as 0.5/0.5 or 0.485,0.456,0.406/0.229,0.224,0.225"
+        raise InputError("no input scale", code="USAGE", expected=expected, found=found, where="--input") from error
+
+
+def _source(noise: bool, places: list[str]) -> Source:
+    if noise == bool(places):
+        expected = "--noise, or --photos PLACE with photographs for the linear baselines"
+        raise InputError("no domain to measure on, or two", code="USAGE", expected=expected)
+    return batteries.NoiseSource() if noise else batteries.PhotoSource(photographs(places), "unknown", "unknown")
+
+
+def _refuse_other_band(cell: Cell, wanted: Reference) -> None:
+    band = cell.manifest.identity.band
+    if band != wanted.band:
+        raise PolicyError(
+            "a band that the CV denies",
+            code="BAND_DENIED",
+            expected=band,
+            found=wanted.band,
+            where=str(wanted),
+            remedy=f"Name it {band}/{wanted.name}; or check the input scale, the width and the row norm.",
+        )

@@ -1,0 +1,172 @@
+"""``batteries`` lock, diff, mirror, yank, gc, fsck. None of them needs torch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batteries.errors import BatteriesError, InputError
+from registry.answers.maintenance import CollectAnswer, DiffAnswer, FsckAnswer, LockAnswer, MirrorAnswer, YankAnswer
+from registry.cli.completion import References
+from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
+from registry.cli.progress import TransferBar
+from registry.reports import tables
+from registry.stores import settings
+from registry.stores.cache import Cache
+from registry.stores.cache_cleanup import check as check_cache
+from registry.stores.cache_cleanup import collect
+from registry.stores.fsck import fsck as check_registry
+from registry.stores.snapshot import locate
+from registry.transfer.lockfile import Lock
+from registry.transfer.lockfile import diff as diff_locks
+from registry.transfer.mirror import mirror as mirror_registry
+from registry.transfer.publish import yank as yank_version
+
+LOCK_FILE = Path("cells.lock")
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kMGT]?)B?")
+
+
+@app.command()
+def lock(
+    references: References,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The lock file to write.")] = LOCK_FILE,
+    registry: Registry = None,
+    mode: InMode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write down every digest that references come to, for `pull --locked`."""
+    found = Lock.of(locate([settings.expand(text) for text in references], registry, mode=settings.mode(mode)))
+    found.write(out)
+    if as_json:
+        emit_json(LockAnswer.of(found, out))
+    else:
+        for one in found.everything:
+            emit_row(one.reference, f"sha256:{one.blob.sha256}")
+    say(f"cells locked in {out}: {tables.counted(one.path for one in found.everything)}")
+
+
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="LOCK1", help="A lock file.")],
+    second: Annotated[Path, typer.Argument(metavar="LOCK2", help="Another.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what changed from one lock file to another."""
+    changes = diff_locks(Lock.read(first), Lock.read(second))
+    if as_json:
+        emit_json(DiffAnswer.of(changes))
+    else:
+        for change in changes:
+            emit_row(change.kind, change.path, ", ".join(change.before) or "-", ", ".join(change.after) or "-")
+    say(f"cells that differ: {tables.counted(change.path for change in changes)}")
+
+
+@app.command()
+def mirror(
+    source: Annotated[str, typer.Argument(metavar="REGISTRY", help="The registry to read.")],
+    target: Annotated[str, typer.Argument(metavar="REGISTRY", help="The registry to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy everything of one registry into another, every byte verified."""
+    with TransferBar() as bar:
+        found = mirror_registry(source, target, progress=bar.moved)
+    if as_json:
+        emit_json(MirrorAnswer.of(found))
+    else:
+        emit_row(found.source, found.target, f"index {found.number}")
+    versions = found.cells + found.models + found.maps
+    say(f"versions: {versions}, of them copied: {found.copied}; attestations: {found.attestations}")
+
+
+@app.command()
+def yank(
+    reference: Annotated[str, typer.Argument(metavar="BAND/NAME@VERSION", help="An exact version.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why nobody should use it.")],
+    registry: Annotated[str, typer.Option("--registry", metavar="REGISTRY", help="The registry that has it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Mark a version as not to be used. It stays, for those who name it; nothing chooses it any more."""
+    found = yank_version(reference, reason, registry)
+    if as_json:
+        emit_json(YankAnswer.of(found, reason))
+    else:
+        emit_row(found.reference, reason)
+    say(f"yanked, in index {found.number}" if found.new else "yanked before, for the same reason")
+
+
+@app.command()
+def gc(
+    max_size: Annotated[
+        str | None, typer.Option("--max-size", metavar="SIZE", help="Let the cache hold at most this, such as 2GB.")
+    ] = None,
+    unused: Annotated[
+        float | None, typer.Option("--unused", metavar="DAYS", min=0, help="Remove what was not used for so many days.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove from the cache what can be fetched again; nothing that was used within the hour."""
+    if max_size is None and unused is None:
+        raise InputError("nothing to remove", code="USAGE", expected="--max-size, --unused, or both")
+    found = collect(Cache(), max_size=None if max_size is None else size_of(max_size), unused_days=unused)
+    if as_json:
+        emit_json(CollectAnswer.of(found))
+    else:
+        emit_row(f"{found.removed} files removed", f"{found.freed} bytes freed")
+    say(f"the cache holds {found.kept} files, {found.size} bytes")
+
+
+@app.command()
+def fsck(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Move damaged files aside; put right bytes in their place where somebody has them.")
+    ] = False,
+    registry: Annotated[
+        str | None, typer.Option("--registry", metavar="FOLDER", help="Check this registry in place of the cache.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="REGISTRY", help="Another registry that may have the right bytes.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every file of the cache, or of a registry in a folder, with its digest."""
+    if source is not None and (registry is None or not repair):
+        raise InputError("nothing to put right from there", code="USAGE", expected="--from with --registry and --repair")
+    if registry is None:
+        found = check_cache(Cache(), repair=repair)
+        faults = {name: error for name, error in found if error is not None}
+        _answer(faults, tuple(faults) if repair else (), (), len(found), as_json)
+    else:
+        check = check_registry(registry, repair=repair, source=source)
+        _answer(check.faults, check.repaired, check.orphans, check.checked, as_json)
+
+
+def _answer(
+    faults: dict[str, BatteriesError], repaired: tuple[str, ...], orphans: tuple[str, ...], checked: int, as_json: bool
+) -> None:
+    left = {name: error for name, error in faults.items() if name not in repaired}
+    if as_json:
+        emit_json(FsckAnswer.of(faults, repaired, orphans, checked))
+    else:
+        emit(tables.faults(faults, repaired, orphans))
+    say(f"files checked: {checked}, faults: {len(faults)}, repaired: {len(repaired)}, unpromised: {len(orphans)}")
+    if left:
+        raise typer.Exit(max(error.exit_code for error in left.values()))
+
+
+def size_of(text: str) -> int:
+    """Bytes, from a number with a unit.
+
+    Raises:
+        InputError: not such a text (``SIZE``).
+
+    >>> size_of("2GB"), size_of("1.5M"), size_of("0")
+    (2000000000, 1500000, 0)
+    """
+    found = SIZE.fullmatch(text)
+    if found is None:
+        raise InputError("not a size", code="SIZE", expected="a number and k, M, G or T, such as 2GB", found=repr(text[:40]))
+    return int(float(found[1]) * UNITS[found[2]])

@@ -1,0 +1,124 @@
+"""From options of the command line to documents, photographs and the line that a manifest quotes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+import batteries
+from batteries.cell.artifact_kinds import Kind
+from batteries.cell.cell import SUFFIX, Cell
+from batteries.errors import InputError
+from batteries.io import atomic_files
+from batteries.io.canonical_json import AnyDocument, fields_of
+from composer.artifact.manifest import PackedLabel
+from registry.cli.console import say
+
+MAX_SEED = 2**62
+MOST_THREADS = 1024  # batteries.engine.threads.MOST, which takes torch
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", min=1, max=MOST_THREADS, help="Threads to compute on; else OMP_NUM_THREADS, or one a core."
+    ),
+]
+
+
+def use(context: typer.Context, threads: int | None) -> None:
+    """Compute on so many threads until the command ends; on as many as torch has where it is left open."""
+    if threads is not None:
+        context.with_resource(batteries.threads(threads))
+
+
+def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
+    """A document from options; what is wrong with them is a usage error.
+
+    Raises:
+        InputError: a value that its field does not take; all of them are named.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise InputError("options that cannot be used", code="USAGE", found=fields_of(error)) from error
+
+
+def packed_label(
+    kind: Kind, out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
+) -> PackedLabel | None:
+    """What the manifest of a model or of maps is to say, looked at before anything is computed; None where nothing is written.
+
+    Raises:
+        InputError: a label and nowhere to write to, a path that does not end so (``SUFFIX``), or a value that cannot be.
+    """
+    said = {"name": name, "version": version, "license": license, "description": description}
+    if out is None:
+        if given := [f"--{option}" for option, value in said.items() if value is not None]:
+            raise InputError("nothing to be named so", code="USAGE", expected="--out", found=", ".join(given))
+        return None
+    if out.suffix != SUFFIX:
+        raise InputError(f"not a path for {kind.words}", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
+    said |= {"name": name or out.stem, "version": version or "1.0.0"}
+    return typed(PackedLabel, **{option: value or "" for option, value in said.items()})
+
+
+def licensed(label: PackedLabel, cells: Iterable[Cell]) -> PackedLabel:
+    """The label with a licence: its own, or else all those of the cells, as SPDX says *and*."""
+    licences = " AND ".join(sorted({cell.manifest.identity.license for cell in cells}))
+    return typed(PackedLabel, **{**label.model_dump(), "license": label.license or licences})
+
+
+def refuse_no_folder(page: Path | None) -> None:
+    """Told before anything is computed.
+
+    Raises:
+        InputError: a page that is to be written into a folder that is not there (``NO_FOLDER``).
+    """
+    if page is not None:
+        with atomic_files.typed(page):
+            there = page.parent.is_dir()
+        if not there:
+            raise InputError("no folder to write the page to", code="NO_FOLDER", where=page)
+
+
+def photographs(places: Sequence[str]) -> batteries.Photos:
+    """The photographs of folders and globs; says which were skipped.
+
+    Raises:
+        NotFoundError: not one photograph there.
+    """
+    read = batteries.read_photos(*places)
+    for skipped in read.skipped:
+        say(f"skipped {skipped.path}: {skipped.reason}")
+    say(f"photographs: {len(read.names)} read, {len(read.skipped)} skipped")
+    return read
+
+
+def command_line(context: typer.Context, aside: Container[str]) -> str:
+    """What a reader types to do this again: the command, with every option that is not its default.
+
+    Args:
+        context: Of the command.
+        aside: Names of options that say where, and decide nothing about the cell.
+    """
+    words = ["batteries", context.command.name or ""]
+    for parameter in context.command.params:
+        value = context.params[parameter.name or ""]
+        if parameter.name in aside or value in (parameter.default, None, (), []):
+            continue
+        if parameter.param_type_name == "argument":
+            words.append(str(value))
+        elif value is True:
+            words.append(parameter.opts[0])
+        else:
+            words += [
+                word
+                for item in (value if isinstance(value, list | tuple) else [value])
+                for word in (parameter.opts[0], str(item))
+            ]
+    return shlex.join(words)

@@ -1,0 +1,32 @@
+"""The ``batteries`` command: every module of commands, and the entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batteries.io import atomic_files
+from registry.cli import adopt, align, browse  # in the order of their commands in the help
+
+# isort: split
+from registry.cli import transfer
+
+# isort: split
+from registry.cli import compose, interruption, maintenance, train, validate
+from registry.cli.console import app, run
+
+__all__ = ["adopt", "align", "app", "browse", "compose", "main", "maintenance", "run", "train", "transfer", "validate"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``batteries``.
+
+    Args:
+        arguments: Without the program's name; left out, those of the process, which then ends where a signal asks it to.
+
+    Returns:
+        The exit code.
+    """
+    if arguments is None:
+        interruption.install()
+        interruption.tidy_with(atomic_files.give_up)
+    return run(arguments)

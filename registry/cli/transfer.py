@@ -1,0 +1,178 @@
+"""``batteries`` pull, publish, verify. Only what measures a cell again takes torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from batteries.cell.artifact_kinds import MAPS, MODEL
+from batteries.cell.cell import Cell
+from batteries.errors import InputError
+from registry.answers.transfer import Published, Pulled, PulledCell, Verified
+from registry.catalog import store_keys
+from registry.catalog.reference import Reference
+from registry.catalog.release import Pin
+from registry.cli.completion import MaybeReferences
+from registry.cli.console import AsJson, InMode, Registry, app, emit_json, emit_row, emit_rows, say
+from registry.cli.options import Threads, use
+from registry.cli.progress import TransferBar
+from registry.reports import tables
+from registry.stores import settings
+from registry.stores.cache import Cache
+from registry.stores.settings import Mode, open_store
+from registry.stores.snapshot import locate
+from registry.transfer import weight_checks, yanked_versions
+from registry.transfer.lockfile import Lock
+from registry.transfer.publish import publish as publish_cell
+from registry.transfer.pull import Wanted, pull_locked, wanted_of_locked
+from registry.transfer.pull import pull as pull_cells
+from registry.transfer.pull_packed import PulledFile, fetch_packed, kind_of_file
+from registry.transfer.verify import Finding, verify_store
+from registry.transfer.verify import verify as verify_references
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def pull(
+    references: MaybeReferences = None,
+    locked: Annotated[
+        Path | None, typer.Option("--locked", metavar="FILE", help="Exactly the cells of a lock file, by digest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Also write FOLDER/band/name.safetensors.")
+    ] = None,
+    registry: Registry = None,
+    mode: InMode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch cells, models and maps, check every byte, and say where they are."""
+    if bool(references) == (locked is not None):
+        raise InputError("nothing to pull, or too much", code="USAGE", expected="some references, or --locked FILE")
+    with TransferBar() as bar:
+        if locked is not None:
+            cells, packed = _pull_locked(Lock.read(locked), registry, settings.mode(mode), bar)
+        else:
+            cells, packed = _pull([settings.expand(text) for text in references or ()], registry, settings.mode(mode), bar)
+    names = [*(cell.name for cell in cells), *(one.manifest.path for one in packed)]
+    _refuse_clash(names if out else [])
+    cache = Cache()
+    cell_paths = [cell.write(out / cell.manifest.identity.band) if out else _file_of(cell, cache) for cell in cells]
+    found = [PulledCell.of(cell, path) for cell, path in zip(cells, cell_paths, strict=True)]
+    more = [PulledCell.of_file(one, one.write(out / one.manifest.KIND.name) if out else one.path) for one in packed]
+    if as_json:
+        models, maps = (
+            tuple(row for row, one in zip(more, packed, strict=True) if one.manifest.KIND is kind) for kind in (MODEL, MAPS)
+        )
+        emit_json(Pulled(cells=tuple(found), models=models, maps=maps))
+    else:
+        emit_rows((one.reference, one.path) for one in (*found, *more))
+    say(f"cells fetched and verified: {tables.counted(names)}")
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    cell_file: Annotated[
+        Path,
+        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell, a model or maps."),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a cell to a registry, after measuring it once more against its manifest; or a composed model, or maps."""
+    if kind_of_file(cell_file) is not None:
+        published = publish_cell(cell_file, to)
+    else:
+        use(context, threads)
+        cell = Cell.read(cell_file)
+        weight_checks.replay(cell, where=cell.name)
+        published = publish_cell(cell, to)
+    if as_json:
+        emit_json(Published.of(published))
+    else:
+        emit_row(published.reference, f"sha256:{published.release.blob.sha256}")
+    say(f"published, in index {published.number}" if published.new else "published before, with the same bytes")
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    references: MaybeReferences = None,
+    every: Annotated[bool, typer.Option("--all", help="The whole registry.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Measure each cell again, too; takes a second or two a cell.")
+    ] = False,
+    registry: Registry = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check cells, models and maps where they are published: index, manifests, files, attestations."""
+    if bool(references) == every:
+        raise InputError("nothing to verify, or too much", code="USAGE", expected="some references, or --all")
+    if replay:
+        use(context, threads)
+    if references:
+        _answer(verify_references(*references, registry=registry, replay=replay), as_json)
+    else:
+        _answer(verify_store(open_store(registry), replay=replay), as_json)
+
+
+def _pull(
+    references: Sequence[Reference], registry: str | None, mode: Mode, bar: TransferBar
+) -> tuple[list[Cell], list[PulledFile]]:
+    cells = [one for one in references if one.kind is None]
+    found = pull_cells(*cells, registry=registry, mode=mode, progress=bar.moved)
+    located = locate([one for one in references if one.kind is not None], registry, mode=mode)
+    return found, _warned(fetch_packed([Wanted.of(one) for one in located], progress=bar.moved))
+
+
+def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledFile]]:
+    cells = pull_locked(lock, registry=registry, mode=mode, progress=bar.moved)
+    return cells, _warned(fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved))
+
+
+def _answer(findings: list[Finding], as_json: bool) -> None:
+    faults = [finding.error for finding in findings if finding.error is not None]
+    if as_json:
+        emit_json(Verified.of(findings))
+    else:
+        emit_rows(_row(finding) for finding in findings)
+    for fault in faults:
+        say(f"error: {fault}")
+    say(f"objects checked: {len(findings)}, faults: {len(faults)}")
+    if faults:
+        raise typer.Exit(max(fault.exit_code for fault in faults))
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    fault = tables.NOTHING if finding.error is None else f"{finding.error.what} [{finding.error.code}]"
+    return ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)
+
+
+def _refuse_clash(paths: list[str]) -> None:
+    """Two versions of one cell would be one file."""
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    if twice:
+        raise InputError(
+            "a cell given twice", code="OUT_CLASH", found=", ".join(twice), remedy="Pull its versions into different folders."
+        )
+
+
+def _warned(found: list[PulledFile]) -> list[PulledFile]:
+    told = ((f"{one.manifest.path}@{one.manifest.identity.version}", one.origin.yanked) for one in found)
+    yanked_versions.warn(told, stacklevel=1)
+    return found
+
+
+def _file_of(cell: Cell, cache: Cache) -> Path:
+    """Where the weights of a cell are that was pulled."""
+    assert cell.origin is not None, "it was pulled"
+    source = cell.origin.source
+    store = None if settings.is_remote(source) else settings.open_store(source)
+    return cache.file(store, store_keys.blob(cell.digest), Pin(sha256=cell.digest, size=cell.manifest.file.size))

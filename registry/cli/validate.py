@@ -1,0 +1,73 @@
+"""``batteries validate``: the viability test. Torch loads when it runs, not before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import registry
+from batteries.errors import InputError
+from batteries.io import atomic_files
+from registry.catalog.attestation import verdict_words
+from registry.cli.console import NOT_VIABLE, AsJson, Registry, app, emit, emit_json, say
+from registry.cli.options import MAX_SEED, Threads, refuse_no_folder, use
+from registry.cli.progress import TrialBar
+from registry.reports import summaries
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def validate(
+    context: typer.Context,
+    targets: Annotated[list[str], typer.Argument(metavar="REFERENCE|CELL_FILE...", help="Published cells, or cell files.")],
+    profile: Annotated[str, typer.Option(help="quick, or standard: more seeds, a longer way back.")] = "quick",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the reports as one page, too.")] = None,
+    control: Annotated[
+        str | None, typer.Option(help="Try a negative control of the cell's spec instead, such as untrained or rank-one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything random.")] = 0,
+    attest: Annotated[
+        str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry as attestations.")
+    ] = None,
+    registry_: Registry = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test whether cells are viable: error, geometry, and hosts around them, frozen and not. Exit code 7 where one is not."""
+    use(context, threads)
+    if control and attest:
+        raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
+    if attest:
+        registry.open_store(attest)  # told now, not after the test
+    refuse_no_folder(html)
+    found = []
+    with TrialBar() as bar:
+        for target in targets:
+            report = registry.validate(
+                target,
+                registry=registry_,
+                profile=profile,  # type: ignore[arg-type]
+                control=control,  # type: ignore[arg-type]
+                seed=seed,
+                progress=bar.of(target),
+            )
+            found.append(report.attestation)
+            if attest:
+                registry.attest(report.attestation, attest)
+    if html:
+        atomic_files.replace(html, registry.page(found).encode())
+    if as_json:
+        emit_json(
+            {"reports": [{"verdict": a.verdict, "failed": list(a.failed), "report": a.model_dump(mode="json")} for a in found]}
+        )
+    else:
+        for attestation in found:
+            emit(*summaries.viability(attestation))
+    for attestation in found:
+        say(f"{attestation.reference}: {verdict_words(attestation.verdict, attestation.failed)}")
+    if any(attestation.verdict != "viable" for attestation in found):
+        raise typer.Exit(NOT_VIABLE)

@@ -1,0 +1,1 @@
+"""Pages, charts, tables and sentences about cells, alignments and verdicts."""

@@ -1,0 +1,92 @@
+"""Numbers in squares, the deeper the colour the more: what colour says, the numbers and the outlines say, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from registry.reports.html import figure
+from registry.reports.markup import Markup, element, text
+
+Tone = Literal["sure", "shade", "unsure", "plain"]  # coloured and outlined; coloured over grey; grey; without any
+
+SIDE = 46  # of a square, and of the number in it
+LETTER = 7.5  # of a row's label, on average
+DEEPEST = 0.5  # a deeper colour would hide the number
+
+
+@dataclass(frozen=True)
+class Square:
+    """One number.
+
+    Attributes:
+        label: As it is printed.
+        depth: Of the colour, 0 to 1; beyond that, as deep as these.
+        tone: ``sure`` is coloured and outlined, its number bold; ``shade`` coloured over grey; ``unsure`` grey; ``plain``.
+        words: What it says, for a reader who points at it or who does not see it.
+    """
+
+    label: str
+    depth: float
+    tone: Tone
+    words: str
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Rows of squares.
+
+    Attributes:
+        title: What the numbers are.
+        rows: Label and squares of each; None leaves a place empty.
+        columns: Labels.
+        words: What there is to see, for a reader who does not see it.
+        key: Squares, and what their look means.
+    """
+
+    title: str
+    rows: Sequence[tuple[str, Sequence[Square | None]]]
+    columns: Sequence[str]
+    words: str
+    key: Sequence[tuple[Square, str]]
+
+    def figure(self) -> Markup:
+        """The map as a figure that scrolls in its own box, its key in words below it."""
+        left = 12 + LETTER * max(len(label) for label, _ in self.rows)
+        width, height = left + SIDE * len(self.columns) + 2, SIDE * (len(self.rows) + 0.6) + 2
+        marks = [
+            element("text", text(label), x=left + SIDE * (place + 0.5), y=SIDE * 0.38)
+            for place, label in enumerate(self.columns)
+        ]
+        for place, (label, squares) in enumerate(self.rows):
+            top = SIDE * (place + 0.6)
+            marks.append(element("text", text(label), x=left - 8, y=top + SIDE / 2 + 5, class_="left"))
+            marks += [_drawn(one, left + SIDE * column, top) for column, one in enumerate(squares) if one is not None]
+        head = (element("title", text(self.title)), element("desc", text(self.words)))
+        box = f"0 0 {width:.0f} {height:.0f}"
+        drawing = element(
+            "svg", *head, *marks, role="img", class_="heat", viewBox=box, width=f"{width:.0f}", height=f"{height:.0f}"
+        )
+        items = (element("li", _swatch(square), text(meaning)) for square, meaning in self.key)
+        return figure(self.title, drawing, items)
+
+
+def _drawn(square: Square, x: float, y: float) -> Markup:
+    label = element("text", text(square.label), x=x + SIDE / 2, y=y + SIDE / 2 + 5)
+    shape = _shape(square, x + 1, y + 1, SIDE - 2, SIDE - 2)
+    return element("g", element("title", text(square.words)), *shape, label, class_=square.tone)
+
+
+def _swatch(square: Square) -> Markup:
+    shape = element("g", *_shape(square, 1, 1, 26, 14), class_=square.tone)
+    return element("svg", shape, class_="heat", viewBox="0 0 28 16", aria_hidden="true")
+
+
+def _shape(square: Square, x: float, y: float, width: float, height: float) -> list[Markup]:
+    place = {"x": x, "y": y, "width": width, "height": height}
+    if square.tone in ("unsure", "plain"):
+        return [element("rect", **place)]
+    depth = f"{DEEPEST * min(1.0, max(0.0, square.depth)):.3f}"
+    base = [element("rect", **place, class_="base")] if square.tone == "shade" else []
+    return [*base, element("rect", **place, class_="fill", fill_opacity=depth)]

@@ -1,0 +1,189 @@
+"""Tables and sentences about cells, compositions and verdicts."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from batteries.cell.manifest import CvFigure, Estimated, Measured, Triage
+from registry.answers.alignment import Aligned, SwapFigure
+from registry.catalog.attestation import Attestation, CheckFigure, DoseFigure
+from registry.reports.tables import NOTHING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from torch import Tensor
+
+    from batteries.cell.cell import Cell
+    from composer.container.container import Container
+
+
+def stderr() -> Console:
+    """The console of progress bars."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def cells(found: Sequence[Cell]) -> Table:
+    """One row per cell: band, CV with its error, ratio to the exact attractor, error beside its baselines."""
+    table = plain_table("cell", "band", "CV", "/ exact", "MSE", "PCA", "untrained", "probe")
+    for cell in found:
+        own, null = cell.manifest.own, cell.manifest.untrained.get(cell.manifest.own_probe)
+        base = own.baselines
+        table.add_row(
+            f"{cell.name}@{cell.version}",
+            own.band or NOTHING,
+            *_cv(own),
+            estimate(own.mse),
+            f"{base.pca:.4f} (k={base.pca_k})" if base else NOTHING,
+            f"{null.mse.value:.4f}" if null else NOTHING,
+            own.probe,
+        )
+    return table
+
+
+def viability(found: Attestation) -> list[Any]:
+    """The report in sentences, its checks, its dose-response, its controls."""
+    checks = plain_table("check", "passed", "value", "interval", "threshold")
+    for check in found.checks:
+        words = check.threshold if check.passed else f"{check.threshold}: {check.reason}"
+        checks.add_row(check.name, _passed(check), _number(check.value), _interval(check), words)
+    doses = plain_table("subject", "rate", "trials", "|dW|/|W|", "score", "CV", "rank", "retention", "kept")
+    for subject, rate in dict.fromkeys((dose.subject, dose.rate) for dose in found.doses):
+        at = [dose for dose in found.doses if (dose.subject, dose.rate) == (subject, rate)]
+        columns = ("weight_change", "score", "cv", "rank", "retention", "kept")
+        doses.add_row(subject, f"{rate:g}", str(len(at)), *(_over(at, column) for column in columns))
+    controls = plain_table("control", "rejected", "by")
+    for control in found.controls:
+        controls.add_row(control.name, _yes(control.rejected), control.by)
+    tables = [checks, *([doses] if found.doses else []), *([controls] if found.controls else [])]
+    return [f"{found.reference}, {found.protocol}, seed {found.seed}", *found.words, *tables]
+
+
+def _over(doses: Sequence[DoseFigure], column: str) -> str:
+    """Mean over trials, with the standard deviation where there are several."""
+    values = [getattr(dose, column) for dose in doses]
+    values = [value[0] if isinstance(value, tuple) else value for value in values]
+    if any(value is None for value in values):
+        return "degenerate"
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4g}{spread}"
+
+
+def triage_words(triage: Triage | None) -> str:
+    """Why a run was stopped."""
+    assert triage is not None, "only a run with a triage is stopped"
+    return f"band {triage.found or 'none'} at step {triage.step}, expected {triage.expected}; the run was stopped"
+
+
+def composition(model: Container, members: Sequence[Cell], images: Tensor) -> list[dict[str, Any]]:
+    """Per cell of a container: its patches, its error on some images, and how its tokens agree with the others'."""
+    import torch
+
+    with torch.no_grad():
+        parts = [model(part) for part in images.split(32)]
+    error = torch.cat([part.error for part in parts]).mean(dim=0)
+    rows = []
+    for index, (name, cell) in enumerate(zip(model.names, members, strict=True)):
+        grid = parts[0][name].grid
+        row: dict[str, Any] = {"cell": name, "version": cell.version, "D": cell.spec.D, "patches": math.prod(grid)}
+        row["mse"] = float(error[index])
+        if model.consensus and model.consensus.scores:
+            score = model.consensus.scores[index]
+            fit = model.consensus.maps[index]
+            row |= {"residual": float(fit.residual), "determinant": int(fit.determinant)}
+            null = score.shuffled
+            row |= {"r2": score.r2, "null": null.mean, "null_sd": null.sd, "lift": score.lift, "p": score.p_value}
+        rows.append(row)
+    return rows
+
+
+def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The same for people."""
+    table = plain_table("cell", "D", "patches", "MSE here", "held-out R2", "shuffled", "lift", "p")
+    for row in rows:
+        table.add_row(
+            f"{row['cell']}@{row['version']}",
+            str(row["D"]),
+            str(row["patches"]),
+            f"{row['mse']:.4f}",
+            *_agreement(row),
+        )
+    return table
+
+
+def _agreement(row: dict[str, Any]) -> list[str]:
+    """How a cell's tokens agree with the others'; nothing to say of a cell alone."""
+    if "r2" not in row:
+        return [NOTHING] * 4
+    return [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
+
+
+def alignment(found: Aligned) -> list[Any]:
+    """What was asked, one row per pair, and what was found."""
+    images, regions = found.images[0], math.prod(found.regions)
+    asked = f"{found.tokens} of {len(found.cells)} cells on {found.probe} ({found.probe_because})"
+    swaps = {(swap.source, swap.target): swap for swap in found.swaps or ()}
+    columns = ["cell", "other", "lift", "95% interval", "over untrained", "p", "related", "cosine", "through"]
+    table = plain_table(*columns, *(["swap", "swap back"] if swaps else []))
+    for pair in found.pairs:
+        ends = pair.source, pair.target
+        low, high = pair.lift_bounds
+        untrained = NOTHING if pair.lift_over_untrained is None else f"{pair.lift_over_untrained:.3f}"
+        figures = [f"{pair.lift:.3f}", f"{low:.3f} to {high:.3f}", untrained, f"{pair.p:.3g}", _yes(pair.related)]
+        shares = [_share(swaps[names]) for names in (ends, ends[::-1])] if swaps else []
+        table.add_row(*ends, *figures, f"{pair.cosine:.3f}", f"{pair.through_cosine:.3f}", *shares)
+    note = ["swap: share that comes back of what the mean costs; in brackets where that is next to nothing."] if swaps else []
+    size = f"{images} images, {regions} regions of each, {found.untrained} untrained cells at each end, seed {found.seed}"
+    return [f"{asked}: {size}", table, *note, " ".join(found.summary)]
+
+
+def _share(swap: SwapFigure) -> str:
+    words = NOTHING if swap.share is None else f"{swap.share:.3f}"
+    return words if swap.carries else f"({words})"
+
+
+def estimate(figure: Estimated) -> str:
+    """A value with its standard error."""
+    error = figure.standard_error
+    return f"{figure.value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def plain_table(*columns: str) -> Table:
+    """A table whose cells are our own words and numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
+    return table
+
+
+def _cv(own: Measured) -> tuple[str, str]:
+    if not isinstance(own.cv, CvFigure):
+        return "degenerate", NOTHING
+    return estimate(own.cv), f"{own.cv.ratio:.3f}"
+
+
+def _passed(check: CheckFigure) -> str:
+    word = NOTHING if check.passed is None else _yes(check.passed)
+    return word if check.decides else f"({word})"
+
+
+def _interval(check: CheckFigure) -> str:
+    if check.lower is None or check.upper is None or check.lower == check.upper:
+        return ""
+    return f"{check.lower:.4g} to {check.upper:.4g}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

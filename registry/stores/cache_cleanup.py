@@ -1,0 +1,116 @@
+"""Upkeep of the cache on this machine: what it holds, what can go, and whether every byte is what its name says."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from batteries.cell.manifest import MAX_BLOB
+from batteries.errors import BatteriesError, IntegrityError, NotFoundError
+from batteries.io import atomic_files
+from batteries.io.canonical_json import DIGEST, sha256
+from registry.stores.cache import Cache
+from registry.stores.rollback_guard import Memory
+
+GRACE = 3600.0  # seconds: what was used within them may be in use now
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection came to.
+
+    Attributes:
+        removed: Files that went.
+        freed: Their bytes.
+        kept: Files that stayed.
+        size: Their bytes.
+    """
+
+    removed: int
+    freed: int
+    kept: int
+    size: int
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    size: int
+    used: float
+
+
+def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | None = None) -> Collected:
+    """Remove from the cache what nobody used for long, then the least recently used until the rest is small enough.
+
+    The indexes that were read last stay, as does what was used within the hour: another process may be reading it. Whatever
+    goes is fetched again when it is wanted.
+
+    Args:
+        cache: Which.
+        max_size: Largest number of bytes to stay.
+        unused_days: Files that were not used for so many days go.
+
+    Raises:
+        StoreError: a file cannot be removed.
+    """
+    needed = {note.index.sha256 for note in Memory(cache).notes()}
+    now = time.time()
+    found = sorted(_files(cache), key=lambda file: file.used)
+    idle = [file for file in found if file.path.name not in needed and abs(now - file.used) > GRACE]
+    going = [file for file in idle if unused_days is not None and now - file.used > unused_days * DAY]
+    size = sum(file.size for file in found) - sum(file.size for file in going)
+    for file in idle:
+        if max_size is not None and size > max_size and file not in going:
+            going.append(file)
+            size -= file.size
+    for file in going:
+        atomic_files.remove(file.path)
+    atomic_files.sweep(cache.folder)
+    return Collected(len(going), sum(file.size for file in going), len(found) - len(going), size)
+
+
+def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesError | None]]:
+    """Compare every file of the cache with the digest that is its name.
+
+    Args:
+        cache: Which.
+        repair: Whether damaged files are moved aside, so that the next pull fetches them again, and what killed processes left
+            behind is removed.
+
+    Returns:
+        Names, each with what is wrong with it, or None.
+    """
+    if repair:
+        atomic_files.sweep(cache.folder)
+    found: list[tuple[str, BatteriesError | None]] = []
+    for file in sorted(_files(cache), key=lambda file: file.path.name):
+        error = _fault(file.path)
+        if error is not None and repair:
+            atomic_files.move_aside(file.path, cache.aside)
+        found.append((file.path.name, error))
+    return found
+
+
+def _fault(path: Path) -> BatteriesError | None:
+    try:
+        digest = sha256(atomic_files.mapped(path, limit=MAX_BLOB))
+    except BatteriesError as error:
+        return error
+    if digest != path.name:
+        return IntegrityError("other bytes", code="DIGEST_MISMATCH", expected=path.name, found=digest, where=path)
+    return None
+
+
+def _files(cache: Cache) -> list[_File]:
+    found = []
+    with atomic_files.typed(cache.blobs):
+        paths = list(cache.blobs.glob("*")) if atomic_files.is_folder(cache.blobs) else []
+    for path in paths:
+        if DIGEST.fullmatch(path.name):
+            with contextlib.suppress(NotFoundError), atomic_files.typed(path):  # another process may collect too
+                status = path.lstat()
+                found.append(_File(path, status.st_size, status.st_mtime))
+    return found

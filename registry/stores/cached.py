@@ -1,0 +1,78 @@
+"""A remote registry from what was read of it before: the modes *offline* and *prefer-cache*."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from batteries.errors import PolicyError, TransportError
+from batteries.io.atomic_files import Data
+from batteries.network.hub_environment import offline_variable
+from registry.stores.store import Store
+
+
+class CachedStore:
+    """The bytes of a remote store that are not in the cache: fetched when the first of them is wanted, or never.
+
+    Args:
+        url: Address of the store.
+        connect: Opens it; None means that the network is not to be asked.
+    """
+
+    fixed_commit = None
+
+    def __init__(self, url: str, connect: Callable[[], Store] | None) -> None:
+        self._url = url
+        self._connect = connect
+        self._store: Store | None = None
+
+    @property
+    def url(self) -> str:
+        """See :class:`registry.Store`."""
+        return self._url
+
+    def read(self, key: str, *, limit: int) -> bytes:
+        """See :meth:`registry.Store.read`."""
+        return self._open(key).read(key, limit=limit)
+
+    def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """See :meth:`registry.Store.read_many`."""
+        return self._open(f"{len(limits)} files").read_many(limits)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """See :meth:`registry.Store.keys`."""
+        return self._open("the list of keys").keys(prefix)
+
+    def read_index(self) -> bytes | None:
+        """See :meth:`registry.Store.read_index`."""
+        return self._open("the index").read_index()
+
+    def put(self, key: str, data: Data) -> None:
+        """Refused: what is written must be compared with what is there."""
+        raise _read_only(self._url)
+
+    def swap_index(self, expected: str | None, data: bytes) -> None:
+        """Refused, as :meth:`put`."""
+        raise _read_only(self._url)
+
+    def _open(self, what: str) -> Store:
+        if self._connect is None:
+            raise offline(f"{what} of {self._url}")
+        if self._store is None:
+            self._store = self._connect()
+        return self._store
+
+
+def offline(what: str) -> TransportError:
+    """The error of something that only the network has."""
+    variable = offline_variable()
+    forbidden = "--mode online, or without BATTERIES_MODE" if variable is None else f"without {variable}"
+    return TransportError(
+        "not in the cache, and offline",
+        code="OFFLINE",
+        found=what,
+        remedy=f"Run the command once online: {forbidden}.",
+    )
+
+
+def _read_only(url: str) -> PolicyError:
+    return PolicyError("a registry that is read from the cache", code="READ_ONLY", where=url, remedy="Write to it online.")

@@ -1,0 +1,139 @@
+"""A store in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from batteries.cell.manifest import MAX_BLOB
+from batteries.errors import FormatError, NotFoundError, StoreWarning
+from batteries.io import atomic_files
+from batteries.io.atomic_files import Data
+from batteries.io.missing_operations import Operation, noting
+from registry.catalog import store_keys
+from registry.catalog.index import MAX_INDEX
+from registry.stores.store import INDEX
+from registry.stores.write_rules import read_each, refuse_moved, refuse_other, refuse_read_only
+
+LOCK = "index.lock"
+LOCK_SECONDS = 30.0
+UNPROMISED: dict[Operation, tuple[str, str]] = {  # codes and words of what a registry cannot promise without an operation
+    "link": ("NO_LINKS", "no hard links: of two publishers of one version at the same time, the later one's file may stay"),
+    "lock": ("NO_LOCKS", "no file locks: of two changes at the same time, one may be lost"),
+    "sync": ("NO_SYNC", "no sync: a loss of power may take what was published just before"),
+}
+
+
+class DirectoryStore:
+    """A store in a folder. Reading creates nothing; the folder itself appears with the first write.
+
+    The folder may be reached by symbolic links, which are followed once. What is in it may be links where it is only read, as
+    in the cache of a download; its digests are compared all the same. Where it is written to, links in it are refused.
+
+    Args:
+        path: The folder.
+        writable: Whether writes are let through. A writable store sweeps what killed writers left behind.
+        name: What a user types in place of the path, where it has a name.
+        lock_seconds: How long a change of the index waits for another one.
+    """
+
+    fixed_commit = None
+
+    def __init__(
+        self, path: str | Path, *, writable: bool = True, name: str | None = None, lock_seconds: float = LOCK_SECONDS
+    ) -> None:
+        with atomic_files.typed(Path(path)):
+            self._named = Path(path).absolute()
+            self.path = Path(os.path.realpath(self._named))
+        self.writable = writable
+        self._unpromised: set[Operation] = set()
+        self._name = name
+        self.lock_seconds = lock_seconds
+        # only a folder that holds our layout is swept: a mistyped one is somebody else's
+        if writable and atomic_files.is_folder(self.path / store_keys.BLOBS):
+            atomic_files.sweep(self.path)
+
+    @property
+    def url(self) -> str:
+        """The folder as it was named, or its name."""
+        return str(self._named) if self._name is None else self._name
+
+    def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """See :meth:`Store.read_many`."""
+        return read_each(self, limits)
+
+    def read(self, key: str, *, limit: int) -> bytes:
+        """See :meth:`Store.read`."""
+        return atomic_files.read(self.path_of(key), limit=limit, links=not self.writable)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """See :meth:`Store.keys`. Files that are no key's are passed over."""
+        return sorted(key for folder in store_keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
+
+    def put(self, key: str, data: Data) -> None:
+        """See :meth:`Store.put`."""
+        refuse_read_only(self)
+        path = self.path_of(key)
+        with self._saying_so():
+            made = atomic_files.create(path, data)
+        if not made:
+            refuse_other(key, atomic_files.mapped(path, limit=MAX_BLOB), data, self.url)
+
+    def read_index(self) -> bytes | None:
+        """See :meth:`Store.read_index`. What a writer builds upon is on the device first: its own writer may have died."""
+        index = self._index()
+        if self.writable and index is not None:
+            atomic_files.sync(self.path)
+        return index
+
+    def swap_index(self, expected: str | None, data: bytes) -> None:
+        """See :meth:`Store.swap_index`."""
+        refuse_read_only(self)
+        with self._saying_so(), atomic_files.lock(self.path / LOCK, self.lock_seconds):
+            refuse_moved(expected, self._index(), self.url)
+            atomic_files.replace(self.path / INDEX, data)
+
+    def _index(self) -> bytes | None:
+        try:
+            return atomic_files.read(self.path / INDEX, limit=MAX_INDEX, links=not self.writable)
+        except NotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def _saying_so(self) -> Iterator[None]:
+        """Say, once for each, which promises the file system does not let this store keep."""
+        with noting() as lacking:
+            yield
+        for operation in sorted(lacking & UNPROMISED.keys() - self._unpromised):
+            self._unpromised.add(operation)
+            code, words = UNPROMISED[operation]
+            remedy = "Publish from one process at a time, or to a registry on another file system."
+            warnings.warn(StoreWarning(f"a file system with {words}", code=code, where=self.url, remedy=remedy), stacklevel=4)
+
+    def path_of(self, key: str) -> Path:
+        """The file of a key.
+
+        Raises:
+            InputError: not a key.
+            FormatError: the store may be written, and a folder on the way is a symbolic link, which could lead out of it.
+        """
+        *within, name = store_keys.check(key).split("/")
+        folder = self.path
+        for part in within:
+            folder = folder / part
+            if self.writable and atomic_files.is_link(folder):
+                remedy = "Put a folder in its place; one that is only read may have links in it (writable=False)."
+                raise FormatError("a symbolic link", code="SYMLINK", expected="a folder", where=folder, remedy=remedy)
+        return folder / name
+
+    def _keys_below(self, name: str) -> Iterator[str]:
+        folder = self.path / name
+        if self.writable and atomic_files.is_link(folder):
+            return
+        for path in atomic_files.walk(folder, depth=store_keys.DEPTH, links=not self.writable):
+            key = path.relative_to(self.path).as_posix()
+            if store_keys.is_key(key):
+                yield key

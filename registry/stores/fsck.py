@@ -1,0 +1,101 @@
+"""Fsck of a registry in a folder: what its index promises, what lies there unpromised, and putting right what can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from batteries.errors import BatteriesError, InputError
+from batteries.io import atomic_files
+from registry.catalog import store_keys
+from registry.catalog.release import Pin
+from registry.stores.cache import Cache
+from registry.stores.directory import DirectoryStore
+from registry.stores.snapshot import Snapshot, open_snapshot
+from registry.stores.store import Store
+from registry.stores.verified_read import read_pinned
+
+ASIDE = "damaged"  # folder of a registry for what was found damaged in it; no store reads there
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of checking a folder.
+
+    Attributes:
+        faults: Promised bytes that are missing or others, by key.
+        repaired: Keys among them that are right now.
+        orphans: Keys that no index promises: a publish that died left them, and repeating it uses them.
+        checked: Promised files.
+        swept: Bytes of dead writers' temporary files that were removed.
+    """
+
+    faults: dict[str, BatteriesError]
+    repaired: tuple[str, ...]
+    orphans: tuple[str, ...]
+    checked: int
+    swept: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that is promised is right now."""
+        return set(self.faults) == set(self.repaired)
+
+
+def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store | None = None) -> Check:
+    """Compare every file that the index of a folder promises with its digest.
+
+    Args:
+        folder: The registry.
+        repair: Whether damaged and missing files are put back, from the cache or from ``source``, and temporary files of dead
+            writers removed. What was damaged is kept in ``damaged/``.
+        source: Another registry that may have the bytes.
+
+    Raises:
+        InputError: not a folder (``NOT_A_FOLDER``).
+        NotFoundError: no index: restore it from a mirror.
+        IntegrityError: a damaged index: restore it from a mirror.
+    """
+    store = open_snapshot(folder).store
+    if not isinstance(store, DirectoryStore):
+        raise InputError("not a registry in a folder", code="NOT_A_FOLDER", expected="a folder", found=store.url)
+    snapshot = Snapshot.take(store)
+    swept = atomic_files.sweep(store.path) if repair else 0
+    promised = _promised(snapshot)
+    faults = {key: error for key, pin in promised.items() if (error := _fault(store, key, pin)) is not None}
+    other = open_snapshot(source).store if repair and source is not None else None
+    repaired = [key for key in faults if repair and _put_right(store, key, promised[key], other)]
+    orphans = sorted(set(store.keys()) - promised.keys())
+    return Check(faults, tuple(repaired), tuple(orphans), len(promised), swept)
+
+
+def _promised(snapshot: Snapshot) -> dict[str, Pin]:
+    """Every file that an index names."""
+    found: dict[str, Pin] = {}
+    for path, version, release in snapshot.index.everything():
+        found[store_keys.manifest(path, version)] = release.manifest
+        found[store_keys.blob(release.blob.sha256)] = release.blob
+    for cell, known in sorted(snapshot.index.attestations.items()):
+        found |= {store_keys.attestation(cell, attested.sha256): attested for attested in known.values()}
+    return found
+
+
+def _fault(store: Store, key: str, pin: Pin) -> BatteriesError | None:
+    try:
+        read_pinned(store, key, pin)
+    except BatteriesError as error:
+        return error
+    return None
+
+
+def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) -> bool:
+    """Put the right bytes in the place of wrong ones; False where nobody has them."""
+    data = Cache().held(pin)
+    if data is None and source is not None and _fault(source, key, pin) is None:
+        data = read_pinned(source, key, pin)
+    if data is None:
+        return False
+    target = DirectoryStore(store.path)
+    atomic_files.move_aside(target.path_of(key), store.path / ASIDE)
+    target.put(key, data)
+    return True

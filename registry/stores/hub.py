@@ -1,0 +1,294 @@
+"""A store in a repository of the Hugging Face Hub. Whole registries travel in one commit, and are read at one commit.
+
+Reading the index asks what the revision means now; everything after it is read at that commit, so a branch that moves meanwhile
+mixes nothing. Putting keeps bytes here until the index is swapped: then they, the index, a bundle of all manifests and the
+model card become one commit on top of the one that was compared, or nothing does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from batteries.cell.model_card import CARD
+from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, NotFoundError, PolicyError, TransportError
+from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import sha256
+from batteries.network.hub_answers import Entry
+from batteries.network.hub_repository import MAIN, PATIENCE, HubRepository
+from batteries.network.limits import DEFAULT, Limits
+from registry.catalog import manifest_bundle, store_keys
+from registry.catalog.index import MAX_INDEX, Index
+from registry.catalog.release import Pin
+from registry.stores.registry_card import registry_card
+from registry.stores.store import INDEX
+from registry.stores.verified_read import read_pinned
+from registry.stores.write_rules import refuse_moved, refuse_other, taken
+
+FORM = "hf://owner/repo[@revision]"
+_ADDRESS = re.compile(r"hf://(?P<repo>[^@]*)(?:@(?P<revision>.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A registry at one commit.
+
+    Attributes:
+        commit: None where there is no repository yet.
+        kind: What the address names: a branch, a tag, or anything else.
+        index: The bytes of the index; None where there is none.
+    """
+
+    commit: str | None
+    kind: str
+    index: bytes | None
+
+    @cached_property
+    def pins(self) -> dict[str, Pin]:
+        """The manifests that the index promises, by key; none where it is no index."""
+        return {} if self.index is None else _pins(_parsed(self.index))
+
+
+class HubStore:
+    """A registry at ``hf://owner/repo[@revision]``. Only a branch is written to.
+
+    Args:
+        address: Of the registry.
+        writable: Whether writes are let through; they make the repository where there is none.
+        endpoint: Address of the Hub; left out, ``HF_ENDPOINT`` or the public one.
+        token: Left out, the one that huggingface_hub finds.
+        limits: What reading one file may take.
+        patience: Seconds for one commit, beside the time that its bytes take.
+
+    Raises:
+        InputError: not such an address (``BAD_ADDRESS``, ``BAD_REPOSITORY``, ``BAD_REVISION``).
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        writable: bool = True,
+        endpoint: str | None = None,
+        token: str | None = None,
+        limits: Limits = DEFAULT,
+        patience: float = PATIENCE,
+    ) -> None:
+        parts = _ADDRESS.fullmatch(address)
+        if parts is None:
+            raise InputError("not an address on the Hub", code="BAD_ADDRESS", expected=FORM, found=repr(address[:120]))
+        revision = MAIN if parts["revision"] is None else parts["revision"]
+        self.writable = writable
+        self._address = address
+        self._repository = HubRepository(
+            parts["repo"], revision=revision, endpoint=endpoint, token=token, limits=limits, patience=patience
+        )
+        self._lock = threading.RLock()
+        self._staged: dict[str, bytes] = {}
+        self._manifests: dict[str, bytes] = {}  # seen at some commit; compared with a pin before use
+        self._listed: tuple[str, dict[str, Entry]] | None = None
+        self._reading: Reading | None = None
+
+    @property
+    def url(self) -> str:
+        """The address, as it was given."""
+        return self._address
+
+    @property
+    def fixed_commit(self) -> str | None:
+        """See :meth:`registry.Store.fixed_commit`."""
+        reading = self._now()
+        return reading.commit if reading.kind == "tag" else None
+
+    def read(self, key: str, *, limit: int) -> bytes:
+        """See :meth:`registry.Store.read`; at the commit of the index that was read last."""
+        staged = self._staged.get(store_keys.check(key))
+        if staged is None:
+            commit = self._now().commit
+            if commit is None:
+                raise NotFoundError("no such file", code="NO_FILE", where=f"{key} of {self.url}")
+            return self._repository.read(key, commit=commit, limit=limit)
+        if len(staged) > limit:
+            raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=f"{key} of {self.url}")
+        return staged
+
+    def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
+        """See :meth:`registry.Store.read_many`; more than one manifest comes in one request."""
+        reading = self._now()
+        wanted = {key: reading.pins[key] for key in limits if key in reading.pins}
+        found = self._together(reading, wanted) if len(wanted) > 1 else {}
+        for key, limit in limits.items():
+            if key not in found:
+                with contextlib.suppress(NotFoundError, FormatError):
+                    found[key] = self.read(key, limit=limit)
+        return {key: data for key, data in found.items() if len(data) <= limits[key]}
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """See :meth:`registry.Store.keys`. Files that are no key's are passed over."""
+        present = {key for key in self._files(self._now()) if store_keys.is_key(key)}
+        return sorted(key for key in present | self._staged.keys() if key.startswith(prefix))
+
+    def put(self, key: str, data: Data) -> None:
+        """See :meth:`registry.Store.put`. The bytes stay here until the index is swapped."""
+        store_keys.check(key)
+        reading = self._writable()
+        present = self._files(reading).get(key)
+        if present is not None:
+            self._refuse_other(key, present, data)
+            return
+        with self._lock:
+            staged = self._staged.setdefault(key, bytes(data))
+        refuse_other(key, staged, data, self.url)
+
+    def read_index(self) -> bytes | None:
+        """See :meth:`registry.Store.read_index`. Asks anew what the revision means."""
+        self._reading = self._look()
+        return self._reading.index
+
+    def swap_index(self, expected: str | None, data: bytes) -> None:
+        """See :meth:`registry.Store.swap_index`. One commit holds the index and everything that was put.
+
+        Raises:
+            ConflictError: somebody else swapped first (``INDEX_MOVED``; what was put stays here), or wrote other bytes under a
+                key (``VERSION_EXISTS``).
+            TransportError: the network; where the answer to the commit was lost, the branch says whether it was made.
+        """
+        self._writable()
+        with self._lock:
+            head = self._look()
+            refuse_moved(expected, head.index, self.url)
+            if head.commit is None:
+                self._repository.create()
+                head = self._look()
+                refuse_moved(expected, head.index, self.url)
+            self._reading = head
+            self._settle_staged(head)
+            commit = self._commit(head, {**self._staged, INDEX: data, **self._derived(head, data)})
+            if self._listed and self._listed[0] == head.commit:
+                self._listed = commit, {**self._listed[1], **{key: Entry.of(key, put) for key, put in self._staged.items()}}
+            self._reading = Reading(commit, head.kind, data)
+            self._staged.clear()
+
+    def _now(self) -> Reading:
+        """The reading that holds until the index is read again."""
+        with self._lock:
+            if self._reading is None:
+                self._reading = self._look()
+            return self._reading
+
+    def _look(self) -> Reading:
+        """What the address means now. A commit that was read before is not read again."""
+        try:
+            found = self._repository.resolve()
+        except NotFoundError as error:
+            if not self.writable or error.code != "NO_REGISTRY":
+                raise
+            return Reading(None, "branch" if self._repository.revision == MAIN else "other", None)
+        if self._reading is not None and self._reading.commit == found.commit:
+            return self._reading
+        try:
+            index = self._repository.read(INDEX, commit=found.commit, limit=MAX_INDEX)
+        except NotFoundError as error:
+            if error.code != "NO_FILE":
+                raise
+            return Reading(found.commit, found.kind, None)
+        return Reading(found.commit, found.kind, index)
+
+    def _files(self, reading: Reading) -> dict[str, Entry]:
+        """Every file at a commit; asked once for each commit."""
+        if reading.commit is None:
+            return {}
+        listed = self._listed
+        if listed is None or listed[0] != reading.commit:
+            listed = self._listed = reading.commit, self._repository.tree(reading.commit)
+        return listed[1]
+
+    def _writable(self) -> Reading:
+        """The reading, where the address can be written to."""
+        remedy = "Name another registry as the target."
+        if self.writable:
+            reading = self._now()
+            if reading.kind == "branch":
+                return reading
+            remedy = "Only a branch can be written to: leave @revision out, or name a branch that is no tag."
+        raise PolicyError("a read-only registry", code="READ_ONLY", where=self.url, remedy=remedy)
+
+    def _settle_staged(self, head: Reading) -> None:
+        """Forget what somebody else put there meanwhile.
+
+        Raises:
+            ConflictError: with other bytes (``VERSION_EXISTS``).
+        """
+        there = self._files(head) if self._staged else {}
+        for key in [key for key in self._staged if key in there]:
+            self._refuse_other(key, there[key], self._staged.pop(key))
+
+    def _refuse_other(self, key: str, present: Entry, data: Data) -> None:
+        if not present.holds(data):
+            raise taken(key, expected=sha256(data), found=present.digest, url=self.url)
+
+    def _derived(self, head: Reading, data: bytes) -> dict[str, bytes]:
+        """What follows from an index. A store does not judge one: from what is none, nothing follows."""
+        index = _parsed(data)
+        if index is None:
+            return {}
+        pins = _pins(index)
+        self._manifests = self._together(head, pins)
+        for key in pins.keys() - self._manifests.keys():
+            with contextlib.suppress(BatteriesError):  # a bundle without it costs its readers one request more
+                self._manifests[key] = read_pinned(self, key, pins[key])
+        return {manifest_bundle.BUNDLE: manifest_bundle.pack(self._manifests), CARD: registry_card(index, self.url).encode()}
+
+    def _together(self, reading: Reading, pins: Mapping[str, Pin]) -> dict[str, bytes]:
+        """Those manifests that are here, or come in one request, and are what their pins say."""
+        held = {**self._manifests, **self._staged}
+        if pins.keys() - held.keys() and reading.commit is not None:
+            limit = manifest_bundle.size({key: pin.size for key, pin in reading.pins.items()})
+            with contextlib.suppress(NotFoundError, FormatError):
+                held |= manifest_bundle.unpack(
+                    self._repository.read(manifest_bundle.BUNDLE, commit=reading.commit, limit=limit)
+                )
+        return {key: held[key] for key, pin in pins.items() if key in held and Pin.of(held[key]) == pin}
+
+    def _commit(self, head: Reading, files: Mapping[str, bytes]) -> str:
+        """One commit on top of the head that was compared, or none.
+
+        A commit whose answer was lost, or was answered twice, is found on the branch by its index.
+        """
+        if head.commit is None:
+            what = "the repository that was made is not there yet"
+            raise TransportError(what, code="UNAVAILABLE", where=self.url, remedy="Run the same command again.", retryable=True)
+        try:
+            return self._repository.commit(files, parent=head.commit, message=_message(self._staged))
+        except (ConflictError, TransportError) as error:
+            with contextlib.suppress(TransportError):
+                now = self._look()
+                if now.index == files[INDEX] and now.commit is not None:
+                    self._listed = None  # others may have written on top of it
+                    return now.commit
+                refuse_moved(None if head.index is None else sha256(head.index), now.index, self.url)
+            raise error
+
+
+def _parsed(data: bytes) -> Index | None:
+    with contextlib.suppress(BatteriesError):
+        return Index.from_bytes(data, where=INDEX)
+    return None
+
+
+def _pins(index: Index | None) -> dict[str, Pin]:
+    """The manifests that an index promises, by key."""
+    everything = () if index is None else index.everything()
+    return {store_keys.manifest(path, version): release.manifest for path, version, release in everything}
+
+
+def _message(staged: Mapping[str, bytes]) -> str:
+    """The first line of a commit."""
+    folders = (store_keys.BLOBS, store_keys.ATTESTATIONS)
+    versions = sorted(key.removesuffix(store_keys.JSON) for key in staged if not key.startswith(folders))
+    more = f" and {len(versions) - 3} more" if len(versions) > 3 else ""
+    return f"Publish {', '.join(versions[:3])}{more}" if versions else "Update the index"

@@ -1,0 +1,230 @@
+"""Lock files: whatever was published, by digest, so that what was locked is what is pulled, wherever the bytes are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from batteries.cell.manifest import Count, Sha256, Text
+from batteries.errors import InputError
+from batteries.io import atomic_files, canonical_json
+from batteries.io.canonical_json import Document, load_any, sha256
+from registry.catalog.reference import Reference
+from registry.catalog.release import CellPath, CellPin, ExactVersion, ManifestPin, MapsPath, MapsPin, ModelPath, Pin, Tables
+from registry.stores.snapshot import Located
+from registry.transfer import lock_paths
+
+MAX_LOCK = 16 * 2**20
+
+
+class LockedCell(Document):
+    """One cell, by digest.
+
+    Attributes:
+        path: ``band/name``.
+        version: Exact.
+        source: Address of the registry it was found in: a folder, ``embedded``, or ``hf://owner/repo[@revision]``.
+        manifest: Its manifest's bytes.
+        blob: Its weights' bytes.
+    """
+
+    path: CellPath
+    version: ExactVersion
+    source: Text
+    manifest: ManifestPin
+    blob: CellPin
+
+    @property
+    def reference(self) -> Reference:
+        """The cell at its exact version."""
+        return Reference.parse(f"{self.path}@{self.version}")
+
+
+class LockedModel(LockedCell):
+    """One composed model, by digest; its ``path`` is ``model/name``."""
+
+    path: ModelPath
+    blob: Pin
+
+
+class LockedMaps(LockedCell):
+    """Maps, by digest; their ``path`` is ``maps/name``."""
+
+    path: MapsPath
+    blob: MapsPin
+
+
+LOCKED: dict[str, type[LockedCell]] = {"model": LockedModel, "maps": LockedMaps}
+
+
+class LockedIndex(Document):
+    """The index that references were resolved in; nothing needs it, it says how old a lock is."""
+
+    source: Text
+    number: Count
+    sha256: Sha256
+
+
+class Lock(Tables):
+    """Every digest that a set of references came to.
+
+    Attributes:
+        cells: By path and version, each once.
+        models: Likewise.
+        maps: Likewise.
+        indexes: The indexes they were resolved in, by source.
+    """
+
+    cells: tuple[LockedCell, ...]
+    models: tuple[LockedModel, ...] = ()
+    maps: tuple[LockedMaps, ...] = ()
+    indexes: tuple[LockedIndex, ...]
+
+    @model_validator(mode="after")
+    def _sorted_once(self) -> Self:
+        if not self.everything:
+            raise ValueError("a lock of nothing")
+        tables: tuple[tuple[LockedCell, ...], ...] = (self.cells, self.models, self.maps)
+        for table in tables:
+            names = [(one.path, one.version) for one in table]
+            if names != sorted(set(names)):
+                raise ValueError("names out of order, or one of them twice")
+        return self
+
+    @property
+    def everything(self) -> tuple[LockedCell, ...]:
+        """The cells, then the models, then the maps."""
+        return (*self.cells, *self.packed)
+
+    @property
+    def packed(self) -> tuple[LockedCell, ...]:
+        """The models, then the maps."""
+        return (*self.models, *self.maps)
+
+    @classmethod
+    def of(cls, found: Sequence[Located]) -> Lock:
+        """The lock of what references were resolved to.
+
+        Raises:
+            InputError: one version from two registries with other bytes (``AMBIGUOUS_SOURCE``).
+        """
+        locked: dict[tuple[str, str], LockedCell] = {}
+        indexes: dict[str, LockedIndex] = {}
+        for located in found:
+            snapshot, release = located.snapshot, located.release
+            source = snapshot.store.url
+            form = LOCKED.get(located.reference.band, LockedCell)
+            one = form(
+                path=located.reference.path,
+                version=located.version,
+                source=source,
+                manifest=release.manifest,
+                blob=release.blob,
+            )
+            known = locked.setdefault((one.path, one.version), one)
+            if (known.manifest, known.blob) != (one.manifest, one.blob):
+                raise InputError(
+                    "one version with two contents",
+                    code="AMBIGUOUS_SOURCE",
+                    expected=f"{known.blob.sha256} of {known.source}",
+                    found=f"{one.blob.sha256} of {source}",
+                    where=f"{one.path}@{one.version}",
+                    remedy="Lock it from one registry only.",
+                )
+            number, digest = snapshot.index.number, sha256(snapshot.index.sealed())
+            indexes[source] = LockedIndex(source=source, number=number, sha256=digest)
+        everything = [locked[name] for name in sorted(locked)]
+        tables = {"cells": LockedCell, "models": LockedModel, "maps": LockedMaps}
+        chosen = {table: tuple(one for one in everything if type(one) is form) for table, form in tables.items()}
+        listed = tuple(indexes[source] for source in sorted(indexes))
+        return cls.model_validate({**chosen, "schema_version": cls.schema_for(chosen), "indexes": listed})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: object) -> Lock:
+        """Read a lock strictly, but for its layout: lines as :meth:`to_bytes` writes them, or one line as older versions did.
+
+        Raises:
+            FormatError: not JSON of this schema, too large, of a newer major schema, or the two sides of a merge
+                (``MERGE_CONFLICT``).
+        """
+        return load_any(cls, data, where=where, limit=MAX_LOCK)
+
+    @classmethod
+    def read(cls, path: Path) -> Lock:
+        """Read a lock file. Folders that it names relative to itself become absolute.
+
+        Raises:
+            NotFoundError: no such file.
+            FormatError: as :meth:`from_bytes`.
+        """
+        found = cls.from_bytes(atomic_files.read(path, limit=MAX_LOCK, links=True), where=path)
+        folder = Path(os.path.realpath(path)).parent  # of the file itself, where a link led to it
+        return found._with_sources(lambda source: lock_paths.absolute(source, folder))
+
+    def write(self, path: Path) -> None:
+        """Write a lock file, whole or not at all. It names folders near it relative to itself.
+
+        Raises:
+            StoreError: no space, no permission.
+        """
+        with atomic_files.typed(path, writing=True):
+            folder = Path(os.path.realpath(path.parent))
+        atomic_files.replace(path, self._with_sources(lambda source: lock_paths.portable(source, folder)).to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The lock as JSON with sorted keys and a line for each value, so that two of them can be compared by lines."""
+        return canonical_json.dump(self.model_dump(mode="json"), indent=2)
+
+    def _with_sources(self, named: Callable[[str], str]) -> Self:
+        tables: dict[str, tuple[LockedCell | LockedIndex, ...]] = {
+            "cells": self.cells,
+            "models": self.models,
+            "maps": self.maps,
+            "indexes": self.indexes,
+        }
+        return self.model_copy(
+            update={
+                table: tuple(one.model_copy(update={"source": named(one.source)}) for one in rows)
+                for table, rows in tables.items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one cell, model or maps differ between two locks.
+
+    Attributes:
+        path: ``band/name``, ``model/name`` or ``maps/name``.
+        before: Its versions in the first, with the start of the weights' digest; empty where it is not there.
+        after: The same in the second.
+    """
+
+    path: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    @property
+    def kind(self) -> Literal["added", "removed", "changed"]:
+        """In one word."""
+        return "added" if not self.before else "removed" if not self.after else "changed"
+
+
+def diff(first: Lock, second: Lock) -> list[Change]:
+    """What changed from one lock to another, by path. The source is no part of what a cell is."""
+    before, after = _by_path(first), _by_path(second)
+    changes = (Change(path, before.get(path, ()), after.get(path, ())) for path in sorted({*before, *after}))
+    return [change for change in changes if change.before != change.after]
+
+
+def _by_path(lock: Lock) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for one in lock.everything:
+        contents = f"{one.version} (weights {one.blob.sha256[:12]}, manifest {one.manifest.sha256[:12]})"
+        found[one.path] = (*found.get(one.path, ()), contents)
+    return found

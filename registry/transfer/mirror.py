@@ -1,0 +1,112 @@
+"""Mirror: everything that one registry promises, into another, every byte verified on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from batteries.cell.artifact_kinds import MAPS, MODEL
+from batteries.cell.manifest import MAX_BLOB
+from batteries.io import atomic_files
+from batteries.io.atomic_files import Data
+from registry.catalog import store_keys
+from registry.catalog.reference import Reference
+from registry.stores.cache import Cache
+from registry.stores.snapshot import Located, Snapshot, check_attestation, open_snapshot
+from registry.stores.store import Store
+from registry.transfer.publish import change_index, read_index_of, target_store
+from registry.transfer.pull import Progress, Wanted, fetch
+from registry.transfer.pull_packed import fetch_packed
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What a mirror came to.
+
+    Attributes:
+        source: Address of the registry that was read.
+        target: Address of the one that was written.
+        cells: Versions of cells of the source.
+        models: Versions of composed models of it.
+        maps: Versions of maps of it.
+        copied: Those of them that the target did not have.
+        attestations: Attestations of the source.
+        number: The target's index that holds all of it.
+    """
+
+    source: str
+    target: str
+    cells: int
+    models: int
+    maps: int
+    copied: int
+    attestations: int
+    number: int
+
+
+def mirror(
+    source: str | Path | Store, target: str | Path | Store, *, progress: Progress = lambda done, total: None
+) -> Mirrored:
+    """Copy every version and every current attestation, yanks included. What the target has beside them stays.
+
+    Args:
+        source: The registry to read.
+        target: The one to write; a folder is made if need be.
+        progress: Told how many bytes of weights are here, of how many.
+
+    Raises:
+        ConflictError: the target has a version with other bytes (``VERSION_EXISTS``); nothing of it has changed then.
+        BatteriesError: as :func:`registry.pull` and :func:`registry.publish`.
+    """
+    snapshot, store, cache = open_snapshot(source), target_store(target), Cache()
+    present, _ = read_index_of(store)
+    present.with_all(snapshot.index)  # a conflict is found before a byte is written
+    located = everything(snapshot)
+    lacking = [one for one in located if one.version not in present.releases(one.reference.path)]
+    fetch([Wanted.of(one) for one in lacking if one.reference.kind is None], progress=progress)
+    fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not None], progress=progress)
+    for one in lacking:
+        store.put(one.blob_key, _blob(one, cache))
+        store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest))
+    attestations = _copy_attestations(snapshot, store, cache)
+    index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
+    counts = Counter(one.reference.kind for one in located)
+    return Mirrored(
+        source=snapshot.store.url,
+        target=store.url,
+        cells=counts[None],
+        models=counts[MODEL],
+        maps=counts[MAPS],
+        copied=len(lacking),
+        attestations=attestations,
+        number=index.number,
+    )
+
+
+def everything(snapshot: Snapshot) -> list[Located]:
+    """Every version of everything in an index."""
+    return [
+        Located(snapshot, Reference.parse(f"{path}@{version}"), release)
+        for path, version, release in snapshot.index.everything()
+    ]
+
+
+def _blob(located: Located, cache: Cache) -> Data:
+    """The file of a cell, or another as it was verified just now: it may be too large to be read."""
+    pin = located.release.blob
+    if located.reference.kind is not None:
+        return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
+    return cache.fetch(located.snapshot.store, located.blob_key, pin)
+
+
+def _copy_attestations(snapshot: Snapshot, store: Store, cache: Cache) -> int:
+    count = 0
+    for cell, known in sorted(snapshot.index.attestations.items()):
+        for protocol, attested in sorted(known.items()):
+            key = store_keys.attestation(cell, attested.sha256)
+            data = cache.fetch(snapshot.store, key, attested)
+            check_attestation(data, attested, cell=cell, protocol=protocol, where=f"{key} of {snapshot.store.url}")
+            store.put(key, data)
+            count += 1
+    return count

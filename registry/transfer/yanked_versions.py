@@ -1,0 +1,63 @@
+"""Yanked versions: nothing chooses one, who names it is given it, and is told why it should not be used."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Sequence
+
+from batteries.errors import FormatError, IntegrityError, NotFoundError, PolicyError
+from registry.catalog.index import Index
+from registry.stores import settings
+from registry.stores.cache import Cache
+from registry.stores.cached import CachedStore
+from registry.stores.rollback_guard import Memory
+from registry.stores.store import INDEX, Store
+
+
+class YankedWarning(UserWarning):
+    """A version that was pulled although it is yanked, because a reference or a lock names exactly that one."""
+
+    def __init__(self, reference: str, reason: str) -> None:
+        self.reference = reference
+        self.reason = reason
+        super().__init__(f"{reference} is yanked: {reason}")
+
+
+def warn(found: Iterable[tuple[object, str | None]], *, stacklevel: int) -> None:
+    """Warn of each that is yanked.
+
+    Args:
+        found: References, each with the reason why it should not be used; None where it may be.
+        stacklevel: As of :func:`warnings.warn`, from the caller on.
+    """
+    for reference, reason in found:
+        if reason is not None:
+            warnings.warn(YankedWarning(str(reference), reason), stacklevel=stacklevel + 1)
+
+
+def reasons(store: Store, names: Sequence[tuple[str, str]], cache: Cache, *, complete: bool) -> list[str | None]:
+    """Why versions should not be used, by the index of a store as far as it is known without a further request.
+
+    Args:
+        store: Which has them.
+        names: Path and version of each.
+        cache: Holds the index of a remote store that was read last.
+        complete: Whether the cache has all of them: then nothing is asked of a remote store.
+    """
+    index = None
+    with contextlib.suppress(FormatError, IntegrityError, NotFoundError, PolicyError):  # a lock needs no right index
+        index = _known_index(store, cache, complete)
+    if index is None:
+        return [None for _ in names]
+    released = [index.releases(path).get(version) for path, version in names]
+    return [None if release is None else release.yanked for release in released]
+
+
+def _known_index(store: Store, cache: Cache, complete: bool) -> Index | None:
+    if settings.is_remote(store.url) and (complete or isinstance(store, CachedStore)):
+        memory = Memory(cache)
+        note = memory.note(store.url)
+        return None if note is None else memory.index(note)
+    data = store.read_index()
+    return None if data is None else Index.from_bytes(data, where=f"{INDEX} of {store.url}")

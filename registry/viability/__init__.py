@@ -1,0 +1,1 @@
+"""The viability test: its protocol, its trials, its verdict."""

@@ -1,0 +1,152 @@
+"""Hosts of the viability test: how they are made, what they are fed, how they learn a task, and how well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from batteries.engine.torch_settings import seed_cpu
+from batteries.errors import InputError
+from batteries.geometry import estimates
+from batteries.geometry.estimates import Estimate
+from batteries.model.patch_svae import Output, Tokens
+from batteries.pictures.image_batch import unjudged
+from composer.container.outputs import CellOutput
+from composer.hosts.cell_hosts import HostFactory, Mounted, NamingHost, RestoringHost
+from composer.hosts.container_hosts import StreamForm
+from registry.viability.protocol import ViabilityProtocol
+from registry.viability.tasks import Task
+
+SAMPLE = 128  # training images that fix the scale of a host's features
+
+
+class Watched:
+    """A mounted cell that remembers what its host last fed it, and the gradient that came back there."""
+
+    def __init__(self, cell: Mounted) -> None:
+        self._cell = cell
+        self.fed: Tensor | None = None
+        self.gradient: Tensor | None = None
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """As the cell's."""
+        return self._cell.tokens(self._note(images))
+
+    def __call__(self, images: Tensor) -> Output | CellOutput:
+        """As the cell's."""
+        return self._cell(self._note(images))
+
+    @property
+    def last(self) -> Tensor:
+        """What its host last fed it."""
+        assert self.fed is not None, "refused when the host was made"
+        return self.fed
+
+    def _note(self, images: Tensor) -> Tensor:
+        self.fed, self.gradient = images.detach(), None
+        if images.requires_grad:
+            images.register_hook(self._keep)
+        return images
+
+    def _keep(self, gradient: Tensor) -> None:
+        self.gradient = gradient.norm()
+
+
+def own_hosts(protocol: ViabilityProtocol) -> dict[str, HostFactory]:
+    """The protocol's hosts by name: a residual MLP with and without terminal LayerNorm."""
+
+    def factory(terminal_norm: bool) -> HostFactory:
+        form = StreamForm(protocol.width, protocol.blocks, terminal_norm)
+        return lambda cell, sample, classes: (
+            NamingHost(cell, sample, classes, form) if classes else RestoringHost(cell, sample, form)
+        )
+
+    return {"residual MLP": factory(True), "residual MLP without terminal LayerNorm": factory(False)}
+
+
+@unjudged()
+def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.Module:
+    """A seeded host, found to be one: it has something to train, and its output is what the task asks for."""
+    images, targets = task.train
+    with torch.random.fork_rng(devices=[]):
+        seed_cpu(seed)
+        host = factory(cell, images[:: max(1, len(images) // SAMPLE)], task.classes)
+    if not any(p.requires_grad for p in host.parameters()):
+        raise InputError("a host with nothing to train", code="HOST_FROZEN", found=type(host).__name__, where=task.name)
+    cell.fed = None
+    with torch.no_grad():
+        shape = tuple(host(images[:2]).shape)
+    if cell.fed is None:
+        raise InputError("a host that does not use its cell", code="HOST_UNUSED", found=type(host).__name__, where=task.name)
+    wanted = tuple(targets[:2].shape) if task.restores else (len(images[:2]), task.classes)
+    if shape != wanted:
+        raise InputError(
+            "a host whose output is not the task's",
+            code="HOST_OUTPUT",
+            expected=wanted,
+            found=shape,
+            where=f"{type(host).__name__}: {task.name}",
+        )
+    return host
+
+
+@unjudged()
+def learn(
+    host: nn.Module,
+    task: Task,
+    seed: int,
+    watched: Watched,
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    cell: Iterable[dict[str, object]] = (),
+    look: Callable[[int], None] = lambda _: None,
+) -> float | None:
+    """Train a host; returns the smallest gradient norm seen at what it feeds the cell.
+
+    A gradient that is not finite ends it before it reaches a weight, and None is returned.
+    """
+    own = {"params": [p for p in host.parameters() if p.requires_grad], "lr": rate}
+    optimiser = torch.optim.Adam([own, *cell])
+    images, targets = task.train
+    generator = torch.Generator().manual_seed(seed)
+    smallest = float("inf")
+    for step in range(1, steps + 1):
+        chosen = torch.randint(len(images), (batch,), generator=generator)
+        loss = _loss(host(images[chosen]), targets[chosen])
+        optimiser.zero_grad()
+        loss.backward()
+        reached = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        if not nn.utils.get_total_norm(reached).isfinite():
+            return None
+        smallest = min(smallest, float(watched.gradient) if watched.gradient is not None else 0.0)
+        optimiser.step()
+        look(step)
+    return smallest
+
+
+def _loss(output: Tensor, targets: Tensor) -> Tensor:
+    return F.mse_loss(output, targets) if targets.is_floating_point() else F.cross_entropy(output, targets)
+
+
+@unjudged()
+@torch.no_grad()
+def score(host: nn.Module, task: Task, watched: Watched) -> tuple[Estimate, Tensor]:
+    """Accuracy, or R2 where images are restored, clustered as the task says; and what the host fed its cell on the way."""
+    images, targets = task.test
+    outputs, inputs = [], []
+    for part in images.split(64):
+        outputs.append(host(part))
+        inputs.append(watched.last)
+    out = torch.cat(outputs)
+    if task.restores:
+        spread = (targets - targets.mean()).square().mean()
+        each = 1 - (out - targets).square().flatten(1).mean(dim=1) / spread
+    else:
+        each = (out.argmax(dim=1) == targets).double()
+    cluster = torch.arange(len(images)) if task.cluster is None else task.cluster
+    return estimates.clustered_mean(each.double(), cluster), torch.cat(inputs)

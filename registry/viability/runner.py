@@ -1,0 +1,177 @@
+"""The parts of a viability test, each made once: remembered by a ledger, shared between cells, told to whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from batteries.cell.cell import Cell
+from batteries.data.probes import Probe
+from batteries.geometry.estimates import Estimate
+from batteries.io.canonical_json import Document
+from batteries.measurement.measure import read
+from batteries.model.patch_svae import PatchSVAE
+from composer.hosts.cell_hosts import HostFactory
+from registry.catalog.attestation import DoseFigure, FrozenFigure, ReturnFigure, Subject
+from registry.viability.checks import Measurement
+from registry.viability.controls import control_cell
+from registry.viability.protocol import ViabilityProtocol
+from registry.viability.result_cache import Ledger
+from registry.viability.tasks import Task, own_tasks
+from registry.viability.trials import Trial, dose_trial, frozen_trial, mean_error, return_trial
+
+Progress = Callable[[str, int, int], None]
+
+
+class NullFigures(Document):
+    """What untrained cells of a spec reach: figures of the spec and the protocol, shared by every cell of it.
+
+    Attributes:
+        mse: Of each on the probe.
+        cv: Of each that has one: already on the attractor, which is why CV alone proves nothing.
+        frozen: Hosts around them.
+        doses: The first of them under its host's gradient.
+    """
+
+    mse: tuple[float, ...]
+    cv: tuple[float, ...]
+    frozen: tuple[FrozenFigure, ...]
+    doses: tuple[DoseFigure, ...]
+
+
+@dataclass
+class Bench:
+    """What the parts of one test share.
+
+    Attributes:
+        cell: What is tried.
+        protocol: Its numbers.
+        probe: Of the cell's own domain.
+        tasks: What hosts learn; the last is the one under whose gradient the cell comes.
+        hosts: By name; the first is the one under whose gradient the cell comes.
+        seed: Of everything random but the null.
+        ledger: Of finished parts.
+        progress: Told before every part: what, how many are done, how many there are.
+        parts: How many there are.
+        done: How many are done.
+    """
+
+    cell: Cell
+    protocol: ViabilityProtocol
+    probe: Probe
+    tasks: tuple[Task, ...]
+    hosts: Mapping[str, HostFactory]
+    seed: int
+    ledger: Ledger
+    progress: Progress
+    parts: int = 0
+    done: int = 0
+    _trials: dict[tuple[str, Subject], Trial] = field(default_factory=dict)
+
+    def told(self, words: str) -> None:
+        """A part begins."""
+        self.progress(words, self.done, self.parts)
+        self.done += 1
+
+    def null(self) -> NullFigures:
+        """Its seeds are fixed, and not those of the test: every test of a spec stands against the same null."""
+        self.told("untrained cells of the same spec")
+        key = {"spec": self.cell.spec.model_dump(mode="json"), "tasks": [task.name for task in self.tasks]}
+        return self.ledger.recall(NullFigures, key | self._numbers, self._make_null)
+
+    def frozen(self, cell: Cell, seeds: int) -> tuple[FrozenFigure, ...]:
+        """Every task in every host around a frozen cell, ``seeds`` times each."""
+        found = []
+        for task in self.tasks:
+            for name, factory in self.hosts.items():
+                for seed in range(self.seed, self.seed + seeds):
+                    self.told(f"frozen in a host: {task.name}")
+                    key = self._key(cell, task, seed) | {"host": name}
+                    make = partial(frozen_trial, self._trial(cell), task, name, factory, seed)
+                    found.append(self.ledger.recall(FrozenFigure, key, make))
+        return tuple(found)
+
+    def doses(self) -> tuple[DoseFigure, ...]:
+        """The cell under its host's gradient, at every rate."""
+        p = self.protocol
+        seeds = {rate: p.reference_seeds if rate == p.reference_rate else p.dose_seeds for rate in p.dose_rates}
+        return tuple(self._dose(rate, self.seed + i) for rate in p.dose_rates for i in range(seeds[rate]))
+
+    def way_back(self, cell: Cell, subject: Subject) -> ReturnFigure:
+        """A cell after the largest dose, under reconstruction training."""
+        self.told("the way back")
+        p, task = self.protocol, self.tasks[-1]
+        key = self._key(cell, task, self.seed) | {"rate": p.dose_rates[-1]}
+        make = partial(return_trial, self._trial(cell, subject), task, self._host, p.dose_rates[-1], self.seed)
+        return self.ledger.recall(ReturnFigure, key, make)
+
+    @property
+    def parts_of_a_cell(self) -> int:
+        """How often a cell's own test tells that a part begins: null, controls, standing, frozen, doses, two ways back."""
+        p = self.protocol
+        hosted = len(self.tasks) * len(self.hosts)
+        return 5 + hosted * (p.frozen_seeds + 1) + (len(p.dose_rates) - 1) * p.dose_seeds + p.reference_seeds
+
+    @property
+    def _host(self) -> HostFactory:
+        return next(iter(self.hosts.values()))
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        return {"protocol": self.protocol.digest, "probe": self.probe.digest}
+
+    def _key(self, cell: Cell, task: Task, seed: int) -> dict[str, Any]:
+        """What a trial depends on; the tasks' images depend on the seed of the test."""
+        spec = cell.spec.model_dump(mode="json")
+        seeds = {"seed": seed, "test": self.seed}
+        return {"cell": cell.digest, "spec": spec, "task": task.name} | seeds | self._numbers
+
+    def _trial(self, cell: Cell, subject: Subject = "cell") -> Trial:
+        return self._trials.setdefault((cell.digest, subject), Trial(cell, subject, self.protocol, self.probe))
+
+    def _dose(self, rate: float, seed: int) -> DoseFigure:
+        self.told(f"under its host's gradient at {rate:g}")
+        trial, task = self._trial(self.cell), self.tasks[-1]
+        key = self._key(self.cell, task, seed) | {"rate": rate}
+        return self.ledger.recall(DoseFigure, key, lambda: dose_trial(trial, task, self._host, rate, seed)[0])
+
+    def _make_null(self) -> NullFigures:
+        p, hosts = self.protocol, list(self.hosts.items())
+        tasks = own_tasks(self.probe.domain, p, 0) if len(hosts) > 1 else self.tasks
+        fresh = [untrained_cell(self.cell, i) for i in range(p.untrained)]
+        found = [measurement(PatchSVAE.from_cell(cell), self.probe) for cell in fresh]
+        frozen = [
+            frozen_trial(self._trial(cell, "untrained"), task, *hosts[i % len(hosts)], i)
+            for i, cell in enumerate(fresh)
+            for task in tasks
+        ]
+        first = self._trial(fresh[0], "untrained")
+        doses = [dose_trial(first, tasks[-1], self._host, rate, 0)[0] for rate in p.dose_rates]
+        return NullFigures(
+            mse=tuple(m.mse.value for m in found),
+            cv=tuple(m.cv.value for m in found if isinstance(m.cv, Estimate)),
+            frozen=tuple(frozen),
+            doses=tuple(doses),
+        )
+
+
+def measurement(model: PatchSVAE, own: Probe) -> Measurement:
+    """A model on its own probe, without a host."""
+    reading = read(model, own.images, own.cluster)
+    return Measurement(
+        finite=bool(torch.isfinite(reading.mse).all()),
+        radius_error=reading.radius_error,
+        cv=reading.cv(),
+        rank=reading.effective_rank(),
+        mse=reading.error(),
+        mean_baseline=mean_error(own),
+    )
+
+
+def untrained_cell(cell: Cell, seed: int) -> Cell:
+    """Fresh weights of a cell's spec."""
+    return control_cell(cell, "untrained", seed)

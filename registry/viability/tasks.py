@@ -1,0 +1,118 @@
+"""What a host is asked to learn: to name the noise type, to name the photograph a crop comes from, to take noise off one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from batteries.cell.manifest import Domain
+from batteries.data.noise import NAMES, noise
+from batteries.data.photos import to_float, to_tensor
+from batteries.data.probes import photographs
+from batteries.engine.torch_settings import PINNED, neutral
+from batteries.errors import InputError
+from batteries.pictures.decoding import read_image
+from registry.viability.protocol import ViabilityProtocol
+
+NAME_NOISE = "name the noise type"
+NAME_PHOTO = "name the photograph"
+DENOISE = "denoise"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Images and what a host is to make of them, in two disjoint parts.
+
+    Attributes:
+        name: In words.
+        train: Images (B, channels, height, width), and targets: class labels (B,), or images of the same shape.
+        test: The same, never trained on.
+        cluster: (B,) of the test images: which belong together for a standard error; each for itself where left out.
+        decides: Whether a verdict rests on it.
+
+    Raises:
+        InputError: no images, fewer than two classes, or a class in the test that the training lacks.
+    """
+
+    name: str
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    cluster: Tensor | None = None
+    decides: bool = True
+
+    def __post_init__(self) -> None:
+        for part, (images, targets) in (("train", self.train), ("test", self.test)):
+            if images.ndim != 4 or not len(images) or len(images) != len(targets):
+                found = f"{tuple(images.shape)} and {tuple(targets.shape)}"
+                raise InputError("a task without images and a target for each", code="TASK_IMAGES", found=found, where=part)
+        if self.restores:
+            return
+        learned, judged = (set(targets.tolist()) for _, targets in (self.train, self.test))
+        if len(learned) < 2 or not judged <= learned or min(learned) < 0:
+            raise InputError(
+                "a task with nothing to tell apart",
+                code="TASK_CLASSES",
+                expected="two classes or more, from 0 on, all of them in the training part",
+                found=f"{sorted(learned)[:20]} in training, {sorted(judged)[:20]} in the test",
+                where=self.name,
+            )
+
+    @property
+    def restores(self) -> bool:
+        """Whether the targets are images."""
+        return self.train[1].is_floating_point()
+
+    @property
+    def classes(self) -> int:
+        """How many there are to name; 0 where images are to be restored."""
+        return 0 if self.restores else int(self.train[1].max()) + 1
+
+
+@lru_cache(maxsize=4)
+@neutral()
+def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
+    """The tasks of a cell's own domain; equal numbers for every class.
+
+    Naming photographs does not decide: a host around untrained cells does it as well
+    (docs/decisions/0009-viability-profiles.md).
+    """
+    size = protocol.size
+    if domain == "noise":
+        learn, judge = (max(1, count // len(NAMES)) for count in (protocol.train, protocol.test))
+        return (Task(NAME_NOISE, _noise(size, learn, seed), _noise(size, judge, seed + 1)),)
+    pictures = [to_tensor(read_image(path)) for path in photographs()]
+    left, right = ([_half(p, side) for p in pictures] for side in (0, 1))  # learned on the left, judged on the right
+    clean, labels = _crops(left, size, max(1, protocol.train // len(pictures)), seed)
+    held_out, truth = _crops(right, size, max(1, protocol.crops // len(pictures)), seed + 1)
+    noisy, held_out_noisy = (x + protocol.sigma * _gaussian(x, seed + part) for part, x in enumerate((clean, held_out)))
+    naming = Task(NAME_PHOTO, (clean, labels), (held_out, truth), cluster=truth, decides=False)
+    return Task(DENOISE, (noisy, clean), (held_out_noisy, held_out), cluster=truth), naming
+
+
+def _noise(size: int, each: int, seed: int) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(len(NAMES)).repeat_interleave(each)
+    return noise(labels, (size, size), Generator().manual_seed(seed)), labels
+
+
+def _half(picture: Tensor, side: int) -> Tensor:
+    middle = picture.shape[2] // 2
+    return picture[:, :, middle:] if side else picture[:, :, :middle]
+
+
+def _crops(pictures: list[Tensor], size: int, each: int, seed: int) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    crops = []
+    for picture in pictures:
+        for _ in range(each):
+            top = int(rng.integers(picture.shape[1] - size + 1))
+            left = int(rng.integers(picture.shape[2] - size + 1))
+            crops.append(picture[:, top : top + size, left : left + size])
+    return to_float(torch.stack(crops)), torch.arange(len(pictures)).repeat_interleave(each)
+
+
+def _gaussian(like: Tensor, seed: int) -> Tensor:
+    return torch.randn(like.shape, generator=Generator().manual_seed(seed), **PINNED)

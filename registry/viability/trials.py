@@ -1,0 +1,231 @@
+"""A cell in a host: frozen, where only the host learns; dosed, where its gradient reaches the cell; and on the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import composer
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import Domain
+from batteries.data.noise import noise_batch
+from batteries.data.probes import Probe
+from batteries.data.sources import seed_of
+from batteries.geometry import estimates, simplex_cv
+from batteries.geometry.estimates import Estimate
+from batteries.geometry.simplex_cv import Degenerate
+from batteries.measurement.measure import finite_or_none, read
+from batteries.model.patch_svae import PatchSVAE
+from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
+from registry.catalog.attestation import DoseFigure, FrozenFigure, Moment, ReturnFigure, Subject
+from registry.viability.host_training import Watched, learn, make_host, score
+from registry.viability.protocol import ViabilityProtocol
+from registry.viability.tasks import Task
+
+Ratio = tuple[float, float, float]  # after over before, and both 95% bounds
+
+
+@dataclass(frozen=True)
+class State:
+    """A cell at one moment, on fixed images."""
+
+    cv: Estimate | Degenerate
+    rank: Estimate
+    mse: float
+
+    def moment(self, step: int) -> Moment:
+        """As a report carries it."""
+        cv = self.cv if isinstance(self.cv, Estimate) else None
+        error = finite_or_none(cv.standard_error) if cv else None
+        return Moment(step=step, cv=cv.value if cv else None, cv_error=error, rank=self.rank.value, mse=self.mse)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What every trial of one subject shares.
+
+    Attributes:
+        cell: The subject.
+        subject: What it is in the report.
+        protocol: Its numbers.
+        probe: Of the cell's own domain.
+    """
+
+    cell: Cell
+    subject: Subject
+    protocol: ViabilityProtocol
+    probe: Probe
+
+    @cached_property
+    def before(self) -> State:
+        """The subject before anything was done to it."""
+        return _state(PatchSVAE.from_cell(self.cell), self.probe)
+
+    def learn(self, host: nn.Module, task: Task, seed: int, watched: Watched, **more: Any) -> float | None:
+        """:func:`registry.viability.host_training.learn` by the protocol's numbers."""
+        rows, columns = self.cell.spec.grid(*task.train[0].shape[2:])
+        most = self.protocol.patches // (rows * columns) if task.restores else self.protocol.batch
+        batch = max(1, min(self.protocol.batch, most))
+        return learn(host, task, seed, watched, batch=batch, rate=self.protocol.host_rate, **more)
+
+
+def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory, seed: int) -> FrozenFigure:
+    """Let a host learn a task around the frozen cell.
+
+    Raises:
+        InputError: a host with nothing to train, or whose output is not the task's.
+    """
+    container = composer.compose([trial.cell])
+    digest = container.digest
+    mounted = FrozenCell(container)
+    watched = Watched(mounted)
+    host = make_host(factory, watched, task, seed)
+    _, fed = score(host, task, watched)
+    before = _rows_and_rank(mounted, fed)
+    gradient = trial.learn(host, task, seed, watched, steps=trial.protocol.host_steps)
+    found, fed = score(host, task, watched)
+    after = _rows_and_rank(mounted, fed)
+    return FrozenFigure(
+        subject=trial.subject,
+        task=task.name,
+        host=host_name,
+        seed=seed,
+        score=found.value,
+        score_error=found.standard_error,
+        gradient=gradient,
+        cv=_ratio(before[0], after[0]),
+        rank=_held(before[1], after[1]),
+        unchanged=container.digest == digest,
+    )
+
+
+def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> tuple[DoseFigure, PatchSVAE]:
+    """Let a host learn with the cell's own weights in reach of its gradient; returns what is left of the cell, too."""
+    protocol, probe = trial.protocol, trial.probe
+    model = PatchSVAE.from_cell(trial.cell)
+    weights = list(model.parameters())
+    start = nn.utils.parameters_to_vector(weights).detach().clone()
+    before = trial.before
+    moments = [before.moment(0)]
+    watched = Watched(model)
+    host = make_host(factory, watched, task, seed)
+    every = -(-protocol.dose_steps // protocol.readings)
+
+    def look(step: int) -> None:
+        if step % every == 0 and step < protocol.dose_steps:
+            moments.append(_state(model, probe).moment(step))
+
+    doses = {"params": weights, "lr": rate}
+    trial.learn(host, task, seed, watched, steps=protocol.dose_steps, cell=[doses], look=look)
+    after = _state(model, probe)
+    moments.append(after.moment(protocol.dose_steps))
+    change = nn.utils.parameters_to_vector(weights).detach() - start
+    figure = DoseFigure(
+        subject=trial.subject,
+        rate=rate,
+        seed=seed,
+        score=score(host, task, watched)[0].value,
+        weight_change=float(change.norm() / start.norm()),
+        cv=_ratio(before.cv, after.cv),
+        rank=_held(before.rank, after.rank),
+        retention=after.mse / before.mse,
+        kept=kept(before.mse, after.mse, mean_error(probe)),
+        moments=tuple(moments),
+    )
+    return figure, model
+
+
+def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> ReturnFigure:
+    """Drive the cell away by a dose, then train it to reconstruct its own domain until it is back."""
+    protocol, probe = trial.protocol, trial.probe
+    _, model = dose_trial(trial, task, factory, rate, seed)
+    moments = [_state(model, probe).moment(0)]
+    optimiser = torch.optim.Adam(model.parameters(), lr=protocol.return_rate)
+    back: int | None = None
+    for step, images in enumerate(_own_images(probe.domain, task, protocol, seed), start=1):
+        loss = (model(images).recon - images).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if step % protocol.return_every == 0 or step == protocol.return_limit:
+            now = _state(model, probe)
+            moments.append(now.moment(step))
+            if is_back(trial.before, now, mean_error(probe), protocol.kept.value):
+                back = step
+                break
+    return ReturnFigure(
+        subject=trial.subject,
+        rate=rate,
+        seed=seed,
+        limit=protocol.return_limit,
+        steps=back,
+        moments=tuple(moments),
+    )
+
+
+def mean_error(probe: Probe) -> float:
+    """Error of predicting a probe's mean colour."""
+    mean = probe.images.mean(dim=(0, 2, 3), keepdim=True)
+    return float((probe.images - mean).double().square().mean())
+
+
+def kept(before: float, after: float, mean: float) -> float:
+    """The share of what a cell explains beyond predicting the mean that it still explains; 0 where it explained nothing."""
+    return (mean - after) / (mean - before) if before < mean else 0.0
+
+
+def is_back(before: State, now: State, mean: float, floor: float) -> bool:
+    """Whether CV and rank are within their bounds of what they were, and the content, where there was any, is kept."""
+    content = before.mse >= mean or kept(before.mse, now.mse, mean) >= floor
+    return content and within(_ratio(before.cv, now.cv)) and within(_held(before.rank, now.rank))
+
+
+def within(ratio: Ratio | None) -> bool:
+    """Whether a ratio and both its bounds lie in the bounds of *holds*."""
+    low, high = estimates.HOLDS
+    return ratio is not None and low <= ratio[1] and ratio[2] <= high
+
+
+@torch.no_grad()
+def _rows_and_rank(cell: Mounted, images: Tensor) -> tuple[Estimate | Degenerate, Estimate]:
+    """CV of one matrix an image, and the effective rank of all tokens."""
+    matrices, ranks = [], []
+    for part in images.split(64):
+        found = cell.tokens(part)
+        matrices.append(found.M[:, found.M.shape[1] // 2])
+        ranks.append(simplex_cv.effective_rank(found.S).mean(dim=1))
+    image = torch.arange(len(images))
+    return simplex_cv.cv(torch.cat(matrices), image), estimates.clustered_mean(torch.cat(ranks), image)
+
+
+def _state(model: PatchSVAE, probe: Probe) -> State:
+    reading = read(model, probe.images, probe.cluster)
+    return State(reading.cv(), reading.effective_rank(), float(reading.mse.mean()))
+
+
+def _ratio(before: Estimate | Degenerate, after: Estimate | Degenerate) -> Ratio | None:
+    if isinstance(before, Degenerate) or isinstance(after, Degenerate):
+        return None
+    return _held(before, after)
+
+
+def _held(before: Estimate, after: Estimate) -> Ratio:
+    held = estimates.holds(before, after)
+    return held.ratio, held.lower, held.upper
+
+
+def _own_images(domain: Domain, task: Task, protocol: ViabilityProtocol, seed: int) -> Iterator[Tensor]:
+    """Batches of a cell's own domain; of photographs, the parts that the tasks train on."""
+    clean = task.train[1] if task.restores else task.train[0]
+    for step in range(protocol.return_limit):
+        if domain == "noise":
+            yield noise_batch(protocol.return_batch, (protocol.size, protocol.size), seed_of(seed, step, 3))[0]
+        else:
+            chosen = torch.randint(len(clean), (protocol.return_batch,), generator=torch.Generator().manual_seed(seed + step))
+            yield clean[chosen]

@@ -1,0 +1,134 @@
+"""From figures to a verdict, in one word and in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from statistics import mean
+
+import torch
+
+from batteries.geometry import attractor
+from registry.catalog.attestation import (
+    Attestation,
+    CheckFigure,
+    ControlFigure,
+    DoseFigure,
+    FrozenFigure,
+    ReturnFigure,
+    Verdict,
+)
+from registry.viability.controls import Control
+from registry.viability.protocol import ViabilityProtocol
+from registry.viability.runner import Bench, NullFigures
+from registry.viability.trials import within
+
+
+def attestation(
+    bench: Bench,
+    found: Sequence[CheckFigure],
+    controls: tuple[ControlFigure, ...] = (),
+    *,
+    null: NullFigures | None = None,
+    frozen: tuple[FrozenFigure, ...] = (),
+    doses: tuple[DoseFigure, ...] = (),
+    returns: tuple[ReturnFigure, ...] = (),
+    control: Control | None = None,
+) -> Attestation:
+    """Everything that was found, with the verdict.
+
+    A verdict of *viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks:
+    it errs no oftener than its weakest check (Berger 1982, intersection-union tests).
+    """
+    cell, p = bench.cell, bench.protocol
+    sound = all(control.rejected for control in controls)
+    passed = all(check.passed for check in found if check.decides)
+    verdict: Verdict = "no verdict" if not sound else "viable" if passed else "walked back"
+    return Attestation(
+        cell=cell.digest,
+        reference=f"{cell.name}@{cell.version}",
+        D=cell.spec.D,
+        attractor=attractor.sphere_cv(cell.spec.D) if cell.spec.D >= attractor.SIMPLEX else None,
+        probe=bench.probe.name,
+        protocol=p.name,
+        protocol_digest=p.digest,
+        control=control,
+        verdict=verdict,
+        words=tuple(_words(found, null, frozen, doses, returns, p)),
+        checks=tuple(found),
+        controls=controls,
+        trajectory=cell.manifest.training.trajectory,
+        frozen=(*frozen, *(null.frozen if null else ())),
+        doses=(*doses, *(null.doses if null and doses else ())),
+        returns=returns,
+        reference_rate=p.reference_rate,
+        figures=_figures(null, doses, p),
+        package=version("svae-batteries"),
+        torch=torch.__version__,
+        seed=bench.seed,
+    )
+
+
+def holding_rate(doses: Sequence[DoseFigure], p: ViabilityProtocol) -> float | None:
+    """The largest rate up to which, at every smaller one too, every trial held CV, rank and content; None if none did."""
+    held = None
+    for rate in p.dose_rates:
+        at = [dose for dose in doses if dose.rate == rate]
+        if not at or not all(within(d.cv) and within(d.rank) and d.kept >= p.kept.value for d in at):
+            break
+        held = rate
+    return held
+
+
+def _figures(null: NullFigures | None, doses: Sequence[DoseFigure], p: ViabilityProtocol) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    if null:
+        figures["untrained MSE"] = mean(null.mse)
+        if null.cv:
+            figures["untrained CV"] = mean(null.cv)
+    at = [dose for dose in doses if dose.rate == p.reference_rate]
+    if at:
+        held = holding_rate(doses, p)
+        figures |= {"reference dose": p.reference_rate * p.dose_steps, "holding dose": (held or 0.0) * p.dose_steps}
+        figures["weight change at the reference dose"] = mean(dose.weight_change for dose in at)
+        figures["retention at the reference dose"] = mean(dose.retention for dose in at)
+    return figures
+
+
+def _words(
+    found: Sequence[CheckFigure],
+    null: NullFigures | None,
+    frozen: Sequence[FrozenFigure],
+    doses: Sequence[DoseFigure],
+    returns: Sequence[ReturnFigure],
+    p: ViabilityProtocol,
+) -> list[str]:
+    words = []
+    by_name = {check.name: check for check in found}
+    band, error = by_name.get("band"), by_name.get("error, untrained")
+    if null and null.cv and band and band.value is not None:
+        words.append(
+            f"CV does not separate a trained cell from an untrained one: this cell's is {band.value:.4f}, that of "
+            f"{len(null.cv)} untrained cells of its spec {min(null.cv):.4f} to {max(null.cv):.4f}."
+        )
+    if null and error and error.value is not None:
+        words.append(f"What separates them: its reconstruction error is {error.value:.3g} times theirs.")
+    for task in dict.fromkeys(trial.task for trial in frozen):
+        ours, theirs = ([t.score for t in part if t.task == task] for part in (frozen, null.frozen if null else ()))
+        words.append(f"To {task}, a host scores {mean(ours):.3f} around it and {mean(theirs):.3f} around untrained cells.")
+    if doses:
+        held = holding_rate(doses, p)
+        words.append(
+            f"Under its host's gradient, {p.dose_steps} steps, it holds up to a rate of {held:g}."
+            if held
+            else f"Under its host's gradient, {p.dose_steps} steps, it holds at none of the rates tried."
+        )
+    words += [_return_words(back) for back in returns]
+    return words
+
+
+def _return_words(back: ReturnFigure) -> str:
+    who = "It" if back.subject == "cell" else "An untrained cell"
+    if back.steps is None:
+        return f"{who} does not come back from the largest dose within {back.limit} steps of reconstruction training."
+    return f"{who} comes back from the largest dose in {back.steps} steps of reconstruction training."
