@@ -7,6 +7,7 @@ import re
 import httpx2
 
 from batteries.errors import TransportError
+from batteries.watch import too_large
 from batteries.wire import Heard, plain
 
 STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
@@ -83,8 +84,7 @@ class Arrived:
 
     def _check_size(self, size: int | None, where: str) -> None:
         if size is not None and size > self._limit:
-            expected = f"at most {self._limit} bytes"
-            raise TransportError("the answer is too large", code="LIMIT", expected=expected, found=size, where=where)
+            raise too_large(self._limit, size, where)
 
 
 def _cut(what: str, where: str, expected: object, found: object) -> TransportError:

@@ -120,8 +120,8 @@ class Transport:
             NotFoundError: status 404 (``NO_FILE``); ``found`` is the server's X-Error-Code, where it sent one.
             PolicyError: status 401 or 403 (``DENIED``); a way without encryption (``INSECURE``, ``INSECURE_REDIRECT``).
             TransportError: retryable: ``UNREACHABLE``, ``STALLED``, ``CUT``, ``UNAVAILABLE``, ``RATE_LIMITED``, ``SLOW`` and
-                ``DEADLINE``; final: ``LIMIT``, ``ENCODING``, ``REDIRECTS``, ``CERTIFICATE``, ``STATUS`` and
-                ``CLOSED``.
+                ``DEADLINE``; final: ``LIMIT``, ``ENCODING``, ``HTML_PAGE``, ``REDIRECTS``, ``CERTIFICATE``, ``PROXY_AUTH``,
+                ``STATUS`` and ``CLOSED``.
         """
         start = addresses.read(f"{self._base}{url}" if str(url).startswith("/") else url)
         call = _Call(limits or self.limits, start, limit, expect)
@@ -166,16 +166,14 @@ class Transport:
             url = target
         raise _redirects("too many redirects", call.start, expected=f"at most {call.limits.redirects}")
 
-    @contextlib.contextmanager
-    def _ask(self, call: _Call, url: httpx2.URL, part: dict[str, str]) -> Iterator[Heard]:
+    def _ask(self, call: _Call, url: httpx2.URL, part: dict[str, str]) -> contextlib.AbstractContextManager[Heard]:
         headers = {"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "identity", **part}
         if self._token is not None and addresses.origin(url) == self._origin:
             headers["Authorization"] = f"Bearer {self._token}"
         watch = Watch(call.limits, ends=call.ends, limit=call.limit, where=addresses.shown(url))
         with self._lock:
             self.requests += 1
-        with self._pools.ask(url, headers, watch) as heard:
-            yield heard
+        return self._pools.ask(url, headers, watch)
 
     def _refusal(self, heard: Heard, url: httpx2.URL) -> BatteriesError:
         """The error of a status that is no answer."""

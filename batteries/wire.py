@@ -3,7 +3,7 @@
 The timeouts of an HTTP client are one per read, so a server that sends a byte in time every time holds it for ever: in its
 headers, in the extension of a chunk, in an endless row of ``100 Continue``. Here each read from a socket asks the watch of
 its exchange first (:mod:`batteries.watch`). The connections, their pools and the way through a proxy are those of httpcore2,
-on which httpx2 stands; the client of httpx2 itself, which also keeps cookies, has no place to put such a watch.
+on which httpx2 stands; the client of httpx2 itself has no place to put such a watch (docs/decisions/0025-wire-layer-kept.md).
 """
 
 from __future__ import annotations
@@ -115,19 +115,9 @@ def _open_pool(way: _Way, backend: _Backend) -> httpcore2.ConnectionPool:
     context = certificates.context(bundles) if scheme == "https" else None
     if context is not None:
         context.sslsocket_class = _EncryptedSocket
-    if proxy is None:
-        return httpcore2.ConnectionPool(
-            ssl_context=context,
-            max_connections=None,
-            max_keepalive_connections=KEPT_IDLE,
-            keepalive_expiry=KEPT_SECONDS,
-            network_backend=backend,
-        )
-    return httpcore2.HTTPProxy(
-        proxy_url=_parts(proxy.url),
-        proxy_auth=proxy.auth,
+    return httpcore2.ConnectionPool(
         ssl_context=context,
-        proxy_ssl_context=context if proxy.url.scheme == "https" else None,
+        proxy=None if proxy is None else httpcore2.Proxy(_parts(proxy.url), auth=proxy.auth, ssl_context=context),
         max_connections=None,
         max_keepalive_connections=KEPT_IDLE,
         keepalive_expiry=KEPT_SECONDS,
@@ -147,10 +137,6 @@ def _parts(url: httpx2.URL) -> httpcore2.URL:
 
 
 _WATCH: ContextVar[Watch] = ContextVar("_WATCH")
-
-
-class _NotConnectedError(httpcore2.ConnectError):
-    """No connection to the first machine on the way: the server, or the proxy before it."""
 
 
 class _Backend(httpcore2.NetworkBackend):
@@ -188,17 +174,17 @@ class _Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        try:
-            return self._connect(host, port, _WATCH.get())
-        except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-            raise _NotConnectedError(*error.args) from error
-
-    def _connect(self, host: str, port: int, watch: Watch) -> _Stream:
+        watch = _WATCH.get()
         found = look_up(host, watch.seconds(watch.limits.connect))
         for address in found[:-1]:
             with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                return self.keep(self._plain.connect_tcp(address, port, watch.seconds(watch.limits.connect)))
-        return self.keep(self._plain.connect_tcp(found[-1], port, watch.seconds(watch.limits.connect)))
+                return self._connect(address, port, watch)
+        return self._connect(found[-1], port, watch)
+
+    def _connect(self, address: str, port: int, watch: Watch) -> _Stream:
+        stream = self.keep(self._plain.connect_tcp(address, port, watch.seconds(watch.limits.connect)))
+        watch.connected = True
+        return stream
 
 
 class _Stream(httpcore2.NetworkStream):
@@ -246,14 +232,10 @@ def _typed(watch: Watch, proxy: Proxy | None) -> Iterator[None]:
     try:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
-        if watch.over:
-            raise watch.late() from error
-        raise _unreachable(error, watch, proxy) from error
+        raise watch.late() if watch.over else _unreachable(error, watch, proxy) from error
     except httpcore2.TimeoutException as error:
-        if watch.over:
-            raise watch.late() from error
         what = f"the server sent nothing for {watch.limits.stall:g} s"
-        raise _failure("STALLED", what, error, watch) from error
+        raise watch.late() if watch.over else _failure("STALLED", what, error, watch) from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
         raise _failure("CUT", "the answer broke off, or is not HTTP", error, watch) from error
 
@@ -271,9 +253,8 @@ def _unreachable(error: Exception, watch: Watch, proxy: Proxy | None) -> Transpo
         what, found = "the proxy asks for a name and a password, or refuses those it was given", plain(str(error))
         return TransportError(what, code="PROXY_AUTH", found=found, where=watch.where, remedy=remedy)
     remedy = f"Check {proxy.source}; hosts that are to be reached without it belong in NO_PROXY."
-    if isinstance(error, _NotConnectedError):
-        return _failure("UNREACHABLE", "the proxy cannot be reached", error, watch, remedy)
-    return _failure("UNREACHABLE", "the server cannot be reached through the proxy", error, watch, remedy)
+    what = "the server cannot be reached through the proxy" if watch.connected else "the proxy cannot be reached"
+    return _failure("UNREACHABLE", what, error, watch, remedy)
 
 
 def _bad_certificate(error: ssl.SSLCertVerificationError, host: str | None, watch: Watch) -> TransportError:
