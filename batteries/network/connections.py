@@ -1,9 +1,10 @@
 """One exchange over HTTP that cannot outstay its welcome.
 
 The timeouts of an HTTP client are one per read, so a server that sends a byte in time every time holds it for ever: in its
-headers, in the extension of a chunk, in an endless row of ``100 Continue``. Here each read from a socket asks the watch of
+headers, in the extension of a chunk, in an endless row of ``100 Continue``. Here each read from a socket asks the budget of
 its exchange first (:mod:`batteries.network.limits`). The connections, their pools and the way through a proxy are those of
-httpcore2, on which httpx2 stands; the client of httpx2 itself, which also keeps cookies, has no place to put such a watch.
+httpcore2, on which httpx2 stands; the client of httpx2 itself has no place to put such a budget
+(docs/decisions/0025-wire-layer-kept.md).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import httpx2
 
 from batteries.errors import TransportError
 from batteries.network import certificates, proxies
-from batteries.network.limits import Watch
+from batteries.network.limits import CallBudget
 from batteries.network.name_lookup import look_up
 from batteries.network.proxies import Proxy
 
@@ -35,7 +36,7 @@ _Way = tuple[str, Proxy | None, certificates.Named]  # scheme, proxy, certificat
 
 
 @dataclass(frozen=True)
-class Heard:
+class ResponseHead:
     """The head of an answer, and its body as it arrives."""
 
     status: int
@@ -58,7 +59,7 @@ class Pools:
         self._users = 0
 
     @contextlib.contextmanager
-    def ask(self, url: httpx2.URL, headers: dict[str, str], watch: Watch) -> Iterator[Heard]:
+    def ask(self, url: httpx2.URL, headers: dict[str, str], budget: CallBudget) -> Iterator[ResponseHead]:
         """Send one GET; the connection is free again, or closed, when the block ends.
 
         Raises:
@@ -68,14 +69,14 @@ class Pools:
         """
         way = (url.scheme, proxies.find(url), certificates.named())
         if way[1] is not None:
-            watch.where = f"{watch.where} through {way[1]}"
-        with self._use(way, watch) as pool:
-            before = _WATCH.set(watch)
+            budget.where = f"{budget.where} through {way[1]}"
+        with self._use(way, budget) as pool:
+            before = _BUDGET.set(budget)
             try:
-                with _typed(watch, way[1]), pool.stream("GET", _parts(url), headers=list(headers.items())) as response:
-                    yield Heard(response.status, httpx2.Headers(response.headers), response.iter_stream())
+                with _typed(budget, way[1]), pool.stream("GET", _parts(url), headers=list(headers.items())) as response:
+                    yield ResponseHead(response.status, httpx2.Headers(response.headers), response.iter_stream())
             finally:
-                _WATCH.reset(before)
+                _BUDGET.reset(before)
 
     def close(self) -> None:
         """Close every connection. Those in use are only cut short: the thread that uses one closes it."""
@@ -84,10 +85,10 @@ class Pools:
             self._close_unused()
 
     @contextlib.contextmanager
-    def _use(self, way: _Way, watch: Watch) -> Iterator[httpcore2.ConnectionPool]:
+    def _use(self, way: _Way, budget: CallBudget) -> Iterator[httpcore2.ConnectionPool]:
         with self._lock:
             if self.closed.is_set():
-                raise TransportError("the connections are closed", code="CLOSED", where=watch.where)
+                raise TransportError("the connections are closed", code="CLOSED", where=budget.where)
             if way not in self._held:
                 self._held[way] = _open_pool(way, self._backend)
             pool = self._held[way]
@@ -115,19 +116,9 @@ def _open_pool(way: _Way, backend: _Backend) -> httpcore2.ConnectionPool:
     context = certificates.context(bundles) if scheme == "https" else None
     if context is not None:
         context.sslsocket_class = _EncryptedSocket
-    if proxy is None:
-        return httpcore2.ConnectionPool(
-            ssl_context=context,
-            max_connections=None,
-            max_keepalive_connections=KEPT_IDLE,
-            keepalive_expiry=KEPT_SECONDS,
-            network_backend=backend,
-        )
-    return httpcore2.HTTPProxy(
-        proxy_url=_parts(proxy.url),
-        proxy_auth=proxy.auth,
+    return httpcore2.ConnectionPool(
         ssl_context=context,
-        proxy_ssl_context=context if proxy.url.scheme == "https" else None,
+        proxy=None if proxy is None else httpcore2.Proxy(_parts(proxy.url), auth=proxy.auth, ssl_context=context),
         max_connections=None,
         max_keepalive_connections=KEPT_IDLE,
         keepalive_expiry=KEPT_SECONDS,
@@ -146,15 +137,11 @@ def _parts(url: httpx2.URL) -> httpcore2.URL:
     return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
 
 
-_WATCH: ContextVar[Watch] = ContextVar("_WATCH")
-
-
-class _NotConnectedError(httpcore2.ConnectError):
-    """No connection to the first machine on the way: the server, or the proxy before it."""
+_BUDGET: ContextVar[CallBudget] = ContextVar("_BUDGET")
 
 
 class _Backend(httpcore2.NetworkBackend):
-    """Opens connections under the watch of the exchange that needs one, and can cut all of them short."""
+    """Opens connections under the budget of the exchange that needs one, and can cut all of them short."""
 
     def __init__(self) -> None:
         self.closed = threading.Event()
@@ -163,7 +150,7 @@ class _Backend(httpcore2.NetworkBackend):
         self._lock = threading.Lock()
 
     def keep(self, stream: httpcore2.NetworkStream) -> _Stream:
-        """A stream under watch, unless all are to end."""
+        """A stream under budget, unless all are to end."""
         kept = _Stream(stream, self)
         with self._lock:
             self._streams.add(kept)
@@ -188,49 +175,51 @@ class _Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        try:
-            return self._connect(host, port, _WATCH.get())
-        except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-            raise _NotConnectedError(*error.args) from error
-
-    def _connect(self, host: str, port: int, watch: Watch) -> _Stream:
-        found = look_up(host, watch.seconds(watch.limits.connect))
+        budget = _BUDGET.get()
+        found = look_up(host, budget.seconds(budget.limits.connect))
         for address in found[:-1]:
             with contextlib.suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                return self.keep(self._plain.connect_tcp(address, port, watch.seconds(watch.limits.connect)))
-        return self.keep(self._plain.connect_tcp(found[-1], port, watch.seconds(watch.limits.connect)))
+                return self._connect(address, port, budget)
+        return self._connect(found[-1], port, budget)
+
+    def _connect(self, address: str, port: int, budget: CallBudget) -> _Stream:
+        stream = self.keep(self._plain.connect_tcp(address, port, budget.seconds(budget.limits.connect)))
+        budget.connected = True
+        return stream
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A socket whose every operation is under the watch of the exchange that uses it."""
+    """A socket whose every operation is under the budget of the exchange that uses it."""
 
     def __init__(self, stream: httpcore2.NetworkStream, backend: _Backend) -> None:
         self._stream = stream
         self._backend = backend
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        watch = _WATCH.get()
-        data = self._stream.read(watch.room(max_bytes), watch.seconds(watch.limits.stall))
+        budget = _BUDGET.get()
+        data = self._stream.read(budget.room(max_bytes), budget.seconds(budget.limits.stall))
         if not data and self._backend.closed.is_set():
             raise httpcore2.ReadError("the connections are closed")  # and not the end of a body without a length
-        watch.received(len(data))
+        budget.received(len(data))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        watch = _WATCH.get()
-        self._stream.write(buffer, watch.seconds(watch.limits.stall))
+        budget = _BUDGET.get()
+        self._stream.write(buffer, budget.seconds(budget.limits.stall))
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        watch = _WATCH.get()
+        budget = _BUDGET.get()
         try:
             self._stream.get_extra_info("server_addr")  # fails where the other side hung up, which ssl would not notice
-            return self._backend.keep(self._stream.start_tls(ssl_context, server_hostname, watch.seconds(watch.limits.connect)))
+            return self._backend.keep(
+                self._stream.start_tls(ssl_context, server_hostname, budget.seconds(budget.limits.connect))
+            )
         except BaseException as error:
             self.close()
             if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-                raise _bad_certificate(error.__cause__, server_hostname, watch) from error
+                raise _bad_certificate(error.__cause__, server_hostname, budget) from error
             raise
 
     def close(self) -> None:
@@ -241,45 +230,40 @@ class _Stream(httpcore2.NetworkStream):
 
 
 @contextlib.contextmanager
-def _typed(watch: Watch, proxy: Proxy | None) -> Iterator[None]:
+def _typed(budget: CallBudget, proxy: Proxy | None) -> Iterator[None]:
     """The errors of the connection as ours."""
     try:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
-        if watch.over:
-            raise watch.late() from error
-        raise _unreachable(error, watch, proxy) from error
+        raise budget.late() if budget.over else _unreachable(error, budget, proxy) from error
     except httpcore2.TimeoutException as error:
-        if watch.over:
-            raise watch.late() from error
-        what = f"the server sent nothing for {watch.limits.stall:g} s"
-        raise _failure("STALLED", what, error, watch) from error
+        what = f"the server sent nothing for {budget.limits.stall:g} s"
+        raise budget.late() if budget.over else _failure("STALLED", what, error, budget) from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-        raise _failure("CUT", "the answer broke off, or is not HTTP", error, watch) from error
+        raise _failure("CUT", "the answer broke off, or is not HTTP", error, budget) from error
 
 
-def _failure(code: str, what: str, error: Exception, watch: Watch, remedy: str | None = None) -> TransportError:
-    return TransportError(what, code=code, found=plain(str(error)) or None, where=watch.where, remedy=remedy, retryable=True)
+def _failure(code: str, what: str, error: Exception, budget: CallBudget, remedy: str | None = None) -> TransportError:
+    return TransportError(what, code=code, found=plain(str(error)) or None, where=budget.where, remedy=remedy, retryable=True)
 
 
-def _unreachable(error: Exception, watch: Watch, proxy: Proxy | None) -> TransportError:
+def _unreachable(error: Exception, budget: CallBudget, proxy: Proxy | None) -> TransportError:
     if proxy is None:
         remedy = "Check the address and the connection to the network."
-        return _failure("UNREACHABLE", "the server cannot be reached", error, watch, remedy)
+        return _failure("UNREACHABLE", "the server cannot be reached", error, budget, remedy)
     if isinstance(error, httpcore2.ProxyError) and str(error).startswith("407"):
         remedy = f"Write them into {proxy.source}: http://name:password@host:port."
         what, found = "the proxy asks for a name and a password, or refuses those it was given", plain(str(error))
-        return TransportError(what, code="PROXY_AUTH", found=found, where=watch.where, remedy=remedy)
+        return TransportError(what, code="PROXY_AUTH", found=found, where=budget.where, remedy=remedy)
     remedy = f"Check {proxy.source}; hosts that are to be reached without it belong in NO_PROXY."
-    if isinstance(error, _NotConnectedError):
-        return _failure("UNREACHABLE", "the proxy cannot be reached", error, watch, remedy)
-    return _failure("UNREACHABLE", "the server cannot be reached through the proxy", error, watch, remedy)
+    what = "the server cannot be reached through the proxy" if budget.connected else "the proxy cannot be reached"
+    return _failure("UNREACHABLE", what, error, budget, remedy)
 
 
-def _bad_certificate(error: ssl.SSLCertVerificationError, host: str | None, watch: Watch) -> TransportError:
+def _bad_certificate(error: ssl.SSLCertVerificationError, host: str | None, budget: CallBudget) -> TransportError:
     names = " and ".join(name for name, _ in certificates.named())
     remedy = "SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file of certificates to trust, where its issuer is meant to be."
     if names:
         remedy = f"Only the certificates of {names} are trusted: that of its issuer is meant to be among them."
     what, found = f"the certificate of {host or 'the server'} is not trusted", plain(error.verify_message)
-    return TransportError(what, code="CERTIFICATE", found=found, where=watch.where, remedy=remedy)
+    return TransportError(what, code="CERTIFICATE", found=found, where=budget.where, remedy=remedy)

@@ -48,7 +48,7 @@ class Limits:
 DEFAULT = Limits()
 
 
-class Watch:
+class CallBudget:
     """What one exchange may still take.
 
     Args:
@@ -56,11 +56,15 @@ class Watch:
         ends: When the call ends, on the monotonic clock.
         limit: Most bytes of body.
         where: The address, for errors.
+
+    Attributes:
+        connected: Whether the exchange opened a connection to the first machine on the way: the server, or the proxy before it.
     """
 
     def __init__(self, limits: Limits, *, ends: float, limit: int, where: str) -> None:
         self.limits = limits
         self.where = where
+        self.connected = False
         self._ends = ends
         self._limit = limit
         self._room = limit + limit // FRAMING + limits.slack
@@ -90,7 +94,7 @@ class Watch:
             TransportError: there were too many already (``LIMIT``).
         """
         if self._room <= 0:
-            raise self.too_large("more, headers and framing included")
+            raise too_large(self._limit, "more, headers and framing included", self.where)
         return min(most, self._room)
 
     def received(self, count: int) -> None:
@@ -123,7 +127,7 @@ class Watch:
         within = f"an answer within {self.limits.deadline:g} s"
         return TransportError("the server took too long", code="DEADLINE", expected=within, where=self.where, retryable=True)
 
-    def too_large(self, found: str) -> TransportError:
-        """The error of an answer with too many bytes."""
-        expected = f"at most {self._limit} bytes"
-        return TransportError("the answer is too large", code="LIMIT", expected=expected, found=found, where=self.where)
+
+def too_large(limit: int, found: object, where: str) -> TransportError:
+    """The error of an answer with too many bytes."""
+    return TransportError("the answer is too large", code="LIMIT", expected=f"at most {limit} bytes", found=found, where=where)

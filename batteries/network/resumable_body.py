@@ -7,13 +7,14 @@ import re
 import httpx2
 
 from batteries.errors import TransportError
-from batteries.network.connections import Heard, plain
+from batteries.network.connections import ResponseHead, plain
+from batteries.network.limits import too_large
 
 STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
 
 
-class Arrived:
+class ResumableBody:
     """What came so far of one body, over all attempts."""
 
     def __init__(self, limit: int) -> None:
@@ -34,46 +35,46 @@ class Arrived:
         part = {"Range": f"bytes={len(self.data)}-"}
         return part if self._etag is None else {**part, "If-Range": self._etag}
 
-    def start(self, heard: Heard, where: str) -> None:
+    def start(self, head: ResponseHead, where: str) -> None:
         """Note the head of a whole answer."""
         self.data.clear()
-        self.status, self.headers = heard.status, heard.headers
-        length = heard.headers.get("content-length")
-        self._total = None if length is None or heard.status != 200 else int(length)
-        self._honest = self._honest and heard.status == 200
-        etag = heard.headers.get("etag", "")
+        self.status, self.headers = head.status, head.headers
+        length = head.headers.get("content-length")
+        self._total = None if length is None or head.status != 200 else int(length)
+        self._honest = self._honest and head.status == 200
+        etag = head.headers.get("etag", "")
         self._etag = etag if STRONG_ETAG.fullmatch(etag) else None
-        if heard.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html":
+        if head.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html":
             remedy = "Check the address, and what stands between this machine and the server: a proxy, a login."
             raise TransportError("an HTML page in the place of the answer", code="HTML_PAGE", where=where, remedy=remedy)
         self._check_size(self._total, where)
 
-    def resume(self, heard: Heard, where: str) -> None:
+    def resume(self, head: ResponseHead, where: str) -> None:
         """Note the head of a part; one that does not continue what is there makes the next attempt start again."""
-        found = heard.headers.get("content-range", "nothing")
+        found = head.headers.get("content-range", "nothing")
         match = CONTENT_RANGE.fullmatch(found)
         total = self._total if match is None or match[2] == "*" else int(match[2])
         self._honest = (
-            heard.status == 206
+            head.status == 206
             and match is not None
             and int(match[1]) == len(self.data)
             and total is not None
             and self._total in (None, total)
-            and (self._etag is None or heard.headers.get("etag") in (None, self._etag))
+            and (self._etag is None or head.headers.get("etag") in (None, self._etag))
         )
         if not self._honest:
             raise _cut("the server sent another part than it was asked for", where, f"from {len(self.data)} on", plain(found))
         self._total = total
         self._check_size(self._total, where)
 
-    def read(self, heard: Heard, where: str) -> None:
+    def read(self, head: ResponseHead, where: str) -> None:
         """Take the body in."""
-        encoding = heard.headers.get("content-encoding", "").strip().lower()
+        encoding = head.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise TransportError(
                 "a compressed answer", code="ENCODING", expected="identity", found=plain(encoding), where=where
             )
-        for chunk in heard.chunks:
+        for chunk in head.chunks:
             self.data += chunk
             self.most = max(self.most, len(self.data))
             self._check_size(len(self.data), where)
@@ -83,8 +84,7 @@ class Arrived:
 
     def _check_size(self, size: int | None, where: str) -> None:
         if size is not None and size > self._limit:
-            expected = f"at most {self._limit} bytes"
-            raise TransportError("the answer is too large", code="LIMIT", expected=expected, found=size, where=where)
+            raise too_large(self._limit, size, where)
 
 
 def _cut(what: str, where: str, expected: object, found: object) -> TransportError:

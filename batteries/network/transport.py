@@ -21,9 +21,9 @@ import httpx2
 
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError, TransportError
 from batteries.network import urls
-from batteries.network.connections import Heard, Pools, plain
-from batteries.network.limits import DEFAULT, Limits, Watch
-from batteries.network.resumable_body import Arrived
+from batteries.network.connections import Pools, ResponseHead, plain
+from batteries.network.limits import DEFAULT, CallBudget, Limits
+from batteries.network.resumable_body import ResumableBody
 
 __all__ = ["Answer", "Limits", "Transport"]
 
@@ -120,8 +120,8 @@ class Transport:
             NotFoundError: status 404 (``NO_FILE``); ``found`` is the server's X-Error-Code, where it sent one.
             PolicyError: status 401 or 403 (``DENIED``); a way without encryption (``INSECURE``, ``INSECURE_REDIRECT``).
             TransportError: retryable: ``UNREACHABLE``, ``STALLED``, ``CUT``, ``UNAVAILABLE``, ``RATE_LIMITED``, ``SLOW`` and
-                ``DEADLINE``; final: ``LIMIT``, ``ENCODING``, ``REDIRECTS``, ``CERTIFICATE``, ``STATUS`` and
-                ``CLOSED``.
+                ``DEADLINE``; final: ``LIMIT``, ``ENCODING``, ``HTML_PAGE``, ``REDIRECTS``, ``CERTIFICATE``, ``PROXY_AUTH``,
+                ``STATUS`` and ``CLOSED``.
         """
         start = urls.read(f"{self._base}{url}" if str(url).startswith("/") else url)
         call = _Call(limits or self.limits, start, limit, expect)
@@ -136,59 +136,57 @@ class Transport:
 
     def _attempt(self, call: _Call) -> Answer:
         """Read what is still missing, once."""
-        part = call.arrived.ask_for()
-        with self._final(call, part) as (heard, url):
+        part = call.body.ask_for()
+        with self._final(call, part) as (head, url):
             where = urls.shown(url)
-            if part and heard.status in (206, 416):
-                call.arrived.resume(heard, where)
-            elif heard.status in call.expect:
-                call.arrived.start(heard, where)
+            if part and head.status in (206, 416):
+                call.body.resume(head, where)
+            elif head.status in call.expect:
+                call.body.start(head, where)
             else:
-                call.asked_wait = _asked_wait(heard.headers)
-                raise self._refusal(heard, url)
-            call.arrived.read(heard, where)
-        return Answer(call.arrived.status, call.arrived.headers, bytes(call.arrived.data), where)
+                call.asked_wait = _asked_wait(head.headers)
+                raise self._refusal(head, url)
+            call.body.read(head, where)
+        return Answer(call.body.status, call.body.headers, bytes(call.body.data), where)
 
     @contextlib.contextmanager
-    def _final(self, call: _Call, part: dict[str, str]) -> Iterator[tuple[Heard, httpx2.URL]]:
+    def _final(self, call: _Call, part: dict[str, str]) -> Iterator[tuple[ResponseHead, httpx2.URL]]:
         """The answer at the end of the redirects, and its address."""
         url = call.start
         for _ in range(call.limits.redirects + 1):
-            with self._ask(call, url, part) as heard:
-                location = heard.headers.get("location")
-                if heard.status not in REDIRECTS or heard.status in call.expect or location is None:
-                    yield heard, url
+            with self._ask(call, url, part) as head:
+                location = head.headers.get("location")
+                if head.status not in REDIRECTS or head.status in call.expect or location is None:
+                    yield head, url
                     return
                 target = urls.redirected(url, location)
-                _drain(heard)
+                _drain(head)
             if target is None:
                 raise _redirects("a redirect to what is no address", call.start, found=plain(location))
             url = target
         raise _redirects("too many redirects", call.start, expected=f"at most {call.limits.redirects}")
 
-    @contextlib.contextmanager
-    def _ask(self, call: _Call, url: httpx2.URL, part: dict[str, str]) -> Iterator[Heard]:
+    def _ask(self, call: _Call, url: httpx2.URL, part: dict[str, str]) -> contextlib.AbstractContextManager[ResponseHead]:
         headers = {"User-Agent": self._agent, "Accept": "*/*", "Accept-Encoding": "identity", **part}
         if self._token is not None and urls.origin(url) == self._origin:
             headers["Authorization"] = f"Bearer {self._token}"
-        watch = Watch(call.limits, ends=call.ends, limit=call.limit, where=urls.shown(url))
+        budget = CallBudget(call.limits, ends=call.ends, limit=call.limit, where=urls.shown(url))
         with self._lock:
             self.requests += 1
-        with self._pools.ask(url, headers, watch) as heard:
-            yield heard
+        return self._pools.ask(url, headers, budget)
 
-    def _refusal(self, heard: Heard, url: httpx2.URL) -> BatteriesError:
+    def _refusal(self, head: ResponseHead, url: httpx2.URL) -> BatteriesError:
         """The error of a status that is no answer."""
         where = urls.shown(url)
-        code = plain(heard.headers.get("x-error-code", "")) or None
-        found = code or f"status {heard.status}"
-        _drain(heard)
-        if heard.status in (401, 403) and self._denial is not None and urls.origin(url) == self._origin:
-            return self._denial(heard.status, code)
-        if heard.status in (401, 403):
+        code = plain(head.headers.get("x-error-code", "")) or None
+        found = code or f"status {head.status}"
+        _drain(head)
+        if head.status in (401, 403) and self._denial is not None and urls.origin(url) == self._origin:
+            return self._denial(head.status, code)
+        if head.status in (401, 403):
             remedy = "Check the token, and that its owner may read this."
             return PolicyError("the server denies access", code="DENIED", found=found, where=where, remedy=remedy)
-        return _unanswered(heard.status, found, where)
+        return _unanswered(head.status, found, where)
 
 
 class _Call:
@@ -200,7 +198,7 @@ class _Call:
         self.limit = limit
         self.expect = expect
         self.ends = time.monotonic() + limits.patience(limit)
-        self.arrived = Arrived(limit)
+        self.body = ResumableBody(limit)
         self.asked_wait: float | None = None
         self._failures = 0
         self._most = 0
@@ -212,8 +210,8 @@ class _Call:
             TransportError: no further attempt makes sense: the one given, or ``RATE_LIMITED`` where the server asks for
                 more time than is left.
         """
-        progress = self.arrived.most > self._most
-        self._most = self.arrived.most
+        progress = self.body.most > self._most
+        self._most = self.body.most
         self._failures = 0 if progress else self._failures + 1
         asked, self.asked_wait = self.asked_wait, None
         left = self.ends - time.monotonic()
@@ -261,10 +259,10 @@ def _asked_wait(headers: httpx2.Headers) -> float | None:
     return min(DAY, max(0.0, *waits)) if waits else None
 
 
-def _drain(heard: Heard) -> None:
+def _drain(head: ResponseHead) -> None:
     """Read a small body away, so that the connection can be used again; a larger one costs the connection."""
-    if heard.headers.get("content-length", "").isdigit() and int(heard.headers["content-length"]) <= SMALL:
-        for _ in heard.chunks:
+    if head.headers.get("content-length", "").isdigit() and int(head.headers["content-length"]) <= SMALL:
+        for _ in head.chunks:
             pass
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from httpcore2._backends.sync import SyncStream
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError, TransportError
-from batteries.network.limits import Watch
+from batteries.network.limits import CallBudget
 from batteries.network.transport import Limits, Transport
 from tests.support import hostile_server
 from tests.support.cells import python
@@ -249,8 +250,8 @@ class TestSize:
     )
     def test_nothing_without_end(self, play, monkeypatch):
         counts = []
-        received = Watch.received
-        monkeypatch.setattr(Watch, "received", lambda watch, count: (counts.append(count), received(watch, count))[1])
+        received = CallBudget.received
+        monkeypatch.setattr(CallBudget, "received", lambda budget, count: (counts.append(count), received(budget, count))[1])
         error = refused(play, ONCE)
         assert error.code in ("LIMIT", "CUT")
         assert sum(counts) <= 1000 + 64 * 1024 + 1000 // 64
@@ -308,7 +309,15 @@ class TestTime:
             errors = [*pool.map(drip, starts), more.result()]
         assert [(error.code, error.retryable) for error in errors] == [("DEADLINE", True)] * 9
 
-    @pytest.mark.parametrize("start", [b"HTTP/1.1 200 x\r\nX: ", b"HTTP/1.1 200 x\r\n\r\n"])
+    @pytest.mark.parametrize(
+        "start",
+        [
+            pytest.param(b"HTTP/1.1 200 x\r\nX: ", id="header"),
+            pytest.param(b"HTTP/1.1 200 x\r\n\r\n", id="body"),
+            pytest.param(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n1;", id="extension of a chunk"),
+            pytest.param(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", id="trailer"),
+        ],
+    )
     def test_a_drip_is_too_slow_long_before_the_deadline(self, start):
         def play(talk):
             talk.send(start)
@@ -351,6 +360,34 @@ class TestTime:
         ):
             transport.get("/x", limit=1)
         assert caught.value.code == "DEADLINE"
+
+    def test_silence_in_place_of_keys_leaves_no_socket_open(self, trusted):
+        def opened():
+            return len(list(Path("/dev/fd").iterdir()))
+
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            Transport(origin=f"https://127.0.0.1:{silent.getsockname()[1]}", limits=Limits(deadline=0.2)) as transport,
+        ):
+            before = opened()
+            for _ in range(3):
+                with pytest.raises(TransportError):
+                    transport.get("/x", limit=1)
+            assert opened() == before
+
+    def test_a_drip_on_a_kept_connection_leaves_no_thread(self):
+        def play(talk):
+            if talk.path == "/first":
+                return talk.answer(b"")
+            talk.send(b"HTTP/1.1 200 x\r\nX: ")
+            return talk.drip(b"x")
+
+        with served(play, QUICK) as (_, transport):
+            transport.get("/first", limit=0)
+            before = set(threading.enumerate())
+            with pytest.raises(TransportError):
+                transport.get("/x", limit=1)
+            assert set(threading.enumerate()) <= before
 
     def test_a_name_service_that_does_not_answer(self, monkeypatch):
         release = threading.Event()
