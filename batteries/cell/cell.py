@@ -15,8 +15,9 @@ from batteries.cell.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.cell.model_card import CARD, cell_card
 from batteries.cell.spec import CellSpec
 from batteries.errors import IntegrityError, NotFoundError
-from batteries.io import atomic_files, placeholders
+from batteries.io import atomic_files
 from batteries.io.canonical_json import sha256
+from batteries.io.verified import Verified, verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,16 +91,20 @@ class Cell:
         return self.manifest.file.sha256
 
     @classmethod
-    def from_bytes(cls, blob: bytes, manifest: Manifest, *, where: object) -> Cell:
+    def from_bytes(cls, blob: bytes | Verified[bytes], manifest: Manifest, *, where: object) -> Cell:
         """Check a blob against its manifest, and read it.
+
+        Args:
+            blob: The file; where its digest is known to be right, it is not taken again.
+            manifest: The manifest.
+            where: Name of the file in a message.
 
         Raises:
             IntegrityError: not the size or the digest that the manifest promises.
             FormatError: not a strict cell file of the manifest's spec.
             PolicyError: values that are not finite.
         """
-        _check_bytes(blob, manifest.file, where)
-        weights = weights_file.read(blob, manifest.spec, where=where)
+        weights = weights_file.read(_checked(blob, manifest.file, where), manifest.spec, where=where)
         found = weights_file.tensor_digest(weights)
         if found != manifest.file.tensor_digest:
             raise IntegrityError(
@@ -230,17 +235,10 @@ def _are_equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
     return first.keys() == second.keys() and all(a is b or (a.shape == b.shape and bool((a == b).all())) for a, b in pairs)
 
 
-def _check_bytes(blob: bytes, facts: FileFacts, where: object) -> None:
-    if len(blob) != facts.size:
-        placeholders.refuse_unreadable(blob, where)
-        raise IntegrityError("another size", code="SIZE_MISMATCH", expected=facts.size, found=len(blob), where=where)
-    found = sha256(blob)
-    if found != facts.sha256:
-        raise IntegrityError(
-            "other bytes",
-            code="DIGEST_MISMATCH",
-            expected=facts.sha256,
-            found=found,
-            where=where,
-            remedy="The file was damaged; fetch it again.",
-        )
+def _checked(blob: bytes | Verified[bytes], facts: FileFacts, where: object) -> bytes:
+    """The bytes of a file, if they are those of its facts."""
+    if isinstance(blob, Verified) and blob.sha256 == facts.sha256:
+        return blob.data
+    data = blob.data if isinstance(blob, Verified) else blob
+    remedy = "The file was damaged; fetch it again."
+    return verify(data, sha256=facts.sha256, size=facts.size, where=where, remedy=remedy).data

@@ -14,10 +14,9 @@ from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serial
 from batteries.cell.artifact_kinds import MAPS, MODEL
 from batteries.cell.manifest import MAX_MANIFEST, Count, CvFigure, Manifest, Positive, Sha256, Size, Text
 from batteries.cell.weights_file import MAX_CELL
-from batteries.errors import IntegrityError
-from batteries.io import placeholders
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
+from batteries.io.verified import Bytes, Verified, verify
 from composer.artifact.manifest import MapsManifest, ModelManifest
 from composer.vocabulary import NodeKind, TokenKind
 from registry.catalog.attestation import Verdict
@@ -67,19 +66,14 @@ class Pin(Document):
         """The pin of these bytes."""
         return cls(sha256=sha256(data), size=len(data))
 
-    def check(self, data: Data, *, where: object) -> None:
-        """Refuse other bytes.
+    def check(self, data: Bytes, *, where: object) -> Verified[Bytes]:
+        """Refuse other bytes; returns the right ones.
 
         Raises:
             IntegrityError: not of the size, or not of the digest.
             FormatError: what stands for a file (``LFS_POINTER`` and others).
         """
-        if len(data) != self.size:
-            placeholders.refuse_unreadable(data, where)
-            raise IntegrityError("another size", code="SIZE_MISMATCH", expected=self.size, found=len(data), where=where)
-        found = sha256(data)
-        if found != self.sha256:
-            raise IntegrityError("other bytes", code="DIGEST_MISMATCH", expected=self.sha256, found=found, where=where)
+        return verify(data, sha256=self.sha256, size=self.size, where=where)
 
 
 def _at_most(limit: int) -> AfterValidator:

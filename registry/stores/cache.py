@@ -14,6 +14,7 @@ from pathlib import Path
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
 from batteries.io import atomic_files
 from batteries.io.home import HOME_VARIABLE, home
+from batteries.io.verified import Verified
 from registry.catalog.release import Pin
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
@@ -62,7 +63,7 @@ class Cache:
             return atomic_files.sweep(self.folder)
         return 0
 
-    def fetch(self, store: Store, key: str, pin: Pin) -> bytes:
+    def fetch(self, store: Store, key: str, pin: Pin) -> Verified[bytes]:
         """The bytes of a pin: from here if they are here and whole, else from the store, once more where they came damaged.
 
         Of many that want the same bytes one transfers them and the others wait; right bytes do not depend on that.
@@ -78,12 +79,11 @@ class Cache:
             held = self.held(pin)
             return self._transfer(store, key, pin) if held is None else held
 
-    def held(self, pin: Pin) -> bytes | None:
+    def held(self, pin: Pin) -> Verified[bytes] | None:
         """The bytes of a pin, if they are here and whole; damaged ones are moved aside."""
         path = self.path(pin.sha256)
         try:
-            data = atomic_files.read(path, limit=pin.size)
-            pin.check(data, where=path)
+            found = pin.check(atomic_files.read(path, limit=pin.size), where=path)
         except NotFoundError:
             return None
         except StoreError as error:
@@ -93,7 +93,7 @@ class Cache:
             self.put_aside(path)
             return None
         self._note_use(path)
-        return data
+        return found
 
     def has(self, pin: Pin) -> bool:
         """Whether a file of a pin's name and size is here; nobody looks into it, so whoever opens it has to."""
@@ -133,10 +133,10 @@ class Cache:
             return store.path_of(key)
         raise StoreError("nowhere to keep what was fetched", code="NO_CACHE", where=self.folder, remedy=REMEDY)
 
-    def keep(self, pin: Pin, data: bytes) -> None:
-        """Put bytes here that were checked against their pin."""
+    def keep(self, found: Verified[bytes]) -> None:
+        """Put bytes here."""
         with self._doing_without():
-            atomic_files.create(self.path(pin.sha256), data)
+            atomic_files.create(self.path(found.sha256), found.data)
 
     def put_aside(self, path: Path) -> None:
         """Move something damaged out of the way."""
@@ -161,15 +161,15 @@ class Cache:
             raise error
         self.refusals.append(error)
 
-    def _transfer(self, store: Store, key: str, pin: Pin) -> bytes:
+    def _transfer(self, store: Store, key: str, pin: Pin) -> Verified[bytes]:
         try:
-            data = read_pinned(store, key, pin)
+            found = read_pinned(store, key, pin)
         except IntegrityError as error:
             if error.code == "MISSING":
                 raise
-            data = read_pinned(store, key, pin)
-        self.keep(pin, data)
-        return data
+            found = read_pinned(store, key, pin)
+        self.keep(found)
+        return found
 
     @contextlib.contextmanager
     def _turn(self, pin: Pin) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,12 +91,13 @@ def _fault(store: Store, key: str, pin: Pin) -> BatteriesError | None:
 
 def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) -> bool:
     """Put the right bytes in the place of wrong ones; False where nobody has them."""
-    data = Cache().held(pin)
-    if data is None and source is not None and _fault(source, key, pin) is None:
-        data = read_pinned(source, key, pin)
-    if data is None:
+    found = Cache().held(pin)
+    if found is None and source is not None:
+        with contextlib.suppress(BatteriesError):
+            found = read_pinned(source, key, pin)
+    if found is None:
         return False
     target = DirectoryStore(store.path)
     atomic_files.move_aside(target.path_of(key), store.path / ASIDE)
-    target.put(key, data)
+    target.put(key, found.data)
     return True

@@ -240,7 +240,7 @@ class HubStore:
         self._manifests = self._together(head, pins)
         for key in pins.keys() - self._manifests.keys():
             with contextlib.suppress(BatteriesError):  # a bundle without it costs its readers one request more
-                self._manifests[key] = read_pinned(self, key, pins[key])
+                self._manifests[key] = read_pinned(self, key, pins[key]).data
         return {manifest_bundle.BUNDLE: manifest_bundle.pack(self._manifests), CARD: registry_card(index, self.url).encode()}
 
     def _together(self, reading: Reading, pins: Mapping[str, Pin]) -> dict[str, bytes]:

@@ -74,8 +74,8 @@ class Memory:
 
     def index(self, note: Note) -> Index | None:
         """The index of a note; None where the cache no longer has it whole."""
-        data = self.cache.held(note.index)
-        return None if data is None else Index.from_bytes(data, where=self.cache.path(note.index.sha256))
+        held = self.cache.held(note.index)
+        return None if held is None else Index.from_bytes(held.data, where=self.cache.path(note.index.sha256))
 
     def accept(self, store: Store, data: bytes, index: Index) -> None:
         """Compare an index with what was seen of its store before, and remember it.

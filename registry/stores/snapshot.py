@@ -10,6 +10,7 @@ from pathlib import Path
 
 from batteries.cell.manifest import Manifest
 from batteries.errors import IntegrityError
+from batteries.io.verified import Verified
 from composer.artifact.manifest import MANIFESTS, AnyPacked
 from registry.catalog import store_keys
 from registry.catalog.attestation import Attestation
@@ -129,8 +130,8 @@ class Located:
             IntegrityError: not the one that the index promises.
         """
         release = self.cell_release
-        data, where = self._manifest_bytes(cache)
-        return check_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
+        found, where = self._manifest_bytes(cache)
+        return check_manifest(found, self.reference, release.blob, summary=release.summary, where=where)
 
     def packed_manifest(self, cache: Cache | None = None) -> AnyPacked:
         """Read and check the manifest of a model or of maps, as :meth:`manifest`.
@@ -139,10 +140,10 @@ class Located:
             IntegrityError: not the one that the index promises.
         """
         release = self.packed_release
-        data, where = self._manifest_bytes(cache)
-        return check_packed_manifest(data, self.reference, release.manifest, release.blob, summary=release.summary, where=where)
+        found, where = self._manifest_bytes(cache)
+        return check_packed_manifest(found, self.reference, release.blob, summary=release.summary, where=where)
 
-    def _manifest_bytes(self, cache: Cache | None) -> tuple[bytes, str]:
+    def _manifest_bytes(self, cache: Cache | None) -> tuple[Verified[bytes], str]:
         store = self.snapshot.store
         read = read_pinned if cache is None else cache.fetch
         return read(store, self.manifest_key, self.release.manifest), f"{self.manifest_key} of {store.url}"
@@ -233,15 +234,14 @@ def _exempt(store: Store) -> bool:
 
 
 def check_manifest(
-    data: bytes, reference: Reference, pin: Pin, blob: Pin, *, summary: Summary | None, where: object
+    found: Verified[bytes], reference: Reference, blob: Pin, *, summary: Summary | None, where: object
 ) -> Manifest:
     """The manifest in some bytes, if it is the one that is promised.
 
     Args:
-        data: The bytes.
+        found: The bytes.
         reference: The cell at its exact version.
-        pin: The manifest's own.
-        blob: Of the weights.
+        blob: Pin of the weights.
         summary: What an index says of the cell; None where there was no index.
         where: What the bytes are, for the message.
 
@@ -249,8 +249,7 @@ def check_manifest(
         IntegrityError: of another cell, of other weights, or with other figures than the index shows.
         FormatError: not a manifest.
     """
-    pin.check(data, where=where)
-    manifest = Manifest.from_bytes(data, where=where)
+    manifest = Manifest.from_bytes(found.data, where=where)
     _refuse_another(manifest, reference, blob, where)
     if summary is not None and Summary.of(manifest) != summary:
         raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
@@ -258,7 +257,7 @@ def check_manifest(
 
 
 def check_packed_manifest(
-    data: bytes, reference: Reference, pin: Pin, blob: Pin, *, summary: AnySummary | None, where: object
+    found: Verified[bytes], reference: Reference, blob: Pin, *, summary: AnySummary | None, where: object
 ) -> AnyPacked:
     """The same for the manifest of a model or of maps.
 
@@ -266,8 +265,7 @@ def check_packed_manifest(
         IntegrityError: of others, of another file, or with other figures than the index shows.
         FormatError: not a manifest.
     """
-    pin.check(data, where=where)
-    manifest = MANIFESTS[reference.band].from_bytes(data, where=where)
+    manifest = MANIFESTS[reference.band].from_bytes(found.data, where=where)
     _refuse_another(manifest, reference, blob, where)
     if summary is not None and release_of(manifest).summary != summary:
         raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
@@ -287,15 +285,14 @@ def _refuse_another(manifest: Manifest | AnyPacked, reference: Reference, blob: 
         )
 
 
-def check_attestation(data: bytes, attested: Attested, *, cell: str, protocol: str, where: object) -> Attestation:
+def check_attestation(found: Verified[bytes], attested: Attested, *, cell: str, protocol: str, where: object) -> Attestation:
     """The attestation in some bytes, if it is the one that the index promises.
 
     Raises:
-        IntegrityError: other bytes, or about another cell, protocol or verdict.
+        IntegrityError: about another cell, protocol or verdict.
         FormatError: not an attestation.
     """
-    attested.check(data, where=where)
-    attestation = Attestation.from_bytes(data, where=where)
+    attestation = Attestation.from_bytes(found.data, where=where)
     claimed = (attestation.cell, attestation.protocol, attestation.verdict)
     wanted = (cell, protocol, attested.verdict)
     if claimed != wanted:

@@ -6,12 +6,13 @@ import contextlib
 
 from batteries.errors import FormatError, IntegrityError, NotFoundError
 from batteries.io.canonical_json import UNCONVERTED
+from batteries.io.verified import Verified
 from registry.catalog import store_keys
 from registry.catalog.release import Pin
 from registry.stores.store import Store
 
 
-def read_pinned(store: Store, key: str, pin: Pin) -> bytes:
+def read_pinned(store: Store, key: str, pin: Pin) -> Verified[bytes]:
     """The bytes of a key that a pin promises.
 
     Raises:
@@ -31,8 +32,7 @@ def read_pinned(store: Store, key: str, pin: Pin) -> bytes:
         raise IntegrityError(
             "another size", code="SIZE_MISMATCH", expected=pin.size, found="more", where=where, remedy=remedy
         ) from error
-    pin.check(data, where=where)
-    return data
+    return pin.check(data, where=where)
 
 
 def _was_converted(store: Store, key: str, pin: Pin) -> bool:

@@ -68,7 +68,7 @@ def mirror(
     fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not None], progress=progress)
     for one in lacking:
         store.put(one.blob_key, _blob(one, cache))
-        store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest))
+        store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest).data)
     attestations = _copy_attestations(snapshot, store, cache)
     index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
     counts = Counter(one.reference.kind for one in located)
@@ -97,7 +97,7 @@ def _blob(located: Located, cache: Cache) -> Data:
     pin = located.release.blob
     if located.reference.kind is not None:
         return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
-    return cache.fetch(located.snapshot.store, located.blob_key, pin)
+    return cache.fetch(located.snapshot.store, located.blob_key, pin).data
 
 
 def _copy_attestations(snapshot: Snapshot, store: Store, cache: Cache) -> int:
@@ -105,8 +105,8 @@ def _copy_attestations(snapshot: Snapshot, store: Store, cache: Cache) -> int:
     for cell, known in sorted(snapshot.index.attestations.items()):
         for protocol, attested in sorted(known.items()):
             key = store_keys.attestation(cell, attested.sha256)
-            data = cache.fetch(snapshot.store, key, attested)
-            check_attestation(data, attested, cell=cell, protocol=protocol, where=f"{key} of {snapshot.store.url}")
-            store.put(key, data)
+            found = cache.fetch(snapshot.store, key, attested)
+            check_attestation(found, attested, cell=cell, protocol=protocol, where=f"{key} of {snapshot.store.url}")
+            store.put(key, found.data)
             count += 1
     return count

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batteries.arguments import each
 from batteries.cell.cell import SUFFIX, Cell, Origin
-from batteries.errors import InputError, NotFoundError
+from batteries.errors import BatteriesError, InputError, NotFoundError
 from registry.catalog import store_keys
 from registry.catalog.reference import Reference
 from registry.catalog.release import AnySummary, Pin, Summary
@@ -245,12 +245,15 @@ def _with_yanks(wanted: list[Wanted], cache: Cache) -> list[Wanted]:
 def _fetch_manifests(wanted: Sequence[Wanted], cache: Cache) -> None:
     """Manifests that are not here, asked for together: a store may have them in one piece."""
     for store in {id(one.store): one.store for one in wanted}.values():
-        missing = {one.manifest_key: one.manifest for one in wanted if one.store is store and cache.held(one.manifest) is None}
+        missing = {one.manifest_key: one.manifest for one in wanted if one.store is store and not cache.has(one.manifest)}
         if len(missing) < 2:
             continue
         for key, data in store.read_many({key: pin.size for key, pin in missing.items()}).items():
-            if Pin.of(data) == missing[key]:  # others are asked for again one by one, and named where they stay wrong
-                cache.keep(missing[key], data)
+            try:
+                found = missing[key].check(data, where=key)
+            except BatteriesError:  # asked for again by itself, and named where it stays wrong
+                continue
+            cache.keep(found)
 
 
 def _refuse_other_kinds(references: Sequence[Reference]) -> None:
@@ -267,7 +270,6 @@ def _fetch_cell(wanted: Wanted, cache: Cache) -> Cell:
     manifest = check_manifest(
         cache.fetch(store, wanted.manifest_key, wanted.manifest),
         reference,
-        wanted.manifest,
         wanted.blob,
         summary=summary,
         where=where,

@@ -213,7 +213,6 @@ def _fetched(wanted: Wanted, cache: Cache, read: Callable[[Path, str], Found]) -
     manifest = check_packed_manifest(
         cache.fetch(store, wanted.manifest_key, wanted.manifest),
         wanted.reference,
-        wanted.manifest,
         wanted.blob,
         summary=wanted.summary,
         where=f"{wanted.manifest_key} of {store.url}",

@@ -12,6 +12,7 @@ from batteries.arguments import each
 from batteries.cell import artifact_kinds
 from batteries.cell.cell import Cell
 from batteries.errors import BatteriesError
+from batteries.io.verified import Verified
 from registry.catalog import store_keys
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested
@@ -100,15 +101,18 @@ def _findings(located: Located, replay: bool) -> list[Finding]:
         return [Finding("manifest", located.manifest_key, error), blob]
 
 
-def _blob(located: Located) -> bytes:
+def _blob(located: Located) -> Verified[bytes]:
     return read_pinned(located.snapshot.store, located.blob_key, located.release.blob)
 
 
 def _packed_findings(located: Located, kind: artifact_kinds.ArtifactKind) -> list[Finding]:
     """Of a model or maps whose manifest can be read; else that error."""
     manifest, key = located.packed_manifest(), located.blob_key
-    blob = _finding("blob", key, lambda: composer.kinds.open_packed(kind, _blob(located), where=key, seal=manifest.file.seal))
-    return [Finding("manifest", located.manifest_key), blob]
+
+    def open_file() -> object:
+        return composer.kinds.open_packed(kind, _blob(located).data, where=key, seal=manifest.file.seal)
+
+    return [Finding("manifest", located.manifest_key), _finding("blob", key, open_file)]
 
 
 def _cell_findings(located: Located, replay: bool) -> list[Finding]:
@@ -138,8 +142,8 @@ def _attestation_finding(store: Store, cell: str, protocol: str, attested: Attes
     key = store_keys.attestation(cell, attested.sha256)
 
     def read_attestation() -> object:
-        data = read_pinned(store, key, attested)
-        return check_attestation(data, attested, cell=cell, protocol=protocol, where=key)
+        found = read_pinned(store, key, attested)
+        return check_attestation(found, attested, cell=cell, protocol=protocol, where=key)
 
     return _finding("attestation", key, read_attestation)
 

@@ -25,7 +25,7 @@ def cache():
     cache = Cache()
     for n, days in enumerate((40, 30, 20, 0)):
         data = bytes([n]) * 1000
-        cache.keep(Pin.of(data), data)
+        cache.keep(Pin.of(data).check(data, where="the test"))
         used = time.time() - days * DAY
         os.utime(cache.path(Pin.of(data).sha256), (used, used))
     return cache
@@ -88,7 +88,7 @@ def test_indexes_that_were_seen_stay_and_what_went_is_fetched_again(tmp_path):
 
 def test_use_is_noted(cache):
     data = bytes(1000)
-    assert cache.held(Pin.of(data)) == data
+    assert cache.held(Pin.of(data)).data == data
     assert time.time() - cache.path(Pin.of(data).sha256).stat().st_mtime < HOUR
 
 

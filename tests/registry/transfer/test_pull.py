@@ -1,18 +1,22 @@
 import errno
+import hashlib
 import json
 import os
 import random
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from batteries.cell.cell import Cell
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, PolicyError, StoreError
-from batteries.io import filesystem
+from batteries.io import canonical_json, filesystem
 from batteries.io.canonical_json import dump, sha256
+from batteries.io.verified import verify
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.reference import Reference
@@ -429,3 +433,42 @@ assert "torch" not in sys.modules
 """
     run = python(code, tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The sizes of what went through SHA-256."""
+    counts = []
+
+    class Counting:
+        @staticmethod
+        def sha256(data=b""):
+            made = hashlib.sha256(data)
+            return SimpleNamespace(update=lambda part: (counts.append(len(part)), made.update(part)), hexdigest=made.hexdigest)
+
+    monkeypatch.setattr(canonical_json, "hashlib", Counting)
+    return counts
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["transferred", "from the cache"])
+def test_file_manifest_and_tensors_are_hashed_once_each(store, hashed, known):
+    if known:
+        pull("high/tiny", registry=store)
+    hashed.clear()
+    (cell,) = pull("high/tiny", registry=store)
+    assert hashed.count(cell.manifest.file.size) == 1
+    assert hashed.count(len(cell.manifest.to_bytes())) == 1
+    tensors = sum(array.nbytes for array in cell.weights.values())
+    assert sum(tensors <= size < cell.manifest.file.size for size in hashed) == 2  # with names and shapes; and the index
+
+
+def test_verified_bytes_of_another_digest_are_refused(store):
+    cell = tiny()
+    other = b"other" + cell.to_bytes()
+    with pytest.raises(IntegrityError, match="SIZE_MISMATCH"):
+        Cell.from_bytes(verify(other, sha256=sha256(other), size=len(other), where="a test"), cell.manifest, where="a test")
+    changed = cell.to_bytes()[:-1] + bytes([cell.to_bytes()[-1] ^ 1])
+    with pytest.raises(IntegrityError, match="DIGEST_MISMATCH"):
+        Cell.from_bytes(
+            verify(changed, sha256=sha256(changed), size=len(changed), where="a test"), cell.manifest, where="a test"
+        )
