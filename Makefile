@@ -17,9 +17,13 @@ base:  ## the wheel without extras, in .venv-base: the README's lines, commands 
 	.ci/base
 
 soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
-	BATTERIES_SOAK=1 $(BIN)/pytest tests/test_kills.py tests/test_faults.py tests/test_power_loss.py tests/test_flips.py \
-	    tests/test_mutants.py tests/test_hostile_cells.py tests/test_admission.py tests/test_crowd.py tests/test_transport.py \
-	    tests/test_hub.py tests/test_hub_faults.py tests/test_ranges.py tests/test_adopt.py
+	BATTERIES_SOAK=1 $(BIN)/pytest tests/batteries/io/test_kills.py tests/batteries/io/test_faulty_disk.py \
+	    tests/batteries/io/test_power_loss.py tests/registry/transfer/test_flips.py \
+	    tests/registry/transfer/test_mutants.py tests/batteries/cell/test_hostile_cells.py \
+	    tests/registry/transfer/test_weight_checks.py tests/registry/stores/test_crowd.py \
+	    tests/batteries/network/test_transport.py tests/batteries/network/test_hub_repository.py \
+	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \
+	    tests/batteries/packaging/test_adopt.py
 
 check: $(VENV)/.installed  ## style, types
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ def _own_surroundings(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def hub(monkeypatch):
     """A Hub that this process takes for the Hub, and a user who may write."""
-    from tests.hubserver import serving
+    from tests.support.hubserver import serving
 
     with serving() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)

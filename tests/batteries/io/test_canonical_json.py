@@ -1,0 +1,112 @@
+"""Canonical JSON: one document, one sequence of bytes."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batteries import Manifest
+from batteries.errors import BatteriesError, FormatError
+from batteries.io import canonical_json
+from tests.support.cells import tiny
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_a_round_trip_is_the_identity(value):
+    data = canonical_json.dump(value)
+    assert canonical_json.load(data, where="x", limit=2**20) == value
+    assert canonical_json.dump(canonical_json.load(data, where="x", limit=2**20)) == data
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800"])
+def test_what_json_cannot_hold(value):
+    with pytest.raises(FormatError, match="VALUE"):
+        canonical_json.dump(value)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b'{"a": 1, "a": 2}', "DUPLICATE_KEY"),
+        (b"NaN", "NUMBER"),
+        (b"[1e999]", "NUMBER"),
+        (b"-Infinity", "NUMBER"),
+        (b"[" * 17 + b"]" * 17, "TOO_DEEP"),
+        (b"[" * 100_000, "TOO_DEEP"),
+        (b"1" * 401, "NUMBER"),
+        (b'{"a": 1', "JSON"),
+        (b"\xff", "JSON"),
+        (b"", "JSON"),
+        (b" " * 2000, "TOO_LARGE"),
+    ],
+)
+def test_what_pythons_reader_lets_through(data, code):
+    limit = 1000 if code == "TOO_LARGE" else 2**20
+    with pytest.raises(FormatError) as caught:
+        canonical_json.load(data, where="somewhere", limit=limit)
+    assert caught.value.code == code
+    assert "somewhere" in str(caught.value)
+
+
+def test_brackets_in_strings_are_not_nesting():
+    assert canonical_json.load(json.dumps("[" * 50 + '\\"' + "{" * 50).encode(), where="x", limit=2**20).startswith("[")
+
+
+MANIFEST = tiny().manifest
+
+
+def changed(**fields):
+    document = json.loads(MANIFEST.to_bytes())
+    document.update(fields)
+    return canonical_json.dump(document)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        (changed(surprise=1), "SCHEMA", "surprise: Extra inputs"),
+        (changed(schema_version="2.0"), "SCHEMA_NEWER", "Update svae-batteries"),
+        (changed(own_probe="photos-64"), "SCHEMA", "not among the measured"),
+        (changed(spec={"V": 5}), "SCHEMA", "spec.D: Field required"),
+        (MANIFEST.to_bytes()[:-1], "NOT_CANONICAL", "canonical"),
+        (b" " + MANIFEST.to_bytes(), "NOT_CANONICAL", "canonical"),
+        (json.dumps(json.loads(MANIFEST.to_bytes())).encode(), "NOT_CANONICAL", "canonical"),
+        (b"[]", "SCHEMA", "manifest"),
+        (b"x" * 70_000, "TOO_LARGE", "65536"),
+    ],
+)
+def test_a_manifest_that_is_not_one(data, code, words):
+    with pytest.raises(FormatError) as caught:
+        Manifest.from_bytes(data, where="m.json")
+    assert caught.value.code == code
+    assert words in str(caught.value)
+
+
+def test_a_manifest_reads_back():
+    assert Manifest.from_bytes(MANIFEST.to_bytes(), where="m") == MANIFEST
+
+
+@given(st.integers(0, len(MANIFEST.to_bytes()) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_an_error_or_another_manifest(at, change):
+    data = bytearray(MANIFEST.to_bytes())
+    data[at] ^= change
+    try:
+        found = Manifest.from_bytes(bytes(data), where="m")
+    except BatteriesError:
+        return
+    assert found != MANIFEST
+    assert found.to_bytes() == bytes(data)

@@ -1,0 +1,57 @@
+"""What users may rely on: the exported names, the command line's options, the manifest's schema, the oldest files."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from batteries import Cell, Manifest
+from composer import MapsManifest, ModelManifest
+from registry.cli import app
+from tests.support.cells import tiny
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("package", ["batteries", "composer", "registry"])
+def test_exported_names_are_sorted_there_and_frozen(package):
+    module = importlib.import_module(package)
+    assert list(module.__all__) == sorted(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name).__doc__ or isinstance(getattr(module, name), tuple), f"{name} has no docstring"
+    assert module.__all__ == json.loads((GOLDEN / "names.json").read_text())[package]
+
+
+def options():
+    """Every command with its parameters, as the command line shows them."""
+    group = typer.main.get_command(app)
+    return {
+        name: sorted("/".join(p.opts) if p.param_type_name == "option" else p.name.upper() for p in command.params)
+        for name, command in sorted(group.commands.items())
+    }
+
+
+def test_the_command_lines_options_are_frozen():
+    assert options() == json.loads((GOLDEN / "options.json").read_text())
+
+
+def test_the_exported_schema_is_the_manifests():
+    exported = json.loads((ROOT / "docs" / "schema" / "manifest-1.0.json").read_text())
+    assert exported == Manifest.model_json_schema()
+
+
+@pytest.mark.parametrize("kind", [ModelManifest, MapsManifest])
+def test_the_exported_schemas_are_those_of_the_other_manifests(kind):
+    exported = json.loads((ROOT / "docs" / "schema" / f"{kind.KIND.name}-manifest-1.0.json").read_text())
+    assert exported == kind.model_json_schema()
+
+
+def test_a_cell_of_format_one_reads_and_writes_to_the_same_bytes():
+    path = GOLDEN / "format-1.0" / "tiny.safetensors"
+    cell = Cell.read(path)
+    assert cell.to_bytes() == path.read_bytes()
+    assert cell.manifest.to_bytes() == path.with_suffix(".json").read_bytes()
+    assert cell.digest == tiny().digest

@@ -1,0 +1,334 @@
+"""``batteries`` train, validate, compose, and the README's own lines, as a user runs them."""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+import batteries
+import registry
+from batteries import Cell, probe
+from batteries.cell.input_scale import of_unit_images
+from registry import Report
+from registry.cli import main
+from registry.viability.controls import NAMED_CHECK
+from tests.registry.viability.test_viability import SPEC, TEST
+from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny
+
+SMALL = ["--rows", "12", "--hidden", "8"]  # options of train: soon trained, soon measured
+SHORT_CLI = """
+import signal, sys, pytest
+from registry.cli import main
+from tests.registry.cli.test_train_and_validate import shorten
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would start deaf to it
+shorten(pytest.MonkeyPatch())
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(capsys, *words):
+    code = main(list(words))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Of the short tests of this file: the null of their one spec is made once."""
+    return tmp_path_factory.mktemp("home")
+
+
+def few(_):
+    """Two images a type, in place of any probe."""
+    whole = probe("noise16-64")
+    return dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8], digest="1" * 64)
+
+
+def shorten(monkeypatch):
+    """Make the quick profile a matter of seconds, on a few images: its verdicts mean nothing."""
+    monkeypatch.setitem(registry.PROFILES, "quick", TEST)
+    monkeypatch.setattr("registry.viability.validate.probe", few)
+    monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 32)
+
+
+@pytest.fixture
+def short(monkeypatch, home):
+    """A short validation, in the home of this file."""
+    shorten(monkeypatch)
+    monkeypatch.setenv("BATTERIES_HOME", str(home))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two untrained cells, as files."""
+    return [str(from_model(SPEC, seed, name).write(tmp_path)) for seed, name in enumerate("ab")]
+
+
+def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
+    words = [
+        "train",
+        "high/tiny-32@0.2.0",
+        "--noise",
+        "--steps",
+        "6",
+        "--size",
+        "32",
+        "--batch",
+        "4",
+        *SMALL,
+        "--description",
+        "two words",
+    ]
+    code, out, _ = run(capsys, *words, "--out", str(tmp_path), "--run", str(tmp_path / "run"), "--json")
+    assert code == 0
+    cell = Cell.read(json.loads(out)["path"])
+    assert (cell.name, cell.version, cell.manifest.identity.family) == ("high/tiny-32", "0.2.0", "tiny")
+    assert cell.spec == batteries.CellSpec.preset("high", V=12, hidden=8)
+    command = shlex.split(cell.manifest.training.command)
+    assert command[0] == "batteries"
+    again = run(capsys, *command[1:], "--out", str(tmp_path / "again"), "--run", str(tmp_path / "other"))
+    assert again[0] == 0
+    for name in ("high/tiny-32.safetensors", "high/tiny-32.json"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_train_may_start_from_a_cell_file(capsys, tmp_path):
+    words = ["train", "high/tiny-32", "--noise", "--steps", "1", "--size", "32", "--batch", "4", *SMALL, "--json"]
+    assert run(capsys, *words, "--out", str(tmp_path), "--run", str(tmp_path / "run"))[0] == 0
+    first = tmp_path / "high" / "tiny-32.safetensors"
+    more = ["--start", str(first), "--out", str(tmp_path / "on"), "--run", str(tmp_path / "other")]
+    code, out, _ = run(capsys, *words, *more)
+    assert code == 0
+    manifest = Cell.read(json.loads(out)["path"]).manifest
+    assert Cell.read(first).digest in manifest.training.optimiser
+    assert f"--start {first}" in manifest.training.command
+
+
+def test_train_on_photographs_names_what_it_skips(capsys, tmp_path):
+    Image.linear_gradient("L").save(tmp_path / "a.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no")
+    words = ["--photos", str(tmp_path), "--steps", "2", "--size", "32", "--batch", "2", "--out", str(tmp_path / "out")]
+    code, out, err = run(capsys, "train", "high/grey-32", *words, *SMALL, "--run", str(tmp_path / "run"))
+    assert code == 0
+    assert "broken.jpg" in err
+    assert "1 read, 1 skipped" in err
+    assert "high/grey-32@1.0.0" in out
+
+
+def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tmp_path):
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        Image.linear_gradient("L").save(tmp_path / place / f"{place}.png")
+    places = ["--photos", str(tmp_path / "one"), "--photos", str(tmp_path / "two" / "*.png"), "--mix", "0.5"]
+    words = [*places, "--steps", "1", "--size", "32", "--batch", "2", *SMALL, "--out", str(tmp_path)]
+    code, out, err = run(capsys, "train", "high/grey-32", *words, "--run", str(tmp_path / "run"), "--json")
+    assert code == 0
+    assert "2 read, 0 skipped" in err
+    facts = Cell.read(json.loads(out)["path"]).manifest.training
+    assert (facts.data.kind, facts.data.images) == ("photos", 2)
+    assert "50% generated noise" in facts.data.description
+    assert shlex.join(places) in facts.command
+
+
+def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
+    assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
+    monkeypatch.setattr("batteries.training.trainer.expected_band", lambda spec: "mid")
+    words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6"]
+    code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
+    assert code == 7
+    assert "walked back: band high at step 1000, expected mid" in err
+    assert not (tmp_path / "high").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["train", "high/x", "--steps", "1"], 2, "--noise, or --photos"),
+        (["train", "high/x", "--steps", "1", "--noise", "--photos", "x"], 2, "too much"),
+        (["train", "high/x", "--steps", "1", "--noise", "--mix", "0.5"], 2, "with --mix"),
+        (["train", "high/x", "--steps", "1", "--noise", "--rows", "4"], 2, "V: "),
+        (["train", "open/x", "--steps", "1", "--noise"], 2, "no such preset"),
+        (["train", "high/x", "--steps", "1", "--noise", "--rate", "-1"], 2, "rate"),
+        (["train", "high/x", "--steps", "1", "--noise", "--schedule", "zigzag"], 2, "schedule"),
+        (["train", "low/x", "--steps", "1", "--noise", "--size", "40"], 2, "multiples of 16"),
+        (["train", "Low/x", "--steps", "1", "--noise"], 2, "BAD_REFERENCE"),
+        (["train", "high/x", "--steps", "1", "--photos", "{empty}"], 3, "no photograph"),
+        (["train", "high/x_y", "--steps", "1", "--noise"], 2, "family"),
+        (["train", "high/x", "--steps", "1", "--noise", "--description", "x" * 2001], 2, "description"),
+        (["train", "high/x", "--steps", "1", "--noise", "--seed", "9" * 20], 2, "--seed"),
+        (["train", "high/x", "--steps", "9", "--noise", "--size", "16", "--rate", "1e30"], 6, "training diverged"),
+        (["train", "low/x", "--steps", "1", "--noise", "--preset", "high"], 6, "BAND_DENIED"),
+        (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "not attested"),
+        (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
+        (["compose"], 2, "nothing to compose"),
+        (["compose", "low/fresnel-256", "low/fresnel-256"], 6, "a cell given twice"),
+        (["compose", "low/fresnel-256", "--probe", "cats"], 2, "photos-64"),
+        (["compose", "low/fresnel-265"], 3, "low/fresnel-256"),
+        (["validate", "low/fresnel-265"], 3, "low/fresnel-256"),
+        (["validate", "{empty}/x.safetensors"], 3, "no such file"),
+        (["validate", "low/fresnel-256", "--control", "magic"], 2, "untrained | none | scale"),
+        (["validate", "low/fresnel-256", "--profile", "bogus"], 2, "expected quick | standard; found bogus [PROFILE]"),
+    ],
+)
+def test_bad_input(capsys, tmp_path, monkeypatch, words, code, says):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(tmp_path)
+    found, out, err = run(capsys, *(word.format(empty=empty) for word in words))
+    assert (found, out) == (code, "")
+    assert says in err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_cell_alone_composes(capsys):
+    code, out, _ = run(capsys, "compose", "low/fresnel-256")
+    assert code == 0
+    assert "low/fresnel-256@" in out
+
+
+def test_a_cell_of_another_input_scale_is_fed_on_its_own(capsys, tmp_path):
+    (plain,) = registry.pull("high/fresnel-64")
+    imagenet = of_unit_images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    identity = plain.manifest.identity.model_copy(update={"input": imagenet})
+    cell = Cell(plain.weights, plain.manifest.model_copy(update={"identity": identity}))
+    registry.publish(cell, tmp_path)
+    code, out, _ = run(capsys, "compose", "high/fresnel-64", "--registry", str(tmp_path), "--json")
+    assert code == 0
+    fed = batteries.to_input(probe("photos-64").images, imagenet)
+    with torch.no_grad():
+        error = (batteries.PatchSVAE.from_cell(cell)(fed).recon - fed).square().mean()
+    assert json.loads(out)["cells"][0]["mse"] == pytest.approx(float(error), rel=1e-4)
+
+
+def test_a_usage_error_under_json_is_one_object(capsys):
+    code, out, err = run(capsys, "validate", "--json", "--bogus")
+    assert code == 2
+    assert json.loads(out)["error"]["code"] == "USAGE"
+    assert "bogus" in err
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("control", NAMED_CHECK)
+def test_a_control_exits_with_seven_and_its_named_check(capsys, files, control):
+    code, out, err = run(capsys, "validate", files[0], "--control", control, "--json")
+    assert code == 7
+    (answer,) = json.loads(out)["reports"]
+    assert answer["verdict"] == "walked back"
+    assert NAMED_CHECK[control] in answer["failed"]
+    assert answer["report"]["control"] == control
+    assert "walked back because of" in err
+
+
+@pytest.mark.usefixtures("short")
+def test_validate_takes_a_cell_file_and_attests(capsys, tmp_path, files):
+    assert run(capsys, "publish", files[0], "--to", str(tmp_path / "registry"))[0] == 0
+    code, out, err = run(capsys, "validate", files[0], "--attest", str(tmp_path / "registry"))
+    assert code == 7
+    assert "lift, name the noise type" in out
+    assert "high/a@1.0.0: walked back because of: error, mean" in err
+    listed = json.loads(run(capsys, "list", "--registry", str(tmp_path / "registry"), "--json")[1])
+    assert listed["cells"][0]["attestations"]["test-1"]["verdict"] == "walked back"
+
+
+@pytest.mark.usefixtures("short")
+def test_validate_writes_a_page(capsys, tmp_path, files):
+    code, out, _ = run(capsys, "validate", files[0], "--html", str(tmp_path / "page.html"), "--json")
+    assert code == 7
+    text = (tmp_path / "page.html").read_text()
+    assert "<strong>Walked back</strong>" in text
+    (answer,) = json.loads(out)["reports"]
+    assert ", ".join(answer["failed"]) in text
+
+
+@pytest.mark.usefixtures("short")
+def test_two_cells_give_two_reports_on_one_page(capsys, tmp_path, files):
+    code, out, err = run(capsys, "validate", *files, "--html", str(tmp_path / "page.html"), "--json")
+    assert code == 7
+    found = json.loads(out)["reports"]
+    assert [answer["report"]["reference"] for answer in found] == ["high/a@1.0.0", "high/b@1.0.0"]
+    assert found[0]["report"]["cell"] != found[1]["report"]["cell"]
+    assert "2 walked back" in (tmp_path / "page.html").read_text()
+    assert [line.split(":")[0] for line in err.splitlines() if "walked back" in line] == ["high/a@1.0.0", "high/b@1.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"), [(["viable"], 0), (["viable"] * 2, 0), (["viable", "walked back"], 7), (["no verdict", "viable"], 7)]
+)
+def test_the_exit_code_is_zero_where_every_cell_is_viable(capsys, monkeypatch, verdicts, code):
+    left = iter(verdicts)
+    monkeypatch.setattr(registry, "validate", lambda *_, **__: Report(attestation(tiny(), verdict=next(left))))
+    found, out, err = run(capsys, "validate", *(f"high/cell-{index}" for index in range(len(verdicts))), "--json")
+    assert found == code
+    assert [answer["verdict"] for answer in json.loads(out)["reports"]] == verdicts
+    assert err.count("viable: every deciding check passed") == verdicts.count("viable")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
+def test_a_stopped_validation_says_how_to_go_on_and_goes_on(capsys, tmp_path, monkeypatch, files):
+    monkeypatch.setenv("BATTERIES_HOME", str(tmp_path / "home"))
+    shorten(monkeypatch)
+    words, ledger = ["validate", files[0], "--json"], tmp_path / "home" / "viability"
+    with subprocess.Popen(
+        [sys.executable, "-c", SHORT_CLI, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list(ledger.glob("*.json")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "finished are kept, and the same command goes on from there" in " ".join(err.split())
+    assert "Traceback" not in err
+    assert litter(tmp_path) == []
+    finished = {path: path.stat().st_mtime_ns for path in ledger.iterdir()}
+    assert finished
+    assert run(capsys, *words)[0] == 7
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert len(list(ledger.iterdir())) > len(finished)
+
+
+def test_compose_prints_errors_and_lift(capsys):
+    code, out, _ = run(capsys, "compose", "low/fresnel-256", "low/johanna-64", "high/johanna-64", "--json")
+    assert code == 0
+    rows = {row["cell"]: row for row in json.loads(out)["cells"]}
+    assert rows["high/johanna-64"]["mse"] < rows["low/fresnel-256"]["mse"] < 0.1
+    assert all(row["lift"] > 5 * row["null_sd"] for row in rows.values())
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102  our own file
+    assert names["report"].verdict == "viable"
+    assert "Viable" in (tmp_path / "report.html").read_text()
+    assert [tuple(tokens.shape) for tokens in names["out"].omega] == [(8, 16, 16), (8, 16, 16), (8, 256, 16)]
+    assert names["out"].recon.shape == (8, 3, 3, 64, 64)
+    assert names["out"].error.shape == (8, 3)
+
+
+def test_every_command_of_the_readme_exists(capsys):
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("batteries ")]
+    assert len(lines) >= 8
+    for command in {shlex.split(line)[1] for line in lines}:
+        assert run(capsys, command, "--help")[0] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
+def test_help_starts_without_torch():
+    code = "import sys; from registry.cli import main; main(['validate', '--help']); print('torch' in sys.modules)"
+    assert python(code).stdout.splitlines()[-1] == "False"
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_test(tmp_path, capsys):
+    code, _, err = run(capsys, "validate", "low/fresnel-256", "--html", str(tmp_path / "missing" / "page.html"))
+    assert code == 2
+    assert "no folder to write the page to" in err

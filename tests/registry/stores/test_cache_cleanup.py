@@ -1,0 +1,144 @@
+"""Upkeep: what the cache may lose, and putting right what is damaged."""
+
+import os
+import time
+
+import pytest
+
+import registry
+from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
+from registry.catalog.release import Pin
+from registry.cli.maintenance import size_of
+from registry.stores.cache import Cache
+from registry.stores.cache_cleanup import check, collect
+from registry.stores.fsck import fsck
+from registry.stores.memory import MemoryStore
+from registry.transfer.publish import publish
+from tests.support.cells import tiny
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.fixture
+def cache():
+    """Four files of 1,000 bytes, used 40, 30, 20 and 0 days ago."""
+    cache = Cache()
+    for n, days in enumerate((40, 30, 20, 0)):
+        data = bytes([n]) * 1000
+        cache.keep(Pin.of(data), data)
+        used = time.time() - days * DAY
+        os.utime(cache.path(Pin.of(data).sha256), (used, used))
+    return cache
+
+
+def held(cache):
+    return sorted(path.read_bytes()[0] for path in cache.blobs.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        ({"unused_days": 25}, [2, 3]),
+        ({"max_size": 2500}, [2, 3]),
+        ({"max_size": 1000}, [3]),
+        ({"max_size": 0}, [3]),  # what was used within the hour stays
+        ({"unused_days": 35, "max_size": 2000}, [2, 3]),
+        ({"unused_days": 100}, [0, 1, 2, 3]),
+        ({"max_size": 4000}, [0, 1, 2, 3]),
+    ],
+)
+def test_the_longest_unused_go_first(cache, limits, left):
+    found = collect(cache, **limits)
+    assert held(cache) == left
+    assert (found.kept, found.size, found.removed, found.freed) == (
+        len(left),
+        1000 * len(left),
+        4 - len(left),
+        4000 - 1000 * len(left),
+    )
+
+
+def test_indexes_that_were_seen_stay_and_what_went_is_fetched_again(tmp_path):
+    publish(tiny(), tmp_path)
+    registry.pull("high/tiny", registry=tmp_path)
+    cache, old = Cache(), time.time() - 2 * HOUR
+    assert len(list(cache.blobs.iterdir())) == 3  # index, manifest, weights
+    for path in cache.blobs.iterdir():
+        os.utime(path, (old, old))
+    assert collect(cache, max_size=0).kept == 1
+    assert registry.pull("high/tiny", registry=tmp_path)[0].digest == tiny().digest
+
+
+def test_use_is_noted(cache):
+    data = bytes(1000)
+    assert cache.held(Pin.of(data)) == data
+    assert time.time() - cache.path(Pin.of(data).sha256).stat().st_mtime < HOUR
+
+
+def test_damage_in_the_cache_is_named_and_moved_aside(cache):
+    path = cache.path(Pin.of(bytes(1000)).sha256)
+    path.write_bytes(b"x")
+    litter = cache.blobs / f".{'a' * 64}.4194305.00000000.part"
+    litter.write_bytes(b"half")
+    assert [error.code for _, error in check(cache) if error] == ["DIGEST_MISMATCH"]
+    assert path.exists()
+    check(cache, repair=True)
+    assert not path.exists()
+    assert not litter.exists()
+    assert [error for _, error in check(cache) if error] == []
+    assert len(list(cache.aside.iterdir())) == 1
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for cell in (tiny(), tiny("other", seed=2)):
+        publish(cell, tmp_path / "registry")
+    return tmp_path / "registry"
+
+
+def damage(path):
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_a_registry_is_put_right_from_another(folder, tmp_path):
+    other = MemoryStore()
+    for cell in (tiny(), tiny("other", seed=2)):
+        publish(cell, other)
+    damage(folder / "blobs" / tiny().digest)
+    (folder / "high" / "other" / "1.0.0.json").unlink()
+    orphan = folder / "blobs" / ("f" * 64)
+    orphan.write_bytes(b"left")
+    found = fsck(folder)
+    assert (len(found.faults), found.repaired, found.ok) == (2, (), False)
+    assert found.orphans == (f"blobs/{'f' * 64}",)
+    assert sorted(error.code for error in found.faults.values()) == ["MISSING", "SIZE_MISMATCH"]
+    found = fsck(folder, repair=True, source=other)
+    assert (len(found.faults), len(found.repaired), found.ok) == (2, 2, True)
+    assert fsck(folder).faults == {}
+    assert len(list((folder / "damaged").iterdir())) == 1
+    assert {finding.error for finding in registry.verify_store(registry.DirectoryStore(folder))} == {None}
+
+
+def test_a_registry_is_put_right_from_the_cache(folder):
+    registry.pull("high/tiny", registry=folder)
+    damage(folder / "blobs" / tiny().digest)
+    damage(folder / "blobs" / tiny("other", seed=2).digest)
+    found = fsck(folder, repair=True)
+    assert found.repaired == (f"blobs/{tiny().digest}",)
+    assert not found.ok
+
+
+def test_a_registry_without_a_good_index_is_not_guessed_at(folder, tmp_path):
+    damage(folder / "index.json")
+    with pytest.raises((FormatError, IntegrityError)):
+        fsck(folder, repair=True)
+    with pytest.raises(NotFoundError):
+        fsck(tmp_path / "none")
+
+
+@pytest.mark.parametrize("text", ["", "2XB", "-1", "1e9", "GB", "1.2345M", "2 GB"])
+def test_what_is_no_size(text):
+    with pytest.raises(InputError) as caught:
+        size_of(text)
+    assert caught.value.code == "SIZE"

@@ -1,0 +1,73 @@
+"""Model cards and bundles of manifests: pure functions."""
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batteries.cell.model_card import escape, front_matter
+from batteries.io import canonical_json
+from registry import MemoryStore, publish
+from registry.catalog import manifest_bundle
+from registry.catalog.index import Index
+from registry.stores.registry_card import registry_card
+from tests.support.cells import tiny
+from tests.support.soak import many
+
+ADDRESS = "hf://local/cells"
+
+
+def filled(*some):
+    """A registry in memory."""
+    store = MemoryStore()
+    for cell in some:
+        publish(cell, store)
+    return store
+
+
+def test_a_card_is_the_same_bytes_for_the_same_index():
+    index = Index.from_bytes(filled(tiny("b"), tiny("a", seed=1)).read_index(), where="")
+    card = registry_card(index, ADDRESS)
+    assert card == registry_card(index, ADDRESS)
+    assert card.index("high/a@1.0.0") < card.index("high/b@1.0.0")
+    assert f"batteries pull high/a --registry {ADDRESS}" in card
+    assert registry_card(Index(), ADDRESS).startswith("---\n")
+
+
+def test_a_licence_is_named_where_it_is_one_that_the_hub_knows():
+    def license(*names):
+        return front_matter(names).splitlines()[2]
+
+    assert license("CC-BY-4.0", "cc-by-4.0") == "license: cc-by-4.0"
+    assert license("MIT", "Apache-2.0") == license("MIT\nx: y") == license("LicenseRef-x") == license() == "license: other"
+
+
+@given(st.text(max_size=80))
+def test_no_text_breaks_out_of_its_field(text):
+    shown = escape(text)
+    assert "\n" not in shown
+    assert shown.isprintable()
+    bare = shown.replace("\\\\", "")
+    for mark in "|<>[]`*_&":
+        assert bare.count(mark) == bare.count(f"\\{mark}")
+
+
+VALUES = st.none() | st.integers(-9, 9) | st.text(max_size=5)
+
+
+@settings(max_examples=many(50, 2000))
+@given(
+    st.dictionaries(st.sampled_from([f"low/x/{n}.0.0.json" for n in range(9)]), st.dictionaries(st.text(max_size=5), VALUES))
+)
+def test_a_bundle_holds_what_was_packed(documents):
+    manifests = {key: canonical_json.dump(value) for key, value in documents.items()}
+    packed = manifest_bundle.pack(manifests)
+    assert manifest_bundle.unpack(packed) == manifests
+    assert len(packed) <= manifest_bundle.size({key: len(data) for key, data in manifests.items()})
+    for line in packed.splitlines():
+        assert canonical_json.dump(json.loads(line)) == line + b"\n"
+
+
+@given(st.binary(max_size=200))
+def test_nonsense_is_no_bundle(data):
+    manifest_bundle.unpack(data)

@@ -1,0 +1,105 @@
+"""A registry only grows: one that goes back, changes its past or loses a version is refused and named."""
+
+import shutil
+
+import pytest
+
+import registry
+from batteries.errors import IntegrityError
+from batteries.io.canonical_json import sha256
+from registry.catalog.index import Index
+from registry.stores.directory import DirectoryStore
+from registry.stores.memory import MemoryStore
+from registry.stores.settings import embedded
+from registry.stores.snapshot import open_snapshot
+from registry.stores.store import INDEX
+from registry.transfer.publish import attest, publish, yank
+from tests.support.cells import attestation, tiny
+
+
+@pytest.fixture
+def folder(tmp_path):
+    publish(tiny(), tmp_path / "registry")
+    open_snapshot(tmp_path / "registry")
+    return tmp_path / "registry"
+
+
+def refused(folder):
+    with pytest.raises(IntegrityError) as caught:
+        registry.pull("high/tiny", registry=folder)
+    assert "seen" in caught.value.remedy
+    return caught.value.code
+
+
+def test_a_registry_that_grows_is_read_again_and_again(folder):
+    for cell in (tiny(version="1.1.0"), tiny("other")):
+        publish(cell, folder)
+        open_snapshot(folder)
+    attest(attestation(tiny()), folder)
+    yank("high/tiny@1.0.0", "better ones", folder)
+    publish(tiny("third"), folder)
+    assert registry.pull("high/tiny", registry=folder)[0].version == "1.1.0"
+
+
+def test_an_older_index_is_refused(folder):
+    old = (folder / INDEX).read_bytes()
+    publish(tiny(version="1.1.0"), folder)
+    open_snapshot(folder)
+    (folder / INDEX).write_bytes(old)
+    assert refused(folder) == "ROLLBACK"
+
+
+def test_a_rebuilt_registry_is_refused_until_the_note_is_removed(folder):
+    shutil.rmtree(folder)
+    publish(tiny(seed=5), folder)
+    assert refused(folder) == "REWRITTEN"
+    with pytest.raises(IntegrityError) as caught:
+        open_snapshot(folder)
+    note = caught.value.remedy.split("remove ")[1].rstrip(".")
+    DirectoryStore(note).path.unlink()
+    assert registry.pull("high/tiny", registry=folder)[0].digest == tiny(seed=5).digest
+
+
+def test_another_history_of_the_next_index_is_refused(folder):
+    shutil.rmtree(folder)
+    publish(tiny("other"), folder)
+    publish(tiny(), folder)
+    assert refused(folder) == "REWRITTEN"
+
+
+def test_a_version_that_changed_or_went_away_is_refused(folder):
+    for gone in (True, False):
+        shutil.rmtree(folder)
+        for n in range(4):
+            publish(tiny(f"other{n}"), folder)
+        if not gone:
+            publish(tiny(seed=7), folder)
+        assert refused(folder) == "VERSION_MUTATED"
+
+
+def test_the_embedded_registry_and_one_in_memory_may_go_back(folder, monkeypatch):
+    monkeypatch.setattr("registry.stores.settings.embedded", lambda: folder)
+    monkeypatch.setattr("registry.stores.snapshot.settings.embedded", lambda: folder)
+    shutil.rmtree(folder)
+    publish(tiny(seed=5), folder)
+    assert registry.pull("high/tiny", registry=folder)[0].digest == tiny(seed=5).digest
+    for seed in (1, 2):
+        store = MemoryStore()
+        publish(tiny(seed=seed), store)
+        assert registry.pull("high/tiny", registry=store)[0].digest == tiny(seed=seed).digest
+    assert embedded().is_dir()
+
+
+def test_a_damaged_note_or_a_lost_index_costs_the_memory_only(folder, monkeypatch, tmp_path):
+    home = tmp_path / "home"
+    monkeypatch.setenv("BATTERIES_HOME", str(home))
+    open_snapshot(folder)
+    (note,) = (home / "seen").iterdir()
+    note.write_bytes(b"{}")
+    open_snapshot(folder)
+    (note,) = (home / "seen").iterdir()
+    (home / "blobs" / sha256((folder / INDEX).read_bytes())).unlink()
+    publish(tiny("other"), folder)
+    open_snapshot(folder)
+    index = Index.from_bytes((folder / INDEX).read_bytes(), where="")
+    assert index.number == 2

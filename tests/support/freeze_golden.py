@@ -1,0 +1,38 @@
+"""Write the golden files anew, after a change that was meant: ``python -m tests.support.freeze_golden``."""
+
+import importlib
+import json
+from pathlib import Path
+
+from batteries import Manifest
+from composer import MapsManifest, ModelManifest
+from registry.answers.alignment import ALIGNING
+from registry.answers.composition import COMPOSING
+from registry.answers.maintenance import CUSTODY
+from registry.answers.transfer import ANSWERS
+from tests.project.test_public_names import GOLDEN, ROOT, options
+from tests.support.cells import tiny
+
+SCHEMAS = ROOT / "docs" / "schema"
+
+
+def answer_schemas():
+    """The schema of what every command answers under ``--json``, by the name of the command."""
+    answers = {**ANSWERS, **ALIGNING, **COMPOSING, **CUSTODY}
+    return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
+
+
+def write(path: Path, value) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    packages = ("batteries", "composer", "registry")
+    write(GOLDEN / "names.json", {name: importlib.import_module(name).__all__ for name in packages})
+    write(GOLDEN / "options.json", options())
+    write(SCHEMAS / "manifest-1.0.json", Manifest.model_json_schema())
+    write(SCHEMAS / "model-manifest-1.0.json", ModelManifest.model_json_schema())
+    write(SCHEMAS / "maps-manifest-1.0.json", MapsManifest.model_json_schema())
+    for name, schema in answer_schemas().items():
+        write(SCHEMAS / f"{name}-1.0.json", schema)
+    tiny().write(GOLDEN / "format-1.0")
