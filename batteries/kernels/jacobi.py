@@ -3,7 +3,7 @@
 Importing this module imports numba; :mod:`batteries.kernels.eigensolver` does so on the first call that can use it, and only
 there.
 
-Eight matrices are solved side by side, in the words of :mod:`batteries.kernels.float64_vectors`. A round of a tournament pairs
+Eight matrices are solved side by side, see :mod:`batteries.kernels.matrix_tiles`. A round of a tournament pairs
 all D indices, D / 2 disjoint rotations at once; D - 1 rounds are a sweep (Brent and Luk 1985). Rotations as in Golub and Van
 Loan, 8.5.
 
@@ -18,22 +18,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from batteries.kernels.float64_vectors import (
-    WIDTH,
-    Array,
-    Vector,
-    any_above,
-    fill,
-    load,
-    magnitude,
-    njit,
-    root,
-    scratch,
-    store,
-    where_above,
-)
 from batteries.kernels.kernel_cache import kernel
-from batteries.kernels.matrix_tiles import ROWS, gather_gram, gather_symmetric, scale_down
+from batteries.kernels.matrix_tiles import ROWS, WIDTH, fill, gather_gram, gather_symmetric, load, scale_down, scratch
+from batteries.kernels.vectors import Array, Vector, any_above, magnitude, njit, root, where_above
+from batteries.kernels.vectors import store_slot as store
 
 __all__ = ["WIDTH", "schedule", "solve_gram", "solve_symmetric"]
 

@@ -3,7 +3,7 @@
 Importing this module imports numba; :mod:`batteries.kernels.eigensolver` does so on the first call that can use it, and only
 there.
 
-Eight matrices are solved side by side, in the words of :mod:`batteries.kernels.float64_vectors`. Householder reflections make
+Eight matrices are solved side by side, see :mod:`batteries.kernels.matrix_tiles`. Householder reflections make
 them tridiagonal (Golub and Van Loan, 8.3.1). The QL iteration without square roots of Pal, Walker and Kahan, with Wilkinson's
 shift, makes those diagonal (Parlett, The Symmetric Eigenvalue Problem, chapter 8; the same as in LAPACK's dsterf). With
 diagonal d_i and squared couplings e_i of rows i and i + 1, a sweep runs upwards from the last row n, with gamma = d_n - shift,
@@ -23,22 +23,10 @@ A step waits for its division. Two blocks of eight take turns, and the one's div
 
 from __future__ import annotations
 
-from batteries.kernels.float64_vectors import (
-    WIDTH,
-    Array,
-    Vector,
-    any_above,
-    fill,
-    load,
-    magnitude,
-    njit,
-    root,
-    scratch,
-    store,
-    where_above,
-)
 from batteries.kernels.kernel_cache import kernel
-from batteries.kernels.matrix_tiles import ROWS, gather_gram, gather_symmetric, scale_down
+from batteries.kernels.matrix_tiles import ROWS, WIDTH, fill, gather_gram, gather_symmetric, load, scale_down, scratch
+from batteries.kernels.vectors import Array, Vector, any_above, magnitude, njit, root, where_above
+from batteries.kernels.vectors import store_slot as store
 
 __all__ = ["TOGETHER", "gram_values", "symmetric_values"]
 

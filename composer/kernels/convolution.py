@@ -20,18 +20,8 @@ from typing import Any
 import numpy as np
 
 from batteries.kernels.kernel_cache import kernel
-from composer.kernels.float32_vectors import (
-    WIDTH,
-    Array,
-    add_products,
-    load,
-    load_part,
-    njit,
-    spread_several,
-    store,
-    store_part,
-    store_several,
-)
+from batteries.kernels.vectors import Array, add_products, njit, store, store_part, store_several
+from composer.kernels.float32_vectors import WIDTH, load, load_part, spread_several
 from composer.kernels.gelu import gelu, slope
 
 __all__ = ["FEW", "MANY", "pull", "smooth"]

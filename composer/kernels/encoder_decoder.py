@@ -20,22 +20,10 @@ from typing import Any
 import numpy as np
 
 from batteries.kernels.kernel_cache import kernel
-from composer.kernels.float32_vectors import (
-    WIDTH,
-    Array,
-    add_several,
-    fill,
-    load,
-    load_part,
-    load_several,
-    njit,
-    store,
-    store_part,
-    store_several,
-    zero_several,
-)
+from batteries.kernels.vectors import Array, add_outer, add_several, njit, root, store, store_part, store_several, total
+from composer.kernels.float32_vectors import WIDTH, fill, load, load_part, load_several, zero_several
 from composer.kernels.gelu import gelu
-from composer.kernels.row_operations import add_rows, gate_rows, repeated, root, total, unit_rows
+from composer.kernels.row_operations import gate_rows, repeated, unit_rows
 from composer.kernels.weight_packing import norms, pack, whole
 
 __all__ = ["CHUNK", "decode", "encode"]
@@ -86,7 +74,7 @@ def _product(count: int) -> Callable[..., None]:
                 store_several(out, place, step, sums)
                 sums = zero_several(count)
             for i in range(begin, min(begin + STRETCH, inputs)):
-                sums = add_rows(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
+                sums = add_outer(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
             if begin:
                 sums = add_several(sums, out, place, step)
         store_several(out, place, step, sums)
