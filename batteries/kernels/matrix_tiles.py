@@ -41,11 +41,11 @@ def store_turned(typing: Any, scratch: Any, slot: Any, source: Any, first: Any, 
         array, slot, memory, at, apart = args
         lines = []
         for _ in range(WIDTH):
-            lines.append(builder.load(address(context, builder, source, memory, at, given.llvm), align=given.size))
+            lines.append(builder.load(address(context, builder, source, memory, at, to=given.llvm), align=given.size))
             at = builder.add(at, apart)
         for i, line in enumerate(transpose(builder, lines)):
             element = builder.mul(builder.add(slot, ir.Constant(slot.type, i)), ir.Constant(slot.type, WIDTH))
-            where = address(context, builder, scratch, array, element, doubles.llvm)
+            where = address(context, builder, scratch, array, element, to=doubles.llvm)
             wide = line if given == doubles else builder.fpext(line, doubles.llvm)
             builder.store(wide, where, align=doubles.size * WIDTH)
         return context.get_dummy_value()

@@ -44,7 +44,7 @@ def _apart(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any) 
     array, at, stride = args
     places = []
     for _ in range(tuple_type.count):
-        places.append(address(context, builder, memory, array, at, tuple_type.dtype.llvm))
+        places.append(address(context, builder, memory, array, at, to=tuple_type.dtype.llvm))
         at = builder.add(at, stride)
     return places
 

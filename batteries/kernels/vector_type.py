@@ -83,7 +83,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, kind.llvm)
 
 
-def address(context: Any, builder: Any, array_type: Any, array: Any, at: Any, to: Any = None) -> Any:
+def address(context: Any, builder: Any, array_type: Any, array: Any, at: Any, *, to: Any = None) -> Any:
     """Where element ``at`` of a contiguous array is, whatever its axes, as a pointer to an element or to an LLVM type."""
     place = builder.gep(context.make_array(array_type)(context, builder, array).data, [at])
     return builder.bitcast(place, to.as_pointer()) if to else place

@@ -196,7 +196,7 @@ def _scratch(kind: VectorType, dtype: type[np.float32 | np.float64]) -> Any:
 
 def _slot(context: Any, builder: Any, memory: Any, kind: VectorType, args: Any) -> Any:
     array, slot = args
-    return address(context, builder, memory, array, builder.mul(slot, ir.Constant(slot.type, kind.width)), kind.llvm)
+    return address(context, builder, memory, array, builder.mul(slot, ir.Constant(slot.type, kind.width)), to=kind.llvm)
 
 
 def _load_slot(kind: VectorType) -> Any:

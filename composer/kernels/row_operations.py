@@ -75,7 +75,7 @@ def _times(typing: Any, x: Any, memory: Any, width: Any) -> Any:
         found = ir.Constant(x.llvm, None)
         for row in range(count):
             spread = _exchanged(builder, args[0], lambda lane, row=row: lane // count * count + row)
-            where = address(context, builder, memory, args[1], ir.Constant(ir.IntType(64), row * WIDTH), x.llvm)
+            where = address(context, builder, memory, args[1], ir.Constant(ir.IntType(64), row * WIDTH), to=x.llvm)
             found = multiply_add(builder, spread, builder.load(where, align=x.size), found)
         return found
 
@@ -102,7 +102,7 @@ def _repeated(typing: Any, memory: Any, at: Any, width: Any) -> Any:
     wide, narrow = (ir.VectorType(kind, width.literal_value) for kind in (ir.DoubleType(), ir.FloatType()))
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = address(context, builder, memory, args[0], args[1], wide)
+        where = address(context, builder, memory, args[0], args[1], to=wide)
         line = builder.fptrunc(builder.load(where, align=memory.dtype.bitwidth // 8), narrow)
         return _exchanged(builder, line, lambda lane: lane % narrow.count)
 
@@ -128,11 +128,11 @@ def turn_block(typing: Any, source: Any, at: Any, stride: Any, into: Any, to: An
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lines, place = [], args[1]
         for _ in range(BLOCK):
-            lines.append(builder.load(address(context, builder, source, args[0], place, _LINE), align=_kind.size))
+            lines.append(builder.load(address(context, builder, source, args[0], place, to=_LINE), align=_kind.size))
             place = builder.add(place, args[2])
         place = args[4]
         for line in transpose(builder, lines):
-            builder.store(line, address(context, builder, into, args[3], place, _LINE), align=_kind.size)
+            builder.store(line, address(context, builder, into, args[3], place, to=_LINE), align=_kind.size)
             place = builder.add(place, args[5])
         return context.get_dummy_value()
 
