@@ -12,7 +12,7 @@ from batteries.cell.manifest import MAX_BLOB
 
 
 @dataclass(frozen=True)
-class Kind:
+class ArtifactKind:
     """One kind.
 
     Attributes:
@@ -39,12 +39,12 @@ class Kind:
         return f'{{"__metadata__":{{"svae-batteries.{self.name}":'.encode()
 
 
-MODEL = Kind("model", "a composed model", "models", "A_MODEL", MAX_BLOB, "composer.load", "registry.pull_model")
-MAPS = Kind("maps", "maps between cells", "maps", "MAPS", 64 * 2**20, "composer.load_maps", "registry.pull_maps")
+MODEL = ArtifactKind("model", "a composed model", "models", "A_MODEL", MAX_BLOB, "composer.load", "registry.pull_model")
+MAPS = ArtifactKind("maps", "maps between cells", "maps", "MAPS", 64 * 2**20, "composer.load_maps", "registry.pull_maps")
 KINDS = {kind.name: kind for kind in (MODEL, MAPS)}
 
 
-def kind_of(data: bytes | memoryview) -> Kind | None:
+def kind_of(data: bytes | memoryview) -> ArtifactKind | None:
     """The kind that the first bytes of a file name; None where they name none, as a cell's do not.
 
     >>> kind_of(bytes(8) + MAPS.start).name, kind_of(b"")

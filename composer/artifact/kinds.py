@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from batteries.cell.artifact_kinds import MODEL, Kind
+from batteries.cell.artifact_kinds import MODEL, ArtifactKind
 from batteries.cell.spec import CellSpec
 from batteries.io.atomic_files import Data
 from composer.artifact import maps_document, model_document, model_reader
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AnyOpened = Opened[Artifact] | Opened[SavedMaps]
 
 
-def open_packed(kind: Kind, data: Data, *, where: object, seal: str | None = None) -> AnyOpened:
+def open_packed(kind: ArtifactKind, data: Data, *, where: object, seal: str | None = None) -> AnyOpened:
     """A whole file, every byte of it compared with the seal's word, and whatever else can be known without torch.
 
     Args:

@@ -54,7 +54,7 @@ class PackedManifest(Document):
         torch: Version of torch.
     """
 
-    KIND: ClassVar[artifact_kinds.Kind]
+    KIND: ClassVar[artifact_kinds.ArtifactKind]
     SCHEMA_VERSION: ClassVar[str] = "1.0"
 
     schema_version: Literal["1.0"] = "1.0"

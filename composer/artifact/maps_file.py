@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-Lock = Mapping[str, Mapping[str, str]]  # by cell: its reference, version, sha256 of its file, digest of its tensors
+CellOrigins = Mapping[str, Mapping[str, str]]  # by cell: its reference, version, sha256 of its file, digest of its tensors
 WHITENING = ("before", "after")  # the tensors of a whitened map, beside those of any
 
 
-def save_maps(maps: Consensus | Alignment, path: str | Path, lock: Lock) -> PackedFile:
+def save_maps(maps: Consensus | Alignment, path: str | Path, lock: CellOrigins) -> PackedFile:
     """Write the maps of a consensus, or the one map from a cell to another, whole or not at all.
 
     The same maps give the same bytes in every process.
@@ -92,7 +92,7 @@ def load_maps(path: str | Path, *, seal: str | None = None) -> Consensus | Align
     return _put_together(open_maps(atomic_files.mapped(path, limit=MAPS.limit, links=True), where=path, seal=seal))
 
 
-def pack_maps(maps: Consensus | Alignment, path: str | Path, label: PackedLabel, lock: Lock) -> MapsManifest:
+def pack_maps(maps: Consensus | Alignment, path: str | Path, label: PackedLabel, lock: CellOrigins) -> MapsManifest:
     """Write maps, and beside them, in ``NAME.json``, their manifest: what publishing takes.
 
     Args:
@@ -114,7 +114,7 @@ def pack_maps(maps: Consensus | Alignment, path: str | Path, label: PackedLabel,
     return manifest
 
 
-def _prepared(maps: Consensus | Alignment, lock: Lock) -> Prepared[SavedMaps]:
+def _prepared(maps: Consensus | Alignment, lock: CellOrigins) -> Prepared[SavedMaps]:
     if not isinstance(maps, Consensus | Alignment):
         expected, remedy = "a Consensus or an Alignment", "Give what composer.align returned."
         raise InputError("not maps", code="MAPS", expected=expected, found=type(maps).__name__, remedy=remedy)
@@ -125,7 +125,7 @@ def _prepared(maps: Consensus | Alignment, lock: Lock) -> Prepared[SavedMaps]:
         raise packing.refusal(MAPS, error) from error
 
 
-def _of_consensus(maps: Consensus, lock: Lock) -> tuple[dict[str, Any], Arrays]:
+def _of_consensus(maps: Consensus, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
     """What the document says of a consensus, and its tensors."""
     frame, pairings = maps.frame, [_pairing(one) for one in maps.maps]
     sources, target = _tensors(lock), digest_of(frame.tokens)
@@ -141,7 +141,7 @@ def _of_consensus(maps: Consensus, lock: Lock) -> tuple[dict[str, Any], Arrays]:
     return fields, arrays | _parts(maps.maps)
 
 
-def _of_direct(one: Alignment, lock: Lock) -> tuple[dict[str, Any], Arrays]:
+def _of_direct(one: Alignment, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
     """What the document says of a map from a cell to another, and its tensors."""
     pairing = _pairing(one)
     names = {digest: name for name, digest in _tensors(lock).items()}
@@ -177,14 +177,14 @@ def _pairing(one: Alignment) -> Pairing:
     return one.pairing
 
 
-def _tensors(lock: Lock) -> dict[str, str]:
+def _tensors(lock: CellOrigins) -> dict[str, str]:
     """By name, the digest of each cell's weights."""
     if isinstance(lock, Mapping) and all(isinstance(row, Mapping) and "tensors" in row for row in lock.values()):
         return {name: row["tensors"] for name, row in lock.items()}
     raise InputError("not a lock", code="LOCK", expected="digests by cell, as container.lock has them", found=repr(lock)[:80])
 
 
-def _named(name: str, lock: Lock) -> NamedCell:
+def _named(name: str, lock: CellOrigins) -> NamedCell:
     """What a file says of a cell."""
     if name not in lock:
         remedy = "Give the lock of a container that has all of them: container.lock."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
 
-from batteries.cell.artifact_kinds import Kind, kind_of
+from batteries.cell.artifact_kinds import ArtifactKind, kind_of
 from batteries.errors import FormatError, InputError, IntegrityError, PolicyError
 from batteries.io import atomic_files, placeholders
 from batteries.io.atomic_files import Data
@@ -102,7 +102,7 @@ def _open_header(form: type[Said], data: Data, where: object) -> Opened[Said]:
     return Opened(document, places, view[start:])
 
 
-def _words(kind: Kind, view: memoryview, where: object) -> tuple[str, int]:
+def _words(kind: ArtifactKind, view: memoryview, where: object) -> tuple[str, int]:
     """The document's words, and where the data starts."""
     if len(view) < 8:
         placeholders.refuse_unreadable(view, where)
@@ -165,7 +165,7 @@ def _is_finite(opened: Opened[Said], name: str) -> bool:
     return block_digests.all_finite(opened.data[row.start : row.end], NUMPY[row.dtype])
 
 
-def _refuse_other_kind(kind: Kind, view: memoryview, where: object) -> None:
+def _refuse_other_kind(kind: ArtifactKind, view: memoryview, where: object) -> None:
     found = kind_of(view)
     if found is None:
         placeholders.refuse_unreadable(view, where)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from semver import Version
 
-from batteries.cell.artifact_kinds import KINDS, Kind
+from batteries.cell.artifact_kinds import KINDS, ArtifactKind
 from batteries.cell.manifest import BANDS, is_name
 from batteries.errors import InputError
 from batteries.io.canonical_json import DIGEST
@@ -98,7 +98,7 @@ class Reference:
         return f"{self.band}/{self.name}"
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> ArtifactKind | None:
         """What it names; None where that is a cell."""
         return KINDS.get(self.band)
 
@@ -133,7 +133,7 @@ def is_path(text: str) -> bool:
     return band in BANDS and is_name(name)
 
 
-def kind_of_path(text: str) -> Kind | None:
+def kind_of_path(text: str) -> ArtifactKind | None:
     """The kind of ``model/name`` or ``maps/name``; None for any other text.
 
     >>> kind_of_path("model/trio").plural, kind_of_path("low/fresnel-256")

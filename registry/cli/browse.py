@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batteries.cell.artifact_kinds import KINDS, MAPS, MODEL, Kind
+from batteries.cell.artifact_kinds import KINDS, MAPS, MODEL, ArtifactKind
 from batteries.errors import InputError
 from registry.answers.answer import Answer
 from registry.answers.transfer import Listed, Shown, ShownMaps, ShownModel
@@ -75,7 +75,7 @@ def show(
         _emit(answer, tables.packed_manifest(located, packed), as_json)
 
 
-def _listed_kind(models: bool, maps: bool, pattern: str) -> Kind | None:
+def _listed_kind(models: bool, maps: bool, pattern: str) -> ArtifactKind | None:
     """What is to be listed: by an option, else by the pattern."""
     if models and maps:
         raise InputError("two kinds", code="USAGE", expected="--models or --maps")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -32,9 +32,6 @@ from registry.transfer.pull import pull as pull_cells
 from registry.transfer.pull_packed import PulledFile, fetch_packed, kind_of_file
 from registry.transfer.verify import Finding, verify_store
 from registry.transfer.verify import verify as verify_references
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

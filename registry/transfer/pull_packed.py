@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import composer  # its readers import a library of graphs, on first use
-from batteries.cell.artifact_kinds import MAPS, MODEL, Kind, kind_of
+from batteries.cell.artifact_kinds import MAPS, MODEL, ArtifactKind, kind_of
 from batteries.cell.cell import SUFFIX, Origin
 from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
@@ -146,7 +146,7 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
     return found
 
 
-def kind_of_file(path: str | Path) -> Kind | None:
+def kind_of_file(path: str | Path) -> ArtifactKind | None:
     """The kind that a file names; None where it is a cell's, or nothing of ours.
 
     Raises:
@@ -156,7 +156,7 @@ def kind_of_file(path: str | Path) -> Kind | None:
     return kind_of(atomic_files.mapped(Path(path), limit=MAX_BLOB, links=True)) if Path(path).suffix == SUFFIX else None
 
 
-def read_packed(path: str | Path, kind: Kind) -> Packed:
+def read_packed(path: str | Path, kind: ArtifactKind) -> Packed:
     """Read ``NAME.safetensors`` with the manifest ``NAME.json`` beside it, as strictly as those who pull it will.
 
     Raises:
@@ -182,7 +182,7 @@ def read_packed(path: str | Path, kind: Kind) -> Packed:
 
 
 def _pulled(
-    kind: Kind,
+    kind: ArtifactKind,
     target: str | Reference | LockedCell,
     registry: str | Path | Store | None,
     mode: Mode | None,
@@ -243,7 +243,7 @@ def _opened(wanted: Wanted, path: Path, seal: str) -> AnyOpened:
     return composer.kinds.open_packed(kind, atomic_files.mapped(path, limit=kind.limit, links=True), where=path, seal=seal)
 
 
-def _refuse_other_kind(kind: Kind, reference: Reference) -> None:
+def _refuse_other_kind(kind: ArtifactKind, reference: Reference) -> None:
     found = reference.kind
     if found is not kind:
         words, code, puller = (

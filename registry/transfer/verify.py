@@ -21,7 +21,7 @@ from registry.stores.store import INDEX, Store
 from registry.stores.verified_read import read_pinned
 from registry.transfer import weight_checks
 
-Kind = Literal["reference", "index", "manifest", "blob", "figures", "attestation"]
+ObjectKind = Literal["reference", "index", "manifest", "blob", "figures", "attestation"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Finding:
         error: What is wrong with it; None where nothing is.
     """
 
-    kind: Kind
+    kind: ObjectKind
     name: str
     error: BatteriesError | None = None
 
@@ -104,7 +104,7 @@ def _blob(located: Located) -> bytes:
     return read_pinned(located.snapshot.store, located.blob_key, located.release.blob)
 
 
-def _packed_findings(located: Located, kind: artifact_kinds.Kind) -> list[Finding]:
+def _packed_findings(located: Located, kind: artifact_kinds.ArtifactKind) -> list[Finding]:
     """Of a model or maps whose manifest can be read; else that error."""
     manifest, key = located.packed_manifest(), located.blob_key
     blob = _finding("blob", key, lambda: composer.kinds.open_packed(kind, _blob(located), where=key, seal=manifest.file.seal))
@@ -144,7 +144,7 @@ def _attestation_finding(store: Store, cell: str, protocol: str, attested: Attes
     return _finding("attestation", key, read_attestation)
 
 
-def _finding(kind: Kind, name: str, attempt: Callable[[], object]) -> Finding:
+def _finding(kind: ObjectKind, name: str, attempt: Callable[[], object]) -> Finding:
     try:
         attempt()
     except BatteriesError as error:

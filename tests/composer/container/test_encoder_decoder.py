@@ -61,7 +61,7 @@ def test_a_long_sum_rounds_no_more_than_its_parts():
     images = torch.full((2, 3, 32, 32), 0.7)
     weights = {name: torch.full((2, *shape), 0.1) for name, shape in spec.tensor_shapes().items()}
     wide = {name: x.double() for name, x in weights.items()}
-    assert coding.fits(spec, images)
+    assert encoder_decoder.fits(spec, images)
     found, wanted = Stage(spec, weights).matrices(images), Stage(spec, wide).matrices(images.double())
     assert float((found / wanted - 1).abs().max()) < 1e-6
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load
 
 from batteries.cell import artifact_kinds as kinds_of_file
 from batteries.cell import weights_file
-from batteries.cell.artifact_kinds import Kind as FileKind
+from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
@@ -162,7 +162,7 @@ def as_sealed(value: Any) -> bytes:
     return dumped(value)
 
 
-def read_packed(kind: FileKind) -> Callable[[bytes], bytes]:
+def read_packed(kind: ArtifactKind) -> Callable[[bytes], bytes]:
     """As :func:`read_cell`, of a file of a kind."""
 
     def read(data: bytes) -> bytes:
