@@ -59,8 +59,8 @@ class Kernels:
         fewest: int = 1,
         forward_only: bool = False,
     ) -> None:
+        self.name = module
         self.fewest = fewest
-        self._name = module
         self._find = find
         self._trial = trial
         self._dtypes = dtypes
@@ -83,7 +83,7 @@ class Kernels:
     @property
     def module(self) -> Any:
         """The module itself, for its constants; only where numba is."""
-        return importlib.import_module(self._name)
+        return importlib.import_module(self.name)
 
     def __call__(self, *key: Hashable) -> Any:
         """The kernels of a key, or None."""
@@ -97,14 +97,14 @@ class Kernels:
 
     def _load(self, *key: Hashable) -> tuple[Any, str]:
         """The kernels or None, and why not, where that is worth a warning."""
-        module, reason = _imported(self._name)
+        module, reason = _imported(self.name)
         if module is None:
             return None, reason
         try:
             found = self._find(module, *key)
             self._trial(found, *key)
         except Exception as error:
-            return None, f"the kernel {self._name}{key} does not compile here, torch's way is used: {error}"
+            return None, f"the kernel {self.name}{key} does not compile here, torch's way is used: {error}"
         return found, ""
 
 

@@ -60,6 +60,7 @@ def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
     a[:] = 0.0
     for lane in range(WIDTH):
         matrix = source[min(first + lane, count - 1)]
+        # by scalars: each element is read once, and what follows is of the order of D operations for it
         for i in range(given):
             for j in range(i + 1):
                 a[(j * width + i) * WIDTH + lane] = matrix[i, j]
@@ -69,6 +70,7 @@ def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
 def gather_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
     """The same of M'M for eight M, summed in float64 without a float64 copy of M in memory."""
     a[:] = 0.0
+    # a short block is copied, so that the one loop that matters has no question about lanes in it
     if first + WIDTH <= len(source):
         _add_gram(source, first, rows, a, width)
     else:
@@ -87,6 +89,7 @@ def _repeated(source: Array, first: int) -> Array:
 @njit
 def _add_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
     _, height, given = source.shape
+    # some rows of eight M at a time: they stay in the first cache until their products are in the sums
     for row in range(0, height, ROWS):
         _gather_rows(source, first, row, rows)
         for added in range(0, min(ROWS, height - row), ADDED):
@@ -99,6 +102,7 @@ def _gather_rows(source: Array, first: int, row: int, rows: Array) -> None:
     _, height, given = source.shape
     present = min(ROWS, height - row)
     size = present * given
+    # rows adjoin in memory: their elements are turned in blocks of eight whatever the width, and the last few by themselves
     whole = size - size % WIDTH
     rows[whole * WIDTH : (present + -present % ADDED) * given * WIDTH] = 0.0
     for i in range(0, whole, WIDTH):
@@ -142,10 +146,12 @@ def scale_down(a: Array, top: Array, bad: Array, scale: Array, width: int) -> No
     for i in range(width):
         for j in range(i, width):
             x = magnitude(load(a, i * width + j))
+            # a NaN is above nothing and would be passed over as the largest: it and infinity make NaN of 0 x
             largest = where_above(x, largest, x, largest)
             poison = poison + x * zero
     store(top, 0, largest)
     store(bad, 0, poison)
+    # a power of two for each lane, by scalars: eight calls for eight matrices
     for lane in range(WIDTH):
         exponent = max(-EXPONENT, min(EXPONENT, math.frexp(top[lane])[1])) if bad[lane] == 0.0 else 0
         top[lane] = math.ldexp(1.0, -exponent)

@@ -29,6 +29,7 @@ def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
     """The transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
     _, outputs, inputs = weight.shape
     stride, first = whole(outputs), cell * outputs * inputs
+    # whole blocks in registers, since by scalars every element would touch a line of the cache of its own; the rest by scalars
     blocks, across = outputs // BLOCK * BLOCK, inputs // BLOCK * BLOCK
     for o in range(0, blocks, BLOCK):
         for i in range(0, across, BLOCK):
@@ -39,6 +40,7 @@ def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
     for o in range(blocks, outputs):
         for i in range(inputs):
             into[at + i * stride + o] = weight[cell, o, i]
+    # zeros, so that sums beyond the outputs are zeros too and no later step needs to know where the outputs end
     for i in range(inputs):
         into[at + i * stride + outputs : at + (i + 1) * stride] = 0.0
 
