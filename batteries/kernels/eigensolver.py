@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batteries.engine import dispatch
-from batteries.kernels import jit
+from batteries.kernels.jit import Kernels, share
 
 __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
@@ -30,12 +29,6 @@ FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up 
 ALONE = 9  # width from which eigenvalues alone have kernels of their own; below it they are those of Jacobi, to the bit
 NANOSECONDS = 10  # of a block of eight, times D**2 (D + 8)
 NANOSECONDS_ALONE = 60  # of sixteen matrices without vectors, times D**2
-DTYPES = {
-    "solve_symmetric": (torch.float64,),
-    "solve_gram": (torch.float32, torch.float64),
-    "symmetric_values": (torch.float64,),
-    "gram_values": (torch.float32, torch.float64),
-}
 _NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
 
 
@@ -48,13 +41,13 @@ def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Eigenvalues (..., D), ascending, and eigenvectors (..., D, D) as columns in that order.
     """
-    kernel = _kernel("solve_symmetric", gram)
+    kernel = _kernel(_symmetric, gram)
     return _solve(kernel, gram, 0.0, vectors=True) if kernel else _lapack(gram)
 
 
 def eigvalsh(gram: Tensor) -> Tensor:
     """Eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
-    kernel = _kernel("solve_symmetric" if gram.shape[-1] < ALONE else "symmetric_values", gram)
+    kernel = _kernel(_symmetric if gram.shape[-1] < ALONE else _symmetric_values, gram)
     return _values(kernel, gram, 0.0) if kernel else _lapack_values(gram)
 
 
@@ -68,53 +61,55 @@ def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
     Returns:
         As :func:`eigh`, float64.
     """
-    kernel = _kernel("solve_gram", M)
-    return _solve(kernel, M, ridge, vectors=True) if kernel else _lapack(_gram(M, ridge))
+    kernel = _kernel(_gram, M)
+    return _solve(kernel, M, ridge, vectors=True) if kernel else _lapack(_products(M, ridge))
 
 
 def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
     """The eigenvalues of :func:`gram_eigh` alone."""
-    kernel = _kernel("solve_gram" if M.shape[-1] < ALONE else "gram_values", M)
-    return _values(kernel, M, ridge) if kernel else _lapack_values(_gram(M, ridge))
+    kernel = _kernel(_gram if M.shape[-1] < ALONE else _gram_values, M)
+    return _values(kernel, M, ridge) if kernel else _lapack_values(_products(M, ridge))
 
 
 # ---- the fast route --------------------------------------------------------------------------------------------------
 
 
-def _kernel(name: str, source: Tensor) -> Any:
+def _kernel(kernels: Kernels, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
     shape = source.shape
-    width = shape[-1]
-    if torch.compiler.is_compiling() or source.numel() < FEW * shape[-2] * width:  # cheap: one matrix alone notices it
+    matrices, width = shape[:-2].numel(), shape[-1]
+    if not kernels.serves(source, pieces=matrices) or not 2 <= width <= WIDEST or not shape[-2]:
         return None
-    if not 2 <= width <= WIDEST or not source.numel() or source.dtype not in DTYPES[name]:
+    if width > NARROW and kernels in (_symmetric, _gram) and matrices < MANY:
         return None
-    if width > NARROW and name.startswith("solve") and source.numel() < MANY * shape[-2] * width:
-        return None
-    if not dispatch.plain(source):
-        return None
-    return (_jacobi if name.startswith("solve") else _tridiagonal)(name, source.dtype)
+    return kernels(source.dtype)
 
 
-def _named(module: Any, name: str, dtype: torch.dtype) -> Any:
-    return getattr(module, name)
-
-
-def _try(kernel: Any, name: str, dtype: torch.dtype) -> None:
+def _try(kernel: Any, dtype: torch.dtype) -> None:
     _solve(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0, vectors=True)
 
 
-def _try_alone(kernel: Any, name: str, dtype: torch.dtype) -> None:
+def _try_alone(kernel: Any, dtype: torch.dtype) -> None:
     _solve_alone(kernel, torch.eye(2, dtype=dtype, device="cpu")[None], 0.0)
 
 
-_jacobi = jit.Kernels("batteries.kernels.jacobi", _named, _try)
-_tridiagonal = jit.Kernels("batteries.kernels.tridiagonal", _named, _try_alone)
+DOUBLE, ANY = (
+    (torch.float64,),
+    (torch.float32, torch.float64),
+)  # of matrices as they are, and of those that are multiplied first
+_symmetric = Kernels("batteries.kernels.jacobi", lambda module, dtype: module.solve_symmetric, _try, dtypes=DOUBLE, fewest=FEW)
+_gram = Kernels("batteries.kernels.jacobi", lambda module, dtype: module.solve_gram, _try, dtypes=ANY, fewest=FEW)
+_symmetric_values = Kernels(
+    "batteries.kernels.tridiagonal", lambda module, dtype: module.symmetric_values, _try_alone, dtypes=DOUBLE, fewest=FEW
+)
+_gram_values = Kernels(
+    "batteries.kernels.tridiagonal", lambda module, dtype: module.gram_values, _try_alone, dtypes=ANY, fewest=FEW
+)
 
 
 @lru_cache
 def _pairs(width: int) -> Any:
-    return _jacobi.module.schedule(width)
+    return _gram.module.schedule(width)
 
 
 def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple[Tensor, Tensor]:
@@ -124,7 +119,7 @@ def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
     frame = torch.empty(len(flat) if vectors else 0, width, width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, _pairs(width), found.numpy(), frame.numpy())
-    jit.share(run, -(-len(flat) // _jacobi.module.WIDTH), NANOSECONDS * width**2 * (width + 8))
+    share(run, -(-len(flat) // _gram.module.WIDTH), NANOSECONDS * width**2 * (width + 8))
     return found.reshape(*batch, width), frame.reshape(*batch, width, width).mT if vectors else frame
 
 
@@ -141,14 +136,14 @@ def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
     run = partial(kernel, flat.numpy(), ridge, found.numpy())
-    jit.share(run, -(-len(flat) // _tridiagonal.module.TOGETHER), NANOSECONDS_ALONE * width**2)
+    share(run, -(-len(flat) // _gram_values.module.TOGETHER), NANOSECONDS_ALONE * width**2)
     return found.reshape(*batch, width)
 
 
 # ---- torch's own -----------------------------------------------------------------------------------------------------
 
 
-def _gram(M: Tensor, ridge: float) -> Tensor:
+def _products(M: Tensor, ridge: float) -> Tensor:
     wide = M.detach().double()
     gram = wide.mT @ wide
     gram.diagonal(dim1=-2, dim2=-1).add_(ridge)

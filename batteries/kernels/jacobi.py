@@ -3,7 +3,7 @@
 Importing this module imports numba; :mod:`batteries.kernels.eigensolver` does so on the first call that can use it, and only
 there.
 
-Eight matrices are solved side by side, in the words of :mod:`batteries.kernels.float64_vectors`. A round of a tournament pairs
+Eight matrices are solved side by side, see :mod:`batteries.kernels.matrix_tiles`. A round of a tournament pairs
 all D indices, D / 2 disjoint rotations at once; D - 1 rounds are a sweep (Brent and Luk 1985). Rotations as in Golub and Van
 Loan, 8.5.
 
@@ -18,22 +18,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from batteries.kernels.float64_vectors import (
-    WIDTH,
-    Array,
-    Vector,
-    any_above,
-    fill,
-    load,
-    magnitude,
-    njit,
-    root,
-    scratch,
-    store,
-    where_above,
-)
 from batteries.kernels.kernel_cache import kernel
-from batteries.kernels.matrix_tiles import ROWS, gather_gram, gather_symmetric, scale_down
+from batteries.kernels.matrix_tiles import ROWS, WIDTH, fill, gather_gram, gather_symmetric, load, scale_down, scratch
+from batteries.kernels.vectors import Array, Vector, any_above, magnitude, njit, root, where_above
+from batteries.kernels.vectors import store_slot as store
 
 __all__ = ["WIDTH", "schedule", "solve_gram", "solve_symmetric"]
 
@@ -50,6 +38,7 @@ def schedule(width: int) -> Array:
         (width - 1, width / 2, 2) int64, for an even width.
     """
     width += width % 2
+    # the circle method: index 0 stays, the others move on by one, and those that face one another meet
     ring = list(range(width))
     rounds = []
     for _ in range(width - 1):
@@ -65,6 +54,7 @@ def _norms(a: Array, width: int) -> tuple[Vector, Vector]:
     for i in range(width):
         x = load(a, i * width + i)
         diagonal = diagonal + x * x
+        # the lower triangle is not kept: an element off the diagonal stands for two
         for j in range(i + 1, width):
             x = load(a, i * width + j)
             off = off + (x * x + x * x)
@@ -78,15 +68,20 @@ def _choose(a: Array, c: Array, s: Array, pairs: Array, width: int, active: Vect
     for i in range(width // 2):
         p, q = pairs[i, 0], pairs[i, 1]
         kept = load(a, p * width + q)
+        # no branch can depend on one lane: where nothing is to be turned, h = 0 makes the rotation c = 1, s = 0 below
         h = where_above(active, zero, kept, zero)
         h = where_above(magnitude(h), negligible, h, zero)
         ap, aq = load(a, p * width + p), load(a, q * width + q)
         d, twice = aq - ap, h + h
+        # the smaller root of t^2 + (d / h) t - 1, without the difference of near numbers: a turn by at most 45 degrees, without
+        # which the sweeps need not converge
         t = twice / (magnitude(d) + root(d * d + twice * twice) + tiny)
         t = where_above(zero, d, zero - t, t)
         cosine = one / root(one + t * t)
         store(c, i, cosine)
         store(s, i, t * cosine)
+        # not by products with c and s, which would round: the diagonal changes by t h, and a[p, q] becomes zero, or stays
+        # as it was where h was set to zero
         store(a, p * width + p, ap - t * h)
         store(a, q * width + q, aq + t * h)
         store(a, p * width + q, kept - h)
@@ -100,10 +95,12 @@ def _turn(a: Array, c: Array, s: Array, pairs: Array, width: int, i: int) -> Non
     for j in range(i + 1, width // 2):
         u, v = pairs[j, 0], pairs[j, 1]
         cj, sj = load(c, j), load(s, j)
+        # p < q and u < v, but either pair may come first: every element is looked for above the diagonal
         pu = p * width + u if p < u else u * width + p
         pv = p * width + v if p < v else v * width + p
         qu = q * width + u if q < u else u * width + q
         qv = q * width + v if q < v else v * width + q
+        # both rotations while the four elements are in registers: rows by (c_i, s_i), then columns by (c_j, s_j)
         xpu, xpv, xqu, xqv = load(a, pu), load(a, pv), load(a, qu), load(a, qv)
         ypu, yqu = ci * xpu - si * xqu, si * xpu + ci * xqu
         ypv, yqv = ci * xpv - si * xqv, si * xpv + ci * xqv
@@ -116,9 +113,11 @@ def _turn(a: Array, c: Array, s: Array, pairs: Array, width: int, i: int) -> Non
 @njit
 def _sweep(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: int, active: Vector, vectors: bool) -> None:
     for turn in range(width - 1):
+        # all rotations of a round first: its pairs are disjoint, so none changes what another is chosen by
         _choose(a, c, s, pairs[turn], width, active)
         for i in range(width // 2):
             _turn(a, c, s, pairs[turn], width, i)
+            # eigenvectors are rows of w: a rotation goes along two stretches of memory, not down two columns
             if vectors:
                 p, q = pairs[turn, i, 0] * width, pairs[turn, i, 1] * width
                 ci, si = load(c, i), load(s, i)
@@ -136,8 +135,10 @@ def _diagonalise(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: in
         for i in range(width):
             for k in range(width):
                 store(w, i * width + k, one if i == k else zero)
+    # rotations keep the norm of the whole, so what is small beside it is known before the first
     diagonal, off = _norms(a, width)
     enough = (diagonal + off) * fill(CONVERGED)
+    # a sweep more for one is a sweep for all eight: the others are not active, and their rotations change nothing
     for _ in range(SWEEPS):
         active = off - enough
         if not any_above(active, zero):
@@ -155,6 +156,7 @@ def _rank(a: Array, rank: Array, width: int, given: int) -> None:
         place = zero
         for j in range(given):
             y = load(a, j * width + j)
+            # counted, not sorted: an order of its own for each lane without a branch, for D^2 comparisons of D^3 work
             place = place + where_above(x, y, one, zero)
             if j < i:
                 place = place + where_above(x, y, zero, where_above(y, x, zero, one))
@@ -166,7 +168,7 @@ def _scatter(a: Array, w: Array, rank: Array, scale: Array, values: Array, vecto
     """Eight answers to their places in the batch; of vectors of size zero, none."""
     count, given = values.shape
     for lane in range(min(WIDTH, count - first)):
-        poison = 0.0 * scale[lane]
+        poison = 0.0 * scale[lane]  # NaN where a matrix was not finite
         for i in range(given):
             place = int(rank[i * WIDTH + lane])
             values[first + lane, place] = a[(i * width + i) * WIDTH + lane] * scale[lane]
@@ -185,7 +187,7 @@ def _even(given: int) -> int:
 def _memory(given: int, vectors: Array) -> tuple[Array, ...]:
     """Scratch of one thread: a, w, c, s, rank, rows, top, bad, scale."""
     width = _even(given)
-    turned = width * width if vectors.size else 1
+    turned = width * width if vectors.size else 1  # not read where no vectors are wanted
     small = scratch(1), scratch(1), scratch(1)
     return (
         scratch(width * width),
@@ -204,6 +206,7 @@ def _solve(memory: tuple[Array, ...], ridge: float, pairs: Array, values: Array,
     a, w, c, s, rank, _, top, bad, scale = memory
     given = values.shape[1]
     width = _even(given)
+    # the ridge before the scale, as it is of the size of the matrix that is asked about; not to the zero row of an odd one
     for i in range(given):
         store(a, i * width + i, load(a, i * width + i) + fill(ridge))
     scale_down(a, top, bad, scale, width)

@@ -1,4 +1,4 @@
-"""Kernels that numba compiles: one dispatcher to find them, to try them and to do without, and threads to share their work.
+"""Kernels that numba compiles: one dispatcher to choose, to find and to try them and to do without, and threads for their work.
 
 Nothing here imports numba before a kernel is asked for, and nothing needs it: where it is missing (it comes with the ``fast``
 extra), broken, too old, switched off, or does not compile, :class:`Kernels` gives None and the caller takes torch's way. Both
@@ -18,6 +18,9 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from batteries.engine import dispatch
 
 OLDEST = (0, 68)  # numba of the ``fast`` extra
 REMEDY = "pip install 'svae-batteries[fast]'"
@@ -31,6 +34,9 @@ _warned: set[str] = set()
 class Kernels:
     """The kernels of one module, each of them imported, compiled and tried when it is first asked for.
 
+    A caller asks :meth:`serves` about the tensors, looks at what else its kernel needs of their shapes, and calls with a key.
+    Wherever one of these says no, it takes torch's way.
+
     The answer to a key is the same ever after, in every thread: the kernel, or None where torch's way is the one to take. That
     is so without numba, which needs no word, and where numba or a kernel does not work here, which gets one warning.
 
@@ -38,18 +44,46 @@ class Kernels:
         module: Its name, with all packages.
         find: Takes the module and a key, and gives a kernel or several.
         trial: Takes those and the key, and runs them on something small, in which they are compiled or read from the disk.
+        dtypes: Of tensors that they read.
+        fewest: Pieces of work from which they are worth their call.
+        forward_only: Whether there is no derivative for what they make, so that torch's way is taken where one is asked for.
     """
 
-    def __init__(self, module: str, find: Callable[..., Any], trial: Callable[..., object]) -> None:
-        self._name = module
+    def __init__(
+        self,
+        module: str,
+        find: Callable[..., Any],
+        trial: Callable[..., object],
+        *,
+        dtypes: tuple[torch.dtype, ...],
+        fewest: int = 1,
+        forward_only: bool = False,
+    ) -> None:
+        self.name = module
+        self.fewest = fewest
         self._find = find
         self._trial = trial
+        self._dtypes = dtypes
+        self._forward_only = forward_only
         self._found: dict[tuple[Hashable, ...], Any] = {}
+
+    def serves(self, *given: Tensor, pieces: int) -> bool:
+        """These tensors are such as the kernels take: enough of them, of their dtypes, real, on the CPU, and watched by nobody.
+
+        Args:
+            given: All that a kernel reads.
+            pieces: Of work, counted as ``fewest`` is.
+        """
+        if torch.compiler.is_compiling() or pieces < self.fewest:  # first, as it is cheap: one matrix alone notices the others
+            return False
+        if any(part.dtype not in self._dtypes for part in given) or not dispatch.plain(*given):
+            return False
+        return not (self._forward_only and torch.is_grad_enabled() and any(part.requires_grad for part in given))
 
     @property
     def module(self) -> Any:
         """The module itself, for its constants; only where numba is."""
-        return importlib.import_module(self._name)
+        return importlib.import_module(self.name)
 
     def __call__(self, *key: Hashable) -> Any:
         """The kernels of a key, or None."""
@@ -63,14 +97,14 @@ class Kernels:
 
     def _load(self, *key: Hashable) -> tuple[Any, str]:
         """The kernels or None, and why not, where that is worth a warning."""
-        module, reason = _imported(self._name)
+        module, reason = _imported(self.name)
         if module is None:
             return None, reason
         try:
             found = self._find(module, *key)
             self._trial(found, *key)
         except Exception as error:
-            return None, f"the kernel {self._name}{key} does not compile here, torch's way is used: {error}"
+            return None, f"the kernel {self.name}{key} does not compile here, torch's way is used: {error}"
         return found, ""
 
 

@@ -1,7 +1,9 @@
-"""Eight matrices on their way from a batch into slots: as they are or as their M'M, and scaled.
+"""Eight matrices side by side, on their way from a batch into slots: as they are or as their M'M, and scaled.
 
-What the kernels of :mod:`batteries.kernels.jacobi` and :mod:`batteries.kernels.tridiagonal` begin with. Of a symmetric matrix
-only the upper triangle is kept, element (i, j) in slot ``i * width + j``. Importing this module imports numba.
+What the kernels of :mod:`batteries.kernels.jacobi` and :mod:`batteries.kernels.tridiagonal` begin with. Element (i, j) of
+eight matrices is one slot of eight doubles, one register on AVX-512 and two on AVX2, so that every operation on a slot is one
+for eight matrices. Of a symmetric matrix only the upper triangle is kept, element (i, j) in slot ``i * width + j``. Importing
+this module imports numba and llvmlite.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators
@@ -9,27 +11,46 @@ only the upper triangle is kept, element (i, j) in slot ``i * width + j``. Impor
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
 
-from batteries.kernels.float64_vectors import (
-    WIDTH,
-    Array,
-    Vector,
-    fill,
-    load,
-    magnitude,
-    njit,
-    store,
-    store_turned,
-    where_above,
-)
+from batteries.kernels.vector_type import VectorType, address, intrinsic, transpose
+from batteries.kernels.vectors import Array, Vector, magnitude, njit, vectors, where_above
+from batteries.kernels.vectors import store_slot as store
 
-__all__ = ["ROWS", "gather_gram", "gather_symmetric", "scale_down"]
+__all__ = ["ROWS", "WIDTH", "fill", "gather_gram", "gather_symmetric", "load", "scale_down", "scratch"]
 
+WIDTH = 8  # matrices side by side
 ROWS = 8  # rows of M turned into slots at a time: whole vectors of its elements, whatever its width
 ADDED = 4  # of them added to a Gram matrix at a time: one load and store of each sum for four products
 EXPONENT = 1000  # largest power of two scaled by; 2**EXPONENT and its inverse are both normal numbers
+
+_eight = vectors(np.float64, WIDTH)
+fill, load, scratch = _eight.fill, _eight.load_slot, _eight.scratch
+
+
+@intrinsic
+def store_turned(typing: Any, scratch: Any, slot: Any, source: Any, first: Any, stride: Any) -> Any:
+    """Eight elements of eight matrices, ``stride`` apart in a float32 or float64 array, as eight slots of a scratch array."""
+    doubles, given = _eight.kind, VectorType(source.dtype, WIDTH)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array, slot, memory, at, apart = args
+        lines = []
+        for _ in range(WIDTH):
+            lines.append(builder.load(address(context, builder, source, memory, at, to=given.llvm), align=given.size))
+            at = builder.add(at, apart)
+        for i, line in enumerate(transpose(builder, lines)):
+            element = builder.mul(builder.add(slot, ir.Constant(slot.type, i)), ir.Constant(slot.type, WIDTH))
+            where = address(context, builder, scratch, array, element, to=doubles.llvm)
+            wide = line if given == doubles else builder.fpext(line, doubles.llvm)
+            builder.store(wide, where, align=doubles.size * WIDTH)
+        return context.get_dummy_value()
+
+    return types.void(scratch, types.intp, source, types.intp, types.intp), emit
 
 
 @njit
@@ -39,6 +60,7 @@ def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
     a[:] = 0.0
     for lane in range(WIDTH):
         matrix = source[min(first + lane, count - 1)]
+        # by scalars: each element is read once, and what follows is of the order of D operations for it
         for i in range(given):
             for j in range(i + 1):
                 a[(j * width + i) * WIDTH + lane] = matrix[i, j]
@@ -48,6 +70,7 @@ def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
 def gather_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
     """The same of M'M for eight M, summed in float64 without a float64 copy of M in memory."""
     a[:] = 0.0
+    # a short block is copied, so that the one loop that matters has no question about lanes in it
     if first + WIDTH <= len(source):
         _add_gram(source, first, rows, a, width)
     else:
@@ -66,6 +89,7 @@ def _repeated(source: Array, first: int) -> Array:
 @njit
 def _add_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
     _, height, given = source.shape
+    # some rows of eight M at a time: they stay in the first cache until their products are in the sums
     for row in range(0, height, ROWS):
         _gather_rows(source, first, row, rows)
         for added in range(0, min(ROWS, height - row), ADDED):
@@ -78,6 +102,7 @@ def _gather_rows(source: Array, first: int, row: int, rows: Array) -> None:
     _, height, given = source.shape
     present = min(ROWS, height - row)
     size = present * given
+    # rows adjoin in memory: their elements are turned in blocks of eight whatever the width, and the last few by themselves
     whole = size - size % WIDTH
     rows[whole * WIDTH : (present + -present % ADDED) * given * WIDTH] = 0.0
     for i in range(0, whole, WIDTH):
@@ -121,10 +146,12 @@ def scale_down(a: Array, top: Array, bad: Array, scale: Array, width: int) -> No
     for i in range(width):
         for j in range(i, width):
             x = magnitude(load(a, i * width + j))
+            # a NaN is above nothing and would be passed over as the largest: it and infinity make NaN of 0 x
             largest = where_above(x, largest, x, largest)
             poison = poison + x * zero
     store(top, 0, largest)
     store(bad, 0, poison)
+    # a power of two for each lane, by scalars: eight calls for eight matrices
     for lane in range(WIDTH):
         exponent = max(-EXPONENT, min(EXPONENT, math.frexp(top[lane])[1])) if bad[lane] == 0.0 else 0
         top[lane] = math.ldexp(1.0, -exponent)

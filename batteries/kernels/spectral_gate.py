@@ -19,6 +19,10 @@ from numba import njit
 from batteries.kernels.kernel_cache import kernel
 
 Array = np.ndarray
+CONTRACT = {"contract"}  # a product and a sum may become one multiply-add
+
+# A part of a kernel, in line: D is then a constant in it as it is in the kernel, and what is rounded is the same.
+inlined: Any = njit(fastmath=CONTRACT, forceinline=True)
 
 
 class Kernels(NamedTuple):
@@ -56,6 +60,62 @@ def _sandwich(W: Array, weights: Array, into: Array) -> None:
             into[i, j] = total
 
 
+@inlined
+def _add_products(M: Array, grad: Array, n: int, gram: Array, inner: Array, D: int) -> None:
+    """M'M and M'grad of matrix n."""
+    gram[:] = 0.0
+    inner[:] = 0.0
+    for v in range(M.shape[1]):
+        for i in range(D):
+            x = np.float64(M[n, v, i])
+            for j in range(D):
+                gram[i, j] += x * M[n, v, j]
+                inner[i, j] += x * grad[n, v, j]
+
+
+@inlined
+def _eigenvalues(turned: Array, values: Array, D: int) -> float:
+    """The diagonal of W' M'M W, and the largest of it. Found again, which is cheaper than keeping them from the solver."""
+    top = turned[0, 0]
+    for k in range(D):
+        values[k] = turned[k, k]
+        top = max(top, values[k])
+    return top
+
+
+@inlined
+def _weigh(turned: Array, values: Array, weights: Array, bound: float, on_weights: Array, inner: Array, D: int) -> None:
+    """The gradient on the weights, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
+    for i in range(D):
+        on_weights[i] = turned[i, i]
+        for j in range(D):
+            gap = values[j] - values[i]
+            slope = (weights[j] - weights[i]) * gap / (gap * gap + bound)
+            inner[i, j] = (turned[i, j] + turned[j, i]) * slope
+
+
+@inlined
+def _multiply(M: Array, A: Array, n: int, out: Array, D: int) -> None:
+    """M A of matrix n."""
+    for v in range(M.shape[1]):
+        for j in range(D):
+            x = M[n, v, 0] * A[0, j]  # not a sum from zero: one product less to wait for in a row of so few
+            for k in range(1, D):
+                x += M[n, v, k] * A[k, j]
+            out[n, v, j] = x
+
+
+@inlined
+def _multiply_both(grad: Array, A: Array, M: Array, B: Array, n: int, out: Array, D: int) -> None:
+    """grad A + M B of matrix n."""
+    for v in range(M.shape[1]):
+        for j in range(D):
+            x = grad[n, v, 0] * A[0, j] + M[n, v, 0] * B[0, j]
+            for k in range(1, D):
+                x += grad[n, v, k] * A[k, j] + M[n, v, k] * B[k, j]
+            out[n, v, j] = x
+
+
 def kernels(D: int) -> Kernels:
     """The kernels for matrices of width D, compiled on their first call."""
 
@@ -73,12 +133,7 @@ def kernels(D: int) -> Kernels:
         A = np.empty((D, D), dtype=M.dtype)
         for n in range(start, stop):
             _sandwich(W[n], weights[n], A)
-            for v in range(M.shape[1]):
-                for j in range(D):
-                    x = M[n, v, 0] * A[0, j]
-                    for k in range(1, D):
-                        x += M[n, v, k] * A[k, j]
-                    out[n, v, j] = x
+            _multiply(M, A, n, out, D)
 
     def pull(
         M: Array, W: Array, weights: Array, grad: Array, floors: Any, on_M: Array, on_weights: Array, start: int, stop: int
@@ -100,37 +155,15 @@ def kernels(D: int) -> Kernels:
         turned, values = np.empty((D, D)), np.empty(D)
         A, B = np.empty((D, D), dtype=M.dtype), np.empty((D, D), dtype=M.dtype)
         for n in range(start, stop):
-            gram[:] = 0.0
-            inner[:] = 0.0
-            for v in range(M.shape[1]):
-                for i in range(D):
-                    x = np.float64(M[n, v, i])
-                    for j in range(D):
-                        gram[i, j] += x * M[n, v, j]
-                        inner[i, j] += x * grad[n, v, j]
+            _add_products(M, grad, n, gram, inner, D)
             _turned(gram, W[n], turned, half)
-            top = turned[0, 0]
-            for k in range(D):
-                values[k] = turned[k, k]  # eigenvalues again: cheaper than keeping them
-                top = max(top, values[k])
+            top = _eigenvalues(turned, values, D)
             bound = (floors[0] * top + floors[1]) ** 2
             _turned(inner, W[n], turned, half)
-            for i in range(D):
-                on_weights[n, i] = turned[i, i]
-                for j in range(D):
-                    gap = values[j] - values[i]
-                    slope = (weights[n, j] - weights[n, i]) * gap / (gap * gap + bound)
-                    inner[i, j] = (turned[i, j] + turned[j, i]) * slope  # twice the symmetric part
+            _weigh(turned, values, weights[n], bound, on_weights[n], inner, D)
             _turned(inner, W[n].T, turned, half)
             _sandwich(W[n], weights[n], A)
-            for i in range(D):
-                for j in range(D):
-                    B[i, j] = turned[i, j]
-            for v in range(M.shape[1]):
-                for j in range(D):
-                    x = grad[n, v, 0] * A[0, j] + M[n, v, 0] * B[0, j]
-                    for k in range(1, D):
-                        x += grad[n, v, k] * A[k, j] + M[n, v, k] * B[k, j]
-                    on_M[n, v, j] = x
+            B[:] = turned  # in the precision of M, as A is
+            _multiply_both(grad, A, M, B, n, on_M, D)
 
-    return Kernels(kernel(gate, fastmath={"contract"}), kernel(pull, fastmath={"contract"}))
+    return Kernels(kernel(gate, fastmath=CONTRACT), kernel(pull, fastmath=CONTRACT))

@@ -3,7 +3,7 @@
 Importing this module imports numba; :mod:`batteries.kernels.eigensolver` does so on the first call that can use it, and only
 there.
 
-Eight matrices are solved side by side, in the words of :mod:`batteries.kernels.float64_vectors`. Householder reflections make
+Eight matrices are solved side by side, see :mod:`batteries.kernels.matrix_tiles`. Householder reflections make
 them tridiagonal (Golub and Van Loan, 8.3.1). The QL iteration without square roots of Pal, Walker and Kahan, with Wilkinson's
 shift, makes those diagonal (Parlett, The Symmetric Eigenvalue Problem, chapter 8; the same as in LAPACK's dsterf). With
 diagonal d_i and squared couplings e_i of rows i and i + 1, a sweep runs upwards from the last row n, with gamma = d_n - shift,
@@ -23,22 +23,10 @@ A step waits for its division. Two blocks of eight take turns, and the one's div
 
 from __future__ import annotations
 
-from batteries.kernels.float64_vectors import (
-    WIDTH,
-    Array,
-    Vector,
-    any_above,
-    fill,
-    load,
-    magnitude,
-    njit,
-    root,
-    scratch,
-    store,
-    where_above,
-)
 from batteries.kernels.kernel_cache import kernel
-from batteries.kernels.matrix_tiles import ROWS, gather_gram, gather_symmetric, scale_down
+from batteries.kernels.matrix_tiles import ROWS, WIDTH, fill, gather_gram, gather_symmetric, load, scale_down, scratch
+from batteries.kernels.vectors import Array, Vector, any_above, magnitude, njit, root, where_above
+from batteries.kernels.vectors import store_slot as store
 
 __all__ = ["TOGETHER", "gram_values", "symmetric_values"]
 
@@ -59,6 +47,7 @@ def _reduce(a: Array, v: Array, q: Array, d: Array, e: Array, base: int, width: 
     for k in range(width):
         store(d, base + 1 + k, load(a, k * width + k))
         if k + 1 < width:
+            # only the square of a coupling is needed, whose root and sign the iteration never asks for
             square, shrink = _reflector(a, v, q, k, width)
             store(e, base + 1 + k, square)
         if k + 2 < width:
@@ -77,10 +66,12 @@ def _reflector(a: Array, v: Array, q: Array, k: int, width: int) -> tuple[Vector
         rest = rest + x * x
     square = rest + head * head
     length = root(square)
+    # the sign of the head: the sum cannot cancel. v has a zero for row k, which may be one of a pair of rows below
     store(v, k, zero)
     store(v, k + 1, head + where_above(zero, head, zero - length, length))
     for j in range(k, width):
         store(q, j, zero)
+    # a row that is nearly nothing has no direction: shrink = 0 reflects nothing, and the coupling is as small as it is
     return square, where_above(square, negligible, one / (square + length * magnitude(head)), zero)
 
 
@@ -94,6 +85,8 @@ def _pairs_from(k: int, width: int) -> int:
 def _multiply(a: Array, v: Array, q: Array, shrink: Vector, k: int, width: int) -> None:
     """q of A - v q' - q v', which is the reflected A: q = p - shrink (v'p) v / 2 with p = shrink A v."""
     inner = fill(0.0)
+    # each element is read once, for its own product and for that of its mirror image below the diagonal; two rows at a time, so
+    # that v and q are loaded once for two
     for i in range(_pairs_from(k, width), width, 2):
         vi, vk = load(v, i), load(v, i + 1)
         x = load(a, i * width + i + 1)
@@ -104,6 +97,7 @@ def _multiply(a: Array, v: Array, q: Array, shrink: Vector, k: int, width: int) 
             s = s + x * vj
             t = t + y * vj
             store(q, j, load(q, j) + x * vi + y * vk)
+        # rows after these have added to q all that they will: what is there is final
         s, t = s * shrink, t * shrink
         store(q, i, s)
         store(q, i + 1, t)
@@ -115,8 +109,10 @@ def _multiply(a: Array, v: Array, q: Array, shrink: Vector, k: int, width: int) 
 
 @njit
 def _update(a: Array, v: Array, q: Array, k: int, width: int) -> None:
+    """A - v q' - q v', of the rows after k."""
     for i in range(_pairs_from(k, width), width, 2):
         vi, qi, vk, qk = load(v, i), load(q, i), load(v, i + 1), load(q, i + 1)
+        # of row i + 1 the element left of the diagonal too, which nobody reads, so that both rows are of one length
         for j in range(i, width):
             vj, qj = load(v, j), load(q, j)
             store(a, i * width + j, load(a, i * width + j) - vi * qj - qi * vj)
@@ -140,13 +136,16 @@ def _locate(d: Array, e: Array, base: int, low: int, width: int, enough: Vector)
     """The first row from ``low`` on that is coupled to its next, and the shift: the eigenvalue of the two nearest to it."""
     zero, half = fill(0.0), fill(0.5)
     top, first, second, square = fill(width + 1.0), zero, zero, zero
+    # from the last row up, so that what is written last in each lane is of its first coupling; all lanes go all the way
     for i in range(width - 1, low - 1, -1):
         x = load(e, base + i)
         top = where_above(x, enough, fill(float(i)), top)
         first = where_above(x, enough, load(d, base + i), first)
         second = where_above(x, enough, load(d, base + i + 1), second)
         square = where_above(x, enough, x, square)
+        # a coupling that is small enough becomes none at once: it must not grow again in a sweep that is another lane's
         store(e, base + i, where_above(x, enough, x, zero))
+    # again the larger of two terms in the denominator, whose sum cannot cancel
     gap = (second - first) * half
     distance = root(gap * gap + square)
     return top, first - square / (gap + where_above(zero, gap, zero - distance, distance))
@@ -172,6 +171,7 @@ def _step(
     """The recurrence of the module's docstring, with both its divisions by way of 1 / (p r); the next gamma, p and s."""
     square, distance = load(e, base + i), load(d, base + i) - shift
     here = fill(i + 1.5)  # above top in the lanes whose row i + 1 is theirs
+    # the two divisions of the recurrence are by r and by p: one division for both, as that is what the chain waits for
     r = p + square
     inverse = fill(1.0) / (p * r)
     store(e, base + i + 1, where_above(here, top, s * r, load(e, base + i + 1)))
@@ -183,17 +183,20 @@ def _step(
 @njit
 def _iterate(d: Array, e: Array, width: int) -> None:
     """The eigenvalues of both blocks to d, in no order."""
+    # each block has its row 0 of zeros in front of it, hence width + 1 slots
     other, zero = width + 1, fill(0.0)
     enough, enough_too = _uncoupled(d, e, 0, width), _uncoupled(d, e, other, width)
     low = 1
     for _ in range(SWEEPS * width):
         top, shift = _locate(d, e, 0, low, width, enough)
         top_too, shift_too = _locate(d, e, other, low, width, enough_too)
+        # rows that no lane of either block needs any more are left out
         low = min(_lowest(e, 0, low, width), _lowest(e, other, low, width))
         if low == width:
             break
         gamma, gamma_too = _off_zero(load(d, width) - shift), _off_zero(load(d, other + width) - shift_too)
         p, p_too, s, s_too = gamma * gamma, gamma_too * gamma_too, zero, zero
+        # the blocks in turns, see above; down to row low - 1, into which the sweep of the first coupled row ends
         for i in range(width - 1, low - 2, -1):
             gamma, p, s = _step(d, e, 0, i, top, shift, gamma, p, s)
             gamma_too, p_too, s_too = _step(d, e, other, i, top_too, shift_too, gamma_too, p_too, s_too)
@@ -204,6 +207,8 @@ def _iterate(d: Array, e: Array, width: int) -> None:
 
 @njit
 def _sort(d: Array, base: int, width: int) -> None:
+    """Ascending, every lane for itself."""
+    # exchanges of neighbours, the same for all lanes whatever their order: no branch, and little beside the iteration
     for last in range(base + width, base + 1, -1):
         for i in range(base + 1, last):
             x, y = load(d, i), load(d, i + 1)

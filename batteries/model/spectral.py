@@ -26,16 +26,14 @@ from torch import Tensor
 
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import uncast_backward
-from batteries.kernels import eigensolver, jit
+from batteries.kernels import eigensolver
+from batteries.kernels.jit import Kernels, share
 from batteries.model import derivatives
 from batteries.model.derivatives import EIGENVALUE_FLOOR, GAP_FLOOR, RIDGE
 from batteries.model.derivatives import ROW_FLOOR as ROW_FLOOR
 
 SINGULAR_FLOOR = 1e-16
-NARROW, MANY = (
-    8,
-    64,
-)  # width up to which, and matrices from which, the kernels of batteries.kernels.spectral_gate are the faster
+NARROW, MANY = 8, 64  # width up to which, and matrices from which, the kernels of the gate are the faster
 NANOSECONDS = 1.5  # of the kernels, times V D**2
 
 
@@ -183,10 +181,8 @@ def _sandwich(W: Tensor, weights: Tensor) -> Tensor:
 
 def _kernels(M: Tensor, *given: Tensor) -> Any:
     """The compiled kernels for this M and what is given with it, or None where torch's own products are the ones to use."""
-    if not dispatch.plain(M, *given):
-        return None
-    V, D = M.shape[-2:]
-    if D > NARROW or M.numel() < MANY * V * D or M.dtype not in (torch.float32, torch.float64):
+    D = M.shape[-1]
+    if not _modes.serves(M, *given, pieces=M.shape[:-2].numel()) or D > NARROW:
         return None
     return _modes(D, M.dtype)
 
@@ -198,7 +194,13 @@ def _try(kernels: Any, D: int, dtype: torch.dtype) -> None:
     _run(kernels.pull, M, [M, W, r, M], [(GAP_FLOOR, RIDGE), M.clone(), r.clone()])
 
 
-_modes = jit.Kernels("batteries.kernels.spectral_gate", lambda module, D, dtype: module.kernels(D), _try)
+_modes = Kernels(
+    "batteries.kernels.spectral_gate",
+    lambda module, D, dtype: module.kernels(D),
+    _try,
+    dtypes=(torch.float32, torch.float64),
+    fewest=MANY,
+)
 
 
 def _run(kernel: Any, M: Tensor, given: list[Tensor], rest: list[Any]) -> None:
@@ -206,4 +208,4 @@ def _run(kernel: Any, M: Tensor, given: list[Tensor], rest: list[Any]) -> None:
     V, D = M.shape[-2:]
     stack = M.ndim - 2  # axes in front of V
     arguments = [x.detach().contiguous().flatten(0, stack - 1).numpy() if isinstance(x, Tensor) else x for x in (*given, *rest)]
-    jit.share(partial(kernel, *arguments), M.numel() // (V * D), NANOSECONDS * V * D**2)
+    share(partial(kernel, *arguments), M.numel() // (V * D), NANOSECONDS * V * D**2)

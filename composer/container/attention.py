@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batteries.engine import dispatch
-from batteries.kernels import jit
+from batteries.kernels.jit import Kernels, share
 from batteries.model import attention
 
 __all__ = ["attend"]
@@ -42,14 +41,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _kernel(*given: Tensor) -> Any:
     """The compiled kernel for these, or None where torch's is the one to use."""
-    if not dispatch.plain(*given):
-        return None
     q = given[0]
-    if q.ndim != 4 or not 1 <= q.shape[-1] <= WIDEST or q.shape[:3].numel() * q.shape[2] < FEW:
+    if q.ndim != 4 or not _softmax.serves(*given, pieces=q.shape[:3].numel() * q.shape[2]):
         return None
-    if any(x.shape != q.shape or x.dtype != torch.float32 for x in given):
-        return None
-    if torch.is_grad_enabled() and any(x.requires_grad for x in given):
+    if not 1 <= q.shape[-1] <= WIDEST or any(x.shape != q.shape for x in given):
         return None
     return _softmax(q.shape[-1])
 
@@ -59,7 +54,14 @@ def _try(kernel: Any, d: int) -> None:
     _run(kernel, one, one, one)
 
 
-_softmax = jit.Kernels("composer.kernels.narrow_attention", lambda module, d: module.kernels(d), _try)
+_softmax = Kernels(
+    "composer.kernels.narrow_attention",
+    lambda module, d: module.kernels(d),
+    _try,
+    dtypes=(torch.float32,),
+    fewest=FEW,
+    forward_only=True,
+)
 
 
 def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     groups, heads, tokens, d = q.shape
     out = q.new_empty(groups, tokens, heads, d)
     run = partial(kernel, *map(_strided, (q, k, v)), out.numpy())
-    jit.share(run, groups * heads, NANOSECONDS * d * tokens**2)
+    share(run, groups * heads, NANOSECONDS * d * tokens**2)
     return out.transpose(1, 2)
 
 

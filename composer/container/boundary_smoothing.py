@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import uncast_backward
-from batteries.kernels import jit
+from batteries.kernels.jit import Kernels, share
 from batteries.model import boundary_smoothing, derivatives
 
 __all__ = ["smooth"]
@@ -57,9 +57,7 @@ def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -
 
 def _fast(images: Tensor, weights: list[Tensor]) -> bool:
     """Whether the kernels can be used, with the one for the gradient where it may be asked for."""
-    if not dispatch.plain(images, *weights):
-        return False
-    if not images.numel() or any(given.dtype != torch.float32 for given in (images, *weights)):
+    if not _convolution.serves(images, *weights, pieces=images.numel()):
         return False
     names = ["smooth", "pull"] if torch.is_grad_enabled() and images.requires_grad else ["smooth"]
     return all(_convolution(name) is not None for name in names)
@@ -71,7 +69,7 @@ def _try(kernel: Any, name: str) -> None:
     _run(kernel, [image, image] if name == "pull" else [image], _layers(name, weight, bias, weight, bias))
 
 
-_convolution = jit.Kernels("composer.kernels.convolution", getattr, _try)
+_convolution = Kernels("composer.kernels.convolution", getattr, _try, dtypes=(torch.float32,))
 
 
 class _Smooth(torch.autograd.Function):
@@ -96,7 +94,7 @@ def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | Non
     given = [image.detach().contiguous() for image in images]
     out = torch.empty_like(given[0]) if out is None else out
     run = partial(kernel, *(image.numpy() for image in given), *layers, out.numpy())
-    jit.share(run, len(out), NANOSECONDS * layers[0][1].shape[1] * out[0].numel())
+    share(run, len(out), NANOSECONDS * layers[0][1].shape[1] * out[0].numel())
     return out
 
 

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from batteries.cell.spec import CellSpec
-from batteries.engine import dispatch
-from batteries.kernels import jit
+from batteries.kernels.jit import Kernels, share
 from composer.vocabulary import Grid
 
 __all__ = ["decode", "encode", "fits"]
@@ -32,9 +31,7 @@ Weights = Mapping[str, Tensor]
 
 def fits(spec: CellSpec, given: Tensor) -> bool:
     """Whether the kernels take cells of a spec, and images or tokens such as these."""
-    if not dispatch.plain(given) or not given.numel() or given.dtype != torch.float32:
-        return False
-    if torch.is_grad_enabled() and given.requires_grad:
+    if not _kernels.serves(given, pieces=given.numel()):
         return False
     if spec.activation != "gelu" or spec.D not in NARROW or not 1 <= spec.depth <= DEEPEST or spec.parameters > LARGEST:
         return False
@@ -80,7 +77,7 @@ def _run(kernel: Any, spec: CellSpec, arguments: list[Any], out: Tensor, patches
     chunk = _kernels.module.CHUNK
     chunks = -(-patches // chunk)
     work = partial(kernel, *arguments, out.numpy())
-    jit.share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, chunk))
+    share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, chunk))
 
 
 def _layers(spec: CellSpec, weights: Weights, half: str) -> tuple[tuple[Any, ...], ...]:
@@ -109,4 +106,6 @@ def _try(module: Any, depth: int) -> None:
     decode(spec, weights, M, ones(1, 1, 1, 2, 2).double(), ones(1, 1, 1, 2), (1, 1))
 
 
-_kernels = jit.Kernels("composer.kernels.encoder_decoder", lambda module, depth: module, _try)
+_kernels = Kernels(
+    "composer.kernels.encoder_decoder", lambda module, depth: module, _try, dtypes=(torch.float32,), forward_only=True
+)

@@ -20,18 +20,8 @@ from typing import Any
 import numpy as np
 
 from batteries.kernels.kernel_cache import kernel
-from composer.kernels.float32_vectors import (
-    WIDTH,
-    Array,
-    add_products,
-    load,
-    load_part,
-    njit,
-    spread_several,
-    store,
-    store_part,
-    store_several,
-)
+from batteries.kernels.vectors import Array, add_products, njit, store, store_part, store_several
+from composer.kernels.float32_vectors import WIDTH, load, load_part, spread_several
 from composer.kernels.gelu import gelu, slope
 
 __all__ = ["FEW", "MANY", "pull", "smooth"]
@@ -68,6 +58,7 @@ def _feed(images: Array, n: int, y: int, ring: Array, stride: int) -> None:
     """Row y of all channels of an image into a ring; zeros below the image."""
     _, channels, height, width = images.shape
     into = _slot(y, channels, stride)
+    # by parts: beyond an image is another image, or the end of memory; the zeros that a part is filled up with are the padding
     for channel in range(channels):
         row = ((n * channels + channel) * height + y) * width
         for x in range(0, width, WIDTH):
@@ -99,7 +90,7 @@ def _activate(middle: Array, at: int, channels: int, stride: int, width: int) ->
         row = at + channel * stride
         for x in range(row, row + width, WIDTH):
             store(middle, x, gelu(load(middle, x)))
-        middle[row + width] = 0.0
+        middle[row + width] = 0.0  # the only one of them that a convolution reads: it looks one to the right
 
 
 @njit
@@ -133,6 +124,7 @@ def _convolution(count: int) -> Callable[..., None]:
         weights, bias = layer
         _, groups, inputs, _, _ = weights.shape
         above, here, below = _slot(y - 1, depth, stride), _slot(y, depth, stride), _slot(y + 1, depth, stride)
+        # a group's sums stay in registers through all channels and taps, and a row that is loaded serves the whole group
         for group in range(groups):
             first = (cell * groups + group) * inputs * TAPS * count
             for x in range(0, width, WIDTH):
@@ -169,6 +161,7 @@ def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, sto
     per_cell, middles, stride = len(images) // len(first[0]), first[1].shape[1], _stride(width)
     rows, middle, change = _rows(3 * channels, stride), _rows(3 * middles, stride), _rows(last[1].shape[1], stride)
     for n in range(start, stop):
+        # the row above the first, in both rings: zeros, as the next image begins where the last one ended
         rows[:] = 0.0
         middle[:] = 0.0
         _feed(images, n, 0, rows, stride)
@@ -180,6 +173,7 @@ def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, sto
                 _activate(middle, at, middles, stride, width)
             else:
                 _clear(middle, at, middles, stride)
+            # a row behind: the answer's row y - 1 needs the middle's row y
             if y > 0:
                 _to_image(last, n // per_cell, middle, y - 1, middles, change, EDGE, stride, width)
                 _emit(rows, change, out, n, y - 1, stride)

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from batteries.kernels.kernel_cache import kernel
-from composer.kernels.float32_vectors import Array, njit
-from composer.kernels.float64_rows import Row, add_outer, load, load_several, spread, store, store_several, sum_of, width_of
+from batteries.kernels.vectors import Array, Vector, add_outer, njit, store, store_several, total
+from composer.kernels.matrix_rows import fill_like, load_like, load_several_like, width_of, zero_row
 
 __all__ = ["BLOCK", "Kernels", "kernels"]
 
@@ -57,21 +57,21 @@ class Kernels(NamedTuple):
 
 
 @njit
-def _block(row: Row) -> Any:
+def _block(row: Vector) -> Any:
     """BLOCK times the same row."""
     return row, row, row, row
 
 
 @njit
-def _means(x: Matrix, y: Matrix, there: Array, zero: Row) -> tuple[Row, Row]:
+def _means(x: Matrix, y: Matrix, there: Array, zero: Vector) -> tuple[Vector, Vector]:
     """Of the rows of both ends that are there."""
     one, other, count, D = zero, zero, 0, width_of(zero)
     for row in range(len(there)):
         if there[row]:
-            one = one + load(x[0], x[1] + row * D, zero)
-            other = other + load(y[0], y[1] + row * D, zero)
+            one = one + load_like(x[0], x[1] + row * D, zero)
+            other = other + load_like(y[0], y[1] + row * D, zero)
             count += 1
-    counts = spread(float(count), zero)
+    counts = fill_like(float(count), zero)
     return one / counts, other / counts
 
 
@@ -82,8 +82,8 @@ def _centre(ends: tuple[Matrix, Matrix], means: Any, there: Array, span: tuple[i
     (left, right), count, D = squares, 0, width_of(means[0])
     for row in range(span[0], span[1]):
         if there[row]:
-            u = load(x, first + row * D, left) - means[0]
-            v = load(y, second + row * D, right) - means[1]
+            u = load_like(x, first + row * D, left) - means[0]
+            v = load_like(y, second + row * D, right) - means[1]
             left, right = left + u * u, right + v * v
             store(into[0], count * D, u)
             store(into[1], count * D, v)
@@ -92,57 +92,57 @@ def _centre(ends: tuple[Matrix, Matrix], means: Any, there: Array, span: tuple[i
 
 
 @njit
-def _add_products(x: Array, y: Array, count: int, into: Matrix, zero: Row) -> None:
+def _add_products(x: Array, y: Array, count: int, into: Matrix, zero: Vector) -> None:
     """Adds x'y of ``count`` rows."""
     (memory, first), D = into, width_of(zero)
     for i in range(0, D, BLOCK):
-        sums = load_several(memory, first + i * D, _block(zero))
+        sums = load_several_like(memory, first + i * D, _block(zero))
         for row in range(count):
-            sums = add_outer(sums, x, row * D + i, 1, load(y, row * D, zero))
-        store_several(memory, first + i * D, sums)
+            sums = add_outer(sums, load_like(y, row * D, zero), x, row * D + i, 1)
+        store_several(memory, first + i * D, D, sums)
 
 
 @njit
-def _multiply(a: Matrix, steps: tuple[int, int], b: Matrix, into: Matrix, zero: Row) -> None:
+def _multiply(a: Matrix, steps: tuple[int, int], b: Matrix, into: Matrix, zero: Vector) -> None:
     """``into = a b``, where the elements of a are as far apart as ``steps`` says, down and across."""
     D = width_of(zero)
     for i in range(0, D, BLOCK):
         sums = _block(zero)
         for k in range(D):
-            sums = add_outer(sums, a[0], a[1] + i * steps[0] + k * steps[1], steps[0], load(b[0], b[1] + k * D, zero))
-        store_several(into[0], into[1] + i * D, sums)
+            sums = add_outer(sums, load_like(b[0], b[1] + k * D, zero), a[0], a[1] + i * steps[0] + k * steps[1], steps[0])
+        store_several(into[0], into[1] + i * D, D, sums)
 
 
 @njit
-def _norm(matrix: Matrix, zero: Row) -> float:
+def _norm(matrix: Matrix, zero: Vector) -> float:
     """Frobenius's."""
     squares, D = zero, width_of(zero)
     for i in range(D):
-        row = load(matrix[0], matrix[1] + i * D, zero)
+        row = load_like(matrix[0], matrix[1] + i * D, zero)
         squares = squares + row * row
-    return math.sqrt(sum_of(squares))
+    return math.sqrt(total(squares))
 
 
 @njit
-def _scale(matrix: Matrix, by: float, into: Array, zero: Row) -> None:
-    factor, D = spread(by, zero), width_of(zero)
+def _scale(matrix: Matrix, by: float, into: Array, zero: Vector) -> None:
+    factor, D = fill_like(by, zero), width_of(zero)
     for i in range(D):
-        store(into, i * D, load(matrix[0], matrix[1] + i * D, zero) * factor)
+        store(into, i * D, load_like(matrix[0], matrix[1] + i * D, zero) * factor)
 
 
 @njit
-def _polynomial(gram: Array, coefficients: tuple[float, float, float], into: Array, zero: Row) -> None:
+def _polynomial(gram: Array, coefficients: tuple[float, float, float], into: Array, zero: Vector) -> None:
     """a + b gram + c gram^2."""
     a, b, c = coefficients
-    linear, quadratic, D = spread(b, zero), spread(c, zero), width_of(zero)
+    linear, quadratic, D = fill_like(b, zero), fill_like(c, zero), width_of(zero)
     _multiply((gram, 0), (D, 1), (gram, 0), (into, 0), zero)
     for i in range(D):
-        store(into, i * D, linear * load(gram, i * D, zero) + quadratic * load(into, i * D, zero))
+        store(into, i * D, linear * load_like(gram, i * D, zero) + quadratic * load_like(into, i * D, zero))
         into[i * D + i] += a
 
 
 @njit
-def _orthogonalise(x: Array, gram: Array, scratch: Array, turned: Array, zero: Row) -> tuple[bool, Array]:
+def _orthogonalise(x: Array, gram: Array, scratch: Array, turned: Array, zero: Vector) -> tuple[bool, Array]:
     """The polar factor of x, which has norm 1, in one of the arrays; and whether it was found."""
     down, across, D = (width_of(zero), 1), (1, width_of(zero)), width_of(zero)
     _multiply((x, 0), across, (x, 0), (gram, 0), zero)
@@ -161,7 +161,7 @@ def _orthogonalise(x: Array, gram: Array, scratch: Array, turned: Array, zero: R
 
 
 @njit
-def _sign(matrix: Array, zero: Row) -> float:
+def _sign(matrix: Array, zero: Vector) -> float:
     """Of the determinant, by elimination with partial pivoting; the matrix is used up."""
     found, D = 1.0, width_of(zero)
     for column in range(D):
@@ -169,27 +169,27 @@ def _sign(matrix: Array, zero: Row) -> float:
         for row in range(column + 1, D):
             if abs(matrix[row * D + column]) > abs(matrix[pivot * D + column]):
                 pivot = row
-        largest, leading = matrix[pivot * D + column], load(matrix, pivot * D, zero)
+        largest, leading = matrix[pivot * D + column], load_like(matrix, pivot * D, zero)
         if largest == 0.0:
             return 0.0
         if (pivot != column) != (largest < 0.0):
             found = -found
-        store(matrix, pivot * D, load(matrix, column * D, zero))
+        store(matrix, pivot * D, load_like(matrix, column * D, zero))
         for row in range(column + 1, D):
-            factor = spread(matrix[row * D + column] / largest, zero)
-            store(matrix, row * D, load(matrix, row * D, zero) - factor * leading)
+            factor = fill_like(matrix[row * D + column] / largest, zero)
+            store(matrix, row * D, load_like(matrix, row * D, zero) - factor * leading)
     return found
 
 
 @njit
-def _trace(one: Matrix, other: Matrix, copy: Matrix, zero: Row) -> float:
+def _trace(one: Matrix, other: Matrix, copy: Matrix, zero: Vector) -> float:
     """Of one' other; the first is copied."""
     along, D = zero, width_of(zero)
     for i in range(D):
-        row = load(one[0], one[1] + i * D, zero)
-        along = along + row * load(other[0], other[1] + i * D, zero)
+        row = load_like(one[0], one[1] + i * D, zero)
+        along = along + row * load_like(other[0], other[1] + i * D, zero)
         store(copy[0], copy[1] + i * D, row)
-    return sum_of(along)
+    return total(along)
 
 
 def kernels(D: int) -> Kernels:
@@ -208,7 +208,7 @@ def kernels(D: int) -> Kernels:
             start: First pair.
             stop: Pair after the last one.
         """
-        zero, height = spread(0.0, D), rows.shape[1]
+        zero, height = zero_row(D), rows.shape[1]
         centred = np.empty(CHUNK * D), np.empty(CHUNK * D)
         for n in range(start, stop):
             ends = (x, n % len(x) * height * D), (y, n % len(y) * height * D)
@@ -222,7 +222,7 @@ def kernels(D: int) -> Kernels:
                 span = first, min(first + CHUNK, height)
                 count, lengths = _centre(ends, mean, there, span, centred, lengths)
                 _add_products(*centred, count, (cross, n * D * D), zero)
-            squares[0, n], squares[1, n] = sum_of(lengths[0]), sum_of(lengths[1])
+            squares[0, n], squares[1, n] = total(lengths[0]), total(lengths[1])
 
     def polar(cross: Array, rotation: Array, found: Array, start: int, stop: int) -> None:
         """The orthogonal factors of matrices ``start`` to ``stop``.
@@ -235,7 +235,7 @@ def kernels(D: int) -> Kernels:
             start: First matrix.
             stop: Matrix after the last one.
         """
-        zero = spread(0.0, D)
+        zero = zero_row(D)
         x, gram, scratch, turned = np.empty(D * D), np.empty(D * D), np.empty(D * D), np.empty(D * D)
         for n in range(start, stop):
             own, into = (cross, n * D * D), (rotation, n * D * D)

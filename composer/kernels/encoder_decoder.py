@@ -20,22 +20,10 @@ from typing import Any
 import numpy as np
 
 from batteries.kernels.kernel_cache import kernel
-from composer.kernels.float32_vectors import (
-    WIDTH,
-    Array,
-    add_several,
-    fill,
-    load,
-    load_part,
-    load_several,
-    njit,
-    store,
-    store_part,
-    store_several,
-    zero_several,
-)
+from batteries.kernels.vectors import Array, add_outer, add_several, njit, root, store, store_part, store_several, total
+from composer.kernels.float32_vectors import WIDTH, fill, load, load_part, load_several, zero_several
 from composer.kernels.gelu import gelu
-from composer.kernels.row_operations import add_rows, gate_rows, repeated, root, total, unit_rows
+from composer.kernels.row_operations import gate_rows, repeated, unit_rows
 from composer.kernels.weight_packing import norms, pack, whole
 
 __all__ = ["CHUNK", "decode", "encode"]
@@ -80,13 +68,16 @@ def _product(count: int) -> Callable[..., None]:
         first, inputs, width = layer
         out, to, step = into
         place, bias = to + row * step + column, first + inputs * width + column
+        # stride 0: every row begins with the same stretch of the bias
         sums = load_several(out, place, step, count) if more else load_several(packed, bias, 0, count)
         for begin in range(0, inputs, STRETCH):
+            # sums so far wait in memory: most registers are taken
             if begin:
                 store_several(out, place, step, sums)
                 sums = zero_several(count)
+            # the inner loop of all this: one vector of weights, and a number of each row spread over the lanes
             for i in range(begin, min(begin + STRETCH, inputs)):
-                sums = add_rows(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
+                sums = add_outer(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
             if begin:
                 sums = add_several(sums, out, place, step)
         store_several(out, place, step, sums)
@@ -100,6 +91,7 @@ _several, _one = _product(ROWS), _product(1)
 @njit
 def _multiply(given: Rows, rows: int, packed: Array, layer: Layer, into: Rows, more: bool) -> None:
     """Rows times a layer's matrix, and its bias; or added to what is there, without the bias, where ``more`` says so."""
+    # a stretch of columns for all rows before the next: its weights are read from the second cache once for each six rows
     for column in range(0, layer[2], WIDTH):
         whole = rows - rows % ROWS
         for row in range(0, whole, ROWS):
@@ -124,10 +116,12 @@ def _normalise(hidden: Array, rows: int, features: int, packed: Array, norm: int
         for x in range(row, row + width, WIDTH):  # beyond the features there are zeros
             summed = summed + load(hidden, x)
         mean = fill(total(summed) * share)
+        # the row itself is read here for the last time before products are added to it, so the bias of those goes in now
         for x in range(0, width, WIDTH):
             before = load(hidden, row + x)
             store_part(into, row + x, before - mean, features - x)
             store(hidden, row + x, before + load(packed, bias + x))
+        # of what is centred, not as a difference of two means, which would cancel
         squares = fill(0.0)
         for x in range(row, row + width, WIDTH):
             centred = load(into, x)
@@ -156,6 +150,7 @@ def _through(given: Rows, rows: int, layers: Any, packed: Array, tiles: Any) -> 
     hidden, normed, inner = (tiles[0], 0, width), (tiles[1], 0, width), (tiles[2], 0, width)
     _multiply(given, rows, packed, (0, inputs, width), hidden, False)
     _activate(tiles[0], size)
+    # two layers a block, in the order of `pack`; `last` is where the second one of a block begins
     place, norm = (inputs + 1) * width, norms(weights)
     for _ in range((len(weights) - 2) // 2):
         last = place + (features + 1) * width
@@ -189,6 +184,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
     raw, ready = tiles[3], -1
     for piece in range(start, stop):
         cell, begin = piece // chunks, piece % chunks * CHUNK
+        # pieces come cell by cell: a thread that goes on with a cell has its weights transposed already
         if cell != ready:
             pack(layers, cell, packed)
             ready = cell
@@ -198,6 +194,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
             _through((patches, first * inputs, inputs), rows, layers, packed, tiles)
             for row in range(rows):
                 to = (cell * count + first + row) * features
+                # WIDTH is a multiple of D: a vector holds whole rows of M, and their lengths are sums within it
                 for x in range(0, features, WIDTH):
                     found = load(raw, row * stride + x)
                     if width:
@@ -209,6 +206,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
 def _sandwich(axes: Array, ratio: Array, n: int, lines: Array, matrix: Array) -> None:
     """W diag(ratio) W' of patch n, each of its rows repeated over a whole vector."""
     width = axes.shape[1]
+    # in a form that gates as many rows of M at once as a vector holds, each lane with the column of the matrix that is its own
     for m in range(width):
         store(lines, m * WIDTH, repeated(axes, (n * width + m) * width, width))
     for k in range(width):
@@ -226,6 +224,7 @@ def _stitch(tile: Array, stride: int, rows: int, first: int, side: int, out: Arr
     patches = height // side * across
     for row in range(rows):
         image, patch = (first + row) // patches, (first + row) % patches
+        # the corner of the patch in the memory of all images; lines of a channel are `tall` apart, channels `height` of those
         corner = ((cell * images + image) * channels * height + patch // across * side) * tall + patch % across * side
         for line in range(channels * side):
             at, to = row * stride + line * side, corner + (line // side * height + line % side) * tall

@@ -8,8 +8,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from batteries.kernels.vector_arithmetic import intrinsic
-from composer.kernels.float32_vectors import FLOATS, INTS, WIDTH, Vector, fill, lanes, njit, where_above
+from batteries.kernels.vector_type import intrinsic
+from batteries.kernels.vectors import Vector, njit, where_above
+from composer.kernels.float32_vectors import fill
 
 __all__ = ["exp2"]
 
@@ -25,10 +26,10 @@ def _exponent(typing: Any, x: Any) -> Any:
     """The last bits of x as the exponent of a number."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.shl(builder.bitcast(args[0], INTS), ir.Constant(INTS, [MANTISSA] * WIDTH))
-        return builder.bitcast(bits, FLOATS)
+        bits = builder.shl(builder.bitcast(args[0], x.integers), ir.Constant(x.integers, [MANTISSA] * x.width))
+        return builder.bitcast(bits, x.llvm)
 
-    return lanes(x), emit
+    return x(x), emit
 
 
 @njit

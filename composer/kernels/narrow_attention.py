@@ -19,20 +19,9 @@ from typing import Any
 import numpy as np
 
 from batteries.kernels.kernel_cache import kernel
+from batteries.kernels.vectors import Array, Vector, add_dot, add_products, njit, store, store_several, where_above
 from composer.kernels.exponential import exp2
-from composer.kernels.float32_vectors import (
-    WIDTH,
-    Array,
-    Vector,
-    add_dot,
-    add_products,
-    fill,
-    load_several,
-    njit,
-    store,
-    store_several,
-    where_above,
-)
+from composer.kernels.float32_vectors import WIDTH, fill, load_several
 
 __all__ = ["kernels"]
 
@@ -76,6 +65,7 @@ def _mix(query: Any, keys: Head, values: Head, tokens: int, sums: Any) -> tuple[
     memory, key, token = keys
     given, value, step = values
     total = fill(0.0)
+    # scores start from minus the largest, so that no exponential overflows, and a weight is one multiply-add after another
     shift = total - _largest(query, keys, tokens)
     for _ in range(tokens):
         weight = exp2(add_dot(shift, query, memory, key))
@@ -88,6 +78,7 @@ def _mix(query: Any, keys: Head, values: Head, tokens: int, sums: Any) -> tuple[
 @njit
 def _finish(mixed: Array, totals: Array, out: Array, n: int, stride: int) -> None:
     _, tokens, heads, d = out.shape
+    # one division for a query, not one for each of its numbers; queries beyond the tokens are left where they are
     for token in range(tokens):
         share = np.float32(1.0) / totals[token]
         for i in range(d):

@@ -13,73 +13,22 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from batteries.kernels.vector_arithmetic import intrinsic
-from composer.kernels.float32_vectors import (
-    ALIGN,
-    FLOATS,
-    INT,
-    INTS,
-    WIDTH,
-    Array,
-    Vector,
-    address,
-    each,
-    fill,
-    lanes,
-    multiply_add,
-    njit,
-    splat,
-    where_above,
-)
+from batteries.kernels.vector_type import INT, address, intrinsic, multiply_add, transpose
+from batteries.kernels.vectors import Array, Vector, njit, root, where_above
+from composer.kernels.float32_vectors import WIDTH, fill, floats
 
-__all__ = ["BLOCK", "NARROW", "add_rows", "gate_rows", "repeated", "root", "total", "turn_block", "unit_rows"]
+__all__ = ["BLOCK", "NARROW", "gate_rows", "repeated", "turn_block", "unit_rows"]
 
 BLOCK = 16  # rows and columns that are transposed at a time
 NARROW = (2, 4, 8, 16)  # widths of which a vector holds whole rows
 _LINE = ir.VectorType(ir.FloatType(), BLOCK)
 
-
-@intrinsic
-def add_rows(typing: Any, sums: Any, x: Any, memory: Any, at: Any, stride: Any) -> Any:
-    """Each of the sums, and x times its own element of an array, from ``at`` on, ``stride`` apart."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at, found = args[3], []
-        for so_far in each(builder, args[0], sums):
-            factor = splat(builder, builder.load(address(context, builder, memory, args[2], at)))
-            found.append(multiply_add(builder, args[1], factor, so_far))
-            at = builder.add(at, args[4])
-        return context.make_tuple(builder, sums, found)
-
-    return sums(sums, lanes, memory, types.intp, types.intp), emit
-
-
-@intrinsic
-def total(typing: Any, x: Any) -> Any:
-    """The sum of the lanes, in the order that is quickest."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), FLOATS])
-        summed = builder.module.declare_intrinsic(f"llvm.vector.reduce.fadd.v{WIDTH}f32", (), kind)
-        return builder.call(summed, [ir.Constant(ir.FloatType(), 0.0), args[0]], fastmath=("reassoc",))
-
-    return types.float32(x), emit
-
-
-@intrinsic
-def root(typing: Any, x: Any) -> Any:
-    """The square root."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(FLOATS, [FLOATS])
-        return builder.call(builder.module.declare_intrinsic(f"llvm.sqrt.v{WIDTH}f32", (), kind), args)
-
-    return lanes(x), emit
+_kind = floats.kind
 
 
 def _exchanged(builder: Any, x: Any, lane: Any) -> Any:
     """The vector whose lane i is lane ``lane(i)`` of x."""
-    places = ir.Constant(INTS, [lane(i) for i in range(WIDTH)])
+    places = ir.Constant(ir.VectorType(INT, WIDTH), [lane(i) for i in range(WIDTH)])
     return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), places)
 
 
@@ -96,7 +45,7 @@ def _sum_within(typing: Any, x: Any, width: Any) -> Any:
             step *= 2
         return found
 
-    return lanes(x, width), emit
+    return x(x, width), emit
 
 
 @njit
@@ -123,14 +72,14 @@ def _times(typing: Any, x: Any, memory: Any, width: Any) -> Any:
     count = width.literal_value
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        found = ir.Constant(FLOATS, None)
+        found = ir.Constant(x.llvm, None)
         for row in range(count):
             spread = _exchanged(builder, args[0], lambda lane, row=row: lane // count * count + row)
-            where = address(context, builder, memory, args[1], ir.Constant(ir.IntType(64), row * WIDTH))
-            found = multiply_add(builder, spread, builder.load(builder.bitcast(where, FLOATS.as_pointer()), align=ALIGN), found)
+            where = address(context, builder, memory, args[1], ir.Constant(ir.IntType(64), row * WIDTH), to=x.llvm)
+            found = multiply_add(builder, spread, builder.load(where, align=x.size), found)
         return found
 
-    return lanes(x, memory, width), emit
+    return x(x, memory, width), emit
 
 
 @njit
@@ -153,11 +102,11 @@ def _repeated(typing: Any, memory: Any, at: Any, width: Any) -> Any:
     wide, narrow = (ir.VectorType(kind, width.literal_value) for kind in (ir.DoubleType(), ir.FloatType()))
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = builder.bitcast(address(context, builder, memory, args[0], args[1]), wide.as_pointer())
-        line = builder.fptrunc(builder.load(where, align=2 * ALIGN), narrow)
+        where = address(context, builder, memory, args[0], args[1], to=wide)
+        line = builder.fptrunc(builder.load(where, align=memory.dtype.bitwidth // 8), narrow)
         return _exchanged(builder, line, lambda lane: lane % narrow.count)
 
-    return lanes(memory, types.intp, width), emit
+    return _kind(memory, types.intp, width), emit
 
 
 @njit
@@ -179,29 +128,12 @@ def turn_block(typing: Any, source: Any, at: Any, stride: Any, into: Any, to: An
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lines, place = [], args[1]
         for _ in range(BLOCK):
-            pointer = builder.bitcast(address(context, builder, source, args[0], place), _LINE.as_pointer())
-            lines.append(builder.load(pointer, align=ALIGN))
+            lines.append(builder.load(address(context, builder, source, args[0], place, to=_LINE), align=_kind.size))
             place = builder.add(place, args[2])
-        half = BLOCK // 2
-        while half:
-            _swap(builder, lines, half)
-            half //= 2
         place = args[4]
-        for line in lines:
-            pointer = builder.bitcast(address(context, builder, into, args[3], place), _LINE.as_pointer())
-            builder.store(line, pointer, align=ALIGN)
+        for line in transpose(builder, lines):
+            builder.store(line, address(context, builder, into, args[3], place, to=_LINE), align=_kind.size)
             place = builder.add(place, args[5])
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, into, types.intp, types.intp), emit
-
-
-def _swap(builder: Any, lines: list[Any], half: int) -> None:
-    """Of every two lines ``half`` apart, the upper right block and the lower left one change places."""
-    kept = [lane if not lane & half else lane - half + BLOCK for lane in range(BLOCK)]
-    moved = [lane + half if not lane & half else lane + BLOCK for lane in range(BLOCK)]
-    masks = [ir.Constant(ir.VectorType(INT, BLOCK), mask) for mask in (kept, moved)]
-    for i in range(BLOCK):
-        if not i & half:
-            upper, lower = lines[i], lines[i + half]
-            lines[i], lines[i + half] = (builder.shuffle_vector(upper, lower, mask) for mask in masks)

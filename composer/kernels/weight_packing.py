@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from composer.kernels.float32_vectors import WIDTH, Array, njit
+from batteries.kernels.vectors import Array, njit
+from composer.kernels.float32_vectors import WIDTH
 from composer.kernels.row_operations import BLOCK, turn_block
 
 __all__ = ["norms", "pack", "whole"]
@@ -28,6 +29,7 @@ def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
     """The transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
     _, outputs, inputs = weight.shape
     stride, first = whole(outputs), cell * outputs * inputs
+    # whole blocks in registers, since by scalars every element would touch a line of the cache of its own; the rest by scalars
     blocks, across = outputs // BLOCK * BLOCK, inputs // BLOCK * BLOCK
     for o in range(0, blocks, BLOCK):
         for i in range(0, across, BLOCK):
@@ -38,6 +40,7 @@ def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
     for o in range(blocks, outputs):
         for i in range(inputs):
             into[at + i * stride + o] = weight[cell, o, i]
+    # zeros, so that sums beyond the outputs are zeros too and no later step needs to know where the outputs end
     for i in range(inputs):
         into[at + i * stride + outputs : at + (i + 1) * stride] = 0.0
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from batteries.engine import dispatch
-from batteries.kernels import jit
+from batteries.kernels.jit import Kernels, share
 
 __all__ = ["Moments", "Polar", "moments", "polar"]
 
@@ -65,14 +64,8 @@ def polar(cross: Tensor) -> Polar | None:
 
 def _kernel(pairs: int, *given: Tensor) -> Any:
     """The compiled kernels for these, or None where torch's way is the one to take."""
-    if not dispatch.plain(*given):
-        return None
     width = given[0].shape[-1]
-    if pairs < FEW or width not in WIDTHS:
-        return None
-    if torch.is_grad_enabled() and any(part.requires_grad for part in given):
-        return None
-    return _products(width)
+    return _products(width) if _products.serves(*given, pieces=pairs) and width in WIDTHS else None
 
 
 def _try(kernels: Any, width: int) -> None:
@@ -82,7 +75,14 @@ def _try(kernels: Any, width: int) -> None:
     _run_polar(kernels.polar, eye)
 
 
-_products = jit.Kernels("composer.kernels.cross_products", lambda module, width: module.kernels(width), _try)
+_products = Kernels(
+    "composer.kernels.cross_products",
+    lambda module, width: module.kernels(width),
+    _try,
+    dtypes=(torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.bool),  # tokens, in float64 then, and a mask
+    fewest=FEW,
+    forward_only=True,
+)
 
 
 def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | None, batch: torch.Size) -> Moments:
@@ -95,7 +95,7 @@ def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | Non
         for shape in ((2, count, width), (count, width, width), (2, count))
     )
     run = partial(kernel, x.numpy(), y.numpy(), there.numpy(), means.numpy(), cross.numpy(), squares.numpy())
-    jit.share(run, count, MOMENT_NANOSECONDS * height * width)
+    share(run, count, MOMENT_NANOSECONDS * height * width)
     return Moments(means.view(2, *batch, width), cross.view(*batch, width, width), squares.view(2, *batch))
 
 
@@ -104,7 +104,7 @@ def _run_polar(kernel: Any, cross: Tensor) -> Polar:
     given = cross.detach().contiguous()
     rotation, found = torch.empty_like(given), given.new_empty(2, len(given))
     run = partial(kernel, given.numpy(), rotation.numpy(), found.numpy())
-    jit.share(run, len(given), POLAR_NANOSECONDS * given.shape[-1] ** 2)
+    share(run, len(given), POLAR_NANOSECONDS * given.shape[-1] ** 2)
     return Polar(rotation, *found)
 
 

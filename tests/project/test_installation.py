@@ -152,7 +152,8 @@ def forget():
 
 
 def kernels():
-    return jit.Kernels("batteries.kernels.spectral_gate", lambda module, D: module.kernels(D), lambda found, D: None)
+    given = "batteries.kernels.spectral_gate", lambda module, D: module.kernels(D), lambda found, D: None
+    return jit.Kernels(*given, dtypes=(torch.float64,))
 
 
 @works("Installation", "no numba", note="torch's operators, without a word")
@@ -199,7 +200,7 @@ def test_an_interruption_is_no_answer(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jit, "_imported", lambda name: (torch, ""))
-    found = jit.Kernels("torch", lambda module, D: module.eye(D), interrupted)
+    found = jit.Kernels("torch", lambda module, D: module.eye(D), interrupted, dtypes=(torch.float64,))
     with pytest.raises(KeyboardInterrupt):
         found(4)
     monkeypatch.setattr(found, "_trial", lambda kernel, D: None)

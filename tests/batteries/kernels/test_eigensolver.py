@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 import torch
 
-from batteries.kernels import eigensolver, jit
+from batteries.kernels import eigensolver
 from tests.support.laws import given, settings, st
 
 TOLERANCE = 1e-12  # of the norm of the matrix
@@ -228,7 +227,7 @@ def test_from_the_matrix_itself(dtype, V, D, n):
 @pytest.mark.parametrize("n", [3, MANY])
 def test_nan_in_nan_out_and_the_others_untouched(monkeypatch, fast, bad, where, n):
     if not fast:
-        monkeypatch.setattr(eigensolver, "_kernel", lambda name, source: None)
+        monkeypatch.setattr(eigensolver, "_kernel", lambda kernels, source: None)
     G = gram(n, 4)
     clean = eigensolver.eigh(G)[0]
     G[1][where] = bad
@@ -253,75 +252,16 @@ def test_values_alone_beside_one_that_is_not_finite_are_the_same_to_the_bit(D, b
         assert torch.equal(found[others], wanted[others])
 
 
-def test_four_threads_at_once():
-    batches = [gram(3000, D, seed=D) for D in (4, 8, 16, 5)]
-    wanted = [eigensolver.eigh(G) for G in batches]
-    wrong = []
-
-    def work(index):
-        for _ in range(5):
-            values, W = eigensolver.eigh(batches[index])
-            if not (torch.equal(values, wanted[index][0]) and torch.equal(W, wanted[index][1])):
-                wrong.append(index)
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
 def test_the_fast_route_is_taken_where_it_is_meant_to_be():
     pytest.importorskip("numba")
     for D in (2, 3, 4, 5, 8, 12, 16, 32):
-        assert eigensolver._kernel("solve_symmetric", gram(MANY, D)) is not None
-        assert eigensolver._kernel("solve_gram", gram(MANY, D).float()) is not None
-        assert eigensolver._kernel("symmetric_values", gram(16, D)) is not None
-        assert eigensolver._kernel("gram_values", gram(16, D).float()) is not None
+        assert eigensolver._kernel(eigensolver._symmetric, gram(MANY, D)) is not None
+        assert eigensolver._kernel(eigensolver._gram, gram(MANY, D).float()) is not None
+        assert eigensolver._kernel(eigensolver._symmetric_values, gram(16, D)) is not None
+        assert eigensolver._kernel(eigensolver._gram_values, gram(16, D).float()) is not None
     for other in (gram(1, 4), gram(15, 16), gram(0, 4), gram(MANY, 33), gram(MANY, 1), gram(MANY, 4).float()):
-        assert eigensolver._kernel("solve_symmetric", other) is None
-        assert eigensolver._kernel("symmetric_values", other) is None
-
-
-@pytest.fixture
-def afresh(monkeypatch):
-    """Kernels are looked for again."""
-    monkeypatch.setattr(eigensolver._jacobi, "_found", {})
-    monkeypatch.setattr(eigensolver._tridiagonal, "_found", {})
-    monkeypatch.setattr(jit, "_warned", set())
-
-
-@pytest.mark.usefixtures("afresh")
-def test_without_numba_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
-    for G in (gram(MANY, 8), gram(MANY, 16)):
-        for found, wanted in zip(eigensolver.eigh(G), torch.linalg.eigh(G), strict=True):
-            assert torch.equal(found, wanted)
-        assert torch.equal(eigensolver.eigvalsh(G), torch.linalg.eigvalsh(G))
-        check(G)
-
-
-@pytest.mark.usefixtures("afresh")
-def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
-    pytest.importorskip("numba")
-
-    def broken(*args):
-        raise TypeError("no such instruction")
-
-    monkeypatch.setattr(eigensolver._jacobi.module, "solve_symmetric", broken)
-    monkeypatch.setattr(eigensolver._tridiagonal.module, "symmetric_values", broken)
-    with pytest.warns(RuntimeWarning, match="no such instruction"):
-        found = eigensolver.eigh(gram(MANY, 8))
-    assert torch.equal(found[0], eigensolver.eigh(gram(MANY, 8))[0])
-    with pytest.warns(RuntimeWarning, match="no such instruction"):
-        alone = eigensolver.eigvalsh(gram(MANY, 16))
-    assert torch.equal(alone, torch.linalg.eigvalsh(gram(MANY, 16)))
-
-
-def test_importing_it_does_not_import_numba():
-    code = "import sys; import batteries.kernels.eigensolver; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+        assert eigensolver._kernel(eigensolver._symmetric, other) is None
+        assert eigensolver._kernel(eigensolver._symmetric_values, other) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

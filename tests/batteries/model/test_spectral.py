@@ -141,16 +141,6 @@ def test_the_kernels_of_narrow_matrices_give_torchs_numbers(monkeypatch, V, D, d
         assert near, (ours - torchs).abs().max()
 
 
-def test_kernels_share_their_work_among_threads_and_take_views():
-    pytest.importorskip("numba")
-    M = rows(20_000, 32, 4, dtype=torch.float32)
-    found = spectral.spectrum(M)
-    ratio = torch.ones(20_000, 4)
-    assert torch.allclose(spectral.gate(M, found, ratio), M, atol=1e-5)
-    apart = M.mT.contiguous().mT  # the same numbers, another layout
-    assert torch.equal(spectral.gate(apart, found, ratio), spectral.gate(M, found, ratio))
-
-
 def test_few_wide_or_odd_matrices_go_to_torch():
     for M in (rows(3, 32, 4), rows(100, 64, 16), rows(0, 32, 4), rows(100, 32, 4).half(), rows(1, 32, 4)[0]):
         assert spectral._kernels(M) is None

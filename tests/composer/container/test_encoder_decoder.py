@@ -1,13 +1,9 @@
 """Encoders and decoders of many cells as kernels, against torch's products in float64, and that a patch's answer is its own."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from batteries import CellSpec
-from batteries.kernels import jit
 from batteries.model import spectral
 from batteries.model.patch_svae import untrained
 from composer.container import encoder_decoder
@@ -106,20 +102,6 @@ def test_a_patch_that_is_not_finite_is_not_felt_by_others(bad):
     assert torch.equal(found[~hit], clean[~hit])
 
 
-def test_a_patch_becomes_the_same_in_any_company_and_on_any_number_of_threads():
-    spec = CellSpec(V=16, D=8, patch_size=4, hidden=64)
-    given, images = stage(spec, 9), pictures(spec, 5, rows=12, columns=9)
-    whole, threads = answers(given, images), torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            assert all(torch.equal(a, b) for a, b in zip(answers(given, images), whole, strict=True))
-    finally:
-        torch.set_num_threads(threads)
-    few = Stage(spec, {name: x[3:5] for name, x in given.weights.items()})
-    assert torch.equal(few.matrices(images[2:3]), whole[0][3:5, 2:3])
-
-
 def test_weights_are_read_wherever_they_are_and_left_alone():
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
     given, images = stage(spec, 4), pictures(spec)
@@ -145,50 +127,6 @@ def test_it_is_taken_where_it_is_meant_to_be():
         assert not encoder_decoder.fits(CellSpec(**({"V": 40, "D": 4, "patch_size": 2, "hidden": 20} | change)), images)
 
 
-@pytest.fixture
-def afresh(monkeypatch):
-    """Kernels are looked for again."""
-    monkeypatch.setattr(encoder_decoder._kernels, "_found", {})
-    monkeypatch.setattr(jit, "_warned", set())
-
-
-@pytest.mark.usefixtures("afresh")
-def test_without_numba_it_is_torchs(monkeypatch):
-    spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
-    given, images = stage(spec), pictures(spec)
-    fast = answers(given, images)
-    encoder_decoder._kernels._found.clear()
-    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
-    assert not encoder_decoder.fits(spec, images)
-    assert all(near(a, b) for a, b in zip(answers(given, images), fast, strict=True))
-
-
-@pytest.mark.usefixtures("afresh")
-def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
-    pytest.importorskip("numba")
-
-    def broken(*args):
-        raise TypeError("no such instruction")
-
-    spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
-    given, images = stage(spec), pictures(spec)
-    monkeypatch.setattr(encoder_decoder._kernels.module, "encode", broken)
-    with pytest.warns(RuntimeWarning, match="no such instruction"):
-        found = answers(given, images)
-    assert all(torch.equal(a, b) for a, b in zip(answers(given, images), found, strict=True))
-
-
 def test_both_sides_know_the_same_widths():
     rows = pytest.importorskip("composer.kernels.row_operations")
     assert encoder_decoder.NARROW == rows.NARROW
-
-
-def test_importing_it_does_not_import_numba():
-    code = "import sys; import composer.container.encoder_decoder; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.cuda
-def test_on_cuda_it_is_torchs():
-    spec = CellSpec(V=6, D=4, patch_size=2, hidden=20)
-    assert not encoder_decoder.fits(spec, pictures(spec).cuda())

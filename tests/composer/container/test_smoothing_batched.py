@@ -1,14 +1,8 @@
 """The smoothing of many cells at once against that of each by itself, and that its answer depends on the image alone."""
 
-import os
-import subprocess
-import sys
-import threading
-
 import pytest
 import torch
 
-from batteries.kernels import jit
 from batteries.model import boundary_smoothing as single
 from composer.container import boundary_smoothing
 from tests.support.laws import given, settings, st
@@ -150,12 +144,6 @@ def test_strides_do_not_matter():
     near(x.grad, answers(alone, images, first, last, torch.ones_like(grad))[1])
 
 
-def test_nothing_in_nothing_out():
-    images, first, last, grad = case(B=0)
-    for found in answers(boundary_smoothing.smooth, images, first, last, grad):
-        assert found.shape == images.shape
-
-
 def test_images_and_weights_are_left_alone_and_weights_get_no_gradient():
     images, first, last, grad = case()
     given = [images, *first, *last, grad]
@@ -172,109 +160,12 @@ def test_images_and_weights_are_left_alone_and_weights_get_no_gradient():
     assert not boundary_smoothing.smooth(images, first, last).requires_grad
 
 
-def test_the_answer_depends_on_the_image_and_its_cell_alone():
-    """Not on the others, nor on the number of threads: to the bit."""
-    pytest.importorskip("numba")  # to the bit, which torch does not promise
-    images, first, last, grad = case(40, 2, height=64, across=64)
-    wanted = answers(boundary_smoothing.smooth, images, first, last, grad)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            found = answers(boundary_smoothing.smooth, images, first, last, grad)
-            assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
-    finally:
-        torch.set_num_threads(threads)
-    few = answers(
-        boundary_smoothing.smooth, images[7:9, 1:], *(tuple(w[7:9] for w in pair) for pair in (first, last)), grad[7:9, 1:]
-    )
-    assert all(torch.equal(a, b[7:9, 1:]) for a, b in zip(few, wanted, strict=True))
-
-
-def test_four_threads_at_once():
-    given = [case(20, 1, height=30, across=40, seed=seed) for seed in range(4)]
-    wanted = [answers(boundary_smoothing.smooth, *arguments) for arguments in given]
-    wrong = []
-
-    def work(index):
-        for _ in range(5):
-            found = answers(boundary_smoothing.smooth, *given[index])
-            if not all(torch.equal(a, b) for a, b in zip(found, wanted[index], strict=True)):
-                wrong.append(index)
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
 def test_the_fast_route_is_taken_where_it_is_meant_to_be():
     pytest.importorskip("numba")
     images, first, last, _ = case()
     assert boundary_smoothing._fast(images, [*first, *last])
     assert not boundary_smoothing._fast(images.double(), [w.double() for w in (*first, *last)])
     assert not boundary_smoothing._fast(images[:, :0], [*first, *last])
-
-
-@pytest.fixture
-def afresh(monkeypatch):
-    """Kernels are looked for again."""
-    monkeypatch.setattr(boundary_smoothing._convolution, "_found", {})
-    monkeypatch.setattr(jit, "_warned", set())
-
-
-@pytest.mark.usefixtures("afresh")
-def test_without_numba_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
-    given = case(3, 2)
-    for found, wanted in zip(answers(boundary_smoothing.smooth, *given), answers(alone, *given), strict=True):
-        assert torch.equal(found, wanted)
-
-
-@pytest.mark.usefixtures("afresh")
-def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
-    pytest.importorskip("numba")
-
-    def broken(*args):
-        raise TypeError("no such instruction")
-
-    monkeypatch.setattr(boundary_smoothing._convolution.module, "smooth", broken)
-    images, first, last, _ = case()
-    with pytest.warns(RuntimeWarning, match="no such instruction"):
-        found = boundary_smoothing.smooth(images, first, last)
-    assert torch.equal(found, boundary_smoothing.smooth(images, first, last))
-    assert torch.equal(found, alone(images, first, last))
-
-
-def test_importing_it_does_not_import_numba():
-    code = "import sys; import composer.container.boundary_smoothing; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_on_a_processor_with_small_registers(tmp_path):
-    """The vectors are narrower there, for every kernel that is written in them."""
-    pytest.importorskip("numba")
-    code = (
-        "import torch\nfrom composer.container import attention, boundary_smoothing as smoothing\n"
-        "from composer.kernels import float32_vectors as lanes\n"
-        "assert lanes.WIDTH == 16\n"
-        "g = torch.Generator().manual_seed(0)\n"
-        "draw = lambda *shape: torch.randn(shape, generator=g)\n"
-        "x = draw(2, 1, 3, 6, 37).requires_grad_()\n"
-        "weights = draw(2, 5, 3, 3, 3), draw(2, 5), draw(2, 3, 5, 3, 3), draw(2, 3)\n"
-        "assert smoothing._fast(x, weights)\n"
-        "answers = smoothing.smooth(x, weights[:2], weights[2:]), smoothing._plainly(x, *weights)\n"
-        "for a, b in (answers, [torch.autograd.grad(y.square().sum(), x)[0] for y in answers]):\n"
-        "    assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max()))\n"
-        "q = draw(10, 2, 70, 3)\n"
-        "assert attention._kernel(q, q, q)\n"
-        "plain = torch.nn.functional.scaled_dot_product_attention(q, q, q)\n"
-        "assert torch.allclose(attention.attend(q, q, q), plain, atol=1e-5)\n"
-    )
-    chosen = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    assert subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, **chosen}).returncode == 0
 
 
 @pytest.mark.cuda

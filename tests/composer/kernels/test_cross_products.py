@@ -1,13 +1,9 @@
 """The kernels for many pairs against torch's way, and that an answer depends on its pair alone."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from batteries.errors import InputError
-from batteries.kernels import jit
 from composer.procrustes import moments, polar
 from composer.procrustes.centering import Products, centred, products
 from composer.procrustes.similarity import fit
@@ -23,7 +19,7 @@ FIELDS = ("rotation", "scale", "centre", "translation", "residual", "determinant
 @pytest.fixture(autouse=True)
 def _however_few(monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(moments, "FEW", 1)
+    monkeypatch.setattr(moments._products, "fewest", 1)
 
 
 def draw(*shape, seed=0):
@@ -103,13 +99,6 @@ def test_leading_axes_are_broadcast_as_torch_does(source, target, rows):
     near(found.cross, wanted[2].cross)
     for mean, other in zip(found.means, wanted[:2], strict=True):
         near(mean, other.expand(*batch, 4))
-
-
-def test_strides_do_not_matter():
-    x, y = draw(7, 20, 8), draw(7, 20, 8, seed=1)
-    wanted = moments.moments(x, y, None)
-    turned = [end.permute(2, 1, 0).contiguous().permute(2, 1, 0) for end in (x, y)]
-    assert all(torch.equal(part, other) for part, other in zip(moments.moments(*turned, None), wanted, strict=True))
 
 
 @pytest.mark.parametrize(("code", "bad"), [("NOT_FINITE", torch.nan), ("NOT_FINITE", torch.inf), ("CONSTANT", None)])
@@ -209,26 +198,7 @@ def test_square_polar_factors_of_the_consensus_are_torchs_too():
     assert torch.allclose(polar.polar(tall), left @ right, rtol=0, atol=1e-10)
 
 
-# Which route, and that nothing else decides.
-
-
-def test_the_answer_depends_on_the_pair_alone(monkeypatch):
-    """Not on the others, nor on the number of threads: to the bit."""
-    x, y = draw(300, 40, 8), draw(300, 40, 8, seed=1)
-    wanted = moments.moments(x, y, None)
-    factor = moments.polar(wanted.cross)
-    monkeypatch.setattr(jit, "THREAD_WORK", 1000)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            assert torch.equal(moments.moments(x, y, None).cross, wanted.cross)
-            assert torch.equal(moments.polar(wanted.cross).rotation, factor.rotation)
-    finally:
-        torch.set_num_threads(threads)
-    alone = moments.moments(x[7:8], y[7:8], None)
-    assert torch.equal(alone.cross[0], wanted.cross[7])
-    assert torch.equal(alone.squares[:, 0], wanted.squares[:, 7])
+# Which route.
 
 
 def test_the_kernels_are_for_many_pairs_of_cells_on_the_cpu_without_gradients(monkeypatch):
@@ -254,51 +224,3 @@ def test_a_gradient_reaches_the_tokens_through_products():
     x = draw(20, 9, 4).requires_grad_()
     products(x, draw(20, 9, 4, seed=1), None)[2].cross.sum().backward()
     assert x.grad is not None
-
-
-def test_under_a_compiler_it_is_torchs(monkeypatch):
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert moments.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
-
-
-@pytest.mark.cuda
-def test_on_cuda_it_is_torchs():
-    x = draw(20, 9, 8).cuda()
-    assert moments.moments(x, x, None) is None
-
-
-@pytest.fixture
-def afresh(monkeypatch):
-    """Kernels are looked for again."""
-    monkeypatch.setattr(moments._products, "_found", {})
-    monkeypatch.setattr(jit, "_warned", set())
-
-
-@pytest.mark.usefixtures("afresh")
-def test_without_numba_it_is_torchs(monkeypatch):
-    x, y = draw(20, 30, 8), draw(20, 30, 8, seed=1)
-    wanted = fit(x, y)
-    moments._products._found.clear()
-    monkeypatch.setattr(jit, "_imported", lambda name: (None, ""))
-    assert moments.moments(x, y, None) is None
-    found = fit(x, y)
-    assert all(torch.allclose(getattr(found, name), getattr(wanted, name), rtol=0, atol=1e-10) for name in FIELDS)
-
-
-@pytest.mark.usefixtures("afresh")
-def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
-    pytest.importorskip("numba")
-
-    def broken(*args):
-        raise TypeError("no such instruction")
-
-    module = moments._products.module
-    monkeypatch.setattr(module, "kernels", lambda D: module.Kernels(broken, broken))
-    with pytest.warns(RuntimeWarning, match="no such instruction"):
-        assert moments.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
-    assert moments.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
-
-
-def test_importing_it_does_not_import_numba():
-    code = "import sys; import composer.procrustes.polar; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,158 @@
+"""Several vectors at once: a tuple of them stays in registers, where an array would not.
+
+How many they are is part of their type, so ``count`` must be a constant of the compiled code. Importing this module imports
+numba and llvmlite; :mod:`batteries.kernels.vectors` hands its words on.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from batteries.kernels.vector_type import VectorType, address, each, intrinsic, multiply_add, splat
+
+__all__ = [
+    "add_dot",
+    "add_outer",
+    "add_products",
+    "add_several",
+    "make_load_several",
+    "make_spread_several",
+    "make_zero_several",
+    "store_several",
+]
+
+
+def _several(kind: VectorType, count: Any) -> Any:
+    return types.UniTuple(kind, count.literal_value) if isinstance(count, types.IntegerLiteral) else None
+
+
+def _numbers(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any) -> list[Any]:
+    """An element for each vector of a tuple, in every lane, given an array and the place of the first."""
+    array, at = args
+    first = address(context, builder, memory, array, at)
+    places = [builder.gep(first, [ir.Constant(at.type, i)]) for i in range(tuple_type.count)]
+    return [splat(builder, builder.load(place), tuple_type.dtype.width) for place in places]
+
+
+def _apart(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any) -> list[Any]:
+    """Where the vectors of a tuple are, given an array, the first one's place and the stride."""
+    array, at, stride = args
+    places = []
+    for _ in range(tuple_type.count):
+        places.append(address(context, builder, memory, array, at, to=tuple_type.dtype.llvm))
+        at = builder.add(at, stride)
+    return places
+
+
+def make_spread_several(kind: VectorType) -> Any:
+    """See :class:`batteries.kernels.vectors.Vectors`."""
+
+    def spread_several(typing: Any, memory: Any, at: Any, count: Any) -> Any:
+        several = _several(kind, count)
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return context.make_tuple(builder, several, _numbers(context, builder, memory, args[:2], several))
+
+        return several and (several(memory, types.intp, count), emit)
+
+    return intrinsic(spread_several)
+
+
+def make_load_several(kind: VectorType) -> Any:
+    """See :class:`batteries.kernels.vectors.Vectors`."""
+
+    def load_several(typing: Any, memory: Any, at: Any, stride: Any, count: Any) -> Any:
+        several = _several(kind, count)
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            places = _apart(context, builder, memory, args[:3], several)
+            return context.make_tuple(builder, several, [builder.load(place, align=kind.size) for place in places])
+
+        return several and (several(memory, types.intp, types.intp, count), emit)
+
+    return intrinsic(load_several)
+
+
+def make_zero_several(kind: VectorType) -> Any:
+    """See :class:`batteries.kernels.vectors.Vectors`."""
+
+    def zero_several(typing: Any, count: Any) -> Any:
+        several = _several(kind, count)
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return context.make_tuple(builder, several, [ir.Constant(kind.llvm, None)] * several.count)
+
+        return several and (several(count), emit)
+
+    return intrinsic(zero_several)
+
+
+@intrinsic
+def store_several(typing: Any, memory: Any, at: Any, stride: Any, vectors: Any) -> Any:
+    """The vectors of a tuple to an array: the first from ``at`` on, the others ``stride`` apart."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = _apart(context, builder, memory, args[:3], vectors)
+        for vector, place in zip(each(builder, args[3], vectors), places, strict=True):
+            builder.store(vector, place, align=vectors.dtype.size)
+        return context.get_dummy_value()
+
+    return types.void(memory, types.intp, types.intp, vectors), emit
+
+
+@intrinsic
+def add_several(typing: Any, sums: Any, memory: Any, at: Any, stride: Any) -> Any:
+    """Each of the sums, and a vector of an array: the first from ``at`` on, the others ``stride`` apart."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = _apart(context, builder, memory, args[1:], sums)
+        pairs = zip(each(builder, args[0], sums), places, strict=True)
+        found = [builder.fadd(x, builder.load(place, align=sums.dtype.size)) for x, place in pairs]
+        return context.make_tuple(builder, sums, found)
+
+    return sums(sums, memory, types.intp, types.intp), emit
+
+
+@intrinsic
+def add_products(typing: Any, sums: Any, x: Any, memory: Any, at: Any) -> Any:
+    """Each of the sums, and x times its own element of an array, from ``at`` on."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        factors = _numbers(context, builder, memory, args[2:], sums)
+        pairs = zip(factors, each(builder, args[0], sums), strict=True)
+        return context.make_tuple(builder, sums, [multiply_add(builder, args[1], factor, total) for factor, total in pairs])
+
+    return sums(sums, x, memory, types.intp), emit
+
+
+@intrinsic
+def add_outer(typing: Any, sums: Any, x: Any, memory: Any, at: Any, stride: Any) -> Any:
+    """As :func:`add_products`, with elements ``stride`` apart: x is a row of one matrix, they a column of another."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at, found = args[3], []
+        for so_far in each(builder, args[0], sums):
+            factor = splat(builder, builder.load(address(context, builder, memory, args[2], at)), x.width)
+            found.append(multiply_add(builder, args[1], factor, so_far))
+            at = builder.add(at, args[4])
+        return context.make_tuple(builder, sums, found)
+
+    return sums(sums, x, memory, types.intp, types.intp), emit
+
+
+@intrinsic
+def add_dot(typing: Any, total: Any, vectors: Any, memory: Any, at: Any) -> Any:
+    """A vector, and each of the vectors times its own element of an array, from ``at`` on."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        total, factors = args[0], _numbers(context, builder, memory, args[2:], vectors)
+        for vector, factor in zip(each(builder, args[1], vectors), factors, strict=True):
+            total = multiply_add(builder, vector, factor, total)
+        return total
+
+    return total(total, vectors, memory, types.intp), emit
