@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn import functional as F
 
-from batteries import spectral
+from batteries import pytrees, spectral
 from batteries.attention import attend
 from batteries.cell import Cell
 from batteries.errors import FormatError, InputError
@@ -77,6 +77,11 @@ class Output:
     M: Tensor
     S: Tensor
     omega: Tensor
+
+
+pytrees.register_fields(Tokens, ("M", "S", "omega"), ("grid",))
+pytrees.register_fields(Encoded, ("M", "S", "omega", "ratio", "W"), ("grid",))
+pytrees.register_fields(Output, ("recon", "M", "S", "omega"))
 
 
 class CrossAttention(nn.Module):

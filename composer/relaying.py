@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from batteries import spectral
+from batteries import pytrees, spectral
 from composer import procrustes, tokens
 from composer.container import Container
 from composer.outputs import CellOutput
@@ -42,6 +42,9 @@ class Relayed:
     def to(self, dtype: torch.dtype) -> Relayed:
         """The same in another dtype."""
         return Relayed(self.tokens.to(dtype), self.recon.to(dtype), self.patch_error.to(dtype), self.grid)
+
+
+pytrees.register_fields(Relayed, ("tokens", "recon", "patch_error"), ("grid",))
 
 
 def fit(kind: Kind, source: CellOutput, target: CellOutput) -> Alignment:

@@ -100,6 +100,25 @@ def test_first_derivatives(loss):
         assert close(found, wanted)
 
 
+@works("torch", "vmap or jvp around torch.autograd.grad of a graph made before it")
+def test_a_transform_of_a_backward_pass(loss):
+    wanted = gradient(loss, X)
+    x = X.clone().requires_grad_()
+    value = loss(x)
+    (slope,) = torch.autograd.grad(value, x, create_graph=True)
+
+    def back(of, given):
+        return torch.autograd.grad(of, x, given, retain_graph=True)[0]
+
+    many = vmap(lambda given: back(value, given))(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    assert close(many[0], wanted)
+    assert close(many[1], -2 * wanted)
+    assert close(vmap(lambda given: back(slope, given))(torch.stack([W, U]))[1], second(loss, U))
+    with forward_ad.dual_level():
+        one = torch.ones((), dtype=torch.float64)
+        assert close(forward_ad.unpack_dual(back(value, forward_ad.make_dual(one, 3 * one))).tangent, 3 * wanted)
+
+
 @works("torch", "forward-mode derivatives: forward_ad, torch.func.jvp, linearize")
 def test_forward_mode(loss):
     wanted = (gradient(loss, X) * U).sum()
