@@ -17,7 +17,17 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from batteries.errors import InputError
 
-__all__ = ["batched", "followed", "numbers_of", "plain", "recorded", "refuse_derivative", "transformed", "watched"]
+__all__ = [
+    "batched",
+    "followed",
+    "numbers_of",
+    "plain",
+    "recorded",
+    "refuse_derivative",
+    "refuse_transform",
+    "transformed",
+    "watched",
+]
 
 _CLASSES = (Tensor, torch.nn.Parameter)
 _TRACING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # modes of proxies, fakes and functional tensors
@@ -77,12 +87,26 @@ def refuse_derivative(what: str, *given: Tensor) -> None:
         InputError: a gradient, a transform or a trace is asked for (``DERIVATIVE``).
     """
     if followed(*given) or (torch.is_grad_enabled() and any(part.requires_grad for part in given)):
-        raise InputError(
-            f"no derivative and no trace of {what}",
-            code="DERIVATIVE",
-            expected="tensors without a gradient, outside torch.func and tracers",
-            remedy="Make it first, under torch.no_grad(); what it maps is differentiated, and it is a constant.",
-        )
+        raise _no_derivative(what)
+
+
+def refuse_transform(what: str, *given: Tensor) -> None:
+    """For what decides by its numbers or gives plain ones: a gradient ends there, and nothing can follow it.
+
+    Raises:
+        InputError: a transform or a trace is asked for (``DERIVATIVE``).
+    """
+    if transformed() or _in_tracing_mode() or any(map(_is_foreign, given)):
+        raise _no_derivative(what)
+
+
+def _no_derivative(what: str) -> InputError:
+    return InputError(
+        f"no derivative and no trace of {what}",
+        code="DERIVATIVE",
+        expected="tensors without a gradient, outside torch.func and tracers",
+        remedy="Make it first, one at a time, under torch.no_grad(); what a map maps is differentiated, and it is a constant.",
+    )
 
 
 def _is_differentiated(part: Tensor) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries import dispatch
 from batteries.attractor import ON_ATTRACTOR as ON_ATTRACTOR
 from batteries.attractor import SIMPLEX as SIMPLEX
 from batteries.attractor import band as band
@@ -136,6 +137,7 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
     Returns:
         The estimate; or :class:`Degenerate` where D < 4 or any matrix has only flat simplices.
     """
+    dispatch.refuse_transform("a CV", M)
     n, _, width = M.shape
     if width < SIMPLEX:
         return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
@@ -156,6 +158,7 @@ def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
 
     The standard error is infinite where there is one image only: nothing then says how images differ.
     """
+    dispatch.refuse_transform("a clustered mean", values)
     values = values.double().cpu()
     _, cluster = torch.unique(image.cpu(), return_inverse=True)
     clusters = int(cluster.max()) + 1
@@ -229,6 +232,7 @@ def _inside(angle: float, df: int) -> float:
 
 def radius_error(M: Tensor) -> float:
     """Largest distance of a row's length from 1, over all rows of (..., V, D)."""
+    dispatch.refuse_transform("a radius error", M)
     return float((M.double().norm(dim=-1) - 1.0).abs().max())
 
 

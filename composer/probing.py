@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from batteries import dispatch
 from batteries.manifest import InputScale
 from batteries.probes import Probe, probe_of
 from batteries.rescaling import to_input
@@ -15,6 +16,10 @@ def images_on(scale: InputScale, probe: ProbeImages) -> Tensor:
     """The images of a probe on the cells' input scale; a batch, which is on it already, as it is.
 
     Raises:
-        InputError: no probe of that name (``NO_PROBE``), or one whose images have other channels.
+        InputError: no probe of that name (``NO_PROBE``), or one whose images have other channels; or a transform or a trace of
+            what is fitted on them (``DERIVATIVE``).
     """
-    return to_input(probe_of(probe).images, scale) if isinstance(probe, Probe | str) else probe
+    images = to_input(probe_of(probe).images, scale) if isinstance(probe, Probe | str) else probe
+    if isinstance(images, Tensor):  # what is no batch is refused with its shape
+        dispatch.refuse_transform("what is fitted on images", images)
+    return images

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from batteries import dispatch
 from batteries.errors import InputError
 from batteries.settings import neutral
 from composer.centring import checked
@@ -169,6 +170,7 @@ def score(
     _refuse_shapes(source, target, source)
     if shuffles < 1:
         raise InputError("a null without draws", code="SHUFFLES", expected="at least 1", found=shuffles)
+    dispatch.refuse_transform("a score", source, target)
     generator = Generator().manual_seed(seed)
     split = split_of(source, clusters, generator)
     kept = _kept(source, rows)
