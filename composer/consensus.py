@@ -89,6 +89,7 @@ def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequa
         InputError: a cell that is wider than the frame, and not projected (``WIDER``); or as
             :func:`~composer.procrustes.fit` says.
     """
+    dispatch.refuse_derivative("a fitted map", tokens)
     if tokens.shape[-1] > frame.width and unequal == "pad":
         raise InputError(
             "a cell wider than the frame",

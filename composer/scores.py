@@ -167,10 +167,10 @@ def score(
     Warns:
         FewSamplesWarning: fewer rows in a half than dimensions.
     """
+    dispatch.refuse_transform("a score", source, target)
     _refuse_shapes(source, target, source)
     if shuffles < 1:
         raise InputError("a null without draws", code="SHUFFLES", expected="at least 1", found=shuffles)
-    dispatch.refuse_transform("a score", source, target)
     generator = Generator().manual_seed(seed)
     split = split_of(source, clusters, generator)
     kept = _kept(source, rows)

@@ -266,7 +266,7 @@ def test_a_profiler_changes_nothing(model):
     assert len(profile.key_averages())
 
 
-@works("torch", "torch.utils.checkpoint, reentrant or not")
+@works("torch", "torch.utils.checkpoint, reentrant or not", note="reentrant: of what returns tensors, as torch has it")
 @works("torch", "saved-tensor hooks: save_on_cpu")
 def test_checkpoints_and_hooks(model):
     def loss(run):
