@@ -105,12 +105,9 @@ class Cell:
             PolicyError: values that are not finite.
         """
         weights = weights_file.read(_checked(blob, manifest.file, where), manifest.spec, where=where)
-        found = weights_file.tensor_digest(weights)
-        if found != manifest.file.tensor_digest:
-            raise IntegrityError(
-                "other tensors", code="TENSOR_DIGEST", expected=manifest.file.tensor_digest, found=found, where=where
-            )
-        return cls(weights, manifest)
+        cell = cls(weights, manifest)
+        cell.refuse_other_weights(where)
+        return cell
 
     @classmethod
     def read(cls, path: str | Path) -> Cell:
@@ -202,6 +199,18 @@ class Cell:
         atomic_files.replace(path, self.to_bytes())
         atomic_files.replace(path.with_suffix(".json"), self.manifest.to_bytes())
         return path
+
+    def refuse_other_weights(self, where: object) -> None:
+        """Refuse weights that are not those of the manifest, as of a cell that was made of another by ``dataclasses.replace``.
+
+        Raises:
+            IntegrityError: another digest (``TENSOR_DIGEST``).
+        """
+        expected, found = self.manifest.file.tensor_digest, weights_file.tensor_digest(self.weights)
+        if found != expected:
+            remedy = "A cell of other weights has a manifest of its own: batteries.package makes one."
+            what = "other tensors"
+            raise IntegrityError(what, code="TENSOR_DIGEST", expected=expected, found=found, where=where, remedy=remedy)
 
     def to_bytes(self) -> bytes:
         """The bytes of the weights' file."""

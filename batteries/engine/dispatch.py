@@ -11,12 +11,23 @@ from torch import Tensor
 from torch._C import _functorch
 from torch._C._functorch import is_legacy_batchedtensor as _stands_for_many
 from torch.autograd import forward_ad
+from torch.fx.experimental import proxy_tensor
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from batteries.errors import InputError
 
-__all__ = ["batched", "followed", "plain", "refuse_derivative", "transformed", "watched"]
+__all__ = [
+    "batched",
+    "followed",
+    "numbers_of",
+    "plain",
+    "recorded",
+    "refuse_derivative",
+    "refuse_transform",
+    "transformed",
+    "watched",
+]
 
 _CLASSES = (Tensor, torch.nn.Parameter)
 _TRACING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # modes of proxies, fakes and functional tensors
@@ -52,6 +63,23 @@ def batched(*given: Tensor | None) -> bool:
     return any(part is not None and _stands_for_many(part) for part in given)
 
 
+def recorded(*given: Tensor) -> bool:
+    """``make_fx`` follows one of the tensors, an input of its graph or made of one: the graph is for other values too."""
+    mode = proxy_tensor.get_proxy_mode()
+    return mode is not None and any(proxy_tensor.has_proxy_slot(part, mode.tracer) for part in given)
+
+
+def numbers_of(part: Tensor) -> Tensor | None:
+    """The values of a tensor, in front of which are the axes of each ``vmap``; None where a derivative on it is asked for."""
+    while not _is_differentiated(part):
+        if not _functorch.is_functorch_wrapped_tensor(part):
+            return part
+        axis = _functorch.maybe_get_bdim(part)
+        part = _functorch.get_unwrapped(part)
+        part = part if axis < 0 else part.movedim(axis, 0)
+    return None
+
+
 def refuse_derivative(what: str, *given: Tensor) -> None:
     """For what is a constant to autograd, and cannot be followed.
 
@@ -59,12 +87,32 @@ def refuse_derivative(what: str, *given: Tensor) -> None:
         InputError: a gradient, a transform or a trace is asked for (``DERIVATIVE``).
     """
     if followed(*given) or (torch.is_grad_enabled() and any(part.requires_grad for part in given)):
-        raise InputError(
-            f"no derivative and no trace of {what}",
-            code="DERIVATIVE",
-            expected="tensors without a gradient, outside torch.func and tracers",
-            remedy="Make it first, under torch.no_grad(); what it maps is differentiated, and it is a constant.",
-        )
+        raise _no_derivative(what)
+
+
+def refuse_transform(what: str, *given: Tensor) -> None:
+    """For what decides by its numbers or gives plain ones: a gradient ends there, and nothing can follow it.
+
+    Raises:
+        InputError: a transform or a trace is asked for (``DERIVATIVE``).
+    """
+    if transformed() or _in_tracing_mode() or any(map(_is_foreign, given)):
+        raise _no_derivative(what)
+
+
+def _no_derivative(what: str) -> InputError:
+    return InputError(
+        f"no derivative and no trace of {what}",
+        code="DERIVATIVE",
+        expected="tensors without a gradient, outside torch.func and tracers",
+        remedy="Make it first, one at a time, under torch.no_grad(); what a map maps is differentiated, and it is a constant.",
+    )
+
+
+def _is_differentiated(part: Tensor) -> bool:
+    if torch.is_grad_enabled() and part.requires_grad:
+        return True
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(part).tangent is not None
 
 
 def _in_tracing_mode() -> bool:

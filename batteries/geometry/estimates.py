@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 
 HOLDS = (0.85, 1.15)  # of after / before, with both 95% bounds
@@ -62,6 +63,7 @@ def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
 
     The standard error is infinite where there is one image only: nothing then says how images differ.
     """
+    dispatch.refuse_transform("a clustered mean", values)
     values = values.double().cpu()
     _, cluster = torch.unique(image.cpu(), return_inverse=True)
     clusters = int(cluster.max()) + 1

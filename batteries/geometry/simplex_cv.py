@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.geometry.attractor import SIMPLEX
 from batteries.geometry.estimates import Estimate, clustered_mean
@@ -90,6 +91,7 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
     Returns:
         The estimate; or :class:`Degenerate` where D < 4 or any matrix has only flat simplices.
     """
+    dispatch.refuse_transform("a CV", M)
     n, _, width = M.shape
     if width < SIMPLEX:
         return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
@@ -119,6 +121,7 @@ def effective_rank(S: Tensor) -> Tensor:
 
 def radius_error(M: Tensor) -> float:
     """Largest distance of a row's length from 1, over all rows of (..., V, D)."""
+    dispatch.refuse_transform("a radius error", M)
     return float((M.double().norm(dim=-1) - 1.0).abs().max())
 
 

@@ -16,5 +16,7 @@ def taken(images: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
     """
     if images.device != device:
         remedy = "Move the one to the other: model.to(images.device)."
+        if device.type == "meta":  # from where nothing moves
+            remedy = "Weights on meta have no values: make the model again of its cells. Shapes alone: images.to('meta')."
         raise InputError("images on another device", code="DEVICE", expected=device, found=images.device, remedy=remedy)
     return images.to(dtype)

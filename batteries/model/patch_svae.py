@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
+from batteries.engine import pytrees
 from batteries.engine.torch_settings import PINNED, neutral, seed_cpu, uncast
 from batteries.errors import FormatError, InputError
 from batteries.model import spectral
@@ -77,6 +78,11 @@ class Output:
     M: Tensor
     S: Tensor
     omega: Tensor
+
+
+pytrees.register_fields(Tokens, ("M", "S", "omega"), ("grid",))
+pytrees.register_fields(Encoded, ("M", "S", "omega", "ratio", "W"), ("grid",))
+pytrees.register_fields(Output, ("recon", "M", "S", "omega"))
 
 
 class CrossAttention(nn.Module):

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from batteries.engine import pytrees
 from batteries.model import spectral
 from composer import grids
 from composer.container.container import Container
@@ -43,6 +44,9 @@ class Relayed:
     def to(self, dtype: torch.dtype) -> Relayed:
         """The same in another dtype."""
         return Relayed(self.tokens.to(dtype), self.recon.to(dtype), self.patch_error.to(dtype), self.grid)
+
+
+pytrees.register_fields(Relayed, ("tokens", "recon", "patch_error"), ("grid",))
 
 
 def fit(kind: RelayKind, source: CellOutput, target: CellOutput) -> Alignment:

@@ -291,9 +291,11 @@ class Container(nn.Module):
 
         Raises:
             InputError: images that one of the cells does not take.
+            FrozenError: other weights for this call, see :meth:`composer.frozen.Stack.refuse_others`.
         """
         for group, _ in self.members():
             grid_of(images, group.spec)
+            group.stack.refuse_others()
         stack = self.groups[0].stack
         return taken(images, stack.dtype, stack.device)
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import is_fake
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
 from batteries.cell import weights_file
@@ -90,8 +92,8 @@ OPEN = {torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[a
 _TENSOR: Any = torch.Tensor
 READERS = {_TENSOR.numpy, _TENSOR.__array__, _TENSOR.tolist, _TENSOR.__repr__, _TENSOR.__format__}
 _REMEDY = (
-    "A container's cells never change: average parameters, or the state dict, which has no weights of cells; "
-    "or work on a copy: PatchSVAE.from_cell(cell)."
+    "A container's cells never change, and are never differentiated: average parameters, or the state dict, which has no "
+    "weights of cells; give functional_call parameters alone; or work on a copy: PatchSVAE.from_cell(cell)."
 )
 
 
@@ -138,24 +140,43 @@ class Stack(nn.Module):
         They are ordinary tensors, which export and compilers can follow. Nothing refuses a write to them.
 
         Raises:
-            FrozenError: ``torch.func.functional_call`` gave other numbers for this call.
+            FrozenError: as :meth:`refuse_others`.
         """
-        self._refuse_others()
+        self.refuse_others()
         tensors, first = self._held, places[0]
         if list(places) == list(range(first, first + len(places))):
             return {name: tensor[first : first + len(places)] for name, tensor in tensors.items()}
         return {name: tensor[list(places)] for name, tensor in tensors.items()}
 
-    def _refuse_others(self) -> None:
-        """Refuse buffers that were put in the place of ours, unless they hold the same numbers or none at all."""
-        if dispatch.followed():
+    def refuse_others(self) -> None:
+        """Refuse buffers that ``torch.func.functional_call`` put in the place of ours, unless they hold our numbers, or none.
+
+        Raises:
+            FrozenError: other numbers, numbers for cells that have none themselves (on the meta device), a derivative on them,
+                or buffers as the inputs of a graph.
+        """
+        in_dynamo = torch.compiler.is_dynamo_compiling()
+        if torch.compiler.is_compiling() and not in_dynamo:  # an export, whose buffers stand for ours
             return
+        are_inputs = not in_dynamo and dispatch.recorded(*self._faces.values())
         for name, face in self._faces.items():
             given = self._buffers[_attribute(name)]
-            if given is face or given is None or given.is_meta:
+            if given is None or (given is face and not are_inputs):
                 continue
-            if given.shape != face.shape or not torch.equal(given.as_subclass(torch.Tensor), self._held[name]):
+            if not self._is_ours(name, given):
                 raise FrozenError("other frozen weights", code="FROZEN", found=f"other numbers for {name}", remedy=_REMEDY)
+
+    def _is_ours(self, name: str, given: Tensor) -> bool:
+        held = self._held[name]
+        if dispatch.recorded(given):
+            return False
+        if given.is_meta or is_fake(given):
+            return True
+        numbers = dispatch.numbers_of(given)
+        if numbers is None or held.is_meta or numbers.shape[numbers.ndim - held.ndim :] != held.shape:
+            return False
+        with _disable_current_modes():  # none of which is to see or to count this
+            return bool((numbers.as_subclass(torch.Tensor) == held).all())
 
     def digest(self, index: int) -> str:
         """The tensor digest of one cell, computed from the memory as it is now."""

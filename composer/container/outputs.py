@@ -12,12 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Node
+from torch.fx.proxy import TracerBase
 
-from batteries.errors import NotFoundError, PolicyError
+from batteries.engine import pytrees
+from batteries.errors import InputError, NotFoundError, PolicyError
 from composer.vocabulary import Grid
 
 TAPS = ("M", "S", "omega", "recon")
 USUAL = ("omega", "recon")
+AXES = {"M": 5, "S": 4, "omega": 4, "recon": 5, "aligned": 4, "patch_error": 3, "variance": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +135,11 @@ class ContainerOutput(Mapping[str, CellOutput]):
     def __len__(self) -> int:
         return len(self._cells)
 
+    def __fx_create_arg__(self, tracer: TracerBase) -> Node:
+        """As torch.fx writes it into a graph that returns it."""
+        given = tuple(tracer.create_arg(part) for part in (self.groups, self._names))
+        return tracer.create_node("call_function", ContainerOutput, given, {})
+
     @property
     def cells(self) -> ContainerOutput:
         """Itself, as a composition's output has those of its cells."""
@@ -188,6 +197,29 @@ class ContainerOutput(Mapping[str, CellOutput]):
             rank = {name: index for index, name in enumerate(present)}
             stacked = stacked[[rank[name] for name in self._names]]
         return stacked.transpose(0, 1)
+
+
+def refuse_more_axes(axes: int, *given: Any) -> None:
+    """Outputs are read by the place of their axes, which those of a transform come in front of or behind.
+
+    Raises:
+        InputError: tensors of another number of axes (``AXES``). What is put in the place of tensors passes.
+    """
+    found = [part.ndim for part in given if isinstance(part, Tensor) and part.ndim != axes]
+    if found:
+        remedy = "Transform a function that returns tensors: vmap(lambda x: container(x).recon)(...)."
+        raise InputError("outputs with axes of a transform", code="AXES", expected=axes, found=found[0], remedy=remedy)
+
+
+def _group(found: Mapping[str, Tensor], names: tuple[str, ...], grid: Grid) -> GroupOutput:
+    for tap, tensor in found.items():
+        refuse_more_axes(AXES[tap], tensor)
+    return GroupOutput(names, grid, found)
+
+
+pytrees.register(GroupOutput, lambda made: ([dict(made.found)], (made.names, made.grid)), _group)
+pytrees.register_fields(CellOutput, ("group",), ("index",))
+pytrees.register(ContainerOutput, lambda made: ([made.groups], (tuple(made),)), ContainerOutput)
 
 
 def node_of_all(names: Collection[str]) -> str:

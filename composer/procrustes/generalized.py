@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer import grids as widths
@@ -57,6 +58,7 @@ def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
         InputError: rows that do not pair, constant tokens, or a cell that has hardly a row in common with the one that has
             most, which is where the iteration starts.
     """
+    dispatch.refuse_derivative("a consensus", *tokens)
     shapes = [tuple(own.shape) for own in tokens]
     if not shapes or any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes):
         raise InputError("tokens that do not pair", code="PAIRS", expected="(n, D) of each cell, of one n", found=shapes)
@@ -87,6 +89,7 @@ def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequa
         InputError: a cell that is wider than the frame, and not projected (``WIDER``); or as
             :func:`~composer.procrustes.fit` says.
     """
+    dispatch.refuse_derivative("a fitted map", tokens)
     if tokens.shape[-1] > frame.width and unequal == "pad":
         raise InputError(
             "a cell wider than the frame",

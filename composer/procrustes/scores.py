@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer.procrustes.centering import checked
@@ -166,6 +167,7 @@ def score(
     Warns:
         FewSamplesWarning: fewer rows in a half than dimensions.
     """
+    dispatch.refuse_transform("a score", source, target)
     _refuse_shapes(source, target, source)
     if shuffles < 1:
         raise InputError("a null without draws", code="SHUFFLES", expected="at least 1", found=shuffles)

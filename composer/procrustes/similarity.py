@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer import grids as widths
@@ -186,6 +187,7 @@ def fit(
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
     """
+    dispatch.refuse_derivative("a fitted map", source, target)
     paired = checked(source, target, rows)
     _refuse_widths(source.shape[-1], target.shape[-1], unequal, whiten)
     projected = source.shape[-1] != target.shape[-1] and unequal == "project"

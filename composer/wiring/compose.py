@@ -53,9 +53,12 @@ def compose(
         PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``), or maps of other tokens than omega
             (``TOKENS``).
         NotFoundError: a cell that the maps do not know (``NO_MAP``).
-        IntegrityError: a cell whose weights are not those that its map was fitted on (``END_CHANGED``).
+        IntegrityError: a cell whose weights are not those of its manifest (``TENSOR_DIGEST``), or not those that its map was
+            fitted on (``END_CHANGED``).
     """
     named = _named(cells)
+    for name, cell in named.items():
+        cell.refuse_other_weights(name)
     if dtype not in DTYPES:
         raise InputError("not a dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
     if probe is not None and maps is not None:

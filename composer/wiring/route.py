@@ -13,8 +13,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from batteries.engine import pytrees
 from batteries.engine.torch_settings import PINNED, neutral
 from composer import grids
+from composer.container.outputs import refuse_more_axes
 from composer.vocabulary import Grid
 
 ROUTER_WIDTH = 32
@@ -69,6 +71,14 @@ class Routed:
         return self.weights.argmax(dim=2)
 
 
+def _routed(error: Tensor, weights: Tensor, recon: Tensor, names: tuple[str, ...], grid: Grid) -> Routed:
+    refuse_more_axes(3, error, weights)
+    return Routed(names, grid, error, weights, recon)
+
+
+pytrees.register(Routed, lambda made: ([made.error, made.weights, made.recon], (made.names, made.grid)), _routed)
+
+
 class Router(nn.Module):
     """Scores branches by their errors in a region, and by the region's mean and spread in every channel.
 
@@ -109,7 +119,7 @@ def route(names: Sequence[str], branches: Sequence[Branch], images: Tensor, rout
     grid = grids.coarsest([branch.grid for branch in branches])
     error = torch.cat([grids.pool(branch.patch_error[..., None], branch.grid, grid) for branch in branches], dim=2)
     failed = ~error.isfinite()
-    failed &= ~failed.all(dim=2, keepdim=True)
+    failed = failed & ~failed.all(dim=2, keepdim=True)
     scores = (-error if router is None else router(error, images, grid)).masked_fill(failed, -torch.inf)
     recons = [branch.recon for branch in branches]
     if router is not None and router.training:
@@ -117,7 +127,8 @@ def route(names: Sequence[str], branches: Sequence[Branch], images: Tensor, rout
         recon = _mixture(weights, failed, recons, grid)
     else:
         choice = scores.argmax(dim=2)
-        weights = nn.functional.one_hot(choice, len(branches)).to(error)
+        # not one_hot, which looks at the values
+        weights = (choice[..., None] == torch.arange(len(branches), device=choice.device)).to(error)
         recon = _patchwork(choice, recons, grid)
     return Routed(tuple(names), grid, error, weights, recon)
 

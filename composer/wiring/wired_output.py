@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.fx import Node
+from torch.fx.proxy import TracerBase
 
+from batteries.engine import pytrees
 from batteries.errors import NotFoundError
 from composer.alignment.relay import Relayed
 from composer.container.outputs import CellOutput, ContainerOutput
@@ -31,6 +34,10 @@ class Together(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._outputs)
+
+    def __fx_create_arg__(self, tracer: TracerBase) -> Node:
+        """As torch.fx writes it into a graph that returns it."""
+        return tracer.create_node("call_function", Together, (tracer.create_arg(self._outputs),), {})
 
 
 NodeOutput = CellOutput | Relayed | Routed | Together
@@ -82,6 +89,10 @@ class WiredOutput:
     def relative_error(self) -> Tensor:
         """Of every cell, as of :class:`ContainerOutput`."""
         return self.cells.relative_error
+
+
+pytrees.register(Together, lambda made: ([dict(made)], ()), Together)
+pytrees.register(WiredOutput, lambda made: ([made.cells, dict(made.nodes), made.output], ()), WiredOutput)
 
 
 def _named(outputs: Mapping[str, Any], name: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from batteries import Cell, CellSpec, PatchSVAE, Probe, probe
+from batteries import Cell, CellSpec, IntegrityError, PatchSVAE, Probe, probe
 from composer import Composition, compose, procrustes, swap, wire
 from composer.container.outputs import TAPS
 from tests.support.cells import from_model, tiny
@@ -56,6 +56,14 @@ def test_a_cell_of_other_weights_is_another_one():
     less = dataclasses.replace(cell, weights={name: cell.weights[name]})
     assert cell not in [other, less]
     assert [other, cell].index(dataclasses.replace(cell)) == 1
+
+
+def test_a_cell_of_other_weights_is_not_composed():
+    cell = from_model(SPEC, 0, "cell")
+    name = next(iter(cell.weights))
+    for weights in ({**cell.weights, name: cell.weights[name] + 1}, {name: cell.weights[name]}):
+        with pytest.raises(IntegrityError, match="TENSOR_DIGEST"):
+            compose(dataclasses.replace(cell, weights=weights))
 
 
 def test_a_cell_read_again_is_the_same(tmp_path):

@@ -88,6 +88,62 @@ def test_a_jit_trace(model):
         assert close(traced(images(count)), model(images(count)))
 
 
+OUTPUTS = {
+    "PatchSVAE": (lambda: PatchSVAE.from_cell(cells()[0]).requires_grad_(False), lambda out: out.recon),
+    "tokens": (lambda: PatchSVAE.from_cell(cells()[0]).requires_grad_(False).tokens, lambda out: out.omega),
+    "container": (lambda: compose(cells()), lambda out: out.recon),
+    "cell of a container": (lambda: in_container(compose(cells()), "high/cell-0"), lambda out: out.recon),
+    "wired": (lambda: models.model().eval(), lambda out: out["by.router"].recon),
+    "relay": (lambda: in_container(models.model().eval(), "swap"), lambda out: out.recon),
+    "route": (lambda: in_container(models.model().eval(), "by.error"), lambda out: out.recon),
+}
+
+
+def in_container(model, name):
+    return lambda x: model(x)[name]
+
+
+@works("torch", "make_fx, jvp, linearize and auxiliary outputs of a model itself, whose outputs are trees of tensors")
+@works("torch", "vmap, jacrev and jacfwd of a PatchSVAE itself")
+@refused(
+    "torch", "vmap, jacrev and jacfwd of a container or a composition itself", "AXES", note="of what returns tensors: works"
+)
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_outputs_are_trees_of_tensors(name):
+    make, taken = OUTPUTS[name]
+    model, x, other, direction = make(), images(4), -images(4), images(5)[:4]
+
+    def tangent(x):
+        return torch.func.jvp(lambda x: taken(model(x)), (x,), (direction,))[1]
+
+    assert close([taken(make_fx(lambda x: model(x))(x)(other))], [taken(model(other))])
+    assert close([taken(torch.func.jvp(model, (x,), (direction,))[1])], [tangent(x)])
+    assert close([taken(torch.func.linearize(model, x)[1](direction))], [tangent(x)])
+    _, kept = torch.func.grad(lambda x: (taken(model(x)).sum(), model(x)), has_aux=True)(x)
+    assert close([taken(kept)], [taken(model(x))])
+    pairs = x.unflatten(0, (2, 2))
+    if name in ("PatchSVAE", "tokens", "relay"):
+        assert close([taken(torch.func.vmap(model)(pairs))], [torch.stack([taken(model(pair)) for pair in pairs])])
+        return
+    for transform in (torch.func.vmap, torch.func.jacrev):
+        with pytest.raises(InputError) as caught:
+            transform(model)(pairs if transform is torch.func.vmap else x[:1, :, :16, :16])
+        assert caught.value.code == "AXES"
+
+
+@works("torch", "torch.export of a model itself, saved and loaded")
+@pytest.mark.parametrize("name", ["PatchSVAE", "container", "wired"])
+def test_a_model_is_exported_with_its_outputs(name):
+    make, taken = OUTPUTS[name]
+    model, data = make(), io.BytesIO()
+    shapes = ({0: torch.export.Dim("images", min=2)},)
+    torch.export.save(torch.export.export(model, (images(4),), dynamic_shapes=shapes), data)
+    data.seek(0)
+    found = torch.export.load(data).module()(images(5))
+    assert type(found) is type(model(images(5)))
+    assert close([taken(found)], [taken(model(images(5)))])
+
+
 @works("torch", "make_fx: real, fake and pre-dispatch tracing", note="for the size that was traced")
 @pytest.mark.parametrize("how", [{}, {"tracing_mode": "fake", "_allow_non_fake_inputs": True}, {"pre_dispatch": True}])
 def test_make_fx(how):
@@ -212,7 +268,7 @@ def test_a_profiler_changes_nothing(model):
     assert len(profile.key_averages())
 
 
-@works("torch", "torch.utils.checkpoint, reentrant or not")
+@works("torch", "torch.utils.checkpoint, reentrant or not", note="reentrant: of what returns tensors, as torch has it")
 @works("torch", "saved-tensor hooks: save_on_cpu")
 def test_checkpoints_and_hooks(model):
     def loss(run):

@@ -4,15 +4,18 @@ from functools import cache
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.autograd import functional as autograd
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from batteries import CellSpec, InputError, PatchSVAE
+from batteries.geometry import estimates, simplex_cv
 from batteries.model import derivatives, spectral
 from batteries.model.attention import attend
 from batteries.model.boundary_smoothing import smooth
-from composer import compose
+from composer import align, compose, generalised, map_into, score, swap
 from composer.alignment.tokens import frames
 from composer.procrustes.similarity import fit
 from tests.compatibility import refused, works
@@ -99,6 +102,25 @@ def test_first_derivatives(loss):
         *many[0],
     ):
         assert close(found, wanted)
+
+
+@works("torch", "vmap or jvp around torch.autograd.grad of a graph made before it")
+def test_a_transform_of_a_backward_pass(loss):
+    wanted = gradient(loss, X)
+    x = X.clone().requires_grad_()
+    value = loss(x)
+    (slope,) = torch.autograd.grad(value, x, create_graph=True)
+
+    def back(of, given):
+        return torch.autograd.grad(of, x, given, retain_graph=True)[0]
+
+    many = vmap(lambda given: back(value, given))(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    assert close(many[0], wanted)
+    assert close(many[1], -2 * wanted)
+    assert close(vmap(lambda given: back(slope, given))(torch.stack([W, U]))[1], second(loss, U))
+    with forward_ad.dual_level():
+        one = torch.ones((), dtype=torch.float64)
+        assert close(forward_ad.unpack_dual(back(value, forward_ad.make_dual(one, 3 * one))).tangent, 3 * wanted)
 
 
 @works("torch", "forward-mode derivatives: forward_ad, torch.func.jvp, linearize")
@@ -243,12 +265,84 @@ def test_a_fitted_map_has_no_derivative():
         lambda: jvp(lambda x: fit(x, target).scale, (source,), (source,)),
         lambda: frames(draw(3, 4, 4).requires_grad_()),
     )
-    for road in roads[:1] + roads[-1:]:
+    for road in roads:
         with pytest.raises(InputError) as caught:
             road()
         assert caught.value.code == "DERIVATIVE"
-    for road in roads[1:-1]:
-        with pytest.raises((InputError, RuntimeError)):
-            road()
     mapped = fit(source, target)(x := source.clone().requires_grad_())
     assert torch.autograd.grad(mapped.sum(), x)[0].isfinite().all()
+
+
+TOKENS, OTHERS, ROWS, TARGET = draw(8, 10, 4), draw(8, 10, 4, seed=1), draw(20, 4), draw(20, 4, seed=1)
+CONSTANTS = {  # what decides by its numbers, and tensors of its kind
+    "a whitened map": (lambda x: fit(x, TARGET, whiten=True).rotation, ROWS),
+    "a consensus": (lambda x: generalised([x, TARGET]).tokens, ROWS),
+    "a map into a frame": (lambda x: map_into(frame(), x).rotation, ROWS),
+    "an alignment": (lambda x: align(pair(), x).frame.tokens, X.repeat(2, 1, 1, 1).float()),
+    "a swap": (lambda x: swap(pair(), "one", "other", x).errors["own"], X.repeat(2, 1, 1, 1).float()),
+    "a score": (lambda x: torch.tensor(score(x, OTHERS).r2), TOKENS),
+    "a CV": (lambda x: torch.tensor(simplex_cv.cv(x, torch.arange(8)).value), TOKENS),
+    "a clustered mean": (lambda x: torch.tensor(estimates.clustered_mean(x, torch.arange(8)).value), TOKENS[:, 0, 0]),
+    "a radius error": (lambda x: torch.tensor(simplex_cv.radius_error(x)), TOKENS),
+}
+
+
+@cache
+def frame():
+    return generalised([ROWS, TARGET])
+
+
+@cache
+def pair():
+    return compose({name: from_model(SPECS[0], seed, name) for seed, name in enumerate(("one", "other"))})
+
+
+def imagined(function, x):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        return function(mode.from_tensor(x))
+
+
+@refused(
+    "torch",
+    "torch.func, make_fx, jit.trace, fake tensors: fits, alignments, scores, swaps, CVs",
+    "DERIVATIVE",
+    note="one by one",
+)
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_what_is_fitted_or_measured_is_not_transformed(name):
+    function, x = CONSTANTS[name]
+    assert function(x).isfinite().all()
+    roads = {
+        "vmap": lambda: vmap(function)(torch.stack([x, x])),
+        "grad": lambda: grad(lambda x: function(x).sum())(x),
+        "jvp": lambda: jvp(function, (x,), (x,)),
+        "dual": lambda: dual_of(function, x),
+        "make_fx": lambda: make_fx(function)(x),
+        "jit.trace": lambda: torch.jit.trace(function, (x,), check_trace=False),
+        "fake": lambda: imagined(function, x),
+    }
+    for road in roads.values():
+        with pytest.raises(InputError) as caught:
+            road()
+        assert caught.value.code == "DERIVATIVE"
+
+
+def dual_of(function, x):
+    with forward_ad.dual_level():
+        return function(forward_ad.make_dual(x, x))
+
+
+@works("torch", "vmap, grad, jvp, make_fx of simplex_volumes, effective_rank and of maps that were fitted before")
+@pytest.mark.parametrize("name", ["volumes", "rank", "map"])
+def test_what_is_computed_of_tensors_is_transformed(name):
+    function = {
+        "volumes": simplex_cv.simplex_volumes,
+        "rank": lambda x: simplex_cv.effective_rank(x.abs()),
+        "map": fit(draw(20, 4), draw(20, 4, seed=1)),
+    }[name]
+    x, many = draw(5, 4), torch.stack([draw(5, 4), draw(5, 4, seed=1)])
+    assert close(vmap(function)(many), torch.stack([function(one) for one in many]))
+    assert close(make_fx(function)(many[1])(x), function(x))
+    along = (function(x + STEP * many[1]) - function(x - STEP * many[1])) / (2 * STEP)
+    assert close(jvp(function, (x,), (many[1],))[1], along)
+    assert close((grad(lambda x: function(x).sum())(x) * many[1]).sum(), along.sum())

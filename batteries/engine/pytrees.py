@@ -1,0 +1,47 @@
+"""Outputs as trees of tensors, which torch's transforms, exports and tracers of graphs take apart and put together again.
+
+What is no such tree is a constant to them: ``make_fx`` keeps the very tensors that it saw in its graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from torch.utils import _pytree
+
+__all__ = ["register", "register_fields"]
+
+T = TypeVar("T")
+
+
+def register(cls: type[T], parts: Callable[[T], tuple[Sequence[Any], tuple[Any, ...]]], whole: Callable[..., T]) -> None:
+    """Make a class such a tree.
+
+    Args:
+        cls: The class.
+        parts: Of an object, what has tensors in it, and the rest: names and numbers, in tuples.
+        whole: Makes an object of the parts with tensors, one argument each, and then the rest.
+    """
+    _pytree.register_pytree_node(
+        cls,
+        lambda made: (list(parts(made)[0]), parts(made)[1]),
+        lambda children, rest: whole(*children, *rest),
+        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+        to_dumpable_context=list,
+        from_dumpable_context=_tuples,
+    )
+
+
+def register_fields(cls: type[Any], tensors: Sequence[str], rest: Sequence[str] = ()) -> None:
+    """The same for a dataclass, by the names of its fields."""
+
+    def parts(made: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return [getattr(made, name) for name in tensors], tuple(getattr(made, name) for name in rest)
+
+    register(cls, parts, lambda *given: cls(**dict(zip((*tensors, *rest), given, strict=True))))
+
+
+def _tuples(rest: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(map(_tuples, rest)) if isinstance(rest, list) else rest
