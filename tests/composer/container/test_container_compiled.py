@@ -6,6 +6,7 @@ from torch import nn
 
 from batteries import CellSpec
 from composer import compose
+from tests.compatibility import works
 from tests.support.cells import from_model
 
 LOW = CellSpec(V=8, D=8, patch_size=8, hidden=8)
@@ -39,6 +40,7 @@ def same(found, wanted):
     return all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, wanted, strict=True))
 
 
+@works("torch", "torch.export of a network with a container inside", note="any number of images")
 def test_export_for_any_number_of_images(host):
     exported = torch.export.export(host.eval(), (images(),), dynamic_shapes=({0: torch.export.Dim("images", min=2)},))
     for n in (2, 5):
