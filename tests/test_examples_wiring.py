@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 
 import batteries
 import composer
-from batteries.readout import logistic_accuracy
 from tests.examples import EXAMPLES, RESULTS, example, rows
 from tests.making import ROOT
 
@@ -233,11 +232,3 @@ def test_what_is_written(monkeypatch, tmp_path):
     text = (tmp_path / "wiring.md").read_text()
     assert text.startswith("# Wired cells, measured\n")
     assert text.index("## Error signatures") < text.index("## Relays")
-
-
-def test_the_regression_is_the_read_outs():
-    generator = torch.Generator().manual_seed(0)
-    types = torch.arange(16).repeat(12)
-    features = torch.randn(16, 5, generator=generator)[types] + torch.randn(192, 5, generator=generator)
-    train, test = (features[:96], types[:96]), (features[96:], types[96:])
-    assert signature.named_right(train, test) == round(96 * logistic_accuracy(train, test))
