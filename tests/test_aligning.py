@@ -120,7 +120,7 @@ def test_a_container_takes_maps_of_its_own_omega_only():
         with pytest.raises(PolicyError) as caught:
             model.consensus = align(model, x, tokens=kind)
         assert caught.value.code == "TOKENS"
-        with pytest.raises(PolicyError):
+        with pytest.raises(PolicyError, match="TOKENS"):
             compose(made, maps=align(model, x, tokens=kind))
     found = align(model, x)
     with pytest.raises(PolicyError) as caught:
@@ -176,7 +176,7 @@ def test_who_joins_is_seen_on_the_same_images():
     with pytest.raises(IntegrityError) as other:
         join(before, compose({"c": made["c"]}), images(seed=1))
     assert other.value.code == "OTHER_PROBE"
-    with pytest.raises(ConflictError):
+    with pytest.raises(ConflictError, match="TWICE"):
         join(before, compose({"a": made["c"]}), x)
     with pytest.raises(InputError) as wider:
         join(before, compose({"wide": made["wide"]}), x)

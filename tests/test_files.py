@@ -31,7 +31,7 @@ def test_read_is_bounded_and_follows_no_link(tmp_path):
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(FormatError, match="SYMLINK"):
         files.read(tmp_path / "link", limit=5)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_FILE"):
         files.read(tmp_path / "missing", limit=5)
     with pytest.raises(StoreError, match="DISK"):
         files.read(tmp_path, limit=5)
@@ -219,8 +219,8 @@ def test_one_at_a_time_is_inside_a_lock(tmp_path):
 
 
 def test_a_lock_passes_on_the_error_that_ends_it(tmp_path):
-    with pytest.raises(KeyError), files.lock(tmp_path / "lock", 1):
-        raise KeyError
+    with pytest.raises(KeyError, match="this one"), files.lock(tmp_path / "lock", 1):
+        raise KeyError("this one")
     with files.lock(tmp_path / "lock", 0.1):
         pass
 

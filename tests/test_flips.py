@@ -13,7 +13,7 @@ from registry.publish import attest, publish
 from registry.pull import pull
 from registry.stores import INDEX, DirectoryStore, MemoryStore
 from registry.verify import verify_store
-from tests.making import attestation, tiny, tree
+from tests.making import DAMAGED, attestation, tiny, tree
 from tests.soak import many
 
 CELL = tiny()
@@ -83,7 +83,7 @@ def test_a_cold_pull_refuses_every_flip(kind, every):
         store.set(key, damaged)
         if kind == "manifest":
             forget()
-        with pytest.raises((FormatError, IntegrityError)):
+        with pytest.raises((FormatError, IntegrityError), match=f"{DAMAGED}|DIGEST_MISMATCH"):
             pull(CELL.name, registry=store)
         kept = {path.name for path in Cache().blobs.glob("*")}
         assert CELL.digest not in kept, f"byte {at} of {key}"
@@ -114,7 +114,7 @@ def test_an_attestation_that_is_read_is_the_one_that_was_written():
 def test_no_flip_of_an_index_is_another_index():
     whole = Damaged().get(INDEX)
     for _, damaged in flips(whole, INDEX):
-        with pytest.raises((FormatError, IntegrityError)):
+        with pytest.raises((FormatError, IntegrityError), match=DAMAGED):
             Index.from_bytes(damaged, where=INDEX)
 
 

@@ -186,18 +186,18 @@ def test_a_warning_that_is_made_an_error_is_raised_once(numba_of):
     """Which is the user's choice; the answer is kept all the same."""
     numba_of(BROKEN["half made"])
     found = kernels()
-    with pytest.raises(RuntimeWarning):
+    with pytest.raises(RuntimeWarning, match="torch's way is used"):
         found(4)
     assert found(4) is None
 
 
 def test_an_interruption_is_no_answer(monkeypatch):
     def interrupted(found, D):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("in a trial")
 
     monkeypatch.setattr(compiled, "_imported", lambda name: (torch, ""))
     found = compiled.Kernels("torch", lambda module, D: module.eye(D), interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="in a trial"):
         found(4)
     monkeypatch.setattr(found, "_trial", lambda kernel, D: None)
     assert torch.equal(found(4), torch.eye(4))

@@ -258,8 +258,8 @@ def test_whoever_is_interrupted_waits_for_no_job():
     found = side_by_side([lambda: 1, *[lambda: release.wait(30)] * 7], 8)
     assert next(found) == (0, 1)
     before = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        found.throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt, match="by hand"):
+        found.throw(KeyboardInterrupt("by hand"))
     assert time.monotonic() - before < 1
     release.set()
 

@@ -389,7 +389,7 @@ def test_another_kind_of_file_is_named_whichever_was_wanted(path, tmp_path):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_FILE"):
         load_maps(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="BAD_PATH"):
         load_maps(None)

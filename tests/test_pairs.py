@@ -238,7 +238,7 @@ def test_bad_input_is_told_by_name():
     with pytest.raises(InputError) as caught:
         compare(container(SPEC, FINE), x, grid="exact")
     assert caught.value.code == "GRIDS"
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_CELL"):
         compare(model, x, pairs=[("c0", "c9")])
     with pytest.raises(NotFoundError) as missing:
         compare(container(SPEC, SPEC, SPEC), x, pairs=[("c0", "c1")], untrained=0).pair("c0", "c2")

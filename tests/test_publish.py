@@ -152,12 +152,12 @@ def test_an_attestation_is_listed_beside_its_cell():
 
 def test_attestations_of_nothing_are_refused():
     store = MemoryStore()
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_INDEX"):
         attest(attestation(tiny()), store)
     publish(tiny(seed=1), store)
     with pytest.raises(IntegrityError, match="WRONG_CELL"):
         attest(attestation(tiny()), store)
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="SCHEMA"):
         attest(b"{}\n", store)
     assert not [key for key in store.keys() if key.startswith("attestations/")]  # noqa: SIM118
 

@@ -112,7 +112,7 @@ def test_a_cache_and_a_store_damaged_together_are_an_error(store):
     path = Cache().path(tiny().digest)
     path.write_bytes(b"damaged")
     store.damage(BLOB, tiny(seed=1).to_bytes())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="DIGEST_MISMATCH"):
         pull("high/tiny", registry=store)
     assert not path.exists()
 

@@ -265,7 +265,7 @@ def test_what_cannot_be_scored_is_refused_by_name(code, source, target):
         score(source, target)
     assert caught.value.code == code
     if source.ndim == 3:
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=code):
             score(draw(*target.shape), draw(*target.shape), untrained=[(source, target)])
 
 

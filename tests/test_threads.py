@@ -53,7 +53,7 @@ def test_a_plain_call_stays_and_a_with_restores():
     threads(1)
     assert torch.get_num_threads() == 1
     torch.set_num_threads(2)
-    with pytest.raises(ZeroDivisionError), threads(1):
+    with pytest.raises(ZeroDivisionError, match="by zero"), threads(1):
         torch.set_num_threads(7 // (torch.get_num_threads() - 1))
     assert torch.get_num_threads() == 2
 

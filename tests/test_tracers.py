@@ -80,7 +80,7 @@ def test_a_jit_trace(model):
     traced = torch.jit.trace(model, images(), check_trace=False)
     torch.jit.save(traced, io.BytesIO())
     if isinstance(model.model, Denoiser):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="TorchScript interpreter"):
             traced(images(5))
     for count in (16,) if isinstance(model.model, Denoiser) else (16, 5):
         assert close(traced(images(count)), model(images(count)))
@@ -250,7 +250,7 @@ def test_no_kernel_is_asked_for_where_something_watches(monkeypatch):
     container, x = compose(cells()), images()
     container(x)
     monkeypatch.setattr(compiled, "share", never)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="ran unseen"):
         container(x)
     with Seen():
         container(x)

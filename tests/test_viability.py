@@ -254,9 +254,9 @@ def test_a_stopped_test_goes_on_and_ends_in_the_same_bytes(report, tmp_path, mon
 
     def stop_at_the_doses(words, done, parts):
         if "gradient" in words:
-            raise StoppedError
+            raise StoppedError(words)
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError, match="gradient"):
         validate(cell, profile=TEST, ledger=tmp_path, progress=stop_at_the_doses)
     assert len(list(tmp_path.iterdir())) >= 1 + 2 * 2  # null; frozen hosts of the cell and of the untrained control
     monkeypatch.setattr("registry.bench.frozen_trial", lambda *_: made.append(1))
@@ -414,7 +414,7 @@ def test_bad_input_is_named(make, code):
 
 
 def test_bad_targets(tmp_path):
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match=r"NO_INDEX|NO_CELL"):
         validate("high/nothing", registry=MemoryStore())
     with pytest.raises(NotFoundError, match="no such file"):
         validate(tmp_path / "missing.safetensors")
