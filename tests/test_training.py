@@ -30,11 +30,18 @@ def small():
     return Probe("noise16-64", 1, "noise", whole.images[::8, :, :16, :16], whole.group[::8], whole.groups, whole.digest)
 
 
+@pytest.fixture(autouse=True)
+def few_matrices(monkeypatch):
+    """A reading is the same from run to run, or is not, however many matrices it is of; :data:`RUN` has as many."""
+    monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", 32)
+
+
 RUN = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import test_training as t
+sys.modules["batteries.measure"].MATRICES = 32
 small = t.probe("noise16-64")
 small = t.Probe("noise16-64", 1, "noise", small.images[::8, :, :16, :16], small.group[::8], small.groups, small.digest)
 class Slow:
