@@ -19,7 +19,7 @@ base:  ## the wheel without extras, in .venv-base: the README's lines, commands 
 soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
 	BATTERIES_SOAK=1 $(BIN)/pytest tests/test_kills.py tests/test_faults.py tests/test_power_loss.py tests/test_flips.py \
 	    tests/test_mutants.py tests/test_hostile_cells.py tests/test_admission.py tests/test_crowd.py tests/test_transport.py \
-	    tests/test_hub.py tests/test_hub_faults.py tests/test_ranges.py tests/test_adopt.py
+	    tests/test_hub.py tests/test_hub_faults.py tests/test_ranges.py tests/test_adopt.py tests/test_workbench.py
 
 check: $(VENV)/.installed  ## style, types
 	$(BIN)/ruff check .

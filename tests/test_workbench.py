@@ -22,6 +22,7 @@ from registry import Report
 from registry.cli import main
 from registry.controls import NAMED_CHECK
 from tests.making import ROOT, attestation, from_model, litter, python, tiny
+from tests.soak import SOAK
 from tests.test_viability import SPEC, TEST
 
 SMALL = ["--rows", "12", "--hidden", "8"]  # options of train: soon trained, soon measured
@@ -304,12 +305,15 @@ def test_compose_prints_errors_and_lift(capsys):
 
 
 def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    """With a short validation; ``make base`` runs the same lines with the whole one, and ``make soak`` does here."""
+    if not SOAK:
+        monkeypatch.setitem(registry.PROFILES, "quick", TEST)
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102  our own file
-    assert names["report"].verdict == "viable"
-    assert "Viable" in (tmp_path / "report.html").read_text()
+    assert names["report"].verdict == "viable" or not SOAK
+    assert names["report"].verdict.capitalize() in (tmp_path / "report.html").read_text()
     assert [tuple(tokens.shape) for tokens in names["out"].omega] == [(8, 16, 16), (8, 16, 16), (8, 256, 16)]
     assert names["out"].recon.shape == (8, 3, 3, 64, 64)
     assert names["out"].error.shape == (8, 3)
