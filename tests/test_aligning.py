@@ -138,6 +138,7 @@ def test_a_container_takes_maps_of_its_own_omega_only():
 # Cells that join.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["omega", "moment"])
 def test_a_new_cell_joins_and_nothing_else_moves(kind):
     made, x = cells(a=WIDE, b=WIDE, c=FINE, d=WIDE), images(100)

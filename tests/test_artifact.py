@@ -75,6 +75,7 @@ def test_what_is_loaded_computes_what_was_saved(made, path):
     loaded.container.verify()
 
 
+@pytest.mark.slow
 def test_trained_cells_compute_the_same_from_their_file(tmp_path):
     references = {"noise": "high/johanna-64", "photo": "high/fresnel-64", "low": "low/fresnel-64", "low.2": "low/johanna-64"}
     trained = dict(zip(references, registry.pull(*references.values()), strict=True))
@@ -153,6 +154,7 @@ def test_without_a_probe_there_is_no_frame(tmp_path):
     assert same(least(), loaded, torch.randn(2, 1, 4, 4))
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes_in_every_process(path, tmp_path):
     code = "import sys; from composer.artifact import save; from tests.models import model; save(model(), sys.argv[1])"
     for seed in ("1", "2"):
@@ -291,6 +293,7 @@ def test_every_changed_byte_of_a_header_is_found(little):
     assert {"SEAL", "ST_NOT_CANONICAL", "ST_HEADER", "JSON", "SCHEMA", "NOT_A_MODEL"} <= codes
 
 
+@pytest.mark.slow
 def test_every_changed_byte_of_the_data_is_found(path, little):
     end, whole = 8 + int.from_bytes(little[:8], "little"), path.read_bytes()
     for place in range(end, len(little)):

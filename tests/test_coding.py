@@ -64,6 +64,7 @@ def test_a_long_sum_rounds_no_more_than_its_parts():
     assert float((found / wanted - 1).abs().max()) < 1e-6
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(SPECS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 8), st.integers(0, 99))
 def test_as_torch_has_it_in_float64(spec, cells, count, columns, seed):
@@ -181,6 +182,7 @@ def test_both_sides_know_the_same_widths():
     assert coding.NARROW == rows.NARROW
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_numba():
     code = "import sys; import composer.coding; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

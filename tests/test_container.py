@@ -75,6 +75,7 @@ class Host(nn.Module):
         return self.head(self.container(self.stem(x))["mid/a"].omega.mean(dim=1))
 
 
+@pytest.mark.slow
 def test_a_host_trains_around_it_for_1000_steps(container):
     before = container.digest
     host = Host(container)

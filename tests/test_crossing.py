@@ -68,6 +68,7 @@ def test_moments_are_those_of_centred_tokens(count, height, D, seed, masked, shi
     near(found.squares, torch.stack([wanted.spread, wanted.total]), 1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("D", [12, 16, 32])
 def test_other_widths_and_float32(D):
     x, y = draw(5, 70, D).float(), draw(5, 70, D, seed=1).float()
@@ -299,6 +300,7 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
     assert crossing.moments(draw(20, 9, 8), draw(20, 9, 8), None) is None
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_numba():
     code = "import sys; import composer.turning; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -23,6 +23,7 @@ def number(cell):
     return float(found[0]) if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "page"), [("signature", "wiring"), ("relay", "wiring"), ("routing", "routing")])
 def test_it_runs_its_claim_holds_and_its_page_says_the_same(name, page):
     ran = subprocess.run(

@@ -65,6 +65,7 @@ def test_the_objects_are_all_there_is():
     assert all(finding.ok for finding in verify_store(store))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_verify_names_every_flip(kind):
     store, key = Damaged(), OBJECTS[kind]
@@ -76,6 +77,7 @@ def test_verify_names_every_flip(kind):
 
 
 # a pull costs more than reading: in a short run every second byte of a manifest, which has no part that is read unlike another
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "every"), [("blob", 1), ("manifest", many(2, 1)), ("index", 1)])
 def test_a_cold_pull_refuses_every_flip(kind, every):
     store, key = Damaged(), OBJECTS[kind]

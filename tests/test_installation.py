@@ -81,12 +81,14 @@ def run(code, **environment):
     )
 
 
+@pytest.mark.slow
 @works("Installation", "no extras: every module, looked at twice", note="nothing raises")
 def test_nothing_of_ours_raises_when_it_is_looked_at():
     done = run(WITHOUT + LOOK)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @works("Installation", "import and torch.optim.Adam, with numba installed", note="numba is not imported")
 def test_an_import_and_an_optimiser_do_not_import_numba():
     pytest.importorskip("numba")

@@ -153,6 +153,7 @@ def test_a_wait_for_a_lock_is_interrupted(start, tmp_path):
         ended(process, signal.SIGINT, tmp_path)
 
 
+@pytest.mark.slow
 @works("Disks and systems", "Ctrl-C and SIGTERM while torch computes")
 def test_a_training_is_interrupted(start, tmp_path):
     events = tmp_path / "events"

@@ -140,6 +140,7 @@ def test_the_formats_own_reader_reads_it(found, path):
     assert len(arrays) == 2 + 3 * 5
 
 
+@pytest.mark.slow
 def test_the_same_maps_give_the_same_bytes_in_every_process(tmp_path):
     code = """
 import sys

@@ -267,6 +267,7 @@ print("\\n".join(acknowledged))
 """
 
 
+@pytest.mark.slow
 def test_kills_lose_nothing_that_was_acknowledged(tmp_path):
     seed = random.randrange(10**6)
     run = python(KILL, tmp_path, 20, seed)
@@ -286,6 +287,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path):
 CLI = "import sys; from registry.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_a_typed_error(tmp_path):
     folder = tmp_path / "registry"
     path = tiny(seed=1, version="2.0.0").write(tmp_path / "cells")
@@ -313,6 +315,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_registry_as_it_was(small_disk, tmp_path):
     folder = small_disk / "registry"
     path = tiny(seed=1, version="2.0.0").write(tmp_path / "cells")

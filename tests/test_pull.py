@@ -167,6 +167,7 @@ def refused(store, *, kind=(IntegrityError, FormatError)):
     return caught.value
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_a_manifest(store):
     whole = store.read(MANIFEST, limit=10**6)
     for position in range(len(whole)):

@@ -126,6 +126,7 @@ def test_images_of_another_kind_are_named():
         omega_statistics(untrained(SPEC, 0), torch.zeros(2, 1, 16, 16))
 
 
+@pytest.mark.slow
 def test_naming_noise_is_deterministic_and_shares_its_images(monkeypatch):
     few = {"per_type": (6, 4), "size": 16}
     first = name_noise(untrained(SPEC, 0), **few)

@@ -240,11 +240,13 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
     assert torch.equal(found, alone(images, first, last))
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_numba():
     code = "import sys; import composer.smoothing; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_on_a_processor_with_small_registers(tmp_path):
     """The vectors are narrower there, for every kernel that is written in them."""
     pytest.importorskip("numba")

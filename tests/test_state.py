@@ -477,6 +477,7 @@ multiprocessing.start_processes(work, (sys.argv[1],), nprocs=2, start_method="fo
 """
 
 
+@pytest.mark.slow
 @works("Hosts and their state", "DistributedDataParallel in two processes, which broadcasts buffers")
 @refused("Hosts and their state", "DistributedDataParallel over processes that hold different cells", "FROZEN")
 def test_two_processes(tmp_path):

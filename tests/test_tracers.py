@@ -75,6 +75,7 @@ def close(found, wanted):
     return all(torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max())) for a, b in zip(found, wanted, strict=True))
 
 
+@pytest.mark.slow
 @works("torch", "torch.jit.trace and its saved file", note="of a Denoiser only for the number of images traced")
 def test_a_jit_trace(model):
     traced = torch.jit.trace(model, images(), check_trace=False)
@@ -86,6 +87,7 @@ def test_a_jit_trace(model):
         assert close(traced(images(count)), model(images(count)))
 
 
+@pytest.mark.slow
 @works("torch", "make_fx: real, fake and pre-dispatch tracing", note="for the size that was traced")
 @pytest.mark.parametrize("how", [{}, {"tracing_mode": "fake", "_allow_non_fake_inputs": True}, {"pre_dispatch": True}])
 def test_make_fx(how):
@@ -145,6 +147,7 @@ def test_symbolic_trace_with_cells_as_leaves():
     assert torch.equal(traced(images()), host(images()))
 
 
+@pytest.mark.slow
 @works("torch", "torch.export of a container, a wired model, hosts", note="any number of images")
 def test_export():
     model = Tensors(MODELS["PatchSVAE"]()).requires_grad_(False)
@@ -152,6 +155,7 @@ def test_export():
     assert close(exported.module()(images(5)), model(images(5)))
 
 
+@pytest.mark.slow
 @works("torch", "torch.compile: backends eager and aot_eager")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compile(backend):

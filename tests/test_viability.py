@@ -224,6 +224,7 @@ def test_shuffled_rows_are_the_cells_own_in_other_places():
     assert torch.equal(own.flatten(0, 1).sort(dim=0).values, shuffled.flatten(0, 1).sort(dim=0).values)
 
 
+@pytest.mark.slow
 def test_an_untrained_cell_gets_no_mercy(report):
     """It is in band and on its attractor: only error and score tell, and the report says so."""
     found = {check.name: check for check in report.checks}
@@ -249,6 +250,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_stopped_test_goes_on_and_ends_in_the_same_bytes(report, tmp_path, monkeypatch):
     cell, made = from_model(SPEC, 0, "a"), []
 
@@ -267,6 +269,7 @@ def test_a_stopped_test_goes_on_and_ends_in_the_same_bytes(report, tmp_path, mon
     assert Attestation.from_bytes(again.attestation.to_bytes(), where="a report") == report.attestation
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_report(report, ledger):
     other = validate(from_model(SPEC, 0, "a"), profile=TEST, seed=4, ledger=ledger).attestation
     assert other.frozen[0] != report.attestation.frozen[0]
@@ -275,6 +278,7 @@ def test_another_seed_gives_another_report(report, ledger):
     ]
 
 
+@pytest.mark.slow
 def test_a_damaged_ledger_costs_time_only(report, ledger):
     for path in ledger.iterdir():
         if path.stat().st_size < 2000:  # all but the null, which takes longest to make again
@@ -299,6 +303,7 @@ def test_nan_is_rejected_by_finiteness_alone():
     assert report.failed == ("finite",)
 
 
+@pytest.mark.slow
 def test_a_run_whose_control_passes_has_no_verdict(tmp_path):
     lax = TEST.model_copy(update={"radius": TEST.radius.model_copy(update={"value": 1e9})})
     report = validate(from_model(SPEC, 0, "a"), profile=lax, ledger=tmp_path)
@@ -338,6 +343,7 @@ class Pooled(nn.Module):
         return self.head(self.read(x).omega.mean(dim=1))
 
 
+@pytest.mark.slow
 def test_a_users_own_host_and_task():
     task = Task("odd or even", two_classes(40), two_classes(20))
     report = validate(from_model(SPEC, 0, "a"), profile=TEST, host=Pooled, task=task)
@@ -429,6 +435,7 @@ def test_a_controls_report_is_never_an_attestation(tmp_path, ledger):
         registry.attest(report.attestation, DirectoryStore(tmp_path))
 
 
+@pytest.mark.slow
 def test_outputs_that_overflow_are_not_finite(ledger):
     cell = from_model(SPEC, 0, "a")
     for name in ("enc_in.weight", "dec_out.weight"):
