@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test base soak check bench gpu clean
+.PHONY: help demo test quick base soak check bench gpu clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -10,8 +10,15 @@ help:  ## what there is to make
 demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, validate one, draw a picture
 	$(BIN)/python examples/demo.py
 
+# One thread a worker: there are as many workers as processors. Who is done takes tests from the end of another's list, so that
+# most files, and what their tests share, stay with one worker.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=short
+
 test: $(VENV)/.installed  ## the whole test suite
-	$(BIN)/pytest
+	$(PARALLEL)
+
+quick: $(VENV)/.installed  ## within a minute: the first case of every test that is not marked slow
+	$(PARALLEL) --quick --durations=5
 
 base:  ## the wheel without extras, in .venv-base: the README's lines, commands of each kind, what does without numba
 	.ci/base
@@ -23,7 +30,7 @@ soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
 	    tests/registry/transfer/test_weight_checks.py tests/registry/stores/test_crowd.py \
 	    tests/batteries/network/test_transport.py tests/batteries/network/test_hub_repository.py \
 	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \
-	    tests/batteries/packaging/test_adopt.py
+	    tests/batteries/packaging/test_adopt.py tests/registry/cli/test_train_and_validate.py
 
 check: $(VENV)/.installed  ## style, types
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ import batteries
 import composer
 import registry
 from batteries.data.noise import NAMES, noise
-from batteries.measurement.readout import objective
+from batteries.measurement.readout import ReadOut
 from composer.hosts import features
 from registry.viability.controls import control_cell
 
@@ -34,7 +34,6 @@ SIZE, AT_ONCE = 64, 64  # pixels; images
 UNTRAINED = 3  # containers
 SEEDS = 100  # of a container: no two of its cells, nor of another's, share one
 CHANCE = 1 / len(NAMES)
-STEPS = 300  # of LBFGS, which remembers 50: on these few features that is its end
 
 WAYS = ("error", "pattern", "error and spread")
 WORDS = """`python examples/signature.py --write`: accuracy of a multinomial logistic regression that names the {types}
@@ -106,21 +105,7 @@ def seen(found: Tensor, way: str) -> Tensor:
 
 def named_right(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> int:
     """How many test images a multinomial logistic regression names right: features (n, F) and types (n,) of each part."""
-    (learned, types), (judged, truth) = train, test
-    spread, mean = torch.std_mean(learned.double(), dim=0, correction=0)
-    learned, judged = ((features.double() - mean) / spread for features in (learned, judged))
-    weights = learned.new_zeros(learned.shape[1] + 1, len(NAMES), requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=STEPS, history_size=50, line_search_fn="strong_wolfe")
-
-    def closure() -> float:
-        optimiser.zero_grad()
-        loss = objective(weights, learned, types)
-        loss.backward()
-        return loss.item()
-
-    optimiser.step(closure)
-    answers = (judged @ weights[:-1] + weights[-1]).argmax(dim=1)
-    return int((answers == truth).sum())
+    return int((ReadOut.of(*train)(test[0]) == test[1]).sum())
 
 
 def untrained(cells: list[batteries.Cell], seed: int) -> composer.Container:

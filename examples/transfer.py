@@ -45,7 +45,6 @@ WAYS = ("own", "mapped", "least squares", "unturned", "untouched", "shuffled", "
 SEEDS = 5
 PARTS = {"map": 8, "learn": 32, "judge": 24}  # images of each noise type
 PENALTY = 1e-2  # of the read-out: features of tokens are many beside the images
-STEPS = 300  # of its fit
 PURPOSE = 7  # of a seed, beside those that the library has
 SHUFFLES = 4  # pairings of a seed, of which the mean counts
 SIZE, AT_ONCE = 64, 64  # pixels; images
@@ -172,7 +171,7 @@ class Seen:
 
     def read_out(self, end: End, kind: TokenKind) -> ReadOut:
         """That of a cell."""
-        return ReadOut.of(features(self.tokens["learn"][end, kind]), self.types["learn"], penalty=PENALTY, steps=STEPS)
+        return ReadOut.of(features(self.tokens["learn"][end, kind]), self.types["learn"], penalty=PENALTY)
 
     def accuracies(self, learned: ReadOut, a: End, b: End, fresh: End, kind: TokenKind, orders: Tensor) -> dict[str, float]:
         """Of A's read-out, by way; ``orders`` (SHUFFLES, B) are those of shuffled pairings."""

@@ -7,8 +7,17 @@ import pytest
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache"))
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="the first case of every test that is not marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
     """Tests marked ``cuda`` are skipped where there is no GPU; torch is asked only where there are such tests."""
+    if config.getoption("quick"):
+        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+        left = {item for item in items if item.get_closest_marker("slow") or first[item.nodeid.partition("[")[0]] is not item}
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
     marked = [item for item in items if item.get_closest_marker("cuda")]
     if marked:
         import torch

@@ -51,9 +51,7 @@ def simplex_volumes(points: Tensor) -> Tensor:
     Returns:
         (...), float64.
     """
-    edges = _edges(points)  # (..., k, d)
-    squared = _determinant(edges @ edges.mT)
-    return squared.sqrt() / math.factorial(edges.shape[-2])
+    return _volumes(_edge_grams(points))
 
 
 def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
@@ -68,14 +66,16 @@ def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
         (n, draws, 5, D), float64.
     """
     n, rows, _ = M.shape
-    chosen = torch.empty(n, draws, 0, dtype=torch.int64, device=M.device)
+    chosen: list[Tensor] = []  # each (n, draws), in rising order
     for taken in range(SIMPLEX + 1):
-        # the i-th of the rows not taken yet: step over each taken one, in rising order
-        row = torch.randint(rows - taken, (n, draws, 1), generator=generator)
-        for j in range(taken):
-            row += row >= chosen[..., j : j + 1]
-        chosen = torch.cat([chosen, row], dim=-1).sort(dim=-1).values
-    return M.double()[torch.arange(n)[:, None, None], chosen]  # (n, draws, 5, D)
+        # the i-th of the rows not taken yet: step over each taken one
+        row = torch.randint(rows - taken, (n, draws), generator=generator)
+        for other in chosen:
+            row += row >= other
+        for place, other in enumerate(chosen):
+            chosen[place], row = torch.minimum(other, row), torch.maximum(other, row)
+        chosen.append(row)
+    return M.double()[torch.arange(n)[:, None, None], torch.stack(chosen, dim=-1)]  # (n, draws, 5, D)
 
 
 @neutral()
@@ -95,9 +95,10 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
     n, _, width = M.shape
     if width < SIMPLEX:
         return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
-    points = draw_simplices(M.cpu(), draws, torch.Generator().manual_seed(seed))
-    volumes = simplex_volumes(points)  # (n, draws)
-    largest = _edges(points).norm(dim=-1).amax(dim=-1) ** SIMPLEX / math.factorial(SIMPLEX)
+    grams = _edge_grams(draw_simplices(M.cpu(), draws, torch.Generator().manual_seed(seed)))
+    volumes = _volumes(grams)  # (n, draws)
+    longest = grams.diagonal(dim1=-2, dim2=-1).amax(dim=-1).sqrt()
+    largest = longest**SIMPLEX / math.factorial(SIMPLEX)
     # median: a repeated row makes some simplices flat without making the matrix so
     flatness = (volumes / largest.clamp_min(torch.finfo(torch.float64).tiny)).median(dim=1).values
     flat = int((flatness < FLAT).sum())
@@ -125,9 +126,15 @@ def radius_error(M: Tensor) -> float:
     return float((M.double().norm(dim=-1) - 1.0).abs().max())
 
 
-def _edges(points: Tensor) -> Tensor:
+def _edge_grams(points: Tensor) -> Tensor:
+    """(..., k+1, d) to (..., k, k) float64: the products of the edges from the first point."""
     points = points.double()
-    return points[..., 1:, :] - points[..., :1, :]
+    edges = points[..., 1:, :] - points[..., :1, :]
+    return edges @ edges.mT
+
+
+def _volumes(grams: Tensor) -> Tensor:
+    return _determinant(grams).sqrt() / math.factorial(grams.shape[-1])
 
 
 def _determinant(gram: Tensor) -> Tensor:

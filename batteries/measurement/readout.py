@@ -5,6 +5,7 @@ Legend: B images, D width, F features, K classes, n images of one part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,8 +20,10 @@ from batteries.measurement.measure import PATCHES_AT_ONCE
 from batteries.model.patch_svae import PatchSVAE, grid_of
 
 PENALTY = 1e-4  # on half the squared weights, beside the mean cross-entropy; the intercepts go free
-MOST_STEPS = 2000  # of LBFGS; the features of omega are strongly correlated, and take about 1000
-HISTORY = 50  # steps that it remembers, for the same reason
+NEWTON_STEPS = 100  # at most; read-outs of omega take about 20
+CONJUGATE_STEPS = 1000  # at most in each; the features of omega are strongly correlated, and take about 100
+FLAT = 1e-8  # largest slope at the end
+HALVINGS = 40  # of a step, beyond which rounding is all that is left to gain
 READOUT_SEED = 3  # purpose of a seed, beside those of training, baselines and soft hand
 
 
@@ -62,11 +65,11 @@ class ReadOut:
 
     @classmethod
     @neutral()
-    def of(cls, features: Tensor, classes: Tensor, *, penalty: float = PENALTY, steps: int = MOST_STEPS) -> ReadOut:
+    def of(cls, features: Tensor, classes: Tensor, *, penalty: float = PENALTY) -> ReadOut:
         """Fitted on features (n, F) and classes (n,), as :func:`fit` does, which says what the rest is."""
         deviation, mean = torch.std_mean(features.double(), dim=0, correction=0)
         scale = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing, and stays 0
-        return cls(mean, scale, fit((features.double() - mean) / scale, classes, penalty=penalty, steps=steps))
+        return cls(mean, scale, fit((features.double() - mean) / scale, classes, penalty=penalty))
 
     def __call__(self, features: Tensor) -> Tensor:
         """The classes (n,) of features (n, F)."""
@@ -83,38 +86,64 @@ def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor])
 
 
 @neutral()
-@torch.enable_grad()
-def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY, steps: int = MOST_STEPS) -> Tensor:
-    """The weights that minimise :func:`objective`, by LBFGS with a strong Wolfe line search.
+@torch.no_grad()
+def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY) -> Tensor:
+    """The weights that minimise :func:`objective`, by Newton's method with conjugate gradients (Nocedal and Wright, 7.1).
 
     Args:
         features: (n, F) float64, standardised.
         classes: (n,) integer, from 0 on.
         penalty: As :func:`objective` has it.
-        steps: At most; a read-out answers as the optimum does long before it is there.
 
     Returns:
         (F + 1, K); the last row holds the intercepts.
     """
-    features = features.clone() if features.is_inference() else features
-    weights = features.new_zeros(features.shape[1] + 1, int(classes.max()) + 1, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [weights],
-        max_iter=steps,
-        history_size=HISTORY,
-        tolerance_grad=1e-8,
-        tolerance_change=1e-14,
-        line_search_fn="strong_wolfe",
-    )
+    inputs = torch.cat([features, features.new_ones(len(features), 1)], dim=1)  # (n, F + 1)
+    wanted = F.one_hot(classes).to(features.dtype)  # (n, K)
+    ridge = features.new_full((inputs.shape[1], 1), penalty)
+    ridge[-1] = 0
+    weights = features.new_zeros(inputs.shape[1], wanted.shape[1])
+    for _ in range(NEWTON_STEPS):
+        shares = _logits(weights, features).softmax(dim=1)  # (n, K)
+        slope = inputs.T @ (shares - wanted) / len(inputs) + ridge * weights
+        if slope.abs().max() < FLAT:
+            break
+        step = _newton_step(slope, inputs, shares, ridge)
+        length = _length(weights, step, slope, lambda at: objective(at, features, classes, penalty))
+        if not length:
+            break
+        weights += length * step
+    return weights
 
-    def closure() -> float:
-        optimiser.zero_grad()
-        loss = objective(weights, features, classes, penalty)
-        loss.backward()
-        return loss.item()
 
-    optimiser.step(closure)
-    return weights.detach()
+def _newton_step(slope: Tensor, inputs: Tensor, shares: Tensor, ridge: Tensor) -> Tensor:
+    """Solve curvature * step = -slope by conjugate gradients, the more exactly the flatter the slope is.
+
+    The curvature is that of the objective, and only ever multiplied: as a matrix it would have ((F + 1) K)^2 numbers.
+    """
+    step, left = torch.zeros_like(slope), -slope
+    direction, size = left, left.square().sum()
+    enough = size * size.sqrt().clamp_max(0.01)  # the squared residual; quadratic convergence asks for no less
+    for _ in range(CONJUGATE_STEPS):
+        pushed = shares * (inputs @ direction)
+        bent = inputs.T @ (pushed - shares * pushed.sum(dim=1, keepdim=True)) / len(inputs) + ridge * direction
+        along = (direction * bent).sum()
+        if along <= 0:  # rounding: the objective is convex
+            break
+        step = step + size / along * direction
+        left = left - size / along * bent
+        before, size = size, left.square().sum()
+        if size <= enough:
+            break
+        direction = left + size / before * direction
+    return step
+
+
+def _length(weights: Tensor, step: Tensor, slope: Tensor, height: Callable[[Tensor], Tensor]) -> float:
+    """How much of a step to take: the first of 1, 1/2, 1/4, ... that goes down (Armijo); 0 where none does."""
+    start, promised = height(weights), (slope * step).sum()
+    lengths = (0.5**halvings for halvings in range(HALVINGS))
+    return next((length for length in lengths if height(weights + length * step) <= start + 1e-4 * length * promised), 0.0)
 
 
 def objective(weights: Tensor, features: Tensor, classes: Tensor, penalty: float = PENALTY) -> Tensor:

@@ -21,6 +21,7 @@ def written(name):
     return text
 
 
+@pytest.mark.slow
 def test_a_read_out_across_two_cells(monkeypatch):
     """One pair and one seed of fewer images, beside the page's means over five."""
     monkeypatch.setattr(transfer, "PARTS", {"map": 8, "learn": 16, "judge": 16})
@@ -143,6 +144,7 @@ def small():
     patch.undo()
 
 
+@pytest.mark.slow
 def test_a_consensus_of_a_dozen(small):
     assert small.cells == 12
     assert len(small.scores) == 12 + 2 + 3 + 9

@@ -153,7 +153,7 @@ def test_a_finished_run_is_read_and_one_of_another_plan_is_not(tmp_path, monkeyp
     put(tmp_path, {job: result(job, plan="0" * 64)})
     assert front.read(job, tmp_path) is None
     (tmp_path / f"{job.name}.json").write_bytes(result(job).to_bytes()[:-20])
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="JSON"):
         front.read(job, tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_the_outcome_of_a_run_is_kept_and_other_errors_leave_none(tmp_path, monk
 
     for error in (ConflictError("another run", code="RUN_CHANGED"), PolicyError("refused", code="OTHER")):
         ends_with(error)
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error), match=error.code):
             front.run(job, tmp_path)
         assert not list(tmp_path.iterdir())
     ends_with(PolicyError("training diverged", code="DIVERGED", where="step 312"))
@@ -189,7 +189,7 @@ def test_the_command_line_of_the_front(tmp_path, monkeypatch, capsys):
     assert run("--report") == [f"written: {tmp_path / 'front.md'}; missing: {', '.join(job.name for job in front.JOBS)}"]
     assert len(run()) == 28
     for wrong in (("low", "0.002", "1"), ("open", "0.001", "1"), ("low", "fast", "1")):
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit, match=r"^2$"):
             run("--only", *wrong)
         assert "no such run" in capsys.readouterr().err
 
@@ -251,7 +251,7 @@ def test_lines_are_kept_whole_and_read_in_order(lines):
     assert sweep.read(lines) == found
     assert sweep.read(lines.with_name("none.jsonl")) == []
     lines.write_bytes(lines.read_bytes()[:-9])
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="JSON"):
         sweep.read(lines)
 
 

@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 
 import batteries
 import composer
-from batteries.measurement.readout import logistic_accuracy
 from tests.support.cells import ROOT
 from tests.support.examples import EXAMPLES, RESULTS, example, rows
 
@@ -24,6 +23,7 @@ def number(cell):
     return float(found[0]) if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "page"), [("signature", "wiring"), ("relay", "wiring"), ("routing", "routing")])
 def test_it_runs_its_claim_holds_and_its_page_says_the_same(name, page):
     ran = subprocess.run(
@@ -233,11 +233,3 @@ def test_what_is_written(monkeypatch, tmp_path):
     text = (tmp_path / "wiring.md").read_text()
     assert text.startswith("# Wired cells, measured\n")
     assert text.index("## Error signatures") < text.index("## Relays")
-
-
-def test_the_regression_is_the_read_outs():
-    generator = torch.Generator().manual_seed(0)
-    types = torch.arange(16).repeat(12)
-    features = torch.randn(16, 5, generator=generator)[types] + torch.randn(192, 5, generator=generator)
-    train, test = (features[:96], types[:96]), (features[96:], types[96:])
-    assert signature.named_right(train, test) == round(96 * logistic_accuracy(train, test))

@@ -2,9 +2,12 @@
 
 from collections import Counter
 
+import pytest
+
 from tests.compatibility import PAGE, page, rows, rows_of
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_tests_say():
     assert PAGE.read_text() == page(), "python -m tests.compatibility writes it"
 

@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from tests.support.cells import ROOT
 
 
+@pytest.mark.slow
 def test_the_page_on_composing_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "composing.md").read_text()

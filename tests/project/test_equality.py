@@ -28,6 +28,7 @@ def dataclasses_of(path):
                 yield node.name, {*re.findall(r"\w+", fields)}, ast.unparse(made)
 
 
+@pytest.mark.slow
 def test_no_dataclass_compares_tensors():
     files = [path for package in ("batteries", "composer", "registry") for path in (ROOT / package).rglob("*.py")]
     holding = {name: made for path in files for name, words, made in dataclasses_of(path) if words & ARRAYS}

@@ -82,12 +82,14 @@ def run(code, **environment):
     )
 
 
+@pytest.mark.slow
 @works("Installation", "no extras: every module, looked at twice", note="nothing raises")
 def test_nothing_of_ours_raises_when_it_is_looked_at():
     done = run(WITHOUT + LOOK)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @works("Installation", "import and torch.optim.Adam, with numba installed", note="numba is not imported")
 def test_an_import_and_an_optimiser_do_not_import_numba():
     pytest.importorskip("numba")
@@ -190,18 +192,18 @@ def test_a_warning_that_is_made_an_error_is_raised_once(numba_of):
     """Which is the user's choice; the answer is kept all the same."""
     numba_of(BROKEN["half made"])
     found = kernels()
-    with pytest.raises(RuntimeWarning):
+    with pytest.raises(RuntimeWarning, match="torch's way is used"):
         found(4)
     assert found(4) is None
 
 
 def test_an_interruption_is_no_answer(monkeypatch):
     def interrupted(found, D):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("in a trial")
 
     monkeypatch.setattr(jit, "_imported", lambda name: (torch, ""))
     found = jit.Kernels("torch", lambda module, D: module.eye(D), interrupted, dtypes=(torch.float64,))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="in a trial"):
         found(4)
     monkeypatch.setattr(found, "_trial", lambda kernel, D: None)
     assert torch.equal(found(4), torch.eye(4))

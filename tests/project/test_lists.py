@@ -85,6 +85,7 @@ def test_what_is_no_such_thing_is_one_typed_error(case):
     assert caught.value.code == code
 
 
+@pytest.mark.slow
 def test_a_probe_or_its_name_is_as_good_as_its_images(pair):
     probe = batteries.probe("noise16-64")
     by_images = composer.compose(pair, probe=probe.images).consensus

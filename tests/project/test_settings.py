@@ -131,6 +131,7 @@ def wanted():
     return {}
 
 
+@pytest.mark.slow
 @works("torch", "set_default_dtype: float64, bfloat16")
 @works("torch", "a default device: set_default_device, with torch.device", note="what is made is on the CPU")
 @works("torch", "inference_mode and no_grad around what makes and measures")
@@ -150,6 +151,7 @@ def test_settings_change_no_bit_of_what_is_made(maker):
     assert other == []
 
 
+@pytest.mark.slow
 @works("torch", "the caller's random generators: torch, NumPy", note="neither read nor reset")
 @pytest.mark.filterwarnings("ignore::composer.FewSamplesWarning")
 def test_no_global_generator_is_read_or_reset():

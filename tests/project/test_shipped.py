@@ -47,6 +47,7 @@ def test_the_embedded_registry_holds_them_and_every_byte_is_right(cells):
     assert {finding.name for finding in found} >= {f"{name}/{cell.version}.json" for name, cell in cells.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_figures_are_those_of_the_manifest(cells, name):
     cell = cells[name]
@@ -113,6 +114,7 @@ def untrained_accuracy():
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMING)
 def test_omega_statistics_name_the_noise_where_untrained_ones_do_not(cells, untrained_accuracy, name):
     cell = cells[name]

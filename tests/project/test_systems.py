@@ -44,6 +44,7 @@ def gone(tmp_path):
     )
 
 
+@pytest.mark.slow
 @works("Disks and systems", "a working directory that was deleted", note="relative paths: one typed error")
 def test_a_deleted_working_directory_stops_relative_paths_only(gone, tmp_path):
     for arguments in (

@@ -77,12 +77,13 @@ def close(found, wanted):
     return all(torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max())) for a, b in zip(found, wanted, strict=True))
 
 
+@pytest.mark.slow
 @works("torch", "torch.jit.trace and its saved file", note="of a Denoiser only for the number of images traced")
 def test_a_jit_trace(model):
     traced = torch.jit.trace(model, images(), check_trace=False)
     torch.jit.save(traced, io.BytesIO())
     if isinstance(model.model, Denoiser):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="TorchScript interpreter"):
             traced(images(5))
     for count in (16,) if isinstance(model.model, Denoiser) else (16, 5):
         assert close(traced(images(count)), model(images(count)))
@@ -142,6 +143,7 @@ def test_a_model_is_exported_with_its_outputs(name):
     assert close([taken(found)], [taken(model(images(5)))])
 
 
+@pytest.mark.slow
 @works("torch", "make_fx: real, fake and pre-dispatch tracing", note="for the size that was traced")
 @pytest.mark.parametrize("how", [{}, {"tracing_mode": "fake", "_allow_non_fake_inputs": True}, {"pre_dispatch": True}])
 def test_make_fx(how):
@@ -201,12 +203,14 @@ def test_symbolic_trace_with_cells_as_leaves():
     assert torch.equal(traced(images()), host(images()))
 
 
+@pytest.mark.slow
 def test_export():
     model = Tensors(MODELS["PatchSVAE"]()).requires_grad_(False)
     exported = torch.export.export(model, (images(),), dynamic_shapes=({0: torch.export.Dim("images", min=2)},))
     assert close(exported.module()(images(5)), model(images(5)))
 
 
+@pytest.mark.slow
 @works("torch", "torch.compile of a PatchSVAE: backends eager and aot_eager")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compile(backend):
@@ -305,7 +309,7 @@ def test_no_kernel_is_asked_for_where_something_watches(monkeypatch):
     container, x = compose(cells()), images()
     container(x)
     monkeypatch.setattr(jit.Kernels, "__call__", never)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="is asked for"):
         container(x)
     with Seen():
         container(x)

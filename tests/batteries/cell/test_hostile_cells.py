@@ -369,6 +369,7 @@ def report(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_thousand_hostile_cells_are_refused_by_name(report):
     assert len(report["read"]) == CELLS
     wrong = {(kind, found) for kind, found in zip(report["kinds"], report["read"], strict=True) if not found.isupper()}

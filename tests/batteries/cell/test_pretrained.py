@@ -76,21 +76,21 @@ def test_a_downloaded_cell_is_read_from_its_folder(hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "data", "kind"),
+    ("path", "data", "kind", "code"),
     [
-        ("model.safetensors", tiny(seed=1).to_bytes(), IntegrityError),
-        ("model.safetensors", tiny().to_bytes() + b"x", FormatError),
-        ("model.safetensors", None, NotFoundError),
-        ("manifest.json", tiny(seed=1).manifest.to_bytes(), IntegrityError),
-        ("manifest.json", b"{}", FormatError),
-        ("manifest.json", b" " * 2**17, FormatError),
-        ("manifest.json", None, NotFoundError),
+        ("model.safetensors", tiny(seed=1).to_bytes(), IntegrityError, "DIGEST_MISMATCH"),
+        ("model.safetensors", tiny().to_bytes() + b"x", FormatError, "TOO_LARGE"),
+        ("model.safetensors", None, NotFoundError, "NO_FILE"),
+        ("manifest.json", tiny(seed=1).manifest.to_bytes(), IntegrityError, "DIGEST_MISMATCH"),
+        ("manifest.json", b"{}", FormatError, "SCHEMA"),
+        ("manifest.json", b" " * 2**17, FormatError, "TOO_LARGE"),
+        ("manifest.json", None, NotFoundError, "NO_FILE"),
     ],
 )
-def test_a_pushed_cell_that_was_damaged(hub, path, data, kind):
+def test_a_pushed_cell_that_was_damaged(hub, path, data, kind, code):
     tiny().push_to_hub(REPO)
     hub.write(REPO, {path: data})
-    with pytest.raises(kind):
+    with pytest.raises(kind, match=code):
         Cell.from_pretrained(REPO)
 
 
@@ -102,7 +102,7 @@ def test_neither_a_folder_nor_a_repository(hub, name, tmp_path, monkeypatch):
         with pytest.raises((InputError, BatteriesError)) as caught:
             Cell.from_pretrained(name)
         assert caught.value.exit_code in (2, 8)
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="BAD_REPOSITORY"):
             tiny().push_to_hub(name)
     assert hub.asked == {}
 

@@ -52,6 +52,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGED)
 def test_a_photograph_of_a_probe_is_known_however_it_was_changed(change):
     for name, path in PATHS.items():

@@ -25,6 +25,7 @@ def test_photographs_are_in_range_and_ship_with_the_package():
     assert probe("photos-256").images.abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBES)
 def test_another_process_draws_the_same_images(name):
     code = (

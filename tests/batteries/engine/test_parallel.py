@@ -79,6 +79,7 @@ def test_the_first_error_is_told_and_the_rest_left(kind):
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.slow
 def test_nobodys_number_of_threads_changes(cells):
     container = cut(cells)
     x = images(16)
@@ -133,6 +134,7 @@ def test_the_answer_is_that_of_one_thread(cells):
             assert torch.allclose(getattr(several[name], tap), getattr(one[name], tap), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", [False, True])
 def test_autocast_changes_nothing(cells, grad):
     container, x = cut(cells), images(32).requires_grad_(grad)

@@ -53,7 +53,7 @@ def test_a_plain_call_stays_and_a_with_restores():
     threads(1)
     assert torch.get_num_threads() == 1
     torch.set_num_threads(2)
-    with pytest.raises(ZeroDivisionError), threads(1):
+    with pytest.raises(ZeroDivisionError, match="by zero"), threads(1):
         torch.set_num_threads(7 // (torch.get_num_threads() - 1))
     assert torch.get_num_threads() == 2
 
@@ -156,6 +156,7 @@ def test_a_command_computes_on_so_many(command):
     assert reported(command, "--threads", "3")[:2] == ["3", "PASSIVE"]
 
 
+@pytest.mark.slow
 @works("Threads", "`OMP_NUM_THREADS` and `OMP_WAIT_POLICY` under a command", note="what the user set stands")
 def test_what_the_user_set_stands():
     assert reported("compose", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="ACTIVE") == ["1", "ACTIVE", "1"]
@@ -325,6 +326,7 @@ def small_step():
         return loss, torch.get_num_threads()
 
 
+@pytest.mark.slow
 @works("Threads", "a training step in a forked and in a spawned process", note="torch's own operators: one thread after a fork")
 @pytest.mark.parametrize("way", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

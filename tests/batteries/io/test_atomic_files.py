@@ -32,7 +32,7 @@ def test_read_is_bounded_and_follows_no_link(tmp_path):
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(FormatError, match="SYMLINK"):
         atomic_files.read(tmp_path / "link", limit=5)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_FILE"):
         atomic_files.read(tmp_path / "missing", limit=5)
     with pytest.raises(StoreError, match="DISK"):
         atomic_files.read(tmp_path, limit=5)
@@ -220,8 +220,8 @@ def test_one_at_a_time_is_inside_a_lock(tmp_path):
 
 
 def test_a_lock_passes_on_the_error_that_ends_it(tmp_path):
-    with pytest.raises(KeyError), atomic_files.lock(tmp_path / "lock", 1):
-        raise KeyError
+    with pytest.raises(KeyError, match="this one"), atomic_files.lock(tmp_path / "lock", 1):
+        raise KeyError("this one")
     with atomic_files.lock(tmp_path / "lock", 0.1):
         pass
 

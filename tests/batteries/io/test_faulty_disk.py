@@ -61,6 +61,7 @@ def trial(registry, tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_call_fails_once(trial, action):
     for nth in itertools.count():

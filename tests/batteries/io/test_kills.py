@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import filelock  # noqa: F401  once, and not in every forked process
+import pytest
 
 from batteries.errors import NotFoundError
 from batteries.io.canonical_json import sha256
@@ -37,19 +38,23 @@ ROUND = 8  # versions in one registry, so that looking at it stays quick
 DONE = b"done"
 
 
+@pytest.mark.slow
 def test_publish_to_a_folder(tmp_path):
     run("publishes_to_a_folder", tmp_path)
 
 
+@pytest.mark.slow
 def test_pull_from_a_folder(tmp_path):
     run("pulls_from_a_folder", tmp_path)
 
 
+@pytest.mark.slow
 def test_publish_to_a_hub(tmp_path):
     with apart() as url:
         run("publishes_to_a_hub", tmp_path, url, kills=many(30, 250))
 
 
+@pytest.mark.slow
 def test_pull_from_a_hub(tmp_path):
     with apart() as url:
         run("pulls_from_a_hub", tmp_path, url, kills=many(30, 250))

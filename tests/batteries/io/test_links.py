@@ -226,7 +226,7 @@ def test_a_bad_link_in_a_registry_is_a_typed_error(folder, tmp_path, kind, elsew
         place.mkdir()
         elsewhere()
         BAD[kind][0](folder / key, place)
-        with pytest.raises(BatteriesError):
+        with pytest.raises(BatteriesError, match=r"MISSING|SYMLINK|DISK|NOT_A_FILE"):
             registry.pull("high/one", registry=DirectoryStore(folder, writable=False))
         (folder / key).unlink()
         (folder / key).write_bytes(kept)
@@ -264,7 +264,7 @@ def test_the_parents_of_what_is_written_may_be_links(tmp_path):
     (tmp_path / "out").symlink_to("real")
     assert tiny().write(tmp_path / "out" / "deep").is_file()
     (tmp_path / "nowhere").symlink_to("missing")
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="DISK"):
         tiny().write(tmp_path / "nowhere" / "deep")
 
 
@@ -281,7 +281,7 @@ def test_errors_of_a_registry_that_is_a_bad_link(tmp_path):
     for name, target in (("dangling", "missing"), ("loop", "loop"), ("file", "/dev/null")):
         (tmp_path / name).symlink_to(target)
         for use in (lambda path: registry.pull("high/one", registry=path), lambda path: publish(tiny(), path)):
-            with pytest.raises((InputError, NotFoundError, StoreError, PolicyError)):
+            with pytest.raises((InputError, NotFoundError, StoreError, PolicyError), match="NOT_A_FOLDER"):
                 use(tmp_path / name)
 
 

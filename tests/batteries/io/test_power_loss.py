@@ -188,6 +188,7 @@ def test_the_model_and_the_disk_agree(recorded):
     assert volume.tree() == {**dict.fromkeys([root, *root.parents]), **on_disk}
 
 
+@pytest.mark.slow
 def test_every_state_after_a_power_loss_is_good(recorded):
     log, root = recorded
     states = states_of(log, root)
@@ -195,6 +196,7 @@ def test_every_state_after_a_power_loss_is_good(recorded):
     assert bad_among(states, root) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("left_out", "expected"),
     [(["file"], {"refused"}), (["folder"], {"lost"}), (["file", "folder"], {"refused", "lost"})],

@@ -55,6 +55,7 @@ def check(G):
         assert ((found - oracle).abs() <= TOLERANCE * norm[..., None]).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 32), st.sampled_from([0, 1, 7, 16, 17, 61, 256, 259]), st.integers(0, 1000))
 def test_random_gram_matrices(D, n, seed):
@@ -132,6 +133,7 @@ def test_subnormal_matrices_are_solved_to_their_own_precision():
     assert torch.allclose(eigensolver.eigvalsh(G) * 1e300, torch.linalg.eigvalsh(G * 1e300), rtol=1e-6, atol=1e-20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("D", "n"), [(4, 1_000_000), (8, 100_000), (16, 50_000)])
 def test_a_million(D, n):
     """Random, rank one, repeated and ill-conditioned ones together: no NaN, all within tolerance, twice the same."""

@@ -69,6 +69,18 @@ def test_the_fit_is_the_optimum_and_that_of_another_solver():
     assert weights.detach().numpy() == pytest.approx(other.x.reshape(CLASSES + 1, CLASSES), abs=1e-5)
 
 
+def test_the_slope_is_flat_at_the_end_however_the_features_are_correlated():
+    g = torch.Generator().manual_seed(4)
+    classes = torch.arange(800) % 16
+    common = torch.randn(800, 1, generator=g, dtype=torch.float64)
+    features = common + 0.03 * (torch.eye(16)[classes].repeat(1, 2) + torch.randn(800, 32, generator=g, dtype=torch.float64))
+    features = (features - features.mean(dim=0)) / features.std(dim=0)
+    assert torch.linalg.cond(features) > 100
+    weights = fit(features, classes).requires_grad_()
+    objective(weights, features, classes).backward()
+    assert weights.grad.abs().max() < readout.FLAT
+
+
 def test_a_read_out_keeps_the_mean_of_what_it_learned_on():
     (features, classes), (held_out, truth) = clouds(0, 6.0), clouds(1, 6.0)
     away = torch.tensor([20.0, 0.0, 0.0, 0.0, 0.0])
@@ -115,6 +127,7 @@ def test_images_of_another_kind_are_named():
         omega_statistics(untrained(SPEC, 0), torch.zeros(2, 1, 16, 16))
 
 
+@pytest.mark.slow
 def test_naming_noise_is_deterministic_and_shares_its_images(monkeypatch):
     few = {"per_type": (6, 4), "size": 16}
     first = name_noise(untrained(SPEC, 0), **few)

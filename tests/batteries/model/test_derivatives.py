@@ -132,11 +132,13 @@ def test_forward_mode(loss):
         assert close(found, wanted)
 
 
+@pytest.mark.slow
 def test_linearize():
     loss = losses()["PatchSVAE"]
     assert close(linearize(loss, X)[1](U), (gradient(loss, X) * U).sum())
 
 
+@pytest.mark.slow
 @works("torch", "second derivatives: create_graph, torch.func.hessian and nested transforms")
 @works("torch", "torch.autograd.functional.hessian, hvp, vhp")
 def test_second_derivatives(loss):
@@ -157,6 +159,7 @@ def test_second_derivatives(loss):
     assert close(jvp(lambda x: jvp(loss, (x,), (U,))[1], (X,), (W,))[1], (wanted * W).sum())
 
 
+@pytest.mark.slow
 @works("torch", "third derivatives: create_graph twice, torch.func", note="torch's own layer norm is wrong there (2.13)")
 def test_third_derivatives(loss):
     def along(x):
@@ -170,6 +173,7 @@ def test_third_derivatives(loss):
     assert close(jvp(grad(lambda y: jvp(loss, (y,), (U,))[1]), (X,), (W,))[1], found)
 
 
+@pytest.mark.slow
 def test_hessians_of_a_plane(loss):
     wanted = torch.stack([torch.stack([(second(loss, a) * b).sum() for b in (U, W)]) for a in (U, W)])
     plane, origin = (lambda z: loss(X + z[0] * U + z[1] * W)), torch.zeros(2, dtype=torch.float64)

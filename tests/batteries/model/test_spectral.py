@@ -114,6 +114,7 @@ def test_the_gate_scales_singular_values(seed, shape):
     assert torch.allclose(torch.linalg.svdvals(gated), found.S * ratio, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("V", "D"), [(32, 4), (64, 8), (5, 3), (9, 2), (48, 4)])
 def test_the_kernels_of_narrow_matrices_give_torchs_numbers(monkeypatch, V, D, dtype):

@@ -202,6 +202,7 @@ def test_a_downloaded_snapshot_is_the_same_registry(hub, tmp_path):
 # Several at a time.
 
 
+@pytest.mark.slow
 def test_of_many_publishers_one_wins_each_version_and_nothing_acknowledged_is_lost(hub, elsewhere):
     publishers, names = many(16, 64), 5
 

@@ -92,7 +92,7 @@ def test_branches_and_tags_are_listed_and_resolved(hub, api, first):
     assert api.model_info(REPO).sha == second.oid
     assert {file.rfilename for file in api.model_info(REPO, revision="v1").siblings} >= {"model.safetensors", "manifest.json"}
     assert api.model_info(REPO, revision="v1", expand=["sha"]).sha == first.oid
-    with pytest.raises(HfHubHTTPError):
+    with pytest.raises(HfHubHTTPError, match="409 Conflict"):
         api.create_tag(REPO, tag="v1")
     api.delete_tag(REPO, tag="v1")
     assert api.list_repo_refs(REPO).tags == []
@@ -119,13 +119,13 @@ def test_files_are_downloaded(hub, api, first, tmp_path, elsewhere):
 
 
 def test_what_is_not_there_is_named(hub, api, first, tmp_path):
-    with pytest.raises(RepositoryNotFoundError):
+    with pytest.raises(RepositoryNotFoundError, match="404"):
         api.model_info("local/none")
-    with pytest.raises(RepositoryNotFoundError):
+    with pytest.raises(RepositoryNotFoundError, match="401"):
         HfApi(endpoint=hub.url, token=False).model_info("local/none")
-    with pytest.raises(RevisionNotFoundError):
+    with pytest.raises(RevisionNotFoundError, match="404"):
         api.model_info(REPO, revision="v9")
-    with pytest.raises(RemoteEntryNotFoundError):
+    with pytest.raises(RemoteEntryNotFoundError, match="404"):
         hf_hub_download(REPO, "none", endpoint=hub.url, token=hub.token, cache_dir=tmp_path)
 
 
@@ -141,7 +141,7 @@ def test_who_may_write(hub, api, first):
 def test_a_private_repository_is_not_there_for_others(hub, api):
     api.create_repo("local/secret", private=True)
     assert api.model_info("local/secret").private
-    with pytest.raises(RepositoryNotFoundError):
+    with pytest.raises(RepositoryNotFoundError, match="401"):
         HfApi(endpoint=hub.url, token=False).model_info("local/secret")
     api.create_repo("local/secret", exist_ok=True)
 
@@ -184,7 +184,7 @@ def test_bytes_that_are_flipped_or_replaced(hub, get):
 @pytest.mark.parametrize("fault", [{"cut": 3}, {"lost": True}, {"size": 100}])
 def test_answers_that_break_off(hub, get, fault):
     hub.faults.add(nth={1}, **fault)
-    with pytest.raises(httpx2.RemoteProtocolError):
+    with pytest.raises(httpx2.RemoteProtocolError, match=r"closed|disconnected"):
         get()
     assert get().content == TEXT
 
@@ -206,7 +206,7 @@ def test_answers_that_do_not_end(hub):
 
 def test_a_commit_whose_answer_is_lost(hub, api, first):
     hub.faults.add(kind="commit", nth={1}, lost=True)
-    with pytest.raises(httpx2.TransportError):
+    with pytest.raises(httpx2.TransportError, match="disconnected"):
         api.create_commit(REPO, add(b=b"2"), commit_message="second")
     assert hub.head(REPO).message == "second"
 

@@ -215,7 +215,7 @@ def test_a_certificate_behind_a_proxy_is_whose_it_is(folder, monkeypatch):
         with connection:
             connection.recv(4096)
             connection.sendall(b"HTTP/1.1 200 ok\r\n\r\n")
-            with pytest.raises(ssl.SSLError):
+            with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
                 context.wrap_socket(connection, server_side=True)
 
     (folder / "key.pem").write_text(hostile_server.KEY)

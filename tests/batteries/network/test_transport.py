@@ -135,7 +135,7 @@ class TestAnswers:
     def test_a_small_body_of_an_error_keeps_the_connection(self):
         with served(lambda talk: talk.answer(b"x" * 100, 404)) as (server, transport):
             for _ in range(3):
-                with pytest.raises(NotFoundError):
+                with pytest.raises(NotFoundError, match="NO_FILE"):
                     transport.get("/x", limit=1)
             assert server.connections == 1
 
@@ -200,7 +200,7 @@ class TestAddresses:
         with Transport(origin="http://127.0.0.1:1") as transport, pytest.raises(PolicyError) as caught:
             transport.get(url, limit=1)
         assert caught.value.code == "INSECURE"
-        with pytest.raises(PolicyError):
+        with pytest.raises(PolicyError, match="INSECURE"):
             Transport(origin=url)
 
     def test_this_machine_has_more_names_than_one(self):
@@ -413,14 +413,14 @@ class TestTime:
             silent_names(monkeypatch, release)
 
         def interrupt(*_):
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("in a wait")
 
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
             with served(play) as (server, transport), within(5):
                 url = f"http://localhost:{server.port}/x" if phase == "look-up" else "/x"
                 signal.setitimer(signal.ITIMER_REAL, 0.1)
-                with pytest.raises(KeyboardInterrupt):
+                with pytest.raises(KeyboardInterrupt, match="in a wait"):
                     transport.get(url, limit=1)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -602,7 +602,7 @@ class TestStatuses:
 
     def test_attempts_end(self):
         with served(lambda talk: talk.answer(b"", 503), ONCE_MORE) as (_, transport):
-            with pytest.raises(TransportError):
+            with pytest.raises(TransportError, match="UNAVAILABLE"):
                 transport.get("/x", limit=1)
             assert transport.requests == 2
 

@@ -392,7 +392,7 @@ def test_a_file_cut_anywhere_is_a_typed_error(tmp_path):
     cut = tmp_path / "cut.pt"
     for size in range(0, len(whole) - 1, len(whole) // many(60, 2000)):
         cut.write_bytes(whole[:size])
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match="CHECKPOINT"):
             foreign_checkpoint.read(cut)
 
 
@@ -549,23 +549,23 @@ def test_finite_weights_that_compute_nothing_are_refused(tmp_path, name, value, 
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "kind"),
+    ("name", "content", "kind", "code"),
     [
-        ("x.pt", None, NotFoundError),
-        (".", None, NotFoundError),
-        ("\0", None, InputError),
-        ("x.pt", b"", FormatError),
-        ("x.pt", b"hello, I am a text.\n", FormatError),
-        ("x.pt", b"PK\x03\x04", FormatError),
-        ("x.safetensors", b"", FormatError),
-        ("x.safetensors", b"PK\x03\x04" * 9, FormatError),
-        ("x.safetensors", pickle.dumps({}), FormatError),
+        ("x.pt", None, NotFoundError, "NO_FILE"),
+        (".", None, NotFoundError, "NO_FILE"),
+        ("\0", None, InputError, "BAD_PATH"),
+        ("x.pt", b"", FormatError, "CHECKPOINT"),
+        ("x.pt", b"hello, I am a text.\n", FormatError, "CHECKPOINT"),
+        ("x.pt", b"PK\x03\x04", FormatError, "CHECKPOINT"),
+        ("x.safetensors", b"", FormatError, "CHECKPOINT"),
+        ("x.safetensors", b"PK\x03\x04" * 9, FormatError, "CHECKPOINT"),
+        ("x.safetensors", pickle.dumps({}), FormatError, "CHECKPOINT"),
     ],
 )
-def test_files_that_are_none(tmp_path, name, content, kind):
+def test_files_that_are_none(tmp_path, name, content, kind, code):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(kind):
+    with pytest.raises(kind, match=code):
         adopt(tmp_path / name)
     assert issubclass(kind, BatteriesError)
 

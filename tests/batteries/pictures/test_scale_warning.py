@@ -178,6 +178,7 @@ def test_the_warning_can_be_filtered_and_nothing_is_looked_at_in_a_trace(cells):
     assert not image_batch._given
 
 
+@pytest.mark.slow
 def test_once_is_once_in_a_process_and_a_new_process_warns_again():
     lines = (
         "import torch, batteries\n"

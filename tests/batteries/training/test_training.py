@@ -12,6 +12,7 @@ from batteries import CellSpec
 from batteries.data.probes import Probe, probe
 from batteries.data.sources import NoiseSource, seed_of
 from batteries.errors import ConflictError, FormatError, PolicyError
+from batteries.measurement import measure
 from batteries.model.patch_svae import arrays_of
 from batteries.packaging.package import Label, package
 from batteries.training.plan import Plan
@@ -32,10 +33,17 @@ def small():
     return Probe("noise16-64", 1, "noise", whole.images[::8, :, :16, :16], whole.group[::8], whole.groups, whole.digest)
 
 
+@pytest.fixture(autouse=True)
+def few_matrices(monkeypatch):
+    """A reading is the same from run to run, or is not, however many matrices it is of; :data:`RUN` has as many."""
+    monkeypatch.setattr(measure, "MATRICES", 32)
+
+
 RUN = """
 import sys, time
 from pathlib import Path
 from tests.batteries.training import test_training as t
+t.measure.MATRICES = 32  # as of few_matrices
 small = t.probe("noise16-64")
 small = t.Probe("noise16-64", 1, "noise", small.images[::8, :, :16, :16], small.group[::8], small.groups, small.digest)
 class Slow:
@@ -52,6 +60,7 @@ def same(run, other):
     return all((first[name] == second[name]).all() for name in first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [2, 5, 8])
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, after):
     child = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -78,6 +87,7 @@ class Nobody:
         raise AssertionError("a reading was taken")
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_run_again(tmp_path, small):
     first = train(plan(), NoiseSource(), small, folder=tmp_path)
     again = train(plan(), NoiseSource(), small, folder=tmp_path, watchers=[Nobody()])
@@ -85,6 +95,7 @@ def test_a_finished_run_is_not_run_again(tmp_path, small):
     assert again.step == 12
 
 
+@pytest.mark.slow
 def test_it_learns_and_reports(small):
     seen = []
 
@@ -103,6 +114,7 @@ def test_it_learns_and_reports(small):
     assert run.trajectory[-1].mse < run.trajectory[0].mse
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_cell_bytes(small, monkeypatch):
     monkeypatch.setattr("batteries.packaging.package.probe", lambda name: small if name.startswith("noise") else probe(name))
     label = Label(name="tiny", version="0.1.0", family="johanna", license="Apache-2.0", description="a test")
@@ -153,6 +165,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(tmp_path, small, r
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_long_trajectory_is_thinned_and_keeps_its_ends(small, monkeypatch):
     monkeypatch.setattr("batteries.packaging.package.probe", lambda name: small if name.startswith("noise") else probe(name))
     monkeypatch.setattr("batteries.packaging.package.MAX_TRAJECTORY", 6)
@@ -185,6 +198,7 @@ def test_seeds_of_steps_do_not_meet():
     assert len(seeds) == 5 * 200 * 3
 
 
+@pytest.mark.slow
 def test_tensorboard_events(tmp_path, small):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -209,6 +223,7 @@ def test_the_soft_hand_scales_the_loss_and_not_its_direction(small):
     assert all(torch.allclose(torch.from_numpy(first[k]), torch.from_numpy(second[k]), atol=2e-5) for k in first)
 
 
+@pytest.mark.slow
 def test_a_run_may_start_from_a_cell(small):
     label = Label(name="tiny", version="1.0.0", family="johanna", license="CC0-1.0", description="")
     first = package(train(plan(), NoiseSource(), small), NoiseSource(), label, "batteries train high/tiny")

@@ -121,7 +121,7 @@ def test_a_container_takes_maps_of_its_own_omega_only():
         with pytest.raises(PolicyError) as caught:
             model.consensus = align(model, x, tokens=kind)
         assert caught.value.code == "TOKENS"
-        with pytest.raises(PolicyError):
+        with pytest.raises(PolicyError, match="TOKENS"):
             compose(made, maps=align(model, x, tokens=kind))
     found = align(model, x)
     with pytest.raises(PolicyError) as caught:
@@ -139,6 +139,7 @@ def test_a_container_takes_maps_of_its_own_omega_only():
 # Cells that join.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["omega", "moment"])
 def test_a_new_cell_joins_and_nothing_else_moves(kind):
     made, x = cells(a=WIDE, b=WIDE, c=FINE, d=WIDE), images(100)
@@ -177,7 +178,7 @@ def test_who_joins_is_seen_on_the_same_images():
     with pytest.raises(IntegrityError) as other:
         join(before, compose({"c": made["c"]}), images(seed=1))
     assert other.value.code == "OTHER_PROBE"
-    with pytest.raises(ConflictError):
+    with pytest.raises(ConflictError, match="TWICE"):
         join(before, compose({"a": made["c"]}), x)
     with pytest.raises(InputError) as wider:
         join(before, compose({"wide": made["wide"]}), x)

@@ -149,6 +149,7 @@ def test_the_p_value_is_exact_whatever_rows_and_columns_have_in_common(effect):
     assert above > 2 if effect else above == pytest.approx(1, abs=0.4), "above all untrained pairs, as often as it should be"
 
 
+@pytest.mark.slow
 def test_cells_that_never_learned_are_not_related_however_much_they_share():
     """They see the same brightness: shuffled images tell them from strangers, other untrained cells see it as well."""
     raw, shuffled, related = [], [], []
@@ -174,6 +175,7 @@ def test_kin_are_related_and_a_stranger_is_not():
     assert found.lift_over_untrained == found.r2 - found.untrained.mean > 0.1
 
 
+@pytest.mark.slow
 def test_untrained_cells_are_run_once_and_shared(monkeypatch):
     made = []
     monkeypatch.setattr(
@@ -240,7 +242,7 @@ def test_bad_input_is_told_by_name():
     with pytest.raises(InputError) as caught:
         compare(container(SPEC, FINE), x, grid="exact")
     assert caught.value.code == "GRIDS"
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_CELL"):
         compare(model, x, pairs=[("c0", "c9")])
     with pytest.raises(NotFoundError) as missing:
         compare(container(SPEC, SPEC, SPEC), x, pairs=[("c0", "c1")], untrained=0).pair("c0", "c2")

@@ -15,6 +15,7 @@ from tests.support.models import cells, images
 PHOTOGRAPHS = torch.arange(12).repeat_interleave(5)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(st.integers(2, 5), st.lists(st.integers(1, 6), min_size=2, max_size=4), st.floats(0.1, 3.0), st.booleans())
 def test_the_axes_make_up_the_score(hidden, widths, noise, clustered):

@@ -140,5 +140,5 @@ def test_what_cannot_be_swapped_is_named():
         with pytest.raises(InputError) as caught:
             swap(container, source, "b", **{"images": x, **how})
         assert caught.value.code == code
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_CELL"):
         swap(container, "none", "b", x)

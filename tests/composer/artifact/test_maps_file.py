@@ -130,6 +130,7 @@ def test_the_formats_own_reader_reads_it(found, path):
     assert len(arrays) == 2 + 3 * 5
 
 
+@pytest.mark.slow
 def test_the_same_maps_give_the_same_bytes_in_every_process(tmp_path):
     code = """
 import sys
@@ -379,7 +380,7 @@ def test_another_kind_of_file_is_named_whichever_was_wanted(path, tmp_path):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_FILE"):
         load_maps(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="BAD_PATH"):
         load_maps(None)

@@ -35,6 +35,7 @@ def near(found, q, k, v, tolerance=TOLERANCE):
     assert (found - wanted).abs().max() <= tolerance * v.abs().max()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 4), TOKENS, st.integers(1, 9), st.integers(0, 100), st.booleans())
 def test_random_heads(G, heads, N, d, seed, contiguous):

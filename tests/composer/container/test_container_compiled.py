@@ -40,6 +40,7 @@ def same(found, wanted):
     return all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, wanted, strict=True))
 
 
+@pytest.mark.slow
 @works("torch", "torch.export of a network with a container inside", note="any number of images")
 def test_export_for_any_number_of_images(host):
     exported = torch.export.export(host.eval(), (images(),), dynamic_shapes=({0: torch.export.Dim("images", min=2)},))
@@ -48,6 +49,7 @@ def test_export_for_any_number_of_images(host):
     assert set(exported.state_dict) == {"stem.weight", "stem.bias", "head.weight", "head.bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # the compiler itself does it
 def test_compile_in_one_graph_with_its_backward(host):
     """``aot_eager`` takes all steps but the last, the code generation of inductor, which is torch's own and takes a minute."""

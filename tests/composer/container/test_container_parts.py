@@ -263,6 +263,7 @@ print(status("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts peaks")
 def test_the_peak_of_a_forward_is_bounded_by_the_chunk():
     def peak(chunk):

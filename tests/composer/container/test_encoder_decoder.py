@@ -62,6 +62,7 @@ def test_a_long_sum_rounds_no_more_than_its_parts():
     assert float((found / wanted - 1).abs().max()) < 1e-6
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(SPECS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 8), st.integers(0, 99))
 def test_as_torch_has_it_in_float64(spec, cells, count, columns, seed):

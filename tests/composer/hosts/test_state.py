@@ -260,7 +260,7 @@ def test_several_containers(cells, tmp_path):
     load_model(found, tmp_path / "x")
     assert same(found["one"], host(cells))
     assert same(found["two"], host(cells[:2]))
-    with pytest.raises(BatteriesError):
+    with pytest.raises(BatteriesError, match="OTHER_HOST"):
         load_model(made(1, cells[::-1]), tmp_path / "x")
     state = {name: value for name, value in made(0).state_dict().items() if "_extra_state" not in name}
     with pytest.raises(RuntimeError, match="Missing key"):
@@ -408,7 +408,7 @@ def test_other_numbers_are_refused(cells, way):
     container = compose(cells)
     x = container(images()).error
     for buffer in container.buffers():
-        with pytest.raises(FrozenError):
+        with pytest.raises(FrozenError, match="FROZEN"):
             OTHER[way](buffer, torch.full(buffer.shape, 7.0))
     container.verify()
     assert torch.equal(container(images()).error, x)
@@ -420,7 +420,7 @@ def test_numbers_changed_by_data_are_found(cells):
     for mine, theirs in zip(average.buffers(), container.buffers(), strict=True):
         mine.data.mul_(0.9).add_(theirs.data, alpha=0.3)
     container.verify()
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="CONTAINER_CHANGED"):
         average.verify()
 
 
@@ -567,6 +567,7 @@ multiprocessing.start_processes(work, (sys.argv[1],), nprocs=2, start_method="fo
 """
 
 
+@pytest.mark.slow
 @works("Hosts and their state", "DistributedDataParallel in two processes, which broadcasts buffers")
 @refused("Hosts and their state", "DistributedDataParallel over processes that hold different cells", "FROZEN")
 def test_two_processes(tmp_path):
@@ -603,7 +604,7 @@ def test_a_collective_that_changes_a_number_is_refused(cells, group):
     container, others = compose(cells[:1]), compose(cells[1:2])
     for buffer, other in zip(container.buffers(), others.buffers(), strict=True):
         if not torch.equal(buffer, other):
-            with pytest.raises(FrozenError):
+            with pytest.raises(FrozenError, match="FROZEN"):
                 distributed.all_gather([buffer], other)
     container.verify()
 

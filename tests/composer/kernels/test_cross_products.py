@@ -64,6 +64,7 @@ def test_moments_are_those_of_centred_tokens(count, height, D, seed, masked, shi
     near(found.squares, torch.stack([wanted.spread, wanted.total]), 1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("D", [12, 16, 32])
 def test_other_widths_and_float32(D):
     x, y = draw(5, 70, D).float(), draw(5, 70, D, seed=1).float()

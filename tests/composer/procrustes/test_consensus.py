@@ -65,6 +65,7 @@ def test_a_cell_is_scored_against_the_consensus_of_the_others_alone(count, noise
         assert found.shuffled.mean == pytest.approx(wanted.shuffled.mean, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_unrelated_cells_are_not_drawn_to_each_other_by_the_frame():
     """The frame of many strangers is made to be like all of them; a cell that had no part in it is not like it."""
     found = [s for t in range(25) for s in held_out_scores([draw(20, 4, 3, seed=1000 + 8 * t + i) for i in range(6)], seed=t)]

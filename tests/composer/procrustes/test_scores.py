@@ -30,6 +30,7 @@ def related(b, g, d, noise=NOISE, seed=0):
     return one @ rotation(d, seed), 3 * other @ rotation(d, seed + 1, reflect=True) + 1
 
 
+@pytest.mark.slow
 def test_unrelated_tokens_are_flagged_at_the_level_and_no_more():
     """From as many images as dimensions to ten times as many."""
     flagged = 0
@@ -53,6 +54,7 @@ def test_images_whose_regions_agree_are_no_signal():
     assert flagged <= 11, "100 at 0.05: 5 and three standard errors"
 
 
+@pytest.mark.slow
 def test_crops_of_one_photograph_are_no_signal():
     """Photographs of six crops that are nearly copies, as in the probe of photographs: 16 things seen, not 96."""
     flagged = {"by photograph": 0, "by crop": 0}
@@ -68,6 +70,7 @@ def test_crops_of_one_photograph_are_no_signal():
     assert flagged["by crop"] > 50, "five times the level and more"
 
 
+@pytest.mark.slow
 def test_clusters_of_unequal_size_and_missing_rows_are_flagged_at_the_level():
     """Rows are missing more often in a cluster that has a brightness of its own, so that masks and tokens go together."""
     flagged = 0
@@ -82,6 +85,7 @@ def test_clusters_of_unequal_size_and_missing_rows_are_flagged_at_the_level():
     assert flagged <= 19, "200 at 0.05: 10 and three standard errors"
 
 
+@pytest.mark.slow
 def test_a_planted_signal_is_found():
     """Half of the variance planted, 16 images of 4 regions, D = 4."""
     found = [score(*related(16, 4, 4, seed=10 * trial), seed=trial, shuffles=99) for trial in range(PLANTED_TRIALS)]
@@ -102,6 +106,7 @@ def test_the_score_is_what_the_planted_noise_leaves():
         assert abs(one.shuffled.mean) < 0.01
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     wanted = 1 / (1 + NOISE**2 / 2) ** 2
     held = sum(one.low <= wanted <= one.high for one in (score(*related(60, 2, 3, seed=7 * t), shuffles=1) for t in range(200)))
@@ -118,6 +123,7 @@ def test_sorted_positive_tokens_look_alike_until_they_are_centred_and_held_out()
     assert abs(found.cosine) < 0.1
 
 
+@pytest.mark.slow
 def test_two_functions_of_one_image_are_related_but_not_above_untrained_ones():
     """Untrained cells of two specs: shuffling finds that they see the same images; other untrained pairs see it as well."""
     specs = CellSpec(V=16, D=4, patch_size=8, hidden=16), CellSpec(V=12, D=4, patch_size=8, hidden=8)
@@ -265,7 +271,7 @@ def test_what_cannot_be_scored_is_refused_by_name(code, source, target):
         score(source, target)
     assert caught.value.code == code
     if source.ndim == 3:
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=code):
             score(draw(*target.shape), draw(*target.shape), untrained=[(source, target)])
 
 

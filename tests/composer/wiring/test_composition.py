@@ -393,7 +393,7 @@ def test_files_that_cannot_be_read(data, code, tmp_path):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_FILE"):
         Composition.read(tmp_path / "composition.toml")
 
 

@@ -76,11 +76,13 @@ def crossed(plan):
                     yield arrow, box
 
 
+@pytest.mark.slow
 @given(compositions())
 def test_nothing_overlaps_and_no_edge_is_missing(composition):
     assert list(crossed(check(composition))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_the_drawings(name):
     composition = DRAWN[name]
@@ -128,6 +130,7 @@ def test_words_and_roles():
     } <= titles
 
 
+@pytest.mark.slow
 @given(compositions(), st.randoms())
 def test_equal_compositions_are_drawn_alike(composition, random):
     shuffled = composition.model_dump()

@@ -351,6 +351,7 @@ def test_a_cast_changes_nothing(made):
     assert model.train()(x)["learned.one"].weights.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_in_float64(made):
     narrow, wide, x = made(NESTED).eval(), made(NESTED, dtype=torch.float64).eval(), images()
     one, two = narrow(x), wide(x)

@@ -13,7 +13,7 @@ from registry.catalog.index import Index
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested, Release, Summary
 from registry.catalog.version_ranges import Range
-from tests.support.cells import SPEC, measured, tiny
+from tests.support.cells import DAMAGED, SPEC, measured, tiny
 
 
 def index_of(*cells):
@@ -66,21 +66,21 @@ def test_every_flipped_byte_is_found(small):
         for mask in (0x01, 0x20, 0x80):
             damaged = bytearray(data)
             damaged[position] ^= mask
-            with pytest.raises((FormatError, IntegrityError)):
+            with pytest.raises((FormatError, IntegrityError), match=DAMAGED):
                 read(bytes(damaged))
 
 
 def test_every_truncation_is_found(small):
     data = small.sealed()
     for length in range(len(data)):
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match=DAMAGED):
             read(data[:length])
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_typed_error(data):
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match=DAMAGED):
         read(data)
 
 
@@ -302,5 +302,5 @@ def test_edits_of_an_index_are_typed(small, data):
         position = data.draw(st.integers(0, len(raw) - 1))
         raw[position : position + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
     if bytes(raw) != small.sealed():
-        with pytest.raises(BatteriesError):
+        with pytest.raises(BatteriesError, match=DAMAGED):
             read(bytes(raw))

@@ -84,6 +84,7 @@ def test_what_was_planted_is_found_and_nothing_else(run):
     assert "1 of 3 pairs is related at 5% after Holm's correction." in lines[-1]
 
 
+@pytest.mark.slow
 def test_everything_that_is_shown_is_in_the_answer(run):
     out, _ = run(*TRIO, "--json", "--swap", "--seed", 3)
     answer = ALIGNED.model_validate_json(out)
@@ -155,6 +156,7 @@ def test_finer_cells_are_averaged_or_refused(run):
     assert "cells of different grids" in err
 
 
+@pytest.mark.slow
 def test_the_maps_are_those_of_the_library_and_publish(run, tmp_path, folder):
     path = tmp_path / "kin.safetensors"
     out, err = run(*TRIO, "--untrained", 0, "--tokens", "S", "--out", path, "--version", "0.2.0", "--json")

@@ -100,6 +100,7 @@ def titles(html):
     return re.findall(r'<svg role="img"[^>]*><title>([^<]*)</title><desc>([^<]+)</desc>', html)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_page_is_whole_and_stands_alone(name):
     html = page(CASES[name]())

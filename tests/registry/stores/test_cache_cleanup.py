@@ -148,9 +148,9 @@ def test_a_registry_is_put_right_from_the_cache(folder):
 
 def test_a_registry_without_a_good_index_is_not_guessed_at(folder, tmp_path):
     damage(folder / "index.json")
-    with pytest.raises((FormatError, IntegrityError)):
+    with pytest.raises((FormatError, IntegrityError), match="NOT_CANONICAL"):
         fsck(folder, repair=True)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_REGISTRY"):
         fsck(tmp_path / "none")
 
 

@@ -47,6 +47,7 @@ def surroundings(hub, home=None):
     return {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token} | ({} if home is None else {"BATTERIES_HOME": str(home)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locked", [True, False], ids=["locks", "no locks"])
 def test_of_many_who_pull_the_same_cells_one_transfers_each(cells, served, tmp_path, locked):
     names = sorted(cells)
@@ -58,6 +59,7 @@ def test_of_many_who_pull_the_same_cells_one_transfers_each(cells, served, tmp_p
     assert not locked or max(transfers.values()) == 1
 
 
+@pytest.mark.slow
 def test_of_many_publishers_of_a_version_one_wins_and_every_acknowledged_version_is_readable(tmp_path):
     folder, shared = tmp_path / "registry", [(f"name-{n}", "1.0.0") for n in range(5)]
     tasks = [

@@ -86,7 +86,7 @@ def test_a_folder_of_that_name(shipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     publish(tiny("mine", seed=4), "./embedded")
     assert len(pull("high/mine", registry="./embedded")) == 1
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_CELL"):
         pull("high/mine", registry="embedded")
     config_file().parent.mkdir(parents=True)
     config_file().write_text(f'[registries]\nembedded = "{tmp_path / "embedded"}"\n')
@@ -243,7 +243,7 @@ def test_digests_edited_by_hand(folder, tmp_path):
     path = tmp_path / "cells.lock"
     lock_of("high/tiny@1.0.0", where=folder).write(path)
     path.write_text(path.read_text().replace(tiny().digest, "0" * 64))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="WRONG_BLOB"):
         pull_locked(Lock.read(path))
 
 

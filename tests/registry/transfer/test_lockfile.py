@@ -97,10 +97,10 @@ def test_a_lock_that_is_none_is_refused(folder, change):
     value = json.loads(lock_of("high/tiny", "high/other", folder=folder).to_bytes())
     change(value)
     data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="SCHEMA"):
         Lock.from_bytes(data, where="x")
 
 
 def test_no_lock_file(tmp_path):
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_FILE"):
         Lock.read(tmp_path / "cells.lock")

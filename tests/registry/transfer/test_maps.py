@@ -360,7 +360,7 @@ def test_a_lock_names_maps_beside_the_others(made, folder):
     ):
         value = json.loads(lock.to_bytes())
         change(value)
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match="SCHEMA"):
             Lock.from_bytes(canonical_json.dump(value), where="x")
 
 
@@ -443,7 +443,7 @@ def test_nothing_else_leaves_a_pull(folder):
     data = path.read_bytes()
     for place in range(0, len(data), 11):
         damage(path, place)
-        with pytest.raises(BatteriesError):
+        with pytest.raises(BatteriesError, match="DIGEST_MISMATCH"):
             registry.pull_maps("maps/five@1.0.0", registry=folder)
         path.write_bytes(data)
 

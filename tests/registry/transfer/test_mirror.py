@@ -70,6 +70,6 @@ def test_a_damaged_source_is_not_copied(source):
     data[-1] ^= 1
     path.write_bytes(data)
     target = MemoryStore()
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="DIGEST_MISMATCH"):
         mirror(source, target)
     assert target.read_index() is None

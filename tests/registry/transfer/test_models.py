@@ -590,7 +590,7 @@ def test_a_lock_names_models_beside_cells(made, folder, tmp_path):
     ):
         value = json.loads(lock.to_bytes())
         change(value)
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match="SCHEMA"):
             Lock.from_bytes(canonical_json.dump(value), where="x")
 
 
@@ -844,7 +844,7 @@ def test_nothing_else_leaves_a_pull(folder):
     data = path.read_bytes()
     for place in range(0, len(data), 7):
         damage(path, place)
-        with pytest.raises(BatteriesError):
+        with pytest.raises(BatteriesError, match="DIGEST_MISMATCH"):
             registry.pull_model("model/trio@1.0.0", registry=folder)
         path.write_bytes(data)
 

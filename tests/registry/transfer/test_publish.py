@@ -153,12 +153,12 @@ def test_an_attestation_is_listed_beside_its_cell():
 
 def test_attestations_of_nothing_are_refused():
     store = MemoryStore()
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="NO_INDEX"):
         attest(attestation(tiny()), store)
     publish(tiny(seed=1), store)
     with pytest.raises(IntegrityError, match="WRONG_CELL"):
         attest(attestation(tiny()), store)
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="SCHEMA"):
         attest(b"{}\n", store)
     assert not [key for key in store.keys() if key.startswith("attestations/")]  # noqa: SIM118
 
@@ -268,6 +268,7 @@ print("\\n".join(acknowledged))
 """
 
 
+@pytest.mark.slow
 def test_kills_lose_nothing_that_was_acknowledged(tmp_path):
     seed = random.randrange(10**6)
     run = python(KILL, tmp_path, 20, seed)
@@ -287,6 +288,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path):
 CLI = "import sys; from registry.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_a_typed_error(tmp_path):
     folder = tmp_path / "registry"
     path = tiny(seed=1, version="2.0.0").write(tmp_path / "cells")
@@ -314,6 +316,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_registry_as_it_was(small_disk, tmp_path):
     folder = small_disk / "registry"
     path = tiny(seed=1, version="2.0.0").write(tmp_path / "cells")

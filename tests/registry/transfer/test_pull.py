@@ -117,7 +117,7 @@ def test_a_cache_and_a_store_damaged_together_are_an_error(store):
     path = Cache().path(tiny().digest)
     path.write_bytes(b"damaged")
     store.damage(BLOB, tiny(seed=1).to_bytes())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="DIGEST_MISMATCH"):
         pull("high/tiny", registry=store)
     assert not path.exists()
 
@@ -172,6 +172,7 @@ def refused(store, *, kind=(IntegrityError, FormatError)):
     return caught.value
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_a_manifest(store):
     whole = store.read(MANIFEST, limit=10**6)
     for position in range(len(whole)):

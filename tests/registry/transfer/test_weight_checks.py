@@ -180,6 +180,7 @@ def permuted(array, rng):
     return other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED if SOAK else [HIGH, LOW])
 def test_a_permuted_tensor_is_found_always(here, name):
     cell, rng = here(name), np.random.default_rng(1)
@@ -194,6 +195,7 @@ def test_a_structural_fault_is_found_always(here, name):
     assert {what for what, arrays in faults if not refused(changed(cell, arrays), exact=True)} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED if SOAK else PLANTED_IN[-1:])
 def test_what_another_machine_would_still_find(cells, name):
     """Within another machine's rounding lies, of all of these, only what attention hardly uses."""
