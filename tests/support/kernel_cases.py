@@ -232,12 +232,12 @@ def _pairs(rows: int, D: int) -> list[Case]:
 
 
 CASES = [
-    *(case for D in (3, 4, 8, 16) for case in _solvers(D)),
-    *(_gates(V, D, dtype) for V, D in ((5, 3), (32, 4), (64, 8)) for dtype in (FLOAT, DOUBLE)),
-    *(_attention(tokens, d) for tokens, d in ((1, 1), (65, 2), (20, 4), (17, 8))),
-    *(_smoothing(*shape) for shape in ((3, 16, 9, 21), (1, 1, 1, 1), (2, 5, 3, 130))),
+    *(case for D in (5, 16) for case in _solvers(D)),  # from ALONE on, values have kernels of their own
+    *(_gates(V, D, dtype) for V, D, dtype in ((5, 3, FLOAT), (5, 3, DOUBLE), (32, 4, FLOAT))),
+    *(_attention(tokens, d) for tokens, d in ((65, 2), (17, 8))),
+    *(_smoothing(*shape) for shape in ((3, 16, 9, 21), (2, 5, 3, 130))),
     *_halves(V=16, D=4, patch_size=2, hidden=20, row_norm="none"),
     *_halves(V=17, D=2, patch_size=3, hidden=7, depth=2, channels=1),
     *_halves(V=16, D=16, patch_size=1, hidden=150),
-    *(case for rows, D in ((65, 4), (130, 8)) for case in _pairs(rows, D)),
+    *_pairs(65, 4),
 ]
