@@ -84,13 +84,13 @@ def _eigenvalues(turned: Array, values: Array, D: int) -> float:
 
 
 @inlined
-def _weigh(turned: Array, values: Array, weights: Array, bound: float, on_weights: Array, inner: Array, D: int) -> None:
-    """The gradient on the weights, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
+def _weigh(turned: Array, values: Array, bound: float, weights: Array, on_weights: Array, n: int, inner: Array, D: int) -> None:
+    """The gradient on the weights of matrix n, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
     for i in range(D):
-        on_weights[i] = turned[i, i]
+        on_weights[n, i] = turned[i, i]
         for j in range(D):
             gap = values[j] - values[i]
-            slope = (weights[j] - weights[i]) * gap / (gap * gap + bound)
+            slope = (weights[n, j] - weights[n, i]) * gap / (gap * gap + bound)
             inner[i, j] = (turned[i, j] + turned[j, i]) * slope
 
 
@@ -160,10 +160,12 @@ def kernels(D: int) -> Kernels:
             top = _eigenvalues(turned, values, D)
             bound = (floors[0] * top + floors[1]) ** 2
             _turned(inner, W[n], turned, half)
-            _weigh(turned, values, weights[n], bound, on_weights[n], inner, D)
+            _weigh(turned, values, bound, weights, on_weights, n, inner, D)
             _turned(inner, W[n].T, turned, half)
             _sandwich(W[n], weights[n], A)
-            B[:] = turned  # in the precision of M, as A is
+            for i in range(D):  # in the precision of M, as A is
+                for j in range(D):
+                    B[i, j] = turned[i, j]
             _multiply_both(grad, A, M, B, n, on_M, D)
 
     return Kernels(kernel(gate, fastmath=CONTRACT), kernel(pull, fastmath=CONTRACT))
