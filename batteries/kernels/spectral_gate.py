@@ -25,7 +25,7 @@ CONTRACT = {"contract"}  # a product and a sum may become one multiply-add
 inlined: Any = njit(fastmath=CONTRACT, forceinline=True)
 
 
-class Kernels(NamedTuple):
+class GateKernels(NamedTuple):
     """The two kernels of one width; see :mod:`batteries.model.spectral` for the formulas."""
 
     gate: Callable[..., None]
@@ -116,7 +116,7 @@ def _multiply_both(grad: Array, A: Array, M: Array, B: Array, n: int, out: Array
             out[n, v, j] = x
 
 
-def kernels(D: int) -> Kernels:
+def kernels(D: int) -> GateKernels:
     """The kernels for matrices of width D, compiled on their first call."""
 
     def gate(M: Array, W: Array, weights: Array, out: Array, start: int, stop: int) -> None:
@@ -168,4 +168,4 @@ def kernels(D: int) -> Kernels:
                     B[i, j] = turned[i, j]
             _multiply_both(grad, A, M, B, n, on_M, D)
 
-    return Kernels(kernel(gate, fastmath=CONTRACT), kernel(pull, fastmath=CONTRACT))
+    return GateKernels(kernel(gate, fastmath=CONTRACT), kernel(pull, fastmath=CONTRACT))
