@@ -25,7 +25,7 @@ CONTRACT = {"contract"}  # a product and a sum may become one multiply-add
 inlined: Any = njit(fastmath=CONTRACT, forceinline=True)
 
 
-class Kernels(NamedTuple):
+class GateKernels(NamedTuple):
     """The two kernels of one width; see :mod:`batteries.model.spectral` for the formulas."""
 
     gate: Callable[..., None]
@@ -84,13 +84,13 @@ def _eigenvalues(turned: Array, values: Array, D: int) -> float:
 
 
 @inlined
-def _weigh(turned: Array, values: Array, weights: Array, bound: float, on_weights: Array, inner: Array, D: int) -> None:
-    """The gradient on the weights, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
+def _weigh(turned: Array, values: Array, bound: float, weights: Array, on_weights: Array, n: int, inner: Array, D: int) -> None:
+    """The gradient on the weights of matrix n, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
     for i in range(D):
-        on_weights[i] = turned[i, i]
+        on_weights[n, i] = turned[i, i]
         for j in range(D):
             gap = values[j] - values[i]
-            slope = (weights[j] - weights[i]) * gap / (gap * gap + bound)
+            slope = (weights[n, j] - weights[n, i]) * gap / (gap * gap + bound)
             inner[i, j] = (turned[i, j] + turned[j, i]) * slope
 
 
@@ -116,7 +116,7 @@ def _multiply_both(grad: Array, A: Array, M: Array, B: Array, n: int, out: Array
             out[n, v, j] = x
 
 
-def kernels(D: int) -> Kernels:
+def kernels(D: int) -> GateKernels:
     """The kernels for matrices of width D, compiled on their first call."""
 
     def gate(M: Array, W: Array, weights: Array, out: Array, start: int, stop: int) -> None:
@@ -160,10 +160,12 @@ def kernels(D: int) -> Kernels:
             top = _eigenvalues(turned, values, D)
             bound = (floors[0] * top + floors[1]) ** 2
             _turned(inner, W[n], turned, half)
-            _weigh(turned, values, weights[n], bound, on_weights[n], inner, D)
+            _weigh(turned, values, bound, weights, on_weights, n, inner, D)
             _turned(inner, W[n].T, turned, half)
             _sandwich(W[n], weights[n], A)
-            B[:] = turned  # in the precision of M, as A is
+            for i in range(D):  # in the precision of M, as A is
+                for j in range(D):
+                    B[i, j] = turned[i, j]
             _multiply_both(grad, A, M, B, n, on_M, D)
 
-    return Kernels(kernel(gate, fastmath=CONTRACT), kernel(pull, fastmath=CONTRACT))
+    return GateKernels(kernel(gate, fastmath=CONTRACT), kernel(pull, fastmath=CONTRACT))

@@ -159,7 +159,7 @@ def _pulled(M: Tensor, W: Tensor, r: Tensor, grad: Tensor) -> tuple[Tensor, Tens
     """The gradients of the gate on M and, in float64, on the weights r."""
     kernels = _kernels(M, W, r, grad)
     if kernels is not None:
-        on_M, on_r = torch.empty_like(M, memory_format=torch.contiguous_format), torch.empty_like(r)
+        on_M, on_r = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (M, r))
         _run(kernels.pull, M, [M, W, r, grad], [(GAP_FLOOR, RIDGE), on_M, on_r])
         return on_M, on_r
     wide = M.double()

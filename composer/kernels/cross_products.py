@@ -28,7 +28,7 @@ from batteries.kernels.kernel_cache import kernel
 from batteries.kernels.vectors import Array, Vector, add_outer, njit, store, store_several, total
 from composer.kernels.matrix_rows import fill_like, load_like, load_several_like, width_of, zero_row
 
-__all__ = ["BLOCK", "Kernels", "kernels"]
+__all__ = ["BLOCK", "PairKernels", "kernels"]
 
 BLOCK = 4  # rows of a product that are summed at a time, enough to hide a multiply-add's latency; it divides every width
 CHUNK = 64  # rows of tokens that are centred before they are multiplied: in the first cache
@@ -49,7 +49,7 @@ NEAR = 2e-5  # norm of U'U - 1 before the last step, where 32 singular values ar
 Matrix = tuple[Array, int]  # memory, and where the first element is; rows adjoin
 
 
-class Kernels(NamedTuple):
+class PairKernels(NamedTuple):
     """The two kernels of one width."""
 
     moments: Callable[..., None]
@@ -192,7 +192,7 @@ def _trace(one: Matrix, other: Matrix, copy: Matrix, zero: Vector) -> float:
     return total(along)
 
 
-def kernels(D: int) -> Kernels:
+def kernels(D: int) -> PairKernels:
     """The kernels of a width, a multiple of BLOCK, compiled on their first call."""
 
     def moments(x: Array, y: Array, rows: Array, means: Array, cross: Array, squares: Array, start: int, stop: int) -> None:
@@ -251,4 +251,4 @@ def kernels(D: int) -> Kernels:
                     found[0, n] = _trace((factor, 0), own, into, zero)
                     found[1, n] = _sign(factor, zero)
 
-    return Kernels(kernel(moments), kernel(polar))
+    return PairKernels(kernel(moments), kernel(polar))

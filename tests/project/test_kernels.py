@@ -200,12 +200,12 @@ def modules_of(pattern):
     """Modules of ours whose code has a call or a decorator of this name, and what strings the calls are given."""
     for package in ("batteries", "composer", "registry"):
         for path in sorted((ROOT / package).rglob("*.py")):
+            name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
             for node in ast.walk(ast.parse(path.read_text())):
-                marks = getattr(node, "decorator_list", [])
-                called = isinstance(node, ast.Call) and ast.unparse(node.func) == pattern
-                if called or any(ast.unparse(mark) == pattern for mark in marks):
-                    name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-                    yield name, [arg.value for arg in getattr(node, "args", ()) if isinstance(arg, ast.Constant)]
+                if any(ast.unparse(mark) == pattern for mark in getattr(node, "decorator_list", ())):
+                    yield name, []
+                elif isinstance(node, ast.Call) and ast.unparse(node.func) == pattern:
+                    yield name, [given.value for given in node.args if isinstance(given, ast.Constant)]
 
 
 def test_every_kernel_is_in_the_table_and_has_a_dispatcher():
@@ -259,7 +259,8 @@ SMALL = """
 from composer.kernels import float32_vectors
 assert float32_vectors.WIDTH == 16
 from tests.support.kernel_cases import CASES
-for case in {case.kernels: case for case in CASES}.values():
+of_vectors = "batteries.jacobi", "composer.narrow_attention", "composer.convolution", "composer.encoder_decoder"
+for case in [next(case for case in CASES if case.kernels.name.replace(".kernels", "") == name) for name in of_vectors]:
     case.kernels.fewest = 1
     given = case.given(17)
     case.near(case.ask(*given), given)
