@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import ValidationError
 
-from batteries.cell.artifact_kinds import Kind
+from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX
 from batteries.cell.manifest import MAX_MANIFEST
 from batteries.errors import BatteriesError, InputError, PolicyError
@@ -41,7 +41,7 @@ class Prepared(Generic[Said]):
     parts: list[Data]
 
 
-def path_for(kind: Kind, path: str | Path) -> Path:
+def path_for(kind: ArtifactKind, path: str | Path) -> Path:
     """Where a file of a kind is to be.
 
     Raises:
@@ -78,7 +78,7 @@ def prepared(form: type[Said], fields: Mapping[str, Any], arrays: Mapping[str, n
     return Prepared(document, file, parts)
 
 
-def refusal(kind: Kind, error: ValidationError) -> BatteriesError:
+def refusal(kind: ArtifactKind, error: ValidationError) -> BatteriesError:
     """Why something cannot be what a document says."""
     if all(row["type"] == "finite_number" for row in error.errors()):
         return PolicyError(f"{kind.words} that cannot be saved", code="NON_FINITE", found=fields_of(error))

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from batteries.cell.artifact_kinds import Kind
+from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import Sha256
 from batteries.errors import InputError, PolicyError
 from batteries.io import canonical_json
@@ -53,7 +53,7 @@ class Sealed(Document, ABC):
         seal: SHA-256 of the canonical bytes of all the other fields.
     """
 
-    KIND: ClassVar[Kind]
+    KIND: ClassVar[ArtifactKind]
 
     blocks: tuple[Sha256, ...]
     seal: Sha256
@@ -154,7 +154,7 @@ def not_finite(names: Sequence[str], where: object) -> PolicyError:
     return PolicyError("values that are not finite", code="NON_FINITE", found=listed(names), where=where, remedy=remedy)
 
 
-def _refuse_misfits(places: Layout, arrays: Arrays, kind: Kind) -> None:
+def _refuse_misfits(places: Layout, arrays: Arrays, kind: ArtifactKind) -> None:
     """Refuse arrays that are not those of a layout."""
     wanted = {name: (row.shape, NUMPY[row.dtype]) for name, row in places.items()}
     given = {name: (array.shape, array.dtype.str) for name, array in arrays.items()}
@@ -163,6 +163,6 @@ def _refuse_misfits(places: Layout, arrays: Arrays, kind: Kind) -> None:
         raise InputError(f"tensors that do not fit {kind.words}", code="PARTS", found=listed(wrong))
 
 
-def _too_large(kind: Kind, what: str, most: object, found: object) -> PolicyError:
+def _too_large(kind: ArtifactKind, what: str, most: object, found: object) -> PolicyError:
     code, remedy = f"{kind.name.upper()}_TOO_LARGE", "Put fewer cells into one file."
     return PolicyError(f"more {what} than {kind.words} may have", code=code, expected=most, found=found, remedy=remedy)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
 
-from batteries.cell.artifact_kinds import Kind, kind_of
+from batteries.cell.artifact_kinds import ArtifactKind, name_in
 from batteries.errors import FormatError, InputError, IntegrityError, PolicyError
-from batteries.io import atomic_files, placeholders
+from batteries.io import placeholders
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import load_document
 from composer.sealed import block_digests
@@ -60,14 +60,13 @@ def open_sealed(form: type[Said], data: Data, *, where: object, seal: str | None
     return opened
 
 
-def read_document(form: type[Said], path: str | Path) -> Said:
+def read_document(form: type[Said], data: Data, *, where: object) -> Said:
     """What a file says of itself; its tensors are not looked at.
 
     Raises:
-        BatteriesError: as :func:`open_sealed`, but for what only the tensors tell; or the file cannot be read.
+        BatteriesError: as :func:`open_sealed`, but for what only the tensors tell.
     """
-    path = path_of(path)
-    return _open_header(form, atomic_files.mapped(path, limit=form.KIND.limit, links=True), path).document
+    return _open_header(form, data, where).document
 
 
 def path_of(path: str | Path) -> Path:
@@ -102,7 +101,7 @@ def _open_header(form: type[Said], data: Data, where: object) -> Opened[Said]:
     return Opened(document, places, view[start:])
 
 
-def _words(kind: Kind, view: memoryview, where: object) -> tuple[str, int]:
+def _words(kind: ArtifactKind, view: memoryview, where: object) -> tuple[str, int]:
     """The document's words, and where the data starts."""
     if len(view) < 8:
         placeholders.refuse_unreadable(view, where)
@@ -165,13 +164,12 @@ def _is_finite(opened: Opened[Said], name: str) -> bool:
     return block_digests.all_finite(opened.data[row.start : row.end], NUMPY[row.dtype])
 
 
-def _refuse_other_kind(kind: Kind, view: memoryview, where: object) -> None:
-    found = kind_of(view)
+def _refuse_other_kind(kind: ArtifactKind, view: memoryview, where: object) -> None:
+    found = name_in(view)
     if found is None:
         placeholders.refuse_unreadable(view, where)
-    if found is not kind:
-        words = None if found is None else found.words
-        reader = "batteries.Cell.read, if it is a cell" if found is None else found.reader
+    if found != kind.name:
+        reader = "batteries.Cell.read, if it is a cell" if found is None else "composer.load"
         raise FormatError(
-            f"not {kind.words}", code=f"NOT_{kind.code}", found=words, where=where, remedy=f"Open it with {reader}."
+            f"not {kind.words}", code=f"NOT_{kind.code}", found=found, where=where, remedy=f"Open it with {reader}."
         )

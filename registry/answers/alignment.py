@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal, Self
 
 from batteries.cell.manifest import Count, Positive, Sha256
-from composer.artifact.manifest import MapsManifest
+from composer.artifact.maps.manifest import MapsManifest
 from composer.vocabulary import TokenKind
 from registry.answers.answer import Answer
 from registry.catalog.release import ExactVersion

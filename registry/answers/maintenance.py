@@ -9,29 +9,31 @@ from typing import Literal
 from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError
 from registry.answers.answer import Answer, Fault, unicode
+from registry.catalog.index import TABLES
+from registry.catalog.kinds import with_tables
 from registry.stores.cache_cleanup import Collected
-from registry.transfer.lockfile import Change, Lock, LockedCell, LockedIndex, LockedMaps, LockedModel
+from registry.transfer.lockfile import Change, Lock, LockedCell, LockedIndex, locked_rows
 from registry.transfer.mirror import Mirrored
 from registry.transfer.publish import Yanked
 
 
+@with_tables(lambda form: (locked_rows(form), ...))
 class LockAnswer(Answer):
     """Answer of ``batteries lock``: the file, and what it holds."""
 
     lock: str
     cells: tuple[LockedCell, ...]
-    models: tuple[LockedModel, ...]
-    maps: tuple[LockedMaps, ...]
     indexes: tuple[LockedIndex, ...]
 
     @classmethod
     def of(cls, lock: Lock, path: Path) -> LockAnswer:
         """A lock that was written."""
-        return cls(lock=unicode(path), cells=lock.cells, models=lock.models, maps=lock.maps, indexes=lock.indexes)
+        tables = {table: lock.table(table) for table in TABLES}
+        return cls(lock=unicode(path), indexes=lock.indexes, **tables)
 
 
 class ChangedCell(Answer):
-    """A cell, a model or maps that differ: its versions and digests in either lock."""
+    """An artifact that differs: its versions and digests in either lock."""
 
     path: str
     kind: Literal["added", "removed", "changed"]
@@ -51,14 +53,13 @@ class DiffAnswer(Answer):
         return cls(changes=tuple(rows))
 
 
+@with_tables(lambda form: (Count, ...))
 class MirrorAnswer(Answer):
     """Answer of ``batteries mirror``: versions and attestations of the source, and how many versions were copied."""
 
     source: str
     target: str
     cells: Count
-    models: Count
-    maps: Count
     copied: Count
     attestations: Count
     number: Count
@@ -66,7 +67,8 @@ class MirrorAnswer(Answer):
     @classmethod
     def of(cls, mirrored: Mirrored) -> MirrorAnswer:
         """What a mirror came to."""
-        return cls(**{**vars(mirrored), "source": unicode(mirrored.source), "target": unicode(mirrored.target)})
+        facts = {**vars(mirrored), "source": unicode(mirrored.source), "target": unicode(mirrored.target)}
+        return cls(**facts.pop("versions"), **facts)
 
 
 class YankAnswer(Answer):

@@ -78,8 +78,7 @@ def mirror(
         emit_json(MirrorAnswer.of(found))
     else:
         emit_row(found.source, found.target, f"index {found.number}")
-    versions = found.cells + found.models + found.maps
-    say(f"versions: {versions}, of them copied: {found.copied}; attestations: {found.attestations}")
+    say(f"versions: {sum(found.versions.values())}, of them copied: {found.copied}; attestations: {found.attestations}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 import batteries
-from batteries.cell.artifact_kinds import Kind
+from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import InputError
 from batteries.io import atomic_files
@@ -49,9 +49,9 @@ def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
 
 
 def packed_label(
-    kind: Kind, out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
+    kind: ArtifactKind, out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
 ) -> PackedLabel | None:
-    """What the manifest of a model or of maps is to say, looked at before anything is computed; None where nothing is written.
+    """What the manifest of an artifact is to say, looked at before anything is computed; None where nothing is written.
 
     Raises:
         InputError: a label and nowhere to write to, a path that does not end so (``SUFFIX``), or a value that cannot be.

@@ -6,16 +6,20 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import create_model, model_validator
 
 from batteries.cell.manifest import Count, Sha256, Text
 from batteries.errors import InputError
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import Document, load_any, sha256
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
+from registry.catalog.index import TABLES
+from registry.catalog.kinds import CELL, KINDS, with_tables
 from registry.catalog.reference import Reference
-from registry.catalog.release import CellPath, CellPin, ExactVersion, ManifestPin, MapsPath, MapsPin, ModelPath, Pin, Tables
+from registry.catalog.release import CellPath, CellPin, ExactVersion, ManifestPin, Pin, Tables, at_most, names
 from registry.stores.snapshot import Located
 from registry.transfer import lock_paths
 
@@ -45,21 +49,18 @@ class LockedCell(Document):
         return Reference.parse(f"{self.path}@{self.version}")
 
 
-class LockedModel(LockedCell):
-    """One composed model, by digest; its ``path`` is ``model/name``."""
-
-    path: ModelPath
-    blob: Pin
-
-
-class LockedMaps(LockedCell):
-    """Maps, by digest; their ``path`` is ``maps/name``."""
-
-    path: MapsPath
-    blob: MapsPin
+def _locked(form: ArtifactForm[Any]) -> type[LockedCell]:
+    """The class of the rows of a kind."""
+    kind = form.kind
+    fields: dict[str, Any] = {
+        "path": (Annotated[str, names(kind)], ...),
+        "blob": (Annotated[Pin, at_most(kind.limit)], ...),
+    }
+    words = f"One artifact of its kind, {kind.words}, by digest; its ``path`` is ``{kind.name}/name``."
+    return create_model(f"Locked{kind.name.capitalize()}", __base__=LockedCell, __module__=__name__, __doc__=words, **fields)
 
 
-LOCKED: dict[str, type[LockedCell]] = {"model": LockedModel, "maps": LockedMaps}
+LOCKED: dict[str, type[LockedCell]] = {CELL.name: LockedCell, **{name: _locked(form) for name, form in FORMS.items()}}
 
 
 class LockedIndex(Document):
@@ -70,41 +71,38 @@ class LockedIndex(Document):
     sha256: Sha256
 
 
+def locked_rows(form: ArtifactForm[Any]) -> Any:
+    """The type of the table of a kind."""
+    row = LOCKED[form.kind.name]
+    return tuple[row, ...]  # type: ignore[valid-type]  # made while the program runs
+
+
+@with_tables(lambda form: (locked_rows(form), ()))
 class Lock(Tables):
-    """Every digest that a set of references came to.
+    """Every digest that a set of references came to. Beside the cells it has a table of each kind.
 
     Attributes:
         cells: By path and version, each once.
-        models: Likewise.
-        maps: Likewise.
         indexes: The indexes they were resolved in, by source.
     """
 
     cells: tuple[LockedCell, ...]
-    models: tuple[LockedModel, ...] = ()
-    maps: tuple[LockedMaps, ...] = ()
     indexes: tuple[LockedIndex, ...]
 
     @model_validator(mode="after")
     def _sorted_once(self) -> Self:
         if not self.everything:
             raise ValueError("a lock of nothing")
-        tables: tuple[tuple[LockedCell, ...], ...] = (self.cells, self.models, self.maps)
-        for table in tables:
-            names = [(one.path, one.version) for one in table]
-            if names != sorted(set(names)):
+        for name in TABLES:
+            rows = [(one.path, one.version) for one in self.table(name)]
+            if rows != sorted(set(rows)):
                 raise ValueError("names out of order, or one of them twice")
         return self
 
     @property
     def everything(self) -> tuple[LockedCell, ...]:
-        """The cells, then the models, then the maps."""
-        return (*self.cells, *self.packed)
-
-    @property
-    def packed(self) -> tuple[LockedCell, ...]:
-        """The models, then the maps."""
-        return (*self.models, *self.maps)
+        """The cells, then the other kinds, one after the other."""
+        return tuple(one for name in TABLES for one in self.table(name))
 
     @classmethod
     def of(cls, found: Sequence[Located]) -> Lock:
@@ -118,8 +116,7 @@ class Lock(Tables):
         for located in found:
             snapshot, release = located.snapshot, located.release
             source = snapshot.store.url
-            form = LOCKED.get(located.reference.band, LockedCell)
-            one = form(
+            one = LOCKED[located.reference.kind.name](
                 path=located.reference.path,
                 version=located.version,
                 source=source,
@@ -139,8 +136,7 @@ class Lock(Tables):
             number, digest = snapshot.index.number, sha256(snapshot.index.sealed())
             indexes[source] = LockedIndex(source=source, number=number, sha256=digest)
         everything = [locked[name] for name in sorted(locked)]
-        tables = {"cells": LockedCell, "models": LockedModel, "maps": LockedMaps}
-        chosen = {table: tuple(one for one in everything if type(one) is form) for table, form in tables.items()}
+        chosen = {kind.plural: tuple(one for one in everything if type(one) is LOCKED[kind.name]) for kind in KINDS.values()}
         listed = tuple(indexes[source] for source in sorted(indexes))
         return cls.model_validate({**chosen, "schema_version": cls.schema_for(chosen), "indexes": listed})
 
@@ -181,12 +177,7 @@ class Lock(Tables):
         return canonical_json.dump(self.model_dump(mode="json"), indent=2)
 
     def _with_sources(self, named: Callable[[str], str]) -> Self:
-        tables: dict[str, tuple[LockedCell | LockedIndex, ...]] = {
-            "cells": self.cells,
-            "models": self.models,
-            "maps": self.maps,
-            "indexes": self.indexes,
-        }
+        tables = {table: self.table(table) for table in (*TABLES, "indexes")}
         return self.model_copy(
             update={
                 table: tuple(one.model_copy(update={"source": named(one.source)}) for one in rows)
@@ -197,10 +188,10 @@ class Lock(Tables):
 
 @dataclass(frozen=True)
 class Change:
-    """How one cell, model or maps differ between two locks.
+    """How one artifact differs between two locks.
 
     Attributes:
-        path: ``band/name``, ``model/name`` or ``maps/name``.
+        path: ``band/name``, ``model/name`` and so on.
         before: Its versions in the first, with the start of the weights' digest; empty where it is not there.
         after: The same in the second.
     """

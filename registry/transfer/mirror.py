@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batteries.cell.artifact_kinds import MAPS, MODEL
 from batteries.cell.manifest import MAX_BLOB
 from batteries.io import atomic_files
 from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
+from registry.catalog.kinds import CELL, KINDS
 from registry.catalog.reference import Reference
 from registry.stores.cache import Cache
 from registry.stores.snapshot import Located, Snapshot, check_attestation, open_snapshot
 from registry.stores.store import Store
 from registry.transfer.publish import change_index, read_index_of, target_store
-from registry.transfer.pull import Progress, Wanted, fetch
+from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import fetch_packed
+from registry.transfer.wanted import Progress, Wanted
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,7 @@ class Mirrored:
     Attributes:
         source: Address of the registry that was read.
         target: Address of the one that was written.
-        cells: Versions of cells of the source.
-        models: Versions of composed models of it.
-        maps: Versions of maps of it.
+        versions: How many the source has, by table: ``cells``, ``models``, ``maps``.
         copied: Those of them that the target did not have.
         attestations: Attestations of the source.
         number: The target's index that holds all of it.
@@ -37,9 +37,7 @@ class Mirrored:
 
     source: str
     target: str
-    cells: int
-    models: int
-    maps: int
+    versions: Mapping[str, int]
     copied: int
     attestations: int
     number: int
@@ -64,8 +62,8 @@ def mirror(
     present.with_all(snapshot.index)  # a conflict is found before a byte is written
     located = everything(snapshot)
     lacking = [one for one in located if one.version not in present.releases(one.reference.path)]
-    fetch([Wanted.of(one) for one in lacking if one.reference.kind is None], progress=progress)
-    fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not None], progress=progress)
+    fetch([Wanted.of(one) for one in lacking if one.reference.kind is CELL], progress=progress)
+    fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not CELL], progress=progress)
     for one in lacking:
         store.put(one.blob_key, _blob(one, cache))
         store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest))
@@ -75,9 +73,7 @@ def mirror(
     return Mirrored(
         source=snapshot.store.url,
         target=store.url,
-        cells=counts[None],
-        models=counts[MODEL],
-        maps=counts[MAPS],
+        versions={kind.plural: counts[kind] for kind in KINDS.values()},
         copied=len(lacking),
         attestations=attestations,
         number=index.number,
@@ -95,7 +91,7 @@ def everything(snapshot: Snapshot) -> list[Located]:
 def _blob(located: Located, cache: Cache) -> Data:
     """The file of a cell, or another as it was verified just now: it may be too large to be read."""
     pin = located.release.blob
-    if located.reference.kind is not None:
+    if located.reference.kind is not CELL:
         return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
     return cache.fetch(located.snapshot.store, located.blob_key, pin)
 

@@ -26,14 +26,13 @@ from batteries.cell.artifact_kinds import Kind as FileKind
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
-from composer import pack_maps
 from composer.artifact.kinds import open_packed
 from composer.artifact.manifest import MapsManifest, ModelManifest, PackedLabel
-from composer.artifact.model_file import pack
+from composer.artifact.model.file import pack
 from composer.sealed import file_format
 from registry.catalog.attestation import Attestation
 from registry.catalog.index import Index
-from registry.catalog.release import ModelRelease
+from registry.catalog.release import PackedRelease
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
@@ -117,7 +116,7 @@ def in_files(pack_it: Callable[[Path, PackedLabel], object]) -> tuple[bytes, byt
 
 def the_least_maps(path: Path, label: PackedLabel) -> None:
     of = container().cells("noise", "low")
-    pack_maps(consensus(of), path, label, of.lock)
+    pack(consensus(of), path, label, lock=of.lock)
 
 
 MODEL, MODEL_MANIFEST = in_files(lambda path, label: pack(least(), path, label))
@@ -225,8 +224,8 @@ def kinds() -> dict[str, Kind]:
     }
 
 
-def model_release() -> ModelRelease:
-    return ModelRelease.of(ModelManifest.from_bytes(MODEL_MANIFEST, where="x"))
+def model_release() -> PackedRelease:
+    return PackedRelease.of(ModelManifest.from_bytes(MODEL_MANIFEST, where="x"))
 
 
 def references(*names: str) -> list[Any]:

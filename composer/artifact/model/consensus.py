@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from batteries.errors import InputError
-from composer.artifact.model_document import Artifact, SavedFrame, SavedMap, SavedRelay, SavedScore
+from composer.artifact.model.document import Artifact, SavedFrame, SavedMap, SavedRelay, SavedScore
 from composer.procrustes.consensus import Consensus
 from composer.procrustes.generalized import Frame
 from composer.procrustes.provenance import Pairing, digest_of
