@@ -33,8 +33,8 @@ def save(value: Any, path: str | Path, *, lock: Lock | None = None) -> PackedFil
 
     Raises:
         InputError: a value of no kind (``MODEL``); no path (``BAD_PATH``), or one that does not end so (``SUFFIX``); no lock,
-            one too many, or one without a cell (``LOCK``); parts that do not fit (``PARTS``); cells with names that no file takes
-            (``CELLS``); maps whose ends are not known (``NO_ENDS``).
+            one too many, or one without a cell (``LOCK``); parts that do not fit (``PARTS``); cells with names that no file
+            takes (``CELLS``); maps whose ends are not known (``NO_ENDS``).
         IntegrityError: weights that were changed (``CONTAINER_CHANGED``), or maps that were fitted on others (``END_CHANGED``).
         PolicyError: values that are not finite (``NON_FINITE``), or more than a file may have (``MODEL_TOO_LARGE``,
             ``MAPS_TOO_LARGE``).
@@ -63,8 +63,8 @@ def load(path: str | Path, *, seal: str | None = None) -> Any:
         InputError: no path.
         NotFoundError: no such file.
         FormatError: a file of no kind (``NOT_A_MODEL``), not well-formed, or of parts that do not go together.
-        IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or another file than was promised
-            (``OTHER_SEAL``).
+        IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or another file than was
+            promised (``OTHER_SEAL``).
         PolicyError: numbers that no fit makes (``NON_FINITE``, ``NOT_A_ROTATION``, ``NOT_A_FRAME``).
         StoreError: the disk would not give it.
     """

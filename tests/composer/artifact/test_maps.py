@@ -134,7 +134,7 @@ def test_the_formats_own_reader_reads_it(found, path):
 def test_the_same_maps_give_the_same_bytes_in_every_process(tmp_path):
     code = """
 import sys
-from composer import save_maps
+from composer import save
 from tests.support.maps import container, direct
 of = container()
 save(direct(of, whiten=True), sys.argv[1], lock=of.lock)
@@ -432,8 +432,8 @@ def with_a_wide_map(found):
 
 
 WRONG = {
-    "no maps at all": (lambda found: None, InputError, "MAPS"),
-    "maps without a consensus": (lambda found: found.maps, InputError, "MAPS"),
+    "no maps at all": (lambda found: None, InputError, "MODEL"),
+    "maps without a consensus": (lambda found: found.maps, InputError, "MODEL"),
     "a consensus of nobody": (lambda found: found.of([]), InputError, "PARTS"),
     "a map without ends": (without_ends, InputError, "NO_ENDS"),
     "a map back from the frame": (lambda found: found.maps[0].inverse(), InputError, "LOCK"),

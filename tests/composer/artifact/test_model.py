@@ -171,7 +171,7 @@ def test_without_a_probe_there_is_no_frame(tmp_path):
 
 
 def test_the_same_model_gives_the_same_bytes_in_every_process(path, tmp_path):
-    code = "import sys; from composer.artifact.model.file import save; from tests.support.models import model; "
+    code = "import sys; from composer import save; from tests.support.models import model; "
     code += "save(model(), sys.argv[1])"
     for seed in ("1", "2"):
         found = tmp_path / f"{seed}.safetensors"
@@ -244,7 +244,7 @@ def test_a_copy_of_a_loaded_model_has_memory_of_its_own(made, path):
 
 MEMORY = """
 import sys, torch, re
-from composer.artifact.model.file import load
+from composer import load
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 loaded = load(sys.argv[1]); del loaded
@@ -272,7 +272,7 @@ def test_weights_are_mapped_and_not_copied(tmp_path):
 def test_no_byte_of_a_file_is_run(path):
     code = """
 import sys
-from composer.artifact.model.file import load
+from composer import load
 heard = []
 sys.addaudithook(lambda event, _: heard.append(event) if event in {"pickle.find_class", "exec", "compile", "import"} else None)
 load(sys.argv[1])
