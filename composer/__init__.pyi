@@ -30,8 +30,8 @@ from .hosts.cell_hosts import NamingHost as NamingHost
 from .hosts.cell_hosts import RestoringHost as RestoringHost
 from .hosts.container_hosts import Classifier as Classifier
 from .hosts.container_hosts import Denoiser as Denoiser
-from .hosts.container_hosts import ResidualMLP as ResidualMLP
-from .hosts.container_hosts import StreamForm as StreamForm
+from .hosts.residual_mlp import ResidualMLP as ResidualMLP
+from .hosts.residual_mlp import StreamForm as StreamForm
 from .procrustes.consensus import Consensus as Consensus
 from .procrustes.generalized import Frame as Frame
 from .procrustes.generalized import change as change

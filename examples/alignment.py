@@ -21,7 +21,7 @@ import batteries
 import composer
 import registry
 from composer.alignment.pairs import PairScore
-from composer.alignment.relay import Kind
+from composer.alignment.relay import RelayKind
 from composer.vocabulary import TokenKind
 
 Names = tuple[str, str]
@@ -36,7 +36,7 @@ GROUPS: dict[str, list[Names]] = {
 }
 PROBES = {"noise16-64": 4, "photos-64": 1}  # every how many-th image of it is taken
 KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
-SWAPPED: tuple[Kind, ...] = get_args(Kind)
+SWAPPED: tuple[RelayKind, ...] = get_args(RelayKind)
 RELATED, HARDLY = 0.05, 0.1  # level; R2 under which little is translated, whatever its p-value
 
 WORDS = """`python examples/alignment.py --write`. One table for each kind of token and probe. *R2*: share of B's variance

@@ -21,7 +21,7 @@ from pages import RESULTS, put, table
 import batteries
 import composer
 import registry
-from composer.alignment.relay import Kind
+from composer.alignment.relay import RelayKind
 from composer.alignment.swap import HARDLY
 from registry.viability.controls import control_cell
 
@@ -31,7 +31,7 @@ PAIRS = (
     ("high/johanna-64-s1", "high/johanna-64-s2"),
     ("high/johanna-64", "high/fresnel-64"),
 )
-KINDS: tuple[Kind, ...] = ("omega", "rows")
+KINDS: tuple[RelayKind, ...] = ("omega", "rows")
 PROBES = {"noise16-64": 4, "photos-64": 1}  # every how many-th image of it is taken
 UNTRAINED = 3  # sources
 

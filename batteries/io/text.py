@@ -15,7 +15,11 @@ def plain(text: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, for a message."""
+    """The first of some names, for a message.
+
+    >>> listed(["a", "b"]), listed(list("abcdefgh"))
+    ('a, b', 'a, b, c, d, e, f and 2 more')
+    """
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 

@@ -21,7 +21,7 @@ from composer.procrustes import similarity
 from composer.procrustes.similarity import Alignment
 from composer.vocabulary import Grid
 
-Kind = Literal["omega", "rows"]
+RelayKind = Literal["omega", "rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Relayed:
         return Relayed(self.tokens.to(dtype), self.recon.to(dtype), self.patch_error.to(dtype), self.grid)
 
 
-def fit(kind: Kind, source: CellOutput, target: CellOutput) -> Alignment:
+def fit(kind: RelayKind, source: CellOutput, target: CellOutput) -> Alignment:
     """The map of least squares from a source's tokens to a target's, paired by region, from both cells' outputs.
 
     Rows pair by their number, which two cells give to unlike things unless they grew from one start; the residual says so.
@@ -58,7 +58,13 @@ def fit(kind: Kind, source: CellOutput, target: CellOutput) -> Alignment:
 
 
 def relay(
-    kind: Kind, fitted: Alignment, source: CellOutput, target: CellOutput, container: Container, decoder: str, images: Tensor
+    kind: RelayKind,
+    fitted: Alignment,
+    source: CellOutput,
+    target: CellOutput,
+    container: Container,
+    decoder: str,
+    images: Tensor,
 ) -> Relayed:
     """Map a source's tokens, and decode them in a target.
 
@@ -76,7 +82,7 @@ def relay(
     return Relayed(mapped, recon, region_error(recon, images, target.grid), target.grid)
 
 
-def decoded(kind: Kind, mapped: Tensor, M: Tensor, grid: Grid, container: Container, decoder: str) -> Tensor:
+def decoded(kind: RelayKind, mapped: Tensor, M: Tensor, grid: Grid, container: Container, decoder: str) -> Tensor:
     """The images (B, channels, height, width) that a cell makes with other tokens in the place of its own.
 
     Omega is put between U and V of the cell's own M (B, N, V, D). Rows of M, brought back to the sphere where the cell's are on
@@ -88,7 +94,7 @@ def decoded(kind: Kind, mapped: Tensor, M: Tensor, grid: Grid, container: Contai
     return container.decode(decoder, spectral.unit_rows(mapped.contiguous()) if on_sphere else mapped, grid)
 
 
-def paired(kind: Kind, cell: CellOutput, grid: Grid) -> Tensor:
+def paired(kind: RelayKind, cell: CellOutput, grid: Grid) -> Tensor:
     """A cell's tokens on another grid, averaged over its regions or standing in all of them: (B, N, D), rows (B, N, V, D).
 
     Raises:
@@ -101,6 +107,6 @@ def paired(kind: Kind, cell: CellOutput, grid: Grid) -> Tensor:
     return move(own.flatten(2), cell.grid, grid).unflatten(2, own.shape[2:])
 
 
-def tokens_of(kind: Kind, cell: CellOutput) -> Tensor:
+def tokens_of(kind: RelayKind, cell: CellOutput) -> Tensor:
     """A cell's own tokens: omega (B, N, D), or rows (B, N, V, D)."""
     return cell.omega if kind == "omega" else cell.M

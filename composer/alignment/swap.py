@@ -23,7 +23,7 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer.alignment import relay
 from composer.alignment.probe_images import ProbeImages, images_on
-from composer.alignment.relay import Kind
+from composer.alignment.relay import RelayKind
 from composer.container.container import Container
 from composer.procrustes import similarity
 
@@ -47,7 +47,7 @@ class Swap:
 
     source: str
     target: str
-    kind: Kind
+    kind: RelayKind
     errors: Mapping[str, Tensor]
     cluster: Tensor
 
@@ -102,7 +102,7 @@ def swap(
     target: str,
     images: ProbeImages,
     *,
-    tokens: Kind = "omega",
+    tokens: RelayKind = "omega",
     clusters: Tensor | None = None,
     seed: int = 0,
 ) -> Swap:
@@ -130,8 +130,8 @@ def swap(
     Warns:
         FewSamplesWarning: fewer patches than dimensions.
     """
-    if tokens not in get_args(Kind):
-        raise InputError("no such tokens", code="TOKENS", expected=" | ".join(get_args(Kind)), found=tokens)
+    if tokens not in get_args(RelayKind):
+        raise InputError("no such tokens", code="TOKENS", expected=" | ".join(get_args(RelayKind)), found=tokens)
     images = container.fitting(images_on(container.scale, images))
     cluster = _checked(clusters, len(images))
     out = container(images, ("M", "omega"), (source, target))

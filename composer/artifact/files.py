@@ -11,14 +11,14 @@ from batteries.cell.manifest import MAX_BLOB
 from batteries.errors import InputError
 from batteries.io import atomic_files
 from composer.artifact import packing
-from composer.artifact.form import ArtifactDocument, ArtifactForm, Lock
+from composer.artifact.form import ArtifactDocument, ArtifactForm, CellOrigins
 from composer.artifact.kinds import FORMS, form_in, form_of
 from composer.artifact.manifest import PackedFile, PackedLabel, PackedManifest
 from composer.artifact.packing import Prepared
 from composer.sealed.reader import path_of, read_document
 
 
-def save(value: Any, path: str | Path, *, lock: Lock | None = None) -> PackedFile:
+def save(value: Any, path: str | Path, *, lock: CellOrigins | None = None) -> PackedFile:
     """Write a model, maps, or a value of any other kind, whole or not at all. The same value gives the same bytes everywhere.
 
     Args:
@@ -85,7 +85,7 @@ def read(path: str | Path) -> ArtifactDocument:
     return document
 
 
-def pack(value: Any, path: str | Path, label: PackedLabel, *, lock: Lock | None = None) -> PackedManifest:
+def pack(value: Any, path: str | Path, label: PackedLabel, *, lock: CellOrigins | None = None) -> PackedManifest:
     """Write what :func:`save` writes, and beside it, in ``NAME.json``, its manifest: what publishing takes.
 
     Args:
@@ -113,7 +113,7 @@ def _form_in(path: Path) -> ArtifactForm[Any]:
     return form_in(atomic_files.mapped(path, limit=MAX_BLOB, links=True)) or next(iter(FORMS.values()))
 
 
-def _prepared(form: ArtifactForm[Any], value: Any, lock: Lock | None) -> Prepared[Any]:
+def _prepared(form: ArtifactForm[Any], value: Any, lock: CellOrigins | None) -> Prepared[Any]:
     if (lock is not None) != form.needs_lock:
         expected = "lock=container.lock" if form.needs_lock else "no lock: it has its own"
         raise InputError(f"not a lock for {form.kind.words}", code="LOCK", expected=expected, found=repr(lock)[:80])

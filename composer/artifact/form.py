@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray]
 
-Lock = Mapping[str, Mapping[str, str]]  # by cell: its reference, version, sha256 of its file, digest of its tensors
+CellOrigins = Mapping[str, Mapping[str, str]]  # by cell: its reference, version, sha256 of its file, digest of its tensors
 
 
 class ArtifactDocument(Sealed):
@@ -87,7 +87,7 @@ class ArtifactForm(ABC, Generic[Says]):
         """Whether a value in memory is of this kind."""
 
     @abstractmethod
-    def take_apart(self, value: Any, lock: Lock | None) -> tuple[Mapping[str, Any], Arrays]:
+    def take_apart(self, value: Any, lock: CellOrigins | None) -> tuple[Mapping[str, Any], Arrays]:
         """Fields of the document of a value, but for ``blocks`` and ``seal``, and its tensors by name.
 
         Raises:

@@ -8,10 +8,10 @@ from batteries.errors import IntegrityError
 
 SHOWN = 6  # cells in a message
 
-Lock = Mapping[str, Mapping[str, str]]  # by cell: version, sha256 of its file, and the digest of its tensors
+CellDigests = Mapping[str, Mapping[str, str]]  # by cell: version, sha256 of its file, and the digest of its tensors
 
 
-def check_lock(lock: Lock, saved: object) -> None:
+def check_lock(lock: CellDigests, saved: object) -> None:
     """Compare a lock that was saved with a container's own.
 
     Raises:
@@ -30,6 +30,6 @@ def check_lock(lock: Lock, saved: object) -> None:
         )
 
 
-def _named_digests(lock: Lock, names: Sequence[str]) -> str:
+def _named_digests(lock: CellDigests, names: Sequence[str]) -> str:
     shown = [f"{name} {lock[name]['sha256'][:12]}" if name in lock else f"no {name}" for name in names[:SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

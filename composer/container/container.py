@@ -24,7 +24,7 @@ from batteries.model.patch_svae import Tokens, grid_of
 from batteries.pictures.image_batch import judge_scale
 from composer import grids
 from composer.container import extra_state
-from composer.container.cell_digests import Lock, check_lock
+from composer.container.cell_digests import CellDigests, check_lock
 from composer.container.cost import Explanation, GroupCost, encode_flops, flops
 from composer.container.outputs import USUAL, ContainerOutput, GroupOutput, checked_taps
 from composer.container.spec_group import CHUNK_BYTES, Group
@@ -51,7 +51,9 @@ class Container(nn.Module):
         chunk_bytes: Bound on the intermediate values that are in memory at a time.
     """
 
-    def __init__(self, groups: Sequence[Group], places: Mapping[str, tuple[int, int]], lock: Lock, scale: InputScale) -> None:
+    def __init__(
+        self, groups: Sequence[Group], places: Mapping[str, tuple[int, int]], lock: CellDigests, scale: InputScale
+    ) -> None:
         super().__init__()
         self.names = tuple(places)
         self.lock = {name: dict(lock[name]) for name in places}

@@ -15,9 +15,7 @@ from batteries.model.patch_svae import Output, Tokens
 from batteries.pictures.image_batch import unjudged  # what a stem feeds is the host's to choose
 from composer.container.container import Container
 from composer.container.outputs import TAPS, CellOutput
-from composer.hosts.residual_mlp import ResidualMLP as ResidualMLP
-from composer.hosts.residual_mlp import Stemmed
-from composer.hosts.residual_mlp import StreamForm as StreamForm
+from composer.hosts.residual_mlp import ResidualMLP, Stemmed, StreamForm
 
 FORM = StreamForm()
 

@@ -21,9 +21,7 @@ from composer.container.outputs import ContainerOutput
 from composer.hosts import features
 from composer.hosts.cell_hosts import FORM, Model, cells_of
 from composer.hosts.features import Reads
-from composer.hosts.residual_mlp import ResidualMLP as ResidualMLP
-from composer.hosts.residual_mlp import Stemmed
-from composer.hosts.residual_mlp import StreamForm as StreamForm
+from composer.hosts.residual_mlp import ResidualMLP, Stemmed, StreamForm
 from composer.vocabulary import Grid
 
 

@@ -23,6 +23,7 @@ from batteries.kernels.kernel_cache import kernel
 from composer.kernels.float32_vectors import (
     WIDTH,
     Array,
+    add_several,
     fill,
     load,
     load_part,
@@ -31,6 +32,7 @@ from composer.kernels.float32_vectors import (
     store,
     store_part,
     store_several,
+    zero_several,
 )
 from composer.kernels.gelu import gelu
 from composer.kernels.row_operations import add_rows, gate_rows, repeated, root, total, unit_rows
@@ -40,6 +42,7 @@ __all__ = ["CHUNK", "decode", "encode"]
 
 ROWS = 6  # patches at a time: six by four registers of sums, of thirty-two
 TILE = 48  # patches that go through all layers together
+STRETCH = 128  # products that are added one after another before they join the others: rounding grows with the number of terms
 CHUNK = 384  # patches of a cell that a thread takes at a time; the weights are transposed for each
 NORM_FLOOR = 1e-5  # of layer norm's variance, as torch has it
 ROW_FLOOR = 1e-12  # as in batteries.model.spectral
@@ -78,8 +81,14 @@ def _product(count: int) -> Callable[..., None]:
         out, to, step = into
         place, bias = to + row * step + column, first + inputs * width + column
         sums = load_several(out, place, step, count) if more else load_several(packed, bias, 0, count)
-        for i in range(inputs):
-            sums = add_rows(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
+        for begin in range(0, inputs, STRETCH):
+            if begin:
+                store_several(out, place, step, sums)
+                sums = zero_several(count)
+            for i in range(begin, min(begin + STRETCH, inputs)):
+                sums = add_rows(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
+            if begin:
+                sums = add_several(sums, out, place, step)
         store_several(out, place, step, sums)
 
     return product

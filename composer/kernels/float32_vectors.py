@@ -30,6 +30,7 @@ __all__ = [
     "Vector",
     "add_dot",
     "add_products",
+    "add_several",
     "fill",
     "load",
     "load_part",
@@ -41,6 +42,7 @@ __all__ = [
     "store_part",
     "store_several",
     "where_above",
+    "zero_several",
 ]
 
 _config: Any = numba.config  # its attributes are made from the environment
@@ -197,10 +199,35 @@ def load_several(typing: Any, memory: Any, at: Any, stride: Any, count: Any) -> 
     several = types.UniTuple(lanes, count.literal_value)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        found = [builder.load(where, align=ALIGN) for where in _apart(context, builder, signature, args, several.count)]
+        found = [builder.load(where, align=ALIGN) for where in _apart(context, builder, signature.args, args, several.count)]
         return context.make_tuple(builder, several, found)
 
     return several(memory, types.intp, types.intp, count), emit
+
+
+@intrinsic
+def zero_several(typing: Any, count: Any) -> Any:
+    """``count`` vectors of zeros."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    several = types.UniTuple(lanes, count.literal_value)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.make_tuple(builder, several, [ir.Constant(FLOATS, None)] * several.count)
+
+    return several(count), emit
+
+
+@intrinsic
+def add_several(typing: Any, sums: Any, memory: Any, at: Any, stride: Any) -> Any:
+    """Each of the sums, and a vector of an array: the first from ``at`` on, the others ``stride`` apart."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = _apart(context, builder, signature.args[1:], args[1:], sums.count)
+        pairs = zip(each(builder, args[0], sums), places, strict=True)
+        return context.make_tuple(builder, sums, [builder.fadd(x, builder.load(where, align=ALIGN)) for x, where in pairs])
+
+    return sums(sums, memory, types.intp, types.intp), emit
 
 
 @intrinsic
@@ -208,7 +235,7 @@ def store_several(typing: Any, memory: Any, at: Any, stride: Any, vectors: Any) 
     """The inverse of :func:`load_several`."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        places = _apart(context, builder, signature, args, vectors.count)
+        places = _apart(context, builder, signature.args, args, vectors.count)
         for vector, where in zip(each(builder, args[3], vectors), places, strict=True):
             builder.store(vector, where, align=ALIGN)
         return context.get_dummy_value()
@@ -216,11 +243,12 @@ def store_several(typing: Any, memory: Any, at: Any, stride: Any, vectors: Any) 
     return types.void(memory, types.intp, types.intp, vectors), emit
 
 
-def _apart(context: Any, builder: Any, signature: Any, args: Any, count: int) -> list[Any]:
+def _apart(context: Any, builder: Any, kinds: Any, args: Any, count: int) -> list[Any]:
+    """Where ``count`` vectors begin, given an array, the first one's place and the stride."""
     array, at, stride = args[:3]
     places = []
     for _ in range(count):
-        places.append(builder.bitcast(address(context, builder, signature.args[0], array, at), _POINTER))
+        places.append(builder.bitcast(address(context, builder, kinds[0], array, at), _POINTER))
         at = builder.add(at, stride)
     return places
 

@@ -18,7 +18,7 @@ from batteries.model.patch_svae import Tokens
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.relay import fit, relay
 from composer.container import extra_state
-from composer.container.cell_digests import Lock
+from composer.container.cell_digests import CellDigests
 from composer.container.container import Container
 from composer.container.cost import Explanation
 from composer.container.outputs import TAPS, USUAL, ContainerOutput, checked_taps
@@ -98,7 +98,7 @@ class Wired(nn.Module):
         return self.container.names
 
     @property
-    def lock(self) -> Lock:
+    def lock(self) -> CellDigests:
         """Version and digests of the cells, by name."""
         return self.container.lock
 

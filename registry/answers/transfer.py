@@ -19,7 +19,7 @@ from registry.catalog.release import RELEASES, Attested, ExactVersion, Release, 
 from registry.stores.snapshot import Located, Snapshot
 from registry.transfer.publish import Published as Publication
 from registry.transfer.pull_packed import PulledFile
-from registry.transfer.verify import Finding, Kind
+from registry.transfer.verify import Finding, ObjectKind
 
 
 class Found(Answer):
@@ -224,7 +224,7 @@ class Published(Answer):
 class Checked(Answer):
     """One object that was verified: its kind and key, and what is wrong with it, if anything is."""
 
-    kind: Kind
+    kind: ObjectKind
     name: str
     ok: bool
     error: Fault | None

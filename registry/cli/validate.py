@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from registry.cli.console import NOT_VIABLE, AsJson, Registry, app, emit, emit_j
 from registry.cli.options import MAX_SEED, Threads, refuse_no_folder, use
 from registry.cli.progress import TrialBar
 from registry.reports import summaries
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

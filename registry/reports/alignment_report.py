@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from composer.alignment.pairs import PairTable
     from composer.alignment.residual_spectrum import Spectrum
     from composer.alignment.swap import Swap
-    from composer.container.cell_digests import Lock
+    from composer.container.cell_digests import CellDigests
     from composer.container.container import Container
     from composer.procrustes.consensus import Consensus
 
@@ -72,7 +72,7 @@ class Compared:
 
     answer: Aligned
     maps: Consensus | None
-    lock: Lock
+    lock: CellDigests
 
 
 @dataclass(frozen=True)

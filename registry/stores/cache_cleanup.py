@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batteries.cell.manifest import MAX_BLOB
-from batteries.errors import BatteriesError, IntegrityError, NotFoundError
+from batteries.errors import BatteriesError, InputError, IntegrityError, NotFoundError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import DIGEST, sha256
-from registry.stores.cache import Cache
+from registry.stores.cache import REMEDY, Cache
 from registry.stores.rollback_guard import Memory
 
 GRACE = 3600.0  # seconds: what was used within them may be in use now
@@ -54,6 +54,7 @@ def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | N
         unused_days: Files that were not used for so many days go.
 
     Raises:
+        InputError: the cache is not a folder (``NOT_A_FOLDER``).
         StoreError: a file cannot be removed.
     """
     needed = {note.index.sha256 for note in Memory(cache).notes()}
@@ -82,6 +83,9 @@ def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesErr
 
     Returns:
         Names, each with what is wrong with it, or None.
+
+    Raises:
+        InputError: the cache is not a folder (``NOT_A_FOLDER``).
     """
     if repair:
         atomic_files.sweep(cache.folder)
@@ -107,6 +111,10 @@ def _fault(path: Path) -> BatteriesError | None:
 def _files(cache: Cache) -> list[_File]:
     found = []
     with atomic_files.typed(cache.blobs):
+        if cache.folder.exists() and not cache.folder.is_dir():
+            raise InputError(
+                "the cache is not a folder", code="NOT_A_FOLDER", expected="a folder", where=cache.folder, remedy=REMEDY
+            )
         paths = list(cache.blobs.glob("*")) if atomic_files.is_folder(cache.blobs) else []
     for path in paths:
         if DIGEST.fullmatch(path.name):

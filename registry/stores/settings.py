@@ -245,9 +245,9 @@ def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
         )
     path, exists = _folder(address, base)
     if not writable and not exists:
-        raise NotFoundError(
-            "no such registry", code="NO_REGISTRY", found=path, remedy="Check the path, or publish a cell to it."
-        )
+        named = f"The registry that ships is named {EMBEDDED}, without a slash." if path.name == EMBEDDED else None
+        remedy = named or "Check the path, or publish a cell to it."
+        raise NotFoundError("no such registry", code="NO_REGISTRY", found=path, remedy=remedy)
     return DirectoryStore(path, writable=writable, name=EMBEDDED if not writable and _is_embedded(path) else None)
 
 

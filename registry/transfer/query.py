@@ -29,14 +29,14 @@ MAX_QUERY = 500  # characters
 MAX_DEPTH = 20  # of parentheses, and of operators in one another
 EXAMPLE = "D == 16 and mse < 0.01 and viable"
 
-Kind = Literal["number", "text", "flag"]
+FieldKind = Literal["number", "text", "flag"]
 Value = bool | int | float | str | None
 Row = Mapping[str, Value]
 
 _TEXTS = ("band", "name", "version", "family", "license", "own_probe", "verdict")
 _FLAGS = ("on_attractor", "holds", "yanked", "viable")
 _NUMBERS = ("V", "D", "patch_size", "resolution", "parameters", "cv", "cv_standard_error", "ratio", "mse", "size")
-FIELDS: dict[str, Kind] = {
+FIELDS: dict[str, FieldKind] = {
     **dict.fromkeys(_TEXTS, "text"),
     **dict.fromkeys(_FLAGS, "flag"),
     **dict.fromkeys(_NUMBERS, "number"),
@@ -101,12 +101,12 @@ def row_of(located: Located) -> dict[str, Value]:
 class _Part:
     """A part of a condition: what kind of value it has, and the value it has for a row."""
 
-    kind: Kind
+    kind: FieldKind
     value: Callable[[Row], Value]
     varies: bool = True
 
 
-def _constant(kind: Kind, value: Value) -> _Part:
+def _constant(kind: FieldKind, value: Value) -> _Part:
     return _Part(kind, lambda _: value, varies=False)
 
 
@@ -191,7 +191,7 @@ class _Reader:
             raise self._bad(found, right, expected="== or != of two of a kind, or an order of two numbers")
         return lambda row: (a := one.value(row)) is not None and (b := two.value(row)) is not None and compare(a, b)
 
-    def _literals(self, node: ast.expr, kind: Kind, depth: int) -> set[Value]:
+    def _literals(self, node: ast.expr, kind: FieldKind, depth: int) -> set[Value]:
         if not isinstance(node, ast.Tuple | ast.List):
             raise self._bad(self._piece(node), node, expected="a list such as (4, 16)")
         parts = [self._part(item, depth) for item in node.elts]

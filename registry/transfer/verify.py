@@ -21,7 +21,7 @@ from registry.stores.store import INDEX, Store
 from registry.stores.verified_read import read_pinned
 from registry.transfer import weight_checks
 
-Kind = Literal["reference", "index", "manifest", "blob", "figures", "attestation"]
+ObjectKind = Literal["reference", "index", "manifest", "blob", "figures", "attestation"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Finding:
         error: What is wrong with it; None where nothing is.
     """
 
-    kind: Kind
+    kind: ObjectKind
     name: str
     error: BatteriesError | None = None
 
@@ -143,7 +143,7 @@ def _attestation_finding(store: Store, cell: str, protocol: str, attested: Attes
     return _finding("attestation", key, read_attestation)
 
 
-def _finding(kind: Kind, name: str, attempt: Callable[[], object]) -> Finding:
+def _finding(kind: ObjectKind, name: str, attempt: Callable[[], object]) -> Finding:
     try:
         attempt()
     except BatteriesError as error:

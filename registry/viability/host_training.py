@@ -16,7 +16,7 @@ from batteries.model.patch_svae import Output, Tokens
 from batteries.pictures.image_batch import unjudged
 from composer.container.outputs import CellOutput
 from composer.hosts.cell_hosts import HostFactory, Mounted, NamingHost, RestoringHost
-from composer.hosts.container_hosts import StreamForm
+from composer.hosts.residual_mlp import StreamForm
 from registry.viability.protocol import ViabilityProtocol
 from registry.viability.tasks import Task
 

@@ -10,7 +10,7 @@ import typer
 from batteries import Cell, Manifest
 from composer import MapsManifest, ModelManifest
 from registry.cli import app
-from tests.support.cells import tiny
+from tests.support.cells import python, tiny
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,36 @@ def test_exported_names_are_sorted_there_and_frozen(package):
     for name in module.__all__:
         assert getattr(module, name).__doc__ or isinstance(getattr(module, name), tuple), f"{name} has no docstring"
     assert module.__all__ == json.loads((GOLDEN / "names.json").read_text())[package]
+
+
+EVERYTHING = """
+import importlib, pkgutil, types
+import batteries, composer, registry
+packages = (batteries, composer, registry)
+def ask():
+    return {f"{package.__name__}.{name}": getattr(package, name) for package in packages for name in package.__all__}
+def load():
+    for package in packages:
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            try:
+                importlib.import_module(found.name)
+            except ModuleNotFoundError as error:
+                assert error.name in ("numba", "llvmlite"), error
+FIRST
+modules = {name for name, value in ask().items() if isinstance(value, types.ModuleType)}
+assert modules == {"composer.kinds", "composer.procrustes"}, modules
+load()
+assert {name for name, value in ask().items() if isinstance(value, types.ModuleType)} == modules
+assert callable(composer.procrustes.fit) and callable(registry.cli.main)
+from batteries import images, measure
+assert callable(images) and callable(measure)
+"""
+
+
+@pytest.mark.parametrize("first", ["load()", "ask()"], ids=["modules first", "names first"])
+def test_no_module_takes_the_place_of_a_name(first):
+    ran = python(EVERYTHING.replace("FIRST", first))
+    assert ran.returncode == 0, ran.stderr
 
 
 def options():

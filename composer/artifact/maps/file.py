@@ -14,6 +14,7 @@ from torch import Tensor
 
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
+from composer.artifact.form import CellOrigins
 from composer.artifact.maps.document import CellMap, CellTarget, FrameTarget, SavedMaps
 from composer.artifact.model.consensus import MAP, score_of
 from composer.artifact.model.document import NamedCell, SavedScore
@@ -31,11 +32,10 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-Lock = Mapping[str, Mapping[str, str]]  # by cell: its reference, version, sha256 of its file, digest of its tensors
 WHITENING = ("before", "after")  # the tensors of a whitened map, beside those of any
 
 
-def take_apart(maps: Consensus | Alignment, lock: Lock) -> tuple[dict[str, Any], Arrays]:
+def take_apart(maps: Consensus | Alignment, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
     """What the document of maps says, and their tensors.
 
     Args:
@@ -50,7 +50,7 @@ def take_apart(maps: Consensus | Alignment, lock: Lock) -> tuple[dict[str, Any],
     return _of_consensus(maps, lock) if isinstance(maps, Consensus) else _of_direct(maps, lock)
 
 
-def _of_consensus(maps: Consensus, lock: Lock) -> tuple[dict[str, Any], Arrays]:
+def _of_consensus(maps: Consensus, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
     """What the document says of a consensus, and its tensors."""
     frame, pairings = maps.frame, [_pairing(one) for one in maps.maps]
     sources, target = _tensors(lock), digest_of(frame.tokens)
@@ -66,7 +66,7 @@ def _of_consensus(maps: Consensus, lock: Lock) -> tuple[dict[str, Any], Arrays]:
     return fields, arrays | _parts(maps.maps)
 
 
-def _of_direct(one: Alignment, lock: Lock) -> tuple[dict[str, Any], Arrays]:
+def _of_direct(one: Alignment, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
     """What the document says of a map from a cell to another, and its tensors."""
     pairing = _pairing(one)
     names = {digest: name for name, digest in _tensors(lock).items()}
@@ -102,14 +102,14 @@ def _pairing(one: Alignment) -> Pairing:
     return one.pairing
 
 
-def _tensors(lock: Lock) -> dict[str, str]:
+def _tensors(lock: CellOrigins) -> dict[str, str]:
     """By name, the digest of each cell's weights."""
     if isinstance(lock, Mapping) and all(isinstance(row, Mapping) and "tensors" in row for row in lock.values()):
         return {name: row["tensors"] for name, row in lock.items()}
     raise InputError("not a lock", code="LOCK", expected="digests by cell, as container.lock has them", found=repr(lock)[:80])
 
 
-def _named(name: str, lock: Lock) -> NamedCell:
+def _named(name: str, lock: CellOrigins) -> NamedCell:
     """What a file says of a cell."""
     if name not in lock:
         remedy = "Give the lock of a container that has all of them: container.lock."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import composer
 from composer.artifact import maps
-from composer.artifact.form import ArtifactForm, Column, Lock, yes_no
+from composer.artifact.form import ArtifactForm, CellOrigins, Column, yes_no
 from composer.artifact.maps.manifest import MapsManifest, MapsSummary
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class MapsForm(ArtifactForm["SavedMaps"]):
         """See :meth:`ArtifactForm.holds`."""
         return isinstance(value, composer.Consensus | composer.Alignment)
 
-    def take_apart(self, value: Consensus | Alignment, lock: Lock | None) -> tuple[Mapping[str, Any], Arrays]:
+    def take_apart(self, value: Consensus | Alignment, lock: CellOrigins | None) -> tuple[Mapping[str, Any], Arrays]:
         """See :func:`composer.artifact.maps.file.take_apart`."""
         return maps.file.take_apart(value, lock or {})
 

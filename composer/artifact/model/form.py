@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import composer
 from batteries.cell.spec import CellSpec
 from composer.artifact import model
-from composer.artifact.form import ArtifactForm, Column, Lock, yes_no
+from composer.artifact.form import ArtifactForm, CellOrigins, Column, yes_no
 from composer.artifact.model.manifest import ModelManifest, ModelSummary
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ModelForm(ArtifactForm["Artifact"]):
         """See :meth:`ArtifactForm.holds`."""
         return isinstance(value, composer.Wired | composer.Container)
 
-    def take_apart(self, value: Wired | Container, lock: Lock | None) -> tuple[Mapping[str, Any], Arrays]:
+    def take_apart(self, value: Wired | Container, lock: CellOrigins | None) -> tuple[Mapping[str, Any], Arrays]:
         """See :func:`composer.artifact.model.file.take_apart`."""
         return model.file.take_apart(value)
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load
 
 from batteries.cell import weights_file
 from batteries.errors import BatteriesError, FormatError, PolicyError
+from batteries.network.limits import Limits
 from tests.support.cells import SPEC, tiny
 
 GOOD = tiny().to_bytes()
@@ -152,3 +153,7 @@ def test_mutations_end_in_our_errors_or_in_arrays_of_the_spec(data):
         return
     assert {name: array.shape for name, array in found.items()} == SPEC.tensor_shapes()
     assert {name: array.shape for name, array in load(bytes(mutated)).items()} == SPEC.tensor_shapes()
+
+
+def test_the_largest_cell_comes_within_the_usual_time():
+    assert Limits().patience(weights_file.MAX_CELL) == Limits().deadline

@@ -212,7 +212,8 @@ def test_a_change_below_a_kernel_is_another_entry(monkeypatch):
 
     real = kernelcache._source
     own = digest()
-    changed = [f"composer.{name}" for name in ("layers", "rows", "packed", "gelu", "exponential", "lanes")]
+    below = ("encoder_decoder", "row_operations", "weight_packing", "gelu", "exponential", "float32_vectors")
+    changed = [f"composer.kernels.{name}" for name in below]
     for name in (*changed, "batteries.kernels.vector_arithmetic", "batteries.kernels.kernel_cache"):
         assert digest(name) != own, name
     for name in ("composer.container.container", "batteries.errors", "batteries.io.atomic_files"):

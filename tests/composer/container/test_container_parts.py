@@ -49,13 +49,7 @@ def close(found, wanted, scale):
 
 @pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
 @pytest.mark.parametrize("size", [(64, 64), (16, 48)])
-def test_trained_cells_of_all_bands_answer_as_alone(request, trained, dtype, scale, size):
-    if dtype == torch.float32 and size == (
-        16,
-        48,
-    ):  # the kernel adds 768 products in a row, the model by parts
-        measured = "low/johanna-64 recon: 1.31e-5 apart where 1.29e-5 is allowed, on some processors; not met, see the issue"
-        request.applymarker(pytest.mark.xfail(reason=measured, strict=False))
+def test_trained_cells_of_all_bands_answer_as_alone(trained, dtype, scale, size):
     x = images(3, size)
     out = compose(trained, dtype=dtype)(x.to(dtype), TAPS)
     for cell in trained:

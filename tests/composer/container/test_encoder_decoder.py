@@ -54,6 +54,18 @@ def near(found, wanted):
     return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
 
 
+def test_a_long_sum_rounds_no_more_than_its_parts():
+    """Equal terms: summed one after another, each addition rounds the same way (4e-5 of the sum over 3,072 of them)."""
+    pytest.importorskip("numba")
+    spec = CellSpec(V=16, D=2, patch_size=32, hidden=1, depth=1, channels=3, row_norm="none")
+    images = torch.full((2, 3, 32, 32), 0.7)
+    weights = {name: torch.full((2, *shape), 0.1) for name, shape in spec.tensor_shapes().items()}
+    wide = {name: x.double() for name, x in weights.items()}
+    assert encoder_decoder.fits(spec, images)
+    found, wanted = Stage(spec, weights).matrices(images), Stage(spec, wide).matrices(images.double())
+    assert float((found / wanted - 1).abs().max()) < 1e-6
+
+
 @settings(deadline=None, max_examples=60)
 @given(SPECS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 8), st.integers(0, 99))
 def test_as_torch_has_it_in_float64(spec, cells, count, columns, seed):

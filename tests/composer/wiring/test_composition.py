@@ -477,4 +477,4 @@ def test_wiring_needs_no_torch_and_nothing_else_needs_networkx():
     code = "import sys, composer.wiring.composition; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ)).returncode == 0
     paths = [path for package in ("batteries", "composer", "registry") for path in (ROOT / package).rglob("*.py")]
-    assert {path.name for path in paths if "import networkx" in path.read_text()} == {"faults.py", "wiring.py"}
+    assert {path.name for path in paths if "import networkx" in path.read_text()} == {"composition.py", "validation.py"}

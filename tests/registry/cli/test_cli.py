@@ -219,6 +219,7 @@ def test_damage_has_its_exit_code(folder, capsys):
 
 def test_no_registry_there(capsys, tmp_path):
     assert answered(capsys, "list", "--registry", tmp_path / "x", code=3)["error"]["code"] == "NO_REGISTRY"
+    assert "without a slash" in answered(capsys, "list", "--registry", f"{tmp_path}/embedded/", code=3)["error"]["remedy"]
     assert answered(capsys, "list", "--registry", tmp_path, code=3)["error"]["code"] == "NO_INDEX"
     assert answered(capsys, "list", "--registry", "gopher://a/b", code=2)["error"]["code"] == "SCHEME"
     assert answered(capsys, "publish", tmp_path / "x.safetensors", "--to", tmp_path, code=3)["error"]["code"] == "NO_FILE"

@@ -31,6 +31,23 @@ def cache():
     return cache
 
 
+@pytest.mark.parametrize("kind", ["file", "link to a file"])
+@pytest.mark.parametrize("act", [check, lambda cache: collect(cache, max_size=0)])
+def test_a_cache_that_is_a_file_is_told(tmp_path, monkeypatch, kind, act):
+    place, file = tmp_path / "cache", tmp_path / "file"
+    file.write_text("mine")
+    place.symlink_to(file) if kind != "file" else file.rename(place)
+    with pytest.raises(InputError, match="not a folder") as caught:
+        act(Cache(place))
+    assert caught.value.code == "NOT_A_FOLDER"
+    assert place.read_text() == "mine"
+
+
+def test_no_cache_yet_is_an_empty_one(tmp_path):
+    assert check(Cache(tmp_path / "none")) == []
+    assert collect(Cache(tmp_path / "none"), max_size=0).removed == 0
+
+
 def held(cache):
     return sorted(path.read_bytes()[0] for path in cache.blobs.iterdir())
 

@@ -12,8 +12,8 @@ import registry
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io import canonical_json
 from composer import MapsManifest, PackedLabel
+from composer.artifact.kinds import FORMS
 from composer.artifact.maps.document import SavedMaps
-from composer.artifact.maps.manifest import MAPS
 from registry.answers.maintenance import CUSTODY
 from registry.answers.transfer import ANSWERS
 from registry.catalog import store_keys
@@ -34,7 +34,9 @@ from registry.stores.store import INDEX
 from registry.transfer.lockfile import Lock, diff
 from registry.transfer.mirror import mirror
 from registry.transfer.publish import attest, publish, yank
+from registry.transfer.pull import pull_cells
 from registry.transfer.pull_packed import form_of_file, read_packed
+from registry.transfer.yanked_versions import YankedWarning
 from tests.support.cells import attestation, python, tiny, tree
 from tests.support.hubserver import QUIET
 from tests.support.maps import consensus, container, direct, document, resealed, same, with_document
@@ -156,17 +158,14 @@ def test_an_alias_may_mean_maps(made, folder):
 
 
 def test_no_kind_is_taken_for_another(folder, packed):
-    for attempt, code, word in (
-        (lambda: registry.pull("high/tiny", "maps/five", registry=folder), "MAPS", "registry.pull_maps"),
-        (lambda: registry.load("maps/five", registry=folder), "MAPS", "registry.pull_maps"),
-        (lambda: registry.pull("high/tiny", registry=folder)[0], "A_CELL", "registry.pull("),
-        (lambda: registry.pull("model/least", registry=folder)[0], "A_MODEL", "registry.pull_model"),
-        (lambda: registry.pull("maps/five", registry=folder)[0], "MAPS", "registry.pull_maps"),
+    for attempt in (
+        lambda: pull_cells("high/tiny", "maps/five", registry=folder),
+        lambda: registry.load("maps/five", registry=folder),
     ):
         with pytest.raises(InputError) as caught:
             attempt()
-        assert (caught.value.code, caught.value.exit_code) == (code, 2)
-        assert word in caught.value.remedy
+        assert (caught.value.code, caught.value.exit_code) == ("MAPS", 2)
+        assert "registry.pull(" in caught.value.remedy
     with pytest.raises(FormatError, match="MAPS"):
         registry.load(packed / "five.safetensors")
     lying = attestation(tiny()).model_copy(update={"reference": "maps/five@1.0.0"})
@@ -174,7 +173,29 @@ def test_no_kind_is_taken_for_another(folder, packed):
         attest(lying, folder)
     for text, code in (("maps/six", "NO_MAPS"), ("maps/least", "NO_MAPS"), ("maps/five@2", "NO_VERSION")):
         with pytest.raises(NotFoundError, match=code):
-            registry.pull(text, registry=folder)[0]
+            registry.pull(text, registry=folder)
+
+
+def test_a_pull_of_all_kinds_is_in_the_order_asked(made, folder):
+    moved = []
+    found = registry.pull(
+        "maps/pair", "high/tiny", "model/least", "maps/five@1.0.0", registry=folder, progress=lambda *at: moved.append(at)
+    )
+    assert [type(one).__name__ for one in found] == ["Alignment", "Cell", "Wired", "Consensus"]
+    assert found[1] == tiny()
+    assert same(made.pair, found[0])
+    assert same(made.five, found[3])
+    assert moved == sorted(moved)
+    assert moved[0][0] == 0
+    assert moved[-1][0] == moved[-1][1]
+    assert {total for _, total in moved} == {moved[-1][1]}
+
+
+def test_a_yanked_version_of_any_kind_is_warned_of(folder):
+    yank("maps/five@1.0.0", "wrong cells", folder)
+    with pytest.warns(YankedWarning, match=r"maps/five@1\.0\.0 is yanked") as warned:
+        registry.pull("high/tiny", "maps/five@1.0.0", registry=folder)
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 # What is not published.
@@ -268,11 +289,11 @@ def test_what_is_not_right_is_not_published(mine, tmp_path, name, capsys):
 
 
 def test_what_is_a_file_of_maps(packed):
-    assert form_of_file(packed / "five.safetensors") is MAPS
+    assert form_of_file(packed / "five.safetensors") is FORMS["maps"]
     assert form_of_file(packed / "five.json") is None
-    assert read_packed(packed / "pair.safetensors", MAPS).manifest.cells == 2
+    assert read_packed(packed / "pair.safetensors", FORMS["maps"]).manifest.cells == 2
     with pytest.raises(FormatError, match="SCHEMA"):
-        read_packed(packed / "least.safetensors", MAPS)
+        read_packed(packed / "least.safetensors", FORMS["maps"])
 
 
 # The index and the lock: of the oldest schema that has what they hold.
@@ -341,11 +362,11 @@ def test_a_lock_names_maps_beside_the_others(made, folder):
     )
     assert Lock.from_bytes(lock.to_bytes(), where="") == lock
     (folder / INDEX).unlink()
-    assert [cell.name for cell in registry.pull_locked(lock)] == ["high/tiny"]
+    cell, _, *maps = registry.pull_locked(lock)
+    assert cell.name == "high/tiny"
+    assert same(made.pair, maps[2])
     assert same(made.five, registry.pull(lock.maps[0])[0])
     assert same(made.pair, registry.pull(lock.maps[2])[0])
-    with pytest.raises(InputError, match="A_MODEL"):
-        registry.pull(lock.models[0])[0]
     without = Lock(schema_version="1.1", cells=lock.cells, models=lock.models, indexes=lock.indexes)
     assert [(change.path, change.kind) for change in diff(lock, without)] == [
         ("maps/five", "removed"),
@@ -374,7 +395,7 @@ def test_a_locked_pull_of_maps_that_changed_is_refused(made, packed, folder, tmp
     shutil.rmtree(folder)
     shutil.copytree(other, folder)
     with pytest.raises(IntegrityError) as caught:
-        registry.pull(lock.maps[0])[0]
+        registry.pull(lock.maps[0])
     assert caught.value.code in {"DIGEST_MISMATCH", "SIZE_MISMATCH", "MISSING"}
     lock.write(tmp_path / "maps.lock")
     assert main(["pull", "--locked", str(tmp_path / "maps.lock")]) == 4
@@ -387,7 +408,7 @@ def test_a_locked_pull_of_maps_that_changed_is_refused(made, packed, folder, tmp
 def test_a_damaged_file_in_the_cache_is_fetched_again(made, folder):
     path = Cache().path(found("maps/five@1.0.0", folder).release.blob.sha256)
     for change in (lambda: damage(path), lambda: damage(path, 10), lambda: path.write_bytes(b"short"), lambda: path.unlink()):
-        registry.pull("maps/five@1.0.0", registry=folder)[0]
+        registry.pull("maps/five@1.0.0", registry=folder)
         change()
         assert same(made.five, registry.pull("maps/five@1.0.0", registry=folder)[0])
     assert len(list(Cache().aside.iterdir())) == 3
@@ -407,14 +428,14 @@ def test_damage_in_a_registry_is_found_by_everybody(folder, change, code, tmp_pa
     shutil.rmtree(Cache().folder)
     change(folder)
     with pytest.raises(IntegrityError) as caught:
-        registry.pull("maps/five", registry=folder)[0]
+        registry.pull("maps/five", registry=folder)
     assert caught.value.code == code
     for findings in (registry.verify("maps/five", registry=folder), registry.verify_store(DirectoryStore(folder))):
         assert {finding.error.code for finding in findings if finding.error} == {code}
     assert {error.code for error in fsck(folder).faults.values()} == {code}
     assert fsck(folder, repair=True, source=tmp_path / "mirror").ok
     assert all(finding.ok for finding in registry.verify_store(DirectoryStore(folder)))
-    registry.pull("maps/five", registry=folder)[0]
+    registry.pull("maps/five", registry=folder)
 
 
 def test_a_manifest_that_promises_other_maps_is_refused(packed):
@@ -433,7 +454,7 @@ def test_a_manifest_that_promises_other_maps_is_refused(packed):
         store.put(store_keys.manifest(path, "1.0.0"), said.to_bytes())
         store.swap_index(None, Index().with_release(path, "1.0.0", promised).sealed())
         with pytest.raises(IntegrityError, match=code):
-            registry.pull(path, registry=store)[0]
+            registry.pull(path, registry=store)
         assert code in {finding.error.code for finding in registry.verify(path, registry=store) if finding.error}
 
 
@@ -444,7 +465,7 @@ def test_nothing_else_leaves_a_pull(folder):
     for place in range(0, len(data), 11):
         damage(path, place)
         with pytest.raises(BatteriesError):
-            registry.pull("maps/five@1.0.0", registry=folder)[0]
+            registry.pull("maps/five@1.0.0", registry=folder)
         path.write_bytes(data)
 
 
@@ -454,7 +475,7 @@ def test_nothing_else_leaves_a_pull(folder):
 def test_a_mirror_has_the_maps_too(folder, tmp_path):
     yank("maps/five@1.0.0", "old", folder)
     mirrored = mirror(folder, tmp_path / "mirror")
-    assert (mirrored.cells, mirrored.models, mirrored.maps, mirrored.copied) == (1, 1, 3, 5)
+    assert (mirrored.versions, mirrored.copied) == ({"cells": 1, "models": 1, "maps": 3}, 5)
     assert mirror(folder, tmp_path / "mirror").copied == 0
     first, second = (open_snapshot(place).index for place in (folder, tmp_path / "mirror"))
     assert (first.cells, first.models, first.maps) == (second.cells, second.models, second.maps)
@@ -478,7 +499,7 @@ def test_the_cache_lets_maps_go_and_finds_damage(made, folder):
     assert all(error is None for _, error in check(Cache()))
     damage(path)
     assert [name for name, error in check(Cache(), repair=True) if error is not None] == [path.name]
-    registry.pull("maps/pair", registry=folder)[0]
+    registry.pull("maps/pair", registry=folder)
     assert collect(Cache(), max_size=0).removed == 0  # used within the hour
     assert same(pulled, made.pair)
 

@@ -26,7 +26,7 @@ from batteries.errors import (
 from batteries.io import canonical_json, filesystem
 from composer.artifact.kinds import FORMS
 from composer.artifact.manifest import PackedLabel
-from composer.artifact.model.manifest import MODEL, ModelManifest
+from composer.artifact.model.manifest import ModelManifest
 from registry.answers.composition import COMPOSING
 from registry.answers.maintenance import CUSTODY
 from registry.answers.transfer import ANSWERS
@@ -48,6 +48,7 @@ from registry.stores.store import INDEX
 from registry.transfer.lockfile import Lock, diff
 from registry.transfer.mirror import mirror
 from registry.transfer.publish import attest, publish, yank
+from registry.transfer.pull import pull_cells
 from registry.transfer.pull_packed import fetch_packed, form_of_file, read_packed
 from registry.transfer.wanted import Wanted
 from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny, tree
@@ -157,7 +158,7 @@ def test_the_newest_version_is_meant(packed, tmp_path, kind):
     located = found("model/trio", store)
     assert located.version == "1.1.0"
     assert located.packed_manifest().identity.description == "later"
-    registry.pull("model/trio", registry=store)[0]
+    registry.pull("model/trio", registry=store)
     yank("model/trio@1.1.0", "too late", store)
     assert found("model/trio", store).version == "1.0.0"
     assert found("model/trio@1.1.0", store).release.yanked == "too late"
@@ -182,9 +183,8 @@ def test_an_alias_may_mean_a_model(made, folder):
 
 def test_a_cell_is_no_model_and_a_model_no_cell(folder, packed):
     for attempt, code in (
-        (lambda: registry.pull("high/tiny", "model/trio", registry=folder), "A_MODEL"),
+        (lambda: pull_cells("high/tiny", "model/trio", registry=folder), "A_MODEL"),
         (lambda: registry.load("model/trio", registry=folder), "A_MODEL"),
-        (lambda: registry.pull("high/tiny", registry=folder)[0], "A_CELL"),
     ):
         with pytest.raises(InputError) as caught:
             attempt()
@@ -197,7 +197,7 @@ def test_a_cell_is_no_model_and_a_model_no_cell(folder, packed):
         attest(lying, folder)
     for text, code in (("model/duo", "NO_MODEL"), ("model/tiny", "NO_MODEL"), ("model/trio@2", "NO_VERSION")):
         with pytest.raises(NotFoundError, match=code):
-            registry.pull(text, registry=folder)[0]
+            registry.pull(text, registry=folder)
 
 
 # What is not published.
@@ -338,10 +338,10 @@ def test_a_registry_that_is_not_written_to(mine, tmp_path):
 
 
 def test_what_is_a_models_file(packed, tmp_path):
-    assert form_of_file(packed / "trio.safetensors") is MODEL
+    assert form_of_file(packed / "trio.safetensors") is FORMS["model"]
     assert form_of_file(packed / "trio.json") is None
     assert form_of_file(tiny().write(tmp_path)) is None
-    assert read_packed(packed / "least.safetensors", MODEL).manifest.cells == 1
+    assert read_packed(packed / "least.safetensors", FORMS["model"]).manifest.cells == 1
 
 
 # The index: schema 1.0 as long as there are no models.
@@ -422,7 +422,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(made, folder):
     located = found("model/trio", folder)
     path = Cache().path(located.release.blob.sha256)
     for change in (lambda: damage(path), lambda: damage(path, 10), lambda: path.write_bytes(b"short"), lambda: path.unlink()):
-        registry.pull("model/trio", registry=folder)[0]
+        registry.pull("model/trio", registry=folder)
         change()
         assert same(made, registry.pull("model/trio", registry=folder)[0], images(2))
     assert len(list(Cache().aside.iterdir())) == 3
@@ -449,14 +449,14 @@ def test_a_file_that_is_refused_and_undamaged_is_neither_moved_nor_fetched_again
     blob = canonical_json.sha256(mine.read_bytes())
     for _ in range(3):
         with pytest.raises(FormatError) as caught:
-            registry.pull("model/trio", registry=store)[0]
+            registry.pull("model/trio", registry=store)
         assert caught.value.code == code
     assert Cache().path(blob).read_bytes() == mine.read_bytes()
     assert not Cache().aside.exists()
     assert asked.count(store_keys.blob(blob)) == 1
     damage(Cache().path(blob))
     with pytest.raises(FormatError, match=code):
-        registry.pull("model/trio", registry=store)[0]
+        registry.pull("model/trio", registry=store)
     assert len(list(Cache().aside.iterdir())) == 1
 
 
@@ -498,7 +498,7 @@ def test_damage_in_a_registry_is_found_by_everybody(folder, change, code, tmp_pa
     shutil.rmtree(Cache().folder)
     change(folder)
     with pytest.raises(IntegrityError) as caught:
-        registry.pull("model/trio", registry=folder)[0]
+        registry.pull("model/trio", registry=folder)
     assert caught.value.code == code
     for findings in (registry.verify("model/trio", registry=folder), registry.verify_store(DirectoryStore(folder))):
         assert {finding.error.code for finding in findings if finding.error} == {code}
@@ -506,7 +506,7 @@ def test_damage_in_a_registry_is_found_by_everybody(folder, change, code, tmp_pa
     assert {error.code for error in fsck(folder).faults.values()} == {code}
     assert fsck(folder, repair=True, source=tmp_path / "mirror").ok
     assert all(finding.ok for finding in registry.verify_store(DirectoryStore(folder)))
-    registry.pull("model/trio", registry=folder)[0]
+    registry.pull("model/trio", registry=folder)
 
 
 def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_path):
@@ -519,7 +519,7 @@ def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_pat
     store.put(store_keys.manifest("model/trio", "1.0.0"), lying.to_bytes())
     store.swap_index(None, Index().with_release("model/trio", "1.0.0", PackedRelease.of(lying)).sealed())
     with pytest.raises(IntegrityError, match="OTHER_SEAL"):
-        registry.pull("model/trio", registry=store)[0]
+        registry.pull("model/trio", registry=store)
     (_, blob) = registry.verify("model/trio", registry=store)
     assert blob.error.code == "OTHER_SEAL"
     other = PackedRelease.of(manifest_of(packed, "least"))
@@ -531,12 +531,12 @@ def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_pat
         store.put(store_keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
         store.swap_index(None, Index().with_release("model/trio", "1.0.0", wrong).sealed())
         with pytest.raises(IntegrityError, match=code):
-            registry.pull("model/trio", registry=store)[0]
+            registry.pull("model/trio", registry=store)
     store = MemoryStore()
     store.put(store_keys.manifest("model/duo", "1.0.0"), manifest.to_bytes())
     store.swap_index(None, Index().with_release("model/duo", "1.0.0", PackedRelease.of(manifest)).sealed())
     with pytest.raises(IntegrityError, match="WRONG_MODEL"):
-        registry.pull("model/duo", registry=store)[0]
+        registry.pull("model/duo", registry=store)
 
 
 class Counting(filesystem.Disk):
@@ -557,9 +557,9 @@ def test_what_is_in_the_cache_is_mapped_and_not_read(packed, tmp_path):
         publish(packed / "trio.safetensors", tmp_path / "registry")
         publish(packed / "trio.safetensors", tmp_path / "registry")
         assert counting.read_bytes < size / 2  # neither to look at it nor to compare it with what is there
-        registry.pull("model/trio", registry=tmp_path / "registry")[0]
+        registry.pull("model/trio", registry=tmp_path / "registry")
         before = counting.read_bytes
-        registry.pull("model/trio", registry=tmp_path / "registry")[0]
+        registry.pull("model/trio", registry=tmp_path / "registry")
         mirror(tmp_path / "registry", tmp_path / "mirror")
         check(Cache())
         assert counting.read_bytes - before < size / 2
@@ -576,7 +576,9 @@ def test_a_lock_names_models_beside_cells(made, folder, tmp_path):
     )
     assert Lock.from_bytes(lock.to_bytes(), where="") == lock
     (folder / INDEX).unlink()
-    assert [cell.name for cell in registry.pull_locked(lock)] == ["high/tiny"]
+    cell, first, _ = registry.pull_locked(lock)
+    assert cell.name == "high/tiny"
+    assert same(made, first, images())
     assert same(made, registry.pull(lock.models[0])[0], images())
     only = Lock(schema_version="1.0", cells=lock.cells, indexes=lock.indexes)
     assert "models" not in json.loads(only.to_bytes())
@@ -597,7 +599,7 @@ def test_a_lock_names_models_beside_cells(made, folder, tmp_path):
 def test_a_mirror_has_the_models_too(folder, tmp_path):
     yank("model/trio@1.0.0", "old", folder)
     mirrored = mirror(folder, tmp_path / "mirror")
-    assert (mirrored.cells, mirrored.models, mirrored.copied) == (1, 2, 3)
+    assert (mirrored.versions, mirrored.copied) == ({"cells": 1, "models": 2, "maps": 0}, 3)
     assert mirror(folder, tmp_path / "mirror").copied == 0
     first, second = (open_snapshot(place).index for place in (folder, tmp_path / "mirror"))
     assert (first.cells, first.models) == (second.cells, second.models)
@@ -805,7 +807,7 @@ def test_references_alone_are_put_side_by_side(lab, capsys):
         (["circle.toml"], 6, "in a circle"),
         (["high/low", "high/low@1.0.0"], 6, "a cell given twice"),
         (["high/none"], 3, "no such cell"),
-        (["model/pair"], 2, "registry.pull_model"),
+        (["model/pair"], 2, "registry.pull("),
         (["low"], 3, "no such alias"),
         (["high/low", "--name", "x"], 2, "--out"),
         (["high/low", "--out", "model.pt"], 2, ".safetensors"),
@@ -845,7 +847,7 @@ def test_nothing_else_leaves_a_pull(folder):
     for place in range(0, len(data), 7):
         damage(path, place)
         with pytest.raises(BatteriesError):
-            registry.pull("model/trio@1.0.0", registry=folder)[0]
+            registry.pull("model/trio@1.0.0", registry=folder)
         path.write_bytes(data)
 
 

@@ -20,15 +20,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from batteries.cell import artifact_kinds as kinds_of_file
 from batteries.cell import weights_file
-from batteries.cell.artifact_kinds import Kind as FileKind
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
-from composer.artifact.kinds import open_packed
-from composer.artifact.manifest import MapsManifest, ModelManifest, PackedLabel
-from composer.artifact.model.file import pack
+from composer import MapsManifest, ModelManifest, PackedLabel, pack
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
 from composer.sealed import file_format
 from registry.catalog.attestation import Attestation
 from registry.catalog.index import Index
@@ -161,11 +159,11 @@ def as_sealed(value: Any) -> bytes:
     return dumped(value)
 
 
-def read_packed(kind: FileKind) -> Callable[[bytes], bytes]:
+def read_packed(packed: ArtifactForm[Any]) -> Callable[[bytes], bytes]:
     """As :func:`read_cell`, of a file of a kind."""
 
     def read(data: bytes) -> bytes:
-        opened, theirs = open_packed(kind, data, where="a mutant"), load(data)
+        opened, theirs = packed.open(data, where="a mutant"), load(data)
         arrays = {name: opened.array(name) for name in opened.layout}
         assert all(np.array_equal(arrays[name], theirs.pop(name)) for name in arrays)
         assert not theirs
@@ -200,8 +198,8 @@ def kinds() -> dict[str, Kind]:
     lock = dumped(lock.model_dump(mode="json"))
     with_model = Index.from_bytes(index, where="x").with_release("model/least", "1.0.0", model_release()).sealed()
     return {
-        "model": Kind(document_of(MODEL), as_file(MODEL), as_sealed, read_packed(kinds_of_file.MODEL)),
-        "maps": Kind(document_of(MAPS), as_file(MAPS), as_sealed, read_packed(kinds_of_file.MAPS)),
+        "model": Kind(document_of(MODEL), as_file(MODEL), as_sealed, read_packed(FORMS["model"])),
+        "maps": Kind(document_of(MAPS), as_file(MAPS), as_sealed, read_packed(FORMS["maps"])),
         "maps manifest": Kind(
             MAPS_MANIFEST, plain, dumped, lambda data: MapsManifest.from_bytes(data, where="a mutant").to_bytes()
         ),
