@@ -38,8 +38,8 @@ from .procrustes.generalized import change as change
 from .procrustes.generalized import generalised as generalised
 from .procrustes.generalized import map_into as map_into
 from .procrustes.multiple_testing import holm as holm
-from .procrustes.scores import Null as Null
-from .procrustes.scores import Score as Score
+from .procrustes.score_document import Null as Null
+from .procrustes.score_document import Score as Score
 from .procrustes.scores import score as score
 from .procrustes.similarity import Alignment as Alignment
 from .procrustes.similarity import FewSamplesWarning as FewSamplesWarning

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError
-from registry.answers.answer import Answer, Fault, unicode
+from batteries.io.canonical_json import Document
+from batteries.io.text import unicode
+from registry.answers.answer import Answer, Fault
 from registry.catalog.index import TABLES
 from registry.catalog.kinds import with_tables
 from registry.stores.cache_cleanup import Collected
-from registry.transfer.lockfile import Change, Lock, LockedCell, LockedIndex, locked_rows
+from registry.transfer.lockfile import ChangedCell, Lock, LockedCell, LockedIndex, locked_rows
 from registry.transfer.mirror import Mirrored
 from registry.transfer.publish import Yanked
 
@@ -32,43 +33,15 @@ class LockAnswer(Answer):
         return cls(lock=unicode(path), indexes=lock.indexes, **tables)
 
 
-class ChangedCell(Answer):
-    """An artifact that differs: its versions and digests in either lock."""
-
-    path: str
-    kind: Literal["added", "removed", "changed"]
-    before: tuple[str, ...]
-    after: tuple[str, ...]
-
-
 class DiffAnswer(Answer):
     """Answer of ``batteries diff``: what differs."""
 
     changes: tuple[ChangedCell, ...]
 
     @classmethod
-    def of(cls, changes: Sequence[Change]) -> DiffAnswer:
+    def of(cls, changes: Sequence[ChangedCell]) -> DiffAnswer:
         """What differs between two locks."""
-        rows = (ChangedCell(path=one.path, kind=one.kind, before=one.before, after=one.after) for one in changes)
-        return cls(changes=tuple(rows))
-
-
-@with_tables(lambda form: (Count, ...))
-class MirrorAnswer(Answer):
-    """Answer of ``batteries mirror``: versions and attestations of the source, and how many versions were copied."""
-
-    source: str
-    target: str
-    cells: Count
-    copied: Count
-    attestations: Count
-    number: Count
-
-    @classmethod
-    def of(cls, mirrored: Mirrored) -> MirrorAnswer:
-        """What a mirror came to."""
-        facts = {**vars(mirrored), "source": unicode(mirrored.source), "target": unicode(mirrored.target)}
-        return cls(**facts.pop("versions"), **facts)
+        return cls(changes=tuple(changes))
 
 
 class YankAnswer(Answer):
@@ -83,20 +56,6 @@ class YankAnswer(Answer):
     def of(cls, yanked: Yanked, reason: str) -> YankAnswer:
         """What a yank came to."""
         return cls(reference=str(yanked.reference), reason=reason, number=yanked.number, new=yanked.new)
-
-
-class CollectAnswer(Answer):
-    """Answer of ``batteries gc``: files that went with their bytes, and files that stayed with theirs."""
-
-    removed: Count
-    freed: Count
-    kept: Count
-    size: Count
-
-    @classmethod
-    def of(cls, collected: Collected) -> CollectAnswer:
-        """What a collection came to."""
-        return cls(**vars(collected))
 
 
 class FaultyFile(Answer):
@@ -124,11 +83,11 @@ class FsckAnswer(Answer):
         return cls(ok=all(row.repaired for row in rows), checked=checked, faults=tuple(rows), orphans=tuple(orphans))
 
 
-CUSTODY: dict[str, type[Answer]] = {
+CUSTODY: dict[str, type[Document]] = {
     "diff": DiffAnswer,
     "fsck": FsckAnswer,
-    "gc": CollectAnswer,
+    "gc": Collected,
     "lock": LockAnswer,
-    "mirror": MirrorAnswer,
+    "mirror": Mirrored,
     "yank": YankAnswer,
 }

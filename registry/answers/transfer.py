@@ -10,9 +10,10 @@ from pydantic import Field, create_model
 
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Manifest, Sha256, Size, Text
+from batteries.io.text import unicode
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
-from registry.answers.answer import Answer, ErrorAnswer, Fault, unicode
+from registry.answers.answer import Answer, ErrorAnswer, Fault
 from registry.catalog.attestation import Protocol
 from registry.catalog.kinds import CELL, KINDS, with_tables
 from registry.catalog.release import RELEASES, Attested, ExactVersion, Release, Summary

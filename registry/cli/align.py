@@ -14,9 +14,9 @@ import batteries
 import composer
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.io import atomic_files
+from batteries.io.text import unicode
 from composer.artifact.maps.manifest import MAPS
 from composer.vocabulary import TokenKind
-from registry.answers.answer import unicode
 from registry.catalog.reference import Reference
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say

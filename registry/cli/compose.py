@@ -13,8 +13,8 @@ import batteries
 import composer
 from batteries.errors import ConflictError, InputError
 from batteries.io import atomic_files
+from batteries.io.text import unicode
 from composer.artifact.model.manifest import MODEL, ModelManifest
-from registry.answers.answer import unicode
 from registry.answers.composition import Composed, ComposedCell
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
 from registry.cli.options import Threads, licensed, packed_label, photographs, use

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -186,30 +185,31 @@ class Lock(Tables):
         )
 
 
-@dataclass(frozen=True)
-class Change:
-    """How one artifact differs between two locks.
+class ChangedCell(Document):
+    """An artifact that differs: its versions and digests in either lock.
 
     Attributes:
         path: ``band/name``, ``model/name`` and so on.
+        kind: The change in one word.
         before: Its versions in the first, with the start of the weights' digest; empty where it is not there.
         after: The same in the second.
     """
 
     path: str
+    kind: Literal["added", "removed", "changed"]
     before: tuple[str, ...]
     after: tuple[str, ...]
 
-    @property
-    def kind(self) -> Literal["added", "removed", "changed"]:
-        """In one word."""
-        return "added" if not self.before else "removed" if not self.after else "changed"
+    @classmethod
+    def of(cls, path: str, before: tuple[str, ...], after: tuple[str, ...]) -> ChangedCell:
+        """What became of an artifact."""
+        return cls(path=path, kind="added" if not before else "removed" if not after else "changed", before=before, after=after)
 
 
-def diff(first: Lock, second: Lock) -> list[Change]:
+def diff(first: Lock, second: Lock) -> list[ChangedCell]:
     """What changed from one lock to another, by path. The source is no part of what a cell is."""
     before, after = _by_path(first), _by_path(second)
-    changes = (Change(path, before.get(path, ()), after.get(path, ())) for path in sorted({*before, *after}))
+    changes = (ChangedCell.of(path, before.get(path, ()), after.get(path, ())) for path in sorted({*before, *after}))
     return [change for change in changes if change.before != change.after]
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from batteries.cell.manifest import MAX_BLOB
+from pydantic import ConfigDict
+
+from batteries.cell.manifest import MAX_BLOB, Count
 from batteries.io import atomic_files
 from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import Document
+from batteries.io.text import unicode
 from registry.catalog import store_keys
-from registry.catalog.kinds import CELL, KINDS
+from registry.catalog.index import TABLES
+from registry.catalog.kinds import CELL, KINDS, with_tables
 from registry.catalog.reference import Reference
 from registry.stores.cache import Cache
 from registry.stores.snapshot import Located, Snapshot, check_attestation, open_snapshot
@@ -22,25 +26,34 @@ from registry.transfer.pull_packed import fetch_packed
 from registry.transfer.wanted import Progress, Wanted
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """What a mirror came to.
+@with_tables(lambda form: (Count, ...))
+class Mirrored(Document):
+    """What a mirror came to: versions and attestations of the source, and how many versions were copied.
+
+    Beside the cells it counts each kind, by the plural of its name.
 
     Attributes:
         source: Address of the registry that was read.
         target: Address of the one that was written.
-        versions: How many the source has, by table: ``cells``, ``models``, ``maps``.
-        copied: Those of them that the target did not have.
+        cells: Versions of cells of the source.
+        copied: Versions of any kind that the target did not have.
         attestations: Attestations of the source.
         number: The target's index that holds all of it.
     """
 
+    model_config = ConfigDict(title="MirrorAnswer", defer_build=True)
+
     source: str
     target: str
-    versions: Mapping[str, int]
-    copied: int
-    attestations: int
-    number: int
+    cells: Count
+    copied: Count
+    attestations: Count
+    number: Count
+
+    @property
+    def versions(self) -> int:
+        """Versions of the source, of all kinds."""
+        return sum(getattr(self, table) for table in TABLES)
 
 
 def mirror(
@@ -70,10 +83,11 @@ def mirror(
     attestations = _copy_attestations(snapshot, store, cache)
     index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
     counts = Counter(one.reference.kind for one in located)
+    versions: dict[str, Any] = {kind.plural: counts[kind] for kind in KINDS.values()}
     return Mirrored(
-        source=snapshot.store.url,
-        target=store.url,
-        versions={kind.plural: counts[kind] for kind in KINDS.values()},
+        source=unicode(snapshot.store.url),
+        target=unicode(store.url),
+        **versions,
         copied=len(lacking),
         attestations=attestations,
         number=index.number,

@@ -22,7 +22,8 @@ from batteries.io.text import listed
 from composer.artifact.form import ArtifactDocument
 from composer.artifact.manifest import LISTED
 from composer.artifact.maps.manifest import MAPS, MappedCell, MapsFrame
-from composer.artifact.model.document import NamedCell, SavedScore, Width
+from composer.artifact.model.document import NamedCell, Width
+from composer.procrustes.score_document import FiniteScore
 from composer.sealed.file_format import Form
 from composer.sealed.reader import Opened
 from composer.vocabulary import TokenKind
@@ -122,7 +123,7 @@ class SavedMaps(ArtifactDocument):
     probe: Sha256
     target: Annotated[FrameTarget | CellTarget, Field(discriminator="kind")]
     maps: Annotated[tuple[CellMap, ...], Field(min_length=1, max_length=MAX_ENTRIES)]
-    scores: tuple[SavedScore, ...]
+    scores: tuple[FiniteScore, ...]
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -6,7 +6,6 @@ Every map that is loaded has its ends by digest, as when it was fitted: what use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,8 +15,8 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer.artifact.form import CellOrigins
 from composer.artifact.maps.document import CellMap, CellTarget, FrameTarget, SavedMaps
-from composer.artifact.model.consensus import MAP, score_of
-from composer.artifact.model.document import NamedCell, SavedScore
+from composer.artifact.model.consensus import MAP
+from composer.artifact.model.document import NamedCell
 from composer.procrustes.consensus import Consensus
 from composer.procrustes.generalized import Frame
 from composer.procrustes.provenance import Pairing, digest_of
@@ -61,7 +60,7 @@ def _of_consensus(maps: Consensus, lock: CellOrigins) -> tuple[dict[str, Any], A
         **_fit({(maps.kind, maps.grid, maps.probe), *(_fitted_on(one) for one in pairings)}),
         "target": FrameTarget(rows=len(frame.tokens), width=maps.width, residual=frame.residual),
         "maps": tuple(_cell_map(one, _named(name, lock)) for name, one in zip(maps.names, maps.maps, strict=True)),
-        "scores": tuple(SavedScore(**asdict(score)) for score in maps.scores),
+        "scores": maps.scores,
     }
     return fields, arrays | _parts(maps.maps)
 
@@ -158,8 +157,8 @@ def put_together(opened: Opened[SavedMaps]) -> Consensus | Alignment:
     if isinstance(target, CellTarget):
         return maps[0]
     frame = Frame(tensors["frame.tokens"], tensors["frame.rows"], target.residual)
-    names, scores = tuple(one.source.name for one in said.maps), tuple(map(score_of, said.scores))
-    return Consensus(names, maps, frame, scores, said.tokens, said.grid, said.probe)
+    names = tuple(one.source.name for one in said.maps)
+    return Consensus(names, maps, frame, said.scores, said.tokens, said.grid, said.probe)
 
 
 def _alignment(saved: CellMap, place: int, tensors: Mapping[str, Tensor], pairing: Pairing) -> Alignment:

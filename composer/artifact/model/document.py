@@ -15,6 +15,7 @@ from batteries.io.canonical_json import Document
 from composer.artifact.form import ArtifactDocument
 from composer.artifact.manifest import LISTED
 from composer.artifact.model.manifest import MODEL, ModelNode
+from composer.procrustes.score_document import FiniteScore
 from composer.sealed.file_format import Form
 from composer.wiring.composition import MAX_ENTRIES, Composition
 from composer.wiring.nodes import Name, Relay, Route
@@ -77,27 +78,6 @@ class SavedRelay(SavedMap):
     width: Width
 
 
-class SavedNull(Document):
-    """What a score is measured against."""
-
-    mean: float
-    sd: float
-    draws: Positive
-    exceeding: Count
-
-
-class SavedScore(Document):
-    """How well one cell's tokens predict the others', held out, beside its nulls."""
-
-    r2: float
-    cosine: float
-    low: float
-    high: float
-    samples_per_dimension: float
-    shuffled: SavedNull
-    untrained: SavedNull | None
-
-
 class SavedFrame(Document):
     """The consensus frame of omega, and a map for each cell, in their order.
 
@@ -120,7 +100,7 @@ class SavedFrame(Document):
     grid: tuple[Positive, Positive]
     probe: Sha256
     maps: tuple[SavedMap, ...]
-    scores: tuple[SavedScore, ...]
+    scores: tuple[FiniteScore, ...]
 
 
 class Artifact(ArtifactDocument):

@@ -74,7 +74,7 @@ def test_it_is_read_only_and_mirrored(shipped, tmp_path):
         lambda: yank("high/tiny@1.0.0", "x", "embedded"),
         lambda: mirror(tmp_path / "copy", "embedded"),
     ):
-        assert mirror("embedded", tmp_path / "copy").versions["cells"] == 1
+        assert mirror("embedded", tmp_path / "copy").cells == 1
         publish(tiny("more", seed=3), tmp_path / "copy")
         with pytest.raises(PolicyError) as caught:
             act()

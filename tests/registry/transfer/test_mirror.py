@@ -36,7 +36,7 @@ def index_of(store):
 def test_a_mirror_has_every_byte(source, tmp_path, make):
     target = make(tmp_path)
     found = mirror(source, target)
-    assert (found.versions["cells"], found.copied, found.attestations, found.number) == (3, 3, 1, 1)
+    assert (found.cells, found.copied, found.attestations, found.number) == (3, 3, 1, 1)
     assert target.keys() == source.keys()
     assert contents(target) == contents(source)
     assert (index_of(target).cells, index_of(target).attestations) == (index_of(source).cells, index_of(source).attestations)
