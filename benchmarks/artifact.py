@@ -10,7 +10,7 @@ from pathlib import Path
 import registry
 from batteries.cell.cell import Cell
 from benchmarks.harness import Pair
-from composer import Composition, load, read_artifact, save, wire
+from composer import Composition, load, read, save, wire
 
 CELLS = 1000
 HIGH = ("attractor-64", "fresnel-64", "johanna-64", "johanna-64-s1", "johanna-64-s2", "johanna-64-s3")
@@ -28,7 +28,7 @@ def pairs(smoke: bool) -> list[Pair]:
     title = f"of {count:,} mixed cells, {size / 1e6:.0f} MB,"
     return [
         Pair(f"model {title} loaded and verified against `read_bytes`", lambda: load(path), path.read_bytes, TARGET),
-        Pair(f"what the model {title} is against `read_bytes`", lambda: read_artifact(path), path.read_bytes),
+        Pair(f"what the model {title} is against `read_bytes`", lambda: read(path), path.read_bytes),
     ]
 
 

@@ -6,8 +6,7 @@ from .catalog.attestation import FrozenFigure as FrozenFigure
 from .catalog.attestation import ReturnFigure as ReturnFigure
 from .catalog.index import Index as Index
 from .catalog.reference import Reference as Reference
-from .catalog.release import MapsRelease as MapsRelease
-from .catalog.release import ModelRelease as ModelRelease
+from .catalog.release import PackedRelease as PackedRelease
 from .catalog.release import Release as Release
 from .reports.viability_page import page as page
 from .stores.directory import DirectoryStore as DirectoryStore
@@ -26,8 +25,6 @@ from .transfer.pull import load as load
 from .transfer.pull import pull as pull
 from .transfer.pull import pull_locked as pull_locked
 from .transfer.pull_packed import PulledFile as PulledFile
-from .transfer.pull_packed import pull_maps as pull_maps
-from .transfer.pull_packed import pull_model as pull_model
 from .transfer.remeasure import measure_again as measure_again
 from .transfer.verify import Finding as Finding
 from .transfer.verify import verify as verify

@@ -1,53 +1,67 @@
-"""Kinds of artifact beside the cell. Each says in the first bytes of its file what it is, so that none is taken for another.
+"""Kinds of artifact: who each is. A sealed file says in its first bytes of which kind it is, so that none is taken for a cell.
 
-The file of such a kind is safetensors with one metadata key, ``svae-batteries.<kind>``: :mod:`composer.sealed.file_format` has
-the bytes.
+The file of every kind but the cell is safetensors with one metadata key, ``svae-batteries.<name>``. No kind is listed here:
+:mod:`composer.artifact.kinds` has the table, and what can be done with each.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from batteries.cell.manifest import MAX_BLOB
+_START = re.compile(rb'\{"__metadata__":\{"svae-batteries\.([a-z]{1,32})":')
 
 
 @dataclass(frozen=True)
 class ArtifactKind:
-    """One kind.
+    """Identity of a kind. A name in the plural, such as ``maps``, is its own plural.
 
     Attributes:
-        name: Stands where a band stands in a reference, and in the file's metadata key.
-        words: What one is, in a sentence.
-        plural: Of the name: what a table of them is called.
-        code: Of the error where one is given and something else is wanted.
-        limit: Bytes that its file may have.
-        reader: The function that reads its file.
-        puller: The function that pulls it.
+        name: Key of its files' metadata, and what stands where a band stands in a reference.
+        words: One artifact of the kind, for messages.
+        limit: Bytes of the largest file.
+        schema: Of the oldest index and lock that have a table of the kind.
     """
 
     name: str
     words: str
-    plural: str
-    code: str
     limit: int
-    reader: str
-    puller: str
+    schema: str
+
+    @property
+    def plural(self) -> str:
+        """Name of a table of such artifacts.
+
+        >>> [ArtifactKind(name, "", 0, "1.0").plural for name in ("model", "maps")]
+        ['models', 'maps']
+        """
+        return self.name if self.name.endswith("s") else f"{self.name}s"
+
+    @property
+    def code(self) -> str:
+        """Code of the error where one is given and another kind is wanted, see :func:`code_of`."""
+        return code_of(self.name)
 
     @property
     def start(self) -> bytes:
-        """How the header of its file starts, after the 8 bytes of its size."""
+        """First bytes of a file's header, after the 8 bytes of its size."""
         return f'{{"__metadata__":{{"svae-batteries.{self.name}":'.encode()
 
 
-MODEL = ArtifactKind("model", "a composed model", "models", "A_MODEL", MAX_BLOB, "composer.load", "registry.pull_model")
-MAPS = ArtifactKind("maps", "maps between cells", "maps", "MAPS", 64 * 2**20, "composer.load_maps", "registry.pull_maps")
-KINDS = {kind.name: kind for kind in (MODEL, MAPS)}
+def name_in(data: bytes | memoryview) -> str | None:
+    """Name of the kind in the first bytes of a file; None where there is none, as in a cell's.
 
-
-def kind_of(data: bytes | memoryview) -> ArtifactKind | None:
-    """The kind that the first bytes of a file name; None where they name none, as a cell's do not.
-
-    >>> kind_of(bytes(8) + MAPS.start).name, kind_of(b"")
+    >>> name_in(bytes(8) + ArtifactKind("maps", "maps", 0, "1.2").start), name_in(b"")
     ('maps', None)
     """
-    return next((kind for kind in KINDS.values() if bytes(data[8 : 8 + len(kind.start)]) == kind.start), None)
+    found = _START.match(bytes(data[8:80]))
+    return None if found is None else found[1].decode()
+
+
+def code_of(name: str) -> str:
+    """Code of the error where an artifact of this name is given and another is wanted.
+
+    >>> code_of("model"), code_of("maps")
+    ('A_MODEL', 'MAPS')
+    """
+    return name.upper() if name.endswith("s") else f"A_{name.upper()}"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from batteries.cell.artifact_kinds import kind_of
+from batteries.cell.artifact_kinds import code_of, name_in
 from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, PolicyError
 from batteries.io import canonical_json, placeholders
@@ -86,15 +86,15 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def refuse_other_kind(data: bytes, where: object) -> None:
-    """Refuse a composed model, or maps, where a cell is wanted.
+    """Refuse an artifact of another kind where a cell is wanted.
 
     Raises:
-        FormatError: it is one (``A_MODEL``, ``MAPS``).
+        FormatError: it is one (``A_MODEL``, ``MAPS``, and so on for any kind).
     """
-    kind = kind_of(data)
-    if kind is not None:
-        what, remedy = f"{kind.words}, not a cell", f"Open it with {kind.reader}."
-        raise FormatError(what, code=kind.code, expected="one cell", where=where, remedy=remedy)
+    name = name_in(data)
+    if name is not None:
+        what, remedy = f"a file of the kind {name}, not a cell", "Open it with composer.load."
+        raise FormatError(what, code=code_of(name), expected="one cell", where=where, remedy=remedy)
 
 
 def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryview]:

@@ -14,6 +14,15 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def unicode(value: object) -> str:
+    r"""The words for a value, as JSON can hold them: a file's name may be no Unicode.
+
+    >>> unicode("/tmp/\udcff")
+    '/tmp/\\udcff'
+    """
+    return str(value).encode(errors="backslashreplace").decode()
+
+
 def listed(names: Sequence[str]) -> str:
     """The first of some names, for a message.
 

@@ -46,7 +46,8 @@ from composer.procrustes.generalized import generalised, maps_into
 from composer.procrustes.held_out import Split
 from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import digest_of
-from composer.procrustes.scores import LEVEL, Score, score, shuffles_for
+from composer.procrustes.score_document import LEVEL, Score
+from composer.procrustes.scores import score, shuffles_for
 from composer.vocabulary import Grid, TokenKind
 
 FLOOR = LEVEL / 2  # corrected p-value that all pairs can come down to: one that stops at the level itself says little

@@ -17,7 +17,8 @@ from composer.container.container import Container
 from composer.container.frozen_weights import Stack
 from composer.container.spec_group import Group
 from composer.procrustes.held_out import Split, r2_of, rows_of
-from composer.procrustes.scores import TIE, Null
+from composer.procrustes.score_document import Null
+from composer.procrustes.scores import TIE
 from composer.vocabulary import Grid, TokenKind
 
 TOGETHER = 2**22  # weights of cells that are run at a time: 16 MiB

@@ -1,4 +1,4 @@
-"""Models and maps as files: their manifests, their documents, saved and loaded."""
+"""Artifacts: models, maps, and any kind that joins, each as one file with its manifest. A folder a kind, a table of them."""
 
 import lazy_loader
 

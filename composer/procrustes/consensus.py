@@ -20,7 +20,8 @@ from composer.procrustes.fixed_point import frames_of
 from composer.procrustes.generalized import Frame, generalised, maps_into
 from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import Pairing, digest_of
-from composer.procrustes.scores import Score, score
+from composer.procrustes.score_document import Score
+from composer.procrustes.scores import score
 from composer.procrustes.similarity import Alignment
 from composer.vocabulary import Grid, TokenKind
 

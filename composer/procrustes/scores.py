@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -26,6 +25,7 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer.procrustes.centering import checked
 from composer.procrustes.held_out import Paired, Split, rows_of
+from composer.procrustes.score_document import LEVEL, Null, Score
 from composer.procrustes.similarity import FewSamplesWarning
 
 FEWEST_CLUSTERS = 4  # two in each half
@@ -34,101 +34,32 @@ SHUFFLES = 199  # a p-value can be as low as 0.005
 ENOUGH = 20  # shuffled pairings as high as the observed one: its p-value is known to about a fifth, and no more are drawn
 FIRST = 64  # shuffled pairings before the first look
 DRAWS = 2000  # of the bootstrap
-LEVEL = 0.05
 TIE = 1e-9  # two pairings that are one, but for rounding
 
 
-@dataclass(frozen=True)
-class Null:
-    """Held-out R2 of pairs that are known not to belong together.
+def null_of(observed: float, drawn: Tensor) -> Null:
+    """What was drawn (draws,) beside what was observed."""
+    sd = float(drawn.std()) if len(drawn) > 1 else 0.0
+    return Null(float(drawn.mean()), sd, len(drawn), int((drawn >= observed - TIE).sum()))
 
-    Where drawing stopped because ``ENOUGH`` were as high as the observed one, the last, which is so by construction, is not
-    counted: the mean would be too high with it.
 
-    Attributes:
-        mean: Over draws.
-        sd: Standard deviation over draws; 0 for a single one.
-        draws: How many.
-        exceeding: How many of them are as high as the observed one.
+def drawn_until_enough(observed: float, draw: Callable[[int], Tensor], most: int) -> Null:
+    """Draw until ``ENOUGH`` are as high as the observed one: pairs that are not related need few.
+
+    The last, which is as high by construction, is not counted: the mean would be too high with it.
+
+    Args:
+        observed: What the draws are beside.
+        draw: So many draws.
+        most: At most as many.
     """
-
-    mean: float
-    sd: float
-    draws: int
-    exceeding: int
-
-    @classmethod
-    def of(cls, observed: float, drawn: Tensor) -> Null:
-        """What was drawn (draws,) beside what was observed."""
-        sd = float(drawn.std()) if len(drawn) > 1 else 0.0
-        return cls(float(drawn.mean()), sd, len(drawn), int((drawn >= observed - TIE).sum()))
-
-    @classmethod
-    def until_enough(cls, observed: float, draw: Callable[[int], Tensor], most: int) -> Null:
-        """Draw until ``ENOUGH`` are as high as the observed one: pairs that are not related need few.
-
-        Args:
-            observed: What the draws are beside.
-            draw: So many draws.
-            most: At most as many.
-        """
-        drawn = torch.empty(0, dtype=torch.float64)
-        while len(drawn) < most:
-            drawn = torch.cat([drawn, draw(min(max(FIRST, len(drawn)), most - len(drawn)))])
-            high = (drawn >= observed - TIE).nonzero()[:, 0]
-            if len(high) >= ENOUGH:
-                return cls.of(observed, drawn[: int(high[ENOUGH - 1])])
-        return cls.of(observed, drawn)
-
-    @property
-    def p_value(self) -> float:
-        """(1 + exceeding) / (1 + draws): exact where the observed pair is one like the others.
-
-        Besag and Clifford's too, which is h / l where draw l was the h-th as high: 1 + exceeding is h then, and 1 + draws is l.
-        """
-        return (1 + self.exceeding) / (1 + self.draws)
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well one cell's tokens predict another's, held out.
-
-    Attributes:
-        r2: Share of variance explained on images that were not fitted; negative where the mean would have done better.
-        cosine: Mean cosine of predicted and true tokens there, both less the mean of the fitted images.
-        low: Lower 95% bound of r2, by a bootstrap over images; the maps stay as they are.
-        high: Upper 95% bound.
-        samples_per_dimension: Rows of the smaller fit over D, the wider of the two.
-        shuffled: The same under pairings shuffled by image.
-        untrained: Of pairs of untrained cells, where they were given.
-    """
-
-    r2: float
-    cosine: float
-    low: float
-    high: float
-    samples_per_dimension: float
-    shuffled: Null
-    untrained: Null | None = None
-
-    @property
-    def lift(self) -> float:
-        """r2 over the mean of shuffled pairings."""
-        return self.r2 - self.shuffled.mean
-
-    @property
-    def p_value(self) -> float:
-        """Of pairings shuffled by image."""
-        return self.shuffled.p_value
-
-    @property
-    def lift_over_untrained(self) -> float | None:
-        """r2 over the mean of untrained pairs; None where there were none."""
-        return None if self.untrained is None else self.r2 - self.untrained.mean
-
-    def related(self, level: float = LEVEL) -> bool:
-        """Whether both nulls, or the one there is, are rejected at a level, which takes 1 / level - 1 draws at least."""
-        return all(null.p_value <= level for null in (self.shuffled, self.untrained) if null is not None)
+    drawn = torch.empty(0, dtype=torch.float64)
+    while len(drawn) < most:
+        drawn = torch.cat([drawn, draw(min(max(FIRST, len(drawn)), most - len(drawn)))])
+        high = (drawn >= observed - TIE).nonzero()[:, 0]
+        if len(high) >= ENOUGH:
+            return null_of(observed, drawn[: int(high[ENOUGH - 1])])
+    return null_of(observed, drawn)
 
 
 @neutral()
@@ -181,7 +112,7 @@ def score(
     r2 = float(pair.r2(pair.observed))
     error, truth, cosine = pair.judged()
     low, high = _bounds(error, truth, split, generator)
-    shuffled = Null.until_enough(r2, lambda draws: pair.r2(split.shuffled(draws, generator)), shuffles)
+    shuffled = drawn_until_enough(r2, lambda draws: pair.r2(split.shuffled(draws, generator)), shuffles)
     others = []
     for one, other in untrained:
         _refuse_shapes(one, other, source)
@@ -194,7 +125,7 @@ def score(
         high=high,
         samples_per_dimension=count / width,
         shuffled=shuffled,
-        untrained=Null.of(r2, torch.cat(others)) if others else None,
+        untrained=null_of(r2, torch.cat(others)) if others else None,
     )
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic
 
-from batteries.cell.artifact_kinds import ArtifactKind, kind_of
+from batteries.cell.artifact_kinds import ArtifactKind, name_in
 from batteries.errors import FormatError, InputError, IntegrityError, PolicyError
-from batteries.io import atomic_files, placeholders
+from batteries.io import placeholders
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import load_document
 from composer.sealed import block_digests
@@ -60,14 +60,13 @@ def open_sealed(form: type[Said], data: Data, *, where: object, seal: str | None
     return opened
 
 
-def read_document(form: type[Said], path: str | Path) -> Said:
+def read_document(form: type[Said], data: Data, *, where: object) -> Said:
     """What a file says of itself; its tensors are not looked at.
 
     Raises:
-        BatteriesError: as :func:`open_sealed`, but for what only the tensors tell; or the file cannot be read.
+        BatteriesError: as :func:`open_sealed`, but for what only the tensors tell.
     """
-    path = path_of(path)
-    return _open_header(form, atomic_files.mapped(path, limit=form.KIND.limit, links=True), path).document
+    return _open_header(form, data, where).document
 
 
 def path_of(path: str | Path) -> Path:
@@ -166,12 +165,11 @@ def _is_finite(opened: Opened[Said], name: str) -> bool:
 
 
 def _refuse_other_kind(kind: ArtifactKind, view: memoryview, where: object) -> None:
-    found = kind_of(view)
+    found = name_in(view)
     if found is None:
         placeholders.refuse_unreadable(view, where)
-    if found is not kind:
-        words = None if found is None else found.words
-        reader = "batteries.Cell.read, if it is a cell" if found is None else found.reader
+    if found != kind.name:
+        reader = "batteries.Cell.read, if it is a cell" if found is None else "composer.load"
         raise FormatError(
-            f"not {kind.words}", code=f"NOT_{kind.code}", found=words, where=where, remedy=f"Open it with {reader}."
+            f"not {kind.words}", code=f"NOT_{kind.code}", found=found, where=where, remedy=f"Open it with {reader}."
         )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal, Self
 
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
 from batteries.cell.manifest import Count, Positive, Sha256
-from composer.artifact.manifest import MapsManifest
+from composer.artifact.maps.manifest import MapsManifest
+from composer.procrustes.score_document import Null
 from composer.vocabulary import TokenKind
 from registry.answers.answer import Answer
 from registry.catalog.release import ExactVersion
@@ -15,22 +20,18 @@ if TYPE_CHECKING:
     from composer.alignment.pairs import PairScore
     from composer.alignment.residual_spectrum import Spectrum
     from composer.alignment.swap import Swap
-    from composer.procrustes.scores import Null
 
 
-class NullFigure(Answer):
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+class NullFigure(Null):
     """R2 of pairs that are known not to belong together: mean and standard deviation, draws, and how many are as high."""
 
-    mean: float
-    sd: float
-    draws: Positive
-    exceeding: Count
     p: float
 
     @classmethod
     def of(cls, null: Null) -> Self:
-        """What was drawn."""
-        return cls(mean=null.mean, sd=null.sd, draws=null.draws, exceeding=null.exceeding, p=null.p_value)
+        """A null with its p-value."""
+        return cls(**asdict(null), p=null.p_value)
 
 
 class PairFigure(Answer):

@@ -6,6 +6,7 @@ from pydantic import ConfigDict
 
 from batteries.errors import BatteriesError
 from batteries.io.canonical_json import Document
+from batteries.io.text import unicode
 
 
 class Answer(Document):
@@ -35,8 +36,3 @@ class ErrorAnswer(Answer):
     """What every command answers where it could not do what it was asked; the exit code is not 0."""
 
     error: Fault
-
-
-def unicode(value: object) -> str:
-    """The words for a value, as JSON can hold them: a file's name may be no Unicode."""
-    return str(value).encode(errors="backslashreplace").decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batteries.cell.manifest import Count, Positive, Sha256
-from composer.artifact.manifest import ModelManifest
+from composer.artifact.model.manifest import ModelManifest
 from composer.vocabulary import NodeKind
 from registry.answers.answer import Answer
 from registry.catalog.release import ExactVersion

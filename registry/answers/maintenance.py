@@ -4,39 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError
-from registry.answers.answer import Answer, Fault, unicode
+from batteries.io.canonical_json import Document
+from batteries.io.text import unicode
+from registry.answers.answer import Answer, Fault
+from registry.catalog.index import TABLES
+from registry.catalog.kinds import with_tables
 from registry.stores.cache_cleanup import Collected
-from registry.transfer.lockfile import Change, Lock, LockedCell, LockedIndex, LockedMaps, LockedModel
+from registry.transfer.lockfile import ChangedCell, Lock, LockedCell, LockedIndex, locked_rows
 from registry.transfer.mirror import Mirrored
 from registry.transfer.publish import Yanked
 
 
+@with_tables(lambda form: (locked_rows(form), ...))
 class LockAnswer(Answer):
     """Answer of ``batteries lock``: the file, and what it holds."""
 
     lock: str
     cells: tuple[LockedCell, ...]
-    models: tuple[LockedModel, ...]
-    maps: tuple[LockedMaps, ...]
     indexes: tuple[LockedIndex, ...]
 
     @classmethod
     def of(cls, lock: Lock, path: Path) -> LockAnswer:
         """A lock that was written."""
-        return cls(lock=unicode(path), cells=lock.cells, models=lock.models, maps=lock.maps, indexes=lock.indexes)
-
-
-class ChangedCell(Answer):
-    """A cell, a model or maps that differ: its versions and digests in either lock."""
-
-    path: str
-    kind: Literal["added", "removed", "changed"]
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+        tables = {table: lock.table(table) for table in TABLES}
+        return cls(lock=unicode(path), indexes=lock.indexes, **tables)
 
 
 class DiffAnswer(Answer):
@@ -45,28 +39,9 @@ class DiffAnswer(Answer):
     changes: tuple[ChangedCell, ...]
 
     @classmethod
-    def of(cls, changes: Sequence[Change]) -> DiffAnswer:
+    def of(cls, changes: Sequence[ChangedCell]) -> DiffAnswer:
         """What differs between two locks."""
-        rows = (ChangedCell(path=one.path, kind=one.kind, before=one.before, after=one.after) for one in changes)
-        return cls(changes=tuple(rows))
-
-
-class MirrorAnswer(Answer):
-    """Answer of ``batteries mirror``: versions and attestations of the source, and how many versions were copied."""
-
-    source: str
-    target: str
-    cells: Count
-    models: Count
-    maps: Count
-    copied: Count
-    attestations: Count
-    number: Count
-
-    @classmethod
-    def of(cls, mirrored: Mirrored) -> MirrorAnswer:
-        """What a mirror came to."""
-        return cls(**{**vars(mirrored), "source": unicode(mirrored.source), "target": unicode(mirrored.target)})
+        return cls(changes=tuple(changes))
 
 
 class YankAnswer(Answer):
@@ -81,20 +56,6 @@ class YankAnswer(Answer):
     def of(cls, yanked: Yanked, reason: str) -> YankAnswer:
         """What a yank came to."""
         return cls(reference=str(yanked.reference), reason=reason, number=yanked.number, new=yanked.new)
-
-
-class CollectAnswer(Answer):
-    """Answer of ``batteries gc``: files that went with their bytes, and files that stayed with theirs."""
-
-    removed: Count
-    freed: Count
-    kept: Count
-    size: Count
-
-    @classmethod
-    def of(cls, collected: Collected) -> CollectAnswer:
-        """What a collection came to."""
-        return cls(**vars(collected))
 
 
 class FaultyFile(Answer):
@@ -122,11 +83,11 @@ class FsckAnswer(Answer):
         return cls(ok=all(row.repaired for row in rows), checked=checked, faults=tuple(rows), orphans=tuple(orphans))
 
 
-CUSTODY: dict[str, type[Answer]] = {
+CUSTODY: dict[str, type[Document]] = {
     "diff": DiffAnswer,
     "fsck": FsckAnswer,
-    "gc": CollectAnswer,
+    "gc": Collected,
     "lock": LockAnswer,
-    "mirror": MirrorAnswer,
+    "mirror": Mirrored,
     "yank": YankAnswer,
 }

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, Union
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from batteries.cell.artifact_kinds import MAPS, MODEL
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Manifest, Sha256, Size, Text
-from composer.artifact.manifest import MapsManifest, ModelManifest
-from registry.answers.answer import Answer, ErrorAnswer, Fault, unicode
+from batteries.io.text import unicode
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
+from registry.answers.answer import Answer, ErrorAnswer, Fault
 from registry.catalog.attestation import Protocol
-from registry.catalog.release import (
-    Attested,
-    ExactVersion,
-    MapsRelease,
-    MapsSummary,
-    ModelRelease,
-    ModelSummary,
-    Release,
-    Summary,
-)
+from registry.catalog.kinds import CELL, KINDS, with_tables
+from registry.catalog.release import RELEASES, Attested, ExactVersion, Release, Summary
 from registry.stores.snapshot import Located, Snapshot
 from registry.transfer.publish import Published as Publication
 from registry.transfer.pull_packed import PulledFile
@@ -58,10 +51,10 @@ class Found(Answer):
 
 
 class FoundPacked(Answer):
-    """What a model and maps have in common, as the index of a registry has them.
+    """What artifacts of the other kinds have in common, as the index of a registry has them.
 
     Attributes:
-        reference: ``[registry/]model/name@version`` or ``[registry/]maps/name@version``.
+        reference: ``[registry/]model/name@version``, and so on by kind.
         version: Exact.
         sha256: Of the file.
         size: Of it, in bytes.
@@ -80,38 +73,56 @@ class FoundPacked(Answer):
         return cls.model_validate({**_found(located), **more})
 
 
-class FoundModel(FoundPacked):
-    """A composed model; ``summary`` says what it is made of."""
-
-    summary: ModelSummary
-
-
-class FoundMaps(FoundPacked):
-    """Maps; ``summary`` says of what, and whereto."""
-
-    summary: MapsSummary
+def _class(name: str, base: type[Answer], words: str, **fields: object) -> Any:
+    """A class of answers of one kind."""
+    made: dict[str, Any] = {field: (kind, ...) for field, kind in fields.items()}
+    return create_model(name, __base__=base, __module__=__name__, __doc__=words, **made)
 
 
+FOUND: dict[str, type[FoundPacked]] = {
+    name: _class(
+        f"Found{name.capitalize()}",
+        FoundPacked,
+        f"An artifact of its kind, {form.kind.words}; ``summary`` is what a list shows.",
+        summary=form.summary,
+    )
+    for name, form in FORMS.items()
+}
+SHOWN: dict[str, type[FoundPacked]] = {
+    name: _class(
+        f"Shown{name.capitalize()}",
+        FOUND[name],
+        f"Answer of ``batteries show`` for {form.kind.words}: as the index has it, and its whole manifest.",
+        manifest=form.manifest,
+    )
+    for name, form in FORMS.items()
+}
+
+
+def _rows(form: ArtifactForm[Any]) -> Any:
+    """The field of the rows of a kind."""
+    row = FOUND[form.kind.name]
+    return tuple[row, ...], ...  # type: ignore[valid-type]  # made while the program runs
+
+
+@with_tables(_rows)
 class Listed(Answer):
     """Answer of ``batteries list``: the registry's address, the number of its index, and what was asked for."""
 
     registry: str
     number: Count
     cells: tuple[Found, ...]
-    models: tuple[FoundModel, ...]
-    maps: tuple[FoundMaps, ...]
 
     @classmethod
     def of(cls, snapshot: Snapshot, found: Sequence[Located]) -> Listed:
         """What was found in a registry."""
-        by_kind = {kind: [one for one in found if one.reference.kind is kind] for kind in (None, MODEL, MAPS)}
-        return cls(
-            registry=unicode(snapshot.store.url),
-            number=snapshot.index.number,
-            cells=tuple(map(Found.of, by_kind[None])),
-            models=tuple(map(FoundModel.of, by_kind[MODEL])),
-            maps=tuple(map(FoundMaps.of, by_kind[MAPS])),
-        )
+        rows: dict[str, list[Any]] = {kind.plural: [] for kind in KINDS.values()}
+        for located in found:
+            kind = located.reference.kind
+            form: Any = Found if kind is CELL else FOUND[kind.name]
+            rows[kind.plural].append(form.of(located))
+        tables: dict[str, Any] = {table: tuple(some) for table, some in rows.items()}
+        return cls(registry=unicode(snapshot.store.url), number=snapshot.index.number, **tables)
 
 
 class Shown(Found):
@@ -120,23 +131,11 @@ class Shown(Found):
     manifest: Manifest
 
 
-class ShownModel(FoundModel):
-    """Answer of ``batteries show`` for a composed model: as the index has it, and its whole manifest."""
-
-    manifest: ModelManifest
-
-
-class ShownMaps(FoundMaps):
-    """Answer of ``batteries show`` for maps: as the index has them, and their whole manifest."""
-
-    manifest: MapsManifest
-
-
 class PulledCell(Answer):
-    """A cell, or the file of a composed model or of maps, that was fetched.
+    """A cell, or the file of an artifact of another kind, that was fetched.
 
     Attributes:
-        reference: ``band/name@version``, ``model/name@version`` or ``maps/name@version``.
+        reference: ``band/name@version``, ``model/name@version`` and so on.
         version: Exact.
         sha256: Of the file.
         size: Of it, in bytes.
@@ -178,7 +177,7 @@ class PulledCell(Answer):
 
     @classmethod
     def of_file(cls, pulled: PulledFile, path: Path) -> PulledCell:
-        """A model or maps that were pulled, and where the file is now."""
+        """An artifact of another kind that was pulled, and where the file is now."""
         manifest, origin = pulled.manifest, pulled.origin
         return cls(
             reference=f"{manifest.path}@{manifest.identity.version}",
@@ -194,26 +193,25 @@ class PulledCell(Answer):
         )
 
 
+@with_tables(lambda form: (tuple[PulledCell, ...], ...))
 class Pulled(Answer):
-    """Answer of ``batteries pull``: the cells, the models and the maps, each in the order they were asked for."""
+    """Answer of ``batteries pull``: the artifacts by kind, those of each in the order they were asked for."""
 
     cells: tuple[PulledCell, ...]
-    models: tuple[PulledCell, ...]
-    maps: tuple[PulledCell, ...]
 
 
 class Published(Answer):
     """Answer of ``batteries publish``.
 
     Attributes:
-        reference: ``band/name@version``, ``model/name@version`` or ``maps/name@version``.
+        reference: ``band/name@version``, ``model/name@version`` and so on.
         release: What the index promises of it.
         number: Of the index that has it.
         new: False where it was there before, with the same bytes.
     """
 
     reference: str
-    release: Release | ModelRelease | MapsRelease
+    release: Union[Release, *RELEASES.values()]  # type: ignore[valid-type]  # made while the program runs
     number: Count
     new: bool
 
@@ -257,9 +255,8 @@ ANSWERS: dict[str, type[Answer]] = {
     "publish": Published,
     "pull": Pulled,
     "show": Shown,
-    "show-maps": ShownMaps,
-    "show-model": ShownModel,
     "verify": Verified,
+    **{f"show-{name}": answer for name, answer in SHOWN.items()},
 }
 
 

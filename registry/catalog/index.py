@@ -1,4 +1,4 @@
-"""The index of a registry: every cell, every model, all maps, every version, by digest and size. Pure: bytes in, object out.
+"""The index of a registry: every artifact, every version, by digest and size. Pure: bytes in, object out.
 
 An index is never edited: a change makes another one, which carries the next number and the digest of the one before.
 Its bytes hold their own digest, so a damaged index is told from a changed one.
@@ -7,65 +7,60 @@ Its bytes hold their own digest, so a damaged index is told from a changed one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from semver import Version
 
+from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import Count, Sha256
 from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.canonical_json import load_document, sha256
 from batteries.io.text import did_you_mean
+from composer.artifact.form import ArtifactForm
 from registry.catalog.attestation import Protocol
-from registry.catalog.reference import Reference, is_version, kind_of_path
-from registry.catalog.release import (
-    AnyRelease,
-    Attested,
-    CellPath,
-    ExactVersion,
-    MapsPath,
-    MapsRelease,
-    ModelPath,
-    ModelRelease,
-    Release,
-    Tables,
-)
+from registry.catalog.kinds import CELL, KINDS, kind_of_path, with_tables
+from registry.catalog.reference import Reference, is_version
+from registry.catalog.release import RELEASES, AnyRelease, Attested, CellPath, ExactVersion, Release, Tables, names
 from registry.catalog.version_ranges import Range
 
 MAX_INDEX = 64 * 2**20
 MAX_REASON = 2000  # characters
-CELLS = "cells"
+TABLES = tuple(kind.plural for kind in KINDS.values())
 
 Table = Mapping[str, Mapping[str, AnyRelease]]
-Some = TypeVar("Some", Release, ModelRelease, MapsRelease)
+Some = TypeVar("Some")
 
 
+def _some_version(table: dict[str, dict[str, Some]]) -> dict[str, dict[str, Some]]:
+    empty = [path for path, releases in table.items() if not releases]
+    if empty:
+        raise ValueError(f"a name without a version: {', '.join(empty[:5])}")
+    return table
+
+
+def _table(form: ArtifactForm[Any]) -> Any:
+    """The field of a kind's table."""
+    path, release = Annotated[str, names(form.kind)], RELEASES[form.kind.name]
+    table = dict[path, dict[ExactVersion, release]]  # type: ignore[valid-type]  # made while the program runs
+    return Annotated[table, AfterValidator(_some_version)], Field(default_factory=dict)
+
+
+@with_tables(_table)
 class Index(Tables):
-    """A registry's table of contents.
+    """A registry's table of contents. Beside the cells it has a table of each kind, by ``model/name`` and so on and version.
 
     Attributes:
         number: Counts up with every change; 0 is the index of a registry that does not exist yet.
         previous: SHA-256 of the bytes of the index before; None for the first.
         cells: Releases by ``band/name`` and version.
-        models: Releases of models by ``model/name`` and version.
-        maps: Releases of maps by ``maps/name`` and version.
         attestations: The current one by the cell's digest and the protocol.
     """
 
     number: Count = 0
     previous: Sha256 | None = None
-    cells: dict[CellPath, dict[ExactVersion, Release]] = Field(default_factory=dict)
-    models: dict[ModelPath, dict[ExactVersion, ModelRelease]] = Field(default_factory=dict)
-    maps: dict[MapsPath, dict[ExactVersion, MapsRelease]] = Field(default_factory=dict)
+    cells: Annotated[dict[CellPath, dict[ExactVersion, Release]], AfterValidator(_some_version)] = Field(default_factory=dict)
     attestations: dict[Sha256, dict[Protocol, Attested]] = Field(default_factory=dict)
-
-    @field_validator(CELLS, *Tables.ADDED)
-    @classmethod
-    def _some_version(cls, table: dict[str, dict[str, Some]]) -> dict[str, dict[str, Some]]:
-        empty = [path for path, releases in table.items() if not releases]
-        if empty:
-            raise ValueError(f"a name without a version: {', '.join(empty[:5])}")
-        return table
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Index:
@@ -103,25 +98,21 @@ class Index(Tables):
 
     def everything(self) -> Iterator[tuple[str, str, AnyRelease]]:
         """Path, version and release of everything that was published: cells first, in the order of their names."""
-        for name in (CELLS, *self.ADDED):
+        for name in TABLES:
             for path, releases in sorted(self.table(name).items()):
                 for version, release in sorted(releases.items()):
                     yield path, version, release
 
-    def table(self, name: str) -> Table:
-        """One of the tables: ``cells``, ``models`` or ``maps``."""
-        table: Table = getattr(self, name)
-        return table
-
     def releases(self, path: str) -> Mapping[str, AnyRelease]:
-        """The releases of ``band/name``, ``model/name`` or ``maps/name``, by version; none where there is no such."""
-        return self.table(_table_of(path)).get(path, {})
+        """The releases of ``band/name``, ``model/name`` and so on, by version; none where there is no such."""
+        table: Table = self.table(_kind_of(path).plural)
+        return table.get(path, {})
 
     def versions(self, path: str) -> list[str]:
-        """The versions of ``band/name``, ``model/name`` or ``maps/name``, oldest first.
+        """The versions of ``band/name``, ``model/name`` and so on, oldest first.
 
         Raises:
-            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``) or maps (``NO_MAPS``), with the nearest names.
+            NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``), and so on by kind, with the nearest names.
         """
         releases = self.releases(path)
         if not releases:
@@ -187,7 +178,7 @@ class Index(Tables):
         Raises:
             ConflictError: a version is in both, with other bytes (``VERSION_EXISTS``).
         """
-        tables = {name: _merged(self.table(name), other.table(name)) for name in (CELLS, *self.ADDED)}
+        tables = {name: _merged(self.table(name), other.table(name)) for name in TABLES}
         attestations = {cell: dict(known) for cell, known in self.attestations.items()}
         for cell, known in other.attestations.items():
             attestations[cell] = {**attestations.get(cell, {}), **known}
@@ -201,7 +192,7 @@ class Index(Tables):
         Nothing is deleted: whoever names the version, or has it in a lock, still gets it.
 
         Args:
-            path: ``band/name``, ``model/name`` or ``maps/name``.
+            path: ``band/name``, ``model/name`` and so on.
             version: Exact.
             reason: For whoever meets it: one line.
 
@@ -231,13 +222,13 @@ class Index(Tables):
         return self._with(path, version, release.model_copy(update={"yanked": reason}))
 
     def _no_path(self, path: str) -> NotFoundError:
-        kind, table = kind_of_path(path), _table_of(path)
-        name, how = ("cell", "batteries list") if kind is None else (kind.name, f"batteries list --{kind.plural}")
-        remedy = did_you_mean(path, self.table(table), f"`{how}` shows the {table} there are.")
-        return NotFoundError(f"no such {name}", code=f"NO_{name.upper()}", found=path, remedy=remedy)
+        kind = _kind_of(path)
+        how = "batteries list" if kind is CELL else f"batteries list --{kind.plural}"
+        remedy = did_you_mean(path, self.table(kind.plural), f"`{how}` shows the {kind.plural} there are.")
+        return NotFoundError(f"no such {kind.name}", code=f"NO_{kind.name.upper()}", found=path, remedy=remedy)
 
     def _with(self, path: str, version: str, release: AnyRelease) -> Index:
-        table = _table_of(path)
+        table = _kind_of(path).plural
         return self._next(**{table: {**self.table(table), path: {**self.releases(path), version: release}}})
 
     def _next(self, **changes: object) -> Index:
@@ -254,9 +245,8 @@ class SealedIndex(Index):
     sha256: Sha256
 
 
-def _table_of(path: str) -> str:
-    kind = kind_of_path(path)
-    return CELLS if kind is None else kind.plural
+def _kind_of(path: str) -> ArtifactKind:
+    return kind_of_path(path) or CELL
 
 
 def _merged(mine: Table, theirs: Table) -> dict[str, dict[str, AnyRelease]]:

@@ -1,6 +1,6 @@
 """The only parser of a reference: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``.
 
-In place of an exact version there may be a range of versions, such as ``low/fresnel-256@^1``. A composed model and maps are
+In place of an exact version there may be a range of versions, such as ``low/fresnel-256@^1``. Artifacts of another kind are
 named as a cell is, with their kind in place of the band: ``model/trio@1.0.0``, ``maps/low-johanna``.
 """
 
@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 
 from semver import Version
 
-from batteries.cell.artifact_kinds import KINDS, ArtifactKind
-from batteries.cell.manifest import BANDS, is_name
+from batteries.cell.artifact_kinds import ArtifactKind
+from batteries.cell.manifest import is_name
 from batteries.errors import InputError
 from batteries.io.canonical_json import DIGEST
 from batteries.io.text import did_you_mean
+from registry.catalog.kinds import FOLDERS, kind_of_folder
 from registry.catalog.version_ranges import Range
 
 FORM = "[registry/]band/name[@version] or [registry/]band/name@sha256:<64 hex digits>"
 EXAMPLE = "low/fresnel-256@1.0.0"
-FOLDERS = (*BANDS, *KINDS)  # what may stand before a name
 PIN = "sha256:"
 VERSION_FORM = "an exact semantic version in lower case, such as 1.0.0, or a range such as ^1, ~1.2, 1.2 or >=1.1,<2"
 
@@ -30,11 +30,11 @@ _VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
 
 @dataclass(frozen=True)
 class Reference:
-    """A cell, a model or maps, named. Equal text, equal object; ``str`` gives the text back, a range in canonical spelling.
+    """An artifact, named. Equal text, equal object; ``str`` gives the text back, a range in canonical spelling.
 
     Attributes:
         registry: A name from the configuration file; None means the registry in force.
-        band: One of low, mid, high, open; ``model`` for a composed model, ``maps`` for maps.
+        band: One of low, mid, high, open; of another kind its name, such as ``model``.
         name: Its name there.
         version: An exact semantic version. Without one, a digest or a range: the newest.
         digest: SHA-256 of its file, in place of a version.
@@ -98,9 +98,11 @@ class Reference:
         return f"{self.band}/{self.name}"
 
     @property
-    def kind(self) -> ArtifactKind | None:
-        """What it names; None where that is a cell."""
-        return KINDS.get(self.band)
+    def kind(self) -> ArtifactKind:
+        """What it names."""
+        kind = kind_of_folder(self.band)
+        assert kind is not None, "the band was looked at"
+        return kind
 
     def at(self, version: str) -> Reference:
         """The same at an exact version."""
@@ -121,26 +123,6 @@ def is_version(text: str) -> bool:
     [True, True, False, False, False]
     """
     return _VERSION.fullmatch(text) is not None and Version.is_valid(text)
-
-
-def is_path(text: str) -> bool:
-    """Whether a text is ``band/name``.
-
-    >>> is_path("low/fresnel-256"), is_path("blue/fresnel-256")
-    (True, False)
-    """
-    band, _, name = text.partition("/")
-    return band in BANDS and is_name(name)
-
-
-def kind_of_path(text: str) -> ArtifactKind | None:
-    """The kind of ``model/name`` or ``maps/name``; None for any other text.
-
-    >>> kind_of_path("model/trio").plural, kind_of_path("low/fresnel-256")
-    ('models', None)
-    """
-    kind, _, name = text.partition("/")
-    return KINDS.get(kind) if is_name(name) else None
 
 
 def _range(text: str) -> Range:

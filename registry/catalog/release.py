@@ -1,46 +1,56 @@
 """What an index says of one version: which bytes by digest and size, the figures a list shows, and whether it is yanked.
 
-Cells, models and maps are released alike, each into a table of its own. A document of such tables is without those of models
-and maps, and of an older schema, as long as they are empty: who does not know them reads it.
+All kinds are released alike, each into a table of its own. A document of such tables is without the empty ones, but for that of
+cells, and of the oldest schema that has the others: who does not know a kind reads a document without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
-from batteries.cell.artifact_kinds import MAPS, MODEL
-from batteries.cell.manifest import MAX_MANIFEST, Count, CvFigure, Manifest, Positive, Sha256, Size, Text
-from batteries.cell.weights_file import MAX_CELL
+from batteries.cell.artifact_kinds import ArtifactKind
+from batteries.cell.manifest import MAX_MANIFEST, CvFigure, Manifest, Positive, Sha256, Size, Text
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
 from batteries.io.verified import Bytes, Verified, verify
-from composer.artifact.manifest import MapsManifest, ModelManifest
-from composer.vocabulary import NodeKind, TokenKind
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
+from composer.artifact.manifest import PackedManifest, PackedSummary
 from registry.catalog.attestation import Verdict
-from registry.catalog.reference import is_path, is_version, kind_of_path
-
-Schema = Literal["1.0", "1.1", "1.2"]
-
-
-def _path(text: str) -> str:
-    if not is_path(text):
-        raise ValueError("not band/name")
-    return text
+from registry.catalog.kinds import CELL, KINDS, kind_of_path
+from registry.catalog.reference import is_version
 
 
-def _model_path(text: str) -> str:
-    if kind_of_path(text) is not MODEL:
-        raise ValueError("not model/name")
-    return text
+def names(kind: ArtifactKind) -> AfterValidator:
+    """Of a text, that it is the path of an artifact of a kind."""
+
+    def check(text: str) -> str:
+        if kind_of_path(text) is not kind:
+            raise ValueError(f"not {'band' if kind is CELL else kind.name}/name")
+        return text
+
+    return AfterValidator(check)
 
 
-def _maps_path(text: str) -> str:
-    if kind_of_path(text) is not MAPS:
-        raise ValueError("not maps/name")
-    return text
+def at_most(limit: int) -> AfterValidator:
+    """Of a pin, that it is of so many bytes at most."""
+
+    def check(pin: Pin) -> Pin:
+        if pin.size > limit:
+            raise ValueError(f"more than the {limit} bytes that it may have")
+        return pin
+
+    return AfterValidator(check)
 
 
 def _version(text: str) -> str:
@@ -49,9 +59,7 @@ def _version(text: str) -> str:
     return text
 
 
-CellPath = Annotated[str, AfterValidator(_path)]
-ModelPath = Annotated[str, AfterValidator(_model_path)]
-MapsPath = Annotated[str, AfterValidator(_maps_path)]
+CellPath = Annotated[str, names(CELL)]
 ExactVersion = Annotated[str, AfterValidator(_version)]
 
 
@@ -76,18 +84,8 @@ class Pin(Document):
         return verify(data, sha256=self.sha256, size=self.size, where=where)
 
 
-def _at_most(limit: int) -> AfterValidator:
-    def check(pin: Pin) -> Pin:
-        if pin.size > limit:
-            raise ValueError(f"more than the {limit} bytes that it may have")
-        return pin
-
-    return AfterValidator(check)
-
-
-ManifestPin = Annotated[Pin, _at_most(MAX_MANIFEST)]
-CellPin = Annotated[Pin, _at_most(MAX_CELL)]
-MapsPin = Annotated[Pin, _at_most(MAPS.limit)]
+ManifestPin = Annotated[Pin, at_most(MAX_MANIFEST)]
+CellPin = Annotated[Pin, at_most(CELL.limit)]
 
 
 class Summary(Document):
@@ -146,115 +144,56 @@ class Release(Document):
         return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=Summary.of(manifest))
 
 
-class ModelSummary(Document):
-    """What a list shows of a model without reading its manifest."""
-
-    cells: Positive
-    groups: Positive
-    parameters: Positive
-    channels: Positive
-    nodes: Count
-    output_kind: NodeKind
-    aligned: bool
-    license: Text
-
-    @classmethod
-    def of(cls, manifest: ModelManifest) -> ModelSummary:
-        """The summary that a manifest has."""
-        return cls(
-            cells=manifest.cells,
-            groups=manifest.groups,
-            parameters=manifest.parameters,
-            channels=manifest.channels,
-            nodes=sum(manifest.counts.values()),
-            output_kind=manifest.output_kind,
-            aligned=manifest.aligned,
-            license=manifest.identity.license,
-        )
-
-
-class ModelRelease(Document):
-    """One published version of a model, as :class:`Release` is one of a cell."""
+class PackedRelease(Document):
+    """One published version of an artifact of another kind, as :class:`Release` is one of a cell; see :data:`RELEASES`."""
 
     manifest: ManifestPin
     blob: Pin
     yanked: Text | None = None
-    summary: ModelSummary
+    summary: PackedSummary
 
     @classmethod
-    def of(cls, manifest: ModelManifest) -> ModelRelease:
+    def of(cls, manifest: PackedManifest) -> PackedRelease:
         """The release that a manifest makes."""
         blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
-        return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=ModelSummary.of(manifest))
+        release = RELEASES[manifest.KIND.name]
+        return release(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=manifest.summary)
 
 
-class MapsSummary(Document):
-    """What a list shows of maps without reading their manifest; ``target`` is ``frame``, or a cell at its version."""
-
-    cells: Positive
-    tokens: TokenKind
-    grid: tuple[Positive, Positive]
-    width: Positive
-    target: Text
-    scored: bool
-    license: Text
-
-    @classmethod
-    def of(cls, manifest: MapsManifest) -> MapsSummary:
-        """The summary that a manifest has."""
-        target = manifest.target
-        return cls(
-            cells=manifest.cells,
-            tokens=manifest.tokens,
-            grid=manifest.grid,
-            width=manifest.width,
-            target="frame" if target is None else f"{target.cell}@{target.version}",
-            scored=manifest.scored,
-            license=manifest.identity.license,
-        )
+def _release(form: ArtifactForm[Any]) -> type[PackedRelease]:
+    """The class of the releases of a kind."""
+    fields: dict[str, Any] = {"blob": (Annotated[Pin, at_most(form.kind.limit)], ...), "summary": (form.summary, ...)}
+    name = f"{form.kind.name.capitalize()}Release"
+    words = f"One published version of {form.kind.words}, as :class:`Release` is one of a cell."
+    return create_model(name, __base__=PackedRelease, __module__=__name__, __doc__=words, **fields)
 
 
-class MapsRelease(Document):
-    """One published version of maps, as :class:`Release` is one of a cell."""
-
-    manifest: ManifestPin
-    blob: MapsPin
-    yanked: Text | None = None
-    summary: MapsSummary
-
-    @classmethod
-    def of(cls, manifest: MapsManifest) -> MapsRelease:
-        """The release that a manifest makes."""
-        blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
-        return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=MapsSummary.of(manifest))
-
-
-PackedRelease = ModelRelease | MapsRelease
+RELEASES = {name: _release(form) for name, form in FORMS.items()}
 AnyRelease = Release | PackedRelease
-AnySummary = Summary | ModelSummary | MapsSummary
-
-
-def release_of(manifest: ModelManifest | MapsManifest) -> PackedRelease:
-    """The release that the manifest of a model or of maps makes."""
-    return ModelRelease.of(manifest) if isinstance(manifest, ModelManifest) else MapsRelease.of(manifest)
+AnySummary = Summary | PackedSummary
 
 
 class Tables(Document):
     """The base of a document with a table of cells, and one of each kind beside them, left out while it is empty."""
 
-    SCHEMA_VERSION: ClassVar[str] = "1.2"
-    ADDED: ClassVar[dict[str, Schema]] = {MODEL.plural: "1.1", MAPS.plural: "1.2"}  # since which schema
+    model_config = ConfigDict(defer_build=True)  # until a decorator has added the tables
+    SCHEMA_VERSION: ClassVar[str] = max(kind.schema for kind in KINDS.values())
+    ADDED: ClassVar[dict[str, str]] = {form.kind.plural: form.kind.schema for form in FORMS.values()}  # since which schema
 
-    schema_version: Schema = "1.0"
+    schema_version: str = "1.0"
+
+    def table(self, name: str) -> Any:
+        """The table of a kind, by its plural: ``cells``, ``models``, ``maps``."""
+        return getattr(self, name)
 
     @classmethod
-    def schema_for(cls, fields: Mapping[str, Any]) -> Schema:
+    def schema_for(cls, fields: Mapping[str, Any]) -> str:
         """The oldest schema that has the tables that are not empty."""
         return max((schema for table, schema in cls.ADDED.items() if fields.get(table)), default="1.0")
 
     @model_validator(mode="after")
     def _is_of_its_schema(self) -> Self:
-        right = self.schema_for({table: getattr(self, table) for table in self.ADDED})
+        right = self.schema_for({table: self.table(table) for table in self.ADDED})
         if self.schema_version != right:
             raise ValueError(f"schema {right} has these tables, and no other")
         return self

@@ -1,9 +1,8 @@
 """Keys: the names of bytes in a store. One grammar for every store, so that no key leaves its folder.
 
     <band>/<name>/<version>.json                    a cell's manifest
-    model/<name>/<version>.json                     a model's manifest
-    maps/<name>/<version>.json                      the manifest of maps
-    blobs/<sha256>                                  the file of a cell, a model or maps
+    <kind>/<name>/<version>.json                    a manifest of another kind
+    blobs/<sha256>                                  a file of any kind
     attestations/<cell sha256>/<sha256>.json        an attestation
 
 The index is no key: it changes, and a key never does.
@@ -13,18 +12,19 @@ from __future__ import annotations
 
 from batteries.errors import InputError
 from batteries.io.canonical_json import DIGEST
-from registry.catalog import reference
-from registry.catalog.reference import is_path, is_version, kind_of_path
+from registry.catalog import kinds
+from registry.catalog.kinds import kind_of_path
+from registry.catalog.reference import is_version
 
 BLOBS = "blobs"
 ATTESTATIONS = "attestations"
-FOLDERS = (*reference.FOLDERS, BLOBS, ATTESTATIONS)
+FOLDERS = (*kinds.FOLDERS, BLOBS, ATTESTATIONS)
 DEPTH = 1  # folders below one of these; files lie in them, or in these themselves
 JSON = ".json"
 
 
 def manifest(path: str, version: str) -> str:
-    """Where the manifest of ``band/name``, ``model/name`` or ``maps/name``, at a version is.
+    """Where the manifest of ``band/name``, ``model/name`` and so on, at a version is.
 
     >>> manifest("low/fresnel-256", "1.0.0")
     'low/fresnel-256/1.0.0.json'
@@ -49,7 +49,7 @@ def check(key: str) -> str:
         InputError: not a key (``BAD_KEY``).
     """
     if not is_key(key):
-        expected = "<band, model or maps>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
+        expected = "<band or kind>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
         raise InputError("not a key of a store", code="BAD_KEY", expected=expected, found=repr(key[:200]))
     return key
 
@@ -67,11 +67,7 @@ def is_key(text: str) -> bool:
             return _is_digest(cell) and file.endswith(JSON) and _is_digest(file.removesuffix(JSON))
         case [band, name, file]:
             path = f"{band}/{name}"
-            return (
-                (is_path(path) or kind_of_path(path) is not None)
-                and file.endswith(JSON)
-                and is_version(file.removesuffix(JSON))
-            )
+            return kind_of_path(path) is not None and file.endswith(JSON) and is_version(file.removesuffix(JSON))
     return False
 
 

@@ -12,12 +12,11 @@ import typer
 
 import batteries
 import composer
-import registry
-from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.io import atomic_files
+from batteries.io.text import unicode
+from composer.artifact.maps.manifest import MAPS
 from composer.vocabulary import TokenKind
-from registry.answers.answer import unicode
 from registry.catalog.reference import Reference
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
@@ -27,6 +26,7 @@ from registry.reports import summaries
 from registry.reports.alignment_page import page
 from registry.reports.alignment_report import Asked, compared
 from registry.stores import settings
+from registry.transfer.pull import pull_cells
 
 MOST_PAIRS = 600  # nobody reads a table of more, and it takes minutes
 SWAPPED = ("omega", "rows")  # what a cell can decode
@@ -70,7 +70,7 @@ def align(
     _refuse_tokens(tokens, swap)
     if probe is not None:
         batteries.probe(probe)  # told now, not after the pull
-    cells = dict(zip(wanted, registry.pull(*wanted.values(), registry=registry_), strict=True))
+    cells = dict(zip(wanted, pull_cells(*wanted.values(), registry=registry_), strict=True))
     exact = {path: wanted[path].at(cell.version) for path, cell in cells.items()}
     asked = Asked(
         references=exact,
@@ -91,7 +91,7 @@ def align(
         answer = answer.model_copy(update={"page": unicode(html)})
         atomic_files.replace(html, page(answer).encode())
     if out is not None and label is not None and found.maps is not None:
-        manifest = composer.pack_maps(found.maps, out, licensed(label, cells.values()), found.lock)
+        manifest = composer.pack(found.maps, out, licensed(label, cells.values()), lock=found.lock)
         answer = answer.model_copy(update={"path": unicode(out), "manifest": manifest})
         say(f"{manifest.path}@{manifest.identity.version}: {manifest.file.size} bytes in {out}")
     if as_json:

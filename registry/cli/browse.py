@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batteries.cell.artifact_kinds import KINDS, MAPS, MODEL, ArtifactKind
+from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.errors import InputError
+from composer.artifact.kinds import FORMS
 from registry.answers.answer import Answer
-from registry.answers.transfer import Listed, Shown, ShownMaps, ShownModel
+from registry.answers.transfer import SHOWN, Listed, Shown
+from registry.catalog.kinds import CELL, KINDS, kind_of_folder
 from registry.catalog.reference import Reference
 from registry.cli.completion import OneReference
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, say
@@ -25,11 +28,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
+    """A decorator of commands: in the place of ``**kinds``, a flag for each kind beside the cell, called as a table of it."""
+    *parameters, _ = inspect.signature(command, eval_str=True).parameters.values()
+    for form in FORMS.values():
+        plural = form.kind.plural
+        option = typer.Option(f"--{plural}", help=f"{plural.capitalize()}, not cells.")
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(inspect.Parameter(plural, kind, default=False, annotation=Annotated[bool, option]))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
+    return command
+
+
 @app.command("list")
+@with_kinds
 def list_cells(
     pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*' or 'model/*'.")] = "*",
-    models: Annotated[bool, typer.Option("--models", help="Composed models, not cells.")] = False,
-    maps: Annotated[bool, typer.Option("--maps", help="Maps between cells, not cells.")] = False,
     where: Annotated[
         str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells of which it is true, such as '{EXAMPLE}'.")
     ] = None,
@@ -37,23 +51,23 @@ def list_cells(
     registry: Registry = None,
     mode: InMode = None,
     as_json: AsJson = False,
+    **kinds: bool,
 ) -> None:
-    """List the cells of a registry, or its composed models, or its maps."""
+    """List the cells of a registry, or its artifacts of another kind."""
     query = None if where is None else Query.parse(where)
-    kind = _listed_kind(models, maps, pattern)
-    if kind is not None and query is not None:
+    kind = _listed_kind(kinds, pattern)
+    if kind is not CELL and query is not None:
         raise InputError("a condition is on cells", code="USAGE", remedy="Leave out --where.")
     snapshot = open_snapshot(registry, mode=settings.mode(mode))
-    words = "cells" if kind is None else kind.plural
-    known = snapshot.index.table(words)
+    known = snapshot.index.table(kind.plural)
     found = [located for located in _versions(snapshot, known, every) if _matches(located.reference.path, pattern)]
     if query is not None:
         found = [located for located in found if query.matches(row_of(located))]
     if as_json:
         emit_json(Listed.of(snapshot, found))
     else:
-        emit({None: tables.cells, MODEL: tables.models, MAPS: tables.maps}[kind](found))
-    say(f"{words}: {len(found)} of {len(known)} in {snapshot.store.url}")
+        emit(tables.cells(found) if kind is CELL else tables.artifacts(found, FORMS[kind.name]))
+    say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}")
 
 
 @app.command()
@@ -63,23 +77,25 @@ def show(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything a cell, a composed model or maps say of themselves, and what was found about them."""
+    """Show everything an artifact says of itself, and what was found about it."""
     (located,) = locate([settings.expand(reference)], registry, mode=settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
-    if located.reference.kind is None:
+    if located.reference.kind is CELL:
         cell = located.manifest(cache)
         _emit(Shown.of(located, manifest=cell), tables.manifest(located, cell), as_json)
     else:
         packed = located.packed_manifest(cache)
-        answer = (ShownModel if located.reference.kind is MODEL else ShownMaps).of(located, manifest=packed)
+        answer = SHOWN[located.reference.kind.name].of(located, manifest=packed)
         _emit(answer, tables.packed_manifest(located, packed), as_json)
 
 
-def _listed_kind(models: bool, maps: bool, pattern: str) -> ArtifactKind | None:
-    """What is to be listed: by an option, else by the pattern."""
-    if models and maps:
-        raise InputError("two kinds", code="USAGE", expected="--models or --maps")
-    return MODEL if models else MAPS if maps else KINDS.get(pattern.partition("/")[0]) if "/" in pattern else None
+def _listed_kind(flags: Mapping[str, bool], pattern: str) -> ArtifactKind:
+    """What is to be listed: by a flag, else by the pattern."""
+    chosen = [kind for kind in KINDS.values() if flags.get(kind.plural)]
+    if len(chosen) > 1:
+        raise InputError("two kinds", code="USAGE", expected=" or ".join(f"--{plural}" for plural in flags))
+    folder, slash, _ = pattern.partition("/")
+    return chosen[0] if chosen else (kind_of_folder(folder) if slash else None) or CELL
 
 
 def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:

@@ -11,17 +11,16 @@ import typer
 
 import batteries
 import composer
-import registry
-from batteries.cell.artifact_kinds import MODEL
 from batteries.errors import ConflictError, InputError
 from batteries.io import atomic_files
-from composer.artifact.manifest import ModelManifest
-from registry.answers.answer import unicode
+from batteries.io.text import unicode
+from composer.artifact.model.manifest import MODEL, ModelManifest
 from registry.answers.composition import Composed, ComposedCell
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
 from registry.cli.options import Threads, licensed, packed_label, photographs, use
 from registry.reports import summaries
 from registry.stores import settings
+from registry.transfer.pull import pull_cells
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,16 +61,18 @@ def compose(
     use(context, threads)
     label = packed_label(MODEL, out, name, version, license, description)
     composition = _composition(sources or [])
-    cells = dict(zip(composition.cells, registry.pull(*composition.cells.values(), registry=registry_), strict=True))
+    cells = dict(zip(composition.cells, pull_cells(*composition.cells.values(), registry=registry_), strict=True))
     plain = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
     batch = batteries.to_input(plain, next(iter(cells.values())).manifest.identity.input)  # which all of them share
     model = composer.wire(cells, composition, batch)
     rows = summaries.composition(model.container, list(cells.values()), batch)
     if graph is not None:
         atomic_files.replace(graph, composer.draw(composition).encode())
-    manifest = None
+    manifest: ModelManifest | None = None
     if out is not None and label is not None:
-        manifest = composer.pack(model, out, licensed(label, cells.values()))
+        packed = composer.pack(model, out, licensed(label, cells.values()))
+        assert isinstance(packed, ModelManifest), "a model was packed"
+        manifest = packed
         say(f"{manifest.path}@{manifest.identity.version}: {manifest.file.size} bytes in {out}")
     if as_json:
         emit_json(_answer(model, rows, batch, graph, out, manifest))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from batteries.errors import BatteriesError, InputError
-from registry.answers.maintenance import CollectAnswer, DiffAnswer, FsckAnswer, LockAnswer, MirrorAnswer, YankAnswer
+from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer, YankAnswer
 from registry.cli.completion import References
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
 from registry.cli.progress import TransferBar
@@ -75,11 +75,10 @@ def mirror(
     with TransferBar() as bar:
         found = mirror_registry(source, target, progress=bar.moved)
     if as_json:
-        emit_json(MirrorAnswer.of(found))
+        emit_json(found)
     else:
         emit_row(found.source, found.target, f"index {found.number}")
-    versions = found.cells + found.models + found.maps
-    say(f"versions: {versions}, of them copied: {found.copied}; attestations: {found.attestations}")
+    say(f"versions: {found.versions}, of them copied: {found.copied}; attestations: {found.attestations}")
 
 
 @app.command()
@@ -113,7 +112,7 @@ def gc(
         raise InputError("nothing to remove", code="USAGE", expected="--max-size, --unused, or both")
     found = collect(Cache(), max_size=None if max_size is None else size_of(max_size), unused_days=unused)
     if as_json:
-        emit_json(CollectAnswer.of(found))
+        emit_json(found)
     else:
         emit_row(f"{found.removed} files removed", f"{found.freed} bytes freed")
     say(f"the cache holds {found.kept} files, {found.size} bytes")

@@ -51,7 +51,7 @@ def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
 def packed_label(
     kind: ArtifactKind, out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
 ) -> PackedLabel | None:
-    """What the manifest of a model or of maps is to say, looked at before anything is computed; None where nothing is written.
+    """What the manifest of an artifact is to say, looked at before anything is computed; None where nothing is written.
 
     Raises:
         InputError: a label and nowhere to write to, a path that does not end so (``SUFFIX``), or a value that cannot be.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from batteries.cell.artifact_kinds import MAPS, MODEL
 from batteries.cell.cell import Cell
 from batteries.errors import InputError
+from composer.artifact.kinds import FORMS
 from registry.answers.transfer import Published, Pulled, PulledCell, Verified
 from registry.catalog import store_keys
+from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference
 from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
@@ -23,15 +24,14 @@ from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode, open_store
-from registry.stores.snapshot import locate
-from registry.transfer import weight_checks, yanked_versions
-from registry.transfer.lockfile import Lock
+from registry.transfer import weight_checks
+from registry.transfer.lockfile import Lock, LockedCell
 from registry.transfer.publish import publish as publish_cell
-from registry.transfer.pull import Wanted, pull_locked, wanted_of_locked
-from registry.transfer.pull import pull as pull_cells
-from registry.transfer.pull_packed import PulledFile, fetch_packed, kind_of_file
+from registry.transfer.pull import fetch
+from registry.transfer.pull_packed import PulledFile, fetch_packed, form_of_file
 from registry.transfer.verify import Finding, verify_store
 from registry.transfer.verify import verify as verify_references
+from registry.transfer.wanted import wanted_of, warn_of_yanked
 
 
 @app.command()
@@ -51,10 +51,8 @@ def pull(
     if bool(references) == (locked is not None):
         raise InputError("nothing to pull, or too much", code="USAGE", expected="some references, or --locked FILE")
     with TransferBar() as bar:
-        if locked is not None:
-            cells, packed = _pull_locked(Lock.read(locked), registry, settings.mode(mode), bar)
-        else:
-            cells, packed = _pull([settings.expand(text) for text in references or ()], registry, settings.mode(mode), bar)
+        given = [settings.expand(text) for text in references or ()] if locked is None else Lock.read(locked).everything
+        cells, packed = _fetch(given, registry, settings.mode(mode), bar)
     names = [*(cell.name for cell in cells), *(one.manifest.path for one in packed)]
     _refuse_clash(names if out else [])
     cache = Cache()
@@ -62,10 +60,7 @@ def pull(
     found = [PulledCell.of(cell, path) for cell, path in zip(cells, cell_paths, strict=True)]
     more = [PulledCell.of_file(one, one.write(out / one.manifest.KIND.name) if out else one.path) for one in packed]
     if as_json:
-        models, maps = (
-            tuple(row for row, one in zip(more, packed, strict=True) if one.manifest.KIND is kind) for kind in (MODEL, MAPS)
-        )
-        emit_json(Pulled(cells=tuple(found), models=models, maps=maps))
+        emit_json(Pulled(cells=tuple(found), **_by_table(more, packed)))
     else:
         emit_rows((one.reference, one.path) for one in (*found, *more))
     say(f"cells fetched and verified: {tables.counted(names)}")
@@ -83,7 +78,7 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Publish a cell to a registry, after measuring it once more against its manifest; or a composed model, or maps."""
-    if kind_of_file(cell_file) is not None:
+    if form_of_file(cell_file) is not None:
         published = publish_cell(cell_file, to)
     else:
         use(context, threads)
@@ -120,18 +115,24 @@ def verify(
         _answer(verify_store(open_store(registry), replay=replay), as_json)
 
 
-def _pull(
-    references: Sequence[Reference], registry: str | None, mode: Mode, bar: TransferBar
+def _fetch(
+    given: Sequence[Reference | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
 ) -> tuple[list[Cell], list[PulledFile]]:
-    cells = [one for one in references if one.kind is None]
-    found = pull_cells(*cells, registry=registry, mode=mode, progress=bar.moved)
-    located = locate([one for one in references if one.kind is not None], registry, mode=mode)
-    return found, _warned(fetch_packed([Wanted.of(one) for one in located], progress=bar.moved))
+    """The cells, and the files of what is of another kind: nothing is loaded that takes torch."""
+    wanted = wanted_of(given, registry, mode)
+    cells = fetch([one for one in wanted if one.reference.kind is CELL], progress=bar.moved)
+    packed = fetch_packed([one for one in wanted if one.reference.kind is not CELL], progress=bar.moved)
+    warn_of_yanked(wanted, stacklevel=1)
+    return cells, packed
 
 
-def _pull_locked(lock: Lock, registry: str | None, mode: Mode, bar: TransferBar) -> tuple[list[Cell], list[PulledFile]]:
-    cells = pull_locked(lock, registry=registry, mode=mode, progress=bar.moved)
-    return cells, _warned(fetch_packed(wanted_of_locked(lock.packed, registry, mode), progress=bar.moved))
+def _by_table(rows: Sequence[PulledCell], packed: Sequence[PulledFile]) -> dict[str, Any]:
+    """The rows of each kind beside the cell."""
+    kinds = [one.manifest.KIND for one in packed]
+    return {
+        form.kind.plural: tuple(row for row, kind in zip(rows, kinds, strict=True) if kind is form.kind)
+        for form in FORMS.values()
+    }
 
 
 def _answer(findings: list[Finding], as_json: bool) -> None:
@@ -159,12 +160,6 @@ def _refuse_clash(paths: list[str]) -> None:
         raise InputError(
             "a cell given twice", code="OUT_CLASH", found=", ".join(twice), remedy="Pull its versions into different folders."
         )
-
-
-def _warned(found: list[PulledFile]) -> list[PulledFile]:
-    told = ((f"{one.manifest.path}@{one.manifest.identity.version}", one.origin.yanked) for one in found)
-    yanked_versions.warn(told, stacklevel=1)
-    return found
 
 
 def _file_of(cell: Cell, cache: Cache) -> Path:

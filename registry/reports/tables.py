@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from batteries.cell.artifact_kinds import KINDS
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError
 from batteries.io.text import plain
-from composer.artifact.manifest import AnyPacked
-from registry.catalog.reference import kind_of_path
-from registry.catalog.release import MapsSummary, ModelSummary, Release
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
+from composer.artifact.manifest import PackedManifest
+from registry.catalog.kinds import CELL, kind_of_path
+from registry.catalog.release import Release
 from registry.stores.snapshot import Located
 
 if TYPE_CHECKING:
@@ -49,51 +50,22 @@ def cells(found: Sequence[Located]) -> Table:
     return table
 
 
-def models(found: Sequence[Located]) -> Table:
-    """One row per composed model: what it is made of."""
-    table = _table("reference", "cells", "specs", "parameters", "nodes", "output", "aligned", "MB", "licence", "yanked")
+def artifacts(found: Sequence[Located], form: ArtifactForm[Any]) -> Table:
+    """One row per artifact of a kind beside the cell: the kind's own columns, size, licence, and why it was yanked."""
+    table = _table("reference", *(column.name for column in form.columns), "MB", "licence", "yanked")
     for located in found:
-        summary = located.packed_release.summary
-        assert isinstance(summary, ModelSummary), "an index keeps kinds apart"
-        row = (
-            located.reference,
-            summary.cells,
-            summary.groups,
-            f"{summary.parameters:,}",
-            summary.nodes,
-            summary.output_kind,
-            _figure(summary.aligned),
-            *_last_columns(located),
-        )
+        release = located.packed_release
+        texts = [column.text(release.summary) for column in form.columns]
+        row = (located.reference, *texts, f"{release.blob.size / 1e6:.1f}", release.summary.license, _figure(release.yanked))
         table.add_row(*(_text(value) for value in row))
     return table
 
 
-def maps(found: Sequence[Located]) -> Table:
-    """One row per file of maps: of which tokens, and whereto."""
-    table = _table("reference", "cells", "tokens", "grid", "D", "target", "scored", "MB", "licence", "yanked")
-    for located in found:
-        summary = located.packed_release.summary
-        assert isinstance(summary, MapsSummary), "an index keeps kinds apart"
-        row = (
-            located.reference,
-            summary.cells,
-            summary.tokens,
-            " x ".join(map(str, summary.grid)),
-            summary.width,
-            summary.target,
-            _figure(summary.scored),
-            *_last_columns(located),
-        )
-        table.add_row(*(_text(value) for value in row))
-    return table
-
-
-def packed_manifest(located: Located, document: AnyPacked) -> list[Table]:
-    """The whole manifest of a model or of maps, and beside it what the registry adds."""
+def packed_manifest(located: Located, document: PackedManifest) -> list[Table]:
+    """The whole manifest of an artifact of another kind, and beside it what the registry adds."""
     fields = document.model_dump(mode="json")
-    rows = {name: fields.pop(name) for name in ("nodes", "sources") if name in fields}
     apart = {name: fields.pop(name) for name in ("identity", "file")}
+    rows = {name: fields.pop(name) for name, value in list(fields.items()) if _is_table(value)}
     return [
         _pairs(str(located.reference), _registry_rows(located)),
         *(_pairs(name, table) for name, table in apart.items()),
@@ -153,13 +125,13 @@ def counted(paths: Iterable[str]) -> str:
     ('1', '0, models: 2, maps: 1')
     """
     counts = Counter(kind_of_path(path) for path in paths)
-    return "".join([str(counts[None]), *(f", {kind.plural}: {counts[kind]}" for kind in KINDS.values() if counts[kind])])
+    others = (form.kind for form in FORMS.values() if counts[form.kind])
+    return "".join([str(counts[CELL]), *(f", {kind.plural}: {counts[kind]}" for kind in others)])
 
 
-def _last_columns(located: Located) -> tuple[str, str, str]:
-    """Megabytes, licence, and why it was yanked."""
-    release = located.packed_release
-    return f"{release.blob.size / 1e6:.1f}", release.summary.license, _figure(release.yanked)
+def _is_table(value: object) -> bool:
+    """Whether a field is a list of rows."""
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
 def _registry_rows(located: Located) -> dict[str, Any]:

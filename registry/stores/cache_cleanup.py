@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from batteries.cell.manifest import MAX_BLOB
+from pydantic import ConfigDict
+
+from batteries.cell.manifest import MAX_BLOB, Count
 from batteries.errors import BatteriesError, InputError, IntegrityError, NotFoundError
 from batteries.io import atomic_files
-from batteries.io.canonical_json import DIGEST, sha256
+from batteries.io.canonical_json import DIGEST, Document, sha256
 from registry.stores.cache import REMEDY, Cache
 from registry.stores.rollback_guard import Memory
 
@@ -18,9 +20,8 @@ GRACE = 3600.0  # seconds: what was used within them may be in use now
 DAY = 86400.0
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What a collection came to.
+class Collected(Document):
+    """What a collection came to: files that went with their bytes, and files that stayed with theirs.
 
     Attributes:
         removed: Files that went.
@@ -29,10 +30,12 @@ class Collected:
         size: Their bytes.
     """
 
-    removed: int
-    freed: int
-    kept: int
-    size: int
+    model_config = ConfigDict(title="CollectAnswer", defer_build=True)
+
+    removed: Count
+    freed: Count
+    kept: Count
+    size: Count
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | N
     for file in going:
         atomic_files.remove(file.path)
     atomic_files.sweep(cache.folder)
-    return Collected(len(going), sum(file.size for file in going), len(found) - len(going), size)
+    freed = sum(file.size for file in going)
+    return Collected(removed=len(going), freed=freed, kept=len(found) - len(going), size=size)
 
 
 def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesError | None]]:

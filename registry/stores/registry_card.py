@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from batteries.cell import model_card
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
 from registry.catalog.index import Index
 
 HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", "verdict")
-MODELS = ("model", "cells", "specs", "parameters", "nodes", "output", "licence", "yanked")
-MAPS = ("maps", "cells", "tokens", "grid", "D", "target", "licence", "yanked")
 
 
 def registry_card(index: Index, address: str) -> str:
@@ -24,8 +26,7 @@ def registry_card(index: Index, address: str) -> str:
         f"# Cells in {model_card.escape(address)}\n",
         f"A registry of cells: trained miniature PatchSVAE autoencoders. Versions: {len(releases)}, in index {index.number}.\n",
         model_card.table(HEADER, rows),
-        *([model_card.table(MODELS, [_model_row(index, path) for path in sorted(index.models)])] if index.models else []),
-        *([model_card.table(MAPS, [_maps_row(index, path) for path in sorted(index.maps)])] if index.maps else []),
+        *(_table(index, form) for form in FORMS.values() if index.table(form.kind.plural)),
         _usage(index, address),
         "The newest version of each cell. CV and MSE are those on its own probe; verdicts are attestations, which are in this "
         "repository too. This page is written anew with every publish.\n",
@@ -50,36 +51,16 @@ def _row(index: Index, path: str) -> tuple[str, ...]:
     )
 
 
-def _model_row(index: Index, path: str) -> tuple[str, ...]:
-    version = index.newest(path) or index.versions(path)[-1]
-    release = index.models[path][version]
-    summary = release.summary
-    return (
-        f"{path}@{version}",
-        str(summary.cells),
-        str(summary.groups),
-        f"{summary.parameters:,}",
-        str(summary.nodes),
-        summary.output_kind,
-        summary.license,
-        release.yanked or "-",
-    )
-
-
-def _maps_row(index: Index, path: str) -> tuple[str, ...]:
-    version = index.newest(path) or index.versions(path)[-1]
-    release = index.maps[path][version]
-    summary = release.summary
-    return (
-        f"{path}@{version}",
-        str(summary.cells),
-        summary.tokens,
-        " x ".join(map(str, summary.grid)),
-        str(summary.width),
-        summary.target,
-        summary.license,
-        release.yanked or "-",
-    )
+def _table(index: Index, form: ArtifactForm[Any]) -> str:
+    """The table of a kind beside the cell."""
+    table, columns = index.table(form.kind.plural), [column for column in form.columns if column.on_card]
+    rows = []
+    for path in sorted(table):
+        version = index.newest(path) or index.versions(path)[-1]
+        release = table[path][version]
+        texts = (column.text(release.summary) for column in columns)
+        rows.append((f"{path}@{version}", *texts, release.summary.license, release.yanked or "-"))
+    return model_card.table((form.kind.name, *(column.name for column in columns), "licence", "yanked"), rows)
 
 
 def _verdict(index: Index, cell: str, yanked: str | None) -> str:

@@ -11,12 +11,13 @@ from pathlib import Path
 from batteries.cell.manifest import Manifest
 from batteries.errors import IntegrityError
 from batteries.io.verified import Verified
-from composer.artifact.manifest import MANIFESTS, AnyPacked
+from composer.artifact.kinds import FORMS
+from composer.artifact.manifest import PackedManifest
 from registry.catalog import store_keys
 from registry.catalog.attestation import Attestation
 from registry.catalog.index import Index
 from registry.catalog.reference import Reference
-from registry.catalog.release import AnyRelease, AnySummary, Attested, PackedRelease, Pin, Release, Summary, release_of
+from registry.catalog.release import AnyRelease, AnySummary, Attested, PackedRelease, Pin, Release, Summary
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.cached import CachedStore, offline
@@ -67,7 +68,7 @@ class Snapshot:
         """What a reference means here.
 
         Raises:
-            NotFoundError: no such cell, model, maps or version.
+            NotFoundError: no such artifact or version.
         """
         version, release = self.index.resolve(reference)
         return Located(self, reference.at(version), release)
@@ -79,7 +80,7 @@ class Located:
 
     Attributes:
         snapshot: In which registry.
-        reference: The cell, the model or the maps at their exact version.
+        reference: The artifact at its exact version.
         release: What the index promises of it.
     """
 
@@ -95,7 +96,7 @@ class Located:
 
     @property
     def packed_release(self) -> PackedRelease:
-        """The release of a model or of maps."""
+        """The release of an artifact of another kind."""
         assert isinstance(self.release, PackedRelease), "an index keeps kinds apart"
         return self.release
 
@@ -133,8 +134,8 @@ class Located:
         found, where = self._manifest_bytes(cache)
         return check_manifest(found, self.reference, release.blob, summary=release.summary, where=where)
 
-    def packed_manifest(self, cache: Cache | None = None) -> AnyPacked:
-        """Read and check the manifest of a model or of maps, as :meth:`manifest`.
+    def packed_manifest(self, cache: Cache | None = None) -> PackedManifest:
+        """Read and check the manifest of an artifact of another kind, as :meth:`manifest`.
 
         Raises:
             IntegrityError: not the one that the index promises.
@@ -258,25 +259,25 @@ def check_manifest(
 
 def check_packed_manifest(
     found: Verified[bytes], reference: Reference, blob: Pin, *, summary: AnySummary | None, where: object
-) -> AnyPacked:
-    """The same for the manifest of a model or of maps.
+) -> PackedManifest:
+    """The same for the manifest of an artifact of another kind.
 
     Raises:
         IntegrityError: of others, of another file, or with other figures than the index shows.
         FormatError: not a manifest.
     """
-    manifest = MANIFESTS[reference.band].from_bytes(found.data, where=where)
+    manifest = FORMS[reference.kind.name].manifest.from_bytes(found.data, where=where)
     _refuse_another(manifest, reference, blob, where)
-    if summary is not None and release_of(manifest).summary != summary:
+    if summary is not None and manifest.summary != summary:
         raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
     return manifest
 
 
-def _refuse_another(manifest: Manifest | AnyPacked, reference: Reference, blob: Pin, where: object) -> None:
+def _refuse_another(manifest: Manifest | PackedManifest, reference: Reference, blob: Pin, where: object) -> None:
     claimed = f"{manifest.path}@{manifest.identity.version}"
     wanted = f"{reference.path}@{reference.version}"
     if claimed != wanted:
-        kind = "cell" if reference.kind is None else reference.kind.name
+        kind = reference.kind.name
         code = f"WRONG_{kind.upper()}"
         raise IntegrityError(f"the manifest of another {kind}", code=code, expected=wanted, found=claimed, where=where)
     if (manifest.file.sha256, manifest.file.size) != (blob.sha256, blob.size):

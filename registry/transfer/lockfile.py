@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import create_model, model_validator
 
 from batteries.cell.manifest import Count, Sha256, Text
 from batteries.errors import InputError
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import Document, load_any, sha256
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
+from registry.catalog.index import TABLES
+from registry.catalog.kinds import CELL, KINDS, with_tables
 from registry.catalog.reference import Reference
-from registry.catalog.release import CellPath, CellPin, ExactVersion, ManifestPin, MapsPath, MapsPin, ModelPath, Pin, Tables
+from registry.catalog.release import CellPath, CellPin, ExactVersion, ManifestPin, Pin, Tables, at_most, names
 from registry.stores.snapshot import Located
 from registry.transfer import lock_paths
 
@@ -45,21 +48,18 @@ class LockedCell(Document):
         return Reference.parse(f"{self.path}@{self.version}")
 
 
-class LockedModel(LockedCell):
-    """One composed model, by digest; its ``path`` is ``model/name``."""
-
-    path: ModelPath
-    blob: Pin
-
-
-class LockedMaps(LockedCell):
-    """Maps, by digest; their ``path`` is ``maps/name``."""
-
-    path: MapsPath
-    blob: MapsPin
+def _locked(form: ArtifactForm[Any]) -> type[LockedCell]:
+    """The class of the rows of a kind."""
+    kind = form.kind
+    fields: dict[str, Any] = {
+        "path": (Annotated[str, names(kind)], ...),
+        "blob": (Annotated[Pin, at_most(kind.limit)], ...),
+    }
+    words = f"One artifact of its kind, {kind.words}, by digest; its ``path`` is ``{kind.name}/name``."
+    return create_model(f"Locked{kind.name.capitalize()}", __base__=LockedCell, __module__=__name__, __doc__=words, **fields)
 
 
-LOCKED: dict[str, type[LockedCell]] = {"model": LockedModel, "maps": LockedMaps}
+LOCKED: dict[str, type[LockedCell]] = {CELL.name: LockedCell, **{name: _locked(form) for name, form in FORMS.items()}}
 
 
 class LockedIndex(Document):
@@ -70,41 +70,38 @@ class LockedIndex(Document):
     sha256: Sha256
 
 
+def locked_rows(form: ArtifactForm[Any]) -> Any:
+    """The type of the table of a kind."""
+    row = LOCKED[form.kind.name]
+    return tuple[row, ...]  # type: ignore[valid-type]  # made while the program runs
+
+
+@with_tables(lambda form: (locked_rows(form), ()))
 class Lock(Tables):
-    """Every digest that a set of references came to.
+    """Every digest that a set of references came to. Beside the cells it has a table of each kind.
 
     Attributes:
         cells: By path and version, each once.
-        models: Likewise.
-        maps: Likewise.
         indexes: The indexes they were resolved in, by source.
     """
 
     cells: tuple[LockedCell, ...]
-    models: tuple[LockedModel, ...] = ()
-    maps: tuple[LockedMaps, ...] = ()
     indexes: tuple[LockedIndex, ...]
 
     @model_validator(mode="after")
     def _sorted_once(self) -> Self:
         if not self.everything:
             raise ValueError("a lock of nothing")
-        tables: tuple[tuple[LockedCell, ...], ...] = (self.cells, self.models, self.maps)
-        for table in tables:
-            names = [(one.path, one.version) for one in table]
-            if names != sorted(set(names)):
+        for name in TABLES:
+            rows = [(one.path, one.version) for one in self.table(name)]
+            if rows != sorted(set(rows)):
                 raise ValueError("names out of order, or one of them twice")
         return self
 
     @property
     def everything(self) -> tuple[LockedCell, ...]:
-        """The cells, then the models, then the maps."""
-        return (*self.cells, *self.packed)
-
-    @property
-    def packed(self) -> tuple[LockedCell, ...]:
-        """The models, then the maps."""
-        return (*self.models, *self.maps)
+        """The cells, then the other kinds, one after the other."""
+        return tuple(one for name in TABLES for one in self.table(name))
 
     @classmethod
     def of(cls, found: Sequence[Located]) -> Lock:
@@ -118,8 +115,7 @@ class Lock(Tables):
         for located in found:
             snapshot, release = located.snapshot, located.release
             source = snapshot.store.url
-            form = LOCKED.get(located.reference.band, LockedCell)
-            one = form(
+            one = LOCKED[located.reference.kind.name](
                 path=located.reference.path,
                 version=located.version,
                 source=source,
@@ -139,8 +135,7 @@ class Lock(Tables):
             number, digest = snapshot.index.number, sha256(snapshot.index.sealed())
             indexes[source] = LockedIndex(source=source, number=number, sha256=digest)
         everything = [locked[name] for name in sorted(locked)]
-        tables = {"cells": LockedCell, "models": LockedModel, "maps": LockedMaps}
-        chosen = {table: tuple(one for one in everything if type(one) is form) for table, form in tables.items()}
+        chosen = {kind.plural: tuple(one for one in everything if type(one) is LOCKED[kind.name]) for kind in KINDS.values()}
         listed = tuple(indexes[source] for source in sorted(indexes))
         return cls.model_validate({**chosen, "schema_version": cls.schema_for(chosen), "indexes": listed})
 
@@ -181,12 +176,7 @@ class Lock(Tables):
         return canonical_json.dump(self.model_dump(mode="json"), indent=2)
 
     def _with_sources(self, named: Callable[[str], str]) -> Self:
-        tables: dict[str, tuple[LockedCell | LockedIndex, ...]] = {
-            "cells": self.cells,
-            "models": self.models,
-            "maps": self.maps,
-            "indexes": self.indexes,
-        }
+        tables = {table: self.table(table) for table in (*TABLES, "indexes")}
         return self.model_copy(
             update={
                 table: tuple(one.model_copy(update={"source": named(one.source)}) for one in rows)
@@ -195,30 +185,31 @@ class Lock(Tables):
         )
 
 
-@dataclass(frozen=True)
-class Change:
-    """How one cell, model or maps differ between two locks.
+class ChangedCell(Document):
+    """An artifact that differs: its versions and digests in either lock.
 
     Attributes:
-        path: ``band/name``, ``model/name`` or ``maps/name``.
+        path: ``band/name``, ``model/name`` and so on.
+        kind: The change in one word.
         before: Its versions in the first, with the start of the weights' digest; empty where it is not there.
         after: The same in the second.
     """
 
     path: str
+    kind: Literal["added", "removed", "changed"]
     before: tuple[str, ...]
     after: tuple[str, ...]
 
-    @property
-    def kind(self) -> Literal["added", "removed", "changed"]:
-        """In one word."""
-        return "added" if not self.before else "removed" if not self.after else "changed"
+    @classmethod
+    def of(cls, path: str, before: tuple[str, ...], after: tuple[str, ...]) -> ChangedCell:
+        """What became of an artifact."""
+        return cls(path=path, kind="added" if not before else "removed" if not after else "changed", before=before, after=after)
 
 
-def diff(first: Lock, second: Lock) -> list[Change]:
+def diff(first: Lock, second: Lock) -> list[ChangedCell]:
     """What changed from one lock to another, by path. The source is no part of what a cell is."""
     before, after = _by_path(first), _by_path(second)
-    changes = (Change(path, before.get(path, ()), after.get(path, ())) for path in sorted({*before, *after}))
+    changes = (ChangedCell.of(path, before.get(path, ()), after.get(path, ())) for path in sorted({*before, *after}))
     return [change for change in changes if change.before != change.after]
 
 

@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from batteries.cell.artifact_kinds import MAPS, MODEL
-from batteries.cell.manifest import MAX_BLOB
+from pydantic import ConfigDict
+
+from batteries.cell.manifest import MAX_BLOB, Count
 from batteries.io import atomic_files
 from batteries.io.atomic_files import Data
+from batteries.io.canonical_json import Document
+from batteries.io.text import unicode
 from registry.catalog import store_keys
+from registry.catalog.index import TABLES
+from registry.catalog.kinds import CELL, KINDS, with_tables
 from registry.catalog.reference import Reference
 from registry.stores.cache import Cache
 from registry.stores.snapshot import Located, Snapshot, check_attestation, open_snapshot
 from registry.stores.store import Store
 from registry.transfer.publish import change_index, read_index_of, target_store
-from registry.transfer.pull import Progress, Wanted, fetch
+from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import fetch_packed
+from registry.transfer.wanted import Progress, Wanted
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """What a mirror came to.
+@with_tables(lambda form: (Count, ...))
+class Mirrored(Document):
+    """What a mirror came to: versions and attestations of the source, and how many versions were copied.
+
+    Beside the cells it counts each kind, by the plural of its name.
 
     Attributes:
         source: Address of the registry that was read.
         target: Address of the one that was written.
         cells: Versions of cells of the source.
-        models: Versions of composed models of it.
-        maps: Versions of maps of it.
-        copied: Those of them that the target did not have.
+        copied: Versions of any kind that the target did not have.
         attestations: Attestations of the source.
         number: The target's index that holds all of it.
     """
 
+    model_config = ConfigDict(title="MirrorAnswer", defer_build=True)
+
     source: str
     target: str
-    cells: int
-    models: int
-    maps: int
-    copied: int
-    attestations: int
-    number: int
+    cells: Count
+    copied: Count
+    attestations: Count
+    number: Count
+
+    @property
+    def versions(self) -> int:
+        """Versions of the source, of all kinds."""
+        return sum(getattr(self, table) for table in TABLES)
 
 
 def mirror(
@@ -64,20 +75,19 @@ def mirror(
     present.with_all(snapshot.index)  # a conflict is found before a byte is written
     located = everything(snapshot)
     lacking = [one for one in located if one.version not in present.releases(one.reference.path)]
-    fetch([Wanted.of(one) for one in lacking if one.reference.kind is None], progress=progress)
-    fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not None], progress=progress)
+    fetch([Wanted.of(one) for one in lacking if one.reference.kind is CELL], progress=progress)
+    fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not CELL], progress=progress)
     for one in lacking:
         store.put(one.blob_key, _blob(one, cache))
         store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest).data)
     attestations = _copy_attestations(snapshot, store, cache)
     index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
     counts = Counter(one.reference.kind for one in located)
+    versions: dict[str, Any] = {kind.plural: counts[kind] for kind in KINDS.values()}
     return Mirrored(
-        source=snapshot.store.url,
-        target=store.url,
-        cells=counts[None],
-        models=counts[MODEL],
-        maps=counts[MAPS],
+        source=unicode(snapshot.store.url),
+        target=unicode(store.url),
+        **versions,
         copied=len(lacking),
         attestations=attestations,
         number=index.number,
@@ -95,7 +105,7 @@ def everything(snapshot: Snapshot) -> list[Located]:
 def _blob(located: Located, cache: Cache) -> Data:
     """The file of a cell, or another as it was verified just now: it may be too large to be read."""
     pin = located.release.blob
-    if located.reference.kind is not None:
+    if located.reference.kind is not CELL:
         return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
     return cache.fetch(located.snapshot.store, located.blob_key, pin).data
 

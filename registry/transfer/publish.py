@@ -1,4 +1,6 @@
-"""Publish: a cell, a model, maps, or an attestation, into a registry. Whole or not at all; the same bytes again are a success.
+"""Publish: a cell, an artifact of another kind, or an attestation, into a registry.
+
+Whole or not at all; the same bytes again are a success.
 
 Order: weights, manifest, index. Whoever swaps the index second reads it again and repeats the change on top of it.
 A publish that dies before the index leaves its manifest behind, unseen. Repeating it completes it; other bytes cannot take
@@ -22,11 +24,12 @@ from batteries.io.canonical_json import sha256
 from registry.catalog import store_keys
 from registry.catalog.attestation import CUSTOM, Attestation
 from registry.catalog.index import Index
+from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference
-from registry.catalog.release import AnyRelease, Attested, Pin, Release, release_of
+from registry.catalog.release import AnyRelease, Attested, PackedRelease, Pin, Release
 from registry.stores.settings import open_store
 from registry.stores.store import INDEX, Store, no_index
-from registry.transfer.pull_packed import Packed, kind_of_file, read_packed
+from registry.transfer.pull_packed import Packed, form_of_file, read_packed
 from registry.transfer.weight_checks import check_weights
 
 ATTEMPTS = 100  # at changing an index that others change too
@@ -38,7 +41,7 @@ class Published:
     """What a publish came to.
 
     Attributes:
-        reference: The cell, the model or the maps at their exact version.
+        reference: The artifact at its exact version.
         release: What the index promises of it from now on.
         number: The index that it is in.
         new: False where the version was there before, with the same bytes.
@@ -51,10 +54,10 @@ class Published:
 
 
 def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
-    """Put a cell, a composed model or maps into a registry. When this returns, it is on disk and in the index.
+    """Put an artifact into a registry. When this returns, it is on disk and in the index.
 
     Args:
-        cell: The cell, or the file of a cell, a model or maps; its manifest names its band, name and version.
+        cell: The cell, or the file of an artifact of any kind; its manifest names its band, name and version.
         registry: The target: a folder, which is made if need be, or a store.
 
     Raises:
@@ -69,8 +72,8 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
         remedy = "Publish cells one by one: [registry.publish(cell, target) for cell in cells]."
         raise InputError("not a cell", code="CELL", expected="a cell or its file", found=repr(cell)[:60], remedy=remedy)
     store = target_store(registry)
-    if not isinstance(cell, Cell) and (kind := kind_of_file(cell)) is not None:
-        return _publish_packed(read_packed(cell, kind), store)
+    if not isinstance(cell, Cell) and (form := form_of_file(cell)) is not None:
+        return _publish_packed(read_packed(cell, form), store)
     cell = cell if isinstance(cell, Cell) else Cell.read(cell)
     manifest, manifest_bytes, blob = _read_back(cell)
     check_weights(cell.weights, cell.spec, where=cell.name)
@@ -88,7 +91,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
 
     Raises:
         FormatError: not an attestation.
-        InputError: no target, or about a composed model (``A_MODEL``) or maps (``MAPS``).
+        InputError: no target, or about an artifact of another kind (its code, such as ``A_MODEL``).
         NotFoundError: the registry does not have the cell, or is not there (``NO_REGISTRY``, ``NO_INDEX``).
         IntegrityError: it has other weights under that reference (``WRONG_CELL``).
         PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``), or by a user's own host or
@@ -122,7 +125,7 @@ class Yanked:
     """What a yank came to.
 
     Attributes:
-        reference: The cell, the model or the maps at their exact version.
+        reference: The artifact at its exact version.
         number: The index that says so.
         new: False where it was yanked before, for the same reason.
     """
@@ -136,7 +139,7 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
     """Mark a version as not to be used: nothing chooses it any more, and who names it is still given it.
 
     Args:
-        reference: ``band/name@version``, ``model/name@version`` or ``maps/name@version``, exact.
+        reference: ``band/name@version``, ``model/name@version`` and so on, exact.
         reason: Why, for whoever looks.
         registry: The target, which has it.
 
@@ -219,10 +222,10 @@ def _present_store(registry: str | Path | Store) -> Store:
 
 
 def _publish_packed(packed: Packed, store: Store) -> Published:
-    """A model or maps: their file says all of their cells that it needs, so these need not be in the registry."""
+    """An artifact of another kind: its file says all of its cells that it needs, so these need not be in the registry."""
     manifest = packed.manifest
     reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
-    return _put(store, reference, release_of(manifest), packed.data, manifest.to_bytes())
+    return _put(store, reference, PackedRelease.of(manifest), packed.data, manifest.to_bytes())
 
 
 def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, manifest: bytes) -> Published:
@@ -261,7 +264,7 @@ def _refuse_denied_band(manifest: Manifest) -> None:
 
 def _refuse_unknown_cell(index: Index, attestation: Attestation) -> None:
     reference = Reference.parse(attestation.reference)
-    if (kind := reference.kind) is not None:
+    if (kind := reference.kind) is not CELL:
         raise InputError("an attestation is about a cell", code=kind.code, found=reference)
     _, release = index.resolve(reference)
     if release.blob.sha256 != attestation.cell:

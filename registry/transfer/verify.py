@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import composer  # its readers import a library of graphs, on first use
 from batteries.arguments import each
-from batteries.cell import artifact_kinds
 from batteries.cell.cell import Cell
 from batteries.errors import BatteriesError
 from batteries.io.verified import Verified
+from composer.artifact.kinds import FORMS
 from registry.catalog import store_keys
+from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested
 from registry.stores import settings
@@ -48,11 +48,10 @@ class Finding:
 def verify(
     *references: str | Reference | Iterable[str | Reference], registry: str | Path | Store | None = None, replay: bool = False
 ) -> list[Finding]:
-    """Check manifest, file and attestations of some cells, models and maps where they are published, past any cache.
+    """Check manifest, file and attestations of some artifacts where they are published, past any cache.
 
     Args:
-        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``; models and maps likewise; one by one, or a
-            list of them.
+        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``, of any kind; one by one, or a list of them.
         registry: A folder or a store; left out, the registry in force.
         replay: Whether each cell is measured again and compared with its manifest's figures, which takes torch and a second or
             two a cell.
@@ -93,8 +92,7 @@ def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
 
 def _findings(located: Located, replay: bool) -> list[Finding]:
     try:
-        kind = located.reference.kind
-        return _cell_findings(located, replay) if kind is None else _packed_findings(located, kind)
+        return _cell_findings(located, replay) if located.reference.kind is CELL else _packed_findings(located)
     except BatteriesError as error:
         # without its manifest a file cannot be read, only compared
         blob = _finding("blob", located.blob_key, lambda: _blob(located))
@@ -105,14 +103,12 @@ def _blob(located: Located) -> Verified[bytes]:
     return read_pinned(located.snapshot.store, located.blob_key, located.release.blob)
 
 
-def _packed_findings(located: Located, kind: artifact_kinds.ArtifactKind) -> list[Finding]:
-    """Of a model or maps whose manifest can be read; else that error."""
+def _packed_findings(located: Located) -> list[Finding]:
+    """Of an artifact of another kind whose manifest can be read; else that error."""
     manifest, key = located.packed_manifest(), located.blob_key
-
-    def open_file() -> object:
-        return composer.kinds.open_packed(kind, _blob(located).data, where=key, seal=manifest.file.seal)
-
-    return [Finding("manifest", located.manifest_key), _finding("blob", key, open_file)]
+    form = FORMS[located.reference.kind.name]
+    blob = _finding("blob", key, lambda: form.open(_blob(located).data, where=key, seal=manifest.file.seal))
+    return [Finding("manifest", located.manifest_key), blob]
 
 
 def _cell_findings(located: Located, replay: bool) -> list[Finding]:

@@ -59,8 +59,6 @@ WRONG = {
     "pull a number": (lambda store: registry.pull([3], registry=store), InputError, "REFERENCE"),
     "pull None": (lambda store: registry.pull(None, registry=store), InputError, "REFERENCE"),
     "load a list": (lambda store: registry.load(["high/cell-0"], registry=store), InputError, "REFERENCE"),
-    "pull_model of a list": (lambda store: registry.pull_model(["model/a"], registry=store), InputError, "REFERENCE"),
-    "pull_maps of a list": (lambda store: registry.pull_maps(["maps/a"], registry=store), InputError, "REFERENCE"),
     "validate a list": (lambda store: registry.validate(["high/cell-0"], registry=store), InputError, "REFERENCE"),
     "publish a list": (lambda store: registry.publish(cells(2), store), InputError, "CELL"),
     "photos of a number": (lambda store: batteries.read_photos(3), InputError, "PLACE"),

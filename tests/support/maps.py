@@ -5,11 +5,11 @@ import json
 
 import torch
 
-from batteries.cell.artifact_kinds import MAPS
 from batteries.io import canonical_json
 from composer import align, compose, procrustes
 from composer.alignment.align import paired
-from composer.artifact.maps_document import open_maps
+from composer.artifact.kinds import FORMS
+from composer.artifact.maps.manifest import MAPS
 from composer.container.container import Container
 from composer.procrustes.consensus import Consensus
 from composer.procrustes.generalized import Frame
@@ -84,7 +84,7 @@ def resealed(value: dict) -> str:
 
 def forged(data: bytes, **arrays) -> bytes:
     """A file of maps with other tensors, right in every digest."""
-    opened = open_maps(data, where="the maps to be forged")
+    opened = FORMS["maps"].open(data, where="the maps to be forged")
     found = {name: arrays.get(name, opened.array(name)) for name in opened.layout}
     said = opened.document
     fields = {name: getattr(said, name) for name in type(said).model_fields if name not in {"blocks", "seal"}}

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from batteries import CellSpec
-from batteries.cell.artifact_kinds import MODEL
 from batteries.io import canonical_json
-from composer.artifact.model_reader import open_artifact
+from composer.artifact.kinds import FORMS
+from composer.artifact.model.manifest import MODEL
 from composer.sealed import block_digests
 from composer.sealed import file_format as sealing
 from composer.wiring.composition import Composition
@@ -101,7 +101,7 @@ def with_document(data: bytes, words: str, rows=None) -> bytes:
 
 def forged(data: bytes, arrays=None, **update) -> bytes:
     """A model's file with other fields and arrays, right in every digest, whether or not there can be such a model."""
-    opened = open_artifact(data, where="the model to be forged")
+    opened = FORMS["model"].open(data, where="the model to be forged")
     artifact = opened.document.model_copy(update=update)
     places = sealing.layout(artifact)
     given = arrays or {}
@@ -115,7 +115,7 @@ def forged(data: bytes, arrays=None, **update) -> bytes:
 
 def forgeries(data: bytes) -> dict[str, bytes]:
     """Files that are right in every digest, of models that cannot be put together."""
-    said = open_artifact(data, where="").document
+    said = FORMS["model"].open(data, where="").document
     narrow = {"frame.tokens": np.zeros((said.frame.rows, 2)), **_map("frame", 2, len(said.frame.maps))}
     other = _map(f"relays.{sorted(said.relays).index('swap')}", 3)
     swap = said.relays["swap"].model_copy(update={"width": 3})

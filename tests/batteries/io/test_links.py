@@ -209,7 +209,7 @@ def test_a_link_that_leads_to_no_file_is_a_typed_error(tmp_path, kind):
         Cell.read,
         Lock.read,
         composer.load,
-        composer.load_maps,
+        composer.load,
         Composition.read,
     ):
         with pytest.raises(BatteriesError) as caught:

@@ -58,9 +58,9 @@ def test_every_reader_calls_a_pointer_so(tmp_path, code):
     readers = {
         "cell": lambda: Cell.read(pointer),
         "model": lambda: composer.load(pointer),
-        "model's manifest": lambda: composer.read_artifact(pointer),
-        "maps": lambda: composer.load_maps(pointer),
-        "maps' manifest": lambda: composer.read_maps(pointer),
+        "model's manifest": lambda: composer.read(pointer),
+        "maps": lambda: composer.load(pointer),
+        "maps' manifest": lambda: composer.read(pointer),
         "adopt": lambda: foreign_checkpoint.read(pointer),
         "adopt .pt": lambda: foreign_checkpoint.read(put(tmp_path / "x.pt", data)),
         "publish": lambda: publish(pointer, tmp_path / "target"),

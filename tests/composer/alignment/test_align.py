@@ -7,9 +7,8 @@ import torch
 
 from batteries import CellSpec
 from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
-from composer import FewSamplesWarning, align, change, compose, generalised, join
+from composer import FewSamplesWarning, align, change, compose, generalised, join, load, save
 from composer.alignment.tokens import TAPPED, width_of
-from composer.artifact.model_file import load, save
 from composer.grids import pad
 from composer.procrustes.provenance import digest_of
 from tests.composer.procrustes.test_procrustes import draw, rotation

@@ -163,14 +163,14 @@ def test_the_maps_are_those_of_the_library_and_publish(run, tmp_path, folder):
     answer = ALIGNED.model_validate_json(out)
     assert (answer.path, answer.manifest.path, answer.manifest.identity.version) == (str(path), "maps/kin", "0.2.0")
     assert f"maps/kin@0.2.0: {answer.manifest.file.size} bytes" in err
-    maps, chosen = composer.load_maps(path), probe("noise16-64")
+    maps, chosen = composer.load(path), probe("noise16-64")
     made = composer.compose(registry.pull(*TRIO, registry=folder))
     fitted = composer.align(made, chosen.images, tokens="S", clusters=chosen.cluster)
     assert (maps.names, maps.kind, maps.probe) == (TRIO, "S", answer.images_digest)
     assert all(torch.equal(one.rotation, other.rotation) for one, other in zip(maps.maps, fitted.maps, strict=True))
     assert {pairing.source for pairing in maps.pairings} == {cell.tensors for cell in answer.cells}
     registry.publish(path, tmp_path / "lab")
-    assert registry.pull_maps("maps/kin", registry=tmp_path / "lab").names == TRIO
+    assert registry.pull("maps/kin", registry=tmp_path / "lab")[0].names == TRIO
 
 
 @needs_chromium
@@ -199,7 +199,7 @@ def test_the_page_opens_and_says_what_was_found(run, tmp_path, folder):
         (["high/one"], 2, "FEW_CELLS"),
         (["high/one", "high/one@1.0.0"], 6, "a cell given twice"),
         (["high/one", "high/none"], 3, "no such cell"),
-        (["high/one", "model/pair"], 2, "registry.pull_model"),
+        (["high/one", "model/pair"], 2, "registry.pull("),
         (["one", "high/twin"], 3, "no such alias"),
         ([*PAIR, "--tokens", "cats"], 2, "omega | S | moment | frames | rows"),
         ([*PAIR, "--tokens", "S", "--swap"], 2, "expected omega | rows"),

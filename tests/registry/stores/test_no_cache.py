@@ -21,8 +21,8 @@ from registry.stores.hub import HubStore
 from registry.stores.settings import settings
 from registry.stores.snapshot import locate
 from registry.transfer.publish import publish
-from registry.transfer.pull import Wanted
 from registry.transfer.pull_packed import fetch_packed
+from registry.transfer.wanted import Wanted
 from tests.compatibility import refused, works
 from tests.support.cells import ROOT, tiny
 from tests.support.hubserver import QUIET
@@ -149,7 +149,7 @@ def test_a_model_without_a_cache_is_the_file_of_its_folder(monkeypatch, tmp_path
     assert found.path.is_relative_to(tmp_path / "registry")
     assert sha256(found.path.read_bytes()) == found.manifest.file.sha256
     assert found.write(tmp_path / "out").read_bytes() == found.path.read_bytes()
-    assert len(registry.pull_model("model/x", registry=tmp_path / "registry").composition.cells) == 1
+    assert len(registry.pull("model/x", registry=tmp_path / "registry")[0].composition.cells) == 1
 
 
 def test_a_user_without_a_home(monkeypatch):

@@ -9,17 +9,17 @@ import pytest
 
 import composer
 import registry
-from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io import canonical_json
 from composer import MapsManifest, PackedLabel
-from composer.artifact.maps_document import SavedMaps
+from composer.artifact.kinds import FORMS
+from composer.artifact.maps.document import SavedMaps
 from registry.answers.maintenance import CUSTODY
 from registry.answers.transfer import ANSWERS
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.reference import Reference
-from registry.catalog.release import MapsRelease, ModelRelease, Release
+from registry.catalog.release import PackedRelease, Release
 from registry.cli import main
 from registry.cli.completion import references
 from registry.stores import settings
@@ -34,7 +34,9 @@ from registry.stores.store import INDEX
 from registry.transfer.lockfile import Lock, diff
 from registry.transfer.mirror import mirror
 from registry.transfer.publish import attest, publish, yank
-from registry.transfer.pull_packed import kind_of_file, read_packed
+from registry.transfer.pull import pull_cells
+from registry.transfer.pull_packed import form_of_file, read_packed
+from registry.transfer.yanked_versions import YankedWarning
 from tests.support.cells import attestation, python, tiny, tree
 from tests.support.hubserver import QUIET
 from tests.support.maps import consensus, container, direct, document, resealed, same, with_document
@@ -54,9 +56,9 @@ def packed(made, tmp_path_factory):
     """The files of two versions of a consensus, of one map between two cells, and of a model."""
     folder = tmp_path_factory.mktemp("packed")
     later = LABEL.model_copy(update={"version": "1.1.0", "description": "later"})
-    composer.pack_maps(made.five, folder / "five.safetensors", LABEL, made.of.lock)
-    composer.pack_maps(made.five.of([0, 2, 3]), folder / "later.safetensors", later, made.of.lock)
-    composer.pack_maps(made.pair, folder / "pair.safetensors", LABEL.model_copy(update={"name": "pair"}), made.of.lock)
+    composer.pack(made.five, folder / "five.safetensors", LABEL, lock=made.of.lock)
+    composer.pack(made.five.of([0, 2, 3]), folder / "later.safetensors", later, lock=made.of.lock)
+    composer.pack(made.pair, folder / "pair.safetensors", LABEL.model_copy(update={"name": "pair"}), lock=made.of.lock)
     composer.pack(least(), folder / "least.safetensors", LABEL.model_copy(update={"name": "least"}))
     return folder
 
@@ -102,7 +104,7 @@ def test_maps_are_published_and_pulled_as_they_were(made, packed, tmp_path):
     assert (str(published.reference), published.number, published.new) == ("maps/five@1.0.0", 1, True)
     assert not publish(str(packed / "five.safetensors"), tmp_path / "registry").new
     for text in ("maps/five", "maps/five@1.0.0", "maps/five@^1", f"maps/five@sha256:{published.release.blob.sha256}"):
-        assert same(made.five, registry.pull_maps(text, registry=tmp_path / "registry"))
+        assert same(made.five, registry.pull(text, registry=tmp_path / "registry")[0])
     assert set(tree(tmp_path / "registry")) == {
         "blobs",
         f"blobs/{published.release.blob.sha256}",
@@ -121,15 +123,15 @@ def test_the_newest_version_is_meant(made, packed, tmp_path, kind):
         publish(packed / f"{name}.safetensors", store)
     assert found("maps/five", store).version == "1.1.0"
     assert found("maps/five", store).packed_manifest().identity.description == "later"
-    assert same(registry.pull_maps("maps/five", registry=store), made.five.of([0, 2, 3]))
-    assert same(registry.pull_maps("maps/pair", registry=store), made.pair)
+    assert same(registry.pull("maps/five", registry=store)[0], made.five.of([0, 2, 3]))
+    assert same(registry.pull("maps/pair", registry=store)[0], made.pair)
     yank("maps/five@1.1.0", "too late", store)
     assert found("maps/five", store).version == "1.0.0"
     assert found("maps/five@1.1.0", store).release.yanked == "too late"
 
 
 def test_pulled_maps_are_used_by_their_cells_and_refused_by_changed_ones(folder):
-    made, pulled = cells(), registry.pull_maps("maps/five@1.0.0", registry=folder)
+    made, pulled = cells(), registry.pull("maps/five@1.0.0", registry=folder)[0]
     aligned = composer.compose(made, maps=pulled)(images())["photo"].aligned
     assert aligned.shape[-1] == pulled.width
     made["photo"] = cells(dict.fromkeys("abcdefg", made["photo"].spec))["g"]
@@ -142,7 +144,7 @@ def test_other_bytes_cannot_take_a_version(made, packed, tmp_path):
     publish(packed / "five.safetensors", tmp_path / "registry")
     before = tree(tmp_path / "registry")
     again = LABEL.model_copy(update={"description": "another"})
-    composer.pack_maps(made.five, tmp_path / "five.safetensors", again, made.of.lock)
+    composer.pack(made.five, tmp_path / "five.safetensors", again, lock=made.of.lock)
     with pytest.raises(ConflictError, match="VERSION_EXISTS"):
         publish(tmp_path / "five.safetensors", tmp_path / "registry")
     assert tree(tmp_path / "registry") == before
@@ -151,22 +153,19 @@ def test_other_bytes_cannot_take_a_version(made, packed, tmp_path):
 def test_an_alias_may_mean_maps(made, folder):
     settings.config_file().parent.mkdir(parents=True, exist_ok=True)
     settings.config_file().write_text(f'registry = "{folder}"\n[aliases]\nbest = "maps/five@1.0.0"\n')
-    assert same(made.five, registry.pull_maps("best"))
+    assert same(made.five, registry.pull("best")[0])
     assert references(SimpleNamespace(params={}), "maps/") == ["maps/five", "maps/pair"]
 
 
 def test_no_kind_is_taken_for_another(folder, packed):
-    for attempt, code, word in (
-        (lambda: registry.pull("high/tiny", "maps/five", registry=folder), "MAPS", "registry.pull_maps"),
-        (lambda: registry.load("maps/five", registry=folder), "MAPS", "registry.pull_maps"),
-        (lambda: registry.pull_maps("high/tiny", registry=folder), "A_CELL", "registry.pull("),
-        (lambda: registry.pull_maps("model/least", registry=folder), "A_MODEL", "registry.pull_model"),
-        (lambda: registry.pull_model("maps/five", registry=folder), "MAPS", "registry.pull_maps"),
+    for attempt in (
+        lambda: pull_cells("high/tiny", "maps/five", registry=folder),
+        lambda: registry.load("maps/five", registry=folder),
     ):
         with pytest.raises(InputError) as caught:
             attempt()
-        assert (caught.value.code, caught.value.exit_code) == (code, 2)
-        assert word in caught.value.remedy
+        assert (caught.value.code, caught.value.exit_code) == ("MAPS", 2)
+        assert "registry.pull(" in caught.value.remedy
     with pytest.raises(FormatError, match="MAPS"):
         registry.load(packed / "five.safetensors")
     lying = attestation(tiny()).model_copy(update={"reference": "maps/five@1.0.0"})
@@ -174,7 +173,29 @@ def test_no_kind_is_taken_for_another(folder, packed):
         attest(lying, folder)
     for text, code in (("maps/six", "NO_MAPS"), ("maps/least", "NO_MAPS"), ("maps/five@2", "NO_VERSION")):
         with pytest.raises(NotFoundError, match=code):
-            registry.pull_maps(text, registry=folder)
+            registry.pull(text, registry=folder)
+
+
+def test_a_pull_of_all_kinds_is_in_the_order_asked(made, folder):
+    moved = []
+    found = registry.pull(
+        "maps/pair", "high/tiny", "model/least", "maps/five@1.0.0", registry=folder, progress=lambda *at: moved.append(at)
+    )
+    assert [type(one).__name__ for one in found] == ["Alignment", "Cell", "Wired", "Consensus"]
+    assert found[1] == tiny()
+    assert same(made.pair, found[0])
+    assert same(made.five, found[3])
+    assert moved == sorted(moved)
+    assert moved[0][0] == 0
+    assert moved[-1][0] == moved[-1][1]
+    assert {total for _, total in moved} == {moved[-1][1]}
+
+
+def test_a_yanked_version_of_any_kind_is_warned_of(folder):
+    yank("maps/five@1.0.0", "wrong cells", folder)
+    with pytest.warns(YankedWarning, match=r"maps/five@1\.0\.0 is yanked") as warned:
+        registry.pull("high/tiny", "maps/five@1.0.0", registry=folder)
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 # What is not published.
@@ -268,21 +289,21 @@ def test_what_is_not_right_is_not_published(mine, tmp_path, name, capsys):
 
 
 def test_what_is_a_file_of_maps(packed):
-    assert kind_of_file(packed / "five.safetensors") is MAPS
-    assert kind_of_file(packed / "five.json") is None
-    assert read_packed(packed / "pair.safetensors", MAPS).manifest.cells == 2
+    assert form_of_file(packed / "five.safetensors") is FORMS["maps"]
+    assert form_of_file(packed / "five.json") is None
+    assert read_packed(packed / "pair.safetensors", FORMS["maps"]).manifest.cells == 2
     with pytest.raises(FormatError, match="SCHEMA"):
-        read_packed(packed / "least.safetensors", MAPS)
+        read_packed(packed / "least.safetensors", FORMS["maps"])
 
 
 # The index and the lock: of the oldest schema that has what they hold.
 
 
 def test_an_index_is_of_the_oldest_schema_that_has_its_tables(packed):
-    cell, maps = Release.of(tiny().manifest), MapsRelease.of(manifest_of(packed))
+    cell, maps = Release.of(tiny().manifest), PackedRelease.of(manifest_of(packed))
     manifest = composer.ModelManifest.from_bytes((packed / "least.json").read_bytes(), where="least")
     plain = Index().with_release("high/tiny", "1.0.0", cell)
-    model = plain.with_release("model/least", "1.0.0", ModelRelease.of(manifest))
+    model = plain.with_release("model/least", "1.0.0", PackedRelease.of(manifest))
     both, only = (index.with_release("maps/five", "1.0.0", maps) for index in (model, plain))
     assert [index.schema_version for index in (plain, model, both, only)] == ["1.0", "1.1", "1.2", "1.2"]
     assert [set(json.loads(index.to_bytes())) & {"models", "maps"} for index in (plain, model, both, only)] == [
@@ -296,7 +317,7 @@ def test_an_index_is_of_the_oldest_schema_that_has_its_tables(packed):
     assert [path for path, _, _ in both.everything()] == ["high/tiny", "model/least", "maps/five"]
     assert plain.with_all(both).maps == both.maps
     assert both.with_all(only) is both
-    assert isinstance(both.resolve(Reference.parse("maps/five"))[1], MapsRelease)
+    assert isinstance(both.resolve(Reference.parse("maps/five"))[1], PackedRelease)
     with pytest.raises(NotFoundError) as caught:
         both.versions("maps/fiv")
     assert (caught.value.code, caught.value.remedy) == ("NO_MAPS", "Did you mean maps/five?")
@@ -324,7 +345,7 @@ BAD_INDEXES = {
 @pytest.mark.parametrize("name", BAD_INDEXES)
 def test_an_index_that_cannot_be_is_refused(packed, name):
     index = Index().with_release("high/tiny", "1.0.0", Release.of(tiny().manifest))
-    index = index.with_release("maps/five", "1.0.0", MapsRelease.of(manifest_of(packed)))
+    index = index.with_release("maps/five", "1.0.0", PackedRelease.of(manifest_of(packed)))
     value = json.loads(index.to_bytes())
     BAD_INDEXES[name](value)
     with pytest.raises(FormatError) as caught:
@@ -341,11 +362,11 @@ def test_a_lock_names_maps_beside_the_others(made, folder):
     )
     assert Lock.from_bytes(lock.to_bytes(), where="") == lock
     (folder / INDEX).unlink()
-    assert [cell.name for cell in registry.pull_locked(lock)] == ["high/tiny"]
-    assert same(made.five, registry.pull_maps(lock.maps[0]))
-    assert same(made.pair, registry.pull_maps(lock.maps[2]))
-    with pytest.raises(InputError, match="A_MODEL"):
-        registry.pull_maps(lock.models[0])
+    cell, _, *maps = registry.pull_locked(lock)
+    assert cell.name == "high/tiny"
+    assert same(made.pair, maps[2])
+    assert same(made.five, registry.pull(lock.maps[0])[0])
+    assert same(made.pair, registry.pull(lock.maps[2])[0])
     without = Lock(schema_version="1.1", cells=lock.cells, models=lock.models, indexes=lock.indexes)
     assert [(change.path, change.kind) for change in diff(lock, without)] == [
         ("maps/five", "removed"),
@@ -369,12 +390,12 @@ def test_a_locked_pull_of_maps_that_changed_is_refused(made, packed, folder, tmp
     lock = Lock.of(locate([Reference.parse("maps/five@1.0.0")], folder))
     shutil.rmtree(Cache().folder)
     other = tmp_path / "other"
-    composer.pack_maps(made.five.of([1]), tmp_path / "five.safetensors", LABEL, made.of.lock)
+    composer.pack(made.five.of([1]), tmp_path / "five.safetensors", LABEL, lock=made.of.lock)
     publish(tmp_path / "five.safetensors", other)
     shutil.rmtree(folder)
     shutil.copytree(other, folder)
     with pytest.raises(IntegrityError) as caught:
-        registry.pull_maps(lock.maps[0])
+        registry.pull(lock.maps[0])
     assert caught.value.code in {"DIGEST_MISMATCH", "SIZE_MISMATCH", "MISSING"}
     lock.write(tmp_path / "maps.lock")
     assert main(["pull", "--locked", str(tmp_path / "maps.lock")]) == 4
@@ -387,9 +408,9 @@ def test_a_locked_pull_of_maps_that_changed_is_refused(made, packed, folder, tmp
 def test_a_damaged_file_in_the_cache_is_fetched_again(made, folder):
     path = Cache().path(found("maps/five@1.0.0", folder).release.blob.sha256)
     for change in (lambda: damage(path), lambda: damage(path, 10), lambda: path.write_bytes(b"short"), lambda: path.unlink()):
-        registry.pull_maps("maps/five@1.0.0", registry=folder)
+        registry.pull("maps/five@1.0.0", registry=folder)
         change()
-        assert same(made.five, registry.pull_maps("maps/five@1.0.0", registry=folder))
+        assert same(made.five, registry.pull("maps/five@1.0.0", registry=folder)[0])
     assert len(list(Cache().aside.iterdir())) == 3
 
 
@@ -407,23 +428,23 @@ def test_damage_in_a_registry_is_found_by_everybody(folder, change, code, tmp_pa
     shutil.rmtree(Cache().folder)
     change(folder)
     with pytest.raises(IntegrityError) as caught:
-        registry.pull_maps("maps/five", registry=folder)
+        registry.pull("maps/five", registry=folder)
     assert caught.value.code == code
     for findings in (registry.verify("maps/five", registry=folder), registry.verify_store(DirectoryStore(folder))):
         assert {finding.error.code for finding in findings if finding.error} == {code}
     assert {error.code for error in fsck(folder).faults.values()} == {code}
     assert fsck(folder, repair=True, source=tmp_path / "mirror").ok
     assert all(finding.ok for finding in registry.verify_store(DirectoryStore(folder)))
-    registry.pull_maps("maps/five", registry=folder)
+    registry.pull("maps/five", registry=folder)
 
 
 def test_a_manifest_that_promises_other_maps_is_refused(packed):
     """Signed into the index by somebody who does not keep his word."""
     manifest, data = manifest_of(packed), (packed / "five.safetensors").read_bytes()
     lying = manifest.model_copy(update={"file": manifest.file.model_copy(update={"seal": "0" * 64})})
-    release, other = MapsRelease.of(manifest), MapsRelease.of(manifest_of(packed, "pair"))
+    release, other = PackedRelease.of(manifest), PackedRelease.of(manifest_of(packed, "pair"))
     for said, promised, path, code in (
-        (lying, MapsRelease.of(lying), "maps/five", "OTHER_SEAL"),
+        (lying, PackedRelease.of(lying), "maps/five", "OTHER_SEAL"),
         (manifest, release.model_copy(update={"summary": other.summary}), "maps/five", "WRONG_SUMMARY"),
         (manifest, release.model_copy(update={"blob": other.blob}), "maps/five", "WRONG_BLOB"),
         (manifest, release, "maps/six", "WRONG_MAPS"),
@@ -433,7 +454,7 @@ def test_a_manifest_that_promises_other_maps_is_refused(packed):
         store.put(store_keys.manifest(path, "1.0.0"), said.to_bytes())
         store.swap_index(None, Index().with_release(path, "1.0.0", promised).sealed())
         with pytest.raises(IntegrityError, match=code):
-            registry.pull_maps(path, registry=store)
+            registry.pull(path, registry=store)
         assert code in {finding.error.code for finding in registry.verify(path, registry=store) if finding.error}
 
 
@@ -444,7 +465,7 @@ def test_nothing_else_leaves_a_pull(folder):
     for place in range(0, len(data), 11):
         damage(path, place)
         with pytest.raises(BatteriesError, match="DIGEST_MISMATCH"):
-            registry.pull_maps("maps/five@1.0.0", registry=folder)
+            registry.pull("maps/five@1.0.0", registry=folder)
         path.write_bytes(data)
 
 
@@ -473,12 +494,12 @@ def test_maps_that_changed_or_went_away_are_refused(folder):
 
 
 def test_the_cache_lets_maps_go_and_finds_damage(made, folder):
-    pulled = registry.pull_maps("maps/pair", registry=folder)
+    pulled = registry.pull("maps/pair", registry=folder)[0]
     path = Cache().path(found("maps/pair", folder).release.blob.sha256)
     assert all(error is None for _, error in check(Cache()))
     damage(path)
     assert [name for name, error in check(Cache(), repair=True) if error is not None] == [path.name]
-    registry.pull_maps("maps/pair", registry=folder)
+    registry.pull("maps/pair", registry=folder)
     assert collect(Cache(), max_size=0).removed == 0  # used within the hour
     assert same(pulled, made.pair)
 
@@ -493,20 +514,20 @@ def test_maps_on_the_hub(made, packed, hub, elsewhere):
         publish(packed / f"{name}.safetensors", "hf://me/cells")
     elsewhere()
     hub.forget()
-    assert same(made.five, registry.pull_maps("maps/five@1.0.0", registry="hf://me/cells"))
+    assert same(made.five, registry.pull("maps/five@1.0.0", registry="hf://me/cells")[0])
     assert hub.asked["file"] <= 4  # the index, a manifest, a file; and one for where the file is kept
     card = registry_card(open_snapshot("hf://me/cells").index, "hf://me/cells")
     assert all(text in card for text in ("maps/five@1.1.0", "maps/pair@1.0.0", "2 x 2", "high/cell-3@1.0.0"))
     assert all(finding.ok for finding in registry.verify("maps/five", "maps/pair", registry="hf://me/cells"))
     hub.forget()
-    assert same(made.five, registry.pull_maps("maps/five@1.0.0", registry="hf://me/cells", mode="offline"))
+    assert same(made.five, registry.pull("maps/five@1.0.0", registry="hf://me/cells", mode="offline")[0])
     assert not hub.log
 
 
 def test_a_card_without_maps_has_no_table_of_them(packed):
     index = Index().with_release("high/tiny", "1.0.0", Release.of(tiny().manifest))
     assert "maps" not in registry_card(index, "hf://me/cells").lower()
-    index = Index().with_release("maps/five", "1.0.0", MapsRelease.of(manifest_of(packed)))
+    index = Index().with_release("maps/five", "1.0.0", PackedRelease.of(manifest_of(packed)))
     assert "batteries pull maps/five" in registry_card(index, "hf://me/cells")
     assert "maps/five@1.0.0" in registry_card(index.with_yank("maps/five", "1.0.0", "no"), "hf://me/cells")
 
@@ -564,7 +585,7 @@ def test_show_verify_pull(folder, capsys, tmp_path):
     ]
     path = tmp_path / "out" / "maps" / "five.safetensors"
     assert pulled.maps[0].path == str(path)
-    composer.load_maps(path)
+    composer.load(path)
     publish(path, tmp_path / "again")
     code, out, err = run(capsys, *words[:-2])
     assert (code, err.splitlines()[-1]) == (0, "cells fetched and verified: 1, models: 1, maps: 2")
@@ -605,7 +626,7 @@ print("torch" in sys.modules)
 
 
 def test_a_file_of_maps_says_all_that_its_manifest_says(packed):
-    said = composer.read_maps(packed / "five.safetensors")
+    said = composer.read(packed / "five.safetensors")
     assert isinstance(said, SavedMaps)
     assert manifest_of(packed).lock == canonical_json.sha256(canonical_json.dump(said.lock))
     assert Path(packed / "five.json").stat().st_size < 64 * 2**10

@@ -13,7 +13,6 @@ import torch
 
 import composer
 import registry
-from batteries.cell.artifact_kinds import MODEL
 from batteries.errors import (
     BatteriesError,
     ConflictError,
@@ -25,15 +24,16 @@ from batteries.errors import (
     StoreError,
 )
 from batteries.io import canonical_json, filesystem
-from composer.artifact.manifest import ModelManifest, PackedLabel
-from composer.artifact.model_reader import open_artifact
+from composer.artifact.kinds import FORMS
+from composer.artifact.manifest import PackedLabel
+from composer.artifact.model.manifest import ModelManifest
 from registry.answers.composition import COMPOSING
 from registry.answers.maintenance import CUSTODY
 from registry.answers.transfer import ANSWERS
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.reference import Reference
-from registry.catalog.release import ModelRelease, Release
+from registry.catalog.release import PackedRelease, Release
 from registry.cli import main
 from registry.cli.completion import references
 from registry.stores import settings
@@ -48,8 +48,9 @@ from registry.stores.store import INDEX
 from registry.transfer.lockfile import Lock, diff
 from registry.transfer.mirror import mirror
 from registry.transfer.publish import attest, publish, yank
-from registry.transfer.pull import Wanted
-from registry.transfer.pull_packed import fetch_packed, kind_of_file, read_packed
+from registry.transfer.pull import pull_cells
+from registry.transfer.pull_packed import fetch_packed, form_of_file, read_packed
+from registry.transfer.wanted import Wanted
 from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny, tree
 from tests.support.faulty_disk import ERRORS, FaultyDisk, HastyDisk
 from tests.support.hubserver import QUIET
@@ -118,7 +119,7 @@ def test_a_model_is_published_and_pulled_as_it_was(made, packed, tmp_path):
     assert (str(published.reference), published.number, published.new) == ("model/trio@1.0.0", 1, True)
     assert not publish(str(packed / "trio.safetensors"), tmp_path / "registry").new
     for text in ("model/trio", "model/trio@1.0.0", "model/trio@^1", f"model/trio@sha256:{published.release.blob.sha256}"):
-        pulled = registry.pull_model(text, registry=tmp_path / "registry")
+        pulled = registry.pull(text, registry=tmp_path / "registry")[0]
         assert same(made, pulled, images())
     pulled.container.verify()
     assert set(tree(tmp_path / "registry")) == {
@@ -135,7 +136,7 @@ def test_a_model_is_published_and_pulled_as_it_was(made, packed, tmp_path):
 def test_a_container_is_pulled_as_a_container(made, tmp_path):
     composer.pack(made.container, tmp_path / "trio.safetensors", LABEL)
     publish(tmp_path / "trio.safetensors", tmp_path / "registry")
-    pulled = registry.pull_model("model/trio", registry=tmp_path / "registry")
+    pulled = registry.pull("model/trio", registry=tmp_path / "registry")[0]
     assert isinstance(pulled, composer.Container)
     assert (pulled.names, pulled.lock) == (made.names, made.lock)
     assert torch.equal(pulled(images()).recon, made(images()).recon)
@@ -157,7 +158,7 @@ def test_the_newest_version_is_meant(packed, tmp_path, kind):
     located = found("model/trio", store)
     assert located.version == "1.1.0"
     assert located.packed_manifest().identity.description == "later"
-    registry.pull_model("model/trio", registry=store)
+    registry.pull("model/trio", registry=store)
     yank("model/trio@1.1.0", "too late", store)
     assert found("model/trio", store).version == "1.0.0"
     assert found("model/trio@1.1.0", store).release.yanked == "too late"
@@ -175,16 +176,15 @@ def test_other_bytes_cannot_take_a_version(made, packed, tmp_path):
 def test_an_alias_may_mean_a_model(made, folder):
     settings.config_file().parent.mkdir(parents=True, exist_ok=True)
     settings.config_file().write_text(f'registry = "{folder}"\n[aliases]\nbest = "model/trio@^1"\n')
-    assert same(made, registry.pull_model("best"), images())
+    assert same(made, registry.pull("best")[0], images())
     assert "best" in references(SimpleNamespace(params={}), "b")
     assert references(SimpleNamespace(params={}), "mod") == ["model/trio"]
 
 
 def test_a_cell_is_no_model_and_a_model_no_cell(folder, packed):
     for attempt, code in (
-        (lambda: registry.pull("high/tiny", "model/trio", registry=folder), "A_MODEL"),
+        (lambda: pull_cells("high/tiny", "model/trio", registry=folder), "A_MODEL"),
         (lambda: registry.load("model/trio", registry=folder), "A_MODEL"),
-        (lambda: registry.pull_model("high/tiny", registry=folder), "A_CELL"),
     ):
         with pytest.raises(InputError) as caught:
             attempt()
@@ -197,7 +197,7 @@ def test_a_cell_is_no_model_and_a_model_no_cell(folder, packed):
         attest(lying, folder)
     for text, code in (("model/duo", "NO_MODEL"), ("model/tiny", "NO_MODEL"), ("model/trio@2", "NO_VERSION")):
         with pytest.raises(NotFoundError, match=code):
-            registry.pull_model(text, registry=folder)
+            registry.pull(text, registry=folder)
 
 
 # What is not published.
@@ -227,7 +227,7 @@ def with_large_weights(path):
 
 def with_a_nan(path):
     data = bytearray(path.read_bytes())
-    opened = open_artifact(bytes(data), where="x")
+    opened = FORMS["model"].open(bytes(data), where="x")
     start = len(data) - len(opened.data)
     data[start : start + 8] = b"\xff" * 8
     value = document(bytes(data))
@@ -253,7 +253,7 @@ def put(path, data):
 
 def with_a_false_lock(path):
     """A cell that names another one, as if it were that."""
-    first, *others = composer.read_artifact(path).cells
+    first, *others = composer.read(path).cells
     other = first.model_copy(update={"cell": "low/fresnel-256", "version": "2.0.0", "sha256": "a" * 64, "tensors": "b" * 64})
     put(path, forged(path.read_bytes(), cells=(other, *others)))
 
@@ -338,10 +338,10 @@ def test_a_registry_that_is_not_written_to(mine, tmp_path):
 
 
 def test_what_is_a_models_file(packed, tmp_path):
-    assert kind_of_file(packed / "trio.safetensors") is MODEL
-    assert kind_of_file(packed / "trio.json") is None
-    assert kind_of_file(tiny().write(tmp_path)) is None
-    assert read_packed(packed / "least.safetensors", MODEL).manifest.cells == 1
+    assert form_of_file(packed / "trio.safetensors") is FORMS["model"]
+    assert form_of_file(packed / "trio.json") is None
+    assert form_of_file(tiny().write(tmp_path)) is None
+    assert read_packed(packed / "least.safetensors", FORMS["model"]).manifest.cells == 1
 
 
 # The index: schema 1.0 as long as there are no models.
@@ -352,7 +352,7 @@ def test_an_index_without_models_is_one_of_schema_one(packed):
     index = Index.from_bytes(shipped, where="shipped")
     assert (index.schema_version, index.models) == ("1.0", {})
     assert index.sealed() == shipped
-    release = ModelRelease.of(manifest_of(packed))
+    release = PackedRelease.of(manifest_of(packed))
     grown = index.with_release("model/trio", "1.0.0", release)
     assert (grown.schema_version, grown.previous) == ("1.1", canonical_json.sha256(shipped))
     assert Index.from_bytes(grown.sealed(), where="grown") == grown
@@ -393,7 +393,7 @@ BAD_INDEXES = {
 @pytest.mark.parametrize("name", BAD_INDEXES)
 def test_an_index_that_cannot_be_is_refused(packed, name):
     index = Index().with_release("high/tiny", "1.0.0", Release.of(tiny().manifest))
-    index = index.with_release("model/trio", "1.0.0", ModelRelease.of(manifest_of(packed)))
+    index = index.with_release("model/trio", "1.0.0", PackedRelease.of(manifest_of(packed)))
     assert Index.from_bytes(reindexed(lambda v: None)(index), where="x") == index
     with pytest.raises(FormatError) as caught:
         Index.from_bytes(reindexed(BAD_INDEXES[name])(index), where="x")
@@ -401,15 +401,15 @@ def test_an_index_that_cannot_be_is_refused(packed, name):
 
 
 def test_a_table_of_each_kind(packed):
-    release = ModelRelease.of(manifest_of(packed))
+    release = PackedRelease.of(manifest_of(packed))
     index = Index().with_release("model/tiny", "1.0.0", release).with_release("high/tiny", "1.0.0", Release.of(tiny().manifest))
     assert (index.versions("model/tiny"), index.versions("high/tiny")) == (["1.0.0"], ["1.0.0"])
-    assert isinstance(index.resolve(Reference.parse("model/tiny"))[1], ModelRelease)
+    assert isinstance(index.resolve(Reference.parse("model/tiny"))[1], PackedRelease)
     with pytest.raises(NotFoundError) as caught:
         index.versions("model/tny")
     assert (caught.value.code, caught.value.remedy) == ("NO_MODEL", "Did you mean model/tiny?")
     with pytest.raises(ConflictError, match="VERSION_EXISTS"):
-        index.with_release("model/tiny", "1.0.0", ModelRelease.of(manifest_of(packed, "least")))
+        index.with_release("model/tiny", "1.0.0", PackedRelease.of(manifest_of(packed, "least")))
     yanked = index.with_yank("model/tiny", "1.0.0", "wrong")
     assert yanked.newest("model/tiny") is None
     assert index.with_all(yanked).models == yanked.models
@@ -422,9 +422,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(made, folder):
     located = found("model/trio", folder)
     path = Cache().path(located.release.blob.sha256)
     for change in (lambda: damage(path), lambda: damage(path, 10), lambda: path.write_bytes(b"short"), lambda: path.unlink()):
-        registry.pull_model("model/trio", registry=folder)
+        registry.pull("model/trio", registry=folder)
         change()
-        assert same(made, registry.pull_model("model/trio", registry=folder), images(2))
+        assert same(made, registry.pull("model/trio", registry=folder)[0], images(2))
     assert len(list(Cache().aside.iterdir())) == 3
 
 
@@ -434,7 +434,7 @@ def promised(path):
     store = MemoryStore()
     store.put(store_keys.blob(manifest.file.sha256), path.read_bytes())
     store.put(store_keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
-    store.swap_index(None, Index().with_release("model/trio", "1.0.0", ModelRelease.of(manifest)).sealed())
+    store.swap_index(None, Index().with_release("model/trio", "1.0.0", PackedRelease.of(manifest)).sealed())
     return store
 
 
@@ -449,14 +449,14 @@ def test_a_file_that_is_refused_and_undamaged_is_neither_moved_nor_fetched_again
     blob = canonical_json.sha256(mine.read_bytes())
     for _ in range(3):
         with pytest.raises(FormatError) as caught:
-            registry.pull_model("model/trio", registry=store)
+            registry.pull("model/trio", registry=store)
         assert caught.value.code == code
     assert Cache().path(blob).read_bytes() == mine.read_bytes()
     assert not Cache().aside.exists()
     assert asked.count(store_keys.blob(blob)) == 1
     damage(Cache().path(blob))
     with pytest.raises(FormatError, match=code):
-        registry.pull_model("model/trio", registry=store)
+        registry.pull("model/trio", registry=store)
     assert len(list(Cache().aside.iterdir())) == 1
 
 
@@ -472,11 +472,11 @@ def test_a_model_that_lies_about_its_cells_is_found_without_loading_it(mine):
         assert caught.value.found == "noise"
     assert not Cache().aside.exists()
     with pytest.raises(IntegrityError, match="noise"):
-        registry.pull_model("model/trio", registry=store).container.verify()
+        registry.pull("model/trio", registry=store)[0].container.verify()
 
 
 def test_a_model_in_use_outlives_its_file_in_the_cache(made, folder):
-    used = registry.pull_model("model/trio", registry=folder)
+    used = registry.pull("model/trio", registry=folder)[0]
     for path in Cache().blobs.iterdir():
         os.utime(path, (0, 0))
     assert collect(Cache(), max_size=0).removed >= 2
@@ -498,7 +498,7 @@ def test_damage_in_a_registry_is_found_by_everybody(folder, change, code, tmp_pa
     shutil.rmtree(Cache().folder)
     change(folder)
     with pytest.raises(IntegrityError) as caught:
-        registry.pull_model("model/trio", registry=folder)
+        registry.pull("model/trio", registry=folder)
     assert caught.value.code == code
     for findings in (registry.verify("model/trio", registry=folder), registry.verify_store(DirectoryStore(folder))):
         assert {finding.error.code for finding in findings if finding.error} == {code}
@@ -506,7 +506,7 @@ def test_damage_in_a_registry_is_found_by_everybody(folder, change, code, tmp_pa
     assert {error.code for error in fsck(folder).faults.values()} == {code}
     assert fsck(folder, repair=True, source=tmp_path / "mirror").ok
     assert all(finding.ok for finding in registry.verify_store(DirectoryStore(folder)))
-    registry.pull_model("model/trio", registry=folder)
+    registry.pull("model/trio", registry=folder)
 
 
 def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_path):
@@ -517,26 +517,26 @@ def test_a_manifest_that_promises_another_model_is_refused(made, packed, tmp_pat
     store = MemoryStore()
     store.put(store_keys.blob(manifest.file.sha256), data)
     store.put(store_keys.manifest("model/trio", "1.0.0"), lying.to_bytes())
-    store.swap_index(None, Index().with_release("model/trio", "1.0.0", ModelRelease.of(lying)).sealed())
+    store.swap_index(None, Index().with_release("model/trio", "1.0.0", PackedRelease.of(lying)).sealed())
     with pytest.raises(IntegrityError, match="OTHER_SEAL"):
-        registry.pull_model("model/trio", registry=store)
+        registry.pull("model/trio", registry=store)
     (_, blob) = registry.verify("model/trio", registry=store)
     assert blob.error.code == "OTHER_SEAL"
-    other = ModelRelease.of(manifest_of(packed, "least"))
+    other = PackedRelease.of(manifest_of(packed, "least"))
     for wrong, code in (
-        (ModelRelease.of(manifest).model_copy(update={"summary": other.summary}), "WRONG_SUMMARY"),
-        (ModelRelease.of(manifest).model_copy(update={"blob": other.blob}), "WRONG_BLOB"),
+        (PackedRelease.of(manifest).model_copy(update={"summary": other.summary}), "WRONG_SUMMARY"),
+        (PackedRelease.of(manifest).model_copy(update={"blob": other.blob}), "WRONG_BLOB"),
     ):
         store = MemoryStore()
         store.put(store_keys.manifest("model/trio", "1.0.0"), manifest.to_bytes())
         store.swap_index(None, Index().with_release("model/trio", "1.0.0", wrong).sealed())
         with pytest.raises(IntegrityError, match=code):
-            registry.pull_model("model/trio", registry=store)
+            registry.pull("model/trio", registry=store)
     store = MemoryStore()
     store.put(store_keys.manifest("model/duo", "1.0.0"), manifest.to_bytes())
-    store.swap_index(None, Index().with_release("model/duo", "1.0.0", ModelRelease.of(manifest)).sealed())
+    store.swap_index(None, Index().with_release("model/duo", "1.0.0", PackedRelease.of(manifest)).sealed())
     with pytest.raises(IntegrityError, match="WRONG_MODEL"):
-        registry.pull_model("model/duo", registry=store)
+        registry.pull("model/duo", registry=store)
 
 
 class Counting(filesystem.Disk):
@@ -557,9 +557,9 @@ def test_what_is_in_the_cache_is_mapped_and_not_read(packed, tmp_path):
         publish(packed / "trio.safetensors", tmp_path / "registry")
         publish(packed / "trio.safetensors", tmp_path / "registry")
         assert counting.read_bytes < size / 2  # neither to look at it nor to compare it with what is there
-        registry.pull_model("model/trio", registry=tmp_path / "registry")
+        registry.pull("model/trio", registry=tmp_path / "registry")
         before = counting.read_bytes
-        registry.pull_model("model/trio", registry=tmp_path / "registry")
+        registry.pull("model/trio", registry=tmp_path / "registry")
         mirror(tmp_path / "registry", tmp_path / "mirror")
         check(Cache())
         assert counting.read_bytes - before < size / 2
@@ -576,8 +576,10 @@ def test_a_lock_names_models_beside_cells(made, folder, tmp_path):
     )
     assert Lock.from_bytes(lock.to_bytes(), where="") == lock
     (folder / INDEX).unlink()
-    assert [cell.name for cell in registry.pull_locked(lock)] == ["high/tiny"]
-    assert same(made, registry.pull_model(lock.models[0]), images())
+    cell, first, _ = registry.pull_locked(lock)
+    assert cell.name == "high/tiny"
+    assert same(made, first, images())
+    assert same(made, registry.pull(lock.models[0])[0], images())
     only = Lock(schema_version="1.0", cells=lock.cells, indexes=lock.indexes)
     assert "models" not in json.loads(only.to_bytes())
     assert [(change.path, change.kind) for change in diff(lock, only)] == [("model/trio", "removed")]
@@ -627,20 +629,20 @@ def test_models_on_the_hub(made, packed, hub, elsewhere):
     publish(packed / "later.safetensors", "hf://me/models")
     elsewhere()
     hub.forget()
-    assert same(made, registry.pull_model("model/trio@1.0.0", registry="hf://me/models"), images())
+    assert same(made, registry.pull("model/trio@1.0.0", registry="hf://me/models")[0], images())
     assert hub.asked["file"] <= 4  # the index, a manifest, a file; and one for where the file is kept
     index = open_snapshot("hf://me/models").index
     assert "model/trio@1.1.0" in registry_card(index, "hf://me/models")
     assert all(finding.ok for finding in registry.verify("model/trio", registry="hf://me/models"))
     hub.forget()
-    assert same(made, registry.pull_model("model/trio@1.0.0", registry="hf://me/models", mode="offline"), images(2))
+    assert same(made, registry.pull("model/trio@1.0.0", registry="hf://me/models", mode="offline")[0], images(2))
     assert not hub.log
 
 
 def test_a_card_without_models_has_no_table_of_them(packed):
     index = Index().with_release("high/tiny", "1.0.0", Release.of(tiny().manifest))
     assert "model" not in registry_card(index, "hf://me/cells").lower()
-    index = Index().with_release("model/trio", "1.0.0", ModelRelease.of(manifest_of(packed)))
+    index = Index().with_release("model/trio", "1.0.0", PackedRelease.of(manifest_of(packed)))
     assert "batteries pull model/trio" in registry_card(index, "hf://me/cells")
     assert "model/trio@1.0.0" in registry_card(index.with_yank("model/trio", "1.0.0", "no"), "hf://me/cells")
 
@@ -773,7 +775,7 @@ def test_a_file_is_composed_written_drawn_and_published(lab, capsys, tmp_path):
     assert (answer.path, answer.graph) == ("pair.safetensors", "pair.svg")
     assert (lab / "pair.svg").read_text().startswith("<svg")
     assert run(capsys, "publish", "pair.safetensors", "--to", tmp_path / "lab")[0] == 0
-    pulled = registry.pull_model("model/pair")
+    pulled = registry.pull("model/pair")[0]
     assert pulled.composition == composer.Composition.read("pair.toml")
     with torch.no_grad():
         assert pulled(images()).output["swap"].recon.shape == (8, 3, 16, 16)
@@ -805,7 +807,7 @@ def test_references_alone_are_put_side_by_side(lab, capsys):
         (["circle.toml"], 6, "in a circle"),
         (["high/low", "high/low@1.0.0"], 6, "a cell given twice"),
         (["high/none"], 3, "no such cell"),
-        (["model/pair"], 2, "registry.pull_model"),
+        (["model/pair"], 2, "registry.pull("),
         (["low"], 3, "no such alias"),
         (["high/low", "--name", "x"], 2, "--out"),
         (["high/low", "--out", "model.pt"], 2, ".safetensors"),
@@ -845,7 +847,7 @@ def test_nothing_else_leaves_a_pull(folder):
     for place in range(0, len(data), 7):
         damage(path, place)
         with pytest.raises(BatteriesError, match="DIGEST_MISMATCH"):
-            registry.pull_model("model/trio@1.0.0", registry=folder)
+            registry.pull("model/trio@1.0.0", registry=folder)
         path.write_bytes(data)
 
 
@@ -854,7 +856,7 @@ def test_nothing_else_leaves_a_pull(folder):
 
 ACTIONS = {
     "publish": lambda packed, folder: publish(packed / "trio.safetensors", folder),
-    "pull": lambda packed, folder: registry.pull_model("model/least", registry=folder),
+    "pull": lambda packed, folder: registry.pull("model/least", registry=folder)[0],
 }
 
 

@@ -20,20 +20,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
-from batteries.cell import artifact_kinds as kinds_of_file
 from batteries.cell import weights_file
-from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
-from composer import pack_maps
-from composer.artifact.kinds import open_packed
-from composer.artifact.manifest import MapsManifest, ModelManifest, PackedLabel
-from composer.artifact.model_file import pack
+from composer import MapsManifest, ModelManifest, PackedLabel, pack
+from composer.artifact.form import ArtifactForm
+from composer.artifact.kinds import FORMS
 from composer.sealed import file_format
 from registry.catalog.attestation import Attestation
 from registry.catalog.index import Index
-from registry.catalog.release import ModelRelease
+from registry.catalog.release import PackedRelease
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
@@ -117,7 +114,7 @@ def in_files(pack_it: Callable[[Path, PackedLabel], object]) -> tuple[bytes, byt
 
 def the_least_maps(path: Path, label: PackedLabel) -> None:
     of = container().cells("noise", "low")
-    pack_maps(consensus(of), path, label, of.lock)
+    pack(consensus(of), path, label, lock=of.lock)
 
 
 MODEL, MODEL_MANIFEST = in_files(lambda path, label: pack(least(), path, label))
@@ -162,11 +159,11 @@ def as_sealed(value: Any) -> bytes:
     return dumped(value)
 
 
-def read_packed(kind: ArtifactKind) -> Callable[[bytes], bytes]:
+def read_packed(packed: ArtifactForm[Any]) -> Callable[[bytes], bytes]:
     """As :func:`read_cell`, of a file of a kind."""
 
     def read(data: bytes) -> bytes:
-        opened, theirs = open_packed(kind, data, where="a mutant"), load(data)
+        opened, theirs = packed.open(data, where="a mutant"), load(data)
         arrays = {name: opened.array(name) for name in opened.layout}
         assert all(np.array_equal(arrays[name], theirs.pop(name)) for name in arrays)
         assert not theirs
@@ -201,8 +198,8 @@ def kinds() -> dict[str, Kind]:
     lock = dumped(lock.model_dump(mode="json"))
     with_model = Index.from_bytes(index, where="x").with_release("model/least", "1.0.0", model_release()).sealed()
     return {
-        "model": Kind(document_of(MODEL), as_file(MODEL), as_sealed, read_packed(kinds_of_file.MODEL)),
-        "maps": Kind(document_of(MAPS), as_file(MAPS), as_sealed, read_packed(kinds_of_file.MAPS)),
+        "model": Kind(document_of(MODEL), as_file(MODEL), as_sealed, read_packed(FORMS["model"])),
+        "maps": Kind(document_of(MAPS), as_file(MAPS), as_sealed, read_packed(FORMS["maps"])),
         "maps manifest": Kind(
             MAPS_MANIFEST, plain, dumped, lambda data: MapsManifest.from_bytes(data, where="a mutant").to_bytes()
         ),
@@ -225,8 +222,8 @@ def kinds() -> dict[str, Kind]:
     }
 
 
-def model_release() -> ModelRelease:
-    return ModelRelease.of(ModelManifest.from_bytes(MODEL_MANIFEST, where="x"))
+def model_release() -> PackedRelease:
+    return PackedRelease.of(ModelManifest.from_bytes(MODEL_MANIFEST, where="x"))
 
 
 def references(*names: str) -> list[Any]:

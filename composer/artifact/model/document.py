@@ -1,22 +1,22 @@
-"""What a composed model's file says of itself, and the manifest beside it. No torch here."""
+"""What a composed model's file says of itself. No torch here."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import version
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batteries.cell.artifact_kinds import MODEL
 from batteries.cell.manifest import Count, InputScale, Positive, Sha256, Text
 from batteries.cell.spec import CellSpec
 from batteries.cell.weights_file import TENSOR_NAME
-from batteries.io import canonical_json
 from batteries.io.canonical_json import Document
-from composer.artifact.manifest import LISTED, ModelManifest, ModelNode, PackedFile, PackedLabel
-from composer.sealed.file_format import Form, Sealed
+from composer.artifact.form import ArtifactDocument
+from composer.artifact.manifest import LISTED
+from composer.artifact.model.manifest import MODEL, ModelNode
+from composer.procrustes.score_document import FiniteScore
+from composer.sealed.file_format import Form
 from composer.wiring.composition import MAX_ENTRIES, Composition
 from composer.wiring.nodes import Name, Relay, Route
 
@@ -78,27 +78,6 @@ class SavedRelay(SavedMap):
     width: Width
 
 
-class SavedNull(Document):
-    """What a score is measured against."""
-
-    mean: float
-    sd: float
-    draws: Positive
-    exceeding: Count
-
-
-class SavedScore(Document):
-    """How well one cell's tokens predict the others', held out, beside its nulls."""
-
-    r2: float
-    cosine: float
-    low: float
-    high: float
-    samples_per_dimension: float
-    shuffled: SavedNull
-    untrained: SavedNull | None
-
-
 class SavedFrame(Document):
     """The consensus frame of omega, and a map for each cell, in their order.
 
@@ -121,10 +100,10 @@ class SavedFrame(Document):
     grid: tuple[Positive, Positive]
     probe: Sha256
     maps: tuple[SavedMap, ...]
-    scores: tuple[SavedScore, ...]
+    scores: tuple[FiniteScore, ...]
 
 
-class Artifact(Sealed):
+class Artifact(ArtifactDocument):
     """Everything that a composed model's file says of itself.
 
     Attributes:
@@ -216,6 +195,22 @@ class Artifact(Sealed):
         counts = Counter(cell.group for cell in self.cells)
         return sum(counts[place] * spec.parameters for place, spec in enumerate(self.groups))
 
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says, beside what every manifest does."""
+        composition, nodes = self.composition, self.composition.nodes
+        shown = (ModelNode(name=name, kind=nodes[name].kind, reads=len(nodes[name].reads)) for name in sorted(nodes)[:LISTED])
+        return {
+            "groups": len(self.groups),
+            "parameters": self.parameters,
+            "channels": self.groups[0].channels,
+            "input": self.input,
+            "output": composition.output,
+            "output_kind": composition.kind(composition.output),
+            "aligned": self.frame is not None,
+            "counts": dict(Counter(node.kind for node in nodes.values())),
+            "nodes": tuple(shown),
+        }
+
     def tensors(self) -> Iterator[Form]:
         """The weights, stacked over the cells of a group; maps; routers."""
         counts = Counter(cell.group for cell in self.cells)
@@ -240,39 +235,6 @@ def router_shapes(branches: int, channels: int) -> dict[str, tuple[int, ...]]:
         "layers.2.weight": (branches, ROUTER_WIDTH),
         "layers.2.bias": (branches,),
     }
-
-
-def describe(
-    artifact: Artifact, file: PackedFile, label: PackedLabel, *, package: str | None = None, torch: str | None = None
-) -> ModelManifest:
-    """The manifest of a model.
-
-    Args:
-        artifact: What its file says.
-        file: Its size and digests.
-        label: What a person says.
-        package: Version of this package that made it; left out, the one that runs.
-        torch: The same of torch.
-    """
-    composition, nodes = artifact.composition, artifact.composition.nodes
-    shown = (ModelNode(name=name, kind=nodes[name].kind, reads=len(nodes[name].reads)) for name in sorted(nodes)[:LISTED])
-    return ModelManifest(
-        identity=label,
-        file=file,
-        cells=len(artifact.cells),
-        lock=canonical_json.sha256(canonical_json.dump(artifact.lock)),
-        groups=len(artifact.groups),
-        parameters=artifact.parameters,
-        channels=artifact.groups[0].channels,
-        input=artifact.input,
-        output=composition.output,
-        output_kind=composition.kind(composition.output),
-        aligned=artifact.frame is not None,
-        counts=dict(Counter(node.kind for node in nodes.values())),
-        nodes=tuple(shown),
-        package=package or version("svae-batteries"),
-        torch=torch or version("torch"),
-    )
 
 
 def _map(prefix: str, outer: tuple[int, ...], width: int) -> Iterator[Form]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,23 +15,18 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from batteries.cell.artifact_kinds import MODEL
 from batteries.cell.spec import CellSpec
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.io import atomic_files
 from batteries.io.canonical_json import fields_of
-from composer.artifact import consensus_document, packing
-from composer.artifact.consensus_document import MAP
-from composer.artifact.manifest import ModelManifest, PackedFile, PackedLabel
-from composer.artifact.model_document import Artifact, SavedCell, describe
-from composer.artifact.model_reader import open_artifact
-from composer.artifact.packing import Prepared
+from composer.artifact.model import consensus as consensus_document
+from composer.artifact.model.consensus import MAP
+from composer.artifact.model.document import Artifact, SavedCell
 from composer.container.container import Container
 from composer.container.frozen_weights import Stack
 from composer.container.outputs import node_of_all
 from composer.container.spec_group import Group
-from composer.sealed.reader import Opened, path_of
+from composer.sealed.reader import Opened
 from composer.sealed.tensor_views import array, views
 from composer.wiring.composition import Composition
 from composer.wiring.nodes import Parallel, Route
@@ -44,98 +38,29 @@ if TYPE_CHECKING:
 PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a tensor's name
 
 
-def save(model: Wired | Container, path: str | Path) -> PackedFile:
-    """Write a model, whole or not at all. The same model gives the same bytes in every process.
+def take_apart(model: Wired | Container) -> tuple[dict[str, Any], Arrays]:
+    """What the document of a model says, and its tensors.
 
     Args:
-        model: Its weights are saved as the float32 that cells are, in whatever dtype it computes. A container by itself is
-            saved as a composition of its cells side by side.
-        path: Ends in ``.safetensors``.
-
-    Returns:
-        Size and digests of the file.
+        model: Its weights are taken as the float32 that cells are, in whatever dtype it computes. A container by itself is a
+            composition of its cells side by side.
 
     Raises:
-        InputError: no path (``BAD_PATH``), or one that does not end so (``SUFFIX``); no model (``MODEL``), one whose maps or
-            routers are not those that its composition needs (``PARTS``), or cells with names that no file takes (``CELLS``).
+        InputError: maps or routers that are not those that its composition needs (``PARTS``), or cells with names that no file
+            takes (``CELLS``).
         IntegrityError: weights that somebody changed (``CONTAINER_CHANGED``).
-        PolicyError: a router or a map with values that are not finite (``NON_FINITE``), or more than a file may have
-            (``MODEL_TOO_LARGE``).
-        StoreError: no space, no permission.
+        PolicyError: a router or a map with values that are not finite (``NON_FINITE``).
     """
-    path = packing.path_for(MODEL, path)
-    made = _prepared(model)
-    packing.put(path, made)
-    return made.file
-
-
-def load(path: str | Path, *, seal: str | None = None) -> Wired | Container:
-    """Read a model that :func:`save` wrote; every byte is compared with its digests.
-
-    A container comes back where saving it gives the very file: cells side by side in the one node that :func:`save` makes of a
-    container, and nothing else. Any other file is a composition.
-
-    It is in the mode of evaluation. Its weights are the file: nobody may write into that while the model is used. (To replace
-    or to remove it does no harm.)
-
-    Args:
-        path: The file.
-        seal: The seal that it must have, where somebody promised one.
-
-    Raises:
-        InputError: no path.
-        NotFoundError: no such file.
-        FormatError: a file that is no such model, is not well-formed, or has cells, maps or routers that do not go together.
-        IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or another model
-            (``OTHER_SEAL``).
-        PolicyError: values that are not finite.
-        StoreError: the disk would not give it.
-    """
-    path = path_of(path)
-    # that the cells are those of the lock is a matter of publishing, and of container.verify()
-    return _put_together(
-        open_artifact(atomic_files.mapped(path, limit=MODEL.limit, links=True), where=path, seal=seal, lock=False)
-    )
-
-
-def pack(model: Wired | Container, path: str | Path, label: PackedLabel) -> ModelManifest:
-    """Write a model, and beside it, in ``NAME.json``, its manifest: what publishing takes.
-
-    Args:
-        model: As of :func:`save`.
-        path: As of :func:`save`.
-        label: What a person says of it.
-
-    Raises:
-        InputError: no label (``LABEL``).
-        PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
-        BatteriesError: as :func:`save`.
-    """
-    path = packing.path_for(MODEL, path)
-    label = packing.checked_label(label)
-    made = _prepared(model)
-    manifest = describe(made.document, made.file, label)
-    packing.put(path, made, manifest)
-    return manifest
-
-
-def _prepared(model: Wired | Container) -> Prepared[Artifact]:
     wired = _whole(model)
     wired.container.verify()
-    try:
-        return packing.prepared(Artifact, *_taken_apart(wired))
-    except ValidationError as error:
-        raise packing.refusal(MODEL, error) from error
+    return _taken_apart(wired)
 
 
 def _whole(model: Wired | Container) -> Wired:
     """A model that has what its composition names, whatever became of it since it was made; a container as a model."""
     if isinstance(model, Container):
         return Wired(model, _side_by_side(model), {}, nn.ModuleDict())
-    if isinstance(model, Wired):
-        return Wired(model.container, model.composition, model.maps, model.routers)
-    remedy = "Give what composer.wire or composer.compose returned."
-    raise InputError("not a model", code="MODEL", expected="a Wired or a Container", found=type(model).__name__, remedy=remedy)
+    return Wired(model.container, model.composition, model.maps, model.routers)
 
 
 def _side_by_side(container: Container) -> Composition:
@@ -192,7 +117,16 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
 
 
 @neutral()
-def _put_together(opened: Opened[Artifact]) -> Wired | Container:
+def put_together(opened: Opened[Artifact]) -> Wired | Container:
+    """The model of a file.
+
+    A container comes back where taking it apart gives the very file: cells side by side in one node, and nothing else. Any
+    other file is a composition. It is in the mode of evaluation. Its weights are the file: nobody may write into that while the
+    model is used. (To replace or to remove it does no harm.)
+
+    Raises:
+        FormatError: cells, maps or routers that do not go together.
+    """
     artifact, tensors = opened.document, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring
     if composition == _side_by_side(container):

@@ -10,12 +10,13 @@ import torch
 from safetensors.numpy import load as load_safetensors
 
 from batteries import Cell
-from batteries.cell.artifact_kinds import MAPS
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import canonical_json
-from composer import MapsManifest, PackedLabel, compose, load, load_maps, pack_maps, read_artifact, read_maps, save, save_maps
+from composer import MapsManifest, PackedLabel, compose, load, pack, read, save
 from composer.artifact import packing
-from composer.artifact.maps_document import SavedMaps, open_maps
+from composer.artifact.kinds import FORMS
+from composer.artifact.maps.document import SavedMaps
+from composer.artifact.maps.manifest import MAPS
 from composer.procrustes.consensus import Consensus
 from composer.procrustes.consensus import consensus as of_tokens
 from composer.procrustes.generalized import Frame
@@ -42,7 +43,7 @@ def found(of):
 @pytest.fixture(scope="module")
 def path(found, of, tmp_path_factory):
     path = tmp_path_factory.mktemp("maps") / "small.safetensors"
-    save_maps(found, path, of.lock)
+    save(found, path, lock=of.lock)
     return path
 
 
@@ -50,14 +51,14 @@ def path(found, of, tmp_path_factory):
 def little(of, tmp_path_factory):
     """The bytes of one map between narrow cells."""
     path = tmp_path_factory.mktemp("maps") / "little.safetensors"
-    save_maps(direct(of, "noise", "low"), path, of.lock)
+    save(direct(of, "noise", "low"), path, lock=of.lock)
     return path.read_bytes()
 
 
 def refused(data, kind=(FormatError, IntegrityError)):
     """The code of the error that a file gives."""
     with pytest.raises(kind) as caught:
-        open_maps(data, where="test")
+        FORMS["maps"].open(data, where="test")
     return caught.value.code
 
 
@@ -82,15 +83,15 @@ MAPS_OF = {
 @pytest.mark.parametrize("name", MAPS_OF)
 def test_what_is_loaded_is_what_was_saved_to_the_last_bit(of, found, tmp_path, name):
     maps, path = MAPS_OF[name](of, found), tmp_path / "x.safetensors"
-    facts = save_maps(maps, path, of.lock)
-    loaded = load_maps(path)
+    facts = save(maps, path, lock=of.lock)
+    loaded = load(path)
     assert same(loaded, maps)
     assert (facts.size, facts.sha256, facts.seal) == (
         path.stat().st_size,
         canonical_json.sha256(path.read_bytes()),
-        read_maps(path).seal,
+        read(path).seal,
     )
-    save_maps(loaded, tmp_path / "again.safetensors", read_maps(path).lock)
+    save(loaded, tmp_path / "again.safetensors", lock=read(path).lock)
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
     one = loaded.maps[0] if isinstance(loaded, Consensus) else loaded
     tokens = torch.randn(5, one.rotation.shape[0] - one.padded[0])
@@ -110,7 +111,7 @@ def test_what_differs_is_told_apart(of, found):
 
 
 def test_a_document_names_both_ends_of_every_map(of, found, path, little):
-    said = read_maps(path)
+    said = read(path)
     assert (said.tokens, said.grid, said.probe) == ("omega", found.grid, digest_of(images()))
     assert (said.target.kind, said.target.rows, said.target.width) == ("frame", 32, 8)
     assert said.lock == of.lock
@@ -134,10 +135,10 @@ def test_the_formats_own_reader_reads_it(found, path):
 def test_the_same_maps_give_the_same_bytes_in_every_process(tmp_path):
     code = """
 import sys
-from composer import save_maps
+from composer import save
 from tests.support.maps import container, direct
 of = container()
-save_maps(direct(of, whiten=True), sys.argv[1], of.lock)
+save(direct(of, whiten=True), sys.argv[1], lock=of.lock)
 """
     for seed in ("1", "2"):
         done = python(code, tmp_path / f"{seed}.safetensors", PYTHONHASHSEED=seed, OMP_NUM_THREADS="1")
@@ -148,19 +149,19 @@ save_maps(direct(of, whiten=True), sys.argv[1], of.lock)
 def test_loaded_maps_have_memory_of_their_own(path, tmp_path):
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(path.read_bytes())
-    loaded = load_maps(mine)
+    loaded = load(mine)
     mine.write_bytes(b"")
     loaded.frame.tokens.zero_()
-    assert same(load_maps(path).maps, loaded.maps)
+    assert same(load(path).maps, loaded.maps)
 
 
 def test_what_maps_are_can_be_read_without_torch(path):
     code = """
 import sys, composer
 from pathlib import Path
-from batteries.cell.artifact_kinds import MAPS
-print(len(composer.read_maps(sys.argv[1]).maps), "torch" in sys.modules, "numpy" in sys.modules)
-composer.kinds.open_packed(MAPS, Path(sys.argv[1]).read_bytes(), where="x")
+from composer.artifact.maps.manifest import MAPS
+print(len(composer.read(sys.argv[1]).maps), "torch" in sys.modules, "numpy" in sys.modules)
+composer.kinds.FORMS["maps"].open(Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
     done = python(code, path)
@@ -179,17 +180,17 @@ def test_a_thousand_cells_of_sixteen_dimensions_fit(tmp_path):
     maps = tuple(dataclasses.replace(one, pairing=dataclasses.replace(pairing, source=end)) for _ in names)
     big = Consensus(names, maps, Frame(tokens, torch.ones(24_576, dtype=torch.bool), 0.1), (), "omega", (4, 4), "0" * 64)
     lock = {name: {"cell": name, "version": "1.0.0", "sha256": end, "tensors": end} for name in names}
-    manifest = pack_maps(big, tmp_path / "big.safetensors", LABEL, lock)
+    manifest = pack(big, tmp_path / "big.safetensors", LABEL, lock=lock)
     assert manifest.file.size < MAPS.limit / 4
     assert (tmp_path / "big.json").stat().st_size < 64 * 2**10
-    assert len(load_maps(tmp_path / "big.safetensors").maps) == 1000
+    assert len(load(tmp_path / "big.safetensors").maps) == 1000
 
 
 # Ends that changed.
 
 
 def test_maps_are_used_by_the_cells_that_they_were_fitted_on_and_by_no_others(found, path):
-    made, loaded = cells(), load_maps(path)
+    made, loaded = cells(), load(path)
     model = compose(made, maps=loaded)
     assert torch.equal(model(images())["low"].aligned, compose(made, probe=images())(images())["low"].aligned)
     made["low"] = cells({"low": made["low"].spec, "x": made["low"].spec})["x"]
@@ -202,7 +203,7 @@ def test_maps_are_used_by_the_cells_that_they_were_fitted_on_and_by_no_others(fo
 
 def test_a_direct_map_keeps_its_ends(of, little, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(little)
-    pairing = load_maps(tmp_path / "x.safetensors").pairing
+    pairing = load(tmp_path / "x.safetensors").pairing
     pairing.check(source=of.ends["noise"], target=of.ends["low"])
     for ends in ({"source": of.ends["low"]}, {"target": of.ends["noise"]}):
         with pytest.raises(IntegrityError, match="END_CHANGED"):
@@ -222,7 +223,7 @@ def test_digests_that_somebody_altered_break_the_seal(little, place):
     inner[last] = "0" * 64
     assert refused(with_document(little, canonical_json.dump(value).decode()), IntegrityError) == "SEAL"
     with pytest.raises(IntegrityError, match="OTHER_SEAL"):
-        open_maps(with_document(little, resealed(value)), where="test", seal=document(little)["seal"])
+        FORMS["maps"].open(with_document(little, resealed(value)), where="test", seal=document(little)["seal"])
 
 
 # What is not what was saved.
@@ -309,7 +310,7 @@ def test_a_document_that_cannot_be_is_refused_however_well_it_is_sealed(path, na
     change(value)
     data = with_document(path.read_bytes(), resealed(value))
     if code is None:
-        open_maps(data, where="test")
+        FORMS["maps"].open(data, where="test")
     else:
         assert refused(data, (FormatError, PolicyError)) == code
 
@@ -332,27 +333,27 @@ def test_the_same_for_one_map(little, name):
 
 
 def test_numbers_that_no_fit_makes_are_refused(of, path, little, tmp_path):
-    turn = open_maps(little, where="x").array("maps.0.rotation")
+    turn = FORMS["maps"].open(little, where="x").array("maps.0.rotation")
     mirrored = turn * [-1, 1, 1, 1]
     for wrong in (2 * turn, turn + 1e-4, 1e300 * turn, np.zeros_like(turn), mirrored):
         data = forged(little, **{"maps.0.rotation": np.ascontiguousarray(wrong)})
         assert refused(data, PolicyError) == "NOT_A_ROTATION"
-    save_maps(direct(of, unequal="project"), tmp_path / "x.safetensors", of.lock)
+    save(direct(of, unequal="project"), tmp_path / "x.safetensors", lock=of.lock)
     narrow = (tmp_path / "x.safetensors").read_bytes()
-    part = open_maps(narrow, where="x").array("maps.0.rotation")
+    part = FORMS["maps"].open(narrow, where="x").array("maps.0.rotation")
     assert refused(forged(narrow, **{"maps.0.rotation": 1.001 * part}), PolicyError) == "NOT_A_ROTATION"
     whole = path.read_bytes()
     rows = np.ones(32, bool)
     rows[4] = False
     assert refused(forged(whole, **{"frame.rows": rows}), PolicyError) == "NOT_A_FRAME"
-    tokens = open_maps(whole, where="x").array("frame.tokens").copy()
+    tokens = FORMS["maps"].open(whole, where="x").array("frame.tokens").copy()
     tokens[4] = 0
     assert refused(forged(whole, **{"frame.rows": rows, "frame.tokens": tokens}), PolicyError) == "NOT_A_FRAME"
 
 
 def test_a_flag_is_nothing_but_yes_or_no(path):
     whole = path.read_bytes()
-    opened = open_maps(whole, where="x")
+    opened = FORMS["maps"].open(whole, where="x")
     row = opened.layout["frame.rows"]
     start = len(whole) - len(opened.data)
     body = bytearray(opened.data)
@@ -365,13 +366,14 @@ def test_a_flag_is_nothing_but_yes_or_no(path):
 def test_another_kind_of_file_is_named_whichever_was_wanted(path, tmp_path):
     cell = tiny().write(tmp_path)
     save(least(), tmp_path / "model.safetensors")
+    model = tmp_path / "model.safetensors"
     for attempt, code, word in (
-        (lambda: load_maps(cell), "NOT_MAPS", "batteries.Cell.read"),
-        (lambda: load_maps(tmp_path / "model.safetensors"), "NOT_MAPS", "composer.load"),
-        (lambda: read_maps(tmp_path / "model.safetensors"), "NOT_MAPS", "composer.load"),
-        (lambda: load(path), "NOT_A_MODEL", "composer.load_maps"),
-        (lambda: read_artifact(path), "NOT_A_MODEL", "composer.load_maps"),
-        (lambda: Cell.read(path), "MAPS", "composer.load_maps"),
+        (lambda: load(cell), "NOT_A_MODEL", "batteries.Cell.read"),
+        (lambda: read(cell), "NOT_A_MODEL", "batteries.Cell.read"),
+        (lambda: FORMS["maps"].open(cell.read_bytes(), where="x"), "NOT_MAPS", "batteries.Cell.read"),
+        (lambda: FORMS["maps"].load(model), "NOT_MAPS", "composer.load"),
+        (lambda: FORMS["model"].load(path), "NOT_A_MODEL", "composer.load"),
+        (lambda: Cell.read(path), "MAPS", "composer.load"),
     ):
         with pytest.raises(FormatError) as caught:
             attempt()
@@ -381,14 +383,15 @@ def test_another_kind_of_file_is_named_whichever_was_wanted(path, tmp_path):
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(NotFoundError, match="NO_FILE"):
-        load_maps(tmp_path / "none.safetensors")
+        load(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="BAD_PATH"):
-        load_maps(None)
+        load(None)
     large = tmp_path / "large.safetensors"
     with large.open("wb") as file:
+        file.write(bytes(8) + MAPS.start)
         file.truncate(MAPS.limit + 1)
     with pytest.raises(FormatError, match="TOO_LARGE"):
-        load_maps(large)
+        load(large)
     for data in (b"", b"1234567", bytes(1000), framed(MAPS.start + b"{}}", b""), framed(MAPS.start + b'"\\ud800"}', b"")):
         refused(data)
 
@@ -430,8 +433,8 @@ def with_a_wide_map(found):
 
 
 WRONG = {
-    "no maps at all": (lambda found: None, InputError, "MAPS"),
-    "maps without a consensus": (lambda found: found.maps, InputError, "MAPS"),
+    "no maps at all": (lambda found: None, InputError, "MODEL"),
+    "maps without a consensus": (lambda found: found.maps, InputError, "MODEL"),
     "a consensus of nobody": (lambda found: found.of([]), InputError, "PARTS"),
     "a map without ends": (without_ends, InputError, "NO_ENDS"),
     "a map back from the frame": (lambda found: found.maps[0].inverse(), InputError, "LOCK"),
@@ -453,7 +456,7 @@ WRONG = {
 def test_what_cannot_be_saved(of, found, tmp_path, name):
     make, kind, code = WRONG[name]
     with pytest.raises(kind) as caught:
-        save_maps(make(found), tmp_path / "x.safetensors", of.lock)
+        save(make(found), tmp_path / "x.safetensors", lock=of.lock)
     assert caught.value.code == code
     assert list(tmp_path.iterdir()) == []
 
@@ -461,7 +464,7 @@ def test_what_cannot_be_saved(of, found, tmp_path, name):
 def test_bare_tokens_have_no_ends_that_a_file_could_name(of, tmp_path):
     bare = of_tokens({"a": torch.randn(6, 4, 3), "b": torch.randn(6, 4, 3)})
     with pytest.raises(InputError, match="NO_ENDS"):
-        save_maps(bare, tmp_path / "x.safetensors", of.lock)
+        save(bare, tmp_path / "x.safetensors", lock=of.lock)
 
 
 def test_a_lock_has_to_name_the_cells_and_fit_them(of, found, tmp_path):
@@ -482,7 +485,7 @@ def test_a_lock_has_to_name_the_cells_and_fit_them(of, found, tmp_path):
         (direct(of, "noise", "low"), other, InputError, "LOCK"),
     ):
         with pytest.raises(kind) as caught:
-            save_maps(maps, tmp_path / "x.safetensors", lock)
+            save(maps, tmp_path / "x.safetensors", lock=lock)
         assert caught.value.code == code
     assert list(tmp_path.iterdir()) == []
 
@@ -491,10 +494,13 @@ def test_paths_labels_and_disks(of, found, tmp_path):
     (tmp_path / "file").write_text("")
     path = tmp_path / "x.safetensors"
     for attempt, kind, code in (
-        (lambda: save_maps(found, tmp_path / "x.bin", of.lock), InputError, "SUFFIX"),
-        (lambda: save_maps(found, None, of.lock), InputError, "BAD_PATH"),
-        (lambda: pack_maps(found, path, None, of.lock), InputError, "LABEL"),
-        (lambda: save_maps(found, tmp_path / "file" / "x.safetensors", of.lock), StoreError, None),
+        (lambda: save(found, tmp_path / "x.bin", lock=of.lock), InputError, "SUFFIX"),
+        (lambda: save(found, None, lock=of.lock), InputError, "BAD_PATH"),
+        (lambda: save(found, path), InputError, "LOCK"),
+        (lambda: save(of, path, lock=of.lock), InputError, "LOCK"),
+        (lambda: pack(least(), path, LABEL, lock={}), InputError, "LOCK"),
+        (lambda: pack(found, path, None, lock=of.lock), InputError, "LABEL"),
+        (lambda: save(found, tmp_path / "file" / "x.safetensors", lock=of.lock), StoreError, None),
     ):
         with pytest.raises(kind) as caught:
             attempt()
@@ -506,13 +512,13 @@ def test_more_than_a_file_may_have_is_not_written(of, found, tmp_path, monkeypat
     path = tmp_path / "x.safetensors"
     monkeypatch.setattr(packing, "MAX_MANIFEST", 100)
     with pytest.raises(PolicyError, match="MANIFEST_TOO_LARGE"):
-        pack_maps(found, path, LABEL, of.lock)
+        pack(found, path, LABEL, lock=of.lock)
     monkeypatch.setattr(sealing, "MAX_HEADER", 1000)
     with pytest.raises(PolicyError, match="MAPS_TOO_LARGE"):
-        save_maps(found, path, of.lock)
+        save(found, path, lock=of.lock)
     monkeypatch.setattr(SavedMaps, "KIND", dataclasses.replace(MAPS, limit=1000))
     with pytest.raises(PolicyError, match="MAPS_TOO_LARGE"):
-        save_maps(found, path, of.lock)
+        save(found, path, lock=of.lock)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -520,7 +526,7 @@ def test_more_than_a_file_may_have_is_not_written(of, found, tmp_path, monkeypat
 
 
 def test_a_manifest_says_what_the_file_is(of, found, tmp_path):
-    manifest = pack_maps(found, tmp_path / "small.safetensors", LABEL, of.lock)
+    manifest = pack(found, tmp_path / "small.safetensors", LABEL, lock=of.lock)
     assert MapsManifest.from_bytes((tmp_path / "small.json").read_bytes(), where="x") == manifest
     assert manifest.path == "maps/small"
     assert manifest.file.sha256 == canonical_json.sha256((tmp_path / "small.safetensors").read_bytes())
@@ -528,5 +534,5 @@ def test_a_manifest_says_what_the_file_is(of, found, tmp_path):
     assert (manifest.frame.rows, manifest.target, manifest.scored) == (32, None, True)
     assert manifest.lock == canonical_json.sha256(canonical_json.dump(of.lock))
     assert [cell.name for cell in manifest.sources] == list(of.names)
-    one = pack_maps(direct(of, "wide", "noise"), tmp_path / "one.safetensors", LABEL, of.lock)
+    one = pack(direct(of, "wide", "noise"), tmp_path / "one.safetensors", LABEL, lock=of.lock)
     assert (one.cells, one.frame, one.target.name, one.width, one.scored) == (2, None, "noise", 4, False)

@@ -11,28 +11,25 @@ where the target is a cell.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batteries.cell.artifact_kinds import MAPS
 from batteries.cell.manifest import Count, Positive, Sha256
 from batteries.errors import PolicyError
-from batteries.io import canonical_json
-from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document
 from batteries.io.text import listed
-from composer.artifact.manifest import LISTED, MappedCell, MapsFrame, MapsManifest, PackedFile, PackedLabel
-from composer.artifact.model_document import NamedCell, SavedScore, Width
-from composer.sealed.file_format import Form, Sealed
-from composer.sealed.reader import Opened, open_sealed, read_document
+from composer.artifact.form import ArtifactDocument
+from composer.artifact.manifest import LISTED
+from composer.artifact.maps.manifest import MAPS, MappedCell, MapsFrame
+from composer.artifact.model.document import NamedCell, Width
+from composer.procrustes.score_document import FiniteScore
+from composer.sealed.file_format import Form
+from composer.sealed.reader import Opened
 from composer.vocabulary import TokenKind
 from composer.wiring.composition import MAX_ENTRIES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
 FEWEST_ROWS = 2  # that a map can be fitted on
@@ -105,7 +102,7 @@ class CellMap(Document):
         return self
 
 
-class SavedMaps(Sealed):
+class SavedMaps(ArtifactDocument):
     """Everything that a file of maps says of itself.
 
     Attributes:
@@ -126,7 +123,7 @@ class SavedMaps(Sealed):
     probe: Sha256
     target: Annotated[FrameTarget | CellTarget, Field(discriminator="kind")]
     maps: Annotated[tuple[CellMap, ...], Field(min_length=1, max_length=MAX_ENTRIES)]
-    scores: tuple[SavedScore, ...]
+    scores: tuple[FiniteScore, ...]
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -163,6 +160,21 @@ class SavedMaps(Sealed):
         ends = [*(one.source for one in self.maps), *([self.target] if isinstance(self.target, CellTarget) else [])]
         return {cell.name: cell.digests for cell in ends}
 
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says, beside what every manifest does."""
+        target = self.target
+        frame = MapsFrame(rows=target.rows, residual=target.residual) if isinstance(target, FrameTarget) else None
+        return {
+            "tokens": self.tokens,
+            "grid": self.grid,
+            "probe": self.probe,
+            "sources": tuple(_short(one.source) for one in self.maps[:LISTED]),
+            "frame": frame,
+            "target": _short(target) if isinstance(target, CellTarget) else None,
+            "width": self.maps[0].widths[1],
+            "scored": bool(self.scores),
+        }
+
     def tensors(self) -> Iterator[Form]:
         """The frame's tokens, and every map's parts."""
         if isinstance(frame := self.target, FrameTarget):
@@ -178,19 +190,16 @@ class SavedMaps(Sealed):
                 yield f"maps.{place}.after", "F64", (columns, columns)
 
 
-def open_maps(data: Data, *, where: object, seal: str | None = None) -> Opened[SavedMaps]:
-    """A whole file, every byte of it compared with the seal's word.
+def _short(cell: NamedCell) -> MappedCell:
+    return MappedCell(name=cell.name, cell=cell.cell, version=cell.version)
 
-    Args:
-        data: The file.
-        where: What it is, for the message.
-        seal: What somebody promised; left out, the file's own is believed.
+
+def check_numbers(opened: Opened[SavedMaps], where: object) -> None:
+    """Refuse numbers that no fit makes.
 
     Raises:
         PolicyError: rotations that do not turn (``NOT_A_ROTATION``), or a frame of rows that nobody has (``NOT_A_FRAME``).
-        BatteriesError: as :func:`composer.sealed.reader.open_sealed`.
     """
-    opened = open_sealed(SavedMaps, data, where=where, seal=seal)
     maps = opened.document.maps
     wrong = [
         one.source.name for place, one in enumerate(maps) if not _turns(opened.array(f"maps.{place}.rotation"), one.determinant)
@@ -200,44 +209,6 @@ def open_maps(data: Data, *, where: object, seal: str | None = None) -> Opened[S
         raise PolicyError(what, code="NOT_A_ROTATION", found=listed(wrong), where=where, remedy=remedy)
     if isinstance(opened.document.target, FrameTarget):
         _check_frame(opened.array("frame.tokens"), opened.array("frame.rows"), max(one.paired for one in maps), where)
-    return opened
-
-
-def read_maps(path: str | Path) -> SavedMaps:
-    """What a file of maps says of itself; the maps are not looked at.
-
-    Raises:
-        BatteriesError: as :func:`composer.load_maps`, but for what only the tensors tell.
-    """
-    return read_document(SavedMaps, path)
-
-
-def describe(
-    document: SavedMaps, file: PackedFile, label: PackedLabel, *, package: str | None = None, torch: str | None = None
-) -> MapsManifest:
-    """The manifest of maps; arguments as of :func:`composer.describe`."""
-    target = document.target
-    frame = MapsFrame(rows=target.rows, residual=target.residual) if isinstance(target, FrameTarget) else None
-    return MapsManifest(
-        identity=label,
-        file=file,
-        cells=len(document.lock),
-        lock=canonical_json.sha256(canonical_json.dump(document.lock)),
-        tokens=document.tokens,
-        grid=document.grid,
-        probe=document.probe,
-        sources=tuple(_short(one.source) for one in document.maps[:LISTED]),
-        frame=frame,
-        target=_short(target) if isinstance(target, CellTarget) else None,
-        width=document.maps[0].widths[1],
-        scored=bool(document.scores),
-        package=package or version("svae-batteries"),
-        torch=torch or version("torch"),
-    )
-
-
-def _short(cell: NamedCell) -> MappedCell:
-    return MappedCell(name=cell.name, cell=cell.cell, version=cell.version)
 
 
 def _turns(rotation: np.ndarray, determinant: int) -> bool:

@@ -15,7 +15,6 @@ from safetensors.numpy import load as load_safetensors
 import registry
 from batteries import Cell, probe
 from batteries.cell import weights_file
-from batteries.cell.artifact_kinds import MODEL
 from batteries.errors import (
     BatteriesError,
     FormatError,
@@ -26,12 +25,12 @@ from batteries.errors import (
     StoreError,
 )
 from batteries.io import atomic_files, canonical_json
-from composer import compose, grids
+from composer import compose, grids, load, pack, read, save
 from composer.artifact import packing
-from composer.artifact.manifest import ModelManifest, PackedLabel
-from composer.artifact.model_document import Artifact, router_shapes
-from composer.artifact.model_file import load, pack, save
-from composer.artifact.model_reader import open_artifact, read_artifact
+from composer.artifact.kinds import FORMS
+from composer.artifact.manifest import PackedLabel
+from composer.artifact.model.document import Artifact, router_shapes
+from composer.artifact.model.manifest import MODEL, ModelManifest
 from composer.container.container import Container
 from composer.sealed import block_digests
 from composer.sealed import file_format as sealing
@@ -80,7 +79,7 @@ def little(tmp_path_factory):
 
 
 def opened(data):
-    return open_artifact(data, where="test")
+    return FORMS["model"].open(data, where="test")
 
 
 # What is loaded is what was saved.
@@ -135,7 +134,7 @@ def test_a_loaded_model_is_saved_to_the_same_bytes(path, tmp_path):
     facts = save(load(path), tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
     assert (facts.size, facts.sha256) == (path.stat().st_size, canonical_json.sha256(path.read_bytes()))
-    assert facts.seal == read_artifact(path).seal
+    assert facts.seal == read(path).seal
 
 
 def test_a_state_of_one_is_a_state_of_the_other(made, path):
@@ -174,7 +173,7 @@ def test_without_a_probe_there_is_no_frame(tmp_path):
 
 @pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes_in_every_process(path, tmp_path):
-    code = "import sys; from composer.artifact.model_file import save; from tests.support.models import model; "
+    code = "import sys; from composer import save; from tests.support.models import model; "
     code += "save(model(), sys.argv[1])"
     for seed in ("1", "2"):
         found = tmp_path / f"{seed}.safetensors"
@@ -247,7 +246,7 @@ def test_a_copy_of_a_loaded_model_has_memory_of_its_own(made, path):
 
 MEMORY = """
 import sys, torch, re
-from composer.artifact.model_file import load
+from composer import load
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 loaded = load(sys.argv[1]); del loaded
@@ -275,7 +274,7 @@ def test_weights_are_mapped_and_not_copied(tmp_path):
 def test_no_byte_of_a_file_is_run(path):
     code = """
 import sys
-from composer.artifact.model_file import load
+from composer import load
 heard = []
 sys.addaudithook(lambda event, _: heard.append(event) if event in {"pickle.find_class", "exec", "compile", "import"} else None)
 load(sys.argv[1])
@@ -289,9 +288,9 @@ def test_what_a_model_is_can_be_read_without_torch(path):
     code = """
 import sys, composer
 from pathlib import Path
-print(len(composer.read_artifact(sys.argv[1]).cells), "torch" in sys.modules, "numpy" in sys.modules)
-from batteries.cell.artifact_kinds import MODEL
-composer.kinds.open_packed(MODEL, Path(sys.argv[1]).read_bytes(), where="x")
+print(len(composer.read(sys.argv[1]).cells), "torch" in sys.modules, "numpy" in sys.modules)
+from composer.artifact.model.manifest import MODEL
+composer.kinds.FORMS["model"].open(Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
     done = python(code, path)
@@ -531,7 +530,7 @@ def test_a_lock_that_does_not_fit_is_found_by_looking(path, tmp_path, change):
 
 
 def test_another_model_than_was_promised_is_refused(path):
-    seal = read_artifact(path).seal
+    seal = read(path).seal
     load(path, seal=seal)
     with pytest.raises(IntegrityError, match="OTHER_SEAL"):
         load(path, seal="0" * 64)
@@ -552,9 +551,9 @@ def test_what_cannot_be_put_together_is_refused_by_whoever_reads_it(path, tmp_pa
     assert found.keys() == FORGED.keys()
     for name, data in found.items():
         (tmp_path / "x.safetensors").write_bytes(data)
-        for read in (load, read_artifact):
+        for opener in (load, read):
             with pytest.raises(FormatError) as caught:
-                read(tmp_path / "x.safetensors")
+                opener(tmp_path / "x.safetensors")
             assert caught.value.code == FORGED[name], name
 
 
@@ -699,7 +698,7 @@ def test_what_is_no_path_and_no_model(made, tmp_path):
     path = tmp_path / "x.safetensors"
     for attempt, code in (
         (lambda: load(None), "BAD_PATH"),
-        (lambda: read_artifact(3), "BAD_PATH"),
+        (lambda: read(3), "BAD_PATH"),
         (lambda: save(made, None), "BAD_PATH"),
         (lambda: pack(made, None, LABEL), "BAD_PATH"),
         (lambda: pack(made, path, None), "LABEL"),
@@ -752,7 +751,7 @@ def test_a_cell_of_a_container_may_have_the_name_of_the_node(tmp_path, names):
     assert isinstance(loaded, Container)
     assert list(loaded.names) == names
     assert list(loaded(images()).output) == names
-    said = read_artifact(tmp_path / "x.safetensors").composition
+    said = read(tmp_path / "x.safetensors").composition
     assert said.output == next(name for name in ("all", "all.2", "all.3") if name not in names)
 
 

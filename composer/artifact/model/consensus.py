@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from batteries.errors import InputError
-from composer.artifact.model_document import Artifact, SavedFrame, SavedMap, SavedRelay, SavedScore
+from composer.artifact.model.document import Artifact, SavedFrame, SavedMap, SavedRelay
 from composer.procrustes.consensus import Consensus
 from composer.procrustes.generalized import Frame
 from composer.procrustes.provenance import Pairing, digest_of
-from composer.procrustes.scores import Null, Score
 from composer.procrustes.similarity import Alignment
 from composer.sealed.tensor_views import array
 
@@ -47,7 +46,7 @@ def frame_of(consensus: Consensus | None) -> SavedFrame | None:
         grid=consensus.grid,
         probe=consensus.probe,
         maps=tuple(SavedMap(**_facts(one)) for one in consensus.maps),
-        scores=tuple(SavedScore(**asdict(score)) for score in consensus.scores),
+        scores=consensus.scores,
     )
 
 
@@ -72,8 +71,8 @@ def consensus_of(artifact: Artifact, saved: SavedFrame, parts: Mapping[str, Tens
         found = map_of(one, {part: parts[part][row] for part in MAP})
         padded = saved.width - artifact.groups[cell.group].D, 0
         maps.append(replace(found, padded=padded, pairing=replace(pairing, source=cell.tensors)))
-    names, scores = tuple(cell.name for cell in artifact.cells), tuple(score_of(score) for score in saved.scores)
-    return Consensus(names, tuple(maps), frame, scores, "omega", saved.grid, saved.probe)
+    names = tuple(cell.name for cell in artifact.cells)
+    return Consensus(names, tuple(maps), frame, saved.scores, "omega", saved.grid, saved.probe)
 
 
 def map_of(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
@@ -88,10 +87,3 @@ def map_of(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
 def _facts(one: Alignment) -> dict[str, Any]:
     whole = {"determinant": int(one.determinant), "paired": int(one.paired)}
     return {"scale": float(one.scale), "residual": float(one.residual), **whole}
-
-
-def score_of(saved: SavedScore) -> Score:
-    """A score from its document."""
-    facts = saved.model_dump(exclude={"shuffled", "untrained"})
-    untrained = None if saved.untrained is None else Null(**saved.untrained.model_dump())
-    return Score(**facts, shuffled=Null(**saved.shuffled.model_dump()), untrained=untrained)

@@ -6,30 +6,23 @@ Every map that is loaded has its ends by digest, as when it was fitted: what use
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from batteries.cell.artifact_kinds import MAPS
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.io import atomic_files
-from composer.artifact import maps_document, packing
-from composer.artifact.consensus_document import MAP, score_of
-from composer.artifact.manifest import MapsManifest, PackedFile, PackedLabel
-from composer.artifact.maps_document import CellMap, CellTarget, FrameTarget, SavedMaps, open_maps
-from composer.artifact.model_document import NamedCell, SavedScore
-from composer.artifact.packing import Prepared
+from composer.artifact.form import CellOrigins
+from composer.artifact.maps.document import CellMap, CellTarget, FrameTarget, SavedMaps
+from composer.artifact.model.consensus import MAP
+from composer.artifact.model.document import NamedCell
 from composer.procrustes.consensus import Consensus
 from composer.procrustes.generalized import Frame
 from composer.procrustes.provenance import Pairing, digest_of
 from composer.procrustes.similarity import Alignment
 from composer.procrustes.whitening import Whitening
-from composer.sealed.reader import Opened, path_of
+from composer.sealed.reader import Opened
 from composer.sealed.tensor_views import array, views
 from composer.vocabulary import Grid, TokenKind
 
@@ -38,91 +31,22 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-CellOrigins = Mapping[str, Mapping[str, str]]  # by cell: its reference, version, sha256 of its file, digest of its tensors
 WHITENING = ("before", "after")  # the tensors of a whitened map, beside those of any
 
 
-def save_maps(maps: Consensus | Alignment, path: str | Path, lock: CellOrigins) -> PackedFile:
-    """Write the maps of a consensus, or the one map from a cell to another, whole or not at all.
-
-    The same maps give the same bytes in every process.
+def take_apart(maps: Consensus | Alignment, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
+    """What the document of maps says, and their tensors.
 
     Args:
         maps: With both ends by digest, as :func:`composer.align` makes them.
-        path: Ends in ``.safetensors``.
         lock: Version and digests of the cells by name, as ``container.lock`` has them; of more cells, if need be.
 
-    Returns:
-        Size and digests of the file.
-
     Raises:
-        InputError: no path (``BAD_PATH``), or one that does not end so (``SUFFIX``); no maps (``MAPS``), a batch of maps or
-            maps of tokens that are no cells' (``NO_ENDS``), maps of different fits (``PARTS``), or of cells that the lock
-            does not have (``LOCK``).
+        InputError: a batch of maps or maps of tokens that are no cells' (``NO_ENDS``), maps of different fits (``PARTS``), or
+            of cells that the lock does not have (``LOCK``).
         IntegrityError: maps that were fitted on other weights, or into another frame (``END_CHANGED``).
-        PolicyError: values that are not finite (``NON_FINITE``), or more than a file may have (``MAPS_TOO_LARGE``).
-        StoreError: no space, no permission.
     """
-    path = packing.path_for(MAPS, path)
-    made = _prepared(maps, lock)
-    packing.put(path, made)
-    return made.file
-
-
-def load_maps(path: str | Path, *, seal: str | None = None) -> Consensus | Alignment:
-    """Read what :func:`save_maps` wrote; every byte is compared with its digests.
-
-    Args:
-        path: The file.
-        seal: The seal that it must have, where somebody promised one.
-
-    Returns:
-        A consensus, or the map from one cell to another. What they were fitted on is in the ``pairing`` of every map; names
-        and versions of all cells are in ``composer.read_maps(path).lock``.
-
-    Raises:
-        InputError: no path.
-        NotFoundError: no such file.
-        FormatError: a file that holds no maps, or is not well-formed.
-        IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or other maps (``OTHER_SEAL``).
-        PolicyError: numbers that no fit makes (``NON_FINITE``, ``NOT_A_ROTATION``, ``NOT_A_FRAME``).
-        StoreError: the disk would not give it.
-    """
-    path = path_of(path)
-    return _put_together(open_maps(atomic_files.mapped(path, limit=MAPS.limit, links=True), where=path, seal=seal))
-
-
-def pack_maps(maps: Consensus | Alignment, path: str | Path, label: PackedLabel, lock: CellOrigins) -> MapsManifest:
-    """Write maps, and beside them, in ``NAME.json``, their manifest: what publishing takes.
-
-    Args:
-        maps: As of :func:`save_maps`.
-        path: As of :func:`save_maps`.
-        label: What a person says of them.
-        lock: As of :func:`save_maps`.
-
-    Raises:
-        InputError: no label (``LABEL``).
-        PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
-        BatteriesError: as :func:`save_maps`.
-    """
-    path = packing.path_for(MAPS, path)
-    label = packing.checked_label(label)
-    made = _prepared(maps, lock)
-    manifest = maps_document.describe(made.document, made.file, label)
-    packing.put(path, made, manifest)
-    return manifest
-
-
-def _prepared(maps: Consensus | Alignment, lock: CellOrigins) -> Prepared[SavedMaps]:
-    if not isinstance(maps, Consensus | Alignment):
-        expected, remedy = "a Consensus or an Alignment", "Give what composer.align returned."
-        raise InputError("not maps", code="MAPS", expected=expected, found=type(maps).__name__, remedy=remedy)
-    try:
-        fields, arrays = _of_consensus(maps, lock) if isinstance(maps, Consensus) else _of_direct(maps, lock)
-        return packing.prepared(SavedMaps, fields, arrays)
-    except ValidationError as error:
-        raise packing.refusal(MAPS, error) from error
+    return _of_consensus(maps, lock) if isinstance(maps, Consensus) else _of_direct(maps, lock)
 
 
 def _of_consensus(maps: Consensus, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
@@ -136,7 +60,7 @@ def _of_consensus(maps: Consensus, lock: CellOrigins) -> tuple[dict[str, Any], A
         **_fit({(maps.kind, maps.grid, maps.probe), *(_fitted_on(one) for one in pairings)}),
         "target": FrameTarget(rows=len(frame.tokens), width=maps.width, residual=frame.residual),
         "maps": tuple(_cell_map(one, _named(name, lock)) for name, one in zip(maps.names, maps.maps, strict=True)),
-        "scores": tuple(SavedScore(**asdict(score)) for score in maps.scores),
+        "scores": maps.scores,
     }
     return fields, arrays | _parts(maps.maps)
 
@@ -219,7 +143,11 @@ def _parts(maps: Sequence[Alignment]) -> Arrays:
 
 
 @neutral()
-def _put_together(opened: Opened[SavedMaps]) -> Consensus | Alignment:
+def put_together(opened: Opened[SavedMaps]) -> Consensus | Alignment:
+    """The maps of a file: a consensus, or the map from one cell to another.
+
+    What they were fitted on is in the ``pairing`` of every map; names and versions of all cells are in the document's ``lock``.
+    """
     # maps are small: they get memory of their own, and the file may go
     said, tensors = opened.document, {name: tensor.clone() for name, tensor in views(opened).items()}
     target = said.target
@@ -229,8 +157,8 @@ def _put_together(opened: Opened[SavedMaps]) -> Consensus | Alignment:
     if isinstance(target, CellTarget):
         return maps[0]
     frame = Frame(tensors["frame.tokens"], tensors["frame.rows"], target.residual)
-    names, scores = tuple(one.source.name for one in said.maps), tuple(map(score_of, said.scores))
-    return Consensus(names, maps, frame, scores, said.tokens, said.grid, said.probe)
+    names = tuple(one.source.name for one in said.maps)
+    return Consensus(names, maps, frame, said.scores, said.tokens, said.grid, said.probe)
 
 
 def _alignment(saved: CellMap, place: int, tensors: Mapping[str, Tensor], pairing: Pairing) -> Alignment:

@@ -1,0 +1,3 @@
+from . import document as document
+from . import file as file
+from . import reader as reader

@@ -1,0 +1,136 @@
+"""What is to be fetched, by digest, and where its bytes are: found in an index, or named by a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from batteries.cell.cell import Origin
+from batteries.errors import NotFoundError
+from registry.catalog import store_keys
+from registry.catalog.reference import Reference
+from registry.catalog.release import AnySummary, Pin
+from registry.stores.cache import Cache
+from registry.stores.settings import Mode
+from registry.stores.snapshot import Located, locate, open_bytes
+from registry.stores.store import Store
+from registry.transfer import yanked_versions
+from registry.transfer.lockfile import LockedCell
+
+Progress = Callable[[int, int], None]  # bytes that are here, bytes in all
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An artifact whose digests are known, and where its bytes are.
+
+    Attributes:
+        store: Where.
+        reference: With its exact version.
+        manifest: Its manifest's bytes.
+        blob: Its file's bytes.
+        summary: What the index says of it; None where a lock named the digests.
+        index_number: Of that index.
+        age: Of that index, in seconds.
+        yanked: Why it should not be used.
+    """
+
+    store: Store
+    reference: Reference
+    manifest: Pin
+    blob: Pin
+    summary: AnySummary | None = None
+    index_number: int | None = None
+    age: float = 0.0
+    yanked: str | None = None
+
+    @classmethod
+    def of(cls, located: Located) -> Wanted:
+        """What was found in an index."""
+        snapshot, release = located.snapshot, located.release
+        return cls(
+            snapshot.store,
+            located.reference,
+            release.manifest,
+            release.blob,
+            release.summary,
+            snapshot.index.number,
+            snapshot.age,
+            release.yanked,
+        )
+
+    @property
+    def manifest_key(self) -> str:
+        """Where the manifest is."""
+        return store_keys.manifest(self.reference.path, self.version)
+
+    @property
+    def version(self) -> str:
+        """The exact version."""
+        assert self.reference.version is not None
+        return self.reference.version
+
+    @property
+    def origin(self) -> Origin:
+        """What is said of where it came from."""
+        return Origin(self.store.url, self.index_number, self.age, yanked=self.yanked)
+
+
+def wanted_of(
+    given: Sequence[Reference | LockedCell], registry: str | Path | Store | None = None, mode: Mode | None = None
+) -> list[Wanted]:
+    """What references and rows of locks mean, in their order; every index is read once.
+
+    Raises:
+        BatteriesError: as :func:`registry.stores.snapshot.locate` and :func:`wanted_of_locked`.
+    """
+    found = iter(locate([one for one in given if isinstance(one, Reference)], registry, mode=mode))
+    locked = iter(wanted_of_locked([one for one in given if isinstance(one, LockedCell)], registry, mode))
+    return [Wanted.of(next(found)) if isinstance(one, Reference) else next(locked) for one in given]
+
+
+def wanted_of_locked(
+    locked: Sequence[LockedCell], registry: str | Path | Store | None = None, mode: Mode | None = None
+) -> list[Wanted]:
+    """What a lock names, and where its bytes are: in this registry, else each in its own source.
+
+    Raises:
+        BatteriesError: a registry that cannot be opened.
+    """
+    opened: dict[str, Store] = {}
+    wanted = []
+    for one in locked:
+        source = one.source if registry is None else registry
+        if isinstance(source, str | Path) and str(source) not in opened:
+            opened[str(source)] = _open_locked(source, mode) if registry is None else open_bytes(source, mode)
+        store = opened[str(source)] if isinstance(source, str | Path) else source
+        wanted.append(Wanted(store, one.reference, one.manifest, one.blob))
+    return _with_yanks(wanted, Cache())
+
+
+def warn_of_yanked(wanted: Iterable[Wanted], *, stacklevel: int) -> None:
+    """Warn of those that are yanked; ``stacklevel`` as of :func:`warnings.warn`, from the caller on."""
+    told = ((f"{one.reference.path}@{one.version}", one.yanked) for one in wanted)
+    yanked_versions.warn(told, stacklevel=stacklevel + 1)
+
+
+def _open_locked(source: str | Path, mode: Mode | None) -> Store:
+    """The source that a lock names, which may be of another machine."""
+    try:
+        return open_bytes(source, mode)
+    except NotFoundError as error:
+        ships = " The one that ships is --registry embedded." if Path(source).name == "manifests" else ""
+        error.remedy = f"The lock names it; --registry names another one that has the same cells.{ships}"
+        raise
+
+
+def _with_yanks(wanted: list[Wanted], cache: Cache) -> list[Wanted]:
+    """The same, each with the reason why it should not be used, as far as its store's index is known."""
+    found: dict[int, str | None] = {}
+    for store in {id(one.store): one.store for one in wanted}.values():
+        of_it = [n for n, one in enumerate(wanted) if one.store is store]
+        names = [(wanted[n].reference.path, wanted[n].version) for n in of_it]
+        complete = all(cache.has(pin) for n in of_it for pin in (wanted[n].manifest, wanted[n].blob))
+        found |= zip(of_it, yanked_versions.reasons(store, names, cache, complete=complete), strict=True)
+    return [replace(one, yanked=found[n]) for n, one in enumerate(wanted)]
