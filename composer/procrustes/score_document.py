@@ -85,7 +85,8 @@ class Score:
 
 
 def _finite(score: Score) -> Score:
-    if not all(map(math.isfinite, _numbers(asdict(score)))):
+    numbers = [one for one in _numbers(asdict(score)) if isinstance(one, float)]  # an integer may be too large for one
+    if not all(map(math.isfinite, numbers)):
         raise PydanticKnownError("finite_number")
     return score
 

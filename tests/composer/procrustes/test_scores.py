@@ -1,17 +1,20 @@
 """Scores that can say no: nulls flagged at their level, planted signals found, and what one image alone cannot show."""
 
+import math
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from batteries import CellSpec
 from batteries.errors import InputError
 from batteries.model.patch_svae import untrained
 from composer.procrustes.multiple_testing import holm
-from composer.procrustes.scores import ENOUGH, FIRST, LEVEL, SHUFFLES, Null, score, shuffles_for
+from composer.procrustes.score_document import FiniteScore, Score
+from composer.procrustes.scores import ENOUGH, FIRST, LEVEL, SHUFFLES, Null, drawn_until_enough, score, shuffles_for
 from composer.procrustes.similarity import FewSamplesWarning, fit
 from tests.composer.procrustes.test_held_out import holes
 from tests.composer.procrustes.test_procrustes import draw, rotation
@@ -340,14 +343,14 @@ def test_shuffling_ends_where_enough_were_as_high():
         asked.append(count)
         return torch.arange(count).remainder(2).logical_not().double()
 
-    found = Null.until_enough(0.5, every_other, 10_000)
+    found = drawn_until_enough(0.5, every_other, 10_000)
     assert asked == [FIRST]
     assert found.p_value == ENOUGH / 39
     assert (found.draws, found.exceeding, found.mean) == (38, ENOUGH - 1, 0.5)
 
 
 def test_shuffling_goes_to_the_end_where_few_were_as_high():
-    found = Null.until_enough(0.5, lambda count: torch.zeros(count, dtype=torch.float64), 1999)
+    found = drawn_until_enough(0.5, lambda count: torch.zeros(count, dtype=torch.float64), 1999)
     assert (found.draws, found.exceeding, found.p_value, found.mean) == (1999, 0, 1 / 2000, 0)
     one, other = related(16, 4, 4, noise=0.1)
     assert score(one, other, shuffles=1999).p_value == 1 / 2000
@@ -369,7 +372,7 @@ def test_p_values_of_unequal_numbers_of_draws_are_valid(most):
     trials, generator = 3000, torch.Generator().manual_seed(most)
     observed = torch.rand(trials, generator=generator, dtype=torch.float64).tolist()
     nulls = [
-        Null.until_enough(o, lambda count: torch.rand(count, generator=generator, dtype=torch.float64), most) for o in observed
+        drawn_until_enough(o, lambda count: torch.rand(count, generator=generator, dtype=torch.float64), most) for o in observed
     ]
     for level in (0.05, 0.1, 0.25, 0.5):
         found = sum(null.p_value <= level for null in nulls)
@@ -414,3 +417,16 @@ def test_holm_is_its_definition(p_values):
         assert found >= max(below[: order.index(p) + 1])
         assert found in below
     assert sorted(corrected) == [c for _, c in sorted(zip(p_values, corrected, strict=True))]
+
+
+def test_a_score_that_is_not_finite_is_computed_and_not_kept():
+    empty = Score(math.nan, 0.0, 0.0, 0.0, 4.0, Null(0.0, 0.0, 19, 0))
+    kept = TypeAdapter(FiniteScore)
+    with pytest.raises(ValidationError, match="finite"):
+        kept.validate_python(empty)
+    whole = replace(empty, r2=0.5, untrained=Null(0.1, 0.0, 1, 10**400))
+    assert kept.validate_python(whole) is whole
+    with pytest.raises(ValidationError, match="finite"):
+        kept.validate_python(replace(whole, untrained=Null(math.inf, 0.0, 1, 0)))
+    with pytest.raises(ValidationError):
+        Null(0.0, 0.0, 0, 0)
