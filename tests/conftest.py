@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def _own_surroundings(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("BATTERIES_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     monkeypatch.delenv("BATTERIES_REGISTRY", raising=False)
+
+
+@pytest.fixture(scope="module")
+def few_matrices():
+    """A CV of 32 matrices, for tests that compare readings or ask what follows from one: 256 take most of their time."""
+    import batteries.measure  # noqa: F401  the package has a function of this name
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys.modules["batteries.measure"], "MATRICES", 32)
+        yield 32
 
 
 @pytest.fixture

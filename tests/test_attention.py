@@ -73,6 +73,7 @@ def test_scores_far_below_zero_and_far_above():
     assert torch.allclose(equal, v.mean(dim=2, keepdim=True).expand_as(v), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_what_is_not_finite_stays_in_its_head(bad, which):
@@ -136,6 +137,7 @@ def test_the_answer_depends_on_the_head_alone():
     assert torch.equal(attention.attend(*(x[7:8] for x in given)), wanted[7:8])
 
 
+@pytest.mark.slow
 def test_four_threads_at_once():
     given = [parts(20, 2, 64, d) for d in (1, 2, 4, 8)]
     wanted = [attention.attend(*x) for x in given]
@@ -191,6 +193,7 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
     assert torch.equal(found, attention.attend(*given))
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_numba():
     code = "import sys; import composer.attention; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

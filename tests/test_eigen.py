@@ -321,11 +321,13 @@ def test_a_kernel_that_does_not_compile_is_reported_once(monkeypatch):
     assert torch.equal(alone, torch.linalg.eigvalsh(gram(MANY, 16)))
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_numba():
     code = "import sys; import batteries.eigen; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_can_solve():
     """Our threads do not outlive a call; torch's do, so the child keeps to a kernel and numpy, as a data loader would."""

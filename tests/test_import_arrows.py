@@ -61,6 +61,7 @@ def test_arrows_run_one_way(path):
         assert at_module_level or name_of(path) == DOOR, f"{name_of(path)} hides the import of {name} in a function"
 
 
+@pytest.mark.slow
 def test_there_is_no_circle():
     known = {name_of(path): path for path in MODULES}
     graph = nx.DiGraph((module, name) for module, path in known.items() for name, _ in own_imports(path) if name in known)

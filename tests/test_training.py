@@ -16,6 +16,7 @@ from batteries.probes import Probe, probe
 from batteries.sources import NoiseSource, seed_of
 from batteries.training import Plan, expected_band, train
 
+pytestmark = pytest.mark.usefixtures("few_matrices")
 SPEC = CellSpec(V=16, D=4, patch_size=4, hidden=16)
 
 
@@ -30,18 +31,12 @@ def small():
     return Probe("noise16-64", 1, "noise", whole.images[::8, :, :16, :16], whole.group[::8], whole.groups, whole.digest)
 
 
-@pytest.fixture(autouse=True)
-def few_matrices(monkeypatch):
-    """A reading is the same from run to run, or is not, however many matrices it is of; :data:`RUN` has as many."""
-    monkeypatch.setattr(sys.modules["batteries.measure"], "MATRICES", 32)
-
-
 RUN = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import test_training as t
-sys.modules["batteries.measure"].MATRICES = 32
+sys.modules["batteries.measure"].MATRICES = int(sys.argv[3])
 small = t.probe("noise16-64")
 small = t.Probe("noise16-64", 1, "noise", small.images[::8, :, :16, :16], small.group[::8], small.groups, small.digest)
 class Slow:
@@ -60,9 +55,11 @@ def same(run, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [2, 5, 8])
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, after):
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices, after):
     child = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(tmp_path), __file__.rsplit("/", 1)[0]], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUN, str(tmp_path), __file__.rsplit("/", 1)[0], str(few_matrices)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     for line in child.stdout:
         if int(line) == after:
