@@ -35,6 +35,16 @@ def _own_surroundings(tmp_path_factory, monkeypatch):
     monkeypatch.delenv("BATTERIES_REGISTRY", raising=False)
 
 
+@pytest.fixture(scope="module")
+def few_matrices():
+    """A CV of 32 matrices, for tests that compare readings or ask what follows from one: 256 take most of their time."""
+    from batteries.measurement import measure
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measure, "MATRICES", 32)
+        yield 32
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """A Hub that this process takes for the Hub, and a user who may write."""

@@ -158,6 +158,7 @@ def test_a_consensus_of_a_dozen(small):
     assert all(1 < ratio < 1.1 for ratio in small.worse[consensus.NOISE[0]])
 
 
+@pytest.mark.slow
 def test_the_page_has_the_lines_of_the_large_one(small):
     mine, theirs = rows(consensus.section(small)), rows(written("consensus"))
     cost = len(small.cost.rows) + 1

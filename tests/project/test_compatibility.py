@@ -12,10 +12,12 @@ def test_the_page_is_what_the_tests_say():
     assert PAGE.read_text() == page(), "python -m tests.compatibility writes it"
 
 
+@pytest.mark.slow
 def test_nothing_is_said_twice():
     assert [what for what, times in Counter((row.area, row.what) for row in rows()).items() if times > 1] == []
 
 
+@pytest.mark.slow
 def test_there_are_forty_and_none_is_silent():
     found = rows()
     assert len(found) >= 40

@@ -23,6 +23,7 @@ from tests.compatibility import works
 from tests.support import models
 from tests.support.cells import from_model
 
+pytestmark = pytest.mark.usefixtures("few_matrices")
 LOW = CellSpec(V=8, D=8, patch_size=8, hidden=8)
 FINE = CellSpec(V=6, D=4, patch_size=4, hidden=8, heads=2)
 CELLS = [from_model(LOW, 0, "a", band="mid"), from_model(FINE, 1, "b"), from_model(LOW, 2, "c", band="mid")]
@@ -162,6 +163,7 @@ def test_no_global_generator_is_read_or_reset():
         assert repr(np.random.get_state()) == rolls, name
 
 
+@pytest.mark.slow
 def test_what_is_made_under_inference_mode_can_be_trained_around():
     with torch.inference_mode():
         model, container, wired = untrained(FINE, 1), compose(CELLS, images()), wire_of()

@@ -114,6 +114,7 @@ def test_streams_and_surroundings(shell, arguments, code, word):
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["with blank", "zwölf", "new\nline", "日本"])
 @works("Disks and systems", "folders with blanks, new lines and letters of any script, in any locale")
 def test_folders_of_any_name(tmp_path, name):
@@ -171,6 +172,7 @@ def audit(event, arguments):
 """
 
 
+@pytest.mark.slow
 @works("Disks and systems", "macOS", note="simulated: what only Linux has is taken away; not run on a Mac")
 def test_nothing_is_needed_that_only_linux_has(tmp_path):
     code = (

@@ -378,6 +378,7 @@ def test_a_thousand_hostile_cells_are_refused_by_name(report):
     assert report["good"] == "loaded"
 
 
+@pytest.mark.slow
 def test_no_digest_stopped_them(report):
     by_digest = {"DIGEST_MISMATCH", "SIZE_MISMATCH", "TENSOR_DIGEST"}
     stopped = {kind for kind, found in zip(report["kinds"], report["read"], strict=True) if found in by_digest}

@@ -150,6 +150,7 @@ def reported(command, *more, **environment):
     return lines[0].split()[1:]
 
 
+@pytest.mark.slow
 @works("Threads", "`--threads` of every command that computes")
 @pytest.mark.parametrize("command", COMPUTING)
 def test_a_command_computes_on_so_many(command):
@@ -163,6 +164,7 @@ def test_what_the_user_set_stands():
     assert reported("compose", "--threads", "2", OMP_NUM_THREADS="1")[0] == "2"
 
 
+@pytest.mark.slow
 @works("Threads", "`taskset`", note="no more threads than processors that the process may run on")
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_the_default_is_what_the_process_may_run_on():
@@ -210,6 +212,7 @@ def test_a_quota_is_the_default_of_a_command(monkeypatch, granted, wanted):
     assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == ("7", "ACTIVE")
 
 
+@pytest.mark.slow
 def test_in_python_the_environment_is_the_users():
     code = "import os; before = dict(os.environ); import batteries, composer, registry, registry.cli; batteries.train; "
     code += "batteries.threads(1); registry.cli.run(['--help']); assert dict(os.environ) == before"
@@ -271,6 +274,7 @@ def small():
     return Probe("noise16-64", 1, "noise", whole.images[::8], whole.group[::8], whole.groups, whole.digest)
 
 
+@pytest.mark.slow
 @works("Threads", "training on 1, 2 and 3 threads", note="the same weights to the bit")
 def test_a_run_is_the_same_on_any_number(small):
     plan = Plan(spec=SPEC, size=64, steps=4, batch=20, triage_step=100, reading_every=4)
@@ -283,6 +287,7 @@ def test_a_run_is_the_same_on_any_number(small):
     assert all(np.array_equal(one[name], found[0][name]) for one in found[1:] for name in one)
 
 
+@pytest.mark.slow
 @works("Threads", "`torch.autocast` around training", note="changes nothing")
 def test_autocast_around_a_run_changes_nothing(small):
     plan = Plan(spec=SPEC, size=64, steps=2, batch=20, triage_step=100, reading_every=100)

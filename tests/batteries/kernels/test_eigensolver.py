@@ -266,6 +266,7 @@ def test_the_fast_route_is_taken_where_it_is_meant_to_be():
         assert eigensolver._kernel(eigensolver._symmetric_values, other) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_can_solve():
     """Our threads do not outlive a call; torch's do, so the child keeps to a kernel and numpy, as a data loader would."""

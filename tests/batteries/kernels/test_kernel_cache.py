@@ -253,6 +253,7 @@ def test_without_a_source_nothing_is_kept(places, monkeypatch):
 PROCESS = "from tests.batteries.kernels import test_kernel_cache as tests; print(tests.run())"
 
 
+@pytest.mark.slow
 @works("Disks and systems", "two processes that compile kernels at once")
 def test_two_processes_at_once(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -131,6 +131,7 @@ def run(capsys, *words):
 # The same function
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("spec", [SPEC, WIDE], ids=["high", "low"])
 def test_an_adopted_checkpoint_is_the_same_function(tmp_path, spec):
@@ -331,6 +332,7 @@ assert seen == [], seen
 """
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_needs_code_is_refused_and_not_run(tmp_path):
     (tmp_path / "hostile").mkdir()
     names = hostile(tmp_path / "hostile")
@@ -573,6 +575,7 @@ def test_files_that_are_none(tmp_path, name, content, kind, code):
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_measured_cell(capsys, tmp_path):
     path = saved(tmp_path, {"model_state_dict": {f"module.{name}": tensor.half() for name, tensor in state().items()}})
     words = ["adopt", path, "--name", "high/my-cell@0.3.0", "--input", "imagenet", "--noise", "--description", "two words"]
@@ -599,6 +602,7 @@ def test_the_command_writes_a_measured_cell(capsys, tmp_path):
         registry.validate(answer["path"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("scale", ["plain", "imagenet"])
 def test_an_adopted_cell_is_published_and_shown(capsys, tmp_path, scale):

@@ -139,6 +139,7 @@ def test_every_entry_warns(entry, cells):
         entries(cells)[entry](good(8).abs())
 
 
+@pytest.mark.slow
 def test_what_is_right_is_not_warned_of(cells):
     container = composer.compose(cells)
     for images in (good(), torch.zeros(1, 3, 16, 16), probe("noise16-64").images, good()[:0]):

@@ -12,13 +12,13 @@ from batteries import CellSpec
 from batteries.data.probes import Probe, probe
 from batteries.data.sources import NoiseSource, seed_of
 from batteries.errors import ConflictError, FormatError, PolicyError
-from batteries.measurement import measure
 from batteries.model.patch_svae import arrays_of
 from batteries.packaging.package import Label, package
 from batteries.training.plan import Plan
 from batteries.training.trainer import expected_band, train
 from tests.support.cells import ROOT
 
+pytestmark = pytest.mark.usefixtures("few_matrices")
 SPEC = CellSpec(V=16, D=4, patch_size=4, hidden=16)
 
 
@@ -33,17 +33,12 @@ def small():
     return Probe("noise16-64", 1, "noise", whole.images[::8, :, :16, :16], whole.group[::8], whole.groups, whole.digest)
 
 
-@pytest.fixture(autouse=True)
-def few_matrices(monkeypatch):
-    """A reading is the same from run to run, or is not, however many matrices it is of; :data:`RUN` has as many."""
-    monkeypatch.setattr(measure, "MATRICES", 32)
-
-
 RUN = """
 import sys, time
 from pathlib import Path
+from batteries.measurement import measure
 from tests.batteries.training import test_training as t
-t.measure.MATRICES = 32  # as of few_matrices
+measure.MATRICES = int(sys.argv[2])
 small = t.probe("noise16-64")
 small = t.Probe("noise16-64", 1, "noise", small.images[::8, :, :16, :16], small.group[::8], small.groups, small.digest)
 class Slow:
@@ -62,8 +57,9 @@ def same(run, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [2, 5, 8])
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, after):
-    child = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices, after):
+    command = [sys.executable, "-c", RUN, str(tmp_path), str(few_matrices)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in child.stdout:
         if int(line) == after:
             child.send_signal(signal.SIGKILL)

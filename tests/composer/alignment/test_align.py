@@ -72,6 +72,7 @@ def test_cells_of_other_grids_are_named_where_one_grid_is_asked_for():
     assert align(model.cells("a", "b"), images(), grid="exact").grid == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_container_maps_its_omega_into_the_frame():
     x = images()
     model = compose(cells(a=WIDE, b=WIDE, c=FINE), probe=x)

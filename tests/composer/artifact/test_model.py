@@ -258,6 +258,7 @@ print(grown, len(mapped), sum(b.numel() * 4 for b in loaded.buffers()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
 def test_weights_are_mapped_and_not_copied(tmp_path):
     some = cells(dict.fromkeys((f"c{n}" for n in range(24)), SPECS["wide"].model_copy(update={"hidden": 256, "V": 64})))
@@ -271,6 +272,7 @@ def test_weights_are_mapped_and_not_copied(tmp_path):
     assert grown < size / 10
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_file_is_run(path):
     code = """
 import sys
@@ -342,6 +344,7 @@ def test_data_moved_about_is_found(path):
             assert refused(moved) == "BLOCK_DIGEST"
 
 
+@pytest.mark.slow
 def test_every_block_is_looked_at(monkeypatch, tmp_path):
     monkeypatch.setattr(block_digests, "BLOCK", 1024)
     monkeypatch.setattr(opening, "BLOCK", 1024)

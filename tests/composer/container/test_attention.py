@@ -68,6 +68,7 @@ def test_scores_far_below_zero_and_far_above():
     assert torch.allclose(equal, v.mean(dim=2, keepdim=True).expand_as(v), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_what_is_not_finite_stays_in_its_head(bad, which):

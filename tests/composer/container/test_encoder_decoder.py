@@ -90,6 +90,7 @@ def test_many_patches_go_by_in_pieces():
         assert near(found, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_patch_that_is_not_finite_is_not_felt_by_others(bad):
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20, depth=2)

@@ -43,6 +43,7 @@ def near(found, wanted, dtype=torch.float32):
     assert torch.allclose(found, wanted, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), st.integers(1, 18), SIDES, st.sampled_from(list(TOLERANCE)))
 def test_values_and_gradients_are_those_of_each_cell(C, B, channels, width, sides, dtype):

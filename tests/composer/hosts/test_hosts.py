@@ -219,6 +219,7 @@ def test_around_some_cells_of_a_container(container):
     assert {buffer.data_ptr() for buffer in part.buffers()} == {buffer.data_ptr() for buffer in container.buffers()}
 
 
+@pytest.mark.slow
 @every
 def test_around_cells_in_float64(cells, kind, reads):
     made = host(kind, compose(cells, dtype=torch.float64), reads)

@@ -111,6 +111,7 @@ def test_a_state_comes_back(cells, tmp_path, road):
         road(made, host(cells[:2]), tmp_path) if road is not through_a_checkpoint else through_clones(made, host(cells[:2]), "")
 
 
+@pytest.mark.slow
 @works("Hosts and their state", "accelerate: save_state and load_state, in safetensors and not")
 @works("Hosts and their state", "accelerate: save_model, whole and in shards", note="read by load_checkpoint_in_model")
 def test_accelerate(cells, tmp_path):

@@ -50,6 +50,7 @@ def row_by_row(x, y, kept, split, order):
     return float(1 - left / total)
 
 
+@pytest.mark.slow
 @LAW
 @given(
     SEEDS,

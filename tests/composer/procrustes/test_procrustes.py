@@ -186,6 +186,7 @@ def test_masked_rows_are_as_if_they_were_not_there(seed, d, filling):
     assert int(found.paired) == int(rows.sum())
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS, st.booleans(), st.sampled_from(["allowed", "forbidden"]), st.booleans())
 def test_a_batch_is_its_pairs_one_by_one(seed, d, scale, reflection, whiten):

@@ -45,6 +45,7 @@ def test_unrelated_tokens_are_flagged_at_the_level_and_no_more():
     assert flagged <= NULL_FLAGGED * NULL_TRIALS
 
 
+@pytest.mark.slow
 def test_images_whose_regions_agree_are_no_signal():
     """Regions of an image are nearly copies: a null that shuffled regions would find these related."""
     flagged = 0

@@ -118,12 +118,14 @@ def test_a_cell_may_be_the_output():
     assert composition.generations == (("a",),)
 
 
+@pytest.mark.slow
 @given(compositions())
 def test_a_round_trip_through_toml_and_json_is_the_identity(composition):
     assert Composition.from_toml(composition.to_toml(), where="x") == composition
     assert load_document(Composition, composition.to_bytes(), where="x", limit=2**20) == composition
 
 
+@pytest.mark.slow
 @given(compositions())
 def test_the_order_puts_everything_after_what_it_reads(composition):
     order = composition.order
@@ -334,6 +336,7 @@ def test_more_faults_than_anybody_reads():
     assert faults[-1] == "and 499 more"
 
 
+@pytest.mark.slow
 def test_the_largest_there_may_be():
     cells = {f"c{i}": "low/a" for i in range(MAX_ENTRIES)}
     nodes = {f"n{i}": parallel(f"c{i}", *([f"n{i - 1}"] if i else [])) for i in range(MAX_ENTRIES)}

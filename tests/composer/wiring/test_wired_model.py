@@ -364,6 +364,7 @@ def test_in_float64(made):
     assert all(p.grad is not None for p in wide.parameters())
 
 
+@pytest.mark.slow
 def test_a_seed_decides_and_leaves_the_global_state_alone(made):
     torch.manual_seed(7)
     state = torch.get_rng_state()

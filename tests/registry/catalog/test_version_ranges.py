@@ -132,6 +132,7 @@ def satisfies(version, parts):
     return all(found.match(comparator) for part in parts for comparator in comparators(part))
 
 
+@pytest.mark.slow
 @settings(max_examples=many(500, 10_000), deadline=None)
 @given(st.lists(terms, min_size=1, max_size=3), exact)
 def test_a_range_is_its_terms_and_each_is_what_npm_makes_of_it(parts, version):

@@ -284,6 +284,7 @@ def test_help_is_there_at_once():
         assert command in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_output_that_cannot_be_written(folder):
     command = [sys.executable, "-c", CLI, "list", "--registry", str(folder)]

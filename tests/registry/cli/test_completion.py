@@ -85,6 +85,7 @@ def test_it_starts_without_torch_and_without_a_word(folder):
     assert (run.returncode, run.stdout.split(), run.stderr) == (0, ["high/tinier", "high/tiny"], "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_in_bash_itself(folder, tmp_path):
     command = tmp_path / "batteries"

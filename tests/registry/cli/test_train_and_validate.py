@@ -1,6 +1,5 @@
 """``batteries`` train, validate, compose, and the README's own lines, as a user runs them."""
 
-import dataclasses
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from batteries.cell.input_scale import of_unit_images
 from registry import Report
 from registry.cli import main
 from registry.viability.controls import NAMED_CHECK
-from tests.registry.viability.test_viability import SPEC, TEST
+from tests.registry.viability.test_viability import SPEC, TEST, few
 from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny
 from tests.support.soak import SOAK
 
@@ -46,12 +45,6 @@ def run(capsys, *words):
 def home(tmp_path_factory):
     """Of the short tests of this file: the null of their one spec is made once."""
     return tmp_path_factory.mktemp("home")
-
-
-def few(_):
-    """Two images a type, in place of any probe."""
-    whole = probe("noise16-64")
-    return dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8], digest="1" * 64)
 
 
 def shorten(monkeypatch):
@@ -247,6 +240,7 @@ def test_validate_takes_a_cell_file_and_attests(capsys, tmp_path, files):
     assert listed["cells"][0]["attestations"]["test-1"]["verdict"] == "walked back"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_validate_writes_a_page(capsys, tmp_path, files):
     code, out, _ = run(capsys, "validate", files[0], "--html", str(tmp_path / "page.html"), "--json")

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,7 @@ def test_a_licence_is_named_where_it_is_one_that_the_hub_knows():
     assert license("MIT", "Apache-2.0") == license("MIT\nx: y") == license("LicenseRef-x") == license() == "license: other"
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80))
 def test_no_text_breaks_out_of_its_field(text):
     shown = escape(text)

@@ -611,6 +611,7 @@ def test_published_by_the_command(packed, capsys, tmp_path):
     assert (published.reference, published.release.summary.tokens) == ("maps/five@1.0.0", "omega")
 
 
+@pytest.mark.slow
 def test_no_command_takes_torch_for_maps(folder, packed, tmp_path):
     code = f"""
 import sys

@@ -664,6 +664,7 @@ def answered(capsys, answer, *words):
     return found
 
 
+@pytest.mark.slow
 def test_cells_are_listed_as_ever_and_models_where_they_are_asked_for(folder, capsys):
     listed = answered(capsys, ANSWERS["list"], "list", "--registry", folder)
     assert ([cell.reference for cell in listed.cells], listed.models) == (["high/tiny@1.0.0"], ())
@@ -715,6 +716,7 @@ def test_published_by_the_command(packed, capsys, tmp_path):
     assert (published.reference, published.release.summary.cells) == ("model/trio@1.0.0", 5)
 
 
+@pytest.mark.slow
 def test_no_command_but_compose_takes_torch(folder, packed, tmp_path):
     code = f"""
 import sys
@@ -860,6 +862,7 @@ ACTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_call_of_the_disk_fails_once(packed, tmp_path, action, monkeypatch):
     """No damage, no foreign error, no litter, and the next try succeeds."""

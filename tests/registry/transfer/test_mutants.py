@@ -422,6 +422,7 @@ def mutant(kind: Kind, rng: random.Random) -> bytes:
     return kind.file(kind.seal(tree_mutant(kind.text, rng)), rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_mutants_are_refused_by_name_or_are_what_they_say(name):
     kind, codes, taken = KINDS[name], set(), 0

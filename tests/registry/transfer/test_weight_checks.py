@@ -80,11 +80,13 @@ def test_the_numbers_of_every_cell_that_ships_are_sound(cells):
         check_weights(cell.weights, cell.spec, where=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED_IN)
 def test_a_cell_that_ships_measures_what_it_says(cells, name):
     assert set(replay(cells[name], where=name)) == set(cells[name].manifest.measured)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED if SOAK else [MID])
 def test_a_cell_that_was_measured_here_measures_the_same_to_the_last_bit(here, name):
     assert set(replay(here(name), where=name, exact=True)) == set(here(name).manifest.measured)
@@ -188,6 +190,7 @@ def test_a_permuted_tensor_is_found_always(here, name):
     assert {key for key, faulty in planted.items() if not refused(faulty, exact=True)} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED if SOAK else [MID])
 def test_a_structural_fault_is_found_always(here, name):
     cell = here(name)
@@ -221,6 +224,7 @@ def structural(weights):
             yield f"{name} turned", {name: array.T}
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_an_exponent_is_found_nearly_always(cells):
     rng, missed = random.Random(3), []
     for n in range(FLIPS):
@@ -267,6 +271,7 @@ def claimed(cell, **fields):
     return Cell(cell.weights, manifest.model_copy(update={"measured": {**manifest.measured, manifest.own_probe: own}}))
 
 
+@pytest.mark.slow
 def test_a_claim_that_the_weights_do_not_keep(cells):
     cell = cells[MID]
     own = cell.manifest.own

@@ -1,5 +1,6 @@
 """The viability test: each check alone, each control against its named check, the verdict's rules, the report's bytes."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -44,7 +45,22 @@ TEST = QUICK.model_copy(
         "return_every": 1,
     }
 )
+pytestmark = pytest.mark.usefixtures("few_matrices")
 SPEC = CellSpec(V=12, D=4, patch_size=16, hidden=8)
+
+
+def few(_):
+    """Two images a type, in place of any probe."""
+    whole = probe("noise16-64")
+    return dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8], digest="1" * 64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_images():
+    """What is read is read of few images: the tests ask what becomes of the figures, and know no verdict of a trained cell."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("registry.viability.probe", few)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +259,7 @@ def test_an_untrained_cell_gets_no_mercy(report):
     assert len(report.attestation.returns) == 2
 
 
+@pytest.mark.slow
 def test_every_part_is_told_before_it_begins(report, told):
     assert report.checks
     assert [done for _, done, _ in told] == list(range(len(told)))
@@ -448,6 +465,7 @@ def test_outputs_that_overflow_are_not_finite(ledger):
         assert report.failed == ("finite",)
 
 
+@pytest.mark.slow
 def test_the_report_as_a_page(report, tmp_path):
     report.to_html(tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
@@ -473,6 +491,7 @@ def test_the_tiers_are_read_off_the_trajectory_and_not_taken_on_trust():
         assert checks.stable(short).decides is False
 
 
+@pytest.mark.slow
 def test_an_attestation_is_published_beside_its_cell(report, tmp_path):
     cell = from_model(SPEC, 0, "a")
     store = DirectoryStore(tmp_path)
