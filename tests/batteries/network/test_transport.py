@@ -371,7 +371,7 @@ class TestTime:
         ):
             before = opened()
             for _ in range(3):
-                with pytest.raises(TransportError):
+                with pytest.raises(TransportError, match=r"SLOW|DEADLINE"):
                     transport.get("/x", limit=1)
             assert opened() == before
 
@@ -385,7 +385,7 @@ class TestTime:
         with served(play, QUICK) as (_, transport):
             transport.get("/first", limit=0)
             before = set(threading.enumerate())
-            with pytest.raises(TransportError):
+            with pytest.raises(TransportError, match=r"SLOW|DEADLINE"):
                 transport.get("/x", limit=1)
             assert set(threading.enumerate()) <= before
 

@@ -429,5 +429,5 @@ def test_a_score_that_is_not_finite_is_computed_and_not_kept():
     assert kept.validate_python(whole) is whole
     with pytest.raises(ValidationError, match="finite"):
         kept.validate_python(replace(whole, untrained=Null(math.inf, 0.0, 1, 0)))
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="greater than 0"):
         Null(0.0, 0.0, 0, 0)
