@@ -32,20 +32,26 @@ class Stage:
     Attributes:
         spec: The architecture.
         weights: (C, *shape) by tensor name.
+        compiled: Whether encoders and decoders are kernels, which :meth:`of` decides for a whole piece of work.
     """
 
     spec: CellSpec
     weights: Mapping[str, Tensor]
+    compiled: bool = False
+
+    @classmethod
+    def of(cls, spec: CellSpec, weights: Mapping[str, Tensor], *given: Tensor) -> Stage:
+        """The faster arithmetic of those that can take what is given: images, or matrices and tokens."""
+        return cls(spec, weights, all(encoder_decoder.fits(spec, part) for part in given))
 
     def matrices(self, images: Tensor) -> Tensor:
         """Images (B, channels, height, width), the same for every cell, to M (C, B, N, V, D)."""
         p = self.spec.patch_size
         patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)  # (B N, P)
         grid = self.spec.grid(*images.shape[2:])
-        fast = encoder_decoder.fits(self.spec, patches)
-        raw = encoder_decoder.encode(self.spec, self.weights, patches) if fast else self._encode(patches)
+        raw = encoder_decoder.encode(self.spec, self.weights, patches) if self.compiled else self._encode(patches)
         M = rearrange(raw, "C (B N) (V D) -> C B N V D", N=grid[0] * grid[1], D=self.spec.D)
-        return M if fast and self.spec.row_norm == "sphere" else self._rows(M)
+        return M if self.compiled and self.spec.row_norm == "sphere" else self._rows(M)
 
     def factors(self, S: Tensor) -> Tensor:
         """What cross-attention makes of the singular values (C, B, N, D): the factor of each."""
@@ -59,7 +65,7 @@ class Stage:
 
         They are written to ``out`` where that is given; no gradient goes there.
         """
-        if encoder_decoder.fits(self.spec, M) and encoder_decoder.fits(self.spec, ratio):
+        if self.compiled:
             stitched = encoder_decoder.decode(self.spec, self.weights, M, found.W, ratio, grid)
         else:
             stitched = self._decode(spectral.gate(M, found, ratio), grid)

@@ -56,7 +56,7 @@ class Group(nn.Module):
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
         """The images (B, channels, height, width) that one cell makes of M (B, N, V, D) and of omega (B, N, D), or its own."""
-        stage, stacked = Stage(self.spec, self.stack.chosen([place])), M[None]
+        stage, stacked = Stage.of(self.spec, self.stack.chosen([place]), M, M if omega is None else omega), M[None]
         with uncast(M.device):
             found = spectral.spectrum(stacked)
             ratio = stage.factors(found.S) if omega is None else omega[None] / found.S.clamp_min(spectral.SINGULAR_FLOOR)
@@ -74,9 +74,10 @@ class Group(nn.Module):
 
         def work(corner: tuple[int, int]) -> None:
             first, start = corner
-            stage = Stage(self.spec, self.stack.chosen(chosen[first : first + cells]))
+            some = images[start : start + batch]
+            stage = Stage.of(self.spec, self.stack.chosen(chosen[first : first + cells]), some)
             out = None if recon is None else recon[first : first + cells, start : start + batch]
-            collected.add(corner, _run(stage, images[start : start + batch], grid, taps, out))
+            collected.add(corner, _run(stage, some, grid, taps, out))
 
         corners = [(first, start) for first in range(0, len(chosen), cells) for start in starts]
         if images.device.type == "cpu" and not tracked:

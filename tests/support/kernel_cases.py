@@ -168,13 +168,13 @@ def _smoothing(channels: int, width: int, height: int, across: int) -> Case:
 
 
 @cache
-def _stage(spec: CellSpec, dtype: torch.dtype) -> Stage:
+def _weights(spec: CellSpec, dtype: torch.dtype) -> dict[str, Tensor]:
     """Untrained cells whose norms and biases are not the ones and zeros that they start as."""
     generator = torch.Generator().manual_seed(0)
     states = [untrained(spec, seed).state_dict() for seed in range(3)]
     stacked = {name: torch.stack([state[name] for state in states]) for name in spec.tensor_shapes()}
     moved = {name: x + 0.1 * torch.randn(x.shape, generator=generator) for name, x in stacked.items()}
-    return Stage(spec, {name: x.to(dtype) for name, x in moved.items()})
+    return {name: x.to(dtype) for name, x in moved.items()}
 
 
 def _halves(**fields: Any) -> list[Case]:
@@ -188,11 +188,12 @@ def _halves(**fields: Any) -> list[Case]:
         return draw(count, 3, rows * columns, spec.V, spec.D), 1 + 0.1 * draw(count, 3, rows * columns, spec.D)
 
     def encode(dtype: torch.dtype, images: Tensor) -> tuple[Tensor]:
-        return (_stage(spec, dtype).matrices(images),)
+        return (Stage.of(spec, _weights(spec, dtype), images).matrices(images),)
 
     def decode(dtype: torch.dtype, M: Tensor, ratio: Tensor) -> tuple[Tensor]:
         M, ratio = M.transpose(0, 1), ratio.transpose(0, 1)
-        return (_stage(spec, dtype).images(M, spectral.spectrum(M), ratio, (rows, columns)),)
+        stage = Stage.of(spec, _weights(spec, dtype), M, ratio)
+        return (stage.images(M, spectral.spectrum(M), ratio, (rows, columns)),)
 
     made = f"V={spec.V}, D={spec.D}, hidden {spec.hidden}, depth {spec.depth}"
     ways = [

@@ -40,6 +40,7 @@ def pictures(spec, count=2, rows=2, columns=3, dtype=torch.float32, seed=0):
 
 def answers(stage, images):
     """M and the images that are decoded from it, with factors of the modes that are not one."""
+    stage = Stage.of(stage.spec, stage.weights, images)
     M = stage.matrices(images)
     found = spectral.spectrum(M)
     ratio = 1 + 0.3 * torch.sin(torch.arange(found.S.numel(), dtype=M.dtype)).view_as(found.S)
@@ -58,7 +59,7 @@ def test_a_long_sum_rounds_no_more_than_its_parts():
     weights = {name: torch.full((2, *shape), 0.1) for name, shape in spec.tensor_shapes().items()}
     wide = {name: x.double() for name, x in weights.items()}
     assert encoder_decoder.fits(spec, images)
-    found, wanted = Stage(spec, weights).matrices(images), Stage(spec, wide).matrices(images.double())
+    found, wanted = Stage.of(spec, weights, images).matrices(images), Stage(spec, wide).matrices(images.double())
     assert float((found / wanted - 1).abs().max()) < 1e-6
 
 
@@ -72,7 +73,7 @@ def test_as_torch_has_it_in_float64(spec, cells, count, columns, seed):
     images = pictures(spec, count, columns=columns, seed=seed)
     assert encoder_decoder.fits(spec, images)
     free = spec.model_copy(update={"row_norm": "none"})
-    raw = Stage(free, given.weights).matrices(images)
+    raw = Stage.of(free, given.weights, images).matrices(images)
     assert near(raw, Stage(free, wide.weights).matrices(images.double()))
     M, decoded = answers(given, images)
     assert torch.allclose(M, spectral.unit_rows(raw) if spec.row_norm == "sphere" else raw, rtol=1e-5, atol=1e-7)
@@ -95,9 +96,9 @@ def test_many_patches_go_by_in_pieces():
 def test_a_patch_that_is_not_finite_is_not_felt_by_others(bad):
     spec = CellSpec(V=6, D=4, patch_size=2, hidden=20, depth=2)
     given, images = stage(spec), pictures(spec, 2, rows=5, columns=13)
-    clean = given.matrices(images)
+    clean = Stage.of(spec, given.weights, images).matrices(images)
     images[0, 1, 3, 5] = bad
-    found = given.matrices(images)
+    found = Stage.of(spec, given.weights, images).matrices(images)
     hit = torch.zeros(found.shape[:3], dtype=torch.bool)
     hit[:, 0, 13 + 2] = True
     assert found[hit].isnan().all()
