@@ -12,6 +12,7 @@ alignment = example("alignment")
 SHUFFLED, UNTRAINED = Null(-0.05, 0.01, 199, 0), Null(0.0, 0.01, 399, 0)
 
 
+@pytest.mark.slow
 def test_it_measures_pairs_by_kind():
     ends = ("low/johanna-64-s1", "high/johanna-64-s1")
     groups = {"across bands": [ends], "LOW, seeds": [("low/johanna-64-s1", "low/johanna-64-s2")]}

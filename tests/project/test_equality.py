@@ -107,6 +107,7 @@ def made():
     ]
 
 
+@pytest.mark.slow
 def test_everything_is_found_in_a_list():
     first, second = made(), made()
     every = [*first, *second]
@@ -117,6 +118,7 @@ def test_everything_is_found_in_a_list():
         assert bool(item != second[(place + 1) % len(second)])
 
 
+@pytest.mark.slow
 def test_everything_is_a_key_or_says_that_it_is_none():
     mappings = [item for item in made() if isinstance(item, Mapping | Composition)]
     for item in mappings:

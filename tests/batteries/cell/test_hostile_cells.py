@@ -385,6 +385,7 @@ def test_no_digest_stopped_them(report):
     assert stopped <= {"code in a field", "another spec"}  # which change the promise itself
 
 
+@pytest.mark.slow
 def test_nothing_in_them_runs(report):
     assert report["events"] == []
     assert not report["torch"]

@@ -59,6 +59,7 @@ def test_a_photograph_of_a_probe_is_known_however_it_was_changed(change):
         assert shown_by(_pyramid(CHANGED[change](read_image(path)))) == name
 
 
+@pytest.mark.slow
 def test_the_images_of_a_probe_are_known_as_files_of_their_own():
     shown = probe("photos-64")
     known = 0
@@ -98,6 +99,7 @@ def plan(**changes):
     return Plan(spec=TINY, size=16, steps=2, batch=4, reading_every=2, checkpoint_every=2, triage_step=1000, **changes)
 
 
+@pytest.mark.slow
 @refused("Images", "Training on photographs that a probe shows", "PROBE_PHOTOS")
 @pytest.mark.parametrize("mixed", [False, True])
 def test_training_on_them_is_refused_unless_it_is_allowed(source, mixed, monkeypatch):

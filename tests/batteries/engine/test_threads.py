@@ -219,6 +219,7 @@ def test_in_python_the_environment_is_the_users():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_a_command_in_this_process_leaves_the_number_alone(capsys):
     with threads(2):
         assert run(["compose", "low/fresnel-64", "--threads", "1", "--json"]) == 0
@@ -256,6 +257,7 @@ def test_no_bit_of_a_gradient_depends_on_the_number(spec, batch):
         assert all(torch.equal(mine, first) for mine, first in zip(gradients, found[0][1], strict=True))
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_whole_batch():
     model = batteries.untrained(SPEC, 0)
     x = images(20)

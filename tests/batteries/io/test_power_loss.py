@@ -232,6 +232,7 @@ def test_a_state_in_memory_is_as_good_or_bad_as_on_a_disk(recorded, tmp_path):
         assert kinds(wrong) == kinds(in_memory(state, root, told))
 
 
+@pytest.mark.slow
 def test_killed_then_repeated_then_without_power(recorded):
     """Somebody who repeats a publish that was killed is told that it is there: then it must be, for good."""
     log, root = recorded

@@ -162,6 +162,7 @@ def test_so_is_one_of_images_normalised_as_for_imagenet(tmp_path, spec):
     torch.testing.assert_close(from_input(found, scale), ours, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("band", ["low", "high"])
 @pytest.mark.parametrize("scale", [PLAIN, IMAGENET], ids=["plain", "imagenet"])

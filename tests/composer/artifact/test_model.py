@@ -302,6 +302,7 @@ print("torch" in sys.modules)
 # What is not what was saved.
 
 
+@pytest.mark.slow
 def test_every_changed_byte_of_a_header_is_found(little):
     end = 8 + int.from_bytes(little[:8], "little")
     codes = set()

@@ -15,6 +15,7 @@ def named(*tokens):
     return dict(zip("abcdefgh", tokens, strict=False))
 
 
+@pytest.mark.slow
 def test_related_tokens_have_lift_and_unrelated_ones_do_not():
     hidden = draw(60, 4, 8)
     related = [hidden @ rotation(8, i) + 0.3 * draw(60, 4, 8, seed=20 + i) for i in range(3)]

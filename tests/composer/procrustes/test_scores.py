@@ -185,6 +185,7 @@ def near(one, other):
     return figures[0] == pytest.approx(figures[1], abs=1e-9)
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, st.floats(1e-3, 1e3), st.floats(-10, 10))
 def test_rotation_size_and_place_of_either_end_do_not_matter(seed, size, shift):
@@ -197,6 +198,7 @@ def test_rotation_size_and_place_of_either_end_do_not_matter(seed, size, shift):
     assert near(first, replace(padded, samples_per_dimension=first.samples_per_dimension))
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS)
 def test_the_order_of_regions_and_the_names_of_clusters_do_not_matter(seed):

@@ -66,6 +66,7 @@ def run(folder, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_what_was_planted_is_found_and_nothing_else(run):
     out, err = run(*TRIO)
     assert err == ""

@@ -262,6 +262,7 @@ def test_a_read_only_registry_stays_as_it_is(folder, capsys):
     assert Index.from_bytes(DirectoryStore(folder, writable=False).read_index(), where="test").number == 4
 
 
+@pytest.mark.slow
 def test_only_what_measures_imports_torch(folder, tmp_path):
     code = """
 import shlex, sys

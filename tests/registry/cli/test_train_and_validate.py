@@ -311,7 +311,7 @@ def test_compose_prints_errors_and_lift(capsys):
 def test_the_readmes_python_runs(tmp_path, monkeypatch):
     """With a short validation; ``make base`` runs the same lines with the whole one, and ``make soak`` does here."""
     if not SOAK:
-        monkeypatch.setitem(registry.PROFILES, "quick", TEST)
+        shorten(monkeypatch)
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names: dict = {}

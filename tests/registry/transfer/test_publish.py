@@ -218,6 +218,7 @@ assert "torch" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_every_process_writes_the_same_bytes(tmp_path):
     runs = [python(PUBLISH, tmp_path / seed, "tiny", 1, PYTHONHASHSEED=seed) for seed in ("1", "2")]
     assert [run.stderr for run in runs] == ["", ""]

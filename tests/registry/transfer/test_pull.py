@@ -394,6 +394,7 @@ def test_a_pull_writes_nothing_into_the_registry(tmp_path):
     assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_killed_pulls_leave_a_cache_that_works(tmp_path):
     for n in range(20):

@@ -296,6 +296,7 @@ def test_a_probe_that_is_not_ours_is_not_replayed(cells):
     assert replay(claimed(cell, probe_digest="0" * 64), where="a cell") == ("noise16-64",)
 
 
+@pytest.mark.slow
 def test_relabelled_hidden_units_are_the_same_cell(cells):
     """The order of hidden units is nobody's business as long as every tensor agrees on it."""
     cell = cells[MID]

@@ -306,6 +306,7 @@ def test_a_damaged_ledger_costs_time_only(report, ledger):
     assert validate(from_model(SPEC, 0, "a"), profile=TEST, ledger=ledger).attestation == report.attestation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", CONTROLS)
 def test_the_named_check_rejects_its_control(control, ledger):
     report = validate(from_model(SPEC, 0, "a"), control=control, profile=TEST, ledger=ledger)
