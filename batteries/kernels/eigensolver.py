@@ -76,11 +76,10 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 
 def _kernel(kernels: Kernels, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
-    shape = source.shape
-    matrices, width = shape[:-2].numel(), shape[-1]
-    if not kernels.serves(source, pieces=matrices) or not 2 <= width <= WIDEST or not shape[-2]:
+    rows, width = source.shape[-2:]
+    if not kernels.serves(source, pieces=source.shape[:-2].numel) or not 2 <= width <= WIDEST or not rows:
         return None
-    if width > NARROW and kernels in (_symmetric, _gram) and matrices < MANY:
+    if width > NARROW and kernels in (_symmetric, _gram) and source.shape[:-2].numel() < MANY:
         return None
     return kernels(source.dtype)
 

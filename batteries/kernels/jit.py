@@ -67,14 +67,16 @@ class Kernels:
         self._forward_only = forward_only
         self._found: dict[tuple[Hashable, ...], Any] = {}
 
-    def serves(self, *given: Tensor, pieces: int) -> bool:
+    def serves(self, *given: Tensor, pieces: Callable[[], int]) -> bool:
         """These tensors are such as the kernels take: enough of them, of their dtypes, real, on the CPU, and watched by nobody.
 
         Args:
             given: All that a kernel reads.
-            pieces: Of work, counted as ``fewest`` is.
+            pieces: The number of pieces of work. It is not asked for under a compiler, which would take it for a constant.
         """
-        if torch.compiler.is_compiling() or pieces < self.fewest:  # first, as it is cheap: one matrix alone notices the others
+        if (
+            torch.compiler.is_compiling() or pieces() < self.fewest
+        ):  # first, as it is cheap: one matrix alone notices the others
             return False
         if any(part.dtype not in self._dtypes for part in given) or not dispatch.plain(*given):
             return False

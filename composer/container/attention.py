@@ -42,7 +42,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _kernel(*given: Tensor) -> Any:
     """The compiled kernel for these, or None where torch's is the one to use."""
     q = given[0]
-    if q.ndim != 4 or not _softmax.serves(*given, pieces=q.shape[:3].numel() * q.shape[2]):
+    if q.ndim != 4 or not _softmax.serves(*given, pieces=lambda: q.shape[:3].numel() * q.shape[2]):
         return None
     if not 1 <= q.shape[-1] <= WIDEST or any(x.shape != q.shape for x in given):
         return None

@@ -65,7 +65,7 @@ def polar(cross: Tensor) -> Polar | None:
 def _kernel(pairs: int, *given: Tensor) -> Any:
     """The compiled kernels for these, or None where torch's way is the one to take."""
     width = given[0].shape[-1]
-    return _products(width) if _products.serves(*given, pieces=pairs) and width in WIDTHS else None
+    return _products(width) if _products.serves(*given, pieces=lambda: pairs) and width in WIDTHS else None
 
 
 def _try(kernels: Any, width: int) -> None:

@@ -176,21 +176,24 @@ class Own(torch.Tensor):
 
 @every_kernel
 def test_the_route_is_chosen_by_what_the_tensors_are(monkeypatch, kernels):
+    def many():
+        return 10**6
+
     x = torch.zeros(4, dtype=torch.float64 if torch.float32 not in kernels._dtypes else torch.float32)
     monkeypatch.undo()
-    assert kernels.serves(x, pieces=kernels.fewest)
-    assert not kernels.serves(x, pieces=kernels.fewest - 1)
-    assert not kernels.serves(x, x.to(torch.complex64), pieces=10**6)
-    assert not kernels.serves(x.to(torch.int32), pieces=10**6)
-    assert not kernels.serves(x.to("meta"), pieces=10**6)
-    assert not kernels.serves(x.to_sparse(), pieces=10**6)
-    assert not kernels.serves(torch.Tensor._make_subclass(Own, x), pieces=10**6)
+    assert kernels.serves(x, pieces=lambda: kernels.fewest)
+    assert not kernels.serves(x, pieces=lambda: kernels.fewest - 1)
+    assert not kernels.serves(x, x.to(torch.complex64), pieces=many)
+    assert not kernels.serves(x.to(torch.int32), pieces=many)
+    assert not kernels.serves(x.to("meta"), pieces=many)
+    assert not kernels.serves(x.to_sparse(), pieces=many)
+    assert not kernels.serves(torch.Tensor._make_subclass(Own, x), pieces=many)
     wanted = x.clone().requires_grad_()
-    assert kernels.serves(wanted, pieces=10**6) is not kernels._forward_only
+    assert kernels.serves(wanted, pieces=many) is not kernels._forward_only
     with torch.no_grad():
-        assert kernels.serves(wanted, pieces=10**6)
+        assert kernels.serves(wanted, pieces=many)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert not kernels.serves(x, pieces=10**6)
+    assert not kernels.serves(x, pieces=lambda: pytest.fail("a compiler takes a number for a constant"))
 
 
 # ---- the house -------------------------------------------------------------------------------------------------------
@@ -282,4 +285,4 @@ def test_on_cuda_it_is_torchs(used, case):
     there = tuple(x.cuda() for x in given)
     if case.axis == 0:  # the others' weights stay where they are
         assert all(x.is_cuda for x in case.ask(*there))
-    assert not case.kernels.serves(*there, pieces=10**6)
+    assert not case.kernels.serves(*there, pieces=lambda: 10**6)

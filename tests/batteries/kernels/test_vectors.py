@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+numba = pytest.importorskip("numba")
 
 from batteries.kernels import vectors as words
 from batteries.kernels.vectors import njit, vectors
@@ -136,5 +136,5 @@ def test_vectors_of_two_kinds_are_not_added():
     def run():
         return eight(1.0) + four(1.0)
 
-    with pytest.raises(Exception, match="No implementation of function"):
+    with pytest.raises(numba.TypingError, match="No implementation of function"):
         run()
