@@ -76,10 +76,12 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 
 def _kernel(kernels: Kernels, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
-    rows, width = source.shape[-2:]
-    if not kernels.serves(source, pieces=source.shape[:-2].numel) or not 2 <= width <= WIDEST or not rows:
+    shape = source.shape
+    width = shape[-1]
+    each = shape[-2] * width
+    if not kernels.serves(source, each=each) or not 2 <= width <= WIDEST or not source.numel():
         return None
-    if width > NARROW and kernels in (_symmetric, _gram) and source.shape[:-2].numel() < MANY:
+    if width > NARROW and kernels in (_symmetric, _gram) and source.numel() < MANY * each:
         return None
     return kernels(source.dtype)
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 numba = pytest.importorskip("numba")
+words = pytest.importorskip("batteries.kernels.vectors")
 
-from batteries.kernels import vectors as words
-from batteries.kernels.vectors import njit, vectors
-
+njit, vectors = words.njit, words.vectors
 KINDS = [(np.float32, 16), (np.float32, 64), (np.float64, 4), (np.float64, 8)]
 every_kind = pytest.mark.parametrize(("dtype", "width"), KINDS)
 
