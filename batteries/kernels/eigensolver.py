@@ -77,10 +77,11 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 def _kernel(kernels: Kernels, source: Tensor) -> Any:
     """The compiled kernel for this input, or None where torch's own routine is the one to use."""
     shape = source.shape
-    matrices, width = shape[:-2].numel(), shape[-1]
-    if not kernels.serves(source, pieces=matrices) or not 2 <= width <= WIDEST or not shape[-2]:
+    width = shape[-1]
+    each = shape[-2] * width
+    if not kernels.serves(source, each=each) or not 2 <= width <= WIDEST or not source.numel():
         return None
-    if width > NARROW and kernels in (_symmetric, _gram) and matrices < MANY:
+    if width > NARROW and kernels in (_symmetric, _gram) and source.numel() < MANY * each:
         return None
     return kernels(source.dtype)
 

@@ -67,15 +67,19 @@ class Kernels:
         self._forward_only = forward_only
         self._found: dict[tuple[Hashable, ...], Any] = {}
 
-    def serves(self, *given: Tensor, pieces: int) -> bool:
+    def serves(self, first: Tensor, *others: Tensor, each: int = 1) -> bool:
         """These tensors are such as the kernels take: enough of them, of their dtypes, real, on the CPU, and watched by nobody.
 
         Args:
-            given: All that a kernel reads.
-            pieces: Of work, counted as ``fewest`` is.
+            first: What a kernel reads, by whose size the pieces of work are counted.
+            others: All else that it reads.
+            each: Numbers of the first in a piece. They are not counted under a compiler, which would take their count for a
+                constant.
         """
-        if torch.compiler.is_compiling() or pieces < self.fewest:  # first, as it is cheap: one matrix alone notices the others
+        # first, as it is cheap: one matrix alone notices the others
+        if torch.compiler.is_compiling() or first.numel() < self.fewest * each:
             return False
+        given = first, *others
         if any(part.dtype not in self._dtypes for part in given) or not dispatch.plain(*given):
             return False
         return not (self._forward_only and torch.is_grad_enabled() and any(part.requires_grad for part in given))

@@ -181,8 +181,8 @@ def _sandwich(W: Tensor, weights: Tensor) -> Tensor:
 
 def _kernels(M: Tensor, *given: Tensor) -> Any:
     """The compiled kernels for this M and what is given with it, or None where torch's own products are the ones to use."""
-    D = M.shape[-1]
-    if not _modes.serves(M, *given, pieces=M.shape[:-2].numel()) or D > NARROW:
+    V, D = M.shape[-2:]
+    if not _modes.serves(M, *given, each=V * D) or D > NARROW:
         return None
     return _modes(D, M.dtype)
 

@@ -42,9 +42,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _kernel(*given: Tensor) -> Any:
     """The compiled kernel for these, or None where torch's is the one to use."""
     q = given[0]
-    if q.ndim != 4 or not _softmax.serves(*given, pieces=q.shape[:3].numel() * q.shape[2]):
+    if q.ndim != 4 or not _softmax.serves(*given) or q.shape[:3].numel() * q.shape[2] < FEW:
         return None
-    if not 1 <= q.shape[-1] <= WIDEST or any(x.shape != q.shape for x in given):
+    if q.shape[-1] > WIDEST or any(x.shape != q.shape for x in given):
         return None
     return _softmax(q.shape[-1])
 
@@ -59,7 +59,6 @@ _softmax = Kernels(
     lambda module, d: module.kernels(d),
     _try,
     dtypes=(torch.float32,),
-    fewest=FEW,
     forward_only=True,
 )
 

@@ -57,7 +57,7 @@ def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -
 
 def _fast(images: Tensor, weights: list[Tensor]) -> bool:
     """Whether the kernels can be used, with the one for the gradient where it may be asked for."""
-    if not _convolution.serves(images, *weights, pieces=images.numel()):
+    if not _convolution.serves(images, *weights):
         return False
     names = ["smooth", "pull"] if torch.is_grad_enabled() and images.requires_grad else ["smooth"]
     return all(_convolution(name) is not None for name in names)

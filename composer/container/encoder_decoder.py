@@ -31,7 +31,7 @@ Weights = Mapping[str, Tensor]
 
 def fits(spec: CellSpec, given: Tensor) -> bool:
     """Whether the kernels take cells of a spec, and images or tokens such as these."""
-    if not _kernels.serves(given, pieces=given.numel()):
+    if not _kernels.serves(given):
         return False
     if spec.activation != "gelu" or spec.D not in NARROW or not 1 <= spec.depth <= DEEPEST or spec.parameters > LARGEST:
         return False

@@ -65,7 +65,7 @@ def polar(cross: Tensor) -> Polar | None:
 def _kernel(pairs: int, *given: Tensor) -> Any:
     """The compiled kernels for these, or None where torch's way is the one to take."""
     width = given[0].shape[-1]
-    return _products(width) if _products.serves(*given, pieces=pairs) and width in WIDTHS else None
+    return _products(width) if _products.serves(*given) and pairs >= FEW and width in WIDTHS else None
 
 
 def _try(kernels: Any, width: int) -> None:
@@ -80,7 +80,6 @@ _products = Kernels(
     lambda module, width: module.kernels(width),
     _try,
     dtypes=(torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.bool),  # tokens, in float64 then, and a mask
-    fewest=FEW,
     forward_only=True,
 )
 

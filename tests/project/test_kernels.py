@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from batteries.kernels import jit
-from tests.support.kernel_cases import CASES
+from tests.support.kernel_cases import CASES, take_few
 
 ROOT = Path(__file__).parents[2]
 KERNELS = {id(case.kernels): case.kernels for case in CASES}.values()
@@ -24,8 +24,7 @@ every_kernel = pytest.mark.parametrize("kernels", KERNELS, ids=lambda kernels: k
 
 @pytest.fixture(autouse=True)
 def _however_few(monkeypatch):
-    for kernels in KERNELS:
-        monkeypatch.setattr(kernels, "fewest", 1)
+    take_few(monkeypatch.setattr)
 
 
 @pytest.fixture
@@ -176,21 +175,19 @@ class Own(torch.Tensor):
 
 @every_kernel
 def test_the_route_is_chosen_by_what_the_tensors_are(monkeypatch, kernels):
-    x = torch.zeros(4, dtype=torch.float64 if torch.float32 not in kernels._dtypes else torch.float32)
     monkeypatch.undo()
-    assert kernels.serves(x, pieces=kernels.fewest)
-    assert not kernels.serves(x, pieces=kernels.fewest - 1)
-    assert not kernels.serves(x, x.to(torch.complex64), pieces=10**6)
-    assert not kernels.serves(x.to(torch.int32), pieces=10**6)
-    assert not kernels.serves(x.to("meta"), pieces=10**6)
-    assert not kernels.serves(x.to_sparse(), pieces=10**6)
-    assert not kernels.serves(torch.Tensor._make_subclass(Own, x), pieces=10**6)
+    x = torch.zeros(3 * kernels.fewest, dtype=torch.float32 if torch.float32 in kernels._dtypes else torch.float64)
+    assert kernels.serves(x, each=3)
+    assert not kernels.serves(x[1:], each=3)
+    for other in (x.to(torch.complex64), x.to(torch.int32), x.to("meta"), x.to_sparse(), torch.Tensor._make_subclass(Own, x)):
+        assert not kernels.serves(other)
+        assert not kernels.serves(x, other)
     wanted = x.clone().requires_grad_()
-    assert kernels.serves(wanted, pieces=10**6) is not kernels._forward_only
+    assert kernels.serves(wanted) is not kernels._forward_only
     with torch.no_grad():
-        assert kernels.serves(wanted, pieces=10**6)
+        assert kernels.serves(wanted)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert not kernels.serves(x, pieces=10**6)
+    assert not kernels.serves(x)
 
 
 # ---- the house -------------------------------------------------------------------------------------------------------
@@ -233,9 +230,9 @@ def watched(self, sig, target):
     return code
 
 kernel_cache.KernelCache.load_overload = watched
-from tests.support.kernel_cases import CASES
+from tests.support.kernel_cases import CASES, take_few
+take_few(setattr)
 for case in CASES:
-    case.kernels.fewest = 1
     given = case.given(17)
     case.near(case.ask(*given), given)
 sys.exit(f"compiled again: {missed}" if missed else 0)
@@ -258,10 +255,10 @@ def test_another_process_finds_the_code_of_every_kernel_on_disk():
 SMALL = """
 from composer.kernels import float32_vectors
 assert float32_vectors.WIDTH == 16
-from tests.support.kernel_cases import CASES
+from tests.support.kernel_cases import CASES, take_few
+take_few(setattr)
 of_vectors = "batteries.jacobi", "composer.narrow_attention", "composer.convolution", "composer.encoder_decoder"
 for case in [next(case for case in CASES if case.kernels.name.replace(".kernels", "") == name) for name in of_vectors]:
-    case.kernels.fewest = 1
     given = case.given(17)
     case.near(case.ask(*given), given)
     assert any(kernel is not None for kernel in case.kernels._found.values()), case.name
@@ -282,4 +279,4 @@ def test_on_cuda_it_is_torchs(used, case):
     there = tuple(x.cuda() for x in given)
     if case.axis == 0:  # the others' weights stay where they are
         assert all(x.is_cuda for x in case.ask(*there))
-    assert not case.kernels.serves(*there, pieces=10**6)
+    assert not case.kernels.serves(*there)

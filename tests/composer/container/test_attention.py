@@ -13,7 +13,7 @@ TOKENS = st.sampled_from([1, 3, 15, 16, 17, 63, 64, 65, 130, 256])
 
 @pytest.fixture(autouse=True)
 def _however_few(monkeypatch):
-    monkeypatch.setattr(attention._softmax, "fewest", 1)
+    monkeypatch.setattr(attention, "FEW", 1)
 
 
 def parts(G=3, heads=2, N=20, d=2, dtype=torch.float32, seed=0, scale=1.0):

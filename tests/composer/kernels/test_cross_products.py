@@ -19,7 +19,7 @@ FIELDS = ("rotation", "scale", "centre", "translation", "residual", "determinant
 @pytest.fixture(autouse=True)
 def _however_few(monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(moments._products, "fewest", 1)
+    monkeypatch.setattr(moments, "FEW", 1)
 
 
 def draw(*shape, seed=0):
