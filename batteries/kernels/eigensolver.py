@@ -41,13 +41,13 @@ def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Eigenvalues (..., D), ascending, and eigenvectors (..., D, D) as columns in that order.
     """
-    kernel = _kernel(_symmetric, gram)
+    kernel = _kernel(_symmetric, _symmetric, gram)
     return _solve(kernel, gram, 0.0, vectors=True) if kernel else _lapack(gram)
 
 
 def eigvalsh(gram: Tensor) -> Tensor:
     """Eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
-    kernel = _kernel(_symmetric if gram.shape[-1] < ALONE else _symmetric_values, gram)
+    kernel = _kernel(_symmetric, _symmetric_values, gram)
     return _values(kernel, gram, 0.0) if kernel else _lapack_values(gram)
 
 
@@ -61,24 +61,24 @@ def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
     Returns:
         As :func:`eigh`, float64.
     """
-    kernel = _kernel(_gram, M)
+    kernel = _kernel(_gram, _gram, M)
     return _solve(kernel, M, ridge, vectors=True) if kernel else _lapack(_products(M, ridge))
 
 
 def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
     """The eigenvalues of :func:`gram_eigh` alone."""
-    kernel = _kernel(_gram if M.shape[-1] < ALONE else _gram_values, M)
+    kernel = _kernel(_gram, _gram_values, M)
     return _values(kernel, M, ridge) if kernel else _lapack_values(_products(M, ridge))
 
 
 # ---- the fast route --------------------------------------------------------------------------------------------------
 
 
-def _kernel(kernels: Kernels, source: Tensor) -> Any:
-    """The compiled kernel for this input, or None where torch's own routine is the one to use."""
+def _kernel(narrow: Kernels, wide: Kernels, source: Tensor) -> Any:
+    """The compiled kernel for this input, below ALONE or from there on, or None where torch's own routine is the one to use."""
     shape = source.shape
     width = shape[-1]
-    each = shape[-2] * width
+    kernels, each = narrow if width < ALONE else wide, shape[-2] * width
     if not kernels.serves(source, each=each) or not 2 <= width <= WIDEST or not source.numel():
         return None
     if width > NARROW and kernels in (_symmetric, _gram) and source.numel() < MANY * each:
