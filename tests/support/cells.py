@@ -28,8 +28,9 @@ from registry.stores.memory import MemoryStore
 from registry.transfer.publish import publish
 
 ROOT = Path(__file__).parents[2]
-DAMAGED = (  # what is said of a document whose bytes were changed
-    r"\[(JSON|SCHEMA|SCHEMA_NEWER|NUMBER|DUPLICATE_KEY|NOT_CANONICAL|TOO_DEEP|TOO_LARGE|MERGE_CONFLICT|INDEX_DIGEST)\]"
+DAMAGED = (  # what is said of a document whose bytes were changed, or are another file's
+    r"\[(JSON|SCHEMA|SCHEMA_NEWER|NUMBER|DUPLICATE_KEY|NOT_CANONICAL|TOO_DEEP|TOO_LARGE|MERGE_CONFLICT|INDEX_DIGEST"
+    r"|COMPRESSED|HTML_PAGE|(LFS|XET|ANNEX)_POINTER)\]"
 )
 SPEC = CellSpec(V=5, D=4, patch_size=1, hidden=2, depth=0, cross_layers=0, heads=2, smooth_width=1, channels=1)
 

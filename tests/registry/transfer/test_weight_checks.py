@@ -167,7 +167,7 @@ def test_tensors_of_another_name_shape_or_type(change):
 
 def test_torch_is_not_needed_for_the_numbers():
     code = "import sys; from registry.transfer import weight_checks; from tests.support.cells import *; "
-    code += "admission.check_weights(tiny().weights, SPEC, where='a cell'); assert 'torch' not in sys.modules"
+    code += "weight_checks.check_weights(tiny().weights, SPEC, where='a cell'); assert 'torch' not in sys.modules"
     done = python(code)
     assert done.returncode == 0, done.stderr
 

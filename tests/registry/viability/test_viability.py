@@ -59,7 +59,7 @@ def few(_):
 def few_images():
     """What is read is read of few images: the tests ask what becomes of the figures, and know no verdict of a trained cell."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("registry.viability.probe", few)
+        patched.setattr("registry.viability.validate.probe", few)
         yield
 
 
