@@ -26,7 +26,7 @@ base:  ## the wheel without extras, in .venv-base: the README's lines, commands 
 soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
 	BATTERIES_SOAK=1 $(BIN)/pytest tests/batteries/io/test_kills.py tests/batteries/io/test_faulty_disk.py \
 	    tests/batteries/io/test_power_loss.py tests/registry/transfer/test_flips.py \
-	    tests/registry/transfer/test_mutants.py tests/batteries/cell/test_hostile_cells.py \
+	    tests/registry/transfer/test_mutants.py tests/registry/transfer/test_query.py tests/registry/stores/test_registry_card.py \
 	    tests/registry/transfer/test_weight_checks.py tests/registry/stores/test_crowd.py \
 	    tests/batteries/network/test_transport.py tests/batteries/network/test_hub_repository.py \
 	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \

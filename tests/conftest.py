@@ -12,14 +12,15 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests marked ``cuda`` are skipped where there is no GPU; torch is asked only where there are such tests."""
+    """With ``--quick``, the first case of each test that is not marked ``slow``. Tests marked ``cuda`` need a GPU."""
     if config.getoption("quick"):
-        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
-        left = {item for item in items if item.get_closest_marker("slow") or first[item.nodeid.partition("[")[0]] is not item}
+        fast = [item for item in items if not item.get_closest_marker("slow")]
+        first = {item.nodeid.partition("[")[0]: item for item in reversed(fast)}
+        left = {*items} - {*first.values()}
         config.hook.pytest_deselected(items=[item for item in items if item in left])
         items[:] = [item for item in items if item not in left]
     marked = [item for item in items if item.get_closest_marker("cuda")]
-    if marked:
+    if marked:  # only then is torch asked
         import torch
 
         if not torch.cuda.is_available():

@@ -246,7 +246,7 @@ def _are_equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
 
 def _checked(blob: bytes | Verified[bytes], facts: FileFacts, where: object) -> bytes:
     """The bytes of a file, if they are those of its facts."""
-    if isinstance(blob, Verified) and blob.sha256 == facts.sha256:
+    if isinstance(blob, Verified) and (blob.sha256, len(blob.data)) == (facts.sha256, facts.size):
         return blob.data
     data = blob.data if isinstance(blob, Verified) else blob
     remedy = "The file was damaged; fetch it again."

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import torch
+from torch.utils._device import DeviceContext
 
 CPU = torch.device("cpu")
 PINNED: Final[dict[str, Any]] = {"dtype": torch.float32, "device": "cpu"}  # of new weights and seeded numbers
@@ -23,9 +24,21 @@ def neutral() -> Iterator[None]:
     """
     cast = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
     tracked = torch.is_grad_enabled()  # leaving inference mode would turn it on
-    device = nullcontext() if torch.get_default_device() == CPU else CPU
+    device = nullcontext() if _cpu_is_default() else CPU
     with torch.inference_mode(False), torch.set_grad_enabled(tracked), device, cast[0], cast[1]:
         yield
+
+
+def _cpu_is_default() -> bool:
+    """Whether tensors without a device are made on the CPU, asked without an operator that a mode of the user's would see.
+
+    ``torch.get_default_device`` does not answer it: before torch 2.8 it passes over contexts, and it never sees a default
+    tensor type.
+    """
+    places = range(torch._C._len_torch_function_stack())
+    modes = (torch._C._get_function_stack_at(place) for place in places)
+    named = [mode.device.type for mode in modes if isinstance(mode, DeviceContext)]
+    return {torch._C._get_default_device(), *named} == {"cpu"}
 
 
 def uncast(device: torch.device) -> AbstractContextManager[Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from batteries.engine import parallel
 from batteries.model.patch_svae import PatchSVAE
 
-PIECE_PIXELS = 8 * 64 * 64  # of one piece; docs/decisions/0023-threads.md
+PIECE_PIXELS = 16 * 64 * 64  # of one piece; docs/decisions/0023-threads.md
 
 
 def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Tensor]:

@@ -37,7 +37,7 @@ class Stage:
 
     spec: CellSpec
     weights: Mapping[str, Tensor]
-    compiled: bool = False
+    compiled: bool
 
     @classmethod
     def of(cls, spec: CellSpec, weights: Mapping[str, Tensor], *given: Tensor) -> Stage:

@@ -291,7 +291,7 @@ class Container(nn.Module):
 
         Raises:
             InputError: images that one of the cells does not take.
-            FrozenError: other weights for this call, see :meth:`composer.frozen.Stack.refuse_others`.
+            FrozenError: other weights for this call, see :meth:`composer.container.frozen_weights.Stack.refuse_others`.
         """
         for group, _ in self.members():
             grid_of(images, group.spec)

@@ -65,7 +65,7 @@ class Group(nn.Module):
     def _forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
         grid = self.spec.grid(images.shape[2], images.shape[3])
         if dispatch.followed(images):  # which sees to memory, and wants no loop over a batch of unknown size
-            return _run(Stage(self.spec, self.stack.chosen(chosen)), images, grid, taps)
+            return _run(Stage(self.spec, self.stack.chosen(chosen), compiled=False), images, grid, taps)
         cells, batch = self._piece(images, len(chosen), grid, chunk_bytes)
         tracked = torch.is_grad_enabled() and images.requires_grad
         recon = images.new_empty(len(chosen), *images.shape) if "recon" in taps and not tracked else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,11 +116,10 @@ def _fault(path: Path) -> BatteriesError | None:
 def _files(cache: Cache) -> list[_File]:
     found = []
     with atomic_files.typed(cache.blobs):
-        if cache.folder.exists() and not cache.folder.is_dir():
-            raise InputError(
-                "the cache is not a folder", code="NOT_A_FOLDER", expected="a folder", where=cache.folder, remedy=REMEDY
-            )
-        paths = list(cache.blobs.glob("*")) if atomic_files.is_folder(cache.blobs) else []
+        place = next(place for place in (cache.blobs, *cache.blobs.parents) if os.path.lexists(place))
+        if not place.is_dir():
+            raise InputError("the cache is not a folder", code="NOT_A_FOLDER", expected="a folder", where=place, remedy=REMEDY)
+        paths = list(cache.blobs.glob("*")) if place == cache.blobs else []
     for path in paths:
         if DIGEST.fullmatch(path.name):
             with contextlib.suppress(NotFoundError), atomic_files.typed(path):  # another process may collect too

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from batteries.arguments import each
 from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import BatteriesError, InputError
+from batteries.io.verified import Verified
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference
@@ -53,6 +54,7 @@ def pull(
 
     Warns:
         YankedWarning: a version that should not be used, named by a reference.
+        StoreWarning: the cache cannot be written (``NO_CACHE``), and the registry is not on this machine.
 
     Raises:
         InputError: not a reference (``REFERENCE``).
@@ -62,9 +64,6 @@ def pull(
         PolicyError: weights that are not finite, or that no trained cell has; maps that no fit makes.
         TransportError: the network, or offline and not in the cache.
         StoreError: a failing disk.
-
-    Warns:
-        StoreWarning: the cache cannot be written (``NO_CACHE``), and the registry is not on this machine.
     """
     wanted = wanted_of(_expanded(references), registry, mode)
     found = _load(wanted, progress)
@@ -107,8 +106,8 @@ def pull_cells(*references: str | Reference, registry: str | Path | Store | None
         InputError: an artifact of another kind (its code, such as ``A_MODEL``), before anything is fetched.
         BatteriesError: as :func:`pull`.
     """
-    given = [one for one in _expanded(references) if isinstance(one, Reference)]
-    _refuse_other_kinds(given)
+    given = _expanded(references)
+    _refuse_other_kinds([one if isinstance(one, Reference) else one.reference for one in given])
     wanted = wanted_of(given, registry)
     found = fetch(wanted)
     warn_of_yanked(wanted, stacklevel=2)
@@ -143,11 +142,11 @@ def fetch(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: 
     """
     cache = Cache()
     cache.sweep()
-    _fetch_manifests(wanted, cache)
+    manifests = _manifests_together(wanted, cache)
     total, done = sum(one.blob.size for one in wanted), 0
     progress(done, total)
     found: dict[int, Cell] = {}
-    for place, cell in side_by_side([partial(_fetch_cell, one, cache) for one in wanted], WORKERS):
+    for place, cell in side_by_side([partial(_fetch_cell, one, cache, manifests) for one in wanted], WORKERS):
         found[place] = cell
         done += wanted[place].blob.size
         progress(done, total)
@@ -172,18 +171,21 @@ def _load(wanted: Sequence[Wanted], progress: Progress) -> list[Any]:
     return [next(found if one.reference.kind is CELL else loaded) for one in wanted]
 
 
-def _fetch_manifests(wanted: Sequence[Wanted], cache: Cache) -> None:
-    """Manifests that are not here, asked for together: a store may have them in one piece."""
+def _manifests_together(wanted: Sequence[Wanted], cache: Cache) -> dict[str, Verified[bytes]]:
+    """Manifests that are not here, by digest, asked for together: a store may have them in one piece."""
+    found: dict[str, Verified[bytes]] = {}
     for store in {id(one.store): one.store for one in wanted}.values():
         missing = {one.manifest_key: one.manifest for one in wanted if one.store is store and not cache.has(one.manifest)}
         if len(missing) < 2:
             continue
         for key, data in store.read_many({key: pin.size for key, pin in missing.items()}).items():
             try:
-                found = missing[key].check(data, where=key)
+                manifest = missing[key].check(data, where=key)
             except BatteriesError:  # asked for again by itself, and named where it stays wrong
                 continue
-            cache.keep(found)
+            cache.keep(manifest)
+            found[manifest.sha256] = manifest
+    return found
 
 
 def _refuse_other_kinds(references: Sequence[Reference]) -> None:
@@ -193,17 +195,12 @@ def _refuse_other_kinds(references: Sequence[Reference]) -> None:
             raise InputError(f"{kind.words}, not a cell", code=kind.code, found=reference, remedy=remedy)
 
 
-def _fetch_cell(wanted: Wanted, cache: Cache) -> Cell:
+def _fetch_cell(wanted: Wanted, cache: Cache, manifests: Mapping[str, Verified[bytes]]) -> Cell:
     store, reference, summary = wanted.store, wanted.reference, wanted.summary
     assert summary is None or isinstance(summary, Summary), "an index keeps kinds apart"
     where = f"{wanted.manifest_key} of {store.url}"
-    manifest = check_manifest(
-        cache.fetch(store, wanted.manifest_key, wanted.manifest),
-        reference,
-        wanted.blob,
-        summary=summary,
-        where=where,
-    )
+    came = manifests.get(wanted.manifest.sha256) or cache.fetch(store, wanted.manifest_key, wanted.manifest)
+    manifest = check_manifest(came, reference, wanted.blob, summary=summary, where=where)
     key = store_keys.blob(wanted.blob.sha256)
     cell = Cell.from_bytes(cache.fetch(store, key, wanted.blob), manifest, where=f"{key} of {store.url}")
     check_weights(cell.weights, cell.spec, where=f"{key} of {store.url}")

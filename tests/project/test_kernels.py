@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 KERNELS = {id(case.kernels): case.kernels for case in CASES}.values()
 COUNTS = (1, 2, 7, 16, 17, 61)  # about the eight and sixteen matrices that are solved together
 
+sources = pytest.mark.skipif(not (ROOT / "batteries").is_dir(), reason="no sources beside the tests")
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_kernel = pytest.mark.parametrize("kernels", KERNELS, ids=lambda kernels: kernels.name)
 
@@ -96,6 +97,7 @@ def test_an_answer_is_its_own_in_any_company_and_on_any_number_of_threads(monkey
     assert equal(few, [x.narrow(case.axis, 7, 5) for x in wanted])
 
 
+@pytest.mark.slow
 @every_case
 def test_four_python_threads_at_once(case):
     given = [case.given(17, seed) for seed in range(4)]
@@ -205,6 +207,7 @@ def modules_of(pattern):
                     yield name, [given.value for given in node.args if isinstance(given, ast.Constant)]
 
 
+@sources
 def test_every_kernel_is_in_the_table_and_has_a_dispatcher():
     written = {name for name, _ in modules_of("kernel")}
     asked = {module for _, given in modules_of("Kernels") for module in given}
@@ -212,6 +215,8 @@ def test_every_kernel_is_in_the_table_and_has_a_dispatcher():
     assert len(list(modules_of("Kernels"))) == len(KERNELS)
 
 
+@sources
+@pytest.mark.slow
 def test_importing_who_asks_does_not_import_numba():
     names = sorted({name for name, _ in modules_of("Kernels")})
     code = f"import sys, {', '.join(names)}; sys.exit('numba' in sys.modules)"
@@ -244,10 +249,10 @@ def run(code, **environment):
     return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=path)
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_code_of_every_kernel_on_disk():
     pytest.importorskip("numba")
-    for case in CASES:
-        case.ask(*case.given(17))
+    run(FOUND)  # a process of its own: what this one has in memory may have been compiled into another test's folder
     done = run(FOUND)
     assert done.returncode == 0, done.stderr
 
@@ -265,6 +270,7 @@ for case in [next(case for case in CASES if case.kernels.name.replace(".kernels"
 """
 
 
+@pytest.mark.slow
 def test_on_a_processor_with_small_registers(tmp_path):
     """float32's vectors are narrower there, and every one is several registers."""
     pytest.importorskip("numba")

@@ -91,6 +91,7 @@ SETTINGS = {
     "default dtype float64": lambda: default_dtype(torch.float64),
     "default dtype bfloat16": lambda: default_dtype(torch.bfloat16),
     "default device meta": lambda: torch.device("meta"),
+    "set_default_device meta": lambda: switched(lambda: None, torch.set_default_device, "meta"),
     "inference mode": torch.inference_mode,
     "no_grad": torch.no_grad,
     "autocast bfloat16": lambda: torch.autocast("cpu", dtype=torch.bfloat16),

@@ -31,16 +31,27 @@ def cache():
     return cache
 
 
-@pytest.mark.parametrize("kind", ["file", "link to a file"])
+@pytest.mark.parametrize("below", ["", "blobs", "../file/cache"], ids=["itself", "its blobs", "a folder above"])
+@pytest.mark.parametrize("kind", ["file", "link to a file", "link to nothing"])
 @pytest.mark.parametrize("act", [check, lambda cache: collect(cache, max_size=0)])
-def test_a_cache_that_is_a_file_is_told(tmp_path, monkeypatch, kind, act):
-    place, file = tmp_path / "cache", tmp_path / "file"
-    file.write_text("mine")
-    place.symlink_to(file) if kind != "file" else file.rename(place)
+def test_a_cache_that_is_a_file_is_told(tmp_path, below, kind, act):
+    cache = tmp_path / "cache"
+    place = cache / below if not below.startswith("..") else cache
+    place.parent.mkdir(exist_ok=True)
+    target = tmp_path / "target"
+    if kind != "link to nothing":
+        target.write_text("mine")
+    target.rename(place) if kind == "file" else place.symlink_to(target)
     with pytest.raises(InputError, match="not a folder") as caught:
-        act(Cache(place))
+        act(Cache(cache / "home" if below.startswith("..") else cache))
     assert caught.value.code == "NOT_A_FOLDER"
-    assert place.read_text() == "mine"
+    assert kind == "link to nothing" or place.read_text() == "mine"
+
+
+def test_blobs_behind_a_link_are_looked_at(cache, tmp_path):
+    cache.blobs.rename(tmp_path / "elsewhere")
+    cache.blobs.symlink_to(tmp_path / "elsewhere")
+    assert len(check(cache)) == 4
 
 
 def test_no_cache_yet_is_an_empty_one(tmp_path):
