@@ -208,6 +208,7 @@ def modules_of(pattern):
 
 
 @sources
+@pytest.mark.slow
 def test_every_kernel_is_in_the_table_and_has_a_dispatcher():
     written = {name for name, _ in modules_of("kernel")}
     asked = {module for _, given in modules_of("Kernels") for module in given}

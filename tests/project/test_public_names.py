@@ -50,6 +50,7 @@ assert callable(images) and callable(measure)
 
 
 @pytest.mark.parametrize("first", ["load()", "ask()"], ids=["modules first", "names first"])
+@pytest.mark.slow
 def test_no_module_takes_the_place_of_a_name(first):
     ran = python(EVERYTHING.replace("FIRST", first))
     assert ran.returncode == 0, ran.stderr

@@ -126,6 +126,7 @@ def test_folders_of_any_name(tmp_path, name):
     assert (tmp_path / name / "low" / "fresnel-256.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_closed_streams_do_not_lend_their_numbers_to_files(tmp_path):
     ran = run('"$@" <&- >&- 2>&-', "pull", SHIPPED, "--out", tmp_path / "out")
     assert ran.returncode == 8

@@ -108,6 +108,7 @@ def in_container(model, name):
 @works("torch", "vmap of a PatchSVAE itself")
 @refused("torch", "vmap and jacfwd of a container or a composition itself", "AXES", note="of what returns tensors: works")
 @pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.slow
 def test_outputs_are_trees_of_tensors(name):
     make, taken = OUTPUTS[name]
     model, (x, other, direction) = make(), (images(12)[start : start + 4, :, :16, :16] for start in (0, 4, 8))
@@ -136,6 +137,7 @@ def test_outputs_are_trees_of_tensors(name):
 
 @works("torch", "torch.export of a PatchSVAE, a container, a wired model; saved and loaded", note="any number of images")
 @pytest.mark.parametrize("name", ["PatchSVAE", "container", "wired"])
+@pytest.mark.slow
 def test_a_model_is_exported_with_its_outputs(name):
     make, taken = OUTPUTS[name]
     model, data = make(), io.BytesIO()

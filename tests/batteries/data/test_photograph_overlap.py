@@ -73,6 +73,7 @@ def test_the_images_of_a_probe_are_known_as_files_of_their_own():
     assert known >= 9  # of 11: a clear sky has nothing to be known by
 
 
+@pytest.mark.slow
 def test_other_pictures_show_nothing_of_a_probe():
     rng = np.random.default_rng(0)
     others = [

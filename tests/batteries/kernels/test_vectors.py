@@ -87,6 +87,7 @@ def test_a_part_is_read_and_written_and_nothing_beyond(dtype, width):
 
 
 @every_kind
+@pytest.mark.slow
 def test_slots_of_scratch_are_whole_vectors_on_their_boundary(dtype, width):
     made = vectors(dtype, width)
     scratch, load_slot, store_slot = made.scratch, made.load_slot, words.store_slot

@@ -105,6 +105,7 @@ def test_first_derivatives(loss):
 
 
 @works("torch", "vmap or jvp around torch.autograd.grad of a graph made before it")
+@pytest.mark.slow
 def test_a_transform_of_a_backward_pass(loss):
     wanted = gradient(loss, X)
     x = X.clone().requires_grad_()

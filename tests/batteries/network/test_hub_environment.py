@@ -152,6 +152,7 @@ def test_folders_are_read_offline(tmp_path, monkeypatch):
 
 
 @works("Hub and locks", "HF_HUB_DOWNLOAD_TIMEOUT and HF_HUB_ETAG_TIMEOUT", note="seconds to connect, and without a byte")
+@pytest.mark.slow
 def test_timeouts(monkeypatch):
     with hostile_server.Server(lambda talk: talk.wait()) as server:
         for name, read in (

@@ -54,6 +54,7 @@ class TestStatuses:
         error = refused(lambda talk: talk.answer(b"", 404, X_Error_Code="\u00e9" * 1000), ONCE, kind=BatteriesError)
         assert error.found == "?" * 200
 
+    @pytest.mark.slow
     def test_a_fifth_of_all_requests_fails_and_all_arrive(self):
         def play(talk):
             fate = random.Random(f"7 {talk.path} {talk.nth}").random() * 5
@@ -139,6 +140,7 @@ class TestAskedToWait:
         with ThreadPoolExecutor(len(words)) as pool:
             assert list(pool.map(read, words)) == [b"here"] * len(words)
 
+    @pytest.mark.slow
     def test_a_wait_that_fits_is_kept(self):
         times = []
 

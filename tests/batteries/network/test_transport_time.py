@@ -76,6 +76,7 @@ class TestTime:
         with served(play, Limits(deadline=20.0, stall=0.3)) as (_, transport):
             assert transport.get("/x", limit=4).body == b"here"
 
+    @pytest.mark.slow
     def test_a_server_that_stays_silent(self):
         error = refused(lambda talk: talk.wait(), Limits(deadline=20.0, stall=0.1, attempts=2))
         assert (error.code, error.retryable) == ("STALLED", True)
@@ -91,6 +92,7 @@ class TestTime:
             transport.get("/x", limit=1)
         assert caught.value.code == "DEADLINE"
 
+    @pytest.mark.slow
     def test_silence_in_place_of_keys_leaves_no_socket_open(self, trusted):
         def opened():
             return len(list(Path("/dev/fd").iterdir()))
@@ -177,6 +179,7 @@ class TestCuts:
         assert requests == ({2} if known else {3})
 
     @pytest.mark.parametrize("cut", ["end", "reset"])
+    @pytest.mark.slow
     def test_a_cut_at_each_4_kib_again_and_again(self, cut):
         body = BODY * many(1, 4)
         with served(hostile_server.cutting(body, 4096, cut=cut), Limits(deadline=60.0)) as (server, transport):

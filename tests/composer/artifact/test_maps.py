@@ -235,6 +235,7 @@ def flipped(data, place, bit):
     return bytes(changed)
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_found(path, little):
     codes = {refused(flipped(little, place, place % 8)) for place in range(len(little))}
     assert {"SEAL", "ST_NOT_CANONICAL", "ST_HEADER", "JSON", "SCHEMA", "NOT_MAPS", "BLOCK_DIGEST"} <= codes

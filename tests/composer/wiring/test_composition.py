@@ -369,6 +369,7 @@ def outcome(text):
 
 
 @given(st.just(EXAMPLE) | compositions().map(Composition.to_toml), st.lists(edits, min_size=1, max_size=6))
+@pytest.mark.slow
 def test_mutants_end_in_typed_errors_only(text, changes):
     for at, length, piece in changes:
         text = text[:at] + piece + text[at + length :]

@@ -256,6 +256,7 @@ def test_a_flat_image_has_a_gradient_too(made):
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_router_learns_and_the_cells_do_not(made):
     model, x = made(ROUTED).train(), images(8)
     digest = model.container.digest

@@ -184,6 +184,7 @@ sys.exit(main())
     ["time.sleep(60)", "hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**8)", "threading.Event().wait(60)"],
     ids=["thread left", "in C", "waiting"],
 )
+@pytest.mark.slow
 def test_what_cannot_be_interrupted_is_ended(work):
     process = subprocess.Popen(
         [sys.executable, "-c", HANGS.format(work=work)], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -196,6 +197,7 @@ def test_what_cannot_be_interrupted_is_ended(work):
     assert process.returncode == 143
 
 
+@pytest.mark.slow
 def test_what_nohup_ignores_stays_ignored(start, tmp_path):
     slow = Slow("silent")
     process = subprocess.Popen(

@@ -76,6 +76,7 @@ def test_a_commit_that_was_not_made_is_retryable(hub, status, code):
     assert len(hub.history(REPO)) == 2
 
 
+@pytest.mark.slow
 def test_a_commit_that_hangs_ends_with_our_patience(hub):
     hub.faults.add(kind="commit", nth={1}, lost=True, stall=0)
     hub.faults.add(kind="yaml", nth={1}, stall=60)
@@ -263,6 +264,7 @@ def test_names_from_the_server_lead_nowhere(hub, elsewhere, monkeypatch, tmp_pat
     assert not any("escaped" in name for name in tree(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_list_without_end_ends(hub):
     publish(tiny(), ADDRESS)
     hub.forget()

@@ -2,6 +2,8 @@
 
 import ast
 
+import pytest
+
 from tests.support.cells import ROOT, python
 
 CODE = """
@@ -15,6 +17,7 @@ run(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_fourth_kind_is_saved_published_listed_pulled_mirrored_and_locked(tmp_path):
     done = python(CODE, tmp_path)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -447,6 +447,7 @@ def test_bad_targets(tmp_path):
         validate(tmp_path / "missing.safetensors")
 
 
+@pytest.mark.slow
 def test_a_controls_report_is_never_an_attestation(tmp_path, ledger):
     cell = from_model(SPEC, 0, "a")
     registry.publish(cell, DirectoryStore(tmp_path))
