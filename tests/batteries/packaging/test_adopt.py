@@ -34,6 +34,7 @@ from batteries.packaging import foreign_checkpoint
 from batteries.packaging.adopt import infer
 from registry.cli import main
 from tests.support.cells import python, tree
+from tests.support.commands import run
 from tests.support.soak import SOAK, many
 
 SPEC = CellSpec.preset("high", V=12, hidden=8, smooth_width=4)
@@ -120,12 +121,6 @@ def adopt(path, **options):
 def saved(folder, content, name="checkpoint.pt"):
     torch.save(content, folder / name)
     return folder / name
-
-
-def run(capsys, *words):
-    code = main([str(word) for word in words])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
 
 
 # The same function

@@ -38,6 +38,7 @@ from registry.transfer.pull import pull_cells
 from registry.transfer.pull_packed import form_of_file, read_packed
 from registry.transfer.yanked_versions import YankedWarning
 from tests.support.cells import attestation, python, tiny, tree
+from tests.support.commands import answered, run
 from tests.support.hubserver import QUIET
 from tests.support.maps import consensus, container, direct, document, resealed, same, with_document
 from tests.support.models import cells, images, least
@@ -533,20 +534,6 @@ def test_a_card_without_maps_has_no_table_of_them(packed):
 
 
 # The commands.
-
-
-def run(capsys, *words):
-    code = main([str(word) for word in words])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
-def answered(capsys, answer, *words):
-    code, out, err = run(capsys, *words, "--json")
-    assert code == 0, err
-    found = answer.model_validate_json(out)
-    assert json.loads(out) == found.model_dump(mode="json")
-    return found
 
 
 def test_maps_are_listed_where_they_are_asked_for(folder, capsys):

@@ -52,6 +52,7 @@ from registry.transfer.pull import pull_cells
 from registry.transfer.pull_packed import fetch_packed, form_of_file, read_packed
 from registry.transfer.wanted import Wanted
 from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny, tree
+from tests.support.commands import answered, run
 from tests.support.faulty_disk import ERRORS, FaultyDisk, HastyDisk
 from tests.support.hubserver import QUIET
 from tests.support.models import SPECS, document, forged, forgeries, framed, images, least, model, same, sealed, with_document
@@ -648,20 +649,6 @@ def test_a_card_without_models_has_no_table_of_them(packed):
 
 
 # The commands.
-
-
-def run(capsys, *words):
-    code = main([str(word) for word in words])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
-def answered(capsys, answer, *words):
-    code, out, err = run(capsys, *words, "--json")
-    assert code == 0, err
-    found = answer.model_validate_json(out)
-    assert json.loads(out) == found.model_dump(mode="json")
-    return found
 
 
 @pytest.mark.slow
