@@ -13,8 +13,12 @@
 
 A StoreWarning says that the local disk does less than it does elsewhere, where what was asked is done all the same.
 
-Exit code 7, *not viable*, is a verdict and not an error. Every error says what happened, what was expected, what was
-found, where, and what to do; ``code`` is stable and machine-readable.
+Exit code 7, *not viable*, is a verdict and not an error. Every error reads
+
+    digest mismatch in a.safetensors: expected sha256 32c0..., got 07fd... [DIGEST_MISMATCH]
+      Download the file again.
+
+the field's term first, then where, what was expected, what was found and what to do. ``code`` is stable and machine-readable.
 """
 
 from __future__ import annotations
@@ -58,14 +62,10 @@ class BatteriesError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
-        parts = [self.what]
-        if self.expected is not None:
-            parts.append(f"expected {self.expected}")
-        if self.found is not None:
-            parts.append(f"found {self.found}")
-        if self.where is not None:
-            parts.append(f"in {self.where}")
-        sentence = "; ".join(parts) + f" [{self.code}]"
+        where = "" if self.where is None else f" in {self.where}"
+        compared = {"expected": self.expected, "got": self.found}
+        figures = ", ".join(f"{word} {value}" for word, value in compared.items() if value is not None)
+        sentence = f"{self.what}{where}{figures and ': ' + figures} [{self.code}]"
         return sentence if self.remedy is None else f"{sentence}\n  {self.remedy}"
 
 
@@ -139,4 +139,4 @@ class StoreWarning(UserWarning):
         super().__init__(what)
 
     def __str__(self) -> str:
-        return f"{self.what}; in {self.where} [{self.code}]\n  {self.remedy}"
+        return f"{self.what} in {self.where} [{self.code}]\n  {self.remedy}"

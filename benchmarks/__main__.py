@@ -38,7 +38,7 @@ is the cheaper. Read the ratios, not the times."""
 
 
 def main() -> None:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of two ways, measured in one run.")
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; all if left out")
     parser.add_argument("--smoke", action="store_true", help="run each once on small inputs and measure nothing")
@@ -71,7 +71,7 @@ def _section(name: str) -> str:
 
 
 def _page(sections: dict[str, str]) -> str:
-    """The page with these sections put in place of their old ones."""
+    """Page with these sections put in place of their old ones."""
     old = PAGE.read_text() if PAGE.exists() else ""
     kept = {match[1]: match[0] for match in re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)}
     merged = {name: sections.get(name) or kept.get(name) for name in SUBJECTS}

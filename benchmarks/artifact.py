@@ -19,7 +19,7 @@ TARGET = 0.5  # reading may take twice as long where everything is verified
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """The shipped cells in turn, under names of their own, in one file."""
+    """Shipped cells in turn, under names of their own, in one file."""
     folder = tempfile.mkdtemp(prefix="batteries-")
     atexit.register(shutil.rmtree, folder)
     path = Path(folder) / "model.safetensors"

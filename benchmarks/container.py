@@ -118,7 +118,7 @@ class Plainest(PlainSVAE):
     """The plain model with plain rows, too, so that vmap can go through it."""
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
-        """The reconstruction alone."""
+        """Reconstruction alone."""
         return self.reconstruct(images)
 
     def tokens(self, images: Tensor) -> Tokens:
@@ -197,7 +197,7 @@ def _resident(count: int) -> str:
 
 
 def _status(field: str) -> float:
-    """A field of this process's memory, in MiB; Linux."""
+    """Field of this process's memory, in MiB; Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 

@@ -19,7 +19,7 @@ CELLS = 9
 
 
 def pairs(device: str, batch: int) -> list[Pair]:
-    """A step of a LOW cell, and nine LOW cells over a batch: on the device, against the CPU and against a loop there."""
+    """Step of a LOW cell, and nine LOW cells over a batch: on the device, against the CPU and against a loop there."""
     models = [untrained(CellSpec.preset("low"), seed) for seed in range(CELLS)]
     return [
         Pair(f"step, LOW, batch {batch} of 64x64: CPU", _step(device, batch), _step("cpu", batch)),
@@ -29,7 +29,7 @@ def pairs(device: str, batch: int) -> list[Pair]:
 
 
 def main() -> None:
-    """The command."""
+    """Command."""
     if not torch.cuda.is_available():
         print("benchmarks.gpu: no GPU that torch can use here")
         return

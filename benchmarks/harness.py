@@ -121,7 +121,7 @@ def _processor() -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """A subject's rows in Markdown."""
+    """Subject's rows in Markdown."""
     lines = ["| what | ours | reference | ratio | least - greatest | target |", "|---|---|---|---|---|---|"]
     for row in rows:
         wanted = "-" if row.pair.target is None else f">= {row.pair.target:g}{' **missed**' if row.missed else ''}"

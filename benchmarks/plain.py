@@ -37,7 +37,7 @@ class PlainSVAE(PatchSVAE):
 
 
 def plain(spec: CellSpec, seed: int) -> PlainSVAE:
-    """A plain model with the weights of ``untrained(spec, seed)``."""
+    """Plain model with the weights of ``untrained(spec, seed)``."""
     model = PlainSVAE(spec)
     model.load_state_dict(untrained(spec, seed).state_dict())
     return model

@@ -27,7 +27,7 @@ COMMANDS = (("--help",), ("list",), ("show", "low/fresnel-256"), ("verify", "low
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """The commands that take no torch, and a registry of copies of one cell, each with a bias of its own."""
+    """Commands that take no torch, and a registry of copies of one cell, each with a bias of its own."""
     started = [
         Pair(
             f"`batteries {' '.join(arguments)}` against `python -c '{FLOOR}'`",

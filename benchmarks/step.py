@@ -35,7 +35,7 @@ def pairs(smoke: bool) -> list[Pair]:
 
 
 def memory(smoke: bool) -> list[Pair]:
-    """The peak memory that three steps add to a process of their own."""
+    """Peak memory that three steps add to a process of their own."""
     batch = 4 if smoke else BATCH
     found = []
     for band in BANDS:
@@ -46,7 +46,7 @@ def memory(smoke: bool) -> list[Pair]:
 
 
 def stepper(way: str, band: str, batch: int) -> Callable[[], float]:
-    """A callable that takes one step of a model of its own, and returns the loss."""
+    """Callable that takes one step of a model of its own, and returns the loss."""
     spec = CellSpec.preset(band)  # type: ignore[arg-type]
     images = noise_batch(batch, (64, 64), 0)[0]
     if way == "plain":
@@ -56,7 +56,7 @@ def stepper(way: str, band: str, batch: int) -> Callable[[], float]:
 
 
 def ours(spec: CellSpec) -> Run:
-    """A run of ours with a constant rate and no soft hand: what the plain step does."""
+    """Run of ours with a constant rate and no soft hand: what the plain step does."""
     model = untrained(spec, 0)
     plan = Plan(spec=spec, size=64, steps=10**9, rate=1e-3, schedule="constant", boost=0.0)
     return Run(plan, "benchmark", model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True))
@@ -92,7 +92,7 @@ def _peak_of_a_process(way: str, band: str, batch: int) -> str:
 
 
 def _status(field: str) -> float:
-    """A field of this process's memory, in MiB; Linux."""
+    """Field of this process's memory, in MiB; Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 

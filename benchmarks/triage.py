@@ -32,7 +32,7 @@ def pairs(smoke: bool) -> list[Pair]:
 
 
 def note() -> str:
-    """The wall time of one whole run, with its readings."""
+    """Wall time of one whole run, with its readings."""
     began = time.perf_counter()
     run = train(_plan(128), NoiseSource(), probe("noise16-64"))
     seconds = time.perf_counter() - began

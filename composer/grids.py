@@ -16,7 +16,7 @@ from composer.vocabulary import Grid
 
 
 def coarsest(grids: Sequence[Grid]) -> Grid:
-    """The grid with the fewest regions, which every other must subdivide.
+    """Grid with the fewest regions, which every other must subdivide.
 
     Raises:
         InputError: a grid that does not subdivide it.

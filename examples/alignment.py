@@ -133,7 +133,7 @@ def measure(
 
 
 def _comparable(pairs: list[Names], cells: Mapping[str, batteries.Cell], kind: TokenKind) -> list[list[Names]]:
-    """The pairs in parts that go into one table: rows pair between cells of one V only."""
+    """Pairs in parts that go into one table: rows pair between cells of one V only."""
     if kind != "rows":
         return [pairs]
     parts: dict[int, list[Names]] = {}
@@ -167,7 +167,7 @@ def _means(of: Sequence[Line]) -> tuple[str, ...]:
 
 
 def details(found: Sequence[Line]) -> list[str]:
-    """A table for every probe and kind."""
+    """Table for every probe and kind."""
     head = ("A to B", "start", "R2", "over shuffled", "over untrained", "p", "cosine, through", "swap")
     parts = []
     for probe in dict.fromkeys(line.probe for line in found):
@@ -217,7 +217,7 @@ def shares(found: Sequence[Line], probe: int) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="Score pairs of cells for every kind of token.")
     parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
     given = parser.parse_args(arguments)

@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 def perturbed(cell: batteries.Cell, size: float, seed: int) -> batteries.Cell:
-    """A copy with Gaussian noise on every tensor, ``size`` times its root mean square."""
+    """Copy with Gaussian noise on every tensor, ``size`` times its root mean square."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, array in cell.weights.items():
@@ -101,7 +101,7 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
 
 
 def memory(field: str) -> float:
-    """A field of this process's status, in MiB; Linux."""
+    """Field of this process's status, in MiB; Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
@@ -205,7 +205,7 @@ def kind_of(name: str) -> str:
 
 
 def measure(count: int = CELLS, joining: int = JOINING) -> Found:
-    """The consensus of so many cells, and so many that join it."""
+    """Consensus of so many cells, and so many that join it."""
     images = batteries.probe(PROBE).images[::EVERY]
     cells, new = crowd(SHIPPED, count), crowd(OTHERS, joining)
     composer.align(composer.compose([cells[name] for name in SHIPPED]), images)  # compiles what is compiled
@@ -288,7 +288,7 @@ def claims(found: Found) -> dict[str, bool]:
 
 
 def section(found: Found) -> str:
-    """The words and the tables."""
+    """Words and the tables."""
     worse = "; ".join(f"{statistics.median(of):.3g} ({max(of):.3g} at most) at {size:.1%}" for size, of in found.worse.items())
     low, mid, high = (sum(name.startswith(f"{band}/") for name in SHIPPED) for band in BANDS)
     sizes = ", ".join(f"{size:.1%}" for size in NOISE)
@@ -316,7 +316,7 @@ def section(found: Found) -> str:
 
 
 def main(words: list[str]) -> int:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="Align two hundred cells, and let others join.")
     parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
     given = parser.parse_args(words)

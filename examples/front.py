@@ -110,7 +110,7 @@ class Result(Document):
     diverged: Text | None = None
 
     def at(self, step: int) -> TrainingPoint | None:
-        """The reading of a step."""
+        """Reading of a step."""
         return next((point for point in self.trajectory if point.step == step), None)
 
 
@@ -127,7 +127,7 @@ def run(job: Job, folder: Path) -> Result:
 
 
 def read(job: Job, folder: Path) -> Result | None:
-    """A job's result; None where it is missing or was made with another plan."""
+    """Job's result; None where it is missing or was made with another plan."""
     path = _path(job, folder)
     if not path.exists():
         return None
@@ -160,7 +160,7 @@ def write_report(folder: Path, page: Path) -> list[Job]:
 
 
 def recipe(page: str) -> str:
-    """The part of a page that a person writes, with its comments.
+    """Part of a page that a person writes, with its comments.
 
     Raises:
         ValueError: one of the two comments stands alone: a rewrite would lose what was meant to be kept.
@@ -172,7 +172,7 @@ def recipe(page: str) -> str:
 
 
 def report(found: Results, kept: str) -> str:
-    """The page."""
+    """Page."""
     _, schedule, hand = JOBS[0].plan.describe()
     exact = ", ".join(f"{_exact(band):.5f} ({band})" for band in BATCHES)
     batches = ", ".join(f"{count} ({band})" for band, count in BATCHES.items())
@@ -260,7 +260,7 @@ def _ratios(job: Job, result: Result) -> list[tuple[float, float, float | None]]
 
 
 def picture(found: Results) -> str:
-    """The front as SVG: a panel for each band, one path a run, a marker with its 95% interval at its end."""
+    """Front as SVG: a panel for each band, one path a run, a marker with its 95% interval at its end."""
     width, height = WIDTH * len(BATCHES), HEIGHT + KEY
     parts = [
         element("title", text("Error against distance from the attractor")),
@@ -311,7 +311,7 @@ def _panel(band: Band, own: Results) -> list[Markup]:
 
 
 def _surface(frame: Frame) -> list[Markup]:
-    """The shade of the attractor's bounds, the ticks of both axes, and what x counts."""
+    """Shade of the attractor's bounds, the ticks of both axes, and what x counts."""
     low, high = (frame.across(bound) for bound in attractor.ON_ATTRACTOR)
     bottom = HEIGHT - BOTTOM
     parts = [element("rect", x=low, y=TOP, width=high - low, height=bottom - TOP, fill=SHADE)]
@@ -340,7 +340,7 @@ def _run(frame: Frame, look: int, path: Sequence[tuple[float, float, float | Non
 
 
 def _marker(look: int, x: float, y: float) -> Markup:
-    """A circle, a square or a triangle."""
+    """Circle, a square or a triangle."""
     if look == 0:
         return element("circle", cx=x, cy=y, r=MARK, fill=COLOURS[look])
     if look == 1:
@@ -361,7 +361,7 @@ def _key() -> list[Markup]:
 
 
 def _chosen(given: Sequence[str], parser: argparse.ArgumentParser) -> Job:
-    """The job that ``--only`` names; its rate in any notation."""
+    """Job that ``--only`` names; its rate in any notation."""
     band, rate, seed = given
     try:
         named = [job for job in JOBS if (job.band, job.rate, job.seed) == (band, float(rate), int(seed))]
@@ -382,7 +382,7 @@ def _told(job: Job, result: Result) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="The front of error against distance from the attractor.")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of results and checkpoints; runs/front if left out")
     ways = parser.add_mutually_exclusive_group()

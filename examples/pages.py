@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, with its columns below one another.
+    """Table in Markdown, with its columns below one another.
 
     >>> print(table(["a", "b"], [["1", "long"]]))
     | a | b    |

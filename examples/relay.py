@@ -122,7 +122,7 @@ def claims(found: Sequence[Relay]) -> dict[str, bool]:
 
 
 def section(found: Sequence[Relay]) -> str:
-    """The words and the table."""
+    """Words and the table."""
     head = ("A to B", "start", "probe", "tokens", "own", "mean", "mean / own", "mapped", "shuffled", "untrained")
     claimed = "\n".join(f"- {claim}: {'yes' if holds else 'NO'}." for claim, holds in claims(found).items())
     words, rows = WORDS.format(untrained=UNTRAINED), [relay.row for relay in found]
@@ -131,7 +131,7 @@ def section(found: Sequence[Relay]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="Score relays between cells.")
     parser.add_argument("--write", action="store_true", help="write the section of docs/results/wiring.md, too")
     given = parser.parse_args(words)

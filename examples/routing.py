@@ -119,7 +119,7 @@ class Routing:
 
 
 def bounded(share: estimates.Estimate) -> str:
-    """A share with its 95% bounds, by Student's t over the photographs."""
+    """Share with its 95% bounds, by Student's t over the photographs."""
     half = estimates.student(0.95, share.images - 1) * share.standard_error
     return f"{share.value:.4f} ({max(0.0, share.value - half):.4f} to {min(1.0, share.value + half):.4f})"
 
@@ -145,7 +145,7 @@ def alike(grain: Tensor, photos: Tensor) -> Tensor:
 
 
 def wired(references: Mapping[str, str], by: By) -> Wired:
-    """The cells, and one route over all of them."""
+    """Cells, and one route over all of them."""
     nodes: dict[str, Node] = {"routed": Route(of=tuple(references), by=by)}
     composition = Composition(schema_version="1.0", output="routed", cells=dict(references), nodes=nodes)
     return wire(dict(zip(references, registry.pull(*references.values()), strict=True)), composition).eval()
@@ -187,7 +187,7 @@ def halves(probe: batteries.Probe) -> tuple[Tensor, Tensor]:
 
 
 def by_router(references: Mapping[str, str], probe: batteries.Probe, ways: Mapping[str, bool]) -> list[Routing]:
-    """A router for each half of the photographs, tried on the other half; per way whether the noise there is matched."""
+    """Router for each half of the photographs, tried on the other half; per way whether the noise there is matched."""
     parts = []
     for chosen in halves(probe):
         model = wired(references, "router")
@@ -266,7 +266,7 @@ def leads(found: Routing) -> Tensor:
 
 
 def misses_by_router(found: Routing) -> str:
-    """The types of noise of which a router misses most, with the spread of their values."""
+    """Types of noise of which a router misses most, with the spread of their values."""
     rows = []
     kind = found.pasted.type[:, None].expand_as(found.noisy)
     gh, gw = found.grid
@@ -336,7 +336,7 @@ def claims(ways: Sequence[Routing]) -> dict[str, bool]:
 
 
 def page(ways: Sequence[Routing], bare: Routing, inner: Tensor) -> str:
-    """The words and all tables."""
+    """Words and all tables."""
     error, router, *_ = ways
     high = ways[4]
     return PAGE.format(
@@ -376,7 +376,7 @@ def measure() -> tuple[list[Routing], Routing, Tensor]:
 
 
 def main(words: list[str]) -> int:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="Route pasted noise and photographs to their cells.")
     parser.add_argument("--write", action="store_true", help="write docs/results/routing.md, too")
     given = parser.parse_args(words)

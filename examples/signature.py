@@ -134,7 +134,7 @@ def least_correlation(found: Tensor, energy: Tensor) -> float:
 
 
 def section(found: list[Named], energy: float) -> str:
-    """The words and the table."""
+    """Words and the table."""
     words = WORDS.format(
         types=len(NAMES),
         cells=len(CELLS),
@@ -149,7 +149,7 @@ def section(found: list[Named], energy: float) -> str:
 
 
 def main(words: list[str]) -> int:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="Name noise by error signatures.")
     parser.add_argument("--write", action="store_true", help="write the section of docs/results/wiring.md, too")
     given = parser.parse_args(words)

@@ -87,7 +87,7 @@ def controls(references: Sequence[str], seeds: int, lines: Path) -> None:
 
 
 def of(cell: Cell, lines: Sequence[Line]) -> list[Line]:
-    """The lines of a cell."""
+    """Lines of a cell."""
     return [line for line in lines if (line.reference, line.cell) == (f"{cell.name}@{cell.version}", cell.digest)]
 
 
@@ -119,7 +119,7 @@ def append(line: Line, lines: Path) -> None:
 
 
 def read(lines: Path) -> list[Line]:
-    """The lines made with the present protocol, by cell and seed."""
+    """Lines made with the present protocol, by cell and seed."""
     if not lines.exists():
         return []
     rows = atomic_files.read(lines, limit=MAX_LINES).splitlines(keepends=True)
@@ -134,7 +134,7 @@ def clopper_pearson(count: int, of: int) -> tuple[float, float]:
 
 
 def _lower(count: int, of: int) -> float:
-    """The share at which ``count`` or more come with a chance of 2.5%, by bisection; 0 where ``count`` is 0."""
+    """Share at which ``count`` or more come with a chance of 2.5%, by bisection; 0 where ``count`` is 0."""
     if count == 0:
         return 0.0
     low, high = 0.0, 1.0
@@ -152,7 +152,7 @@ def write_report(lines: Path, page: Path) -> None:
 
 
 def with_section(page: str, words: str) -> str:
-    """A page with its section in place of the old one, or at its end.
+    """Page with its section in place of the old one, or at its end.
 
     Raises:
         ValueError: one of the two comments stands alone: where the section ends cannot be told.
@@ -167,7 +167,7 @@ def with_section(page: str, words: str) -> str:
 
 
 def section(lines: Sequence[Line]) -> str:
-    """The tables, and how they were made."""
+    """Tables, and how they were made."""
     protocol = f"protocol `{PROTOCOL.name}`, digest `{PROTOCOL.digest[:12]}`"
     tables = "\n\n".join([verdicts_table(lines), controls_table(lines), dose_table(shipped())])
     return f"""Between these comments written by `python examples/sweep.py report`; the tests are those of
@@ -203,7 +203,7 @@ def controls_table(lines: Sequence[Line]) -> str:
 
 
 def shipped() -> list[registry.Attestation]:
-    """The standard attestations of the embedded registry, by cell."""
+    """Standard attestations of the embedded registry, by cell."""
     store, protocol = registry.open_store(), registry.PROFILES["standard"].name
     index = registry.Index.from_bytes(store.read_index() or b"", where="the embedded index")
     found = []
@@ -255,7 +255,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="How sure verdicts and controls are, over seeds.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in (("verdicts", "try cells with many seeds"), ("controls", "tabulate these tests' controls")):

@@ -141,12 +141,12 @@ def features(found: Tensor) -> Tensor:
 
 
 def least_squares(source: Tensor, target: Tensor) -> composer.Alignment:
-    """The map from tokens (B, G, width) to others, which shrinks what says little of them."""
+    """Map from tokens (B, G, width) to others, which shrinks what says little of them."""
     return procrustes.fit(source.flatten(0, 1), target.flatten(0, 1), unequal="pad")
 
 
 def by_frame(source: Tensor, target: Tensor) -> composer.Alignment:
-    """The map by way of a consensus of the two, which keeps the spread of its target."""
+    """Map by way of a consensus of the two, which keeps the spread of its target."""
     ends = [target.flatten(0, 1), source.flatten(0, 1)]
     there, here = (composer.map_into(composer.generalised(ends), end) for end in ends)
     return here.then(there.inverse())
@@ -253,7 +253,7 @@ def claims(found: Sequence[Transfer]) -> dict[str, bool]:
 
 
 def section(found: Sequence[Transfer]) -> str:
-    """The words and the table."""
+    """Words and the table."""
     counts = {part: each * len(NAMES) for part, each in PARTS.items()}
     words = WORDS.format(penalty=PENALTY, types=len(NAMES), chance=CHANCE, seeds=SEEDS, shuffles=SHUFFLES, **counts)
     head = ("A", "B", "start", "tokens", "own", "mapped", "kept", *WAYS[2:])
@@ -262,7 +262,7 @@ def section(found: Sequence[Transfer]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """The command."""
+    """Command."""
     parser = argparse.ArgumentParser(description="Read one cell's tokens by another cell's read-out.")
     parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
     given = parser.parse_args(words)

@@ -213,7 +213,7 @@ class Cell:
             raise IntegrityError(what, code="TENSOR_DIGEST", expected=expected, found=found, where=where, remedy=remedy)
 
     def to_bytes(self) -> bytes:
-        """The bytes of the weights' file."""
+        """Bytes of the weights' file."""
         return weights_file.write(self.weights)
 
 
@@ -223,7 +223,7 @@ def file_facts(blob: bytes, weights: Mapping[str, np.ndarray]) -> FileFacts:
 
 
 def _read_beside(path: Path) -> tuple[bytes, Path]:
-    """The manifest beside a file of weights, and where it is."""
+    """Manifest beside a file of weights, and where it is."""
     beside = path.with_suffix(".json")
     for place in (beside, *([path.with_name(MANIFEST_FILE)] if path.name == WEIGHTS_FILE else [])):
         with contextlib.suppress(NotFoundError):
@@ -245,7 +245,7 @@ def _are_equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
 
 
 def _checked(blob: bytes | Verified[bytes], facts: FileFacts, where: object) -> bytes:
-    """The bytes of a file, if they are those of its facts."""
+    """Bytes of a file, if they are those of its facts."""
     if isinstance(blob, Verified) and (blob.sha256, len(blob.data)) == (facts.sha256, facts.size):
         return blob.data
     data = blob.data if isinstance(blob, Verified) else blob

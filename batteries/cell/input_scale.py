@@ -12,7 +12,7 @@ from batteries.cell.manifest import InputScale
 
 
 def of_unit_images(mean: Sequence[float], std: Sequence[float]) -> InputScale:
-    """The scale of a network that took (u - mean) / std of images u in [0, 1], on ours.
+    """Scale of a network that took (u - mean) / std of images u in [0, 1], on ours.
 
     >>> of_unit_images((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) == InputScale()
     True

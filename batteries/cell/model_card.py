@@ -38,7 +38,7 @@ def front_matter(licenses: Iterable[str]) -> str:
 
 
 def escape(text: str) -> str:
-    r"""A text as Markdown shows it, in one line: it may come from anybody.
+    r"""Text as Markdown shows it, in one line: it may come from anybody.
 
     >>> print(escape("a|b <img>\n# c"))
     a\|b \<img\> \# c
@@ -48,18 +48,18 @@ def escape(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the fields are escaped here."""
+    """Markdown table; the fields are escaped here."""
     lines = [header, ["---"] * len(header), *([escape(field) for field in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """A number in a card."""
+    """Number in a card."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def cell_card(manifest: Manifest, repo_id: str) -> str:
-    """The card of one cell in a repository of its own.
+    """Card of one cell in a repository of its own.
 
     Args:
         manifest: Of the cell.

@@ -74,7 +74,7 @@ class CellSpec(Document):
 
     @classmethod
     def preset(cls, name: Preset, **changes: Any) -> CellSpec:
-        """The spec of a published band, with some fields changed.
+        """Spec of a published band, with some fields changed.
 
         Raises:
             InputError: no preset of that name, or changes that cannot be built.

@@ -46,7 +46,7 @@ def write(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
-    """The arrays of a cell, read-only views of ``data``.
+    """Arrays of a cell, read-only views of ``data``.
 
     Args:
         data: The whole file.
@@ -98,7 +98,7 @@ def refuse_other_kind(data: bytes, where: object) -> None:
 
 
 def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryview]:
-    """The header, as it is and parsed, and what comes after it."""
+    """Header, as it is and parsed, and what comes after it."""
     refuse_other_kind(data, where)
     if len(data) > MAX_CELL:
         raise FormatError(

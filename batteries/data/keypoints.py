@@ -39,7 +39,7 @@ class Keypoints:
 
 
 def keypoints(grey: Tensor) -> Keypoints:
-    """The keypoints of a picture (height, width) of values in [0, 1]."""
+    """Keypoints of a picture (height, width) of values in [0, 1]."""
     image = _blur(grey[None, None], (SIGMA**2 - 0.5**2) ** 0.5)
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     pixel = 1.0

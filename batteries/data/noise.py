@@ -52,7 +52,7 @@ def noise(types: Tensor, size: tuple[int, int], generator: Generator, *, channel
 def noise_batch(
     batch: int, size: tuple[int, int], seed: int, *, types: Sequence[int] | None = None, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
-    """A batch of random noise types.
+    """Batch of random noise types.
 
     Args:
         batch: Images.
@@ -133,7 +133,7 @@ def _blocks(shape: Shape, g: Generator) -> Tensor:
 
 
 def _gradient(shape: Shape, g: Generator) -> Tensor:
-    """A plane from -1 to 1 at a random angle, with Gaussian of sigma 0.5."""
+    """Plane from -1 to 1 at a random angle, with Gaussian of sigma 0.5."""
     angle = _rand((shape.n, 1, 1, 1), g, 0, 2 * torch.pi)
     y = torch.linspace(-1, 1, shape.height, **PINNED)[:, None]
     x = torch.linspace(-1, 1, shape.width, **PINNED)[None, :]
@@ -148,7 +148,7 @@ def _checkerboard(shape: Shape, g: Generator) -> Tensor:
 
 
 def _mixture(shape: Shape, g: Generator) -> Tensor:
-    """A weighted sum of Gaussian and uniform [-1, 1]; the weight is drawn per image from U(0, 1) (ours)."""
+    """Weighted sum of Gaussian and uniform [-1, 1]; the weight is drawn per image from U(0, 1) (ours)."""
     weight = _rand((shape.n, 1, 1, 1), g)
     return weight * _normal(shape, g) + (1 - weight) * _uniform(shape, g)
 

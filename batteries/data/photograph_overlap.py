@@ -51,7 +51,7 @@ def shown(photos: Photos) -> dict[str, str]:
 
 @torch.no_grad()
 def shown_by(pyramid: Sequence[Tensor]) -> str | None:
-    """The photograph of a probe that a picture shows: its scales (3, height, width) uint8, the largest first."""
+    """Photograph of a probe that a picture shows: its scales (3, height, width) uint8, the largest first."""
     known = _known()
     alike, place = (_thumbs(pyramid[0]) @ known.thumbs.T).flatten().max(dim=0)
     if float(alike) > SAME:
@@ -63,7 +63,7 @@ def shown_by(pyramid: Sequence[Tensor]) -> str | None:
 
 
 def agreeing(mine: Keypoints, other: Keypoints) -> int:
-    """The most matches of two pictures, in any of the eight orientations, that agree on one similarity transform."""
+    """Most matches of two pictures, in any of the eight orientations, that agree on one similarity transform."""
     if min(len(mine.at), len(other.at)) < ENOUGH:
         return 0
     flat, most = mine.patch.flatten(1), 0

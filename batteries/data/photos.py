@@ -122,7 +122,7 @@ def read_photos(*sources: str | Path | Iterable[str | Path]) -> Photos:
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture as (3, height, width) uint8."""
+    """RGB picture as (3, height, width) uint8."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 

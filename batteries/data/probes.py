@@ -84,7 +84,7 @@ def probe(name: str) -> Probe:
 
 
 def probe_of(given: Probe | str) -> Probe:
-    """A probe, or the one of that name.
+    """Probe, or the one of that name.
 
     Raises:
         InputError: no probe of that name (``NO_PROBE``), or neither a probe nor a name (``PROBE``).
@@ -99,14 +99,14 @@ def probe_of(given: Probe | str) -> Probe:
 
 
 def own_probe(domain: Domain, size: int) -> str:
-    """The probe of a cell's own domain; for photographs the one of 256 pixels where training crops had that size."""
+    """Probe of a cell's own domain; for photographs the one of 256 pixels where training crops had that size."""
     if domain == "noise":
         return "noise16-64"
     return "photos-256" if size >= 256 else "photos-64"
 
 
 def photographs() -> tuple[Path, ...]:
-    """The held-out photographs that ship with this package."""
+    """Held-out photographs that ship with this package."""
     folder = resources.files("batteries") / "photographs"
     return tuple(sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".png")))
 

@@ -168,5 +168,5 @@ def refuse_shown(source: Source) -> None:
 
 
 def seed_of(run_seed: int, step: int, purpose: int = 0) -> int:
-    """A seed for one step of a run, far from those of its neighbours."""
+    """Seed for one step of a run, far from those of its neighbours."""
     return int(np.random.SeedSequence([run_seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1)

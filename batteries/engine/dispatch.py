@@ -44,12 +44,12 @@ def watched(*given: Tensor) -> bool:
 
 
 def followed(*given: Tensor) -> bool:
-    """A compiler, a tracer or a transform records operators, so that shapes and values may be none yet."""
+    """Compiler, a tracer or a transform records operators, so that shapes and values may be none yet."""
     return torch.compiler.is_compiling() or transformed() or _in_tracing_mode() or any(map(_is_foreign, given))
 
 
 def transformed() -> bool:
-    """A tracer of graphs, a transform of ``torch.func`` or forward-mode differentiation is at work.
+    """Tracer of graphs, a transform of ``torch.func`` or forward-mode differentiation is at work.
 
     None of these can take an ``autograd.Function`` that has but a backward.
     """
@@ -70,7 +70,7 @@ def recorded(*given: Tensor) -> bool:
 
 
 def numbers_of(part: Tensor) -> Tensor | None:
-    """The values of a tensor, in front of which are the axes of each ``vmap``; None where a derivative on it is asked for."""
+    """Values of a tensor, in front of which are the axes of each ``vmap``; None where a derivative on it is asked for."""
     while not _is_differentiated(part):
         if not _functorch.is_functorch_wrapped_tensor(part):
             return part
@@ -122,19 +122,19 @@ def _in_tracing_mode() -> bool:
 
 
 def _in_function_mode() -> bool:
-    """A default device is such a mode too, and watches nothing."""
+    """Default device is such a mode too, and watches nothing."""
     places = range(torch._C._len_torch_function_stack())
     return any(not isinstance(torch._C._get_function_stack_at(place), DeviceContext) for place in places)
 
 
 def _is_foreign(part: Tensor) -> bool:
-    """A tensor whose class takes each operator itself, or that stands for many."""
+    """Tensor whose class takes each operator itself, or that stands for many."""
     kind = type(part)
     return (kind not in _CLASSES and kind.__torch_dispatch__ is not Tensor.__torch_dispatch__) or _stands_for_many(part)
 
 
 def _is_array(part: Tensor) -> bool:
-    """The memory of the tensor holds its values, as NumPy would read them."""
+    """Memory of the tensor holds its values, as NumPy would read them."""
     if type(part) not in _CLASSES or part.device.type != "cpu" or part.layout != torch.strided:
         return False
     return not (part.is_complex() or part.is_neg() or part._is_zerotensor())

@@ -47,7 +47,7 @@ def uncast(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def uncast_backward(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A backward pass of our own without autocast, which is on where a caller goes back under it."""
+    """Backward pass of our own without autocast, which is on where a caller goes back under it."""
 
     @functools.wraps(backward)
     def run(ctx: Any, *grads: Any) -> Any:

@@ -42,7 +42,7 @@ def bulk_cv(D: int, k: int = SIMPLEX) -> float:
 
 
 def band(value: float, D: int) -> Band | None:
-    """The triage label of a measured CV: a window's name, ``open`` where no window was published, None in a gap.
+    """Triage label of a measured CV: a window's name, ``open`` where no window was published, None in a gap.
 
     >>> band(0.2, 16), band(0.32, 16), band(1.3, 4), band(0.15, 24)
     ('low', None, 'high', 'open')

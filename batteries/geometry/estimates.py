@@ -59,7 +59,7 @@ class Held:
 
 @neutral()
 def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
-    """The mean of (n,) values, with its standard error clustered by image.
+    """Mean of (n,) values, with its standard error clustered by image.
 
     The standard error is infinite where there is one image only: nothing then says how images differ.
     """
@@ -96,7 +96,7 @@ def holds(before: Estimate, after: Estimate) -> Held:
 
 
 def student(confidence: float, df: int) -> float:
-    """The two-sided quantile of Student's t: |t| stays below it with this probability.
+    """Two-sided quantile of Student's t: |t| stays below it with this probability.
 
     By halving the angle atan(t / sqrt(df)), of which the probability is a finite sum (Abramowitz and Stegun 26.7.3, 26.7.4).
 
@@ -112,7 +112,7 @@ def student(confidence: float, df: int) -> float:
 
 
 def _inside(angle: float, df: int) -> float:
-    """The probability that |t| stays below sqrt(df) tan(angle)."""
+    """Probability that |t| stays below sqrt(df) tan(angle)."""
     odd = df % 2
     term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
     for k in range(2 + odd, df + 1, 2):

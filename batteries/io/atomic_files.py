@@ -49,7 +49,7 @@ Data = bytes | memoryview
 
 
 def read(path: Path, *, limit: int, links: bool = False) -> bytes:
-    """The bytes of a regular file of at most ``limit`` bytes.
+    """Bytes of a regular file of at most ``limit`` bytes.
 
     Args:
         path: The file.
@@ -72,7 +72,7 @@ def read(path: Path, *, limit: int, links: bool = False) -> bytes:
 
 
 def mapped(path: Path, *, limit: int, links: bool = False) -> memoryview:
-    """The bytes of a regular file of at most ``limit`` bytes as memory, which the system reads where it is looked at.
+    """Bytes of a regular file of at most ``limit`` bytes as memory, which the system reads where it is looked at.
 
     What is written there changes no file. Whoever shortens the file in place takes the memory away, and ends the process that
     looks at it; no writer of this package does: a file is replaced or removed, and who has it mapped keeps the old one.
@@ -278,7 +278,7 @@ def _named(temporary: Path, path: Path) -> bool:
 
 @contextlib.contextmanager
 def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
-    """A file beside ``path`` that holds the parts on the device, and is gone afterwards unless it was renamed."""
+    """File beside ``path`` that holds the parts on the device, and is gone afterwards unless it was renamed."""
     folders.make(path.parent)
     temporary = temporary_files.temporary_of(path)
     temporary_files.in_flight[temporary.name] = temporary

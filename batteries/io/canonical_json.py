@@ -40,7 +40,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants", allow_inf_nan=False)
 
     def to_bytes(self) -> bytes:
-        """The document's canonical bytes."""
+        """Document's canonical bytes."""
         return dump(self.model_dump(mode="json"))
 
 
@@ -48,7 +48,7 @@ AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """The SHA-256 of some bytes, as 64 lowercase hexadecimal digits."""
+    """SHA-256 of some bytes, as 64 lowercase hexadecimal digits."""
     view, digest = memoryview(data), hashlib.sha256()
     for start in range(0, len(view), PIECE):  # so that whoever wants to stop need not wait for all of it
         digest.update(view[start : start + PIECE])

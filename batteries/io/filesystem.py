@@ -45,7 +45,7 @@ class Disk:
         return os.read(descriptor, size)
 
     def map(self, descriptor: int, size: int) -> mmap.mmap:
-        """The first bytes of a file as memory; what is written there changes no file."""
+        """First bytes of a file as memory; what is written there changes no file."""
         return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
 
     def write(self, descriptor: int, data: memoryview) -> int:

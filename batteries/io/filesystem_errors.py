@@ -28,7 +28,7 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 @contextlib.contextmanager
 def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
-    """The operating system's errors about ``path`` as ours.
+    """Operating system's errors about ``path`` as ours.
 
     Args:
         path: The file that the errors name.

@@ -16,7 +16,7 @@ DEEP = 64  # folders within folders; a layout of this package has three
 
 
 def walk(folder: Path, *, depth: int = DEEP, links: bool = False) -> Iterator[Path]:
-    """The regular files below a folder, in no order; none where there is no folder.
+    """Regular files below a folder, in no order; none where there is no folder.
 
     Args:
         folder: The folder.
@@ -59,7 +59,7 @@ def is_link(path: Path) -> bool:
 
 
 def make(folder: Path) -> None:
-    """A folder and its parents, each of them on the device before anything is put into it.
+    """Folder and its parents, each of them on the device before anything is put into it.
 
     So a folder that holds something needs no fsync above it. An empty one may be of a writer who died in between.
     """
@@ -92,7 +92,7 @@ def flush(folder: Path) -> None:
 def entries(
     folder: Path, *, depth: int = DEEP, links: bool = False, passed_over: type[OSError] = FileNotFoundError
 ) -> Iterator[os.DirEntry[str]]:
-    """The regular files below a folder, past what is no folder (any more) and folders with the error ``passed_over``."""
+    """Regular files below a folder, past what is no folder (any more) and folders with the error ``passed_over``."""
     waiting: list[tuple[Path | str, int]] = [(folder, 0)]
     while waiting:
         inside, above = waiting.pop()
@@ -109,7 +109,7 @@ def entries(
 
 
 def mode_of(path: Path) -> int:
-    """The mode of a path, of a link its own; 0 where nothing is."""
+    """Mode of a path, of a link its own; 0 where nothing is."""
     with typed(path):
         try:
             return filesystem.current.lstat(path).st_mode

@@ -18,7 +18,7 @@ NOWHERE = Path(os.devnull)  # no folder can be in it
 
 
 def home() -> Path:
-    """The folder of the cache: ``BATTERIES_HOME``, or the platform's own.
+    """Folder of the cache: ``BATTERIES_HOME``, or the platform's own.
 
     Raises:
         InputError: the variable names what is no path (``BAD_PATH``).
@@ -33,7 +33,7 @@ def home() -> Path:
 
 
 def own_folder(find: Callable[..., Path]) -> Path:
-    """A folder of the user's as the platform has it; of a user without a home, one that cannot be."""
+    """Folder of the user's as the platform has it; of a user without a home, one that cannot be."""
     with contextlib.suppress(RuntimeError):
         path = find("batteries", appauthor=False)
         if path.is_absolute():

@@ -17,7 +17,7 @@ def is_pattern(place: Path) -> bool:
 
 
 def matching(place: Path) -> tuple[Path, list[Path]]:
-    """The last folder of a pattern that has no wild card, and the files that the pattern fits, sorted."""
+    """Last folder of a pattern that has no wild card, and the files that the pattern fits, sorted."""
     parts = place.parts
     tame = next((n for n, part in enumerate(parts[:-1]) if WILD & set(part)), len(parts) - 1)
     folder = Path(*parts[:tame])
@@ -28,7 +28,7 @@ def matching(place: Path) -> tuple[Path, list[Path]]:
 
 
 def below(folder: Path) -> list[Path]:
-    """The files below a folder, and below the folders that links in it lead to, sorted; each folder once."""
+    """Files below a folder, and below the folders that links in it lead to, sorted; each folder once."""
     return sorted(path for path in _walked(folder) if path.is_file())
 
 

@@ -20,7 +20,7 @@ in_flight: dict[str, Path] = {}  # the temporary files that this process is writ
 
 
 def temporary_of(path: Path) -> Path:
-    """The path of a new temporary file beside one that is to be written."""
+    """Path of a new temporary file beside one that is to be written."""
     return path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
 
 

@@ -10,12 +10,12 @@ SHOWN = 6  # names in a message
 
 
 def plain(text: str) -> str:
-    """The text without what could steer a terminal: it may come from somebody else's registry."""
+    """Text without what could steer a terminal: it may come from somebody else's registry."""
     return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def unicode(value: object) -> str:
-    r"""The words for a value, as JSON can hold them: a file's name may be no Unicode.
+    r"""Words for a value, as JSON can hold them: a file's name may be no Unicode.
 
     >>> unicode("/tmp/\udcff")
     '/tmp/\\udcff'
@@ -24,7 +24,7 @@ def unicode(value: object) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, for a message.
+    """First of some names, for a message.
 
     >>> listed(["a", "b"]), listed(list("abcdefgh"))
     ('a, b', 'a, b, c, d, e, f and 2 more')
@@ -33,7 +33,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def did_you_mean(found: str, known: Iterable[str], otherwise: str) -> str:
-    """A sentence with up to three names near to one that was not found, whatever their case.
+    """Sentence with up to three names near to one that was not found, whatever their case.
 
     Args:
         found: What was written.

@@ -66,7 +66,7 @@ def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
 
 
 def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
-    """The eigenvalues of :func:`gram_eigh` alone."""
+    """Eigenvalues of :func:`gram_eigh` alone."""
     kernel = _kernel(_gram, _gram_values, M)
     return _values(kernel, M, ridge) if kernel else _lapack_values(_products(M, ridge))
 
@@ -75,7 +75,7 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 
 
 def _kernel(narrow: Kernels, wide: Kernels, source: Tensor) -> Any:
-    """The compiled kernel for this input, below ALONE or from there on, or None where torch's own routine is the one to use."""
+    """Compiled kernel for this input, below ALONE or from there on, or None where torch's own routine is the one to use."""
     shape = source.shape
     width = shape[-1]
     kernels, each = narrow if width < ALONE else wide, shape[-2] * width
@@ -114,7 +114,7 @@ def _pairs(width: int) -> Any:
 
 
 def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple[Tensor, Tensor]:
-    """The kernel over all blocks of a batch."""
+    """Kernel over all blocks of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
@@ -132,7 +132,7 @@ def _values(kernel: Any, source: Tensor, ridge: float) -> Tensor:
 
 
 def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
-    """A kernel of :mod:`batteries.kernels.tridiagonal` over all of a batch."""
+    """Kernel of :mod:`batteries.kernels.tridiagonal` over all of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
@@ -171,7 +171,7 @@ def _lapack_values(gram: Tensor) -> Tensor:
 
 
 def _finite(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """The matrices with those that are not finite set to zero, and what to add to the answer: NaN there, 0 elsewhere."""
+    """Matrices with those that are not finite set to zero, and what to add to the answer: NaN there, 0 elsewhere."""
     finite = gram.tril().isfinite().all(dim=-1).all(dim=-1)
     poison = torch.where(finite, 0.0, math.nan).to(gram.dtype)
     return torch.where(finite[..., None, None], gram, 0.0), poison

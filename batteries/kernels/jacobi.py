@@ -32,7 +32,7 @@ TINY = 1e-300  # keeps 0 / 0 out of a rotation that turns nothing
 
 
 def schedule(width: int) -> Array:
-    """The rounds of a tournament: every pair p < q of ``width`` indices (made even) meets once.
+    """Rounds of a tournament: every pair p < q of ``width`` indices (made even) meets once.
 
     Returns:
         (width - 1, width / 2, 2) int64, for an even width.
@@ -63,7 +63,7 @@ def _norms(a: Array, width: int) -> tuple[Vector, Vector]:
 
 @njit
 def _choose(a: Array, c: Array, s: Array, pairs: Array, width: int, active: Vector) -> None:
-    """The rotation that annuls a[p, q] for every pair, applied to the pair's own 2x2 block."""
+    """Rotation that annuls a[p, q] for every pair, applied to the pair's own 2x2 block."""
     zero, one, tiny, negligible = fill(0.0), fill(1.0), fill(TINY), fill(NEGLIGIBLE)
     for i in range(width // 2):
         p, q = pairs[i, 0], pairs[i, 1]
@@ -129,7 +129,7 @@ def _sweep(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: int, act
 
 @njit
 def _diagonalise(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: int, vectors: bool) -> None:
-    """The eigenvalues to the diagonal of a, the eigenvectors to the rows of w."""
+    """Eigenvalues to the diagonal of a, the eigenvectors to the rows of w."""
     zero, one = fill(0.0), fill(1.0)
     if vectors:
         for i in range(width):
@@ -149,7 +149,7 @@ def _diagonalise(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: in
 
 @njit
 def _rank(a: Array, rank: Array, width: int, given: int) -> None:
-    """The place of every eigenvalue in ascending order; of equal ones the first comes first."""
+    """Place of every eigenvalue in ascending order; of equal ones the first comes first."""
     zero, one = fill(0.0), fill(1.0)
     for i in range(given):
         x = load(a, i * width + i)
@@ -179,7 +179,7 @@ def _scatter(a: Array, w: Array, rank: Array, scale: Array, values: Array, vecto
 
 @njit
 def _even(given: int) -> int:
-    """The width solved: an odd matrix gets a zero row and column, which no rotation touches."""
+    """Width solved: an odd matrix gets a zero row and column, which no rotation touches."""
     return given + given % 2
 
 

@@ -90,7 +90,7 @@ class Kernels:
         return importlib.import_module(self.name)
 
     def __call__(self, *key: Hashable) -> Any:
-        """The kernels of a key, or None."""
+        """Kernels of a key, or None."""
         if key in self._found:
             return self._found[key]
         with _compiling:
@@ -100,7 +100,7 @@ class Kernels:
         return self._found[key]
 
     def _load(self, *key: Hashable) -> tuple[Any, str]:
-        """The kernels or None, and why not, where that is worth a warning."""
+        """Kernels or None, and why not, where that is worth a warning."""
         module, reason = _imported(self.name)
         if module is None:
             return None, reason
@@ -114,7 +114,7 @@ class Kernels:
 
 @cache
 def _imported(name: str) -> tuple[Any, str]:
-    """A module of kernels, or None and the reason."""
+    """Module of kernels, or None and the reason."""
     usable, reason = _numba()
     if not usable:
         return None, reason

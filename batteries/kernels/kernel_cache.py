@@ -49,7 +49,7 @@ _config: Any = numba.config  # its attributes are made from the environment
 
 
 def kernel(function: Callable[..., None], **options: Any) -> Any:
-    """A function compiled on its first call, without the interpreter's lock, and kept on disk.
+    """Function compiled on its first call, without the interpreter's lock, and kept on disk.
 
     Args:
         function: Of a module of ours, in the part of Python that numba knows.
@@ -78,7 +78,7 @@ class KernelCache:
         return str(next(_folders(), ""))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The code for a signature, or None."""
+        """Code for a signature, or None."""
         with contextlib.suppress(Exception):
             target_context.refresh()  # as numba's own cache does before it reads
             digest = self._digest(sig, target_context.codegen())
@@ -112,7 +112,7 @@ class KernelCache:
         return f"{self._name}-{digest[:32]}{SUFFIX}"
 
     def _digest(self, sig: Any, codegen: Any) -> str:
-        """The digest of all that the code for a signature comes from.
+        """Digest of all that the code for a signature comes from.
 
         Raises:
             ImportError: the sources cannot be read.
@@ -134,7 +134,7 @@ class KernelCache:
 
 @cache
 def _sources(name: str) -> str | None:
-    """The digest of a module's source and of that of every module of ours below it; None where one cannot be read."""
+    """Digest of a module's source and of that of every module of ours below it; None where one cannot be read."""
     seen: dict[str, str | None] = {}
     wanted = [name]
     while wanted:
@@ -154,7 +154,7 @@ def _source(name: str) -> str | None:
 
 
 def _imported(source: str) -> Iterator[str]:
-    """The modules of ours that a source imports."""
+    """Modules of ours that a source imports."""
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -187,7 +187,7 @@ def _folders() -> Iterator[Path]:
 
 
 def _read(path: Path, digest: str) -> bytes:
-    """The payload of an entry.
+    """Payload of an entry.
 
     Raises:
         OSError: none, or one that another user could have written.

@@ -55,7 +55,7 @@ def store_turned(typing: Any, scratch: Any, slot: Any, source: Any, first: Any, 
 
 @njit
 def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
-    """The lower triangles of eight matrices from ``first`` on, as LAPACK reads them; after the last one, the last again."""
+    """Lower triangles of eight matrices from ``first`` on, as LAPACK reads them; after the last one, the last again."""
     count, given, _ = source.shape
     a[:] = 0.0
     for lane in range(WIDTH):
@@ -79,7 +79,7 @@ def gather_gram(source: Array, first: int, rows: Array, a: Array, width: int) ->
 
 @njit
 def _repeated(source: Array, first: int) -> Array:
-    """The matrices of a short block, filled with copies of the last."""
+    """Matrices of a short block, filled with copies of the last."""
     block = np.empty((WIDTH, *source.shape[1:]), dtype=source.dtype)
     for lane in range(WIDTH):
         block[lane] = source[min(first + lane, len(source) - 1)]

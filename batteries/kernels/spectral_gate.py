@@ -75,7 +75,7 @@ def _add_products(M: Array, grad: Array, n: int, gram: Array, inner: Array, D: i
 
 @inlined
 def _eigenvalues(turned: Array, values: Array, D: int) -> float:
-    """The diagonal of W' M'M W, and the largest of it. Found again, which is cheaper than keeping them from the solver."""
+    """Diagonal of W' M'M W, and the largest of it. Found again, which is cheaper than keeping them from the solver."""
     top = turned[0, 0]
     for k in range(D):
         values[k] = turned[k, k]
@@ -85,7 +85,7 @@ def _eigenvalues(turned: Array, values: Array, D: int) -> float:
 
 @inlined
 def _weigh(turned: Array, values: Array, bound: float, weights: Array, on_weights: Array, n: int, inner: Array, D: int) -> None:
-    """The gradient on the weights of matrix n, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
+    """Gradient on the weights of matrix n, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
     for i in range(D):
         on_weights[n, i] = turned[i, i]
         for j in range(D):
@@ -117,7 +117,7 @@ def _multiply_both(grad: Array, A: Array, M: Array, B: Array, n: int, out: Array
 
 
 def kernels(D: int) -> GateKernels:
-    """The kernels for matrices of width D, compiled on their first call."""
+    """Kernels for matrices of width D, compiled on their first call."""
 
     def gate(M: Array, W: Array, weights: Array, out: Array, start: int, stop: int) -> None:
         """``out = M W diag(weights) W'`` for matrices ``start`` to ``stop``.
@@ -138,7 +138,7 @@ def kernels(D: int) -> GateKernels:
     def pull(
         M: Array, W: Array, weights: Array, grad: Array, floors: Any, on_M: Array, on_weights: Array, start: int, stop: int
     ) -> None:
-        """The gradients of :func:`gate`, through the frame W too.
+        """Gradients of :func:`gate`, through the frame W too.
 
         Args:
             M: (n, V, D).

@@ -43,7 +43,7 @@ TINY = 1e-70  # stands in for gamma below it, far below what float64 holds of th
 
 @njit
 def _reduce(a: Array, v: Array, q: Array, d: Array, e: Array, base: int, width: int) -> None:
-    """The diagonal to d and the squared couplings to e, from slot ``base`` + 1 on."""
+    """Diagonal to d and the squared couplings to e, from slot ``base`` + 1 on."""
     for k in range(width):
         store(d, base + 1 + k, load(a, k * width + k))
         if k + 1 < width:
@@ -77,7 +77,7 @@ def _reflector(a: Array, v: Array, q: Array, k: int, width: int) -> tuple[Vector
 
 @njit
 def _pairs_from(k: int, width: int) -> int:
-    """The rows after k in twos; if they are odd in number, row k, where v is 0 and which is done with, is one of them."""
+    """Rows after k in twos; if they are odd in number, row k, where v is 0 and which is done with, is one of them."""
     return k + 1 - (width - k - 1) % 2
 
 
@@ -109,7 +109,7 @@ def _multiply(a: Array, v: Array, q: Array, shrink: Vector, k: int, width: int) 
 
 @njit
 def _update(a: Array, v: Array, q: Array, k: int, width: int) -> None:
-    """A - v q' - q v', of the rows after k."""
+    """- v q' - q v', of the rows after k."""
     for i in range(_pairs_from(k, width), width, 2):
         vi, qi, vk, qk = load(v, i), load(q, i), load(v, i + 1), load(q, i + 1)
         # of row i + 1 the element left of the diagonal too, which nobody reads, so that both rows are of one length
@@ -124,7 +124,7 @@ def _update(a: Array, v: Array, q: Array, k: int, width: int) -> None:
 
 @njit
 def _uncoupled(d: Array, e: Array, base: int, width: int) -> Vector:
-    """The squared coupling below which rows are on their own."""
+    """Squared coupling below which rows are on their own."""
     two, square = fill(2.0), fill(0.0)
     for i in range(base + 1, base + width + 1):
         square = square + (load(d, i) * load(d, i) + two * load(e, i))
@@ -133,7 +133,7 @@ def _uncoupled(d: Array, e: Array, base: int, width: int) -> Vector:
 
 @njit
 def _locate(d: Array, e: Array, base: int, low: int, width: int, enough: Vector) -> tuple[Vector, Vector]:
-    """The first row from ``low`` on that is coupled to its next, and the shift: the eigenvalue of the two nearest to it."""
+    """First row from ``low`` on that is coupled to its next, and the shift: the eigenvalue of the two nearest to it."""
     zero, half = fill(0.0), fill(0.5)
     top, first, second, square = fill(width + 1.0), zero, zero, zero
     # from the last row up, so that what is written last in each lane is of its first coupling; all lanes go all the way
@@ -153,7 +153,7 @@ def _locate(d: Array, e: Array, base: int, low: int, width: int, enough: Vector)
 
 @njit
 def _lowest(e: Array, base: int, low: int, width: int) -> int:
-    """The first row from ``low`` on that is coupled in any lane."""
+    """First row from ``low`` on that is coupled in any lane."""
     while low < width and not any_above(load(e, base + low), fill(0.0)):
         low += 1
     return low
@@ -168,7 +168,7 @@ def _off_zero(gamma: Vector) -> Vector:
 def _step(
     d: Array, e: Array, base: int, i: int, top: Vector, shift: Vector, gamma: Vector, p: Vector, s: Vector
 ) -> tuple[Vector, Vector, Vector]:
-    """The recurrence of the module's docstring, with both its divisions by way of 1 / (p r); the next gamma, p and s."""
+    """Recurrence of the module's docstring, with both its divisions by way of 1 / (p r); the next gamma, p and s."""
     square, distance = load(e, base + i), load(d, base + i) - shift
     here = fill(i + 1.5)  # above top in the lanes whose row i + 1 is theirs
     # the two divisions of the recurrence are by r and by p: one division for both, as that is what the chain waits for
@@ -182,7 +182,7 @@ def _step(
 
 @njit
 def _iterate(d: Array, e: Array, width: int) -> None:
-    """The eigenvalues of both blocks to d, in no order."""
+    """Eigenvalues of both blocks to d, in no order."""
     # each block has its row 0 of zeros in front of it, hence width + 1 slots
     other, zero = width + 1, fill(0.0)
     enough, enough_too = _uncoupled(d, e, 0, width), _uncoupled(d, e, other, width)
@@ -237,7 +237,7 @@ def _memory(width: int) -> tuple[Array, ...]:
 
 @njit
 def _prepare(memory: tuple[Array, ...], ridge: float, block: int, width: int) -> None:
-    """The block whose upper triangles are in memory, scaled and made tridiagonal."""
+    """Block whose upper triangles are in memory, scaled and made tridiagonal."""
     a, v, q, d, e, _, top, bad, scale = memory
     for i in range(width):
         store(a, i * width + i, load(a, i * width + i) + fill(ridge))
@@ -247,7 +247,7 @@ def _prepare(memory: tuple[Array, ...], ridge: float, block: int, width: int) ->
 
 @njit
 def _finish(memory: tuple[Array, ...], values: Array, first: int) -> None:
-    """The eigenvalues of all blocks to their places in the batch, from ``first`` on."""
+    """Eigenvalues of all blocks to their places in the batch, from ``first`` on."""
     _, _, _, d, e, _, _, _, scale = memory
     count, width = values.shape
     _iterate(d, e, width)

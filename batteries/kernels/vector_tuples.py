@@ -32,7 +32,7 @@ def _several(kind: VectorType, count: Any) -> Any:
 
 
 def _numbers(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any) -> list[Any]:
-    """An element for each vector of a tuple, in every lane, given an array and the place of the first."""
+    """Element for each vector of a tuple, in every lane, given an array and the place of the first."""
     array, at = args
     first = address(context, builder, memory, array, at)
     places = [builder.gep(first, [ir.Constant(at.type, i)]) for i in range(tuple_type.count)]
@@ -94,7 +94,7 @@ def make_zero_several(kind: VectorType) -> Any:
 
 @intrinsic
 def store_several(typing: Any, memory: Any, at: Any, stride: Any, vectors: Any) -> Any:
-    """The vectors of a tuple to an array: the first from ``at`` on, the others ``stride`` apart."""
+    """Vectors of a tuple to an array: the first from ``at`` on, the others ``stride`` apart."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         places = _apart(context, builder, memory, args[:3], vectors)
@@ -147,7 +147,7 @@ def add_outer(typing: Any, sums: Any, x: Any, memory: Any, at: Any, stride: Any)
 
 @intrinsic
 def add_dot(typing: Any, total: Any, vectors: Any, memory: Any, at: Any) -> Any:
-    """A vector, and each of the vectors times its own element of an array, from ``at`` on."""
+    """Vector, and each of the vectors times its own element of an array, from ``at`` on."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total, factors = args[0], _numbers(context, builder, memory, args[2:], vectors)

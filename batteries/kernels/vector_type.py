@@ -104,7 +104,7 @@ def call(builder: Any, kind: Any, name: str, given: Any, *, result: Any = None, 
 
 
 def each(builder: Any, vectors: Any, kind: Any) -> list[Any]:
-    """The vectors of a tuple."""
+    """Vectors of a tuple."""
     return [builder.extract_value(vectors, i) for i in range(kind.count)]
 
 
@@ -114,7 +114,7 @@ def multiply_add(builder: Any, x: Any, y: Any, total: Any) -> Any:
 
 
 def transpose(builder: Any, lines: list[Any]) -> list[Any]:
-    """The columns of a square block, given its rows as LLVM vectors: as many as a row is long, a power of two.
+    """Columns of a square block, given its rows as LLVM vectors: as many as a row is long, a power of two.
 
     In registers: halves off the diagonal change places, then quarters within the halves, and so on down to neighbours.
     """

@@ -98,7 +98,7 @@ class Vectors(NamedTuple):
 
 @cache
 def vectors(dtype: type[np.float32 | np.float64], width: int) -> Vectors:
-    """The words for vectors of ``width`` float32 or float64 numbers."""
+    """Words for vectors of ``width`` float32 or float64 numbers."""
     kind = VectorType(types.float32 if dtype is np.float32 else types.float64, width)
     return Vectors(
         kind,
@@ -139,7 +139,7 @@ def _load(kind: VectorType) -> Any:
 
 @intrinsic
 def store(typing: Any, memory: Any, at: Any, value: Any) -> Any:
-    """A vector to the elements of an array from ``at`` on."""
+    """Vector to the elements of an array from ``at`` on."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[2], address(context, builder, memory, *args[:2], to=value.llvm), align=value.size)
@@ -162,7 +162,7 @@ def _load_part(kind: VectorType) -> Any:
 
 @intrinsic
 def store_part(typing: Any, memory: Any, at: Any, value: Any, count: Any) -> Any:
-    """The first ``count`` lanes of a vector to the elements of an array from ``at`` on."""
+    """First ``count`` lanes of a vector to the elements of an array from ``at`` on."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = address(context, builder, memory, *args[:2], to=value.llvm)
@@ -174,7 +174,7 @@ def store_part(typing: Any, memory: Any, at: Any, value: Any, count: Any) -> Any
 
 
 def _first(builder: Any, kind: VectorType, count: Any) -> Any:
-    """A mask of the first ``count`` lanes."""
+    """Mask of the first ``count`` lanes."""
     numbers = ir.Constant(kind.integers, list(range(kind.width)))
     return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(count, INT), kind.width))
 
@@ -211,7 +211,7 @@ def _load_slot(kind: VectorType) -> Any:
 
 @intrinsic
 def store_slot(typing: Any, memory: Any, slot: Any, value: Any) -> Any:
-    """A vector to a slot of a scratch array."""
+    """Vector to a slot of a scratch array."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[2], _slot(context, builder, memory, value, args[:2]), align=value.size * value.width)
@@ -247,7 +247,7 @@ def any_above(typing: Any, x: Any, y: Any) -> Any:
 
 @intrinsic
 def total(typing: Any, x: Any) -> Any:
-    """The sum of the lanes, in the order that is quickest."""
+    """Sum of the lanes, in the order that is quickest."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         given = [ir.Constant(x.element, 0.0), args[0]]
@@ -257,7 +257,7 @@ def total(typing: Any, x: Any) -> Any:
 
 
 def _function(name: str) -> Any:
-    """An LLVM function of one vector."""
+    """LLVM function of one vector."""
 
     def typed(typing: Any, x: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -273,7 +273,7 @@ magnitude = _function("fabs")
 
 
 def _define(operation: Callable[..., Any], instruction: str) -> None:
-    """An operator on two vectors of one type, which may be contracted to a fused multiply-add."""
+    """Operator on two vectors of one type, which may be contracted to a fused multiply-add."""
 
     def typed(typing: Any, x: Any, y: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:

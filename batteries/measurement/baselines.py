@@ -47,7 +47,7 @@ def fit(images: Tensor, spec: CellSpec) -> LinearCode:
 
 
 def baselines(code: LinearCode, images: Tensor, spec: CellSpec) -> Baselines:
-    """The errors of the mean and of the linear codes on images (B, channels, height, width)."""
+    """Errors of the mean and of the linear codes on images (B, channels, height, width)."""
     patches = to_patches(images, spec)
     k = min(spec.hidden, spec.V * (spec.D - 1), spec.patch_dim)
     return Baselines(

@@ -94,7 +94,7 @@ def measure(
     held: HeldFigure | None = None,
     input: InputScale | None = None,
 ) -> Measured:
-    """The figures that a manifest carries, of one model on one probe.
+    """Figures that a manifest carries, of one model on one probe.
 
     Args:
         model: The cell, in whatever mode.
@@ -127,7 +127,7 @@ def measure(
 
 
 def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | DegenerateFigure:
-    """A CV as a manifest carries it."""
+    """CV as a manifest carries it."""
     if isinstance(cv, Degenerate):
         return DegenerateFigure(degenerate=cv.reason)
     return CvFigure(
@@ -143,12 +143,12 @@ def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | Degenerat
 
 
 def estimated(estimate: Estimate) -> Estimated:
-    """An estimate as a manifest carries it."""
+    """Estimate as a manifest carries it."""
     return Estimated(value=estimate.value, standard_error=finite_or_none(estimate.standard_error))
 
 
 def held_figure(before: Estimate, after: Estimate, since_step: int) -> HeldFigure:
-    """The second flag as a manifest carries it."""
+    """Second flag as a manifest carries it."""
     held = estimates.holds(before, after)
     return HeldFigure(since_step=since_step, ratio=held.ratio, lower=held.lower, upper=held.upper, holds=held.holds)
 

@@ -72,7 +72,7 @@ class ReadOut:
         return cls(mean, scale, fit((features.double() - mean) / scale, classes, penalty=penalty))
 
     def __call__(self, features: Tensor) -> Tensor:
-        """The classes (n,) of features (n, F)."""
+        """Classes (n,) of features (n, F)."""
         return _logits(self.weights, (features.double() - self.mean) / self.scale).argmax(dim=1)
 
     def accuracy(self, features: Tensor, classes: Tensor) -> float:
@@ -88,7 +88,7 @@ def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor])
 @neutral()
 @torch.no_grad()
 def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY) -> Tensor:
-    """The weights that minimise :func:`objective`, by Newton's method with conjugate gradients (Nocedal and Wright, 7.1).
+    """Weights that minimise :func:`objective`, by Newton's method with conjugate gradients (Nocedal and Wright, 7.1).
 
     Args:
         features: (n, F) float64, standardised.

@@ -28,7 +28,7 @@ STEPS = 3  # of improvement: exact to the seventh derivative
 
 
 def wanted(*grads: Tensor | None) -> bool:
-    """A backward pass is itself to be differentiated, runs for many gradients at once, or under a transform of its own."""
+    """Backward pass is itself to be differentiated, runs for many gradients at once, or under a transform of its own."""
     if torch.compiler.is_compiling():
         return False
     return torch.is_grad_enabled() or dispatch.transformed() or dispatch.batched(*grads)

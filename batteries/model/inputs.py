@@ -9,7 +9,7 @@ from batteries.errors import InputError
 
 
 def taken(images: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The images in the dtype of weights, on whose device they are.
+    """Images in the dtype of weights, on whose device they are.
 
     Raises:
         InputError: images on another device (``DEVICE``).

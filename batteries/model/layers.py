@@ -77,7 +77,7 @@ def _is_cast(device: str) -> bool:
 
 
 def hidden_block(width: int, activation: type[nn.Module]) -> nn.Sequential:
-    """A residual block's change of (..., width)."""
+    """Residual block's change of (..., width)."""
     first, last = (nn.Linear(width, width, **PINNED) for _ in range(2))
     return nn.Sequential(LayerNorm(width, **PINNED), first, activation(), last)
 

@@ -98,7 +98,7 @@ class CrossAttention(nn.Module):
         self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START, **PINNED))
 
     def forward(self, S: Tensor) -> Tensor:
-        """The factor of each singular value: (B, N, D) -> (B, N, D)."""
+        """Factor of each singular value: (B, N, D) -> (B, N, D)."""
         q, k, v = rearrange(self.qkv(self.norm(S)), "B N (three heads d) -> three B heads N d", three=3, heads=self.heads)
         mixed = attend(q, k, v)
         change = torch.tanh(self.out_proj(rearrange(mixed, "B heads N d -> B N (heads d)")))
@@ -139,7 +139,7 @@ class PatchSVAE(nn.Module):
 
     @classmethod
     def from_cell(cls, cell: Cell) -> PatchSVAE:
-        """The model of a cell, with its weights, in evaluation mode.
+        """Model of a cell, with its weights, in evaluation mode.
 
         It takes and gives images on the cell's own input scale: :func:`batteries.to_input` and :func:`batteries.from_input`.
         """
@@ -183,11 +183,11 @@ class PatchSVAE(nn.Module):
         return Encoded(M, S, omega, found.grid, ratio, found.W)
 
     def decode(self, encoded: Encoded) -> Tensor:
-        """The reconstruction (B, channels, height, width) of what :meth:`encode` returned."""
+        """Reconstruction (B, channels, height, width) of what :meth:`encode` returned."""
         return self._decoded(encoded).to(encoded.M.dtype)
 
     def decode_matrices(self, gated: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The image (B, channels, height, width) of M_hat (B, N, V, D)."""
+        """Image (B, channels, height, width) of M_hat (B, N, V, D)."""
         with uncast(gated.device):
             h = self.act(self.dec_in(rearrange(gated.to(self.enc_in.weight.dtype), "B N V D -> B N (V D)")))
             for block in self.dec_blocks:
@@ -207,13 +207,13 @@ class PatchSVAE(nn.Module):
             return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
 
     def _decoded(self, encoded: Encoded) -> Tensor:
-        """The reconstruction in the dtype of the weights."""
+        """Reconstruction in the dtype of the weights."""
         M, S, ratio = (part.to(self.enc_in.weight.dtype) for part in (encoded.M, encoded.S, encoded.ratio))
         with uncast(M.device):
             return self.decode_matrices(spectral.gate(M, spectral.Spectrum(S, encoded.W), ratio), encoded.grid)
 
     def _taken(self, images: Tensor) -> Tensor:
-        """The images in the dtype of the weights, checked and judged as they were given."""
+        """Images in the dtype of the weights, checked and judged as they were given."""
         grid_of(images, self.spec)
         judge_scale(images, self.scale)
         return taken(images, self.enc_in.weight.dtype, self.enc_in.weight.device)
@@ -272,7 +272,7 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
 
 @neutral()
 def untrained(spec: CellSpec, seed: int) -> PatchSVAE:
-    """A seeded cell that never learned: the null of most measurements. Torch's global random state is left alone."""
+    """Seeded cell that never learned: the null of most measurements. Torch's global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         seed_cpu(seed)
         return PatchSVAE(spec)
@@ -301,5 +301,5 @@ def load_weights(model: PatchSVAE, weights: Mapping[str, np.ndarray]) -> PatchSV
 
 
 def arrays_of(model: PatchSVAE) -> dict[str, np.ndarray]:
-    """The weights of a model as float32 arrays, copied."""
+    """Weights of a model as float32 arrays, copied."""
     return {name: p.detach().cpu().float().numpy().copy() for name, p in model.named_parameters()}

@@ -58,7 +58,7 @@ def spectrum(M: Tensor) -> Spectrum:
 
 
 def singular_values(M: Tensor) -> Tensor:
-    """The S of :func:`spectrum`, (..., D); without its frame where no gradient will ask for it."""
+    """S of :func:`spectrum`, (..., D); without its frame where no gradient will ask for it."""
     if dispatch.transformed() or (torch.is_grad_enabled() and M.requires_grad):
         return spectrum(M).S
     values = eigensolver.gram_eigvalsh(M, RIDGE).flip(-1)
@@ -156,7 +156,7 @@ def _gated(M: Tensor, W: Tensor, weights: Tensor) -> Tensor:
 
 
 def _pulled(M: Tensor, W: Tensor, r: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of the gate on M and, in float64, on the weights r."""
+    """Gradients of the gate on M and, in float64, on the weights r."""
     kernels = _kernels(M, W, r, grad)
     if kernels is not None:
         on_M, on_r = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (M, r))
@@ -180,7 +180,7 @@ def _sandwich(W: Tensor, weights: Tensor) -> Tensor:
 
 
 def _kernels(M: Tensor, *given: Tensor) -> Any:
-    """The compiled kernels for this M and what is given with it, or None where torch's own products are the ones to use."""
+    """Compiled kernels for this M and what is given with it, or None where torch's own products are the ones to use."""
     V, D = M.shape[-2:]
     if not _modes.serves(M, *given, each=V * D) or D > NARROW:
         return None
@@ -204,7 +204,7 @@ _modes = Kernels(
 
 
 def _run(kernel: Any, M: Tensor, given: list[Tensor], rest: list[Any]) -> None:
-    """A kernel over all matrices: inputs made flat and contiguous, outputs written in place."""
+    """Kernel over all matrices: inputs made flat and contiguous, outputs written in place."""
     V, D = M.shape[-2:]
     stack = M.ndim - 2  # axes in front of V
     arguments = [x.detach().contiguous().flatten(0, stack - 1).numpy() if isinstance(x, Tensor) else x for x in (*given, *rest)]

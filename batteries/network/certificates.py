@@ -20,12 +20,12 @@ Named = tuple[tuple[str, str], ...]
 
 
 def named() -> Named:
-    """The variables that are set, each with its value; where none is, it is the system's certificates."""
+    """Variables that are set, each with its value; where none is, it is the system's certificates."""
     return tuple((name, value) for name in VARIABLES if (value := os.environ.get(name)))
 
 
 def context(bundles: Named) -> ssl.SSLContext:
-    """A context that trusts these certificates, and no others where there are any.
+    """Context that trusts these certificates, and no others where there are any.
 
     Raises:
         InputError: some of them are not there, or no certificates (``CERTIFICATES``).

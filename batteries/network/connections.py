@@ -107,7 +107,7 @@ class Pools:
 
 
 def plain(text: str) -> str:
-    """A server's words, made fit for a terminal: printable ASCII, and not many."""
+    """Server's words, made fit for a terminal: printable ASCII, and not many."""
     return "".join(mark if mark.isascii() and mark.isprintable() else "?" for mark in text[:SHOWN])
 
 
@@ -150,7 +150,7 @@ class _Backend(httpcore2.NetworkBackend):
         self._lock = threading.Lock()
 
     def keep(self, stream: httpcore2.NetworkStream) -> _Stream:
-        """A stream under budget, unless all are to end."""
+        """Stream under budget, unless all are to end."""
         kept = _Stream(stream, self)
         with self._lock:
             self._streams.add(kept)
@@ -231,7 +231,7 @@ class _Stream(httpcore2.NetworkStream):
 
 @contextlib.contextmanager
 def _typed(budget: CallBudget, proxy: Proxy | None) -> Iterator[None]:
-    """The errors of the connection as ours."""
+    """Errors of the connection as ours."""
     try:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:

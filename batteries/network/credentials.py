@@ -36,7 +36,7 @@ class Credentials:
 
 
 def find(given: str | None, ask: Callable[[Callable[[], str | None]], str | None]) -> Credentials | None:
-    """The token of an argument, else the one that huggingface_hub finds, in its order; None where there is none.
+    """Token of an argument, else the one that huggingface_hub finds, in its order; None where there is none.
 
     Args:
         given: The argument.
@@ -98,7 +98,7 @@ def _asked(ask: Callable[[Callable[[], str | None]], str | None], source: str, r
 
 
 def _clean(text: str, source: str) -> str | None:
-    """A token without the end of a line that came with it, as the client takes it; None where nothing is left."""
+    """Token without the end of a line that came with it, as the client takes it; None where nothing is left."""
     token = text.replace("\r", "").replace("\n", "").strip()
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         remedy = "Copy the token again, without quotation marks or blanks."

@@ -49,7 +49,7 @@ class Entry:
 
     @classmethod
     def of(cls, path: str, data: Data) -> Entry:
-        """The entry that these bytes make."""
+        """Entry that these bytes make."""
         return cls(path, len(data), canonical_json.sha256(data))
 
     def holds(self, data: Data) -> bool:
@@ -64,7 +64,7 @@ class Entry:
 
 
 def entries(answer: Answer, url: str) -> list[Entry]:
-    """The files of one page of a tree.
+    """Files of one page of a tree.
 
     Raises:
         FormatError: an answer that is not the Hub's (``HUB_ANSWER``).
@@ -81,13 +81,13 @@ def _entry(item: Any, url: str) -> Entry:
 
 
 def next_page(answer: Answer) -> str | None:
-    """The cursor of the next page: all that is taken of the address that the server gives."""
+    """Cursor of the next page: all that is taken of the address that the server gives."""
     link = _NEXT.search(answer.headers.get("link", ""))
     return f"&cursor={quote(unquote(link[1]), safe='')}" if link else None
 
 
 def commit(item: Any, name: str, url: str) -> str:
-    """The commit in a field.
+    """Commit in a field.
 
     Raises:
         FormatError: as :func:`field`.
@@ -99,7 +99,7 @@ def commit(item: Any, name: str, url: str) -> str:
 
 
 def field(item: Any, name: str, kind: type, url: str) -> Any:
-    """A field of an answer.
+    """Field of an answer.
 
     Raises:
         FormatError: missing, or of another type (``HUB_ANSWER``).

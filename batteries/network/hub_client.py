@@ -191,7 +191,7 @@ def _error_of(error: Exception, where: str, credentials: Credentials | None) -> 
 
 
 def _response_of(error: BaseException | None) -> Any:
-    """The HTTP answer behind an error of the client, which wraps some of them."""
+    """HTTP answer behind an error of the client, which wraps some of them."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:

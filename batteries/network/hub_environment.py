@@ -25,7 +25,7 @@ def is_set(name: str) -> bool:
 
 
 def offline_variable() -> str | None:
-    """The variable that forbids the network; None where none does. ``TRANSFORMERS_OFFLINE`` counts where the other is empty."""
+    """Variable that forbids the network; None where none does. ``TRANSFORMERS_OFFLINE`` counts where the other is empty."""
     name = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
     return name if is_set(name) else None
 
@@ -48,12 +48,12 @@ def refuse_offline(where: str) -> None:
 
 
 def endpoint() -> str:
-    """The address of the Hub: ``HF_ENDPOINT``, or the public one."""
+    """Address of the Hub: ``HF_ENDPOINT``, or the public one."""
     return os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
 
 
 def token_file() -> Path:
-    """The file where ``hf auth login`` leaves a token: ``HF_TOKEN_PATH``, or ``token`` in ``HF_HOME``."""
+    """File where ``hf auth login`` leaves a token: ``HF_TOKEN_PATH``, or ``token`` in ``HF_HOME``."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
     path = Path(os.path.expandvars(os.environ.get("HF_TOKEN_PATH") or f"{home}/token"))
@@ -82,7 +82,7 @@ def question_limits(limits: Limits) -> Limits:
 
 
 def agent(own: str) -> str:
-    """The name that this program gives itself, with ``HF_HUB_USER_AGENT_ORIGIN``.
+    """Name that this program gives itself, with ``HF_HUB_USER_AGENT_ORIGIN``.
 
     Raises:
         InputError: an origin that no header can hold (``ENVIRONMENT``).

@@ -94,7 +94,7 @@ class HubRepository:
         return Resolved(hub_answers.commit(found, "sha", self.url), "branch" if self.revision == MAIN else "other")
 
     def read(self, path: str, *, commit: str, limit: int) -> bytes:
-        """A file at a commit, by one request.
+        """File at a commit, by one request.
 
         Raises:
             NotFoundError: no such file, or no such commit any more (``NO_FILE``).
@@ -123,7 +123,7 @@ class HubRepository:
         return partial(self.read, commit=self.resolve().commit)
 
     def tree(self, commit: str) -> dict[str, Entry]:
-        """The files at a commit, by path.
+        """Files at a commit, by path.
 
         Raises:
             TransportError: more than anybody should have to read (``LIMIT``), or longer than a call may take (``DEADLINE``), or

@@ -123,11 +123,11 @@ class CallBudget:
         self._since, self._count = now, 0
 
     def late(self) -> TransportError:
-        """The error of a call that took too long."""
+        """Error of a call that took too long."""
         within = f"an answer within {self.limits.deadline:g} s"
         return TransportError("the server took too long", code="DEADLINE", expected=within, where=self.where, retryable=True)
 
 
 def too_large(limit: int, found: object, where: str) -> TransportError:
-    """The error of an answer with too many bytes."""
+    """Error of an answer with too many bytes."""
     return TransportError("the answer is too large", code="LIMIT", expected=f"at most {limit} bytes", found=found, where=where)

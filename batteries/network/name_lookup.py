@@ -12,7 +12,7 @@ import httpcore2
 
 
 def look_up(host: str, seconds: float) -> list[str]:
-    """The addresses of a host. The system's own look-up knows no timeout and no Ctrl-C, so another thread waits for it.
+    """Addresses of a host. The system's own look-up knows no timeout and no Ctrl-C, so another thread waits for it.
 
     Args:
         host: A name, or an address already.

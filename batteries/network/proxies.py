@@ -34,7 +34,7 @@ class Proxy:
 
 
 def find(url: httpx2.URL) -> Proxy | None:
-    """The proxy on the way to an address; never one on the way to this machine, nor where ``NO_PROXY`` names the host.
+    """Proxy on the way to an address; never one on the way to this machine, nor where ``NO_PROXY`` names the host.
 
     Raises:
         InputError: one that cannot be used (``PROXY``): its address may hold a password, so no more than the host is repeated.

@@ -28,7 +28,7 @@ class ResumableBody:
         self._honest = True  # whether the server was never caught sending another part than it was asked for
 
     def ask_for(self) -> dict[str, str]:
-        """The headers that ask for the missing part; none where the whole is to come."""
+        """Headers that ask for the missing part; none where the whole is to come."""
         if not self.data or not self._honest:
             self.data.clear()
             return {}

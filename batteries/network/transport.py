@@ -151,7 +151,7 @@ class Transport:
 
     @contextlib.contextmanager
     def _final(self, call: _Call, part: dict[str, str]) -> Iterator[tuple[ResponseHead, httpx2.URL]]:
-        """The answer at the end of the redirects, and its address."""
+        """Answer at the end of the redirects, and its address."""
         url = call.start
         for _ in range(call.limits.redirects + 1):
             with self._ask(call, url, part) as head:
@@ -176,7 +176,7 @@ class Transport:
         return self._pools.ask(url, headers, budget)
 
     def _refusal(self, head: ResponseHead, url: httpx2.URL) -> BatteriesError:
-        """The error of a status that is no answer."""
+        """Error of a status that is no answer."""
         where = urls.shown(url)
         code = plain(head.headers.get("x-error-code", "")) or None
         found = code or f"status {head.status}"

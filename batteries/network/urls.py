@@ -15,7 +15,7 @@ SHOWN = 300  # characters of an address in an error
 
 
 def read(text: str) -> httpx2.URL:
-    """An absolute address.
+    """Absolute address.
 
     Raises:
         InputError: malformed, or neither http nor https (``BAD_URL``).
@@ -66,13 +66,13 @@ def is_loopback(url: httpx2.URL) -> bool:
 
 
 def shown(url: httpx2.URL) -> str:
-    """An address without what may be secret in it: the user's name, the query."""
+    """Address without what may be secret in it: the user's name, the query."""
     text = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.partition(b'?')[0].decode('ascii')}"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _parse(text: str, base: httpx2.URL | None = None) -> httpx2.URL | None:
-    """An http or https address with a host and a port that can be; None for any other."""
+    """Http or https address with a host and a port that can be; None for any other."""
     try:
         url = httpx2.URL(text) if base is None else base.join(text)
     except (httpx2.InvalidURL, ValueError, TypeError):

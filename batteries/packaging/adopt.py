@@ -117,7 +117,7 @@ def adopt(
 
 
 def infer(shapes: Shapes, width: int | None, choices: Mapping[str, Any], where: object) -> CellSpec:
-    """The spec that most of the tensors' shapes agree on; whether all of them do is asked afterwards.
+    """Spec that most of the tensors' shapes agree on; whether all of them do is asked afterwards.
 
     Args:
         shapes: Shape by tensor name.
@@ -176,7 +176,7 @@ def _width(shapes: Shapes, matrix: int, layers: int, given: int | None, where: o
 
 
 def _most(shapes: Shapes, places: Iterable[str]) -> int:
-    """The size that most of these places ("name axis") have; 0 where none of them is there."""
+    """Size that most of these places ("name axis") have; 0 where none of them is there."""
     sizes: Counter[int] = Counter()
     for place in places:
         name, _, axis = place.partition(" ")

@@ -68,7 +68,7 @@ class Foreign:
 
 
 def read(path: str | Path) -> Foreign:
-    """The tensors of a ``.safetensors`` file, or of a ``.pt`` file in the zip format of torch 1.6 and later.
+    """Tensors of a ``.safetensors`` file, or of a ``.pt`` file in the zip format of torch 1.6 and later.
 
     Args:
         path: The file, or a link to it. At most 1 GiB.
@@ -101,7 +101,7 @@ def floats(tensors: Mapping[str, Tensor], where: object) -> tuple[dict[str, np.n
 
 
 def _resolved(path: Path) -> Path:
-    """The file itself: a download cache has links to files of other names."""
+    """File itself: a download cache has links to files of other names."""
     with atomic_files.typed(path):
         real = Path(os.path.realpath(path))
         if not real.is_file():
@@ -138,7 +138,7 @@ def _load(data: bytes, where: Path) -> Any:
 
 
 def _pickle_of(data: bytes, where: Path) -> bytes:
-    """The pickle of an archive whose entries are stored as they are, no two over the same bytes: no bomb."""
+    """Pickle of an archive whose entries are stored as they are, no two over the same bytes: no bomb."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         rows = archive.infolist()
         if len(rows) > MAX_ENTRIES or len({row.filename for row in rows}) < len(rows):

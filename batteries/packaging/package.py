@@ -132,7 +132,7 @@ def measured_cell(
 
 
 def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearCode:
-    """The linear baselines of a spec, fitted on images of this size of the source's own domain."""
+    """Linear baselines of a spec, fitted on images of this size of the source's own domain."""
     per_image = math.prod(spec.grid(size, size))
     images = source.domain.batch(seed_of(seed, 0, BASELINE_SEED), max(1, BASELINE_PATCHES // per_image), size)
     return baselines.fit(images, spec)
@@ -190,7 +190,7 @@ def _thinned(run: Run) -> tuple[TrainingPoint, ...]:
 
 
 def _held(run: Run, own: Probe) -> HeldFigure | None:
-    """The CV at the end over the CV at triage, paired by image."""
+    """CV at the end over the CV at triage, paired by image."""
     if run.cv_at_triage is None or run.triage is None or run.triage.step == run.step:
         return None
     now = read(run.model, own.images, own.cluster).cv()

@@ -47,7 +47,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """A picture in mode RGB, L or F, turned as its EXIF orientation says, transparency laid on white.
+    """Picture in mode RGB, L or F, turned as its EXIF orientation says, transparency laid on white.
 
     Raises:
         ValueError: more than 2^27 pixels, or integers beyond 2^24.

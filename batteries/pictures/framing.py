@@ -31,7 +31,7 @@ def checked_fit(fit: object) -> None:
 
 
 def checked_size(size: object, patch: int) -> Size | None:
-    """A size as height and width, from one side of a square or from both.
+    """Size as height and width, from one side of a square or from both.
 
     Raises:
         InputError: neither one positive integer nor two (``SIZE``), or sides that the patch does not divide (``IMAGE_SIZE``).
@@ -50,7 +50,7 @@ def checked_size(size: object, patch: int) -> Size | None:
 
 
 def _whole(side: Any) -> int:
-    """An integer of any library; 0 of what is none."""
+    """Integer of any library; 0 of what is none."""
     try:
         return 0 if isinstance(side, bool) or getattr(side, "dtype", None) == torch.bool else index(side)
     except TypeError:
@@ -58,7 +58,7 @@ def _whole(side: Any) -> int:
 
 
 def framed(image: Tensor, patch: int, size: Size | None, fit: Fit | None, where: str) -> Tensor:
-    """A picture (C, height, width) of the size asked for, or of sides that the patch divides.
+    """Picture (C, height, width) of the size asked for, or of sides that the patch divides.
 
     ``crop`` keeps the middle, ``pad`` repeats the edges as evenly on both sides as can be, ``resize`` covers the size with the
     whole picture and crops what stands over.
@@ -94,7 +94,7 @@ def _not_divided(patch: int, found: Size, where: str, remedy: str) -> InputError
 
 
 def _nearest(found: Size, patch: int, fit: Fit, where: str) -> Size:
-    """The nearest sides that the patch divides: below for a crop, above for padding."""
+    """Nearest sides that the patch divides: below for a crop, above for padding."""
     if fit == "resize":
         raise InputError("no size to resize to", code="SIZE", expected="size=(height, width)", found=None, where=where)
     more = patch - 1 if fit == "pad" else 0

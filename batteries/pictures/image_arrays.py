@@ -35,7 +35,7 @@ def checked_scale(scale: object) -> None:
 
 
 def pictures_of(array: Any, scale: Scale | None, layout: Layout | None, channels: int, where: str) -> Iterator[Tensor]:
-    """The pictures (C, H, W) of an array or tensor of one picture or a batch, float32: in [-1, 1], noise as it is.
+    """Pictures (C, H, W) of an array or tensor of one picture or a batch, float32: in [-1, 1], noise as it is.
 
     Args:
         array: (H, W), (H, W, C), (C, H, W), (B, H, W, C) or (B, C, H, W).

@@ -49,7 +49,7 @@ class ManyCells(Protocol):
         ...
 
     def spec(self, name: str) -> CellSpec:
-        """The architecture of one cell."""
+        """Architecture of one cell."""
         ...
 
 
@@ -250,7 +250,7 @@ def _refuse_others(folder: Path, others: list[Path]) -> None:
 
 
 def _pictures(one: Any, scale: Scale | None, layout: Layout | None, form: Form, name: str) -> Iterator[Tensor]:
-    """The pictures (C, height, width) of one file, picture, array or tensor, in [-1, 1]; noise as it is."""
+    """Pictures (C, height, width) of one file, picture, array or tensor, in [-1, 1]; noise as it is."""
     if isinstance(one, Path | Image.Image):
         one, layout = np.asarray(open_image(one) if isinstance(one, Path) else _upright(one, name)), "channels last"
     for picture in pictures_of(one, scale, layout, form.channels, name):

@@ -20,7 +20,7 @@ def to_input(images: Tensor, scale: InputScale) -> Tensor:
 
 
 def from_input(images: Tensor, scale: InputScale) -> Tensor:
-    """The reverse of :func:`to_input`: what a cell of this scale gives, as this package has images.
+    """Reverse of :func:`to_input`: what a cell of this scale gives, as this package has images.
 
     Raises:
         InputError: as :func:`to_input`.

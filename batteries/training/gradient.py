@@ -19,7 +19,7 @@ PIECE_PIXELS = 16 * 64 * 64  # of one piece; docs/decisions/0023-threads.md
 
 
 def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Tensor]:
-    """The mean squared error of reconstructions, and its gradient.
+    """Mean squared error of reconstructions, and its gradient.
 
     Args:
         model: In training.

@@ -52,7 +52,7 @@ class Plan(Document):
     start: Sha256 | None = None
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Learning rate of a step, counted from 0."""
         done = step / self.steps
         if self.schedule == "constant":
             return self.rate

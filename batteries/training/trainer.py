@@ -66,7 +66,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The reverse of :meth:`state`."""
+        """Reverse of :meth:`state`."""
         self.step, self.cv_average = state["step"], state["cv_average"]
         self.trajectory = [TrainingPoint(**point) for point in state["trajectory"]]
         self.triage = Triage(**state["triage"]) if state["triage"] else None
@@ -84,11 +84,11 @@ class Watcher(Protocol):
     """Somebody who is told how a run goes: a progress bar, an event log."""
 
     def stepped(self, step: int, loss: float) -> None:
-        """A step was taken."""
+        """Step was taken."""
         ...
 
     def read(self, point: TrainingPoint) -> None:
-        """A reading was taken."""
+        """Reading was taken."""
         ...
 
 
@@ -171,7 +171,7 @@ def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
 
 
 def expected_band(spec: CellSpec) -> Band | None:
-    """The band of the spec's exact attractor."""
+    """Band of the spec's exact attractor."""
     return attractor.band(attractor.sphere_cv(spec.D), spec.D) if spec.D >= attractor.SIMPLEX else None
 
 
@@ -198,7 +198,7 @@ def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
 
 
 def _soft_hand(run: Run, M: Tensor) -> float:
-    """The factor of the loss: 1 + boost * exp(-(distance / sigma)^2 / 2), relative distance to the attractor; M (1, V, D)."""
+    """Factor of the loss: 1 + boost * exp(-(distance / sigma)^2 / 2), relative distance to the attractor; M (1, V, D)."""
     plan = run.plan
     if plan.boost == 0 or plan.spec.D < attractor.SIMPLEX:
         return 1.0

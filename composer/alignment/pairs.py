@@ -192,7 +192,7 @@ def compare(
 
 
 def untrained_for(tests: int, level: float = LEVEL) -> int:
-    """The fewest untrained cells at each end, and no fewer than 19, at which Holm's method can reject all of so many tests.
+    """Fewest untrained cells at each end, and no fewer than 19, at which Holm's method can reject all of so many tests.
 
     >>> untrained_for(1), untrained_for(45)
     (19, 29)
@@ -204,7 +204,7 @@ def untrained_for(tests: int, level: float = LEVEL) -> int:
 
 
 def _chosen(container: Container, pairs: Sequence[Names] | None) -> list[Names]:
-    """The pairs to be scored, each once.
+    """Pairs to be scored, each once.
 
     Raises:
         InputError: none, or a cell with itself (``PAIRS``).

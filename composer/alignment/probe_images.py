@@ -13,7 +13,7 @@ ProbeImages = Tensor | Probe | str
 
 
 def images_on(scale: InputScale, probe: ProbeImages) -> Tensor:
-    """The images of a probe on the cells' input scale; a batch, which is on it already, as it is.
+    """Images of a probe on the cells' input scale; a batch, which is on it already, as it is.
 
     Raises:
         InputError: no probe of that name (``NO_PROBE``), or one whose images have other channels; or a transform or a trace of

@@ -50,7 +50,7 @@ pytrees.register_fields(Relayed, ("tokens", "recon", "patch_error"), ("grid",))
 
 
 def fit(kind: RelayKind, source: CellOutput, target: CellOutput) -> Alignment:
-    """The map of least squares from a source's tokens to a target's, paired by region, from both cells' outputs.
+    """Map of least squares from a source's tokens to a target's, paired by region, from both cells' outputs.
 
     Rows pair by their number, which two cells give to unlike things unless they grew from one start; the residual says so.
 
@@ -87,7 +87,7 @@ def relay(
 
 
 def decoded(kind: RelayKind, mapped: Tensor, M: Tensor, grid: Grid, container: Container, decoder: str) -> Tensor:
-    """The images (B, channels, height, width) that a cell makes with other tokens in the place of its own.
+    """Images (B, channels, height, width) that a cell makes with other tokens in the place of its own.
 
     Omega is put between U and V of the cell's own M (B, N, V, D). Rows of M, brought back to the sphere where the cell's are on
     it, take the place of M, and have an omega of the cell's making.
@@ -99,7 +99,7 @@ def decoded(kind: RelayKind, mapped: Tensor, M: Tensor, grid: Grid, container: C
 
 
 def paired(kind: RelayKind, cell: CellOutput, grid: Grid) -> Tensor:
-    """A cell's tokens on another grid, averaged over its regions or standing in all of them: (B, N, D), rows (B, N, V, D).
+    """Cell's tokens on another grid, averaged over its regions or standing in all of them: (B, N, D), rows (B, N, V, D).
 
     Raises:
         InputError: grids of which neither subdivides the other (``GRIDS``).
@@ -112,5 +112,5 @@ def paired(kind: RelayKind, cell: CellOutput, grid: Grid) -> Tensor:
 
 
 def tokens_of(kind: RelayKind, cell: CellOutput) -> Tensor:
-    """A cell's own tokens: omega (B, N, D), or rows (B, N, V, D)."""
+    """Cell's own tokens: omega (B, N, D), or rows (B, N, V, D)."""
     return cell.omega if kind == "omega" else cell.M

@@ -62,7 +62,7 @@ class Swap:
         return self.worth >= 1 + HARDLY
 
     def error(self, decoding: str) -> float:
-        """The mean over images of one of the errors."""
+        """Mean over images of one of the errors."""
         return float(self.errors[decoding].mean())
 
     def share(self, decoding: str = "mapped") -> float:

@@ -38,7 +38,7 @@ TAPPED: dict[TokenKind, str] = {"omega": "omega", "S": "S", "moment": "M", "fram
 
 
 def of(cell: CellOutput, kind: TokenKind, grid: Grid) -> Tensor:
-    """A cell's tokens on a grid that its own subdivides: (B, G, width), or (B, G V, D) for rows.
+    """Cell's tokens on a grid that its own subdivides: (B, G, width), or (B, G V, D) for rows.
 
     Raises:
         InputError: a grid that its own does not subdivide (``GRIDS``).
@@ -62,7 +62,7 @@ def width_of(spec: CellSpec, kind: TokenKind) -> int:
 
 
 def frames(moments: Tensor) -> Tensor:
-    """The frames (..., D, D) of second moments (..., D, D): their eigenvalues replaced by even steps from 1 down to -1.
+    """Frames (..., D, D) of second moments (..., D, D): their eigenvalues replaced by even steps from 1 down to -1.
 
     They are of one length; where two eigenvalues are one, their axes are any two of the plane.
     """

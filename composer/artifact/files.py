@@ -109,7 +109,7 @@ def pack(value: Any, path: str | Path, label: PackedLabel, *, lock: CellOrigins 
 
 
 def _form_in(path: Path) -> ArtifactForm[Any]:
-    """The kind that a file names; a file of none is to be refused as no model."""
+    """Kind that a file names; a file of none is to be refused as no model."""
     return form_in(atomic_files.mapped(path, limit=MAX_BLOB, links=True)) or next(iter(FORMS.values()))
 
 

@@ -80,7 +80,7 @@ class ArtifactForm(ABC, Generic[Says]):
 
     @abstractmethod
     def document(self) -> type[Says]:
-        """The class of what a file says of itself."""
+        """Class of what a file says of itself."""
 
     @abstractmethod
     def holds(self, value: object) -> bool:
@@ -96,7 +96,7 @@ class ArtifactForm(ABC, Generic[Says]):
 
     @abstractmethod
     def put_together(self, opened: Opened[Says]) -> Any:
-        """The value of a file."""
+        """Value of a file."""
 
     def check_numbers(self, opened: Opened[Says], where: object) -> None:
         """Refuse what only the tensors tell, whenever a file is opened."""
@@ -109,7 +109,7 @@ class ArtifactForm(ABC, Generic[Says]):
         return iter(())
 
     def open(self, data: Data, *, where: object, seal: str | None = None, cells: bool = True) -> Opened[Says]:
-        """A whole file, every byte of it compared with the seal's word.
+        """Whole file, every byte of it compared with the seal's word.
 
         Args:
             data: The file.
@@ -127,7 +127,7 @@ class ArtifactForm(ABC, Generic[Says]):
         return opened
 
     def load(self, path: Path, *, seal: str | None = None) -> Any:
-        """The value of a file, every byte of which is compared with the seal's word; arguments as of :meth:`open`.
+        """Value of a file, every byte of which is compared with the seal's word; arguments as of :meth:`open`.
 
         That its cells are those of the lock is a matter of publishing, and of ``container.verify()``.
 
@@ -146,7 +146,7 @@ class ArtifactForm(ABC, Generic[Says]):
         package: str | None = None,
         torch: str | None = None,
     ) -> PackedManifest:
-        """The manifest of a file.
+        """Manifest of a file.
 
         Args:
             document: What it says.
@@ -167,5 +167,5 @@ class ArtifactForm(ABC, Generic[Says]):
 
 
 def yes_no(flag: bool) -> str:
-    """A flag in a column."""
+    """Flag in a column."""
     return "yes" if flag else "no"

@@ -18,12 +18,12 @@ FORMS: dict[str, ArtifactForm[Any]] = {form.kind.name: form for form in (ModelFo
 
 
 def form_in(data: bytes | memoryview) -> ArtifactForm[Any] | None:
-    """The kind that the first bytes of a file name; None where they name none of the table, as a cell's do not."""
+    """Kind that the first bytes of a file name; None where they name none of the table, as a cell's do not."""
     return FORMS.get(name_in(data) or "")
 
 
 def form_of(value: object) -> ArtifactForm[Any]:
-    """The kind of a value in memory.
+    """Kind of a value in memory.
 
     Raises:
         InputError: of none (``MODEL``).

@@ -54,7 +54,7 @@ def path_for(kind: ArtifactKind, path: str | Path) -> Path:
 
 
 def checked_label(label: PackedLabel) -> PackedLabel:
-    """The label itself.
+    """Label itself.
 
     Raises:
         InputError: none (``LABEL``).
@@ -65,7 +65,7 @@ def checked_label(label: PackedLabel) -> PackedLabel:
 
 
 def prepared(form: type[Said], fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Prepared[Said]:
-    """A file that says these things.
+    """File that says these things.
 
     Raises:
         BatteriesError: as :func:`composer.sealed.file_format.write`.

@@ -40,7 +40,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _kernel(*given: Tensor) -> Any:
-    """The compiled kernel for these, or None where torch's is the one to use."""
+    """Compiled kernel for these, or None where torch's is the one to use."""
     q = given[0]
     if q.ndim != 4 or not _softmax.serves(*given) or q.shape[:3].numel() * q.shape[2] < FEW:
         return None
@@ -64,7 +64,7 @@ _softmax = Kernels(
 
 
 def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """A kernel over all heads of all groups."""
+    """Kernel over all heads of all groups."""
     groups, heads, tokens, d = q.shape
     out = q.new_empty(groups, tokens, heads, d)
     run = partial(kernel, *map(_strided, (q, k, v)), out.numpy())
@@ -73,7 +73,7 @@ def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _strided(x: Tensor) -> tuple[Any, tuple[int, ...]]:
-    """The memory of a tensor from its first number to its last, and its strides but the last, which is one.
+    """Memory of a tensor from its first number to its last, and its strides but the last, which is one.
 
     Queries, keys and values are usually parts of one product: a kernel reads them where they are.
     """

@@ -41,7 +41,7 @@ class Stage:
 
     @classmethod
     def of(cls, spec: CellSpec, weights: Mapping[str, Tensor], *given: Tensor) -> Stage:
-        """The faster arithmetic of those that can take what is given: images, or matrices and tokens."""
+        """Faster arithmetic of those that can take what is given: images, or matrices and tokens."""
         return cls(spec, weights, all(encoder_decoder.fits(spec, part) for part in given))
 
     def matrices(self, images: Tensor) -> Tensor:

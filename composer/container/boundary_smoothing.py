@@ -90,7 +90,7 @@ class _Smooth(torch.autograd.Function):
 
 
 def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | None = None) -> Tensor:
-    """A kernel over all images of all cells, (C B, channels, height, width)."""
+    """Kernel over all images of all cells, (C B, channels, height, width)."""
     given = [image.detach().contiguous() for image in images]
     out = torch.empty_like(given[0]) if out is None else out
     run = partial(kernel, *(image.numpy() for image in given), *layers, out.numpy())
@@ -99,7 +99,7 @@ def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | Non
 
 
 def _layers(name: str, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> list[Any]:
-    """The weights as a kernel wants them. The transpose of a convolution has its channels exchanged and its taps reversed."""
+    """Weights as a kernel wants them. The transpose of a convolution has its channels exchanged and its taps reversed."""
     to_middle, to_image = partial(_packed, count=_convolution.module.MANY), partial(_packed, count=_convolution.module.FEW)
     first = to_middle(w1.numpy(), b1.numpy())
     if name == "smooth":

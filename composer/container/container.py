@@ -140,7 +140,7 @@ class Container(nn.Module):
         return {name: Tokens(cell.M, cell.S, cell.omega, cell.grid) for name, cell in out.items()}
 
     def cells(self, *patterns: str | Iterable[str]) -> Container:
-        """A part of this container, over the same memory.
+        """Part of this container, over the same memory.
 
         Args:
             patterns: Names, or patterns such as ``low/*``; one by one, or a list of them.
@@ -160,7 +160,7 @@ class Container(nn.Module):
         return self.part([name for name in self.names if name in chosen])
 
     def part(self, chosen: str | Iterable[str]) -> Container:
-        """The cells of these names, or of this name, in this order, over the same memory.
+        """Cells of these names, or of this name, in this order, over the same memory.
 
         Raises:
             NotFoundError: a name that no cell has (``NO_CELL``).
@@ -205,7 +205,7 @@ class Container(nn.Module):
         return self.groups[group].decode(index, M.to(dtype), grid, own).to(M.dtype)
 
     def spec(self, name: str) -> CellSpec:
-        """The architecture of one cell."""
+        """Architecture of one cell."""
         return self.groups[self.place(name)[0]].spec
 
     def explain(self, size: tuple[int, int] = (64, 64)) -> Explanation:
@@ -228,14 +228,14 @@ class Container(nn.Module):
         return Explanation(size, tuple(rows))
 
     def members(self) -> Iterator[tuple[Group, tuple[str, ...]]]:
-        """The groups that cells of this container are in, and which."""
+        """Groups that cells of this container are in, and which."""
         for index, group in enumerate(self.groups):
             names = tuple(name for name in self.names if self._places[name][0] == index)
             if names:
                 yield group, names
 
     def place(self, name: object) -> tuple[int, int]:
-        """The group that a cell is in, and its place there.
+        """Group that a cell is in, and its place there.
 
         Raises:
             NotFoundError: no such cell (``NO_CELL``).
@@ -265,7 +265,7 @@ class Container(nn.Module):
             )
 
     def get_extra_state(self) -> Tensor:
-        """The lock: digests by cell name, which a host's state dict carries in place of weights, as a tensor."""
+        """Lock: digests by cell name, which a host's state dict carries in place of weights, as a tensor."""
         return extra_state.encoded({"lock": self.lock}, self.device)
 
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
@@ -287,7 +287,7 @@ class Container(nn.Module):
         return self.consensus.mapped([self.names.index(name) for name in members], grids.pad(omega, self.consensus.width))
 
     def fitting(self, images: Tensor) -> Tensor:
-        """The images in the container's dtype.
+        """Images in the container's dtype.
 
         Raises:
             InputError: images that one of the cells does not take.

@@ -21,7 +21,7 @@ MAX_DOCUMENT = 64 * 2**20  # bytes; the digests of a cell take about 300
 
 
 def encoded(document: Mapping[str, Any], device: torch.device | str = "cpu") -> Tensor:
-    """A document as float32 (bytes,), on the device of the module's other tensors.
+    """Document as float32 (bytes,), on the device of the module's other tensors.
 
     >>> encoded({"a": 1}).tolist()
     [123.0, 34.0, 97.0, 34.0, 58.0, 49.0, 125.0, 10.0]
@@ -30,7 +30,7 @@ def encoded(document: Mapping[str, Any], device: torch.device | str = "cpu") -> 
 
 
 def decoded(state: object, *, where: str) -> dict[str, Any]:
-    """The document of a tensor; a dictionary, which older states hold in its place, is one itself, and anything else is empty.
+    """Document of a tensor; a dictionary, which older states hold in its place, is one itself, and anything else is empty.
 
     Args:
         state: What a state dict has.

@@ -116,7 +116,7 @@ class Stack(nn.Module):
     @classmethod
     @neutral()
     def of(cls, weights: Sequence[Mapping[str, np.ndarray]], dtype: torch.dtype = torch.float32) -> Stack:
-        """A stack of cells' arrays, all with the same names and shapes."""
+        """Stack of cells' arrays, all with the same names and shapes."""
         numbers = np.float64 if dtype == torch.float64 else np.float32
         return cls({name: torch.from_numpy(np.stack([w[name] for w in weights], dtype=numbers)) for name in weights[0]})
 
@@ -135,7 +135,7 @@ class Stack(nn.Module):
         return {name: self.get_buffer(_attribute(name)) for name in self._names}
 
     def chosen(self, places: Sequence[int]) -> dict[str, Tensor]:
-        """The weights of some cells (c, *shape), for computing: views where the cells are neighbours, else copies.
+        """Weights of some cells (c, *shape), for computing: views where the cells are neighbours, else copies.
 
         They are ordinary tensors, which export and compilers can follow. Nothing refuses a write to them.
 
@@ -179,7 +179,7 @@ class Stack(nn.Module):
             return bool((numbers.as_subclass(torch.Tensor) == held).all())
 
     def digest(self, index: int) -> str:
-        """The tensor digest of one cell, computed from the memory as it is now."""
+        """Tensor digest of one cell, computed from the memory as it is now."""
         arrays = {name: tensor[index].detach().cpu().numpy() for name, tensor in self._held.items()}
         if self.dtype == torch.float64 and any((array.astype(np.float32) != array).any() for array in arrays.values()):
             return NO_CELL  # finer than the float32 of a cell's file, so somebody wrote here
@@ -213,7 +213,7 @@ class Stack(nn.Module):
 
 
 def _face(tensor: Tensor) -> FrozenTensor:
-    """A frozen tensor over the same memory. Its count of writes is its own: one that is passed over stops no backward pass."""
+    """Frozen tensor over the same memory. Its count of writes is its own: one that is passed over stops no backward pass."""
     return tensor.data.as_subclass(FrozenTensor)
 
 
@@ -239,7 +239,7 @@ def _writes(name: str) -> bool:
 
 
 def _targets(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The arguments that an operator writes."""
+    """Arguments that an operator writes."""
     schema = getattr(func, "_schema", None)  # which torch's operators on functions, such as cond, do not have
     if schema is None:
         return []

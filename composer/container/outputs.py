@@ -223,13 +223,13 @@ pytrees.register(ContainerOutput, lambda made: ([made.groups], (tuple(made),)), 
 
 
 def node_of_all(names: Collection[str]) -> str:
-    """The name of the node that has all cells side by side: ``all``, or another where a cell has that one."""
+    """Name of the node that has all cells side by side: ``all``, or another where a cell has that one."""
     others = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
     return next(name for name in others if name not in names)
 
 
 def checked_taps(taps: Collection[str]) -> frozenset[str]:
-    """The taps, if there are such.
+    """Taps, if there are such.
 
     Raises:
         PolicyError: none, or one that a cell does not have (``NO_TAP``).

@@ -55,7 +55,7 @@ class Group(nn.Module):
         return {tap: found[tap] for tap in (*TAPS, "patch_error") if tap in found}  # in one order by every route
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
-        """The images (B, channels, height, width) that one cell makes of M (B, N, V, D) and of omega (B, N, D), or its own."""
+        """Images (B, channels, height, width) that one cell makes of M (B, N, V, D) and of omega (B, N, D), or its own."""
         stage, stacked = Stage.of(self.spec, self.stack.chosen([place]), M, M if omega is None else omega), M[None]
         with uncast(M.device):
             found = spectral.spectrum(stacked)
@@ -117,7 +117,7 @@ class _Collected:
         self._lock = threading.Lock()
 
     def add(self, corner: tuple[int, int], piece: dict[str, Tensor]) -> None:
-        """A piece whose first cell and image these are."""
+        """Piece whose first cell and image these are."""
         some = next(iter(piece.values()))
         if some.shape[:2] == self._shape:
             self._whole.update(piece)

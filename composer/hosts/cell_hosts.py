@@ -140,7 +140,7 @@ class RestoringHost(_Host):
 
 
 def cells_of(model: Model) -> Container:
-    """The cells of a model, at least one."""
+    """Cells of a model, at least one."""
     found = getattr(model, "container", None)
     if not isinstance(found, Container):
         remedy = "Give what composer.compose, wire or load returned."

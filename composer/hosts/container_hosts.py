@@ -155,7 +155,7 @@ def _grid(out: ContainerOutput) -> Grid:
 
 
 def _mixture(out: ContainerOutput, shares: Tensor, grid: Grid) -> Tensor:
-    """The mean of all reconstructions by shares (B, G, K), as regions (B, G, P), in the dtype of the shares."""
+    """Mean of all reconstructions by shares (B, G, K), as regions (B, G, P), in the dtype of the shares."""
     parts = []
     for group, own in zip(out.groups, shares.split([len(group.names) for group in out.groups], dim=2), strict=True):
         recon = rearrange(group.tensor("recon"), "C B c (gh p) (gw q) -> C B (gh gw) (c p q)", gh=grid[0], gw=grid[1])

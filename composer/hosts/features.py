@@ -33,7 +33,7 @@ FLOOR = 1e-8  # of an error, before its logarithm
 
 
 def checked(reads: Reads) -> Reads:
-    """The reading, if there is such.
+    """Reading, if there is such.
 
     Raises:
         InputError: there is none (``READS``).

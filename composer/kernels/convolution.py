@@ -95,7 +95,7 @@ def _activate(middle: Array, at: int, channels: int, stride: int, width: int) ->
 
 @njit
 def _weigh(before: Array, middle: Array, at: int, channels: int, stride: int, width: int) -> None:
-    """A row times the slope of GELU at another, in place."""
+    """Row times the slope of GELU at another, in place."""
     for channel in range(channels):
         row, given = at + channel * stride, EDGE + channel * stride
         for x in range(0, width, WIDTH):
@@ -107,11 +107,11 @@ def _weigh(before: Array, middle: Array, at: int, channels: int, stride: int, wi
 
 
 def _convolution(count: int) -> Callable[..., None]:
-    """A convolution of rows, for ``count`` output channels at a time."""
+    """Convolution of rows, for ``count`` output channels at a time."""
 
     @njit
     def along(sums: Any, source: Array, at: int, weights: Array, tap: int) -> Any:
-        """The three taps of one row."""
+        """Three taps of one row."""
         sums = add_products(sums, load(source, at - 1), weights, tap)
         sums = add_products(sums, load(source, at), weights, tap + count)
         return add_products(sums, load(source, at + 1), weights, tap + 2 * count)
@@ -181,7 +181,7 @@ def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, sto
 
 @kernel
 def pull(images: Array, grad: Array, first: Layer, back: Layer, home: Layer, out: Array, start: int, stop: int) -> None:
-    """The gradient of :func:`smooth` on its images, the middle being computed again.
+    """Gradient of :func:`smooth` on its images, the middle being computed again.
 
     Args:
         images: (C B, channels, height, width) float32, contiguous.

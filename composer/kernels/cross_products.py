@@ -143,7 +143,7 @@ def _polynomial(gram: Array, coefficients: tuple[float, float, float], into: Arr
 
 @njit
 def _orthogonalise(x: Array, gram: Array, scratch: Array, turned: Array, zero: Vector) -> tuple[bool, Array]:
-    """The polar factor of x, which has norm 1, in one of the arrays; and whether it was found."""
+    """Polar factor of x, which has norm 1, in one of the arrays; and whether it was found."""
     down, across, D = (width_of(zero), 1), (1, width_of(zero)), width_of(zero)
     _multiply((x, 0), across, (x, 0), (gram, 0), zero)
     _scale((x, 0), 1 / math.sqrt(_norm((gram, 0), zero)), x, zero)  # no singular value is above 1, the largest near it
@@ -193,7 +193,7 @@ def _trace(one: Matrix, other: Matrix, copy: Matrix, zero: Vector) -> float:
 
 
 def kernels(D: int) -> PairKernels:
-    """The kernels of a width, a multiple of BLOCK, compiled on their first call."""
+    """Kernels of a width, a multiple of BLOCK, compiled on their first call."""
 
     def moments(x: Array, y: Array, rows: Array, means: Array, cross: Array, squares: Array, start: int, stop: int) -> None:
         """Means of both ends, x'y and the squared lengths about them, for pairs ``start`` to ``stop``.
@@ -225,7 +225,7 @@ def kernels(D: int) -> PairKernels:
             squares[0, n], squares[1, n] = total(lengths[0]), total(lengths[1])
 
     def polar(cross: Array, rotation: Array, found: Array, start: int, stop: int) -> None:
-        """The orthogonal factors of matrices ``start`` to ``stop``.
+        """Orthogonal factors of matrices ``start`` to ``stop``.
 
         Args:
             cross: (n, D, D) float64, contiguous.

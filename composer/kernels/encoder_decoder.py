@@ -60,7 +60,7 @@ def _memory(layers: Any) -> Any:
 
 
 def _product(count: int) -> Callable[..., None]:
-    """A product of ``count`` rows with a vector's width of a layer's columns."""
+    """Product of ``count`` rows with a vector's width of a layer's columns."""
 
     @njit
     def product(given: Rows, row: int, packed: Array, layer: Layer, column: int, into: Rows, more: bool) -> None:

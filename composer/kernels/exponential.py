@@ -23,7 +23,7 @@ MANTISSA = 23  # bits
 
 @intrinsic
 def _exponent(typing: Any, x: Any) -> Any:
-    """The last bits of x as the exponent of a number."""
+    """Last bits of x as the exponent of a number."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = builder.shl(builder.bitcast(args[0], x.integers), ir.Constant(x.integers, [MANTISSA] * x.width))

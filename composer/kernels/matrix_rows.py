@@ -22,7 +22,7 @@ __all__ = ["fill_like", "load_like", "load_several_like", "width_of", "zero_row"
 
 @intrinsic
 def zero_row(typing: Any, width: Any) -> Any:
-    """A row of ``width`` zeros."""
+    """Row of ``width`` zeros."""
     if not isinstance(width, types.IntegerLiteral):
         return None
     kind = VectorType(types.float64, width.literal_value)
@@ -35,7 +35,7 @@ def zero_row(typing: Any, width: Any) -> Any:
 
 @intrinsic
 def fill_like(typing: Any, value: Any, like: Any) -> Any:
-    """A number in every element of a row."""
+    """Number in every element of a row."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return splat(builder, args[0], like.width)
@@ -55,7 +55,7 @@ def width_of(typing: Any, row: Any) -> Any:
 
 @intrinsic
 def load_like(typing: Any, memory: Any, at: Any, like: Any) -> Any:
-    """The row from element ``at`` of a contiguous array on, all of which must be there."""
+    """Row from element ``at`` of a contiguous array on, all of which must be there."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(address(context, builder, memory, *args[:2], to=like.llvm), align=like.size)

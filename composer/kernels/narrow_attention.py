@@ -39,7 +39,7 @@ def _head(source: Strided, n: int, heads: int) -> Head:
 
 @njit
 def _turn(source: Head, scale: float, queries: Array, shape: tuple[int, int, int]) -> None:
-    """A head by component, times a number."""
+    """Head by component, times a number."""
     memory, first, token = source
     tokens, d, stride = shape
     for n in range(tokens):
@@ -61,7 +61,7 @@ def _largest(query: Any, keys: Head, tokens: int) -> Vector:
 
 @njit
 def _mix(query: Any, keys: Head, values: Head, tokens: int, sums: Any) -> tuple[Vector, Any]:
-    """The sum of the weights of each query, and those of the values times their weights, added to ``sums``."""
+    """Sum of the weights of each query, and those of the values times their weights, added to ``sums``."""
     memory, key, token = keys
     given, value, step = values
     total = fill(0.0)
@@ -86,7 +86,7 @@ def _finish(mixed: Array, totals: Array, out: Array, n: int, stride: int) -> Non
 
 
 def kernels(d: int) -> Callable[..., None]:
-    """The kernel for heads of width d, compiled on its first call."""
+    """Kernel for heads of width d, compiled on its first call."""
 
     def attend(q: Strided, k: Strided, v: Strided, out: Array, start: int, stop: int) -> None:
         """``out = softmax(q k' / sqrt(d)) v`` for heads ``start`` to ``stop``, group by group.

@@ -27,7 +27,7 @@ _kind = floats.kind
 
 
 def _exchanged(builder: Any, x: Any, lane: Any) -> Any:
-    """The vector whose lane i is lane ``lane(i)`` of x."""
+    """Vector whose lane i is lane ``lane(i)`` of x."""
     places = ir.Constant(ir.VectorType(INT, WIDTH), [lane(i) for i in range(WIDTH)])
     return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), places)
 

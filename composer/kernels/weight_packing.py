@@ -26,7 +26,7 @@ def whole(count: int) -> int:
 
 @njit
 def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
-    """The transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
+    """Transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
     _, outputs, inputs = weight.shape
     stride, first = whole(outputs), cell * outputs * inputs
     # whole blocks in registers, since by scalars every element would touch a line of the cache of its own; the rest by scalars
@@ -47,7 +47,7 @@ def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
 
 @njit
 def _fill_up(vector: Array, cell: int, into: Array, at: int) -> int:
-    """A cell's bias or norm, filled up with zeros to whole vectors; where the next one begins."""
+    """Cell's bias or norm, filled up with zeros to whole vectors; where the next one begins."""
     outputs = vector.shape[1]
     into[at : at + outputs] = vector[cell]
     after = at + whole(outputs)
@@ -66,7 +66,7 @@ def norms(weights: Stacks) -> int:
 
 @njit
 def pack(layers: Any, cell: int, packed: Array) -> None:
-    """A cell's layers one after the other, each a transposed matrix and a bias; then the norms, each a gain and a shift."""
+    """Cell's layers one after the other, each a transposed matrix and a bias; then the norms, each a gain and a shift."""
     weights, biases, gains, shifts = layers
     at = 0
     for layer in range(len(weights)):

@@ -82,7 +82,7 @@ class Consensus:
         return replace(self, names=names, maps=maps, scores=scores)
 
     def for_cells(self, digests: Mapping[str, str]) -> Consensus:
-        """The maps of some cells, found by the digest of their weights, under the names and in the order given.
+        """Maps of some cells, found by the digest of their weights, under the names and in the order given.
 
         Args:
             digests: Of weights (``tensors`` in a lock), by name.

@@ -26,7 +26,7 @@ SETTLED = 1e-7  # of a frame's length: a round that moves it less is the last
 
 
 def settled(step: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor) -> tuple[Tensor, Tensor]:
-    """The fixed points of a step, each of K on its own way.
+    """Fixed points of a step, each of K on its own way.
 
     Args:
         step: From frames (K, n, D) of any length to frames of length 1 and their residuals (K,).
@@ -50,7 +50,7 @@ def settled(step: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor) -> t
 
 
 def frames_of(tokens: Sequence[Tensor], members: Tensor) -> tuple[Tensor, Tensor]:
-    """The consensus of each of several sets of cells.
+    """Consensus of each of several sets of cells.
 
     Args:
         tokens: Per cell (n, its own D), row i of each paired with row i of the others.
@@ -113,7 +113,7 @@ class SideBySide:
         return cls(order, axes, rows, core, max(own.shape[1] for own in tokens))
 
     def at_rest(self, cell: int) -> Tensor:
-        """A cell's own tokens (m, D) in its own coordinates, among rows of the core."""
+        """Cell's own tokens (m, D) in its own coordinates, among rows of the core."""
         place = self.order.index(cell)
         begin = sum(axes.shape[1] for axes in self.axes[:place])
         axes = self.axes[place]

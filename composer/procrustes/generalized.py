@@ -48,7 +48,7 @@ class Frame:
 
 @neutral()
 def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
-    """The consensus of several cells.
+    """Consensus of several cells.
 
     Args:
         tokens: Per cell (n, its own D), row i of each paired with row i of the others.
@@ -77,7 +77,7 @@ def maps_into(frame: Frame, tokens: Sequence[Tensor], rows: Tensor | None = None
 
 @neutral()
 def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequal: Unequal = "pad") -> Alignment:
-    """The map of a cell into a frame, whether or not it had a part in it; the frame stays as it is.
+    """Map of a cell into a frame, whether or not it had a part in it; the frame stays as it is.
 
     Args:
         frame: The consensus.
@@ -112,7 +112,7 @@ def change(before: Frame, after: Frame) -> float:
 
 
 def _with_gaps(tokens: Sequence[Tensor], kept: Tensor) -> Frame:
-    """The consensus of cells that lack some rows: each is turned on those that it and the frame have."""
+    """Consensus of cells that lack some rows: each is turned on those that it and the frame have."""
     width = max(own.shape[1] for own in tokens)
     stacked = torch.stack([widths.pad(own.double(), width) for own in tokens])
     checked(stacked, stacked, kept)
@@ -140,7 +140,7 @@ def _met(stacked: Tensor, frame: Tensor, both: Tensor) -> Tensor:
 
 
 def _mean(mapped: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """The frame that mapped cells (C, n, D) make, and its rows."""
+    """Frame that mapped cells (C, n, D) make, and its rows."""
     count = kept.sum(dim=0)
     there = count > 0
     mean = torch.where(kept[..., None], mapped, 0.0).sum(dim=0) / count.clamp_min(1)[:, None]

@@ -202,7 +202,7 @@ def rows_of(tokens: Tensor, kept: Tensor) -> Tensor:
 
 
 def maps_of(sums: Tensor) -> Maps:
-    """The maps of least squares of each half from its sums (..., W, W); of scale 0 where the source has no spread."""
+    """Maps of least squares of each half from its sums (..., W, W); of scale 0 where the source has no spread."""
     count = sums[..., -1, -1].clamp_min(1)
     centre, mean = sums[..., :-2, -1] / count[..., None], sums[..., -1, :-2] / count[..., None]
     spread = sums[..., -2, -1] - count * centre.square().sum(dim=-1)

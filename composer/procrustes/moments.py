@@ -63,7 +63,7 @@ def polar(cross: Tensor) -> Polar | None:
 
 
 def _kernel(pairs: int, *given: Tensor) -> Any:
-    """The compiled kernels for these, or None where torch's way is the one to take."""
+    """Compiled kernels for these, or None where torch's way is the one to take."""
     width = given[0].shape[-1]
     return _products(width) if _products.serves(*given) and pairs >= FEW and width in WIDTHS else None
 
@@ -85,7 +85,7 @@ _products = Kernels(
 
 
 def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | None, batch: torch.Size) -> Moments:
-    """The kernel over all pairs."""
+    """Kernel over all pairs."""
     (height, width), count = source.shape[-2:], batch.numel()
     there = torch.ones(1, height, dtype=torch.bool, device="cpu") if rows is None else _flat(rows.bool(), batch, 1)
     x, y = (_flat(end.double(), batch, 2) for end in (source, target))
@@ -99,7 +99,7 @@ def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | Non
 
 
 def _run_polar(kernel: Any, cross: Tensor) -> Polar:
-    """The kernel over all matrices."""
+    """Kernel over all matrices."""
     given = cross.detach().contiguous()
     rotation, found = torch.empty_like(given), given.new_empty(2, len(given))
     run = partial(kernel, given.numpy(), rotation.numpy(), found.numpy())

@@ -26,7 +26,7 @@ TINY = torch.finfo(torch.float64).tiny
 
 
 def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]:
-    """The orthogonal R (..., D, D) with the largest trace(R' cross), that trace (...), and the sign (...) of R's determinant.
+    """Orthogonal R (..., D, D) with the largest trace(R' cross), that trace (...), and the sign (...) of R's determinant.
 
     Where the smallest singular value is nothing, R and its mirror image in that axis do as well: the one of determinant +1
     is taken.
@@ -74,7 +74,7 @@ def _polar_with_sign(cross: Tensor) -> moments.Polar:
 
 
 def _polar(cross: Tensor) -> tuple[Tensor, Tensor]:
-    """The orthogonal factors U V' of cross = U diag(singular) V', and for which it has lost too many digits.
+    """Orthogonal factors U V' of cross = U diag(singular) V', and for which it has lost too many digits.
 
     U = cross V / singular has lost as many digits as the square of the condition number has; one Newton step gives them back:
     with E = U'U - 1, to first order, U V' is U (1 - E_ij s_i / (s_i + s_j)) V'.

@@ -130,7 +130,7 @@ def score(
 
 
 def shuffles_for(tests: int, level: float = LEVEL) -> int:
-    """The fewest shuffles, and no fewer than ``SHUFFLES``, at which Holm's method can reject all of so many tests.
+    """Fewest shuffles, and no fewer than ``SHUFFLES``, at which Holm's method can reject all of so many tests.
 
     Args:
         tests: P-values that are corrected together.

@@ -108,7 +108,7 @@ class Alignment:
         return (tokens - centre) @ matrix + translation
 
     def inverse(self) -> Alignment:
-        """The way back; onto the axes that were kept, where one end was projected. It keeps the residual of the fit.
+        """Way back; onto the axes that were kept, where one end was projected. It keeps the residual of the fit.
 
         Raises:
             InputError: a scale of zero: nothing of the source is left (``NO_INVERSE``).
@@ -166,7 +166,7 @@ def fit(
     rows: Tensor | None = None,
     unequal: Unequal | None = None,
 ) -> Alignment:
-    """The map of least squares from source to target; many at once along leading axes, which are broadcast.
+    """Map of least squares from source to target; many at once along leading axes, which are broadcast.
 
     Args:
         source: (..., n, D_s).
@@ -224,7 +224,7 @@ def solve(both: Products, *, scale: bool, reflection: Reflection) -> tuple[Tenso
 def _projected(
     x: Tensor, y: Tensor, centre: Tensor, translation: Tensor, paired: Tensor, scale: bool, reflection: Reflection
 ) -> Alignment:
-    """The map of centred x, y of unequal width, the wider on its leading principal axes."""
+    """Map of centred x, y of unequal width, the wider on its leading principal axes."""
     width = min(x.shape[-1], y.shape[-1])
     onto, back = _axes(x, width), _axes(y, width)
     rotation, stretch, residual, _ = solve(Products.of(x @ onto, y @ back), scale=scale, reflection=reflection)

@@ -55,7 +55,7 @@ def _square_roots(x: Tensor, end: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _extended(matrix: Tensor, width: int) -> Tensor:
-    """A square matrix with ones on the diagonal behind it, up to ``width``."""
+    """Square matrix with ones on the diagonal behind it, up to ``width``."""
     own = matrix.shape[-1]
     behind = (torch.arange(width, device=matrix.device) >= own).to(matrix)
     return F.pad(matrix, (0, width - own, 0, width - own)) + behind.diag()

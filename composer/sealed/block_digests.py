@@ -19,7 +19,7 @@ Run = tuple[str, int, int]  # numpy's name of a type, and where numbers of it st
 
 
 def digests(parts: Iterable[memoryview]) -> Iterator[str]:
-    """The digest of every block of some bytes that come in parts."""
+    """Digest of every block of some bytes that come in parts."""
     running, room = sha256(), BLOCK
     for part in parts:
         while part:
@@ -34,7 +34,7 @@ def digests(parts: Iterable[memoryview]) -> Iterator[str]:
 
 
 def look(data: memoryview, rows: Sequence[Run]) -> list[tuple[str, bool]]:
-    """The digest of every block, and whether its numbers are finite, by as many threads as there are processors.
+    """Digest of every block, and whether its numbers are finite, by as many threads as there are processors.
 
     Hashing needs no lock of the interpreter's, so the threads do run beside one another.
 

@@ -106,7 +106,7 @@ def layout(document: Sealed) -> Layout:
 
 
 def header(document: Sealed, places: Layout) -> bytes:
-    """The size of the header and the header, up to the first byte of data."""
+    """Size of the header and the header, up to the first byte of data."""
     rows = {
         name: {"dtype": row.dtype, "shape": list(row.shape), "data_offsets": [row.start, row.end]}
         for name, row in places.items()
@@ -119,7 +119,7 @@ def header(document: Sealed, places: Layout) -> bytes:
 
 
 def write(form: type[Said], fields: Mapping[str, Any], arrays: Arrays) -> tuple[Said, list[Data]]:
-    """The document of a file, and the file in parts; nothing is copied.
+    """Document of a file, and the file in parts; nothing is copied.
 
     Args:
         form: Of the document.
@@ -149,7 +149,7 @@ def write(form: type[Said], fields: Mapping[str, Any], arrays: Arrays) -> tuple[
 
 
 def not_finite(names: Sequence[str], where: object) -> PolicyError:
-    """The refusal of tensors with values that are not finite."""
+    """Refusal of tensors with values that are not finite."""
     remedy = "What it was made of was damaged, or a training diverged."
     return PolicyError("values that are not finite", code="NON_FINITE", found=listed(names), where=where, remedy=remedy)
 

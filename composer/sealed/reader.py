@@ -29,7 +29,7 @@ class Opened(Generic[Said]):
     data: memoryview
 
     def array(self, name: str) -> np.ndarray:
-        """A tensor, as a view of the file."""
+        """Tensor, as a view of the file."""
         import numpy as np
 
         row = self.layout[name]
@@ -37,7 +37,7 @@ class Opened(Generic[Said]):
 
 
 def open_sealed(form: type[Said], data: Data, *, where: object, seal: str | None = None) -> Opened[Said]:
-    """A whole file, every byte of it compared with the seal's word.
+    """Whole file, every byte of it compared with the seal's word.
 
     Args:
         form: Of its document.
@@ -70,7 +70,7 @@ def read_document(form: type[Said], data: Data, *, where: object) -> Said:
 
 
 def path_of(path: str | Path) -> Path:
-    """A path that somebody gave.
+    """Path that somebody gave.
 
     Raises:
         InputError: something else (``BAD_PATH``).
@@ -82,7 +82,7 @@ def path_of(path: str | Path) -> Path:
 
 
 def _open_header(form: type[Said], data: Data, where: object) -> Opened[Said]:
-    """A file whose data nobody has looked at."""
+    """File whose data nobody has looked at."""
     view = memoryview(data)
     words, start = _words(form.KIND, view, where)
     document = _document(form, words, where)
@@ -102,7 +102,7 @@ def _open_header(form: type[Said], data: Data, where: object) -> Opened[Said]:
 
 
 def _words(kind: ArtifactKind, view: memoryview, where: object) -> tuple[str, int]:
-    """The document's words, and where the data starts."""
+    """Document's words, and where the data starts."""
     if len(view) < 8:
         placeholders.refuse_unreadable(view, where)
         raise FormatError(f"too short for {kind.words}", code="ST_SHORT", found=f"{len(view)} bytes", where=where)

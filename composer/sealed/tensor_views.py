@@ -19,7 +19,7 @@ TORCH: dict[Dtype, torch.dtype] = {"F32": torch.float32, "F64": torch.float64, "
 
 
 def array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """A tensor as a contiguous array; in the same memory where it is one of that type already."""
+    """Tensor as a contiguous array; in the same memory where it is one of that type already."""
     return tensor.detach().cpu().to(dtype).contiguous().numpy()
 
 

@@ -147,7 +147,7 @@ class Composition(Document):
         return cls.from_toml(text, where=path)
 
     def to_toml(self) -> str:
-        """The composition as TOML, which reads back as an equal one."""
+        """Composition as TOML, which reads back as an equal one."""
         return tomli_w.dumps(self.model_dump(mode="json"))
 
     def kind(self, name: str) -> NodeKind:

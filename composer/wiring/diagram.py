@@ -108,7 +108,7 @@ class Layout:
 
 
 def draw(composition: Composition) -> str:
-    """The composition as an SVG image: a box each, with an arrow from what is read to who reads it.
+    """Composition as an SVG image: a box each, with an arrow from what is read to who reads it.
 
     More than 24 cells that feed the same nodes are one box. The SVG has no scripts and refers to nothing outside of it.
     """
@@ -203,11 +203,11 @@ class _Plan:
         return HEIGHT + (STACK if len(self.members[name]) > 1 else 0)
 
     def left(self, column: int) -> float:
-        """The left edge of a column."""
+        """Left edge of a column."""
         return MARGIN + column * (WIDTH + STACK + GAP)
 
     def way(self, read: str, name: str, role: Role) -> tuple[Point, ...]:
-        """The points of an arrow."""
+        """Points of an arrow."""
         start, end = self.column[read], self.column[name]
         wide = WIDTH + (STACK if len(self.members[read]) > 1 else 0)
         points = [(self.left(start) + wide, self.centres[read, start])]
@@ -217,7 +217,7 @@ class _Plan:
         return (*points, (self.left(end), self.centres[name, end] + PORTS[role]))
 
     def _wanted(self, stop: Stop, centres: dict[Stop, float]) -> float:
-        """The mean height of what a box reads, or a lane continues."""
+        """Mean height of what a box reads, or a lane continues."""
         name, index = stop
         if index > self.column[name]:
             return centres[name, index - 1]
@@ -229,7 +229,7 @@ class _Plan:
 
 
 def _rising(values: list[float]) -> list[float]:
-    """The numbers nearest to some that never fall: neighbours that would are given their mean.
+    """Numbers nearest to some that never fall: neighbours that would are given their mean.
 
     >>> _rising([1.0, 4.0, 2.0, 5.0])
     [1.0, 3.0, 3.0, 5.0]
@@ -325,7 +325,7 @@ def _path(points: tuple[Point, ...]) -> str:
 
 
 def _add(parent: ET.Element, tag: str, text: str = "", **attributes: object) -> ET.Element:
-    """A new element inside another. ``_`` in a name stands for ``-``, and one at the end for nothing."""
+    """New element inside another. ``_`` in a name stands for ``-``, and one at the end for nothing."""
     pairs = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
     element = ET.SubElement(parent, tag, {key: _place(v) if isinstance(v, float) else str(v) for key, v in pairs.items()})
     element.text = _plain(text)
@@ -333,7 +333,7 @@ def _add(parent: ET.Element, tag: str, text: str = "", **attributes: object) -> 
 
 
 def _short(text: str, most: int) -> str:
-    """A text without its middle, where it is long: names differ at their ends.
+    """Text without its middle, where it is long: names differ at their ends.
 
     >>> _short("low/fresnel-256", 9)
     'low/\N{HORIZONTAL ELLIPSIS}-256'
@@ -343,10 +343,10 @@ def _short(text: str, most: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text without what XML cannot hold, and what could turn its direction."""
+    """Text without what XML cannot hold, and what could turn its direction."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _place(value: float) -> str:
-    """A coordinate to a tenth."""
+    """Coordinate to a tenth."""
     return f"{value:.1f}"

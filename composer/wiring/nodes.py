@@ -26,7 +26,7 @@ def _named(name: str) -> str:
 
 
 def _tuple(value: object) -> object:
-    """An array of a file as the tuple that strict validation wants."""
+    """Array of a file as the tuple that strict validation wants."""
     return tuple(value) if isinstance(value, list) else value
 
 

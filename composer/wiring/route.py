@@ -152,7 +152,7 @@ def _mixture(weights: Tensor, failed: Tensor, recons: Sequence[Tensor], grid: Gr
 
 
 def _spread(share: Tensor, images: Tensor, grid: Grid) -> Tensor:
-    """A share of every region (B, G) over its pixels: (B, 1, height, width)."""
+    """Share of every region (B, G) over its pixels: (B, 1, height, width)."""
     side = images.shape[2] // grid[0], images.shape[3] // grid[1]
     plane = rearrange(share, "B (gh gw) -> B 1 gh gw", gh=grid[0])
     return plane.repeat_interleave(side[0], dim=2).repeat_interleave(side[1], dim=3)

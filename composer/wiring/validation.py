@@ -177,7 +177,7 @@ def _routes(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> It
 
 
 def _decoder(composition: Named, name: str) -> str:
-    """The cell that makes the reconstruction of a branch."""
+    """Cell that makes the reconstruction of a branch."""
     node = composition.nodes.get(name)
     return node.target if node is not None and node.kind == "relay" else name
 

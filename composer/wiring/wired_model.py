@@ -127,11 +127,11 @@ class Wired(nn.Module):
         self.container.consensus = found
 
     def cells(self, *patterns: str) -> Container:
-        """A part of the cells without the nodes, over the same memory, as :meth:`Container.cells`."""
+        """Part of the cells without the nodes, over the same memory, as :meth:`Container.cells`."""
         return self.container.cells(*patterns)
 
     def spec(self, name: str) -> CellSpec:
-        """The architecture of one cell."""
+        """Architecture of one cell."""
         return self.container.spec(name)
 
     def tokens(self, images: Tensor) -> dict[str, Tokens]:
@@ -147,7 +147,7 @@ class Wired(nn.Module):
         self.container.verify()
 
     def get_extra_state(self) -> Tensor:
-        """The composition's digest, as a tensor."""
+        """Composition's digest, as a tensor."""
         return extra_state.encoded(self._identity(), self.device)
 
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ def wire(
 
 
 def router_for(composition: Composition, name: str, container: Container) -> Router:
-    """A router of the form that a route needs, with fresh weights."""
+    """Router of the form that a route needs, with fresh weights."""
     node = composition.nodes[name]
     assert isinstance(node, Route)
     return Router(len(node.of), container.groups[0].spec.channels)
@@ -249,7 +249,7 @@ def router_for(composition: Composition, name: str, container: Container) -> Rou
 
 @torch.no_grad()
 def _fitted(composition: Composition, container: Container, probe: Tensor | None) -> dict[str, Alignment]:
-    """The map of every relay, fitted on a probe."""
+    """Map of every relay, fitted on a probe."""
     maps = {}
     for name, node in composition.nodes.items():
         if isinstance(node, Relay):
@@ -285,5 +285,5 @@ def _parts(what: str, expected: Sequence[str] | Mapping[str, Any], found: Any) -
 
 
 def module_name(name: str) -> str:
-    """A node's name as that of a module, which may hold no dot and be no word of :class:`torch.nn.Module`, as ``train`` is."""
+    """Node's name as that of a module, which may hold no dot and be no word of :class:`torch.nn.Module`, as ``train`` is."""
     return f"{name.replace('.', DOT)}{DOT}"

@@ -58,7 +58,7 @@ class WiredOutput:
     output: NodeOutput
 
     def __getitem__(self, name: str) -> NodeOutput:
-        """The output of a cell or of a node.
+        """Output of a cell or of a node.
 
         Raises:
             NotFoundError: no such name (``NO_CELL``).

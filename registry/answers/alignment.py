@@ -30,7 +30,7 @@ class NullFigure(Null):
 
     @classmethod
     def of(cls, null: Null) -> Self:
-        """A null with its p-value."""
+        """Null with its p-value."""
         return cls(**asdict(null), p=null.p_value)
 
 
@@ -73,7 +73,7 @@ class PairFigure(Answer):
 
     @classmethod
     def of(cls, pair: PairScore, p: float, related: bool) -> Self:
-        """A pair of a table, with its corrected p-value and what that says."""
+        """Pair of a table, with its corrected p-value and what that says."""
         direct = pair.direct
         return cls(
             source=pair.source,
@@ -151,7 +151,7 @@ class SpectrumFigure(Answer):
 
     @classmethod
     def of(cls, spectrum: Spectrum) -> Self:
-        """A spectrum's numbers."""
+        """Spectrum's numbers."""
         return cls(variance=tuple(spectrum.variance.tolist()), left=tuple(spectrum.left.tolist()), beyond=spectrum.beyond)
 
 

@@ -27,7 +27,7 @@ class Fault(Answer):
 
     @classmethod
     def of(cls, error: BatteriesError) -> Fault:
-        """The fault that an error is."""
+        """Fault that an error is."""
         words = {name: getattr(error, name) for name in cls.model_fields}
         return cls.model_validate({name: None if value is None else unicode(value) for name, value in words.items()})
 

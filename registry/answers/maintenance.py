@@ -28,7 +28,7 @@ class LockAnswer(Answer):
 
     @classmethod
     def of(cls, lock: Lock, path: Path) -> LockAnswer:
-        """A lock that was written."""
+        """Lock that was written."""
         tables = {table: lock.table(table) for table in TABLES}
         return cls(lock=unicode(path), indexes=lock.indexes, **tables)
 

@@ -74,7 +74,7 @@ class FoundPacked(Answer):
 
 
 def _class(name: str, base: type[Answer], words: str, **fields: object) -> Any:
-    """A class of answers of one kind."""
+    """Class of answers of one kind."""
     made: dict[str, Any] = {field: (kind, ...) for field, kind in fields.items()}
     return create_model(name, __base__=base, __module__=__name__, __doc__=words, **made)
 
@@ -100,7 +100,7 @@ SHOWN: dict[str, type[FoundPacked]] = {
 
 
 def _rows(form: ArtifactForm[Any]) -> Any:
-    """The field of the rows of a kind."""
+    """Field of the rows of a kind."""
     row = FOUND[form.kind.name]
     return tuple[row, ...], ...  # type: ignore[valid-type]  # made while the program runs
 
@@ -160,7 +160,7 @@ class PulledCell(Answer):
 
     @classmethod
     def of(cls, cell: Cell, path: Path) -> PulledCell:
-        """A cell that was pulled, and where its weights are now."""
+        """Cell that was pulled, and where its weights are now."""
         assert cell.origin is not None, "it was pulled"
         return cls(
             reference=f"{cell.name}@{cell.version}",
@@ -177,7 +177,7 @@ class PulledCell(Answer):
 
     @classmethod
     def of_file(cls, pulled: PulledFile, path: Path) -> PulledCell:
-        """An artifact of another kind that was pulled, and where the file is now."""
+        """Artifact of another kind that was pulled, and where the file is now."""
         manifest, origin = pulled.manifest, pulled.origin
         return cls(
             reference=f"{manifest.path}@{manifest.identity.version}",

@@ -236,7 +236,7 @@ class Attestation(Document):
 
 
 def verdict_words(verdict: Verdict, failed: Sequence[str]) -> str:
-    """The verdict in a sentence."""
+    """Verdict in a sentence."""
     if verdict == "viable":
         return "viable: every deciding check passed"
     if verdict == "no verdict":

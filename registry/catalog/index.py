@@ -40,7 +40,7 @@ def _some_version(table: dict[str, dict[str, Some]]) -> dict[str, dict[str, Some
 
 
 def _table(form: ArtifactForm[Any]) -> Any:
-    """The field of a kind's table."""
+    """Field of a kind's table."""
     path, release = Annotated[str, names(form.kind)], RELEASES[form.kind.name]
     table = dict[path, dict[ExactVersion, release]]  # type: ignore[valid-type]  # made while the program runs
     return Annotated[table, AfterValidator(_some_version)], Field(default_factory=dict)
@@ -85,7 +85,7 @@ class Index(Tables):
         return index
 
     def sealed(self) -> bytes:
-        """The bytes to store: this index and its own digest.
+        """Bytes to store: this index and its own digest.
 
         Raises:
             PolicyError: more than a reader accepts (``INDEX_FULL``).
@@ -104,12 +104,12 @@ class Index(Tables):
                     yield path, version, release
 
     def releases(self, path: str) -> Mapping[str, AnyRelease]:
-        """The releases of ``band/name``, ``model/name`` and so on, by version; none where there is no such."""
+        """Releases of ``band/name``, ``model/name`` and so on, by version; none where there is no such."""
         table: Table = self.table(_kind_of(path).plural)
         return table.get(path, {})
 
     def versions(self, path: str) -> list[str]:
-        """The versions of ``band/name``, ``model/name`` and so on, oldest first.
+        """Versions of ``band/name``, ``model/name`` and so on, oldest first.
 
         Raises:
             NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``), and so on by kind, with the nearest names.
@@ -120,7 +120,7 @@ class Index(Tables):
         return sorted(releases, key=lambda version: (Version.parse(version), version))
 
     def newest(self, path: str, within: Range | None = None) -> str | None:
-        """The version that a path, alone or with a range, means; None where there is none.
+        """Version that a path, alone or with a range, means; None where there is none.
 
         It is the newest that is in the range and not yanked. A prerelease is meant only by a range that names one of the same
         three numbers.
@@ -133,7 +133,7 @@ class Index(Tables):
         return None
 
     def resolve(self, reference: Reference) -> tuple[str, AnyRelease]:
-        """The version and the release that a reference means.
+        """Version and the release that a reference means.
 
         A version or a digest that is named is found even where it is a prerelease or was yanked.
 
@@ -154,7 +154,7 @@ class Index(Tables):
         return version, releases[version]
 
     def with_release(self, path: str, version: str, release: AnyRelease) -> Index:
-        """The index with one more version; this one where it is in already.
+        """Index with one more version; this one where it is in already.
 
         Raises:
             ConflictError: the version is published, with other bytes (``VERSION_EXISTS``).
@@ -166,14 +166,14 @@ class Index(Tables):
         return self
 
     def with_attestation(self, cell: str, protocol: str, attested: Attested) -> Index:
-        """The index with this attestation as the current one of a cell and a protocol; this one where it is so already."""
+        """Index with this attestation as the current one of a cell and a protocol; this one where it is so already."""
         known = self.attestations.get(cell, {})
         if known.get(protocol) == attested:
             return self
         return self._next(attestations={**self.attestations, cell: {**known, protocol: attested}})
 
     def with_all(self, other: Index) -> Index:
-        """The index with every release, yank and attestation of another; this one where it has them all.
+        """Index with every release, yank and attestation of another; this one where it has them all.
 
         Raises:
             ConflictError: a version is in both, with other bytes (``VERSION_EXISTS``).
@@ -187,7 +187,7 @@ class Index(Tables):
         return self._next(**tables, attestations=attestations)
 
     def with_yank(self, path: str, version: str, reason: str) -> Index:
-        """The index with a version that should not be used any more; this one where it was yanked for that reason already.
+        """Index with a version that should not be used any more; this one where it was yanked for that reason already.
 
         Nothing is deleted: whoever names the version, or has it in a lock, still gets it.
 

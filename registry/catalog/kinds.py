@@ -20,7 +20,7 @@ FOLDERS = (*BANDS, *FORMS)  # what may stand before a name: of a cell its band
 
 
 def kind_of_folder(folder: str) -> ArtifactKind | None:
-    """The kind of what is in a band, or in the folder of another kind.
+    """Kind of what is in a band, or in the folder of another kind.
 
     >>> [kind_of_folder(folder) for folder in ("low", "model", "blue")] == [CELL, KINDS["model"], None]
     True
@@ -29,7 +29,7 @@ def kind_of_folder(folder: str) -> ArtifactKind | None:
 
 
 def kind_of_path(text: str) -> ArtifactKind | None:
-    """The kind of ``band/name``, ``model/name`` and so on; None for any other text.
+    """Kind of ``band/name``, ``model/name`` and so on; None for any other text.
 
     >>> kind_of_path("model/trio").plural, kind_of_path("low/fresnel-256").plural, kind_of_path("blue/fresnel-256")
     ('models', 'cells', None)
@@ -39,7 +39,7 @@ def kind_of_path(text: str) -> ArtifactKind | None:
 
 
 def with_tables(field: Callable[[ArtifactForm[Any]], Any]) -> Callable[[type[AnyDocument]], type[AnyDocument]]:
-    """A decorator of documents: one more field for each kind beside the cell, called as a table of it.
+    """Decorator of documents: one more field for each kind beside the cell, called as a table of it.
 
     Args:
         field: From a kind to a field, as :func:`pydantic.create_model` takes it.

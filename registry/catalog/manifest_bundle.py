@@ -16,7 +16,7 @@ _AROUND = len('{"key":"","manifest":}')  # characters of a line beside its key a
 
 
 def pack(manifests: Mapping[str, bytes]) -> bytes:
-    r"""The bundle of some manifests.
+    r"""Bundle of some manifests.
 
     >>> pack({"low/x/1.0.0.json": b'{"a":1}\n'})
     b'{"key":"low/x/1.0.0.json","manifest":{"a":1}}\n'
@@ -27,7 +27,7 @@ def pack(manifests: Mapping[str, bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, bytes]:
-    r"""The manifests in a bundle; a line that is none is passed over.
+    r"""Manifests in a bundle; a line that is none is passed over.
 
     >>> unpack(b'{"key":"low/x/1.0.0.json","manifest":{"a":1}}\nnonsense\n')
     {'low/x/1.0.0.json': b'{"a":1}\n'}

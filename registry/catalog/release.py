@@ -71,7 +71,7 @@ class Pin(Document):
 
     @classmethod
     def of(cls, data: Data) -> Pin:
-        """The pin of these bytes."""
+        """Pin of these bytes."""
         return cls(sha256=sha256(data), size=len(data))
 
     def check(self, data: Bytes, *, where: object) -> Verified[Bytes]:
@@ -108,7 +108,7 @@ class Summary(Document):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Summary:
-        """The summary that a manifest has."""
+        """Summary that a manifest has."""
         own, spec, identity = manifest.own, manifest.spec, manifest.identity
         cv = own.cv if isinstance(own.cv, CvFigure) else None
         return cls(
@@ -139,7 +139,7 @@ class Release(Document):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Release:
-        """The release that a manifest makes."""
+        """Release that a manifest makes."""
         blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
         return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=Summary.of(manifest))
 
@@ -154,14 +154,14 @@ class PackedRelease(Document):
 
     @classmethod
     def of(cls, manifest: PackedManifest) -> PackedRelease:
-        """The release that a manifest makes."""
+        """Release that a manifest makes."""
         blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
         release = RELEASES[manifest.KIND.name]
         return release(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=manifest.summary)
 
 
 def _release(form: ArtifactForm[Any]) -> type[PackedRelease]:
-    """The class of the releases of a kind."""
+    """Class of the releases of a kind."""
     fields: dict[str, Any] = {"blob": (Annotated[Pin, at_most(form.kind.limit)], ...), "summary": (form.summary, ...)}
     name = f"{form.kind.name.capitalize()}Release"
     words = f"One published version of {form.kind.words}, as :class:`Release` is one of a cell."
@@ -183,12 +183,12 @@ class Tables(Document):
     schema_version: str = "1.0"
 
     def table(self, name: str) -> Any:
-        """The table of a kind, by its plural: ``cells``, ``models``, ``maps``."""
+        """Table of a kind, by its plural: ``cells``, ``models``, ``maps``."""
         return getattr(self, name)
 
     @classmethod
     def schema_for(cls, fields: Mapping[str, Any]) -> str:
-        """The oldest schema that has the tables that are not empty."""
+        """Oldest schema that has the tables that are not empty."""
         return max((schema for table, schema in cls.ADDED.items() if fields.get(table)), default="1.0")
 
     @model_validator(mode="after")

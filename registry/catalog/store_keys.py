@@ -43,7 +43,7 @@ def attestation(cell: str, digest: str) -> str:
 
 
 def check(key: str) -> str:
-    """The key itself.
+    """Key itself.
 
     Raises:
         InputError: not a key (``BAD_KEY``).

@@ -129,7 +129,7 @@ def _raised(numbers: tuple[int, ...], place: int) -> tuple[int, ...]:
 
 
 def _successor(version: Version) -> Version:
-    """The version next after this one: nothing is between 1.2.3 and 1.2.4-0, nor between 1.2.3-rc.1 and 1.2.3-rc.1.0."""
+    """Version next after this one: nothing is between 1.2.3 and 1.2.4-0, nor between 1.2.3-rc.1 and 1.2.3-rc.1.0."""
     if version.prerelease is not None:
         return version.replace(prerelease=f"{version.prerelease}.{_LEAST}")
     return _version((version.major, version.minor, version.patch + 1), _LEAST)

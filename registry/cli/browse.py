@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
-    """A decorator of commands: in the place of ``**kinds``, a flag for each kind beside the cell, called as a table of it."""
+    """Decorator of commands: in the place of ``**kinds``, a flag for each kind beside the cell, called as a table of it."""
     *parameters, _ = inspect.signature(command, eval_str=True).parameters.values()
     for form in FORMS.values():
         plural = form.kind.plural
@@ -117,5 +117,5 @@ def _versions(snapshot: Snapshot, paths: Iterable[str], every: bool) -> list[Loc
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """A pattern without a wildcard may stand anywhere in the name."""
+    """Pattern without a wildcard may stand anywhere in the name."""
     return fnmatchcase(path, pattern) or pattern in path

@@ -101,7 +101,7 @@ def say(text: str) -> None:
 
 
 def error_object(error: BatteriesError) -> dict[str, Any]:
-    """An error, for ``--json``."""
+    """Error, for ``--json``."""
     return Fault.of(error).model_dump(mode="json")
 
 
@@ -191,12 +191,12 @@ def _emit_error(answer: Any) -> None:
 
 
 def _bare_error(code: str, what: str) -> dict[str, Any]:
-    """An error object for what is not one of our errors."""
+    """Error object for what is not one of our errors."""
     return {**dict.fromkeys(("expected", "found", "where", "remedy")), "code": code, "what": what}
 
 
 def _report_unexpected(error: Exception, as_json: bool) -> int:
-    """A bug; or the parser's own output, such as help, which cannot be written: an error about a file would name it."""
+    """Bug; or the parser's own output, such as help, which cannot be written: an error about a file would name it."""
     if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN and sys.stdout is not None:
         _give_up_stdout(sys.stdout)
         return _report(StoreError("the output cannot be written", code="OUTPUT", found=error.strerror), as_json)

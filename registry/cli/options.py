@@ -37,7 +37,7 @@ def use(context: typer.Context, threads: int | None) -> None:
 
 
 def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
-    """A document from options; what is wrong with them is a usage error.
+    """Document from options; what is wrong with them is a usage error.
 
     Raises:
         InputError: a value that its field does not take; all of them are named.
@@ -68,7 +68,7 @@ def packed_label(
 
 
 def licensed(label: PackedLabel, cells: Iterable[Cell]) -> PackedLabel:
-    """The label with a licence: its own, or else all those of the cells, as SPDX says *and*."""
+    """Label with a licence: its own, or else all those of the cells, as SPDX says *and*."""
     licences = " AND ".join(sorted({cell.manifest.identity.license for cell in cells}))
     return typed(PackedLabel, **{**label.model_dump(), "license": label.license or licences})
 
@@ -87,7 +87,7 @@ def refuse_no_folder(page: Path | None) -> None:
 
 
 def photographs(places: Sequence[str]) -> batteries.Photos:
-    """The photographs of folders and globs; says which were skipped.
+    """Photographs of folders and globs; says which were skipped.
 
     Raises:
         NotFoundError: not one photograph there.

@@ -95,7 +95,7 @@ class TrialBar:
             stderr().print("stopped; the parts that were finished are kept, and the same command goes on from there")
 
     def of(self, cell: str) -> Callable[[str, int, int], None]:
-        """A new row, and how to move it."""
+        """New row, and how to move it."""
         row = self._progress.add_task("loading", cell=cell, total=None)
 
         def moved(words: str, done: int, parts: int) -> None:

@@ -118,7 +118,7 @@ def verify(
 def _fetch(
     given: Sequence[Reference | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
 ) -> tuple[list[Cell], list[PulledFile]]:
-    """The cells, and the files of what is of another kind: nothing is loaded that takes torch."""
+    """Cells, and the files of what is of another kind: nothing is loaded that takes torch."""
     wanted = wanted_of(given, registry, mode)
     cells = fetch([one for one in wanted if one.reference.kind is CELL], progress=bar.moved)
     packed = fetch_packed([one for one in wanted if one.reference.kind is not CELL], progress=bar.moved)
@@ -127,7 +127,7 @@ def _fetch(
 
 
 def _by_table(rows: Sequence[PulledCell], packed: Sequence[PulledFile]) -> dict[str, Any]:
-    """The rows of each kind beside the cell."""
+    """Rows of each kind beside the cell."""
     kinds = [one.manifest.KIND for one in packed]
     return {
         form.kind.plural: tuple(row for row, kind in zip(rows, kinds, strict=True) if kind is form.kind)

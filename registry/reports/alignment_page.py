@@ -18,7 +18,7 @@ LOWEST = -1.25  # where the axis of shares ends: worse than the mean is no share
 
 
 def page(found: Aligned) -> str:
-    """The whole page; the same answer gives the same bytes."""
+    """Whole page; the same answer gives the same bytes."""
     asked = f"{found.tokens} of {len(found.cells)} cells on {found.probe}"
     body = [
         element("h1", text("Alignment report")),

@@ -149,7 +149,7 @@ def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked) 
 
 
 def _own_probe(cells: Iterable[Cell]) -> tuple[str, str]:
-    """The probe of what the cells learned, and why that one."""
+    """Probe of what the cells learned, and why that one."""
     learned = {cell.manifest.training.data.kind for cell in cells}
     if learned == {"photos"}:
         return "photos-64", "all cells learned photographs"

@@ -55,7 +55,7 @@ class Bars:
     key: tuple[str, str]
 
     def figure(self) -> Markup:
-        """The bars as a figure that scrolls in its own box, their key in words below it."""
+        """Bars as a figure that scrolls in its own box, their key in words below it."""
         left = 12 + LETTER * max(len(bar.label) for bar in self.bars)
         width, bottom = left + ALONG + 20, ROW * len(self.bars) + 6
         marks = []

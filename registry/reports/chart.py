@@ -46,7 +46,7 @@ class Axis:
 
     @classmethod
     def over(cls, label: str, values: Iterable[float], *, log: bool = False, floor: float = -math.inf, steps: int = 4) -> Axis:
-        """An axis on which the values have room, and which shows nothing below ``floor``."""
+        """Axis on which the values have room, and which shows nothing below ``floor``."""
         known = [_warp(value, log) for value in values if value > 0 or not log] or [0.0]
         low, high = max(min(known), floor), max(*known, floor)
         room = max(high - low, 0.3 if log else 0.02 * max(abs(low), abs(high), 1e-6))
@@ -125,7 +125,7 @@ class Chart:
     notes: tuple[str, ...] = ()
 
     def figure(self) -> Markup:
-        """The chart as a figure, its key in words below it."""
+        """Chart as a figure, its key in words below it."""
         marks = [
             *(self._band(band) for band in self.bands),
             *self._grid(),
@@ -151,7 +151,7 @@ class Chart:
         return [*self.notes, *([f"beyond the axis, drawn on its edge: {beyond}"] if beyond else [])]
 
     def _key(self) -> Markup:
-        """A list in words, with a small drawing for each."""
+        """List in words, with a small drawing for each."""
         rows = [(_swatch(series), series.name) for series in self.series]
         rows += [(_swatch_of_rule(rule), rule.name) for rule in self.rules]
         rows += [(element("rect", class_="band", x=2, y=1, width=24, height=14), band.name) for band in self.bands]
@@ -186,7 +186,7 @@ class Chart:
         return [_segment(LEFT, self._y(at), WIDTH - RIGHT, self._y(at), rule.style) for at in rule.at]
 
     def _line(self, series: Series, line: Sequence[Point]) -> Markup:
-        """A line through points, over the band of their intervals."""
+        """Line through points, over the band of their intervals."""
         upper = [(self._x(p.x), self._y(p.high)) for p in line if p.high is not None]
         lower = [(self._x(p.x), self._y(p.low)) for p in line if p.low is not None]
         spread = element("polygon", points=_path(upper + lower[::-1]), class_="spread")
@@ -194,7 +194,7 @@ class Chart:
         return element("g", *([spread] if len(upper) > 1 else []), drawn, class_=_classes(series.look))
 
     def _dot(self, series: Series, dot: Point) -> Markup:
-        """A marker, and its interval as an upright bar."""
+        """Marker, and its interval as an upright bar."""
         x, parts = self._x(dot.x) + series.look.shift, []
         if dot.low is not None and dot.high is not None:
             parts.append(_segment(x, self._y(dot.low), x, self._y(dot.high), "bar"))
@@ -202,7 +202,7 @@ class Chart:
 
 
 def _warp(value: float, log: bool) -> float:
-    """A value as an axis counts it; what has no logarithm lies below everything."""
+    """Value as an axis counts it; what has no logarithm lies below everything."""
     if log:
         return min(float(REACH), max(-float(REACH), math.log10(value))) if value > 0 else -math.inf
     return min(10.0**REACH, max(-(10.0**REACH), value))

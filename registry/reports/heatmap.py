@@ -52,7 +52,7 @@ class Heatmap:
     key: Sequence[tuple[Square, str]]
 
     def figure(self) -> Markup:
-        """The map as a figure that scrolls in its own box, its key in words below it."""
+        """Map as a figure that scrolls in its own box, its key in words below it."""
         left = 12 + LETTER * max(len(label) for label, _ in self.rows)
         width, height = left + SIDE * len(self.columns) + 2, SIDE * (len(self.rows) + 0.6) + 2
         marks = [

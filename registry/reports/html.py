@@ -71,7 +71,7 @@ dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
 
 
 def whole(title: str, body: Iterable[Markup]) -> str:
-    """A page; the same title and body give the same bytes."""
+    """Page; the same title and body give the same bytes."""
     head = [
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -90,7 +90,7 @@ def section(title: str, *parts: Markup) -> list[Markup]:
 
 
 def note(words: str) -> Markup:
-    """A paragraph in soft ink."""
+    """Paragraph in soft ink."""
     return element("p", text(words), class_="note")
 
 
@@ -105,7 +105,7 @@ def fold(inner: Markup, summary: str = "The numbers") -> Markup:
 
 
 def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Markup]], words: Sequence[int] = ()) -> Markup:
-    """A table that scrolls within its own box; ``words`` are the columns of sentences."""
+    """Table that scrolls within its own box; ``words`` are the columns of sentences."""
     head = element("thead", element("tr", *(element("th", text(column), scope="col") for column in columns)))
     body = []
     for first, *others in rows:
@@ -127,5 +127,5 @@ def facts(found: Mapping[str, object]) -> Markup:
 
 
 def figure(title: str, drawing: Markup, key: Iterable[Markup]) -> Markup:
-    """A drawing that may be wider than the page, between its title and its key."""
+    """Drawing that may be wider than the page, between its title and its key."""
     return element("figure", element("figcaption", text(title)), wide(title, drawing), element("ul", *key, class_="key"))

@@ -13,12 +13,12 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def text(value: object) -> Markup:
-    """A value as text that is nothing but text, without what could turn its direction."""
+    """Value as text that is nothing but text, without what could turn its direction."""
     return Markup(escape(plain(str(value))))
 
 
 def element(name: str, *inner: Markup, **attributes: object) -> Markup:
-    """An element. ``_`` in a name stands for ``-`` and one at the end for nothing; an attribute of None is left out."""
+    """Element. ``_`` in a name stands for ``-`` and one at the end for nothing; an attribute of None is left out."""
     pairs = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
     opening = "".join(f' {key}="{text(place(value) if isinstance(value, float) else value)}"' for key, value in pairs)
     return Markup(f"<{name}{opening}>{''.join(inner)}</{name}>")
@@ -40,11 +40,11 @@ def number(value: float | None) -> str:
 
 
 def power(mantissa: str, exponent: str) -> str:
-    """A number as its digits times a power of ten; the power alone where they are 1."""
+    """Number as its digits times a power of ten; the power alone where they are 1."""
     power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
     return power if mantissa == "1" else f"{mantissa} \N{MULTIPLICATION SIGN} {power}"
 
 
 def place(value: float) -> str:
-    """A coordinate to a tenth."""
+    """Coordinate to a tenth."""
     return f"{value:.1f}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def stderr() -> Console:
-    """The console of progress bars."""
+    """Console of progress bars."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -47,7 +47,7 @@ def cells(found: Sequence[Cell]) -> Table:
 
 
 def viability(found: Attestation) -> list[Any]:
-    """The report in sentences, its checks, its dose-response, its controls."""
+    """Report in sentences, its checks, its dose-response, its controls."""
     checks = plain_table("check", "passed", "value", "interval", "threshold")
     for check in found.checks:
         words = check.threshold if check.passed else f"{check.threshold}: {check.reason}"
@@ -148,13 +148,13 @@ def _share(swap: SwapFigure) -> str:
 
 
 def estimate(figure: Estimated) -> str:
-    """A value with its standard error."""
+    """Value with its standard error."""
     error = figure.standard_error
     return f"{figure.value:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
 def plain_table(*columns: str) -> Table:
-    """A table whose cells are our own words and numbers."""
+    """Table whose cells are our own words and numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -62,7 +62,7 @@ def artifacts(found: Sequence[Located], form: ArtifactForm[Any]) -> Table:
 
 
 def packed_manifest(located: Located, document: PackedManifest) -> list[Table]:
-    """The whole manifest of an artifact of another kind, and beside it what the registry adds."""
+    """Whole manifest of an artifact of another kind, and beside it what the registry adds."""
     fields = document.model_dump(mode="json")
     apart = {name: fields.pop(name) for name in ("identity", "file")}
     rows = {name: fields.pop(name) for name, value in list(fields.items()) if _is_table(value)}
@@ -75,7 +75,7 @@ def packed_manifest(located: Located, document: PackedManifest) -> list[Table]:
 
 
 def manifest(located: Located, document: Manifest) -> list[Table]:
-    """The whole manifest, and beside it what the registry adds."""
+    """Whole manifest, and beside it what the registry adds."""
     fields = document.model_dump(mode="json")
     training = fields["training"]
     trajectory = training.pop("trajectory")
@@ -102,7 +102,7 @@ def faults(found: Mapping[str, BatteriesError], repaired: Collection[str], orpha
 
 
 def cv(release: Release) -> str:
-    """A CV with its standard error."""
+    """CV with its standard error."""
     summary = release.summary
     if summary.cv is None:
         return "degenerate"

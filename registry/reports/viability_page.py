@@ -10,7 +10,7 @@ from registry.reports.markup import Markup, element, number, text
 
 
 def page(found: Sequence[Attestation] | Attestation) -> str:
-    """The whole page of some attestations, or of one; the same ones give the same bytes."""
+    """Whole page of some attestations, or of one; the same ones give the same bytes."""
     found = [found] if isinstance(found, Attestation) else list(found)
     title = f"Viability of {found[0].reference}" if len(found) == 1 else f"Viability of {len(found)} cells"
     body = [element("h1", text("Viability report")), *(_summary(found) if len(found) > 1 else [])]
@@ -19,7 +19,7 @@ def page(found: Sequence[Attestation] | Attestation) -> str:
 
 
 def verdict_line(found: Attestation) -> str:
-    """The verdict in a line, after its first word or two: what it is because of."""
+    """Verdict in a line, after its first word or two: what it is because of."""
     if found.verdict == "walked back":
         return f"because of {', '.join(found.failed) or 'no check by name'}"
     if found.verdict == "no verdict":
@@ -120,7 +120,7 @@ def _doses(found: Attestation) -> list[Markup]:
 
 
 def _trajectories(found: Attestation) -> list[Markup]:
-    """The cell along its training, and along its trials at the deciding and at the largest dose."""
+    """Cell along its training, and along its trials at the deciding and at the largest dose."""
     drawn = viability_charts.training_charts(found) + viability_charts.trial_charts(found)
     if not drawn:
         return html.section("Trajectories", html.note("No reading along training, and none along a trial."))

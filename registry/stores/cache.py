@@ -64,7 +64,7 @@ class Cache:
         return 0
 
     def fetch(self, store: Store, key: str, pin: Pin) -> Verified[bytes]:
-        """The bytes of a pin: from here if they are here and whole, else from the store, once more where they came damaged.
+        """Bytes of a pin: from here if they are here and whole, else from the store, once more where they came damaged.
 
         Of many that want the same bytes one transfers them and the others wait; right bytes do not depend on that.
 
@@ -80,7 +80,7 @@ class Cache:
             return self._transfer(store, key, pin) if held is None else held
 
     def held(self, pin: Pin) -> Verified[bytes] | None:
-        """The bytes of a pin, if they are here and whole; damaged ones are moved aside."""
+        """Bytes of a pin, if they are here and whole; damaged ones are moved aside."""
         path = self.path(pin.sha256)
         try:
             found = pin.check(atomic_files.read(path, limit=pin.size), where=path)
@@ -181,7 +181,7 @@ class Cache:
 
     @staticmethod
     def _note_use(path: Path) -> None:
-        """The time of change of a file says when it was used last, to the hour."""
+        """Time of change of a file says when it was used last, to the hour."""
         with contextlib.suppress(OSError):
             if abs(time.time() - path.lstat().st_mtime) > USED_EVERY:  # a clock may have been wrong, either way
                 os.utime(path, follow_symlinks=False)  # which, unlike a touch, makes no file where it went meanwhile

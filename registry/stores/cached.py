@@ -63,7 +63,7 @@ class CachedStore:
 
 
 def offline(what: str) -> TransportError:
-    """The error of something that only the network has."""
+    """Error of something that only the network has."""
     variable = offline_variable()
     forbidden = "--mode online, or without BATTERIES_MODE" if variable is None else f"without {variable}"
     return TransportError(

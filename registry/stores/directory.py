@@ -114,7 +114,7 @@ class DirectoryStore:
             warnings.warn(StoreWarning(f"a file system with {words}", code=code, where=self.url, remedy=remedy), stacklevel=4)
 
     def path_of(self, key: str) -> Path:
-        """The file of a key.
+        """File of a key.
 
         Raises:
             InputError: not a key.

@@ -174,7 +174,7 @@ class HubStore:
             self._staged.clear()
 
     def _now(self) -> Reading:
-        """The reading that holds until the index is read again."""
+        """Reading that holds until the index is read again."""
         with self._lock:
             if self._reading is None:
                 self._reading = self._look()
@@ -208,7 +208,7 @@ class HubStore:
         return listed[1]
 
     def _writable(self) -> Reading:
-        """The reading, where the address can be written to."""
+        """Reading, where the address can be written to."""
         remedy = "Name another registry as the target."
         if self.writable:
             reading = self._now()
@@ -281,13 +281,13 @@ def _parsed(data: bytes) -> Index | None:
 
 
 def _pins(index: Index | None) -> dict[str, Pin]:
-    """The manifests that an index promises, by key."""
+    """Manifests that an index promises, by key."""
     everything = () if index is None else index.everything()
     return {store_keys.manifest(path, version): release.manifest for path, version, release in everything}
 
 
 def _message(staged: Mapping[str, bytes]) -> str:
-    """The first line of a commit."""
+    """First line of a commit."""
     folders = (store_keys.BLOBS, store_keys.ATTESTATIONS)
     versions = sorted(key.removesuffix(store_keys.JSON) for key in staged if not key.startswith(folders))
     more = f" and {len(versions) - 3} more" if len(versions) > 3 else ""

@@ -13,7 +13,7 @@ HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", 
 
 
 def registry_card(index: Index, address: str) -> str:
-    """The card of a registry. The same index and address give the same bytes.
+    """Card of a registry. The same index and address give the same bytes.
 
     Args:
         index: Of the registry.
@@ -52,7 +52,7 @@ def _row(index: Index, path: str) -> tuple[str, ...]:
 
 
 def _table(index: Index, form: ArtifactForm[Any]) -> str:
-    """The table of a kind beside the cell."""
+    """Table of a kind beside the cell."""
     table, columns = index.table(form.kind.plural), [column for column in form.columns if column.on_card]
     rows = []
     for path in sorted(table):

@@ -73,7 +73,7 @@ class Memory:
             return None
 
     def index(self, note: Note) -> Index | None:
-        """The index of a note; None where the cache no longer has it whole."""
+        """Index of a note; None where the cache no longer has it whole."""
         held = self.cache.held(note.index)
         return None if held is None else Index.from_bytes(held.data, where=self.cache.path(note.index.sha256))
 

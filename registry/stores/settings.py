@@ -111,7 +111,7 @@ def settings() -> Settings:
 
 
 def open_store(registry: str | Path | None = None, *, writable: bool = False) -> Store:
-    """The store of a registry.
+    """Store of a registry.
 
     Args:
         registry: A folder, ``embedded`` or ``hf://owner/repo[@revision]``; None means the registry in force.
@@ -132,7 +132,7 @@ def open_store(registry: str | Path | None = None, *, writable: bool = False) ->
 
 
 def address(registry: str | Path | None = None) -> tuple[str, Path]:
-    """The address of a registry, and the folder that a relative one starts from.
+    """Address of a registry, and the folder that a relative one starts from.
 
     Args:
         registry: A folder; None means the registry in force.
@@ -150,7 +150,7 @@ def address(registry: str | Path | None = None) -> tuple[str, Path]:
 
 
 def address_of(name: str) -> tuple[str, Path]:
-    """The address that the first part of a reference means, by the configuration file.
+    """Address that the first part of a reference means, by the configuration file.
 
     Raises:
         NotFoundError: no registry of that name (``NO_REGISTRY``).
@@ -171,7 +171,7 @@ def address_of(name: str) -> tuple[str, Path]:
 
 
 def expand(text: str) -> Reference:
-    """The reference that somebody typed: in full, or as an alias of the configuration file, which has no ``/``.
+    """Reference that somebody typed: in full, or as an alias of the configuration file, which has no ``/``.
 
     Raises:
         InputError: neither a reference nor a name (``BAD_REFERENCE``), or no text (``REFERENCE``).
@@ -210,7 +210,7 @@ def expand(text: str) -> Reference:
 
 
 def embedded() -> Path:
-    """The folder of the registry that ships with this package: inside it when installed, beside it in a checkout.
+    """Folder of the registry that ships with this package: inside it when installed, beside it in a checkout.
 
     Raises:
         NotFoundError: the installation is incomplete (``NO_REGISTRY``).
@@ -225,7 +225,7 @@ def embedded() -> Path:
 
 
 def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
-    """The store at an address; the embedded one is never written to.
+    """Store at an address; the embedded one is never written to.
 
     Raises:
         InputError: an address that this version cannot open (``SCHEME``), or that is no folder, or no repository of the Hub.
@@ -260,7 +260,7 @@ def _is_embedded(path: Path) -> bool:
 
 
 def _folder(address: str, base: Path) -> tuple[Path, bool]:
-    """The path that an address means, and whether there is a folder."""
+    """Path that an address means, and whether there is a folder."""
     try:
         path = base / Path(address).expanduser()
         path.lstat()

@@ -151,7 +151,7 @@ class Located:
 
 
 def open_snapshot(registry: str | Path | Store | None = None, *, mode: Mode | None = None) -> Snapshot:
-    """The index of a registry that may be given as a store, an address, or not at all.
+    """Index of a registry that may be given as a store, an address, or not at all.
 
     Args:
         registry: Which.
@@ -192,7 +192,7 @@ def locate(
 
 
 def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
-    """A store whose index nobody asks for: what is wanted of it is known by digest.
+    """Store whose index nobody asks for: what is wanted of it is known by digest.
 
     Raises:
         BatteriesError: as :func:`registry.open_store`.
@@ -213,7 +213,7 @@ def _open_address(address: str, base: Path, *, mode: Mode, wanted: Sequence[Refe
 
 
 def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
-    """A remote registry as it was read last; None where it never was."""
+    """Remote registry as it was read last; None where it never was."""
     memory = Memory(Cache())
     note = memory.note(address)
     index = None if note is None else memory.index(note)
@@ -230,14 +230,14 @@ def _is_fixed(reference: Reference, index: Index) -> bool:
 
 
 def _exempt(store: Store) -> bool:
-    """The embedded registry may go back with its checkout; a store in memory has no address to remember."""
+    """Embedded registry may go back with its checkout; a store in memory has no address to remember."""
     return isinstance(store, MemoryStore) or store.url in (settings.EMBEDDED, str(settings.embedded()))
 
 
 def check_manifest(
     found: Verified[bytes], reference: Reference, blob: Pin, *, summary: Summary | None, where: object
 ) -> Manifest:
-    """The manifest in some bytes, if it is the one that is promised.
+    """Manifest in some bytes, if it is the one that is promised.
 
     Args:
         found: The bytes.
@@ -287,7 +287,7 @@ def _refuse_another(manifest: Manifest | PackedManifest, reference: Reference, b
 
 
 def check_attestation(found: Verified[bytes], attested: Attested, *, cell: str, protocol: str, where: object) -> Attestation:
-    """The attestation in some bytes, if it is the one that the index promises.
+    """Attestation in some bytes, if it is the one that the index promises.
 
     Raises:
         IntegrityError: about another cell, protocol or verdict.

@@ -22,7 +22,7 @@ class Store(Protocol):
         """What a user would type to name this store."""
 
     def read(self, key: str, *, limit: int) -> bytes:
-        """The bytes under a key.
+        """Bytes under a key.
 
         Raises:
             InputError: not a key.
@@ -35,13 +35,13 @@ class Store(Protocol):
         """The commit that this address must mean for ever, where it names a tag; None for any other address."""
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
-        """The bytes under many keys, by key, each with its limit; a key with nothing there is left out.
+        """Bytes under many keys, by key, each with its limit; a key with nothing there is left out.
 
         A store that pays for every question may have them in one piece, so they are to be compared with their pins.
         """
 
     def keys(self, prefix: str = "") -> list[str]:
-        """The keys that start so, sorted."""
+        """Keys that start so, sorted."""
 
     def put(self, key: str, data: Data) -> None:
         """Write bytes under a key, once. The same bytes again are a success.
@@ -53,7 +53,7 @@ class Store(Protocol):
         """
 
     def read_index(self) -> bytes | None:
-        """The bytes of the index; None where the store has none yet."""
+        """Bytes of the index; None where the store has none yet."""
 
     def swap_index(self, expected: str | None, data: bytes) -> None:
         """Put an index in the place of the one that was read.
@@ -69,5 +69,5 @@ class Store(Protocol):
 
 
 def no_index(url: str) -> NotFoundError:
-    """The error of a place that is there, and no registry."""
+    """Error of a place that is there, and no registry."""
     return NotFoundError("a registry without an index", code="NO_INDEX", expected=INDEX, where=url, remedy="Check its address.")

@@ -13,7 +13,7 @@ from registry.stores.store import Store
 
 
 def read_pinned(store: Store, key: str, pin: Pin) -> Verified[bytes]:
-    """The bytes of a key that a pin promises.
+    """Bytes of a key that a pin promises.
 
     Raises:
         IntegrityError: none there (``MISSING``), or others.

@@ -27,7 +27,7 @@ class Writable(Protocol):
 
 
 def read_each(store: Store, limits: Mapping[str, int]) -> dict[str, bytes]:
-    """The bytes under many keys, by key, for a store that pays nothing for a question; what cannot be read is left out."""
+    """Bytes under many keys, by key, for a store that pays nothing for a question; what cannot be read is left out."""
     found = {}
     for key, limit in limits.items():
         with contextlib.suppress(NotFoundError, FormatError):
@@ -58,7 +58,7 @@ def refuse_other(key: str, present: Data, data: Data, url: str) -> None:
 
 
 def taken(key: str, *, expected: str, found: str, url: str) -> ConflictError:
-    """The error of a key that has other bytes than were to be put there, by their digests."""
+    """Error of a key that has other bytes than were to be put there, by their digests."""
     return ConflictError(
         "other bytes are under this name",
         code="VERSION_EXISTS",

@@ -13,7 +13,7 @@ RELATIVE = ("./", "../")
 
 
 def portable(source: str, folder: Path) -> str:
-    """A source as a lock file in a folder names it.
+    """Source as a lock file in a folder names it.
 
     >>> [portable(path, Path("/work/project/locks")) for path in ("/work/project/cells", "/mnt/cells", "hf://a/b", "embedded")]
     ['../cells', '/mnt/cells', 'hf://a/b', 'embedded']

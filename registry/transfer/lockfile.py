@@ -49,7 +49,7 @@ class LockedCell(Document):
 
 
 def _locked(form: ArtifactForm[Any]) -> type[LockedCell]:
-    """The class of the rows of a kind."""
+    """Class of the rows of a kind."""
     kind = form.kind
     fields: dict[str, Any] = {
         "path": (Annotated[str, names(kind)], ...),
@@ -71,7 +71,7 @@ class LockedIndex(Document):
 
 
 def locked_rows(form: ArtifactForm[Any]) -> Any:
-    """The type of the table of a kind."""
+    """Type of the table of a kind."""
     row = LOCKED[form.kind.name]
     return tuple[row, ...]  # type: ignore[valid-type]  # made while the program runs
 
@@ -105,7 +105,7 @@ class Lock(Tables):
 
     @classmethod
     def of(cls, found: Sequence[Located]) -> Lock:
-        """The lock of what references were resolved to.
+        """Lock of what references were resolved to.
 
         Raises:
             InputError: one version from two registries with other bytes (``AMBIGUOUS_SOURCE``).
@@ -172,7 +172,7 @@ class Lock(Tables):
         atomic_files.replace(path, self._with_sources(lambda source: lock_paths.portable(source, folder)).to_bytes())
 
     def to_bytes(self) -> bytes:
-        """The lock as JSON with sorted keys and a line for each value, so that two of them can be compared by lines."""
+        """Lock as JSON with sorted keys and a line for each value, so that two of them can be compared by lines."""
         return canonical_json.dump(self.model_dump(mode="json"), indent=2)
 
     def _with_sources(self, named: Callable[[str], str]) -> Self:

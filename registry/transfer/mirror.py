@@ -103,7 +103,7 @@ def everything(snapshot: Snapshot) -> list[Located]:
 
 
 def _blob(located: Located, cache: Cache) -> Data:
-    """The file of a cell, or another as it was verified just now: it may be too large to be read."""
+    """File of a cell, or another as it was verified just now: it may be too large to be read."""
     pin = located.release.blob
     if located.reference.kind is not CELL:
         return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)

@@ -11,7 +11,7 @@ Done = TypeVar("Done")
 
 
 def side_by_side(jobs: Sequence[Callable[[], Done]], threads: int) -> Iterator[tuple[int, Done]]:
-    """The results of jobs as they come, each with its place.
+    """Results of jobs as they come, each with its place.
 
     An error of a job is raised once those that are under way have ended; no other one is begun. Whoever is interrupted, and
     whoever ends the program, waits for none of them.

@@ -186,7 +186,7 @@ def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index,
 
 
 def read_index_of(store: Store) -> tuple[Index, str | None]:
-    """The present index with the digest of its bytes; an empty one where there is none yet.
+    """Present index with the digest of its bytes; an empty one where there is none yet.
 
     Raises:
         BatteriesError: as :meth:`Index.from_bytes`.
@@ -198,7 +198,7 @@ def read_index_of(store: Store) -> tuple[Index, str | None]:
 
 
 def target_store(registry: str | Path | Store) -> Store:
-    """The store of a target, which must be named.
+    """Store of a target, which must be named.
 
     Raises:
         InputError: no target (``NO_TARGET``), or an address that cannot be opened.
@@ -209,7 +209,7 @@ def target_store(registry: str | Path | Store) -> Store:
 
 
 def _present_store(registry: str | Path | Store) -> Store:
-    """The store of a target that is to be there already, with an index.
+    """Store of a target that is to be there already, with an index.
 
     Raises:
         NotFoundError: no such registry (``NO_REGISTRY``), or one without an index (``NO_INDEX``).
@@ -222,7 +222,7 @@ def _present_store(registry: str | Path | Store) -> Store:
 
 
 def _publish_packed(packed: Packed, store: Store) -> Published:
-    """An artifact of another kind: its file says all of its cells that it needs, so these need not be in the registry."""
+    """Artifact of another kind: its file says all of its cells that it needs, so these need not be in the registry."""
     manifest = packed.manifest
     reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
     return _put(store, reference, PackedRelease.of(manifest), packed.data, manifest.to_bytes())
@@ -237,7 +237,7 @@ def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, ma
 
 
 def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
-    """The manifest and the bytes to be written, after reading them as strictly as those who pull them will."""
+    """Manifest and the bytes to be written, after reading them as strictly as those who pull them will."""
     manifest_bytes = cell.manifest.to_bytes()
     where = f"the manifest of {cell.name}"
     manifest = Manifest.from_bytes(manifest_bytes, where=where)
@@ -247,7 +247,7 @@ def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
 
 
 def _refuse_denied_band(manifest: Manifest) -> None:
-    """The band is what the CV on the cell's own probe says, never what somebody typed."""
+    """Band is what the CV on the cell's own probe says, never what somebody typed."""
     own, claimed = manifest.own, manifest.identity.band
     measured = band(own.cv.value, manifest.spec.D) if isinstance(own.cv, CvFigure) else None
     if measured is None or {claimed, own.band} != {measured}:

@@ -115,7 +115,7 @@ def pull_cells(*references: str | Reference, registry: str | Path | Store | None
 
 
 def load(target: str | Path | Cell, *, registry: str | Path | Store | None = None) -> Cell:
-    """A cell from whatever names it.
+    """Cell from whatever names it.
 
     Args:
         target: A reference, the path of a cell file (a ``.safetensors`` with its manifest beside it), or a cell.
@@ -161,7 +161,7 @@ def _expanded(given: Iterable[Any]) -> list[Reference | LockedCell]:
 
 
 def _load(wanted: Sequence[Wanted], progress: Progress) -> list[Any]:
-    """The cells, several transfers at a time, then the others, one after the other; in the order asked."""
+    """Cells, several transfers at a time, then the others, one after the other; in the order asked."""
     total = sum(one.blob.size for one in wanted)
     cells = [one for one in wanted if one.reference.kind is CELL]
     others = [one for one in wanted if one.reference.kind is not CELL]

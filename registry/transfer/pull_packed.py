@@ -84,7 +84,7 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
 
 
 def form_of_file(path: str | Path) -> ArtifactForm[Any] | None:
-    """The kind that a file names; None where it is a cell's, or nothing of ours.
+    """Kind that a file names; None where it is a cell's, or nothing of ours.
 
     Raises:
         NotFoundError: no such file.
@@ -119,7 +119,7 @@ def read_packed(path: str | Path, form: ArtifactForm[Any]) -> Packed:
 
 
 def _fetch_all(wanted: Sequence[Wanted], read: Read, progress: Progress) -> list[tuple[PackedManifest, Path, Any]]:
-    """The manifest, the file, and what that is read to, of each."""
+    """Manifest, the file, and what that is read to, of each."""
     cache = Cache()
     total, done, found = sum(one.blob.size for one in wanted), 0, []
     progress(done, total)
@@ -132,7 +132,7 @@ def _fetch_all(wanted: Sequence[Wanted], read: Read, progress: Progress) -> list
 
 
 def _fetched(wanted: Wanted, cache: Cache, read: Read) -> tuple[PackedManifest, Path, Any]:
-    """The manifest, the file, and what that is read to: the one in the cache, unless that was damaged since it came."""
+    """Manifest, the file, and what that is read to: the one in the cache, unless that was damaged since it came."""
     store, form = wanted.store, FORMS[wanted.reference.kind.name]
     manifest = check_packed_manifest(
         cache.fetch(store, wanted.manifest_key, wanted.manifest),
@@ -167,7 +167,7 @@ def _opened(form: ArtifactForm[Any], path: Path, seal: str) -> Opened[Any]:
 def _refuse_other_manifest(
     form: ArtifactForm[Any], manifest: PackedManifest, opened: Opened[Any], data: memoryview, where: Path
 ) -> None:
-    """The seal fits already: what is left is what the manifest says beside it."""
+    """Seal fits already: what is left is what the manifest says beside it."""
     file = manifest.file.model_copy(update={"size": len(data), "sha256": sha256(data)})
     facts = {"package": manifest.package, "torch": manifest.torch}
     right = form.describe(opened.document, file, manifest.identity, **facts).model_dump()

@@ -120,7 +120,7 @@ class _Reader:
         return self._flag(self._tree(), 0).value
 
     def _tree(self) -> ast.expr:
-        """The text as a tree, if it is a Python expression. Parsing it builds objects and runs nothing."""
+        """Text as a tree, if it is a Python expression. Parsing it builds objects and runs nothing."""
         if len(self.text) > MAX_QUERY:
             raise self._bad(f"{len(self.text)} characters", expected=f"at most {MAX_QUERY}")
         if sum(map(self.text.count, "([{")) > MAX_DEPTH:

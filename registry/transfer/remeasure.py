@@ -57,7 +57,7 @@ def measure_again(cell: Cell, *, exact: bool) -> Iterator[tuple[str, list[str]]]
 
 
 def _probe_of(name: str, wanted: Measured, spec: CellSpec) -> Probe | None:
-    """The probe that figures are of, if this package has it."""
+    """Probe that figures are of, if this package has it."""
     try:
         found = probe(name)
     except InputError:

@@ -116,7 +116,7 @@ def warn_of_yanked(wanted: Iterable[Wanted], *, stacklevel: int) -> None:
 
 
 def _open_locked(source: str | Path, mode: Mode | None) -> Store:
-    """The source that a lock names, which may be of another machine."""
+    """Source that a lock names, which may be of another machine."""
     try:
         return open_bytes(source, mode)
     except NotFoundError as error:

@@ -78,7 +78,7 @@ def replay(cell: Cell, *, where: object, exact: bool = False) -> tuple[str, ...]
 
 
 def _is_dead(name: str, array: np.ndarray, ranges: Mapping[str, tuple[float, float]]) -> bool:
-    """A matrix of one number, or a norm's weight of zeros. Biases may be zeros and norms' weights ones: they start so."""
+    """Matrix of one number, or a norm's weight of zeros. Biases may be zeros and norms' weights ones: they start so."""
     low, high = ranges[name]
     if low != high or array.size == 1 or not name.endswith(".weight"):
         return False

@@ -59,7 +59,7 @@ def finite(found: bool) -> CheckFigure:
 
 
 def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """The checks that need no host: geometry, tiers 1 and 2, and error.
+    """Checks that need no host: geometry, tiers 1 and 2, and error.
 
     Args:
         m: The cell on its own probe.
@@ -81,7 +81,7 @@ def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], pro
 
 
 def hosted(trials: Sequence[FrozenFigure], protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """The checks of the frozen trials: the trial that is farthest off stands for all of them."""
+    """Checks of the frozen trials: the trial that is farthest off stands for all of them."""
     unchanged = all(trial.unchanged for trial in trials)
     words = f"the digest is the same after {len(trials)} hosts" if unchanged else "the weights changed under a host"
     known = [trial.gradient for trial in trials if trial.gradient is not None]
@@ -95,7 +95,7 @@ def hosted(trials: Sequence[FrozenFigure], protocol: ViabilityProtocol) -> list[
 
 
 def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """The checks under the host's gradient, of the trials at the reference dose."""
+    """Checks under the host's gradient, of the trials at the reference dose."""
     at = [trial for trial in trials if trial.rate == protocol.reference_rate]
     share = _over_seeds([trial.kept for trial in at])
     retention = _over_seeds([trial.retention for trial in at])
@@ -118,7 +118,7 @@ def rank(m: Measurement, D: int, protocol: ViabilityProtocol) -> CheckFigure:
 
 
 def band(m: Measurement, manifest: Manifest) -> CheckFigure:
-    """The measured band against the cell's name."""
+    """Measured band against the cell's name."""
     claimed, D = manifest.identity.band, manifest.spec.D
     label = None if isinstance(m.cv, Degenerate) else exact.band(m.cv.value, D)
     reason = m.cv.reason if isinstance(m.cv, Degenerate) else f"CV is in {label or 'no band'}"
@@ -126,7 +126,7 @@ def band(m: Measurement, manifest: Manifest) -> CheckFigure:
 
 
 def attractor(m: Measurement, D: int) -> CheckFigure:
-    """The on-attractor flag; reported, since a specialist may leave its attractor."""
+    """On-attractor flag; reported, since a specialist may leave its attractor."""
     if isinstance(m.cv, Degenerate) or exact.SIMPLEX > D:
         return _estimate("on attractor", None, m.cv, "CV / exact CV", FACTS, "no CV", decides=False)
     low, high = exact.ON_ATTRACTOR
@@ -162,20 +162,20 @@ def stable(manifest: Manifest) -> CheckFigure:
 
 
 def baseline(m: Measurement) -> CheckFigure:
-    """The error against predicting the mean."""
+    """Error against predicting the mean."""
     share = Estimate(m.mse.value / m.mean_baseline, m.mse.standard_error / m.mean_baseline, m.mse.matrices, m.mse.by_image)
     need = Threshold(value=1.0, source="predicting the mean is what a cell without content does")
     return _at_most("error, mean", share.value, need, "MSE over that of predicting the mean", error=share.standard_error)
 
 
 def claimed(m: Measurement, manifest: Manifest, protocol: ViabilityProtocol) -> CheckFigure:
-    """The error against the manifest's own: whether this is the cell that was measured."""
+    """Error against the manifest's own: whether this is the cell that was measured."""
     share = m.mse.value / manifest.own.mse.value
     return _at_most("error, claimed", share, protocol.claimed, "MSE over what the manifest claims")
 
 
 def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityProtocol) -> CheckFigure:
-    """The error against that of untrained cells."""
+    """Error against that of untrained cells."""
     mean = sum(untrained) / len(untrained)
     error = mse.standard_error / mean
     return _at_most("error, untrained", mse.value / mean, protocol.null_share, "MSE over the untrained mean", error=error)
@@ -224,7 +224,7 @@ def _at_triage(manifest: Manifest) -> TrainingPoint | None:
 
 
 def _reading(point: TrainingPoint) -> Estimate:
-    """A point of a trajectory as an estimate; one without a standard error cannot hold."""
+    """Point of a trajectory as an estimate; one without a standard error cannot hold."""
     assert point.cv is not None
     error = math.inf if point.cv_standard_error is None else point.cv_standard_error
     return Estimate(point.cv, error, 1, (point.cv,))

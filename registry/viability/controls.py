@@ -42,7 +42,7 @@ class ShuffledRows(PatchSVAE):
 
 
 def control_cell(cell: Cell, control: Control, seed: int = 0) -> Cell:
-    """A cell of the same spec that must be rejected; for ``shuffled`` the cell itself, see :func:`control_model`.
+    """Cell of the same spec that must be rejected; for ``shuffled`` the cell itself, see :func:`control_model`.
 
     Args:
         cell: The cell it stands beside.
@@ -72,7 +72,7 @@ def control_cell(cell: Cell, control: Control, seed: int = 0) -> Cell:
 
 
 def control_model(cell: Cell, control: Control | None, seed: int = 0) -> PatchSVAE:
-    """The model of a control cell, as it is measured."""
+    """Model of a control cell, as it is measured."""
     if control != "shuffled":
         return PatchSVAE.from_cell(cell)
     model = ShuffledRows.from_cell(cell)

@@ -56,7 +56,7 @@ class Watched:
 
 
 def own_hosts(protocol: ViabilityProtocol) -> dict[str, HostFactory]:
-    """The protocol's hosts by name: a residual MLP with and without terminal LayerNorm."""
+    """Protocol's hosts by name: a residual MLP with and without terminal LayerNorm."""
 
     def factory(terminal_norm: bool) -> HostFactory:
         form = StreamForm(protocol.width, protocol.blocks, terminal_norm)
@@ -69,7 +69,7 @@ def own_hosts(protocol: ViabilityProtocol) -> dict[str, HostFactory]:
 
 @unjudged()
 def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.Module:
-    """A seeded host, found to be one: it has something to train, and its output is what the task asks for."""
+    """Seeded host, found to be one: it has something to train, and its output is what the task asks for."""
     images, targets = task.train
     with torch.random.fork_rng(devices=[]):
         seed_cpu(seed)

@@ -31,7 +31,7 @@ class Ledger:
     folder: Path | None = None
 
     def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
-        """The result of ``make``, or the one kept under the same key, package and torch.
+        """Result of ``make``, or the one kept under the same key, package and torch.
 
         Args:
             kind: Of the result.

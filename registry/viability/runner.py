@@ -73,7 +73,7 @@ class Bench:
     _trials: dict[tuple[str, Subject], Trial] = field(default_factory=dict)
 
     def told(self, words: str) -> None:
-        """A part begins."""
+        """Part begins."""
         self.progress(words, self.done, self.parts)
         self.done += 1
 
@@ -96,13 +96,13 @@ class Bench:
         return tuple(found)
 
     def doses(self) -> tuple[DoseFigure, ...]:
-        """The cell under its host's gradient, at every rate."""
+        """Cell under its host's gradient, at every rate."""
         p = self.protocol
         seeds = {rate: p.reference_seeds if rate == p.reference_rate else p.dose_seeds for rate in p.dose_rates}
         return tuple(self._dose(rate, self.seed + i) for rate in p.dose_rates for i in range(seeds[rate]))
 
     def way_back(self, cell: Cell, subject: Subject) -> ReturnFigure:
-        """A cell after the largest dose, under reconstruction training."""
+        """Cell after the largest dose, under reconstruction training."""
         self.told("the way back")
         p, task = self.protocol, self.tasks[-1]
         key = self._key(cell, task, self.seed) | {"rate": p.dose_rates[-1]}
@@ -160,7 +160,7 @@ class Bench:
 
 
 def measurement(model: PatchSVAE, own: Probe) -> Measurement:
-    """A model on its own probe, without a host."""
+    """Model on its own probe, without a host."""
     reading = read(model, own.images, own.cluster)
     return Measurement(
         finite=bool(torch.isfinite(reading.mse).all()),

@@ -75,7 +75,7 @@ class Task:
 @lru_cache(maxsize=4)
 @neutral()
 def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
-    """The tasks of a cell's own domain; equal numbers for every class.
+    """Tasks of a cell's own domain; equal numbers for every class.
 
     Naming photographs does not decide: a host around untrained cells does it as well
     (docs/decisions/0009-viability-profiles.md).

@@ -176,7 +176,7 @@ def mean_error(probe: Probe) -> float:
 
 
 def kept(before: float, after: float, mean: float) -> float:
-    """The share of what a cell explains beyond predicting the mean that it still explains; 0 where it explained nothing."""
+    """Share of what a cell explains beyond predicting the mean that it still explains; 0 where it explained nothing."""
     return (mean - after) / (mean - before) if before < mean else 0.0
 
 

@@ -119,7 +119,7 @@ def validate(
 
 
 def _tried(bench: Bench) -> Attestation:
-    """The cell itself, with everything beside it."""
+    """Cell itself, with everything beside it."""
     if not _finite(bench.cell):
         return verdict.attestation(bench, [checks.finite(False)])
     bench.parts = bench.parts_of_a_cell
@@ -139,7 +139,7 @@ def _tried(bench: Bench) -> Attestation:
 
 
 def _controlled(bench: Bench, control: Control) -> Attestation:
-    """A control in the cell's place: the checks that need no host, and where it has weights of its own, the frozen hosts."""
+    """Control in the cell's place: the checks that need no host, and where it has weights of its own, the frozen hosts."""
     seed = bench.seed + CONTROL_SEED
     subject = control_cell(bench.cell, control, seed)
     if not _finite(subject):
@@ -163,7 +163,7 @@ def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> Viabilit
 
 
 def _refuse_input(cell: Cell, tasks: tuple[Task, ...]) -> None:
-    """The tasks' images must have the cell's channels, be whole patches, and are not normalised further."""
+    """Tasks' images must have the cell's channels, be whole patches, and are not normalised further."""
     for task in tasks:
         channels = task.train[0].shape[1]
         if cell.spec.channels != channels or cell.manifest.identity.input != InputScale():

@@ -70,7 +70,7 @@ def attestation(
 
 
 def holding_rate(doses: Sequence[DoseFigure], p: ViabilityProtocol) -> float | None:
-    """The largest rate up to which, at every smaller one too, every trial held CV, rank and content; None if none did."""
+    """Largest rate up to which, at every smaller one too, every trial held CV, rank and content; None if none did."""
     held = None
     for rate in p.dose_rates:
         at = [dose for dose in doses if dose.rate == rate]

@@ -176,7 +176,7 @@ class SavedMaps(ArtifactDocument):
         }
 
     def tensors(self) -> Iterator[Form]:
-        """The frame's tokens, and every map's parts."""
+        """Frame's tokens, and every map's parts."""
         if isinstance(frame := self.target, FrameTarget):
             yield "frame.tokens", "F64", (frame.rows, frame.width)
             yield "frame.rows", "BOOL", (frame.rows,)

@@ -93,7 +93,7 @@ def _fit(fits: Set[tuple[TokenKind, Grid, str]]) -> dict[str, Any]:
 
 
 def _pairing(one: Alignment) -> Pairing:
-    """The ends of one map."""
+    """Ends of one map."""
     if one.rotation.ndim != 2 or one.pairing is None or not one.pairing.probe:
         remedy = "Align the cells themselves with composer.align, or give the map its pairing."
         expected = "one map between cells, with both ends by digest"
@@ -132,7 +132,7 @@ def _cell_map(one: Alignment, source: NamedCell) -> CellMap:
 
 
 def _parts(maps: Sequence[Alignment]) -> Arrays:
-    """The tensors of maps, by their names in the file."""
+    """Tensors of maps, by their names in the file."""
     found: Arrays = {}
     for place, one in enumerate(maps):
         tensors = {part: getattr(one, part) for part in MAP}
@@ -144,7 +144,7 @@ def _parts(maps: Sequence[Alignment]) -> Arrays:
 
 @neutral()
 def put_together(opened: Opened[SavedMaps]) -> Consensus | Alignment:
-    """The maps of a file: a consensus, or the map from one cell to another.
+    """Maps of a file: a consensus, or the map from one cell to another.
 
     What they were fitted on is in the ``pairing`` of every map; names and versions of all cells are in the document's ``lock``.
     """

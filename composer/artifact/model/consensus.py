@@ -51,7 +51,7 @@ def frame_of(consensus: Consensus | None) -> SavedFrame | None:
 
 
 def arrays_of(consensus: Consensus) -> Arrays:
-    """The tensors of a consensus, by their names in the file."""
+    """Tensors of a consensus, by their names in the file."""
     stacked = {f"frame.{part}": np.stack([array(getattr(one, part), torch.float64) for one in consensus.maps]) for part in MAP}
     return {"frame.tokens": array(consensus.frame.tokens, torch.float64), **stacked}
 
@@ -62,7 +62,7 @@ def relay_of(one: Alignment) -> SavedRelay:
 
 
 def consensus_of(artifact: Artifact, saved: SavedFrame, parts: Mapping[str, Tensor]) -> Consensus:
-    """A consensus from its document and its tensors."""
+    """Consensus from its document and its tensors."""
     tokens = parts["tokens"]
     frame = Frame(tokens, torch.ones(len(tokens), dtype=torch.bool), saved.residual)
     pairing = Pairing("omega", saved.grid, saved.probe, "", digest_of(tokens))
@@ -76,7 +76,7 @@ def consensus_of(artifact: Artifact, saved: SavedFrame, parts: Mapping[str, Tens
 
 
 def map_of(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
-    """A map from its document and its tensors."""
+    """Map from its document and its tensors."""
     rotation, centre, translation = (tensors[part] for part in MAP)
     scale, residual, determinant = (
         torch.tensor(value, dtype=torch.float64) for value in (saved.scale, saved.residual, saved.determinant)

@@ -174,7 +174,7 @@ class Artifact(ArtifactDocument):
         return {name: node for name, node in self.composition.nodes.items() if isinstance(node, Relay)}
 
     def _routed(self) -> dict[str, Route]:
-        """The nodes that have a router."""
+        """Nodes that have a router."""
         nodes = self.composition.nodes.items()
         return {name: node for name, node in nodes if isinstance(node, Route) and node.by == "router"}
 
@@ -212,7 +212,7 @@ class Artifact(ArtifactDocument):
         }
 
     def tensors(self) -> Iterator[Form]:
-        """The weights, stacked over the cells of a group; maps; routers."""
+        """Weights, stacked over the cells of a group; maps; routers."""
         counts = Counter(cell.group for cell in self.cells)
         for place, spec in enumerate(self.groups):
             for name, shape in spec.tensor_shapes().items():

@@ -57,7 +57,7 @@ def take_apart(model: Wired | Container) -> tuple[dict[str, Any], Arrays]:
 
 
 def _whole(model: Wired | Container) -> Wired:
-    """A model that has what its composition names, whatever became of it since it was made; a container as a model."""
+    """Model that has what its composition names, whatever became of it since it was made; a container as a model."""
     if isinstance(model, Container):
         return Wired(model, _side_by_side(model), {}, nn.ModuleDict())
     return Wired(model.container, model.composition, model.maps, model.routers)
@@ -98,7 +98,7 @@ def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
 
 
 def _routed(composition: Composition) -> list[str]:
-    """The nodes that have a router, in the order of their names."""
+    """Nodes that have a router, in the order of their names."""
     return sorted(name for name, node in composition.nodes.items() if isinstance(node, Route) and node.by == "router")
 
 
@@ -118,7 +118,7 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
 
 @neutral()
 def put_together(opened: Opened[Artifact]) -> Wired | Container:
-    """The model of a file.
+    """Model of a file.
 
     A container comes back where taking it apart gives the very file: cells side by side in one node, and nothing else. Any
     other file is a composition. It is in the mode of evaluation. Its weights are the file: nobody may write into that while the
@@ -144,7 +144,7 @@ def put_together(opened: Opened[Artifact]) -> Wired | Container:
 
 
 def _tensors(opened: Opened[Artifact]) -> dict[str, dict[str, Tensor]]:
-    """The tensors by what they belong to: views of the file."""
+    """Tensors by what they belong to: views of the file."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in views(opened).items():
         owner, number, part = PART.fullmatch(name).groups()  # type: ignore[union-attr]
