@@ -5,4 +5,6 @@ Names load on first use, so that a command which needs no tensors starts without
 
 import lazy_loader
 
+__version__ = "0.1.0"
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,3 +1,9 @@
+__version__: str
+
+from . import geometry as geometry
+from . import images as images
+from . import noise as noise
+from . import readout as readout
 from .cell.cell import Cell as Cell
 from .cell.manifest import InputScale as InputScale
 from .cell.manifest import Manifest as Manifest
@@ -28,12 +34,6 @@ from .network.hub_repository import HubRepository as HubRepository
 from .packaging.adopt import adopt as adopt
 from .packaging.package import Label as Label
 from .packaging.package import package as package
-from .pictures.image_batch import ScaleWarning as ScaleWarning
-from .pictures.image_reader import ReadImage as ReadImage
-from .pictures.image_reader import images as images
-from .pictures.image_reader import read_images as read_images
-from .pictures.rescaling import from_input as from_input
-from .pictures.rescaling import to_input as to_input
 from .training.plan import Plan as Plan
 from .training.tensorboard import Events as Events
 from .training.trainer import Run as Run

@@ -22,9 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import composer
 import registry
 from batteries import Cell, PatchSVAE, threads
-from batteries.data.noise import noise_batch
 from batteries.model.patch_svae import Tokens
 from batteries.model.spectral import EIGENVALUE_FLOOR, RIDGE
+from batteries.noise import random_batch
 from benchmarks.harness import Pair
 from benchmarks.plain import PlainSVAE
 
@@ -70,7 +70,7 @@ def _cases(smoke: bool) -> Iterator[tuple[str, Tensor, str, int]]:
     count, batches = (2, (1,)) if smoke else (CELLS, (1, 16))
     for band in BANDS:
         for batch in batches:
-            yield band, noise_batch(batch, (64, 64), 0)[0], f"{count} {band.upper()} cells, {batch} of 64x64", count
+            yield band, random_batch(batch, (64, 64), 0)[0], f"{count} {band.upper()} cells, {batch} of 64x64", count
 
 
 def _scale(count: int) -> list[Pair]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from batteries import CellSpec, PatchSVAE, untrained
-from batteries.data.noise import noise_batch
+from batteries.noise import random_batch
 from benchmarks.harness import Pair
 from benchmarks.plain import PlainSVAE, plain
 
@@ -17,7 +17,7 @@ TARGET = 3.0
 
 def pairs(smoke: bool) -> list[Pair]:
     """One line a band."""
-    images = noise_batch(4 if smoke else 128, (64, 64), 0)[0]
+    images = random_batch(4 if smoke else 128, (64, 64), 0)[0]
     found = []
     for band in ("low", "high"):
         spec = CellSpec.preset(band)  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ from einops import rearrange
 import composer
 import registry
 from batteries import threads
-from batteries.data.noise import noise_batch
 from batteries.model import spectral
+from batteries.noise import random_batch
 from benchmarks.harness import Pair
 from composer.container import encoder_decoder
 from composer.container.batched_forward import Stage
@@ -26,7 +26,7 @@ def pairs(smoke: bool) -> list[Pair]:
         cells = registry.pull(name)
         container = composer.compose({f"cell-{n}": cells[0] for n in range(4)})
         stage = Stage(cells[0].spec, container.groups[0].stack.chosen(range(4)), compiled=False)
-        images = noise_batch(1 if smoke else 16, (64, 64), 0)[0]
+        images = random_batch(1 if smoke else 16, (64, 64), 0)[0]
         for half, ours, theirs in _halves(stage, images):
             found.append(Pair(f"{half} of 4 {band.upper()} cells, {len(images)} of 64x64", _alone(ours), _alone(theirs)))
     return found

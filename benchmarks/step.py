@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from batteries import CellSpec, Plan, Run, untrained
-from batteries.data.noise import noise_batch
 from batteries.model.patch_svae import BoundarySmooth
+from batteries.noise import random_batch
 from batteries.training.trainer import _step
 from benchmarks.harness import Pair
 from benchmarks.plain import plain, plain_step
@@ -48,7 +48,7 @@ def memory(smoke: bool) -> list[Pair]:
 def stepper(way: str, band: str, batch: int) -> Callable[[], float]:
     """Callable that takes one step of a model of its own, and returns the loss."""
     spec = CellSpec.preset(band)  # type: ignore[arg-type]
-    images = noise_batch(batch, (64, 64), 0)[0]
+    images = random_batch(batch, (64, 64), 0)[0]
     if way == "plain":
         model = plain(spec, 0)
         return partial(plain_step, model, torch.optim.Adam(model.parameters(), lr=1e-3), images)
@@ -64,7 +64,7 @@ def ours(spec: CellSpec) -> Run:
 
 def _smoother(way: str, batch: int) -> Callable[[], object]:
     layer = BoundarySmooth(CellSpec.preset("low"))
-    images = noise_batch(batch, (64, 64), 0)[0].requires_grad_()
+    images = random_batch(batch, (64, 64), 0)[0].requires_grad_()
 
     def run() -> object:
         out = layer(images) if way == "ours" else images + layer.net(images)
@@ -76,7 +76,7 @@ def _smoother(way: str, batch: int) -> Callable[[], object]:
 def losses(way: str, band: str, batch: int, steps: int) -> list[float]:
     """Losses of some steps on fresh images, for the test that both ways go the same way."""
     spec = CellSpec.preset(band)  # type: ignore[arg-type]
-    batches: list[Tensor] = [noise_batch(batch, (64, 64), seed)[0] for seed in range(steps)]
+    batches: list[Tensor] = [random_batch(batch, (64, 64), seed)[0] for seed in range(steps)]
     if way == "ours":
         run = ours(spec)
         return [_step(run, images) for images in batches]

@@ -21,7 +21,7 @@ import torch
 import composer
 import registry
 from batteries import threads
-from batteries.data.noise import noise_batch
+from batteries.noise import random_batch
 from benchmarks.harness import Pair
 from benchmarks.step import stepper
 
@@ -116,7 +116,7 @@ def _call(way: str, band: str, size: int) -> Callable[[], object]:
         return stepper(way, band, size)
     (cell,) = registry.pull(f"{band}/johanna-64")
     container = composer.compose({f"cell-{n}": cell for n in range(CELLS)})
-    images = noise_batch(size, (64, 64), 0)[0]
+    images = random_batch(size, (64, 64), 0)[0]
     return torch.no_grad()(lambda: container(images, ("omega", "recon")).groups)
 
 

@@ -82,7 +82,7 @@ class Line:
     pair: PairScore
     p_value: float
     one_start: bool
-    swap: composer.Swap | None
+    swap: composer.alignment.Swap | None
 
     @property
     def related(self) -> bool:

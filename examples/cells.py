@@ -13,8 +13,8 @@ import batteries
 import registry
 from batteries import CellSpec
 from batteries.cell.manifest import CvFigure, Manifest
-from batteries.data.noise import NAMES, noise
 from batteries.measurement.baselines import fit, to_patches
+from batteries.noise import NAMES, of_types
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- cells -->", "<!-- /cells -->"
@@ -86,7 +86,7 @@ def _floor() -> str:
     spec, probe = CellSpec.preset("low"), batteries.probe("noise16-64")
     errors = []
     for kind in range(len(NAMES)):
-        images = noise(torch.full((PER_TYPE,), kind), (64, 64), torch.Generator().manual_seed(SEED + kind))
+        images = of_types(torch.full((PER_TYPE,), kind), (64, 64), torch.Generator().manual_seed(SEED + kind))
         errors.append(fit(images, spec).error(to_patches(probe.images[probe.group == kind], spec), spec.hidden))
     each = ", ".join(f"{name} {error:.3f}" for name, error in zip(NAMES, errors, strict=True))
     return FLOOR.format(images=PER_TYPE, mean=sum(errors) / len(errors), each=each)

@@ -167,12 +167,12 @@ class Found:
 
     cost: Cost
     cells: int
-    scores: Mapping[str, composer.Score]
+    scores: Mapping[str, composer.procrustes.Score]
     kept: bool
     change: float
     worse: Mapping[float, Sequence[float]]
 
-    def of(self, what: str, band: str) -> list[composer.Score]:
+    def of(self, what: str, band: str) -> list[composer.procrustes.Score]:
         """Scores of the cells of a kind and a band."""
         return [score for name, score in self.scores.items() if kind_of(name) == what and name.startswith(f"{band}/")]
 
@@ -214,7 +214,7 @@ def measure(count: int = CELLS, joining: int = JOINING) -> Found:
     consensus, aligning = timed(lambda: composer.align(container, images))
     added = memory("VmHWM") - before
     (tokens, _), forward = timed(lambda: paired(container, images, "omega", "coarsest"))
-    _, frame = timed(lambda: composer.generalised([own.flatten(0, 1) for own in tokens.values()]))
+    _, frame = timed(lambda: composer.procrustes.generalised([own.flatten(0, 1) for own in tokens.values()]))
     joined, seconds = join_each(consensus, new, images)
     everybody = composer.compose({**cells, **new})
     again, anew = timed(lambda: composer.align(everybody, images))
@@ -225,14 +225,14 @@ def measure(count: int = CELLS, joining: int = JOINING) -> Found:
         cells=count,
         scores=dict(zip(beside.names, beside.scores, strict=True)),
         kept=same(consensus, beside),
-        change=composer.change(consensus.frame, again.frame),
+        change=composer.procrustes.change(consensus.frame, again.frame),
         worse=worse(container, images),
     )
 
 
 def join_each(
-    consensus: composer.Consensus, cells: Mapping[str, batteries.Cell], images: Tensor
-) -> tuple[composer.Consensus, list[float]]:
+    consensus: composer.procrustes.Consensus, cells: Mapping[str, batteries.Cell], images: Tensor
+) -> tuple[composer.procrustes.Consensus, list[float]]:
     """Cells joined one after the other, and the seconds that each took."""
     seconds = []
     for name, cell in cells.items():
@@ -242,7 +242,7 @@ def join_each(
     return consensus, seconds
 
 
-def same(before: composer.Consensus, after: composer.Consensus) -> bool:
+def same(before: composer.procrustes.Consensus, after: composer.procrustes.Consensus) -> bool:
     """Whether the frame and the maps of the first are in the second, bit for bit."""
     ends = [(before.frame.tokens, after.frame.tokens)]
     for mine, theirs in zip(before.maps, after.maps[: len(before.maps)], strict=True):

@@ -22,7 +22,7 @@ import registry
 from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import photographs
 from batteries.geometry import attractor
-from batteries.pictures.decoding import read_image
+from batteries.images.decoding import read_image
 from registry.reports import summaries
 
 mpl.use("Agg")

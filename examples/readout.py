@@ -13,8 +13,8 @@ from rich.console import Console
 
 import batteries
 import registry
-from batteries.measurement.readout import name_noise
 from batteries.packaging.package import UNTRAINED_SEED
+from batteries.readout import name_noise
 from registry.reports import summaries
 
 PROBE = "noise16-64"

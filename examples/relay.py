@@ -58,7 +58,7 @@ class Relay:
         null: The shares from untrained sources.
     """
 
-    swap: composer.Swap
+    swap: composer.alignment.Swap
     pair: tuple[str, str]
     one_start: bool
     probe: str

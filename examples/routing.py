@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 import batteries
 import registry
-from batteries.data.noise import NAMES, noise_batch
 from batteries.geometry import estimates
+from batteries.noise import NAMES, random_batch
 from composer import Composition, Route
 from composer.wiring.nodes import Node
 from composer.wiring.route import Router
@@ -128,7 +128,7 @@ def paste(photos: Tensor, photo: Tensor, seeds: Sequence[int], matched: bool = F
     """Every photograph once for each seed, with squares of noise; ``matched``: of the mean and spread of what they hide."""
     parts = []
     for seed in seeds:
-        grain, kind = noise_batch(len(photos), (photos.shape[2], photos.shape[3]), seed)
+        grain, kind = random_batch(len(photos), (photos.shape[2], photos.shape[3]), seed)
         grain = alike(grain, photos) if matched else grain
         squares = photos.shape[2] // SIDE, photos.shape[3] // SIDE
         noisy = torch.rand(len(photos), *squares, generator=Generator().manual_seed(seed)) < SHARE

@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 import batteries
 import composer
 import registry
-from batteries.data.noise import NAMES, noise
-from batteries.measurement.readout import ReadOut
+from batteries.noise import NAMES, of_types
+from batteries.readout import ReadOut
 from composer.hosts import features
 from registry.viability.controls import control_cell
 
@@ -82,7 +82,7 @@ class Named:
 def images(part: int, per_type: int) -> tuple[Tensor, Tensor]:
     """Seeded images of every noise type, and their types."""
     types = torch.arange(len(NAMES)).repeat_interleave(per_type)
-    return noise(types, (SIZE, SIZE), Generator().manual_seed(part)), types
+    return of_types(types, (SIZE, SIZE), Generator().manual_seed(part)), types
 
 
 @torch.no_grad()

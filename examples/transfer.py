@@ -24,10 +24,10 @@ from torch import Generator, Tensor
 import batteries
 import composer
 import registry
-from batteries.data.noise import NAMES, noise
 from batteries.data.sources import seed_of
 from batteries.geometry import estimates
-from batteries.measurement.readout import ReadOut
+from batteries.noise import NAMES, of_types
+from batteries.readout import ReadOut
 from composer import grids, procrustes
 from composer.alignment import tokens
 from composer.vocabulary import Grid, TokenKind
@@ -121,7 +121,7 @@ def images(part: str, seed: int) -> tuple[Tensor, Tensor]:
     """Images of every noise type and their types, others for every part and seed."""
     types = torch.arange(len(NAMES)).repeat_interleave(PARTS[part])
     place = list(PARTS).index(part)
-    return noise(types, (SIZE, SIZE), Generator().manual_seed(seed_of(seed, place, PURPOSE))), types
+    return of_types(types, (SIZE, SIZE), Generator().manual_seed(seed_of(seed, place, PURPOSE))), types
 
 
 @torch.no_grad()
@@ -140,19 +140,19 @@ def features(found: Tensor) -> Tensor:
     return torch.cat([found.mean(dim=1), found.std(dim=1, correction=0)], dim=1)
 
 
-def least_squares(source: Tensor, target: Tensor) -> composer.Alignment:
+def least_squares(source: Tensor, target: Tensor) -> composer.procrustes.Alignment:
     """Map from tokens (B, G, width) to others, which shrinks what says little of them."""
     return procrustes.fit(source.flatten(0, 1), target.flatten(0, 1), unequal="pad")
 
 
-def by_frame(source: Tensor, target: Tensor) -> composer.Alignment:
+def by_frame(source: Tensor, target: Tensor) -> composer.procrustes.Alignment:
     """Map by way of a consensus of the two, which keeps the spread of its target."""
     ends = [target.flatten(0, 1), source.flatten(0, 1)]
-    there, here = (composer.map_into(composer.generalised(ends), end) for end in ends)
+    there, here = (composer.procrustes.map_into(composer.procrustes.generalised(ends), end) for end in ends)
     return here.then(there.inverse())
 
 
-def unturned(found: composer.Alignment) -> composer.Alignment:
+def unturned(found: composer.procrustes.Alignment) -> composer.procrustes.Alignment:
     """The same shift and scale, without a rotation."""
     return replace(found, rotation=torch.eye(found.rotation.shape[-1], dtype=torch.float64))
 

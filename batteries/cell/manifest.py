@@ -51,7 +51,7 @@ Family = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 class InputScale(Document):
     """What a cell expects of an image: photographs are x / 127.5 - 1, noise is as generated; then (x - mean) / std.
 
-    Whoever gives a cell its images applies it (:func:`batteries.to_input`, and :func:`batteries.from_input` on the way
+    Whoever gives a cell its images applies it (:func:`batteries.images.to_input`, and :func:`batteries.images.from_input` on the way
     back); the viability test of this version refuses any but mean 0 and std 1.
     """
 

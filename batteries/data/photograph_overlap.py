@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from batteries.data.keypoints import Keypoints, keypoints
 from batteries.data.photos import Photos, to_tensor
 from batteries.data.probes import photographs, probe
-from batteries.pictures.decoding import read_image
+from batteries.images.decoding import read_image
 
 LONGEST, SHORTEST = 640, 256  # longest side in which keypoints are looked for; a smaller picture is doubled
 ALIKE = 0.9  # smallest correlation of two patches that match

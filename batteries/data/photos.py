@@ -18,8 +18,8 @@ from torch import Tensor
 from batteries.arguments import each
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, NotFoundError
+from batteries.images.decoding import SUFFIXES, read_image
 from batteries.io import path_patterns
-from batteries.pictures.decoding import SUFFIXES, read_image
 
 SMALLEST_SIDE = 16  # of the smallest scale kept
 LONGEST_SIDE = 2048  # of the largest scale kept; a wallpaper's finest pixels are mostly the camera's noise

@@ -16,12 +16,12 @@ import torch
 from torch import Generator, Tensor
 
 from batteries.cell.manifest import Domain
-from batteries.data.noise import NAMES, noise
 from batteries.data.photos import to_float, to_tensor
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
+from batteries.images.decoding import read_image
 from batteries.io import canonical_json
-from batteries.pictures.decoding import read_image
+from batteries.noise import NAMES, of_types
 
 NOISE_PER_TYPE = 16
 CROPS_PER_PHOTO = {64: 6, 256: 2}
@@ -113,7 +113,7 @@ def photographs() -> tuple[Path, ...]:
 
 def _noise_probe(name: str, size: int, seed: int) -> Probe:
     group = torch.arange(len(NAMES)).repeat_interleave(NOISE_PER_TYPE)
-    images = noise(group, (size, size), Generator().manual_seed(seed))
+    images = of_types(group, (size, size), Generator().manual_seed(seed))
     recipe = {"name": name, "version": 1, "size": size, "seed": seed, "per_type": NOISE_PER_TYPE, "types": list(NAMES)}
     return Probe(name, 1, "noise", images, group, NAMES, canonical_json.sha256(canonical_json.dump(recipe)))
 

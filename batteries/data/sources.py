@@ -12,10 +12,10 @@ from torch import Tensor
 
 from batteries.cell.manifest import DataSource
 from batteries.data import photograph_overlap
-from batteries.data.noise import NAMES, noise_batch
 from batteries.data.photos import Photos
 from batteries.errors import PolicyError
 from batteries.io import canonical_json
+from batteries.noise import NAMES, random_batch
 
 SHOWN = 6  # photographs in a message
 
@@ -43,14 +43,14 @@ class NoiseSource:
     """The 16 noise types, or some of them, in equal chance.
 
     Attributes:
-        types: Indices into :data:`batteries.data.noise.NAMES`.
+        types: Indices into :data:`batteries.noise.NAMES`.
     """
 
     types: tuple[int, ...] = tuple(range(len(NAMES)))
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
         """(count, 3, size, size) in [-4, 4]."""
-        return noise_batch(count, (size, size), seed, types=self.types)[0]
+        return random_batch(count, (size, size), seed, types=self.types)[0]
 
     @property
     def facts(self) -> DataSource:

@@ -1,1 +1,5 @@
-"""The geometry of a cell: simplex CV, exact attractors, and estimates with their error."""
+"""Geometry of a cell: simplex CV, exact attractors, effective rank, and estimates with their error."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,10 +14,10 @@ from batteries.engine.torch_settings import PINNED, neutral
 from batteries.geometry import attractor, estimates, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
+from batteries.images.image_batch import unjudged
+from batteries.images.rescaling import from_input, to_input
 from batteries.measurement.baselines import LinearCode, baselines
 from batteries.model.patch_svae import PatchSVAE, grid_of
-from batteries.pictures.image_batch import unjudged
-from batteries.pictures.rescaling import from_input, to_input
 
 CV_SEED = 5
 MATRICES = 256  # wanted of a probe, spread evenly over its images

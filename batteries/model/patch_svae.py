@@ -22,12 +22,12 @@ from batteries.cell.spec import CellSpec
 from batteries.engine import pytrees
 from batteries.engine.torch_settings import PINNED, neutral, seed_cpu, uncast
 from batteries.errors import FormatError, InputError
+from batteries.images.image_batch import check_batch, judge_scale
 from batteries.model import spectral
 from batteries.model.attention import attend
 from batteries.model.inputs import taken
 from batteries.model.layers import ACTIVATIONS as ACTIVATIONS
 from batteries.model.layers import BoundarySmooth, LayerNorm, hidden_block, initialise, normed
-from batteries.pictures.image_batch import check_batch, judge_scale
 
 ALPHA_LIMIT = 0.2  # largest relative change of a singular value by one attention layer
 ALPHA_START = -2.0
@@ -141,7 +141,7 @@ class PatchSVAE(nn.Module):
     def from_cell(cls, cell: Cell) -> PatchSVAE:
         """Model of a cell, with its weights, in evaluation mode.
 
-        It takes and gives images on the cell's own input scale: :func:`batteries.to_input` and :func:`batteries.from_input`.
+        It takes and gives images on the cell's own input scale: :func:`batteries.images.to_input` and :func:`batteries.images.from_input`.
         """
         with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
             model = load_weights(cls(cell.spec), cell.weights)

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 
 import httpx2
 
+from batteries import __version__
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError, TransportError
 from batteries.network import urls
 from batteries.network.connections import Pools, ResponseHead, plain
@@ -29,7 +29,7 @@ __all__ = ["Answer", "Limits", "Transport"]
 
 Denial = Callable[[int, str | None], BatteriesError]
 
-AGENT = f"svae-batteries/{version('svae-batteries')}"
+AGENT = f"svae-batteries/{__version__}"
 AGAIN = {"UNREACHABLE", "STALLED", "CUT", "UNAVAILABLE", "RATE_LIMITED"}  # codes after which another attempt may help
 FIRST_PAUSE = 0.25  # seconds after the first failure in a row; doubled after each further one
 BREATH = 0.02  # seconds, at most, after a failure that brought new bytes

@@ -11,13 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
+from batteries import __version__
 from batteries.cell import weights_file
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import DataSource, InputScale, TrainingFacts
@@ -244,7 +244,7 @@ def _training_facts(
             schedule=UNKNOWN,
             soft_hand=UNKNOWN,
             seed=None,
-            package=version("svae-batteries"),
+            package=__version__,
             torch=torch.__version__,
             triage=None,
             trajectory=(),

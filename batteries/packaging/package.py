@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from importlib.metadata import version
 
 import torch
 
+from batteries import __version__
 from batteries.cell import weights_file
 from batteries.cell.cell import Cell, file_facts
 from batteries.cell.manifest import (
@@ -174,7 +174,7 @@ def _training_facts(run: Run, source: Source, command: str) -> TrainingFacts:
         schedule=schedule,
         soft_hand=soft_hand,
         seed=plan.seed,
-        package=version("svae-batteries"),
+        package=__version__,
         torch=torch.__version__,
         triage=run.triage,
         trajectory=_thinned(run),

@@ -28,9 +28,9 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import attractor, simplex_cv
 from batteries.geometry.estimates import Estimate
+from batteries.images.image_batch import unjudged
 from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE, untrained
-from batteries.pictures.image_batch import unjudged
 from batteries.training import checkpoint
 from batteries.training.gradient import gradient
 from batteries.training.plan import Plan

@@ -70,7 +70,7 @@ def join(
 ) -> Consensus:
     """New cells in a consensus: one map each into its frame, which stays as it is, and so do the maps of the others.
 
-    What the frame would become if it were made again with them, :func:`composer.change` says.
+    What the frame would become if it were made again with them, :func:`composer.procrustes.change` says.
 
     Args:
         before: The consensus.

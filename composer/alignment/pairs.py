@@ -162,7 +162,7 @@ def compare(
 
     Raises:
         InputError: no pair, or one of a cell with itself (``PAIRS``), fewer than no untrained cells (``UNTRAINED``), or as
-            :func:`composer.align` and :func:`composer.score` say.
+            :func:`composer.align` and :func:`composer.procrustes.score` say.
         NotFoundError: no such cell.
 
     Warns:

@@ -7,7 +7,7 @@ from torch import Tensor
 from batteries.cell.manifest import InputScale
 from batteries.data.probes import Probe, probe_of
 from batteries.engine import dispatch
-from batteries.pictures.rescaling import to_input
+from batteries.images.rescaling import to_input
 
 ProbeImages = Tensor | Probe | str
 

@@ -1,5 +1,5 @@
-"""Artifacts: models, maps, and any kind that joins, each as one file with its manifest. A folder a kind, a table of them."""
+"""Models and maps as one file each: forms, documents and manifests."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["kinds"])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

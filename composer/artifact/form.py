@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from batteries import __version__
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.spec import CellSpec
 from batteries.io import atomic_files, canonical_json
@@ -57,7 +58,7 @@ class Column:
 
 
 class ArtifactForm(ABC, Generic[Says]):
-    """A kind of artifact. One object of each is in the table, :data:`composer.kinds.FORMS`.
+    """A kind of artifact. One object of each is in the table, :data:`composer.artifact.kinds.FORMS`.
 
     Attributes:
         manifest: The class of its manifests; ``manifest.KIND`` says who the kind is.
@@ -160,7 +161,7 @@ class ArtifactForm(ABC, Generic[Says]):
             file=file,
             cells=len(document.lock),
             lock=canonical_json.sha256(canonical_json.dump(document.lock)),
-            package=package or version("svae-batteries"),
+            package=package or __version__,
             torch=torch or version("torch"),
             **document.facts(),
         )

@@ -60,7 +60,7 @@ def checked_label(label: PackedLabel) -> PackedLabel:
         InputError: none (``LABEL``).
     """
     if not isinstance(label, PackedLabel):
-        raise InputError("not a label", code="LABEL", expected="a composer.PackedLabel", found=repr(label)[:80])
+        raise InputError("not a label", code="LABEL", expected="a composer.artifact.PackedLabel", found=repr(label)[:80])
     return label
 
 

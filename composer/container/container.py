@@ -18,10 +18,10 @@ from batteries.arguments import each
 from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
 from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.images.image_batch import judge_scale
 from batteries.io import canonical_json
 from batteries.model.inputs import taken
 from batteries.model.patch_svae import Tokens, grid_of
-from batteries.pictures.image_batch import judge_scale
 from composer import grids
 from composer.container import extra_state
 from composer.container.cell_digests import CellDigests, check_lock
@@ -116,7 +116,7 @@ class Container(nn.Module):
             PolicyError: no such tap (``NO_TAP``).
 
         Warns:
-            ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.pictures.image_batch`.
+            ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.images.image_batch`.
         """
         listed = self.names if names is None else tuple(dict.fromkeys(each([names], (str,))))
         if set(listed) != set(self.names):

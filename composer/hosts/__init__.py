@@ -1,1 +1,5 @@
-"""Networks around cells: what a task is learned with."""
+"""Networks around frozen cells: hosts of one cell, and heads over a container."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,8 +11,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from batteries.errors import InputError
+from batteries.images.image_batch import unjudged  # what a stem feeds is the host's to choose
 from batteries.model.patch_svae import Output, Tokens
-from batteries.pictures.image_batch import unjudged  # what a stem feeds is the host's to choose
 from composer.container.container import Container
 from composer.container.outputs import TAPS, CellOutput
 from composer.hosts.residual_mlp import ResidualMLP, Stemmed, StreamForm

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from batteries.errors import InputError, IntegrityError
-from batteries.pictures.image_batch import unjudged  # what a stem feeds is the host's to choose
+from batteries.images.image_batch import unjudged  # what a stem feeds is the host's to choose
 from composer import grids
 from composer.container import extra_state
 from composer.container.container import Container

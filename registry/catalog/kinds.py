@@ -1,4 +1,4 @@
-"""Kinds of artifact in a registry: the cell, and the rows of :data:`composer.kinds.FORMS`."""
+"""Kinds of artifact in a registry: the cell, and the rows of :data:`composer.artifact.kinds.FORMS`."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def compose(
     composition = _composition(sources or [])
     cells = dict(zip(composition.cells, pull_cells(*composition.cells.values(), registry=registry_), strict=True))
     plain = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
-    batch = batteries.to_input(plain, next(iter(cells.values())).manifest.identity.input)  # which all of them share
+    batch = batteries.images.to_input(plain, next(iter(cells.values())).manifest.identity.input)  # which all of them share
     model = composer.wire(cells, composition, batch)
     rows = summaries.composition(model.container, list(cells.values()), batch)
     if graph is not None:

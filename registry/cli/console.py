@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from batteries import __version__
 from batteries.engine.processors import settle_openmp
 from batteries.errors import BatteriesError, StoreError, StoreWarning
 from batteries.io.canonical_json import Document
@@ -61,8 +62,16 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        _write(f"batteries {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def batteries() -> None:
+def batteries(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+) -> None:
     """Cells: trained miniature autoencoders, in a registry."""
 
 

@@ -100,7 +100,7 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
     container = composer.compose(cells)
     name, because = (asked.probe, "as asked") if asked.probe else _own_probe(cells.values())
     chosen = batteries.probe(name)
-    images = batteries.to_input(chosen.images, container.scale)
+    images = batteries.images.to_input(chosen.images, container.scale)
     found = _figures(container, images, chosen, asked)
     rows = zip(found.table.pairs, found.table.p_values, found.table.related(LEVEL), strict=True)
     pairs = tuple(PairFigure.of(pair, p, related) for pair, p, related in rows)
@@ -139,7 +139,7 @@ def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked) 
     how: dict[str, Any] = {"tokens": asked.tokens, "clusters": chosen.cluster, "seed": asked.seed}
     on_grid = {**how, "grid": asked.grid}
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", composer.FewSamplesWarning)
+        warnings.simplefilter("always", composer.procrustes.FewSamplesWarning)
         table = composer.compare(container, images, untrained=asked.untrained, **on_grid)
         spectra = composer.spectra(container, images, **on_grid) if asked.page else {}
         ordered = permutations(container.names, 2)
@@ -183,7 +183,7 @@ def _too_few(untrained: int, pairs: int) -> list[str]:
     if not untrained or pairs * lowest <= LEVEL:
         return []
     words = f"{untrained} untrained cells at each end give p-values of {lowest:.2g} or more, too high for {pairs} pairs"
-    return [f"{words}: {composer.untrained_for(pairs, LEVEL)} are enough"]
+    return [f"{words}: {composer.alignment.untrained_for(pairs, LEVEL)} are enough"]
 
 
 def _sentences(pairs: Sequence[PairFigure], swaps: Sequence[SwapFigure] | None) -> list[str]:

@@ -12,8 +12,8 @@ from batteries.engine.torch_settings import seed_cpu
 from batteries.errors import InputError
 from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
+from batteries.images.image_batch import unjudged
 from batteries.model.patch_svae import Output, Tokens
-from batteries.pictures.image_batch import unjudged
 from composer.container.outputs import CellOutput
 from composer.hosts.cell_hosts import HostFactory, Mounted, NamingHost, RestoringHost
 from composer.hosts.residual_mlp import StreamForm

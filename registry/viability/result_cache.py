@@ -6,12 +6,12 @@ import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from batteries import __version__
 from batteries.errors import BatteriesError, StoreWarning
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import AnyDocument, load_document
@@ -54,5 +54,5 @@ class Ledger:
     def _path(self, kind: type[AnyDocument], key: Mapping[str, Any]) -> Path | None:
         if self.folder is None:
             return None
-        whole = {**key, "kind": kind.__name__, "package": version("svae-batteries"), "torch": torch.__version__}
+        whole = {**key, "kind": kind.__name__, "package": __version__, "torch": torch.__version__}
         return self.folder / f"{canonical_json.sha256(canonical_json.dump(whole))}.json"

@@ -10,12 +10,12 @@ import torch
 from torch import Generator, Tensor
 
 from batteries.cell.manifest import Domain
-from batteries.data.noise import NAMES, noise
 from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import photographs
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
-from batteries.pictures.decoding import read_image
+from batteries.images.decoding import read_image
+from batteries.noise import NAMES, of_types
 from registry.viability.protocol import ViabilityProtocol
 
 NAME_NOISE = "name the noise type"
@@ -95,7 +95,7 @@ def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[T
 
 def _noise(size: int, each: int, seed: int) -> tuple[Tensor, Tensor]:
     labels = torch.arange(len(NAMES)).repeat_interleave(each)
-    return noise(labels, (size, size), Generator().manual_seed(seed)), labels
+    return of_types(labels, (size, size), Generator().manual_seed(seed)), labels
 
 
 def _half(picture: Tensor, side: int) -> Tensor:

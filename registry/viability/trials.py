@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import composer
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Domain
-from batteries.data.noise import noise_batch
 from batteries.data.probes import Probe
 from batteries.data.sources import seed_of
 from batteries.geometry import estimates, simplex_cv
@@ -21,6 +20,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
+from batteries.noise import random_batch
 from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
 from registry.catalog.attestation import DoseFigure, FrozenFigure, Moment, ReturnFigure, Subject
 from registry.viability.host_training import Watched, learn, make_host, score
@@ -225,7 +225,7 @@ def _own_images(domain: Domain, task: Task, protocol: ViabilityProtocol, seed: i
     clean = task.train[1] if task.restores else task.train[0]
     for step in range(protocol.return_limit):
         if domain == "noise":
-            yield noise_batch(protocol.return_batch, (protocol.size, protocol.size), seed_of(seed, step, 3))[0]
+            yield random_batch(protocol.return_batch, (protocol.size, protocol.size), seed_of(seed, step, 3))[0]
         else:
             chosen = torch.randint(len(clean), (protocol.return_batch,), generator=torch.Generator().manual_seed(seed + step))
             yield clean[chosen]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from statistics import mean
 
 import torch
 
+from batteries import __version__
 from batteries.geometry import attractor
 from registry.catalog.attestation import (
     Attestation,
@@ -63,7 +63,7 @@ def attestation(
         returns=returns,
         reference_rate=p.reference_rate,
         figures=_figures(null, doses, p),
-        package=version("svae-batteries"),
+        package=__version__,
         torch=torch.__version__,
         seed=bench.seed,
     )

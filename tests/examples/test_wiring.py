@@ -106,7 +106,7 @@ def swap(source="high/a", one_start=True, kind="omega", **changes):
     errors = {"own": 1.0, "mean": 5.0, "mapped": 2.0, "shuffled": 6.0} | changes
     spread = torch.linspace(0.9, 1.1, 40, dtype=torch.float64)
     found = {name: value * spread for name, value in errors.items()}
-    made = composer.Swap("source", "target", kind, found, torch.arange(40) // 2)
+    made = composer.alignment.Swap("source", "target", kind, found, torch.arange(40) // 2)
     return relay.Relay(made, (source, "high/b"), one_start, "photos-64", [made.share("mean") + 0.025, 0.0])
 
 

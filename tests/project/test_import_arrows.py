@@ -16,11 +16,14 @@ WINGS = {
         "io engine",
         "kernels network",
         "cell",
-        "pictures",
-        "model geometry data",
+        "images",
+        "model geometry noise",
+        "data",
         "measurement",
+        "readout",
         "training",
         "packaging",
+        "__main__",
     ],
     "composer": ["vocabulary", "kernels sealed", "grids", "procrustes", "container", "hosts alignment", "wiring", "artifact"],
     "registry": ["catalog", "stores", "transfer", "answers", "reports", "viability", "cli", "entry"],
@@ -32,6 +35,7 @@ LATER = {
     "batteries.kernels.jit",
     DOOR,
 }  # imports by name, when a kernel is asked for: the name is a literal of the module that asks
+PROGRAM = "batteries.__main__"  # ``python -m batteries``: the one arrow up, to the door
 COMPILERS = {"numba", "llvmlite"}
 
 
@@ -114,7 +118,7 @@ def row_of(module):
 def wrong_arrows(house):
     """Arrows that run up, or across a row."""
     for module, found in house.arrows.items():
-        if module not in house.folders:
+        if module not in house.folders and (module, found) != (PROGRAM, [DOOR]):
             for target in found:
                 same = module.split(".")[:2] == target.split(".")[:2]
                 if not same and row_of(target) >= row_of(module):
@@ -188,12 +192,21 @@ def test_faces_are_short(ours):
     assert {name: count for name, count in lines.items() if count >= 15} == {}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_no_folder_has_the_name_of_something_that_is_no_module(ours, package):
-    """``import batteries.images`` would put a folder of that name in the place of the function."""
-    wings = {wing_of(name) for name in ours.paths if name.startswith(f"{package}.")}
-    modules = {name for name, module in ours.faces[package].items() if module in ours.folders}
-    assert wings & set(ours.faces[package]) <= modules
+def shadows(house):
+    """Names that a face hands on and that a module beside it has too: an import of the module would replace the other."""
+    for face, names in house.faces.items():
+        for name, home in names.items():
+            if f"{face}.{name}" in house.paths and home != f"{face}.{name}":
+                yield f"{face}.{name}"
+
+
+def test_no_public_name_shadows_a_module(ours):
+    assert list(shadows(ours)) == []
+
+
+def test_a_shadow_is_found(tmp_path):
+    faces = {"batteries/cell/__init__.pyi": "from . import cell as cell\nfrom .cell import spec as spec\n"}
+    assert list(shadows(build(tmp_path, {**SMALL, **faces}))) == ["batteries.cell.spec"]
 
 
 SMALL = {

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from batteries import CellSpec, InputError, NoiseSource, PatchSVAE, Plan, measure, probe, read_photos, train, untrained
-from batteries.data.noise import NAMES, noise, noise_batch
 from batteries.data.probes import photographs
-from batteries.measurement.readout import ReadOut
 from batteries.model.patch_svae import arrays_of
+from batteries.noise import NAMES, of_types, random_batch
+from batteries.readout import ReadOut
 from composer import Classifier, Composition, Denoiser, Route, align, compare, compose, wire
 from composer.alignment.untrained_null import untrained_tokens
 from composer.procrustes.similarity import fit
@@ -47,8 +47,8 @@ def seeded(make):
 
 
 MAKERS = {
-    "noise": lambda: noise(torch.arange(len(NAMES), device="cpu"), (16, 16), torch.Generator().manual_seed(0)),
-    "noise_batch": lambda: noise_batch(8, (16, 16), 0),
+    "noise": lambda: of_types(torch.arange(len(NAMES), device="cpu"), (16, 16), torch.Generator().manual_seed(0)),
+    "random_batch": lambda: random_batch(8, (16, 16), 0),
     "a noise probe": lambda: (probe.__wrapped__("noise16-64").images[::16], probe.__wrapped__("noise16-64").cluster),
     "photographs": lambda: read_photos(PICTURES).crops(2, 32, 0),
     "a source's batch": lambda: NoiseSource().batch(3, 4, 16),
@@ -140,7 +140,7 @@ def wanted():
 @works("torch", "autocast around what makes and measures")
 @works("torch", "set_flush_denormal, use_deterministic_algorithms")
 @works("torch", "np.seterr(all='raise') and warnings as errors")
-@pytest.mark.filterwarnings("ignore::composer.FewSamplesWarning")
+@pytest.mark.filterwarnings("ignore::composer.procrustes.FewSamplesWarning")
 @pytest.mark.parametrize("maker", MAKERS)
 def test_settings_change_no_bit_of_what_is_made(maker):
     make = MAKERS[maker]
@@ -155,7 +155,7 @@ def test_settings_change_no_bit_of_what_is_made(maker):
 
 @pytest.mark.slow
 @works("torch", "the caller's random generators: torch, NumPy", note="neither read nor reset")
-@pytest.mark.filterwarnings("ignore::composer.FewSamplesWarning")
+@pytest.mark.filterwarnings("ignore::composer.procrustes.FewSamplesWarning")
 def test_no_global_generator_is_read_or_reset():
     before, rolls = torch.get_rng_state(), repr(np.random.get_state())
     for name, make in MAKERS.items():
@@ -223,7 +223,7 @@ def answers():
 
 
 @works("torch", "images of another dtype than the weights: float64, float16, bfloat16", note="outputs come in the images' own")
-@pytest.mark.filterwarnings("ignore::composer.FewSamplesWarning")
+@pytest.mark.filterwarnings("ignore::composer.procrustes.FewSamplesWarning")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_outputs_come_in_the_dtype_of_the_images(dtype):
     for name, model in answers().items():
@@ -245,14 +245,14 @@ def test_a_float64_container_keeps_its_digits_for_float64_images():
 
 
 @pytest.mark.parametrize("name", ["container", "PatchSVAE", "wired"])
-@pytest.mark.filterwarnings("ignore::composer.FewSamplesWarning")
+@pytest.mark.filterwarnings("ignore::composer.procrustes.FewSamplesWarning")
 def test_integers_are_refused(name):
     with pytest.raises(InputError) as caught:
         answers()[name](torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
     assert caught.value.code == "IMAGE_DTYPE"
 
 
-@pytest.mark.filterwarnings("ignore::composer.FewSamplesWarning")
+@pytest.mark.filterwarnings("ignore::composer.procrustes.FewSamplesWarning")
 def test_an_alignment_of_a_float64_container_has_its_digits():
     container = compose(CELLS, dtype=torch.float64)
     one, other = align(container, images()), align(container, images().double())

@@ -8,8 +8,8 @@ import pytest
 import registry
 from batteries import PatchSVAE, measure, probe, untrained
 from batteries.cell.manifest import CvFigure
-from batteries.measurement.readout import name_noise
 from batteries.packaging.package import UNTRAINED_SEED
+from batteries.readout import name_noise
 from registry import open_store, verify_store
 
 FEW = (60, 40)  # images a noise type, to train and to test

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 from batteries import Manifest
-from composer import MapsManifest, ModelManifest
+from composer.artifact import MapsManifest, ModelManifest
 from registry.answers.alignment import ALIGNING
 from registry.answers.composition import COMPOSING
 from registry.answers.maintenance import CUSTODY
 from registry.answers.transfer import ANSWERS
-from tests.project.test_public_names import GOLDEN, ROOT, options
+from tests.project.test_public_names import GOLDEN, PUBLIC, ROOT, options
 from tests.support.cells import tiny
 
 SCHEMAS = ROOT / "docs" / "schema"
@@ -27,8 +27,7 @@ def write(path: Path, value) -> None:
 
 
 if __name__ == "__main__":
-    packages = ("batteries", "composer", "registry")
-    write(GOLDEN / "names.json", {name: importlib.import_module(name).__all__ for name in packages})
+    write(GOLDEN / "names.json", {name: importlib.import_module(name).__all__ for name in PUBLIC})
     write(GOLDEN / "options.json", options())
     write(SCHEMAS / "manifest-1.0.json", Manifest.model_json_schema())
     write(SCHEMAS / "model-manifest-1.0.json", ModelManifest.model_json_schema())

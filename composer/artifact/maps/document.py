@@ -4,7 +4,7 @@ One form for a consensus, where the target is a frame whose tokens are in the fi
 where the target is a cell.
 
     frame.tokens, frame.rows                  (n, D) and (n,): the consensus, by which new cells join
-    maps.<i>.rotation, .centre, .translation  of the map of the i-th cell, as :class:`composer.Alignment` has them
+    maps.<i>.rotation, .centre, .translation  of the map of the i-th cell, as :class:`composer.procrustes.Alignment` has them
     maps.<i>.before, .after                   where it whitens
 """
 

@@ -40,7 +40,7 @@ class MapsForm(ArtifactForm["SavedMaps"]):
 
     def holds(self, value: object) -> bool:
         """See :meth:`ArtifactForm.holds`."""
-        return isinstance(value, composer.Consensus | composer.Alignment)
+        return isinstance(value, composer.procrustes.Consensus | composer.procrustes.Alignment)
 
     def take_apart(self, value: Consensus | Alignment, lock: CellOrigins | None) -> tuple[Mapping[str, Any], Arrays]:
         """See :func:`composer.artifact.maps.file.take_apart`."""

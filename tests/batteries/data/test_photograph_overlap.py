@@ -13,7 +13,7 @@ from batteries.data.photograph_overlap import shown_by
 from batteries.data.photos import _pyramid
 from batteries.data.probes import photographs
 from batteries.errors import PolicyError
-from batteries.pictures.decoding import read_image
+from batteries.images.decoding import read_image
 from tests.compatibility import refused
 
 NAMES = ("chelsea", "creek", "coffee")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from batteries.data.photos import read_photos, to_tensor
 from batteries.errors import InputError, NotFoundError
-from batteries.pictures.decoding import read_image
+from batteries.images.decoding import read_image
 
 
 def picture(width=80, height=60):

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from batteries import MixedSource, NoiseSource, PhotoSource, read_photos
-from batteries.data.noise import noise_batch
+from batteries.noise import random_batch
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def test_a_mixture_is_photographs_and_then_noise(photographs, share, noisy):
     batch = MixedSource(photographs, share).batch(7, 16, 32)
     assert batch.shape == (16, 3, 32, 32)
     assert torch.equal(batch[: 16 - noisy], photographs.batch(7, 16 - noisy, 32))
-    assert torch.equal(batch[16 - noisy :], noise_batch(noisy, (32, 32), 7)[0])
+    assert torch.equal(batch[16 - noisy :], random_batch(noisy, (32, 32), 7)[0])
 
 
 def test_a_mixture_says_what_it_is(photographs):

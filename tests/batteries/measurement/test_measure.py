@@ -8,17 +8,17 @@ import torch
 
 from batteries import CellSpec, measure
 from batteries.cell.manifest import CvFigure, DegenerateFigure
-from batteries.data.noise import noise_batch
 from batteries.data.probes import Probe
 from batteries.measurement.baselines import baselines, fit, to_patches
 from batteries.model.patch_svae import untrained
+from batteries.noise import random_batch
 
 SPEC = CellSpec(V=12, D=4, patch_size=4, hidden=8)
 
 
 @pytest.fixture(scope="module")
 def small():
-    images, types = noise_batch(24, (16, 16), 0)
+    images, types = random_batch(24, (16, 16), 0)
     return Probe("small", 1, "noise", images, types % 2, ("even", "odd"), "0" * 64)
 
 
@@ -64,7 +64,7 @@ def test_a_flat_cell_is_degenerate_in_its_figures(small):
 
 
 def test_the_linear_code_is_pca():
-    images = noise_batch(64, (16, 16), 1)[0]
+    images = random_batch(64, (16, 16), 1)[0]
     code = fit(images, SPEC)
     patches = to_patches(images, SPEC).double()
     centred = patches - patches.mean(dim=0)
@@ -75,8 +75,8 @@ def test_the_linear_code_is_pca():
 
 
 def test_baselines_name_their_width_and_the_missing_bottleneck():
-    images = noise_batch(64, (16, 16), 1)[0]
-    held_out = noise_batch(16, (16, 16), 2)[0]
+    images = random_batch(64, (16, 16), 1)[0]
+    held_out = random_batch(16, (16, 16), 2)[0]
     wide = CellSpec(V=32, D=4, patch_size=4, hidden=64)
     found = baselines(fit(images, wide), held_out, wide)
     assert (found.pca_k, found.bottleneck) == (48, False)

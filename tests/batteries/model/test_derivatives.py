@@ -15,8 +15,9 @@ from batteries.geometry import estimates, simplex_cv
 from batteries.model import derivatives, spectral
 from batteries.model.attention import attend
 from batteries.model.boundary_smoothing import smooth
-from composer import align, compose, generalised, map_into, score, swap
+from composer import align, compose, swap
 from composer.alignment.tokens import frames
+from composer.procrustes import generalised, map_into, score
 from composer.procrustes.similarity import fit
 from tests.compatibility import refused, works
 from tests.support.cells import from_model

@@ -25,10 +25,11 @@ from torch.nn import functional as F
 
 import batteries
 import registry
-from batteries import Cell, CellSpec, InputScale, Label, NoiseSource, PatchSVAE, from_input, probe, to_input
+from batteries import Cell, CellSpec, InputScale, Label, NoiseSource, PatchSVAE, probe
 from batteries.cell.input_scale import IMAGENET, of_unit_images
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, PolicyError
+from batteries.images import from_input, to_input
 from batteries.io.canonical_json import sha256
 from batteries.packaging import foreign_checkpoint
 from batteries.packaging.adopt import infer

@@ -7,9 +7,10 @@ import torch
 
 from batteries import CellSpec
 from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
-from composer import FewSamplesWarning, align, change, compose, generalised, join, load, save
+from composer import align, compose, join, load, save
 from composer.alignment.tokens import TAPPED, width_of
 from composer.grids import pad
+from composer.procrustes import FewSamplesWarning, change, generalised
 from composer.procrustes.provenance import digest_of
 from tests.composer.procrustes.test_procrustes import draw, rotation
 from tests.support.cells import from_model, turned

@@ -10,10 +10,11 @@ from batteries import CellSpec
 from batteries.errors import InputError, NotFoundError
 from batteries.model.patch_svae import untrained
 from batteries.packaging.package import UNTRAINED_SEED
-from composer import FewSamplesWarning, compare, compose, holm, score
+from composer import compare, compose
 from composer.alignment.pairs import FLOOR, _by_way_of_the_frame, untrained_for
 from composer.alignment.untrained_null import _null, _rows, crossed, untrained_nulls, untrained_tokens
 from composer.grids import pool
+from composer.procrustes import FewSamplesWarning, holm, score
 from composer.procrustes.held_out import Split
 from composer.procrustes.scores import LEVEL, shuffles_for
 from tests.composer.procrustes.test_procrustes import draw, rotation

@@ -9,7 +9,8 @@ import batteries
 import registry
 from batteries import CellSpec
 from batteries.errors import InputError, NotFoundError
-from composer import Swap, compose, swap
+from composer import compose, swap
+from composer.alignment import Swap
 from composer.alignment.relay import fit, paired
 from tests.composer.procrustes.test_procrustes import rotation
 from tests.support.cells import from_model, turned

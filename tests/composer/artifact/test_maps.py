@@ -12,8 +12,8 @@ from safetensors.numpy import load as load_safetensors
 from batteries import Cell
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import canonical_json
-from composer import MapsManifest, PackedLabel, compose, load, pack, read, save
-from composer.artifact import packing
+from composer import compose, load, pack, read, save
+from composer.artifact import MapsManifest, PackedLabel, packing
 from composer.artifact.kinds import FORMS
 from composer.artifact.maps.document import SavedMaps
 from composer.artifact.maps.manifest import MAPS
@@ -161,7 +161,7 @@ import sys, composer
 from pathlib import Path
 from composer.artifact.maps.manifest import MAPS
 print(len(composer.read(sys.argv[1]).maps), "torch" in sys.modules, "numpy" in sys.modules)
-composer.kinds.FORMS["maps"].open(Path(sys.argv[1]).read_bytes(), where="x")
+composer.artifact.kinds.FORMS["maps"].open(Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
     done = python(code, path)

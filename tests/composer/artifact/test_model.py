@@ -292,7 +292,7 @@ import sys, composer
 from pathlib import Path
 print(len(composer.read(sys.argv[1]).cells), "torch" in sys.modules, "numpy" in sys.modules)
 from composer.artifact.model.manifest import MODEL
-composer.kinds.FORMS["model"].open(Path(sys.argv[1]).read_bytes(), where="x")
+composer.artifact.kinds.FORMS["model"].open(Path(sys.argv[1]).read_bytes(), where="x")
 print("torch" in sys.modules)
 """
     done = python(code, path)

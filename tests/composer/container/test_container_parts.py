@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import registry
 from batteries import CellSpec, PatchSVAE
 from batteries.errors import InputError, NotFoundError, PolicyError
-from composer import FrozenCell, compose, wire
+from composer import compose, wire
 from composer.container.outputs import TAPS
+from composer.hosts import FrozenCell
 from tests.support.cells import from_model, python
 
 LOW = CellSpec(V=16, D=8, patch_size=8, hidden=16)
@@ -163,7 +164,7 @@ BAD = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::batteries.ScaleWarning")
+@pytest.mark.filterwarnings("ignore::batteries.images.ScaleWarning")
 @pytest.mark.parametrize("attempt", BAD)
 def test_bad_input_is_told_by_name(cells, attempt):
     call, kind, code = BAD[attempt]
@@ -242,7 +243,8 @@ def test_float64_is_found_changed_by_less_than_a_float32(cells):
 PEAK = """
 import sys, torch
 from pathlib import Path
-from composer import FrozenCell, compose, wire
+from composer import compose, wire
+from composer.hosts import FrozenCell
 from tests.support.cells import from_model
 from batteries import CellSpec
 

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from batteries import CellSpec
 from batteries.errors import BatteriesError, IntegrityError
-from composer import Classifier, Denoiser, StreamForm, compose
+from composer import Classifier, Denoiser, compose
 from composer.container.extra_state import decoded
-from composer.hosts import features
+from composer.hosts import StreamForm, features
 from composer.hosts.features import FLOOR, SIDE, TAPPED
 from tests.support.cells import from_model
 

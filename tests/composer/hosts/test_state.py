@@ -15,8 +15,9 @@ from torch.optim import swa_utils
 
 from batteries import CellSpec, PatchSVAE
 from batteries.errors import BatteriesError, FormatError, FrozenError, InputError, IntegrityError
-from composer import Classifier, Composition, Denoiser, FrozenCell, NamingHost, StreamForm, compose, wire
+from composer import Classifier, Composition, Denoiser, compose, wire
 from composer.container.extra_state import decoded, encoded
+from composer.hosts import FrozenCell, NamingHost, StreamForm
 from tests.compatibility import refused, works
 from tests.support.cells import from_model, python
 

@@ -202,7 +202,7 @@ def test_a_cell_of_another_input_scale_is_fed_on_its_own(capsys, tmp_path):
     registry.publish(cell, tmp_path)
     code, out, _ = run(capsys, "compose", "high/fresnel-64", "--registry", str(tmp_path), "--json")
     assert code == 0
-    fed = batteries.to_input(probe("photos-64").images, imagenet)
+    fed = batteries.images.to_input(probe("photos-64").images, imagenet)
     with torch.no_grad():
         error = (batteries.PatchSVAE.from_cell(cell)(fed).recon - fed).square().mean()
     assert json.loads(out)["cells"][0]["mse"] == pytest.approx(float(error), rel=1e-4)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 import composer
 from tests.support.toy.form import NoteForm
-composer.kinds.FORMS["note"] = NoteForm()  # the row
+composer.artifact.kinds.FORMS["note"] = NoteForm()  # the row
 from tests.support.toy.everything import run
 run(Path(sys.argv[1]))
 """

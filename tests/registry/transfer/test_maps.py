@@ -11,7 +11,7 @@ import composer
 import registry
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io import canonical_json
-from composer import MapsManifest, PackedLabel
+from composer.artifact import MapsManifest, PackedLabel
 from composer.artifact.kinds import FORMS
 from composer.artifact.maps.document import SavedMaps
 from registry.answers.maintenance import CUSTODY
@@ -302,7 +302,7 @@ def test_what_is_a_file_of_maps(packed):
 
 def test_an_index_is_of_the_oldest_schema_that_has_its_tables(packed):
     cell, maps = Release.of(tiny().manifest), PackedRelease.of(manifest_of(packed))
-    manifest = composer.ModelManifest.from_bytes((packed / "least.json").read_bytes(), where="least")
+    manifest = composer.artifact.ModelManifest.from_bytes((packed / "least.json").read_bytes(), where="least")
     plain = Index().with_release("high/tiny", "1.0.0", cell)
     model = plain.with_release("model/least", "1.0.0", PackedRelease.of(manifest))
     both, only = (index.with_release("maps/five", "1.0.0", maps) for index in (model, plain))

@@ -24,7 +24,8 @@ from batteries.cell import weights_file
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
-from composer import MapsManifest, ModelManifest, PackedLabel, pack
+from composer import pack
+from composer.artifact import MapsManifest, ModelManifest, PackedLabel
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
 from composer.sealed import file_format

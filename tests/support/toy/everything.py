@@ -18,7 +18,7 @@ from tests.support.toy.form import Note
 NOTE = Note("low ones are blurred", (0.5, -1.25, 3.0))
 CELL = tiny()
 LOCK = {CELL.name: {"cell": CELL.name, "version": "1.0.0", "sha256": CELL.digest, "tensors": CELL.manifest.file.tensor_digest}}
-LABEL = composer.PackedLabel(name="blur", version="1.0.0", license="MIT", description="a remark")
+LABEL = composer.artifact.PackedLabel(name="blur", version="1.0.0", license="MIT", description="a remark")
 
 
 def command(*words, code=0):
@@ -46,7 +46,7 @@ def in_a_file(folder):
     refused(lambda: composer.save(NOTE, path), "LOCK")
     refused(lambda: composer.load(path, seal="0" * 64), "OTHER_SEAL")
     refused(lambda: registry.load(path), "A_NOTE")
-    refused(lambda: composer.kinds.FORMS["maps"].load(path), "NOT_MAPS")
+    refused(lambda: composer.artifact.kinds.FORMS["maps"].load(path), "NOT_MAPS")
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     refused(lambda: composer.load(path), "BLOCK_DIGEST")
     composer.pack(NOTE, path, LABEL, lock=LOCK)

@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 
 import batteries
-from batteries import CellSpec, InputScale, PatchSVAE, images, read_images, untrained
+from batteries import CellSpec, InputScale, PatchSVAE, untrained
 from batteries.cell.input_scale import IMAGENET
 from batteries.data.probes import photographs
 from batteries.errors import InputError, NotFoundError
-from batteries.pictures.framing import framed
+from batteries.images import load as images
+from batteries.images import stream
+from batteries.images.framing import framed
 from composer import compose
 from tests.compatibility import refused, works
 from tests.support.cells import tiny
@@ -100,7 +102,7 @@ def test_files_folders_patterns_and_lists(tmp_path, picture, monkeypatch):
         picture.save(tmp_path / name)
     (tmp_path / ".hidden").write_text("no image")
     one = ours(picture)
-    assert [Path(read.name).name for read in read_images(tmp_path)] == ["b.png", "c.bmp", "a.png"]  # by path
+    assert [Path(read.name).name for read in stream(tmp_path)] == ["b.png", "c.bmp", "a.png"]  # by path
     for source, count in (
         (tmp_path / "b.png", 1),
         (str(tmp_path), 3),
@@ -150,7 +152,7 @@ def test_the_cell_says_channels_patch_and_scale(picture):
             images(picture, cell=form)
     normalised = PatchSVAE(SPEC)
     normalised.scale = IMAGENET
-    close(images(picture, cell=normalised), batteries.to_input(ours(picture), IMAGENET))
+    close(images(picture, cell=normalised), batteries.images.to_input(ours(picture), IMAGENET))
     with pytest.raises(InputError) as caught:
         images(picture, cell="low/fresnel-64")
     assert caught.value.code == "CELL"
@@ -171,7 +173,7 @@ def test_nothing_is_cropped_padded_or_resized_without_a_word(picture):
     assert images([odd, picture], fit="crop", size=(40, 48)).shape == (2, 3, 40, 48)
     whole = images(Image.new("RGB", (300, 100), (255, 0, 0)), fit="resize", size=(64, 64))
     assert torch.allclose(whole, whole[..., :1, :1].expand_as(whole))
-    assert [read.size for read in read_images(odd, cell=spec, fit="crop")] == [(40, 50)]
+    assert [read.size for read in stream(odd, cell=spec, fit="crop")] == [(40, 50)]
 
 
 def test_reading_holds_one_picture_at_a_time(picture):
@@ -182,7 +184,7 @@ def test_reading_holds_one_picture_at_a_time(picture):
             made.append(number)
             yield picture
 
-    reading = read_images(pictures())
+    reading = stream(pictures())
     next(reading)
     assert made == [0]
     assert len(list(reading)) == 4
@@ -410,4 +412,4 @@ def test_framing_never_moves_a_picture_that_fits():
 
 
 def test_the_scale_of_the_reader_is_the_scale_of_the_photographs():
-    assert batteries.pictures.image_reader.Form().scale == InputScale()
+    assert batteries.images.image_reader.Form().scale == InputScale()

@@ -11,10 +11,10 @@ from PIL import Image
 
 import batteries
 import composer
-from batteries import CellSpec, InputScale, PatchSVAE, ScaleWarning, probe, untrained
+from batteries import CellSpec, InputScale, PatchSVAE, probe, untrained
 from batteries.errors import InputError
-from batteries.measurement.readout import omega_statistics
-from batteries.pictures import image_batch
+from batteries.images import ScaleWarning, image_batch
+from batteries.readout import omega_statistics
 from tests.compatibility import refused, works
 from tests.support.cells import from_model
 
@@ -50,8 +50,8 @@ def entries(cells):
         "fitting": container.fitting,
         "align": lambda images: composer.align(container, images),
         "compose": lambda images: composer.compose(cells, images),
-        "to_input": lambda images: batteries.to_input(images, InputScale()),
-        "from_input": lambda images: batteries.from_input(images, InputScale()),
+        "to_input": lambda images: batteries.images.to_input(images, InputScale()),
+        "from_input": lambda images: batteries.images.from_input(images, InputScale()),
         "omega statistics": lambda images: omega_statistics(model, images),
         "a host": lambda images: composer.Classifier(container, images, 3),
     }
@@ -67,12 +67,12 @@ WRONG = {
     "two axes": (lambda x: x[0, 0], "IMAGE_SHAPE", "images[None, None].expand(-1, 3, -1, -1)."),
     "five axes": (lambda x: x[None], "IMAGE_SHAPE", "images.flatten(0, 1)"),
     "NumPy": (lambda x: x.numpy(), "IMAGE_SHAPE", "torch.from_numpy(images)"),
-    "Pillow": (lambda x: Image.new("RGB", (16, 16)), "IMAGE_SHAPE", "batteries.images("),
-    "a path": (lambda x: "photo.jpg", "IMAGE_SHAPE", "batteries.images("),
+    "Pillow": (lambda x: Image.new("RGB", (16, 16)), "IMAGE_SHAPE", "batteries.images.load("),
+    "a path": (lambda x: "photo.jpg", "IMAGE_SHAPE", "batteries.images.load("),
     "a list": (lambda x: list(x), "IMAGE_SHAPE", "torch.stack(images)"),
-    "None": (lambda x: None, "IMAGE_SHAPE", "batteries.images("),
+    "None": (lambda x: None, "IMAGE_SHAPE", "batteries.images.load("),
     "bytes": (lambda x: (x * 127.5 + 127.5).byte(), "IMAGE_DTYPE", "images.float() / 127.5 - 1"),
-    "integers": (lambda x: x.long(), "IMAGE_DTYPE", "batteries.images(images"),
+    "integers": (lambda x: x.long(), "IMAGE_DTYPE", "batteries.images.load(images"),
     "a mask": (lambda x: x > 0, "IMAGE_DTYPE", "images.float()"),
     "complex": (lambda x: x + 0j, "IMAGE_DTYPE", "images.real"),
     "sparse": (lambda x: x.to_sparse(), "IMAGE_DTYPE", "images.to_dense()"),
@@ -152,7 +152,7 @@ def test_what_is_right_is_not_warned_of(cells):
 def test_a_cell_whose_own_scale_is_never_negative_is_not_warned_of():
     model = untrained(SPEC, 0)
     model.scale = InputScale(mean=(-1.0,) * 3, std=(2 / 255,) * 3)  # of 0..255
-    model(batteries.to_input(good(), model.scale))
+    model(batteries.images.to_input(good(), model.scale))
     with pytest.warns(ScaleWarning, match="beyond"):
         model(good() * 2000)
 

@@ -1,6 +1,6 @@
 """The one reader of a user's images: files, folders, globs, Pillow's pictures, arrays and tensors, on the scale of a cell.
 
-One picture is in memory at a time; :func:`images` stacks them. Nothing is guessed: where a scale, an axis or a size has two
+One picture is in memory at a time; :func:`load` stacks them. Nothing is guessed: where a scale, an axis or a size has two
 readings, an error names them.
 """
 
@@ -22,11 +22,11 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale, Manifest
 from batteries.cell.spec import CellSpec
 from batteries.errors import InputError, NotFoundError
+from batteries.images.decoding import SUFFIXES, UNREADABLE, open_image, upright
+from batteries.images.framing import Fit, Size, checked_fit, checked_size, framed
+from batteries.images.image_arrays import Layout, Scale, checked_scale, laid_on_white, pictures_of, refuse_infinite
+from batteries.images.rescaling import to_input
 from batteries.io import path_patterns
-from batteries.pictures.decoding import SUFFIXES, UNREADABLE, open_image, upright
-from batteries.pictures.framing import Fit, Size, checked_fit, checked_size, framed
-from batteries.pictures.image_arrays import Layout, Scale, checked_scale, laid_on_white, pictures_of, refuse_infinite
-from batteries.pictures.rescaling import to_input
 
 UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, dict)  # iterables that are no list of images
 SHOWN = 6  # files in a message
@@ -83,7 +83,7 @@ class ReadImage:
     size: Size
 
 
-def images(
+def load(
     source: Any,
     *,
     cell: Cell | Manifest | CellSpec | ManyCells | None = None,
@@ -119,11 +119,11 @@ def images(
             sides that do not (``IMAGE_SIZE``), or not one size (``IMAGE_SIZES``); nothing that can be read (``IMAGES``).
 
     >>> import numpy
-    >>> images(numpy.zeros((32, 48, 3), "uint8")).shape
+    >>> load(numpy.zeros((32, 48, 3), "uint8")).shape
     torch.Size([1, 3, 32, 48])
     """
     read: list[ReadImage] = []
-    for one in read_images(source, cell=cell, scale=scale, fit=fit, size=size, layout=layout):
+    for one in stream(source, cell=cell, scale=scale, fit=fit, size=size, layout=layout):
         if read and one.image.shape != read[0].image.shape:
             raise InputError(
                 "images of different sizes",
@@ -137,7 +137,7 @@ def images(
     return torch.stack([one.image for one in read])
 
 
-def read_images(
+def stream(
     source: Any,
     *,
     cell: Cell | Manifest | CellSpec | ManyCells | None = None,
@@ -146,10 +146,10 @@ def read_images(
     size: int | Size | None = None,
     layout: Layout | None = None,
 ) -> Iterator[ReadImage]:
-    """As :func:`images`, one picture after the other, of any sizes, with the name and the first size of each.
+    """As :func:`load`, one picture after the other, of any sizes, with the name and the first size of each.
 
     Raises:
-        BatteriesError: as :func:`images`; what can be told without reading is told at the call, the rest as it is met.
+        BatteriesError: as :func:`load`; what can be told without reading is told at the call, the rest as it is met.
     """
     checked_scale(scale)
     checked_fit(fit)

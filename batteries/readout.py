@@ -13,11 +13,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from batteries.data.noise import NAMES, noise
 from batteries.data.sources import seed_of
 from batteries.engine.torch_settings import neutral
 from batteries.measurement.measure import PATCHES_AT_ONCE
 from batteries.model.patch_svae import PatchSVAE, grid_of
+from batteries.noise import NAMES, of_types
+
+__all__ = ["ReadOut", "fit", "logistic_accuracy", "name_noise", "omega_statistics"]
 
 PENALTY = 1e-4  # on half the squared weights, beside the mean cross-entropy; the intercepts go free
 NEWTON_STEPS = 100  # at most; read-outs of omega take about 20
@@ -178,5 +180,5 @@ def _noise_parts(per_type: tuple[int, int], size: int, seed: int, channels: int)
     for part, count in enumerate(per_type):
         types = torch.arange(len(NAMES)).repeat_interleave(count)
         generator = Generator().manual_seed(seed_of(seed, part, READOUT_SEED))
-        parts.append((noise(types, (size, size), generator, channels=channels), types))
+        parts.append((of_types(types, (size, size), generator, channels=channels), types))
     return parts

@@ -25,7 +25,7 @@ FARTHEST = 8.0  # of images in [-1, 1] and noise in [-4, 4]: twice the largest v
 RGB, RGBA = 3, 4
 LOOKS = 16  # batches looked at on a device whose values have to be waited for
 
-READ = "batteries.images(..., cell=cell) reads it, on the cell's scale."
+READ = "batteries.images.load(..., cell=cell) reads it, on the cell's scale."
 
 
 class ScaleWarning(UserWarning):
@@ -62,8 +62,10 @@ def _step_to_tensor(images: object) -> str:
     if isinstance(images, Image.Image | str | Path):
         return READ
     if isinstance(images, list | tuple) and images and all(isinstance(one, Tensor) for one in images):
-        return "torch.stack(images) makes one batch of images of one size; batteries.images(images, cell=cell) takes a list."
-    return "A tensor is needed; batteries.images(..., cell=cell) reads files, folders, Pillow images and arrays."
+        return (
+            "torch.stack(images) makes one batch of images of one size; batteries.images.load(images, cell=cell) takes a list."
+        )
+    return "A tensor is needed; batteries.images.load(..., cell=cell) reads files, folders, Pillow images and arrays."
 
 
 def _step_to_floats(images: Tensor) -> str | None:
@@ -77,7 +79,7 @@ def _step_to_floats(images: Tensor) -> str | None:
     if images.dtype == torch.bool:
         return "images.float() * 2 - 1 puts a mask on the scale of photographs."
     if not images.is_floating_point():
-        return "Bytes: images.float() / 127.5 - 1, or batteries.images(images, cell=cell), which does it."
+        return "Bytes: images.float() / 127.5 - 1, or batteries.images.load(images, cell=cell), which does it."
     if images.dtype.itemsize == 1:  # float8, which torch stores and has no arithmetic of
         return "images.float() gives a type that a cell computes in."
     return None
@@ -100,7 +102,7 @@ def _step_to_axes(shape: tuple[int, ...], channels: int) -> str:
         case (_, _, _, _, _):
             return "Five axes: images.flatten(0, 1) makes one batch of them."
         case _:
-            return f"batteries.images(images, cell=cell) takes gray, RGB and RGBA to {channels} channels where it can."
+            return f"batteries.images.load(images, cell=cell) takes gray, RGB and RGBA to {channels} channels where it can."
 
 
 def _cut(found: int, channels: int) -> str:
@@ -182,7 +184,7 @@ def _warn_once(kind: str, low: float, high: float) -> None:
         _given.add(kind)
     words = (
         f"{_WORDS[kind]} ({low:.3g} to {high:.3g}); a cell takes photographs as x / 127.5 - 1, and noise as generated, on its "
-        "own input scale: errors on another scale do not compare. batteries.images(..., cell=cell) reads images on it."
+        "own input scale: errors on another scale do not compare. batteries.images.load(..., cell=cell) reads images on it."
     )
     warnings.warn(words, ScaleWarning, stacklevel=4)
 

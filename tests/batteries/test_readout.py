@@ -7,11 +7,10 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from scipy.stats import binom
 
-from batteries import CellSpec, untrained
-from batteries.data.noise import noise_batch
+from batteries import CellSpec, readout, untrained
 from batteries.errors import InputError
-from batteries.measurement import readout
-from batteries.measurement.readout import PENALTY, ReadOut, fit, logistic_accuracy, name_noise, objective, omega_statistics
+from batteries.noise import random_batch
+from batteries.readout import PENALTY, ReadOut, fit, logistic_accuracy, name_noise, objective, omega_statistics
 
 SPEC = CellSpec(V=12, D=4, patch_size=4, hidden=8)
 CLASSES = 5
@@ -99,7 +98,7 @@ def test_a_penalty_shrinks_the_weights_and_not_the_intercepts():
 
 
 def test_statistics_are_mean_and_deviation_over_patches():
-    model, images = untrained(SPEC, 0), noise_batch(6, (16, 16), 0)[0]
+    model, images = untrained(SPEC, 0), random_batch(6, (16, 16), 0)[0]
     found = omega_statistics(model, images)
     with torch.no_grad():
         omega = model.tokens(images).omega.double()
@@ -110,13 +109,13 @@ def test_statistics_are_mean_and_deviation_over_patches():
 
 
 def test_an_image_of_one_patch_has_no_deviation():
-    found = omega_statistics(untrained(SPEC, 0), noise_batch(3, (4, 4), 0)[0])
+    found = omega_statistics(untrained(SPEC, 0), random_batch(3, (4, 4), 0)[0])
     assert found.isfinite().all()
     assert not found[:, 4:].any()
 
 
 def test_chunks_change_nothing(monkeypatch):
-    model, images = untrained(SPEC, 0), noise_batch(7, (16, 16), 0)[0]
+    model, images = untrained(SPEC, 0), random_batch(7, (16, 16), 0)[0]
     whole = omega_statistics(model, images)
     monkeypatch.setattr(readout, "PATCHES_AT_ONCE", 40)  # two images of 16 patches at once, and one left over
     assert torch.allclose(omega_statistics(model, images), whole, atol=1e-6)
@@ -134,7 +133,7 @@ def test_naming_noise_is_deterministic_and_shares_its_images(monkeypatch):
     assert 1 / 16 < first <= 1
     readout._noise_parts.cache_clear()
     assert name_noise(untrained(SPEC, 0), **few) == first
-    monkeypatch.setattr(readout, "noise", None)  # another model makes no other images
+    monkeypatch.setattr(readout, "of_types", None)  # another model makes no other images
     name_noise(untrained(SPEC, 1), **few)
 
 

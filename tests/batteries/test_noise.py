@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batteries.data.noise import NAMES, TYPES, noise, noise_batch
+from batteries.noise import NAMES, TYPES, of_types, random_batch
 
 # mean and standard deviation after the clamp to [-4, 4], by integration or by definition
 MOMENTS = {
@@ -26,7 +26,7 @@ MOMENTS = {
 
 
 def make(name, n=64, size=64, seed=0):
-    return noise(torch.full((n,), NAMES.index(name)), (size, size), torch.Generator().manual_seed(seed))
+    return of_types(torch.full((n,), NAMES.index(name)), (size, size), torch.Generator().manual_seed(seed))
 
 
 def test_there_are_sixteen_in_the_published_order():
@@ -69,8 +69,8 @@ def test_structure():
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**62), st.sampled_from([8, 17, 64]), st.sampled_from([1, 3]))
 def test_any_batch_is_finite_bounded_and_repeatable(seed, size, channels):
-    images, types = noise_batch(20, (size, size), seed, channels=channels)
-    again, same = noise_batch(20, (size, size), seed, channels=channels)
+    images, types = random_batch(20, (size, size), seed, channels=channels)
+    again, same = random_batch(20, (size, size), seed, channels=channels)
     assert images.shape == (20, channels, size, size)
     assert torch.isfinite(images).all()
     assert images.abs().max() <= 4
@@ -79,8 +79,8 @@ def test_any_batch_is_finite_bounded_and_repeatable(seed, size, channels):
 
 
 def test_a_subset_of_types_stays_a_subset():
-    assert set(noise_batch(50, (8, 8), 0, types=(3, 7))[1].tolist()) == {3, 7}
+    assert set(random_batch(50, (8, 8), 0, types=(3, 7))[1].tolist()) == {3, 7}
 
 
 def test_other_seeds_give_other_images():
-    assert not torch.equal(noise_batch(4, (8, 8), 0)[0], noise_batch(4, (8, 8), 1)[0])
+    assert not torch.equal(random_batch(4, (8, 8), 0)[0], random_batch(4, (8, 8), 1)[0])

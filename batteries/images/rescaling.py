@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from batteries.cell.manifest import InputScale
-from batteries.pictures.image_batch import check_batch
+from batteries.images.image_batch import check_batch
 
 
 def to_input(images: Tensor, scale: InputScale) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Generator, Tensor
 
 from batteries.engine.torch_settings import PINNED, neutral
 
+__all__ = ["CLAMP", "NAMES", "of_types", "random_batch"]
+
 CLAMP = 4.0
 CELL_SIDES = (2, 16)  # of blocks and checkerboard cells: 2 to 15 pixels
 
@@ -28,7 +30,7 @@ class Shape(NamedTuple):
 
 
 @neutral()
-def noise(types: Tensor, size: tuple[int, int], generator: Generator, *, channels: int = 3) -> Tensor:
+def of_types(types: Tensor, size: tuple[int, int], generator: Generator, *, channels: int = 3) -> Tensor:
     """Images of the given noise types.
 
     Args:
@@ -49,7 +51,7 @@ def noise(types: Tensor, size: tuple[int, int], generator: Generator, *, channel
 
 
 @neutral()
-def noise_batch(
+def random_batch(
     batch: int, size: tuple[int, int], seed: int, *, types: Sequence[int] | None = None, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Batch of random noise types.
@@ -67,7 +69,7 @@ def noise_batch(
     generator = Generator().manual_seed(seed)
     allowed = torch.tensor(range(len(TYPES)) if types is None else types)
     drawn = allowed[torch.randint(len(allowed), (batch,), generator=generator)]
-    return noise(drawn, size, generator, channels=channels), drawn
+    return of_types(drawn, size, generator, channels=channels), drawn
 
 
 def _normal(shape: Shape, g: Generator) -> Tensor:

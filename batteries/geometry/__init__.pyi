@@ -1,0 +1,12 @@
+from .attractor import band as band
+from .attractor import bulk_cv as bulk_cv
+from .attractor import on_attractor as on_attractor
+from .attractor import sphere_cv as sphere_cv
+from .estimates import Estimate as Estimate
+from .estimates import Held as Held
+from .estimates import clustered_mean as clustered_mean
+from .estimates import holds as holds
+from .simplex_cv import Degenerate as Degenerate
+from .simplex_cv import cv as cv
+from .simplex_cv import effective_rank as effective_rank
+from .simplex_cv import radius_error as radius_error
