@@ -30,6 +30,7 @@ def validate(
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry as attestations.")
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make kept and shipped results again.")] = False,
     registry_: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -50,6 +51,7 @@ def validate(
                 profile=profile,  # type: ignore[arg-type]
                 control=control,  # type: ignore[arg-type]
                 seed=seed,
+                fresh=fresh,
                 progress=bar.of(target),
             )
             found.append(report.attestation)

@@ -16,6 +16,7 @@ from batteries.errors import BatteriesError, StoreWarning
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import AnyDocument, load_document
 from registry.stores.cache import REMEDY
+from registry.viability import shipped_results
 
 MAX_ENTRY = 2**20
 
@@ -25,10 +26,12 @@ class Ledger:
     """A folder of results by what they depend on; a result that is damaged or missing is made again.
 
     Attributes:
-        folder: Where; nothing is kept where left out.
+        folder: Folder of the files; nothing is kept where left out.
+        fresh: Make every result again, in place of those that are kept or ship.
     """
 
     folder: Path | None = None
+    fresh: bool = False
 
     def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
         """Result of ``make``, or the one kept under the same key, package and torch.
@@ -39,9 +42,8 @@ class Ledger:
             make: Makes it.
         """
         path = self._path(kind, key)
-        if path:
-            with contextlib.suppress(BatteriesError):
-                return load_document(kind, atomic_files.read(path, limit=MAX_ENTRY), where=path, limit=MAX_ENTRY)
+        if not self.fresh and (kept := shipped_results.find(kind, key) or self._kept(kind, path)):
+            return kept
         found = make()
         if path:
             try:
@@ -50,6 +52,12 @@ class Ledger:
                 what = "finished parts of the test are not kept, and will be done again"
                 warnings.warn(StoreWarning(what, code="NO_CACHE", where=path.parent, remedy=REMEDY), stacklevel=1)
         return found
+
+    def _kept(self, kind: type[AnyDocument], path: Path | None) -> AnyDocument | None:
+        if path:
+            with contextlib.suppress(BatteriesError):
+                return load_document(kind, atomic_files.read(path, limit=MAX_ENTRY), where=path, limit=MAX_ENTRY)
+        return None
 
     def _path(self, kind: type[AnyDocument], key: Mapping[str, Any]) -> Path | None:
         if self.folder is None:

@@ -82,6 +82,7 @@ def validate(
     task: Task | None = None,
     seed: int = 0,
     ledger: Path | None = None,
+    fresh: bool = False,
     progress: Progress = lambda words, done, parts: None,
 ) -> Report:
     """Run the viability test on a cell.
@@ -97,6 +98,7 @@ def validate(
         seed: Of everything random but the null.
         ledger: A folder where finished parts are kept, for a test that is stopped and for other cells of the spec; the
             user's cache folder where left out.
+        fresh: Make every part again, the shipped results of untrained cells among them.
         progress: Told in words what is being done, the parts done, and how many there are.
 
     Raises:
@@ -114,7 +116,7 @@ def validate(
     _refuse_input(cell, tasks)
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else ledger or home() / "viability"
-    bench = Bench(cell, protocol, own, tasks, hosts, seed, Ledger(folder), progress)
+    bench = Bench(cell, protocol, own, tasks, hosts, seed, Ledger(folder, fresh), progress)
     return Report(_controlled(bench, control) if control else _tried(bench))
 
 

@@ -1,0 +1,68 @@
+"""Make the results of untrained cells that ship with the package: the nulls and controls of the embedded registry's specs.
+
+    python examples/nulls.py [quick|standard ...]
+
+Each profile takes about half a minute a spec; results of other profiles in the file stay.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+
+import batteries
+import registry
+from batteries.io import atomic_files
+from batteries.io.canonical_json import AnyDocument
+from registry.transfer.publish import read_index_of
+from registry.viability import shipped_results
+from registry.viability.host_training import own_hosts
+from registry.viability.result_cache import Ledger
+from registry.viability.runner import Bench, untrained_cell
+from registry.viability.tasks import own_tasks
+from registry.viability.validate import CONTROL_SEED
+
+
+@dataclass(frozen=True)
+class Recorder(Ledger):
+    """A cache that makes a result once and keeps it under the address at which it ships."""
+
+    results: dict[str, JsonValue] = field(default_factory=dict)
+
+    def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
+        """Return the result of ``make``, or the one made before."""
+        address = shipped_results.address(kind, key)
+        if address not in self.results:
+            self.results[address] = make().model_dump(mode="json")
+        return kind.model_validate_json(shipped_results.canonical_json.dump(self.results[address]))
+
+
+def main(profiles: list[str]) -> None:
+    """Make what is missing for every cell of the embedded registry, and write the file after each."""
+    recorder = Recorder(results=dict(shipped_results.shipped()))
+    for profile in profiles or ["quick"]:
+        for cell in registry.pull(*read_index_of(registry.open_store("embedded"))[0].cells):
+            record(cell, profile, recorder)
+            document = shipped_results.ShippedResults.of(recorder.results, torch.__version__)
+            atomic_files.replace(shipped_results.PATH, document.to_bytes())
+            print(f"{profile} {cell.name}: {len(recorder.results)} results", flush=True)
+
+
+def record(cell: batteries.Cell, profile: str, recorder: Recorder) -> None:
+    """Make the parts of a cell's test that know nothing of its weights."""
+    protocol = registry.PROFILES[profile]
+    own = batteries.probe(cell.manifest.own_probe)
+    tasks = own_tasks(own.domain, protocol, 0)
+    bench = Bench(cell, protocol, own, tasks, own_hosts(protocol), 0, recorder, lambda words, done, parts: None)
+    bench.null()
+    bench.frozen(untrained_cell(cell, CONTROL_SEED), 1)
+    bench.way_back(untrained_cell(cell, 0), "untrained")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
