@@ -119,8 +119,8 @@ def _swaps(found: Aligned) -> list[Markup]:
     if found.swaps is None:
         return html.section("Swap scores", html.note("Not measured: --swap decodes one cell's omega or rows in another."))
     words = (
-        f"The target decodes images with the {found.tokens} of the source in place of its own, by a map fitted on other "
-        "images. Shown is the share recovered of the error that mean tokens add: 1 as good as its own, 0 no better than the mean."
+        f"The target decodes images with the {found.tokens} of the source in place of its own, by a map fitted on "
+        "other images. Shown is the share recovered of the error that mean tokens add: 1 as good as its own, 0 no better."
     )
     columns = ("source", "target", "share", "95% interval", "mean adds", "own", "mapped", "mean", "shuffled")
     rows = [
@@ -183,8 +183,8 @@ def _pairs(found: Aligned) -> list[Markup]:
     rows = [_pair(pair) for pair in found.pairs]
     words = (
         "The lift's interval is that of R2 over images, or photographs, less the null's mean. If any pairing gives most of R2, "
-        "as with rows, it is wider than the spread that p is based on. Through the frame: the same figure by way of the consensus "
-        "of all cells, with one map per cell in place of one per pair."
+        "as with rows, it is wider than the spread that p is based on. Through the frame: the same figure by way of the "
+        "consensus of all cells, with one map per cell in place of one per pair."
     )
     return html.section("All pairs", html.note(words), html.table("all pairs", columns, rows))
 

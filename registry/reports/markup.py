@@ -21,7 +21,7 @@ def text(value: object) -> Markup:
 
 
 def element(name: str, *inner: Markup, **attributes: object) -> Markup:
-    """Return an element. In attribute names ``_`` becomes ``-`` and a last ``_`` is dropped; attributes of None are left out."""
+    """Return an element. In attribute names ``_`` becomes ``-``, a last ``_`` is dropped; attributes of None are left out."""
     pairs = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
     opening = "".join(f' {key}="{text(place(value) if isinstance(value, float) else value)}"' for key, value in pairs)
     return Markup(f"<{name}{opening}>{''.join(inner)}</{name}>")
