@@ -1,8 +1,8 @@
-"""Are cells translatable? All pairs of seeds, bands and domains, for every kind of token, on noise and on photographs.
+"""Alignment of all pairs of seeds, bands and domains, for every kind of token, on noise and on photographs.
 
-``python examples/alignment.py [--write]`` (about ten minutes on two cores). Each pair is scored on images that its map was not
-fitted on, against shuffled images and against untrained cells of the same specs, corrected for all pairs of a table; beside it
-the way through the consensus frame of all cells, and what the mapped tokens are worth to the target's decoder.
+``python examples/alignment.py [--write]`` (about ten minutes on two cores). Each pair is scored on held-out images against
+shuffled images and untrained cells of the same specs, corrected for all pairs of a table; also through the consensus frame of
+all cells, and by the error of the target's decoder with the mapped tokens.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ GROUPS: dict[str, list[Names]] = {
     "across bands": list(combinations([f"{band}/johanna-64" for band in BANDS], 2)),
     "noise and photographs": [(f"{band}/johanna-64", f"{band}/fresnel-64") for band in BANDS],
 }
-PROBES = {"noise16-64": 4, "photos-64": 1}  # every how many-th image of it is taken
+PROBES = {"noise16-64": 4, "photos-64": 1}  # stride through the images of the probe
 KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
 SWAPPED: tuple[RelayKind, ...] = get_args(RelayKind)
-RELATED, HARDLY = 0.05, 0.1  # level; R2 under which little is translated, whatever its p-value
+RELATED, HARDLY = 0.05, 0.1  # significance level; R2 below which a map predicts little, even if significant
 
 WORDS = """`python examples/alignment.py --write`. One table for each kind of token and probe. *R2*: share of B's variance
 that A's tokens predict on images the map was not fitted on, with a 95% interval by image (by photograph for crops of one).
@@ -64,16 +64,16 @@ by the training."""
 
 @dataclass(frozen=True)
 class Line:
-    """One pair, kind of token and probe.
+    """Scores of one pair, kind of token and probe.
 
     Attributes:
-        group: Which of GROUPS.
-        probe: Its name.
-        kind: Of tokens.
-        pair: Scores.
-        p_value: Corrected for the pairs of its table.
+        group: Key of GROUPS.
+        probe: Name of the probe.
+        kind: Kind of token.
+        pair: Scores of the pair.
+        p_value: p-value, corrected for the pairs of its table.
         one_start: Whether both trainings began from one seed.
-        swap: The swap score; None for tokens that nothing is decoded from.
+        swap: Swap score; None for tokens that cannot be decoded.
     """
 
     group: str
@@ -86,12 +86,12 @@ class Line:
 
     @property
     def related(self) -> bool:
-        """At the level, corrected."""
+        """True if the corrected p-value is at most RELATED."""
         return self.p_value <= RELATED
 
     @property
     def row(self) -> tuple[str, ...]:
-        """As the table has it."""
+        """Row of the table."""
         direct, through = self.pair.direct, self.pair.through
         return (
             f"{self.pair.source} to {self.pair.target}",
@@ -111,7 +111,7 @@ def measure(
     kinds: Sequence[TokenKind] = KINDS,
     untrained: int | None = None,
 ) -> list[Line]:
-    """Every pair, probe and kind."""
+    """Score every pair, probe and kind of token."""
     names = sorted({name for pairs in groups.values() for names in pairs for name in names})
     cells = dict(zip(names, registry.pull(*names), strict=True))
     starts = {name: cell.manifest.training.seed for name, cell in cells.items()}
@@ -133,7 +133,7 @@ def measure(
 
 
 def _comparable(pairs: list[Names], cells: Mapping[str, batteries.Cell], kind: TokenKind) -> list[list[Names]]:
-    """Pairs in parts that go into one table: rows pair between cells of one V only."""
+    """Split pairs into those scored together: rows compare only between cells of equal V."""
     if kind != "rows":
         return [pairs]
     parts: dict[int, list[Names]] = {}
@@ -144,7 +144,7 @@ def _comparable(pairs: list[Names], cells: Mapping[str, batteries.Cell], kind: T
 
 
 def overview(found: Sequence[Line]) -> str:
-    """By group and kind, the mean R2, how many of the pairs are related, and the mean cosines."""
+    """Tabulate by group and kind the mean R2, the number of related pairs, and the mean cosines."""
     rows = []
     for probe in dict.fromkeys(line.probe for line in found):
         for group in dict.fromkeys(line.group for line in found):
@@ -167,7 +167,7 @@ def _means(of: Sequence[Line]) -> tuple[str, ...]:
 
 
 def details(found: Sequence[Line]) -> list[str]:
-    """Table for every probe and kind."""
+    """Format one table per probe and kind."""
     head = ("A to B", "start", "R2", "over shuffled", "over untrained", "p", "cosine, through", "swap")
     parts = []
     for probe in dict.fromkeys(line.probe for line in found):
@@ -178,7 +178,7 @@ def details(found: Sequence[Line]) -> list[str]:
 
 
 def claims(found: Sequence[Line]) -> dict[str, bool]:
-    """What the tables are said to show, and whether they do."""
+    """Test the claims about the tables."""
 
     def r2(kind: TokenKind, probe: str, group: str) -> float:
         return mean(line.pair.direct.r2 for line in found if (line.kind, line.probe, line.group) == (kind, probe, group))
@@ -210,16 +210,16 @@ def claims(found: Sequence[Line]) -> dict[str, bool]:
 
 
 def shares(found: Sequence[Line], probe: int) -> str:
-    """What seeds of HIGH recover of each other's omega on a probe, from the least to the most."""
+    """Format the range of swap scores of omega between HIGH seeds on a probe."""
     chosen = ("HIGH, seeds", "omega", list(PROBES)[probe])
     of = [line.swap.share() for line in found if line.swap and (line.group, line.kind, line.probe) == chosen]
     return f"{min(of):.2f} to {max(of):.2f}"
 
 
 def main(arguments: list[str]) -> int:
-    """Command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Score pairs of cells for every kind of token.")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
+    parser.add_argument("--write", action="store_true", help="also write the section of docs/results/alignment.md")
     given = parser.parse_args(arguments)
     found = measure()
     claimed = claims(found)

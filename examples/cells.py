@@ -1,4 +1,4 @@
-"""The cells that ship, as tables: docs/results/cells.md, and the part of README.md between its comments.
+"""Tables of the shipped cells: docs/results/cells.md, and the part of README.md between its comments.
 
 python examples/cells.py
 """
@@ -18,7 +18,7 @@ from batteries.noise import NAMES, of_types
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- cells -->", "<!-- /cells -->"
-PER_TYPE, SEED = 400, 77  # images that each noise type's own linear code is fitted on
+PER_TYPE, SEED = 400, 77  # images per noise type to fit its linear code, and their seed
 
 HEAD = """# The cells that ship
 
@@ -37,7 +37,7 @@ what can be asked of a cell is to stand between this and PCA-64."""
 
 
 def main() -> None:
-    """Writes both."""
+    """Write docs/results/cells.md and the table in README.md."""
     store = registry.open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
     cells = registry.pull(*sorted(index.cells))
@@ -82,7 +82,7 @@ def _row(manifest: Manifest, verdict: str) -> str:
 
 
 def _floor() -> str:
-    """What a code of 64 numbers can do on the noise probe, were it told the type: one linear code for each."""
+    """Report the error on the noise probe of one linear code of 64 numbers per noise type, given the type."""
     spec, probe = CellSpec.preset("low"), batteries.probe("noise16-64")
     errors = []
     for kind in range(len(NAMES)):

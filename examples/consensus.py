@@ -1,10 +1,10 @@
-"""A consensus of two hundred cells: what it costs, and new cells that join it by one map each.
+"""Consensus of two hundred cells: its cost, and new cells that join it by one map each.
 
-    python examples/consensus.py           # prints the tables; exit code 1 where a claim does not hold
-    python examples/consensus.py --write   # the same, and its section of docs/results/alignment.md
+    python examples/consensus.py           # prints the tables; exit code 1 if a claim fails
+    python examples/consensus.py --write   # also writes its section of docs/results/alignment.md
 
-The cells are ten noise cells that ship, of three bands, and copies of them with Gaussian noise on their weights. Those that
-join are of two other trainings, whose copies the frame has never seen; beside them photograph cells and untrained ones.
+The consensus is made of ten shipped noise cells of three bands, and of copies with Gaussian noise on their weights. Two cells
+of other trainings and their copies then join, and for comparison photograph cells and untrained cells.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ SHIPPED = (
 OTHERS = ("low/johanna-64-s3", "high/johanna-64-s3")
 PHOTOGRAPHS = ("low/fresnel-64", "mid/fresnel-64", "high/fresnel-64")
 CELLS, JOINING = 200, 10
-UNTRAINED = 3  # of each photograph cell's spec
-NOISE = (0.005, 0.01, 0.02)  # on a copy's weights, of the root mean square of each tensor
-PROBE, EVERY = "noise16-64", 4  # every how many-th image of it is taken
+UNTRAINED = 3  # untrained cells of each photograph cell's spec
+NOISE = (0.005, 0.01, 0.02)  # noise on a copy's weights, as a share of the root mean square of each tensor
+PROBE, EVERY = "noise16-64", 4  # stride through the images of the probe
 BANDS = ("low", "mid", "high")
 KINDS = ("in it, as it ships", "in it, a copy", "joined", "photograph cell", "untrained")
 LEAST_RATIO, MOST_CHANGE = 20, 0.01
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 def perturbed(cell: batteries.Cell, size: float, seed: int) -> batteries.Cell:
-    """Copy with Gaussian noise on every tensor, ``size`` times its root mean square."""
+    """Copy a cell with Gaussian noise on every tensor, ``size`` times its root mean square."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, array in cell.weights.items():
@@ -74,7 +74,7 @@ def perturbed(cell: batteries.Cell, size: float, seed: int) -> batteries.Cell:
 
 
 def crowd(names: Sequence[str], count: int) -> dict[str, batteries.Cell]:
-    """So many cells: those of these names, then copies of one after the other."""
+    """Return ``count`` cells: those of the names, then noisy copies of each in turn."""
     cells = {cell.name: cell for cell in registry.pull(*names)}
     for number in range(count - len(cells)):
         name, size = names[number % len(names)], NOISE[number // len(names) % len(NOISE)]
@@ -83,7 +83,7 @@ def crowd(names: Sequence[str], count: int) -> dict[str, batteries.Cell]:
 
 
 def strangers() -> dict[str, batteries.Cell]:
-    """Photograph cells, and untrained ones of their specs."""
+    """Return photograph cells, and untrained cells of their specs."""
     cells = {cell.name: cell for cell in registry.pull(*PHOTOGRAPHS)}
     fresh = {
         f"{name}, untrained, {seed}": control_cell(cells[name], "untrained", seed)
@@ -94,31 +94,31 @@ def strangers() -> dict[str, batteries.Cell]:
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """What a call gives, and the seconds that it took."""
+    """Return the result of a call and the seconds it took."""
     start = time.perf_counter()
     found = call()
     return found, time.perf_counter() - start
 
 
 def memory(field: str) -> float:
-    """Field of this process's status, in MiB; Linux."""
+    """Read a memory field of this process's status in MiB; Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds, and MiB.
+    """Times in seconds and memory in MiB.
 
     Attributes:
-        composing: Putting the cells into a container.
-        aligning: Images to consensus, in one call.
-        forward: Of it, tokens of all cells, paired; by itself.
-        frame: Of it, the generalised Procrustes; by itself.
-        joining: One new cell, composed and joined; by cell.
-        again: Aligning all of them and the new ones.
-        weights: Bytes of the weights.
-        added: Most that the process held while composing and aligning, over what it held before.
+        composing: Time to compose the cells into a container.
+        aligning: Time from images to consensus, in one call.
+        forward: Time of the paired tokens of all cells, a part of ``aligning`` measured alone.
+        frame: Time of the generalised Procrustes analysis, a part of ``aligning`` measured alone.
+        joining: Time to compose and join one new cell, by cell.
+        again: Time to align all cells with the new ones.
+        weights: Size of the weights.
+        added: Peak memory of the process while composing and aligning, over that before.
     """
 
     composing: float
@@ -132,12 +132,12 @@ class Cost:
 
     @property
     def ratio(self) -> float:
-        """Tokens and frame again, over joining one cell; scores are left out of the first and not of the second."""
+        """Time of tokens and frame over that of joining one cell; only the latter includes scores."""
         return (self.forward + self.frame) / statistics.median(self.joining)
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        """As the table has them."""
+        """Rows of the table."""
         one = statistics.median(self.joining)
         return [
             ("composing them", f"{self.composing:.2f} s"),
@@ -154,15 +154,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured.
+    """Result of the measurement.
 
     Attributes:
         cost: Time and memory.
-        cells: In the consensus.
-        scores: Of all cells by name: those in it, those that joined, and strangers.
-        kept: Whether the frame and the maps of the others are, bit for bit, what they were before the others joined.
-        change: Of the frame, made again with those that joined.
-        worse: Reconstruction error of copies, over that of the cell itself, by size of the noise.
+        cells: Number of cells in the consensus.
+        scores: Scores by name of the cells in the consensus, those that joined, and :func:`strangers`.
+        kept: Whether the frame and the first cells' maps are bit for bit unchanged after the others joined.
+        change: Change of the frame if made again with the cells that joined.
+        worse: Reconstruction errors of copies over that of the cell itself, by size of the noise.
     """
 
     cost: Cost
@@ -173,16 +173,16 @@ class Found:
     worse: Mapping[float, Sequence[float]]
 
     def of(self, what: str, band: str) -> list[composer.procrustes.Score]:
-        """Scores of the cells of a kind and a band."""
+        """Return the scores of the cells of a kind and a band."""
         return [score for name, score in self.scores.items() if kind_of(name) == what and name.startswith(f"{band}/")]
 
     def r2(self, what: str, band: str) -> list[float]:
-        """Their R2."""
+        """Return the R2 of the cells of a kind and a band."""
         return [score.r2 for score in self.of(what, band)]
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
-        """As the table has them."""
+        """Rows of the table."""
         found = []
         for what, band in product(KINDS, BANDS):
             if r2 := self.r2(what, band):
@@ -195,7 +195,7 @@ class Found:
 
 
 def kind_of(name: str) -> str:
-    """What a cell is to the consensus, one of :data:`KINDS`."""
+    """Return the role of a cell in the consensus, one of :data:`KINDS`."""
     base = name.split(",")[0]
     if "untrained" in name:
         return "untrained"
@@ -205,10 +205,10 @@ def kind_of(name: str) -> str:
 
 
 def measure(count: int = CELLS, joining: int = JOINING) -> Found:
-    """Consensus of so many cells, and so many that join it."""
+    """Make a consensus of ``count`` cells, and let ``joining`` others join it."""
     images = batteries.probe(PROBE).images[::EVERY]
     cells, new = crowd(SHIPPED, count), crowd(OTHERS, joining)
-    composer.align(composer.compose([cells[name] for name in SHIPPED]), images)  # compiles what is compiled
+    composer.align(composer.compose([cells[name] for name in SHIPPED]), images)  # compiles the kernels before the timing
     before = memory("VmRSS")
     container, composing = timed(lambda: composer.compose(cells))
     consensus, aligning = timed(lambda: composer.align(container, images))
@@ -216,8 +216,8 @@ def measure(count: int = CELLS, joining: int = JOINING) -> Found:
     (tokens, _), forward = timed(lambda: paired(container, images, "omega", "coarsest"))
     _, frame = timed(lambda: composer.procrustes.generalised([own.flatten(0, 1) for own in tokens.values()]))
     joined, seconds = join_each(consensus, new, images)
-    everybody = composer.compose({**cells, **new})
-    again, anew = timed(lambda: composer.align(everybody, images))
+    extended = composer.compose({**cells, **new})
+    again, anew = timed(lambda: composer.align(extended, images))
     beside = composer.join(joined, composer.compose(strangers()), images)
     weights = sum(group.bytes for group in container.explain().groups) / 2**20
     return Found(
@@ -233,7 +233,7 @@ def measure(count: int = CELLS, joining: int = JOINING) -> Found:
 def join_each(
     consensus: composer.procrustes.Consensus, cells: Mapping[str, batteries.Cell], images: Tensor
 ) -> tuple[composer.procrustes.Consensus, list[float]]:
-    """Cells joined one after the other, and the seconds that each took."""
+    """Join cells one after the other, and return the seconds that each took."""
     seconds = []
     for name, cell in cells.items():
         start = time.perf_counter()
@@ -243,7 +243,7 @@ def join_each(
 
 
 def same(before: composer.procrustes.Consensus, after: composer.procrustes.Consensus) -> bool:
-    """Whether the frame and the maps of the first are in the second, bit for bit."""
+    """Tell whether a consensus contains the frame and the maps of an earlier one, bit for bit."""
     ends = [(before.frame.tokens, after.frame.tokens)]
     for mine, theirs in zip(before.maps, after.maps[: len(before.maps)], strict=True):
         ends += [(getattr(mine, part), getattr(theirs, part)) for part in ("rotation", "scale", "centre", "translation")]
@@ -252,7 +252,7 @@ def same(before: composer.procrustes.Consensus, after: composer.procrustes.Conse
 
 @torch.no_grad()
 def worse(container: composer.Container, images: Tensor) -> dict[float, list[float]]:
-    """Error of the first copy of each size of every cell, over the cell's own."""
+    """Return the error of the first copy of every cell over the cell's own, by size of the noise."""
     found: dict[float, list[float]] = {}
     for place, size in enumerate(NOISE):
         copies = [f"{name}, {size:.1%}, {place * len(SHIPPED) + number}" for number, name in enumerate(SHIPPED)]
@@ -265,7 +265,7 @@ def worse(container: composer.Container, images: Tensor) -> dict[float, list[flo
 
 
 def claims(found: Found) -> dict[str, bool]:
-    """What the tables are said to show, and whether they do."""
+    """Test the claims about the tables."""
     joined, fresh, photographs = (
         {band: found.r2(what, band) for band in ("low", "high")} for what in ("joined", "untrained", "photograph cell")
     )
@@ -288,7 +288,7 @@ def claims(found: Found) -> dict[str, bool]:
 
 
 def section(found: Found) -> str:
-    """Words and the tables."""
+    """Format the section with its tables."""
     worse = "; ".join(f"{statistics.median(of):.3g} ({max(of):.3g} at most) at {size:.1%}" for size, of in found.worse.items())
     low, mid, high = (sum(name.startswith(f"{band}/") for name in SHIPPED) for band in BANDS)
     sizes = ", ".join(f"{size:.1%}" for size in NOISE)
@@ -316,9 +316,9 @@ def section(found: Found) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Align two hundred cells, and let others join.")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
+    parser.add_argument("--write", action="store_true", help="also write the section of docs/results/alignment.md")
     given = parser.parse_args(words)
     found = measure()
     text = section(found)

@@ -1,8 +1,8 @@
-"""One walk through the house: pull three cells, compose them, run photographs, align, validate, draw a picture.
+"""Tour of the packages: pull three cells, compose and align them, run photographs, validate, draw a picture.
 
     python examples/demo.py [PICTURE]
 
-Everything comes from the registry that ships with the package; nothing is downloaded.
+All cells come from the registry that ships with the package; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIDE = 256
 
 
 def main(picture: Path) -> int:
-    """Run the walk; the exit code is 0 where the validated cell is viable."""
+    """Run the tour; the exit code is 0 if the validated cell is viable, else 7."""
     console, started = Console(width=None if sys.stdout.isatty() else 120, highlight=False), time.perf_counter()
     cells = registry.pull(*CELLS)
     console.print(f"pulled and verified {len(cells)} cells from the embedded registry")
@@ -62,7 +62,7 @@ def main(picture: Path) -> int:
 
 
 def shown_photographs() -> Tensor:
-    """Centre crops of held-out photographs, (4, 3, 256, 256) in [-1, 1]."""
+    """Return centre crops of held-out photographs, (4, 3, 256, 256) in [-1, 1]."""
     crops = []
     for path in photographs():
         if path.stem in SHOWN:
@@ -73,7 +73,7 @@ def shown_photographs() -> Tensor:
 
 
 def draw(cells: list[batteries.Cell], images: Tensor, out: composer.ContainerOutput, picture: Path) -> None:
-    """Originals and reconstructions, and below them the trajectories of CV with the exact attractors."""
+    """Draw originals and reconstructions, and below them the trajectories along training."""
     columns = 1 + len(cells)
     figure = plt.figure(figsize=(3 * columns, 3 * len(images) + 3.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[3 * len(images), 3.4])
@@ -91,7 +91,7 @@ def draw(cells: list[batteries.Cell], images: Tensor, out: composer.ContainerOut
 
 
 def trajectories(cells: list[batteries.Cell], axes: list[plt.Axes]) -> None:
-    """CV with its error bars and the exact attractors, and MSE, along training, each on the cell's own probe."""
+    """Plot CV with error bars and exact attractors, and MSE, along training, each on the cell's own probe."""
     left, right = axes
     for cell in cells:
         points = [point for point in cell.manifest.training.trajectory if point.cv is not None]

@@ -1,4 +1,4 @@
-"""The measurement behind the reference dose: cells under their host's raw gradient, at six rates, three seeds each.
+"""Measurement behind the reference dose: cells under their host's gradient, at six rates, three seeds each.
 
 python examples/dose.py low/johanna-64 high/johanna-64
 """
@@ -22,7 +22,7 @@ SEEDS = range(3)
 
 
 def main(targets: list[str]) -> None:
-    """One row per cell and rate, for the quick profile's number of steps; mean and standard deviation over seeds."""
+    """Print mean and standard deviation over seeds by cell and rate, for the quick profile's number of steps."""
     protocol = registry.PROFILES["quick"].model_copy(update={"readings": 1})
     table = summaries.plain_table("cell", "rate", "score", "|dW|/|W|", "CV", "rank", "retention", "kept")
     for cell in map(registry.load, targets):

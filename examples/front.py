@@ -1,11 +1,11 @@
-"""The front of error against distance from the attractor: three bands, three peak rates, three seeds.
+"""Front of error against distance from the attractor: three bands, three peak rates, three seeds.
 
-    python examples/front.py                      # runs what is missing, then writes docs/results/front.md and front.svg
+    python examples/front.py                      # does the missing runs, then writes docs/results/front.md and front.svg
     python examples/front.py --only low 0.001 1   # one run, so that several processes can share the work
-    python examples/front.py --jobs               # all 27 of these commands
-    python examples/front.py --report             # writes the report from the results that are there
+    python examples/front.py --jobs               # prints these 27 commands
+    python examples/front.py --report             # writes the report from the existing results
 
-A run that was killed goes on from its checkpoint in ``runs/front``; a finished one is a small JSON file there.
+An interrupted run resumes from its checkpoint in ``runs/front``; a finished run leaves a small JSON file there.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ PAGE = ROOT / "docs" / "results" / "front.md"
 RECIPE = re.compile("<!-- recipe -->.*?<!-- /recipe -->", re.DOTALL)
 NO_RECIPE = "<!-- recipe -->\nNo recipe is chosen yet.\n<!-- /recipe -->"
 
-WIDTH, HEIGHT, KEY = 320, 280, 28  # of a panel, and the height of the key below the panels
+WIDTH, HEIGHT, KEY = 320, 280, 28  # size of a panel, and height of the key below the panels
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 44
-MARK = 4.5  # a marker's size from its centre
+MARK = 4.5  # radius of a marker
 INK, GRID, SHADE = "#333333", "#dddddd", "#e3ece5"
-COLOURS = ("#0072b2", "#d55e00", "#009e73")  # one a rate; told apart by the colour-blind too (Okabe and Ito 2008)
+COLOURS = ("#0072b2", "#d55e00", "#009e73")  # one per rate; distinct for the colour-blind (Okabe and Ito 2008)
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Name of its files."""
         return f"{self.band}-{self.rate:g}-{self.seed}"
 
     @property
     def command(self) -> str:
-        """What runs it alone."""
+        """Command that does this run alone."""
         return f"python examples/front.py --only {self.band} {self.rate:g} {self.seed}"
 
     @property
     def plan(self) -> batteries.Plan:
-        """Everything that decides its numbers, but for the noise."""
+        """Training plan, which with the noise determines the result."""
         return batteries.Plan(
             spec=batteries.CellSpec.preset(self.band),
             size=SIZE,
@@ -89,7 +89,7 @@ class Job:
 
     @property
     def plan_digest(self) -> str:
-        """SHA-256 of the plan, without what it leaves out: a result of another plan is not a result of this job."""
+        """SHA-256 of the plan without its empty fields; results of other plans are ignored."""
         return canonical_json.sha256(canonical_json.dump(self.plan.model_dump(mode="json", exclude_none=True)))
 
 
@@ -97,12 +97,12 @@ JOBS = tuple(Job(band, rate, seed) for band in BATCHES for rate in RATES for see
 
 
 class Result(Document):
-    """What came of a job.
+    """Result of a job.
 
     Attributes:
-        plan: SHA-256 of the plan it was made with.
-        trajectory: Its readings; none where it diverged.
-        diverged: The step where the loss was no longer finite.
+        plan: SHA-256 of the plan.
+        trajectory: Readings along training; empty if the run diverged.
+        diverged: Step at which the loss was no longer finite; None if it did not diverge.
     """
 
     plan: Sha256
@@ -110,7 +110,7 @@ class Result(Document):
     diverged: Text | None = None
 
     def at(self, step: int) -> TrainingPoint | None:
-        """Reading of a step."""
+        """Return the reading at a step, if any."""
         return next((point for point in self.trajectory if point.step == step), None)
 
 
@@ -118,7 +118,7 @@ Results = dict[Job, Result]
 
 
 def run(job: Job, folder: Path) -> Result:
-    """Train a job's cell, or read what came of it."""
+    """Return the stored result of a job, or train its cell."""
     found = read(job, folder)
     if found is None:
         found = _trained(job, folder / job.name)
@@ -127,7 +127,7 @@ def run(job: Job, folder: Path) -> Result:
 
 
 def read(job: Job, folder: Path) -> Result | None:
-    """Job's result; None where it is missing or was made with another plan."""
+    """Read the result of a job; None if it is missing or of another plan."""
     path = _path(job, folder)
     if not path.exists():
         return None
@@ -150,7 +150,7 @@ def _trained(job: Job, folder: Path) -> Result:
 
 
 def write_report(folder: Path, page: Path) -> list[Job]:
-    """Write the page and the picture beside it; returns the jobs without a result."""
+    """Write the page and its picture, and return the jobs without a result."""
     old = page.read_text(encoding="utf-8") if page.exists() else ""
     found = {job: result for job in JOBS if (result := read(job, folder)) is not None}
     words = report(found, recipe(old))
@@ -160,10 +160,10 @@ def write_report(folder: Path, page: Path) -> list[Job]:
 
 
 def recipe(page: str) -> str:
-    """Part of a page that a person writes, with its comments.
+    """Return the part of a page that is edited by hand, with its comments.
 
     Raises:
-        ValueError: one of the two comments stands alone: a rewrite would lose what was meant to be kept.
+        ValueError: one of the two comments is missing, so that a rewrite would lose the part.
     """
     found = RECIPE.search(page)
     if found is None and ("<!-- recipe -->" in page or "<!-- /recipe -->" in page):
@@ -172,7 +172,7 @@ def recipe(page: str) -> str:
 
 
 def report(found: Results, kept: str) -> str:
-    """Page."""
+    """Format the page, with the part ``kept`` from the old one."""
     _, schedule, hand = JOBS[0].plan.describe()
     exact = ", ".join(f"{_exact(band):.5f} ({band})" for band in BATCHES)
     batches = ", ".join(f"{count} ({band})" for band, count in BATCHES.items())
@@ -225,7 +225,7 @@ def _row(band: Band, rate: float, found: Results) -> list[str]:
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
-    """Mean and standard deviation; one value alone has none."""
+    """Format mean and standard deviation; a single value has none."""
     if not values:
         return "-"
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
@@ -233,7 +233,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 
 def _completeness(found: Results) -> str:
-    """What is missing, what diverged, and how well a single ratio is known."""
+    """List missing and diverged runs, and the largest standard error of a ratio."""
     missing = [job for job in JOBS if job not in found]
     words = [f"Missing, {len(missing)} of {len(JOBS)}: {_names(missing)}." if missing else f"All {len(JOBS)} runs are here."]
     diverged = [job for job, result in found.items() if result.diverged]
@@ -250,7 +250,7 @@ def _names(jobs: Iterable[Job]) -> str:
 
 
 def _ratios(job: Job, result: Result) -> list[tuple[float, float, float | None]]:
-    """CV / exact, MSE and the ratio's standard error along a run, where CV is not degenerate."""
+    """Return CV / exact, MSE and the ratio's standard error along a run, without degenerate readings."""
     exact = _exact(job.band)
     return [
         (point.cv / exact, point.mse, None if point.cv_standard_error is None else point.cv_standard_error / exact)
@@ -260,7 +260,7 @@ def _ratios(job: Job, result: Result) -> list[tuple[float, float, float | None]]
 
 
 def picture(found: Results) -> str:
-    """Front as SVG: a panel for each band, one path a run, a marker with its 95% interval at its end."""
+    """Draw the front as SVG: a panel per band, a path per run, a marker with its 95% interval at its end."""
     width, height = WIDTH * len(BATCHES), HEIGHT + KEY
     parts = [
         element("title", text("Error against distance from the attractor")),
@@ -286,17 +286,17 @@ def picture(found: Results) -> str:
 
 @dataclass(frozen=True)
 class Frame:
-    """The two axes of a panel, and where a value lies on the drawing."""
+    """Axes of a panel, which map values to coordinates."""
 
     x: Axis
     y: Axis
 
     def across(self, ratio: float) -> float:
-        """Of a ratio."""
+        """Return the x coordinate of a ratio."""
         return LEFT + self.x.share(ratio) * (WIDTH - LEFT - RIGHT)
 
     def down(self, mse: float) -> float:
-        """Of an error."""
+        """Return the y coordinate of an error."""
         return HEIGHT - BOTTOM - self.y.share(mse) * (HEIGHT - TOP - BOTTOM)
 
 
@@ -311,7 +311,7 @@ def _panel(band: Band, own: Results) -> list[Markup]:
 
 
 def _surface(frame: Frame) -> list[Markup]:
-    """Shade of the attractor's bounds, the ticks of both axes, and what x counts."""
+    """Draw the range of the attractor, the ticks of both axes, and the label of x."""
     low, high = (frame.across(bound) for bound in attractor.ON_ATTRACTOR)
     bottom = HEIGHT - BOTTOM
     parts = [element("rect", x=low, y=TOP, width=high - low, height=bottom - TOP, fill=SHADE)]
@@ -340,7 +340,7 @@ def _run(frame: Frame, look: int, path: Sequence[tuple[float, float, float | Non
 
 
 def _marker(look: int, x: float, y: float) -> Markup:
-    """Circle, a square or a triangle."""
+    """Draw a circle, a square or a triangle."""
     if look == 0:
         return element("circle", cx=x, cy=y, r=MARK, fill=COLOURS[look])
     if look == 1:
@@ -361,7 +361,7 @@ def _key() -> list[Markup]:
 
 
 def _chosen(given: Sequence[str], parser: argparse.ArgumentParser) -> Job:
-    """Job that ``--only`` names; its rate in any notation."""
+    """Return the job that ``--only`` names, with its rate in any notation."""
     band, rate, seed = given
     try:
         named = [job for job in JOBS if (job.band, job.rate, job.seed) == (band, float(rate), int(seed))]
@@ -373,7 +373,7 @@ def _chosen(given: Sequence[str], parser: argparse.ArgumentParser) -> Job:
 
 
 def _told(job: Job, result: Result) -> str:
-    """What came of a job, in a line."""
+    """Summarise the result of a job in one line."""
     last = result.at(STEPS)
     if last is None:
         return f"{job.name}: diverged at {result.diverged}"
@@ -382,13 +382,13 @@ def _told(job: Job, result: Result) -> str:
 
 
 def main() -> None:
-    """Command."""
-    parser = argparse.ArgumentParser(description="The front of error against distance from the attractor.")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="of results and checkpoints; runs/front if left out")
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Front of error against distance from the attractor.")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of results and checkpoints; default: runs/front")
     ways = parser.add_mutually_exclusive_group()
-    ways.add_argument("--only", nargs=3, metavar=("BAND", "RATE", "SEED"), help="run one of them")
+    ways.add_argument("--only", nargs=3, metavar=("BAND", "RATE", "SEED"), help="do one run")
     ways.add_argument("--jobs", action="store_true", help="print the commands of all runs")
-    ways.add_argument("--report", action="store_true", help="write the report from the results that are there")
+    ways.add_argument("--report", action="store_true", help="write the report from the existing results")
     given = parser.parse_args()
     if given.jobs:
         print("\n".join(job.command for job in JOBS))

@@ -1,4 +1,4 @@
-"""What examples share: a table, the bounds of a share, and a section of a page that its own command rewrites."""
+"""Shared parts of the examples: tables, bounds of a share, and sections of pages that a command rewrites."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Table in Markdown, with its columns below one another.
+    """Format a table in Markdown, with aligned columns.
 
     >>> print(table(["a", "b"], [["1", "long"]]))
     | a | b    |
@@ -28,7 +28,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
-    """Two-sided 95% bounds of a share of independent cases (Wilson, Journal of the American Statistical Association 22, 1927).
+    """Return two-sided 95% bounds of a share of independent cases (Wilson, J. American Statistical Association 22, 1927).
 
     >>> [round(bound, 4) for bound in wilson(9, 10)]
     [0.5958, 0.9821]
@@ -39,7 +39,7 @@ def wilson(count: int, of: int) -> tuple[float, float]:
 
 
 def put(page: Path, title: str, section: str, text: str) -> None:
-    """Put a text between ``<!-- section -->`` and ``<!-- /section -->``: at the end of the page, where they are missing."""
+    """Write text between ``<!-- section -->`` and ``<!-- /section -->``, which are appended to the page if missing."""
     begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
     written = page.read_text() if page.exists() else f"# {title}\n"
     if written.count(begin) + written.count(end) not in (0, 2):

@@ -1,4 +1,4 @@
-"""What a linear read-out of omega's statistics makes of cells: how often it names the noise type, beside untrained cells.
+"""Accuracy of naming the noise type by a linear read-out of omega's statistics, beside untrained cells.
 
 python examples/readout.py low/johanna-64 high/johanna-64
 """
@@ -23,12 +23,12 @@ UNTRAINED = 5
 
 @cache
 def untrained_accuracies(spec: batteries.CellSpec) -> list[float]:
-    """Of untrained cells of a spec, which share its read-out's images."""
+    """Return the accuracies of untrained cells of a spec, computed once per spec."""
     return [name_noise(batteries.untrained(spec, UNTRAINED_SEED + i)) for i in range(UNTRAINED)]
 
 
 def main(targets: list[str]) -> None:
-    """One row per noise cell; others are named and left out."""
+    """Print one row per noise cell, and name the cells left out."""
     table = summaries.plain_table("cell", "accuracy", "untrained", "sd", "points")
     for cell in map(registry.load, targets):
         if cell.manifest.own_probe != PROBE:

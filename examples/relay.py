@@ -1,12 +1,12 @@
-"""What a relay carries: one cell's tokens, mapped, decoded by another cell on the same image in the place of its own.
+"""Relays: one cell's tokens, mapped, decoded by another cell on the same image in place of its own.
 
-    python examples/relay.py           # prints the table; exit code 1 where a claim does not hold
-    python examples/relay.py --write   # the same, and its section of docs/results/wiring.md
+    python examples/relay.py           # prints the table; exit code 1 if a claim fails
+    python examples/relay.py --write   # also writes its section of docs/results/wiring.md
 
-Target B decodes an image four times with its own U and V of that image: with its own omega, with A's omega mapped, with A's
-of another image, and with the mean of its own. The score is the share of the error between own and mean that the mapped one
-recovers, (mean - mapped) / (mean - own). Maps are fitted on half of the images and scored on the other half, and the other
-way round; crops of one photograph stay together. The null is the same relay from untrained cells.
+Target B decodes an image four times with its own U and V of that image: with its own omega, with A's mapped omega, with A's
+mapped omega of another image, and with the mean of its own. The score is the share of the error between own and mean that the
+mapped omega recovers, (mean - mapped) / (mean - own). Maps are fitted on each half of the images and scored on the other; crops
+of one photograph stay together. The null is the same relay from untrained cells.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ PAIRS = (
     ("high/johanna-64", "high/fresnel-64"),
 )
 KINDS: tuple[RelayKind, ...] = ("omega", "rows")
-PROBES = {"noise16-64": 4, "photos-64": 1}  # every how many-th image of it is taken
-UNTRAINED = 3  # sources
+PROBES = {"noise16-64": 4, "photos-64": 1}  # stride through the images of the probe
+UNTRAINED = 3  # untrained sources per pair
 
 WORDS = """`python examples/relay.py --write`: B decodes A's tokens, mapped into its coordinates, with its own U and V of the
 same image (omega), or with an omega of its own making (rows: mapped rows of M in the place of its own, paired by their number).
@@ -51,11 +51,11 @@ class Relay:
     """One kind of token, from one cell to another, on one probe.
 
     Attributes:
-        swap: As it was measured; its cells are ``source`` and ``target``.
-        pair: What they are called.
-        one_start: Whether they were trained from one seed.
-        probe: The probe's name.
-        null: The shares from untrained sources.
+        swap: Swap score; its cells are called ``source`` and ``target``.
+        pair: Names of source and target.
+        one_start: Whether both were trained from one seed.
+        probe: Name of the probe.
+        null: Shares recovered from untrained sources.
     """
 
     swap: composer.alignment.Swap
@@ -66,12 +66,12 @@ class Relay:
 
     @property
     def kind(self) -> str:
-        """Of token."""
+        """Kind of token."""
         return self.swap.kind
 
     @property
     def row(self) -> tuple[str, ...]:
-        """As the table has it."""
+        """Row of the table."""
         low, high = self.swap.bounds
         return (
             " to ".join(self.pair),
@@ -87,7 +87,7 @@ class Relay:
 
 
 def measure() -> list[Relay]:
-    """Every pair, probe and kind."""
+    """Score the relays of every pair, probe and kind of token."""
     found = []
     for pair in PAIRS:
         cells = dict(zip(("source", "target"), registry.pull(*pair), strict=True))
@@ -106,7 +106,7 @@ def measure() -> list[Relay]:
 
 
 def claims(found: Sequence[Relay]) -> dict[str, bool]:
-    """What the table is said to show, and whether it does."""
+    """Test the claims about the table."""
     omega = [relay for relay in found if relay.kind == "omega"]
     low, high = ([relay for relay in omega if relay.pair[0].startswith(band)] for band in ("low/", "high/"))
     carries = [r.swap.bounds[0] > max(*r.null, r.swap.share("shuffled")) for r in high if r.one_start]
@@ -122,7 +122,7 @@ def claims(found: Sequence[Relay]) -> dict[str, bool]:
 
 
 def section(found: Sequence[Relay]) -> str:
-    """Words and the table."""
+    """Format the section with its table."""
     head = ("A to B", "start", "probe", "tokens", "own", "mean", "mean / own", "mapped", "shuffled", "untrained")
     claimed = "\n".join(f"- {claim}: {'yes' if holds else 'NO'}." for claim, holds in claims(found).items())
     words, rows = WORDS.format(untrained=UNTRAINED), [relay.row for relay in found]
@@ -131,9 +131,9 @@ def section(found: Sequence[Relay]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Score relays between cells.")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/results/wiring.md, too")
+    parser.add_argument("--write", action="store_true", help="also write the section of docs/results/wiring.md")
     given = parser.parse_args(words)
     found = measure()
     print(section(found))

@@ -1,11 +1,11 @@
-"""Which patch goes to which cell: photographs with noise pasted in, routed by error and by a small trained router.
+"""Routing of patches to cells: photographs with noise pasted in, routed by error and by a small trained router.
 
-    python examples/routing.py           # prints the tables; exit code 1 where the claim does not hold
-    python examples/routing.py --write   # the same, and docs/results/routing.md
+    python examples/routing.py           # prints the tables; exit code 1 if a claim fails
+    python examples/routing.py --write   # also writes docs/results/routing.md
 
 Squares of noise are pasted into the probe's photographs; each region of an image goes to one of several frozen cells, of which
-one learned noise and the others photographs. The claim: a router trained on eight photographs sends 95% of the noise of eight
-others to the noise cell, and 90% of the rest to a photograph cell; and by error this fails, for a reason that is measured.
+one learned noise and the others photographs. The claim: a router trained on eight photographs sends 95% of the noise in eight
+others to the noise cell, and 90% of the rest to a photograph cell. Routing by error fails, for reasons that are measured.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from composer.wiring.wired_model import Wired, wire
 
 LOW = {"noise": "low/johanna-64", "low": "low/fresnel-64", "wide": "low/fresnel-256", "mid": "mid/fresnel-64"}
 HIGH = {"noise": "high/johanna-64", "high": "high/fresnel-64"}
-TARGET = 0.95, 0.90  # of noise to the noise cell, of photographs to photograph cells
-SIDE, SHARE = 16, 0.3  # pixels of a pasted square, and how many of an image's squares are pasted
-TRAIN, TEST = range(1000, 1016), range(2000, 2004)  # seeds of what is pasted: every photograph comes once for each
+TARGET = 0.95, 0.90  # shares of noise to the noise cell, and of photographs to photograph cells
+SIDE, SHARE = 16, 0.3  # side of a pasted square in pixels, and share of an image's squares that are pasted
+TRAIN, TEST = range(1000, 1016), range(2000, 2004)  # seeds of the pasted noise; every photograph appears once per seed
 STEPS, BATCH, RATE = 300, 32, 1e-2
 AT_ONCE = 96  # images
-REACH = 2  # pixels, of the smoothing across patch borders: two convolutions of 3 x 3
+REACH = 2  # reach in pixels of the smoothing across patch borders: two convolutions of 3 x 3
 DETAIL = ("smoothest", "smooth", "detailed", "most detailed")
 LIGHT = ("darkest", "dark", "bright", "brightest")
-MOST_MISSED = 0.05  # a type of noise that more is missed of is named
+MOST_MISSED = 0.05  # noise types with a larger share missed are listed
 
 By = Literal["error", "router"]
 
 
 @dataclass(frozen=True)
 class Pasted:
-    """Photographs with noise in them.
+    """Photographs with pasted noise.
 
     Attributes:
-        images: (B, 3, 64, 64).
-        noisy: (B, rows, columns) which squares are noise.
-        type: (B,) of the noise.
-        photo: (B,) which photograph it is: what is counted as one case.
+        images: Images (B, 3, 64, 64).
+        noisy: True for squares of noise (B, rows, columns).
+        type: Noise type (B,).
+        photo: Photograph of each image (B,), the unit of standard errors.
     """
 
     images: Tensor
@@ -63,22 +63,22 @@ class Pasted:
     photo: Tensor
 
     def of(self, grid: tuple[int, int]) -> Tensor:
-        """Which regions of a grid are noise: (B, G)."""
+        """Return a mask of the regions of a grid that are noise: (B, G)."""
         rows, columns = (side // squares for side, squares in zip(grid, self.noisy.shape[1:], strict=True))
         return self.noisy.repeat_interleave(rows, dim=1).repeat_interleave(columns, dim=2).flatten(1)
 
 
 @dataclass(frozen=True)
 class Routing:
-    """Where regions went.
+    """Branches to which the regions of images were routed.
 
     Attributes:
-        way: In words.
-        names: Of the branches; the first is the noise cell.
-        choice: (B, G) place of the branch.
-        error: (B, G, K) of every branch.
-        pasted: What was routed.
-        grid: Of the regions.
+        way: Description of cells and routing.
+        names: Names of the branches; the first is the noise cell.
+        choice: Index of the chosen branch (B, G).
+        error: Error of every branch (B, G, K).
+        pasted: Images that were routed.
+        grid: Rows and columns of regions.
     """
 
     way: str
@@ -90,27 +90,27 @@ class Routing:
 
     @property
     def noisy(self) -> Tensor:
-        """(B, G) which regions are noise."""
+        """Mask of the regions that are noise (B, G)."""
         return self.pasted.of(self.grid)
 
     def right(self, noisy: bool) -> estimates.Estimate:
-        """Share of noise that went to the noise cell, or of photographs that went to the others, clustered by photograph."""
+        """Return the share of noise sent to the noise cell, or of photographs to the others, clustered by photograph."""
         chosen = self.noisy if noisy else ~self.noisy
         photo = self.pasted.photo[:, None].expand_as(chosen)[chosen]
         return estimates.clustered_mean(((self.choice == 0) == noisy)[chosen], photo)
 
     @property
     def holds(self) -> bool:
-        """Whether both shares reach the target."""
+        """True if both shares reach the target."""
         return all(self.right(noisy).value >= least for noisy, least in zip((True, False), TARGET, strict=True))
 
     @property
     def row(self) -> tuple[str, ...]:
-        """As the table has it."""
+        """Row of the table."""
         return self.way, bounded(self.right(True)), bounded(self.right(False)), "yes" if self.holds else "no"
 
     def confusion(self) -> str:
-        """How many regions went from where to where."""
+        """Tabulate counts of regions by content and branch."""
         counts = [
             [int((self.choice[chosen] == k).sum()) for k in range(len(self.names))] for chosen in (self.noisy, ~self.noisy)
         ]
@@ -119,13 +119,13 @@ class Routing:
 
 
 def bounded(share: estimates.Estimate) -> str:
-    """Share with its 95% bounds, by Student's t over the photographs."""
+    """Format a share with its 95% bounds, by Student's t over the photographs."""
     half = estimates.student(0.95, share.images - 1) * share.standard_error
     return f"{share.value:.4f} ({max(0.0, share.value - half):.4f} to {min(1.0, share.value + half):.4f})"
 
 
 def paste(photos: Tensor, photo: Tensor, seeds: Sequence[int], matched: bool = False) -> Pasted:
-    """Every photograph once for each seed, with squares of noise; ``matched``: of the mean and spread of what they hide."""
+    """Paste noise into every photograph, once per seed; if ``matched``, with mean and spread of the squares it hides."""
     parts = []
     for seed in seeds:
         grain, kind = random_batch(len(photos), (photos.shape[2], photos.shape[3]), seed)
@@ -138,14 +138,14 @@ def paste(photos: Tensor, photo: Tensor, seeds: Sequence[int], matched: bool = F
 
 
 def alike(grain: Tensor, photos: Tensor) -> Tensor:
-    """Noise with the mean and spread, square by square and channel by channel, of photographs."""
+    """Give noise the mean and spread of photographs, by square and channel."""
     ours, theirs = (rearrange(x, "B c (gh p) (gw q) -> B c gh gw p q", p=SIDE, q=SIDE) for x in (grain, photos))
     (spread, mean), (target, level) = (torch.std_mean(x, dim=(-2, -1), keepdim=True) for x in (ours, theirs))
     return rearrange((ours - mean) / spread.clamp_min(1e-6) * target + level, "B c gh gw p q -> B c (gh p) (gw q)")
 
 
 def wired(references: Mapping[str, str], by: By) -> Wired:
-    """Cells, and one route over all of them."""
+    """Wire cells to one route over all of them."""
     nodes: dict[str, Node] = {"routed": Route(of=tuple(references), by=by)}
     composition = Composition(schema_version="1.0", output="routed", cells=dict(references), nodes=nodes)
     return wire(dict(zip(references, registry.pull(*references.values()), strict=True)), composition).eval()
@@ -153,16 +153,16 @@ def wired(references: Mapping[str, str], by: By) -> Wired:
 
 @torch.no_grad()
 def routed(model: Wired, pasted: Pasted, way: str) -> Routing:
-    """Where a model sends the regions of images."""
+    """Route the regions of images by a model."""
     outs = [model(images).output for images in pasted.images.split(AT_ONCE)]
     choice, error = (torch.cat([getattr(out, name) for out in outs]) for name in ("choice", "error"))
     return Routing(way, outs[0].names, choice, error, pasted, outs[0].grid)
 
 
 def train(model: Wired, pasted: Pasted) -> None:
-    """Teach a model's router to tell noise from photographs; each of the two has half of the loss.
+    """Train a model's router to separate noise from photographs; each has half of the loss.
 
-    The cells are frozen: their errors are computed once, and not at every step.
+    The cells are frozen, so their errors are computed only once.
     """
     found = routed(model, pasted, "")
     (router,) = model.routers.values()
@@ -181,13 +181,13 @@ def train(model: Wired, pasted: Pasted) -> None:
 
 
 def halves(probe: batteries.Probe) -> tuple[Tensor, Tensor]:
-    """Which images are of the first half of the photographs, and which of the second."""
+    """Return masks of the images of the first and second half of the photographs."""
     first = probe.group < len(probe.groups) // 2
     return first, ~first
 
 
 def by_router(references: Mapping[str, str], probe: batteries.Probe, ways: Mapping[str, bool]) -> list[Routing]:
-    """Router for each half of the photographs, tried on the other half; per way whether the noise there is matched."""
+    """Train a router on each half of the photographs, and route the other half; ``ways`` tells if its noise is matched."""
     parts = []
     for chosen in halves(probe):
         model = wired(references, "router")
@@ -198,7 +198,7 @@ def by_router(references: Mapping[str, str], probe: batteries.Probe, ways: Mappi
 
 
 def by_error(references: Mapping[str, str], probe: batteries.Probe, ways: Mapping[str, bool]) -> list[Routing]:
-    """The same by error, on the same images: nothing is learned, so that one model does."""
+    """Route the same images by error, with one model, since nothing is trained."""
     model = wired(references, "error")
     found = []
     for way, matched in ways.items():
@@ -208,7 +208,7 @@ def by_error(references: Mapping[str, str], probe: batteries.Probe, ways: Mappin
 
 
 def together(one: Routing, two: Routing) -> Routing:
-    """Two halves as one."""
+    """Join the routings of two halves."""
     fields = ("images", "noisy", "type", "photo")
     pasted = Pasted(*(torch.cat([getattr(one.pasted, name), getattr(two.pasted, name)]) for name in fields))
     choice, error = torch.cat([one.choice, two.choice]), torch.cat([one.error, two.error])
@@ -216,26 +216,26 @@ def together(one: Routing, two: Routing) -> Routing:
 
 
 def detail(images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, G) mean squared difference of neighbouring pixels within a region."""
+    """Return the mean squared difference of neighbouring pixels in each region (B, G)."""
     regions = rearrange(images, "B c (gh p) (gw q) -> B (gh gw) c p q", gh=grid[0], gw=grid[1])
     across, down = (regions.diff(dim=dim).square().mean(dim=(2, 3, 4)) for dim in (3, 4))
     return across + down
 
 
 def light(images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, G) mean of a region."""
+    """Return the mean of each region (B, G)."""
     return rearrange(images, "B c (gh p) (gw q) -> B (gh gw) (c p q)", gh=grid[0], gw=grid[1]).mean(dim=2)
 
 
 def neighbours(noisy: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, G) how many of the eight regions around one are noise."""
+    """Count the regions of noise among the eight around each region (B, G)."""
     plane = noisy.float().unflatten(1, grid)[:, None]
     return (F.conv2d(plane, torch.ones(1, 1, 3, 3), padding=1) - plane)[:, 0].flatten(1).round()
 
 
 @torch.no_grad()
 def inside(model: Wired, pasted: Pasted, grid: tuple[int, int]) -> Tensor:
-    """(B, G) place of the cell with the least error over the pixels that no smoothing across a border reaches."""
+    """Return the index of the cell with the least error away from the smoothed borders of each region (B, G)."""
     found = []
     for images in pasted.images.split(AT_ONCE):
         missing = (model(images).cells.recon - images[:, None]).square()
@@ -245,7 +245,7 @@ def inside(model: Wired, pasted: Pasted, grid: tuple[int, int]) -> Tensor:
 
 
 def misses_by_error(found: Routing, bare: Routing, inner: Tensor) -> str:
-    """Photograph regions that go to the noise cell, by detail and by brightness, with and without noise near them."""
+    """Tabulate photograph regions sent to the noise cell by detail and brightness, with and without noise nearby."""
     kept, beside = ~found.noisy, neighbours(found.noisy, found.grid)
     rows = []
     for names, measure in ((DETAIL, detail), (LIGHT, light)):
@@ -261,12 +261,12 @@ def misses_by_error(found: Routing, bare: Routing, inner: Tensor) -> str:
 
 
 def leads(found: Routing) -> Tensor:
-    """(B, G) error of the noise cell over that of the best photograph cell."""
+    """Return the error of the noise cell over that of the best photograph cell (B, G)."""
     return found.error[..., 0] / found.error[..., 1:].amin(dim=2)
 
 
 def misses_by_router(found: Routing) -> str:
-    """Types of noise of which a router misses most, with the spread of their values."""
+    """Tabulate the noise types that a router misses most, with the spread of their values."""
     rows = []
     kind = found.pasted.type[:, None].expand_as(found.noisy)
     gh, gw = found.grid
@@ -324,7 +324,7 @@ a photograph, and noise that is matched it hardly finds. Its loss asks for noise
 
 
 def claims(ways: Sequence[Routing]) -> dict[str, bool]:
-    """What the tables are said to show, and whether they do."""
+    """Test the claims about the tables."""
     error, router, _, matched, high, _ = ways
     noise, photo = TARGET
     return {
@@ -336,7 +336,7 @@ def claims(ways: Sequence[Routing]) -> dict[str, bool]:
 
 
 def page(ways: Sequence[Routing], bare: Routing, inner: Tensor) -> str:
-    """Words and all tables."""
+    """Format the page with its tables."""
     error, router, *_ = ways
     high = ways[4]
     return PAGE.format(
@@ -364,7 +364,7 @@ def page(ways: Sequence[Routing], bare: Routing, inner: Tensor) -> str:
 
 
 def measure() -> tuple[list[Routing], Routing, Tensor]:
-    """LOW by error and by router, the same on matched noise, HIGH by both; LOW by error on bare photographs, and inside."""
+    """Measure the six ways of ``claims``; also LOW by error on bare photographs, and on the inside of regions."""
     probe = batteries.probe("photos-64")
     plain, matched = by_error(LOW, probe, {"LOW, error": False, "LOW, error, matched": True})
     learned, tried = by_router(LOW, probe, {"LOW, router": False, "LOW, router, matched": True})
@@ -376,9 +376,9 @@ def measure() -> tuple[list[Routing], Routing, Tensor]:
 
 
 def main(words: list[str]) -> int:
-    """Command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Route pasted noise and photographs to their cells.")
-    parser.add_argument("--write", action="store_true", help="write docs/results/routing.md, too")
+    parser.add_argument("--write", action="store_true", help="also write docs/results/routing.md")
     given = parser.parse_args(words)
     ways, bare, inner = measure()
     text = page(ways, bare, inner)

@@ -1,10 +1,10 @@
-"""Error signatures: how often the errors of nine frozen cells name the noise type, beside the same container untrained.
+"""Error signatures: accuracy of naming the noise type from the errors of nine frozen cells, trained and untrained.
 
-    python examples/signature.py           # prints the table; exit code 1 where the claim does not hold
-    python examples/signature.py --write   # the same, and its section of docs/results/wiring.md
+    python examples/signature.py           # prints the table; exit code 1 if the claim fails
+    python examples/signature.py --write   # also writes its section of docs/results/wiring.md
 
-A multinomial logistic regression reads the errors. The claim: one error a cell names the noise better than the errors of any
-of three containers of untrained cells, by non-overlapping 95% bounds, and better than chance.
+A multinomial logistic regression predicts the type from the errors. The claim: with one error per cell, the trained container
+is more accurate than each of three untrained ones, by non-overlapping 95% bounds, and more accurate than chance.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CELLS = (
 TRAIN, TEST = 25, 25  # images of each noise type
 SIZE, AT_ONCE = 64, 64  # pixels; images
 UNTRAINED = 3  # containers
-SEEDS = 100  # of a container: no two of its cells, nor of another's, share one
+SEEDS = 100  # seeds set aside for each container, so that no two untrained cells share one
 CHANCE = 1 / len(NAMES)
 
 WAYS = ("error", "pattern", "error and spread")
@@ -51,13 +51,13 @@ one cell's errors beside another's."""
 
 @dataclass(frozen=True)
 class Named:
-    """How often a reading named the noise type.
+    """Accuracy of one set of features.
 
     Attributes:
-        way: What was read.
-        trained: Test images named right by the trained container's errors.
-        untrained: By those of each untrained one.
-        of: Test images.
+        way: Name of the features, one of WAYS.
+        trained: Test images classified right from the trained container's errors.
+        untrained: Test images classified right from the errors of each untrained container.
+        of: Number of test images.
     """
 
     way: str
@@ -67,12 +67,12 @@ class Named:
 
     @property
     def holds(self) -> bool:
-        """Whether training is seen in it: its lower bound above every upper one, and above chance."""
+        """True if the trained container's lower bound is above chance and all upper bounds of untrained ones."""
         return wilson(self.trained, self.of)[0] > max(CHANCE, *(wilson(count, self.of)[1] for count in self.untrained))
 
     @property
     def row(self) -> tuple[str, ...]:
-        """As the table has it."""
+        """Row of the table."""
         low, high = wilson(self.trained, self.of)
         null = [count / self.of for count in self.untrained]
         spread = f"{min(null):.4f} to {max(null):.4f}"
@@ -80,20 +80,20 @@ class Named:
 
 
 def images(part: int, per_type: int) -> tuple[Tensor, Tensor]:
-    """Seeded images of every noise type, and their types."""
+    """Make seeded images of every noise type, and their types."""
     types = torch.arange(len(NAMES)).repeat_interleave(per_type)
     return of_types(types, (SIZE, SIZE), Generator().manual_seed(part)), types
 
 
 @torch.no_grad()
 def errors(container: composer.Container, batch: Tensor) -> Tensor:
-    """Log of mean and of standard deviation of every cell's patch errors: (B, cells, 2)."""
+    """Return the logs of mean and standard deviation of every cell's patch errors: (B, cells, 2)."""
     parts = [features.of_image("signature", container(part, ("recon",)), part) for part in batch.split(AT_ONCE)]
     return torch.cat(parts).unflatten(1, (-1, 2))
 
 
 def seen(found: Tensor, way: str) -> Tensor:
-    """What the regression reads of :func:`errors`: (B, features)."""
+    """Select the features of the regression from :func:`errors`: (B, features)."""
     match way:
         case "error":
             return found[..., 0]
@@ -104,18 +104,18 @@ def seen(found: Tensor, way: str) -> Tensor:
 
 
 def named_right(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> int:
-    """How many test images a multinomial logistic regression names right: features (n, F) and types (n,) of each part."""
+    """Count the test images that a regression classifies right, from features (n, F) and types (n,) of each part."""
     return int((ReadOut.of(*train)(test[0]) == test[1]).sum())
 
 
 def untrained(cells: list[batteries.Cell], seed: int) -> composer.Container:
-    """The same container, of cells that never learned."""
+    """Compose untrained cells of the same specs."""
     fresh = [control_cell(cell, "untrained", SEEDS * seed + place) for place, cell in enumerate(cells)]
     return composer.compose(fresh)
 
 
 def measure() -> tuple[list[Named], float]:
-    """Every way to read the errors; and the least correlation of an untrained cell's log error with the images' log energy."""
+    """Score every set of features; also return the least correlation of untrained cells' log errors with log energy."""
     cells = registry.pull(*CELLS)
     containers = [composer.compose(cells), *(untrained(cells, seed) for seed in range(UNTRAINED))]
     (learned, types), (judged, truth) = images(1, TRAIN), images(2, TEST)
@@ -129,12 +129,12 @@ def measure() -> tuple[list[Named], float]:
 
 
 def least_correlation(found: Tensor, energy: Tensor) -> float:
-    """Of (B, cells) with (B,), over the cells."""
+    """Return the least correlation over cells of ``found`` (B, cells) with ``energy`` (B,)."""
     return float(torch.corrcoef(torch.cat([energy[:, None], found], dim=1).T)[0, 1:].min())
 
 
 def section(found: list[Named], energy: float) -> str:
-    """Words and the table."""
+    """Format the section with its table."""
     words = WORDS.format(
         types=len(NAMES),
         cells=len(CELLS),
@@ -149,9 +149,9 @@ def section(found: list[Named], energy: float) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Name noise by error signatures.")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/results/wiring.md, too")
+    parser.add_argument("--write", action="store_true", help="also write the section of docs/results/wiring.md")
     given = parser.parse_args(words)
     found, energy = measure()
     text = section(found, energy)

@@ -1,11 +1,11 @@
-"""How sure verdicts and controls are: the quick viability test of each cell with many seeds.
+"""Reliability of verdicts and controls: the quick viability test of each cell with many seeds.
 
-    python examples/sweep.py verdicts low/fresnel-256 high/johanna-64 --seeds 20   # those of the 20 that are missing
-    python examples/sweep.py controls low/fresnel-256 high/johanna-64 --seeds 20   # the same tests' negative controls
+    python examples/sweep.py verdicts low/fresnel-256 high/johanna-64 --seeds 20   # the missing tests among 20
+    python examples/sweep.py controls low/fresnel-256 high/johanna-64 --seeds 20   # tabulates their negative controls
     python examples/sweep.py report                                                # writes docs/results/viability.md
 
-A test gives one line in ``runs/sweep/verdicts.jsonl``; a stopped one keeps its finished parts and goes on from them. Several
-processes may share the work by cells.
+A test adds one line to ``runs/sweep/verdicts.jsonl``; an interrupted test resumes from its finished parts. Several processes
+may share the work by cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from registry.viability.controls import NAMED_CHECK
 PROTOCOL = registry.PROFILES["quick"]
 SPACING = max(PROTOCOL.frozen_seeds, PROTOCOL.dose_seeds, PROTOCOL.reference_seeds)  # no two tests share a seed
 CONFIDENCE = 0.95
-HALVINGS = 60  # of an interval of length 1: beyond a float's digits
+HALVINGS = 60  # bisections of an interval of length 1, beyond the precision of a float
 MAX_LINES = 2**26  # bytes
 
 ROOT = Path(__file__).parents[1]
@@ -48,11 +48,11 @@ class Line(Document):
 
     Attributes:
         reference: ``band/name@version`` of the cell.
-        cell: SHA-256 of its weights' file.
-        seed: Of the test.
-        verdict: What it came to.
-        failed: The deciding checks that did not pass.
-        controls: Its negative controls.
+        cell: SHA-256 of its weights file.
+        seed: Seed of the test.
+        verdict: Verdict of the test.
+        failed: Names of the deciding checks that did not pass.
+        controls: Negative controls of the test.
         protocol_digest: SHA-256 of the protocol's numbers.
     """
 
@@ -66,7 +66,7 @@ class Line(Document):
 
 
 def verdicts(references: Sequence[str], seeds: int, lines: Path) -> None:
-    """Try each cell with every seed that has no line yet."""
+    """Test each cell with every seed that has no line yet."""
     for cell in map(registry.load, references):
         for seed in missing(of(cell, read(lines)), seeds):
             found = line_of(registry.validate(cell, profile="quick", seed=seed))
@@ -75,7 +75,7 @@ def verdicts(references: Sequence[str], seeds: int, lines: Path) -> None:
 
 
 def controls(references: Sequence[str], seeds: int, lines: Path) -> None:
-    """Print what the lines that are there say of the cells' controls."""
+    """Tabulate the cells' controls from the existing lines, and name the missing tests."""
     found = read(lines)
     chosen = []
     for cell in map(registry.load, references):
@@ -87,17 +87,17 @@ def controls(references: Sequence[str], seeds: int, lines: Path) -> None:
 
 
 def of(cell: Cell, lines: Sequence[Line]) -> list[Line]:
-    """Lines of a cell."""
+    """Return the lines of a cell."""
     return [line for line in lines if (line.reference, line.cell) == (f"{cell.name}@{cell.version}", cell.digest)]
 
 
 def missing(lines: Sequence[Line], seeds: int) -> list[int]:
-    """Those of the first ``seeds`` seeds, a spacing apart, that no line has."""
+    """Return those of the first ``seeds`` seeds, SPACING apart, without a line."""
     return sorted(set(range(0, seeds * SPACING, SPACING)) - {line.seed for line in lines})
 
 
 def line_of(report: registry.Report) -> Line:
-    """What is kept of a report."""
+    """Extract the line of a report."""
     found = report.attestation
     return Line(
         reference=found.reference,
@@ -111,7 +111,7 @@ def line_of(report: registry.Report) -> Line:
 
 
 def append(line: Line, lines: Path) -> None:
-    """Add a line; the file is replaced whole, one process after the other."""
+    """Add a line under a lock; the file is replaced as a whole."""
     lines.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lines.with_suffix(".lock")):
         before = atomic_files.read(lines, limit=MAX_LINES) if lines.exists() else b""
@@ -119,7 +119,7 @@ def append(line: Line, lines: Path) -> None:
 
 
 def read(lines: Path) -> list[Line]:
-    """Lines made with the present protocol, by cell and seed."""
+    """Read the lines of the current protocol, sorted by cell and seed; the last of each counts."""
     if not lines.exists():
         return []
     rows = atomic_files.read(lines, limit=MAX_LINES).splitlines(keepends=True)
@@ -129,12 +129,12 @@ def read(lines: Path) -> list[Line]:
 
 
 def clopper_pearson(count: int, of: int) -> tuple[float, float]:
-    """Exact two-sided 95% bounds of a share from ``count`` of ``of`` (Clopper and Pearson, Biometrika 26, 1934)."""
+    """Return exact two-sided 95% bounds of a share, ``count`` of ``of`` (Clopper and Pearson, Biometrika 26, 1934)."""
     return _lower(count, of), 1 - _lower(of - count, of)
 
 
 def _lower(count: int, of: int) -> float:
-    """Share at which ``count`` or more come with a chance of 2.5%, by bisection; 0 where ``count`` is 0."""
+    """Find by bisection the share at which ``count`` or more have a probability of 2.5%; 0 if ``count`` is 0."""
     if count == 0:
         return 0.0
     low, high = 0.0, 1.0
@@ -146,16 +146,16 @@ def _lower(count: int, of: int) -> float:
 
 
 def write_report(lines: Path, page: Path) -> None:
-    """Write the section of the page; what stands outside its comments stays."""
+    """Rewrite the section of the page between its comments."""
     old = page.read_text(encoding="utf-8") if page.exists() else NEW_PAGE
     atomic_files.replace(page, with_section(old, section(read(lines))).encode())
 
 
 def with_section(page: str, words: str) -> str:
-    """Page with its section in place of the old one, or at its end.
+    """Replace the section of a page, or append it.
 
     Raises:
-        ValueError: one of the two comments stands alone: where the section ends cannot be told.
+        ValueError: one of the two comments is missing, so that the section has no bounds.
     """
     new = f"{START}\n{words}\n{END}"
     found = SECTION.search(page)
@@ -167,7 +167,7 @@ def with_section(page: str, words: str) -> str:
 
 
 def section(lines: Sequence[Line]) -> str:
-    """Tables, and how they were made."""
+    """Format the tables with their method."""
     protocol = f"protocol `{PROTOCOL.name}`, digest `{PROTOCOL.digest[:12]}`"
     tables = "\n\n".join([verdicts_table(lines), controls_table(lines), dose_table(shipped())])
     return f"""Between these comments written by `python examples/sweep.py report`; the tests are those of
@@ -183,7 +183,7 @@ which every trial held."""
 
 
 def verdicts_table(lines: Sequence[Line]) -> str:
-    """How often each cell was viable, and which checks failed."""
+    """Tabulate the share of viable verdicts and the failed checks of each cell."""
     rows = [
         [*cell, *_share(sum(line.verdict == "viable" for line in own), len(own)), _failures(own)]
         for cell, own in _by_cell(lines).items()
@@ -192,7 +192,7 @@ def verdicts_table(lines: Sequence[Line]) -> str:
 
 
 def controls_table(lines: Sequence[Line]) -> str:
-    """How often each control was rejected by each check that it was held against."""
+    """Tabulate the share of tests in which each control was rejected, by check."""
     rows = []
     for cell, own in _by_cell([line for line in lines if line.controls]).items():
         figures = [figure for line in own for figure in line.controls]
@@ -203,7 +203,7 @@ def controls_table(lines: Sequence[Line]) -> str:
 
 
 def shipped() -> list[registry.Attestation]:
-    """Standard attestations of the embedded registry, by cell."""
+    """Read the standard attestations of the embedded registry, sorted by cell."""
     store, protocol = registry.open_store(), registry.PROFILES["standard"].name
     index = registry.Index.from_bytes(store.read_index() or b"", where="the embedded index")
     found = []
@@ -215,7 +215,7 @@ def shipped() -> list[registry.Attestation]:
 
 
 def dose_table(attestations: Sequence[registry.Attestation]) -> str:
-    """What each cell keeps at each dose."""
+    """Tabulate content kept, retention and CV of each cell at each dose."""
     rows = []
     for found in attestations:
         own = [dose for dose in found.doses if dose.subject == "cell"]
@@ -229,7 +229,7 @@ def dose_table(attestations: Sequence[registry.Attestation]) -> str:
 
 
 def _by_cell(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
-    """Lines by reference and the start of the weights' digest."""
+    """Group lines by reference and the start of the weights' digest."""
     found: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         found.setdefault((line.reference, f"`{line.cell[:12]}`"), []).append(line)
@@ -242,7 +242,7 @@ def _share(count: int, of: int) -> tuple[str, str]:
 
 
 def _failures(lines: Sequence[Line]) -> str:
-    """Each failed check with its number of tests, and the tests without a verdict."""
+    """List each failed check with its number of tests, and the number without a verdict."""
     counts = Counter(check for line in lines for check in line.failed)
     words = [f"{check} ({count})" for check, count in counts.most_common()]
     undecided = sum(line.verdict == "no verdict" for line in lines)
@@ -255,13 +255,13 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    """Command."""
-    parser = argparse.ArgumentParser(description="How sure verdicts and controls are, over seeds.")
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Reliability of verdicts and controls over seeds.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (("verdicts", "try cells with many seeds"), ("controls", "tabulate these tests' controls")):
+    for name, words in (("verdicts", "test cells with many seeds"), ("controls", "tabulate the controls of these tests")):
         command = commands.add_parser(name, help=words)
         command.add_argument("references", nargs="+", metavar="REF", help="a cell, such as low/fresnel-256, or its file")
-        command.add_argument("--seeds", type=int, default=20, metavar="N", help="how many seeds; 20 if left out")
+        command.add_argument("--seeds", type=int, default=20, metavar="N", help="number of seeds; default: 20")
     commands.add_parser("report", help="write docs/results/viability.md")
     given = parser.parse_args()
     if given.command == "report":

@@ -1,11 +1,11 @@
-"""Aligned tokens used: a read-out trained on one cell's tokens names noise from another cell's, mapped into the first one's.
+"""Transfer of read-outs: a read-out trained on one cell's tokens names noise from another cell's mapped tokens.
 
-    python examples/transfer.py           # prints the table; exit code 1 where a claim does not hold
-    python examples/transfer.py --write   # the same, and its section of docs/results/alignment.md
+    python examples/transfer.py           # prints the table; exit code 1 if a claim fails
+    python examples/transfer.py --write   # also writes its section of docs/results/alignment.md
 
-Maps are fitted on one set of images, the read-out on another, both are judged on a third. A map is fitted directly from B to
-A, or through the frame of the two. Beside it stand B's tokens as they are, B's by a map of shuffled pairings, and those of an
-untrained cell in B's place, by a map of its own.
+Maps are fitted on one set of images, the read-out on another, and both are tested on a third. A map from B to A is fitted
+directly, or through the frame of the two. Controls are B's tokens unmapped, B's tokens by a map of shuffled pairings, and the
+tokens of an untrained cell in B's place, by its own map.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ KINDS: tuple[TokenKind, ...] = ("omega", "S", "moment")
 WAYS = ("own", "mapped", "least squares", "unturned", "untouched", "shuffled", "untrained")
 SEEDS = 5
 PARTS = {"map": 8, "learn": 32, "judge": 24}  # images of each noise type
-PENALTY = 1e-2  # of the read-out: features of tokens are many beside the images
-PURPOSE = 7  # of a seed, beside those that the library has
-SHUFFLES = 4  # pairings of a seed, of which the mean counts
+PENALTY = 1e-2  # penalty of the read-out, which has many features for few images
+PURPOSE = 7  # purpose of a seed, distinct from those of the library
+SHUFFLES = 4  # shuffled pairings per seed, whose accuracies are averaged
 SIZE, AT_ONCE = 64, 64  # pixels; images
 CHANCE = 1 / len(NAMES)
 CONTROLS = ("unturned", "untouched", "shuffled", "untrained")
-HALF, LITTLE = 0.6, 0.08  # of the lead over chance; an accuracy
+HALF, LITTLE = 0.6, 0.08  # share of the lead over chance; accuracy close to chance
 
 WORDS = """`python examples/transfer.py --write`: accuracy of a multinomial logistic regression that was fitted on mean and
 spread of A's tokens over the regions of an image (penalty {penalty:g}) and names the {types} noise types from B's; chance is
@@ -71,13 +71,13 @@ End = tuple[str, Grid]
 
 @dataclass(frozen=True)
 class Transfer:
-    """One kind of token, read by A's read-out from B.
+    """Accuracies of A's read-out on one kind of B's tokens.
 
     Attributes:
-        pair: A and B.
-        one_start: Whether they were trained from one seed.
-        kind: Of token.
-        found: Accuracies by way, one a seed.
+        pair: Names of A and B.
+        one_start: Whether both were trained from one seed.
+        kind: Kind of token.
+        found: Accuracies by way, one per seed.
     """
 
     pair: tuple[str, str]
@@ -86,39 +86,39 @@ class Transfer:
     found: Mapping[str, tuple[float, ...]]
 
     def mean(self, way: str) -> float:
-        """Accuracy over seeds."""
+        """Return the mean accuracy of a way over seeds."""
         return statistics.mean(self.found[way])
 
     def above(self, way: str, other: str) -> float:
-        """Lower 95% bound of how much more often one way is right than the other, by Student's t over seeds."""
+        """Return the lower 95% bound of the lead of one way over another, by Student's t over seeds."""
         lead = [one - two for one, two in zip(self.found[way], self.found[other], strict=True)]
         return statistics.mean(lead) - estimates.student(0.95, len(lead) - 1) * error_of(lead)
 
     @property
     def kept(self) -> float:
-        """Share of the lead of A's own tokens over chance that B's mapped ones have."""
+        """Lead of B's mapped tokens over chance, as a share of that of A's own."""
         return (self.mean("mapped") - CHANCE) / (self.mean("own") - CHANCE)
 
     @property
     def band(self) -> str:
-        """Of both; empty where they have two."""
+        """Band of both cells; empty if they differ."""
         first, second = (name.split("/")[0] for name in self.pair)
         return first if first == second else ""
 
     @property
     def row(self) -> tuple[str, ...]:
-        """As the table has it."""
+        """Row of the table."""
         own, mapped, *others = (f"{self.mean(way):.3f} ± {error_of(self.found[way]):.3f}" for way in WAYS)
         return *self.pair, "one" if self.one_start else "two", self.kind, own, mapped, f"{self.kept:.2f}", *others
 
 
 def error_of(values: Sequence[float]) -> float:
-    """Standard error of a mean."""
+    """Return the standard error of a mean; 0 for a single value."""
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def images(part: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Images of every noise type and their types, others for every part and seed."""
+    """Make images of every noise type, and their types; they differ between parts and seeds."""
     types = torch.arange(len(NAMES)).repeat_interleave(PARTS[part])
     place = list(PARTS).index(part)
     return of_types(types, (SIZE, SIZE), Generator().manual_seed(seed_of(seed, place, PURPOSE))), types
@@ -126,7 +126,7 @@ def images(part: str, seed: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def tokens_of(container: composer.Container, batch: Tensor, ends: Sequence[End]) -> dict[tuple[End, TokenKind], Tensor]:
-    """Every kind of token (B, G, width) of some cells, each on a grid."""
+    """Return every kind of token (B, G, width) of cells on their grids."""
     found: dict[tuple[End, TokenKind], list[Tensor]] = {}
     for part in batch.split(AT_ONCE):
         out = container(part, ("M", "S", "omega"))
@@ -136,45 +136,45 @@ def tokens_of(container: composer.Container, batch: Tensor, ends: Sequence[End])
 
 
 def features(found: Tensor) -> Tensor:
-    """Mean and standard deviation over the regions of an image, of tokens (B, G, width): (B, 2 width)."""
+    """Return mean and standard deviation of tokens (B, G, width) over the regions: (B, 2 width)."""
     return torch.cat([found.mean(dim=1), found.std(dim=1, correction=0)], dim=1)
 
 
 def least_squares(source: Tensor, target: Tensor) -> composer.procrustes.Alignment:
-    """Map from tokens (B, G, width) to others, which shrinks what says little of them."""
+    """Fit a map between tokens (B, G, width) with a scale, which is small if they predict little."""
     return procrustes.fit(source.flatten(0, 1), target.flatten(0, 1), unequal="pad")
 
 
 def by_frame(source: Tensor, target: Tensor) -> composer.procrustes.Alignment:
-    """Map by way of a consensus of the two, which keeps the spread of its target."""
+    """Fit a map by way of the consensus of both, which keeps the spread of the target."""
     ends = [target.flatten(0, 1), source.flatten(0, 1)]
     there, here = (composer.procrustes.map_into(composer.procrustes.generalised(ends), end) for end in ends)
     return here.then(there.inverse())
 
 
 def unturned(found: composer.procrustes.Alignment) -> composer.procrustes.Alignment:
-    """The same shift and scale, without a rotation."""
+    """Return a map with the same shift and scale, without the rotation."""
     return replace(found, rotation=torch.eye(found.rotation.shape[-1], dtype=torch.float64))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What some cells make of the three parts of a seed's images.
+    """Tokens of cells on the three parts of a seed's images.
 
     Attributes:
-        types: Of noise, by part.
-        tokens: By part: (B, G, width) by end and kind.
+        types: Noise types (B,) by part.
+        tokens: Tokens (B, G, width) by part, then by end and kind.
     """
 
     types: Mapping[str, Tensor]
     tokens: Mapping[str, Mapping[tuple[End, TokenKind], Tensor]]
 
     def read_out(self, end: End, kind: TokenKind) -> ReadOut:
-        """That of a cell."""
+        """Fit the read-out of a cell's tokens."""
         return ReadOut.of(features(self.tokens["learn"][end, kind]), self.types["learn"], penalty=PENALTY)
 
     def accuracies(self, learned: ReadOut, a: End, b: End, fresh: End, kind: TokenKind, orders: Tensor) -> dict[str, float]:
-        """Of A's read-out, by way; ``orders`` (SHUFFLES, B) are those of shuffled pairings."""
+        """Return the accuracies of A's read-out by way; ``orders`` (SHUFFLES, B) are those of shuffled pairings."""
         target, source, null = (self.tokens["map"][end, kind] for end in (a, b, fresh))
         own, other, untrained = (self.tokens["judge"][end, kind] for end in (a, b, fresh))
         mapped = by_frame(source, target)
@@ -192,14 +192,14 @@ class Seen:
 
 
 def see(cells: Mapping[str, batteries.Cell], ends: Sequence[End], seed: int) -> Seen:
-    """What cells make of the images of a seed."""
+    """Compute the tokens of cells on the images of a seed."""
     container, made = composer.compose(cells), {part: images(part, seed) for part in PARTS}
     found = {part: tokens_of(container, batch, ends) for part, (batch, _) in made.items()}
     return Seen({part: types for part, (_, types) in made.items()}, found)
 
 
 def of_seed(cells: Mapping[str, batteries.Cell], pairs: Sequence[tuple[str, str]], seed: int) -> list[dict[str, float]]:
-    """Accuracies by way, for every pair and kind."""
+    """Return the accuracies by way, for every pair and kind."""
     fresh = {cells[b].spec: control_cell(cells[b], "untrained", seed) for _, b in pairs}
     names = {spec: f"untrained, D={spec.D}" for spec in fresh}
     triples = []
@@ -216,7 +216,7 @@ def of_seed(cells: Mapping[str, batteries.Cell], pairs: Sequence[tuple[str, str]
 
 
 def measure(pairs: Sequence[tuple[str, str]] = PAIRS, seeds: int = SEEDS) -> list[Transfer]:
-    """Every pair and kind, over seeds of images, untrained cells and shuffled pairings."""
+    """Measure every pair and kind, over seeds of images, untrained cells and shuffled pairings."""
     cells = {cell.name: cell for cell in registry.pull(*dict.fromkeys(name for pair in pairs for name in pair))}
     runs = [of_seed(cells, pairs, seed) for seed in range(seeds)]
     found = []
@@ -228,7 +228,7 @@ def measure(pairs: Sequence[tuple[str, str]] = PAIRS, seeds: int = SEEDS) -> lis
 
 
 def claims(found: Sequence[Transfer]) -> dict[str, bool]:
-    """What the table is said to show, and whether it does."""
+    """Test the claims about the table."""
     values = [one for one in found if one.kind != "moment"]
     moments = {one.pair: one for one in found if one.kind == "moment"}
     low = [one for one in moments.values() if one.band == "low"]
@@ -253,7 +253,7 @@ def claims(found: Sequence[Transfer]) -> dict[str, bool]:
 
 
 def section(found: Sequence[Transfer]) -> str:
-    """Words and the table."""
+    """Format the section with its table."""
     counts = {part: each * len(NAMES) for part, each in PARTS.items()}
     words = WORDS.format(penalty=PENALTY, types=len(NAMES), chance=CHANCE, seeds=SEEDS, shuffles=SHUFFLES, **counts)
     head = ("A", "B", "start", "tokens", "own", "mapped", "kept", *WAYS[2:])
@@ -262,9 +262,9 @@ def section(found: Sequence[Transfer]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Read one cell's tokens by another cell's read-out.")
-    parser.add_argument("--write", action="store_true", help="write the section of docs/results/alignment.md, too")
+    parser.add_argument("--write", action="store_true", help="also write the section of docs/results/alignment.md")
     given = parser.parse_args(words)
     found = measure()
     print(section(found))

@@ -1,4 +1,4 @@
-"""``batteries adopt``: somebody else's checkpoint becomes a cell. Torch loads when it runs, not before."""
+"""``batteries adopt``: make a cell of a public checkpoint. Torch is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from batteries.data.sources import Source
 
 CHANNELS = 3
-PLACES = {"out", "threads", "as_json"}  # options that say where, and decide nothing about the cell
+PLACES = {"out", "threads", "as_json"}  # options without an effect on the cell
 SCALES = {"plain": InputScale(), "imagenet": IMAGENET}
 
 
@@ -31,38 +31,43 @@ SCALES = {"plain": InputScale(), "imagenet": IMAGENET}
 def adopt(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file.")],
-    name: Annotated[str, typer.Option("--name", metavar="BAND/NAME[@VERSION]", help="What the cell will be called.")],
+    name: Annotated[str, typer.Option("--name", metavar="BAND/NAME[@VERSION]", help="Name of the new cell.")],
     input: Annotated[
         str,
         typer.Option(
             "--input",
             metavar="plain|imagenet|MEAN/STD",
-            help="What it was trained on: images in [-1, 1] (noise as generated); images in [0, 1] normalised with ImageNet's "
-            "mean and std, or with these (one number, or R,G,B), so that 0/1 is images in [0, 1].",
+            help="Scale of its training images: plain is [-1, 1] (noise as generated); imagenet is [0, 1] normalised with "
+            "ImageNet's mean and std; MEAN/STD (one number each, or R,G,B) is [0, 1] normalised with these.",
         ),
     ],
-    noise: Annotated[bool, typer.Option("--noise", help="Its own domain is the 16 noise types.")] = False,
+    noise: Annotated[bool, typer.Option("--noise", help="Measure on the 16 noise types, the domain of the cell.")] = False,
     photos: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PLACE",
-            help="Its own domain is photographs; these, of a folder or a glob, fit the linear baselines; may be repeated.",
+            help="Measure on photographs, the domain of the cell; those of this folder or glob fit the linear baselines. "
+            "May be repeated.",
         ),
     ] = None,
     size: Annotated[int, typer.Option(min=1, help="Side of its training images, in pixels.")] = 64,
-    width: Annotated[int | None, typer.Option(min=1, help="D, where no cross-attention tells it.")] = None,
-    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads; else as published for the width.")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="D, for a checkpoint without cross-attention, whose tensors do not show it.")
+    ] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads; default: as published for the width.")] = None,
     activation: Annotated[str, typer.Option(help="gelu, relu, silu, tanh or identity.")] = "gelu",
     row_norm: Annotated[str, typer.Option(help="sphere, none, layernorm or scale.")] = "sphere",
-    unbounded_alpha: Annotated[bool, typer.Option("--unbounded-alpha", help="Attention without the limit of 20%.")] = False,
-    family: Annotated[str | None, typer.Option(help="Else the first word of the name.")] = None,
-    description: Annotated[str, typer.Option(help="A sentence for the manifest.")] = "",
+    unbounded_alpha: Annotated[
+        bool, typer.Option("--unbounded-alpha", help="Attention without its limit of 20% on the change of a singular value.")
+    ] = False,
+    family: Annotated[str | None, typer.Option(help="Family of the cell; default: the first word of its name.")] = None,
+    description: Annotated[str, typer.Option(help="Description for the manifest, one sentence.")] = "",
     license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "unknown",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a cell of a public PatchSVAE checkpoint: weights only, measured like a trained one."""
+    """Make a cell of a public PatchSVAE checkpoint. Its weights are kept and measured like those of a trained cell."""
     use(context, threads)
     wanted = Reference.parse(name)
     label = typed(
@@ -96,12 +101,13 @@ def adopt(
     say(f"training {cell.manifest.training.data.description}")
     say(f"parameters: {cell.spec.parameters:,}, of D {cell.spec.D}, V {cell.spec.V}, patch {cell.spec.patch_size}")
     say(
-        f"no tensor tells the heads ({cell.spec.heads}), {cell.spec.activation}, the row norm ({cell.spec.row_norm}), the input"
+        f"not checked against the weights: heads {cell.spec.heads}, activation {cell.spec.activation}, "
+        f"row norm {cell.spec.row_norm}, input scale"
     )
 
 
 def _scale(text: str) -> InputScale:
-    """``plain``, ``imagenet``, or the mean and the std that images in [0, 1] were normalised with."""
+    """Parse ``plain``, ``imagenet``, or MEAN/STD with which images in [0, 1] were normalised."""
     if text in SCALES:
         return SCALES[text]
     try:
@@ -109,16 +115,16 @@ def _scale(text: str) -> InputScale:
         if not {len(mean), len(std)} <= {1, CHANNELS}:
             raise ValueError(f"{len(mean)} and {len(std)} numbers")
         return of_unit_images(mean * (CHANNELS // len(mean)), std * (CHANNELS // len(std)))
-    except ValueError as error:  # pydantic's are ValueErrors, too
+    except ValueError as error:  # pydantic's errors are ValueErrors
         found = f"{text!r} ({fields_of(error) if isinstance(error, ValidationError) else error})"
         expected = "plain, imagenet, or MEAN/STD such as 0.5/0.5 or 0.485,0.456,0.406/0.229,0.224,0.225"
-        raise InputError("no input scale", code="USAGE", expected=expected, found=found, where="--input") from error
+        raise InputError("invalid input scale", code="USAGE", expected=expected, found=found, where="--input") from error
 
 
 def _source(noise: bool, places: list[str]) -> Source:
     if noise == bool(places):
         expected = "--noise, or --photos PLACE with photographs for the linear baselines"
-        raise InputError("no domain to measure on, or two", code="USAGE", expected=expected)
+        raise InputError("missing or conflicting domain", code="USAGE", expected=expected)
     return batteries.NoiseSource() if noise else batteries.PhotoSource(photographs(places), "unknown", "unknown")
 
 
@@ -126,7 +132,7 @@ def _refuse_other_band(cell: Cell, wanted: Reference) -> None:
     band = cell.manifest.identity.band
     if band != wanted.band:
         raise PolicyError(
-            "a band that the CV denies",
+            "band does not match the CV",
             code="BAND_DENIED",
             expected=band,
             found=wanted.band,

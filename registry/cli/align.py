@@ -1,4 +1,4 @@
-"""``batteries align``: which cells are related, and how. Torch loads when it runs, not before."""
+"""``batteries align``: score how closely cells are related. Torch is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -28,48 +28,51 @@ from registry.reports.alignment_report import Asked, compared
 from registry.stores import settings
 from registry.transfer.pull import pull_cells
 
-MOST_PAIRS = 600  # nobody reads a table of more, and it takes minutes
-SWAPPED = ("omega", "rows")  # what a cell can decode
+MOST_PAIRS = 600  # a larger table takes minutes and is unreadable
+SWAPPED = ("omega", "rows")  # tokens that a cell can decode
 
 
 @app.command()
 def align(
     context: typer.Context,
     references: MaybeReferences = None,
-    tokens: Annotated[str, typer.Option(help="omega, S, moment, frames or rows.")] = "omega",
-    grid: Annotated[str, typer.Option(help="coarsest: finer cells are averaged over its regions; or exact.")] = "coarsest",
+    tokens: Annotated[str, typer.Option(help="Tokens to compare: omega, S, moment, frames or rows.")] = "omega",
+    grid: Annotated[
+        str, typer.Option(help="coarsest averages finer cells over the regions of the coarsest; exact demands one grid.")
+    ] = "coarsest",
     probe: Annotated[
-        str | None, typer.Option(help="The images; else photos-64 where all cells learned photographs, and noise16-64.")
+        str | None, typer.Option(help="Probe images; default: photos-64 if all cells learned photographs, else noise16-64.")
     ] = None,
     untrained: Annotated[
-        int | None, typer.Option(min=0, help="Untrained cells of each spec at each end; else as many as the pairs take.")
+        int | None,
+        typer.Option(min=0, help="Untrained cells of each spec at each end; default: as many as the number of pairs requires."),
     ] = None,
     swap: Annotated[
-        bool, typer.Option("--swap", help="Decode each cell's tokens in every other, too: about half a second each.")
+        bool, typer.Option("--swap", help="Also decode each cell's tokens in every other cell: about half a second each.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of halves, shuffles and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of halves, shuffles and intervals.")] = 0,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one page with pictures, and with residual spectra.")
+        Path | None, typer.Option(metavar="FILE", help="Write a page of HTML with charts and residual spectra.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="NAME.safetensors", help="Write the maps, and NAME.json beside it, for publish.")
+        Path | None, typer.Option(metavar="NAME.safetensors", help="Write the maps, and NAME.json beside them, for publish.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What the maps will be called; else as their file.")] = None,
-    version: Annotated[str | None, typer.Option(help="Their version; else 1.0.0.")] = None,
-    license: Annotated[str | None, typer.Option(help="SPDX licence of the maps; else those of the cells.")] = None,
-    description: Annotated[str | None, typer.Option(help="A sentence for their manifest.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the maps; default: that of their file.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version of the maps; default: 1.0.0.")] = None,
+    license: Annotated[str | None, typer.Option(help="SPDX licence of the maps; default: those of the cells.")] = None,
+    description: Annotated[str | None, typer.Option(help="Description for the manifest, one sentence.")] = None,
     registry_: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score all pairs of cells: whose tokens, turned, predict whose, better than shuffled images and untrained cells do."""
+    """Score all pairs of cells: how well the tokens of one, rotated, predict the other's, against shuffled and untrained."""
     use(context, threads)
     label = packed_label(MAPS, out, name, version, license, description)
     refuse_no_folder(html)
     wanted = _wanted(references or [])
     _refuse_tokens(tokens, swap)
     if probe is not None:
-        batteries.probe(probe)  # told now, not after the pull
+        batteries.probe(probe)  # refuse an unknown probe before the pull
     cells = dict(zip(wanted, pull_cells(*wanted.values(), registry=registry_), strict=True))
     exact = {path: wanted[path].at(cell.version) for path, cell in cells.items()}
     asked = Asked(
@@ -103,45 +106,41 @@ def align(
 
 
 def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
-    """References by the names of their cells: enough of them, each once, and not too many.
+    """Parse references and key them by the paths of their cells.
 
     Raises:
-        InputError: fewer than two (``FEW_CELLS``), or one that cannot be.
-        ConflictError: a cell twice (``TWICE``).
+        InputError: fewer than two references (``FEW_CELLS``), or one that cannot be parsed.
+        ConflictError: a cell given twice (``TWICE``).
         PolicyError: too many pairs (``MANY_PAIRS``).
     """
     references = [settings.expand(text) for text in texts]
     twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
     if twice:
-        remedy = "Leave one out. In Python, composer.compose takes cells under names of one's own, for composer.compare."
-        raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
+        remedy = "Leave one out. In Python, composer.compose takes cells under names of your choice, for composer.compare."
+        raise ConflictError("duplicate cell", code="TWICE", found=", ".join(twice), remedy=remedy)
     if len(references) < 2:
-        remedy = "batteries list shows the cells there are."
-        raise InputError(
-            "too few cells to compare", code="FEW_CELLS", expected="2 or more", found=len(references), remedy=remedy
-        )
+        remedy = "List the available cells with: batteries list"
+        raise InputError("too few cells", code="FEW_CELLS", expected="2 or more", found=len(references), remedy=remedy)
     pairs = math.comb(len(references), 2)
     if pairs > MOST_PAIRS:
         raise PolicyError(
-            "too many pairs for a table",
+            "too many pairs",
             code="MANY_PAIRS",
             expected=f"at most {MOST_PAIRS}",
             found=f"{pairs}, of {len(references)} cells",
-            remedy="Align fewer cells at a time. In Python, composer.compare scores the pairs that it is given.",
+            remedy="Align fewer cells at a time. In Python, composer.compare scores any pairs it is given.",
         )
     return {reference.path: reference for reference in references}
 
 
 def _refuse_tokens(tokens: str, swap: bool) -> None:
-    """Told before anything is fetched.
+    """Check the kind of tokens before anything is fetched.
 
     Raises:
-        InputError: tokens that there are not, or that no cell decodes (``TOKENS``).
+        InputError: unknown tokens, or tokens to swap that no cell decodes (``TOKENS``).
     """
     if tokens not in get_args(TokenKind):
-        raise InputError("no such tokens", code="TOKENS", expected=" | ".join(get_args(TokenKind)), found=tokens)
+        raise InputError("unknown tokens", code="TOKENS", expected=" | ".join(get_args(TokenKind)), found=tokens)
     if swap and tokens not in SWAPPED:
-        remedy = "Leave out --swap, or swap one of those."
-        raise InputError(
-            "tokens that no cell decodes", code="TOKENS", expected=" | ".join(SWAPPED), found=tokens, remedy=remedy
-        )
+        remedy = "Leave out --swap, or choose tokens that can be decoded."
+        raise InputError("tokens cannot be decoded", code="TOKENS", expected=" | ".join(SWAPPED), found=tokens, remedy=remedy)

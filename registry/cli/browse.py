@@ -1,4 +1,4 @@
-"""``batteries`` list, show. Neither needs torch."""
+"""The commands ``batteries list`` and ``batteries show``. Neither needs torch."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorator of commands: in the place of ``**kinds``, a flag for each kind beside the cell, called as a table of it."""
+    """Replace ``**kinds`` of a command by one flag for each kind of artifact but the cell, named by the kind's plural."""
     *parameters, _ = inspect.signature(command, eval_str=True).parameters.values()
     for form in FORMS.values():
         plural = form.kind.plural
-        option = typer.Option(f"--{plural}", help=f"{plural.capitalize()}, not cells.")
+        option = typer.Option(f"--{plural}", help=f"List {plural} in place of cells.")
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters.append(inspect.Parameter(plural, kind, default=False, annotation=Annotated[bool, option]))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
     return command
 
 
@@ -45,7 +45,7 @@ def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
 def list_cells(
     pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*' or 'model/*'.")] = "*",
     where: Annotated[
-        str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells of which it is true, such as '{EXAMPLE}'.")
+        str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells that meet it, such as '{EXAMPLE}'.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every version, not only the newest.")] = False,
     registry: Registry = None,
@@ -53,11 +53,11 @@ def list_cells(
     as_json: AsJson = False,
     **kinds: bool,
 ) -> None:
-    """List the cells of a registry, or its artifacts of another kind."""
+    """List the cells, or another kind of artifact, of a registry."""
     query = None if where is None else Query.parse(where)
     kind = _listed_kind(kinds, pattern)
     if kind is not CELL and query is not None:
-        raise InputError("a condition is on cells", code="USAGE", remedy="Leave out --where.")
+        raise InputError("--where applies to cells only", code="USAGE", remedy="Leave out --where.")
     snapshot = open_snapshot(registry, mode=settings.mode(mode))
     known = snapshot.index.table(kind.plural)
     found = [located for located in _versions(snapshot, known, every) if _matches(located.reference.path, pattern)]
@@ -77,7 +77,7 @@ def show(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything an artifact says of itself, and what was found about it."""
+    """Show the manifest of an artifact and the attestations about it."""
     (located,) = locate([settings.expand(reference)], registry, mode=settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
     if located.reference.kind is CELL:
@@ -90,10 +90,10 @@ def show(
 
 
 def _listed_kind(flags: Mapping[str, bool], pattern: str) -> ArtifactKind:
-    """What is to be listed: by a flag, else by the pattern."""
+    """Choose the kind to list: from its flag, else from the pattern's folder, else the cell."""
     chosen = [kind for kind in KINDS.values() if flags.get(kind.plural)]
     if len(chosen) > 1:
-        raise InputError("two kinds", code="USAGE", expected=" or ".join(f"--{plural}" for plural in flags))
+        raise InputError("conflicting kinds", code="USAGE", expected=" or ".join(f"--{plural}" for plural in flags))
     folder, slash, _ = pattern.partition("/")
     return chosen[0] if chosen else (kind_of_folder(folder) if slash else None) or CELL
 
@@ -106,7 +106,7 @@ def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:
 
 
 def _versions(snapshot: Snapshot, paths: Iterable[str], every: bool) -> list[Located]:
-    """Each at its newest version, or at all; one that has only prereleases or yanked versions shows the last of these."""
+    """Locate each path at its newest version, or at all; the last one where all are prereleases or yanked."""
     index = snapshot.index
     found = []
     for path in sorted(paths):
@@ -117,5 +117,5 @@ def _versions(snapshot: Snapshot, paths: Iterable[str], every: bool) -> list[Loc
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """Pattern without a wildcard may stand anywhere in the name."""
+    """Match a path against a wildcard pattern or a part of the path."""
     return fnmatchcase(path, pattern) or pattern in path

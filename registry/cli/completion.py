@@ -1,6 +1,6 @@
-"""What a shell offers where a reference is to be typed: cells, models and maps of the registry in force, and aliases.
+"""Shell completion of references: cells, models and maps of the chosen registry, and aliases.
 
-It is quiet whatever is wrong, and never asks the network.
+Errors give no completions and no output; the network is never used.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from registry.stores.snapshot import open_snapshot
 
 
 def references(context: typer.Context, incomplete: str) -> list[str]:
-    """What a reference that starts so could be.
+    """Complete a reference.
 
     Args:
-        context: Of the command line so far; a ``--registry`` in it counts.
-        incomplete: What is typed already.
+        context: Command line so far; its ``--registry``, if any, is used.
+        incomplete: Text typed so far.
 
     Returns:
-        Aliases, ``band/name``, ``model/name`` and ``maps/name``. Of a registry that is not on this machine, what was there
-        when its index was read last.
+        Aliases, ``band/name``, ``model/name`` and ``maps/name`` that start with the text; for a remote registry, from the
+        index that was last cached.
     """
     found: list[str] = []
     with warnings.catch_warnings():
@@ -43,9 +43,9 @@ OneReference = Annotated[
 ]
 References = Annotated[
     list[str],
-    typer.Argument(metavar="REFERENCE...", help="Cells, ranges of versions, aliases.", autocompletion=references),
+    typer.Argument(metavar="REFERENCE...", help="Names, version ranges or aliases.", autocompletion=references),
 ]
 MaybeReferences = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[REFERENCE...]", help="Cells, ranges of versions, aliases.", autocompletion=references),
+    typer.Argument(metavar="[REFERENCE...]", help="Names, version ranges or aliases.", autocompletion=references),
 ]

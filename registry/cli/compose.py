@@ -1,4 +1,4 @@
-"""``batteries compose``: cells as one model, from references or a file. Torch loads when it runs, not before."""
+"""``batteries compose``: combine cells into one model. Torch is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from composer.wiring.composition import Composition
     from composer.wiring.wired_model import Wired
 
-SEED = 0  # of the crops
+SEED = 0  # of crops of the photographs
 TOML = ".toml"
 
 
@@ -38,32 +38,35 @@ def compose(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FILE.toml|REFERENCE...", help="A composition, or cells to put side by side: [registry/]band/name[@version]"
+            metavar="FILE.toml|REFERENCE...",
+            help="A composition file, or cells to run in parallel: [registry/]band/name[@version].",
         ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="NAME.safetensors", help="Write the model, and NAME.json beside it, for publish.")
     ] = None,
-    graph: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw what feeds what.")] = None,
-    name: Annotated[str | None, typer.Option(help="What the model will be called; else as its file.")] = None,
-    version: Annotated[str | None, typer.Option(help="Its version; else 1.0.0.")] = None,
-    license: Annotated[str | None, typer.Option(help="SPDX licence of the model; else those of its cells.")] = None,
-    description: Annotated[str | None, typer.Option(help="A sentence for its manifest.")] = None,
-    probe: Annotated[str, typer.Option(help="The probe that the cells are run and aligned on.")] = "photos-64",
+    graph: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the graph of nodes.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model; default: that of its file.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version of the model; default: 1.0.0.")] = None,
+    license: Annotated[str | None, typer.Option(help="SPDX licence of the model; default: those of its cells.")] = None,
+    description: Annotated[str | None, typer.Option(help="Description for the manifest, one sentence.")] = None,
+    probe: Annotated[str, typer.Option(help="Probe on which the cells are run and aligned.")] = "photos-64",
     images: Annotated[
-        list[str] | None, typer.Option(metavar="PLACE", help="Photographs in the probe's place: a folder or a glob.")
+        list[str] | None, typer.Option(metavar="PLACE", help="Photographs to use in place of the probe: a folder or a glob.")
     ] = None,
     registry_: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run cells as one frozen model: errors, tokens, how far their tokens agree. Write it as one file, draw it."""
+    """Run cells as one frozen model and report errors, tokens and their agreement. Optionally write and draw it."""
     use(context, threads)
     label = packed_label(MODEL, out, name, version, license, description)
     composition = _composition(sources or [])
     cells = dict(zip(composition.cells, pull_cells(*composition.cells.values(), registry=registry_), strict=True))
     plain = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
-    batch = batteries.images.to_input(plain, next(iter(cells.values())).manifest.identity.input)  # which all of them share
+    batch = batteries.images.to_input(
+        plain, next(iter(cells.values())).manifest.identity.input
+    )  # all cells share one input scale
     model = composer.wire(cells, composition, batch)
     rows = summaries.composition(model.container, list(cells.values()), batch)
     if graph is not None:
@@ -81,19 +84,19 @@ def compose(
 
 
 def _composition(sources: Sequence[str]) -> Composition:
-    """The one in a file, or of cells side by side, each called as its reference without a version."""
+    """Read a composition from a file, or put cells in parallel, each named by its reference without a version."""
     if any(text.endswith(TOML) for text in sources):
         if len(sources) > 1:
-            raise InputError("a composition and more", code="USAGE", expected=f"one {TOML} file, or references")
+            raise InputError("conflicting sources", code="USAGE", expected=f"one {TOML} file, or references")
         return composer.Composition.read(sources[0])
     if not sources:
-        expected = f"some references, or a {TOML} file"
+        expected = f"references, or one {TOML} file"
         raise InputError("nothing to compose", code="NO_CELLS", expected=expected)
     references = [settings.expand(text) for text in sources]
     twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
     if twice:
-        remedy = f"Leave one out, or write a {TOML} file that gives them names of their own."
-        raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
+        remedy = f"Leave one out, or write a {TOML} file that gives each its own name."
+        raise ConflictError("duplicate cell", code="TWICE", found=", ".join(twice), remedy=remedy)
     return composer.Composition.parallel({reference.path: str(reference) for reference in references})
 
 

@@ -1,6 +1,6 @@
-"""The edge between the package and a terminal: the ``batteries`` app, where output goes, and what an error looks like.
+"""Terminal interface of the package: the ``batteries`` app, its output and its errors.
 
-Data goes to stdout, words to stderr. With ``--json`` stdout holds one JSON object, also where there is an error.
+Data goes to stdout, messages to stderr. With ``--json`` stdout holds one JSON object, also after an error.
 A module of commands imports :data:`app` and decorates its functions; :mod:`registry.cli.program` imports that module.
 """
 
@@ -36,7 +36,7 @@ BUG = 1
 USAGE = 2
 NOT_VIABLE = 7
 UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
-WIDE = 500  # columns where there is no terminal: a table in a file or a pipe is not to be cut
+WIDE = 500  # columns without a terminal, so that tables in files and pipes are not truncated
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 Registry = Annotated[
@@ -44,13 +44,13 @@ Registry = Annotated[
     typer.Option(
         "--registry",
         metavar="REGISTRY",
-        help="A folder, hf://owner/repo or embedded; else BATTERIES_REGISTRY, config.toml, the embedded one.",
+        help="A folder, hf://owner/repo or embedded; default: BATTERIES_REGISTRY, then config.toml, then embedded.",
     ),
 ]
 
 InMode = Annotated[
     str | None,
-    typer.Option("--mode", metavar="MODE", help="online, prefer-cache or offline; else BATTERIES_MODE, else online."),
+    typer.Option("--mode", metavar="MODE", help="online, prefer-cache or offline; default: BATTERIES_MODE, then online."),
 ]
 
 app = typer.Typer(
@@ -58,7 +58,7 @@ app = typer.Typer(
     help="Cells: trained miniature autoencoders, in a registry.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # help in boxes would cost each --help 0.1 s of imports
+    rich_markup_mode=None,  # rich help would add 0.1 s of imports to each --help
 )
 
 
@@ -76,14 +76,14 @@ def batteries(
 
 
 def emit_json(value: Any) -> None:
-    """Print a document, or a JSON value, on stdout, in ASCII, so that no terminal's encoding refuses it."""
+    """Print a document or a JSON value on stdout, in ASCII, which every terminal can encode."""
     if isinstance(value, Document):
         value = value.model_dump(mode="json")
     _write(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
 
 
 def emit(*parts: RenderableType) -> None:
-    """Print data for people on stdout."""
+    """Print tables and text on stdout, with rich."""
     from rich.console import Console
 
     text, terminal = io.StringIO(), _stdout().isatty()
@@ -94,30 +94,30 @@ def emit(*parts: RenderableType) -> None:
 
 
 def emit_row(*fields: object) -> None:
-    """Print one line of fields on stdout, with tabs between them, for people and for ``cut``."""
+    """Print one line of tab-separated fields on stdout."""
     emit_rows([fields])
 
 
 def emit_rows(rows: Iterable[Sequence[object]]) -> None:
-    """Print many such lines at once."""
+    """Print lines of tab-separated fields on stdout."""
     _write("".join("\t".join(plain(str(field)) for field in fields) + "\n" for fields in rows))
 
 
 def say(text: str) -> None:
-    """Print words on stderr, where there is one that takes them: the exit code and stdout say what matters."""
+    """Print a message on stderr, if it can be written: the exit code and stdout carry the result."""
     with contextlib.suppress(OSError):
         typer.echo(plain(text), err=True)
 
 
 def error_object(error: BatteriesError) -> dict[str, Any]:
-    """Error, for ``--json``."""
+    """Return an error as the object that ``--json`` prints."""
     return Fault.of(error).model_dump(mode="json")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the app, and answer with an exit code; where the process is this command alone, its threads sleep while they wait.
+    """Run the app and return its exit code. Without arguments the process's own are used, and idle OpenMP threads sleep.
 
-    0 done, 1 a bug of ours, 2 usage, 3 not found, 4 integrity or format, 5 transport, 6 refused, 7 not viable, 8 local disk.
+    0 success, 1 bug, 2 usage, 3 not found, 4 integrity or format, 5 transport, 6 refused, 7 not viable, 8 local disk.
     """
     if arguments is None:
         settle_openmp()
@@ -128,8 +128,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             app(arguments, prog_name="batteries")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if as_json and code == USAGE:  # the command line's own parser; our errors do not pass here
-            _emit_error({"error": _bare_error("USAGE", "a command line that cannot be understood: see stderr")})
+        if as_json and code == USAGE:  # from typer's parser; errors of batteries do not reach this line
+            _emit_error({"error": _bare_error("USAGE", "invalid command line: see stderr")})
         return code
     except KeyboardInterrupt:
         return interruption.exit_code(signal.SIGINT)
@@ -142,7 +142,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _warnings_said() -> Iterator[None]:
-    """Our warnings as lines on stderr; they stop no command, whatever the interpreter was told. Others as Python shows them."""
+    """Print warnings of batteries on stderr, even under ``-W error``; leave other warnings to Python."""
     with warnings.catch_warnings():
         shown = warnings.showwarning
 
@@ -159,7 +159,7 @@ def _warnings_said() -> Iterator[None]:
 
 
 def _write(text: str) -> None:
-    """Text to stdout, whole. A reader who has read enough is no error.
+    """Write text to stdout, whole. A pipe closed by its reader is no error.
 
     Raises:
         StoreError: stdout cannot be written (``OUTPUT``).
@@ -173,17 +173,17 @@ def _write(text: str) -> None:
         _give_up_stdout(stdout)
         if isinstance(error, BrokenPipeError):
             return
-        raise StoreError("the output cannot be written", code="OUTPUT", found=error.strerror) from error
+        raise StoreError("output cannot be written", code="OUTPUT", found=error.strerror) from error
 
 
 def _give_up_stdout(stdout: TextIO) -> None:
-    """What is left in its buffer would raise again when the interpreter ends."""
+    """Redirect stdout to the null device, since flushing its buffer at exit would raise again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
 def _stdout() -> TextIO:
     if sys.stdout is None:
-        raise StoreError("the output cannot be written", code="OUTPUT", found="a closed stdout")
+        raise StoreError("output cannot be written", code="OUTPUT", found="a closed stdout")
     return sys.stdout
 
 
@@ -195,20 +195,20 @@ def _report(error: BatteriesError, as_json: bool) -> int:
 
 
 def _emit_error(answer: Any) -> None:
-    with contextlib.suppress(StoreError):  # where stdout is what fails, stderr and the exit code say so
+    with contextlib.suppress(StoreError):  # stdout itself may fail; stderr and the exit code report it
         emit_json(answer)
 
 
 def _bare_error(code: str, what: str) -> dict[str, Any]:
-    """Error object for what is not one of our errors."""
+    """Return an error object for an error that is not a BatteriesError."""
     return {**dict.fromkeys(("expected", "found", "where", "remedy")), "code": code, "what": what}
 
 
 def _report_unexpected(error: Exception, as_json: bool) -> int:
-    """Bug; or the parser's own output, such as help, which cannot be written: an error about a file would name it."""
+    """Report a bug, or that typer's own output, such as help, cannot be written: an OSError without a file name."""
     if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN and sys.stdout is not None:
         _give_up_stdout(sys.stdout)
-        return _report(StoreError("the output cannot be written", code="OUTPUT", found=error.strerror), as_json)
+        return _report(StoreError("output cannot be written", code="OUTPUT", found=error.strerror), as_json)
     return _report_bug(error, as_json)
 
 
@@ -216,5 +216,5 @@ def _report_bug(error: Exception, as_json: bool) -> int:
     if as_json:
         _emit_error({"error": _bare_error("BUG", f"{type(error).__name__}: {error}")})
     say("".join(traceback.format_exception(error)))
-    say("error: this is a bug of ours, not a fault of yours. Please report it with the lines above.")
+    say("error: internal error, a bug in batteries. Please report it with the lines above.")
     return BUG

@@ -1,7 +1,7 @@
-"""Signals that end a command: within about a second, whatever it waits for, with the exit code that a shell expects.
+"""End a command on a signal within about a second, with the exit code that a shell expects.
 
-The first one raises, so that what is under way is tidied up. Not everything can be interrupted by that: a thread in a transfer,
-a look-up of a name, a long calculation. So another thread is told of the signal too, and ends the process a moment later.
+The signal first raises in the main thread, so that the command cleans up. An exception cannot interrupt a thread of a transfer,
+a DNS look-up or a long calculation, so a watching thread ends the process a moment later.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _installed = False
 
 
 def install() -> None:
-    """Take charge of the signals of this process. Those that it was started to ignore, as by ``nohup``, stay ignored."""
+    """Install the handlers of this process. Signals that it was started to ignore, as by ``nohup``, stay ignored."""
     global _installed
     if _installed or threading.current_thread() is not threading.main_thread():
         return
     _installed = True
     heeded = {number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)}
-    for number in heeded - {signal.SIGINT}:  # that one raises KeyboardInterrupt by itself
+    for number in heeded - {signal.SIGINT}:  # Python raises KeyboardInterrupt for SIGINT
         signal.signal(number, _leave)
     told, telling = os.pipe()
     os.set_blocking(telling, False)
     signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
-    with contextlib.suppress(RuntimeError):  # no room for a thread: signals end the command as soon as Python looks at them
+    with contextlib.suppress(RuntimeError):  # no thread can start: signals take effect when Python next handles them
         threading.Thread(target=_watch, args=(told, heeded), name="batteries-signals", daemon=True).start()
 
 
 def tidy_with(work: Callable[[], None]) -> None:
-    """Have something done before the process is ended from outside of what it does."""
+    """Register work to do before the watching thread ends the process."""
     if work not in _tidying:
         _tidying.append(work)
 
 
 def end_if_signalled(code: int) -> None:
-    """End the process at once, where this is the exit code of a signal: to unload torch alone takes two seconds."""
+    """End the process at once if the code is that of a signal: unloading torch alone takes two seconds."""
     if _installed and code in {exit_code(number) for number in SIGNALS}:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, AttributeError, ValueError):
@@ -55,7 +55,7 @@ def end_if_signalled(code: int) -> None:
 
 
 def exit_code(number: int) -> int:
-    """What a shell says of a command that a signal ended.
+    """Return the exit code that a shell reports for a command ended by a signal.
 
     >>> exit_code(signal.SIGINT), exit_code(signal.SIGTERM)
     (130, 143)
@@ -71,7 +71,7 @@ def _watch(told: int, heeded: set[int]) -> None:
     number = 0
     while number not in heeded:
         number = os.read(told, 1)[0]
-    select.select([told], [], [], GRACE)  # a second signal: it was waited long enough
+    select.select([told], [], [], GRACE)  # a second signal cuts the grace period short
     with contextlib.suppress(OSError, AttributeError, ValueError):
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), SHOW_CURSOR)

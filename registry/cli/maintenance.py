@@ -1,4 +1,4 @@
-"""``batteries`` lock, diff, mirror, yank, gc, fsck. None of them needs torch."""
+"""The commands ``batteries lock``, ``diff``, ``mirror``, ``yank``, ``gc`` and ``fsck``. None needs torch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kMGT]?)B?")
 @app.command()
 def lock(
     references: References,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The lock file to write.")] = LOCK_FILE,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Lock file to write.")] = LOCK_FILE,
     registry: Registry = None,
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write down every digest that references come to, for `pull --locked`."""
+    """Write the exact version and digest of each reference to a lock file, for `pull --locked`."""
     found = Lock.of(locate([settings.expand(text) for text in references], registry, mode=settings.mode(mode)))
     found.write(out)
     if as_json:
@@ -51,11 +51,11 @@ def lock(
 
 @app.command()
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="LOCK1", help="A lock file.")],
-    second: Annotated[Path, typer.Argument(metavar="LOCK2", help="Another.")],
+    first: Annotated[Path, typer.Argument(metavar="LOCK1", help="Earlier lock file.")],
+    second: Annotated[Path, typer.Argument(metavar="LOCK2", help="Later lock file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what changed from one lock file to another."""
+    """List the changes from one lock file to another."""
     changes = diff_locks(Lock.read(first), Lock.read(second))
     if as_json:
         emit_json(DiffAnswer.of(changes))
@@ -67,49 +67,49 @@ def diff(
 
 @app.command()
 def mirror(
-    source: Annotated[str, typer.Argument(metavar="REGISTRY", help="The registry to read.")],
-    target: Annotated[str, typer.Argument(metavar="REGISTRY", help="The registry to write.")],
+    source: Annotated[str, typer.Argument(metavar="REGISTRY", help="Registry to read.")],
+    target: Annotated[str, typer.Argument(metavar="REGISTRY", help="Registry to write.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy everything of one registry into another, every byte verified."""
+    """Copy a whole registry into another, every byte verified."""
     with TransferBar() as bar:
         found = mirror_registry(source, target, progress=bar.moved)
     if as_json:
         emit_json(found)
     else:
         emit_row(found.source, found.target, f"index {found.number}")
-    say(f"versions: {found.versions}, of them copied: {found.copied}; attestations: {found.attestations}")
+    say(f"versions: {found.versions}, copied: {found.copied}; attestations: {found.attestations}")
 
 
 @app.command()
 def yank(
-    reference: Annotated[str, typer.Argument(metavar="BAND/NAME@VERSION", help="An exact version.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why nobody should use it.")],
-    registry: Annotated[str, typer.Option("--registry", metavar="REGISTRY", help="The registry that has it.")],
+    reference: Annotated[str, typer.Argument(metavar="BAND/NAME@VERSION", help="Exact version to yank.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason not to use the version.")],
+    registry: Annotated[str, typer.Option("--registry", metavar="REGISTRY", help="Registry of the version.")],
     as_json: AsJson = False,
 ) -> None:
-    """Mark a version as not to be used. It stays, for those who name it; nothing chooses it any more."""
+    """Mark a version as not to be used. It stays available under its exact version; ranges no longer match it."""
     found = yank_version(reference, reason, registry)
     if as_json:
         emit_json(YankAnswer.of(found, reason))
     else:
         emit_row(found.reference, reason)
-    say(f"yanked, in index {found.number}" if found.new else "yanked before, for the same reason")
+    say(f"yanked, in index {found.number}" if found.new else "already yanked for the same reason")
 
 
 @app.command()
 def gc(
     max_size: Annotated[
-        str | None, typer.Option("--max-size", metavar="SIZE", help="Let the cache hold at most this, such as 2GB.")
+        str | None, typer.Option("--max-size", metavar="SIZE", help="Largest size of the cache, such as 2GB.")
     ] = None,
     unused: Annotated[
-        float | None, typer.Option("--unused", metavar="DAYS", min=0, help="Remove what was not used for so many days.")
+        float | None, typer.Option("--unused", metavar="DAYS", min=0, help="Remove files unused for this many days.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove from the cache what can be fetched again; nothing that was used within the hour."""
+    """Remove cached files that can be fetched again, except those used within the last hour."""
     if max_size is None and unused is None:
-        raise InputError("nothing to remove", code="USAGE", expected="--max-size, --unused, or both")
+        raise InputError("missing criterion", code="USAGE", expected="--max-size, --unused, or both")
     found = collect(Cache(), max_size=None if max_size is None else size_of(max_size), unused_days=unused)
     if as_json:
         emit_json(found)
@@ -121,19 +121,19 @@ def gc(
 @app.command()
 def fsck(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Move damaged files aside; put right bytes in their place where somebody has them.")
+        bool, typer.Option("--repair", help="Move damaged files aside, and restore those whose bytes another source has.")
     ] = False,
     registry: Annotated[
         str | None, typer.Option("--registry", metavar="FOLDER", help="Check this registry in place of the cache.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="REGISTRY", help="Another registry that may have the right bytes.")
+        str | None, typer.Option("--from", metavar="REGISTRY", help="Registry to restore damaged files from.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare every file of the cache, or of a registry in a folder, with its digest."""
     if source is not None and (registry is None or not repair):
-        raise InputError("nothing to put right from there", code="USAGE", expected="--from with --registry and --repair")
+        raise InputError("--from without a registry to repair", code="USAGE", expected="--from with --registry and --repair")
     if registry is None:
         found = check_cache(Cache(), repair=repair)
         faults = {name: error for name, error in found if error is not None}
@@ -151,21 +151,21 @@ def _answer(
         emit_json(FsckAnswer.of(faults, repaired, orphans, checked))
     else:
         emit(tables.faults(faults, repaired, orphans))
-    say(f"files checked: {checked}, faults: {len(faults)}, repaired: {len(repaired)}, unpromised: {len(orphans)}")
+    say(f"files checked: {checked}, faults: {len(faults)}, repaired: {len(repaired)}, orphans: {len(orphans)}")
     if left:
         raise typer.Exit(max(error.exit_code for error in left.values()))
 
 
 def size_of(text: str) -> int:
-    """Bytes, from a number with a unit.
+    """Parse a size with a decimal unit into bytes.
 
     Raises:
-        InputError: not such a text (``SIZE``).
+        InputError: text that is not a size (``SIZE``).
 
     >>> size_of("2GB"), size_of("1.5M"), size_of("0")
     (2000000000, 1500000, 0)
     """
     found = SIZE.fullmatch(text)
     if found is None:
-        raise InputError("not a size", code="SIZE", expected="a number and k, M, G or T, such as 2GB", found=repr(text[:40]))
+        raise InputError("invalid size", code="SIZE", expected="a number and k, M, G or T, such as 2GB", found=repr(text[:40]))
     return int(float(found[1]) * UNITS[found[2]])

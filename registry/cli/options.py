@@ -1,4 +1,4 @@
-"""From options of the command line to documents, photographs and the line that a manifest quotes."""
+"""Convert options of the command line: to documents, photographs and the command line that a manifest records."""
 
 from __future__ import annotations
 
@@ -20,77 +20,81 @@ from composer.artifact.manifest import PackedLabel
 from registry.cli.console import say
 
 MAX_SEED = 2**62
-MOST_THREADS = 1024  # batteries.engine.threads.MOST, which takes torch
+MOST_THREADS = 1024  # equals batteries.engine.threads.MOST, whose import needs torch
 
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", metavar="N", min=1, max=MOST_THREADS, help="Threads to compute on; else OMP_NUM_THREADS, or one a core."
+        "--threads",
+        metavar="N",
+        min=1,
+        max=MOST_THREADS,
+        help="Threads to compute on; default: OMP_NUM_THREADS, then one per core.",
     ),
 ]
 
 
 def use(context: typer.Context, threads: int | None) -> None:
-    """Compute on so many threads until the command ends; on as many as torch has where it is left open."""
+    """Set the number of compute threads until the command ends; None leaves torch's own."""
     if threads is not None:
         context.with_resource(batteries.threads(threads))
 
 
 def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
-    """Document from options; what is wrong with them is a usage error.
+    """Build a document from options.
 
     Raises:
-        InputError: a value that its field does not take; all of them are named.
+        InputError: values that their fields reject, all of them named (``USAGE``).
     """
     try:
         return kind(**values)
     except ValidationError as error:
-        raise InputError("options that cannot be used", code="USAGE", found=fields_of(error)) from error
+        raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
 
 
 def packed_label(
     kind: ArtifactKind, out: Path | None, name: str | None, version: str | None, license: str | None, description: str | None
 ) -> PackedLabel | None:
-    """What the manifest of an artifact is to say, looked at before anything is computed; None where nothing is written.
+    """Build and check the label of an artifact before anything is computed; None if nothing is to be written.
 
     Raises:
-        InputError: a label and nowhere to write to, a path that does not end so (``SUFFIX``), or a value that cannot be.
+        InputError: a label without ``out``, a path with another suffix (``SUFFIX``), or an invalid value.
     """
     said = {"name": name, "version": version, "license": license, "description": description}
     if out is None:
         if given := [f"--{option}" for option, value in said.items() if value is not None]:
-            raise InputError("nothing to be named so", code="USAGE", expected="--out", found=", ".join(given))
+            raise InputError("label without an output file", code="USAGE", expected="--out", found=", ".join(given))
         return None
     if out.suffix != SUFFIX:
-        raise InputError(f"not a path for {kind.words}", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
+        raise InputError(f"invalid path for {kind.words}", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
     said |= {"name": name or out.stem, "version": version or "1.0.0"}
     return typed(PackedLabel, **{option: value or "" for option, value in said.items()})
 
 
 def licensed(label: PackedLabel, cells: Iterable[Cell]) -> PackedLabel:
-    """Label with a licence: its own, or else all those of the cells, as SPDX says *and*."""
+    """Fill in the licence of a label: its own, or those of the cells joined by SPDX's ``AND``."""
     licences = " AND ".join(sorted({cell.manifest.identity.license for cell in cells}))
     return typed(PackedLabel, **{**label.model_dump(), "license": label.license or licences})
 
 
 def refuse_no_folder(page: Path | None) -> None:
-    """Told before anything is computed.
+    """Check the folder of a page before anything is computed.
 
     Raises:
-        InputError: a page that is to be written into a folder that is not there (``NO_FOLDER``).
+        InputError: the folder does not exist (``NO_FOLDER``).
     """
     if page is not None:
         with atomic_files.typed(page):
             there = page.parent.is_dir()
         if not there:
-            raise InputError("no folder to write the page to", code="NO_FOLDER", where=page)
+            raise InputError("missing parent folder", code="NO_FOLDER", where=page)
 
 
 def photographs(places: Sequence[str]) -> batteries.Photos:
-    """Photographs of folders and globs; says which were skipped.
+    """Read the photographs of folders and globs, and print which were skipped.
 
     Raises:
-        NotFoundError: not one photograph there.
+        NotFoundError: no photograph found.
     """
     read = batteries.read_photos(*places)
     for skipped in read.skipped:
@@ -100,11 +104,11 @@ def photographs(places: Sequence[str]) -> batteries.Photos:
 
 
 def command_line(context: typer.Context, aside: Container[str]) -> str:
-    """What a reader types to do this again: the command, with every option that is not its default.
+    """Return the command line that repeats a command, with every option that is not at its default.
 
     Args:
-        context: Of the command.
-        aside: Names of options that say where, and decide nothing about the cell.
+        context: Context of the command.
+        aside: Names of options without an effect on the cell, such as paths.
     """
     words = ["batteries", context.command.name or ""]
     for parameter in context.command.params:

@@ -1,4 +1,4 @@
-"""The ``batteries`` command: every module of commands, and the entry point."""
+"""Entry point of the ``batteries`` command, which imports every module of commands."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["adopt", "align", "app", "browse", "compose", "main", "maintenance", 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``batteries``.
+    """Run the ``batteries`` command.
 
     Args:
-        arguments: Without the program's name; left out, those of the process, which then ends where a signal asks it to.
+        arguments: Command line without the program's name; None for that of the process, whose signals are then handled.
 
     Returns:
         The exit code.

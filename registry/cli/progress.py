@@ -1,4 +1,4 @@
-"""Progress bars on stderr: over training steps, bytes, the parts of a viability test, and what has no parts."""
+"""Progress bars on stderr: training steps, bytes, parts of a viability test, and a spinner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TrainingBar:
-    """A watcher that shows the step, the loss and the last reading."""
+    """A training watcher that shows the step, the loss and the last reading of the probe."""
 
     def __init__(self, steps: int) -> None:
         from rich import progress as bars
@@ -38,17 +38,17 @@ class TrainingBar:
         self._progress.stop()
 
     def stepped(self, step: int, loss: float) -> None:
-        """Move the bar."""
+        """Show a step and its loss."""
         self._progress.update(self._task, completed=step, description=f"loss {loss:.4f}{self._reading}")
 
     def read(self, point: TrainingPoint) -> None:
-        """Remember a reading."""
+        """Keep a reading to show beside the next steps."""
         cv = "degenerate" if point.cv is None else f"{point.cv:.4f}"
         self._reading = f"  probe: MSE {point.mse:.4f}, CV {cv}"
 
 
 class TransferBar:
-    """One bar over all the bytes of a pull."""
+    """One bar over all the bytes of a transfer."""
 
     def __init__(self) -> None:
         from rich import progress as bars
@@ -67,12 +67,12 @@ class TransferBar:
         self._progress.stop()
 
     def moved(self, done: int, total: int) -> None:
-        """Move the bar."""
+        """Show the bytes done and the bytes in total."""
         self._progress.update(self._task, completed=done, total=total)
 
 
 class TrialBar:
-    """A bar over the parts of viability tests, one row a cell; told how to go on where a test is stopped."""
+    """Bars over the parts of viability tests, one row per cell."""
 
     def __init__(self) -> None:
         from rich import progress as bars
@@ -92,10 +92,10 @@ class TrialBar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
         if kind in (KeyboardInterrupt, SystemExit):
-            stderr().print("stopped; the parts that were finished are kept, and the same command goes on from there")
+            stderr().print("stopped; finished parts are kept, and the same command resumes from them")
 
     def of(self, cell: str) -> Callable[[str, int, int], None]:
-        """New row, and how to move it."""
+        """Add a row for a cell and return the function that updates it."""
         row = self._progress.add_task("loading", cell=cell, total=None)
 
         def moved(words: str, done: int, parts: int) -> None:
@@ -105,7 +105,7 @@ class TrialBar:
 
 
 def working(words: str) -> Progress:
-    """What is being done, and for how long already: to be entered while it is. Nothing where stderr is no terminal."""
+    """Return a context manager that shows a spinner, words and the time elapsed, if stderr is a terminal."""
     from rich import progress as bars
 
     console = stderr()

@@ -1,4 +1,4 @@
-"""``batteries train``: a new cell. Torch loads when it runs, not before."""
+"""``batteries train``: train a new cell. Torch is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -21,50 +21,57 @@ from registry.reports import summaries
 if TYPE_CHECKING:
     from batteries.data.sources import Source
 
-PLACES = {"out", "run", "events", "threads", "as_json"}  # options of train that say where, and decide nothing about the cell
+PLACES = {"out", "run", "events", "threads", "as_json"}  # options without an effect on the cell
 
 
 @app.command()
 def train(
     context: typer.Context,
-    reference: Annotated[str, typer.Argument(metavar="BAND/NAME[@VERSION]", help="What the cell will be called.")],
+    reference: Annotated[str, typer.Argument(metavar="BAND/NAME[@VERSION]", help="Name of the new cell.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")],
     noise: Annotated[bool, typer.Option("--noise", help="Train on the 16 noise types.")] = False,
     photos: Annotated[
-        list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob; may be repeated.")
+        list[str] | None, typer.Option(metavar="PLACE", help="Train on the photographs of a folder or a glob; may be repeated.")
     ] = None,
     allow_probe_photos: Annotated[
-        bool, typer.Option("--allow-probe-photos", help="Train on photographs that the probes show, too; the manifest says so.")
+        bool,
+        typer.Option(
+            "--allow-probe-photos", help="Allow training on photographs that a probe contains; the manifest records it."
+        ),
     ] = False,
     mix: Annotated[float, typer.Option(min=0, max=0.9, help="Share of noise images among the photographs.")] = 0.0,
     size: Annotated[int, typer.Option(min=1, help="Side of the training images, in pixels.")] = 64,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 64,
     rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
-    schedule: Annotated[str, typer.Option(help="constant, cosine or onecycle.")] = "onecycle",
-    boost: Annotated[float, typer.Option(help="Strength of the soft hand; 0 leaves it out.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of weights, data and draws.")] = 0,
+    schedule: Annotated[str, typer.Option(help="Learning rate schedule: constant, cosine or onecycle.")] = "onecycle",
+    boost: Annotated[float, typer.Option(help="Strength of the soft hand on the loss; 0 turns it off.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of weights, data and draws.")] = 0,
     start: Annotated[
-        str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from this cell's weights, not from fresh ones.")
+        str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from this cell's weights in place of random ones.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="low, mid or high; else the band in the name.")] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="V, the rows of M; else the preset's.")] = None,
-    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden width; else the preset's.")] = None,
-    family: Annotated[str | None, typer.Option(help="Else the first word of the name.")] = None,
-    description: Annotated[str, typer.Option(help="A sentence for the manifest.")] = "",
+    preset: Annotated[
+        str | None, typer.Option(help="Spec to start from: low, mid or high; default: the band in the name.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="V, the rows of M; default: the preset's.")] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden width; default: the preset's.")] = None,
+    family: Annotated[str | None, typer.Option(help="Family of the cell; default: the first word of its name.")] = None,
+    description: Annotated[str, typer.Option(help="Description for the manifest, one sentence.")] = "",
     license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "Apache-2.0",
     data_license: Annotated[str, typer.Option(help="SPDX expression of the photographs' licences.")] = "unknown",
-    data_source: Annotated[str, typer.Option(help="Where the photographs can be had.")] = "unknown",
+    data_source: Annotated[str, typer.Option(help="Source of the photographs, such as a URL.")] = "unknown",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
-    run: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keeps a checkpoint; else runs/BAND/NAME.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the checkpoint; default: runs/BAND/NAME.")
+    ] = None,
     events: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write TensorBoard events.")] = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a cell, measure it, and write it; the same command goes on where a killed one stood."""
+    """Train a cell, measure it and write it. After an interruption the same command resumes from its checkpoint."""
     use(context, threads)
     wanted = Reference.parse(reference)
     if wanted.registry or wanted.range or wanted.digest:
-        raise InputError("not the name of a new cell", code="NO_VERSION", expected="band/name[@version]", found=reference)
+        raise InputError("invalid name for a new cell", code="NO_VERSION", expected="band/name[@version]", found=reference)
     first = registry.load(start) if start else None
     values: dict[str, Any] = {
         "steps": steps,
@@ -103,7 +110,7 @@ def train(
             watchers=watchers,
         )
     if finished.stopped:
-        say(f"walked back: {summaries.triage_words(finished.triage)}")
+        say(f"run stopped: {summaries.triage_words(finished.triage)}")
         raise typer.Exit(NOT_VIABLE)
     cell = batteries.package(finished, source, label, command_line(context, PLACES))
     _refuse_other_band(cell.manifest.identity.band, wanted)
@@ -117,8 +124,8 @@ def train(
 
 def _source(noise: bool, places: list[str], mix: float, license: str, source: str) -> Source:
     if noise == bool(places) or (noise and mix):
-        wanted = "--noise, or --photos PLACE (with --mix, if some of it is to be noise)"
-        raise InputError("nothing to train on, or too much", code="USAGE", expected=wanted)
+        wanted = "--noise, or --photos PLACE (with --mix for a share of noise)"
+        raise InputError("missing or conflicting training data", code="USAGE", expected=wanted)
     if noise:
         return batteries.NoiseSource()
     photos = batteries.PhotoSource(photographs(places), license, source)
@@ -126,10 +133,10 @@ def _source(noise: bool, places: list[str], mix: float, license: str, source: st
 
 
 def _refuse_other_band(band: str | None, wanted: Reference) -> None:
-    """Asked twice: of the spec, before it is trained, and of the measured CV."""
+    """Check the band of the name: against the spec before training, and against the measured CV after it."""
     if band != wanted.band:
         raise ConflictError(
-            "a band that the CV denies",
+            "band does not match the CV",
             code="BAND_DENIED",
             expected=band or "no band",
             found=wanted.band,

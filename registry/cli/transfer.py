@@ -1,4 +1,4 @@
-"""``batteries`` pull, publish, verify. Only what measures a cell again takes torch."""
+"""The commands ``batteries pull``, ``publish`` and ``verify``. Torch is needed only to measure a cell again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from registry.transfer.wanted import wanted_of, warn_of_yanked
 def pull(
     references: MaybeReferences = None,
     locked: Annotated[
-        Path | None, typer.Option("--locked", metavar="FILE", help="Exactly the cells of a lock file, by digest.")
+        Path | None, typer.Option("--locked", metavar="FILE", help="Pull exactly the contents of this lock file, by digest.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Also write FOLDER/band/name.safetensors.")
@@ -47,9 +47,9 @@ def pull(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch cells, models and maps, check every byte, and say where they are."""
+    """Fetch cells, models and maps, verify every byte, and print their paths."""
     if bool(references) == (locked is not None):
-        raise InputError("nothing to pull, or too much", code="USAGE", expected="some references, or --locked FILE")
+        raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --locked FILE")
     with TransferBar() as bar:
         given = [settings.expand(text) for text in references or ()] if locked is None else Lock.read(locked).everything
         cells, packed = _fetch(given, registry, settings.mode(mode), bar)
@@ -71,13 +71,13 @@ def publish(
     context: typer.Context,
     cell_file: Annotated[
         Path,
-        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it; of a cell, a model or maps."),
+        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors of a cell, a model or maps, with NAME.json beside it."),
     ],
-    to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
+    to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="Registry to publish to: a folder, or hf://owner/repo.")],
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a cell to a registry, after measuring it once more against its manifest; or a composed model, or maps."""
+    """Publish a cell, a composed model or maps to a registry. A cell is first measured again and compared to its manifest."""
     if form_of_file(cell_file) is not None:
         published = publish_cell(cell_file, to)
     else:
@@ -89,24 +89,24 @@ def publish(
         emit_json(Published.of(published))
     else:
         emit_row(published.reference, f"sha256:{published.release.blob.sha256}")
-    say(f"published, in index {published.number}" if published.new else "published before, with the same bytes")
+    say(f"published, in index {published.number}" if published.new else "already published with the same bytes")
 
 
 @app.command()
 def verify(
     context: typer.Context,
     references: MaybeReferences = None,
-    every: Annotated[bool, typer.Option("--all", help="The whole registry.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Verify the whole registry.")] = False,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Measure each cell again, too; takes a second or two a cell.")
+        bool, typer.Option("--replay", help="Also measure each cell again; takes a second or two per cell.")
     ] = False,
     registry: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check cells, models and maps where they are published: index, manifests, files, attestations."""
+    """Check published cells, models and maps: index, manifests, files and attestations."""
     if bool(references) == every:
-        raise InputError("nothing to verify, or too much", code="USAGE", expected="some references, or --all")
+        raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --all")
     if replay:
         use(context, threads)
     if references:
@@ -118,7 +118,7 @@ def verify(
 def _fetch(
     given: Sequence[Reference | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
 ) -> tuple[list[Cell], list[PulledFile]]:
-    """Cells, and the files of what is of another kind: nothing is loaded that takes torch."""
+    """Fetch cells, and artifacts of other kinds as files, so that torch is not needed."""
     wanted = wanted_of(given, registry, mode)
     cells = fetch([one for one in wanted if one.reference.kind is CELL], progress=bar.moved)
     packed = fetch_packed([one for one in wanted if one.reference.kind is not CELL], progress=bar.moved)
@@ -127,7 +127,7 @@ def _fetch(
 
 
 def _by_table(rows: Sequence[PulledCell], packed: Sequence[PulledFile]) -> dict[str, Any]:
-    """Rows of each kind beside the cell."""
+    """Group rows by kind, for each kind but the cell."""
     kinds = [one.manifest.KIND for one in packed]
     return {
         form.kind.plural: tuple(row for row, kind in zip(rows, kinds, strict=True) if kind is form.kind)
@@ -154,17 +154,17 @@ def _row(finding: Finding) -> tuple[str, ...]:
 
 
 def _refuse_clash(paths: list[str]) -> None:
-    """Two versions of one cell would be one file."""
+    """Refuse two versions of one name, which would be one file."""
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise InputError(
-            "a cell given twice", code="OUT_CLASH", found=", ".join(twice), remedy="Pull its versions into different folders."
+            "output file clash", code="OUT_CLASH", found=", ".join(twice), remedy="Pull the versions into different folders."
         )
 
 
 def _file_of(cell: Cell, cache: Cache) -> Path:
-    """Where the weights of a cell are that was pulled."""
-    assert cell.origin is not None, "it was pulled"
+    """Return the path of the weights file of a pulled cell."""
+    assert cell.origin is not None, "cell was not pulled"
     source = cell.origin.source
     store = None if settings.is_remote(source) else settings.open_store(source)
     return cache.file(store, store_keys.blob(cell.digest), Pin(sha256=cell.digest, size=cell.manifest.file.size))

@@ -1,4 +1,4 @@
-"""``batteries validate``: the viability test. Torch loads when it runs, not before."""
+"""``batteries validate``: run the viability test. Torch is imported only when the command runs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from registry.reports import summaries
 def validate(
     context: typer.Context,
     targets: Annotated[list[str], typer.Argument(metavar="REFERENCE|CELL_FILE...", help="Published cells, or cell files.")],
-    profile: Annotated[str, typer.Option(help="quick, or standard: more seeds, a longer way back.")] = "quick",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the reports as one page, too.")] = None,
+    profile: Annotated[str, typer.Option(help="quick, or standard: more seeds and longer recovery training.")] = "quick",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the reports as one page of HTML.")] = None,
     control: Annotated[
-        str | None, typer.Option(help="Try a negative control of the cell's spec instead, such as untrained or rank-one.")
+        str | None, typer.Option(help="Test a negative control of the cell's spec in its place, such as untrained or rank-one.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry as attestations.")
     ] = None,
@@ -35,12 +35,12 @@ def validate(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test whether cells are viable: error, geometry, and hosts around them, frozen and not. Exit code 7 where one is not."""
+    """Test the viability of cells: error, geometry, and use in hosts, frozen and trained. Exit code 7 if one is not viable."""
     use(context, threads)
     if control and attest:
-        raise InputError("a control is not attested", code="USAGE", remedy="Leave out --control or --attest.")
+        raise InputError("control cannot be attested", code="USAGE", remedy="Leave out --control or --attest.")
     if attest:
-        registry.open_store(attest)  # told now, not after the test
+        registry.open_store(attest)  # refuse an unusable registry before the test
     refuse_no_folder(html)
     found = []
     with TrialBar() as bar:

@@ -1,1 +1,1 @@
-"""Pages, charts, tables and sentences about cells, alignments and verdicts."""
+"""Pages, charts, tables and sentences that report on cells, alignments and verdicts."""

@@ -1,4 +1,4 @@
-"""An alignment as one page of HTML: which pairs of cells are related, along which axes, and what their tokens are worth."""
+"""Alignment report as a page of HTML: related pairs of cells, residual spectra and swap scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from registry.reports.chart import Axis
 from registry.reports.heatmap import Heatmap, Square
 from registry.reports.markup import Markup, element, number, text
 
-MOST_AXES = 24  # that are drawn; a frame of second moments has 136
-MOST_BESIDE = 7  # cells whose two maps have room beside each other
-MOST_BARS = 60  # more are in the table alone
-LOWEST = -1.25  # where the axis of shares ends: worse than the mean is no share, however much worse
+MOST_AXES = 24  # axes drawn; a frame of second moments has 136
+MOST_BESIDE = 7  # cells up to which two heatmaps fit side by side
+MOST_BARS = 60  # bars drawn at most; a larger number is only tabulated
+LOWEST = -1.25  # lower end of the axis of shares: below 0 all are worse than the mean
 
 
 def page(found: Aligned) -> str:
-    """Whole page; the same answer gives the same bytes."""
+    """Return the page of an answer; the same answer gives the same bytes."""
     asked = f"{found.tokens} of {len(found.cells)} cells on {found.probe}"
     body = [
         element("h1", text("Alignment report")),
@@ -41,15 +41,15 @@ def _summary(found: Aligned) -> Markup:
 
 
 def _lifts(found: Aligned) -> list[Markup]:
-    """Over both nulls, or the one there is, on one scale of colour."""
+    """Draw the lifts over each null on one scale of colour."""
     over = {"shuffled pairings": [pair.lift for pair in found.pairs]}
     untrained = [pair.lift_over_untrained for pair in found.pairs if pair.lift_over_untrained is not None]
     if untrained:
         over["untrained cells"] = untrained
     deepest = max(1e-9, *(lift for lifts in over.values() for lift in lifts))
     words = (
-        "Share of the variance of one cell's tokens that the other's predict on images that were not fitted, less the share "
-        "under the null. A map turned round is the way back: one number stands for both directions, in both places of a pair."
+        "Share of the variance of one cell's tokens that the other's predict on held-out images, less the share under the "
+        "null. The transposed map leads back, so one number holds for both directions, shown in both places."
     )
     maps = [_lift_map(found, null, lifts, deepest) for null, lifts in over.items()]
     beside = "charts" if len(found.cells) <= MOST_BESIDE else None
@@ -80,7 +80,7 @@ def _lift_map(found: Aligned, null: str, lifts: Sequence[float], deepest: float)
 
 
 def _spectra(found: Aligned) -> list[Markup]:
-    """Per cell and axis what its map leaves over, below the axes' own shares of variance."""
+    """Draw the residual variance by cell and axis, below each axis' share of variance."""
     known = [(cell.cell, cell.spectrum) for cell in found.cells if cell.spectrum is not None]
     axes = max(len(spectrum.left) for _, spectrum in known)
     shown = min(axes, MOST_AXES)
@@ -93,9 +93,9 @@ def _spectra(found: Aligned) -> list[Markup]:
     ]
     rows += [(name, [_left(name, k, left) for k, left in enumerate(s.left[:shown], start=1)]) for name, s in known]
     words = (
-        "Each cell's tokens, mapped into the consensus of the other cells, predict it on images that were not fitted. Of each "
-        "principal axis of that consensus this share of variance is left over: 0 where the cell has all of it, 1 where it says "
-        "nothing, above 1 where the mean would have done better."
+        "Each cell's tokens, mapped into the consensus of the other cells, predict it on held-out images. Shown is the share "
+        "of variance left over on each principal axis of that consensus: 0 if the cell explains all of it, 1 if it explains "
+        "nothing, above 1 if the mean predicts better."
     )
     cut = [] if shown == axes else [html.note(f"The first {shown} of {axes} axes, with {sum(mean):.0%} of the variance.")]
     key = (
@@ -115,14 +115,14 @@ def _left(name: str, axis: int, left: float) -> Square:
 
 
 def _swaps(found: Aligned) -> list[Markup]:
-    """Bars where there are not too many, and all figures."""
+    """Tabulate the swaps, below bars if they are few enough."""
     if found.swaps is None:
-        return html.section("Swap scores", html.note("Not asked for: --swap decodes one cell's omega, or rows, in another."))
+        return html.section("Swap scores", html.note("Not measured: --swap decodes one cell's omega or rows in another."))
     words = (
-        f"The target decodes images with the {found.tokens} of the source in the place of its own, by a map of other images. "
-        "Of the error that the mean in their place costs, this share comes back: 1 as good as its own, 0 no better than it."
+        f"The target decodes images with the {found.tokens} of the source in place of its own, by a map fitted on "
+        "other images. Shown is the share recovered of the error that mean tokens add: 1 as good as its own, 0 no better."
     )
-    columns = ("source", "target", "share", "95% interval", "mean costs", "own", "mapped", "mean", "shuffled")
+    columns = ("source", "target", "share", "95% interval", "mean adds", "own", "mapped", "mean", "shuffled")
     rows = [
         (
             text(swap.source),
@@ -148,7 +148,7 @@ def _bars(swaps: Sequence[SwapFigure]) -> Markup:
             s.low,
             s.high,
             s.carries,
-            f"share {number(s.share)}; the mean costs {_cost(s)}",
+            f"share {number(s.share)}; the mean adds {_cost(s)}",
         )
         for s in swaps
     ]
@@ -156,11 +156,11 @@ def _bars(swaps: Sequence[SwapFigure]) -> Markup:
     axis = Axis.over("share recovered", [0.0, 1.0, *known], floor=LOWEST)
     key = (
         "share that the source's tokens recover, with its 95% interval",
-        "the mean costs less than 2% of the error: the target's own tokens carry almost nothing, and a share says little",
+        "the mean adds less than 2% to the error: the target's own tokens carry almost nothing, the share is uninformative",
     )
     sure = sum(bar.sure for bar in bars)
-    told = f"{len(bars)} swaps, of which {sure} into a cell whose own tokens carry something."
-    return Bars("Share that comes back, source in target", bars, axis, told, key).figure()
+    told = f"{len(bars)} swaps, {sure} of them into a cell whose own tokens carry something."
+    return Bars("Share recovered, source in target", bars, axis, told, key).figure()
 
 
 def _pairs(found: Aligned) -> list[Markup]:
@@ -182,9 +182,9 @@ def _pairs(found: Aligned) -> list[Markup]:
     )
     rows = [_pair(pair) for pair in found.pairs]
     words = (
-        "The lift's interval is that of R2 over images, or photographs, less the null's mean: where most of R2 is there under "
-        "any pairing, as it is with rows, it is wider than what p rests on. Through the frame: the same cosine by way of the "
-        "consensus of all cells, with one map a cell in the place of one a pair."
+        "The lift's interval is that of R2 over images, or photographs, less the null's mean. If any pairing gives most of R2, "
+        "as with rows, it is wider than the spread that p is based on. Through the frame: the same figure by way of the "
+        "consensus of all cells, with one map per cell in place of one per pair."
     )
     return html.section("All pairs", html.note(words), html.table("all pairs", columns, rows))
 
@@ -215,16 +215,16 @@ def _provenance(found: Aligned) -> list[Markup]:
         "regions of an image": f"{found.regions[0]} by {found.regions[1]} (grid {found.grid})",
         "probe": f"{found.probe}: {found.probe_because}",
         "probe SHA-256": found.probe_digest,
-        "images": f"{count} of {' by '.join(map(str, size))}, {found.clusters} to be shuffled",
+        "images": f"{count} of {' by '.join(map(str, size))}, shuffled in {found.clusters} clusters",
         "images SHA-256": found.images_digest,
         "untrained cells": f"{found.untrained} of each spec at each end",
         "seed": found.seed,
         "package": found.package,
         "torch": found.torch,
-        "once more": found.command,
+        "command": found.command,
     }
     rows = [(text(cell.reference), text(cell.D), text(cell.sha256), text(cell.tensors)) for cell in found.cells]
-    cells = html.table("cells", ("cell", "D", "SHA-256 of its file", "of its weights"), rows, words=(2, 3))
+    cells = html.table("cells", ("cell", "D", "SHA-256 of its file", "SHA-256 of its weights"), rows, words=(2, 3))
     return html.section("Provenance", html.facts(facts), cells)
 
 
@@ -237,12 +237,12 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _cost(swap: SwapFigure) -> str:
-    """Of the mean in the place of the target's own tokens, as a share of its error."""
+    """Format the error that mean tokens add, as a share of the error with the target's own."""
     return f"{swap.mean / swap.own - 1:.2%}"
 
 
 def _short(value: float) -> str:
-    """Two digits behind the point, without the nought before it.
+    """Format two decimals, without a leading zero.
 
     >>> _short(0.066), _short(-0.25), _short(1.0), _short(-12.3)
     ('.07', '−.25', '1.00', '−12')
@@ -250,6 +250,6 @@ def _short(value: float) -> str:
     if abs(value) >= 10:
         words = f"{value:.0f}"
     else:
-        words = f"{round(value, 2) + 0.0:.2f}"  # no nought below zero
+        words = f"{round(value, 2) + 0.0:.2f}"  # no negative zero
         words = words.replace("0.", ".", 1) if abs(value) < 0.995 else words
     return words.replace("-", "\N{MINUS SIGN}")

@@ -1,4 +1,4 @@
-"""Cells compared on a probe: scores, spectra and swaps as one answer, with what was found in sentences."""
+"""Comparison of cells on a probe: scores, spectra and swaps in one answer, summarised in sentences."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from composer.container.container import Container
     from composer.procrustes.consensus import Consensus
 
-LEVEL = 0.05  # of the tests
+LEVEL = 0.05  # significance level of the tests
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be known of some cells.
+    """Settings of a comparison of cells.
 
     Attributes:
-        references: Of the cells, by name, exact.
-        tokens: Which.
+        references: Exact references, by cell name.
+        tokens: Kind of tokens, such as ``omega``.
         grid: ``coarsest`` or ``exact``.
-        probe: Its name; None for that of what the cells learned.
-        untrained: Cells of each spec at each end; None for as many as the pairs take.
-        seed: Of halves, shuffles and intervals.
-        swap: Whether tokens are to be decoded, too.
-        page: Where it is to be written, which takes residual spectra; None for nowhere.
-        maps: Whether the maps themselves are wanted.
-        registry: As given, for the command that does this again.
+        probe: Name of the probe; None for that of the cells' training data.
+        untrained: Untrained cells of each spec at each end; None for as many as the number of pairs requires.
+        seed: Seed of halves, shuffles and intervals.
+        swap: Whether to decode each cell's tokens in every other cell.
+        page: Path of the page, which needs residual spectra; None for no page.
+        maps: Whether to return the maps.
+        registry: Registry as given, for the command that repeats the comparison.
     """
 
     references: Mapping[str, Reference]
@@ -62,12 +62,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Compared:
-    """What came of it.
+    """Result of a comparison.
 
     Attributes:
         answer: All figures.
-        maps: None where they were not wanted.
-        lock: Of the cells.
+        maps: Maps; None if not asked for.
+        lock: Digests of the cells.
     """
 
     answer: Aligned
@@ -85,14 +85,14 @@ class _Figures:
 
 
 def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
-    """Compare cells.
+    """Compare cells on a probe.
 
     Args:
-        cells: By name, two or more.
-        asked: What is to be known.
+        cells: Two or more cells, by name.
+        asked: Settings of the comparison.
 
     Raises:
-        InputError: as :func:`composer.compare`, :func:`composer.swap` and :func:`batteries.probe` say.
+        InputError: invalid settings, as in :func:`composer.compare`, :func:`composer.swap` and :func:`batteries.probe`.
         PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``).
     """
     import torch
@@ -135,7 +135,7 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
 
 
 def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked) -> _Figures:
-    """Everything that takes time; what the library warns of is kept as words, each once."""
+    """Compute scores, spectra, swaps and maps, and collect the distinct warnings."""
     how: dict[str, Any] = {"tokens": asked.tokens, "clusters": chosen.cluster, "seed": asked.seed}
     on_grid = {**how, "grid": asked.grid}
     with warnings.catch_warnings(record=True) as caught:
@@ -149,7 +149,7 @@ def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked) 
 
 
 def _own_probe(cells: Iterable[Cell]) -> tuple[str, str]:
-    """Probe of what the cells learned, and why that one."""
+    """Choose the probe by the cells' training data, and give the reason."""
     learned = {cell.manifest.training.data.kind for cell in cells}
     if learned == {"photos"}:
         return "photos-64", "all cells learned photographs"
@@ -169,7 +169,7 @@ def _cell(name: str, cell: Cell, reference: Reference, spectrum: Spectrum | None
 
 
 def _command(asked: Asked, probe: str, untrained: int) -> str:
-    """What does this again, whatever the defaults and the newest versions are by then."""
+    """Return the command that repeats the comparison, independent of later defaults and versions."""
     words = ["batteries", "align", *map(str, asked.references.values())]
     words += ["--tokens", asked.tokens, "--grid", asked.grid, "--probe", probe]
     words += ["--untrained", str(untrained), "--seed", str(asked.seed), *(["--swap"] if asked.swap else [])]
@@ -178,7 +178,7 @@ def _command(asked: Asked, probe: str, untrained: int) -> str:
 
 
 def _too_few(untrained: int, pairs: int) -> list[str]:
-    """Where p-values cannot become small enough, whatever the cells are."""
+    """Warn if even the lowest possible p-value is too high for this number of pairs."""
     lowest = 1 / (1 + untrained) ** 2
     if not untrained or pairs * lowest <= LEVEL:
         return []
@@ -187,7 +187,7 @@ def _too_few(untrained: int, pairs: int) -> list[str]:
 
 
 def _sentences(pairs: Sequence[PairFigure], swaps: Sequence[SwapFigure] | None) -> list[str]:
-    """What was found."""
+    """Summarise pairs and swaps in sentences."""
     related = [pair for pair in pairs if pair.related]
     verb = "are" if len(related) > 1 else "is"
     words = [f"{len(related) or 'None'} of {len(pairs)} pairs {verb} related at {LEVEL:.0%} after Holm's correction."]
@@ -206,9 +206,9 @@ def _sentences(pairs: Sequence[PairFigure], swaps: Sequence[SwapFigure] | None) 
 def _of_swaps(swaps: Sequence[SwapFigure]) -> str:
     carried = [swap for swap in swaps if swap.carries]
     if not carried:
-        return f"In none of {len(swaps)} swaps do the target's own tokens carry enough for a share of that to say something."
+        return f"In none of {len(swaps)} swaps do the target's own tokens carry enough for a share to be informative."
     better = sum(swap.low is not None and swap.low > 0 for swap in carried)
-    words = f"In {better} of {len(swaps)} swaps the source's tokens are worth something to the target"
+    words = f"In {better} of {len(swaps)} swaps the source's tokens are of use to the target"
     none = len(swaps) - len(carried)
     return f"{words}; in {none} the target's own carry almost nothing." if none else f"{words}."
 

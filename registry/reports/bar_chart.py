@@ -1,4 +1,4 @@
-"""Shares as bars from zero, a row each, with their intervals."""
+"""Bar charts of shares: one row per bar, from zero, with intervals."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from registry.reports.chart import Axis
 from registry.reports.html import figure
 from registry.reports.markup import Markup, element, number, text
 
-ROW, BAR = 22, 12  # heights
-ALONG = 340  # of the axis
-LETTER = 7.5  # of a row's label, on average
-FOOT = 46  # ticks, and what the axis counts
+ROW, BAR = 22, 12  # heights in pixels, as all lengths below
+ALONG = 340  # length of the axis
+LETTER = 7.5  # average width of a letter of a label
+FOOT = 46  # height of the ticks and the axis label
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One share.
+    """A share and its interval.
 
     Attributes:
-        label: Of its row.
-        value: None where there is none.
-        low: Lower bound; None where there is no interval.
-        high: Upper bound.
-        sure: Whether it says something; else it is grey.
-        words: What it says, for a reader who points at it or who does not see it.
+        label: Label of the row.
+        value: Share; None if there is none.
+        low: Lower bound of the interval; None without one.
+        high: Upper bound of the interval; None without one.
+        sure: Whether the share is informative; drawn grey if not.
+        words: Tooltip and text for screen readers.
     """
 
     label: str
@@ -41,11 +41,11 @@ class Bars:
     """Rows of bars over one axis.
 
     Attributes:
-        title: What they are of.
-        bars: From above.
-        axis: What is beyond it ends at its end.
-        words: What there is to see, for a reader who does not see it.
-        key: Meaning of a bar that is sure, and of one that is not.
+        title: Title of the chart.
+        bars: Bars from top to bottom.
+        axis: Axis of shares; values beyond it are drawn to its end.
+        words: Description for screen readers.
+        key: Meaning of an informative bar, and of a grey one.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Bars:
     key: tuple[str, str]
 
     def figure(self) -> Markup:
-        """Bars as a figure that scrolls in its own box, their key in words below it."""
+        """Return the chart as a scrollable figure with its key below."""
         left = 12 + LETTER * max(len(bar.label) for bar in self.bars)
         width, bottom = left + ALONG + 20, ROW * len(self.bars) + 6
         marks = []
@@ -83,7 +83,7 @@ class Bars:
         return figure(self.title, drawing, items)
 
     def _bar(self, bar: Bar, left: float, top: float) -> Markup:
-        """Its label, the bar from zero, and its interval as a line through it."""
+        """Draw the label, the bar from zero, and the interval as a line through it."""
         parts = [element("title", text(bar.words)), element("text", text(bar.label), x=left - 8, y=top + 13, class_="left")]
         if bar.value is not None:
             zero, end = (left + ALONG * self.axis.share(value) for value in (0.0, bar.value))

@@ -1,7 +1,4 @@
-"""Charts as inline SVG, and the markup they are made of.
-
-Only :func:`text` and :func:`element` make :data:`Markup`, and both escape: a type checker then finds text that was not.
-"""
+"""Charts as inline SVG."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from registry.reports.markup import Markup, element, number, place, power, text
 
 Shape = Literal["circle", "triangle", "square", "diamond"]
 
-WIDTH, HEIGHT = 340, 236  # a phone is little wider, so that text keeps its size there
+WIDTH, HEIGHT = 340, 236  # about the width of a phone, so that text keeps its size there
 LEFT, RIGHT, TOP, BOTTOM = 62, 20, 12, 52
-SIZE = 4.5  # of a marker, from its centre
-REACH = 9  # powers of ten that an axis covers at most, either way: a figure may be absurd, a drawing not
+SIZE = 4.5  # radius of a marker
+REACH = 9  # largest power of ten on an axis, either way: extreme figures are clipped
 
 _CORNERS: dict[Shape, tuple[tuple[float, float], ...]] = {
     "triangle": ((0, -1.2), (1.15, 0.9), (-1.15, 0.9)),
@@ -28,14 +25,14 @@ _CORNERS: dict[Shape, tuple[tuple[float, float], ...]] = {
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis; where it is logarithmic, ``low`` and ``high`` are exponents.
+    """An axis, linear or logarithmic.
 
     Attributes:
-        label: What it counts.
-        low: Its start.
-        high: Its end.
-        log: Whether it is logarithmic.
-        ticks: Value and label of each.
+        label: Quantity on the axis.
+        low: Start; its exponent if logarithmic.
+        high: End; its exponent if logarithmic.
+        log: Whether the axis is logarithmic.
+        ticks: Value and label of each tick.
     """
 
     label: str
@@ -46,7 +43,7 @@ class Axis:
 
     @classmethod
     def over(cls, label: str, values: Iterable[float], *, log: bool = False, floor: float = -math.inf, steps: int = 4) -> Axis:
-        """Axis on which the values have room, and which shows nothing below ``floor``."""
+        """Make an axis with a margin around the values, of which those below ``floor`` are clipped."""
         known = [_warp(value, log) for value in values if value > 0 or not log] or [0.0]
         low, high = max(min(known), floor), max(*known, floor)
         room = max(high - low, 0.3 if log else 0.02 * max(abs(low), abs(high), 1e-6))
@@ -55,17 +52,17 @@ class Axis:
         return cls(label, low, high, log, tuple(ticks))
 
     def share(self, value: float) -> float:
-        """How far along a value lies, 0 to 1: what is beyond the axis lies at its end."""
+        """Return the position of a value along the axis, 0 to 1; values beyond it are clipped."""
         return min(1.0, max(0.0, (_warp(value, self.log) - self.low) / (self.high - self.low)))
 
     def holds(self, value: float) -> bool:
-        """Whether a value lies on the axis."""
+        """Tell whether a value lies on the axis."""
         return self.low <= _warp(value, self.log) <= self.high
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point, with the bounds of its interval where it has one."""
+    """A point, with the bounds of its interval, if any."""
 
     x: float
     y: float
@@ -75,7 +72,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Look:
-    """How a series is told apart: a class with a colour of its own, a marker, a kind of line."""
+    """Look of a series: its CSS class, which sets the colour, marker, line and horizontal shift."""
 
     style: str
     shape: Shape
@@ -95,7 +92,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Rule:
-    """Straight lines of one meaning across a chart: upright ones at x, others at y."""
+    """Straight lines of one meaning across a chart: at x if upright, else at y."""
 
     name: str
     at: tuple[float, ...]
@@ -114,7 +111,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and its key. The title says what y is."""
+    """A chart and its key; the title names the quantity on y."""
 
     title: str
     x: Axis
@@ -125,7 +122,7 @@ class Chart:
     notes: tuple[str, ...] = ()
 
     def figure(self) -> Markup:
-        """Chart as a figure, its key in words below it."""
+        """Return the chart as a figure with its key below."""
         marks = [
             *(self._band(band) for band in self.bands),
             *self._grid(),
@@ -151,7 +148,7 @@ class Chart:
         return [*self.notes, *([f"beyond the axis, drawn on its edge: {beyond}"] if beyond else [])]
 
     def _key(self) -> Markup:
-        """List in words, with a small drawing for each."""
+        """List the series, rules and bands, each with a small drawing."""
         rows = [(_swatch(series), series.name) for series in self.series]
         rows += [(_swatch_of_rule(rule), rule.name) for rule in self.rules]
         rows += [(element("rect", class_="band", x=2, y=1, width=24, height=14), band.name) for band in self.bands]
@@ -186,7 +183,7 @@ class Chart:
         return [_segment(LEFT, self._y(at), WIDTH - RIGHT, self._y(at), rule.style) for at in rule.at]
 
     def _line(self, series: Series, line: Sequence[Point]) -> Markup:
-        """Line through points, over the band of their intervals."""
+        """Draw a line through points, over the band of their intervals."""
         upper = [(self._x(p.x), self._y(p.high)) for p in line if p.high is not None]
         lower = [(self._x(p.x), self._y(p.low)) for p in line if p.low is not None]
         spread = element("polygon", points=_path(upper + lower[::-1]), class_="spread")
@@ -194,7 +191,7 @@ class Chart:
         return element("g", *([spread] if len(upper) > 1 else []), drawn, class_=_classes(series.look))
 
     def _dot(self, series: Series, dot: Point) -> Markup:
-        """Marker, and its interval as an upright bar."""
+        """Draw a marker, and its interval as an upright bar."""
         x, parts = self._x(dot.x) + series.look.shift, []
         if dot.low is not None and dot.high is not None:
             parts.append(_segment(x, self._y(dot.low), x, self._y(dot.high), "bar"))
@@ -202,14 +199,14 @@ class Chart:
 
 
 def _warp(value: float, log: bool) -> float:
-    """Value as an axis counts it; what has no logarithm lies below everything."""
+    """Clip a value, or take its logarithm; values without one become -inf."""
     if log:
         return min(float(REACH), max(-float(REACH), math.log10(value))) if value > 0 else -math.inf
     return min(10.0**REACH, max(-(10.0**REACH), value))
 
 
 def _ticks(low: float, high: float, steps: int) -> list[tuple[float, str]]:
-    """Round numbers from ``low`` to ``high``, about ``steps`` of them."""
+    """Choose about ``steps`` round numbers from ``low`` to ``high``."""
     wanted = (high - low) / steps
     power = 10 ** math.floor(math.log10(wanted))
     step = next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= wanted * 0.999)
@@ -218,7 +215,7 @@ def _ticks(low: float, high: float, steps: int) -> list[tuple[float, str]]:
 
 
 def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Powers of ten between two exponents; between them too where there are few."""
+    """Choose powers of ten between two exponents; also 2 and 5 times them if those are few."""
     powers = range(math.ceil(low), math.floor(high) + 1)
     if len(powers) > 2:
         values = [10.0**power for power in powers[:: math.ceil(len(powers) / 5)]]

@@ -1,4 +1,4 @@
-"""Numbers in squares, the deeper the colour the more: what colour says, the numbers and the outlines say, too."""
+"""Heatmaps of labelled squares, whose numbers and outlines repeat the meaning of their colour."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Literal
 from registry.reports.html import figure
 from registry.reports.markup import Markup, element, text
 
-Tone = Literal["sure", "shade", "unsure", "plain"]  # coloured and outlined; coloured over grey; grey; without any
+Tone = Literal["sure", "shade", "unsure", "plain"]  # coloured and outlined; coloured over grey; grey; no colour
 
-SIDE = 46  # of a square, and of the number in it
-LETTER = 7.5  # of a row's label, on average
-DEEPEST = 0.5  # a deeper colour would hide the number
+SIDE = 46  # side of a square, in pixels; wide enough for its number
+LETTER = 7.5  # average width of a letter of a label
+DEEPEST = 0.5  # largest opacity at which the number stays legible
 
 
 @dataclass(frozen=True)
 class Square:
-    """One number.
+    """A number in a square.
 
     Attributes:
-        label: As it is printed.
-        depth: Of the colour, 0 to 1; beyond that, as deep as these.
-        tone: ``sure`` is coloured and outlined, its number bold; ``shade`` coloured over grey; ``unsure`` grey; ``plain``.
-        words: What it says, for a reader who points at it or who does not see it.
+        label: Text in the square.
+        depth: Depth of the colour, clipped to 0 to 1.
+        tone: ``sure`` (coloured, outlined, bold), ``shade`` (coloured over grey), ``unsure`` (grey) or ``plain`` (no colour).
+        words: Tooltip and text for screen readers.
     """
 
     label: str
@@ -38,11 +38,11 @@ class Heatmap:
     """Rows of squares.
 
     Attributes:
-        title: What the numbers are.
-        rows: Label and squares of each; None leaves a place empty.
-        columns: Labels.
-        words: What there is to see, for a reader who does not see it.
-        key: Squares, and what their look means.
+        title: Name of the numbers.
+        rows: Label and squares of each row; None for an empty place.
+        columns: Labels of the columns.
+        words: Description for screen readers.
+        key: Sample squares, each with its meaning.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Heatmap:
     key: Sequence[tuple[Square, str]]
 
     def figure(self) -> Markup:
-        """Map as a figure that scrolls in its own box, its key in words below it."""
+        """Return the heatmap as a scrollable figure with its key below."""
         left = 12 + LETTER * max(len(label) for label, _ in self.rows)
         width, height = left + SIDE * len(self.columns) + 2, SIDE * (len(self.rows) + 0.6) + 2
         marks = [

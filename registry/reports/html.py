@@ -1,4 +1,4 @@
-"""What every page of HTML is made of: no script, nothing loaded from elsewhere, readable on a phone and on paper."""
+"""Parts of HTML pages, which have no scripts, load nothing, and are readable on a phone and in print."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
 
 
 def whole(title: str, body: Iterable[Markup]) -> str:
-    """Page; the same title and body give the same bytes."""
+    """Return a page; the same title and body give the same bytes."""
     head = [
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -85,27 +85,27 @@ def whole(title: str, body: Iterable[Markup]) -> str:
 
 
 def section(title: str, *parts: Markup) -> list[Markup]:
-    """Parts under a heading."""
+    """Put parts under a heading."""
     return [element("h3", text(title)), *parts]
 
 
 def note(words: str) -> Markup:
-    """Paragraph in soft ink."""
+    """Return a paragraph in a muted colour."""
     return element("p", text(words), class_="note")
 
 
 def charts(found: Iterable[Chart]) -> Markup:
-    """Charts side by side, as many as there is room for."""
+    """Lay out charts in a grid as wide as the page allows."""
     return element("div", *(Markup(f"\n{chart.figure()}") for chart in found), class_="charts")
 
 
 def fold(inner: Markup, summary: str = "The numbers") -> Markup:
-    """What is shown on demand."""
+    """Hide markup until its summary is clicked."""
     return element("details", element("summary", text(summary)), inner)
 
 
 def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Markup]], words: Sequence[int] = ()) -> Markup:
-    """Table that scrolls within its own box; ``words`` are the columns of sentences."""
+    """Return a scrollable table; ``words`` are the indices of columns with sentences."""
     head = element("thead", element("tr", *(element("th", text(column), scope="col") for column in columns)))
     body = []
     for first, *others in rows:
@@ -115,17 +115,17 @@ def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[Markup]], w
 
 
 def wide(name: str, inner: Markup) -> Markup:
-    """What scrolls within a box of its own where it is wider than the page."""
+    """Wrap markup in a box that scrolls if it is wider than the page."""
     return element("div", inner, class_="wide", role="region", tabindex=0, aria_label=name)
 
 
 def facts(found: Mapping[str, object]) -> Markup:
-    """Names and what they stand for."""
+    """Return a list of names and values."""
     return element(
         "dl", *(element(tag, text(value)) for fact in found.items() for tag, value in zip(("dt", "dd"), fact, strict=True))
     )
 
 
 def figure(title: str, drawing: Markup, key: Iterable[Markup]) -> Markup:
-    """Drawing that may be wider than the page, between its title and its key."""
+    """Return a scrollable drawing between its title and its key."""
     return element("figure", element("figcaption", text(title)), wide(title, drawing), element("ul", *key, class_="key"))

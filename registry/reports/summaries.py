@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def stderr() -> Console:
-    """Console of progress bars."""
+    """Return a console on stderr, for progress bars."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
 def cells(found: Sequence[Cell]) -> Table:
-    """One row per cell: band, CV with its error, ratio to the exact attractor, error beside its baselines."""
+    """Tabulate cells: band, CV with its error, ratio to the exact attractor, error beside its baselines."""
     table = plain_table("cell", "band", "CV", "/ exact", "MSE", "PCA", "untrained", "probe")
     for cell in found:
         own, null = cell.manifest.own, cell.manifest.untrained.get(cell.manifest.own_probe)
@@ -47,7 +47,7 @@ def cells(found: Sequence[Cell]) -> Table:
 
 
 def viability(found: Attestation) -> list[Any]:
-    """Report in sentences, its checks, its dose-response, its controls."""
+    """Return an attestation as sentences and tables of checks, dose-response and controls."""
     checks = plain_table("check", "passed", "value", "interval", "threshold")
     for check in found.checks:
         words = check.threshold if check.passed else f"{check.threshold}: {check.reason}"
@@ -65,7 +65,7 @@ def viability(found: Attestation) -> list[Any]:
 
 
 def _over(doses: Sequence[DoseFigure], column: str) -> str:
-    """Mean over trials, with the standard deviation where there are several."""
+    """Return the mean of a column over trials, with the standard deviation if there are several."""
     values = [getattr(dose, column) for dose in doses]
     values = [value[0] if isinstance(value, tuple) else value for value in values]
     if any(value is None for value in values):
@@ -75,13 +75,13 @@ def _over(doses: Sequence[DoseFigure], column: str) -> str:
 
 
 def triage_words(triage: Triage | None) -> str:
-    """Why a run was stopped."""
+    """Return the reason for which triage stopped a run."""
     assert triage is not None, "only a run with a triage is stopped"
-    return f"band {triage.found or 'none'} at step {triage.step}, expected {triage.expected}; the run was stopped"
+    return f"band {triage.found or 'none'} at step {triage.step}, expected {triage.expected}"
 
 
 def composition(model: Container, members: Sequence[Cell], images: Tensor) -> list[dict[str, Any]]:
-    """Per cell of a container: its patches, its error on some images, and how its tokens agree with the others'."""
+    """Measure each cell of a container: patches, error on the images, and agreement of its tokens with the others'."""
     import torch
 
     with torch.no_grad():
@@ -103,7 +103,7 @@ def composition(model: Container, members: Sequence[Cell], images: Tensor) -> li
 
 
 def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The same for people."""
+    """Tabulate the rows of :func:`composition`."""
     table = plain_table("cell", "D", "patches", "MSE here", "held-out R2", "shuffled", "lift", "p")
     for row in rows:
         table.add_row(
@@ -117,14 +117,14 @@ def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _agreement(row: dict[str, Any]) -> list[str]:
-    """How a cell's tokens agree with the others'; nothing to say of a cell alone."""
+    """Format the agreement of a cell's tokens with the others'; dashes for a single cell."""
     if "r2" not in row:
         return [NOTHING] * 4
     return [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
 
 
 def alignment(found: Aligned) -> list[Any]:
-    """What was asked, one row per pair, and what was found."""
+    """Return an alignment as its settings, a table with one row per pair, and a summary in sentences."""
     images, regions = found.images[0], math.prod(found.regions)
     asked = f"{found.tokens} of {len(found.cells)} cells on {found.probe} ({found.probe_because})"
     swaps = {(swap.source, swap.target): swap for swap in found.swaps or ()}
@@ -137,7 +137,9 @@ def alignment(found: Aligned) -> list[Any]:
         figures = [f"{pair.lift:.3f}", f"{low:.3f} to {high:.3f}", untrained, f"{pair.p:.3g}", _yes(pair.related)]
         shares = [_share(swaps[names]) for names in (ends, ends[::-1])] if swaps else []
         table.add_row(*ends, *figures, f"{pair.cosine:.3f}", f"{pair.through_cosine:.3f}", *shares)
-    note = ["swap: share that comes back of what the mean costs; in brackets where that is next to nothing."] if swaps else []
+    note = (
+        ["swap: share recovered of the error that the mean tokens add; in brackets if they add almost none."] if swaps else []
+    )
     size = f"{images} images, {regions} regions of each, {found.untrained} untrained cells at each end, seed {found.seed}"
     return [f"{asked}: {size}", table, *note, " ".join(found.summary)]
 
@@ -148,13 +150,13 @@ def _share(swap: SwapFigure) -> str:
 
 
 def estimate(figure: Estimated) -> str:
-    """Value with its standard error."""
+    """Format a value with its standard error."""
     error = figure.standard_error
     return f"{figure.value:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
 def plain_table(*columns: str) -> Table:
-    """Table whose cells are our own words and numbers."""
+    """Return an empty table for trusted text: its cells may hold rich markup."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

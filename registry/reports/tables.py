@@ -1,4 +1,4 @@
-"""Tables for people. Every text may come from somebody else's registry, so none of it is markup or steers the terminal."""
+"""Tables for the terminal. Text may come from untrusted registries: markup and control characters have no effect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTHING = "-"
 
 
 def cells(found: Sequence[Located]) -> Table:
-    """One row per cell: what it is, and its figures on its own probe."""
+    """Tabulate cells: spec, figures on the cell's own probe, verdict."""
     table = _table(
         "reference", "family", "band", "D", "V", "patch", "parameters", "CV", "ratio", "on attractor", "holds", "MSE", "verdict"
     )
@@ -51,7 +51,7 @@ def cells(found: Sequence[Located]) -> Table:
 
 
 def artifacts(found: Sequence[Located], form: ArtifactForm[Any]) -> Table:
-    """One row per artifact of a kind beside the cell: the kind's own columns, size, licence, and why it was yanked."""
+    """Tabulate artifacts of a kind other than the cell: the kind's columns, size, licence, reason of a yank."""
     table = _table("reference", *(column.name for column in form.columns), "MB", "licence", "yanked")
     for located in found:
         release = located.packed_release
@@ -62,7 +62,7 @@ def artifacts(found: Sequence[Located], form: ArtifactForm[Any]) -> Table:
 
 
 def packed_manifest(located: Located, document: PackedManifest) -> list[Table]:
-    """Whole manifest of an artifact of another kind, and beside it what the registry adds."""
+    """Tabulate the manifest of an artifact other than a cell, with the registry's facts about it."""
     fields = document.model_dump(mode="json")
     apart = {name: fields.pop(name) for name in ("identity", "file")}
     rows = {name: fields.pop(name) for name, value in list(fields.items()) if _is_table(value)}
@@ -75,7 +75,7 @@ def packed_manifest(located: Located, document: PackedManifest) -> list[Table]:
 
 
 def manifest(located: Located, document: Manifest) -> list[Table]:
-    """Whole manifest, and beside it what the registry adds."""
+    """Tabulate the manifest of a cell, with the registry's facts about it."""
     fields = document.model_dump(mode="json")
     training = fields["training"]
     trajectory = training.pop("trajectory")
@@ -92,17 +92,17 @@ def manifest(located: Located, document: Manifest) -> list[Table]:
 
 
 def faults(found: Mapping[str, BatteriesError], repaired: Collection[str], orphans: Sequence[str]) -> Table:
-    """One row per file that is not right, or that nothing promises."""
+    """Tabulate damaged files, and orphans that no index lists."""
     table = _table("", "name", "fault")
     for name, error in found.items():
         table.add_row(*map(_text, ("repaired" if name in repaired else "FAULT", name, f"{error.what} [{error.code}]")))
     for name in orphans:
-        table.add_row(*map(_text, ("unpromised", name, NOTHING)))
+        table.add_row(*map(_text, ("orphan", name, NOTHING)))
     return table
 
 
 def cv(release: Release) -> str:
-    """CV with its standard error."""
+    """Format the CV with its standard error."""
     summary = release.summary
     if summary.cv is None:
         return "degenerate"
@@ -111,7 +111,7 @@ def cv(release: Release) -> str:
 
 
 def verdict(located: Located) -> str:
-    """What each protocol found; yanked versions say so first."""
+    """Format the verdict of each protocol, after the reason if the version is yanked."""
     found = [f"{attested.verdict} ({protocol})" for protocol, attested in sorted(located.attestations.items())]
     if located.release.yanked is not None:
         found.insert(0, f"yanked: {located.release.yanked}")
@@ -119,7 +119,7 @@ def verdict(located: Located) -> str:
 
 
 def counted(paths: Iterable[str]) -> str:
-    """How many are cells, and how many of another kind, where there are such: most people have none.
+    """Count paths by kind; kinds other than the cell are left out if there are none.
 
     >>> counted(["low/a"]), counted(["maps/a", "model/b", "model/c"])
     ('1', '0, models: 2, maps: 1')
@@ -130,7 +130,7 @@ def counted(paths: Iterable[str]) -> str:
 
 
 def _is_table(value: object) -> bool:
-    """Whether a field is a list of rows."""
+    """Tell whether a field is a list of rows."""
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
@@ -150,7 +150,7 @@ def _pairs(title: str, fields: Mapping[str, Any]) -> Table:
 
 
 def _columns(title: str, figures: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One column per probe, one row per figure that any of them has."""
+    """Tabulate figures: one column per probe, one row per figure of any probe."""
     flat = [_flat(fields) for fields in figures.values()]
     table = _table("", *figures, title=title)
     for name in dict.fromkeys(name for fields in flat for name in fields):
@@ -167,7 +167,7 @@ def _rows(title: str, points: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested fields as dotted names."""
+    """Flatten nested fields into dotted names."""
     flat: dict[str, str] = {}
     for name, value in fields.items():
         if isinstance(value, dict):

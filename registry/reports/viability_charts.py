@@ -1,4 +1,4 @@
-"""The charts of an attestation: dose-response, trajectories, the way back, hosts."""
+"""Charts of an attestation: dose-response, trajectories, recovery, hosts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from registry.reports.chart import Axis, Band, Chart, Look, Point, Rule, Series
 from registry.reports.markup import number
 
 KEPT = 0.9  # least share of a cell's content that counts as kept
-KEPT_FLOOR = -0.25  # where the axis of ``kept`` ends: less than nothing is no content, however much less
+KEPT_FLOOR = -0.25  # lower end of the axis of ``kept``: all values below 0 mean no content
 
 LOOKS = {"cell": Look("cell", "circle", shift=-4.0), "untrained": Look("untrained", "triangle", dashed=True, shift=4.0)}
 LARGEST = {"cell": Look("cell", "square", dashed=True), "untrained": Look("untrained", "diamond")}
 
 Reading = tuple[int, float | None, float | None, float]  # step, CV, its standard error, MSE
-Runs = tuple[str, Look, list[list[Reading]]]  # of one kind
+Runs = tuple[str, Look, list[list[Reading]]]  # runs of one kind
 
 
 def dose_charts(found: Attestation) -> list[Chart]:
-    """CV, rank, content and error after each dose of a host's gradient."""
+    """Chart CV, rank, content and error after each dose of a host's gradient."""
     holds = (Band(f"holds: {HOLDS[0]} to {HOLDS[1]}", *HOLDS),)
     kept = (Rule(f"least that counts as kept: {KEPT}", (KEPT,), style="exact"),)
     return [
@@ -36,13 +36,13 @@ def dose_charts(found: Attestation) -> list[Chart]:
 
 
 def training_charts(found: Attestation) -> list[Chart]:
-    """CV and error along the cell's training."""
+    """Chart CV and error along the cell's training."""
     line: list[Reading] = [(p.step, p.cv, p.cv_standard_error, p.mse) for p in found.trajectory]
     return _along(found, "training", [("cell", LOOKS["cell"], [line])])
 
 
 def trial_charts(found: Attestation) -> list[Chart]:
-    """CV and error along the trials at the deciding and at the largest dose."""
+    """Chart CV and error along the trials at the deciding and the largest dose."""
     largest = max((dose.rate for dose in found.doses), default=found.reference_rate)
     kinds = {found.reference_rate: LOOKS} | ({largest: LARGEST} if largest != found.reference_rate else {})
     runs: list[Runs] = [
@@ -58,7 +58,7 @@ def trial_charts(found: Attestation) -> list[Chart]:
 
 
 def return_charts(found: Attestation) -> list[Chart]:
-    """CV and error under reconstruction training, with the steps after which a cell was back."""
+    """Chart CV and error under reconstruction training, with the steps at which a cell recovered."""
     runs: list[Runs] = [
         (name, look, [_readings(r.moments) for r in found.returns if r.subject == name]) for name, look in LOOKS.items()
     ]
@@ -68,7 +68,7 @@ def return_charts(found: Attestation) -> list[Chart]:
 
 
 def frozen_charts(found: Attestation) -> list[Chart]:
-    """Scores of the cell and of untrained cells, a chart for each task and host."""
+    """Chart the scores of the cell and of untrained cells, one chart per task and host."""
     groups = dict.fromkeys((trial.task, trial.host) for trial in found.frozen)
     return [_strip(key, [trial for trial in found.frozen if (trial.task, trial.host) == key]) for key in groups]
 
@@ -84,7 +84,7 @@ def _dose_chart(
     bands: tuple[Band, ...] = (),
     rules: tuple[Rule, ...] = (),
 ) -> Chart:
-    """One figure against the dose; ``about`` is what its axis shows in any case."""
+    """Chart a figure against the dose; its axis always covers ``about``."""
     series, degenerate = [], 0
     for subject, look in LOOKS.items():
         readings = [(dose.rate, read(dose)) for dose in found.doses if dose.subject == subject]
@@ -109,7 +109,7 @@ def _medians(dots: Iterable[Point]) -> tuple[Point, ...]:
 
 
 def _along(found: Attestation, where: str, runs: Sequence[Runs], rules: tuple[Rule, ...] = ()) -> list[Chart]:
-    """CV and error against steps; nothing where nothing was read."""
+    """Chart CV and error against steps; no chart without readings."""
     readings = [reading for _, _, lines in runs for line in lines for reading in line]
     if not readings:
         return []
@@ -135,7 +135,7 @@ def _readings(moments: Iterable[Moment]) -> list[Reading]:
 
 
 def _lines(runs: Sequence[Runs], point: Callable[[Reading], Point | None]) -> tuple[Series, ...]:
-    """Each run as lines with a dot at either end, broken where there is no reading."""
+    """Make each run a line with dots at its ends, broken where the reading is degenerate."""
     series = []
     for name, look, found in runs:
         runs_of_points = [[point(reading) for reading in run] for run in found]
@@ -154,7 +154,7 @@ def _cv_point(reading: Reading) -> Point | None:
 
 
 def _strip(key: tuple[str, str], trials: Sequence[FrozenFigure]) -> Chart:
-    """Scores on one task, each subject in a lane of its own."""
+    """Chart the scores on one task, each subject in its own lane."""
     series = []
     for lane, (subject, look) in enumerate(LOOKS.items()):
         own = [trial for trial in trials if trial.subject == subject]

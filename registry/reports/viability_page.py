@@ -1,4 +1,4 @@
-"""The viability report as one page of HTML. An attestation may come from somebody else's registry: all its text is escaped."""
+"""Viability report as a page of HTML. Attestations may come from untrusted registries, so all their text is escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from registry.reports.markup import Markup, element, number, text
 
 
 def page(found: Sequence[Attestation] | Attestation) -> str:
-    """Whole page of some attestations, or of one; the same ones give the same bytes."""
+    """Return the page of one or more attestations; the same ones give the same bytes."""
     found = [found] if isinstance(found, Attestation) else list(found)
     title = f"Viability of {found[0].reference}" if len(found) == 1 else f"Viability of {len(found)} cells"
     body = [element("h1", text("Viability report")), *(_summary(found) if len(found) > 1 else [])]
@@ -19,9 +19,9 @@ def page(found: Sequence[Attestation] | Attestation) -> str:
 
 
 def verdict_line(found: Attestation) -> str:
-    """Verdict in a line, after its first word or two: what it is because of."""
+    """Return the reason of the verdict, to follow the verdict itself."""
     if found.verdict == "walked back":
-        return f"because of {', '.join(found.failed) or 'no check by name'}"
+        return f"because of {', '.join(found.failed) or 'unnamed checks'}"
     if found.verdict == "no verdict":
         accepted = ", ".join(control.name for control in found.controls if not control.rejected)
         return f"because a control was not rejected: {accepted}" if accepted else "the checks prove nothing"
@@ -29,7 +29,7 @@ def verdict_line(found: Attestation) -> str:
 
 
 def _summary(found: Sequence[Attestation]) -> list[Markup]:
-    """One row per cell, with a link to it; its verdicts counted first."""
+    """Count the verdicts, and list the cells with links to their sections."""
     verdicts = [attestation.verdict for attestation in found]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
     rows = [
@@ -69,7 +69,11 @@ def _verdict(found: Attestation) -> Markup:
     word = element("strong", text(found.verdict.capitalize()))
     parts = [element("p", word, text(f" {verdict_line(found)}"), class_=f"verdict {_TONE[found.verdict]}")]
     if found.control is not None:
-        parts.append(html.note(f"A negative control stood in the cell's place: {found.control}. It has to be walked back."))
+        parts.append(
+            html.note(
+                f"The negative control {found.control} was tested in the cell's place. Its verdict should be: walked back."
+            )
+        )
     return element("div", *parts)
 
 
@@ -91,7 +95,7 @@ def _checks(found: Attestation) -> list[Markup]:
 
 
 def _outcome(check: CheckFigure) -> Markup:
-    """Passed or not, or what is only reported; in words, not by colour alone."""
+    """Name the outcome of a check, in words as well as by colour."""
     word = "not made" if check.passed is None else "passed" if check.passed else "not passed"
     if not check.decides:
         return element("span", text(f"reported ({word})"), class_="none")
@@ -99,7 +103,7 @@ def _outcome(check: CheckFigure) -> Markup:
 
 
 def _doses(found: Attestation) -> list[Markup]:
-    """CV, rank, content and error after each dose of a host's gradient."""
+    """Show CV, rank, content and error after each dose of a host's gradient."""
     if not found.doses:
         return html.section("Dose-response", html.note("No trial under a host's gradient."))
     columns = ("subject", "rate", "seed", "CV", "rank", "kept", "retention", "score", "weight change")
@@ -113,14 +117,14 @@ def _doses(found: Attestation) -> list[Markup]:
         )
         for d in found.doses
     ]
-    note = html.note("Each dot is one trial, with its 95% interval where there is one; the line goes through the medians.")
+    note = html.note("Each dot is one trial, with its 95% interval if it has one; the line goes through the medians.")
     return html.section(
         "Dose-response", note, html.charts(viability_charts.dose_charts(found)), html.fold(html.table("doses", columns, rows))
     )
 
 
 def _trajectories(found: Attestation) -> list[Markup]:
-    """Cell along its training, and along its trials at the deciding and at the largest dose."""
+    """Chart the cell along its training, and along its trials at the deciding and the largest dose."""
     drawn = viability_charts.training_charts(found) + viability_charts.trial_charts(found)
     if not drawn:
         return html.section("Trajectories", html.note("No reading along training, and none along a trial."))
@@ -128,7 +132,7 @@ def _trajectories(found: Attestation) -> list[Markup]:
 
 
 def _returns(found: Attestation) -> list[Markup]:
-    """What became of it under reconstruction training, after the dose that drove it away."""
+    """Show whether reconstruction training restored the cell after the largest dose."""
     if not found.returns:
         return html.section("Return", html.note("No trial of return."))
     rows = [(text(r.subject), *_figures(r.rate, r.seed), text(_return_words(r))) for r in found.returns]
@@ -143,7 +147,7 @@ def _return_words(found: ReturnFigure) -> str:
 
 
 def _frozen(found: Attestation) -> list[Markup]:
-    """What hosts learned around the frozen cell, beside hosts of untrained cells."""
+    """Show the scores of hosts around the frozen cell, beside hosts of untrained cells."""
     if not found.frozen:
         return html.section("Frozen in a host", html.note("No frozen trial."))
     columns = ("subject", "task", "host", "seed", "score", "CV", "rank", "least gradient", "weights")

@@ -1,1 +1,1 @@
-"""The viability test: its protocol, its trials, its verdict."""
+"""The viability test: protocol, trials, checks and verdict."""

@@ -1,6 +1,6 @@
-"""The checks of the viability test: each takes readings and gives a figure with its threshold, interval and reason.
+"""Checks of the viability test: each makes a figure with threshold, interval and reason from readings.
 
-Checks read tensors and measurements, never what a spec claims. None raises; none stops the others.
+Checks rely on tensors and measurements, never on claims of a spec. A check raises no error and stops no other check.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Measurement:
     """A cell on its own probe, without a host.
 
     Attributes:
-        finite: Whether weights and outputs are.
+        finite: Whether all weights and outputs are finite.
         radius_error: Largest distance of a row's length from 1.
-        cv: Over the probe.
+        cv: CV over the probe.
         rank: Effective rank.
         mse: Reconstruction error, clustered by image.
         mean_baseline: Error of predicting the probe's mean.
@@ -44,7 +44,7 @@ class Measurement:
 
 
 def finite(found: bool) -> CheckFigure:
-    """Weights and outputs are finite."""
+    """Check that weights and outputs are finite."""
     return CheckFigure(
         name="finite",
         passed=found,
@@ -59,13 +59,13 @@ def finite(found: bool) -> CheckFigure:
 
 
 def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """Checks that need no host: geometry, tiers 1 and 2, and error.
+    """Check what needs no host: geometry, tiers 1 and 2, and error.
 
     Args:
-        m: The cell on its own probe.
-        manifest: What it claims.
+        m: Measurement of the cell on its own probe.
+        manifest: Manifest of the cell.
         untrained: Errors of untrained cells of the same spec on the same probe.
-        protocol: The thresholds.
+        protocol: Protocol with the thresholds.
     """
     return [
         _at_most("radius", m.radius_error, protocol.radius, "largest distance of a row's length from 1"),
@@ -81,7 +81,7 @@ def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], pro
 
 
 def hosted(trials: Sequence[FrozenFigure], protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """Checks of the frozen trials: the trial that is farthest off stands for all of them."""
+    """Check the frozen trials; the worst trial counts for all of them."""
     unchanged = all(trial.unchanged for trial in trials)
     words = f"the digest is the same after {len(trials)} hosts" if unchanged else "the weights changed under a host"
     known = [trial.gradient for trial in trials if trial.gradient is not None]
@@ -95,7 +95,7 @@ def hosted(trials: Sequence[FrozenFigure], protocol: ViabilityProtocol) -> list[
 
 
 def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[CheckFigure]:
-    """Checks under the host's gradient, of the trials at the reference dose."""
+    """Check the trials under the host's gradient at the reference dose."""
     at = [trial for trial in trials if trial.rate == protocol.reference_rate]
     share = _over_seeds([trial.kept for trial in at])
     retention = _over_seeds([trial.retention for trial in at])
@@ -112,13 +112,13 @@ def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[Che
 
 
 def rank(m: Measurement, D: int, protocol: ViabilityProtocol) -> CheckFigure:
-    """Effective rank against a share of D; a rank-one cell has 1."""
+    """Check the effective rank against a share of D; a rank-one cell has 1."""
     need = Threshold(value=protocol.rank.value * D, source=protocol.rank.source)
     return _at_least("rank", m.rank.value, need, f"effective rank of {D}", error=m.rank.standard_error)
 
 
 def band(m: Measurement, manifest: Manifest) -> CheckFigure:
-    """Measured band against the cell's name."""
+    """Check the measured band against the band in the manifest."""
     claimed, D = manifest.identity.band, manifest.spec.D
     label = None if isinstance(m.cv, Degenerate) else exact.band(m.cv.value, D)
     reason = m.cv.reason if isinstance(m.cv, Degenerate) else f"CV is in {label or 'no band'}"
@@ -126,7 +126,7 @@ def band(m: Measurement, manifest: Manifest) -> CheckFigure:
 
 
 def attractor(m: Measurement, D: int) -> CheckFigure:
-    """On-attractor flag; reported, since a specialist may leave its attractor."""
+    """Report whether the CV is on the attractor; not decisive, since a specialist may leave it."""
     if isinstance(m.cv, Degenerate) or exact.SIMPLEX > D:
         return _estimate("on attractor", None, m.cv, "CV / exact CV", FACTS, "no CV", decides=False)
     low, high = exact.ON_ATTRACTOR
@@ -138,7 +138,7 @@ def attractor(m: Measurement, D: int) -> CheckFigure:
 
 
 def triage(manifest: Manifest) -> CheckFigure:
-    """Tier 1: the band at the triage step, from the manifest."""
+    """Check tier 1: the band at the triage step, from the manifest."""
     point = _at_triage(manifest)
     if point is None:
         return _flag("triage", None, "tier 1: band at the triage step", "not recorded: the run was shorter", decides=False)
@@ -148,7 +148,7 @@ def triage(manifest: Manifest) -> CheckFigure:
 
 
 def stable(manifest: Manifest) -> CheckFigure:
-    """Tier 2: every CV after triage over the CV at triage, from the manifest's trajectory; the worst of them stands."""
+    """Check tier 2: the CVs after triage over that at triage, from the manifest's trajectory; the worst ratio counts."""
     start = _at_triage(manifest)
     later = [point for point in manifest.training.trajectory if start and point.step > start.step]
     if start is None or not later:
@@ -162,20 +162,20 @@ def stable(manifest: Manifest) -> CheckFigure:
 
 
 def baseline(m: Measurement) -> CheckFigure:
-    """Error against predicting the mean."""
+    """Check the error against that of predicting the mean."""
     share = Estimate(m.mse.value / m.mean_baseline, m.mse.standard_error / m.mean_baseline, m.mse.matrices, m.mse.by_image)
     need = Threshold(value=1.0, source="predicting the mean is what a cell without content does")
     return _at_most("error, mean", share.value, need, "MSE over that of predicting the mean", error=share.standard_error)
 
 
 def claimed(m: Measurement, manifest: Manifest, protocol: ViabilityProtocol) -> CheckFigure:
-    """Error against the manifest's own: whether this is the cell that was measured."""
+    """Check the error against the manifest's, which another cell's weights would not reproduce."""
     share = m.mse.value / manifest.own.mse.value
     return _at_most("error, claimed", share, protocol.claimed, "MSE over what the manifest claims")
 
 
 def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityProtocol) -> CheckFigure:
-    """Error against that of untrained cells."""
+    """Check the error against that of untrained cells."""
     mean = sum(untrained) / len(untrained)
     error = mse.standard_error / mean
     return _at_most("error, untrained", mse.value / mean, protocol.null_share, "MSE over the untrained mean", error=error)
@@ -184,7 +184,10 @@ def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityPro
 def lift(
     task: str, decides: bool, trials: Sequence[FrozenFigure], null: Sequence[FrozenFigure], protocol: ViabilityProtocol
 ) -> CheckFigure:
-    """What hosts gain over hosts of untrained cells: error of the test images, spread over seeds and over the untrained."""
+    """Check the gain of hosts over hosts of untrained cells.
+
+    Its standard error combines that over test images with the spread over seeds and over untrained cells.
+    """
     ours, theirs = ([t.score for t in part if t.task == task] for part in (trials, null))
     mean, untrained = (sum(part) / len(part) for part in (ours, theirs))
     test = sum(t.score_error for t in trials if t.task == task) / len(ours)
@@ -199,13 +202,13 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean and standard error over seeds; one seed alone has none."""
+    """Return mean and standard error over seeds; the error of a single seed is 0."""
     mean = sum(values) / len(values)
     return Estimate(mean, _spread(values) / math.sqrt(len(values)), len(values), tuple(values))
 
 
 def _all_hold(name: str, ratios: Sequence[Ratio | None]) -> CheckFigure:
-    """Whether every trial held; the ratio farthest from 1 is shown."""
+    """Check that every trial held; the figure is the ratio farthest from 1."""
     known = [ratio for ratio in ratios if ratio is not None]
     if len(known) < len(ratios):
         return _interval(name, False, None, None, None, _HOLDS_WORDS, FACTS, "the CV is degenerate")
@@ -224,7 +227,7 @@ def _at_triage(manifest: Manifest) -> TrainingPoint | None:
 
 
 def _reading(point: TrainingPoint) -> Estimate:
-    """Point of a trajectory as an estimate; one without a standard error cannot hold."""
+    """Convert a point of a trajectory to an estimate; a missing standard error becomes infinite, so that it cannot hold."""
     assert point.cv is not None
     error = math.inf if point.cv_standard_error is None else point.cv_standard_error
     return Estimate(point.cv, error, 1, (point.cv,))
@@ -234,7 +237,7 @@ _HOLDS_WORDS = f"ratio and both 95% bounds in [{estimates.HOLDS[0]}, {estimates.
 
 
 def _at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:
-    """Passes where the upper 99% bound is at most the limit."""
+    """Check that the upper 99% bound is at most the limit."""
     lower, upper = value - Z99 * error, value + Z99 * error
     return _interval(name, upper <= limit.value, value, lower, upper, f"at most {limit.value:g}", limit.source, what)
 
@@ -242,7 +245,7 @@ def _at_most(name: str, value: float, limit: Threshold, what: str, *, error: flo
 def _at_least(
     name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0, quantile: float = Z99, decides: bool = True
 ) -> CheckFigure:
-    """Passes where the lower 99% bound is at least the limit; an error from few seeds brings Student's quantile."""
+    """Check that the lower bound is at least the limit; with few seeds, pass Student's quantile."""
     lower, upper = value - quantile * error, value + quantile * error
     words = f"at least {limit.value:g}"
     return _interval(name, lower >= limit.value, value, lower, upper, words, limit.source, what, decides=decides)
@@ -305,5 +308,5 @@ def _interval(
 
 
 def _number(value: float | None) -> float | None:
-    """JSON has no NaN or infinity: a bound that is not finite is null."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     return value if value is not None and math.isfinite(value) else None

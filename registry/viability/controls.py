@@ -29,7 +29,7 @@ CONTROLS: tuple[str, ...] = tuple(NAMED_CHECK)
 
 
 class ShuffledRows(PatchSVAE):
-    """A cell that decodes every row of M from another patch: each row is as it should be, and in the wrong place."""
+    """A cell that decodes each row of M from another patch: every row is valid, but in the wrong place."""
 
     seed = 0
 
@@ -42,14 +42,14 @@ class ShuffledRows(PatchSVAE):
 
 
 def control_cell(cell: Cell, control: Control, seed: int = 0) -> Cell:
-    """Cell of the same spec that must be rejected; for ``shuffled`` the cell itself, see :func:`control_model`.
+    """Make a cell of the same spec that must be rejected; for ``shuffled`` the cell itself, see :func:`control_model`.
 
     Args:
-        cell: The cell it stands beside.
-        control: ``untrained``: fresh weights. ``none`` and ``scale``: the same weights, the rows of M not normalised, or
-            divided by their mean length only. ``rank-one``: every row of M the same. ``scrambled``: the numbers of every
-            tensor in another order. ``nan``: one of them not a number.
-        seed: Of fresh weights, and of orders.
+        cell: Cell under test.
+        control: Kind of control. ``untrained``: random weights. ``none`` and ``scale``: the same weights, rows of M not
+            normalised, or divided by their mean length only. ``rank-one``: all rows of M equal. ``scrambled``: the
+            numbers of each tensor permuted. ``nan``: one NaN among the weights.
+        seed: Seed of random weights and permutations.
     """
     spec, weights = cell.spec, {name: array.copy() for name, array in cell.weights.items()}
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def control_cell(cell: Cell, control: Control, seed: int = 0) -> Cell:
 
 
 def control_model(cell: Cell, control: Control | None, seed: int = 0) -> PatchSVAE:
-    """Model of a control cell, as it is measured."""
+    """Return the model of a control cell; for ``shuffled``, one that shuffles rows."""
     if control != "shuffled":
         return PatchSVAE.from_cell(cell)
     model = ShuffledRows.from_cell(cell)

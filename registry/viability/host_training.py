@@ -1,4 +1,4 @@
-"""Hosts of the viability test: how they are made, what they are fed, how they learn a task, and how well."""
+"""Hosts of the viability test: construction, training on a task, and scoring."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from composer.hosts.residual_mlp import StreamForm
 from registry.viability.protocol import ViabilityProtocol
 from registry.viability.tasks import Task
 
-SAMPLE = 128  # training images that fix the scale of a host's features
+SAMPLE = 128  # training images that set the scale of a host's features
 
 
 class Watched:
-    """A mounted cell that remembers what its host last fed it, and the gradient that came back there."""
+    """A mounted cell that records its last input and the norm of the gradient at it."""
 
     def __init__(self, cell: Mounted) -> None:
         self._cell = cell
@@ -32,17 +32,17 @@ class Watched:
         self.gradient: Tensor | None = None
 
     def tokens(self, images: Tensor) -> Tokens:
-        """As the cell's."""
+        """Return the cell's tokens of images."""
         return self._cell.tokens(self._note(images))
 
     def __call__(self, images: Tensor) -> Output | CellOutput:
-        """As the cell's."""
+        """Run the cell on images."""
         return self._cell(self._note(images))
 
     @property
     def last(self) -> Tensor:
-        """What its host last fed it."""
-        assert self.fed is not None, "refused when the host was made"
+        """Last input from the host."""
+        assert self.fed is not None, "make_host refuses a host that does not use its cell"
         return self.fed
 
     def _note(self, images: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Watched:
 
 
 def own_hosts(protocol: ViabilityProtocol) -> dict[str, HostFactory]:
-    """Protocol's hosts by name: a residual MLP with and without terminal LayerNorm."""
+    """Return the protocol's hosts by name: a residual MLP with and without terminal LayerNorm."""
 
     def factory(terminal_norm: bool) -> HostFactory:
         form = StreamForm(protocol.width, protocol.blocks, terminal_norm)
@@ -69,22 +69,27 @@ def own_hosts(protocol: ViabilityProtocol) -> dict[str, HostFactory]:
 
 @unjudged()
 def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.Module:
-    """Seeded host, found to be one: it has something to train, and its output is what the task asks for."""
+    """Make a seeded host and check it.
+
+    Raises:
+        InputError: a host without trainable weights (``HOST_FROZEN``), that does not use its cell (``HOST_UNUSED``), or with
+            another output than the task's (``HOST_OUTPUT``).
+    """
     images, targets = task.train
     with torch.random.fork_rng(devices=[]):
         seed_cpu(seed)
         host = factory(cell, images[:: max(1, len(images) // SAMPLE)], task.classes)
     if not any(p.requires_grad for p in host.parameters()):
-        raise InputError("a host with nothing to train", code="HOST_FROZEN", found=type(host).__name__, where=task.name)
+        raise InputError("host has nothing to train", code="HOST_FROZEN", found=type(host).__name__, where=task.name)
     cell.fed = None
     with torch.no_grad():
         shape = tuple(host(images[:2]).shape)
     if cell.fed is None:
-        raise InputError("a host that does not use its cell", code="HOST_UNUSED", found=type(host).__name__, where=task.name)
+        raise InputError("host does not use its cell", code="HOST_UNUSED", found=type(host).__name__, where=task.name)
     wanted = tuple(targets[:2].shape) if task.restores else (len(images[:2]), task.classes)
     if shape != wanted:
         raise InputError(
-            "a host whose output is not the task's",
+            "host output has the wrong shape",
             code="HOST_OUTPUT",
             expected=wanted,
             found=shape,
@@ -106,9 +111,9 @@ def learn(
     cell: Iterable[dict[str, object]] = (),
     look: Callable[[int], None] = lambda _: None,
 ) -> float | None:
-    """Train a host; returns the smallest gradient norm seen at what it feeds the cell.
+    """Train a host and return the smallest gradient norm at the input that it feeds the cell.
 
-    A gradient that is not finite ends it before it reaches a weight, and None is returned.
+    A gradient that is not finite ends the training before it changes a weight; None is then returned.
     """
     own = {"params": [p for p in host.parameters() if p.requires_grad], "lr": rate}
     optimiser = torch.optim.Adam([own, *cell])
@@ -136,7 +141,7 @@ def _loss(output: Tensor, targets: Tensor) -> Tensor:
 @unjudged()
 @torch.no_grad()
 def score(host: nn.Module, task: Task, watched: Watched) -> tuple[Estimate, Tensor]:
-    """Accuracy, or R2 where images are restored, clustered as the task says; and what the host fed its cell on the way."""
+    """Return the accuracy, or R2 if images are restored, with the task's clustering; and the inputs fed to the cell."""
     images, targets = task.test
     outputs, inputs = [], []
     for part in images.split(64):

@@ -1,4 +1,4 @@
-"""The numbers of the viability test, each with its source, fixed before any verdict was made with them."""
+"""Protocols of the viability test: all numbers, with their sources, fixed before any verdict was made with them."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class Threshold(Document):
-    """A number a check holds its value against, and where it comes from."""
+    """A limit that a check compares its value with, and the source of that limit."""
 
     value: float
     source: str
 
 
 class ViabilityProtocol(Document):
-    """How a cell is tried.
+    """Numbers of a viability test.
 
     Attributes:
-        name: Name and version; attestations are kept per name.
+        name: Name and version; a cell has one attestation per name.
         size: Side of the tasks' images, in pixels.
-        train: Images a host learns from.
-        test: Noise images its score is measured on.
-        crops: Crops of photographs its score is measured on; half as many tell as much, since crops of one are alike.
-        sigma: Of the Gaussian noise that a host learns to take off photographs.
-        width: Of the host's residual stream.
-        blocks: Of the host.
+        train: Images to train a host on.
+        test: Noise images to score a host on.
+        crops: Crops of photographs to score a host on; fewer than ``test``, since crops of one photograph are alike.
+        sigma: Standard deviation of the Gaussian noise that a host learns to remove from photographs.
+        width: Width of the host's residual stream.
+        blocks: Residual blocks of the host.
         host_steps: Optimiser steps of a frozen trial.
-        host_rate: Adam's rate on the host's own weights.
-        batch: Images a step.
-        patches: Patches a step at most of a host that restores images: it reads each of them.
-        frozen_seeds: Frozen trials of each host, with and without terminal LayerNorm.
-        untrained: Untrained cells of the same spec that make the null.
-        dose_rates: Adam's rates on the cell's own weights under its host's gradient, ascending.
-        reference_rate: The one of them that decides.
-        dose_steps: Steps at each.
-        dose_seeds: Trials at each rate.
+        host_rate: Adam's learning rate for the host's own weights.
+        batch: Images per step.
+        patches: Most patches per step for a host that restores images, which reads every patch.
+        frozen_seeds: Frozen trials per host, with and without terminal LayerNorm.
+        untrained: Untrained cells of the same spec in the null.
+        dose_rates: Adam's learning rates for the cell's weights under its host's gradient, ascending.
+        reference_rate: Dose rate on which the verdict rests.
+        dose_steps: Optimiser steps at each dose rate.
+        dose_seeds: Trials at each other dose rate.
         reference_seeds: Trials at the reference rate.
-        readings: Of the cell along each of these trials.
-        return_rate: Adam's rate in reconstruction training after the largest dose.
-        return_batch: Images a step of it.
-        return_limit: Steps of it.
-        return_every: Steps between looks whether the cell is back.
+        readings: Readings of the cell along each dose trial.
+        return_rate: Adam's learning rate in reconstruction training after the largest dose.
+        return_batch: Images per step of reconstruction training.
+        return_limit: Most steps of reconstruction training.
+        return_every: Steps between tests for recovery.
         radius: Largest distance of a row's length from 1.
         rank: Least effective rank, as a share of D.
-        claimed: Largest MSE, as a share of what the manifest claims.
+        claimed: Largest MSE, as a multiple of the manifest's.
         null_share: Largest MSE, as a share of the untrained cells' mean.
-        gradient: Least gradient norm at what the host feeds the cell.
+        gradient: Least gradient norm at the input that the host feeds the cell.
         lift: Least lower 99% bound of the host's score over the untrained mean.
-        kept: Least share of what the cell explains beyond predicting the mean that it keeps.
+        kept: Least share kept of the variance that the cell explains beyond predicting the mean.
     """
 
     name: str

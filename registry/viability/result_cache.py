@@ -1,4 +1,4 @@
-"""Finished parts of viability tests, kept on disk: what several cells share, and what a stopped test need not do again."""
+"""Cache on disk of finished parts of viability tests, for other cells of a spec and for tests that were stopped."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ MAX_ENTRY = 2**20
 
 @dataclass(frozen=True)
 class Ledger:
-    """A folder of results by what they depend on; a result that is damaged or missing is made again.
+    """A folder of results, keyed by all that they depend on; a damaged or missing result is computed again.
 
     Attributes:
-        folder: Folder of the files; nothing is kept where left out.
-        fresh: Make every result again, in place of those that are kept or ship.
+        folder: Folder of the results; None to keep nothing.
+        fresh: Compute every result again, in place of those that are kept or ship.
     """
 
     folder: Path | None = None
     fresh: bool = False
 
     def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
-        """Result of ``make``, or the one kept under the same key, package and torch.
+        """Return the result kept under a key, package and version of torch, or else that of ``make``.
 
         Args:
-            kind: Of the result.
-            key: Everything it depends on; JSON values.
-            make: Makes it.
+            kind: Type of the result.
+            key: Everything that the result depends on, as JSON values.
+            make: Computes the result.
         """
         path = self._path(kind, key)
         if not self.fresh and (kept := shipped_results.find(kind, key) or self._kept(kind, path)):
@@ -48,8 +48,8 @@ class Ledger:
         if path:
             try:
                 atomic_files.replace(path, found.to_bytes())
-            except BatteriesError:  # a test that goes on is worth more than one that could be stopped
-                what = "finished parts of the test are not kept, and will be done again"
+            except BatteriesError:  # a test without a cache is better than none
+                what = "finished parts of the test are not kept and would be computed again"
                 warnings.warn(StoreWarning(what, code="NO_CACHE", where=path.parent, remedy=REMEDY), stacklevel=1)
         return found
 

@@ -1,4 +1,4 @@
-"""The parts of a viability test, each made once: remembered by a ledger, shared between cells, told to whoever watches."""
+"""Parts of a viability test: each is computed once, cached, shared between cells, and reported as progress."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Progress = Callable[[str, int, int], None]
 
 
 class NullFigures(Document):
-    """What untrained cells of a spec reach: figures of the spec and the protocol, shared by every cell of it.
+    """Figures of untrained cells of a spec under a protocol, shared by all cells of the spec.
 
     Attributes:
-        mse: Of each on the probe.
-        cv: Of each that has one: already on the attractor, which is why CV alone proves nothing.
-        frozen: Hosts around them.
-        doses: The first of them under its host's gradient.
+        mse: Error of each cell on the probe.
+        cv: CV of each cell that has one: already on the attractor, hence CV alone proves nothing.
+        frozen: Frozen trials of the cells.
+        doses: Dose trials of the first cell.
     """
 
     mse: tuple[float, ...]
@@ -45,19 +45,19 @@ class NullFigures(Document):
 
 @dataclass
 class Bench:
-    """What the parts of one test share.
+    """Shared state of the parts of one test.
 
     Attributes:
-        cell: What is tried.
-        protocol: Its numbers.
-        probe: Of the cell's own domain.
-        tasks: What hosts learn; the last is the one under whose gradient the cell comes.
-        hosts: By name; the first is the one under whose gradient the cell comes.
-        seed: Of everything random but the null.
-        ledger: Of finished parts.
-        progress: Told before every part: what, how many are done, how many there are.
-        parts: How many there are.
-        done: How many are done.
+        cell: Cell under test.
+        protocol: Numbers of the test.
+        probe: Probe of the cell's own domain.
+        tasks: Tasks that hosts learn; the last is that of the dose trials.
+        hosts: Hosts by name; the first is that of the dose trials.
+        seed: Seed of everything random but the null.
+        ledger: Cache of finished parts.
+        progress: Called before every part with its description, the parts done and the parts in total.
+        parts: Number of parts.
+        done: Number of parts begun.
     """
 
     cell: Cell
@@ -73,18 +73,18 @@ class Bench:
     _trials: dict[tuple[str, Subject], Trial] = field(default_factory=dict)
 
     def told(self, words: str) -> None:
-        """Part begins."""
+        """Report that a part begins."""
         self.progress(words, self.done, self.parts)
         self.done += 1
 
     def null(self) -> NullFigures:
-        """Its seeds are fixed, and not those of the test: every test of a spec stands against the same null."""
+        """Return the figures of untrained cells; their seeds are fixed, so that all tests of a spec share one null."""
         self.told("untrained cells of the same spec")
         key = {"spec": self.cell.spec.model_dump(mode="json"), "tasks": [task.name for task in self.tasks]}
         return self.ledger.recall(NullFigures, key | self._numbers, self._make_null)
 
     def frozen(self, cell: Cell, seeds: int) -> tuple[FrozenFigure, ...]:
-        """Every task in every host around a frozen cell, ``seeds`` times each."""
+        """Run every task in every host around a frozen cell, ``seeds`` times each."""
         found = []
         for task in self.tasks:
             for name, factory in self.hosts.items():
@@ -96,14 +96,14 @@ class Bench:
         return tuple(found)
 
     def doses(self) -> tuple[DoseFigure, ...]:
-        """Cell under its host's gradient, at every rate."""
+        """Run the dose trials of the cell at every rate."""
         p = self.protocol
         seeds = {rate: p.reference_seeds if rate == p.reference_rate else p.dose_seeds for rate in p.dose_rates}
         return tuple(self._dose(rate, self.seed + i) for rate in p.dose_rates for i in range(seeds[rate]))
 
     def way_back(self, cell: Cell, subject: Subject) -> ReturnFigure:
-        """Cell after the largest dose, under reconstruction training."""
-        self.told("the way back")
+        """Run reconstruction training of a cell after the largest dose."""
+        self.told("recovery training")
         p, task = self.protocol, self.tasks[-1]
         key = self._key(cell, task, self.seed) | {"rate": p.dose_rates[-1]}
         make = partial(return_trial, self._trial(cell, subject), task, self._host, p.dose_rates[-1], self.seed)
@@ -111,7 +111,7 @@ class Bench:
 
     @property
     def parts_of_a_cell(self) -> int:
-        """How often a cell's own test tells that a part begins: null, controls, standing, frozen, doses, two ways back."""
+        """Number of parts of a cell's own test: null, controls, own probe, frozen trials, doses, two recoveries."""
         p = self.protocol
         hosted = len(self.tasks) * len(self.hosts)
         return 5 + hosted * (p.frozen_seeds + 1) + (len(p.dose_rates) - 1) * p.dose_seeds + p.reference_seeds
@@ -125,7 +125,7 @@ class Bench:
         return {"protocol": self.protocol.digest, "probe": self.probe.digest}
 
     def _key(self, cell: Cell, task: Task, seed: int) -> dict[str, Any]:
-        """What a trial depends on; the tasks' images depend on the seed of the test."""
+        """Return the cache key of a trial; it includes the test's seed, on which the tasks' images depend."""
         spec = cell.spec.model_dump(mode="json")
         seeds = {"seed": seed, "test": self.seed}
         return {"cell": cell.digest, "spec": spec, "task": task.name} | seeds | self._numbers
@@ -160,7 +160,7 @@ class Bench:
 
 
 def measurement(model: PatchSVAE, own: Probe) -> Measurement:
-    """Model on its own probe, without a host."""
+    """Measure a model on its own probe, without a host."""
     reading = read(model, own.images, own.cluster)
     return Measurement(
         finite=bool(torch.isfinite(reading.mse).all()),
@@ -173,5 +173,5 @@ def measurement(model: PatchSVAE, own: Probe) -> Measurement:
 
 
 def untrained_cell(cell: Cell, seed: int) -> Cell:
-    """Fresh weights of a cell's spec."""
+    """Make a cell of the same spec with random weights."""
     return control_cell(cell, "untrained", seed)

@@ -1,4 +1,4 @@
-"""What a host is asked to learn: to name the noise type, to name the photograph a crop comes from, to take noise off one."""
+"""Tasks for hosts: classify the noise type, classify the photograph of a crop, and denoise photographs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ DENOISE = "denoise"
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Images and what a host is to make of them, in two disjoint parts.
+    """Images and targets for a host, in two disjoint parts.
 
     Attributes:
-        name: In words.
-        train: Images (B, channels, height, width), and targets: class labels (B,), or images of the same shape.
-        test: The same, never trained on.
-        cluster: (B,) of the test images: which belong together for a standard error; each for itself where left out.
-        decides: Whether a verdict rests on it.
+        name: Name of the task.
+        train: Training images (B, channels, height, width), and targets: class labels (B,), or images of the same shape.
+        test: Test images and targets of the same form.
+        cluster: Clusters (B,) of test images for standard errors; None for one image per cluster.
+        decides: Whether the verdict depends on the task.
 
     Raises:
-        InputError: no images, fewer than two classes, or a class in the test that the training lacks.
+        InputError: images without a target each (``TASK_IMAGES``); fewer than two classes, or a test class that is missing in
+            training (``TASK_CLASSES``).
     """
 
     name: str
@@ -48,36 +49,36 @@ class Task:
         for part, (images, targets) in (("train", self.train), ("test", self.test)):
             if images.ndim != 4 or not len(images) or len(images) != len(targets):
                 found = f"{tuple(images.shape)} and {tuple(targets.shape)}"
-                raise InputError("a task without images and a target for each", code="TASK_IMAGES", found=found, where=part)
+                raise InputError("images and targets do not match", code="TASK_IMAGES", found=found, where=part)
         if self.restores:
             return
         learned, judged = (set(targets.tolist()) for _, targets in (self.train, self.test))
         if len(learned) < 2 or not judged <= learned or min(learned) < 0:
             raise InputError(
-                "a task with nothing to tell apart",
+                "too few classes",
                 code="TASK_CLASSES",
-                expected="two classes or more, from 0 on, all of them in the training part",
+                expected="two classes or more, labelled from 0, all of them in the training part",
                 found=f"{sorted(learned)[:20]} in training, {sorted(judged)[:20]} in the test",
                 where=self.name,
             )
 
     @property
     def restores(self) -> bool:
-        """Whether the targets are images."""
+        """True if the targets are images."""
         return self.train[1].is_floating_point()
 
     @property
     def classes(self) -> int:
-        """How many there are to name; 0 where images are to be restored."""
+        """Number of classes; 0 if images are to be restored."""
         return 0 if self.restores else int(self.train[1].max()) + 1
 
 
 @lru_cache(maxsize=4)
 @neutral()
 def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
-    """Tasks of a cell's own domain; equal numbers for every class.
+    """Return the tasks of a domain, with equally many images per class.
 
-    Naming photographs does not decide: a host around untrained cells does it as well
+    Classifying photographs does not decide: hosts of untrained cells do it as well
     (docs/decisions/0009-viability-profiles.md).
     """
     size = protocol.size
@@ -85,7 +86,7 @@ def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[T
         learn, judge = (max(1, count // len(NAMES)) for count in (protocol.train, protocol.test))
         return (Task(NAME_NOISE, _noise(size, learn, seed), _noise(size, judge, seed + 1)),)
     pictures = [to_tensor(read_image(path)) for path in photographs()]
-    left, right = ([_half(p, side) for p in pictures] for side in (0, 1))  # learned on the left, judged on the right
+    left, right = ([_half(p, side) for p in pictures] for side in (0, 1))  # left half for training, right half for the test
     clean, labels = _crops(left, size, max(1, protocol.train // len(pictures)), seed)
     held_out, truth = _crops(right, size, max(1, protocol.crops // len(pictures)), seed + 1)
     noisy, held_out_noisy = (x + protocol.sigma * _gaussian(x, seed + part) for part, x in enumerate((clean, held_out)))

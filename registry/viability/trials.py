@@ -1,4 +1,4 @@
-"""A cell in a host: frozen, where only the host learns; dosed, where its gradient reaches the cell; and on the way back."""
+"""Trials of a cell in a host: frozen, dosed (the host's gradient changes the cell), and recovery after a dose."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Ratio = tuple[float, float, float]  # after over before, and both 95% bounds
 
 @dataclass(frozen=True)
 class State:
-    """A cell at one moment, on fixed images."""
+    """Figures of a cell at one step, on fixed images."""
 
     cv: Estimate | Degenerate
     rank: Estimate
     mse: float
 
     def moment(self, step: int) -> Moment:
-        """As a report carries it."""
+        """Convert to the form of an attestation."""
         cv = self.cv if isinstance(self.cv, Estimate) else None
         error = finite_or_none(cv.standard_error) if cv else None
         return Moment(step=step, cv=cv.value if cv else None, cv_error=error, rank=self.rank.value, mse=self.mse)
@@ -47,13 +47,13 @@ class State:
 
 @dataclass(frozen=True)
 class Trial:
-    """What every trial of one subject shares.
+    """Shared state of all trials of one subject.
 
     Attributes:
-        cell: The subject.
-        subject: What it is in the report.
-        protocol: Its numbers.
-        probe: Of the cell's own domain.
+        cell: Cell under trial.
+        subject: Role of the cell in the report.
+        protocol: Numbers of the test.
+        probe: Probe of the cell's own domain.
     """
 
     cell: Cell
@@ -63,11 +63,11 @@ class Trial:
 
     @cached_property
     def before(self) -> State:
-        """The subject before anything was done to it."""
+        """State of the cell before any training."""
         return _state(PatchSVAE.from_cell(self.cell), self.probe)
 
     def learn(self, host: nn.Module, task: Task, seed: int, watched: Watched, **more: Any) -> float | None:
-        """:func:`registry.viability.host_training.learn` by the protocol's numbers."""
+        """Call :func:`registry.viability.host_training.learn` with the protocol's numbers."""
         rows, columns = self.cell.spec.grid(*task.train[0].shape[2:])
         most = self.protocol.patches // (rows * columns) if task.restores else self.protocol.batch
         batch = max(1, min(self.protocol.batch, most))
@@ -75,10 +75,10 @@ class Trial:
 
 
 def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory, seed: int) -> FrozenFigure:
-    """Let a host learn a task around the frozen cell.
+    """Train a host on a task around the frozen cell.
 
     Raises:
-        InputError: a host with nothing to train, or whose output is not the task's.
+        InputError: an unusable host, as in :func:`registry.viability.host_training.make_host`.
     """
     container = composer.compose([trial.cell])
     digest = container.digest
@@ -105,7 +105,7 @@ def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory,
 
 
 def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> tuple[DoseFigure, PatchSVAE]:
-    """Let a host learn with the cell's own weights in reach of its gradient; returns what is left of the cell, too."""
+    """Train a host together with the cell's weights, at a rate of their own; also return the changed model."""
     protocol, probe = trial.protocol, trial.probe
     model = PatchSVAE.from_cell(trial.cell)
     weights = list(model.parameters())
@@ -141,7 +141,7 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
 
 
 def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> ReturnFigure:
-    """Drive the cell away by a dose, then train it to reconstruct its own domain until it is back."""
+    """Change the cell by a dose, then train it to reconstruct its own domain until it has recovered."""
     protocol, probe = trial.protocol, trial.probe
     _, model = dose_trial(trial, task, factory, rate, seed)
     moments = [_state(model, probe).moment(0)]
@@ -170,31 +170,31 @@ def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, se
 
 
 def mean_error(probe: Probe) -> float:
-    """Error of predicting a probe's mean colour."""
+    """Return the error of predicting a probe's mean colour."""
     mean = probe.images.mean(dim=(0, 2, 3), keepdim=True)
     return float((probe.images - mean).double().square().mean())
 
 
 def kept(before: float, after: float, mean: float) -> float:
-    """Share of what a cell explains beyond predicting the mean that it still explains; 0 where it explained nothing."""
+    """Return the share kept of the variance explained beyond predicting the mean; 0 if there was none."""
     return (mean - after) / (mean - before) if before < mean else 0.0
 
 
 def is_back(before: State, now: State, mean: float, floor: float) -> bool:
-    """Whether CV and rank are within their bounds of what they were, and the content, where there was any, is kept."""
+    """Tell whether CV and rank hold against ``before``, and the content, if there was any, is kept."""
     content = before.mse >= mean or kept(before.mse, now.mse, mean) >= floor
     return content and within(_ratio(before.cv, now.cv)) and within(_held(before.rank, now.rank))
 
 
 def within(ratio: Ratio | None) -> bool:
-    """Whether a ratio and both its bounds lie in the bounds of *holds*."""
+    """Tell whether a ratio's bounds lie within :data:`batteries.geometry.estimates.HOLDS`."""
     low, high = estimates.HOLDS
     return ratio is not None and low <= ratio[1] and ratio[2] <= high
 
 
 @torch.no_grad()
 def _rows_and_rank(cell: Mounted, images: Tensor) -> tuple[Estimate | Degenerate, Estimate]:
-    """CV of one matrix an image, and the effective rank of all tokens."""
+    """Return the CV of one matrix per image, and the effective rank of all tokens."""
     matrices, ranks = [], []
     for part in images.split(64):
         found = cell.tokens(part)
@@ -221,7 +221,7 @@ def _held(before: Estimate, after: Estimate) -> Ratio:
 
 
 def _own_images(domain: Domain, task: Task, protocol: ViabilityProtocol, seed: int) -> Iterator[Tensor]:
-    """Batches of a cell's own domain; of photographs, the parts that the tasks train on."""
+    """Yield batches of a cell's own domain; of photographs, the parts that the tasks train on."""
     clean = task.train[1] if task.restores else task.train[0]
     for step in range(protocol.return_limit):
         if domain == "noise":

@@ -1,7 +1,7 @@
-"""The viability test: does a cell carry something, and does its attractor hold in a host, frozen and under its gradient?
+"""The viability test: whether a cell has content, and keeps CV and rank in a host, frozen and under its gradient.
 
-A CV in its band separates nothing: untrained cells sit on the attractor already. What a verdict rests on is error and
-score against untrained cells, row radius, rank, and whether CV, rank and content hold.
+CV alone cannot decide, since untrained cells are already on the attractor. The verdict depends on error and score against
+untrained cells, row radius, rank, and whether CV, rank and content hold.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from registry.viability.result_cache import Ledger
 from registry.viability.runner import Bench, NullFigures, Progress, measurement, untrained_cell
 from registry.viability.tasks import Task, own_tasks
 
-CONTROL_SEED = 100  # far from the seeds of the null
+CONTROL_SEED = 100  # distinct from the seeds of the null
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the viability test found.
+    """Result of a viability test.
 
     Attributes:
-        attestation: Every figure, as it can be published beside the cell.
+        attestation: All figures, in the form that can be published.
     """
 
     attestation: Attestation
 
     @property
     def verdict(self) -> Verdict:
-        """*viable*, *walked back*, or *no verdict* where a control was not rejected."""
+        """*viable*, *walked back*, or *no verdict* if a control was not rejected."""
         return self.attestation.verdict
 
     @property
@@ -62,7 +62,7 @@ class Report:
         return self.attestation.failed
 
     def to_html(self, path: str | Path) -> None:
-        """Write the report as one page.
+        """Write the report as one page of HTML.
 
         Raises:
             StoreError: the file cannot be written.
@@ -88,27 +88,27 @@ def validate(
     """Run the viability test on a cell.
 
     Args:
-        target: A reference, the path of a cell file, or a cell.
-        registry: Where a reference is looked up.
-        profile: ``quick`` or ``standard``, or numbers of one's own.
-        control: Try this negative control of the cell's spec in its place; it must be walked back.
-        host: Makes a network around a mounted cell, in place of the protocol's own; from the cell, some images and the
-            number of classes (0 where images are to be restored).
-        task: What hosts are to learn, in place of the tasks of the cell's domain.
-        seed: Of everything random but the null.
-        ledger: A folder where finished parts are kept, for a test that is stopped and for other cells of the spec; the
-            user's cache folder where left out.
-        fresh: Make every part again, the shipped results of untrained cells among them.
-        progress: Told in words what is being done, the parts done, and how many there are.
+        target: Reference, path of a cell file, or cell.
+        registry: Registry in which to look up a reference; None for the default.
+        profile: ``quick``, ``standard``, or a protocol of your own.
+        control: Negative control of the cell's spec to test in its place; it must be walked back.
+        host: Factory of a network around a mounted cell, in place of the protocol's hosts; called with the cell, some images
+            and the number of classes (0 if images are to be restored).
+        task: Task for hosts, in place of the tasks of the cell's domain.
+        seed: Seed of everything random but the null.
+        ledger: Folder of finished parts, reused after an interruption and for other cells of the spec; None for the user's
+            cache folder.
+        fresh: Compute every part again, the shipped results of untrained cells among them.
+        progress: Called with a description of the next part, the parts done and the parts in total.
 
     Raises:
         NotFoundError: no such cell or file.
-        InputError: no such profile or control; a cell that the tasks' images do not fit; a host with nothing to train, that
-            does not use its cell, or whose output is not the task's.
-        BatteriesError: as :func:`registry.pull` or :meth:`batteries.Cell.read`.
+        InputError: an unknown profile or control; a cell with other channels or input scale than the tasks' images; a host
+            that is unusable, as in :func:`registry.viability.host_training.make_host`.
+        BatteriesError: errors of :func:`registry.pull` and :meth:`batteries.Cell.read`.
     """
     if control is not None and control not in CONTROLS:
-        raise InputError("no such control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
+        raise InputError("unknown control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
     cell = load(target, registry=registry)
     protocol = _protocol(profile, custom=host is not None or task is not None)
     own = probe(cell.manifest.own_probe)
@@ -121,7 +121,7 @@ def validate(
 
 
 def _tried(bench: Bench) -> Attestation:
-    """Cell itself, with everything beside it."""
+    """Test the cell itself: controls, own probe, frozen trials, doses and recovery."""
     if not _finite(bench.cell):
         return verdict.attestation(bench, [checks.finite(False)])
     bench.parts = bench.parts_of_a_cell
@@ -141,7 +141,7 @@ def _tried(bench: Bench) -> Attestation:
 
 
 def _controlled(bench: Bench, control: Control) -> Attestation:
-    """Control in the cell's place: the checks that need no host, and where it has weights of its own, the frozen hosts."""
+    """Test a control in the cell's place: the checks without a host, and frozen trials if its weights differ."""
     seed = bench.seed + CONTROL_SEED
     subject = control_cell(bench.cell, control, seed)
     if not _finite(subject):
@@ -151,7 +151,7 @@ def _controlled(bench: Bench, control: Control) -> Attestation:
     bench.told("the control on the cell's own probe")
     found = _standing(bench, subject, control_model(subject, control, seed), null)
     frozen: tuple[FrozenFigure, ...] = ()
-    if found[0].passed and control != "shuffled":  # whose weights are the cell's own: a host would not notice
+    if found[0].passed and control != "shuffled":  # its weights are the cell's: frozen trials would be the same
         frozen = bench.frozen(subject, 1)
         found += _hosted(bench, frozen, null)
     return verdict.attestation(bench, found, null=null, frozen=frozen, control=control)
@@ -159,18 +159,18 @@ def _controlled(bench: Bench, control: Control) -> Attestation:
 
 def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> ViabilityProtocol:
     if isinstance(profile, str) and profile not in PROFILES:
-        raise InputError("no such profile", code="PROFILE", expected=" | ".join(PROFILES), found=profile)
+        raise InputError("unknown profile", code="PROFILE", expected=" | ".join(PROFILES), found=profile)
     found = PROFILES[profile] if isinstance(profile, str) else profile
     return found.model_copy(update={"name": CUSTOM + found.name}) if custom else found
 
 
 def _refuse_input(cell: Cell, tasks: tuple[Task, ...]) -> None:
-    """Tasks' images must have the cell's channels, be whole patches, and are not normalised further."""
+    """Refuse a cell that needs other channels, another input scale or other sizes than the tasks' images."""
     for task in tasks:
         channels = task.train[0].shape[1]
         if cell.spec.channels != channels or cell.manifest.identity.input != InputScale():
             raise InputError(
-                "a cell that the task's images do not fit",
+                "cell does not fit the task's images",
                 code="CELL_INPUT",
                 expected=f"{channels} channels, mean 0 and standard deviation 1 of the plain scale",
                 found=f"{cell.spec.channels} channels, {cell.manifest.identity.input}",
@@ -197,7 +197,7 @@ def _hosted(bench: Bench, frozen: tuple[FrozenFigure, ...], null: NullFigures) -
 
 
 def _controls(bench: Bench, null: NullFigures) -> tuple[ControlFigure, ...]:
-    """Each control against its named check; the untrained one against every deciding lift too."""
+    """Test each control against its named check; the untrained one also against every deciding lift."""
     cell, seed, rows = bench.cell, bench.seed + CONTROL_SEED, []
     fresh = untrained_cell(cell, seed)
     frozen = bench.frozen(fresh, 1)
@@ -211,6 +211,6 @@ def _controls(bench: Bench, null: NullFigures) -> tuple[ControlFigure, ...]:
             found = [checks.finite(_finite(subject))]
         else:
             found = _standing(bench, subject, control_model(subject, control, seed), null)
-        check = next((check for check in found if check.name == named), found[0])  # one that is not finite stops there
+        check = next((check for check in found if check.name == named), found[0])  # without the named check, "finite" failed
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)

@@ -1,4 +1,4 @@
-"""From figures to a verdict, in one word and in sentences."""
+"""Derive a verdict and its summary in sentences from the figures of a test."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def attestation(
     returns: tuple[ReturnFigure, ...] = (),
     control: Control | None = None,
 ) -> Attestation:
-    """Everything that was found, with the verdict.
+    """Assemble the attestation of a test, with its verdict.
 
     A verdict of *viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks:
-    it errs no oftener than its weakest check (Berger 1982, intersection-union tests).
+    its error rate is at most that of its weakest check (Berger 1982, intersection-union tests).
     """
     cell, p = bench.cell, bench.protocol
     sound = all(control.rejected for control in controls)
@@ -70,7 +70,7 @@ def attestation(
 
 
 def holding_rate(doses: Sequence[DoseFigure], p: ViabilityProtocol) -> float | None:
-    """Largest rate up to which, at every smaller one too, every trial held CV, rank and content; None if none did."""
+    """Return the largest rate up to which all trials held CV, rank and content; None if there is none."""
     held = None
     for rate in p.dose_rates:
         at = [dose for dose in doses if dose.rate == rate]

@@ -242,7 +242,7 @@ def test_a_bug_says_that_it_is_one(capsys, monkeypatch, folder):
     monkeypatch.setattr(browse, "open_snapshot", broken)
     captured = said(capsys, "list", "--registry", folder, "--json", code=1)
     assert json.loads(captured.out)["error"]["code"] == "BUG"
-    assert "bug of ours" in captured.err
+    assert "a bug in batteries" in captured.err
     assert "Traceback" in captured.err
 
 
@@ -292,7 +292,7 @@ def test_output_that_cannot_be_written(folder):
     with Path("/dev/full").open("w") as full:
         run = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert run.returncode == 8
-    assert "the output cannot be written" in run.stderr
+    assert "output cannot be written" in run.stderr
     reader, writer = os.pipe()
     os.close(reader)
     run = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)

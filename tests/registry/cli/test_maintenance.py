@@ -55,7 +55,7 @@ def test_lock_pull_by_it_and_compare(folder, told, tmp_path):
 
 def test_a_mirror_answers_for_its_source(folder, told, tmp_path):
     assert answer(told, "mirror", folder, tmp_path / "b").copied == 3
-    assert "versions: 3, of them copied: 0" in (told("mirror", folder, tmp_path / "b") and told.words)
+    assert "versions: 3, copied: 0" in (told("mirror", folder, tmp_path / "b") and told.words)
     assert "faults: 0" in (told("verify", "--all", "--registry", tmp_path / "b") and told.words)
 
 

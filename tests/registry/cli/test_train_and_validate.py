@@ -144,7 +144,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6"]
     code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
     assert code == 7
-    assert "walked back: band high at step 1000, expected mid" in err
+    assert "run stopped: band high at step 1000, expected mid" in err
     assert not (tmp_path / "high").exists()
 
 
@@ -169,13 +169,17 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "not attested"),
         (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
         (["compose"], 2, "nothing to compose"),
-        (["compose", "low/fresnel-256", "low/fresnel-256"], 6, "a cell given twice"),
+        (["compose", "low/fresnel-256", "low/fresnel-256"], 6, "duplicate cell"),
         (["compose", "low/fresnel-256", "--probe", "cats"], 2, "photos-64"),
         (["compose", "low/fresnel-265"], 3, "low/fresnel-256"),
         (["validate", "low/fresnel-265"], 3, "low/fresnel-256"),
         (["validate", "{empty}/x.safetensors"], 3, "no such file"),
         (["validate", "low/fresnel-256", "--control", "magic"], 2, "untrained | none | scale"),
-        (["validate", "low/fresnel-256", "--profile", "bogus"], 2, "expected quick | standard; found bogus [PROFILE]"),
+        (
+            ["validate", "low/fresnel-256", "--profile", "bogus"],
+            2,
+            "unknown profile: expected quick | standard, got bogus [PROFILE]",
+        ),
     ],
 )
 def test_bad_input(capsys, tmp_path, monkeypatch, words, code, says):
@@ -289,7 +293,7 @@ def test_a_stopped_validation_says_how_to_go_on_and_goes_on(capsys, tmp_path, mo
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "finished are kept, and the same command goes on from there" in " ".join(err.split())
+    assert "finished parts are kept, and the same command resumes from them" in " ".join(err.split())
     assert "Traceback" not in err
     assert litter(tmp_path) == []
     finished = {path: path.stat().st_mtime_ns for path in ledger.iterdir()}
@@ -339,4 +343,4 @@ def test_help_starts_without_torch():
 def test_a_page_that_cannot_be_written_is_told_before_the_test(tmp_path, capsys):
     code, _, err = run(capsys, "validate", "low/fresnel-256", "--html", str(tmp_path / "missing" / "page.html"))
     assert code == 2
-    assert "no folder to write the page to" in err
+    assert "missing parent folder" in err

@@ -159,7 +159,7 @@ def test_swaps_are_bars_or_where_there_are_too_many_a_table():
     assert few.count('class="rod"') == 12 <= MOST_BARS
     assert many.count('class="rod"') == 0
     assert many.count("low/cell-3</th>") == 34 + 31  # in the tables of swaps and of pairs
-    assert "Not asked for: --swap" in page(aligned(swapped=False))
+    assert "Not measured: --swap" in page(aligned(swapped=False))
 
 
 def test_a_share_that_says_little_is_grey_and_one_far_off_ends_at_the_axis_end():

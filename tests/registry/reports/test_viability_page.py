@@ -321,7 +321,7 @@ ODD = {
     "a step of 400 digits": {
         "returns": (ReturnFigure(subject="cell", rate=1.0, seed=10**399, limit=10**399, steps=10**399, moments=far()),),
     },
-    "no check by name": {"checks": ()},
+    "unnamed checks": {"checks": ()},
 }
 
 

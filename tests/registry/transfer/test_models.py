@@ -664,7 +664,7 @@ def test_cells_are_listed_as_ever_and_models_where_they_are_asked_for(folder, ca
     assert "model/trio@1.1.0" in out
     assert "models: 1 of 1" in err
     code, _, err = run(capsys, "list", "model/*", "--where", "D == 4", "--registry", folder)
-    assert (code, "a condition is on cells" in err) == (2, True)
+    assert (code, "--where applies to cells only" in err) == (2, True)
 
 
 def test_show_verify_pull(folder, capsys, tmp_path):
@@ -794,7 +794,7 @@ def test_references_alone_are_put_side_by_side(lab, capsys):
         (["none.toml"], 3, "no such file"),
         (["broken.toml"], 4, "not TOML"),
         (["circle.toml"], 6, "in a circle"),
-        (["high/low", "high/low@1.0.0"], 6, "a cell given twice"),
+        (["high/low", "high/low@1.0.0"], 6, "duplicate cell"),
         (["high/none"], 3, "no such cell"),
         (["model/pair"], 2, "registry.pull("),
         (["low"], 3, "no such alias"),
