@@ -14,7 +14,7 @@ from batteries.io import canonical_json
 from composer import MapsManifest, PackedLabel
 from composer.artifact.kinds import FORMS
 from composer.artifact.maps.document import SavedMaps
-from registry.answers.maintenance import CUSTODY
+from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS
 from registry.catalog import store_keys
 from registry.catalog.index import Index
@@ -575,27 +575,27 @@ def test_show_verify_pull(folder, capsys, tmp_path):
     composer.load(path)
     publish(path, tmp_path / "again")
     code, out, err = run(capsys, *words[:-2])
-    assert (code, err.splitlines()[-1]) == (0, "cells fetched and verified: 1, models: 1, maps: 2")
+    assert (code, err.splitlines()[-1]) == (0, "fetched and verified: cells 1, models 1, maps 2")
     assert run(capsys, "pull", "maps/five@1.0.0", "maps/five", "--out", tmp_path / "x", "--registry", folder)[:2] == (2, "")
 
 
 def test_lock_diff_mirror_yank_fsck(folder, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    locked = answered(capsys, CUSTODY["lock"], "lock", "maps/five", "high/tiny", "--registry", folder)
+    locked = answered(capsys, MAINTENANCE["lock"], "lock", "maps/five", "high/tiny", "--registry", folder)
     assert [one.path for one in (*locked.cells, *locked.maps)] == ["high/tiny", "maps/five"]
     pulled = answered(capsys, ANSWERS["pull"], "pull", "--locked", "cells.lock")
     assert [one.reference for one in pulled.maps] == ["maps/five@1.1.0"]
-    answered(capsys, CUSTODY["lock"], "lock", "high/tiny", "--out", "less.lock", "--registry", folder)
-    assert run(capsys, "diff", "less.lock", "cells.lock")[2] == "cells that differ: 0, maps: 1\n"
-    assert answered(capsys, CUSTODY["mirror"], "mirror", folder, tmp_path / "mirror").maps == 3
+    answered(capsys, MAINTENANCE["lock"], "lock", "high/tiny", "--out", "less.lock", "--registry", folder)
+    assert run(capsys, "diff", "less.lock", "cells.lock")[2] == "different: maps 1\n"
+    assert answered(capsys, MAINTENANCE["mirror"], "mirror", folder, tmp_path / "mirror").maps == 3
     assert run(capsys, "yank", "maps/five@1.1.0", "--reason", "old", "--registry", folder)[0] == 0
     assert "yanked: old" in run(capsys, "show", "maps/five@1.1.0", "--registry", folder)[1]
-    assert answered(capsys, CUSTODY["fsck"], "fsck", "--registry", folder).checked == 10
+    assert answered(capsys, MAINTENANCE["fsck"], "fsck", "--registry", folder).checked == 10
 
 
 def test_published_by_the_command(packed, capsys, tmp_path):
     published = answered(capsys, ANSWERS["publish"], "publish", packed / "five.safetensors", "--to", tmp_path / "registry")
-    assert (published.reference, published.release.summary.tokens) == ("maps/five@1.0.0", "omega")
+    assert (str(published.reference), published.release.summary.tokens) == ("maps/five@1.0.0", "omega")
 
 
 @pytest.mark.slow
