@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Manifest, Sha256, Size, Text
@@ -193,14 +193,16 @@ class Checked(Answer):
         return cls(kind=finding.kind, name=unicode(finding.name), ok=finding.ok, error=error)
 
 
-class Verified(Answer):
+class VerifyAnswer(Answer):
     """Answer of ``batteries verify``: whether everything is right, and what came of every object."""
+
+    model_config = ConfigDict(title="Verified")
 
     ok: bool
     findings: tuple[Checked, ...]
 
     @classmethod
-    def of(cls, findings: Sequence[Finding]) -> Verified:
+    def of(cls, findings: Sequence[Finding]) -> VerifyAnswer:
         """What came of a verification."""
         return cls(ok=all(finding.ok for finding in findings), findings=tuple(map(Checked.of, findings)))
 
@@ -211,7 +213,7 @@ ANSWERS: dict[str, type[Document]] = {
     "publish": Published,
     "pull": Pulled,
     "show": Shown,
-    "verify": Verified,
+    "verify": VerifyAnswer,
     **{f"show-{name}": answer for name, answer in SHOWN.items()},
 }
 

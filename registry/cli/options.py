@@ -20,7 +20,7 @@ from composer.artifact.manifest import PackedLabel
 from registry.cli.console import say
 
 MAX_SEED = 2**62
-MOST_THREADS = 1024  # batteries.engine.threads.MOST, which takes torch
+MOST_THREADS = 1024  # batteries.engine.threads.MOST_THREADS, which takes torch
 
 Threads = Annotated[
     int | None,

@@ -10,7 +10,7 @@ import typer
 
 from batteries.cell.cell import Cell
 from batteries.errors import InputError
-from registry.answers.transfer import Pulled, PulledCell, Verified
+from registry.answers.transfer import Pulled, PulledCell, VerifyAnswer
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL, KINDS, kind_of_folder
 from registry.catalog.reference import Reference
@@ -132,7 +132,7 @@ def _by_table(rows: Sequence[PulledCell]) -> dict[str, Any]:
 def _answer(findings: list[Finding], as_json: bool) -> None:
     faults = [finding.error for finding in findings if finding.error is not None]
     if as_json:
-        emit_json(Verified.of(findings))
+        emit_json(VerifyAnswer.of(findings))
     else:
         emit_rows(_row(finding) for finding in findings)
     for fault in faults:

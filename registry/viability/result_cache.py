@@ -21,7 +21,7 @@ MAX_ENTRY = 2**20
 
 
 @dataclass(frozen=True)
-class Ledger:
+class ResultCache:
     """A folder of results by what they depend on; a result that is damaged or missing is made again.
 
     Attributes:

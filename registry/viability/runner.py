@@ -1,4 +1,4 @@
-"""The parts of a viability test, each made once: remembered by a ledger, shared between cells, told to whoever watches."""
+"""The parts of a viability test, each made once: remembered on disk, shared between cells, told to whoever watches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from registry.catalog.attestation import DoseFigure, FrozenFigure, ReturnFigure,
 from registry.viability.checks import Measurement
 from registry.viability.controls import control_cell
 from registry.viability.protocol import ViabilityProtocol
-from registry.viability.result_cache import Ledger
+from registry.viability.result_cache import ResultCache
 from registry.viability.tasks import Task, own_tasks
 from registry.viability.trials import Trial, dose_trial, frozen_trial, mean_error, return_trial
 
@@ -44,7 +44,7 @@ class NullFigures(Document):
 
 
 @dataclass
-class Bench:
+class Runner:
     """What the parts of one test share.
 
     Attributes:
@@ -54,7 +54,7 @@ class Bench:
         tasks: What hosts learn; the last is the one under whose gradient the cell comes.
         hosts: By name; the first is the one under whose gradient the cell comes.
         seed: Of everything random but the null.
-        ledger: Of finished parts.
+        cache: Of finished parts.
         progress: Told before every part: what, how many are done, how many there are.
         parts: How many there are.
         done: How many are done.
@@ -66,7 +66,7 @@ class Bench:
     tasks: tuple[Task, ...]
     hosts: Mapping[str, HostFactory]
     seed: int
-    ledger: Ledger
+    cache: ResultCache
     progress: Progress
     parts: int = 0
     done: int = 0
@@ -81,7 +81,7 @@ class Bench:
         """Its seeds are fixed, and not those of the test: every test of a spec stands against the same null."""
         self.told("untrained cells of the same spec")
         key = {"spec": self.cell.spec.model_dump(mode="json"), "tasks": [task.name for task in self.tasks]}
-        return self.ledger.recall(NullFigures, key | self._numbers, self._make_null)
+        return self.cache.recall(NullFigures, key | self._numbers, self._make_null)
 
     def frozen(self, cell: Cell, seeds: int) -> tuple[FrozenFigure, ...]:
         """Every task in every host around a frozen cell, ``seeds`` times each."""
@@ -92,7 +92,7 @@ class Bench:
                     self.told(f"frozen in a host: {task.name}")
                     key = self._key(cell, task, seed) | {"host": name}
                     make = partial(frozen_trial, self._trial(cell), task, name, factory, seed)
-                    found.append(self.ledger.recall(FrozenFigure, key, make))
+                    found.append(self.cache.recall(FrozenFigure, key, make))
         return tuple(found)
 
     def doses(self) -> tuple[DoseFigure, ...]:
@@ -107,7 +107,7 @@ class Bench:
         p, task = self.protocol, self.tasks[-1]
         key = self._key(cell, task, self.seed) | {"rate": p.dose_rates[-1]}
         make = partial(return_trial, self._trial(cell, subject), task, self._host, p.dose_rates[-1], self.seed)
-        return self.ledger.recall(ReturnFigure, key, make)
+        return self.cache.recall(ReturnFigure, key, make)
 
     @property
     def parts_of_a_cell(self) -> int:
@@ -137,7 +137,7 @@ class Bench:
         self.told(f"under its host's gradient at {rate:g}")
         trial, task = self._trial(self.cell), self.tasks[-1]
         key = self._key(self.cell, task, seed) | {"rate": rate}
-        return self.ledger.recall(DoseFigure, key, lambda: dose_trial(trial, task, self._host, rate, seed)[0])
+        return self.cache.recall(DoseFigure, key, lambda: dose_trial(trial, task, self._host, rate, seed)[0])
 
     def _make_null(self) -> NullFigures:
         p, hosts = self.protocol, list(self.hosts.items())
