@@ -22,14 +22,14 @@ from batteries.io.canonical_json import AnyDocument
 from registry.transfer.publish import read_index_of
 from registry.viability import shipped_results
 from registry.viability.host_training import own_hosts
-from registry.viability.result_cache import Ledger
-from registry.viability.runner import Bench, untrained_cell
+from registry.viability.result_cache import ResultCache
+from registry.viability.runner import Runner, untrained_cell
 from registry.viability.tasks import own_tasks
 from registry.viability.validate import CONTROL_SEED
 
 
 @dataclass(frozen=True)
-class Recorder(Ledger):
+class Recorder(ResultCache):
     """A cache that makes a result once and keeps it under the address at which it ships."""
 
     results: dict[str, JsonValue] = field(default_factory=dict)
@@ -58,10 +58,10 @@ def record(cell: batteries.Cell, profile: str, recorder: Recorder) -> None:
     protocol = registry.PROFILES[profile]
     own = batteries.probe(cell.manifest.own_probe)
     tasks = own_tasks(own.domain, protocol, 0)
-    bench = Bench(cell, protocol, own, tasks, own_hosts(protocol), 0, recorder, lambda words, done, parts: None)
-    bench.null()
-    bench.frozen(untrained_cell(cell, CONTROL_SEED), 1)
-    bench.way_back(untrained_cell(cell, 0), "untrained")
+    runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, recorder, lambda words, done, parts: None)
+    runner.null()
+    runner.frozen(untrained_cell(cell, CONTROL_SEED), 1)
+    runner.way_back(untrained_cell(cell, 0), "untrained")
 
 
 if __name__ == "__main__":

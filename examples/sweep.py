@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from filelock import FileLock
-
 import registry
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Sha256, Text
@@ -33,6 +31,7 @@ SPACING = max(PROTOCOL.frozen_seeds, PROTOCOL.dose_seeds, PROTOCOL.reference_see
 CONFIDENCE = 0.95
 HALVINGS = 60  # bisections of an interval of length 1, beyond the precision of a float
 MAX_LINES = 2**26  # bytes
+PATIENCE = 60.0  # seconds, with another process that writes
 
 ROOT = Path(__file__).parents[1]
 LINES = ROOT / "runs" / "sweep" / "verdicts.jsonl"
@@ -113,7 +112,7 @@ def line_of(report: registry.Report) -> Line:
 def append(line: Line, lines: Path) -> None:
     """Add a line under a lock; the file is replaced as a whole."""
     lines.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lines.with_suffix(".lock")):
+    with atomic_files.lock(lines.with_suffix(".lock"), PATIENCE):
         before = atomic_files.read(lines, limit=MAX_LINES) if lines.exists() else b""
         atomic_files.replace(lines, before + line.to_bytes())
 

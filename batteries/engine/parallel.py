@@ -19,7 +19,7 @@ import torch
 from batteries.engine import dispatch
 from batteries.engine.threads import start_kept
 
-MOST = 8  # threads: more would wait for the interpreter's lock
+MOST_WORKERS = 8  # threads: more would wait for the interpreter's lock
 
 Piece = TypeVar("Piece")
 
@@ -72,7 +72,7 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool
 
 def workers(pieces: int) -> int:
     """Threads that so many pieces are worth."""
-    return max(1, min(pieces, torch.get_num_threads(), MOST))
+    return max(1, min(pieces, torch.get_num_threads(), MOST_WORKERS))
 
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}

@@ -19,7 +19,7 @@ import torch
 
 from batteries.errors import InputError
 
-MOST = 1024  # threads; where the system has no room for so many, OpenMP ends the process
+MOST_THREADS = 1024  # threads; where the system has no room for so many, OpenMP ends the process
 
 _setting = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a child is not to find it held by a thread that it does not have
@@ -44,9 +44,9 @@ def threads(count: int) -> ExitStack:
     >>> torch.get_num_threads() == before
     True
     """
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST:
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_THREADS:
         raise InputError(
-            "not a number of threads", code="THREADS", expected=f"a whole number from 1 to {MOST}", found=repr(count)
+            "not a number of threads", code="THREADS", expected=f"a whole number from 1 to {MOST_THREADS}", found=repr(count)
         )
     before = torch.get_num_threads()
     set_here(count)

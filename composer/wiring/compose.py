@@ -12,6 +12,7 @@ import torch
 
 from batteries.cell.cell import Cell
 from batteries.cell.spec import CellSpec
+from batteries.engine import parallel
 from batteries.engine.torch_settings import neutral
 from batteries.errors import ConflictError, InputError, PolicyError
 from composer.alignment.align import align
@@ -57,8 +58,7 @@ def compose(
             fitted on (``END_CHANGED``).
     """
     named = _named(cells)
-    for name, cell in named.items():
-        cell.refuse_other_weights(name)
+    parallel.run(list(named.items()), lambda pair: pair[1].refuse_other_weights(pair[0]))
     if dtype not in DTYPES:
         raise InputError("not a dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
     if probe is not None and maps is not None:

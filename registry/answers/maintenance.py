@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from batteries.cell.manifest import Count, Text
+from batteries.cell.manifest import Count
 from batteries.errors import BatteriesError
 from batteries.io.canonical_json import Document
 from batteries.io.text import unicode
@@ -44,20 +44,6 @@ class DiffAnswer(Answer):
         return cls(changes=tuple(changes))
 
 
-class YankAnswer(Answer):
-    """Answer of ``batteries yank``; ``new`` is false where it was yanked before, for the same reason."""
-
-    reference: str
-    reason: Text
-    number: Count
-    new: bool
-
-    @classmethod
-    def of(cls, yanked: Yanked, reason: str) -> YankAnswer:
-        """What a yank came to."""
-        return cls(reference=str(yanked.reference), reason=reason, number=yanked.number, new=yanked.new)
-
-
 class FaultyFile(Answer):
     """A file that was not right: whether it is now, and what was wrong."""
 
@@ -83,11 +69,11 @@ class FsckAnswer(Answer):
         return cls(ok=all(row.repaired for row in rows), checked=checked, faults=tuple(rows), orphans=tuple(orphans))
 
 
-CUSTODY: dict[str, type[Document]] = {
+MAINTENANCE: dict[str, type[Document]] = {
     "diff": DiffAnswer,
     "fsck": FsckAnswer,
     "gc": Collected,
     "lock": LockAnswer,
     "mirror": Mirrored,
-    "yank": YankAnswer,
+    "yank": Yanked,
 }

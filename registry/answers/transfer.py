@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self, Union
+from typing import Any, Self
 
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Manifest, Sha256, Size, Text
+from batteries.io.canonical_json import Document
 from batteries.io.text import unicode
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
 from registry.answers.answer import Answer, ErrorAnswer, Fault
 from registry.catalog.attestation import Protocol
 from registry.catalog.kinds import CELL, KINDS, with_tables
-from registry.catalog.release import RELEASES, Attested, ExactVersion, Release, Summary
+from registry.catalog.release import Attested, ExactVersion, Summary
 from registry.stores.snapshot import Located, Snapshot
-from registry.transfer.publish import Published as Publication
+from registry.transfer.publish import Published
 from registry.transfer.pull_packed import PulledFile
 from registry.transfer.verify import Finding, ObjectKind
 
@@ -159,38 +161,14 @@ class PulledCell(Answer):
     yanked: Text | None
 
     @classmethod
-    def of(cls, cell: Cell, path: Path) -> PulledCell:
-        """Cell that was pulled, and where its weights are now."""
-        assert cell.origin is not None, "it was pulled"
-        return cls(
-            reference=f"{cell.name}@{cell.version}",
-            version=cell.version,
-            sha256=cell.digest,
-            size=cell.manifest.file.size,
-            path=unicode(path),
-            source=unicode(cell.origin.source),
-            index_number=cell.origin.index_number,
-            age=cell.origin.age,
-            verified=cell.origin.verified,
-            yanked=cell.origin.yanked,
-        )
-
-    @classmethod
-    def of_file(cls, pulled: PulledFile, path: Path) -> PulledCell:
-        """Artifact of another kind that was pulled, and where the file is now."""
+    def of(cls, pulled: Cell | PulledFile, path: Path) -> PulledCell:
+        """Artifact that was pulled, and where its file is now."""
         manifest, origin = pulled.manifest, pulled.origin
-        return cls(
-            reference=f"{manifest.path}@{manifest.identity.version}",
-            version=manifest.identity.version,
-            sha256=manifest.file.sha256,
-            size=manifest.file.size,
-            path=unicode(path),
-            source=unicode(origin.source),
-            index_number=origin.index_number,
-            age=origin.age,
-            verified=origin.verified,
-            yanked=origin.yanked,
-        )
+        assert origin is not None, "it was pulled"
+        file, version = manifest.file, manifest.identity.version
+        came = {**asdict(origin), "source": unicode(origin.source)}
+        reference = f"{manifest.path}@{version}"
+        return cls(reference=reference, version=version, sha256=file.sha256, size=file.size, path=unicode(path), **came)
 
 
 @with_tables(lambda form: (tuple[PulledCell, ...], ...))
@@ -198,28 +176,6 @@ class Pulled(Answer):
     """Answer of ``batteries pull``: the artifacts by kind, those of each in the order they were asked for."""
 
     cells: tuple[PulledCell, ...]
-
-
-class Published(Answer):
-    """Answer of ``batteries publish``.
-
-    Attributes:
-        reference: ``band/name@version``, ``model/name@version`` and so on.
-        release: What the index promises of it.
-        number: Of the index that has it.
-        new: False where it was there before, with the same bytes.
-    """
-
-    reference: str
-    release: Union[Release, *RELEASES.values()]  # type: ignore[valid-type]  # made while the program runs
-    number: Count
-    new: bool
-
-    @classmethod
-    def of(cls, published: Publication) -> Published:
-        """What a publication came to."""
-        reference, release = str(published.reference), published.release
-        return cls(reference=reference, release=release, number=published.number, new=published.new)
 
 
 class Checked(Answer):
@@ -237,25 +193,27 @@ class Checked(Answer):
         return cls(kind=finding.kind, name=unicode(finding.name), ok=finding.ok, error=error)
 
 
-class Verified(Answer):
+class VerifyAnswer(Answer):
     """Answer of ``batteries verify``: whether everything is right, and what came of every object."""
+
+    model_config = ConfigDict(title="Verified")
 
     ok: bool
     findings: tuple[Checked, ...]
 
     @classmethod
-    def of(cls, findings: Sequence[Finding]) -> Verified:
+    def of(cls, findings: Sequence[Finding]) -> VerifyAnswer:
         """What came of a verification."""
         return cls(ok=all(finding.ok for finding in findings), findings=tuple(map(Checked.of, findings)))
 
 
-ANSWERS: dict[str, type[Answer]] = {
+ANSWERS: dict[str, type[Document]] = {
     "error": ErrorAnswer,
     "list": Listed,
     "publish": Published,
     "pull": Pulled,
     "show": Shown,
-    "verify": Verified,
+    "verify": VerifyAnswer,
     **{f"show-{name}": answer for name, answer in SHOWN.items()},
 }
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchema
 from semver import Version
 
 from batteries.cell.artifact_kinds import ArtifactKind
@@ -114,6 +116,15 @@ class Reference:
             return f"{prefix}{self.path}@{PIN}{self.digest}"
         pin = self.version if self.range is None else self.range
         return f"{prefix}{self.path}" if pin is None else f"{prefix}{self.path}@{pin}"
+
+
+def _read(value: Any) -> Any:
+    return Reference.parse(value) if isinstance(value, str) else value
+
+
+ReferenceText = Annotated[  # a reference that is text in a document
+    InstanceOf[Reference], BeforeValidator(_read), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]
 
 
 def is_version(text: str) -> bool:

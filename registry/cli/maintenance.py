@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from batteries.errors import BatteriesError, InputError
-from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer, YankAnswer
+from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer
 from registry.cli.completion import References
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
 from registry.cli.progress import TransferBar
@@ -46,7 +46,7 @@ def lock(
     else:
         for one in found.everything:
             emit_row(one.reference, f"sha256:{one.blob.sha256}")
-    say(f"cells locked in {out}: {tables.counted(one.path for one in found.everything)}")
+    say(f"locked in {out}: {tables.counted(one.path for one in found.everything)}")
 
 
 @app.command()
@@ -62,7 +62,7 @@ def diff(
     else:
         for change in changes:
             emit_row(change.kind, change.path, ", ".join(change.before) or "-", ", ".join(change.after) or "-")
-    say(f"cells that differ: {tables.counted(change.path for change in changes)}")
+    say(f"different: {tables.counted(change.path for change in changes)}")
 
 
 @app.command()
@@ -91,7 +91,7 @@ def yank(
     """Mark a version as not to be used. It stays available under its exact version; ranges no longer match it."""
     found = yank_version(reference, reason, registry)
     if as_json:
-        emit_json(YankAnswer.of(found, reason))
+        emit_json(found)
     else:
         emit_row(found.reference, reason)
     say(f"yanked, in index {found.number}" if found.new else "already yanked for the same reason")

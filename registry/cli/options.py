@@ -20,7 +20,7 @@ from composer.artifact.manifest import PackedLabel
 from registry.cli.console import say
 
 MAX_SEED = 2**62
-MOST_THREADS = 1024  # equals batteries.engine.threads.MOST, whose import needs torch
+MOST_THREADS = 1024  # equals batteries.engine.threads.MOST_THREADS, whose import needs torch
 
 Threads = Annotated[
     int | None,

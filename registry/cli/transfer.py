@@ -10,10 +10,9 @@ import typer
 
 from batteries.cell.cell import Cell
 from batteries.errors import InputError
-from composer.artifact.kinds import FORMS
-from registry.answers.transfer import Published, Pulled, PulledCell, Verified
+from registry.answers.transfer import Pulled, PulledCell, VerifyAnswer
 from registry.catalog import store_keys
-from registry.catalog.kinds import CELL
+from registry.catalog.kinds import CELL, KINDS, kind_of_folder
 from registry.catalog.reference import Reference
 from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
@@ -52,18 +51,16 @@ def pull(
         raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --locked FILE")
     with TransferBar() as bar:
         given = [settings.expand(text) for text in references or ()] if locked is None else Lock.read(locked).everything
-        cells, packed = _fetch(given, registry, settings.mode(mode), bar)
-    names = [*(cell.name for cell in cells), *(one.manifest.path for one in packed)]
+        fetched = _fetch(given, registry, settings.mode(mode), bar)
+    names = [one.manifest.path for one in fetched]
     _refuse_clash(names if out else [])
     cache = Cache()
-    cell_paths = [cell.write(out / cell.manifest.identity.band) if out else _file_of(cell, cache) for cell in cells]
-    found = [PulledCell.of(cell, path) for cell, path in zip(cells, cell_paths, strict=True)]
-    more = [PulledCell.of_file(one, one.write(out / one.manifest.KIND.name) if out else one.path) for one in packed]
+    rows = [PulledCell.of(one, one.write((out / one.manifest.path).parent) if out else _file_of(one, cache)) for one in fetched]
     if as_json:
-        emit_json(Pulled(cells=tuple(found), **_by_table(more, packed)))
+        emit_json(Pulled(**_by_table(rows)))
     else:
-        emit_rows((one.reference, one.path) for one in (*found, *more))
-    say(f"cells fetched and verified: {tables.counted(names)}")
+        emit_rows((row.reference, row.path) for row in rows)
+    say(f"fetched and verified: {tables.counted(names)}")
 
 
 @app.command()
@@ -86,7 +83,7 @@ def publish(
         weight_checks.replay(cell, where=cell.name)
         published = publish_cell(cell, to)
     if as_json:
-        emit_json(Published.of(published))
+        emit_json(published)
     else:
         emit_row(published.reference, f"sha256:{published.release.blob.sha256}")
     say(f"published, in index {published.number}" if published.new else "already published with the same bytes")
@@ -117,28 +114,25 @@ def verify(
 
 def _fetch(
     given: Sequence[Reference | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
-) -> tuple[list[Cell], list[PulledFile]]:
+) -> list[Cell | PulledFile]:
     """Fetch cells, and artifacts of other kinds as files, so that torch is not needed."""
     wanted = wanted_of(given, registry, mode)
     cells = fetch([one for one in wanted if one.reference.kind is CELL], progress=bar.moved)
     packed = fetch_packed([one for one in wanted if one.reference.kind is not CELL], progress=bar.moved)
     warn_of_yanked(wanted, stacklevel=1)
-    return cells, packed
+    return [*cells, *packed]
 
 
-def _by_table(rows: Sequence[PulledCell], packed: Sequence[PulledFile]) -> dict[str, Any]:
-    """Group rows by kind, for each kind but the cell."""
-    kinds = [one.manifest.KIND for one in packed]
-    return {
-        form.kind.plural: tuple(row for row, kind in zip(rows, kinds, strict=True) if kind is form.kind)
-        for form in FORMS.values()
-    }
+def _by_table(rows: Sequence[PulledCell]) -> dict[str, Any]:
+    """Group rows by kind."""
+    kinds = [kind_of_folder(row.reference.partition("/")[0]) for row in rows]
+    return {kind.plural: tuple(row for row, own in zip(rows, kinds, strict=True) if own is kind) for kind in KINDS.values()}
 
 
 def _answer(findings: list[Finding], as_json: bool) -> None:
     faults = [finding.error for finding in findings if finding.error is not None]
     if as_json:
-        emit_json(Verified.of(findings))
+        emit_json(VerifyAnswer.of(findings))
     else:
         emit_rows(_row(finding) for finding in findings)
     for fault in faults:
@@ -162,8 +156,10 @@ def _refuse_clash(paths: list[str]) -> None:
         )
 
 
-def _file_of(cell: Cell, cache: Cache) -> Path:
-    """Return the path of the weights file of a pulled cell."""
+def _file_of(cell: Cell | PulledFile, cache: Cache) -> Path:
+    """Return the path of the file of a pulled artifact."""
+    if isinstance(cell, PulledFile):
+        return cell.path
     assert cell.origin is not None, "cell was not pulled"
     source = cell.origin.source
     store = None if settings.is_remote(source) else settings.open_store(source)

@@ -10,9 +10,8 @@ from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError
 from batteries.io.text import plain
 from composer.artifact.form import ArtifactForm
-from composer.artifact.kinds import FORMS
 from composer.artifact.manifest import PackedManifest
-from registry.catalog.kinds import CELL, kind_of_path
+from registry.catalog.kinds import CELL, KINDS, kind_of_path
 from registry.catalog.release import Release
 from registry.stores.snapshot import Located
 
@@ -119,14 +118,13 @@ def verdict(located: Located) -> str:
 
 
 def counted(paths: Iterable[str]) -> str:
-    """Count paths by kind; kinds other than the cell are left out if there are none.
+    """Count paths by kind; a kind without paths is left out, but for cells where there are no paths at all.
 
-    >>> counted(["low/a"]), counted(["maps/a", "model/b", "model/c"])
-    ('1', '0, models: 2, maps: 1')
+    >>> counted(["low/a"]), counted(["maps/a", "model/b", "model/c"]), counted([])
+    ('cells 1', 'models 2, maps 1', 'cells 0')
     """
-    counts = Counter(kind_of_path(path) for path in paths)
-    others = (form.kind for form in FORMS.values() if counts[form.kind])
-    return "".join([str(counts[CELL]), *(f", {kind.plural}: {counts[kind]}" for kind in others)])
+    counts = Counter(kind_of_path(path) for path in paths) or {CELL: 0}
+    return ", ".join(f"{kind.plural} {counts[kind]}" for kind in KINDS.values() if kind in counts)
 
 
 def _is_table(value: object) -> bool:

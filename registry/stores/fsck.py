@@ -10,13 +10,11 @@ from batteries.errors import BatteriesError, InputError
 from batteries.io import atomic_files
 from registry.catalog import store_keys
 from registry.catalog.release import Pin
-from registry.stores.cache import Cache
+from registry.stores.cache import ASIDE, Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import Store
 from registry.stores.verified_read import read_pinned
-
-ASIDE = "damaged"  # folder of a registry for what was found damaged in it; no store reads there
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,10 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
         NotFoundError: no index: restore it from a mirror.
         IntegrityError: a damaged index: restore it from a mirror.
     """
-    store = open_snapshot(folder).store
+    snapshot = open_snapshot(folder)
+    store = snapshot.store
     if not isinstance(store, DirectoryStore):
         raise InputError("not a registry in a folder", code="NOT_A_FOLDER", expected="a folder", found=store.url)
-    snapshot = Snapshot.take(store)
     swept = atomic_files.sweep(store.path) if repair else 0
     promised = _promised(snapshot)
     faults = {key: error for key, pin in promised.items() if (error := _fault(store, key, pin)) is not None}

@@ -12,21 +12,23 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
+
+from pydantic import ConfigDict
 
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import CvFigure, Manifest
+from batteries.cell.manifest import Count, CvFigure, Manifest, Text
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
 from batteries.geometry.attractor import band
 from batteries.io.atomic_files import Data
-from batteries.io.canonical_json import sha256
+from batteries.io.canonical_json import Document, sha256
 from registry.catalog import store_keys
 from registry.catalog.attestation import CUSTOM, Attestation
 from registry.catalog.index import Index
 from registry.catalog.kinds import CELL
-from registry.catalog.reference import Reference
-from registry.catalog.release import AnyRelease, Attested, PackedRelease, Pin, Release
+from registry.catalog.reference import Reference, ReferenceText
+from registry.catalog.release import RELEASES, AnyRelease, Attested, PackedRelease, Pin, Release
 from registry.stores.settings import open_store
 from registry.stores.store import INDEX, Store, no_index
 from registry.transfer.pull_packed import Packed, form_of_file, read_packed
@@ -36,20 +38,21 @@ ATTEMPTS = 100  # at changing an index that others change too
 PAUSE = 0.05  # seconds, at most, between two of them
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a publish came to.
+class Published(Document):
+    """Result of a publish, and answer of ``batteries publish``.
 
     Attributes:
         reference: The artifact at its exact version.
         release: What the index promises of it from now on.
-        number: The index that it is in.
+        number: Of the index that has it.
         new: False where the version was there before, with the same bytes.
     """
 
-    reference: Reference
-    release: AnyRelease
-    number: int
+    model_config = ConfigDict(defer_build=True)
+
+    reference: ReferenceText
+    release: Union[Release, *RELEASES.values()]  # type: ignore[valid-type]  # made while the program runs
+    number: Count
     new: bool
 
 
@@ -120,18 +123,21 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
     return index
 
 
-@dataclass(frozen=True)
-class Yanked:
-    """What a yank came to.
+class Yanked(Document):
+    """Result of a yank, and answer of ``batteries yank``.
 
     Attributes:
         reference: The artifact at its exact version.
-        number: The index that says so.
+        reason: Why it should not be used.
+        number: Of the index that says so.
         new: False where it was yanked before, for the same reason.
     """
 
-    reference: Reference
-    number: int
+    model_config = ConfigDict(title="YankAnswer", defer_build=True)
+
+    reference: ReferenceText
+    reason: Text
+    number: Count
     new: bool
 
 
@@ -153,7 +159,7 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
     if version is None or parsed.registry is not None:
         raise InputError("not an exact version", code="NO_VERSION", expected="band/name@version", found=parsed)
     index, new = change_index(_present_store(registry), lambda index: index.with_yank(parsed.path, version, reason))
-    return Yanked(parsed, index.number, new)
+    return Yanked(reference=parsed, reason=reason, number=index.number, new=new)
 
 
 def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index, bool]:
@@ -233,7 +239,7 @@ def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, ma
     store.put(store_keys.blob(release.blob.sha256), blob)
     store.put(store_keys.manifest(reference.path, version), manifest)
     index, new = change_index(store, lambda index: index.with_release(reference.path, version, release))
-    return Published(reference, release, index.number, new)
+    return Published(reference=reference, release=release, number=index.number, new=new)
 
 
 def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:

@@ -22,7 +22,7 @@ MAX_ENTRY = 2**20
 
 
 @dataclass(frozen=True)
-class Ledger:
+class ResultCache:
     """A folder of results, keyed by all that they depend on; a damaged or missing result is computed again.
 
     Attributes:

@@ -20,7 +20,7 @@ from registry.catalog.attestation import DoseFigure, FrozenFigure, ReturnFigure,
 from registry.viability.checks import Measurement
 from registry.viability.controls import control_cell
 from registry.viability.protocol import ViabilityProtocol
-from registry.viability.result_cache import Ledger
+from registry.viability.result_cache import ResultCache
 from registry.viability.tasks import Task, own_tasks
 from registry.viability.trials import Trial, dose_trial, frozen_trial, mean_error, return_trial
 
@@ -44,7 +44,7 @@ class NullFigures(Document):
 
 
 @dataclass
-class Bench:
+class Runner:
     """Shared state of the parts of one test.
 
     Attributes:
@@ -54,7 +54,7 @@ class Bench:
         tasks: Tasks that hosts learn; the last is that of the dose trials.
         hosts: Hosts by name; the first is that of the dose trials.
         seed: Seed of everything random but the null.
-        ledger: Cache of finished parts.
+        cache: Cache of finished parts.
         progress: Called before every part with its description, the parts done and the parts in total.
         parts: Number of parts.
         done: Number of parts begun.
@@ -66,7 +66,7 @@ class Bench:
     tasks: tuple[Task, ...]
     hosts: Mapping[str, HostFactory]
     seed: int
-    ledger: Ledger
+    cache: ResultCache
     progress: Progress
     parts: int = 0
     done: int = 0
@@ -81,7 +81,7 @@ class Bench:
         """Return the figures of untrained cells; their seeds are fixed, so that all tests of a spec share one null."""
         self.told("untrained cells of the same spec")
         key = {"spec": self.cell.spec.model_dump(mode="json"), "tasks": [task.name for task in self.tasks]}
-        return self.ledger.recall(NullFigures, key | self._numbers, self._make_null)
+        return self.cache.recall(NullFigures, key | self._numbers, self._make_null)
 
     def frozen(self, cell: Cell, seeds: int) -> tuple[FrozenFigure, ...]:
         """Run every task in every host around a frozen cell, ``seeds`` times each."""
@@ -92,7 +92,7 @@ class Bench:
                     self.told(f"frozen in a host: {task.name}")
                     key = self._key(cell, task, seed) | {"host": name}
                     make = partial(frozen_trial, self._trial(cell), task, name, factory, seed)
-                    found.append(self.ledger.recall(FrozenFigure, key, make))
+                    found.append(self.cache.recall(FrozenFigure, key, make))
         return tuple(found)
 
     def doses(self) -> tuple[DoseFigure, ...]:
@@ -107,7 +107,7 @@ class Bench:
         p, task = self.protocol, self.tasks[-1]
         key = self._key(cell, task, self.seed) | {"rate": p.dose_rates[-1]}
         make = partial(return_trial, self._trial(cell, subject), task, self._host, p.dose_rates[-1], self.seed)
-        return self.ledger.recall(ReturnFigure, key, make)
+        return self.cache.recall(ReturnFigure, key, make)
 
     @property
     def parts_of_a_cell(self) -> int:
@@ -137,7 +137,7 @@ class Bench:
         self.told(f"under its host's gradient at {rate:g}")
         trial, task = self._trial(self.cell), self.tasks[-1]
         key = self._key(self.cell, task, seed) | {"rate": rate}
-        return self.ledger.recall(DoseFigure, key, lambda: dose_trial(trial, task, self._host, rate, seed)[0])
+        return self.cache.recall(DoseFigure, key, lambda: dose_trial(trial, task, self._host, rate, seed)[0])
 
     def _make_null(self) -> NullFigures:
         p, hosts = self.protocol, list(self.hosts.items())

@@ -29,8 +29,8 @@ from registry.viability import checks, verdict
 from registry.viability.controls import CONTROLS, NAMED_CHECK, Control, control_cell, control_model
 from registry.viability.host_training import own_hosts
 from registry.viability.protocol import PROFILES, Profile, ViabilityProtocol
-from registry.viability.result_cache import Ledger
-from registry.viability.runner import Bench, NullFigures, Progress, measurement, untrained_cell
+from registry.viability.result_cache import ResultCache
+from registry.viability.runner import NullFigures, Progress, Runner, measurement, untrained_cell
 from registry.viability.tasks import Task, own_tasks
 
 CONTROL_SEED = 100  # distinct from the seeds of the null
@@ -81,7 +81,7 @@ def validate(
     host: HostFactory | None = None,
     task: Task | None = None,
     seed: int = 0,
-    ledger: Path | None = None,
+    cache: Path | None = None,
     fresh: bool = False,
     progress: Progress = lambda words, done, parts: None,
 ) -> Report:
@@ -96,7 +96,7 @@ def validate(
             and the number of classes (0 if images are to be restored).
         task: Task for hosts, in place of the tasks of the cell's domain.
         seed: Seed of everything random but the null.
-        ledger: Folder of finished parts, reused after an interruption and for other cells of the spec; None for the user's
+        cache: Folder of finished parts, reused after an interruption and for other cells of the spec; None for the user's
             cache folder.
         fresh: Compute every part again, the shipped results of untrained cells among them.
         progress: Called with a description of the next part, the parts done and the parts in total.
@@ -115,46 +115,46 @@ def validate(
     tasks = (task,) if task else own_tasks(own.domain, protocol, seed)
     _refuse_input(cell, tasks)
     hosts = {"own": host} if host else own_hosts(protocol)
-    folder = None if host or task else ledger or home() / "viability"
-    bench = Bench(cell, protocol, own, tasks, hosts, seed, Ledger(folder, fresh), progress)
-    return Report(_controlled(bench, control) if control else _tried(bench))
+    folder = None if host or task else cache or home() / "viability"
+    runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress)
+    return Report(_controlled(runner, control) if control else _tried(runner))
 
 
-def _tried(bench: Bench) -> Attestation:
+def _tried(runner: Runner) -> Attestation:
     """Test the cell itself: controls, own probe, frozen trials, doses and recovery."""
-    if not _finite(bench.cell):
-        return verdict.attestation(bench, [checks.finite(False)])
-    bench.parts = bench.parts_of_a_cell
-    null = bench.null()
-    bench.told("controls")
-    controls = _controls(bench, null)
-    bench.told("the cell on its own probe")
-    found = _standing(bench, bench.cell, PatchSVAE.from_cell(bench.cell), null)
+    if not _finite(runner.cell):
+        return verdict.attestation(runner, [checks.finite(False)])
+    runner.parts = runner.parts_of_a_cell
+    null = runner.null()
+    runner.told("controls")
+    controls = _controls(runner, null)
+    runner.told("the cell on its own probe")
+    found = _standing(runner, runner.cell, PatchSVAE.from_cell(runner.cell), null)
     if not found[0].passed:
-        return verdict.attestation(bench, found, controls, null=null)
-    frozen = bench.frozen(bench.cell, bench.protocol.frozen_seeds)
-    found += _hosted(bench, frozen, null)
-    doses = bench.doses()
-    found += checks.dosed(doses, bench.protocol)
-    returns = bench.way_back(bench.cell, "cell"), bench.way_back(untrained_cell(bench.cell, 0), "untrained")
-    return verdict.attestation(bench, found, controls, null=null, frozen=frozen, doses=doses, returns=returns)
+        return verdict.attestation(runner, found, controls, null=null)
+    frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
+    found += _hosted(runner, frozen, null)
+    doses = runner.doses()
+    found += checks.dosed(doses, runner.protocol)
+    returns = runner.way_back(runner.cell, "cell"), runner.way_back(untrained_cell(runner.cell, 0), "untrained")
+    return verdict.attestation(runner, found, controls, null=null, frozen=frozen, doses=doses, returns=returns)
 
 
-def _controlled(bench: Bench, control: Control) -> Attestation:
+def _controlled(runner: Runner, control: Control) -> Attestation:
     """Test a control in the cell's place: the checks without a host, and frozen trials if its weights differ."""
-    seed = bench.seed + CONTROL_SEED
-    subject = control_cell(bench.cell, control, seed)
+    seed = runner.seed + CONTROL_SEED
+    subject = control_cell(runner.cell, control, seed)
     if not _finite(subject):
-        return verdict.attestation(bench, [checks.finite(False)], control=control)
-    bench.parts = 3 + len(bench.tasks) * len(bench.hosts)
-    null = bench.null()
-    bench.told("the control on the cell's own probe")
-    found = _standing(bench, subject, control_model(subject, control, seed), null)
+        return verdict.attestation(runner, [checks.finite(False)], control=control)
+    runner.parts = 3 + len(runner.tasks) * len(runner.hosts)
+    null = runner.null()
+    runner.told("the control on the cell's own probe")
+    found = _standing(runner, subject, control_model(subject, control, seed), null)
     frozen: tuple[FrozenFigure, ...] = ()
     if found[0].passed and control != "shuffled":  # its weights are the cell's: frozen trials would be the same
-        frozen = bench.frozen(subject, 1)
-        found += _hosted(bench, frozen, null)
-    return verdict.attestation(bench, found, null=null, frozen=frozen, control=control)
+        frozen = runner.frozen(subject, 1)
+        found += _hosted(runner, frozen, null)
+    return verdict.attestation(runner, found, null=null, frozen=frozen, control=control)
 
 
 def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> ViabilityProtocol:
@@ -184,33 +184,33 @@ def _finite(cell: Cell) -> bool:
     return all(np.isfinite(array).all() for array in cell.weights.values())
 
 
-def _standing(bench: Bench, cell: Cell, model: PatchSVAE, null: NullFigures) -> list[CheckFigure]:
-    found = measurement(model, bench.probe)
+def _standing(runner: Runner, cell: Cell, model: PatchSVAE, null: NullFigures) -> list[CheckFigure]:
+    found = measurement(model, runner.probe)
     if not found.finite:
         return [checks.finite(False)]
-    return [checks.finite(True), *checks.standing(found, cell.manifest, null.mse, bench.protocol)]
+    return [checks.finite(True), *checks.standing(found, cell.manifest, null.mse, runner.protocol)]
 
 
-def _hosted(bench: Bench, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:
-    found = checks.hosted(frozen, bench.protocol)
-    return found + [checks.lift(task.name, task.decides, frozen, null.frozen, bench.protocol) for task in bench.tasks]
+def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:
+    found = checks.hosted(frozen, runner.protocol)
+    return found + [checks.lift(task.name, task.decides, frozen, null.frozen, runner.protocol) for task in runner.tasks]
 
 
-def _controls(bench: Bench, null: NullFigures) -> tuple[ControlFigure, ...]:
+def _controls(runner: Runner, null: NullFigures) -> tuple[ControlFigure, ...]:
     """Test each control against its named check; the untrained one also against every deciding lift."""
-    cell, seed, rows = bench.cell, bench.seed + CONTROL_SEED, []
+    cell, seed, rows = runner.cell, runner.seed + CONTROL_SEED, []
     fresh = untrained_cell(cell, seed)
-    frozen = bench.frozen(fresh, 1)
-    for task in bench.tasks:
+    frozen = runner.frozen(fresh, 1)
+    for task in runner.tasks:
         if task.decides:
-            lift = checks.lift(task.name, True, frozen, null.frozen, bench.protocol)
+            lift = checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
             rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
         subject = control_cell(cell, control, seed)
         if control == "nan":
             found = [checks.finite(_finite(subject))]
         else:
-            found = _standing(bench, subject, control_model(subject, control, seed), null)
+            found = _standing(runner, subject, control_model(subject, control, seed), null)
         check = next((check for check in found if check.name == named), found[0])  # without the named check, "finite" failed
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)

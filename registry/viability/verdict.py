@@ -20,12 +20,12 @@ from registry.catalog.attestation import (
 )
 from registry.viability.controls import Control
 from registry.viability.protocol import ViabilityProtocol
-from registry.viability.runner import Bench, NullFigures
+from registry.viability.runner import NullFigures, Runner
 from registry.viability.trials import within
 
 
 def attestation(
-    bench: Bench,
+    runner: Runner,
     found: Sequence[CheckFigure],
     controls: tuple[ControlFigure, ...] = (),
     *,
@@ -40,7 +40,7 @@ def attestation(
     A verdict of *viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks:
     its error rate is at most that of its weakest check (Berger 1982, intersection-union tests).
     """
-    cell, p = bench.cell, bench.protocol
+    cell, p = runner.cell, runner.protocol
     sound = all(control.rejected for control in controls)
     passed = all(check.passed for check in found if check.decides)
     verdict: Verdict = "no verdict" if not sound else "viable" if passed else "walked back"
@@ -49,7 +49,7 @@ def attestation(
         reference=f"{cell.name}@{cell.version}",
         D=cell.spec.D,
         attractor=attractor.sphere_cv(cell.spec.D) if cell.spec.D >= attractor.SIMPLEX else None,
-        probe=bench.probe.name,
+        probe=runner.probe.name,
         protocol=p.name,
         protocol_digest=p.digest,
         control=control,
@@ -65,7 +65,7 @@ def attestation(
         figures=_figures(null, doses, p),
         package=__version__,
         torch=torch.__version__,
-        seed=bench.seed,
+        seed=runner.seed,
     )
 
 

@@ -1,7 +1,9 @@
 """Equality: cells and probes by their digests, what else holds tensors by identity; no array is asked whether it is true."""
 
 import ast
+import copy
 import dataclasses
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,6 +67,30 @@ def test_a_cell_of_other_weights_is_not_composed():
     for weights in ({**cell.weights, name: cell.weights[name] + 1}, {name: cell.weights[name]}):
         with pytest.raises(IntegrityError, match="TENSOR_DIGEST"):
             compose(dataclasses.replace(cell, weights=weights))
+
+
+CHANGES = {
+    "replaced in the mapping": lambda weights, name: weights.update({name: weights[name] + 1}),
+    "written through torch": lambda weights, name: torch.from_numpy(weights[name]).add_(1),
+    "written by .data": lambda weights, name: torch.from_numpy(weights[name]).data.neg_(),
+    "turned round": lambda weights, name: torch.from_numpy(weights[name]).copy_(torch.from_numpy(weights[name]).flip(0)),
+}
+COPIES = {"itself": lambda cell: cell, "deep copy": copy.deepcopy, "pickled": lambda cell: pickle.loads(pickle.dumps(cell))}
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_cell_that_was_composed_is_checked_again(change, copied):
+    cell = from_model(SPEC, 0, "cell")
+    compose(cell)
+    cell = copied(cell)
+    compose(cell)
+    change(cell.weights, max(cell.weights, key=lambda name: cell.weights[name].size))
+    with pytest.raises(IntegrityError, match="TENSOR_DIGEST"):
+        compose([cell, from_model(SPEC, 1, "other")])
+    with pytest.raises(IntegrityError, match="TENSOR_DIGEST"):
+        compose(copied(cell))
 
 
 def test_a_cell_read_again_is_the_same(tmp_path):

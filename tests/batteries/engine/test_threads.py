@@ -19,7 +19,7 @@ from batteries import CellSpec, InputError, NoiseSource, Plan, threads
 from batteries.data.prefetch import ahead
 from batteries.data.probes import Probe, probe
 from batteries.engine.processors import quota
-from batteries.engine.threads import MOST
+from batteries.engine.threads import MOST_THREADS
 from batteries.model.patch_svae import arrays_of
 from batteries.training.gradient import gradient
 from registry.cli import options, run
@@ -105,7 +105,7 @@ def test_a_command_refuses_it_before_anything_else(command, count, capsys):
 def test_every_command_that_loads_torch_has_the_option():
     frozen = json.loads((Path(__file__).parents[2] / "golden" / "options.json").read_text())
     assert tuple(name for name, given in frozen.items() if "--threads" in given) == COMPUTING
-    assert options.MOST_THREADS == MOST
+    assert options.MOST_THREADS == MOST_THREADS
 
 
 REPORT = """

@@ -16,7 +16,6 @@ import traceback
 import warnings
 from pathlib import Path
 
-import filelock  # noqa: F401  once, and not in every forked process
 import pytest
 
 from batteries.errors import NotFoundError

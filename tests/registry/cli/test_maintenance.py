@@ -5,7 +5,7 @@ import json
 import pytest
 
 from batteries import Cell
-from registry.answers.maintenance import CUSTODY
+from registry.answers.maintenance import MAINTENANCE
 from registry.cli import main
 from registry.transfer.publish import publish
 from tests.support.cells import tiny, tree
@@ -34,7 +34,7 @@ def told(capsys):
 def answer(told, *arguments, code=0):
     """What a command answers under --json, which its schema must describe to the letter."""
     out = told(*arguments, "--json", code=code)
-    found = CUSTODY[arguments[0]].model_validate_json(out)
+    found = MAINTENANCE[arguments[0]].model_validate_json(out)
     assert json.loads(out) == found.model_dump(mode="json")
     return found
 

@@ -18,10 +18,10 @@ import registry
 from batteries import Cell, probe
 from batteries.cell.input_scale import of_unit_images
 from registry import Report
-from registry.cli import main
 from registry.viability.controls import NAMED_CHECK
 from tests.registry.viability.test_viability import SPEC, TEST, few
 from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny
+from tests.support.commands import run
 from tests.support.soak import SOAK
 
 SMALL = ["--rows", "12", "--hidden", "8"]  # options of train: soon trained, soon measured
@@ -33,12 +33,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 shorten(pytest.MonkeyPatch())
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def run(capsys, *words):
-    code = main(list(words))
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
 
 
 @pytest.fixture(scope="module")
@@ -284,11 +278,11 @@ def test_the_exit_code_is_zero_where_every_cell_is_viable(capsys, monkeypatch, v
 def test_a_stopped_validation_says_how_to_go_on_and_goes_on(capsys, tmp_path, monkeypatch, files):
     monkeypatch.setenv("BATTERIES_HOME", str(tmp_path / "home"))
     shorten(monkeypatch)
-    words, ledger = ["validate", files[0], "--json"], tmp_path / "home" / "viability"
+    words, results = ["validate", files[0], "--json"], tmp_path / "home" / "viability"
     with subprocess.Popen(
         [sys.executable, "-c", SHORT_CLI, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        while not list(ledger.glob("*.json")) and process.poll() is None:
+        while not list(results.glob("*.json")) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -296,11 +290,11 @@ def test_a_stopped_validation_says_how_to_go_on_and_goes_on(capsys, tmp_path, mo
     assert "finished parts are kept, and the same command resumes from them" in " ".join(err.split())
     assert "Traceback" not in err
     assert litter(tmp_path) == []
-    finished = {path: path.stat().st_mtime_ns for path in ledger.iterdir()}
+    finished = {path: path.stat().st_mtime_ns for path in results.iterdir()}
     assert finished
     assert run(capsys, *words)[0] == 7
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert len(list(ledger.iterdir())) > len(finished)
+    assert len(list(results.iterdir())) > len(finished)
 
 
 def test_compose_prints_errors_and_lift(capsys):

@@ -64,9 +64,9 @@ def few_images():
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory):
+def results(tmp_path_factory):
     """Shared by the tests of this file: the null of the one spec is made once."""
-    return tmp_path_factory.mktemp("ledger")
+    return tmp_path_factory.mktemp("results")
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,9 @@ def told():
 
 
 @pytest.fixture(scope="module")
-def report(ledger, told):
+def report(results, told):
     """Of an untrained cell."""
-    return validate(from_model(SPEC, 0, "a"), profile=TEST, ledger=ledger, progress=lambda *row: told.append(row))
+    return validate(from_model(SPEC, 0, "a"), profile=TEST, cache=results, progress=lambda *row: told.append(row))
 
 
 def about(value, error=0.001, images=20):
@@ -279,10 +279,10 @@ def test_a_stopped_test_goes_on_and_ends_in_the_same_bytes(report, tmp_path, mon
             raise StoppedError(words)
 
     with pytest.raises(StoppedError, match="gradient"):
-        validate(cell, profile=TEST, ledger=tmp_path, progress=stop_at_the_doses)
+        validate(cell, profile=TEST, cache=tmp_path, progress=stop_at_the_doses)
     assert len(list(tmp_path.iterdir())) >= 1 + 2 * 2  # null; frozen hosts of the cell and of the untrained control
     monkeypatch.setattr("registry.viability.runner.frozen_trial", lambda *_: made.append(1))
-    again = validate(cell, profile=TEST, ledger=tmp_path)
+    again = validate(cell, profile=TEST, cache=tmp_path)
     assert not made
     assert again.attestation.to_bytes() == report.attestation.to_bytes()
     assert again.attestation.digest == report.attestation.digest
@@ -290,8 +290,8 @@ def test_a_stopped_test_goes_on_and_ends_in_the_same_bytes(report, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_another_seed_gives_another_report(report, ledger):
-    other = validate(from_model(SPEC, 0, "a"), profile=TEST, seed=4, ledger=ledger).attestation
+def test_another_seed_gives_another_report(report, results):
+    other = validate(from_model(SPEC, 0, "a"), profile=TEST, seed=4, cache=results).attestation
     assert other.frozen[0] != report.attestation.frozen[0]
     assert [t for t in other.frozen if t.subject == "untrained"] == [
         t for t in report.attestation.frozen if t.subject == "untrained"
@@ -299,17 +299,17 @@ def test_another_seed_gives_another_report(report, ledger):
 
 
 @pytest.mark.slow
-def test_a_damaged_ledger_costs_time_only(report, ledger):
-    for path in ledger.iterdir():
+def test_a_damaged_result_costs_time_only(report, results):
+    for path in results.iterdir():
         if path.stat().st_size < 2000:  # all but the null, which takes longest to make again
             path.write_bytes(path.read_bytes()[:-7] + b"garbage")
-    assert validate(from_model(SPEC, 0, "a"), profile=TEST, ledger=ledger).attestation == report.attestation
+    assert validate(from_model(SPEC, 0, "a"), profile=TEST, cache=results).attestation == report.attestation
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("control", CONTROLS)
-def test_the_named_check_rejects_its_control(control, ledger):
-    report = validate(from_model(SPEC, 0, "a"), control=control, profile=TEST, ledger=ledger)
+def test_the_named_check_rejects_its_control(control, results):
+    report = validate(from_model(SPEC, 0, "a"), control=control, profile=TEST, cache=results)
     assert report.verdict == "walked back"
     assert NAMED_CHECK[control] in report.failed
     assert report.attestation.controls == ()
@@ -327,7 +327,7 @@ def test_nan_is_rejected_by_finiteness_alone():
 @pytest.mark.slow
 def test_a_run_whose_control_passes_has_no_verdict(tmp_path):
     lax = TEST.model_copy(update={"radius": TEST.radius.model_copy(update={"value": 1e9})})
-    report = validate(from_model(SPEC, 0, "a"), profile=lax, ledger=tmp_path)
+    report = validate(from_model(SPEC, 0, "a"), profile=lax, cache=tmp_path)
     assert report.verdict == "no verdict"
     assert [control.name for control in report.attestation.controls if not control.rejected] == ["none", "scale"]
 
@@ -448,22 +448,22 @@ def test_bad_targets(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_controls_report_is_never_an_attestation(tmp_path, ledger):
+def test_a_controls_report_is_never_an_attestation(tmp_path, results):
     cell = from_model(SPEC, 0, "a")
     registry.publish(cell, DirectoryStore(tmp_path))
-    report = validate(cell, control="none", profile=TEST, ledger=ledger)
+    report = validate(cell, control="none", profile=TEST, cache=results)
     assert report.attestation.cell == cell.digest
     with pytest.raises(PolicyError, match="not an attestation"):
         registry.attest(report.attestation, DirectoryStore(tmp_path))
 
 
 @pytest.mark.slow
-def test_outputs_that_overflow_are_not_finite(ledger):
+def test_outputs_that_overflow_are_not_finite(results):
     cell = from_model(SPEC, 0, "a")
     for name in ("enc_in.weight", "dec_out.weight"):
         weights = {key: np.array(array) for key, array in cell.weights.items()}
         weights[name] = np.full_like(weights[name], 3e38)
-        report = validate(Cell(weights, cell.manifest), profile=TEST, ledger=ledger)
+        report = validate(Cell(weights, cell.manifest), profile=TEST, cache=results)
         assert report.failed == ("finite",)
 
 
