@@ -38,7 +38,7 @@ def adopt(
             "--input",
             metavar="plain|imagenet|MEAN/STD",
             help="Scale of its training images: plain is [-1, 1] (noise as generated); imagenet is [0, 1] normalised with "
-            "ImageNet's mean and std; MEAN/STD (one number each, or R,G,B) is [0, 1] normalised with these.",
+            "ImageNet's mean and std; MEAN/STD (one number each, or R,G,B) is [0, 1] normalised with these; 0/1 is [0, 1].",
         ),
     ],
     noise: Annotated[bool, typer.Option("--noise", help="Measure on the 16 noise types, the domain of the cell.")] = False,

@@ -178,7 +178,7 @@ def _command(asked: Asked, probe: str, untrained: int) -> str:
 
 
 def _too_few(untrained: int, pairs: int) -> list[str]:
-    """Warn if even the lowest possible p-value is too high for this number of pairs."""
+    """Return a warning if even the lowest possible p-value is too high for this number of pairs."""
     lowest = 1 / (1 + untrained) ** 2
     if not untrained or pairs * lowest <= LEVEL:
         return []

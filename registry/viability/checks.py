@@ -184,10 +184,7 @@ def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityPro
 def lift(
     task: str, decides: bool, trials: Sequence[FrozenFigure], null: Sequence[FrozenFigure], protocol: ViabilityProtocol
 ) -> CheckFigure:
-    """Check the gain of hosts over hosts of untrained cells.
-
-    Its standard error combines that over test images with the spread over seeds and over untrained cells.
-    """
+    """Check the gain over hosts of untrained cells; its error combines test images, seeds and untrained cells."""
     ours, theirs = ([t.score for t in part if t.task == task] for part in (trials, null))
     mean, untrained = (sum(part) / len(part) for part in (ours, theirs))
     test = sum(t.score_error for t in trials if t.task == task) / len(ours)

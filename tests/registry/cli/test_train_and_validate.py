@@ -146,7 +146,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     ("words", "code", "says"),
     [
         (["train", "high/x", "--steps", "1"], 2, "--noise, or --photos"),
-        (["train", "high/x", "--steps", "1", "--noise", "--photos", "x"], 2, "too much"),
+        (["train", "high/x", "--steps", "1", "--noise", "--photos", "x"], 2, "missing or conflicting training data"),
         (["train", "high/x", "--steps", "1", "--noise", "--mix", "0.5"], 2, "with --mix"),
         (["train", "high/x", "--steps", "1", "--noise", "--rows", "4"], 2, "V: "),
         (["train", "open/x", "--steps", "1", "--noise"], 2, "no such preset"),
@@ -160,7 +160,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "high/x", "--steps", "1", "--noise", "--seed", "9" * 20], 2, "--seed"),
         (["train", "high/x", "--steps", "9", "--noise", "--size", "16", "--rate", "1e30"], 6, "training diverged"),
         (["train", "low/x", "--steps", "1", "--noise", "--preset", "high"], 6, "BAND_DENIED"),
-        (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "not attested"),
+        (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "control cannot be attested"),
         (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
         (["compose"], 2, "nothing to compose"),
         (["compose", "low/fresnel-256", "low/fresnel-256"], 6, "duplicate cell"),
