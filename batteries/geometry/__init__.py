@@ -1,1 +1,1 @@
-"""The geometry of a cell: simplex CV, exact attractors, and estimates with their error."""
+"""Geometry of a cell: simplex CV, exact attractors, and estimates with their error."""
