@@ -24,10 +24,8 @@ from batteries.engine import dispatch
 
 OLDEST = (0, 68)  # numba of the ``fast`` extra
 REMEDY = "pip install 'svae-batteries[fast]'"
-THREAD_WORK = (
-    3_000_000  # nanoseconds of work that justify another thread: with less, it was slower right after work of torch's,
-)
-# whose idle worker seems to hold its core for milliseconds
+THREAD_WORK = 3_000_000  # nanoseconds of work that justify another thread: with less, it was slower right after
+# torch's own work, whose idle worker seems to hold its core for milliseconds
 
 _compiling = threading.RLock()  # one kernel at a time, as in numba; reentrant, since a trial may request another kernel
 _warned: set[str] = set()

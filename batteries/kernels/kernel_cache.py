@@ -1,8 +1,8 @@
 """Cache of compiled kernels on disk: numba's cache interface over files verified by their digests.
 
-The file of an entry is named by the digest of everything that its code depends on: the source of the kernel's module and of every
+The file of an entry is named by the digest of all that its code depends on: the source of the kernel's module and of every
 module of these packages that it imports, the versions of Python, numba and LLVM, the processor, numba's settings, and the
-signature. So an upgrade never runs old code. A file starts with the digest of its contents: a damaged or foreign file is replaced.
+signature. So an upgrade never runs old code. A file starts with a digest of its contents: a damaged or foreign one is replaced.
 
 Entries are in ``NUMBA_CACHE_DIR`` if it is set, else in ``BATTERIES_HOME``, else, if neither is writable, in the folder for
 temporary files. They are pickles: only a folder that no other user can write to is read. Without such a folder, and after any
@@ -43,14 +43,7 @@ SUFFIX = ".code"
 LARGEST = 2**26  # bytes of an entry; a kernel has about 100 KB
 SEAL = 64  # digits of the digest that an entry starts with
 OWN = ("batteries.", "composer.", "registry.")
-CHOICES = (
-    "BOUNDSCHECK",
-    "DEBUGINFO_DEFAULT",
-    "ENABLE_AVX",
-    "LOOP_VECTORIZE",
-    "OPT",
-    "SLP_VECTORIZE",
-)  # settings of numba that affect the code
+CHOICES = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")  # affect the code
 
 _config: Any = numba.config  # its attributes are set from the environment
 

@@ -40,7 +40,7 @@ def _numbers(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any
 
 
 def _apart(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any) -> list[Any]:
-    """Where the vectors of a tuple are, given an array, the first one's place and the stride."""
+    """Return pointers to the vectors of a tuple, given an array, the first one's place and the stride."""
     array, at, stride = args
     places = []
     for _ in range(tuple_type.count):
@@ -132,7 +132,7 @@ def add_products(typing: Any, sums: Any, x: Any, memory: Any, at: Any) -> Any:
 
 @intrinsic
 def add_outer(typing: Any, sums: Any, x: Any, memory: Any, at: Any, stride: Any) -> Any:
-    """Add products as :func:`add_products` does, of elements ``stride`` apart: x a row of one matrix, they a column of another."""
+    """Add products as :func:`add_products` does, of elements ``stride`` apart: a row of one matrix times a column."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at, found = args[3], []

@@ -1,1 +1,1 @@
-"""A user's images as a cell takes them: files and arrays read, framed, brought to scale."""
+"""Input images: reading files and arrays, cropping and padding, and conversion to a cell's scale."""
