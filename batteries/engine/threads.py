@@ -64,7 +64,7 @@ def set_here(count: int) -> None:
 
 @contextmanager
 def start_kept() -> Iterator[None]:
-    """Keep the number that new threads start with, whatever is set inside this ``with``."""
+    """Keep the number that new threads start with unchanged by settings made inside this ``with``."""
     with _setting, ThreadPoolExecutor(1, thread_name_prefix="batteries-keeper") as keeper:
         before = keeper.submit(torch.get_num_threads).result()
         try:

@@ -11,7 +11,7 @@ p = gamma**2 and s = 0:
     r = p + e_i;  e_{i+1} = s r;  gamma' = (p (d_i - shift) - e_i gamma) / r;  d_{i+1} = gamma + (d_i - gamma');
     p' = gamma'**2 r / p;  s = e_i / r
 
-Each matrix sweeps the rows from its own first coupling on, and stays unchanged above it, whatever its neighbours do: so no
+Each matrix sweeps the rows from its own first coupling on, and stays unchanged above it while its neighbours do theirs: so no
 branch depends on one lane, and the result for a matrix does not depend on its neighbours, to the bit. Above the first coupling
 e_i = 0, where the recurrence terminates; hence a row 0 of zeros, to terminate a sweep through all rows.
 

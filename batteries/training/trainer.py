@@ -198,7 +198,7 @@ def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
 
 
 def _soft_hand(run: Run, M: Tensor) -> float:
-    """Return the loss factor 1 + boost * exp(-(distance / sigma)^2 / 2), of the relative distance of M (1, V, D) to the attractor."""
+    """Return the loss factor 1 + boost * exp(-(distance / sigma)^2 / 2), from the CV of M (1, V, D) and the attractor."""
     plan = run.plan
     if plan.boost == 0 or plan.spec.D < attractor.SIMPLEX:
         return 1.0
