@@ -155,7 +155,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "high/x", "--steps", "1", "--noise", "--photos", "x"], 2, "too much"),
         (["train", "high/x", "--steps", "1", "--noise", "--mix", "0.5"], 2, "with --mix"),
         (["train", "high/x", "--steps", "1", "--noise", "--rows", "4"], 2, "V: "),
-        (["train", "open/x", "--steps", "1", "--noise"], 2, "no such preset"),
+        (["train", "open/x", "--steps", "1", "--noise"], 2, "unknown preset"),
         (["train", "high/x", "--steps", "1", "--noise", "--rate", "-1"], 2, "rate"),
         (["train", "high/x", "--steps", "1", "--noise", "--schedule", "zigzag"], 2, "schedule"),
         (["train", "low/x", "--steps", "1", "--noise", "--size", "40"], 2, "multiples of 16"),
