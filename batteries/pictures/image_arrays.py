@@ -112,7 +112,7 @@ def _channels_first(values: Tensor, layout: Layout | None, channels: set[int], w
 
 def _wrong_axes(values: Tensor, expected: str, where: str) -> InputError:
     found = tuple(values.shape)
-    remedy = "For gray pictures in a batch (B, H, W): images[:, None]." if values.numel() else "An axis is empty."
+    remedy = "For gray pictures in a batch (B, H, W): images[:, None]." if values.numel() else "An empty axis: no pixels."
     return InputError(
         "invalid axes of pictures", code="IMAGE_SHAPE", expected=expected, found=found, where=where, remedy=remedy
     )

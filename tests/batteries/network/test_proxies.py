@@ -66,10 +66,10 @@ def test_a_pull_through_a_proxy_that_is_not_there(monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "code", "what"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required", "PROXY_AUTH", "the proxy asks for a name and a password"),
-        (b"HTTP/1.1 502 Bad Gateway", "UNREACHABLE", "cannot be reached through the proxy"),
-        (b"HTTP/1.1 403 Forbidden", "UNREACHABLE", "cannot be reached through the proxy"),
-        (b"HTTP/1.1 504 Gateway Timeout", "UNREACHABLE", "cannot be reached through the proxy"),
+        (b"HTTP/1.1 407 Proxy Authentication Required", "PROXY_AUTH", "name and password of the proxy"),
+        (b"HTTP/1.1 502 Bad Gateway", "UNREACHABLE", "unreachable through the proxy"),
+        (b"HTTP/1.1 403 Forbidden", "UNREACHABLE", "unreachable through the proxy"),
+        (b"HTTP/1.1 504 Gateway Timeout", "UNREACHABLE", "unreachable through the proxy"),
     ],
 )
 def test_a_proxy_that_refuses_is_named(monkeypatch, answer, code, what):

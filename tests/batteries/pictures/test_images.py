@@ -240,7 +240,7 @@ REFUSED = {
     "noise with alpha": (lambda a: np.dstack([a, a[..., :1]]) / 64.0, {"scale": "noise"}, "IMAGE_SHAPE", "3 channels"),
     "bytes of a file": (lambda a: b"\x89PNG", {}, "IMAGES", "io.BytesIO"),
     "a file object": (lambda a: io.BytesIO(b"two\nlines"), {}, "IMAGES", "Instead of a file object, give its path"),
-    "an empty file object": (lambda a: io.BytesIO(), {}, "IMAGES", "A file object"),
+    "an empty file object": (lambda a: io.BytesIO(), {}, "IMAGES", "a file object"),
     "a list that contains itself": (lambda a: endless(), {}, "IMAGES", "contains itself"),
     "a list that contains itself, after a picture": (lambda a: endless(a), {}, "IMAGES", "contains itself"),
     "a mapping": (lambda a: {"image": a}, {}, "IMAGES", ""),

@@ -160,7 +160,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "high/x", "--steps", "1", "--noise", "--schedule", "zigzag"], 2, "schedule"),
         (["train", "low/x", "--steps", "1", "--noise", "--size", "40"], 2, "multiples of 16"),
         (["train", "Low/x", "--steps", "1", "--noise"], 2, "BAD_REFERENCE"),
-        (["train", "high/x", "--steps", "1", "--photos", "{empty}"], 3, "no photograph"),
+        (["train", "high/x", "--steps", "1", "--photos", "{empty}"], 3, "no readable photograph"),
         (["train", "high/x_y", "--steps", "1", "--noise"], 2, "family"),
         (["train", "high/x", "--steps", "1", "--noise", "--description", "x" * 2001], 2, "description"),
         (["train", "high/x", "--steps", "1", "--noise", "--seed", "9" * 20], 2, "--seed"),
