@@ -4,26 +4,26 @@ BIN := $(VENV)/bin
 
 .PHONY: help demo test quick base soak check bench gpu clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, validate one, draw a picture
 	$(BIN)/python examples/demo.py
 
-# One thread a worker: there are as many workers as processors. Who is done takes tests from the end of another's list, so that
-# most files, and what their tests share, stay with one worker.
+# One thread per worker, one worker per processor. An idle worker takes tests from the end of another's list, so that most files,
+# and the fixtures their tests share, stay with one worker.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=short
 
 test: $(VENV)/.installed  ## the whole test suite
 	$(PARALLEL)
 
-quick: $(VENV)/.installed  ## within a minute: the first case of every test that is not marked slow
+quick: $(VENV)/.installed  ## the first case of every test not marked slow, within a minute
 	$(PARALLEL) --quick --durations=5
 
-base:  ## the wheel without extras, in .venv-base: the README's lines, commands of each kind, what does without numba
+base:  ## tests of the wheel without extras, in .venv-base
 	.ci/base
 
-soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
+soak: $(VENV)/.installed  ## the long forms of the fault-injection tests
 	BATTERIES_SOAK=1 $(BIN)/pytest tests/batteries/io/test_kills.py tests/batteries/io/test_faulty_disk.py \
 	    tests/batteries/io/test_power_loss.py tests/registry/transfer/test_flips.py \
 	    tests/registry/transfer/test_mutants.py tests/registry/transfer/test_query.py tests/registry/stores/test_registry_card.py \
@@ -32,19 +32,19 @@ soak: $(VENV)/.installed  ## the long forms of the tests of promises under fault
 	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \
 	    tests/batteries/packaging/test_adopt.py tests/registry/cli/test_train_and_validate.py
 
-check: $(VENV)/.installed  ## style, types
+check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed  ## ratios of two things measured in one run, to docs/benchmarks.md
+bench: $(VENV)/.installed  ## run the benchmarks and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-gpu: $(VENV)/.installed  ## where there is a GPU: the tests marked cuda, and a short benchmark
+gpu: $(VENV)/.installed  ## the tests marked cuda and a short benchmark, if there is a GPU
 	@if $(BIN)/python -c "import torch; raise SystemExit(not torch.cuda.is_available())"; then \
 	    $(BIN)/pytest -m cuda && $(BIN)/python -m benchmarks.gpu; \
 	else \
-	    echo "make gpu: no GPU that torch can use here; nothing was run"; \
+	    echo "make gpu: no GPU available to torch; nothing was run"; \
 	fi
 
 clean:  ## remove the virtual environment and caches

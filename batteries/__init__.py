@@ -1,6 +1,6 @@
-"""What a cell is, how it learns, and how it is measured.
+"""Cells: architecture, files, training and measurement.
 
-Names load on first use, so that a command which needs no tensors starts without torch.
+Names load on first use, so that a command that needs no tensors starts without importing torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Arguments that may come one by one or as a list. No torch here."""
+"""Arguments passed one by one or as a list. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def each(given: Iterable[Any], kinds: tuple[type, ...]) -> list[Any]:
-    """What was given one by one, or as one list or other iterable of them: ``f("a", "b")`` is ``f(["a", "b"])``.
+    """List the items of variadic arguments, each an item or an iterable of items: ``f("a", "b")`` equals ``f(["a", "b"])``.
 
     Args:
-        given: The arguments.
-        kinds: Types that count as one thing, a text or a path among them.
+        given: Positional arguments of the caller.
+        kinds: Types never iterated over, such as ``str`` and ``Path``.
     """
     found: list[Any] = []
     for one in given:

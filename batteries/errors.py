@@ -1,24 +1,24 @@
-"""The one tree of errors, and the exit code each class has on the command line.
+"""Errors of all three packages, and the exit code of each on the command line.
 
     BatteriesError                       1
-    ├── InputError (a ValueError)        2   an argument, an option or an input that cannot be used
-    ├── NotFoundError                    3   no such cell, version, file or image
-    ├── FormatError                      4   bytes that are not what they claim to be
-    ├── IntegrityError                   4   bytes that are not the ones that were promised
-    ├── TransportError                   5   the network, or the lack of it
-    ├── PolicyError                      6   well-formed, and refused
-    │   └── FrozenError                  6   a write to something frozen
-    ├── ConflictError                    6   somebody else's version, or a lost race
-    └── StoreError                       8   the local disk: space, permission, a failing device
+    ├── InputError (a ValueError)        2   unusable argument, option or input
+    ├── NotFoundError                    3   missing cell, version, file or image
+    ├── FormatError                      4   malformed file or document
+    ├── IntegrityError                   4   bytes that differ from their recorded digest or size
+    ├── TransportError                   5   network failure, or no network
+    ├── PolicyError                      6   well-formed input that a rule refuses
+    │   └── FrozenError                  6   write to a frozen object
+    ├── ConflictError                    6   conflict with another writer's version, or a lost race
+    └── StoreError                       8   local disk failure: space, permission, device
 
-A StoreWarning says that the local disk does less than it does elsewhere, where what was asked is done all the same.
+A StoreWarning reports that the local disk lacks a feature, although the operation succeeds.
 
-Exit code 7, *not viable*, is a verdict and not an error. Every error reads
+Exit code 7, *not viable*, is a verdict and not an error. Every error prints as
 
     digest mismatch in a.safetensors: expected sha256 32c0..., got 07fd... [DIGEST_MISMATCH]
       Download the file again.
 
-the field's term first, then where, what was expected, what was found and what to do. ``code`` is stable and machine-readable.
+with the fault first, then the place, the expected and actual values, and the remedy. ``code`` is stable and machine-readable.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from typing import ClassVar
 
 
 class BatteriesError(Exception):
-    """The root. Nothing else leaves the public functions on bad input.
+    """Base class of all errors. Public functions raise no other type on bad input.
 
     Args:
-        what: One clause that says what went wrong.
-        code: A stable machine-readable name such as ``"DIGEST_MISMATCH"``.
-        expected: What would have been right.
-        found: What was there instead.
-        where: The file, cell, key or field.
-        remedy: What the user can do about it.
-        retryable: Whether the same call may succeed later.
+        what: Short name of the fault, such as ``"digest mismatch"``.
+        code: Stable machine-readable name, such as ``"DIGEST_MISMATCH"``.
+        expected: Value that would have been accepted.
+        found: Value found instead.
+        where: File, cell, key or field at fault.
+        remedy: Advice to the user.
+        retryable: True if the same call may succeed later.
     """
 
     exit_code: ClassVar[int] = 1
@@ -70,65 +70,65 @@ class BatteriesError(Exception):
 
 
 class InputError(BatteriesError, ValueError):
-    """An argument, an option or an input that cannot be used."""
+    """Unusable argument, option or input."""
 
     exit_code = 2
 
 
 class NotFoundError(BatteriesError):
-    """No such cell, version, file or image."""
+    """Missing cell, version, file or image."""
 
     exit_code = 3
 
 
 class FormatError(BatteriesError):
-    """Bytes that are not what they claim to be."""
+    """Malformed file or document."""
 
     exit_code = 4
 
 
 class IntegrityError(BatteriesError):
-    """Bytes that are not the ones that were promised."""
+    """Bytes that differ from their recorded digest or size."""
 
     exit_code = 4
 
 
 class TransportError(BatteriesError):
-    """The network, or the lack of it."""
+    """Network failure, or no network."""
 
     exit_code = 5
 
 
 class PolicyError(BatteriesError):
-    """Well-formed, and refused."""
+    """Well-formed input that a rule refuses."""
 
     exit_code = 6
 
 
 class FrozenError(PolicyError):
-    """A write to something frozen."""
+    """Write to a frozen object."""
 
 
 class ConflictError(BatteriesError):
-    """Somebody else's version, or a lost race."""
+    """Conflict with another writer's version, or a lost race."""
 
     exit_code = 6
 
 
 class StoreError(BatteriesError):
-    """The local disk: space, permission, a failing device."""
+    """Local disk failure: space, permission, device."""
 
     exit_code = 8
 
 
 class StoreWarning(UserWarning):
-    """The local disk does less than it does elsewhere; what was asked is done all the same.
+    """Missing feature of the local disk, although the operation succeeds.
 
     Args:
-        what: One clause that says what is not done.
-        code: A stable machine-readable name such as ``"NO_CACHE"``.
-        where: The folder.
-        remedy: What the user can do about it.
+        what: Short name of the limitation.
+        code: Stable machine-readable name, such as ``"NO_CACHE"``.
+        where: Folder concerned.
+        remedy: Advice to the user.
     """
 
     def __init__(self, what: str, *, code: str, where: object, remedy: str) -> None:

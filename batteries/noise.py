@@ -1,7 +1,7 @@
 """The 16 noise types, seeded and vectorised.
 
-Every type is a function (n, C, H, W, generator) -> (n, C, H, W) float32; all values are clamped to [-4, 4]. Where the
-published description leaves a choice open it is ours and marked so.
+Every type is a function (n, C, H, W, generator) -> (n, C, H, W) float32; all values are clamped to [-4, 4]. Choices that the
+published description leaves open are marked "own choice".
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from batteries.engine.torch_settings import PINNED, neutral
 __all__ = ["CLAMP", "NAMES", "of_types", "random_batch"]
 
 CLAMP = 4.0
-CELL_SIDES = (2, 16)  # of blocks and checkerboard cells: 2 to 15 pixels
+CELL_SIDES = (2, 16)  # sides of blocks and checkerboard cells: 2 to 15 pixels
 
 
 class Shape(NamedTuple):
-    """How many images, and their size."""
+    """Number of images, and their size."""
 
     n: int
     channels: int
@@ -31,13 +31,13 @@ class Shape(NamedTuple):
 
 @neutral()
 def of_types(types: Tensor, size: tuple[int, int], generator: Generator, *, channels: int = 3) -> Tensor:
-    """Images of the given noise types.
+    """Generate images of the given noise types.
 
     Args:
-        types: (B,) integers from 0 to 15, an index into :data:`TYPES`.
+        types: Indices (B,) into :data:`TYPES`, from 0 to 15.
         size: Height and width in pixels.
         generator: Source of all randomness; the same state and types give the same images.
-        channels: Colour channels, independent but for the structured types' geometry.
+        channels: Colour channels, independent except for the geometry of the structured types.
 
     Returns:
         (B, channels, height, width) float32 in [-4, 4].
@@ -54,17 +54,17 @@ def of_types(types: Tensor, size: tuple[int, int], generator: Generator, *, chan
 def random_batch(
     batch: int, size: tuple[int, int], seed: int, *, types: Sequence[int] | None = None, channels: int = 3
 ) -> tuple[Tensor, Tensor]:
-    """Batch of random noise types.
+    """Generate a batch of images of random noise types.
 
     Args:
-        batch: Images.
-        size: Height and width.
-        seed: Of types and images.
-        types: The types to draw from; all 16 where left out.
+        batch: Number of images.
+        size: Height and width in pixels.
+        seed: Seed of types and images.
+        types: Indices of the types to draw from; by default all 16.
         channels: Colour channels.
 
     Returns:
-        Images (batch, channels, height, width), and their types (batch,).
+        Images (batch, channels, height, width) and their types (batch,).
     """
     generator = Generator().manual_seed(seed)
     allowed = torch.tensor(range(len(TYPES)) if types is None else types)
@@ -89,17 +89,17 @@ def _uniform_wide(shape: Shape, g: Generator) -> Tensor:
 
 
 def _poisson(shape: Shape, g: Generator) -> Tensor:
-    """Counts of a rate drawn per image from U(0.5, 20), scaled to x / rate - 1."""
+    """Draw counts of a rate that is drawn per image from U(0.5, 20), scaled to x / rate - 1."""
     rate = _rand((shape.n, 1, 1, 1), g, 0.5, 20)
     return torch.poisson(rate.expand(shape), generator=g) / rate - 1
 
 
 def _coloured(shape: Shape, g: Generator, exponent: float) -> Tensor:
-    """White noise with its amplitude spectrum divided by f**exponent, then unit standard deviation per image."""
+    """Divide the amplitude spectrum of white noise by f**exponent, then scale each image to unit standard deviation."""
     fy = torch.fft.fftfreq(shape.height, **PINNED)[:, None]
     fx = torch.fft.rfftfreq(shape.width, **PINNED)[None, :]
     frequency = (fy.square() + fx.square()).sqrt()
-    frequency[0, 0] = 1 / max(shape.height, shape.width)  # the mean is kept as the lowest frequency
+    frequency[0, 0] = 1 / max(shape.height, shape.width)  # the mean counts as the lowest frequency
     spectrum = torch.fft.rfft2(_normal(shape, g)) / frequency**exponent
     images = torch.fft.irfft2(spectrum, s=(shape.height, shape.width))
     return images / images.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
@@ -114,17 +114,17 @@ def _brown(shape: Shape, g: Generator) -> Tensor:
 
 
 def _salt_and_pepper(shape: Shape, g: Generator) -> Tensor:
-    """+2 or -2 at every pixel, with a little Gaussian."""
+    """Draw +2 or -2 at every pixel, with Gaussian noise of sigma 0.1."""
     return _signs(shape, g) * 2 + 0.1 * _normal(shape, g)
 
 
 def _sparse(shape: Shape, g: Generator) -> Tensor:
-    """One value in ten is Gaussian with sigma 3, the others zero."""
+    """Draw one value in ten from a Gaussian of sigma 3; the others are zero."""
     return (_rand(shape, g) < 0.1) * _normal(shape, g) * 3
 
 
 def _blocks(shape: Shape, g: Generator) -> Tensor:
-    """Gaussian values held over square blocks of 2 to 15 pixels."""
+    """Draw Gaussian values constant over square blocks of 2 to 15 pixels."""
     side = torch.randint(*CELL_SIDES, (shape.n, 1), generator=g)
     coarse = _normal(Shape(shape.n, shape.channels, -(-shape.height // 2), -(-shape.width // 2)), g)
     rows = torch.arange(shape.height) // side  # (n, H)
@@ -135,7 +135,7 @@ def _blocks(shape: Shape, g: Generator) -> Tensor:
 
 
 def _gradient(shape: Shape, g: Generator) -> Tensor:
-    """Plane from -1 to 1 at a random angle, with Gaussian of sigma 0.5."""
+    """Make a plane from -1 to 1 at a random angle, with Gaussian noise of sigma 0.5."""
     angle = _rand((shape.n, 1, 1, 1), g, 0, 2 * torch.pi)
     y = torch.linspace(-1, 1, shape.height, **PINNED)[:, None]
     x = torch.linspace(-1, 1, shape.width, **PINNED)[None, :]
@@ -143,20 +143,20 @@ def _gradient(shape: Shape, g: Generator) -> Tensor:
 
 
 def _checkerboard(shape: Shape, g: Generator) -> Tensor:
-    """Cells of 2 to 15 pixels, +1 and -1, with Gaussian of sigma 0.3."""
+    """Make a checkerboard of cells of 2 to 15 pixels, +1 and -1, with Gaussian noise of sigma 0.3."""
     side = torch.randint(*CELL_SIDES, (shape.n, 1, 1), generator=g)
     parity = (torch.arange(shape.height)[:, None] // side + torch.arange(shape.width)[None, :] // side) % 2
     return (2 * parity.float() - 1)[:, None] + 0.3 * _normal(shape, g)
 
 
 def _mixture(shape: Shape, g: Generator) -> Tensor:
-    """Weighted sum of Gaussian and uniform [-1, 1]; the weight is drawn per image from U(0, 1) (ours)."""
+    """Mix Gaussian and uniform [-1, 1] noise with a weight drawn per image from U(0, 1) (own choice)."""
     weight = _rand((shape.n, 1, 1, 1), g)
     return weight * _normal(shape, g) + (1 - weight) * _uniform(shape, g)
 
 
 def _quadrants(shape: Shape, g: Generator) -> Tensor:
-    """Gaussian, uniform, pink / 2 and +-1, one in each quarter."""
+    """Fill the quarters of an image with Gaussian, uniform, pink / 2 and +-1 noise."""
     half_y, half_x = shape.height // 2, shape.width // 2
     images = _normal(shape, g)
     images[..., :half_y, half_x:] = _uniform(shape, g)[..., :half_y, half_x:]
@@ -174,7 +174,7 @@ def _exponential(shape: Shape, g: Generator) -> Tensor:
 
 
 def _laplace(shape: Shape, g: Generator) -> Tensor:
-    """Laplace of scale 1 by its inverse distribution function."""
+    """Draw from the Laplace distribution of scale 1 by its inverse distribution function."""
     u = _rand(shape, g) - 0.5
     return -u.sign() * torch.log1p(-2 * u.abs().clamp_max(0.5 - 1e-7))
 

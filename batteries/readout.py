@@ -1,6 +1,6 @@
-"""What a linear read-out makes of a frozen cell's omega: statistics over an image's patches, and a logistic regression on them.
+"""Linear read-out of a frozen cell's omega: statistics over an image's patches, and a logistic regression on them.
 
-Legend: B images, D width, F features, K classes, n images of one part.
+Letters: B images, D width, F features, K classes, n images of a training or test set.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from batteries.noise import NAMES, of_types
 
 __all__ = ["ReadOut", "fit", "logistic_accuracy", "name_noise", "omega_statistics"]
 
-PENALTY = 1e-4  # on half the squared weights, beside the mean cross-entropy; the intercepts go free
-NEWTON_STEPS = 100  # at most; read-outs of omega take about 20
-CONJUGATE_STEPS = 1000  # at most in each; the features of omega are strongly correlated, and take about 100
-FLAT = 1e-8  # largest slope at the end
-HALVINGS = 40  # of a step, beyond which rounding is all that is left to gain
-READOUT_SEED = 3  # purpose of a seed, beside those of training, baselines and soft hand
+PENALTY = 1e-4  # factor of half the squared weights, added to the mean cross-entropy; intercepts are not penalised
+NEWTON_STEPS = 100  # limit; read-outs of omega need about 20
+CONJUGATE_STEPS = 1000  # limit per Newton step; the features of omega are strongly correlated, and need about 100
+FLAT = 1e-8  # largest gradient component at convergence
+HALVINGS = 40  # halvings of a step before only rounding error is left
+READOUT_SEED = 3  # purpose in seed_of, distinct from training, baselines and soft hand
 
 
 @torch.no_grad()
 def omega_statistics(model: PatchSVAE, images: Tensor) -> Tensor:
-    """Mean and standard deviation of omega over the patches of each image, in chunks, without gradients.
+    """Compute the mean and standard deviation of omega over the patches of each image, in chunks, without gradients.
 
     Args:
-        model: The cell, in whatever mode.
-        images: (B, channels, height, width).
+        model: Model of the cell, in training or evaluation mode.
+        images: Images (B, channels, height, width).
 
     Returns:
-        (B, 2D): D means, then D standard deviations (of the patches themselves: divided by their number).
+        Features (B, 2D): D means, then D population standard deviations.
 
     Raises:
-        InputError: images that are not the cell's.
+        InputError: images that do not fit the cell.
     """
     rows, columns = grid_of(images, model.spec)
     features = []
@@ -53,12 +53,12 @@ def omega_statistics(model: PatchSVAE, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ReadOut:
-    """A multinomial logistic regression on standardised features.
+    """Multinomial logistic regression on standardised features.
 
     Attributes:
-        mean: (F,) of the features it was fitted on.
-        scale: (F,) their standard deviations; 1 for a constant one.
-        weights: (F + 1, K) float64; the last row holds the intercepts.
+        mean: Means of the training features (F,).
+        scale: Standard deviations of the training features (F,); 1 for a constant one.
+        weights: Weights (F + 1, K), float64; the last row holds the intercepts.
     """
 
     mean: Tensor
@@ -68,37 +68,37 @@ class ReadOut:
     @classmethod
     @neutral()
     def of(cls, features: Tensor, classes: Tensor, *, penalty: float = PENALTY) -> ReadOut:
-        """Fitted on features (n, F) and classes (n,), as :func:`fit` does, which says what the rest is."""
+        """Fit a read-out to features (n, F) and classes (n,) with :func:`fit`."""
         deviation, mean = torch.std_mean(features.double(), dim=0, correction=0)
-        scale = torch.where(deviation > 0, deviation, 1.0)  # a constant feature says nothing, and stays 0
+        scale = torch.where(deviation > 0, deviation, 1.0)  # a constant feature becomes 0
         return cls(mean, scale, fit((features.double() - mean) / scale, classes, penalty=penalty))
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Classes (n,) of features (n, F)."""
+        """Predict the classes (n,) of features (n, F)."""
         return _logits(self.weights, (features.double() - self.mean) / self.scale).argmax(dim=1)
 
     def accuracy(self, features: Tensor, classes: Tensor) -> float:
-        """How many of the features (n, F) get their class (n,)."""
+        """Return the fraction of features (n, F) whose class (n,) is predicted."""
         return float((self(features) == classes).double().mean())
 
 
 def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
-    """Accuracy of a :class:`ReadOut`: features (n, F) and classes (n,) that it is fitted on, and others that it is asked."""
+    """Fit a :class:`ReadOut` to training features (n, F) and classes (n,), and return its accuracy on test ones."""
     return ReadOut.of(*train).accuracy(*test)
 
 
 @neutral()
 @torch.no_grad()
 def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY) -> Tensor:
-    """Weights that minimise :func:`objective`, by Newton's method with conjugate gradients (Nocedal and Wright, 7.1).
+    """Fit weights that minimise :func:`objective`, by Newton's method with conjugate gradients (Nocedal and Wright, 7.1).
 
     Args:
-        features: (n, F) float64, standardised.
-        classes: (n,) integer, from 0 on.
-        penalty: As :func:`objective` has it.
+        features: Standardised features (n, F), float64.
+        classes: Class indices (n,), from 0.
+        penalty: Factor of half the squared weights.
 
     Returns:
-        (F + 1, K); the last row holds the intercepts.
+        Weights (F + 1, K); the last row holds the intercepts.
     """
     inputs = torch.cat([features, features.new_ones(len(features), 1)], dim=1)  # (n, F + 1)
     wanted = F.one_hot(classes).to(features.dtype)  # (n, K)
@@ -119,13 +119,13 @@ def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY) -> Tenso
 
 
 def _newton_step(slope: Tensor, inputs: Tensor, shares: Tensor, ridge: Tensor) -> Tensor:
-    """Solve curvature * step = -slope by conjugate gradients, the more exactly the flatter the slope is.
+    """Solve curvature * step = -slope by conjugate gradients, more exactly the smaller the slope is.
 
-    The curvature is that of the objective, and only ever multiplied: as a matrix it would have ((F + 1) K)^2 numbers.
+    The objective's curvature is only applied to vectors: as a matrix it would have ((F + 1) K)^2 elements.
     """
     step, left = torch.zeros_like(slope), -slope
     direction, size = left, left.square().sum()
-    enough = size * size.sqrt().clamp_max(0.01)  # the squared residual; quadratic convergence asks for no less
+    enough = size * size.sqrt().clamp_max(0.01)  # squared residual that keeps convergence quadratic
     for _ in range(CONJUGATE_STEPS):
         pushed = shares * (inputs @ direction)
         bent = inputs.T @ (pushed - shares * pushed.sum(dim=1, keepdim=True)) / len(inputs) + ridge * direction
@@ -142,31 +142,31 @@ def _newton_step(slope: Tensor, inputs: Tensor, shares: Tensor, ridge: Tensor) -
 
 
 def _length(weights: Tensor, step: Tensor, slope: Tensor, height: Callable[[Tensor], Tensor]) -> float:
-    """How much of a step to take: the first of 1, 1/2, 1/4, ... that goes down (Armijo); 0 where none does."""
+    """Return the first of 1, 1/2, 1/4, ... times a step that decreases the objective enough (Armijo); 0 if none does."""
     start, promised = height(weights), (slope * step).sum()
     lengths = (0.5**halvings for halvings in range(HALVINGS))
     return next((length for length in lengths if height(weights + length * step) <= start + 1e-4 * length * promised), 0.0)
 
 
 def objective(weights: Tensor, features: Tensor, classes: Tensor, penalty: float = PENALTY) -> Tensor:
-    """Mean cross-entropy of (n, F) features under (F + 1, K) weights, with the penalty."""
+    """Compute the mean cross-entropy of features (n, F) under weights (F + 1, K), plus the penalty."""
     return F.cross_entropy(_logits(weights, features), classes) + penalty / 2 * weights[:-1].square().sum()
 
 
 def _logits(weights: Tensor, features: Tensor) -> Tensor:
-    """(F + 1, K) and (n, F) to (n, K)."""
+    """Apply weights (F + 1, K) to features (n, F), giving (n, K)."""
     return features @ weights[:-1] + weights[-1]
 
 
 @neutral()
 def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size: int = 64, seed: int = 0) -> float:
-    """How often the omega statistics of a cell name the noise type: an accuracy, 1/16 by chance.
+    """Measure how accurately omega statistics of a cell identify the noise type; chance is 1/16.
 
     Args:
-        model: The cell, in whatever mode.
+        model: Model of the cell, in training or evaluation mode.
         per_type: Training and test images of each of the 16 types.
-        size: Their side in pixels.
-        seed: Of the images: every model that is asked with the same seed gets the same ones.
+        size: Side of the images in pixels.
+        seed: Seed of the images, which are the same for every model.
     """
     train, test = _noise_parts(per_type, size, seed, model.spec.channels)
     return logistic_accuracy((omega_statistics(model, train[0]), train[1]), (omega_statistics(model, test[0]), test[1]))
@@ -175,7 +175,7 @@ def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size
 @lru_cache(maxsize=1)  # a quarter of a gigabyte by default
 @neutral()
 def _noise_parts(per_type: tuple[int, int], size: int, seed: int, channels: int) -> list[tuple[Tensor, Tensor]]:
-    """Images and types of the training part, then of the test part."""
+    """Generate the images and types of the training set, then of the test set."""
     parts = []
     for part, count in enumerate(per_type):
         types = torch.arange(len(NAMES)).repeat_interleave(count)

@@ -1,1 +1,1 @@
-"""Ratios of two ways to do one thing, measured in one run: ``python -m benchmarks [SUBJECT...] [--smoke] [--write]``."""
+"""Benchmarks, as ratios of two implementations measured in one run: ``python -m benchmarks``."""

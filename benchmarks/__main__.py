@@ -1,7 +1,7 @@
-"""``python -m benchmarks [SUBJECT...] [--smoke] [--write]``: all subjects, or the named ones.
+"""Command line of the benchmarks: ``python -m benchmarks [SUBJECT...] [--smoke] [--write]``.
 
-Without ``--smoke`` a run of all subjects writes docs/benchmarks.md; a run of some prints, and writes only with ``--write``,
-leaving the tables of the others as they are.
+A run of all subjects, without ``--smoke``, writes docs/benchmarks.md; a run of some prints their tables, and with ``--write``
+replaces them in the page.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "start": start.pairs,
     "threads": threads.pairs,
 }
-NOTES: dict[str, Callable[[], str]] = {"triage": triage.note}  # a measurement that is no pair
+NOTES: dict[str, Callable[[], str]] = {"triage": triage.note}  # measurements that are not pairs
 HEAD = """# Benchmarks
 
-Written by `python -m benchmarks`; not edited by hand. Each line runs ours and the reference in turn, in one process, at least
-five times each after a warm-up. Costs are medians; the ratio is the median of reference / ours, pair by pair: above 1, ours
-is the cheaper. Read the ratios, not the times."""
+Written by `python -m benchmarks`; do not edit by hand. Each line alternates runs of this package (ours) and a reference in one
+process, at least five of each after a warm-up. Costs are medians; the ratio is the median of reference / ours over the pairs:
+above 1, ours is cheaper. Compare the ratios, not the times."""
 
 
 def main() -> None:
-    """Command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of two ways, measured in one run.")
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; all if left out")
-    parser.add_argument("--smoke", action="store_true", help="run each once on small inputs and measure nothing")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of two implementations in one run.")
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"subjects, from {', '.join(SUBJECTS)}; default all")
+    parser.add_argument("--smoke", action="store_true", help="run each once on small inputs without measuring")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md even if only some subjects run")
     given = parser.parse_args()
     unknown = sorted(set(given.subjects) - set(SUBJECTS))
     if unknown:
-        parser.error(f"no such subject: {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
+        parser.error(f"unknown subject: {', '.join(unknown)}; choose from {', '.join(SUBJECTS)}")
     if given.smoke:
         for name in given.subjects or SUBJECTS:
             for pair in SUBJECTS[name](True):
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _section(name: str) -> str:
-    """Measures one subject, and prints it."""
+    """Measure one subject, and print its section."""
     rows: list[Row] = [compare(pair) for pair in SUBJECTS[name](False)]
     missed = [row.pair.name for row in rows if row.missed]
     verdict = f"**{len(missed)} below target:** {'; '.join(missed)}." if missed else "All targets met."
@@ -71,7 +71,7 @@ def _section(name: str) -> str:
 
 
 def _page(sections: dict[str, str]) -> str:
-    """Page with these sections put in place of their old ones."""
+    """Return the page with these sections replaced."""
     old = PAGE.read_text() if PAGE.exists() else ""
     kept = {match[1]: match[0] for match in re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)}
     merged = {name: sections.get(name) or kept.get(name) for name in SUBJECTS}

@@ -1,4 +1,4 @@
-"""Procrustes over many pairs at once, against scipy's over one pair after the other."""
+"""Procrustes of many pairs at once, against scipy's, one pair at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = (64, 256)  # 4 and 16 images of 64x64, on 16 regions
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Centre, scale, rotation and residual, by band and rows."""
+    """Return the fits of centre, scale, rotation and residual, by band and rows."""
     found = []
     for band, D in WIDTHS.items():
         for rows in ROWS:
@@ -30,7 +30,7 @@ def pairs(smoke: bool) -> list[Pair]:
 
 
 def _tokens(count: int, rows: int, D: int) -> tuple[Tensor, Tensor]:
-    """Cells that see one thing, each in its own turn and with noise of its own."""
+    """Make tokens of cells that see one signal, each rotated and with its own noise."""
     generator = torch.Generator().manual_seed(0)
     hidden, *noise = torch.randn(3, count, rows, D, generator=generator, dtype=torch.float64)
     turn = torch.linalg.qr(torch.randn(count, D, D, generator=generator, dtype=torch.float64)).Q

@@ -1,4 +1,4 @@
-"""A composed model read from its file, every byte compared with its digests, against reading the file's bytes."""
+"""Loading of a composed model from its file, with every digest verified, against reading the bytes of the file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from composer import Composition, load, read, save, wire
 CELLS = 1000
 HIGH = ("attractor-64", "fresnel-64", "johanna-64", "johanna-64-s1", "johanna-64-s2", "johanna-64-s3")
 SOURCES = (*(f"high/{name}" for name in HIGH * 3), "high/freckles-64", "mid/johanna-64", "low/fresnel-64")
-TARGET = 0.5  # reading may take twice as long where everything is verified
+TARGET = 0.5  # loading with verification may take twice as long
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Shipped cells in turn, under names of their own, in one file."""
+    """Return the loads of a model of shipped cells, repeated under new names."""
     folder = tempfile.mkdtemp(prefix="batteries-")
     atexit.register(shutil.rmtree, folder)
     path = Path(folder) / "model.safetensors"

@@ -1,7 +1,7 @@
-"""Many cells at once against the same cells in a loop, in time and in memory.
+"""Many cells in a container against the same cells in a loop, in time and memory.
 
-The loop is the plain one (:mod:`benchmarks.plain`): eager, a cell at a time, torch's own eigh and convolutions, as a user
-writes it. Beside it stands the loop over this package's own ``PatchSVAE``, whose spectral stage and smoothing are fast ones.
+The plain loop (:mod:`benchmarks.plain`) is what a user would write: eager, one cell at a time, with torch's eigh and
+convolutions. A second loop runs this package's ``PatchSVAE``, with its faster spectral stage and smoothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MIXTURE = ("low/johanna-64", "mid/johanna-64", "high/johanna-64", "high/freckles
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Full forwards, a band and a batch at a time; then what a thousand mixed cells cost."""
+    """Return full forward passes by band and batch, then the costs of a thousand mixed cells."""
     found = []
     for band, images, title, count in _cases(smoke):
         plain, full = _plain(band, count), _batched(band, count, images, ("omega", "recon"))
@@ -54,7 +54,7 @@ def pairs(smoke: bool) -> list[Pair]:
 
 
 def tokens(smoke: bool) -> list[Pair]:
-    """Tokens without decoding, a band and a batch at a time; by itself, for the stacks of the other take gigabytes."""
+    """Return tokens without decoding, by band and batch; a separate subject, since the stacks of the other take gigabytes."""
     found = []
     for band, images, title, count in _cases(smoke):
         ours = _batched(band, count, images, ("omega",))
@@ -66,7 +66,7 @@ def tokens(smoke: bool) -> list[Pair]:
 
 
 def _cases(smoke: bool) -> Iterator[tuple[str, Tensor, str, int]]:
-    """Band, images, words and number of cells."""
+    """Yield band, images, title and number of cells."""
     count, batches = (2, (1,)) if smoke else (CELLS, (1, 16))
     for band in BANDS:
         for batch in batches:
@@ -74,7 +74,7 @@ def _cases(smoke: bool) -> Iterator[tuple[str, Tensor, str, int]]:
 
 
 def _scale(count: int) -> list[Pair]:
-    """Building and holding that many mixed cells."""
+    """Return the costs of building and holding a number of mixed cells."""
     few = count // 10
     held = sum(4 * cell.spec.parameters for cell in _mixture(count).values()) / 2**20
     return [
@@ -115,14 +115,14 @@ def _own(band: str, count: int) -> list[PatchSVAE]:
 
 
 class Plainest(PlainSVAE):
-    """The plain model with plain rows, too, so that vmap can go through it."""
+    """Plain model with plain normalisation of rows, so that vmap works."""
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
-        """Reconstruction alone."""
+        """Return only the reconstruction."""
         return self.reconstruct(images)
 
     def tokens(self, images: Tensor) -> Tokens:
-        """M, S and omega by torch's own eigenvalues."""
+        """Compute M, S and omega with torch's eigenvalues."""
         M, grid = self._matrices(images)
         wide = M.double()
         gram = wide.mT @ wide + RIDGE * torch.eye(self.spec.D, dtype=torch.float64)
@@ -139,7 +139,7 @@ def _batched(band: str, count: int, images: Tensor, taps: Sequence[str]) -> Call
 
 
 def _alone(call: Callable[[], object]) -> Callable[[], object]:
-    """On one thread."""
+    """Limit a call to one thread."""
 
     def run() -> object:
         with threads(1):
@@ -166,7 +166,7 @@ def _mapped(models: list[Plainest], images: Tensor) -> Callable[[], object]:
 
     @torch.no_grad()
     def run() -> object:
-        with sdpa_kernel(SDPBackend.MATH):  # the other one has no rule for vmap, which would loop
+        with sdpa_kernel(SDPBackend.MATH):  # the fused one has no vmap rule, and would loop
             return vmap(one)(parameters, buffers)
 
     return run
@@ -183,7 +183,7 @@ def _pulled() -> list[Cell]:
 
 
 def _each(call: Callable[[], object]) -> float:
-    """Milliseconds a cell."""
+    """Return the milliseconds per cell."""
     start = time.perf_counter()
     made = call()
     assert isinstance(made, tuple)
@@ -191,13 +191,13 @@ def _each(call: Callable[[], object]) -> float:
 
 
 def _resident(count: int) -> str:
-    """MiB that a container adds to a process of its own, its cells let go."""
+    """Return the MiB that a container adds to a separate process, after its cells are freed."""
     words = [sys.executable, "-m", "benchmarks.container", str(count)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def _status(field: str) -> float:
-    """Field of this process's memory, in MiB; Linux."""
+    """Return a field of this process's memory in MiB (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 

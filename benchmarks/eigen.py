@@ -1,4 +1,4 @@
-"""The batched eigensolver against ``torch.linalg`` on the same float64 batch."""
+"""Batched eigensolver against ``torch.linalg`` on the same float64 batch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SIZES = {
     12: (1, 8192),
 }
 CELLS = {"HIGH": (32, 4, 32768), "MID": (64, 8, 2048), "LOW": (64, 16, 2048)}  # V, D and matrices of 128 images of 64x64
-SLOWER = 0.85  # "not slower": a batch of one pays a microsecond for the choice of route, and the rest is noise
+SLOWER = 0.85  # target of "not slower": a batch of one spends a microsecond on choosing the route, and the rest is noise
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Vectors and values, values alone, and from M itself."""
+    """Return eigh and eigvalsh of Gram matrices, and both from M."""
     found = []
     for kind in ("eigh", "eigvalsh"):
         for D, sizes in SIZES.items():

@@ -1,4 +1,4 @@
-"""Patches to M, S and omega without decoding, against the plain full forward; no gradient."""
+"""Tokens without decoding, against the plain full forward pass; no gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TARGET = 3.0
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """One line a band."""
+    """Return one pair per band."""
     images = random_batch(4 if smoke else 128, (64, 64), 0)[0]
     found = []
     for band in ("low", "high"):

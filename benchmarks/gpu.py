@@ -1,6 +1,6 @@
-"""``python -m benchmarks.gpu``: a training step and a container on a GPU beside the same on this machine's CPU; printed only.
+"""Training step and container on a GPU against this machine's CPU, printed by ``python -m benchmarks.gpu``.
 
-It is no subject of docs/benchmarks.md, which is of one machine without a GPU.
+Not part of docs/benchmarks.md, which describes a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CELLS = 9
 
 
 def pairs(device: str, batch: int) -> list[Pair]:
-    """Step of a LOW cell, and nine LOW cells over a batch: on the device, against the CPU and against a loop there."""
+    """Return a step of a LOW cell, and nine LOW cells on a batch, against the CPU and against a loop on the device."""
     models = [untrained(CellSpec.preset("low"), seed) for seed in range(CELLS)]
     return [
         Pair(f"step, LOW, batch {batch} of 64x64: CPU", _step(device, batch), _step("cpu", batch)),
@@ -29,9 +29,9 @@ def pairs(device: str, batch: int) -> list[Pair]:
 
 
 def main() -> None:
-    """Command."""
+    """Run the command line."""
     if not torch.cuda.is_available():
-        print("benchmarks.gpu: no GPU that torch can use here")
+        print("benchmarks.gpu: no GPU available to torch")
         return
     print(f"{torch.cuda.get_device_name()} beside {surroundings()}.\n")
     print(table([compare(pair) for pair in pairs("cuda", BATCH)]))

@@ -1,4 +1,4 @@
-"""Pairs of callables, timed in alternation: the ratio survives a busy machine, the times do not."""
+"""Pairs of callables timed in alternation, so that their ratio is robust against other load on the machine."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 
 import torch
 
-REPEATS = 7  # counted, after one of each that is not
-SHORTEST = 0.05  # seconds a timed stretch lasts at least, by running a short callable several times
-LONGEST = 20.0  # seconds after which a pair stops at its fewest repeats
-FEWEST = 5
+REPEATS = 7  # timed repeats, after one warm-up of each
+SHORTEST = 0.05  # least seconds of a timed stretch, which repeats a short callable
+LONGEST = 20.0  # seconds after which a pair stops once it has the fewest repeats
+FEWEST = 5  # repeats of a slow pair
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One line of a table.
+    """Two implementations to compare, one line of a table.
 
     Attributes:
-        name: What is done.
-        ours: Our way.
-        reference: The other way.
-        target: The ratio reference / ours that is wanted, or None.
-        measure: The cost of one call, seconds if left out; such as peak memory. Nothing is repeated within it then.
-        unit: Of ``measure``.
+        name: Description of the work.
+        ours: Implementation of this package.
+        reference: Implementation to compare with.
+        target: Least ratio reference / ours wanted, or None.
+        measure: Function that returns the cost of a call made once, such as peak memory; by default its time in milliseconds.
+        unit: Unit of the cost.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """A pair's medians: costs in its unit, ratios reference / ours with the least and the greatest."""
+    """Medians of a pair: costs in its unit, and the ratio reference / ours with its minimum and maximum."""
 
     pair: Pair
     ours: float
@@ -53,18 +53,18 @@ class Row:
 
     @property
     def missed(self) -> bool:
-        """Whether the median ratio is below the target."""
+        """True if the median ratio is below the target."""
         return self.pair.target is not None and self.ratio < self.pair.target
 
 
 def smoke(pair: Pair) -> None:
-    """Runs both once: that it runs is all that is asked."""
+    """Run both implementations once, to test that they run."""
     pair.ours()
     pair.reference()
 
 
 def compare(pair: Pair) -> Row:
-    """Runs a pair, ours and the reference in turn, each first every other time."""
+    """Time a pair, alternating which implementation runs first."""
     smoke(pair)
     calls = _calls(pair)
     measure = pair.measure or (lambda call: _milliseconds(call, calls))
@@ -83,7 +83,7 @@ def compare(pair: Pair) -> Row:
 
 
 def _calls(pair: Pair) -> int:
-    """How often both are called within a timed stretch: the same number, from the faster of the two."""
+    """Return the number of calls in a timed stretch, the same for both, from the faster one."""
     if pair.measure:
         return 1
     fastest = min(_milliseconds(pair.ours, 1), _milliseconds(pair.reference, 1)) / 1e3
@@ -99,7 +99,7 @@ def _milliseconds(call: Callable[[], object], calls: int) -> float:
 
 
 def surroundings() -> str:
-    """Processor, cores, threads and versions: what a ratio depends on."""
+    """Describe processor, cores, threads and versions, which ratios depend on."""
     return (
         f"{_processor()}, {os.cpu_count()} cores; torch {torch.__version__} on {_threads()}, "
         f"Python {platform.python_version()}, {platform.system()}"
@@ -121,7 +121,7 @@ def _processor() -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """Subject's rows in Markdown."""
+    """Format the rows of a subject as a Markdown table."""
     lines = ["| what | ours | reference | ratio | least - greatest | target |", "|---|---|---|---|---|---|"]
     for row in rows:
         wanted = "-" if row.pair.target is None else f">= {row.pair.target:g}{' **missed**' if row.missed else ''}"

@@ -1,4 +1,4 @@
-"""The kernels of encoders and decoders against torch's batched products, on one thread, as a piece of a container has them."""
+"""Kernels of encoders and decoders against torch's batched products, on one thread, as in a piece of a container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BANDS = {"low": "low/johanna-64", "high": "high/johanna-64"}
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Both halves of both bands; four cells, 16 images."""
+    """Return both halves of both bands, for four cells and 16 images."""
     found = []
     for band, name in BANDS.items():
         cells = registry.pull(name)
@@ -56,7 +56,7 @@ def _halves(stage: Stage, images: torch.Tensor) -> list[tuple[str, Callable[[], 
 
 
 def _alone(call: Callable[[], object]) -> Callable[[], object]:
-    """On one thread, as a piece is, without gradients."""
+    """Limit a call to one thread, like a piece, without gradients."""
 
     @torch.no_grad()
     def run() -> object:

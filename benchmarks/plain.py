@@ -1,7 +1,7 @@
-"""The same cell in plain autograd: what the step and the encode-only path are measured against.
+"""Reference implementation of a cell in plain autograd, for the benchmarks of training and encoding.
 
-U, S and V' by way of torch.linalg.eigh with its own backward, the boundary smoothing as two convolutions, everything else the
-model's own.
+U, S and V' come from torch.linalg.eigh with its own backward pass, the boundary smoothing is two convolutions, and the rest is
+the model's own.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from batteries.model.spectral import EIGENVALUE_FLOOR, RIDGE, SINGULAR_FLOOR
 
 
 class PlainSVAE(PatchSVAE):
-    """A PatchSVAE whose spectral stage and boundary smoothing are left to autograd."""
+    """PatchSVAE with the spectral stage and boundary smoothing left to autograd."""
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """(B, C, height, width) -> the same shape."""
+        """Reconstruct images (B, C, height, width)."""
         M, grid = self._matrices(images)
         wide = M.double()
         gram = wide.mT @ wide + RIDGE * torch.eye(self.spec.D, dtype=torch.float64)
@@ -37,14 +37,14 @@ class PlainSVAE(PatchSVAE):
 
 
 def plain(spec: CellSpec, seed: int) -> PlainSVAE:
-    """Plain model with the weights of ``untrained(spec, seed)``."""
+    """Make a plain model with the weights of ``untrained(spec, seed)``."""
     model = PlainSVAE(spec)
     model.load_state_dict(untrained(spec, seed).state_dict())
     return model
 
 
 def plain_step(model: PlainSVAE, optimiser: torch.optim.Optimizer, images: Tensor) -> float:
-    """One training step as a plain loop writes it."""
+    """Take one training step as a plain loop would."""
     loss = (model.reconstruct(images) - images).square().mean()
     optimiser.zero_grad()
     loss.backward()

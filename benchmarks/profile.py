@@ -1,4 +1,4 @@
-"""Where a training step spends its time: ``python -m benchmarks.profile [low|high] [ours|plain]`` prints torch's profile."""
+"""Profile of a training step by operator, printed by ``python -m benchmarks.profile [low|high] [ours|plain]``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = 5
 
 
 def main(band: str, way: str) -> None:
-    """Three steps to warm up, five to count, on one thread, for a profile sees no other; each operator's own time."""
+    """Print each operator's own time over five steps after three to warm up, on the one thread that a profile sees."""
     threads(1)
     step = stepper(way, band, BATCH)
     for _ in range(3):

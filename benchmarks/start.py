@@ -1,4 +1,4 @@
-"""How long a command takes, against an interpreter that only imports what it stands on; and a registry verified."""
+"""Time of commands against an interpreter that only imports their dependencies, and of verifying a registry."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from registry.stores.directory import DirectoryStore
 from registry.transfer.publish import publish
 from registry.transfer.verify import verify_store
 
-FLOOR = "import pydantic, typer"  # what no command can do without
+FLOOR = "import pydantic, typer"  # imports that every command needs
 CELLS = 500
 SCRIPT = str(Path(sys.executable).with_name("batteries"))
 COMMANDS = (("--help",), ("list",), ("show", "low/fresnel-256"), ("verify", "low/fresnel-256"))
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Commands that take no torch, and a registry of copies of one cell, each with a bias of its own."""
+    """Return commands that do not import torch, and a registry of copies of one cell with different biases."""
     started = [
         Pair(
             f"`batteries {' '.join(arguments)}` against `python -c '{FLOOR}'`",

@@ -1,4 +1,4 @@
-"""A training step against the same in plain autograd, in time and in memory; both from the same weights and images."""
+"""Training step against the same in plain autograd, in time and memory, from the same weights and images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAYS = ("ours", "plain")
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Time of the smoothing, and of a whole step."""
+    """Return the smoothing, and whole steps."""
     batch = 4 if smoke else BATCH
     found = [Pair(f"smoothing and its backward, batch {batch} of 64x64", *(_smoother(way, batch) for way in WAYS), 2.0)]
     for band in BANDS:
@@ -35,7 +35,7 @@ def pairs(smoke: bool) -> list[Pair]:
 
 
 def memory(smoke: bool) -> list[Pair]:
-    """Peak memory that three steps add to a process of their own."""
+    """Return the peak memory that three steps add to a separate process."""
     batch = 4 if smoke else BATCH
     found = []
     for band in BANDS:
@@ -46,7 +46,7 @@ def memory(smoke: bool) -> list[Pair]:
 
 
 def stepper(way: str, band: str, batch: int) -> Callable[[], float]:
-    """Callable that takes one step of a model of its own, and returns the loss."""
+    """Return a function that takes one step of a new model and returns the loss."""
     spec = CellSpec.preset(band)  # type: ignore[arg-type]
     images = random_batch(batch, (64, 64), 0)[0]
     if way == "plain":
@@ -56,7 +56,7 @@ def stepper(way: str, band: str, batch: int) -> Callable[[], float]:
 
 
 def ours(spec: CellSpec) -> Run:
-    """Run of ours with a constant rate and no soft hand: what the plain step does."""
+    """Make a run equivalent to the plain step: a constant rate and no soft hand."""
     model = untrained(spec, 0)
     plan = Plan(spec=spec, size=64, steps=10**9, rate=1e-3, schedule="constant", boost=0.0)
     return Run(plan, "benchmark", model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True))
@@ -74,7 +74,7 @@ def _smoother(way: str, batch: int) -> Callable[[], object]:
 
 
 def losses(way: str, band: str, batch: int, steps: int) -> list[float]:
-    """Losses of some steps on fresh images, for the test that both ways go the same way."""
+    """Return the losses of steps on new images, to test that both implementations agree."""
     spec = CellSpec.preset(band)  # type: ignore[arg-type]
     batches: list[Tensor] = [random_batch(batch, (64, 64), seed)[0] for seed in range(steps)]
     if way == "ours":
@@ -86,13 +86,13 @@ def losses(way: str, band: str, batch: int, steps: int) -> list[float]:
 
 
 def _peak_of_a_process(way: str, band: str, batch: int) -> str:
-    """MiB that three steps add to a process's peak, measured in one of its own."""
+    """Return the MiB that three steps add to the peak memory of a separate process."""
     words = [sys.executable, "-m", "benchmarks.step", way, band, str(batch)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def _status(field: str) -> float:
-    """Field of this process's memory, in MiB; Linux."""
+    """Return a field of this process's memory in MiB (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
@@ -100,7 +100,7 @@ def _status(field: str) -> float:
 if __name__ == "__main__":
     step = stepper(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     if sys.argv[1] == "ours":
-        stepper("ours", sys.argv[2], 1)()  # compiles, which is not the step's memory
+        stepper("ours", sys.argv[2], 1)()  # compiles first, whose memory does not count
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = _status("VmRSS")
     for _ in range(3):

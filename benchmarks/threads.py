@@ -1,7 +1,7 @@
-"""Several threads against one, idle and beside other work, with torch's idle threads spinning or asleep.
+"""Several threads against one, on an idle and a busy machine, with torch's idle threads spinning or asleep.
 
-How OpenMP's threads wait is read when torch loads, so each setting has a process of its own, which takes a stretch of work
-whenever it is asked to. Beside other work means: as many processes that only count, for as long as the stretch takes.
+OpenMP reads how its threads wait when torch loads, so each setting needs a separate process, which runs a stretch of work on
+request. A busy machine has as many other processes in an endless loop as there are threads.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ WORK = {
     f"{CELLS} LOW cells, 16 images": ("container", "low", 16),
 }
 WAITING = {"spinning": "ACTIVE", "asleep": "PASSIVE"}
-STRETCH = 0.2  # seconds at least
-TARGET = 0.7  # of one thread's speed beside other work: what a plain step on one thread loses there
+STRETCH = 0.2  # least seconds of a stretch
+TARGET = 0.7  # share of one thread's speed on a busy machine: as much as a plain step on one thread loses there
 
 
 @dataclass
 class Worker:
-    """A process with one piece of work, a number of threads and a way to wait; those of other work end when it starts."""
+    """Process for one piece of work, number of threads and way to wait; its start ends those of other work."""
 
     work: str
     threads: int
@@ -51,7 +51,7 @@ class Worker:
     running: ClassVar[list[Worker]] = []
 
     def milliseconds(self) -> float:
-        """One call of the work, after a first one that is not counted."""
+        """Measure one call of the work, after a warm-up."""
         if self._process is None:
             self._start()
         assert self._process is not None
@@ -71,12 +71,12 @@ class Worker:
 
     def _end(self) -> None:
         if self._process is not None:
-            self._process.communicate()  # the end of its input is the end of it
+            self._process.communicate()  # it exits at the end of its input
             self._process = None
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Every piece of work, spinning and asleep, idle and busy."""
+    """Return every piece of work, spinning and asleep, on an idle and a busy machine."""
     count = torch.get_num_threads()
     found = []
     for work in list(WORK)[-2:-1] if smoke else WORK:
@@ -99,7 +99,7 @@ def _beside(busy: int, call: Callable[[], float]) -> float:
 
 @contextmanager
 def _spinning(count: int) -> Iterator[None]:
-    """So many processes that only count, and say so once they do."""
+    """Run a number of processes in an endless loop, each started before the block."""
     with ExitStack() as ended:
         for _ in range(count):
             words = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
@@ -111,7 +111,7 @@ def _spinning(count: int) -> Iterator[None]:
 
 
 def _call(way: str, band: str, size: int) -> Callable[[], object]:
-    """What a process is to do, again and again."""
+    """Return the work of a process as a function."""
     if way != "container":
         return stepper(way, band, size)
     (cell,) = registry.pull(f"{band}/johanna-64")

@@ -1,4 +1,4 @@
-"""The triage of a LOW cell, 1,000 steps of 128 noise images: data, soft hand and step, against the same in a plain loop."""
+"""Triage run of a LOW cell, 1,000 steps of 128 noise images: data, soft hand and step, against a plain loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STRETCH = 25  # steps of one timed stretch
 
 
 def pairs(smoke: bool) -> list[Pair]:
-    """Stretches of the run, each of 25 steps."""
+    """Return stretches of 25 steps of the run."""
     plan = _plan(4 if smoke else 128)
     steps = 2 if smoke else STRETCH
     ways = partial(_stretch, plan, steps), partial(_plain_stretch, plan, steps)
@@ -32,7 +32,7 @@ def pairs(smoke: bool) -> list[Pair]:
 
 
 def note() -> str:
-    """Wall time of one whole run, with its readings."""
+    """Measure the wall time of one whole run, with its readings."""
     began = time.perf_counter()
     run = train(_plan(128), NoiseSource(), probe("noise16-64"))
     seconds = time.perf_counter() - began
@@ -58,7 +58,7 @@ def _stretch(plan: Plan, steps: int) -> None:
 
 
 def _plain_stretch(plan: Plan, steps: int) -> None:
-    """The same with its data made in line; the soft hand's draws too, from the last step's M."""
+    """Run the stretch in a plain loop, with data and the soft hand's draws made in line."""
     model = plain(plan.spec, 0)
     optimiser = torch.optim.Adam(model.parameters(), lr=plan.rate)
     for step in range(steps):

@@ -1,1 +1,1 @@
-"""The cell: its spec, its manifest, its file of weights, its input scale and its model card."""
+"""Cells: spec, manifest, weights file, input scale and model card."""

@@ -1,7 +1,7 @@
-"""Kinds of artifact: who each is. A sealed file says in its first bytes of which kind it is, so that none is taken for a cell.
+"""Identity of each kind of artifact. A sealed file names its kind in its first bytes, so that it is never taken for a cell.
 
-The file of every kind but the cell is safetensors with one metadata key, ``svae-batteries.<name>``. No kind is listed here:
-:mod:`composer.artifact.kinds` has the table, and what can be done with each.
+Every kind except the cell is a safetensors file with one metadata key, ``svae-batteries.<name>``. The kinds are listed in
+:mod:`composer.artifact.kinds`, with the operations on each.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _START = re.compile(rb'\{"__metadata__":\{"svae-batteries\.([a-z]{1,32})":')
 
 @dataclass(frozen=True)
 class ArtifactKind:
-    """Identity of a kind. A name in the plural, such as ``maps``, is its own plural.
+    """Identity of a kind of artifact. A name that is already plural, such as ``maps``, stays as it is.
 
     Attributes:
-        name: Key of its files' metadata, and what stands where a band stands in a reference.
-        words: One artifact of the kind, for messages.
-        limit: Bytes of the largest file.
-        schema: Of the oldest index and lock that have a table of the kind.
+        name: Metadata key of the files, and the part of a reference that is the band for a cell.
+        words: Name of a single artifact in messages.
+        limit: Size of the largest file, in bytes.
+        schema: Version of the oldest index and lock schema with a table of this kind.
     """
 
     name: str
@@ -30,7 +30,7 @@ class ArtifactKind:
 
     @property
     def plural(self) -> str:
-        """Name of a table of such artifacts.
+        """Name of the table of such artifacts.
 
         >>> [ArtifactKind(name, "", 0, "1.0").plural for name in ("model", "maps")]
         ['models', 'maps']
@@ -39,17 +39,17 @@ class ArtifactKind:
 
     @property
     def code(self) -> str:
-        """Code of the error where one is given and another kind is wanted, see :func:`code_of`."""
+        """Code of the error raised where another kind is required, see :func:`code_of`."""
         return code_of(self.name)
 
     @property
     def start(self) -> bytes:
-        """First bytes of a file's header, after the 8 bytes of its size."""
+        """First bytes of the header of such a file, after the 8 bytes of its size."""
         return f'{{"__metadata__":{{"svae-batteries.{self.name}":'.encode()
 
 
 def name_in(data: bytes | memoryview) -> str | None:
-    """Name of the kind in the first bytes of a file; None where there is none, as in a cell's.
+    """Return the name of the kind in the first bytes of a file; None if there is none, as in a cell.
 
     >>> name_in(bytes(8) + ArtifactKind("maps", "maps", 0, "1.2").start), name_in(b"")
     ('maps', None)
@@ -59,7 +59,7 @@ def name_in(data: bytes | memoryview) -> str | None:
 
 
 def code_of(name: str) -> str:
-    """Code of the error where an artifact of this name is given and another is wanted.
+    """Return the code of the error raised where another kind than this is required.
 
     >>> code_of("model"), code_of("maps")
     ('A_MODEL', 'MAPS')

@@ -1,4 +1,4 @@
-"""A cell: a spec, its weights and its manifest, read strictly from two files and written to the same bytes every time."""
+"""A cell: weights and manifest, read strictly from two files and written to the same bytes every time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import batteries  # its HubRepository imports an HTTP client, on first use
+import batteries  # HubRepository imports an HTTP client, on first use
 from batteries.cell import weights_file
 from batteries.cell.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.cell.model_card import CARD, cell_card
@@ -29,14 +29,14 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a pulled cell came from.
+    """Provenance of a pulled cell.
 
     Attributes:
         source: Address of the registry.
-        index_number: Of the index it was found in; None where a lock named its digests.
+        index_number: Number of the index that listed the cell; None if a lock named its digests.
         age: Seconds since that index was fetched.
-        verified: Whether every byte was compared with its digest; pulling does nothing else.
-        yanked: Why the version should not be used; None where it may be, or no index says so.
+        verified: True if every byte was compared with its digest, which pulling always does.
+        yanked: Reason why the version should not be used; None if no index says so.
     """
 
     source: str
@@ -48,14 +48,14 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A battery, packaged. Make one with :meth:`from_bytes`, :meth:`read` or :func:`batteries.package`.
+    """Packaged cell. Make one with :meth:`from_bytes`, :meth:`read` or :func:`batteries.package`.
 
-    Two cells are equal if their digests and their weights are, whatever they are called.
+    Two cells are equal if their digests and weights are equal, whether or not their names are.
 
     Attributes:
         weights: Read-only float32 arrays by tensor name.
-        manifest: What the cell says of itself.
-        origin: Where it was pulled from; None where it was not.
+        manifest: Description of the cell.
+        origin: Registry it was pulled from; None if it was not pulled.
     """
 
     weights: Mapping[str, np.ndarray] = field(repr=False)
@@ -72,37 +72,37 @@ class Cell:
 
     @property
     def spec(self) -> CellSpec:
-        """The architecture."""
+        """Architecture."""
         return self.manifest.spec
 
     @property
     def name(self) -> str:
-        """``band/name``."""
+        """Reference without a version, ``band/name``."""
         return self.manifest.path
 
     @property
     def version(self) -> str:
-        """The semantic version."""
+        """Semantic version."""
         return self.manifest.identity.version
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the weights' file: what a reference pins."""
+        """SHA-256 of the weights file, as pinned by a reference."""
         return self.manifest.file.sha256
 
     @classmethod
     def from_bytes(cls, blob: bytes | Verified[bytes], manifest: Manifest, *, where: object) -> Cell:
-        """Check a blob against its manifest, and read it.
+        """Check a weights file against its manifest, and read it.
 
         Args:
-            blob: The file; where its digest is known to be right, it is not taken again.
-            manifest: The manifest.
-            where: Name of the file in a message.
+            blob: Contents of the weights file; the digest of a ``Verified`` is not computed again.
+            manifest: Manifest of the cell.
+            where: Name of the file in messages.
 
         Raises:
-            IntegrityError: not the size or the digest that the manifest promises.
+            IntegrityError: size or digest other than in the manifest.
             FormatError: not a strict cell file of the manifest's spec.
-            PolicyError: values that are not finite.
+            PolicyError: non-finite values.
         """
         weights = weights_file.read(_checked(blob, manifest.file, where), manifest.spec, where=where)
         cell = cls(weights, manifest)
@@ -114,12 +114,12 @@ class Cell:
         """Read ``NAME.safetensors`` with the manifest ``NAME.json`` beside it; either may be a symbolic link.
 
         Args:
-            path: The first of the two; ``model.safetensors`` of a repository of one cell has ``manifest.json`` beside it.
+            path: Weights file. The manifest of a file named ``model.safetensors`` may also be ``manifest.json``.
 
         Raises:
             NotFoundError: one of the two is missing.
             FormatError: a composed model (``A_MODEL``), or maps (``MAPS``).
-            BatteriesError: as :meth:`from_bytes`.
+            BatteriesError: any error of :meth:`from_bytes`.
         """
         path = Path(path)
         if path.suffix != SUFFIX:
@@ -134,15 +134,15 @@ class Cell:
         """Read a cell from a repository of its own on the Hugging Face Hub, or from a folder of the same layout.
 
         Args:
-            repo_id_or_folder: ``owner/repo``; a folder of that name goes before it.
-            revision: A branch, a tag or a commit; left out, ``main``. It is asked once what it means.
-            token: Left out, the one that huggingface_hub finds.
+            repo_id_or_folder: Repository name ``owner/repo``, or a folder; an existing folder takes precedence.
+            revision: Branch, tag or commit, resolved once; ``main`` by default.
+            token: Access token; by default the one that huggingface_hub finds.
 
         Raises:
             InputError: neither a folder nor ``owner/repo``.
             NotFoundError: no such repository or revision, or one of the two files is missing.
-            TransportError: the network.
-            BatteriesError: as :meth:`from_bytes`.
+            TransportError: network failure.
+            BatteriesError: any error of :meth:`from_bytes`.
         """
         folder = Path(repo_id_or_folder)
         with atomic_files.typed(folder):
@@ -164,23 +164,23 @@ class Cell:
         token: str | None = None,
         private: bool | None = None,
     ) -> str:
-        """Put the cell into a repository of its own on the Hugging Face Hub: weights, manifest and model card, in one commit.
+        """Upload the cell to a repository of its own on the Hugging Face Hub: weights, manifest and model card, in one commit.
 
         Args:
-            repo_id: ``owner/repo``; made if need be.
-            revision: The branch; left out, ``main``.
-            commit_message: Left out, the cell's name and version.
-            token: Left out, the one that huggingface_hub finds.
-            private: Whether a repository that is made is private; left out, as its owner has it.
+            repo_id: Repository name, ``owner/repo``; created if missing.
+            revision: Branch to commit to; ``main`` by default.
+            commit_message: Title of the commit; by default the cell's name and version.
+            token: Access token; by default the one that huggingface_hub finds.
+            private: Visibility of a repository created here; by default the owner's setting.
 
         Returns:
-            The address of the commit.
+            Address of the commit.
 
         Raises:
-            ConflictError: somebody else wrote to the branch meanwhile (retryable).
-            PolicyError: not ours to write.
-            TransportError: the network. Pushing again is safe: the same files make no second commit.
-            BatteriesError: as :meth:`from_bytes`, for a cell that nobody could read.
+            ConflictError: another commit reached the branch meanwhile (retryable).
+            PolicyError: no permission to write.
+            TransportError: network failure. Pushing again is safe: the same files make no second commit.
+            BatteriesError: any error of :meth:`from_bytes`, for a cell that could not be read back.
         """
         blob, manifest = self.to_bytes(), self.manifest.to_bytes()
         Cell.from_bytes(blob, Manifest.from_bytes(manifest, where=self.name), where=self.name)
@@ -190,10 +190,10 @@ class Cell:
         return f"{repository.endpoint}/{repo_id}/commit/{commit}"
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, whole or not at all; returns the first.
+        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, each atomically; return the path of the first.
 
         Raises:
-            StoreError: no space, no permission.
+            StoreError: no space or no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
         atomic_files.replace(path, self.to_bytes())
@@ -201,34 +201,34 @@ class Cell:
         return path
 
     def refuse_other_weights(self, where: object) -> None:
-        """Refuse weights that are not those of the manifest, as of a cell that was made of another by ``dataclasses.replace``.
+        """Refuse weights other than those of the manifest, as in a cell changed by ``dataclasses.replace``.
 
         Raises:
-            IntegrityError: another digest (``TENSOR_DIGEST``).
+            IntegrityError: different digest of the tensors (``TENSOR_DIGEST``).
         """
         expected, found = self.manifest.file.tensor_digest, weights_file.tensor_digest(self.weights)
         if found != expected:
-            remedy = "A cell of other weights has a manifest of its own: batteries.package makes one."
-            what = "other tensors"
+            remedy = "Different weights need a manifest of their own: batteries.package makes one."
+            what = "tensor digest mismatch"
             raise IntegrityError(what, code="TENSOR_DIGEST", expected=expected, found=found, where=where, remedy=remedy)
 
     def to_bytes(self) -> bytes:
-        """Bytes of the weights' file."""
+        """Return the bytes of the weights file."""
         return weights_file.write(self.weights)
 
 
 def file_facts(blob: bytes, weights: Mapping[str, np.ndarray]) -> FileFacts:
-    """What a manifest says of a weights' file."""
+    """Compute the manifest's facts about a weights file."""
     return FileFacts(size=len(blob), sha256=sha256(blob), tensor_digest=weights_file.tensor_digest(weights))
 
 
 def _read_beside(path: Path) -> tuple[bytes, Path]:
-    """Manifest beside a file of weights, and where it is."""
+    """Read the manifest beside a weights file; return it with its path."""
     beside = path.with_suffix(".json")
     for place in (beside, *([path.with_name(MANIFEST_FILE)] if path.name == WEIGHTS_FILE else [])):
         with contextlib.suppress(NotFoundError):
             return atomic_files.read(place, limit=MAX_MANIFEST, links=True), place
-    what, remedy = "a cell file without its manifest", "Keep the two files together."
+    what, remedy = "missing manifest of a cell file", "Keep the two files together."
     raise NotFoundError(what, code="NO_MANIFEST", expected=beside, remedy=remedy)
 
 
@@ -237,7 +237,7 @@ def _read_in(folder: Path, name: str, *, limit: int) -> bytes:
 
 
 def _are_equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
-    """Of cells that were read they are; of one that was made from another they may not be."""
+    """Compare weights. Cells with equal digests differ here only if one was made with ``dataclasses.replace``."""
     if first is second:
         return True
     pairs = ((array, second[name]) for name, array in first.items() if name in second)
@@ -245,7 +245,7 @@ def _are_equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
 
 
 def _checked(blob: bytes | Verified[bytes], facts: FileFacts, where: object) -> bytes:
-    """Bytes of a file, if they are those of its facts."""
+    """Verify the bytes of a weights file against its facts, and return them."""
     if isinstance(blob, Verified) and (blob.sha256, len(blob.data)) == (facts.sha256, facts.size):
         return blob.data
     data = blob.data if isinstance(blob, Verified) else blob

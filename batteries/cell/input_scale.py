@@ -1,7 +1,7 @@
-"""The input scale of a cell, from that of images as this package has them. No torch here.
+"""Input scales of cells trained on images of another scale than this package's. Does not import torch.
 
-Ours are photographs in [-1, 1] and noise as generated. A network trained elsewhere may have seen (u - mean) / std of images
-u in [0, 1]; with u = (x + 1) / 2 that is (x - (2 mean - 1)) / (2 std).
+This package has photographs x in [-1, 1] and noise as generated. A network trained elsewhere may have seen (u - mean) / std of
+images u in [0, 1]; with u = (x + 1) / 2 that is (x - (2 mean - 1)) / (2 std).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from batteries.cell.manifest import InputScale
 
 
 def of_unit_images(mean: Sequence[float], std: Sequence[float]) -> InputScale:
-    """Scale of a network that took (u - mean) / std of images u in [0, 1], on ours.
+    """Return the input scale of a network trained on (u - mean) / std of images u in [0, 1].
 
     >>> of_unit_images((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) == InputScale()
     True

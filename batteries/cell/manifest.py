@@ -1,6 +1,6 @@
-"""The manifest of a cell: what it is, where it came from, and what was measured when it was packaged. No torch here.
+"""Manifest of a cell: identity, architecture, training, and measurements made at packaging. Does not import torch.
 
-A manifest is canonical JSON; a published one never changes. Verdicts about a cell are attestations and live elsewhere.
+A manifest is canonical JSON; a published one never changes. Verdicts about a cell are attestations, kept apart from it.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ Family = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
 
 class InputScale(Document):
-    """What a cell expects of an image: photographs are x / 127.5 - 1, noise is as generated; then (x - mean) / std.
+    """Input normalisation of a cell: (x - mean) / std of photographs x = pixel / 127.5 - 1, or of noise as generated.
 
-    Whoever gives a cell its images applies it (:func:`batteries.images.to_input`, and :func:`batteries.images.from_input` on the way
-    back); the viability test of this version refuses any but mean 0 and std 1.
+    Callers apply it to images (:func:`batteries.images.to_input`) and undo it on reconstructions
+    (:func:`batteries.images.from_input`). The viability test of this version refuses any scale but mean 0 and std 1.
     """
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -60,7 +60,7 @@ class InputScale(Document):
 
 
 class Identity(Document):
-    """Who the cell is. ``band`` is measured: publishing refuses one that the CV denies."""
+    """Name, version and description of a cell. ``band`` is measured: publishing refuses a band that the CV contradicts."""
 
     band: Band
     name: Name
@@ -73,7 +73,7 @@ class Identity(Document):
 
 
 class FileFacts(Document):
-    """The weights' file: reached by ``sha256``, bounded by ``size``; ``tensor_digest`` is independent of the format."""
+    """Weights file: located by ``sha256``, bounded by ``size``; ``tensor_digest`` is independent of the file format."""
 
     size: Size
     sha256: Sha256
@@ -81,7 +81,7 @@ class FileFacts(Document):
 
 
 class Estimated(Document):
-    """A mean with its standard error (None where one image says nothing about spread)."""
+    """Mean with its standard error (None for a single image)."""
 
     value: float
     standard_error: float | None
@@ -99,13 +99,13 @@ class CvFigure(Estimated):
 
 
 class DegenerateFigure(Document):
-    """In place of a CV where simplices are flat."""
+    """Reason why there is no CV: the simplices are flat."""
 
     degenerate: Text
 
 
 class HeldFigure(Document):
-    """The second flag: CV now over CV at an earlier step, with its 95% bounds."""
+    """Ratio of the CV to the CV at an earlier step, with 95% bounds: the second flag."""
 
     since_step: Count
     ratio: float
@@ -115,10 +115,10 @@ class HeldFigure(Document):
 
 
 class Baselines(Document):
-    """What an MSE stands beside: predicting the mean, and the best linear codes fitted on training images.
+    """Reference MSEs: of predicting the mean, and of the best linear codes fitted on training images.
 
     ``pca_k`` is min(hidden, V(D-1), patch dimension); where it equals the patch dimension there is no bottleneck
-    (``bottleneck`` false) and ``pca_width`` (D components) says more.
+    (``bottleneck`` false) and ``pca_width`` (D components) is the better reference.
     """
 
     mean: float
@@ -130,7 +130,7 @@ class Baselines(Document):
 
 
 class Measured(Document):
-    """The figures of one cell on one probe."""
+    """Figures of one cell on one probe."""
 
     probe: str
     probe_version: Positive
@@ -147,10 +147,10 @@ class Measured(Document):
 
 
 class DataSource(Document):
-    """What a cell was trained on. Null is not known: the cell was adopted.
+    """Training data of a cell. Null means unknown: the cell was adopted.
 
     ``probe_photographs`` names photographs of the probes that the training images show, by permission: errors on these probes
-    are no errors on images that the cell has not seen. It is not written where there are none.
+    are not errors on unseen images. It is left out of the file where empty.
     """
 
     kind: Domain
@@ -170,7 +170,7 @@ class DataSource(Document):
 
 
 class TrainingPoint(Document):
-    """One reading along training, on the cell's own probe."""
+    """Measurement during training, on the cell's own probe."""
 
     step: Count
     mse: float
@@ -179,7 +179,7 @@ class TrainingPoint(Document):
 
 
 class Triage(Document):
-    """Tier 1: the band of the cell at the triage step."""
+    """Tier 1 of viability: the band of the cell at the triage step."""
 
     step: Positive
     expected: Band | None
@@ -188,7 +188,7 @@ class Triage(Document):
 
 
 class TrainingFacts(Document):
-    """How the cell was trained, and the command that made it. Null is not known: the cell was adopted."""
+    """Training of a cell, and the command that repeats it. Null means unknown: the cell was adopted."""
 
     data: DataSource
     command: Text
@@ -206,7 +206,7 @@ class TrainingFacts(Document):
 
 
 class Manifest(Document):
-    """Everything a cell says of itself, as of packaging."""
+    """Complete description of a cell, made at packaging."""
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"
 
@@ -229,12 +229,12 @@ class Manifest(Document):
 
     @property
     def path(self) -> str:
-        """``band/name``, the reference without a version."""
+        """Reference without a version, ``band/name``."""
         return f"{self.identity.band}/{self.identity.name}"
 
     @property
     def own(self) -> Measured:
-        """The figures on the cell's own domain."""
+        """Figures on the cell's own domain."""
         return self.measured[self.own_probe]
 
     @classmethod
@@ -248,7 +248,7 @@ class Manifest(Document):
 
 
 def is_name(name: str) -> bool:
-    """Whether a cell may be called so, on every file system.
+    """Return True if a name is valid for a cell on every file system.
 
     >>> is_name("fresnel-256"), is_name("../x"), is_name("nul"), is_name("Fresnel")
     (True, False, False, False)

@@ -1,4 +1,4 @@
-"""Model cards as the Hub shows them: the metadata it reads, Markdown that no text can break out of, and the card of a cell."""
+"""Model cards for the Hub: front matter, Markdown with all text escaped, and the card of a cell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIBRARY = "svae-batteries"
 CARD = "README.md"
 TAGS = (LIBRARY, "autoencoder", "svd")
 OTHER = "other"
-# Licences that the Hub knows by the name that SPDX gives them, in lower case; it refuses a card with any other name.
+# Licences that the Hub knows by their SPDX names in lower case; it refuses a card with any other name.
 LICENSES = {
     *("apache-2.0", "mit", "isc", "unlicense", "zlib", "mpl-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear"),
     *("cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
@@ -23,10 +23,10 @@ _MARKUP = re.compile(r"([\\`*_\[\]#|~$<>&])")
 
 
 def front_matter(licenses: Iterable[str]) -> str:
-    """What the Hub reads: the library, the licence of everything below, and tags.
+    """Return the front matter of a model card: library, licence of all cells listed, and tags.
 
     Args:
-        licenses: SPDX names; more than one of them, or one that the Hub does not know, is *other*.
+        licenses: SPDX names; several different ones, or one unknown to the Hub, become *other*.
 
     >>> front_matter(["Apache-2.0", "Apache-2.0"]).splitlines()[:3]
     ['---', 'library_name: svae-batteries', 'license: apache-2.0']
@@ -38,7 +38,7 @@ def front_matter(licenses: Iterable[str]) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Text as Markdown shows it, in one line: it may come from anybody.
+    r"""Escape untrusted text for one line of Markdown.
 
     >>> print(escape("a|b <img>\n# c"))
     a\|b \<img\> \# c
@@ -48,22 +48,22 @@ def escape(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown table; the fields are escaped here."""
+    """Return a Markdown table, with the fields of its rows escaped."""
     lines = [header, ["---"] * len(header), *([escape(field) for field in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """Number in a card."""
+    """Format a number for a card, None as a dash."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def cell_card(manifest: Manifest, repo_id: str) -> str:
-    """Card of one cell in a repository of its own.
+    """Return the model card of a cell in a repository of its own.
 
     Args:
-        manifest: Of the cell.
-        repo_id: ``owner/repo``.
+        manifest: Manifest of the cell.
+        repo_id: Repository name, ``owner/repo``.
     """
     identity, spec, own, data = manifest.identity, manifest.spec, manifest.own, manifest.training.data
     cv = own.cv.value if isinstance(own.cv, CvFigure) else None
@@ -86,7 +86,7 @@ def cell_card(manifest: Manifest, repo_id: str) -> str:
     parts = [
         front_matter([identity.license]),
         f"# {repo_id}\n",
-        "A cell: a trained miniature PatchSVAE autoencoder. `manifest.json` holds everything it says of itself.\n",
+        "A cell: a trained miniature PatchSVAE autoencoder. `manifest.json` describes it in full.\n",
         table(["", ""], facts),
         f'```python\nfrom batteries import Cell\n\ncell = Cell.from_pretrained("{repo_id}")  # every byte verified\n```\n',
     ]

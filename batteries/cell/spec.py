@@ -1,7 +1,7 @@
-"""The architecture of a cell, as data.
+"""Architecture of a cell, as data.
 
-Legend of the letters used throughout: B images, N patches of an image, V rows, D width (columns of M), H hidden,
-P = channels * patch_size**2 numbers of a patch.
+Letters used throughout: B images, N patches of an image, V rows of M, D width (columns of M), H hidden,
+P = channels * patch_size**2 values of a patch.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ PRESETS: dict[str, dict[str, int]] = {
 
 
 class CellSpec(Document):
-    """What a cell is made of; equal specs have equal tensor names and shapes.
+    """Architecture of a cell; equal specs have equal tensor names and shapes.
 
     Attributes:
-        V: Rows of M (points on the sphere of one patch). At least 5: a pentachoron needs five.
+        V: Rows of M, the points of one patch on the sphere. At least 5: a pentachoron has five vertices.
         D: Columns of M, and the number of singular values of a patch.
         patch_size: Side of a square patch, in pixels.
         hidden: Width of the encoder and decoder.
-        depth: Residual blocks in each of them.
+        depth: Residual blocks of the encoder, and of the decoder.
         cross_layers: Layers of cross-attention over the patches of one image.
-        heads: Attention heads; left out, 2 where D <= 8, else 4, lowered to a divisor of D.
+        heads: Attention heads; by default 2 if D <= 8, else 4, lowered to a divisor of D.
         smooth_width: Middle channels of the boundary smoothing.
         channels: Colour channels of an image.
         activation: Nonlinearity of encoder and decoder (the boundary smoothing keeps GELU).
-        row_norm: What is done to the rows of M: unit length; nothing; LayerNorm without weights; one division by the
-            mean row length of the batch. All but ``sphere`` are controls.
-        bounded_alpha: Whether attention changes a singular value by at most 20% (else by its softplus; ablation).
-        init: How ``enc_out`` starts.
+        row_norm: Normalisation of the rows of M: unit length (``sphere``), none, LayerNorm without weights, or division
+            by the mean row length of the batch (``scale``). All but ``sphere`` are controls.
+        bounded_alpha: Limit on the change of a singular value by attention: 20% if true, its softplus if false (ablation).
+        init: Initialisation of ``enc_out``.
     """
 
     V: Annotated[int, Field(ge=5, le=4096)]
@@ -74,24 +74,24 @@ class CellSpec(Document):
 
     @classmethod
     def preset(cls, name: Preset, **changes: Any) -> CellSpec:
-        """Spec of a published band, with some fields changed.
+        """Return the spec of a published band, with some fields changed.
 
         Raises:
-            InputError: no preset of that name, or changes that cannot be built.
+            InputError: no preset of that name, or invalid changes.
 
         >>> CellSpec.preset("low").parameters
         250211
         """
         if name not in PRESETS:
-            raise InputError("no such preset", code="PRESET", expected=" | ".join(PRESETS), found=name)
+            raise InputError("unknown preset", code="PRESET", expected=" | ".join(PRESETS), found=name)
         try:
             return cls(**{**PRESETS[name], **changes})
         except ValidationError as error:
-            raise InputError("a spec that cannot be built", code="SPEC", found=fields_of(error)) from error
+            raise InputError("invalid spec", code="SPEC", found=fields_of(error)) from error
 
     @property
     def patch_dim(self) -> int:
-        """Numbers of one patch: channels * patch_size**2."""
+        """Number of values of one patch: channels * patch_size**2."""
         return self.channels * self.patch_size**2
 
     @property
@@ -106,7 +106,7 @@ class CellSpec(Document):
         return count
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor of a cell of this spec, as existing public checkpoints name them."""
+        """Return the name and shape of every tensor of a cell of this spec, named as in existing public checkpoints."""
         shapes: dict[str, tuple[int, ...]] = {}
 
         def linear(name: str, inputs: int, outputs: int) -> None:
@@ -139,24 +139,24 @@ class CellSpec(Document):
         return shapes
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches of an image.
+        """Return the number of rows and columns of patches of an image.
 
         Raises:
-            InputError: a side that the patch does not divide.
+            InputError: side that is not a multiple of the patch size.
         """
         if height < 1 or width < 1 or height % self.patch_size or width % self.patch_size:
             raise InputError(
-                "an image that the patch does not divide",
+                "image sides not multiples of the patch size",
                 code="IMAGE_SIZE",
                 expected=f"sides that are multiples of {self.patch_size} pixels",
                 found=f"{height} x {width}",
-                remedy=f"batteries.images.load(..., cell=cell, fit='crop') crops to multiples of {self.patch_size}, fit='pad' pads.",
+                remedy=f"batteries.images.load(..., cell=cell, fit='crop') crops to multiples of it, fit='pad' pads.",
             )
         return height // self.patch_size, width // self.patch_size
 
 
 def default_heads(D: int) -> int:
-    """Attention heads of a published cell of width D, lowered to a divisor of D.
+    """Return the number of attention heads of a published cell of width D, lowered to a divisor of D.
 
     >>> [default_heads(D) for D in (4, 5, 8, 12, 16)]
     [2, 1, 2, 4, 4]

@@ -1,8 +1,8 @@
-"""The bytes of a cell: safetensors, float32, strictly read and reproducibly written. No torch here.
+"""Weights file of a cell: safetensors, float32, read strictly and written reproducibly. Does not import torch.
 
-Strict means: a header of at most 64 KiB and 256 tensors, no key twice, no metadata, only float32, names of a plain grammar,
-offsets that cover the file without hole or overlap, every value finite, and the very bytes that ``write`` makes of the same
-tensors. So a cell that is read and written again keeps its digest, everywhere.
+Strict means: a header of at most 64 KiB and 256 tensors, no duplicate keys, no metadata, only float32, names of a plain
+grammar, offsets that cover the file without hole or overlap, every value finite, and exactly the bytes that ``write`` makes of
+the same tensors. So a cell that is read and written again keeps its digest on every machine.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-# Functions import numpy themselves: it is a third of the start of a command that reads no weights.
+# Functions import numpy themselves: it takes a third of the start-up time of a command that reads no weights.
 
 
 def write(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Cell bytes of float32 arrays: sorted names, no metadata.
+    """Serialise float32 arrays as a cell file: sorted names, no metadata.
 
     Raises:
-        PolicyError: a value that is not finite.
+        PolicyError: non-finite values.
     """
     import numpy as np
     from safetensors.numpy import save
@@ -47,16 +47,16 @@ def write(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
-    """Arrays of a cell, read-only views of ``data``.
+    """Parse a cell file into arrays, read-only views of ``data``.
 
     Args:
-        data: The whole file.
-        spec: What the tensors must fit.
-        where: The file, for the message.
+        data: Contents of the file.
+        spec: Architecture whose tensor names and shapes are required.
+        where: Name of the file in messages.
 
     Raises:
-        FormatError: a header or an extent that breaks the rules above, or tensors that do not fit the spec (all listed).
-        PolicyError: a value that is not finite.
+        FormatError: header or extent that breaks the rules above, or tensors that do not fit the spec (all listed).
+        PolicyError: non-finite values.
     """
     import numpy as np
 
@@ -69,13 +69,13 @@ def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
         name: np.frombuffer(body, dtype="<f4", count=(end - start) // 4, offset=start).reshape(shape)
         for name, (shape, start, end) in extents.items()
     }
-    if not np.isfinite(np.frombuffer(body, dtype="<f4")).all():  # one look at all of them, since all but a few are
+    if not np.isfinite(np.frombuffer(body, dtype="<f4")).all():  # one pass; tensors are searched only after a failure
         _refuse_non_finite(arrays, where)
     return arrays
 
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, shapes and values in name order: the weights' identity whatever file holds them."""
+    """Return the SHA-256 over names, shapes and values in name order: an identity of weights independent of the file format."""
     import numpy as np
 
     digest = hashlib.sha256(b"batteries-tensors-1")
@@ -87,19 +87,19 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def refuse_other_kind(data: bytes, where: object) -> None:
-    """Refuse an artifact of another kind where a cell is wanted.
+    """Refuse an artifact of another kind where a cell is required.
 
     Raises:
-        FormatError: it is one (``A_MODEL``, ``MAPS``, and so on for any kind).
+        FormatError: artifact of another kind (``A_MODEL``, ``MAPS``, and so on for any kind).
     """
     name = name_in(data)
     if name is not None:
-        what, remedy = f"a file of the kind {name}, not a cell", "Open it with composer.load."
+        what, remedy = f"file of kind {name}, not a cell", "Open it with composer.load."
         raise FormatError(what, code=code_of(name), expected="one cell", where=where, remedy=remedy)
 
 
 def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryview]:
-    """Header, as it is and parsed, and what comes after it."""
+    """Split a file into its header, raw and parsed, and the bytes after it."""
     refuse_other_kind(data, where)
     if len(data) > MAX_CELL:
         raise FormatError(
@@ -112,7 +112,7 @@ def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryvie
     if size > MAX_HEADER or 8 + size > len(data):
         placeholders.refuse_unreadable(data, where)
         limit = min(MAX_HEADER, len(data) - 8)
-        raise FormatError("a header too large", code="ST_HEADER", expected=f"at most {limit}", found=size, where=where)
+        raise FormatError("header too large", code="ST_HEADER", expected=f"at most {limit}", found=size, where=where)
     text = data[8 : 8 + size]
     header = canonical_json.load(text, where=f"the header of {where}", limit=MAX_HEADER)
     if not isinstance(header, dict) or not 0 < len(header) <= MAX_TENSORS:
@@ -121,22 +121,22 @@ def _split(data: bytes, where: object) -> tuple[bytes, dict[str, Any], memoryvie
 
 
 def _extent(name: str, row: Any, where: object) -> tuple[tuple[int, ...], int, int]:
-    """Shape, start and end of one tensor."""
+    """Return the shape, start and end of one tensor."""
     if not TENSOR_NAME.fullmatch(name):
-        raise FormatError("a tensor name that is not allowed", code="ST_NAME", found=repr(name[:80]), where=where)
+        raise FormatError("invalid tensor name", code="ST_NAME", found=repr(name[:80]), where=where)
     if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError("a tensor row with other fields", code="ST_ROW", where=f"{name} of {where}")
+        raise FormatError("invalid fields of a tensor row", code="ST_ROW", where=f"{name} of {where}")
     if row["dtype"] != "F32":
         raise FormatError(
-            "a tensor of another type", code="ST_DTYPE", expected="F32", found=row["dtype"], where=f"{name} of {where}"
+            "unsupported tensor dtype", code="ST_DTYPE", expected="F32", found=row["dtype"], where=f"{name} of {where}"
         )
     shape, offsets = row["shape"], row["data_offsets"]
     if not (_naturals(shape) and _naturals(offsets) and len(offsets) == 2 and len(shape) <= 8):
-        raise FormatError("a shape or an offset that is not a list of counts", code="ST_ROW", where=f"{name} of {where}")
+        raise FormatError("shape or offsets not a list of counts", code="ST_ROW", where=f"{name} of {where}")
     bytes_needed = 4 * math.prod(shape)
     if offsets[1] - offsets[0] != bytes_needed:
         raise FormatError(
-            "an extent that does not fit the shape",
+            "tensor extent does not fit its shape",
             code="ST_EXTENT",
             expected=f"{bytes_needed} bytes",
             found=offsets[1] - offsets[0],
@@ -150,15 +150,15 @@ def _naturals(value: Any) -> bool:
 
 
 def refuse_misfits(extents: Mapping[str, tuple[tuple[int, ...], int, int]], spec: CellSpec, where: object) -> None:
-    """Refuse tensors that are not those of a spec.
+    """Refuse tensors whose names or shapes differ from a spec's.
 
     Args:
-        extents: Shape, start and end of each.
-        spec: The spec.
-        where: What they are in, for the message.
+        extents: Shape, start and end of each tensor.
+        spec: Architecture required.
+        where: Name of the file in messages.
 
     Raises:
-        FormatError: every missing, unexpected and misshapen one, named (``ST_TENSORS``).
+        FormatError: missing, unexpected or misshapen tensors, all named (``ST_TENSORS``).
     """
     wanted = spec.tensor_shapes()
     wrong = [f"{name} is missing" for name in sorted(wanted.keys() - extents.keys())]
@@ -177,7 +177,7 @@ def _refuse_holes(extents: Mapping[str, tuple[tuple[int, ...], int, int]], size:
     for name, (_, start, end) in sorted(extents.items(), key=lambda item: item[1][1:]):
         if start != position:
             raise FormatError(
-                "a hole or an overlap", code="ST_HOLE", expected=position, found=start, where=f"{name} of {where}"
+                "hole or overlap between tensors", code="ST_HOLE", expected=position, found=start, where=f"{name} of {where}"
             )
         position = end
     if position != size:
@@ -185,11 +185,9 @@ def _refuse_holes(extents: Mapping[str, tuple[tuple[int, ...], int, int]], size:
 
 
 def _refuse_other_header(text: bytes, spec: CellSpec, where: object) -> None:
-    """Tensors in another order, or other white space, would be the same cell with another digest."""
+    """Refuse another order of tensors or other white space: it would be the same cell with another digest."""
     if text != _canonical_header(spec):
-        raise FormatError(
-            "a header that is not canonical", code="ST_NOT_CANONICAL", where=where, remedy="Write it with this package."
-        )
+        raise FormatError("header not canonical", code="ST_NOT_CANONICAL", where=where, remedy="Write it with this package.")
 
 
 @functools.lru_cache(maxsize=64)
@@ -209,7 +207,7 @@ def _refuse_non_finite(arrays: Mapping[str, np.ndarray], where: object) -> None:
     wrong = [f"{name} ({int((~np.isfinite(array)).sum())})" for name, array in arrays.items() if not np.isfinite(array).all()]
     if wrong:
         raise PolicyError(
-            "values that are not finite",
+            "non-finite values",
             code="NON_FINITE",
             found=", ".join(sorted(wrong)),
             where=where,

@@ -1,1 +1,1 @@
-"""What cells learn from and are measured on: noise, photographs, probes, and training batches."""
+"""Data to train and measure cells: noise, photographs, probes and training batches."""

@@ -1,8 +1,8 @@
-"""Scale-invariant keypoints of a grey picture: extrema of differences of Gaussians, each with a normalised patch around it.
+"""Scale-invariant keypoints of a grey image: extrema of differences of Gaussians, each with a normalised patch around it.
 
 After Lowe, "Distinctive image features from scale-invariant keypoints" (2004), with the patches of Brown, Szeliski and Winder,
-"Multi-image matching using multi-scale oriented patches" (2005) in place of histograms: a patch on a square grid is turned by
-90 degrees or mirrored by renumbering its samples, so that pictures of any of the eight orientations compare.
+"Multi-image matching using multi-scale oriented patches" (2005) instead of histograms: a patch on a square grid is rotated by
+90 degrees or mirrored by reordering its samples, so that images in any of the eight orientations can be compared.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SIGMA = 1.6  # of an octave's first image, in its pixels
-LAYERS = 3  # scales of an octave
-CONTRAST = 0.006  # smallest difference of Gaussians kept, of grey values in [0, 1]
+SIGMA = 1.6  # blur of an octave's first image, in its pixels
+LAYERS = 3  # scales per octave
+CONTRAST = 0.006  # smallest difference of Gaussians kept, for grey values in [0, 1]
 EDGE = 12.1  # largest (trace^2 / determinant) of the Hessian kept: (r + 1)^2 / r at r = 10
-SMALLEST = 24  # side of the last octave, in its pixels
-MOST = 800  # keypoints of a picture, those of the greatest contrast
-SIDE = 8  # samples of a patch, each way
-SPACING = 1.9  # of samples, in units of the keypoint's scale
+SMALLEST = 24  # smallest side of an octave, in its pixels
+MOST = 800  # keypoints kept of an image, by contrast
+SIDE = 8  # samples along each side of a patch
+SPACING = 1.9  # distance between samples, in units of the keypoint's scale
 
 
 @dataclass(frozen=True, eq=False)
 class Keypoints:
-    """Where a picture has blobs, and what is around them.
+    """Blobs of an image, with the patches around them.
 
     Attributes:
-        at: (n, 2) x and y in pixels.
-        scale: (n,) the Gaussian's sigma in pixels.
-        patch: (n, SIDE, SIDE) of mean 0 and norm 1.
+        at: Positions (n, 2), x and y in pixels.
+        scale: Sigma of the Gaussian (n,) in pixels.
+        patch: Patches (n, SIDE, SIDE) of mean 0 and norm 1.
     """
 
     at: Tensor
@@ -39,7 +39,7 @@ class Keypoints:
 
 
 def keypoints(grey: Tensor) -> Keypoints:
-    """Keypoints of a picture (height, width) of values in [0, 1]."""
+    """Find the keypoints of a grey image (height, width) of values in [0, 1]."""
     image = _blur(grey[None, None], (SIGMA**2 - 0.5**2) ** 0.5)
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     pixel = 1.0
@@ -55,7 +55,7 @@ def keypoints(grey: Tensor) -> Keypoints:
 
 
 def _stack(image: Tensor) -> Tensor:
-    """(1, LAYERS + 3, height, width): the image ever more blurred."""
+    """Return an image at increasing blur, (1, LAYERS + 3, height, width)."""
     levels = [image]
     for layer in range(1, LAYERS + 3):
         before, after = (SIGMA * 2 ** (step / LAYERS) for step in (layer - 1, layer))
@@ -64,7 +64,7 @@ def _stack(image: Tensor) -> Tensor:
 
 
 def _of_octave(stack: Tensor, pixel: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Position, scale, patch and contrast of an octave's keypoints; ``pixel`` is the side of its pixels."""
+    """Return position, scale, patch and contrast of the keypoints of an octave whose pixels have side ``pixel``."""
     difference = stack[:, 1:] - stack[:, :-1]  # (1, LAYERS + 2, height, width)
     magnitude = difference.abs()
     _, layer, y, x = (_peaks(difference) | _peaks(-difference)).nonzero(as_tuple=True)
@@ -73,12 +73,12 @@ def _of_octave(stack: Tensor, pixel: float) -> tuple[Tensor, Tensor, Tensor, Ten
     sigma = SIGMA * 2 ** (layer / LAYERS)
     at = torch.stack([x, y], dim=1).float()
     patch = _patches(stack[0], layer, at, sigma)
-    # pixel i of an octave is the middle of pixel i * pixel of the picture
+    # pixel i of an octave has its centre at pixel i * pixel of the image
     return at * pixel, sigma * pixel, patch, magnitude[0, layer, y, x]
 
 
 def _is_blob(difference: Tensor, layer: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Which peaks curve both ways, as an edge does not."""
+    """Mark the peaks that curve in both directions, unlike an edge."""
 
     def value(dy: int, dx: int) -> Tensor:
         return difference[layer, y + dy, x + dx]
@@ -91,7 +91,7 @@ def _is_blob(difference: Tensor, layer: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _patches(stack: Tensor, layer: Tensor, at: Tensor, sigma: Tensor) -> Tensor:
-    """(n, SIDE, SIDE) samples around each keypoint, from the layer of its scale."""
+    """Sample a patch (n, SIDE, SIDE) around each keypoint, from the layer of its scale."""
     height, width = stack.shape[-2:]
     steps = (torch.arange(SIDE) - (SIDE - 1) / 2) * SPACING
     patch = torch.zeros(len(at), SIDE, SIDE)
@@ -108,7 +108,7 @@ def _patches(stack: Tensor, layer: Tensor, at: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Sums of shifted images: many times as fast as torch's convolution of one channel."""
+    """Blur by sums of shifted images, many times faster than torch's convolution of one channel."""
     reach = max(1, int(3 * sigma + 0.5))
     kernel = torch.exp(-((torch.arange(-reach, reach + 1) / sigma) ** 2) / 2)
     weights = (kernel / kernel.sum()).tolist()
@@ -121,7 +121,7 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def _peaks(values: Tensor) -> Tensor:
-    """Which of (1, layers, height, width) are the greatest of their 27 neighbours; none at a border."""
+    """Mark the values (1, layers, height, width) that are the maximum of their 3 x 3 x 3 neighbourhood; none at a border."""
     inner = values
     for axis in (1, 2, 3):
         count = inner.shape[axis] - 2

@@ -1,8 +1,8 @@
-"""Photographs that show what a probe shows: any crop, scale, format, mirror image or quarter turn of it.
+"""Detection of photographs that overlap with a probe's: any crop, scale, format, mirror image or rotation by 90 degrees.
 
-Two witnesses. Keypoints of a picture and of a probe's photograph that match by their patches, and agree on one similarity
-transform, prove a common part that has enough detail. A thumbnail without its slow changes recognises a single image of a
-probe, which is too small for many keypoints. Rates of detection and of false alarms: docs/decisions/0020-probe-photographs.md.
+Two tests. Keypoints of a picture and of a probe's photograph that match by their patches and agree on one similarity transform
+prove a common part with enough detail. A high-pass thumbnail recognises a single image of a probe, which is too small for many
+keypoints. Rates of detection and of false alarms: docs/decisions/0020-probe-photographs.md.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from batteries.data.photos import Photos, to_tensor
 from batteries.data.probes import photographs, probe
 from batteries.images.decoding import read_image
 
-LONGEST, SHORTEST = 640, 256  # longest side in which keypoints are looked for; a smaller picture is doubled
+LONGEST, SHORTEST = 640, 256  # longest side that keypoints are searched at; a picture smaller than the second is doubled
 ALIKE = 0.9  # smallest correlation of two patches that match
-FACTOR = math.log(1.35)  # largest disagreement of two matches about the scale
-ENOUGH = 7  # matches that agree; of unrelated photographs no more than 4 do
-THUMB, SLOW = 16, 4  # side of a thumbnail; its polynomials of a lower degree are taken out
+FACTOR = math.log(1.35)  # largest difference in log scale of two matches that agree
+ENOUGH = 7  # agreeing matches required; unrelated photographs reach at most 4
+THUMB, SLOW = 16, 4  # side of a thumbnail; degree below which its polynomials are removed
 SAME = 0.96  # smallest correlation of two thumbnails of one image
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PHOTO_PROBES = ("photos-64", "photos-256")
@@ -35,23 +35,27 @@ TURNS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """The photographs of the probes, and the images that were cut from them."""
+    """Photographs of the probes, and the images cut from them."""
 
     names: tuple[str, ...]
     keypoints: tuple[Keypoints, ...]
-    cut: tuple[str, ...]  # the photograph of each image
+    cut: tuple[str, ...]  # name of the photograph of each image
     thumbs: Tensor  # (n, THUMB * THUMB)
 
 
 def shown(photos: Photos) -> dict[str, str]:
-    """By name of a photograph, the photograph of a probe that it shows; those that show none are left out."""
+    """Map each photograph that overlaps with a probe's to the name of the probe's photograph."""
     found = {name: shown_by(pyramid) for name, pyramid in zip(photos.names, photos.pyramids, strict=True)}
     return {name: known for name, known in found.items() if known is not None}
 
 
 @torch.no_grad()
 def shown_by(pyramid: Sequence[Tensor]) -> str | None:
-    """Photograph of a probe that a picture shows: its scales (3, height, width) uint8, the largest first."""
+    """Return the name of the probe's photograph that a picture overlaps with, or None.
+
+    Args:
+        pyramid: Scales of the picture, each (3, height, width) uint8, largest first.
+    """
     known = _known()
     alike, place = (_thumbs(pyramid[0]) @ known.thumbs.T).flatten().max(dim=0)
     if float(alike) > SAME:
@@ -63,7 +67,7 @@ def shown_by(pyramid: Sequence[Tensor]) -> str | None:
 
 
 def agreeing(mine: Keypoints, other: Keypoints) -> int:
-    """Most matches of two pictures, in any of the eight orientations, that agree on one similarity transform."""
+    """Count the matches of two pictures that agree on one similarity transform, in the best of the eight orientations."""
     if min(len(mine.at), len(other.at)) < ENOUGH:
         return 0
     flat, most = mine.patch.flatten(1), 0
@@ -78,7 +82,7 @@ def agreeing(mine: Keypoints, other: Keypoints) -> int:
 
 
 def _turned(points: Keypoints, turns: int, mirrored: bool) -> tuple[Tensor, Tensor]:
-    """Patches (n, samples) and positions (n, 2) of a picture mirrored left to right, or not, and turned by quarters."""
+    """Return patches (n, samples) and positions (n, 2) after an optional left-right flip and ``turns`` rotations by 90 deg."""
     patch, (x, y) = points.patch, points.at.T
     if mirrored:
         patch, x = patch.flip(2), -x
@@ -88,9 +92,9 @@ def _turned(points: Keypoints, turns: int, mirrored: bool) -> tuple[Tensor, Tens
 
 
 def _consistent(at: Tensor, scale: Tensor, source: Tensor, source_scale: Tensor, place: Tensor) -> int:
-    """Of matches (n), the most that one transform ``at = s * source + t`` explains; the three best guesses are refined."""
+    """Count the matches that one transform ``at = s * source + t`` explains, at most; the three best guesses are refined."""
     ratio = scale / source_scale
-    guessed = at[:, None] + ratio[:, None, None] * (source[None] - source[:, None])  # by match i (rows), of match j
+    guessed = at[:, None] + ratio[:, None, None] * (source[None] - source[:, None])  # row i: transform of match i
     off = (guessed - at[None]).norm(dim=2)
     slack = 3 * scale[None] + 0.15 * (at[None] - at[:, None]).norm(dim=2)
     logs = ratio.log()
@@ -100,7 +104,7 @@ def _consistent(at: Tensor, scale: Tensor, source: Tensor, source_scale: Tensor,
 
 
 def _refined(inlier: Tensor, at: Tensor, scale: Tensor, source: Tensor, logs: Tensor, place: Tensor) -> int:
-    """Matches left of a guess after three rounds of least squares; a keypoint that was matched twice counts once."""
+    """Count the matches that remain after three rounds of least squares; a keypoint matched twice counts once."""
     for _ in range(3):
         if int(inlier.sum()) < ENOUGH:
             return 0
@@ -132,7 +136,7 @@ def _keypoints_of(pyramid: Sequence[Tensor]) -> Keypoints:
 
 
 def _grey(picture: Tensor) -> Tensor:
-    """(3, height, width) of 0..255 to (height, width) of [0, 1]."""
+    """Convert an RGB picture (3, height, width) of 0..255 to grey (height, width) in [0, 1]."""
     return torch.einsum("chw,c->hw", picture.float(), torch.tensor(GREY, dtype=torch.float32)) / 255
 
 
@@ -143,7 +147,7 @@ def _resized(grey: Tensor, height: int, width: int) -> Tensor:
 
 
 def _thumbs(picture: Tensor) -> Tensor:
-    """(8, THUMB * THUMB): a picture's thumbnail in its eight orientations, of norm 1 without its slow changes."""
+    """Return the high-pass thumbnail of a picture in its eight orientations, (8, THUMB * THUMB), each of norm 1."""
     thumb = _resized(_grey(picture), THUMB, THUMB)
     flat = thumb.flatten() - _slow() @ (_slow().T @ thumb.flatten())
     own = (flat / flat.norm().clamp_min(1e-6)).view(THUMB, THUMB)
@@ -152,7 +156,7 @@ def _thumbs(picture: Tensor) -> Tensor:
 
 @functools.cache
 def _slow() -> Tensor:
-    """(THUMB * THUMB, 10): an orthonormal base of the polynomials of two variables of a degree below SLOW."""
+    """Return an orthonormal basis of the polynomials in two variables of degree below SLOW, (THUMB * THUMB, 10)."""
     side = np.linspace(-1, 1, THUMB)
     powers = [np.multiply.outer(side**i, side**j).ravel() for i in range(SLOW) for j in range(SLOW - i)]
     return torch.from_numpy(np.linalg.qr(np.stack(powers, axis=1))[0].astype(np.float32))

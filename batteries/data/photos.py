@@ -1,6 +1,6 @@
 """Photographs from folders: decoded once, kept as 8-bit pyramids, cropped at random positions and scales.
 
-Values leave as RGB in [-1, 1]: x / 127.5 - 1.
+Crops are RGB in [-1, 1]: x / 127.5 - 1.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from batteries.errors import InputError, NotFoundError
 from batteries.images.decoding import SUFFIXES, read_image
 from batteries.io import path_patterns
 
-SMALLEST_SIDE = 16  # of the smallest scale kept
-LONGEST_SIDE = 2048  # of the largest scale kept; a wallpaper's finest pixels are mostly the camera's noise
+SMALLEST_SIDE = 16  # shorter side of the smallest scale kept
+LONGEST_SIDE = 2048  # longer side of the largest scale kept: finer pixels are mostly camera noise
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that looked like an image and could not be read."""
+    """File with the suffix of an image that could not be read."""
 
     path: Path
     reason: str
@@ -39,9 +39,9 @@ class Photos:
 
     Attributes:
         names: File names relative to the folder, sorted.
-        pyramids: Per photograph its scales, largest first, each (3, height, width) uint8.
+        pyramids: Scales of each photograph, largest first, each (3, height, width) uint8.
         digest: SHA-256 over names and file bytes.
-        skipped: What could not be read.
+        skipped: Files that could not be read.
     """
 
     names: tuple[str, ...]
@@ -57,18 +57,18 @@ class Photos:
 
     @neutral()
     def crops(self, batch: int, size: int, seed: int) -> Tensor:
-        """Random crops: photograph, scale, position and left-right flip, each uniform.
+        """Cut random crops: photograph, scale, position and left-right flip are each uniform.
 
         Args:
-            batch: Crops.
+            batch: Number of crops.
             size: Side in pixels.
-            seed: Of the choice.
+            seed: Seed of the random choices.
 
         Returns:
-            (batch, 3, size, size) float32 in [-1, 1].
+            Crops (batch, 3, size, size), float32 in [-1, 1].
 
         Raises:
-            InputError: no photograph is as large as ``size``.
+            InputError: every photograph is smaller than ``size``.
         """
         usable = [large for pyramid in self.pyramids if (large := _at_least(pyramid, size))]
         if not usable:
@@ -84,15 +84,14 @@ class Photos:
 
 @neutral()
 def read_photos(*sources: str | Path | Iterable[str | Path]) -> Photos:
-    """Read photographs; what cannot be read is named, counted and skipped.
+    """Read photographs; unreadable files are skipped and recorded.
 
     Args:
-        sources: Folders, searched with their subfolders for the usual image formats; files; glob patterns of files; or lists of
-            these.
+        sources: Folders, searched with their subfolders for the usual image formats; files; glob patterns; or lists of these.
 
     Raises:
-        NotFoundError: no such folder, or no readable image in any of the places.
-        InputError: neither a text nor a path (``PLACE``).
+        NotFoundError: missing folder, or no readable image in any source.
+        InputError: source that is neither a string nor a path (``PLACE``).
     """
     listed = each(sources, (str, Path))
     names, pyramids, skipped = [], [], []
@@ -106,13 +105,13 @@ def read_photos(*sources: str | Path | Iterable[str | Path]) -> Photos:
             skipped.append(Skipped(path, str(error.found)))
             continue
         except UnicodeEncodeError:
-            skipped.append(Skipped(path, "a file name that is not Unicode"))
+            skipped.append(Skipped(path, "file name not Unicode"))
             continue
         names.append(name)
         pyramids.append(_pyramid(picture))
     if not names:
         raise NotFoundError(
-            "no photograph to read",
+            "no readable photograph",
             code="NO_IMAGES",
             expected=f"at least one of {' '.join(sorted(SUFFIXES))}",
             found=f"{len(skipped)} unreadable, such as {skipped[0].path}: {skipped[0].reason}" if skipped else "none",
@@ -122,21 +121,21 @@ def read_photos(*sources: str | Path | Iterable[str | Path]) -> Photos:
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
-    """RGB picture as (3, height, width) uint8."""
+    """Convert an RGB picture to (3, height, width) uint8."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Pixels 0..255 to [-1, 1] in float32."""
+    """Convert pixels 0..255 to float32 in [-1, 1]."""
     return pixels.float().div_(127.5).sub_(1)
 
 
 def _files_of(given: Sequence[object]) -> Iterator[tuple[Path, Path]]:
-    """(folder, file) of every image named by the places, sorted within each place."""
+    """Yield (folder, file) of every image of the sources, sorted within each source."""
     for one in given:
         if not isinstance(one, str | Path):
             expected = "folders, files or glob patterns"
-            raise InputError("not a place of photographs", code="PLACE", expected=expected, found=repr(one)[:60])
+            raise InputError("not a source of photographs", code="PLACE", expected=expected, found=repr(one)[:60])
         place = Path(one)
         if not place.is_dir() and not place.exists() and not path_patterns.is_pattern(place):
             raise NotFoundError("no such folder", code="NO_FOLDER", where=place)

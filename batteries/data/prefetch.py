@@ -1,4 +1,4 @@
-"""Work done ahead, in one other thread: a bounded number of batches wait while a step runs."""
+"""Prefetching in one background thread: a bounded number of batches is prepared while a step runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from batteries.engine import threads
 
 Made = TypeVar("Made")
 
-DEPTH = 2  # batches in hand or in the making
+DEPTH = 2  # batches ready or being made
 
 
 def ahead(make: Callable[[int], Made], start: int, stop: int) -> Iterator[Made]:
-    """``make(start)`` to ``make(stop - 1)``, in order, each begun while the ones before it are used.
+    """Yield ``make(start)`` to ``make(stop - 1)`` in order, each started while earlier ones are in use.
 
-    What comes out depends on ``make`` alone; an error of it is raised where its result would have come. Closing the
-    iterator gives up what was not begun. torch has one thread there: more would wait for the cores that the step is to use.
+    The results depend on ``make`` alone; its errors are raised in place of its results. Closing the iterator cancels calls not
+    yet started. torch has one thread in the background, since more would compete with the step for its cores.
     """
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch", initializer=partial(threads.set_here, 1))
     waiting: deque[Future[Made]] = deque()

@@ -1,7 +1,7 @@
-"""The named probes: seeded sets of images that every figure is measured on, and that no cell was trained on.
+"""Probes: seeded sets of images that figures are measured on, kept out of the training data of cells.
 
-A probe's digest covers its recipe and every byte of a photograph it draws on. Photographic probes are the same to the bit
-everywhere; noise probes up to the last bit of a platform's transcendental functions.
+A probe's digest covers its recipe and every byte of its photographs. Photographic probes are equal to the bit on all platforms;
+noise probes may differ in the last bit of a platform's transcendental functions.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ CROPS_PER_PHOTO = {64: 6, 256: 2}
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A named set of images. Two are equal if their digests are.
+    """Named set of images. Two are equal if their digests are.
 
     Attributes:
-        name: Such as ``noise16-64``.
-        version: Counts up when the images change.
-        domain: ``noise`` or ``photos``.
-        images: (B, 3, size, size), photographs in [-1, 1], noise in [-4, 4].
-        group: (B,) integer, which noise type or photograph an image is of.
-        groups: Their names.
-        digest: SHA-256 of the recipe and of its sources' bytes.
+        name: Name, such as ``noise16-64``.
+        version: Version of the images.
+        domain: Sort of image, ``noise`` or ``photos``.
+        images: Images (B, 3, size, size), photographs in [-1, 1], noise in [-4, 4].
+        group: Index (B,) of each image's noise type or photograph in ``groups``.
+        groups: Names of the noise types or photographs.
+        digest: SHA-256 of the recipe and of the bytes of its photographs.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Probe:
 
     @property
     def cluster(self) -> Tensor:
-        """(B,) what counts as one image for a standard error: crops of one photograph are not independent."""
+        """Clusters (B,) for standard errors: crops of one photograph are not independent."""
         return self.group if self.domain == "photos" else torch.arange(len(self.images), device="cpu")
 
 
@@ -67,7 +67,7 @@ PROBES = ("noise16-64", "photos-64", "photos-256")
 @functools.cache
 @neutral()
 def probe(name: str) -> Probe:
-    """One of the named probes. Treat its images as read-only: the same object serves every caller.
+    """Return a probe by name. Its images must not be changed: the object is shared by all callers.
 
     Raises:
         InputError: no probe of that name (``NO_PROBE``).
@@ -80,11 +80,11 @@ def probe(name: str) -> Probe:
         case "photos-256":
             return _photo_probe(name, size=256, seed=25600)
         case _:
-            raise InputError("no such probe", code="NO_PROBE", expected=" | ".join(PROBES), found=name)
+            raise InputError("unknown probe", code="NO_PROBE", expected=" | ".join(PROBES), found=name)
 
 
 def probe_of(given: Probe | str) -> Probe:
-    """Probe, or the one of that name.
+    """Return a probe given as such or by name.
 
     Raises:
         InputError: no probe of that name (``NO_PROBE``), or neither a probe nor a name (``PROBE``).
@@ -93,20 +93,20 @@ def probe_of(given: Probe | str) -> Probe:
         return given
     if isinstance(given, str):
         return probe(given)
-    remedy = "batteries.probe('photos-64') is one; batteries.Probe(...) makes one of images of your own."
+    remedy = "Use a named one, such as batteries.probe('photos-64'), or make one of your images with batteries.Probe(...)."
     expected = f"a probe, or one of {', '.join(PROBES)}"
     raise InputError("not a probe", code="PROBE", expected=expected, found=type(given).__name__, remedy=remedy)
 
 
 def own_probe(domain: Domain, size: int) -> str:
-    """Probe of a cell's own domain; for photographs the one of 256 pixels where training crops had that size."""
+    """Return the name of a cell's own probe: for photographs, that of 256 pixels if the training crops had that size."""
     if domain == "noise":
         return "noise16-64"
     return "photos-256" if size >= 256 else "photos-64"
 
 
 def photographs() -> tuple[Path, ...]:
-    """Held-out photographs that ship with this package."""
+    """List the held-out photographs that ship with this package."""
     folder = resources.files("batteries") / "photographs"
     return tuple(sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".png")))
 

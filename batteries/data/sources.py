@@ -1,4 +1,4 @@
-"""Where a training batch comes from: batch k of a run depends on the run's seed and k alone, so that a run can resume."""
+"""Sources of training batches: batch k of a run depends on the run's seed and k alone, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ SHOWN = 6  # photographs in a message
 
 
 class Source(Protocol):
-    """Something that gives training images and can say what they are."""
+    """Provider of training images and of facts about them."""
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
-        """(count, channels, size, size), the same for the same seed."""
+        """Return images (count, channels, size, size), determined by the seed."""
         ...
 
     @property
     def facts(self) -> DataSource:
-        """What a manifest says of the data."""
+        """Facts about the data for the manifest."""
         ...
 
     @property
     def domain(self) -> Source:
-        """The part of it that is of the cell's own domain: what baselines are fitted on."""
+        """Part of the data in the cell's own domain, which baselines are fitted on."""
         ...
 
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """The 16 noise types, or some of them, in equal chance.
+    """Noise of some or all of the 16 types, with equal probability.
 
     Attributes:
         types: Indices into :data:`batteries.noise.NAMES`.
@@ -49,12 +49,12 @@ class NoiseSource:
     types: tuple[int, ...] = tuple(range(len(NAMES)))
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
-        """(count, 3, size, size) in [-4, 4]."""
+        """Generate images (count, 3, size, size) in [-4, 4]."""
         return random_batch(count, (size, size), seed, types=self.types)[0]
 
     @property
     def facts(self) -> DataSource:
-        """Noise is made, not collected: its digest covers the names of the types."""
+        """Facts about the noise; the digest covers the names of the types."""
         chosen = [NAMES[index] for index in self.types]
         return DataSource(
             kind="noise",
@@ -67,7 +67,7 @@ class NoiseSource:
 
     @property
     def domain(self) -> Source:
-        """All of it."""
+        """This source, whole."""
         return self
 
 
@@ -76,9 +76,9 @@ class PhotoSource:
     """Random crops of photographs.
 
     Attributes:
-        photos: Read by :func:`batteries.data.photos.read_photos`.
+        photos: Photographs read by :func:`batteries.data.photos.read_photos`.
         license: SPDX expression of the photographs' licences.
-        source: Where they can be had.
+        source: Place where the photographs are available, such as an address.
     """
 
     photos: Photos
@@ -86,17 +86,17 @@ class PhotoSource:
     source: str
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
-        """(count, 3, size, size) in [-1, 1]."""
+        """Cut crops (count, 3, size, size) in [-1, 1]."""
         return self.photos.crops(count, size, seed)
 
     @functools.cached_property
     def shown(self) -> dict[str, str]:
-        """By name of a photograph, the photograph of a probe that it shows; a fraction of a second a photograph, once."""
+        """Photograph of a probe that each overlapping photograph shows, by name; a fraction of a second per photograph."""
         return photograph_overlap.shown(self.photos)
 
     @property
     def facts(self) -> DataSource:
-        """Names, number, digest and licence of the photographs, and photographs of the probes that are among them."""
+        """Names, number, digest and licence of the photographs, and the probes' photographs among them."""
         names = ", ".join(self.photos.names)
         return DataSource(
             kind="photos",
@@ -110,30 +110,30 @@ class PhotoSource:
 
     @property
     def domain(self) -> Source:
-        """All of it."""
+        """This source, whole."""
         return self
 
 
 @dataclass(frozen=True)
 class MixedSource:
-    """Photographs with some noise among them, which keeps a cell from learning its photographs by heart.
+    """Photographs with a share of noise, which keeps a cell from memorising its photographs.
 
     Attributes:
         photos: Crops of photographs, the cell's own domain.
-        share: Of every batch that is noise, from 0 to 1; rounded down to whole images.
+        share: Part of every batch that is noise, from 0 to 1; rounded down to whole images.
     """
 
     photos: PhotoSource
     share: float
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
-        """(count, 3, size, size): photographs first, then noise."""
+        """Return images (count, 3, size, size), photographs first, then noise."""
         noisy = int(count * self.share)
         return torch.cat([self.photos.batch(seed, count - noisy, size), NoiseSource().batch(seed, noisy, size)])
 
     @property
     def facts(self) -> DataSource:
-        """Those of the photographs, with the share of noise named and in the digest."""
+        """Facts of the photographs, with the share of noise in the description and the digest."""
         facts, noise = self.photos.facts, NoiseSource().facts
         words = f"{1 - self.share:.0%} photographs, {self.share:.0%} generated noise of the 16 types: {facts.description}"
         digest = canonical_json.sha256(canonical_json.dump([facts.digest, noise.digest, self.share]))
@@ -141,7 +141,7 @@ class MixedSource:
 
     @property
     def domain(self) -> Source:
-        """The photographs."""
+        """Photographs alone."""
         return self.photos
 
 
@@ -149,24 +149,24 @@ OWN_SOURCES = (NoiseSource, PhotoSource, MixedSource)
 
 
 def refuse_shown(source: Source) -> None:
-    """Refuse training images that show a probe's photographs, by the source's own facts.
+    """Refuse a source whose facts list photographs of the probes.
 
     Raises:
-        PolicyError: they do (``PROBE_PHOTOS``); each of the first photographs is named with what it shows.
+        PolicyError: training images overlap with a probe (``PROBE_PHOTOS``); the first are named with the photograph shown.
     """
     facts, photos = source.facts, source.domain
     if facts.probe_photographs:
         pairs = photos.shown.items() if isinstance(photos, PhotoSource) else ()
         named = [f"{name} shows {known}" for name, known in pairs] or list(facts.probe_photographs)
         raise PolicyError(
-            "training images that a probe shows",
+            "training images overlap with a probe",
             code="PROBE_PHOTOS",
-            expected="photographs that no probe is made of",
+            expected="photographs outside the probes",
             found=", ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""),
-            remedy="Leave these out, or allow them (allow_probe_photos=True, --allow-probe-photos); the manifest will say so.",
+            remedy="Leave these out, or allow them (allow_probe_photos=True, --allow-probe-photos); the manifest lists them.",
         )
 
 
 def seed_of(run_seed: int, step: int, purpose: int = 0) -> int:
-    """Seed for one step of a run, far from those of its neighbours."""
+    """Return a seed for one step of a run, independent of those of other steps."""
     return int(np.random.SeedSequence([run_seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1)

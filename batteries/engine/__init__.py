@@ -1,1 +1,1 @@
-"""Where and how work runs: threads, processors, and torch apart from a program's global settings."""
+"""Execution: threads, processors, and isolation from torch's global settings."""

@@ -1,7 +1,7 @@
-"""The one question before a kernel reads memory: does torch, or a program of the user's, watch these tensors?
+"""Tests before a kernel reads memory: does torch, or the user's program, trace, transform or observe these tensors?
 
-A kernel writes NumPy views of tensors, which no tracer, transform, mode or subclass sees. Where one of them is at work, torch's
-own operators do the work; the answers agree to rounding.
+A kernel writes NumPy views of tensors, hidden from tracers, transforms, modes and subclasses. Where one of these is active,
+torch's own operators do the work; the results agree to rounding.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ __all__ = [
 ]
 
 _CLASSES = (Tensor, torch.nn.Parameter)
-_TRACING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # modes of proxies, fakes and functional tensors
+_TRACING = tuple(torch._C._TorchDispatchModeKey.__members__.values())  # modes of proxy, fake and functional tensors
 
 
 def plain(*given: Tensor) -> bool:
-    """All are real strided tensors on the CPU, and nothing follows or watches operators: kernels may take them."""
+    """Return True if kernels may read these tensors: real, strided, on the CPU, and not :func:`watched`."""
     return not watched(*given) and all(map(_is_array, given))
 
 
 def watched(*given: Tensor) -> bool:
-    """As :func:`followed`, or a mode of the user's sees each call, as one that counts does."""
+    """Return True if :func:`followed`, or if a mode of the user's sees each call, such as a counter of operators."""
     return followed(*given) or is_in_torch_dispatch_mode() or _in_function_mode()
 
 
 def followed(*given: Tensor) -> bool:
-    """Compiler, a tracer or a transform records operators, so that shapes and values may be none yet."""
+    """Return True if a compiler, tracer or transform records operators, so that shapes and values may not exist yet."""
     return torch.compiler.is_compiling() or transformed() or _in_tracing_mode() or any(map(_is_foreign, given))
 
 
 def transformed() -> bool:
-    """Tracer of graphs, a transform of ``torch.func`` or forward-mode differentiation is at work.
+    """Return True if a graph tracer, a transform of ``torch.func`` or forward-mode differentiation is active.
 
-    None of these can take an ``autograd.Function`` that has but a backward.
+    None of these supports an ``autograd.Function`` with only a backward pass.
     """
     if torch.compiler.is_compiling():
         return False
@@ -59,18 +59,18 @@ def transformed() -> bool:
 
 
 def batched(*given: Tensor | None) -> bool:
-    """One of the tensors stands for many, as gradients under ``is_grads_batched`` do."""
+    """Return True if any tensor represents a batch, as gradients under ``is_grads_batched`` do."""
     return any(part is not None and _stands_for_many(part) for part in given)
 
 
 def recorded(*given: Tensor) -> bool:
-    """``make_fx`` follows one of the tensors, an input of its graph or made of one: the graph is for other values too."""
+    """Return True if ``make_fx`` traces any tensor as an input of its graph or a result: the graph must suit other values."""
     mode = proxy_tensor.get_proxy_mode()
     return mode is not None and any(proxy_tensor.has_proxy_slot(part, mode.tracer) for part in given)
 
 
 def numbers_of(part: Tensor) -> Tensor | None:
-    """Values of a tensor, in front of which are the axes of each ``vmap``; None where a derivative on it is asked for."""
+    """Return a tensor's values, the axes of each ``vmap`` in front; None if a derivative with respect to it is requested."""
     while not _is_differentiated(part):
         if not _functorch.is_functorch_wrapped_tensor(part):
             return part
@@ -81,20 +81,20 @@ def numbers_of(part: Tensor) -> Tensor | None:
 
 
 def refuse_derivative(what: str, *given: Tensor) -> None:
-    """For what is a constant to autograd, and cannot be followed.
+    """Refuse to differentiate or trace a computation that autograd treats as a constant.
 
     Raises:
-        InputError: a gradient, a transform or a trace is asked for (``DERIVATIVE``).
+        InputError: gradient, transform or trace requested (``DERIVATIVE``).
     """
     if followed(*given) or (torch.is_grad_enabled() and any(part.requires_grad for part in given)):
         raise _no_derivative(what)
 
 
 def refuse_transform(what: str, *given: Tensor) -> None:
-    """For what decides by its numbers or gives plain ones: a gradient ends there, and nothing can follow it.
+    """Refuse to transform or trace a computation that branches on values or returns Python numbers, where gradients end.
 
     Raises:
-        InputError: a transform or a trace is asked for (``DERIVATIVE``).
+        InputError: transform or trace requested (``DERIVATIVE``).
     """
     if transformed() or _in_tracing_mode() or any(map(_is_foreign, given)):
         raise _no_derivative(what)
@@ -105,7 +105,7 @@ def _no_derivative(what: str) -> InputError:
         f"no derivative and no trace of {what}",
         code="DERIVATIVE",
         expected="tensors without a gradient, outside torch.func and tracers",
-        remedy="Make it first, one at a time, under torch.no_grad(); what a map maps is differentiated, and it is a constant.",
+        remedy="Compute it first, unbatched, under torch.no_grad(): it is a constant, and only its use is differentiated.",
     )
 
 
@@ -122,19 +122,19 @@ def _in_tracing_mode() -> bool:
 
 
 def _in_function_mode() -> bool:
-    """Default device is such a mode too, and watches nothing."""
+    """Return True if a function mode is active other than the default device's, which observes nothing."""
     places = range(torch._C._len_torch_function_stack())
     return any(not isinstance(torch._C._get_function_stack_at(place), DeviceContext) for place in places)
 
 
 def _is_foreign(part: Tensor) -> bool:
-    """Tensor whose class takes each operator itself, or that stands for many."""
+    """Return True for a tensor whose class handles operators itself, or that represents a batch."""
     kind = type(part)
     return (kind not in _CLASSES and kind.__torch_dispatch__ is not Tensor.__torch_dispatch__) or _stands_for_many(part)
 
 
 def _is_array(part: Tensor) -> bool:
-    """Memory of the tensor holds its values, as NumPy would read them."""
+    """Return True if the tensor's memory holds its values as NumPy would read them."""
     if type(part) not in _CLASSES or part.device.type != "cpu" or part.layout != torch.strided:
         return False
     return not (part.is_complex() or part.is_neg() or part._is_zerotensor())

@@ -1,7 +1,7 @@
-"""Independent pieces of work on threads of their own, each with torch on as few threads as leaves all cores busy.
+"""Independent pieces of work in parallel threads, each with torch on as few threads as keep all cores busy.
 
-An operator of torch splits its work among threads and waits for them, and a piece that fits in a cache is made of many small
-operators. Two pieces on one core each wait for nobody, and neither leaves torch's idle workers spinning on the other's core.
+An operator of torch splits its work among threads and waits for them, and a piece that fits in a cache consists of many small
+operators. Pieces with a core each never wait, and do not leave torch's idle workers spinning on each other's core.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Piece = TypeVar("Piece")
 
 
 def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool = False) -> None:
-    """``work`` on every piece, on as many threads as torch has.
+    """Call ``work`` on every piece, on as many threads as torch has.
 
-    Nobody's counter of operators sees the other threads, so under one there is only this thread.
+    Modes that observe operators do not see other threads, so under one all work is done in this thread.
 
     Args:
-        pieces: The work.
-        work: Must be safe to run beside itself.
-        alone: Every piece has one thread of torch's, also where one piece is all, so that no bit of its answer depends on the
-            number of threads; and gradients, where the caller has them. Else there are none, and one piece is done here.
+        pieces: Inputs of the calls.
+        work: Function that is safe to run concurrently.
+        alone: Gives every piece, even a single one, one thread of torch's, so that no bit of its result depends on the number
+            of threads, and the caller's gradient mode. Otherwise gradients are off, and a single piece runs in this thread.
 
     Raises:
-        BaseException: the first that ``work`` raised, when all threads have ended.
+        BaseException: first exception of ``work``, once all threads have ended.
     """
     watched = dispatch.watched()
     threads = 1 if watched else workers(len(pieces))
@@ -71,20 +71,20 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool
 
 
 def workers(pieces: int) -> int:
-    """Threads that so many pieces are worth."""
+    """Return the number of threads to use for a number of pieces."""
     return max(1, min(pieces, torch.get_num_threads(), MOST_WORKERS))
 
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _making = threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)  # a child has no threads but one
+    os.register_at_fork(after_in_child=_pools.clear)  # a child has only one thread
 
 
 def _pool(threads: int, share: int) -> ThreadPoolExecutor:
-    """So many threads with that share of torch's threads each, made once; callers at the same time use the same ones.
+    """Return the pool of a number of threads with a share of torch's threads each, made once and used by all callers.
 
-    Neither the caller's own number nor the one that other threads begin with is touched.
+    Neither the caller's number of torch threads nor that of new threads changes.
     """
     with _making:
         if (threads, share) not in _pools:

@@ -1,6 +1,6 @@
-"""The processors that a quota of control groups grants a process (``docker --cpus``, ``CPUQuota=``). No torch here.
+"""CPU quota of control groups (``docker --cpus``, ``CPUQuota=``). Does not import torch.
 
-OpenMP and torch count the processors that a process may run on, and know nothing of a quota.
+OpenMP and torch count the processors that a process may run on, and ignore a quota.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def settle_openmp() -> None:
-    """Set what OpenMP reads when torch loads: threads sleep while they wait, and are no more than the process's quota.
+    """Set the variables that OpenMP reads when torch loads: idle threads sleep, and are no more than the process's quota.
 
-    Only for a process of our own. What the user set stands. docs/decisions/0023-threads.md.
+    For this package's own commands only. Variables set by the user are kept. See docs/decisions/0023-threads.md.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     granted = quota()
@@ -25,16 +25,16 @@ def settle_openmp() -> None:
 
 
 def allowed() -> int:
-    """Processors that this process may run on."""
+    """Return the number of processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def quota(groups: Path = GROUPS, root: Path = ROOT) -> int | None:
-    """Whole processors of the least quota over this process; at least 1. None without a quota, or without control groups.
+    """Return the smallest quota over this process in whole processors, at least 1; None without a quota or control groups.
 
     Args:
-        groups: Lists the groups of the process.
-        root: Where groups are mounted.
+        groups: File that lists the groups of the process.
+        root: Mount point of the control groups.
     """
     try:
         lines = groups.read_text().splitlines()
@@ -45,7 +45,7 @@ def quota(groups: Path = GROUPS, root: Path = ROOT) -> int | None:
 
 
 def _shares(line: str, root: Path) -> Iterator[float]:
-    """Processors of the quota of a line's group and of all those around it."""
+    """Yield the quotas of the group on a line and of all its parents, in processors."""
     _, controllers, path = line.split(":", 2)
     if controllers and "cpu" not in controllers.split(","):
         return

@@ -1,6 +1,6 @@
-"""Outputs as trees of tensors, which torch's transforms, exports and tracers of graphs take apart and put together again.
+"""Registration of outputs as pytrees, which torch's transforms, exports and graph tracers flatten and rebuild.
 
-What is no such tree is a constant to them: ``make_fx`` keeps the very tensors that it saw in its graph.
+They treat any other object as a constant: ``make_fx`` would store its tensors in the graph.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def register(cls: type[T], parts: Callable[[T], tuple[Sequence[Any], tuple[Any, ...]]], whole: Callable[..., T]) -> None:
-    """Make a class such a tree.
+    """Register a class as a pytree.
 
     Args:
-        cls: The class.
-        parts: Of an object, what has tensors in it, and the rest: names and numbers, in tuples.
-        whole: Makes an object of the parts with tensors, one argument each, and then the rest.
+        cls: Class to register.
+        parts: Function that splits an object into its parts with tensors and its other fields, names and numbers in tuples.
+        whole: Function that makes an object of the parts with tensors, one argument each, followed by the other fields.
     """
     _pytree.register_pytree_node(
         cls,
@@ -34,7 +34,7 @@ def register(cls: type[T], parts: Callable[[T], tuple[Sequence[Any], tuple[Any, 
 
 
 def register_fields(cls: type[Any], tensors: Sequence[str], rest: Sequence[str] = ()) -> None:
-    """The same for a dataclass, by the names of its fields."""
+    """Register a dataclass as a pytree, by the names of its fields."""
 
     def parts(made: Any) -> tuple[list[Any], tuple[Any, ...]]:
         return [getattr(made, name) for name in tensors], tuple(getattr(made, name) for name in rest)

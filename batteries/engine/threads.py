@@ -1,10 +1,10 @@
-"""The number of threads that work runs on: torch's own, as the Python thread that asks for the work has it.
+"""Number of threads that work runs on: torch's own, as set for the calling Python thread.
 
-There is no second number beside torch's. So ``OMP_NUM_THREADS``, the processors that the system lets a process use and
-``torch.set_num_threads`` hold for our work too, and :func:`threads` changes that same number for one Python thread and a time.
+This package has no setting of its own. So ``OMP_NUM_THREADS``, the processors available to the process and
+``torch.set_num_threads`` apply to its work too, and :func:`threads` changes the same number, temporarily and for one thread.
 
-torch counts for each Python thread. One that is new to it begins with the number set last, in whichever thread; and one that
-sets its number before it was ever asked for it loses what it set. Both are seen to here.
+torch keeps a number for each Python thread. A new thread starts with the number set last by any thread; and a thread that
+sets its number before it was first read loses the setting. Both are handled here.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import torch
 
 from batteries.errors import InputError
 
-MOST_THREADS = 1024  # threads; where the system has no room for so many, OpenMP ends the process
+MOST_THREADS = 1024  # threads; OpenMP ends the process if the system cannot start them
 
 _setting = threading.Lock()
-if hasattr(os, "register_at_fork"):  # a child is not to find it held by a thread that it does not have
+if hasattr(os, "register_at_fork"):  # a child must not inherit a lock held by a missing thread
     os.register_at_fork(before=_setting.acquire, after_in_parent=_setting.release, after_in_child=_setting.release)
 
 
 def threads(count: int) -> ExitStack:
-    """Run our work, and torch's, on so many threads: from now on, or inside a ``with``, after which it is as before.
+    """Set the number of threads for this package's and torch's work, from now on or inside a ``with``.
 
-    It holds for the Python thread that calls it and for the work it asks for, with what other threads do left alone.
+    It applies to the calling Python thread and the work it starts; other threads are not affected.
 
     Args:
-        count: Threads, from 1 to 1024.
+        count: Number of threads, from 1 to 1024.
 
     Raises:
-        InputError: not such a number (``THREADS``).
+        InputError: not an integer in that range (``THREADS``).
 
     >>> before = torch.get_num_threads()
     >>> with threads(1):
@@ -56,15 +56,15 @@ def threads(count: int) -> ExitStack:
 
 
 def set_here(count: int) -> None:
-    """Set torch's number for this Python thread alone."""
-    torch.get_num_threads()  # else the first look at it, later, would take the number set last for this thread's
+    """Set torch's number of threads for this Python thread alone."""
+    torch.get_num_threads()  # otherwise the first read, later, would replace it with the number set last by any thread
     with start_kept():
         torch.set_num_threads(count)
 
 
 @contextmanager
 def start_kept() -> Iterator[None]:
-    """What is set inside this ``with``, by any thread, is not the number that threads begin with afterwards."""
+    """Keep the number that new threads start with unchanged by settings made inside this ``with``."""
     with _setting, ThreadPoolExecutor(1, thread_name_prefix="batteries-keeper") as keeper:
         before = keeper.submit(torch.get_num_threads).result()
         try:

@@ -1,4 +1,4 @@
-"""Apart from a program's global settings: what is made or measured has the same bits whatever the caller's surroundings are."""
+"""Isolation from torch's global settings, so that they do not change a bit of what is made or measured."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import torch
 from torch.utils._device import DeviceContext
 
 CPU = torch.device("cpu")
-PINNED: Final[dict[str, Any]] = {"dtype": torch.float32, "device": "cpu"}  # of new weights and seeded numbers
+PINNED: Final[dict[str, Any]] = {"dtype": torch.float32, "device": "cpu"}  # for new weights and seeded numbers
 
 
 @contextmanager
 def neutral() -> Iterator[None]:
-    """As in a fresh program: the CPU is the default device, no autocast, no inference mode; gradients as they were.
+    """Restore the settings of a fresh program: default device CPU, no autocast, no inference mode; gradients as they were.
 
-    The default dtype is one for all threads of a process and so left alone: whatever is made names its own. The device is set
-    where it is another only: a context of torch's for it goes between every operator and its work, which halves small ones'
-    speed.
+    The default dtype is shared by all threads of a process and so not changed: new tensors name their own. The device is set
+    only if it differs, since torch's context for it intercepts every operator, which halves the speed of small ones.
     """
     cast = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
     tracked = torch.is_grad_enabled()  # leaving inference mode would turn it on
@@ -30,10 +29,10 @@ def neutral() -> Iterator[None]:
 
 
 def _cpu_is_default() -> bool:
-    """Whether tensors without a device are made on the CPU, asked without an operator that a mode of the user's would see.
+    """Return True if tensors are made on the CPU by default, found without an operator that a mode of the user's would see.
 
-    ``torch.get_default_device`` does not answer it: before torch 2.8 it passes over contexts, and it never sees a default
-    tensor type.
+    ``torch.get_default_device`` is not enough: before torch 2.8 it ignores contexts, and it always ignores a default tensor
+    type.
     """
     places = range(torch._C._len_torch_function_stack())
     modes = (torch._C._get_function_stack_at(place) for place in places)
@@ -42,12 +41,12 @@ def _cpu_is_default() -> bool:
 
 
 def uncast(device: torch.device) -> AbstractContextManager[Any]:
-    """Without autocast there: the dtype of a cell's arithmetic is that of its weights, whatever a host prefers."""
+    """Turn off autocast on a device, so that a cell computes in the dtype of its weights."""
     return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
 
 
 def uncast_backward(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Backward pass of our own without autocast, which is on where a caller goes back under it."""
+    """Turn off autocast in a custom backward pass, which may run under a caller's autocast."""
 
     @functools.wraps(backward)
     def run(ctx: Any, *grads: Any) -> Any:
@@ -58,5 +57,5 @@ def uncast_backward(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def seed_cpu(seed: int) -> None:
-    """Set the global generator of the CPU, and no accelerator's: for use under ``torch.random.fork_rng(devices=[])``."""
+    """Seed the global generator of the CPU only, for use under ``torch.random.fork_rng(devices=[])``."""
     torch.default_generator.manual_seed(seed)

@@ -1,7 +1,7 @@
-"""Exact attractors, and the labels drawn from a CV. No torch here.
+"""Exact attractors, and labels derived from a CV. Does not import torch.
 
-Source of the moments on the sphere: R. E. Miles, "Isotropic random simplices", Advances in Applied Probability 3 (1971); of
-the bulk: the chi-square factorisation of a Gaussian Gram determinant (Bartlett).
+Moments on the sphere: R. E. Miles, "Isotropic random simplices", Advances in Applied Probability 3 (1971). Moments of the
+bulk: the chi-square factorisation of a Gaussian Gram determinant (Bartlett).
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import math
 
 from batteries.cell.manifest import Band
 
-SIMPLEX = 4  # edges of a pentachoron's simplex: five points, four edges
+SIMPLEX = 4  # edges from one vertex of a pentachoron, which has five
 WINDOWS: dict[Band, tuple[float, float]] = {"low": (0.13, 0.30), "mid": (0.35, 0.50), "high": (0.80, math.inf)}
 WINDOW_WIDTHS = (4, 8, 16)  # widths for which windows were published; elsewhere the band is open
-ON_ATTRACTOR = (0.85, 1.25)  # of CV / exact CV
+ON_ATTRACTOR = (0.85, 1.25)  # range of CV / exact CV
 
 
 def sphere_cv(D: int, k: int = SIMPLEX) -> float:
-    """Exact CV of the k-volume of k+1 points uniform on the unit sphere of D dimensions (Miles 1971).
+    """Return the exact CV of the k-volume of k+1 points uniform on the unit sphere of D dimensions (Miles 1971).
 
     >>> [round(sphere_cv(D), 5) for D in (4, 8, 16, 32)]
     [0.92307, 0.3624, 0.20297, 0.12724]
@@ -27,7 +27,7 @@ def sphere_cv(D: int, k: int = SIMPLEX) -> float:
 
 
 def bulk_cv(D: int, k: int = SIMPLEX) -> float:
-    """Exact CV of the k-volume of k+1 standard Gaussian points in D dimensions.
+    """Return the exact CV of the k-volume of k+1 standard Gaussian points in D dimensions.
 
     CV^2 + 1 = product over j = 1..k of E[chi^2_{D-k+j}] / E[chi_{D-k+j}]^2 (Bartlett's decomposition).
 
@@ -42,7 +42,7 @@ def bulk_cv(D: int, k: int = SIMPLEX) -> float:
 
 
 def band(value: float, D: int) -> Band | None:
-    """Triage label of a measured CV: a window's name, ``open`` where no window was published, None in a gap.
+    """Return the band of a measured CV: a window's name, ``open`` if no window was published for D, None in a gap.
 
     >>> band(0.2, 16), band(0.32, 16), band(1.3, 4), band(0.15, 24)
     ('low', None, 'high', 'open')
@@ -53,7 +53,7 @@ def band(value: float, D: int) -> Band | None:
 
 
 def on_attractor(value: float, D: int) -> bool:
-    """Whether CV / exact sphere CV lies in [0.85, 1.25].
+    """Return True if CV / exact sphere CV lies in [0.85, 1.25].
 
     >>> on_attractor(0.2, 16), on_attractor(0.37, 16)
     (True, False)
@@ -62,7 +62,7 @@ def on_attractor(value: float, D: int) -> bool:
 
 
 def _sphere_log_moment(d: int, k: int, q: int) -> float:
-    """log E[(k! volume)^q] for k+1 points uniform on the unit sphere of d dimensions."""
+    """Return log E[(k! volume)^q] for k+1 points uniform on the unit sphere of d dimensions."""
     G = math.lgamma
     total = sum(G((d - k + q + j) / 2) - G((d - k + j) / 2) for j in range(1, k + 1))
     total += (k + 1) * (G(d / 2) - G((d + q) / 2))

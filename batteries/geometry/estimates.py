@@ -1,4 +1,4 @@
-"""Estimates with their error: a mean clustered by image, a ratio that holds, and Student's quantile.
+"""Estimates with their error: a mean clustered by image, an unchanged ratio, and Student's quantile.
 
 The clustered standard error is the usual sandwich for a mean (Liang and Zeger, Biometrika 73, 1986).
 """
@@ -14,19 +14,19 @@ from torch import Tensor
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 
-HOLDS = (0.85, 1.15)  # of after / before, with both 95% bounds
+HOLDS = (0.85, 1.15)  # range of after / before and of both its 95% bounds
 Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over matrices, with its standard error clustered by image.
+    """Mean over matrices, with its standard error clustered by image.
 
     Attributes:
-        value: The mean over all matrices.
-        standard_error: Of that mean, clustered by image.
-        matrices: How many matrices it is the mean of.
-        by_image: The mean of each image, in order; two estimates on the same images pair by it.
+        value: Mean over all matrices.
+        standard_error: Standard error of the mean, clustered by image.
+        matrices: Number of matrices.
+        by_image: Mean of each image, in order, which pairs two estimates on the same images.
     """
 
     value: float
@@ -36,19 +36,19 @@ class Estimate:
 
     @property
     def images(self) -> int:
-        """How many images the matrices came from."""
+        """Number of images that the matrices came from."""
         return len(self.by_image)
 
 
 @dataclass(frozen=True)
 class Held:
-    """Whether a quantity held: its ratio after / before with a 95% interval.
+    """Ratio after / before of a quantity, with a 95% interval and a verdict.
 
     Attributes:
         ratio: After over before.
         lower: Lower 95% bound.
         upper: Upper 95% bound.
-        holds: Whether ratio and both bounds lie in [0.85, 1.15].
+        holds: True if ratio and both bounds lie in [0.85, 1.15].
     """
 
     ratio: float
@@ -59,9 +59,9 @@ class Held:
 
 @neutral()
 def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
-    """Mean of (n,) values, with its standard error clustered by image.
+    """Estimate the mean of values (n,), with its standard error clustered by image (n,).
 
-    The standard error is infinite where there is one image only: nothing then says how images differ.
+    The standard error is infinite for a single image, which tells nothing about the spread between images.
     """
     dispatch.refuse_transform("a clustered mean", values)
     values = values.double().cpu()
@@ -79,10 +79,10 @@ def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
 
 @neutral()
 def holds(before: Estimate, after: Estimate) -> Held:
-    """Whether ``after / before`` and both its 95% bounds lie in [0.85, 1.15].
+    """Test if ``after / before`` and both its 95% bounds lie in [0.85, 1.15].
 
     The interval is the delta method's on the log ratio; estimates on the same number of images are taken as paired
-    image by image, which removes what the images have in common.
+    image by image, which removes the variation that they share.
     """
     ratio = after.value / before.value
     if before.images == after.images and before.images > 1:
@@ -96,12 +96,12 @@ def holds(before: Estimate, after: Estimate) -> Held:
 
 
 def student(confidence: float, df: int) -> float:
-    """Two-sided quantile of Student's t: |t| stays below it with this probability.
+    """Return the two-sided quantile of Student's t: |t| stays below it with this probability.
 
-    By halving the angle atan(t / sqrt(df)), of which the probability is a finite sum (Abramowitz and Stegun 26.7.3, 26.7.4).
+    Bisects the angle atan(t / sqrt(df)), of which the probability is a finite sum (Abramowitz and Stegun 26.7.3, 26.7.4).
 
     Args:
-        confidence: Between 0 and 1.
+        confidence: Probability, between 0 and 1.
         df: Degrees of freedom, 1 or more.
     """
     low, high = 0.0, math.pi / 2
@@ -112,7 +112,7 @@ def student(confidence: float, df: int) -> float:
 
 
 def _inside(angle: float, df: int) -> float:
-    """Probability that |t| stays below sqrt(df) tan(angle)."""
+    """Return the probability that |t| stays below sqrt(df) tan(angle)."""
     odd = df % 2
     term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
     for k in range(2 + odd, df + 1, 2):

@@ -1,10 +1,8 @@
-"""The geometry of a cell: simplex volumes, their coefficient of variation (CV), effective rank.
+"""Simplex volumes of a cell's rows, their coefficient of variation (CV), and effective rank.
 
 Draw five of the V rows of a patch's matrix M; the volume of their 4-simplex varies from draw to draw, and CV is its
 standard deviation over its mean. For points uniform on a sphere CV depends on the dimension alone: that value is the
-*attractor* of a cell of width D.
-
-The exact values are those of :mod:`batteries.geometry.attractor`.
+*attractor* of a cell of width D, computed exactly in :mod:`batteries.geometry.attractor`.
 """
 
 from __future__ import annotations
@@ -20,21 +18,21 @@ from batteries.engine.torch_settings import neutral
 from batteries.geometry.attractor import SIMPLEX
 from batteries.geometry.estimates import Estimate, clustered_mean
 
-DRAWS = 1000  # per matrix
+DRAWS = 1000  # simplices per matrix
 
-# A simplex counts as flat where its volume is below this share of the largest one with its longest edge from the first
-# point: float32 rows in a hyperplane measure about 1e-7, uniform rows at D = 4 about 0.05.
+# A simplex counts as flat if its volume is below this fraction of the largest volume with the same longest edge from the
+# first point: float32 rows in a hyperplane reach about 1e-7, uniform rows at D = 4 about 0.05.
 FLAT = 1e-5
 
 
 @dataclass(frozen=True)
 class Degenerate:
-    """In place of a CV where volumes vanish: 0/0 is not a number, and rounding noise is not a measurement.
+    """Result instead of a CV where volumes vanish: 0/0 is not a number, and rounding noise is not a measurement.
 
     Attributes:
-        reason: In words.
-        flat: Matrices whose simplices are all flat.
-        matrices: Matrices looked at.
+        reason: Explanation in words.
+        flat: Number of matrices with flat simplices.
+        matrices: Number of matrices examined.
     """
 
     reason: str
@@ -43,32 +41,32 @@ class Degenerate:
 
 
 def simplex_volumes(points: Tensor) -> Tensor:
-    """Volumes of simplices: sqrt(det(E E')) / k! with E the k edge vectors from the first point.
+    """Compute volumes of simplices: sqrt(det(E E')) / k! with E the k edge vectors from the first point.
 
     Args:
-        points: (..., k+1, d), with k <= d.
+        points: Vertices (..., k+1, d), with k <= d.
 
     Returns:
-        (...), float64.
+        Volumes (...), float64.
     """
     return _volumes(_edge_grams(points))
 
 
 def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """Five distinct rows of every matrix, drawn afresh for each matrix and draw.
+    """Draw five distinct rows of every matrix, independently for each matrix and draw.
 
     Args:
-        M: (n, V, D).
+        M: Matrices (n, V, D).
         draws: Simplices per matrix.
-        generator: Source of the draws.
+        generator: Source of randomness.
 
     Returns:
-        (n, draws, 5, D), float64.
+        Vertices (n, draws, 5, D), float64.
     """
     n, rows, _ = M.shape
-    chosen: list[Tensor] = []  # each (n, draws), in rising order
+    chosen: list[Tensor] = []  # each (n, draws), in ascending order
     for taken in range(SIMPLEX + 1):
-        # the i-th of the rows not taken yet: step over each taken one
+        # the i-th of the remaining rows: step over each taken one
         row = torch.randint(rows - taken, (n, draws), generator=generator)
         for other in chosen:
             row += row >= other
@@ -80,16 +78,16 @@ def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
 
 @neutral()
 def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estimate | Degenerate:
-    """CV of pentachoron volumes: the mean over matrices of the CV within each.
+    """Estimate the CV of pentachoron volumes: the mean over matrices of the CV within each.
 
     Args:
-        M: (n, V, D), finite.
-        image: (n,) integer, the image each matrix came from: the clusters of the standard error.
+        M: Matrices (n, V, D), finite.
+        image: Index (n,) of the image of each matrix, which clusters the standard error.
         draws: Simplices per matrix.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
-        The estimate; or :class:`Degenerate` where D < 4 or any matrix has only flat simplices.
+        Estimate, or :class:`Degenerate` if D < 4 or most simplices of any matrix are flat.
     """
     dispatch.refuse_transform("a CV", M)
     n, _, width = M.shape
@@ -99,7 +97,7 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
     volumes = _volumes(grams)  # (n, draws)
     longest = grams.diagonal(dim1=-2, dim2=-1).amax(dim=-1).sqrt()
     largest = longest**SIMPLEX / math.factorial(SIMPLEX)
-    # median: a repeated row makes some simplices flat without making the matrix so
+    # median: a repeated row makes some simplices flat, but not the matrix
     flatness = (volumes / largest.clamp_min(torch.finfo(torch.float64).tiny)).median(dim=1).values
     flat = int((flatness < FLAT).sum())
     if flat:
@@ -108,26 +106,26 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
 
 
 def effective_rank(S: Tensor) -> Tensor:
-    """exp(entropy of S / sum S): between 1 (one mode) and D (equal modes).
+    """Compute exp(entropy of S / sum S), between 1 (one mode) and D (equal modes).
 
     Args:
-        S: (..., D), non-negative.
+        S: Singular values (..., D).
 
     Returns:
-        (...), float64.
+        Effective ranks (...), float64.
     """
     share = S.double() / S.double().sum(dim=-1, keepdim=True)
     return torch.special.entr(share).sum(dim=-1).exp()
 
 
 def radius_error(M: Tensor) -> float:
-    """Largest distance of a row's length from 1, over all rows of (..., V, D)."""
+    """Return the largest deviation of a row's length from 1, over all rows of M (..., V, D)."""
     dispatch.refuse_transform("a radius error", M)
     return float((M.double().norm(dim=-1) - 1.0).abs().max())
 
 
 def _edge_grams(points: Tensor) -> Tensor:
-    """(..., k+1, d) to (..., k, k) float64: the products of the edges from the first point."""
+    """Compute the Gram matrices (..., k, k), float64, of the edges from the first of the points (..., k+1, d)."""
     points = points.double()
     edges = points[..., 1:, :] - points[..., :1, :]
     return edges @ edges.mT
@@ -138,7 +136,7 @@ def _volumes(grams: Tensor) -> Tensor:
 
 
 def _determinant(gram: Tensor) -> Tensor:
-    """Product of the pivots of symmetric positive (..., k, k) matrices, elementwise across the batch; zero once a pivot is."""
+    """Multiply the pivots of positive semidefinite matrices (..., k, k), elementwise across the batch; zero if a pivot is."""
     product = torch.ones_like(gram[..., 0, 0])
     while gram.shape[-1]:
         pivot = gram[..., 0, 0]

@@ -1,4 +1,4 @@
-"""Image files and Pillow's pictures as upright 8-bit pixels: the one decoder of photographs, probes and a user's images."""
+"""Decoding of image files and Pillow images to upright 8-bit pixels, for photographs, probes and users' images."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from batteries.errors import InputError
 from batteries.io import placeholders
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
-MAX_PIXELS = 2**27  # of a picture: 400 MB as RGB in float32 and four times a camera's
+MAX_PIXELS = 2**27  # pixels of an image: 1.6 GB as RGB in float32, and four times a camera's
 GRAY = {"1", "L", "LA"}
-SIXTEEN_AS_I = "PPM"  # the format whose 16 bits Pillow opens in mode I, as 0..65535
+SIXTEEN_AS_I = "PPM"  # format whose 16-bit pixels Pillow opens in mode I, as 0..65535
 EXACT = 2**24  # integers up to here are exact in float32
 UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def read_image(path: Path) -> Image.Image:
-    """One image as RGB, turned as its EXIF orientation says, transparency laid on white.
+    """Read an image as RGB, rotated by its EXIF orientation, with transparency composited on white.
 
     Raises:
-        InputError: not an image that Pillow can read whole, one of more than 2^27 pixels, or one of pixels of 32
-            bits, which have no scale (``IMAGE``).
+        InputError: not an image that Pillow can read completely, more than 2^27 pixels, or 32-bit pixels, which have no known
+            scale (``IMAGE``).
     """
     picture = open_image(path)
     if picture.mode == "F":
-        raise InputError("not a readable image", code="IMAGE", found="pixels of 32 bits have no scale", where=path)
+        raise InputError("not a readable image", code="IMAGE", found="32-bit pixels, which have no known scale", where=path)
     return picture.convert("RGB")
 
 
 def open_image(path: Path) -> Image.Image:
-    """As :func:`read_image`, but gray stays gray (mode L), and pixels of 32 bits keep their values (mode F).
+    """Read an image as :func:`read_image` does, but keep gray as mode L and 32-bit pixels as mode F.
 
     Raises:
-        InputError: not an image that Pillow can read whole, one of more than 2^27 pixels, or one of integers beyond 2^24
-            (``IMAGE``).
+        InputError: not an image that Pillow can read completely, more than 2^27 pixels, or integers beyond 2^24 (``IMAGE``).
     """
     try:
         with Image.open(path) as file:
@@ -47,11 +46,11 @@ def open_image(path: Path) -> Image.Image:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Picture in mode RGB, L or F, turned as its EXIF orientation says, transparency laid on white.
+    """Convert an image to mode RGB, L or F, rotated by its EXIF orientation, with transparency composited on white.
 
     Raises:
         ValueError: more than 2^27 pixels, or integers beyond 2^24.
-        OSError: a file that ends too early, as Pillow finds it.
+        OSError: truncated file, detected by Pillow.
     """
     if picture.width * picture.height > MAX_PIXELS:
         raise ValueError(f"{picture.width} x {picture.height} pixels, more than {MAX_PIXELS}")
@@ -66,7 +65,7 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image, made_by: str | None) -> Image.Image:
-    """Sixteen-bit greys, which Pillow's own conversion would clip to white, scaled to eight; 32-bit integers in mode F."""
+    """Scale 16-bit greys to 8 bits, which Pillow's own conversion would clip to white; convert 32-bit integers to mode F."""
     if picture.mode != "I" and not picture.mode.startswith("I;16"):
         return picture
     values = np.asarray(picture)
@@ -74,5 +73,5 @@ def _eight_bits(picture: Image.Image, made_by: str | None) -> Image.Image:
     if picture.mode != "I" or (made_by == SIXTEEN_AS_I and 0 <= low <= high <= 65535):
         return Image.fromarray((values >> 8).astype(np.uint8))
     if not -EXACT <= low <= high <= EXACT:
-        raise ValueError(f"integers from {low} to {high}, beyond the {EXACT} up to which float32 is exact")
+        raise ValueError(f"integers from {low} to {high}, beyond {EXACT}, up to which float32 is exact")
     return picture.convert("F")

@@ -1,6 +1,6 @@
-"""Pictures brought to the sides that a cell takes: cropped, padded or resized, where that was asked for, and never else.
+"""Cropping, padding or resizing of images to sides that a cell accepts, only on request.
 
-Legend: C channels; sizes are (height, width) in pixels.
+Letters: C channels; sizes are (height, width) in pixels.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from batteries.errors import InputError
 Fit = Literal["crop", "pad", "resize"]
 Size = tuple[int, int]
 
-MAX_SIDE = 2**15  # pixels of a side that is asked for
+MAX_SIDE = 2**15  # pixels of a requested side
 
 
 def checked_fit(fit: object) -> None:
-    """Refuse a way that there is not.
+    """Refuse an unknown fit.
 
     Raises:
         InputError: neither None nor one of crop, pad, resize (``FIT``).
     """
     if fit is not None and fit not in get_args(Fit):
-        raise InputError("no such way to fit images", code="FIT", expected=" | ".join(get_args(Fit)), found=repr(fit)[:40])
+        raise InputError("unknown fit", code="FIT", expected=" | ".join(get_args(Fit)), found=repr(fit)[:40])
 
 
 def checked_size(size: object, patch: int) -> Size | None:
-    """Size as height and width, from one side of a square or from both.
+    """Return a size as height and width, from one side of a square or from both.
 
     Raises:
-        InputError: neither one positive integer nor two (``SIZE``), or sides that the patch does not divide (``IMAGE_SIZE``).
+        InputError: neither one positive integer nor two (``SIZE``), or not multiples of the patch size (``IMAGE_SIZE``).
     """
     if size is None:
         return None
@@ -42,7 +42,7 @@ def checked_size(size: object, patch: int) -> Size | None:
     whole = [number for side in sides if 0 < (number := _whole(side)) <= MAX_SIDE]
     if not len(sides) == len(whole) == 2:
         expected = f"a side, or (height, width), of 1 to {MAX_SIDE} pixels"
-        raise InputError("not an image's size", code="SIZE", expected=expected, found=repr(size)[:40])
+        raise InputError("invalid image size", code="SIZE", expected=expected, found=repr(size)[:40])
     height, width = whole
     if height % patch or width % patch:
         raise _not_divided(patch, (height, width), "size", f"size={height - height % patch or patch}, for example.")
@@ -50,7 +50,7 @@ def checked_size(size: object, patch: int) -> Size | None:
 
 
 def _whole(side: Any) -> int:
-    """Integer of any library; 0 of what is none."""
+    """Convert an integer of any library; return 0 for anything else."""
     try:
         return 0 if isinstance(side, bool) or getattr(side, "dtype", None) == torch.bool else index(side)
     except TypeError:
@@ -58,13 +58,13 @@ def _whole(side: Any) -> int:
 
 
 def framed(image: Tensor, patch: int, size: Size | None, fit: Fit | None, where: str) -> Tensor:
-    """Picture (C, height, width) of the size asked for, or of sides that the patch divides.
+    """Fit a picture (C, height, width) to the requested size, or to multiples of the patch size.
 
-    ``crop`` keeps the middle, ``pad`` repeats the edges as evenly on both sides as can be, ``resize`` covers the size with the
-    whole picture and crops what stands over.
+    ``crop`` keeps the middle, ``pad`` repeats the edges, as evenly on both sides as possible, and ``resize`` scales the picture
+    to cover the size and crops the excess.
 
     Raises:
-        InputError: sides that do not fit, and no way to fit them, or one that cannot (``IMAGE_SIZE``).
+        InputError: sides that do not fit, without a ``fit`` or with one that cannot be applied (``IMAGE_SIZE``).
     """
     found = (image.shape[1], image.shape[2])
     if fit is None:
@@ -81,7 +81,7 @@ def framed(image: Tensor, patch: int, size: Size | None, fit: Fit | None, where:
 def _refuse_unfit(found: Size, patch: int, size: Size | None, where: str) -> None:
     if size is not None and found != size:
         remedy = "fit='crop' keeps the middle, fit='pad' repeats the edges, fit='resize' scales and crops."
-        raise InputError("image of another size", code="IMAGE_SIZE", expected=size, found=found, where=where, remedy=remedy)
+        raise InputError("wrong image size", code="IMAGE_SIZE", expected=size, found=found, where=where, remedy=remedy)
     if found[0] % patch or found[1] % patch:
         remedy = f"fit='crop' cuts to multiples of {patch}, fit='pad' repeats the edges up to them."
         raise _not_divided(patch, found, where, remedy)
@@ -89,14 +89,14 @@ def _refuse_unfit(found: Size, patch: int, size: Size | None, where: str) -> Non
 
 def _not_divided(patch: int, found: Size, where: str, remedy: str) -> InputError:
     expected = f"multiples of {patch} pixels"
-    what = "sides that the patch does not divide"
+    what = "image sides not multiples of the patch size"
     return InputError(what, code="IMAGE_SIZE", expected=expected, found=f"{found[0]} x {found[1]}", where=where, remedy=remedy)
 
 
 def _nearest(found: Size, patch: int, fit: Fit, where: str) -> Size:
-    """Nearest sides that the patch divides: below for a crop, above for padding."""
+    """Return the nearest multiples of the patch size: below for a crop, above for padding."""
     if fit == "resize":
-        raise InputError("no size to resize to", code="SIZE", expected="size=(height, width)", found=None, where=where)
+        raise InputError("missing size to resize to", code="SIZE", expected="size=(height, width)", found=None, where=where)
     more = patch - 1 if fit == "pad" else 0
     height, width = ((side + more) // patch * patch for side in found)
     return max(height, patch), max(width, patch)

@@ -1,6 +1,6 @@
-"""Arrays of pixels as pictures (channels, height, width) in [-1, 1]: axes and scale only where one reading fits.
+"""Conversion of arrays to pictures (channels, height, width) in [-1, 1], refusing ambiguous axes or scales.
 
-Legend: B pictures, C channels, H height, W width.
+Letters: B pictures, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ Layout = Literal["channels first", "channels last"]
 
 CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGB and alpha
 RANGES: dict[str, tuple[float, float]] = {"byte": (0, 255), "unit": (0, 1), "signed": (-1, 1)}
-FULL = {torch.uint8: 255.0, torch.uint16: 65535.0}  # types that say their scale
-SCALES = "scale='unit' for [0, 1], 'byte' for 0..255, 'signed' for [-1, 1], or 'noise' to take the values as they are"
-MASKS = "A mask: mask.astype('uint8') * 255. Complex values: their real part or magnitude. Sparse ones: .to_dense()."
+FULL = {torch.uint8: 255.0, torch.uint16: 65535.0}  # dtypes that imply their scale
+SCALES = "scale='unit' for [0, 1], 'byte' for 0..255, 'signed' for [-1, 1], or 'noise' to keep the values as they are"
+MASKS = "For a mask: mask.astype('uint8') * 255. Complex values: their real part or magnitude. Sparse tensors: .to_dense()."
 
 
 def checked_scale(scale: object) -> None:
-    """Refuse a scale that there is not.
+    """Refuse an unknown scale.
 
     Raises:
         InputError: neither None nor one of byte, unit, signed, noise (``IMAGE_SCALE``).
     """
     if scale is not None and scale not in get_args(Scale):
-        raise InputError("no such scale of pixels", code="IMAGE_SCALE", expected=SCALES, found=repr(scale)[:40])
+        raise InputError("unknown scale of pixels", code="IMAGE_SCALE", expected=SCALES, found=repr(scale)[:40])
 
 
 def pictures_of(array: Any, scale: Scale | None, layout: Layout | None, channels: int, where: str) -> Iterator[Tensor]:
-    """Pictures (C, H, W) of an array or tensor of one picture or a batch, float32: in [-1, 1], noise as it is.
+    """Yield the pictures (C, H, W) of an array or tensor, float32 in [-1, 1]; noise is not rescaled.
 
     Args:
-        array: (H, W), (H, W, C), (C, H, W), (B, H, W, C) or (B, C, H, W).
-        scale: Of its values; 8 and 16 unsigned bits need none.
-        layout: Where the channels are, where the shape does not tell.
-        channels: Of the cell, which may be more than the four that pictures have.
-        where: Name of the array in a message.
+        array: Picture (H, W), (H, W, C) or (C, H, W), or batch (B, H, W, C) or (B, C, H, W).
+        scale: Scale of the values; not needed for 8 or 16 unsigned bits.
+        layout: Place of the channels, for a shape that does not determine it.
+        channels: Channels of the cell, which may be more than the four that pictures have.
+        where: Name of the array in messages.
 
     Raises:
-        InputError: values of a type, scale or range that cannot be (``IMAGE_DTYPE``, ``IMAGE_SCALE``, ``NOT_FINITE``), or axes
-            that cannot, or that can be read in two ways (``IMAGE_SHAPE``).
-        NotFoundError: a batch of no pictures (``NO_IMAGES``).
+        InputError: unusable dtype, scale or range (``IMAGE_DTYPE``, ``IMAGE_SCALE``, ``NOT_FINITE``), or axes that are unusable
+            or ambiguous (``IMAGE_SHAPE``).
+        NotFoundError: empty batch (``NO_IMAGES``).
     """
     values = _tensor(array, where)
     batch = _channels_first(values, layout, {*CHANNELS, channels}, where)
@@ -56,7 +56,7 @@ def pictures_of(array: Any, scale: Scale | None, layout: Layout | None, channels
 
 
 def laid_on_white(picture: Tensor) -> Tensor:
-    """Of (C, H, W) in [-1, 1] whose last channel is alpha, the colour laid on white: (C - 1, H, W)."""
+    """Composite on white a picture (C, H, W) in [-1, 1] whose last channel is alpha, giving (C - 1, H, W)."""
     alpha = (picture[-1:] + 1) / 2
     return picture[:-1] * alpha + (1 - alpha)
 
@@ -68,7 +68,7 @@ def _tensor(array: Any, where: str) -> Tensor:
         if array.dtype.kind not in "uifb":
             raise _wrong_type(array.dtype, where)
         wide = array.astype(np.float64) if array.dtype.kind == "f" and array.dtype.itemsize > 8 else array
-        native = wide.astype(wide.dtype.newbyteorder("="))  # a copy: torch shares no memory with the caller's
+        native = wide.astype(wide.dtype.newbyteorder("="))  # a copy: no memory is shared with the caller
         array = torch.from_numpy(np.ascontiguousarray(native))
     if array.layout != torch.strided or array.is_quantized or array.is_complex() or array.is_meta:
         raise _wrong_type(f"{array.dtype}, {array.layout}", where)
@@ -79,30 +79,30 @@ def _tensor(array: Any, where: str) -> Tensor:
 
 def _wrong_type(found: object, where: str, remedy: str = MASKS) -> InputError:
     expected = "unsigned integers of 8 or 16 bits, or floating-point"
-    return InputError("pixels of another type", code="IMAGE_DTYPE", expected=expected, found=found, where=where, remedy=remedy)
+    return InputError("unsupported pixel dtype", code="IMAGE_DTYPE", expected=expected, found=found, where=where, remedy=remedy)
 
 
 def _no_pixels(array: np.ndarray, where: str) -> InputError:
-    """Of texts or objects."""
+    """Return the error for an array of strings or objects."""
     texts = "array.astype(str)" if array.dtype.kind == "S" else "array"
     entries = texts if array.ndim == 1 else f"{texts}.flat"
     return _wrong_type(array.dtype, where, f"Paths or pictures: list({entries}). Numbers: array.astype(float).")
 
 
 def _channels_first(values: Tensor, layout: Layout | None, channels: set[int], where: str) -> Tensor:
-    """(B, C, H, W)."""
+    """Convert values to a batch (B, C, H, W)."""
     if values.ndim == 4 and len(values) == 0:
         found = f"none: {tuple(values.shape)}"
-        raise NotFoundError("no image to read", code="NO_IMAGES", expected="at least one", found=found, where=where)
+        raise NotFoundError("no images", code="NO_IMAGES", expected="at least one", found=found, where=where)
     if values.numel() == 0 or values.ndim not in (2, 3, 4):
         raise _wrong_axes(values, "a picture (H, W), (H, W, C) or (C, H, W), or a batch of them", where)
     if values.ndim == 2:
         return values[None, None]
     if layout not in (None, *get_args(Layout)):
-        raise InputError("no such layout", code="LAYOUT", expected=" | ".join(get_args(Layout)), found=repr(layout)[:40])
+        raise InputError("unknown layout", code="LAYOUT", expected=" | ".join(get_args(Layout)), found=repr(layout)[:40])
     first, last = values.shape[-3] in channels, values.shape[-1] in channels
     if layout is None and first and last:
-        raise _wrong_axes(values, "layout='channels first' or 'channels last': the shape can be read both ways", where)
+        raise _wrong_axes(values, "layout='channels first' or 'channels last', as the shape is ambiguous", where)
     in_first = layout == "channels first" or (layout is None and first)
     if not (first if in_first else last):
         raise _wrong_axes(values, f"an axis of {', '.join(map(str, sorted(channels)))} channels, first or last", where)
@@ -112,9 +112,9 @@ def _channels_first(values: Tensor, layout: Layout | None, channels: set[int], w
 
 def _wrong_axes(values: Tensor, expected: str, where: str) -> InputError:
     found = tuple(values.shape)
-    remedy = "Gray pictures in a batch (B, H, W): images[:, None]." if values.numel() else "An empty axis: no pixels."
+    remedy = "For gray pictures in a batch (B, H, W): images[:, None]." if values.numel() else "An empty axis: no pixels."
     return InputError(
-        "axes not those of pictures", code="IMAGE_SHAPE", expected=expected, found=found, where=where, remedy=remedy
+        "invalid axes of pictures", code="IMAGE_SHAPE", expected=expected, found=found, where=where, remedy=remedy
     )
 
 
@@ -122,13 +122,13 @@ def _on_our_scale(picture: Tensor, scale: Scale | None, where: str) -> Tensor:
     if picture.dtype in FULL:
         if scale not in (None, "byte") or (scale == "byte" and picture.dtype != torch.uint8):
             full = f"0..{FULL[picture.dtype]:.0f}"
-            raise InputError("a scale that the type denies", code="IMAGE_SCALE", expected=full, found=f"{scale=}", where=where)
+            raise InputError("scale contradicts the dtype", code="IMAGE_SCALE", expected=full, found=f"{scale=}", where=where)
         half = FULL[picture.dtype] / 2
         return picture.float().div_(half).sub_(1)
     values = _floats(picture, where)
     if scale is None or (not picture.is_floating_point() and scale != "byte"):
         raise InputError(
-            "pixels whose scale is not said",
+            "unknown scale of pixels",
             code="IMAGE_SCALE",
             expected=SCALES if picture.is_floating_point() else "scale='byte' for integers from 0 to 255",
             found=f"{picture.dtype} from {float(values.min()):.4g} to {float(values.max()):.4g}",
@@ -144,20 +144,20 @@ def _on_our_scale(picture: Tensor, scale: Scale | None, where: str) -> Tensor:
 def _floats(picture: Tensor, where: str) -> Tensor:
     try:
         return picture.double() if picture.dtype == torch.float64 else picture.float()
-    except NotImplementedError as error:  # types that torch only stores, such as two values in a byte
+    except NotImplementedError as error:  # dtypes that torch can only store, such as two values in a byte
         raise _wrong_type(picture.dtype, where) from error
 
 
 def refuse_infinite(values: Tensor, where: str) -> None:
-    """Refuse pixels that are no finite numbers.
+    """Refuse non-finite pixels.
 
     Raises:
-        InputError: NaN, infinity, or values that float32 cannot hold (``NOT_FINITE``).
+        InputError: NaN, infinity, or values beyond the range of float32 (``NOT_FINITE``).
     """
     if not bool(values.float().isfinite().all()):
         found = (float(values.min()), float(values.max()))
-        remedy = "torch.nan_to_num, or leave the picture out."
-        what = "pixels that are NaN or infinite in float32"
+        remedy = "Use torch.nan_to_num, or leave the picture out."
+        what = "pixels NaN or infinite in float32"
         raise InputError(what, code="NOT_FINITE", found=found, where=where, remedy=remedy)
 
 
@@ -168,5 +168,5 @@ def _refuse_range(values: Tensor, scale: Scale, where: str) -> None:
         found = f"{low:.4g} to {high:.4g}"
         expected = "{} to {}".format(*RANGES[scale]) + f" for scale='{scale}'"
         raise InputError(
-            "pixels out of their scale", code="IMAGE_SCALE", expected=expected, found=found, where=where, remedy=SCALES
+            "pixels outside their scale", code="IMAGE_SCALE", expected=expected, found=found, where=where, remedy=SCALES
         )

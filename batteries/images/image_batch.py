@@ -1,6 +1,6 @@
-"""The batch of images that a cell takes: errors that name the next step, and a warning where the scale looks wrong.
+"""Checks of a batch of images for a cell: errors that name the next step, and a warning if the scale looks wrong.
 
-Every entry that is given images asks here: a cell's model, a container, a composition, a measurement, a host.
+Used wherever images enter: a cell's model, a container, a composition, a measurement, a host.
 """
 
 from __future__ import annotations
@@ -21,57 +21,57 @@ from batteries.cell.manifest import InputScale
 from batteries.engine import dispatch
 from batteries.errors import InputError
 
-FARTHEST = 8.0  # of images in [-1, 1] and noise in [-4, 4]: twice the largest value of the noise
+FARTHEST = 8.0  # largest plausible value: twice that of the noise, in [-4, 4]
 RGB, RGBA = 3, 4
-LOOKS = 16  # batches looked at on a device whose values have to be waited for
+LOOKS = 16  # batches examined on a device that must be synchronised
 
-READ = "batteries.images.load(..., cell=cell) reads it, on the cell's scale."
+READ = "batteries.images.load(..., cell=cell) reads it on the cell's scale."
 
 
 class ScaleWarning(UserWarning):
-    """Images whose values look as if they were on another scale than the cell's."""
+    """Images whose values look as if they were not on the cell's scale."""
 
 
 def check_batch(images: object, channels: int) -> None:
-    """Refuse what is no batch of images (B, channels, height, width) of real numbers; nothing is read of its values.
+    """Refuse anything but a real batch of images (B, channels, height, width), without reading its values.
 
     Raises:
-        InputError: no tensor, other axes or channels (``IMAGE_SHAPE``), or numbers that are not floating-point of
-            16 bits or more (``IMAGE_DTYPE``).
+        InputError: not a tensor, other axes or channels (``IMAGE_SHAPE``), or not floating-point of 16 bits or more
+            (``IMAGE_DTYPE``).
     """
     if not isinstance(images, Tensor):
         raise _shape_error(channels, type(images).__name__, _step_to_tensor(images))
     if step := _step_to_floats(images):
         found = f"{images.dtype}, {images.layout}" if images.layout != torch.strided else images.dtype
         expected = "floating-point of 16 bits or more"
-        raise InputError("dtype not that of images", code="IMAGE_DTYPE", expected=expected, found=found, remedy=step)
+        raise InputError("unsupported dtype of images", code="IMAGE_DTYPE", expected=expected, found=found, remedy=step)
     if images.ndim != 4 or images.shape[1] != channels:
         raise _shape_error(channels, tuple(images.shape), _step_to_axes(tuple(images.shape), channels))
 
 
 def _shape_error(channels: int, found: object, step: str) -> InputError:
     expected = f"(batch, {channels}, height, width)"
-    what = "shape not that of a batch of images for this cell"
+    what = "wrong shape of a batch of images"
     return InputError(what, code="IMAGE_SHAPE", expected=expected, found=found, remedy=step)
 
 
 def _step_to_tensor(images: object) -> str:
     if isinstance(images, np.ndarray):
         bytes_ = f" Bytes and other axes: {READ}" if images.dtype == np.uint8 or images.ndim != 4 else ""
-        return f"torch.from_numpy(images) makes a tensor of it.{bytes_}"
+        return f"torch.from_numpy(images) makes it a tensor.{bytes_}"
     if isinstance(images, Image.Image | str | Path):
         return READ
     if isinstance(images, list | tuple) and images and all(isinstance(one, Tensor) for one in images):
         return (
             "torch.stack(images) makes one batch of images of one size; batteries.images.load(images, cell=cell) takes a list."
         )
-    return "A tensor is needed; batteries.images.load(..., cell=cell) reads files, folders, Pillow images and arrays."
+    return "A tensor is required; batteries.images.load(..., cell=cell) reads files, folders, Pillow images and arrays."
 
 
 def _step_to_floats(images: Tensor) -> str | None:
-    """None where they are floating-point, of a type that torch computes in, already."""
+    """Advise how to convert to floating-point; None if the dtype is one that torch computes in."""
     if images.layout != torch.strided:
-        return "images.to_dense() writes all values out."
+        return "images.to_dense() makes it dense."
     if images.is_quantized:
         return "images.dequantize() gives real numbers."
     if images.is_complex():
@@ -80,7 +80,7 @@ def _step_to_floats(images: Tensor) -> str | None:
         return "images.float() * 2 - 1 puts a mask on the scale of photographs."
     if not images.is_floating_point():
         return "Bytes: images.float() / 127.5 - 1, or batteries.images.load(images, cell=cell), which does it."
-    if images.dtype.itemsize == 1:  # float8, which torch stores and has no arithmetic of
+    if images.dtype.itemsize == 1:  # float8, for which torch has no arithmetic
         return "images.float() gives a type that a cell computes in."
     return None
 
@@ -106,7 +106,7 @@ def _step_to_axes(shape: tuple[int, ...], channels: int) -> str:
 
 
 def _cut(found: int, channels: int) -> str:
-    """What takes that many channels to those of the cell, as the end of an expression; empty where nothing is needed."""
+    """Return the end of an expression that converts to the cell's channels; empty if none is needed."""
     if found == RGBA and channels == RGB:
         return "[:, :3]"
     if found == 1:
@@ -126,8 +126,8 @@ _unjudged: ContextVar[bool] = ContextVar("unjudged", default=False)
 
 @contextmanager
 def unjudged() -> Iterator[None]:
-    """Inside, no scale is judged: probes are known, and what a host feeds a cell under test is the host's to choose."""
-    if torch.compiler.is_compiling():  # where nothing is judged, and a compiler cannot follow this
+    """Turn off the warning about scales: for probes, whose scale is known, and for a host's inputs to a cell under test."""
+    if torch.compiler.is_compiling():  # never warns, and a compiler cannot trace a context variable
         yield
         return
     token = _unjudged.set(True)
@@ -138,19 +138,19 @@ def unjudged() -> Iterator[None]:
 
 
 def judge_scale(images: Tensor, scale: InputScale) -> None:
-    """Warn, once per process and kind, of values that images on a cell's scale hardly have.
+    """Warn, once per process and kind, about values that are implausible on a cell's scale.
 
-    What a network computed with gradients (a host's stem) is not judged, nor is anything under a tracer, a compiler, a
-    transform or a capture of graphs. The cost is one pass over the images for their least and greatest value.
+    Inputs computed with gradients (by a host's stem) are not judged, nor is anything under a tracer, a compiler, a transform or
+    a graph capture. The cost is one pass over the images for their minimum and maximum.
 
     Args:
-        images: (B, channels, height, width), as a cell is given them.
-        scale: The cell's: where its own images are never negative, these may be so as well.
+        images: Input of the cell (B, channels, height, width).
+        scale: Input scale of the cell, which may make all values nonnegative.
 
     Warns:
-        ScaleWarning: no value is negative, as of images in [0, 1] or 0..255; values that are too large; NaN or infinity.
+        ScaleWarning: no negative value, as in images in [0, 1] or 0..255; too large values; NaN or infinity.
     """
-    if torch.compiler.is_compiling():  # first: a compiler looks at every line before it
+    if torch.compiler.is_compiling():  # first: a compiler traces every line before it
         return
     if len(_given) == len(_WORDS) or _unjudged.get() or not _is_readable(images):
         return
@@ -162,7 +162,7 @@ def judge_scale(images: Tensor, scale: InputScale) -> None:
 
 _WORDS = {
     "nonnegative": "no value of the images is negative",
-    "large": f"some values of the images are beyond those of photographs in [-1, 1] and noise in [-{FARTHEST:g}, {FARTHEST:g}]",
+    "large": "some values of the images are far beyond those of photographs in [-1, 1] and noise in [-4, 4]",
     "not finite": "some values of the images are NaN or infinite",
 }
 
@@ -184,20 +184,20 @@ def _warn_once(kind: str, low: float, high: float) -> None:
         _given.add(kind)
     words = (
         f"{_WORDS[kind]} ({low:.3g} to {high:.3g}); a cell takes photographs as x / 127.5 - 1, and noise as generated, on its "
-        "own input scale: errors on another scale do not compare. batteries.images.load(..., cell=cell) reads images on it."
+        "own input scale: errors on another scale are not comparable. batteries.images.load(..., cell=cell) reads images on it."
     )
     warnings.warn(words, ScaleWarning, stacklevel=4)
 
 
 def _is_readable(images: Tensor) -> bool:
-    """Whether values can be looked at: real numbers, given by a caller, and nothing records the operators."""
+    """Return True if values may be examined: not a result with gradients, and no mode records operators."""
     if dispatch.watched(images) or type(images) not in (Tensor, torch.nn.Parameter) or images.grad_fn is not None:
         return False
     return images.numel() > 0 and (images.device.type == "cpu" or _is_worth_waiting(images))
 
 
 def _is_worth_waiting(images: Tensor) -> bool:
-    """Of another device: its queue of work is waited for, so that only the first batches are."""
+    """Return True for the first batches on another device, which must be synchronised to examine them."""
     if images.is_meta or (images.is_cuda and torch.cuda.is_current_stream_capturing()):
         return False
     _looks[0] += 1

@@ -1,7 +1,7 @@
-"""The one reader of a user's images: files, folders, globs, Pillow's pictures, arrays and tensors, on the scale of a cell.
+"""Reading of images from files, folders, globs, Pillow images, arrays and tensors, on the scale of a cell.
 
-One picture is in memory at a time; :func:`load` stacks them. Nothing is guessed: where a scale, an axis or a size has two
-readings, an error names them.
+One picture is in memory at a time; :func:`load` stacks them. Nothing is guessed: an ambiguous scale, axis or size is an error
+that names the choices.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ from batteries.images.image_arrays import Layout, Scale, checked_scale, laid_on_
 from batteries.images.rescaling import to_input
 from batteries.io import path_patterns
 
-UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, dict)  # iterables that are no list of images
+UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, dict)  # iterables that are not lists of images
 SHOWN = 6  # files in a message
-DEEP = 32  # lists in lists: far more than anything is sorted in; one that contains itself ends here
+DEEP = 32  # nested lists; a list that contains itself ends here
 RGB = 3
 PLAIN = InputScale()
 
 
 class ManyCells(Protocol):
-    """Cells that take the same images: a container, or a composition over one."""
+    """Cells with a common input: a container, or a composition over one."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the cells."""
+        """Names of the cells."""
         ...
 
     @property
     def scale(self) -> InputScale:
-        """Their input scale."""
+        """Input scale of the cells."""
         ...
 
     def spec(self, name: str) -> CellSpec:
-        """Architecture of one cell."""
+        """Return the architecture of one cell."""
         ...
 
 
 @dataclass(frozen=True)
 class Form:
-    """What images have to be for a cell.
+    """Requirements of a cell on its images.
 
     Attributes:
-        channels: Their number.
-        patch: Pixels that divide each side.
-        scale: The input scale.
+        channels: Number of channels.
+        patch: Divisor of each side, in pixels.
+        scale: Input scale.
     """
 
     channels: int = RGB
@@ -70,12 +70,12 @@ class Form:
 
 @dataclass(frozen=True, eq=False)
 class ReadImage:
-    """One picture, as it was read.
+    """Picture that was read.
 
     Attributes:
-        name: Path of the file, or place in what was given, such as ``images[3]``.
-        image: (channels, height, width) float32.
-        size: Height and width before it was cropped, padded or resized.
+        name: Path of the file, or place in the argument, such as ``images[3]``.
+        image: Pixels (channels, height, width), float32.
+        size: Height and width before cropping, padding or resizing.
     """
 
     name: str
@@ -92,31 +92,31 @@ def load(
     size: int | Size | None = None,
     layout: Layout | None = None,
 ) -> Tensor:
-    """Read images as one batch that a cell or a container takes.
+    """Read images into a batch for a cell or a container.
 
-    Files, Pillow's pictures and arrays of 8 or 16 unsigned bits say their scale; for all others it has to be given. Pictures
-    are turned as EXIF says; alpha is laid on white; gray goes into all channels; of an animation the first picture is taken.
+    Files, Pillow images and arrays of 8 or 16 unsigned bits imply their scale; all others need it as an argument. Pictures are
+    rotated by their EXIF orientation; alpha is composited on white; gray is copied to all channels; only the first frame of an
+    animation is read.
 
     Args:
-        source: A path, a folder (with its subfolders), a glob pattern, a Pillow picture, a NumPy array or a tensor of one
-            picture or a batch, channels first or last; or a list or another iterable of these. Files of a folder or glob come
-            sorted.
-        cell: Whose channels, patch and input scale the images are to have: a cell, a manifest, a spec, a model or a container.
-            Left out, RGB in [-1, 1].
-        scale: Of values that are no bytes: ``unit`` [0, 1], ``byte`` 0..255, ``signed`` [-1, 1], ``noise`` as they are.
-        fit: ``crop`` keeps the middle, ``pad`` repeats the edges, ``resize`` scales to cover the size and crops. Left out,
-            nothing is changed, and sides that the cell's patch does not divide are an error.
-        size: A side, or height and width, of all images; left out, each keeps its own up to the patch.
-        layout: ``channels first`` or ``channels last``, for a shape that can be read both ways.
+        source: Path, folder (with its subfolders), glob pattern, Pillow image, NumPy array or tensor of one picture or a batch,
+            channels first or last; or a list or another iterable of these. Files of a folder or glob are sorted.
+        cell: Cell, manifest, spec, model or container that sets channels, patch and input scale of the images; by default RGB
+            in [-1, 1].
+        scale: Scale of values other than bytes: ``unit`` [0, 1], ``byte`` 0..255, ``signed`` [-1, 1], ``noise`` unchanged.
+        fit: Way to change sizes: ``crop`` keeps the middle, ``pad`` repeats the edges, ``resize`` scales to cover the size and
+            crops. By default sizes are kept, and sides that are not multiples of the cell's patch size are an error.
+        size: Side, or height and width, of all images; by default the size of each, up to multiples of the patch size.
+        layout: Place of the channels, ``channels first`` or ``channels last``, for an ambiguous shape.
 
     Returns:
-        (B, channels, height, width) float32, contiguous, on the CPU.
+        Images (B, channels, height, width), float32, contiguous, on the CPU.
 
     Raises:
-        NotFoundError: no such file (``NO_FILE``), or no image in a folder, glob, list or batch (``NO_IMAGES``).
-        InputError: a file that is no image (``IMAGE``); a scale that is not said or not kept (``IMAGE_SCALE``); pixels of
-            another type (``IMAGE_DTYPE``) or not finite (``NOT_FINITE``); axes or channels that do not fit (``IMAGE_SHAPE``);
-            sides that do not (``IMAGE_SIZE``), or not one size (``IMAGE_SIZES``); nothing that can be read (``IMAGES``).
+        NotFoundError: missing file (``NO_FILE``), or no image in a folder, glob, list or batch (``NO_IMAGES``).
+        InputError: file that is not an image (``IMAGE``); scale missing or violated (``IMAGE_SCALE``); unsupported dtype
+            (``IMAGE_DTYPE``); pixels not finite (``NOT_FINITE``); axes or channels that do not fit (``IMAGE_SHAPE``); sides
+            that do not fit (``IMAGE_SIZE``) or differ (``IMAGE_SIZES``); nothing readable (``IMAGES``).
 
     >>> import numpy
     >>> load(numpy.zeros((32, 48, 3), "uint8")).shape
@@ -131,7 +131,7 @@ def load(
                 expected=f"{_sides(read[0])} as {read[0].name}",
                 found=_sides(one),
                 where=one.name,
-                remedy="size=(height, width) with fit='crop', 'pad' or 'resize' brings them to one.",
+                remedy="size=(height, width) with fit='crop', 'pad' or 'resize' makes them equal.",
             )
         read.append(one)
     return torch.stack([one.image for one in read])
@@ -146,10 +146,10 @@ def stream(
     size: int | Size | None = None,
     layout: Layout | None = None,
 ) -> Iterator[ReadImage]:
-    """As :func:`load`, one picture after the other, of any sizes, with the name and the first size of each.
+    """Read images as :func:`load` does, one at a time and of any sizes, with the name and original size of each.
 
     Raises:
-        BatteriesError: as :func:`load`; what can be told without reading is told at the call, the rest as it is met.
+        BatteriesError: any error of :func:`load`; errors in the arguments at the call, others during iteration.
     """
     checked_scale(scale)
     checked_fit(fit)
@@ -158,7 +158,7 @@ def stream(
     found = _found(source, "images")
     first = next(found, None)
     if first is None:
-        raise NotFoundError("no image to read", code="NO_IMAGES", expected="at least one", found="none", where="images")
+        raise NotFoundError("no images", code="NO_IMAGES", expected="at least one", found="none", where="images")
 
     def read() -> Iterator[ReadImage]:
         for name, one in _chained(first, found):
@@ -166,17 +166,17 @@ def stream(
                 own = f"{name}[{place}]" if isinstance(one, np.ndarray | Tensor) and one.ndim == 4 else name
                 fitted = framed(_in_channels(picture, form.channels, own), form.patch, wanted, fit, own)
                 image = to_input(fitted[None], form.scale)[0] if cell is not None else fitted
-                refuse_infinite(image, own)  # a scale of a small deviation makes large noise larger
+                refuse_infinite(image, own)  # a small deviation of the scale enlarges values
                 yield ReadImage(own, image.contiguous(), (picture.shape[1], picture.shape[2]))
 
     return read()
 
 
 def form_of(cell: Any) -> Form:
-    """What a cell, or all cells of a container, take.
+    """Return the requirements of a cell, or of all cells of a container, on images.
 
     Raises:
-        InputError: none of them (``CELL``).
+        InputError: neither a cell nor a container (``CELL``).
     """
     if cell is None:
         return Form()
@@ -192,7 +192,7 @@ def form_of(cell: Any) -> Form:
         return Form(specs[0].channels, math.lcm(*(spec.patch_size for spec in specs)), many.scale)
     remedy = "registry.load('band/name') gives a cell."
     expected = "a cell, a manifest, a spec, a model or a container"
-    raise InputError("no cell to read images for", code="CELL", expected=expected, found=repr(cell)[:60], remedy=remedy)
+    raise InputError("not a cell", code="CELL", expected=expected, found=repr(cell)[:60], remedy=remedy)
 
 
 def _chained(first: tuple[str, Any], rest: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -201,26 +201,26 @@ def _chained(first: tuple[str, Any], rest: Iterator[tuple[str, Any]]) -> Iterato
 
 
 def _found(source: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Name and thing of every file, picture and array of a source, in order."""
+    """Yield every file, picture and array of a source with its name, in order."""
     if isinstance(source, str | os.PathLike) and (place := os.fsdecode(source)):
         for path in _files(Path(place).expanduser()):
             yield str(path), path
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield name, source
     elif hasattr(source, "read"):
-        raise _nothing(repr(source)[:60], name, "A file object: its path, or PIL.Image.open(file).")
+        raise _nothing(repr(source)[:60], name, "Instead of a file object, give its path, or PIL.Image.open(file).")
     elif isinstance(source, Iterable) and not isinstance(source, (*UNORDERED, os.PathLike)):
         if depth == DEEP:
-            raise _nothing(f"more than {DEEP} lists in each other", name, "A list that contains itself has no end.")
+            raise _nothing(f"more than {DEEP} nested lists", name, "Check that no list contains itself.")
         for number, one in enumerate(source):
             yield from _found(one, f"{name}[{number}]", depth + 1)
     else:
-        remedy = "Bytes of a file: PIL.Image.open(io.BytesIO(data)). A probe: its .images."
+        remedy = "For bytes of a file: PIL.Image.open(io.BytesIO(data)). For a probe: its .images."
         raise _nothing(repr(source)[:60], name, remedy)
 
 
 def _nothing(found: str, where: str, remedy: str) -> InputError:
-    what = "nothing that can be read as images"
+    what = "not readable as images"
     expected = "a path, a folder, a glob, a Pillow picture, an array, a tensor, or a list of these"
     return InputError(what, code="IMAGES", expected=expected, found=found, where=where, remedy=remedy)
 
@@ -237,7 +237,7 @@ def _files(place: Path) -> list[Path]:
         raise NotFoundError("no such file", code="NO_FILE", expected="a file, a folder or a glob pattern", where=place)
     if not found:
         expected = f"at least one of {' '.join(sorted(SUFFIXES))}"
-        raise NotFoundError("no image to read", code="NO_IMAGES", expected=expected, found="none", where=place)
+        raise NotFoundError("no images", code="NO_IMAGES", expected=expected, found="none", where=place)
     return found
 
 
@@ -245,12 +245,12 @@ def _refuse_others(folder: Path, others: list[Path]) -> None:
     if others:
         shown = ", ".join(str(path.relative_to(folder)) for path in others[:SHOWN])
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-        remedy = f"A glob picks the images: {folder / '*.png'}."
-        raise InputError("files that are no images", code="IMAGE", found=shown + more, where=folder, remedy=remedy)
+        remedy = f"Select the images by a glob: {folder / '*.png'}."
+        raise InputError("files other than images", code="IMAGE", found=shown + more, where=folder, remedy=remedy)
 
 
 def _pictures(one: Any, scale: Scale | None, layout: Layout | None, form: Form, name: str) -> Iterator[Tensor]:
-    """Pictures (C, height, width) of one file, picture, array or tensor, in [-1, 1]; noise as it is."""
+    """Yield the pictures (C, height, width) of one file, picture, array or tensor, in [-1, 1]; noise is not rescaled."""
     if isinstance(one, Path | Image.Image):
         one, layout = np.asarray(open_image(one) if isinstance(one, Path) else _upright(one, name)), "channels last"
     for picture in pictures_of(one, scale, layout, form.channels, name):
@@ -278,7 +278,7 @@ def _in_channels(picture: Tensor, channels: int, name: str) -> Tensor:
 def _other_channels(picture: Tensor, channels: int, name: str) -> InputError:
     remedy = "Pillow: picture.convert('L'). Tensors: images.mean(dim=1, keepdim=True)." if channels == 1 else None
     found = f"{picture.shape[0]} channels"
-    what = "image of other channels than the cell's"
+    what = "wrong number of channels"
     return InputError(what, code="IMAGE_SHAPE", expected=f"{channels} channels", found=found, where=name, remedy=remedy)
 
 

@@ -1,4 +1,4 @@
-"""Images from the scale of this package to a cell's own input scale, and back."""
+"""Conversion of images between this package's scale and a cell's own input scale."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from batteries.images.image_batch import check_batch
 
 
 def to_input(images: Tensor, scale: InputScale) -> Tensor:
-    """Images (B, channels, height, width) as a cell of this scale takes them.
+    """Convert images (B, channels, height, width) to a cell's input scale.
 
     Raises:
-        InputError: no batch of images of the channels that the scale has (``IMAGE_SHAPE``, ``IMAGE_DTYPE``).
+        InputError: not a batch of images with the channels of the scale (``IMAGE_SHAPE``, ``IMAGE_DTYPE``).
     """
     mean, std = _columns(images, scale)
     return ((images.double() - mean) / std).to(images.dtype)
 
 
 def from_input(images: Tensor, scale: InputScale) -> Tensor:
-    """Reverse of :func:`to_input`: what a cell of this scale gives, as this package has images.
+    """Convert images (B, channels, height, width) back from a cell's input scale, the inverse of :func:`to_input`.
 
     Raises:
-        InputError: as :func:`to_input`.
+        InputError: any error of :func:`to_input`.
     """
     mean, std = _columns(images, scale)
     return (images.double() * std + mean).to(images.dtype)
 
 
 def _columns(images: Tensor, scale: InputScale) -> tuple[Tensor, Tensor]:
-    """Mean and std, float64, (channels, 1, 1). float32 would move images by one unit in their last place."""
+    """Return mean and std as float64 (channels, 1, 1): float32 would change images in their last digit."""
     check_batch(images, len(scale.mean))
     wide = images.new_zeros(0, dtype=torch.float64)
     return wide.new_tensor(scale.mean)[:, None, None], wide.new_tensor(scale.std)[:, None, None]

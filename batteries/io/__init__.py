@@ -1,1 +1,1 @@
-"""Bytes on disk and text for people: canonical JSON, files that are whole or absent, and the file system behind them."""
+"""Files and text: canonical JSON, atomic files, the file system behind them, and text for messages."""

@@ -1,9 +1,9 @@
-"""Files that are whole or absent: every byte this project writes to disk goes through here.
+"""Atomic files: complete or absent. Every byte this project writes to disk goes through here.
 
 A write is a temporary file in the same folder, its bytes, fsync, a link or a rename, and fsync of the folder. ``create``
-never replaces (a hard link fails where the name exists); ``replace`` always does, atomically. What was written is on the
-device when the call returns. All system calls are those of :mod:`batteries.io.filesystem`; what a file system may lack of them
-says :mod:`batteries.io.missing_operations`.
+never replaces (a hard link fails if the name exists); ``replace`` always does, atomically. Data is on the device when the call
+returns. All system calls are those of :mod:`batteries.io.filesystem`; :mod:`batteries.io.missing_operations` lists those that a
+file system may lack.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ __all__ = [
     "walk",
 ]
 
-IS_LINK = {errno.ELOOP, errno.EMLINK}  # a link that is not to be followed; the second on FreeBSD
-PIECE = 2**26  # bytes written in one call: whoever wants to stop waits for no more
+IS_LINK = {errno.ELOOP, errno.EMLINK}  # link with O_NOFOLLOW; the second on FreeBSD
+PIECE = 2**26  # bytes written in one call, so that an interrupt need not wait for all
 
 Data = bytes | memoryview
 
 
 def read(path: Path, *, limit: int, links: bool = False) -> bytes:
-    """Bytes of a regular file of at most ``limit`` bytes.
+    """Read a regular file of at most ``limit`` bytes.
 
     Args:
-        path: The file.
-        limit: Largest number of bytes.
-        links: Whether it may be a symbolic link to one: where somebody named it, or its digest is known.
+        path: File to read.
+        limit: Largest size accepted, in bytes.
+        links: Follow symbolic links: for a file that the user named, or whose digest is known.
 
     Raises:
-        NotFoundError: no such file.
-        FormatError: larger than ``limit``, a symbolic link (``SYMLINK``), a pipe or a device (``NOT_A_FILE``), or what stands
-            for another file (``LFS_POINTER`` and others).
-        StoreError: the disk would not give it.
+        NotFoundError: missing file.
+        FormatError: larger than ``limit``, symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``), or a stand-in for
+            another file (``LFS_POINTER`` and others).
+        StoreError: failing disk, no permission.
     """
     with typed(path):
         data = _read(path, limit + 1, links)
@@ -72,19 +72,19 @@ def read(path: Path, *, limit: int, links: bool = False) -> bytes:
 
 
 def mapped(path: Path, *, limit: int, links: bool = False) -> memoryview:
-    """Bytes of a regular file of at most ``limit`` bytes as memory, which the system reads where it is looked at.
+    """Map a regular file of at most ``limit`` bytes to memory, which the system reads on access.
 
-    What is written there changes no file. Whoever shortens the file in place takes the memory away, and ends the process that
-    looks at it; no writer of this package does: a file is replaced or removed, and who has it mapped keeps the old one.
-    A file system without maps has it read into memory.
+    Writes to the memory do not change the file. Truncating the file in place would end a process that reads the lost memory; no
+    writer of this package does so: files are replaced or removed, and existing maps keep the old contents. On a file system
+    without maps the file is read into memory.
 
     Args:
-        path: The file.
-        limit: Largest number of bytes.
-        links: As of :func:`read`.
+        path: File to map.
+        limit: Largest size accepted, in bytes.
+        links: Follow symbolic links, as in :func:`read`.
 
     Raises:
-        BatteriesError: as :func:`read`.
+        BatteriesError: any error of :func:`read`.
     """
     with typed(path), _opened(path, links) as descriptor:
         size = filesystem.current.fstat(descriptor).st_size
@@ -97,13 +97,13 @@ def mapped(path: Path, *, limit: int, links: bool = False) -> memoryview:
 
 
 def create(path: Path, data: Data) -> bool:
-    """Write a new file whole, or leave the one that is there.
+    """Write a new file atomically, unless one of that name exists.
 
     Returns:
-        True where this call made the file; False where a file of that name was there already (whatever it holds).
+        True if this call made the file; False if a file of that name existed, with any contents.
 
     Raises:
-        StoreError: no space, no permission, a failing disk. No partial file stays behind.
+        StoreError: no space, no permission, failing disk. No partial file is left.
     """
     with typed(path, writing=True):
         with _temporary(path, data) as temporary:
@@ -113,15 +113,15 @@ def create(path: Path, data: Data) -> bool:
 
 
 def replace(path: Path, *parts: Data) -> None:
-    """Write a file whole in place of whatever stood there.
+    """Write a file atomically, replacing an existing one.
 
     Args:
-        path: The file.
-        parts: Its bytes, one part after the other.
+        path: File to write.
+        parts: Contents, to be concatenated.
 
     Raises:
-        FormatError: a symbolic link (``SYMLINK``), a pipe or a device (``NOT_A_FILE``) has the name, and keeps it.
-        StoreError: no space, no permission, a failing disk. The file is then the old one or the new one, whole.
+        FormatError: symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) of that name, which is kept.
+        StoreError: no space, no permission, failing disk. The file is then the old or the new one, complete.
     """
     with typed(path, writing=True):
         _refuse_special(path)
@@ -131,10 +131,10 @@ def replace(path: Path, *parts: Data) -> None:
 
 
 def remove(path: Path) -> bool:
-    """Remove a file for good; False where there is none.
+    """Remove a file durably; return False if there is none.
 
     Raises:
-        StoreError: no permission, a failing disk.
+        StoreError: no permission, failing disk.
     """
     with typed(path, writing=True):
         try:
@@ -146,13 +146,13 @@ def remove(path: Path) -> bool:
 
 
 def move_aside(path: Path, folder: Path) -> Path | None:
-    """Move a file out of the way, into a folder of the same file system.
+    """Move a file into a folder of the same file system, under a new name.
 
     Returns:
-        Where it is now: under its name and something random. None where it is not there (any more).
+        New path, of the file's name and a random suffix; None if the file does not exist.
 
     Raises:
-        StoreError: no space, no permission, a failing disk.
+        StoreError: no space, no permission, failing disk.
     """
     aside = folder / f"{path.name}.{secrets.token_hex(4)}"
     with typed(path, writing=True):
@@ -168,14 +168,14 @@ def move_aside(path: Path, folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def lock(path: Path, seconds: float) -> Iterator[None]:
-    """Be the only one, of all threads and processes, inside this ``with``; one of several where the file system has no locks.
+    """Hold an exclusive lock among all threads and processes inside this ``with``; no lock if the file system has none.
 
     Args:
-        path: A file that stands for the lock. It is made where need be and never removed.
-        seconds: How long to wait for a turn.
+        path: Lock file, created if missing and never removed.
+        seconds: Longest wait for the lock.
 
     Raises:
-        StoreError: no turn in that time (``LOCK_TIMEOUT``), no permission, a failing disk.
+        StoreError: lock not acquired in that time (``LOCK_TIMEOUT``), no permission, failing disk.
     """
     held = None
     with typed(path, writing=True):
@@ -185,9 +185,9 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
                 held = filesystem.current.lock(path, seconds)
         except TimeoutError as error:
             raise StoreError(
-                "somebody else keeps the lock",
+                "lock held by another process",
                 code="LOCK_TIMEOUT",
-                expected=f"a turn within {seconds:g} seconds",
+                expected=f"a free lock within {seconds:g} seconds",
                 where=path,
                 remedy="Run the same command again, or look for a stopped process that holds the lock.",
                 retryable=True,
@@ -201,7 +201,7 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
 
 
 def _mapped(descriptor: int, size: int, limit: int) -> memoryview:
-    if size:  # of nothing there is no map
+    if size:  # an empty file cannot be mapped
         with without("map"):
             return memoryview(filesystem.current.map(descriptor, size))
     return memoryview(bytearray(_rest(descriptor, limit)))  # as writable as a map
@@ -213,9 +213,9 @@ def _read(path: Path, most: int, links: bool) -> bytes:
 
 
 def _rest(descriptor: int, most: int) -> bytes:
-    """At most so many bytes, to the end of a file."""
+    """Read the rest of a file, up to ``most`` bytes."""
     parts: list[bytes] = []
-    size = filesystem.current.fstat(descriptor).st_size + 1  # so that one call reads a file, and the next finds its end
+    size = filesystem.current.fstat(descriptor).st_size + 1  # one call reads the file, the next its end
     while most and (part := filesystem.current.read(descriptor, min(size, most))):
         parts.append(part)
         most -= len(part)
@@ -231,11 +231,11 @@ def _opened(path: Path, links: bool) -> Iterator[int]:
             raise
         if not links:
             placeholders.refuse_link(path)
-        what = "a symbolic link without an end" if links else "a symbolic link"
+        what = "loop of symbolic links" if links else "symbolic link"
         raise FormatError(what, code="SYMLINK", expected="a regular file", where=path) from error
     try:
         mode = filesystem.current.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder cannot be read, and says so itself
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a folder fails with its own error
             raise _not_a_file(path)
         yield descriptor
     finally:
@@ -243,26 +243,26 @@ def _opened(path: Path, links: bool) -> Iterator[int]:
 
 
 def _refuse_special(path: Path) -> None:
-    """Refuse to put a file in the place of what was never one of ours: ``/dev/null`` would be gone for the whole machine."""
+    """Refuse to replace a link, pipe or device: replacing ``/dev/null`` would break the whole machine."""
     try:
         mode = filesystem.current.lstat(path).st_mode
     except NOTHING_THERE:
         return
     if stat.S_ISLNK(mode):
-        remedy = "Name the file that it leads to, or another one."
-        raise FormatError("a symbolic link", code="SYMLINK", expected="a file or nothing", where=path, remedy=remedy)
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder is not replaced by a file, and says so itself
+        remedy = "Name the file that the link leads to, or another one."
+        raise FormatError("symbolic link", code="SYMLINK", expected="a file or nothing", where=path, remedy=remedy)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # replacing a folder fails with its own error
         raise _not_a_file(path)
 
 
 def _not_a_file(path: Path) -> FormatError:
-    return FormatError("a pipe, a socket or a device", code="NOT_A_FILE", expected="a regular file", where=path)
+    return FormatError("not a regular file", code="NOT_A_FILE", expected="a regular file", where=path)
 
 
 def _named(temporary: Path, path: Path) -> bool:
-    """Give a temporary file its name, unless another file has it.
+    """Rename a temporary file to its final name, unless a file of that name exists.
 
-    Without hard links that takes a look and a step: of two writers in between them the later one has the name.
+    Without hard links that is a check and a rename: if two writers race between them, the later one wins.
     """
     with without("link"):
         try:
@@ -278,7 +278,7 @@ def _named(temporary: Path, path: Path) -> bool:
 
 @contextlib.contextmanager
 def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
-    """File beside ``path`` that holds the parts on the device, and is gone afterwards unless it was renamed."""
+    """Write the parts to a synced temporary file beside ``path``, removed afterwards unless it was renamed."""
     folders.make(path.parent)
     temporary = temporary_files.temporary_of(path)
     temporary_files.in_flight[temporary.name] = temporary
@@ -286,7 +286,7 @@ def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
         _write(temporary, parts)
         yield temporary
     finally:
-        with contextlib.suppress(OSError):  # what cannot be removed is left to the next sweep
+        with contextlib.suppress(OSError):  # left to the next sweep
             filesystem.current.unlink(temporary)
         temporary_files.in_flight.pop(temporary.name, None)
 

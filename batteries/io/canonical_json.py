@@ -1,7 +1,7 @@
-"""Canonical JSON: one document, one sequence of bytes, and a reader that takes nothing else on trust.
+"""Canonical JSON: exactly one sequence of bytes per document, and a strict reader for untrusted input.
 
 Canonical form: UTF-8, keys sorted, no white space, shortest round-trip numbers, no NaN or infinity, a final newline.
-The reader refuses what Python's own reader lets through: duplicate keys, ``NaN``, ``1e999``, deep nesting, any size.
+The reader refuses input that Python's own reader accepts: duplicate keys, ``NaN``, ``1e999``, deep nesting, any size.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from batteries.errors import FormatError
 from batteries.io import placeholders
 
 MAX_DEPTH = 16
-MAX_FAULTS = 1000  # of a document, to be named
-MAX_DIGITS = 400  # of one integer; Python's own limit is 4300 and raises a bare ValueError
+MAX_FAULTS = 1000  # faults of a document that are listed rather than counted
+MAX_DIGITS = 400  # digits of an integer; Python's own limit is 4300 and raises a bare ValueError
 PIECE = 2**26  # bytes hashed in one call
 
-# all but the brackets that nest: strings, and what is neither string nor bracket. Possessive, and a string may end with the
-# text, so that no text is looked at twice: a reader's time is the bytes it is given, whatever they are
+# Everything except nesting brackets: strings, and other characters that are not brackets. Possessive, and a string may end with
+# the text, so that no text is scanned twice: the time is linear in the size of any input.
 BESIDES_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
-MERGE = re.compile(rb"^(<{7}|>{7})( |\r?$)", re.MULTILINE)  # the lines between which git leaves two sides
-CRLF = "line endings of Windows"
+MERGE = re.compile(rb"^(<{7}|>{7})( |\r?$)", re.MULTILINE)  # conflict markers of git
+CRLF = "Windows line endings"
 UNCONVERTED = "git converted them: write `* -text` into .gitattributes of that checkout, and check its files out again."
 
 
 class Document(BaseModel):
-    """The base of everything we write as JSON: frozen, strict, and closed to keys it does not know."""
+    """Base class of all JSON documents: frozen, strict, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants", allow_inf_nan=False)
 
     def to_bytes(self) -> bytes:
-        """Document's canonical bytes."""
+        """Return the canonical bytes of the document."""
         return dump(self.model_dump(mode="json"))
 
 
@@ -48,42 +48,42 @@ AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """SHA-256 of some bytes, as 64 lowercase hexadecimal digits."""
+    """Return the SHA-256 of bytes as 64 lowercase hexadecimal digits."""
     view, digest = memoryview(data), hashlib.sha256()
-    for start in range(0, len(view), PIECE):  # so that whoever wants to stop need not wait for all of it
+    for start in range(0, len(view), PIECE):  # so that an interrupt need not wait for all
         digest.update(view[start : start + PIECE])
     return digest.hexdigest()
 
 
 def dump(value: Any, *, indent: int | None = None) -> bytes:
-    """Canonical bytes of a JSON value.
+    """Serialise a JSON value to canonical bytes.
 
     Args:
-        value: The value.
-        indent: Blanks for each level, where a file is for people and their tools to compare; left out, no white space.
+        value: Value to serialise.
+        indent: Spaces per level, for a file that people compare; by default there is no white space.
 
     Raises:
-        FormatError: ``value`` holds a NaN, an infinity or a lone surrogate.
+        FormatError: NaN, infinity or lone surrogate in ``value``.
     """
     marks = (",", ":") if indent is None else (",", ": ")
     try:
         text = json.dumps(value, sort_keys=True, indent=indent, separators=marks, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
-    except ValueError as error:  # a NaN, or a text that is not Unicode
-        raise FormatError("a value that JSON cannot hold", code="VALUE", found=error) from error
+    except ValueError as error:  # NaN, or text that is not Unicode
+        raise FormatError("value not representable in JSON", code="VALUE", found=error) from error
 
 
 def load(data: bytes, *, where: object, limit: int) -> Any:
     """Parse JSON strictly.
 
     Args:
-        data: The bytes.
-        where: What they are, for the message.
-        limit: The largest size accepted, in bytes.
+        data: JSON text as bytes.
+        where: Name of the document in messages.
+        limit: Largest size accepted, in bytes.
 
     Raises:
-        FormatError: too large, not UTF-8, not JSON, a duplicate key, a non-finite number, nested deeper than 16, two sides of a
-            merge (``MERGE_CONFLICT``), or what stands for another file (``LFS_POINTER`` and others).
+        FormatError: too large, not UTF-8, not JSON, duplicate key, non-finite number, nested deeper than 16, unresolved merge
+            (``MERGE_CONFLICT``), or a stand-in for another file (``LFS_POINTER`` and others).
     """
     if len(data) > limit:
         raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", found=len(data), where=where)
@@ -109,18 +109,18 @@ def load(data: bytes, *, where: object, limit: int) -> Any:
 
 
 def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit: int) -> AnyDocument:
-    """Parse and validate a document, naming every field that is wrong.
+    """Parse and validate a document, naming every invalid field.
 
     Raises:
-        FormatError: as :func:`load`, or a field missing, unknown, of the wrong type or out of range (``SCHEMA``), or bytes that
-            are not the canonical ones of what they say (``NOT_CANONICAL``).
+        FormatError: any error of :func:`load`; field missing, unknown, of the wrong type or out of range (``SCHEMA``); valid
+            document in another form than its canonical one (``NOT_CANONICAL``).
     """
-    wrong = None  # in words: an error that its own frame holds is a circle, and stays until somebody collects it
+    wrong = None  # a string: an exception stored in its own frame is a reference cycle
     if len(data) <= limit:
         try:
             # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
             document = kind.model_validate_json(data)
-            # bytes that a valid document writes again exactly hold no duplicate key, no NaN and nothing nested too deeply
+            # a document that serialises to the same bytes has no duplicate keys, no NaN and no deep nesting
             if document.to_bytes() == data:
                 return document
         except ValidationError as error:
@@ -130,14 +130,14 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
     if wrong is not None:
         raise _invalid(kind, wrong, where)
     found, remedy = (CRLF, UNCONVERTED) if b"\r\n" in data else (None, "Write it with this package.")
-    raise FormatError("bytes that are not canonical", code="NOT_CANONICAL", found=found, where=where, remedy=remedy)
+    raise FormatError("not canonical JSON", code="NOT_CANONICAL", found=found, where=where, remedy=remedy)
 
 
 def load_any(kind: type[AnyDocument], data: bytes, *, where: object, limit: int) -> AnyDocument:
-    """As :func:`load_document`, in any layout of JSON: git and editors may have changed white space and line endings.
+    """Parse and validate a document in any JSON layout: git and editors may have changed white space and line endings.
 
     Raises:
-        FormatError: as :func:`load_document`; ``NOT_CANONICAL`` where it says more than a document does that is written.
+        FormatError: any error of :func:`load_document`; ``NOT_CANONICAL`` only for values that differ from those written back.
     """
     data = data.removeprefix(codecs.BOM_UTF8)
     value = load(data, where=where, limit=limit)
@@ -147,20 +147,20 @@ def load_any(kind: type[AnyDocument], data: bytes, *, where: object, limit: int)
     except ValidationError as error:
         raise _invalid(kind, fields_of(error), where) from error
     if document.model_dump(mode="json") != value:
-        raise FormatError("a document in other words", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
+        raise FormatError("not a canonical document", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
     return document
 
 
 def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
-    """Refuse a newer major schema by name, rather than by a list of unknown fields.
+    """Refuse a newer major schema with an error of its own, rather than a list of unknown fields.
 
     Args:
-        kind: Names the schema it knows as ``SCHEMA_VERSION``.
-        value: What was parsed.
-        where: What it is, for the message.
+        kind: Document class, with the supported schema as ``SCHEMA_VERSION``.
+        value: Parsed JSON value.
+        where: Name of the document in messages.
 
     Raises:
-        FormatError: of a newer major schema (``SCHEMA_NEWER``).
+        FormatError: newer major schema (``SCHEMA_NEWER``).
     """
     known = getattr(kind, "SCHEMA_VERSION", None)
     found = value.get("schema_version") if isinstance(value, dict) else None
@@ -169,7 +169,7 @@ def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
     major = found.split(".")[0]
     if major.isdecimal() and len(major) < 9 and int(major) > int(known.split(".")[0]):
         raise FormatError(
-            f"a {kind.__name__.lower()} of a newer schema",
+            f"{kind.__name__.lower()} of a newer schema",
             code="SCHEMA_NEWER",
             expected=f"{known} or older",
             found=found,
@@ -183,9 +183,9 @@ def _invalid(kind: type[AnyDocument], wrong: str, where: object) -> FormatError:
 
 
 def fields_of(error: ValidationError) -> str:
-    """Every field that is wrong, in words."""
+    """List every invalid field with its fault."""
     if error.error_count() > MAX_FAULTS:
-        return f"{error.error_count()} faults"  # listing them takes longer than finding them
+        return f"{error.error_count()} faults"  # listing them would take longer than finding them
     rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
 
@@ -193,9 +193,7 @@ def fields_of(error: ValidationError) -> str:
 def _refuse_merge(data: bytes, where: object) -> None:
     if MERGE.search(data):
         remedy = "Keep one side of the merge, or write the file again."
-        raise FormatError(
-            "the two sides of a merge", code="MERGE_CONFLICT", found="lines of <<<<<<<", where=where, remedy=remedy
-        )
+        raise FormatError("unresolved merge", code="MERGE_CONFLICT", found="lines of <<<<<<<", where=where, remedy=remedy)
 
 
 def _check_depth(text: str, where: object) -> None:
@@ -211,22 +209,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = sorted(key for key, count in counts.items() if count > 1)
-        raise FormatError("a key given twice", code="DUPLICATE_KEY", found=", ".join(twice[:5]))
+        raise FormatError("duplicate key", code="DUPLICATE_KEY", found=", ".join(twice[:5]))
     return found
 
 
 def _refuse_constant(text: str) -> Any:
-    raise FormatError("a number that JSON does not have", code="NUMBER", found=text)
+    raise FormatError("number not allowed in JSON", code="NUMBER", found=text)
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise FormatError("a number out of range", code="NUMBER", found=text[:40])
+        raise FormatError("number out of range", code="NUMBER", found=text[:40])
     return number
 
 
 def _bounded(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise FormatError("a number out of range", code="NUMBER", found=f"{len(text)} digits")
+        raise FormatError("number out of range", code="NUMBER", found=f"{len(text)} digits")
     return int(text)

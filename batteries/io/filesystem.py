@@ -1,7 +1,6 @@
-"""The disk: the one thin object that all work on files goes through, one call each as the operating system has it.
+"""Thin layer over the operating system's file calls, one method per call, which all file access goes through.
 
-Whoever wants to know what happens when a disk is full, fails or loses its power puts another one in its place with
-:func:`use`, and so tests the code that ships.
+Tests of a full or failing disk, or of a power loss, replace it with :func:`use`, and so exercise the shipped code.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from pathlib import Path
 
 from batteries.io import operating_system
 
-LOCK_PAUSE = 0.01  # seconds between two looks at a lock that somebody else holds
+LOCK_PAUSE = 0.01  # seconds between two attempts to take a held lock
 
 operating_system.refuse_others()
 
 
 class Disk:
-    """What the operating system does with files. Every call may raise ``OSError``."""
+    """File operations of the operating system. Every call may raise ``OSError``."""
 
     def open(self, path: Path) -> int:
-        """Open a file for reading. A link at the end of the path is refused (``ELOOP``), and no pipe makes this wait."""
+        """Open a file for reading. A link as last part of the path is refused (``ELOOP``), and a pipe does not block."""
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def follow(self, path: Path) -> int:
-        """Open a file for reading as :meth:`open`, at the end of whatever links lead to it."""
+        """Open a file for reading as :meth:`open` does, following links."""
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def open_folder(self, path: Path) -> int:
@@ -37,54 +36,54 @@ class Disk:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
     def create(self, path: Path) -> int:
-        """Open a file for writing that is not there yet."""
+        """Create a new file and open it for writing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
     def read(self, descriptor: int, size: int) -> bytes:
-        """At most ``size`` bytes; none at the end of the file."""
+        """Read at most ``size`` bytes; none at the end of the file."""
         return os.read(descriptor, size)
 
     def map(self, descriptor: int, size: int) -> mmap.mmap:
-        """First bytes of a file as memory; what is written there changes no file."""
+        """Map the first bytes of a file to memory; writes do not change the file."""
         return mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
 
     def write(self, descriptor: int, data: memoryview) -> int:
-        """Write the first of these bytes; how many of them is returned, and may be fewer than all."""
+        """Write bytes from the start of ``data``; return their number, which may be less than all."""
         return os.write(descriptor, data)
 
     def fsync(self, descriptor: int) -> None:
         """Wait until the bytes of a file, or the names in a folder, are on the device.
 
-        On macOS they are then with the device, whose own cache a loss of power may still empty.
+        On macOS the device may then still hold them in a cache that a power loss empties.
         """
         os.fsync(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Give a descriptor back. It is gone even where this fails."""
+        """Close a descriptor, which is invalid afterwards even if this fails."""
         os.close(descriptor)
 
     def fstat(self, descriptor: int) -> os.stat_result:
-        """What an open file is."""
+        """Return the status of an open file."""
         return os.fstat(descriptor)
 
     def lstat(self, path: Path) -> os.stat_result:
-        """What a path is; of a link, the link itself."""
+        """Return the status of a path, without following a link."""
         return path.lstat()
 
     def scan(self, folder: Path | str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
-        """What is in a folder, in no order."""
+        """List the entries of a folder, in no particular order."""
         return os.scandir(folder)
 
     def mkdir(self, path: Path) -> None:
-        """Make one folder."""
+        """Create one folder."""
         path.mkdir()
 
     def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name that is not there yet."""
+        """Create a hard link under a new name."""
         os.link(source, target)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Give a file another name, in place of the file that had it."""
+        """Rename a file, replacing an existing one."""
         source.replace(target)
 
     def unlink(self, path: Path) -> None:
@@ -92,8 +91,8 @@ class Disk:
         path.unlink()
 
     def lock(self, path: Path, seconds: float) -> int:
-        """Hold the lock that a file stands for, for this thread alone; raises ``TimeoutError`` after ``seconds``."""
-        import fcntl  # not on every system on which this module is asked for
+        """Take the exclusive lock of a lock file; raises ``TimeoutError`` after ``seconds``."""
+        import fcntl  # missing on some systems that import this module
 
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         ends = time.monotonic() + seconds
@@ -110,11 +109,11 @@ class Disk:
             raise
 
     def unlock(self, held: int) -> None:
-        """Give a lock back. Its file stays: whoever waits for it would else hold a lock on nothing."""
+        """Release a lock. Its file stays, since others may be waiting for it."""
         import fcntl
 
         try:
-            fcntl.flock(held, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open too
+            fcntl.flock(held, fcntl.LOCK_UN)  # explicit, since a child forked meanwhile has the file open too
         finally:
             os.close(held)
 
@@ -124,7 +123,7 @@ current = Disk()
 
 @contextlib.contextmanager
 def use(other: Disk) -> Iterator[Disk]:
-    """Put another disk in the place of the present one, for every thread of this process, until the ``with`` ends."""
+    """Replace the current disk for every thread of this process inside this ``with``."""
     global current
     before, current = current, other
     try:

@@ -1,4 +1,4 @@
-"""The operating system's errors about files, as ours."""
+"""Conversion of the operating system's errors about files to this package's errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batteries.errors import BatteriesError, InputError, NotFoundError, StoreErr
 from batteries.io import placeholders
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {  # a folder that cannot be reached, written or filled, and no sign of damage
+CLOSED = {  # folder missing, not writable or full, without a sign of damage
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -28,34 +28,34 @@ NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 @contextlib.contextmanager
 def typed(path: Path, *, writing: bool = False) -> Iterator[None]:
-    """Operating system's errors about ``path`` as ours.
+    """Convert the operating system's errors about ``path`` to this package's.
 
     Args:
-        path: The file that the errors name.
-        writing: Whether something missing is the disk's fault, and not an answer.
+        path: File that the errors name.
+        writing: True if a missing file is a fault of the disk rather than an answer.
 
     Raises:
-        NotFoundError: nothing there, and not ``writing``.
-        FormatError: a link of git-annex to what is not fetched (``ANNEX_POINTER``).
-        StoreError: any other refusal.
-        InputError: no path at all, such as one with a NUL.
+        NotFoundError: missing file, unless ``writing``.
+        FormatError: git-annex link to content not fetched (``ANNEX_POINTER``).
+        StoreError: any other error of the operating system.
+        InputError: invalid path, such as one with a NUL.
     """
     try:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not writing:
             placeholders.refuse_link(path)
-            found = "a symbolic link to nothing" if path.is_symlink() else None
+            found = "a broken symbolic link" if path.is_symlink() else None
             raise NotFoundError("no such file", code="NO_FILE", found=found, where=path) from error
         raise _store_error(error, path) from error
     except ValueError as error:
         if isinstance(error, BatteriesError):
             raise
-        raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(str(path)), where=error) from error
+        raise InputError("invalid path", code="BAD_PATH", found=repr(str(path)), where=error) from error
 
 
 def is_closed(error: StoreError) -> bool:
-    """Whether an error means a folder that cannot be reached, written or filled, and not a disk that fails."""
+    """Return True if an error means a folder that is missing, not writable or full, rather than a failing disk."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in CLOSED
 
 
@@ -63,4 +63,4 @@ def _store_error(error: OSError, path: Path) -> StoreError:
     if error.errno in NO_SPACE:
         remedy = "Free some space, or name another folder, and run the same command again."
         return StoreError("no space left on the disk", code="NO_SPACE", where=path, remedy=remedy, retryable=True)
-    return StoreError("the disk refused", code="DISK", found=error.strerror or error, where=path, retryable=True)
+    return StoreError("disk operation failed", code="DISK", found=error.strerror or error, where=path, retryable=True)

@@ -1,4 +1,4 @@
-"""Folders: what is in them, and that their names are on the device."""
+"""Folders: listing, creating and syncing them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from batteries.io import filesystem
 from batteries.io.filesystem_errors import NOTHING_THERE, typed
 from batteries.io.missing_operations import without
 
-DEEP = 64  # folders within folders; a layout of this package has three
+DEEP = 64  # nested folders; layouts of this package have three levels
 
 
 def walk(folder: Path, *, depth: int = DEEP, links: bool = False) -> Iterator[Path]:
-    """Regular files below a folder, in no order; none where there is no folder.
+    """Yield the regular files below a folder, in no particular order; none if there is no folder.
 
     Args:
-        folder: The folder.
-        depth: How many folders deep its files lie at most; it ends a walk in circles, too.
-        links: Whether symbolic links are followed; else they are passed over.
+        folder: Folder to search.
+        depth: Largest depth of folders searched, which also ends loops of links.
+        links: Follow symbolic links; otherwise they are skipped.
 
     Raises:
-        StoreError: a folder that cannot be listed.
+        StoreError: folder that cannot be listed.
     """
     with typed(folder):
         yield from (Path(entry.path) for entry in entries(folder, depth=depth, links=links))
@@ -34,34 +34,34 @@ def sync(folder: Path) -> None:
     """Wait until the names in a folder are on the device.
 
     Raises:
-        StoreError: no such folder, no permission, a failing disk.
+        StoreError: missing folder, no permission, failing disk.
     """
     with typed(folder, writing=True):
         flush(folder)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder, and not a link to one.
+    """Return True if a path is a folder, not a link to one.
 
     Raises:
-        StoreError: the disk would not say.
+        StoreError: path that cannot be examined.
     """
     return stat.S_ISDIR(mode_of(path))
 
 
 def is_link(path: Path) -> bool:
-    """Whether a path is a symbolic link, to anything or nothing.
+    """Return True if a path is a symbolic link, broken or not.
 
     Raises:
-        StoreError: the disk would not say.
+        StoreError: path that cannot be examined.
     """
     return stat.S_ISLNK(mode_of(path))
 
 
 def make(folder: Path) -> None:
-    """Folder and its parents, each of them on the device before anything is put into it.
+    """Create a folder and its parents, syncing each before anything is put into it.
 
-    So a folder that holds something needs no fsync above it. An empty one may be of a writer who died in between.
+    So a folder with contents needs no fsync of its parents. An empty one may be from a writer killed before its fsync.
     """
     try:
         with filesystem.current.scan(folder) as entries:
@@ -75,12 +75,12 @@ def make(folder: Path) -> None:
         flush(folder.parent)
     else:
         if empty:
-            with contextlib.suppress(PermissionError):  # above a folder that somebody else made
+            with contextlib.suppress(PermissionError):  # parent of a folder made by another user
                 flush(folder.parent)
 
 
 def flush(folder: Path) -> None:
-    """As :func:`sync`, with the operating system's own errors; a file system that cannot do it is left alone."""
+    """Sync a folder as :func:`sync` does, with the operating system's errors; skip it if the file system cannot."""
     with without("sync"):
         descriptor = filesystem.current.open_folder(folder)
         try:
@@ -92,7 +92,7 @@ def flush(folder: Path) -> None:
 def entries(
     folder: Path, *, depth: int = DEEP, links: bool = False, passed_over: type[OSError] = FileNotFoundError
 ) -> Iterator[os.DirEntry[str]]:
-    """Regular files below a folder, past what is no folder (any more) and folders with the error ``passed_over``."""
+    """Yield the entries of regular files below a folder, skipping folders that vanish or fail with ``passed_over``."""
     waiting: list[tuple[Path | str, int]] = [(folder, 0)]
     while waiting:
         inside, above = waiting.pop()
@@ -109,7 +109,7 @@ def entries(
 
 
 def mode_of(path: Path) -> int:
-    """Mode of a path, of a link its own; 0 where nothing is."""
+    """Return the mode of a path without following links; 0 if there is nothing."""
     with typed(path):
         try:
             return filesystem.current.lstat(path).st_mode

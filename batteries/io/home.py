@@ -1,4 +1,4 @@
-"""The folder on this machine that keeps what can be had again: fetched cells, and the kernels' compiled code."""
+"""Cache folder on this machine: downloaded cells and compiled kernels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from batteries.errors import InputError
 __all__ = ["HOME_VARIABLE", "home", "own_folder"]
 
 HOME_VARIABLE = "BATTERIES_HOME"
-NOWHERE = Path(os.devnull)  # no folder can be in it
+NOWHERE = Path(os.devnull)  # cannot contain a folder
 
 
 def home() -> Path:
-    """Folder of the cache: ``BATTERIES_HOME``, or the platform's own.
+    """Return the cache folder: ``BATTERIES_HOME``, or the platform's default.
 
     Raises:
-        InputError: the variable names what is no path (``BAD_PATH``).
+        InputError: variable with an invalid path (``BAD_PATH``).
     """
     named = os.environ.get(HOME_VARIABLE)
     if not named:
@@ -29,11 +29,11 @@ def home() -> Path:
     try:
         return Path(named).expanduser().absolute()
     except (OSError, RuntimeError, ValueError) as error:  # no working directory, no such user, a NUL
-        raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(named), where=HOME_VARIABLE) from error
+        raise InputError("invalid path", code="BAD_PATH", found=repr(named), where=HOME_VARIABLE) from error
 
 
 def own_folder(find: Callable[..., Path]) -> Path:
-    """Folder of the user's as the platform has it; of a user without a home, one that cannot be."""
+    """Return the user's folder found by ``find``, a function of platformdirs; for a user without a home, an unusable path."""
     with contextlib.suppress(RuntimeError):
         path = find("batteries", appauthor=False)
         if path.is_absolute():

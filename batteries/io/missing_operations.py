@@ -1,7 +1,7 @@
-"""Operations that a file system may lack, and do without.
+"""Operations that a file system may lack, and how to proceed without them.
 
-Memory cards, network shares and file systems in user space have no hard links, or no locks, or cannot sync or map a file.
-What is done in place of such an operation keeps every file whole; a promise that goes with it is noted, for whoever gave it.
+Memory cards, network shares and file systems in user space may lack hard links or locks, or be unable to sync or map a file.
+The fallbacks keep every file whole; a guarantee that is lost is recorded for the caller who gave it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 Operation = Literal["link", "lock", "sync", "map"]
 
 _UNKNOWN = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-ERRORS: dict[Operation, set[int]] = {  # by which a file system says that it has no such operation
+ERRORS: dict[Operation, set[int]] = {  # errors of a file system without the operation
     "link": {*_UNKNOWN, errno.EPERM, errno.EINVAL, errno.EXDEV, errno.EMLINK},
     "lock": {*_UNKNOWN, errno.ENOLCK, errno.EINVAL, errno.ENODEV},
     "sync": {*_UNKNOWN, errno.EINVAL},
@@ -27,7 +27,7 @@ _noted: ContextVar[set[Operation] | None] = ContextVar("_noted", default=None)
 
 @contextlib.contextmanager
 def noting() -> Iterator[set[Operation]]:
-    """Collect the operations that turn out to be lacking while this ``with`` lasts."""
+    """Collect the operations found missing inside this ``with``."""
     found: set[Operation] = set()
     before = _noted.set(found)
     try:
@@ -38,7 +38,7 @@ def noting() -> Iterator[set[Operation]]:
 
 @contextlib.contextmanager
 def without(operation: Operation) -> Iterator[None]:
-    """Do without an operation where the file system lacks it; any other error of it leaves this ``with``."""
+    """Ignore the error of an operation that the file system lacks; any other error propagates."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The systems this package runs on. Nothing else is imported here: it is asked before anything that another system lacks."""
+"""Supported operating systems. Imports nothing that other systems lack, since it is called first."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from batteries.errors import PolicyError
 
 
 def refuse_others() -> None:
-    """Refuse a system whose files this package does not know how to write.
+    """Refuse an operating system whose files this package cannot write safely.
 
-    Windows is one: it cannot open a folder to sync it, refuse a link while a file is opened, or replace a file that somebody
-    reads; and asking whether a process runs would end that process there.
+    Windows cannot open a folder to sync it, refuse a link while opening a file, or replace a file that is being read; and
+    ``os.kill(process, 0)`` ends the process there.
 
     Raises:
-        PolicyError: it is Windows (``PLATFORM``).
+        PolicyError: Windows (``PLATFORM``).
     """
     if sys.platform == "win32":
         raise PolicyError(
-            "a system that is not supported",
+            "unsupported operating system",
             code="PLATFORM",
             expected="Linux or macOS",
             found=sys.platform,

@@ -1,4 +1,4 @@
-"""Files that a user names by a folder or by a glob pattern."""
+"""Files selected by a folder or a glob pattern."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ WILD = set("*?[")
 
 
 def is_pattern(place: Path) -> bool:
-    """Whether a path has wild cards, and is no file of that very name."""
+    """Return True if a path has wildcards and is not the name of an existing file."""
     return bool(WILD & set(str(place))) and not place.exists()
 
 
 def matching(place: Path) -> tuple[Path, list[Path]]:
-    """Last folder of a pattern that has no wild card, and the files that the pattern fits, sorted."""
+    """Return the deepest folder of a pattern without wildcards, and the files that match, sorted."""
     parts = place.parts
     tame = next((n for n, part in enumerate(parts[:-1]) if WILD & set(part)), len(parts) - 1)
     folder = Path(*parts[:tame])
@@ -28,14 +28,14 @@ def matching(place: Path) -> tuple[Path, list[Path]]:
 
 
 def below(folder: Path) -> list[Path]:
-    """Files below a folder, and below the folders that links in it lead to, sorted; each folder once."""
+    """List the files below a folder, following links, sorted; each folder once."""
     return sorted(path for path in _walked(folder) if path.is_file())
 
 
 def _walked(folder: Path) -> Iterator[Path]:
     seen = set()
     for inside, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()  # so that of two ways to one folder the same is taken everywhere
+        folders.sort()  # so that the same path to a folder is taken on every machine
         real = os.path.realpath(inside)
         if real in seen:
             folders.clear()

@@ -1,7 +1,7 @@
-"""Bytes that stand for a file and are not it: pointers that git left, pages that a login sent, what is compressed.
+"""Detection of stand-ins for a file: pointers left by git, HTML pages of a login, compressed files.
 
-None of our formats can start as a pointer or a page does: JSON starts with a bracket, safetensors with the size of a header.
-So these are refused wherever a file is read. What is compressed is only named where it could not be read anyway.
+No format of this package starts like a pointer or a page: JSON starts with a bracket, safetensors with the size of a header.
+So these are refused wherever a file is read. Compression is reported only for a file that could not be parsed.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from batteries.errors import FormatError
 
-LOOKED_AT = 512  # bytes
+LOOKED_AT = 512  # first bytes examined
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """What stands in the place of a file.
+    """Stand-in for a file.
 
     Attributes:
-        code: Of the error.
-        words: Its name.
-        start: Matches its first bytes.
-        remedy: How to come by the file.
+        code: Code of the error.
+        words: Name in messages.
+        start: Pattern of the first bytes.
+        remedy: Advice on getting the file itself.
     """
 
     code: str
@@ -35,27 +35,27 @@ class Placeholder:
 
 ANNEX = Placeholder(
     "ANNEX_POINTER",
-    "a git-annex pointer",
+    "git-annex pointer",
     re.compile(rb"/annex/objects/[^\n]{1,400}\n?|\.\.?/[./]*\.git/annex/objects/"),
     "Run `git annex get` in that checkout: git has the pointer, not the file.",
 )
 POINTERS = (
     Placeholder(
         "LFS_POINTER",
-        "a Git LFS pointer",
+        "Git LFS pointer",
         re.compile(rb"version https://(git-lfs\.github\.com|hawser\.github\.com)/spec/"),
         "Run `git lfs install` and `git lfs pull` in that checkout: git has the pointer, not the file.",
     ),
     Placeholder(
         "XET_POINTER",
-        "a Xet pointer",
+        "Xet pointer",
         re.compile(rb"# xet version "),
         "Run `git xet install` and `git checkout` again, or fetch the file from the Hub.",
     ),
     ANNEX,
     Placeholder(
         "HTML_PAGE",
-        "an HTML page",
+        "HTML page",
         re.compile(
             rb"\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--(?:(?!-->).)*+-->\s*+)*+<(?:!doctype\s+html|html|head|body)\b",
             re.IGNORECASE | re.DOTALL,
@@ -73,7 +73,7 @@ COMPRESSED = (
 
 
 def refuse(data: bytes | memoryview, where: object) -> None:
-    """Refuse a pointer or a page in the place of a file.
+    """Refuse a pointer or a page in place of a file.
 
     Raises:
         FormatError: ``LFS_POINTER``, ``XET_POINTER``, ``ANNEX_POINTER`` or ``HTML_PAGE``.
@@ -88,7 +88,7 @@ def refuse_link(path: Path) -> None:
     """Refuse a link into the objects of git-annex, which leads nowhere until they are fetched.
 
     Raises:
-        FormatError: it is one (``ANNEX_POINTER``).
+        FormatError: such a link (``ANNEX_POINTER``).
     """
     try:
         target = str(path.readlink())
@@ -99,21 +99,21 @@ def refuse_link(path: Path) -> None:
 
 
 def refuse_unreadable(data: bytes | memoryview, where: object) -> None:
-    """Say what bytes are that cannot be read, where that is plain from their start.
+    """Refuse bytes that could not be parsed and whose start shows the reason.
 
     Raises:
-        FormatError: as :func:`refuse`, and ``COMPRESSED``.
+        FormatError: any error of :func:`refuse`, or ``COMPRESSED``.
     """
     refuse(data, where)
     start = bytes(data[:LOOKED_AT])
     for magic, name in COMPRESSED:
         if start.startswith(magic):
-            what = f"a compressed file ({name})"
+            what = f"compressed file ({name})"
             raise FormatError(what, code="COMPRESSED", expected="the file itself", where=where, remedy="Unpack it first.")
 
 
 def words_of(path: Path) -> str | None:
-    """What stands in the place of a file that could not be read, with the remedy; None where nothing known does."""
+    """Return the name of the stand-in found at an unreadable path, with the remedy; None if it is not a known one."""
     try:
         with path.open("rb") as file:
             refuse_unreadable(file.read(LOOKED_AT), path)
@@ -126,5 +126,5 @@ def words_of(path: Path) -> str | None:
 
 def _error(one: Placeholder, where: object) -> FormatError:
     return FormatError(
-        f"{one.words} in the place of the file", code=one.code, expected="the file itself", where=where, remedy=one.remedy
+        f"{one.words} in place of the file", code=one.code, expected="the file itself", where=where, remedy=one.remedy
     )

@@ -1,4 +1,4 @@
-"""Temporary files: their names, and the end of those that no writer will finish."""
+"""Temporary files: naming them, and removing those left by killed writers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from batteries.io import filesystem
 from batteries.io.filesystem_errors import typed
 from batteries.io.folders import entries
 
-TEMPORARY = ".part"  # suffix of a file that is not there yet; swept by ``sweep``
+TEMPORARY = ".part"  # suffix of an unfinished file; removed by ``sweep``
 TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d{{1,9}})\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
-NAMED = 48  # characters of a file's name in that of its temporary file: so it is no longer than a file system allows
+NAMED = 48  # characters of the file's name in the temporary name, which keeps it within the file system's limit
 
-in_flight: dict[str, Path] = {}  # the temporary files that this process is writing, by name
+in_flight: dict[str, Path] = {}  # temporary files being written by this process, by name
 
 
 def temporary_of(path: Path) -> Path:
-    """Path of a new temporary file beside one that is to be written."""
+    """Return a new temporary path beside a file to be written."""
     return path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
 
 
 def sweep(folder: Path) -> int:
-    """Remove what killed writers left below ``folder``; returns the number of bytes freed.
+    """Remove temporary files of killed writers below ``folder``; return the number of bytes freed.
 
-    A temporary file belongs to the process whose number its name carries; one that is still being written is left alone.
-    What may not be listed or cannot be removed is left to the next sweep.
+    A temporary file belongs to the process whose number is in its name, and is kept while that process runs. Folders that may
+    not be listed and files that cannot be removed are left to the next sweep.
 
     Raises:
-        StoreError: a failing disk.
+        StoreError: failing disk.
     """
     freed = 0
     with typed(folder):
@@ -46,7 +46,7 @@ def sweep(folder: Path) -> int:
 
 
 def give_up() -> None:
-    """Remove the temporary files that this process is writing, because it is about to end."""
+    """Remove the temporary files of this process before it exits."""
     for path in list(in_flight.values()):
         with contextlib.suppress(OSError):
             filesystem.current.unlink(path)

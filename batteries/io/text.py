@@ -1,21 +1,21 @@
-"""Text for people: fit for a terminal, the first of some names, and what was meant by a name that is not there."""
+"""Text for messages: safe for a terminal, lists of names, and suggestions for a misspelt name."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
 
-MOST = 2000  # names that are compared: a guess is not to take a second
+MOST = 2000  # names compared for a suggestion, which must take well under a second
 SHOWN = 6  # names in a message
 
 
 def plain(text: str) -> str:
-    """Text without what could steer a terminal: it may come from somebody else's registry."""
+    """Replace control characters in untrusted text, which could manipulate a terminal."""
     return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def unicode(value: object) -> str:
-    r"""Words for a value, as JSON can hold them: a file's name may be no Unicode.
+    r"""Convert a value to valid Unicode for JSON: a file's name may not be.
 
     >>> unicode("/tmp/\udcff")
     '/tmp/\\udcff'
@@ -24,7 +24,7 @@ def unicode(value: object) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """First of some names, for a message.
+    """Join the first few names for a message.
 
     >>> listed(["a", "b"]), listed(list("abcdefgh"))
     ('a, b', 'a, b, c, d, e, f and 2 more')
@@ -33,12 +33,12 @@ def listed(names: Sequence[str]) -> str:
 
 
 def did_you_mean(found: str, known: Iterable[str], otherwise: str) -> str:
-    """Sentence with up to three names near to one that was not found, whatever their case.
+    """Suggest up to three known names similar to one that was not found, ignoring case.
 
     Args:
-        found: What was written.
-        known: What there is.
-        otherwise: The sentence where nothing is near.
+        found: Name that was given.
+        known: Existing names.
+        otherwise: Sentence to return if no name is similar.
 
     >>> did_you_mean("hihg", ["low", "mid", "high"], "There are three.")
     'Did you mean high?'

@@ -1,4 +1,4 @@
-"""Bytes that were compared with their digest: whoever reads them need not do so again."""
+"""Bytes already compared with their digest, so that readers need not do it again."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Bytes = TypeVar("Bytes", bytes, memoryview)
 
 @dataclass(frozen=True)
 class Verified(Generic[Bytes]):
-    """Bytes of a known digest, as :func:`verify` makes them.
+    """Bytes with their verified digest, made by :func:`verify`.
 
     Attributes:
-        data: The bytes.
-        sha256: Their digest.
+        data: Verified bytes.
+        sha256: Digest of the bytes.
     """
 
     data: Bytes
@@ -25,23 +25,25 @@ class Verified(Generic[Bytes]):
 
 
 def verify(data: Bytes, *, sha256: str, size: int, where: object, remedy: str | None = None) -> Verified[Bytes]:
-    """Compare bytes with the size and the digest that were promised.
+    """Compare bytes with their recorded size and digest.
 
     Args:
-        data: The bytes.
-        sha256: Promised digest.
-        size: Promised number of bytes.
-        where: Name of the bytes in a message.
-        remedy: Advice where the digest is another.
+        data: Bytes to verify.
+        sha256: Expected digest.
+        size: Expected number of bytes.
+        where: Name of the bytes in messages.
+        remedy: Advice to the user if the digest differs.
 
     Raises:
-        IntegrityError: another size (``SIZE_MISMATCH``) or digest (``DIGEST_MISMATCH``).
-        FormatError: a stand-in for the file, such as a Git LFS pointer (``LFS_POINTER`` and others).
+        IntegrityError: different size (``SIZE_MISMATCH``) or digest (``DIGEST_MISMATCH``).
+        FormatError: stand-in for the file, such as a Git LFS pointer (``LFS_POINTER`` and others).
     """
     if len(data) != size:
         placeholders.refuse_unreadable(data, where)
-        raise IntegrityError("another size", code="SIZE_MISMATCH", expected=size, found=len(data), where=where)
+        raise IntegrityError("size mismatch", code="SIZE_MISMATCH", expected=size, found=len(data), where=where)
     found = canonical_json.sha256(data)
     if found != sha256:
-        raise IntegrityError("other bytes", code="DIGEST_MISMATCH", expected=sha256, found=found, where=where, remedy=remedy)
+        raise IntegrityError(
+            "digest mismatch", code="DIGEST_MISMATCH", expected=sha256, found=found, where=where, remedy=remedy
+        )
     return Verified(data, found)

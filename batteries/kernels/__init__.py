@@ -1,1 +1,1 @@
-"""Everything of cells that numba compiles, and the dispatcher that finds it. Only this wing and composer's import numba."""
+"""Kernels of cells compiled by numba, and their dispatcher. Only this folder and composer/kernels import numba."""

@@ -1,14 +1,13 @@
-"""Eigenvalues and eigenvectors of many small symmetric matrices: the batched solver under :mod:`batteries.model.spectral`.
+"""Eigenvalues and eigenvectors of many small symmetric matrices: the batched solver of :mod:`batteries.model.spectral`.
 
 On the CPU, float64 matrices of up to 32x32 go to the kernels of :mod:`batteries.kernels.jacobi`, and of
 :mod:`batteries.kernels.tridiagonal` for the eigenvalues alone of all but the narrowest, if numba is installed (the ``fast``
-extra): several times as fast as batched LAPACK. Everything else, CUDA included, goes to ``torch.linalg``. The answers agree to
+extra): several times as fast as batched LAPACK. Everything else, CUDA included, goes to ``torch.linalg``. The results agree to
 rounding, not to the bit; within one route they depend on the matrix alone, not on its place in the batch nor on threads.
 
-Nothing here is seen by autograd: :mod:`batteries.model.spectral` has its own backward. A matrix with an element that is not
-finite gives NaN among its eigenvalues and never an error, whatever its vectors; the others in the batch are not touched. One
-exception is left to ``torch.linalg.eigvalsh``, where it is the route: it takes NaN on the diagonal alone, which no M'M has,
-for zero.
+Autograd does not see these functions: :mod:`batteries.model.spectral` has its own backward pass. A matrix with a non-finite
+element gives NaN among its eigenvalues, undefined vectors and never an error; the others in the batch are not affected. One
+exception: ``torch.linalg.eigvalsh``, where it is used, reads a NaN that is on the diagonal alone, as in no M'M, as zero.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from batteries.kernels.jit import Kernels, share
 __all__ = ["eigh", "eigvalsh", "gram_eigh", "gram_eigvalsh"]
 
 NARROW, WIDEST = 16, 32  # above WIDEST, LAPACK's tridiagonal route does less work than Jacobi
-FEW, MANY = 16, 256  # matrices from which the kernels are worth their call: up to NARROW and without vectors, else
-ALONE = 9  # width from which eigenvalues alone have kernels of their own; below it they are those of Jacobi, to the bit
-NANOSECONDS = 10  # of a block of eight, times D**2 (D + 8)
-NANOSECONDS_ALONE = 60  # of sixteen matrices without vectors, times D**2
+FEW, MANY = 16, 256  # smallest batch for the kernels: up to NARROW or without vectors; wider with vectors
+ALONE = 9  # width from which eigenvalues alone use the tridiagonal kernels; below it they equal Jacobi's to the bit
+NANOSECONDS = 10  # time of a block of eight matrices, times D**2 (D + 8)
+NANOSECONDS_ALONE = 60  # time of sixteen matrices without vectors, times D**2
 _NoAnswer = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, and missing from torch's stubs
 
 
 def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of symmetric matrices, of which the lower triangles are read.
+    """Compute eigenvalues and eigenvectors of symmetric matrices, reading their lower triangles.
 
     Args:
-        gram: (..., D, D), float64 for the fast route.
+        gram: Symmetric matrices (..., D, D), float64 for the fast route.
 
     Returns:
         Eigenvalues (..., D), ascending, and eigenvectors (..., D, D) as columns in that order.
@@ -46,27 +45,27 @@ def eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def eigvalsh(gram: Tensor) -> Tensor:
-    """Eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
+    """Compute the eigenvalues (..., D) alone, ascending, of symmetric matrices (..., D, D)."""
     kernel = _kernel(_symmetric, _symmetric_values, gram)
     return _values(kernel, gram, 0.0) if kernel else _lapack_values(gram)
 
 
 def gram_eigh(M: Tensor, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
-    """``eigh(M'M + ridge I)`` in float64, without a float64 copy of M on the fast route.
+    """Compute ``eigh(M'M + ridge I)`` in float64, without a float64 copy of M on the fast route.
 
     Args:
-        M: (..., V, D), float32 or float64.
-        ridge: Added to the diagonal.
+        M: Matrices (..., V, D), float32 or float64.
+        ridge: Number added to the diagonal.
 
     Returns:
-        As :func:`eigh`, float64.
+        Eigenvalues (..., D), ascending, and eigenvectors (..., D, D) as columns, in float64.
     """
     kernel = _kernel(_gram, _gram, M)
     return _solve(kernel, M, ridge, vectors=True) if kernel else _lapack(_products(M, ridge))
 
 
 def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
-    """Eigenvalues of :func:`gram_eigh` alone."""
+    """Compute the eigenvalues of :func:`gram_eigh` alone."""
     kernel = _kernel(_gram, _gram_values, M)
     return _values(kernel, M, ridge) if kernel else _lapack_values(_products(M, ridge))
 
@@ -75,7 +74,7 @@ def gram_eigvalsh(M: Tensor, ridge: float = 0.0) -> Tensor:
 
 
 def _kernel(narrow: Kernels, wide: Kernels, source: Tensor) -> Any:
-    """Compiled kernel for this input, below ALONE or from there on, or None where torch's own routine is the one to use."""
+    """Return the compiled kernel for this input, ``narrow`` below width ALONE, or None to use torch's own routine."""
     shape = source.shape
     width = shape[-1]
     kernels, each = narrow if width < ALONE else wide, shape[-2] * width
@@ -97,7 +96,7 @@ def _try_alone(kernel: Any, dtype: torch.dtype) -> None:
 DOUBLE, ANY = (
     (torch.float64,),
     (torch.float32, torch.float64),
-)  # of matrices as they are, and of those that are multiplied first
+)  # dtypes of symmetric matrices, and of those multiplied first
 _symmetric = Kernels("batteries.kernels.jacobi", lambda module, dtype: module.solve_symmetric, _try, dtypes=DOUBLE, fewest=FEW)
 _gram = Kernels("batteries.kernels.jacobi", lambda module, dtype: module.solve_gram, _try, dtypes=ANY, fewest=FEW)
 _symmetric_values = Kernels(
@@ -114,7 +113,7 @@ def _pairs(width: int) -> Any:
 
 
 def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple[Tensor, Tensor]:
-    """Kernel over all blocks of a batch."""
+    """Run a kernel of :mod:`batteries.kernels.jacobi` on all blocks of a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
@@ -125,14 +124,14 @@ def _solve(kernel: Any, source: Tensor, ridge: float, *, vectors: bool) -> tuple
 
 
 def _values(kernel: Any, source: Tensor, ridge: float) -> Tensor:
-    """Eigenvalues alone, by the kernel for this width."""
+    """Compute eigenvalues alone with the kernel for this width."""
     if source.shape[-1] < ALONE:
         return _solve(kernel, source, ridge, vectors=False)[0]
     return _solve_alone(kernel, source, ridge)
 
 
 def _solve_alone(kernel: Any, source: Tensor, ridge: float) -> Tensor:
-    """Kernel of :mod:`batteries.kernels.tridiagonal` over all of a batch."""
+    """Run a kernel of :mod:`batteries.kernels.tridiagonal` on a batch."""
     *batch, rows, width = source.shape
     flat = source.detach().reshape(-1, rows, width).contiguous()
     found = torch.empty(len(flat), width, dtype=torch.float64, device="cpu")
@@ -152,7 +151,7 @@ def _products(M: Tensor, ridge: float) -> Tensor:
 
 
 def _lapack(gram: Tensor) -> tuple[Tensor, Tensor]:
-    gram = gram.detach() if gram.requires_grad else gram  # a look is a tenth of the price, which one matrix notices
+    gram = gram.detach() if gram.requires_grad else gram  # for one matrix a detach costs ten times the test
     try:
         return torch.linalg.eigh(gram)
     except _NoAnswer:
@@ -171,7 +170,7 @@ def _lapack_values(gram: Tensor) -> Tensor:
 
 
 def _finite(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrices with those that are not finite set to zero, and what to add to the answer: NaN there, 0 elsewhere."""
+    """Set non-finite matrices to zero; return the matrices and a term to add to the result, NaN for those and 0 elsewhere."""
     finite = gram.tril().isfinite().all(dim=-1).all(dim=-1)
     poison = torch.where(finite, 0.0, math.nan).to(gram.dtype)
     return torch.where(finite[..., None, None], gram, 0.0), poison

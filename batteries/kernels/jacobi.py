@@ -1,15 +1,13 @@
-"""Cyclic Jacobi for many small symmetric float64 matrices at once: eigenvalues and vectors for the batched solver.
+"""Cyclic Jacobi method for many small symmetric float64 matrices at once: eigenvalues and eigenvectors.
 
-Importing this module imports numba; :mod:`batteries.kernels.eigensolver` does so on the first call that can use it, and only
-there.
+Importing this module imports numba; only :mod:`batteries.kernels.eigensolver` does so, on the first call that can use it.
 
-Eight matrices are solved side by side, see :mod:`batteries.kernels.matrix_tiles`. A round of a tournament pairs
-all D indices, D / 2 disjoint rotations at once; D - 1 rounds are a sweep (Brent and Luk 1985). Rotations as in Golub and Van
-Loan, 8.5.
+Eight matrices are solved side by side, see :mod:`batteries.kernels.matrix_tiles`. A round of a tournament pairs all D indices,
+giving D / 2 disjoint rotations at once; D - 1 rounds are a sweep (Brent and Luk 1985). Rotations as in Golub and Van Loan, 8.5.
 
-What makes the answer for one matrix independent of its neighbours and of the number of threads, to the bit: a matrix that
-has converged gets the rotation c = 1, s = 0, which changes nothing, while its neighbours go on; nothing is summed across
-lanes; and a last, short block is filled with copies of the last matrix.
+The result for a matrix does not depend on its neighbours or the number of threads, to the bit: a matrix that has converged gets
+the rotation c = 1, s = 0, which changes nothing, while its neighbours continue; nothing is summed across lanes; and a short
+last block is filled with copies of the last matrix.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators
@@ -25,20 +23,20 @@ from batteries.kernels.vectors import store_slot as store
 
 __all__ = ["WIDTH", "schedule", "solve_gram", "solve_symmetric"]
 
-SWEEPS = 40  # of which random matrices need 4 (D=4) to 8 (D=32)
-CONVERGED = 1e-30  # squared off-diagonal norm over squared norm: 1e-15 of the matrix, below what float64 holds of it
-NEGLIGIBLE = 1e-100  # of a scaled element, whose square still is a normal number
-TINY = 1e-300  # keeps 0 / 0 out of a rotation that turns nothing
+SWEEPS = 40  # limit; random matrices need 4 (D=4) to 8 (D=32)
+CONVERGED = 1e-30  # squared off-diagonal norm over squared norm: 1e-15 of the matrix, the precision of float64
+NEGLIGIBLE = 1e-100  # scaled element taken as zero; its square is still a normal number
+TINY = 1e-300  # prevents 0 / 0 in an identity rotation
 
 
 def schedule(width: int) -> Array:
-    """Rounds of a tournament: every pair p < q of ``width`` indices (made even) meets once.
+    """Return the rounds of a tournament, in which every pair p < q of ``width`` indices (made even) meets once.
 
     Returns:
-        (width - 1, width / 2, 2) int64, for an even width.
+        Pairs (width - 1, width / 2, 2) int64, for an even width.
     """
     width += width % 2
-    # the circle method: index 0 stays, the others move on by one, and those that face one another meet
+    # circle method: index 0 stays, the others rotate by one, and opposite ones meet
     ring = list(range(width))
     rounds = []
     for _ in range(width - 1):
@@ -49,12 +47,12 @@ def schedule(width: int) -> Array:
 
 @njit
 def _norms(a: Array, width: int) -> tuple[Vector, Vector]:
-    """Squared norms of the diagonal and of what is off it."""
+    """Return the squared norms of the diagonal and of the rest."""
     diagonal, off = fill(0.0), fill(0.0)
     for i in range(width):
         x = load(a, i * width + i)
         diagonal = diagonal + x * x
-        # the lower triangle is not kept: an element off the diagonal stands for two
+        # the lower triangle is not stored: an off-diagonal element counts twice
         for j in range(i + 1, width):
             x = load(a, i * width + j)
             off = off + (x * x + x * x)
@@ -63,25 +61,25 @@ def _norms(a: Array, width: int) -> tuple[Vector, Vector]:
 
 @njit
 def _choose(a: Array, c: Array, s: Array, pairs: Array, width: int, active: Vector) -> None:
-    """Rotation that annuls a[p, q] for every pair, applied to the pair's own 2x2 block."""
+    """Choose the rotation that annihilates a[p, q] for every pair, and apply it to the pair's own 2x2 block."""
     zero, one, tiny, negligible = fill(0.0), fill(1.0), fill(TINY), fill(NEGLIGIBLE)
     for i in range(width // 2):
         p, q = pairs[i, 0], pairs[i, 1]
         kept = load(a, p * width + q)
-        # no branch can depend on one lane: where nothing is to be turned, h = 0 makes the rotation c = 1, s = 0 below
+        # no branch can depend on one lane: inactive lanes get h = 0, which makes the rotation c = 1, s = 0 below
         h = where_above(active, zero, kept, zero)
         h = where_above(magnitude(h), negligible, h, zero)
         ap, aq = load(a, p * width + p), load(a, q * width + q)
         d, twice = aq - ap, h + h
-        # the smaller root of t^2 + (d / h) t - 1, without the difference of near numbers: a turn by at most 45 degrees, without
-        # which the sweeps need not converge
+        # the smaller root of t^2 + (d / h) t - 1, computed without cancellation: a rotation by at most 45 degrees, which
+        # convergence requires
         t = twice / (magnitude(d) + root(d * d + twice * twice) + tiny)
         t = where_above(zero, d, zero - t, t)
         cosine = one / root(one + t * t)
         store(c, i, cosine)
         store(s, i, t * cosine)
         # not by products with c and s, which would round: the diagonal changes by t h, and a[p, q] becomes zero, or stays
-        # as it was where h was set to zero
+        # as it was if h was set to zero
         store(a, p * width + p, ap - t * h)
         store(a, q * width + q, aq + t * h)
         store(a, p * width + q, kept - h)
@@ -89,13 +87,13 @@ def _choose(a: Array, c: Array, s: Array, pairs: Array, width: int, active: Vect
 
 @njit
 def _turn(a: Array, c: Array, s: Array, pairs: Array, width: int, i: int) -> None:
-    """Rotations i and j on the 2x2 block where they meet, for every j > i; only the upper triangle is kept."""
+    """Apply rotations i and j to the 2x2 block where they meet, for every j > i, in the upper triangle."""
     p, q = pairs[i, 0], pairs[i, 1]
     ci, si = load(c, i), load(s, i)
     for j in range(i + 1, width // 2):
         u, v = pairs[j, 0], pairs[j, 1]
         cj, sj = load(c, j), load(s, j)
-        # p < q and u < v, but either pair may come first: every element is looked for above the diagonal
+        # p < q and u < v, but either pair may come first: every element is addressed above the diagonal
         pu = p * width + u if p < u else u * width + p
         pv = p * width + v if p < v else v * width + p
         qu = q * width + u if q < u else u * width + q
@@ -113,11 +111,11 @@ def _turn(a: Array, c: Array, s: Array, pairs: Array, width: int, i: int) -> Non
 @njit
 def _sweep(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: int, active: Vector, vectors: bool) -> None:
     for turn in range(width - 1):
-        # all rotations of a round first: its pairs are disjoint, so none changes what another is chosen by
+        # all rotations of a round first: its pairs are disjoint, so none changes the elements that another is chosen from
         _choose(a, c, s, pairs[turn], width, active)
         for i in range(width // 2):
             _turn(a, c, s, pairs[turn], width, i)
-            # eigenvectors are rows of w: a rotation goes along two stretches of memory, not down two columns
+            # eigenvectors are rows of w: a rotation runs along contiguous memory
             if vectors:
                 p, q = pairs[turn, i, 0] * width, pairs[turn, i, 1] * width
                 ci, si = load(c, i), load(s, i)
@@ -129,16 +127,16 @@ def _sweep(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: int, act
 
 @njit
 def _diagonalise(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: int, vectors: bool) -> None:
-    """Eigenvalues to the diagonal of a, the eigenvectors to the rows of w."""
+    """Bring the eigenvalues to the diagonal of a and the eigenvectors to the rows of w."""
     zero, one = fill(0.0), fill(1.0)
     if vectors:
         for i in range(width):
             for k in range(width):
                 store(w, i * width + k, one if i == k else zero)
-    # rotations keep the norm of the whole, so what is small beside it is known before the first
+    # rotations preserve the norm, so the threshold relative to it is known before the first
     diagonal, off = _norms(a, width)
     enough = (diagonal + off) * fill(CONVERGED)
-    # a sweep more for one is a sweep for all eight: the others are not active, and their rotations change nothing
+    # an extra sweep for one matrix runs for all eight, but the rotations of inactive ones change nothing
     for _ in range(SWEEPS):
         active = off - enough
         if not any_above(active, zero):
@@ -149,14 +147,14 @@ def _diagonalise(a: Array, w: Array, c: Array, s: Array, pairs: Array, width: in
 
 @njit
 def _rank(a: Array, rank: Array, width: int, given: int) -> None:
-    """Place of every eigenvalue in ascending order; of equal ones the first comes first."""
+    """Compute the rank of every eigenvalue in ascending order; equal ones keep their order."""
     zero, one = fill(0.0), fill(1.0)
     for i in range(given):
         x = load(a, i * width + i)
         place = zero
         for j in range(given):
             y = load(a, j * width + j)
-            # counted, not sorted: an order of its own for each lane without a branch, for D^2 comparisons of D^3 work
+            # counted, not sorted: a separate order for each lane without branches, with D^2 comparisons beside D^3 work
             place = place + where_above(x, y, one, zero)
             if j < i:
                 place = place + where_above(x, y, zero, where_above(y, x, zero, one))
@@ -165,10 +163,10 @@ def _rank(a: Array, rank: Array, width: int, given: int) -> None:
 
 @njit
 def _scatter(a: Array, w: Array, rank: Array, scale: Array, values: Array, vectors: Array, first: int, width: int) -> None:
-    """Eight answers to their places in the batch; of vectors of size zero, none."""
+    """Write the results of eight matrices to their places in the batch; no vectors if ``vectors`` has size zero."""
     count, given = values.shape
     for lane in range(min(WIDTH, count - first)):
-        poison = 0.0 * scale[lane]  # NaN where a matrix was not finite
+        poison = 0.0 * scale[lane]  # NaN for a non-finite matrix
         for i in range(given):
             place = int(rank[i * WIDTH + lane])
             values[first + lane, place] = a[(i * width + i) * WIDTH + lane] * scale[lane]
@@ -179,15 +177,15 @@ def _scatter(a: Array, w: Array, rank: Array, scale: Array, values: Array, vecto
 
 @njit
 def _even(given: int) -> int:
-    """Width solved: an odd matrix gets a zero row and column, which no rotation touches."""
+    """Return the width solved: an odd matrix is padded with a zero row and column, which no rotation changes."""
     return given + given % 2
 
 
 @njit
 def _memory(given: int, vectors: Array) -> tuple[Array, ...]:
-    """Scratch of one thread: a, w, c, s, rank, rows, top, bad, scale."""
+    """Allocate the scratch of one thread: a, w, c, s, rank, rows, top, bad, scale."""
     width = _even(given)
-    turned = width * width if vectors.size else 1  # not read where no vectors are wanted
+    turned = width * width if vectors.size else 1  # unused without vectors
     small = scratch(1), scratch(1), scratch(1)
     return (
         scratch(width * width),
@@ -202,11 +200,11 @@ def _memory(given: int, vectors: Array) -> tuple[Array, ...]:
 
 @njit
 def _solve(memory: tuple[Array, ...], ridge: float, pairs: Array, values: Array, vectors: Array, first: int) -> None:
-    """Eight matrices whose upper triangles are in memory, from ``first`` on."""
+    """Solve eight matrices, from ``first``, whose upper triangles are in memory."""
     a, w, c, s, rank, _, top, bad, scale = memory
     given = values.shape[1]
     width = _even(given)
-    # the ridge before the scale, as it is of the size of the matrix that is asked about; not to the zero row of an odd one
+    # ridge before scaling, since it is relative to the given matrix; not on the padding row of an odd one
     for i in range(given):
         store(a, i * width + i, load(a, i * width + i) + fill(ridge))
     scale_down(a, top, bad, scale, width)
@@ -217,14 +215,14 @@ def _solve(memory: tuple[Array, ...], ridge: float, pairs: Array, values: Array,
 
 @kernel
 def solve_symmetric(source: Array, ridge: float, pairs: Array, values: Array, vectors: Array, start: int, stop: int) -> None:
-    """Solves blocks ``start`` to ``stop``, of eight matrices each.
+    """Solve blocks ``start`` to ``stop`` of eight matrices each.
 
     Args:
-        source: (n, D, D) float64, contiguous; the lower triangles are read.
-        ridge: Added to every diagonal.
-        pairs: ``schedule(D)``.
-        values: (n, D) float64, written, ascending.
-        vectors: (n, D, D) float64, written, eigenvectors as *rows*; of size zero if they are not wanted.
+        source: Matrices (n, D, D) float64, contiguous, of which the lower triangles are read.
+        ridge: Number added to every diagonal.
+        pairs: Result of ``schedule(D)``.
+        values: Output (n, D) float64, eigenvalues in ascending order.
+        vectors: Output (n, D, D) float64, eigenvectors as *rows*; of size zero to omit them.
         start: First block.
         stop: Block after the last one.
     """
@@ -236,7 +234,7 @@ def solve_symmetric(source: Array, ridge: float, pairs: Array, values: Array, ve
 
 @kernel
 def solve_gram(source: Array, ridge: float, pairs: Array, values: Array, vectors: Array, start: int, stop: int) -> None:
-    """The same for M'M + ridge I, of ``source`` (n, V, D) float32 or float64, contiguous."""
+    """Solve blocks as :func:`solve_symmetric` does, for M'M + ridge I of ``source`` (n, V, D), float32 or float64."""
     memory = _memory(source.shape[2], vectors)
     for block in range(start, stop):
         gather_gram(source, block * WIDTH, memory[5], memory[0], _even(source.shape[2]))

@@ -1,10 +1,10 @@
-"""Kernels that numba compiles: one dispatcher to choose, to find and to try them and to do without, and threads for their work.
+"""Dispatcher of kernels compiled by numba, with a fallback to torch, and threads to run them.
 
-Nothing here imports numba before a kernel is asked for, and nothing needs it: where it is missing (it comes with the ``fast``
-extra), broken, too old, switched off, or does not compile, :class:`Kernels` gives None and the caller takes torch's way. Both
-numba and a module of kernels are imported once, even to fail: a second import of what failed half way fails in another way.
+numba is optional and imported on the first request for a kernel: if it is missing (it comes with the ``fast`` extra), broken,
+too old, disabled, or fails to compile, :class:`Kernels` returns None and the caller uses torch. numba and each module of
+kernels are imported only once, even if that fails: a second import after a failure half way fails differently.
 
-Threads are started for the call and end with it: callers from several Python threads share nothing, and a process may fork.
+Threads are started for each call and end with it: concurrent callers share nothing, and the process may fork.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from batteries.engine import dispatch
 
 OLDEST = (0, 68)  # numba of the ``fast`` extra
 REMEDY = "pip install 'svae-batteries[fast]'"
-THREAD_WORK = 3_000_000  # nanoseconds of work that are worth a thread: below it, a second thread was slower right after
-# work of torch's own, whose idle worker seems to hold its core for milliseconds
+THREAD_WORK = 3_000_000  # nanoseconds of work that justify another thread: with less, it was slower right after
+# torch's own work, whose idle worker seems to hold its core for milliseconds
 
-_compiling = threading.RLock()  # one kernel at a time, as numba has it too; and a trial may ask for another kernel
+_compiling = threading.RLock()  # one kernel at a time, as in numba; reentrant, since a trial may request another kernel
 _warned: set[str] = set()
 
 
 class Kernels:
-    """The kernels of one module, each of them imported, compiled and tried when it is first asked for.
+    """Kernels of one module, each imported, compiled and tried on its first request.
 
-    A caller asks :meth:`serves` about the tensors, looks at what else its kernel needs of their shapes, and calls with a key.
-    Wherever one of these says no, it takes torch's way.
+    A caller tests the tensors with :meth:`serves`, tests their shapes for its kernel, and calls this object with a key. If any
+    of these fails, it uses torch.
 
-    The answer to a key is the same ever after, in every thread: the kernel, or None where torch's way is the one to take. That
-    is so without numba, which needs no word, and where numba or a kernel does not work here, which gets one warning.
+    The result for a key never changes, in any thread: the kernel, or None to use torch, without a warning if numba is missing,
+    and with a single one if numba or a kernel does not work.
 
     Args:
-        module: Its name, with all packages.
-        find: Takes the module and a key, and gives a kernel or several.
-        trial: Takes those and the key, and runs them on something small, in which they are compiled or read from the disk.
-        dtypes: Of tensors that they read.
-        fewest: Pieces of work from which they are worth their call.
-        forward_only: Whether there is no derivative for what they make, so that torch's way is taken where one is asked for.
+        module: Full name of the module.
+        find: Function of the module and a key that returns one or several kernels.
+        trial: Function of these and the key that runs them on a small input, which compiles them or loads them from disk.
+        dtypes: Dtypes of tensors that the kernels read.
+        fewest: Smallest number of pieces of work for which they are faster than torch.
+        forward_only: True if the kernels have no derivative, so that torch is used where one is needed.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class Kernels:
         self._found: dict[tuple[Hashable, ...], Any] = {}
 
     def serves(self, first: Tensor, *others: Tensor, each: int = 1) -> bool:
-        """These tensors are such as the kernels take: enough of them, of their dtypes, real, on the CPU, and watched by nobody.
+        """Return True if the kernels accept these tensors: large enough, of their dtypes, real, on the CPU and not watched.
 
         Args:
-            first: What a kernel reads, by whose size the pieces of work are counted.
-            others: All else that it reads.
-            each: Numbers of the first in a piece. They are not counted under a compiler, which would take their count for a
+            first: Input whose size gives the number of pieces of work.
+            others: Other inputs of the kernel.
+            each: Elements of ``first`` in a piece. They are not counted under a compiler, which would treat their number as a
                 constant.
         """
-        # first, as it is cheap: one matrix alone notices the others
+        # first, since it is cheap: for a single matrix the other tests take noticeable time
         if torch.compiler.is_compiling() or first.numel() < self.fewest * each:
             return False
         given = first, *others
@@ -86,11 +86,11 @@ class Kernels:
 
     @property
     def module(self) -> Any:
-        """The module itself, for its constants; only where numba is."""
+        """Module of the kernels, for its constants; needs numba."""
         return importlib.import_module(self.name)
 
     def __call__(self, *key: Hashable) -> Any:
-        """Kernels of a key, or None."""
+        """Return the kernels for a key, or None to use torch."""
         if key in self._found:
             return self._found[key]
         with _compiling:
@@ -100,7 +100,7 @@ class Kernels:
         return self._found[key]
 
     def _load(self, *key: Hashable) -> tuple[Any, str]:
-        """Kernels or None, and why not, where that is worth a warning."""
+        """Load the kernels for a key; return them or None, with the reason if it deserves a warning."""
         module, reason = _imported(self.name)
         if module is None:
             return None, reason
@@ -108,34 +108,34 @@ class Kernels:
             found = self._find(module, *key)
             self._trial(found, *key)
         except Exception as error:
-            return None, f"the kernel {self.name}{key} does not compile here, torch's way is used: {error}"
+            return None, f"the kernel {self.name}{key} does not compile here, using torch instead: {error}"
         return found, ""
 
 
 @cache
 def _imported(name: str) -> tuple[Any, str]:
-    """Module of kernels, or None and the reason."""
+    """Import a module of kernels; return it or None, with the reason."""
     usable, reason = _numba()
     if not usable:
         return None, reason
     try:
         return importlib.import_module(name), ""
     except Exception as error:
-        return None, f"the fast kernels do not fit the numba that is installed, torch's way is used: {error!r}"
+        return None, f"the fast kernels do not work with the installed numba, using torch instead: {error!r}"
 
 
 @cache
 def _numba() -> tuple[bool, str]:
-    """Whether numba is there and serves, and why not, where that is worth a warning."""
+    """Return True if numba is usable, with the reason if not and if it deserves a warning."""
     try:
         numba = importlib.import_module("numba")
         version = tuple(int(part) for part in numba.__version__.split(".")[:2])
         disabled = bool(numba.config.DISABLE_JIT)
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "numba"
-        return False, "" if missing else f"numba is installed and does not work, torch's way is used: {error!r}"
+        return False, "" if missing else f"numba is installed but does not work, using torch instead: {error!r}"
     if version < OLDEST:
-        return False, f"numba {numba.__version__} is too old, torch's way is used; {REMEDY}"
+        return False, f"numba {numba.__version__} is too old, using torch instead; {REMEDY}"
     return not disabled, ""
 
 
@@ -146,18 +146,18 @@ def _warn_once(reason: str) -> None:
 
 
 def share(run: Callable[[int, int], object], count: int, nanoseconds: float) -> None:
-    """``run(start, stop)`` over ``count`` pieces of work, on as many threads as torch has and the work is worth.
+    """Call ``run(start, stop)`` for all of ``count`` pieces of work, on as many threads as torch has and the work justifies.
 
     Args:
-        run: Takes pieces from ``start`` to ``stop``; must be safe to run beside itself.
-        count: Pieces.
-        nanoseconds: One of them takes, roughly.
+        run: Function of a range of pieces, safe to run concurrently.
+        count: Number of pieces.
+        nanoseconds: Approximate time of one piece.
     """
     threads = min(torch.get_num_threads(), 1 + int(count * nanoseconds / THREAD_WORK))
     if threads == 1:
         run(0, count)
         return
-    step = -(-count // (8 * threads))  # a thread that is held up leaves more of them to the others
+    step = -(-count // (8 * threads))  # small steps, so that others take over from a delayed thread
     starts = deque(range(0, count, step))
 
     def work() -> None:

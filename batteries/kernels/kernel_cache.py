@@ -1,12 +1,12 @@
-"""Compiled code of kernels, kept on disk: numba's interface of a cache, over files that say what they are.
+"""Cache of compiled kernels on disk: numba's cache interface over files verified by their digests.
 
-An entry is a file named by the digest of all that its code comes from: the source of the kernel's module and of every module of
-ours below it, the versions of Python, numba and LLVM, the processor, numba's own settings, and the kernel's signature. So an
-upgrade never runs old code. Its bytes follow their digest: a file that is torn, or another's, is compiled anew and replaced.
+The file of an entry is named by the digest of all that its code depends on: the source of the kernel's module and of every
+module of these packages that it imports, the versions of Python, numba and LLVM, the processor, numba's settings, and the
+signature. So an upgrade never runs old code. A file starts with a digest of its contents: a damaged or foreign one is replaced.
 
-Entries lie in ``NUMBA_CACHE_DIR`` where that is set, else in ``BATTERIES_HOME``, else, where neither can be written, in the
-folder for temporary files. They are pickles: only a folder that no other user can write to is looked at. Without such a folder,
-and wherever numba or the disk refuse, kernels are compiled in every process; nothing here raises.
+Entries are in ``NUMBA_CACHE_DIR`` if it is set, else in ``BATTERIES_HOME``, else, if neither is writable, in the folder for
+temporary files. They are pickles: only a folder that no other user can write to is read. Without such a folder, and after any
+error of numba or the disk, kernels are compiled in every process; nothing here raises.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -40,20 +40,20 @@ __all__ = ["KernelCache", "kernel"]
 
 FOLDER = "kernels"
 SUFFIX = ".code"
-LARGEST = 2**26  # bytes of an entry; a kernel has a hundred thousand
+LARGEST = 2**26  # bytes of an entry; a kernel has about 100 KB
 SEAL = 64  # digits of the digest that an entry starts with
 OWN = ("batteries.", "composer.", "registry.")
-CHOICES = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")  # of the code made
+CHOICES = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")  # affect the code
 
-_config: Any = numba.config  # its attributes are made from the environment
+_config: Any = numba.config  # its attributes are set from the environment
 
 
 def kernel(function: Callable[..., None], **options: Any) -> Any:
-    """Function compiled on its first call, without the interpreter's lock, and kept on disk.
+    """Compile a function on its first call, releasing the GIL, with its code cached on disk.
 
     Args:
-        function: Of a module of ours, in the part of Python that numba knows.
-        options: Of ``numba.njit``.
+        function: Function of a module of these packages, in the subset of Python that numba supports.
+        options: Options of ``numba.njit``.
     """
     made = numba.njit(nogil=True, **options)(function)
     made._cache = KernelCache(function)
@@ -61,10 +61,10 @@ def kernel(function: Callable[..., None], **options: Any) -> Any:
 
 
 class KernelCache:
-    """The compiled forms of one function, as numba asks for them.
+    """Cache of the compiled code of one function, with the methods that numba calls.
 
     Args:
-        function: Of a module of ours, while that is imported: its source is read now, before an upgrade can change it.
+        function: Function of a module being imported, whose source is read now, before an upgrade can change it.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
@@ -74,13 +74,13 @@ class KernelCache:
 
     @property
     def cache_path(self) -> str:
-        """The folder that is written to first."""
+        """Preferred folder."""
         return str(next(_folders(), ""))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Code for a signature, or None."""
+        """Load the code for a signature, or None."""
         with contextlib.suppress(Exception):
-            target_context.refresh()  # as numba's own cache does before it reads
+            target_context.refresh()  # as numba's own cache does
             digest = self._digest(sig, target_context.codegen())
             for folder in _folders():
                 with contextlib.suppress(Exception):
@@ -89,7 +89,7 @@ class KernelCache:
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the code for a signature, in the first folder that takes it."""
+        """Save the code for a signature, in the first writable folder."""
         with contextlib.suppress(Exception):
             if data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted):
                 return
@@ -100,25 +100,25 @@ class KernelCache:
                     return
 
     def enable(self) -> None:
-        """Nothing: it always is."""
+        """Do nothing: the cache is always enabled."""
 
     def disable(self) -> None:
-        """Nothing."""
+        """Do nothing: the cache cannot be disabled."""
 
     def flush(self) -> None:
-        """Nothing: an entry is right, or is replaced."""
+        """Do nothing: a stale entry is never read."""
 
     def _entry(self, digest: str) -> str:
         return f"{self._name}-{digest[:32]}{SUFFIX}"
 
     def _digest(self, sig: Any, codegen: Any) -> str:
-        """Digest of all that the code for a signature comes from.
+        """Return the digest of everything that the code for a signature depends on.
 
         Raises:
-            ImportError: the sources cannot be read.
+            ImportError: unreadable sources.
         """
         if self._sources is None:
-            raise ImportError("no source to tell an old kernel by", name=self._function.__module__)
+            raise ImportError("no source to compute the kernel's digest from", name=self._function.__module__)
         constants = [cell.cell_contents for cell in self._function.__closure__ or ()]
         parts = (
             self._name,
@@ -134,14 +134,14 @@ class KernelCache:
 
 @cache
 def _sources(name: str) -> str | None:
-    """Digest of a module's source and of that of every module of ours below it; None where one cannot be read."""
+    """Return the digest of the sources of a module and of all it imports of these packages; None if one cannot be read."""
     seen: dict[str, str | None] = {}
     wanted = [name]
     while wanted:
         module = wanted.pop()
         if module not in seen:
             seen[module] = source = _source(module)
-            wanted += () if source is None or module == __name__ else _imported(source)  # below this one there are no kernels
+            wanted += () if source is None or module == __name__ else _imported(source)  # imports no kernels
     return None if None in seen.values() else sha256(repr(sorted(seen.items())).encode())
 
 
@@ -154,7 +154,7 @@ def _source(name: str) -> str | None:
 
 
 def _imported(source: str) -> Iterator[str]:
-    """Modules of ours that a source imports."""
+    """Yield the modules of these packages that a source imports."""
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -167,7 +167,7 @@ def _imported(source: str) -> Iterator[str]:
 
 
 def _is_module(name: str) -> bool:
-    with contextlib.suppress(ModuleNotFoundError):  # the parent is no package
+    with contextlib.suppress(ModuleNotFoundError):  # the parent is not a package
         return importlib.util.find_spec(name) is not None
     return False
 
@@ -176,7 +176,7 @@ def _is_module(name: str) -> bool:
 
 
 def _folders() -> Iterator[Path]:
-    """Where entries may be, the best first."""
+    """Yield the folders that may hold entries, the preferred one first."""
     if _config.CACHE_DIR:
         yield Path(_config.CACHE_DIR) / f"batteries-{FOLDER}"
     with contextlib.suppress(BatteriesError):
@@ -187,11 +187,11 @@ def _folders() -> Iterator[Path]:
 
 
 def _read(path: Path, digest: str) -> bytes:
-    """Payload of an entry.
+    """Read and verify the payload of an entry.
 
     Raises:
-        OSError: none, or one that another user could have written.
-        ValueError: torn, or another's.
+        OSError: missing entry, or one that another user could have written.
+        ValueError: damaged or foreign file.
     """
     _check_private(path.parent.lstat(), path.parent)
     descriptor = filesystem.current.open(path)
@@ -200,7 +200,7 @@ def _read(path: Path, digest: str) -> bytes:
         data = file.read(LARGEST)
     payload = data[SEAL:]
     if data[:SEAL] != _seal(digest, payload):
-        raise ValueError("not the bytes that were written")
+        raise ValueError("digest mismatch of a cached kernel")
     return payload
 
 
@@ -208,10 +208,10 @@ def _write(path: Path, digest: str, payload: bytes) -> None:
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     _check_private(path.parent.lstat(), path.parent)
-    if path.is_symlink() or not path.is_file():  # `replace` leaves a link or a pipe alone; a folder says no
+    if path.is_symlink() or not path.is_file():  # `replace` refuses a link or a pipe; unlinking a folder fails
         path.unlink(missing_ok=True)
     atomic_files.replace(path, _seal(digest, payload), payload)
-    path.chmod(0o600)  # whatever the user's mask left to others
+    path.chmod(0o600)  # regardless of the user's umask
 
 
 def _seal(digest: str, payload: bytes) -> bytes:
@@ -219,14 +219,14 @@ def _seal(digest: str, payload: bytes) -> bytes:
 
 
 def _check_private(status: os.stat_result, path: Path) -> None:
-    """Refuse what another user could have written, for a pickle can do anything.
+    """Refuse a path that another user could have written, since a pickle can run code.
 
     Raises:
-        OSError: neither a folder nor a file, or not this user's alone.
+        OSError: neither a folder nor a file, or writable by other users.
     """
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
         raise OSError(f"neither a folder nor a file: {path}")
-    if not hasattr(os, "geteuid"):  # Windows, where a user's folders are private of themselves
+    if not hasattr(os, "geteuid"):  # Windows, where a user's folders are private
         return
     if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(f"other users can write to {path}")

@@ -1,8 +1,8 @@
-"""Eight matrices side by side, on their way from a batch into slots: as they are or as their M'M, and scaled.
+"""Tiles of eight matrices interleaved for SIMD, gathered from a batch as they are or as M'M, and scaled.
 
-What the kernels of :mod:`batteries.kernels.jacobi` and :mod:`batteries.kernels.tridiagonal` begin with. Element (i, j) of
-eight matrices is one slot of eight doubles, one register on AVX-512 and two on AVX2, so that every operation on a slot is one
-for eight matrices. Of a symmetric matrix only the upper triangle is kept, element (i, j) in slot ``i * width + j``. Importing
+First stage of the kernels of :mod:`batteries.kernels.jacobi` and :mod:`batteries.kernels.tridiagonal`. Element (i, j) of eight
+matrices is one slot of eight doubles, one register on AVX-512 and two on AVX2, so that every operation on a slot is one for
+eight matrices. Only the upper triangle of a symmetric matrix is stored, element (i, j) in slot ``i * width + j``. Importing
 this module imports numba and llvmlite.
 """
 
@@ -24,8 +24,8 @@ from batteries.kernels.vectors import store_slot as store
 __all__ = ["ROWS", "WIDTH", "fill", "gather_gram", "gather_symmetric", "load", "scale_down", "scratch"]
 
 WIDTH = 8  # matrices side by side
-ROWS = 8  # rows of M turned into slots at a time: whole vectors of its elements, whatever its width
-ADDED = 4  # of them added to a Gram matrix at a time: one load and store of each sum for four products
+ROWS = 8  # rows of M transposed into slots at a time: whole vectors for any width
+ADDED = 4  # rows added to a Gram matrix at a time: one load and store of each sum for four products
 EXPONENT = 1000  # largest power of two scaled by; 2**EXPONENT and its inverse are both normal numbers
 
 _eight = vectors(np.float64, WIDTH)
@@ -34,7 +34,7 @@ fill, load, scratch = _eight.fill, _eight.load_slot, _eight.scratch
 
 @intrinsic
 def store_turned(typing: Any, scratch: Any, slot: Any, source: Any, first: Any, stride: Any) -> Any:
-    """Eight elements of eight matrices, ``stride`` apart in a float32 or float64 array, as eight slots of a scratch array."""
+    """Transpose eight elements of eight matrices, ``stride`` apart in a float array, into eight slots of a scratch array."""
     doubles, given = _eight.kind, VectorType(source.dtype, WIDTH)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -55,12 +55,12 @@ def store_turned(typing: Any, scratch: Any, slot: Any, source: Any, first: Any, 
 
 @njit
 def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
-    """Lower triangles of eight matrices from ``first`` on, as LAPACK reads them; after the last one, the last again."""
+    """Gather the lower triangles of eight matrices from ``first``, as LAPACK reads them; repeat the last matrix if short."""
     count, given, _ = source.shape
     a[:] = 0.0
     for lane in range(WIDTH):
         matrix = source[min(first + lane, count - 1)]
-        # by scalars: each element is read once, and what follows is of the order of D operations for it
+        # scalar: each element is read once, and about D operations on it follow
         for i in range(given):
             for j in range(i + 1):
                 a[(j * width + i) * WIDTH + lane] = matrix[i, j]
@@ -68,9 +68,9 @@ def gather_symmetric(source: Array, first: int, a: Array, width: int) -> None:
 
 @njit
 def gather_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
-    """The same of M'M for eight M, summed in float64 without a float64 copy of M in memory."""
+    """Gather M'M of eight M, summed in float64 without a float64 copy of M in memory."""
     a[:] = 0.0
-    # a short block is copied, so that the one loop that matters has no question about lanes in it
+    # a short block is copied, so that the main loop needs no test of lanes
     if first + WIDTH <= len(source):
         _add_gram(source, first, rows, a, width)
     else:
@@ -79,7 +79,7 @@ def gather_gram(source: Array, first: int, rows: Array, a: Array, width: int) ->
 
 @njit
 def _repeated(source: Array, first: int) -> Array:
-    """Matrices of a short block, filled with copies of the last."""
+    """Return a short block filled with copies of its last matrix."""
     block = np.empty((WIDTH, *source.shape[1:]), dtype=source.dtype)
     for lane in range(WIDTH):
         block[lane] = source[min(first + lane, len(source) - 1)]
@@ -89,7 +89,7 @@ def _repeated(source: Array, first: int) -> Array:
 @njit
 def _add_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> None:
     _, height, given = source.shape
-    # some rows of eight M at a time: they stay in the first cache until their products are in the sums
+    # a few rows of eight M at a time, which stay in the first cache until their products are summed
     for row in range(0, height, ROWS):
         _gather_rows(source, first, row, rows)
         for added in range(0, min(ROWS, height - row), ADDED):
@@ -98,11 +98,11 @@ def _add_gram(source: Array, first: int, rows: Array, a: Array, width: int) -> N
 
 @njit
 def _gather_rows(source: Array, first: int, row: int, rows: Array) -> None:
-    """Up to ROWS rows of eight matrices, and zeros after the last up to a multiple of ADDED."""
+    """Gather up to ROWS rows of eight matrices, padded with zero rows to a multiple of ADDED."""
     _, height, given = source.shape
     present = min(ROWS, height - row)
     size = present * given
-    # rows adjoin in memory: their elements are turned in blocks of eight whatever the width, and the last few by themselves
+    # rows are contiguous: elements are transposed in blocks of eight for any width, the last few one by one
     whole = size - size % WIDTH
     rows[whole * WIDTH : (present + -present % ADDED) * given * WIDTH] = 0.0
     for i in range(0, whole, WIDTH):
@@ -114,12 +114,12 @@ def _gather_rows(source: Array, first: int, row: int, rows: Array) -> None:
 
 @njit
 def _add_products(rows: Array, row: int, a: Array, given: int, width: int) -> None:
-    """Four rows of M to the sums, two rows of those at a time: half the loads for a product."""
+    """Add the products of four rows of M to the sums, two rows of sums at a time, which halves the loads per product."""
     for i in range(0, given - 1, 2):
         x0, x1, x2, x3 = _four(rows, row + i, given)
         z0, z1, z2, z3 = _four(rows, row + i + 1, given)
         upper, lower = i * width, (i + 1) * width
-        for j in range(i, given):  # of the lower one, too much: an element left of the diagonal, which nobody reads
+        for j in range(i, given):  # computes one element of row i + 1 left of the diagonal too, which is never read
             y0, y1, y2, y3 = _four(rows, row + j, given)
             store(a, upper + j, load(a, upper + j) + x0 * y0 + x1 * y1 + x2 * y2 + x3 * y3)
             store(a, lower + j, load(a, lower + j) + z0 * y0 + z1 * y1 + z2 * y2 + z3 * y3)
@@ -131,27 +131,27 @@ def _add_products(rows: Array, row: int, a: Array, given: int, width: int) -> No
 
 @njit
 def _four(rows: Array, first: int, given: int) -> tuple[Vector, Vector, Vector, Vector]:
-    """The same column of ADDED rows."""
+    """Load one column of ADDED rows."""
     return load(rows, first), load(rows, first + given), load(rows, first + 2 * given), load(rows, first + 3 * given)
 
 
 @njit
 def scale_down(a: Array, top: Array, bad: Array, scale: Array, width: int) -> None:
-    """Brings the largest element of every matrix into [0.5, 1) by a power of two, which is exact.
+    """Scale every matrix by a power of two, which is exact, so that its largest element is in [0.5, 1).
 
-    A matrix with an element that is not finite becomes zero and its scale NaN, which the answer is multiplied by.
+    A matrix with a non-finite element becomes zero and its scale, by which the result is multiplied, NaN.
     """
     zero, one = fill(0.0), fill(1.0)
     largest, poison = zero, zero
     for i in range(width):
         for j in range(i, width):
             x = magnitude(load(a, i * width + j))
-            # a NaN is above nothing and would be passed over as the largest: it and infinity make NaN of 0 x
+            # comparisons skip a NaN when finding the largest: both NaN and infinity make 0 x a NaN
             largest = where_above(x, largest, x, largest)
             poison = poison + x * zero
     store(top, 0, largest)
     store(bad, 0, poison)
-    # a power of two for each lane, by scalars: eight calls for eight matrices
+    # scalar: one power of two per lane
     for lane in range(WIDTH):
         exponent = max(-EXPONENT, min(EXPONENT, math.frexp(top[lane])[1])) if bad[lane] == 0.0 else 0
         top[lane] = math.ldexp(1.0, -exponent)

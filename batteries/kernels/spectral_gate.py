@@ -1,9 +1,8 @@
-"""The gate on the modes of many small matrices, forward and backward: the kernels behind :mod:`batteries.model.spectral`.
+"""Kernels of the gate on the modes of many small matrices, forward and backward, for :mod:`batteries.model.spectral`.
 
-Importing this module imports numba; :mod:`batteries.model.spectral` does so on the first call that can use it, and only there.
-A product of two 4x4 matrices is a few dozen operations, and a batched product of torch's costs more than that to set up for
-each; here everything that is done with one M is done while it is in the processor's first cache. The width is a constant of
-the compiled code, so that the inner loops unroll.
+Importing this module imports numba; only :mod:`batteries.model.spectral` does so, on the first call that can use it. A product
+of two 4x4 matrices is a few dozen operations, less than torch's overhead per matrix of a batch; here all operations on one M
+are done while it is in the processor's first cache. The width is a constant of the compiled code, so that inner loops unroll.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -21,12 +20,12 @@ from batteries.kernels.kernel_cache import kernel
 Array = np.ndarray
 CONTRACT = {"contract"}  # a product and a sum may become one multiply-add
 
-# A part of a kernel, in line: D is then a constant in it as it is in the kernel, and what is rounded is the same.
+# An inlined part of a kernel: D is a constant in it as in the kernel, and rounding is the same.
 inlined: Any = njit(fastmath=CONTRACT, forceinline=True)
 
 
 class GateKernels(NamedTuple):
-    """The two kernels of one width; see :mod:`batteries.model.spectral` for the formulas."""
+    """Kernels of one width, forward and backward; see :mod:`batteries.model.spectral` for the formulas."""
 
     gate: Callable[..., None]
     pull: Callable[..., None]
@@ -34,7 +33,7 @@ class GateKernels(NamedTuple):
 
 @njit
 def _turned(X: Array, W: Array, into: Array, half: Array) -> None:
-    """W' X W, for small square X."""
+    """Compute W' X W for a small square X."""
     D = len(X)
     for i in range(D):
         for j in range(D):
@@ -50,7 +49,7 @@ def _turned(X: Array, W: Array, into: Array, half: Array) -> None:
 
 @njit
 def _sandwich(W: Array, weights: Array, into: Array) -> None:
-    """W diag(weights) W', in the precision of ``into``."""
+    """Compute W diag(weights) W' in the precision of ``into``."""
     D = len(W)
     for i in range(D):
         for j in range(D):
@@ -62,7 +61,7 @@ def _sandwich(W: Array, weights: Array, into: Array) -> None:
 
 @inlined
 def _add_products(M: Array, grad: Array, n: int, gram: Array, inner: Array, D: int) -> None:
-    """M'M and M'grad of matrix n."""
+    """Compute M'M and M'grad of matrix n."""
     gram[:] = 0.0
     inner[:] = 0.0
     for v in range(M.shape[1]):
@@ -75,7 +74,7 @@ def _add_products(M: Array, grad: Array, n: int, gram: Array, inner: Array, D: i
 
 @inlined
 def _eigenvalues(turned: Array, values: Array, D: int) -> float:
-    """Diagonal of W' M'M W, and the largest of it. Found again, which is cheaper than keeping them from the solver."""
+    """Copy the diagonal of W' M'M W and return its maximum. Recomputing is cheaper than keeping the solver's eigenvalues."""
     top = turned[0, 0]
     for k in range(D):
         values[k] = turned[k, k]
@@ -85,7 +84,7 @@ def _eigenvalues(turned: Array, values: Array, D: int) -> float:
 
 @inlined
 def _weigh(turned: Array, values: Array, bound: float, weights: Array, on_weights: Array, n: int, inner: Array, D: int) -> None:
-    """Gradient on the weights of matrix n, and twice the symmetric part of W' M'grad W times the slopes over the gaps."""
+    """Compute the gradient on the weights of matrix n, and twice the symmetric part of W' M'grad W times slope over gap."""
     for i in range(D):
         on_weights[n, i] = turned[i, i]
         for j in range(D):
@@ -96,10 +95,10 @@ def _weigh(turned: Array, values: Array, bound: float, weights: Array, on_weight
 
 @inlined
 def _multiply(M: Array, A: Array, n: int, out: Array, D: int) -> None:
-    """M A of matrix n."""
+    """Compute M A of matrix n."""
     for v in range(M.shape[1]):
         for j in range(D):
-            x = M[n, v, 0] * A[0, j]  # not a sum from zero: one product less to wait for in a row of so few
+            x = M[n, v, 0] * A[0, j]  # starting without a zero saves a step in so short a sum
             for k in range(1, D):
                 x += M[n, v, k] * A[k, j]
             out[n, v, j] = x
@@ -107,7 +106,7 @@ def _multiply(M: Array, A: Array, n: int, out: Array, D: int) -> None:
 
 @inlined
 def _multiply_both(grad: Array, A: Array, M: Array, B: Array, n: int, out: Array, D: int) -> None:
-    """grad A + M B of matrix n."""
+    """Compute grad A + M B of matrix n."""
     for v in range(M.shape[1]):
         for j in range(D):
             x = grad[n, v, 0] * A[0, j] + M[n, v, 0] * B[0, j]
@@ -117,16 +116,16 @@ def _multiply_both(grad: Array, A: Array, M: Array, B: Array, n: int, out: Array
 
 
 def kernels(D: int) -> GateKernels:
-    """Kernels for matrices of width D, compiled on their first call."""
+    """Return the kernels for matrices of width D, compiled on their first call."""
 
     def gate(M: Array, W: Array, weights: Array, out: Array, start: int, stop: int) -> None:
-        """``out = M W diag(weights) W'`` for matrices ``start`` to ``stop``.
+        """Compute ``out = M W diag(weights) W'`` for matrices ``start`` to ``stop``.
 
         Args:
-            M: (n, V, D).
-            W: (n, D, D) float64.
-            weights: (n, D).
-            out: (n, V, D), written.
+            M: Matrices (n, V, D).
+            W: Eigenvectors (n, D, D) float64, as columns.
+            weights: Weights of the modes (n, D).
+            out: Output (n, V, D).
             start: First matrix.
             stop: Matrix after the last one.
         """
@@ -138,16 +137,16 @@ def kernels(D: int) -> GateKernels:
     def pull(
         M: Array, W: Array, weights: Array, grad: Array, floors: Any, on_M: Array, on_weights: Array, start: int, stop: int
     ) -> None:
-        """Gradients of :func:`gate`, through the frame W too.
+        """Compute the gradients of :func:`gate`, through the eigenvectors W too.
 
         Args:
-            M: (n, V, D).
-            W: (n, D, D) float64, eigenvectors of M'M as columns.
-            weights: (n, D).
-            grad: (n, V, D), on the output.
-            floors: Of a gap, relative to the largest eigenvalue, and absolute.
-            on_M: (n, V, D), written.
-            on_weights: (n, D), written.
+            M: Matrices (n, V, D).
+            W: Eigenvectors (n, D, D) of M'M, float64, as columns.
+            weights: Weights of the modes (n, D).
+            grad: Gradient on the output (n, V, D).
+            floors: Smallest gap between eigenvalues, relative to the largest one, and absolute.
+            on_M: Gradient on M (n, V, D), an output.
+            on_weights: Gradient on the weights (n, D), an output.
             start: First matrix.
             stop: Matrix after the last one.
         """
@@ -163,7 +162,7 @@ def kernels(D: int) -> GateKernels:
             _weigh(turned, values, bound, weights, on_weights, n, inner, D)
             _turned(inner, W[n].T, turned, half)
             _sandwich(W[n], weights[n], A)
-            for i in range(D):  # in the precision of M, as A is
+            for i in range(D):  # in the precision of M, like A
                 for j in range(D):
                     B[i, j] = turned[i, j]
             _multiply_both(grad, A, M, B, n, on_M, D)

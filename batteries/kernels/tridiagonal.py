@@ -1,22 +1,21 @@
-"""Eigenvalues alone of many small symmetric float64 matrices at once, by way of a tridiagonal matrix.
+"""Eigenvalues alone of many small symmetric float64 matrices at once, by tridiagonal reduction.
 
-Importing this module imports numba; :mod:`batteries.kernels.eigensolver` does so on the first call that can use it, and only
-there.
+Importing this module imports numba; only :mod:`batteries.kernels.eigensolver` does so, on the first call that can use it.
 
 Eight matrices are solved side by side, see :mod:`batteries.kernels.matrix_tiles`. Householder reflections make
 them tridiagonal (Golub and Van Loan, 8.3.1). The QL iteration without square roots of Pal, Walker and Kahan, with Wilkinson's
-shift, makes those diagonal (Parlett, The Symmetric Eigenvalue Problem, chapter 8; the same as in LAPACK's dsterf). With
+shift, makes them diagonal (Parlett, The Symmetric Eigenvalue Problem, chapter 8; as in LAPACK's dsterf). With
 diagonal d_i and squared couplings e_i of rows i and i + 1, a sweep runs upwards from the last row n, with gamma = d_n - shift,
 p = gamma**2 and s = 0:
 
     r = p + e_i;  e_{i+1} = s r;  gamma' = (p (d_i - shift) - e_i gamma) / r;  d_{i+1} = gamma + (d_i - gamma');
     p' = gamma'**2 r / p;  s = e_i / r
 
-Every matrix sweeps the rows from its own first coupling on, and is left alone above it, while those beside it do theirs: so
-no branch depends on one lane, and the answer for one matrix does not depend on its neighbours, to the bit. Above its first
-coupling e_i = 0, in which the recurrence ends of itself; hence a row 0 of zeros, for a sweep through all of them to end in.
+Each matrix sweeps the rows from its own first coupling on, and stays unchanged above it while its neighbours do theirs: so no
+branch depends on one lane, and the result for a matrix does not depend on its neighbours, to the bit. Above the first coupling
+e_i = 0, where the recurrence terminates; hence a row 0 of zeros, to terminate a sweep through all rows.
 
-A step waits for its division. Two blocks of eight take turns, and the one's division is done in the time of the other's.
+The latency of a step is that of its division. Two blocks of eight alternate, so that their divisions overlap.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators
@@ -30,12 +29,12 @@ from batteries.kernels.vectors import store_slot as store
 
 __all__ = ["TOGETHER", "gram_values", "symmetric_values"]
 
-BLOCKS = 2  # iterated together
-TOGETHER = BLOCKS * WIDTH  # matrices
-SWEEPS = 30  # per row, at most, as in LAPACK; random matrices need 2.4
+BLOCKS = 2  # blocks iterated together
+TOGETHER = BLOCKS * WIDTH  # matrices iterated together
+SWEEPS = 30  # limit per row, as in LAPACK; random matrices need 2.4
 UNCOUPLED = 1e-32  # squared coupling over squared norm: 1e-16 of the matrix
-NEGLIGIBLE = 1e-200  # squared length of a column of a scaled matrix that needs no reflection
-TINY = 1e-70  # stands in for gamma below it, far below what float64 holds of the matrix: p r stays a normal number
+NEGLIGIBLE = 1e-200  # squared length below which a column of a scaled matrix needs no reflection
+TINY = 1e-70  # smallest gamma, far below the precision of float64: keeps p r a normal number
 
 
 # ---- to a tridiagonal matrix -----------------------------------------------------------------------------------------
@@ -43,11 +42,11 @@ TINY = 1e-70  # stands in for gamma below it, far below what float64 holds of th
 
 @njit
 def _reduce(a: Array, v: Array, q: Array, d: Array, e: Array, base: int, width: int) -> None:
-    """Diagonal to d and the squared couplings to e, from slot ``base`` + 1 on."""
+    """Reduce to tridiagonal form: write the diagonal to d and squared couplings to e, from slot ``base`` + 1."""
     for k in range(width):
         store(d, base + 1 + k, load(a, k * width + k))
         if k + 1 < width:
-            # only the square of a coupling is needed, whose root and sign the iteration never asks for
+            # the iteration needs only the square of a coupling, not its sign
             square, shrink = _reflector(a, v, q, k, width)
             store(e, base + 1 + k, square)
         if k + 2 < width:
@@ -57,7 +56,7 @@ def _reduce(a: Array, v: Array, q: Array, d: Array, e: Array, base: int, width: 
 
 @njit
 def _reflector(a: Array, v: Array, q: Array, k: int, width: int) -> tuple[Vector, Vector]:
-    """v of I - shrink v v' that annuls row k right of its coupling; the square of the coupling, and shrink."""
+    """Find v of the reflection I - shrink v v' that annihilates row k right of its coupling; return coupling^2 and shrink."""
     zero, one, negligible = fill(0.0), fill(1.0), fill(NEGLIGIBLE)
     head, rest = load(a, k * width + k + 1), zero
     for j in range(k + 2, width):
@@ -66,27 +65,27 @@ def _reflector(a: Array, v: Array, q: Array, k: int, width: int) -> tuple[Vector
         rest = rest + x * x
     square = rest + head * head
     length = root(square)
-    # the sign of the head: the sum cannot cancel. v has a zero for row k, which may be one of a pair of rows below
+    # the sign of the head avoids cancellation. v has a zero for row k, which may be one of a pair of rows below
     store(v, k, zero)
     store(v, k + 1, head + where_above(zero, head, zero - length, length))
     for j in range(k, width):
         store(q, j, zero)
-    # a row that is nearly nothing has no direction: shrink = 0 reflects nothing, and the coupling is as small as it is
+    # a negligible row has no direction: shrink = 0 makes the reflection the identity, and its coupling stays
     return square, where_above(square, negligible, one / (square + length * magnitude(head)), zero)
 
 
 @njit
 def _pairs_from(k: int, width: int) -> int:
-    """Rows after k in twos; if they are odd in number, row k, where v is 0 and which is done with, is one of them."""
+    """Return the first of the rows after k taken in pairs: if odd in number, they include row k, finished and with v = 0."""
     return k + 1 - (width - k - 1) % 2
 
 
 @njit
 def _multiply(a: Array, v: Array, q: Array, shrink: Vector, k: int, width: int) -> None:
-    """q of A - v q' - q v', which is the reflected A: q = p - shrink (v'p) v / 2 with p = shrink A v."""
+    """Compute q of the reflected matrix A - v q' - q v': q = p - shrink (v'p) v / 2 with p = shrink A v."""
     inner = fill(0.0)
-    # each element is read once, for its own product and for that of its mirror image below the diagonal; two rows at a time, so
-    # that v and q are loaded once for two
+    # each element is read once, for its own product and that of its mirror image below the diagonal; two rows at a time, so
+    # that v and q are loaded once for both
     for i in range(_pairs_from(k, width), width, 2):
         vi, vk = load(v, i), load(v, i + 1)
         x = load(a, i * width + i + 1)
@@ -97,7 +96,7 @@ def _multiply(a: Array, v: Array, q: Array, shrink: Vector, k: int, width: int) 
             s = s + x * vj
             t = t + y * vj
             store(q, j, load(q, j) + x * vi + y * vk)
-        # rows after these have added to q all that they will: what is there is final
+        # later rows add nothing more to these elements of q: they are final
         s, t = s * shrink, t * shrink
         store(q, i, s)
         store(q, i + 1, t)
@@ -109,10 +108,10 @@ def _multiply(a: Array, v: Array, q: Array, shrink: Vector, k: int, width: int) 
 
 @njit
 def _update(a: Array, v: Array, q: Array, k: int, width: int) -> None:
-    """- v q' - q v', of the rows after k."""
+    """Subtract v q' + q v' from the rows after k."""
     for i in range(_pairs_from(k, width), width, 2):
         vi, qi, vk, qk = load(v, i), load(q, i), load(v, i + 1), load(q, i + 1)
-        # of row i + 1 the element left of the diagonal too, which nobody reads, so that both rows are of one length
+        # includes the element of row i + 1 left of the diagonal, which is never read, so that both rows have one length
         for j in range(i, width):
             vj, qj = load(v, j), load(q, j)
             store(a, i * width + j, load(a, i * width + j) - vi * qj - qi * vj)
@@ -124,7 +123,7 @@ def _update(a: Array, v: Array, q: Array, k: int, width: int) -> None:
 
 @njit
 def _uncoupled(d: Array, e: Array, base: int, width: int) -> Vector:
-    """Squared coupling below which rows are on their own."""
+    """Return the squared coupling below which rows count as uncoupled."""
     two, square = fill(2.0), fill(0.0)
     for i in range(base + 1, base + width + 1):
         square = square + (load(d, i) * load(d, i) + two * load(e, i))
@@ -133,19 +132,19 @@ def _uncoupled(d: Array, e: Array, base: int, width: int) -> Vector:
 
 @njit
 def _locate(d: Array, e: Array, base: int, low: int, width: int, enough: Vector) -> tuple[Vector, Vector]:
-    """First row from ``low`` on that is coupled to its next, and the shift: the eigenvalue of the two nearest to it."""
+    """Find the first row from ``low`` coupled to the next, and the shift: the nearer eigenvalue of that 2x2 block."""
     zero, half = fill(0.0), fill(0.5)
     top, first, second, square = fill(width + 1.0), zero, zero, zero
-    # from the last row up, so that what is written last in each lane is of its first coupling; all lanes go all the way
+    # from the last row up, so that the last write in each lane is of its first coupling; all lanes visit all rows
     for i in range(width - 1, low - 1, -1):
         x = load(e, base + i)
         top = where_above(x, enough, fill(float(i)), top)
         first = where_above(x, enough, load(d, base + i), first)
         second = where_above(x, enough, load(d, base + i + 1), second)
         square = where_above(x, enough, x, square)
-        # a coupling that is small enough becomes none at once: it must not grow again in a sweep that is another lane's
+        # a small enough coupling is set to zero at once: it must not grow again in a sweep meant for another lane
         store(e, base + i, where_above(x, enough, x, zero))
-    # again the larger of two terms in the denominator, whose sum cannot cancel
+    # the sign again avoids cancellation in the denominator
     gap = (second - first) * half
     distance = root(gap * gap + square)
     return top, first - square / (gap + where_above(zero, gap, zero - distance, distance))
@@ -153,7 +152,7 @@ def _locate(d: Array, e: Array, base: int, low: int, width: int, enough: Vector)
 
 @njit
 def _lowest(e: Array, base: int, low: int, width: int) -> int:
-    """First row from ``low`` on that is coupled in any lane."""
+    """Find the first row from ``low`` that is coupled in any lane."""
     while low < width and not any_above(load(e, base + low), fill(0.0)):
         low += 1
     return low
@@ -168,10 +167,10 @@ def _off_zero(gamma: Vector) -> Vector:
 def _step(
     d: Array, e: Array, base: int, i: int, top: Vector, shift: Vector, gamma: Vector, p: Vector, s: Vector
 ) -> tuple[Vector, Vector, Vector]:
-    """Recurrence of the module's docstring, with both its divisions by way of 1 / (p r); the next gamma, p and s."""
+    """Do a step of the recurrence in the module's docstring, with one division 1 / (p r); return the next gamma, p and s."""
     square, distance = load(e, base + i), load(d, base + i) - shift
-    here = fill(i + 1.5)  # above top in the lanes whose row i + 1 is theirs
-    # the two divisions of the recurrence are by r and by p: one division for both, as that is what the chain waits for
+    here = fill(i + 1.5)  # above top in the lanes whose sweep includes row i + 1
+    # one division for both of the recurrence, by r and by p, since its latency dominates
     r = p + square
     inverse = fill(1.0) / (p * r)
     store(e, base + i + 1, where_above(here, top, s * r, load(e, base + i + 1)))
@@ -182,21 +181,21 @@ def _step(
 
 @njit
 def _iterate(d: Array, e: Array, width: int) -> None:
-    """Eigenvalues of both blocks to d, in no order."""
-    # each block has its row 0 of zeros in front of it, hence width + 1 slots
+    """Iterate until d holds the eigenvalues of both blocks, unsorted."""
+    # each block is preceded by its row 0 of zeros, hence width + 1 slots
     other, zero = width + 1, fill(0.0)
     enough, enough_too = _uncoupled(d, e, 0, width), _uncoupled(d, e, other, width)
     low = 1
     for _ in range(SWEEPS * width):
         top, shift = _locate(d, e, 0, low, width, enough)
         top_too, shift_too = _locate(d, e, other, low, width, enough_too)
-        # rows that no lane of either block needs any more are left out
+        # skip rows that no lane of either block needs any more
         low = min(_lowest(e, 0, low, width), _lowest(e, other, low, width))
         if low == width:
             break
         gamma, gamma_too = _off_zero(load(d, width) - shift), _off_zero(load(d, other + width) - shift_too)
         p, p_too, s, s_too = gamma * gamma, gamma_too * gamma_too, zero, zero
-        # the blocks in turns, see above; down to row low - 1, into which the sweep of the first coupled row ends
+        # alternating blocks, see above; down to row low - 1, where the sweep of the first coupled row ends
         for i in range(width - 1, low - 2, -1):
             gamma, p, s = _step(d, e, 0, i, top, shift, gamma, p, s)
             gamma_too, p_too, s_too = _step(d, e, other, i, top_too, shift_too, gamma_too, p_too, s_too)
@@ -207,8 +206,8 @@ def _iterate(d: Array, e: Array, width: int) -> None:
 
 @njit
 def _sort(d: Array, base: int, width: int) -> None:
-    """Ascending, every lane for itself."""
-    # exchanges of neighbours, the same for all lanes whatever their order: no branch, and little beside the iteration
+    """Sort each lane in ascending order."""
+    # bubble sort: the same exchanges for all lanes, without branches, and cheap beside the iteration
     for last in range(base + width, base + 1, -1):
         for i in range(base + 1, last):
             x, y = load(d, i), load(d, i + 1)
@@ -218,9 +217,9 @@ def _sort(d: Array, base: int, width: int) -> None:
 
 @njit
 def _memory(width: int) -> tuple[Array, ...]:
-    """Scratch of one thread: a, v, q, d, e, rows, top, bad, and the scales of every block."""
+    """Allocate the scratch of one thread: a, v, q, d, e, rows, top, bad, and the scales of every block."""
     d, e = scratch(BLOCKS * (width + 1)), scratch(BLOCKS * (width + 1))
-    d[:] = 0.0  # rows 0, and their couplings
+    d[:] = 0.0  # rows 0 and their couplings
     e[:] = 0.0
     return (
         scratch(width * width),
@@ -237,7 +236,7 @@ def _memory(width: int) -> tuple[Array, ...]:
 
 @njit
 def _prepare(memory: tuple[Array, ...], ridge: float, block: int, width: int) -> None:
-    """Block whose upper triangles are in memory, scaled and made tridiagonal."""
+    """Scale and reduce a block whose upper triangles are in memory."""
     a, v, q, d, e, _, top, bad, scale = memory
     for i in range(width):
         store(a, i * width + i, load(a, i * width + i) + fill(ridge))
@@ -247,7 +246,7 @@ def _prepare(memory: tuple[Array, ...], ridge: float, block: int, width: int) ->
 
 @njit
 def _finish(memory: tuple[Array, ...], values: Array, first: int) -> None:
-    """Eigenvalues of all blocks to their places in the batch, from ``first`` on."""
+    """Compute the eigenvalues of all blocks and write them to the batch, from ``first``."""
     _, _, _, d, e, _, _, _, scale = memory
     count, width = values.shape
     _iterate(d, e, width)
@@ -262,12 +261,12 @@ def _finish(memory: tuple[Array, ...], values: Array, first: int) -> None:
 
 @kernel
 def symmetric_values(source: Array, ridge: float, values: Array, start: int, stop: int) -> None:
-    """Solves groups ``start`` to ``stop``, of sixteen matrices each.
+    """Solve groups ``start`` to ``stop`` of sixteen matrices each.
 
     Args:
-        source: (n, D, D) float64, contiguous; the lower triangles are read.
-        ridge: Added to every diagonal.
-        values: (n, D) float64, written, ascending.
+        source: Matrices (n, D, D) float64, contiguous, of which the lower triangles are read.
+        ridge: Number added to every diagonal.
+        values: Output (n, D) float64, eigenvalues in ascending order.
         start: First group.
         stop: Group after the last one.
     """
@@ -282,7 +281,7 @@ def symmetric_values(source: Array, ridge: float, values: Array, start: int, sto
 
 @kernel
 def gram_values(source: Array, ridge: float, values: Array, start: int, stop: int) -> None:
-    """The same for M'M + ridge I, of ``source`` (n, V, D) float32 or float64, contiguous."""
+    """Solve groups as :func:`symmetric_values` does, for M'M + ridge I of ``source`` (n, V, D), float32 or float64."""
     width = source.shape[2]
     memory = _memory(width)
     for group in range(start, stop):

@@ -1,7 +1,7 @@
-"""Several vectors at once: a tuple of them stays in registers, where an array would not.
+"""Operations on tuples of vectors, which stay in registers, unlike arrays.
 
-How many they are is part of their type, so ``count`` must be a constant of the compiled code. Importing this module imports
-numba and llvmlite; :mod:`batteries.kernels.vectors` hands its words on.
+The length of a tuple is part of its type, so ``count`` must be a constant of the compiled code. Importing this module imports
+numba and llvmlite; :mod:`batteries.kernels.vectors` re-exports its operations.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -32,7 +32,7 @@ def _several(kind: VectorType, count: Any) -> Any:
 
 
 def _numbers(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any) -> list[Any]:
-    """Element for each vector of a tuple, in every lane, given an array and the place of the first."""
+    """Broadcast one element per vector of a tuple, consecutive in an array from a given place."""
     array, at = args
     first = address(context, builder, memory, array, at)
     places = [builder.gep(first, [ir.Constant(at.type, i)]) for i in range(tuple_type.count)]
@@ -40,7 +40,7 @@ def _numbers(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any
 
 
 def _apart(context: Any, builder: Any, memory: Any, args: Any, tuple_type: Any) -> list[Any]:
-    """Where the vectors of a tuple are, given an array, the first one's place and the stride."""
+    """Return pointers to the vectors of a tuple, given an array, the first one's place and the stride."""
     array, at, stride = args
     places = []
     for _ in range(tuple_type.count):
@@ -94,7 +94,7 @@ def make_zero_several(kind: VectorType) -> Any:
 
 @intrinsic
 def store_several(typing: Any, memory: Any, at: Any, stride: Any, vectors: Any) -> Any:
-    """Vectors of a tuple to an array: the first from ``at`` on, the others ``stride`` apart."""
+    """Store the vectors of a tuple in an array: the first at ``at``, the others ``stride`` apart."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         places = _apart(context, builder, memory, args[:3], vectors)
@@ -107,7 +107,7 @@ def store_several(typing: Any, memory: Any, at: Any, stride: Any, vectors: Any) 
 
 @intrinsic
 def add_several(typing: Any, sums: Any, memory: Any, at: Any, stride: Any) -> Any:
-    """Each of the sums, and a vector of an array: the first from ``at`` on, the others ``stride`` apart."""
+    """Add a vector of an array to each of the sums: the first at ``at``, the others ``stride`` apart."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         places = _apart(context, builder, memory, args[1:], sums)
@@ -120,7 +120,7 @@ def add_several(typing: Any, sums: Any, memory: Any, at: Any, stride: Any) -> An
 
 @intrinsic
 def add_products(typing: Any, sums: Any, x: Any, memory: Any, at: Any) -> Any:
-    """Each of the sums, and x times its own element of an array, from ``at`` on."""
+    """Add to each of the sums x times its own element of an array, consecutive from ``at``."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         factors = _numbers(context, builder, memory, args[2:], sums)
@@ -132,7 +132,7 @@ def add_products(typing: Any, sums: Any, x: Any, memory: Any, at: Any) -> Any:
 
 @intrinsic
 def add_outer(typing: Any, sums: Any, x: Any, memory: Any, at: Any, stride: Any) -> Any:
-    """As :func:`add_products`, with elements ``stride`` apart: x is a row of one matrix, they a column of another."""
+    """Add products as :func:`add_products` does, of elements ``stride`` apart: a row of one matrix times a column."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at, found = args[3], []
@@ -147,7 +147,7 @@ def add_outer(typing: Any, sums: Any, x: Any, memory: Any, at: Any, stride: Any)
 
 @intrinsic
 def add_dot(typing: Any, total: Any, vectors: Any, memory: Any, at: Any) -> Any:
-    """Vector, and each of the vectors times its own element of an array, from ``at`` on."""
+    """Add to a vector each of the vectors times its own element of an array, consecutive from ``at``."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total, factors = args[0], _numbers(context, builder, memory, args[2:], vectors)

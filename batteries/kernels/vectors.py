@@ -1,14 +1,14 @@
-"""Vectors of the processor: the words in which kernels are written, here and in composer.
+"""SIMD vectors: the operations that kernels are written in, here and in composer.
 
 Importing this module imports numba and llvmlite.
 
-:func:`vectors` makes the words for one dtype and width: a number in every lane, and vectors from memory. The others are the
-same for all vectors and take the type from what they are given. A type of our own says what the compiler would have to prove
-before it turned a loop into vectors, which it mostly cannot: that two rows of one scratch array do not overlap. A loop of eight
-with a check for that in front of it is slower than scalars.
+:func:`vectors` makes the operations that create vectors of one dtype and width: from a number or from memory. The others are
+shared by all vectors and take the type from their arguments. An explicit vector type replaces automatic vectorisation, which
+would need a proof that two rows of one scratch array do not overlap; a loop of eight with a run-time check of that is slower
+than scalar code.
 
-An array is addressed by element, at any offset, whatever its axes. Of a *scratch* array, which begins on the boundary of a
-vector, a *slot* is a whole vector: reading it never touches more cache lines than it must.
+An array is addressed by element, at any offset, ignoring its axes. A *slot* is a whole vector of a *scratch* array, which is
+aligned to vectors, so that reading a slot touches as few cache lines as possible.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -71,18 +71,18 @@ __all__ = [
 
 
 class Vectors(NamedTuple):
-    """The words that make vectors of one dtype and width.
+    """Operations that create vectors of one dtype and width.
 
     Attributes:
-        kind: The type.
-        fill: ``(number)`` in every lane.
-        load: ``(array, at)``, the elements from ``at`` on, all of which must be there.
-        load_part: ``(array, at, count)``, the first ``count`` of them and zeros after; nothing beyond them is touched.
-        load_slot: ``(scratch array, slot)``.
-        load_several: ``(array, at, stride, count)``, a tuple of vectors, ``stride`` apart.
-        spread_several: ``(array, at, count)``, a tuple of elements one after the other, each in every lane.
-        zero_several: ``(count)``, a tuple of zeros.
-        scratch: ``(slots)``, an array of them, not initialised.
+        kind: Type of the vectors.
+        fill: ``(number)`` to that number in every lane.
+        load: ``(array, at)`` to the elements from ``at``, all within the array.
+        load_part: ``(array, at, count)`` to the first ``count`` elements, then zeros; reads nothing beyond them.
+        load_slot: ``(scratch array, slot)`` to the slot.
+        load_several: ``(array, at, stride, count)`` to a tuple of vectors, ``stride`` apart.
+        spread_several: ``(array, at, count)`` to a tuple of vectors, each with one of consecutive elements in every lane.
+        zero_several: ``(count)`` to a tuple of zero vectors.
+        scratch: ``(slots)`` to an uninitialised array of slots.
     """
 
     kind: VectorType
@@ -98,7 +98,7 @@ class Vectors(NamedTuple):
 
 @cache
 def vectors(dtype: type[np.float32 | np.float64], width: int) -> Vectors:
-    """Words for vectors of ``width`` float32 or float64 numbers."""
+    """Make the operations for vectors of ``width`` float32 or float64 numbers."""
     kind = VectorType(types.float32 if dtype is np.float32 else types.float64, width)
     return Vectors(
         kind,
@@ -139,7 +139,7 @@ def _load(kind: VectorType) -> Any:
 
 @intrinsic
 def store(typing: Any, memory: Any, at: Any, value: Any) -> Any:
-    """Vector to the elements of an array from ``at`` on."""
+    """Store a vector in an array, from element ``at``."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[2], address(context, builder, memory, *args[:2], to=value.llvm), align=value.size)
@@ -162,7 +162,7 @@ def _load_part(kind: VectorType) -> Any:
 
 @intrinsic
 def store_part(typing: Any, memory: Any, at: Any, value: Any, count: Any) -> Any:
-    """First ``count`` lanes of a vector to the elements of an array from ``at`` on."""
+    """Store the first ``count`` lanes of a vector in an array, from element ``at``."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         where = address(context, builder, memory, *args[:2], to=value.llvm)
@@ -174,7 +174,7 @@ def store_part(typing: Any, memory: Any, at: Any, value: Any, count: Any) -> Any
 
 
 def _first(builder: Any, kind: VectorType, count: Any) -> Any:
-    """Mask of the first ``count`` lanes."""
+    """Make the mask of the first ``count`` lanes."""
     numbers = ir.Constant(kind.integers, list(range(kind.width)))
     return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(count, INT), kind.width))
 
@@ -211,7 +211,7 @@ def _load_slot(kind: VectorType) -> Any:
 
 @intrinsic
 def store_slot(typing: Any, memory: Any, slot: Any, value: Any) -> Any:
-    """Vector to a slot of a scratch array."""
+    """Store a vector in a slot of a scratch array."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[2], _slot(context, builder, memory, value, args[:2]), align=value.size * value.width)
@@ -225,7 +225,7 @@ def store_slot(typing: Any, memory: Any, slot: Any, value: Any) -> Any:
 
 @intrinsic
 def where_above(typing: Any, x: Any, y: Any, then: Any, otherwise: Any) -> Any:
-    """``then`` in the lanes with x > y, else ``otherwise``; a NaN is above nothing, nor anything above it."""
+    """Select ``then`` in the lanes with x > y, else ``otherwise``; comparisons with NaN are false."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
@@ -235,7 +235,7 @@ def where_above(typing: Any, x: Any, y: Any, then: Any, otherwise: Any) -> Any:
 
 @intrinsic
 def any_above(typing: Any, x: Any, y: Any) -> Any:
-    """Whether x > y in any lane."""
+    """Return True if x > y in any lane."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = ir.IntType(x.width)
@@ -247,7 +247,7 @@ def any_above(typing: Any, x: Any, y: Any) -> Any:
 
 @intrinsic
 def total(typing: Any, x: Any) -> Any:
-    """Sum of the lanes, in the order that is quickest."""
+    """Sum the lanes, in the fastest order."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         given = [ir.Constant(x.element, 0.0), args[0]]
@@ -257,7 +257,7 @@ def total(typing: Any, x: Any) -> Any:
 
 
 def _function(name: str) -> Any:
-    """LLVM function of one vector."""
+    """Make an operation of an LLVM intrinsic of one vector."""
 
     def typed(typing: Any, x: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -273,7 +273,7 @@ magnitude = _function("fabs")
 
 
 def _define(operation: Callable[..., Any], instruction: str) -> None:
-    """Operator on two vectors of one type, which may be contracted to a fused multiply-add."""
+    """Define an operator on two vectors of one type, which may be contracted to a fused multiply-add."""
 
     def typed(typing: Any, x: Any, y: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:

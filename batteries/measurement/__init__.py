@@ -1,1 +1,1 @@
-"""Figures of a cell: measured on a probe, beside baselines, and by a linear read-out."""
+"""Measurement of cells: figures on a probe, baselines, and linear read-outs."""

@@ -1,4 +1,4 @@
-"""What a reconstruction error stands beside: predicting the mean, and the best linear code of the same width.
+"""Baselines of a reconstruction error: predicting the mean, and the best linear code of the same width.
 
 The codes are fitted on training images and measured on the probe, like the cell.
 """
@@ -21,9 +21,9 @@ class LinearCode:
     """Principal components of training patches.
 
     Attributes:
-        mean: (P,) mean patch.
-        components: (P, P), columns by falling variance.
-        fitted_on: How many patches of what, in words.
+        mean: Mean patch (P,).
+        components: Principal components (P, P), in columns by decreasing variance.
+        fitted_on: Number and origin of the patches, in words.
     """
 
     mean: Tensor
@@ -31,7 +31,7 @@ class LinearCode:
     fitted_on: str
 
     def error(self, patches: Tensor, k: int) -> float:
-        """Mean squared error of ``patches`` (n, P) coded by the first k components."""
+        """Compute the mean squared error of ``patches`` (n, P) coded by the first k components."""
         centred = patches.double() - self.mean
         kept = self.components[:, :k]
         return float((centred - (centred @ kept) @ kept.T).square().mean())
@@ -39,7 +39,7 @@ class LinearCode:
 
 @neutral()
 def fit(images: Tensor, spec: CellSpec) -> LinearCode:
-    """Principal components of the patches of training images (B, channels, height, width)."""
+    """Fit the principal components of the patches of training images (B, channels, height, width)."""
     patches = to_patches(images, spec).double()
     mean = patches.mean(dim=0)
     _, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
@@ -47,7 +47,7 @@ def fit(images: Tensor, spec: CellSpec) -> LinearCode:
 
 
 def baselines(code: LinearCode, images: Tensor, spec: CellSpec) -> Baselines:
-    """Errors of the mean and of the linear codes on images (B, channels, height, width)."""
+    """Measure the errors of the mean and of the linear codes on images (B, channels, height, width)."""
     patches = to_patches(images, spec)
     k = min(spec.hidden, spec.V * (spec.D - 1), spec.patch_dim)
     return Baselines(
@@ -61,6 +61,6 @@ def baselines(code: LinearCode, images: Tensor, spec: CellSpec) -> Baselines:
 
 
 def to_patches(images: Tensor, spec: CellSpec) -> Tensor:
-    """(B, channels, height, width) -> (B * N, P)."""
+    """Split images (B, channels, height, width) into patches (B * N, P)."""
     p = spec.patch_size
     return rearrange(images, "B C (gh p) (gw q) -> (B gh gw) (C p q)", p=p, q=p)

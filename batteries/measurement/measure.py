@@ -1,4 +1,4 @@
-"""Measuring a model on a probe: CV with its error, reconstruction error, effective rank, spectrum, row radius."""
+"""Figures of a model on a probe: CV with its error, reconstruction error, effective rank, spectrum, row radius."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from batteries.measurement.baselines import LinearCode, baselines
 from batteries.model.patch_svae import PatchSVAE, grid_of
 
 CV_SEED = 5
-MATRICES = 256  # wanted of a probe, spread evenly over its images
-PATCHES_AT_ONCE = 16384  # bounds the memory of a pass over a probe
+MATRICES = 256  # matrices sampled from a probe, spread evenly over its images
+PATCHES_AT_ONCE = 16384  # patches in one chunk, which bounds memory
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What one pass over images gives.
+    """Results of one pass over images.
 
     Attributes:
-        mse: (B,) mean squared error of each image.
-        cluster: (B,) what each image belongs to.
-        matrices: (n, V, D) a seeded choice of M, about 256, as many from each image.
-        matrix_cluster: (n,) what the image of each belongs to.
-        S: (B, N, D) singular values of every patch.
+        mse: Mean squared error of each image (B,).
+        cluster: Cluster of each image (B,).
+        matrices: Seeded sample of M (n, V, D), about 256, equally many from each image.
+        matrix_cluster: Cluster of each sampled matrix (n,).
+        S: Singular values of every patch (B, N, D).
         radius_error: Largest distance of a row's length from 1, over all patches.
     """
 
@@ -45,26 +45,26 @@ class Reading:
     radius_error: float
 
     def cv(self) -> Estimate | Degenerate:
-        """CV of the chosen matrices."""
+        """Estimate the CV of the sampled matrices."""
         return simplex_cv.cv(self.matrices, self.matrix_cluster, seed=CV_SEED)
 
     def effective_rank(self) -> Estimate:
-        """Mean over patches of exp(entropy of S)."""
+        """Estimate the mean over patches of exp(entropy of S)."""
         ranks = simplex_cv.effective_rank(self.S)  # (B, N)
         return estimates.clustered_mean(ranks.flatten(), self.cluster[:, None].expand_as(ranks).flatten())
 
     def error(self) -> Estimate:
-        """Mean squared error."""
+        """Estimate the mean squared error."""
         return estimates.clustered_mean(self.mse, self.cluster)
 
 
 @neutral()
 @torch.no_grad()
 def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | None = None) -> Reading:
-    """One pass of images (B, channels, height, width) in clusters (B,), in chunks, without gradients.
+    """Run images (B, channels, height, width) in clusters (B,) through a model, in chunks, without gradients.
 
-    With an input scale the model sees the images on it, and its reconstructions come back from it before the error is
-    taken, so that errors of cells of different scales compare.
+    With an input scale, images are converted to it and reconstructions converted back before the error is computed, so that
+    errors of cells of different scales are comparable.
     """
     grid = grid_of(images, model.spec)
     patches = grid[0] * grid[1]
@@ -94,18 +94,18 @@ def measure(
     held: HeldFigure | None = None,
     input: InputScale | None = None,
 ) -> Measured:
-    """Figures that a manifest carries, of one model on one probe.
+    """Measure a model on a probe, for its manifest.
 
     Args:
-        model: The cell, in whatever mode.
-        probe: What to measure on, or the name of a probe.
-        code: A linear code fitted on training images, for the baselines.
-        held: The second flag, where a trajectory is known.
-        input: The scale of the model's images (``cell.manifest.identity.input``); left out, mean 0 and std 1. Errors are
-            on the probe's own scale whatever it is.
+        model: Model of the cell, in training or evaluation mode.
+        probe: Probe, or its name.
+        code: Linear code fitted on training images, for the baselines.
+        held: Second flag, if a trajectory is known.
+        input: Scale of the model's images (``cell.manifest.identity.input``); by default mean 0 and std 1. Errors are always
+            on the probe's own scale.
 
     Raises:
-        InputError: no such probe (``PROBE``, ``NO_PROBE``), or one whose images the cell does not take.
+        InputError: unknown probe (``PROBE``, ``NO_PROBE``), or one whose images do not fit the cell.
     """
     probe = probe_of(probe)
     found = read(model, probe.images, probe.cluster, input)
@@ -127,7 +127,7 @@ def measure(
 
 
 def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | DegenerateFigure:
-    """CV as a manifest carries it."""
+    """Convert a CV to its form in a manifest."""
     if isinstance(cv, Degenerate):
         return DegenerateFigure(degenerate=cv.reason)
     return CvFigure(
@@ -143,16 +143,16 @@ def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | Degenerat
 
 
 def estimated(estimate: Estimate) -> Estimated:
-    """Estimate as a manifest carries it."""
+    """Convert an estimate to its form in a manifest."""
     return Estimated(value=estimate.value, standard_error=finite_or_none(estimate.standard_error))
 
 
 def held_figure(before: Estimate, after: Estimate, since_step: int) -> HeldFigure:
-    """Second flag as a manifest carries it."""
+    """Compute the second flag in its form in a manifest."""
     held = estimates.holds(before, after)
     return HeldFigure(since_step=since_step, ratio=held.ratio, lower=held.lower, upper=held.upper, holds=held.holds)
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON has no infinity: an unknown spread is null."""
+    """Replace infinity, an unknown spread, with None, since JSON has no infinity."""
     return value if value < float("inf") else None

@@ -1,1 +1,1 @@
-"""PatchSVAE: its layers, its spectral stage, and derivatives of every order."""
+"""PatchSVAE: layers, spectral stage, and derivatives of every order."""

@@ -1,4 +1,4 @@
-"""Attention in torch's fused operator, which has but a first derivative on the CPU, with derivatives of every order."""
+"""Attention with torch's fused operator, which has only a first derivative on the CPU, extended to every order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["attend"]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(d)) v for (..., N, d), as ``F.scaled_dot_product_attention`` computes it."""
+    """Compute softmax(q k' / sqrt(d)) v for (..., N, d), as ``F.scaled_dot_product_attention`` does."""
     if dispatch.transformed():
         return derivatives.attend(q, k, v)
     if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))):
@@ -26,7 +26,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class _Attend(torch.autograd.Function):
-    """The fused operator and its own backward pass; one of the second order goes by the plain operators."""
+    """Fused operator with its own backward pass; higher orders use plain operators."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

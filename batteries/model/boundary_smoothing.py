@@ -1,8 +1,8 @@
-"""The boundary smoothing of a cell, a few images at a time: x + conv3x3(GELU(conv3x3(x))).
+"""Boundary smoothing of a cell, a few images at a time: x + conv3x3(GELU(conv3x3(x))).
 
-Its middle has five times the numbers of the image, and a batch of it leaves the processor's cache: that, and not the
-arithmetic, is what a plain pair of convolutions pays for. So a batch is taken in chunks small enough to stay there, in
-channels-last order, and the backward pass computes the middle again instead of keeping it.
+The hidden activations are five times as large as the image, and those of a batch exceed the processor's cache: that, not the
+arithmetic, dominates the time of two plain convolutions. So a batch is processed in chunks that fit the cache, in
+channels-last order, and the backward pass recomputes the hidden activations instead of storing them.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from batteries.engine import dispatch
 from batteries.engine.torch_settings import uncast_backward
 from batteries.model import derivatives
 
-CHUNK_PIXELS = 4 * 64 * 64  # of one chunk; measured in docs/decisions/0008-training-step.md
+CHUNK_PIXELS = 4 * 64 * 64  # pixels of one chunk; measured in docs/decisions/0008-training-step.md
 
 
 def smooth(images: Tensor, first: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor]) -> Tensor:
-    """Images plus a small convolution of themselves.
+    """Add to images a small convolution of them.
 
     Args:
-        images: (B, C, height, width).
+        images: Images (B, C, height, width).
         first: Weight (width, C, 3, 3) and bias (width,).
         last: Weight (C, width, 3, 3) and bias (C,).
 
     Returns:
-        (B, C, height, width).
+        Smoothed images (B, C, height, width).
     """
-    if dispatch.followed(images):  # which wants no chunks of a batch of unknown size
+    if dispatch.followed(images):  # a batch of unknown size cannot be split into chunks
         return derivatives.smooth(images, *first, *last)
     smoothed: Tensor = _Smooth.apply(images, *first, *last)  # type: ignore[no-untyped-call]
     return smoothed
 
 
 def _chunk(images: Tensor) -> int:
-    """Images of a chunk; all of them where there is no cache to fit (an accelerator)."""
+    """Return the number of images of a chunk; all of them on an accelerator."""
     if images.device.type != "cpu":
         return max(1, len(images))
     return max(1, CHUNK_PIXELS // max(1, images.shape[2] * images.shape[3]))
@@ -83,7 +83,7 @@ class _Smooth(torch.autograd.Function):
 
 
 def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, on_weights: bool) -> tuple[Tensor, ...]:
-    """Gradients of a padded 3 x 3 convolution: on its input, and where wanted on weight and bias."""
+    """Compute the gradients of a padded 3 x 3 convolution on its input and, if requested, on weight and bias."""
     outputs = [True, on_weights, on_weights]
     found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         grad, x, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, outputs

@@ -1,11 +1,11 @@
-"""The parts of a cell that have backward passes of their own, once more in torch's operators: derivatives of every order.
+"""Parts of a cell that have custom backward passes, written in torch's operators, with derivatives of every order.
 
-They stand in where a transform follows the operators (``torch.func``, forward mode, a tracer of graphs), and for the gradient
-of a gradient: slower, with the same values and the same bound on the gaps of eigenvalues.
+They serve transforms of operators (``torch.func``, forward mode, graph tracers) and gradients of gradients: slower, with the
+same values and the same bound on the gaps of eigenvalues.
 
-Eigenvectors are found once, as constants, and then improved by steps that converge quadratically. Those change no more than
-rounding, and carry the derivatives: after s steps these are exact up to order 2**s - 1. Source: Ogita and Aishima, Japan J.
-Indust. Appl. Math. 35 (2018), with their rule for clusters where eigenvalues are nearer than the bound.
+Eigenvectors are computed once, as constants, and then refined by steps that converge quadratically. The steps change only
+rounding, but carry the derivatives: after s steps these are exact up to order 2**s - 1. Source: Ogita and Aishima, Japan J.
+Indust. Appl. Math. 35 (2018), with their rule for clusters where eigenvalues are closer than the bound.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from batteries.kernels import eigensolver
 
 RIDGE = 1e-12  # added to the diagonal of the Gram matrix
 EIGENVALUE_FLOOR = 1e-24
-GAP_FLOOR = 1e-9  # of the largest eigenvalue
-ROW_FLOOR = 1e-12  # least row length divided by
-STEPS = 3  # of improvement: exact to the seventh derivative
+GAP_FLOOR = 1e-9  # smallest gap, relative to the largest eigenvalue
+ROW_FLOOR = 1e-12  # smallest row length divided by
+STEPS = 3  # refinement steps: exact to the seventh derivative
 
 
 def wanted(*grads: Tensor | None) -> bool:
-    """Backward pass is itself to be differentiated, runs for many gradients at once, or under a transform of its own."""
+    """Return True if a backward pass is itself differentiated, runs for a batch of gradients, or under a transform."""
     if torch.compiler.is_compiling():
         return False
     return torch.is_grad_enabled() or dispatch.transformed() or dispatch.batched(*grads)
@@ -37,10 +37,10 @@ def wanted(*grads: Tensor | None) -> bool:
 def pulled(
     function: Callable[..., Tensor], given: Sequence[Tensor], needed: Sequence[bool], grads: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of a function of torch's operators on what it was given; differentiable where that is asked for."""
+    """Compute the gradients of a function of torch's operators on its inputs; differentiable if gradients are enabled."""
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        alone = [part.view_as(part) for part in given]  # one may be made of another, or be it
+        alone = [part.view_as(part) for part in given]  # inputs may depend on each other, or be the same
         out = function(*alone)
     places = [place for place, need in enumerate(needed) if need]
     found = torch.autograd.grad(out, [alone[place] for place in places], grads[0], create_graph=differentiable)
@@ -49,42 +49,42 @@ def pulled(
 
 
 def unit_rows(M: Tensor) -> Tensor:
-    """M (..., V, D) with every row divided by its length."""
+    """Divide every row of M (..., V, D) by its length."""
     return M * torch.linalg.vector_norm(M, dim=-1, keepdim=True).clamp_min(ROW_FLOOR).reciprocal()
 
 
 def spectrum(M: Tensor) -> tuple[Tensor, Tensor]:
-    """Singular values (..., D) of M (..., V, D), descending, and right singular vectors (..., D, D) in float64."""
+    """Compute singular values (..., D) of M (..., V, D), descending, and right singular vectors (..., D, D) in float64."""
     values, vectors = _frame(M)
     values, W = values.flip(-1), vectors.flip(-1)
     return values.clamp_min(EIGENVALUE_FLOOR).sqrt().to(M.dtype), W
 
 
 def gate(M: Tensor, ratio: Tensor) -> Tensor:
-    """M W diag(ratio) W' for M (..., V, D) and ratio (..., D), the frame W that of M."""
+    """Compute M W diag(ratio) W' for M (..., V, D) and ratio (..., D), with W the right singular vectors of M."""
     W = spectrum(M)[1]
     return M @ ((W * ratio.double()[..., None, :]) @ W.mT).to(M.dtype)
 
 
 def smooth(images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """Images (B, C, height, width) plus a small convolution of themselves."""
+    """Add to images (B, C, height, width) a small convolution of them."""
     return images + F.conv2d(F.gelu(F.conv2d(images, w1, b1, padding=1)), w2, b2, padding=1)
 
 
 def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """As ``F.layer_norm`` over the last axis, whose forward-mode derivative is wrong when it is differentiated (torch 2.13)."""
+    """Normalise the last axis as ``F.layer_norm`` does, whose forward-mode derivative has a wrong derivative (torch 2.13)."""
     moved = x - x.mean(dim=-1, keepdim=True)
     normed = moved / (moved.square().mean(dim=-1, keepdim=True) + eps).sqrt()
     return normed if weight is None or bias is None else normed * weight + bias
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(d)) v for (..., N, d)."""
+    """Compute softmax(q k' / sqrt(d)) v for (..., N, d)."""
     return (q @ k.mT / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v
 
 
 def _frame(M: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, ascending, and eigenvectors of M'M + ridge in float64."""
+    """Compute eigenvalues, ascending, and eigenvectors of M'M + ridge in float64."""
     wide = M.double()
     one = torch.eye(M.shape[-1], dtype=torch.float64, device=M.device)
     gram = wide.mT @ wide + RIDGE * one
@@ -95,17 +95,17 @@ def _frame(M: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _change(gram: Tensor, W: Tensor, one: Tensor) -> Tensor:
-    """(..., D, D) E, so that W + W E is nearer to the eigenvectors of a Gram matrix."""
+    """Compute E (..., D, D) such that W + W E is closer to the eigenvectors of a Gram matrix."""
     missing, inner = one - W.mT @ W, W.mT @ gram @ W
     values = _quotients(gram, W)
     gaps = values[..., None, :] - values[..., :, None]
     floor = (GAP_FLOOR * values.amax(dim=-1, keepdim=True) + RIDGE)[..., None]
     apart = gaps.abs() > floor
-    gaps = torch.where(apart, gaps, torch.ones_like(gaps))  # else the slope of a slope, 1 / floor**2, drowns all others
+    gaps = torch.where(apart, gaps, torch.ones_like(gaps))  # otherwise a second derivative of 1 / floor**2 dominates
     slopes = gaps / (gaps.square() + floor.square())
     return torch.where(apart, (inner + values[..., None, :] * missing) * slopes, missing / 2)
 
 
 def _quotients(gram: Tensor, W: Tensor) -> Tensor:
-    """Rayleigh's (..., D)."""
+    """Compute the Rayleigh quotients (..., D)."""
     return (W * (gram @ W)).sum(dim=-2) / W.square().sum(dim=-2)

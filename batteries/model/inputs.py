@@ -1,4 +1,4 @@
-"""Images as a cell's arithmetic takes them: on its device, in its dtype."""
+"""Conversion of images to the dtype of a cell's weights, and a check of their device."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from batteries.errors import InputError
 
 
 def taken(images: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Images in the dtype of weights, on whose device they are.
+    """Convert images to the dtype of the weights, after a check that both are on the same device.
 
     Raises:
         InputError: images on another device (``DEVICE``).
     """
     if images.device != device:
-        remedy = "Move the one to the other: model.to(images.device)."
-        if device.type == "meta":  # from where nothing moves
-            remedy = "Weights on meta have no values: make the model again of its cells. Shapes alone: images.to('meta')."
+        remedy = "Move the model: model.to(images.device)."
+        if device.type == "meta":  # which has no values to move
+            remedy = "Weights on meta have no values: make the model again from its cells. For shapes alone: images.to('meta')."
         raise InputError("images on another device", code="DEVICE", expected=device, found=images.device, remedy=remedy)
     return images.to(dtype)

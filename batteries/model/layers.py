@@ -1,6 +1,6 @@
-"""The layers of a cell: activations, blocks, first weights, boundary smoothing, and a layer norm.
+"""Layers of a cell: activations, blocks, initialisation, boundary smoothing, and a layer norm.
 
-Torch's own layer norm (2.13) is wrong where its forward-mode derivative is differentiated, and in its third derivative.
+Torch's own layer norm (2.13) has a wrong third derivative, and a wrong derivative of its forward-mode derivative.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from batteries.engine.torch_settings import PINNED
 from batteries.model import derivatives
 from batteries.model.boundary_smoothing import smooth
 
-EPS = 1e-5  # of a layer norm, torch's own
+EPS = 1e-5  # torch's default for a layer norm
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -30,20 +30,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def normed(x: Tensor) -> Tensor:
-    """Every vector (..., width) less its mean, over its standard deviation."""
+    """Subtract from every vector (..., width) its mean, and divide it by its standard deviation."""
     return _layer_norm(x, None, None)
 
 
 class LayerNorm(nn.LayerNorm):
-    """Torch's own, with derivatives of every order."""
+    """Torch's layer norm, with derivatives of every order."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> the same shape."""
+        """Normalise vectors (..., width)."""
         return _layer_norm(x, self.weight, self.bias)
 
 
 class _LayerNorm(torch.autograd.Function):
-    """Torch's operators forward and backward; the gradient of the gradient by :func:`derivatives.layer_norm`."""
+    """Torch's operators forward and backward; higher orders use :func:`derivatives.layer_norm`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -77,13 +77,13 @@ def _is_cast(device: str) -> bool:
 
 
 def hidden_block(width: int, activation: type[nn.Module]) -> nn.Sequential:
-    """Residual block's change of (..., width)."""
+    """Make the residual branch of a block on (..., width)."""
     first, last = (nn.Linear(width, width, **PINNED) for _ in range(2))
     return nn.Sequential(LayerNorm(width, **PINNED), first, activation(), last)
 
 
 def initialise(weight: Tensor, spec: CellSpec) -> None:
-    """Draw the last weights of an encoder as the spec says."""
+    """Initialise the last weights of an encoder as the spec says."""
     match spec.init:
         case "orthogonal":
             nn.init.orthogonal_(weight)
@@ -96,7 +96,7 @@ def initialise(weight: Tensor, spec: CellSpec) -> None:
 
 
 class BoundarySmooth(nn.Module):
-    """A small residual convolution across patch boundaries; the identity at the start."""
+    """Small residual convolution across patch boundaries, initialised to the identity."""
 
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class BoundarySmooth(nn.Module):
         self.net = nn.Sequential(nn.Conv2d(spec.channels, spec.smooth_width, 3, padding=1, **PINNED), nn.GELU(), last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width) -> the same shape."""
+        """Smooth images (B, channels, height, width)."""
         return smooth(images, _weights(self.net[0]), _weights(self.net[2]))
 
 

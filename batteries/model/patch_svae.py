@@ -1,7 +1,7 @@
-"""PatchSVAE: a patch autoencoder whose bottleneck is a matrix with rows on a sphere, read through its singular values.
+"""PatchSVAE: a patch autoencoder whose bottleneck is a matrix with rows on a sphere, represented by its singular values.
 
-Legend: B images, N patches of an image, V rows, D width, H hidden, P = channels * patch_size**2.
-Names of modules and parameters are those of the existing public checkpoints.
+Letters: B images, N patches of an image, V rows of M, D width, H hidden, P = channels * patch_size**2.
+Modules and parameters are named as in existing public checkpoints.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ ALPHA_START = -2.0
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """What a cell makes of its patches.
+    """Representation of the patches of images by a cell.
 
     Attributes:
-        M: (B, N, V, D), rows of unit length under the ``sphere`` row norm.
-        S: (B, N, D), singular values of M, descending.
-        omega: (B, N, D), the same after cross-attention (``S_coord``).
+        M: Matrices (B, N, V, D), with rows of unit length under the ``sphere`` row norm.
+        S: Singular values of M (B, N, D), descending.
+        omega: Singular values after cross-attention (B, N, D), also called ``S_coord``.
         grid: Rows and columns of patches; their product is N.
     """
 
@@ -52,11 +52,11 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Encoded(Tokens):
-    """Tokens, and what decoding needs beside them.
+    """Tokens, with the tensors that decoding needs besides.
 
     Attributes:
-        ratio: (B, N, D), omega / S.
-        W: (B, N, D, D) float64, right singular vectors as columns.
+        ratio: Factor of each mode (B, N, D), omega / S.
+        W: Right singular vectors (B, N, D, D), float64, as columns.
     """
 
     ratio: Tensor
@@ -65,13 +65,13 @@ class Encoded(Tokens):
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A reconstruction and what it was made from.
+    """Reconstruction, with the tokens it was made from.
 
     Attributes:
-        recon: (B, channels, height, width).
-        M: (B, N, V, D).
-        S: (B, N, D).
-        omega: (B, N, D).
+        recon: Reconstructed images (B, channels, height, width).
+        M: Matrices (B, N, V, D).
+        S: Singular values of M (B, N, D), descending.
+        omega: Singular values after cross-attention (B, N, D).
     """
 
     recon: Tensor
@@ -86,7 +86,7 @@ pytrees.register_fields(Output, ("recon", "M", "S", "omega"))
 
 
 class CrossAttention(nn.Module):
-    """One layer of attention over the patches of an image, which scales every singular value a little."""
+    """Layer of attention over the patches of an image, which slightly scales every singular value."""
 
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class CrossAttention(nn.Module):
         self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START, **PINNED))
 
     def forward(self, S: Tensor) -> Tensor:
-        """Factor of each singular value: (B, N, D) -> (B, N, D)."""
+        """Compute the factor (B, N, D) of each singular value (B, N, D)."""
         q, k, v = rearrange(self.qkv(self.norm(S)), "B N (three heads d) -> three B heads N d", three=3, heads=self.heads)
         mixed = attend(q, k, v)
         change = torch.tanh(self.out_proj(rearrange(mixed, "B heads N d -> B N (heads d)")))
@@ -107,17 +107,17 @@ class CrossAttention(nn.Module):
 
 
 class PatchSVAE(nn.Module):
-    """A battery: images in, reconstructions and omega tokens out.
+    """Model of a cell, from images to reconstructions and omega tokens.
 
     Args:
-        spec: The architecture. Weights start from torch's global random state; :func:`untrained` seeds them. They are float32
-            on the CPU whatever the default dtype and device are; ``model.to(...)`` takes them elsewhere.
+        spec: Architecture. Weights are drawn with torch's global random state (:func:`untrained` seeds them), always in float32
+            on the CPU; ``model.to(...)`` converts them.
 
     Attributes:
-        scale: The input scale of its images, by which a warning judges them.
+        scale: Input scale of the images, used by the warning.
 
     Warns:
-        ScaleWarning: when it is given images whose values look as if they were on another scale; once.
+        ScaleWarning: images whose values look as if they were on another scale; once.
     """
 
     @neutral()
@@ -139,11 +139,12 @@ class PatchSVAE(nn.Module):
 
     @classmethod
     def from_cell(cls, cell: Cell) -> PatchSVAE:
-        """Model of a cell, with its weights, in evaluation mode.
+        """Make the model of a cell, with its weights, in evaluation mode.
 
-        It takes and gives images on the cell's own input scale: :func:`batteries.images.to_input` and :func:`batteries.images.from_input`.
+        Images and reconstructions are on the cell's own input scale (:func:`batteries.images.to_input`,
+        :func:`batteries.images.from_input`).
         """
-        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
             model = load_weights(cls(cell.spec), cell.weights)
         model.scale = cell.manifest.identity.input
         return model.eval()
@@ -152,17 +153,17 @@ class PatchSVAE(nn.Module):
         """Encode and decode images (B, channels, height, width).
 
         Raises:
-            InputError: not four axes, other channels, or sides that the patch does not divide.
+            InputError: not four axes, other channels, or sides that are not multiples of the patch size.
         """
         encoded = self._encoded(images)
         found = self._decoded(encoded), encoded.M, encoded.S, encoded.omega
         return Output(*(part.to(images.dtype) for part in found))
 
     def tokens(self, images: Tensor) -> Tokens:
-        """Images (B, channels, height, width) to M, S and omega and no further: what measuring, read-outs and hosts need.
+        """Encode images (B, channels, height, width) to M, S and omega, which is all that measures and hosts need.
 
         Raises:
-            InputError: as :meth:`forward`.
+            InputError: any error of :meth:`forward`.
         """
         own = self._taken(images)
         with uncast(own.device):
@@ -173,21 +174,21 @@ class PatchSVAE(nn.Module):
         return Tokens(M, S, omega, grid)
 
     def encode(self, images: Tensor) -> Encoded:
-        """As :meth:`tokens`, with what :meth:`decode` needs.
+        """Encode images (B, channels, height, width) to all that :meth:`decode` needs.
 
         Raises:
-            InputError: as :meth:`forward`.
+            InputError: any error of :meth:`forward`.
         """
         found = self._encoded(images)
         M, S, omega, ratio = (part.to(images.dtype) for part in (found.M, found.S, found.omega, found.ratio))
         return Encoded(M, S, omega, found.grid, ratio, found.W)
 
     def decode(self, encoded: Encoded) -> Tensor:
-        """Reconstruction (B, channels, height, width) of what :meth:`encode` returned."""
+        """Decode the result of :meth:`encode` to images (B, channels, height, width)."""
         return self._decoded(encoded).to(encoded.M.dtype)
 
     def decode_matrices(self, gated: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Image (B, channels, height, width) of M_hat (B, N, V, D)."""
+        """Decode gated matrices M_hat (B, N, V, D) to images (B, channels, height, width)."""
         with uncast(gated.device):
             h = self.act(self.dec_in(rearrange(gated.to(self.enc_in.weight.dtype), "B N V D -> B N (V D)")))
             for block in self.dec_blocks:
@@ -198,7 +199,7 @@ class PatchSVAE(nn.Module):
         return smoothed.to(gated.dtype)
 
     def _encoded(self, images: Tensor) -> Encoded:
-        """What decoding needs, in the dtype of the weights."""
+        """Encode images in the dtype of the weights."""
         own = self._taken(images)
         with uncast(own.device):
             M, grid = self._matrices(own)
@@ -207,19 +208,19 @@ class PatchSVAE(nn.Module):
             return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
 
     def _decoded(self, encoded: Encoded) -> Tensor:
-        """Reconstruction in the dtype of the weights."""
+        """Decode to images in the dtype of the weights."""
         M, S, ratio = (part.to(self.enc_in.weight.dtype) for part in (encoded.M, encoded.S, encoded.ratio))
         with uncast(M.device):
             return self.decode_matrices(spectral.gate(M, spectral.Spectrum(S, encoded.W), ratio), encoded.grid)
 
     def _taken(self, images: Tensor) -> Tensor:
-        """Images in the dtype of the weights, checked and judged as they were given."""
+        """Check images, warn about their scale, and convert them to the dtype of the weights."""
         grid_of(images, self.spec)
         judge_scale(images, self.scale)
         return taken(images, self.enc_in.weight.dtype, self.enc_in.weight.device)
 
     def _matrices(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Images to M (B, N, V, D), and the grid of patches."""
+        """Encode images to M (B, N, V, D), and return it with the grid of patches."""
         grid = grid_of(images, self.spec)
         p = self.spec.patch_size
         patches = rearrange(images, "B C (gh p) (gw q) -> B (gh gw) (C p q)", p=p, q=p)  # (B, N, P)
@@ -232,7 +233,7 @@ class PatchSVAE(nn.Module):
         return h
 
     def _rows(self, h: Tensor) -> Tensor:
-        """Hidden (B, N, H) to M (B, N, V, D), its rows normalised as the spec says."""
+        """Map hidden activations (B, N, H) to M (B, N, V, D), with rows normalised as the spec says."""
         M = rearrange(self.enc_out(h), "B N (V D) -> B N V D", D=self.spec.D)
         match self.spec.row_norm:
             case "sphere":
@@ -245,7 +246,7 @@ class PatchSVAE(nn.Module):
                 return M
 
     def _attend(self, S: Tensor) -> Tensor:
-        """Product of the layers' factors: (B, N, D) -> (B, N, D)."""
+        """Multiply the factors of all layers for singular values (B, N, D)."""
         ratio = torch.ones_like(S)
         for layer in self.cross_attn:
             ratio = ratio * layer(S * ratio)
@@ -253,18 +254,18 @@ class PatchSVAE(nn.Module):
 
 
 def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
-    """Rows and columns of patches of images (B, channels, height, width).
+    """Return the number of rows and columns of patches of images (B, channels, height, width).
 
     Raises:
-        InputError: no batch of images (``IMAGE_SHAPE``, ``IMAGE_DTYPE``), or sides that the patch does not divide; or a
-            symbolic trace (``TRACER``).
+        InputError: not a batch of images (``IMAGE_SHAPE``, ``IMAGE_DTYPE``), sides that are not multiples of the patch size,
+            or a symbolic trace (``TRACER``).
     """
     if isinstance(images, Proxy):
         raise InputError(
-            "a symbolic trace through a cell, whose work depends on the images' size",
+            "symbolic trace of a cell, which depends on the image size",
             code="TRACER",
             found="torch.fx.Proxy",
-            remedy="torch.export.export follows cells; or let a Tracer take Container and PatchSVAE as leaf modules.",
+            remedy="Use torch.export.export, or a Tracer with Container and PatchSVAE as leaf modules.",
         )
     check_batch(images, spec.channels)
     return spec.grid(images.shape[2], images.shape[3])
@@ -272,17 +273,17 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
 
 @neutral()
 def untrained(spec: CellSpec, seed: int) -> PatchSVAE:
-    """Seeded cell that never learned: the null of most measurements. Torch's global random state is left alone."""
+    """Make a seeded untrained model, the null of most measurements, without changing torch's global random state."""
     with torch.random.fork_rng(devices=[]):
         seed_cpu(seed)
         return PatchSVAE(spec)
 
 
 def load_weights(model: PatchSVAE, weights: Mapping[str, np.ndarray]) -> PatchSVAE:
-    """Put a cell's arrays into a model, strictly.
+    """Load a cell's arrays into a model, strictly.
 
     Raises:
-        FormatError: a tensor missing, unexpected or of another shape; all of them are listed.
+        FormatError: tensors missing, unexpected or of another shape, all listed.
     """
     wanted = model.spec.tensor_shapes()
     wrong = [f"{name}: missing" for name in wanted if name not in weights]
@@ -301,5 +302,5 @@ def load_weights(model: PatchSVAE, weights: Mapping[str, np.ndarray]) -> PatchSV
 
 
 def arrays_of(model: PatchSVAE) -> dict[str, np.ndarray]:
-    """Weights of a model as float32 arrays, copied."""
+    """Copy the weights of a model to float32 arrays."""
     return {name: p.detach().cpu().float().numpy().copy() for name, p in model.named_parameters()}

@@ -1,19 +1,19 @@
-"""The spectral stage of a cell: singular values of M by way of its Gram matrix, and the gate on its modes.
+"""Spectral stage of a cell: singular values of M from its Gram matrix, and the gate on its modes.
 
 For M of shape (V, D): G = M'M in float64, eigh(G + 1e-12 I) = W diag(lambda) W', S = sqrt(max(lambda, 1e-24)), descending.
 The gated matrix is M_hat = U diag(r S) W' = M W diag(r) W', with r the factor by which cross-attention scales each mode;
 U is never formed.
 
-Both steps carry their own backward. With A = W diag(r) W' and C = W' M' dM_hat W (symmetrised),
+Both steps have custom backward passes. With A = W diag(r) W' and C = W' M' dM_hat W (symmetrised),
 
     d/dr_i = C_ii,    d/dG = W [C_ij (r_j - r_i) / (lambda_j - lambda_i)]_{i != j} W',    d/dM = dM_hat A + 2 M d/dG,
 
-and for the singular values alone d/dM = M W diag(dS / S) W'. The one denominator that can vanish is the gap of two
+and for the singular values alone d/dM = M W diag(dS / S) W'. The only denominator that can vanish is the gap of two
 eigenvalues; it is bounded as g / (g^2 + eps^2) with eps = 1e-9 of the largest eigenvalue, so that equal singular values,
-orthonormal columns and rank one give finite gradients, and gaps above 1e-3 are not disturbed.
+orthonormal columns and rank one give finite gradients, and gaps above 1e-3 are not affected.
 
-On the CPU the gate of narrow M and its backward go to the kernels of :mod:`batteries.kernels.spectral_gate` if numba is
-installed (the ``fast`` extra): the same sums, a matrix at a time.
+On the CPU the gate of narrow M and its backward pass use the kernels of :mod:`batteries.kernels.spectral_gate` if numba is
+installed (the ``fast`` extra): the same sums, one matrix at a time.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from batteries.model.derivatives import EIGENVALUE_FLOOR, GAP_FLOOR, RIDGE
 from batteries.model.derivatives import ROW_FLOOR as ROW_FLOOR
 
 SINGULAR_FLOOR = 1e-16
-NARROW, MANY = 8, 64  # width up to which, and matrices from which, the kernels of the gate are the faster
-NANOSECONDS = 1.5  # of the kernels, times V D**2
+NARROW, MANY = 8, 64  # largest width and smallest number of matrices for which the kernels of the gate are faster
+NANOSECONDS = 1.5  # time of the kernels, times V D**2
 
 
 class Spectrum(NamedTuple):
-    """Singular values of a stack of matrices, and the frame they belong to.
+    """Singular values of a stack of matrices, and their right singular vectors.
 
     Attributes:
-        S: (..., D) descending, in the dtype of M; carries gradients to M.
-        W: (..., D, D) float64, right singular vectors as columns in the order of S; a constant for autograd.
+        S: Singular values (..., D), descending, in the dtype of M; differentiable with respect to M.
+        W: Right singular vectors (..., D, D), float64, as columns in the order of S; a constant for autograd.
     """
 
     S: Tensor
@@ -50,7 +50,7 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(M: Tensor) -> Spectrum:
-    """Singular values and right singular vectors of M (..., V, D)."""
+    """Compute the singular values and right singular vectors of M (..., V, D)."""
     if dispatch.transformed():
         S, W = derivatives.spectrum(M)
         return Spectrum(S, W.detach())
@@ -58,7 +58,7 @@ def spectrum(M: Tensor) -> Spectrum:
 
 
 def singular_values(M: Tensor) -> Tensor:
-    """S of :func:`spectrum`, (..., D); without its frame where no gradient will ask for it."""
+    """Compute S (..., D) of :func:`spectrum`, without W if no gradient needs it."""
     if dispatch.transformed() or (torch.is_grad_enabled() and M.requires_grad):
         return spectrum(M).S
     values = eigensolver.gram_eigvalsh(M, RIDGE).flip(-1)
@@ -66,15 +66,15 @@ def singular_values(M: Tensor) -> Tensor:
 
 
 def gate(M: Tensor, found: Spectrum, ratio: Tensor) -> Tensor:
-    """M_hat = M W diag(ratio) W', with gradients to M (through the frame too) and to ratio.
+    """Compute M_hat = M W diag(ratio) W', differentiable with respect to M (also through W) and ratio.
 
     Args:
-        M: (..., V, D).
-        found: ``spectrum(M)``.
-        ratio: (..., D), the factor of each mode, S_coord / S.
+        M: Matrices (..., V, D).
+        found: Result of ``spectrum(M)``.
+        ratio: Factor of each mode (..., D), S_coord / S.
 
     Returns:
-        (..., V, D), in the dtype of M.
+        Gated matrices (..., V, D), in the dtype of M.
     """
     if dispatch.transformed():
         return derivatives.gate(M, ratio)
@@ -83,7 +83,7 @@ def gate(M: Tensor, found: Spectrum, ratio: Tensor) -> Tensor:
 
 
 def unit_rows(M: Tensor) -> Tensor:
-    """M (..., V, D) with every row divided by its length (at least 1e-12), with a backward of few passes."""
+    """Divide every row of M (..., V, D) by its length (at least 1e-12), with a backward pass of few operators."""
     if dispatch.transformed():
         return derivatives.unit_rows(M)
     unit: Tensor = _UnitRows.apply(M)  # type: ignore[no-untyped-call]
@@ -146,7 +146,7 @@ class _Gate(torch.autograd.Function):
 
 
 def _gated(M: Tensor, W: Tensor, weights: Tensor) -> Tensor:
-    """M W diag(weights) W'; weights in float64."""
+    """Compute M W diag(weights) W' for weights in float64."""
     kernels = _kernels(M, W, weights)
     if kernels is None:
         return M @ _sandwich(W, weights).to(M.dtype)
@@ -156,7 +156,7 @@ def _gated(M: Tensor, W: Tensor, weights: Tensor) -> Tensor:
 
 
 def _pulled(M: Tensor, W: Tensor, r: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the gate on M and, in float64, on the weights r."""
+    """Compute the gradients of the gate on M and, in float64, on the weights r."""
     kernels = _kernels(M, W, r, grad)
     if kernels is not None:
         on_M, on_r = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (M, r))
@@ -165,7 +165,7 @@ def _pulled(M: Tensor, W: Tensor, r: Tensor, grad: Tensor) -> tuple[Tensor, Tens
     wide = M.double()
     inner = W.mT @ (wide.mT @ grad.double()) @ W  # (..., D, D)
     inner = (inner + inner.mT) / 2
-    values = (wide @ W).square().sum(dim=-2)  # eigenvalues again: cheaper than keeping them
+    values = (wide @ W).square().sum(dim=-2)  # recomputing eigenvalues is cheaper than storing them
     gaps = values[..., None, :] - values[..., :, None]
     bound = (GAP_FLOOR * values.amax(dim=-1, keepdim=True) + RIDGE).square()[..., None]
     slopes = (r[..., None, :] - r[..., :, None]) * gaps / (gaps.square() + bound)
@@ -175,12 +175,12 @@ def _pulled(M: Tensor, W: Tensor, r: Tensor, grad: Tensor) -> tuple[Tensor, Tens
 
 
 def _sandwich(W: Tensor, weights: Tensor) -> Tensor:
-    """W diag(weights) W' for (..., D, D) and (..., D)."""
+    """Compute W diag(weights) W' for W (..., D, D) and weights (..., D)."""
     return (W * weights[..., None, :]) @ W.mT
 
 
 def _kernels(M: Tensor, *given: Tensor) -> Any:
-    """Compiled kernels for this M and what is given with it, or None where torch's own products are the ones to use."""
+    """Return the compiled kernels for M and the other inputs, or None to use torch's products."""
     V, D = M.shape[-2:]
     if not _modes.serves(M, *given, each=V * D) or D > NARROW:
         return None
@@ -204,7 +204,7 @@ _modes = Kernels(
 
 
 def _run(kernel: Any, M: Tensor, given: list[Tensor], rest: list[Any]) -> None:
-    """Kernel over all matrices: inputs made flat and contiguous, outputs written in place."""
+    """Run a kernel on all matrices, with inputs made flat and contiguous and outputs written in place."""
     V, D = M.shape[-2:]
     stack = M.ndim - 2  # axes in front of V
     arguments = [x.detach().contiguous().flatten(0, stack - 1).numpy() if isinstance(x, Tensor) else x for x in (*given, *rest)]

@@ -1,1 +1,1 @@
-"""Reading over HTTP under a budget of time and bytes, and the Hugging Face Hub's interface."""
+"""HTTP reading under a budget of time and bytes, and the interface to the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""The certificates to trust: those that the environment names, by any of the names that HTTP clients have for them."""
+"""Trusted certificates, as named by any of the environment variables that HTTP clients use."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from batteries.errors import InputError
 
 FOLDERS = "SSL_CERT_DIR"
 EITHER = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # a file, or a folder
-VARIABLES = ("SSL_CERT_FILE", FOLDERS, *EITHER)  # all that are set count
-HASHED = re.compile(r"[0-9a-fA-F]{8}\.[0-9]+")  # a certificate as OpenSSL looks it up in a folder
+VARIABLES = ("SSL_CERT_FILE", FOLDERS, *EITHER)  # combined if several are set
+HASHED = re.compile(r"[0-9a-fA-F]{8}\.[0-9]+")  # file name under which OpenSSL looks up a certificate in a folder
 
 Named = tuple[tuple[str, str], ...]
 
 
 def named() -> Named:
-    """Variables that are set, each with its value; where none is, it is the system's certificates."""
+    """Return the variables that are set, with their values; if none is, the system's certificates are trusted."""
     return tuple((name, value) for name in VARIABLES if (value := os.environ.get(name)))
 
 
 def context(bundles: Named) -> ssl.SSLContext:
-    """Context that trusts these certificates, and no others where there are any.
+    """Make a context that trusts only these certificates, or the system's if there are none.
 
     Raises:
-        InputError: some of them are not there, or no certificates (``CERTIFICATES``).
+        InputError: missing or unreadable certificates (``CERTIFICATES``).
     """
     if not bundles:
         return httpx2.create_ssl_context(trust_env=False)
@@ -42,21 +42,21 @@ def context(bundles: Named) -> ssl.SSLContext:
                 found.load_verify_locations(file, folders)
         except OSError as error:
             raise _unusable(name, value, error) from error
-    assert found is not None, "one of them made it"
+    assert found is not None, "bundles is not empty"
     return found
 
 
 def _places(name: str, value: str) -> tuple[str | None, str | None]:
-    """Where OpenSSL is to look: a file, or folders one after the other."""
+    """Return the file or the list of folders that OpenSSL searches."""
     if name != FOLDERS and not (name in EITHER and Path(value).is_dir()):
         return value, None
     folders = [Path(folder) for folder in value.split(os.pathsep) if folder and Path(folder).is_dir()]
     if not any(HASHED.fullmatch(path.name) for folder in folders for path in folder.iterdir()):
-        raise OSError("no folder with a certificate under the name that `openssl rehash` gives it")
+        raise OSError("no folder with a certificate named by `openssl rehash`")
     return None, value
 
 
 def _unusable(name: str, value: str, error: OSError) -> InputError:
-    what, remedy = "the certificates to trust cannot be read", f"Let {name} name certificates in PEM form, or unset it."
+    what, remedy = "unreadable trusted certificates", f"Set {name} to certificates in PEM form, or unset it."
     found = error.strerror or error
     return InputError(what, code="CERTIFICATES", found=found, where=f"{name}={value}", remedy=remedy)

@@ -1,10 +1,9 @@
-"""One exchange over HTTP that cannot outstay its welcome.
+"""HTTP exchanges with limits on their total time and size.
 
-The timeouts of an HTTP client are one per read, so a server that sends a byte in time every time holds it for ever: in its
-headers, in the extension of a chunk, in an endless row of ``100 Continue``. Here each read from a socket asks the budget of
-its exchange first (:mod:`batteries.network.limits`). The connections, their pools and the way through a proxy are those of
-httpcore2, on which httpx2 stands; the client of httpx2 itself has no place to put such a budget
-(docs/decisions/0025-wire-layer-kept.md).
+The timeouts of an HTTP client apply to each read, so a server that keeps sending single bytes can hold it forever: in the
+headers, in the extension of a chunk, in an endless series of ``100 Continue``. Here each read from a socket is checked against
+the budget of its exchange (:mod:`batteries.network.limits`). Connections, pools and proxying are those of httpcore2, on which
+httpx2 is built; the client of httpx2 itself has no hook for such a budget (docs/decisions/0025-wire-layer-kept.md).
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from batteries.network.limits import CallBudget
 from batteries.network.name_lookup import look_up
 from batteries.network.proxies import Proxy
 
-KEPT_IDLE = 20  # connections that stay open between calls
-KEPT_SECONDS = 30.0
+KEPT_IDLE = 20  # idle connections kept open between calls
+KEPT_SECONDS = 30.0  # lifetime of an idle connection
 SHOWN = 200  # characters of a server's words in an error
 
 _Way = tuple[str, Proxy | None, certificates.Named]  # scheme, proxy, certificates
@@ -37,7 +36,7 @@ _Way = tuple[str, Proxy | None, certificates.Named]  # scheme, proxy, certificat
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """The head of an answer, and its body as it arrives."""
+    """Head of a response, and its body as it arrives."""
 
     status: int
     headers: httpx2.Headers
@@ -45,10 +44,10 @@ class ResponseHead:
 
 
 class Pools:
-    """Open connections by the way they take: plain, under TLS, or through the proxy that the environment names.
+    """Open connections by route: plain, over TLS, or through the proxy named by the environment.
 
     Attributes:
-        closed: Set once :meth:`close` was called.
+        closed: Event set by :meth:`close`.
     """
 
     def __init__(self) -> None:
@@ -60,12 +59,12 @@ class Pools:
 
     @contextlib.contextmanager
     def ask(self, url: httpx2.URL, headers: dict[str, str], budget: CallBudget) -> Iterator[ResponseHead]:
-        """Send one GET; the connection is free again, or closed, when the block ends.
+        """Send one GET; the connection is released or closed when the block ends.
 
         Raises:
             TransportError: ``UNREACHABLE``, ``CERTIFICATE``, ``STALLED``, ``CUT``, ``SLOW``, ``DEADLINE``, ``LIMIT`` or
-                ``CLOSED``, also from within the block while it reads; ``PROXY_AUTH`` where a proxy asks for a password.
-            InputError: the environment names a proxy (``PROXY``) or certificates (``CERTIFICATES``) that cannot be used.
+                ``CLOSED``, also inside the block while reading; ``PROXY_AUTH`` if a proxy requires a password.
+            InputError: unusable proxy (``PROXY``) or certificates (``CERTIFICATES``) in the environment.
         """
         way = (url.scheme, proxies.find(url), certificates.named())
         if way[1] is not None:
@@ -79,7 +78,7 @@ class Pools:
                 _BUDGET.reset(before)
 
     def close(self) -> None:
-        """Close every connection. Those in use are only cut short: the thread that uses one closes it."""
+        """Close every connection. Those in use are only shut down: the thread that uses one closes it."""
         self._backend.interrupt()
         with self._lock:
             self._close_unused()
@@ -88,7 +87,7 @@ class Pools:
     def _use(self, way: _Way, budget: CallBudget) -> Iterator[httpcore2.ConnectionPool]:
         with self._lock:
             if self.closed.is_set():
-                raise TransportError("the connections are closed", code="CLOSED", where=budget.where)
+                raise TransportError("connections closed", code="CLOSED", where=budget.where)
             if way not in self._held:
                 self._held[way] = _open_pool(way, self._backend)
             pool = self._held[way]
@@ -107,7 +106,7 @@ class Pools:
 
 
 def plain(text: str) -> str:
-    """Server's words, made fit for a terminal: printable ASCII, and not many."""
+    """Make a server's text safe for a terminal: printable ASCII, truncated."""
     return "".join(mark if mark.isascii() and mark.isprintable() else "?" for mark in text[:SHOWN])
 
 
@@ -127,7 +126,7 @@ def _open_pool(way: _Way, backend: _Backend) -> httpcore2.ConnectionPool:
 
 
 class _EncryptedSocket(ssl.SSLSocket):
-    """Closes itself, since ``ssl`` lets go of an open socket where the other side hangs up just before the handshake."""
+    """Socket that closes itself, since ``ssl`` leaks an open socket if the peer hangs up just before the handshake."""
 
     def __del__(self) -> None:
         self.close()
@@ -141,7 +140,7 @@ _BUDGET: ContextVar[CallBudget] = ContextVar("_BUDGET")
 
 
 class _Backend(httpcore2.NetworkBackend):
-    """Opens connections under the budget of the exchange that needs one, and can cut all of them short."""
+    """Backend that opens connections under the budget of their exchange, and can shut down all of them."""
 
     def __init__(self) -> None:
         self.closed = threading.Event()
@@ -150,17 +149,17 @@ class _Backend(httpcore2.NetworkBackend):
         self._lock = threading.Lock()
 
     def keep(self, stream: httpcore2.NetworkStream) -> _Stream:
-        """Stream under budget, unless all are to end."""
+        """Register a stream, or close it if all are being closed."""
         kept = _Stream(stream, self)
         with self._lock:
             self._streams.add(kept)
             if not self.closed.is_set():
                 return kept
         kept.close()
-        raise httpcore2.ConnectError("the connections are closed")
+        raise httpcore2.ConnectError("connections closed")
 
     def interrupt(self) -> None:
-        """Wake whoever reads or writes. A close would give the number of a socket in use to the next one that opens."""
+        """Wake threads that read or write. Closing would free the descriptor of a socket in use for the next one opened."""
         with self._lock:
             self.closed.set()
             for stream in self._streams:
@@ -189,7 +188,7 @@ class _Backend(httpcore2.NetworkBackend):
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A socket whose every operation is under the budget of the exchange that uses it."""
+    """Socket whose operations are limited by the budget of the current exchange."""
 
     def __init__(self, stream: httpcore2.NetworkStream, backend: _Backend) -> None:
         self._stream = stream
@@ -199,7 +198,7 @@ class _Stream(httpcore2.NetworkStream):
         budget = _BUDGET.get()
         data = self._stream.read(budget.room(max_bytes), budget.seconds(budget.limits.stall))
         if not data and self._backend.closed.is_set():
-            raise httpcore2.ReadError("the connections are closed")  # and not the end of a body without a length
+            raise httpcore2.ReadError("connections closed")  # rather than the end of a body without a length
         budget.received(len(data))
         return data
 
@@ -212,7 +211,7 @@ class _Stream(httpcore2.NetworkStream):
     ) -> httpcore2.NetworkStream:
         budget = _BUDGET.get()
         try:
-            self._stream.get_extra_info("server_addr")  # fails where the other side hung up, which ssl would not notice
+            self._stream.get_extra_info("server_addr")  # fails if the peer hung up, which ssl would not notice
             return self._backend.keep(
                 self._stream.start_tls(ssl_context, server_hostname, budget.seconds(budget.limits.connect))
             )
@@ -231,16 +230,16 @@ class _Stream(httpcore2.NetworkStream):
 
 @contextlib.contextmanager
 def _typed(budget: CallBudget, proxy: Proxy | None) -> Iterator[None]:
-    """Errors of the connection as ours."""
+    """Convert errors of the connection to this package's."""
     try:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError) as error:
         raise budget.late() if budget.over else _unreachable(error, budget, proxy) from error
     except httpcore2.TimeoutException as error:
-        what = f"the server sent nothing for {budget.limits.stall:g} s"
+        what = f"no data from the server for {budget.limits.stall:g} s"
         raise budget.late() if budget.over else _failure("STALLED", what, error, budget) from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-        raise _failure("CUT", "the answer broke off, or is not HTTP", error, budget) from error
+        raise _failure("CUT", "truncated or malformed HTTP response", error, budget) from error
 
 
 def _failure(code: str, what: str, error: Exception, budget: CallBudget, remedy: str | None = None) -> TransportError:
@@ -249,21 +248,21 @@ def _failure(code: str, what: str, error: Exception, budget: CallBudget, remedy:
 
 def _unreachable(error: Exception, budget: CallBudget, proxy: Proxy | None) -> TransportError:
     if proxy is None:
-        remedy = "Check the address and the connection to the network."
-        return _failure("UNREACHABLE", "the server cannot be reached", error, budget, remedy)
+        remedy = "Check the address and the network connection."
+        return _failure("UNREACHABLE", "server unreachable", error, budget, remedy)
     if isinstance(error, httpcore2.ProxyError) and str(error).startswith("407"):
-        remedy = f"Write them into {proxy.source}: http://name:password@host:port."
-        what, found = "the proxy asks for a name and a password, or refuses those it was given", plain(str(error))
+        remedy = f"Give name and password in {proxy.source}: http://name:password@host:port."
+        what, found = "missing or refused name and password of the proxy", plain(str(error))
         return TransportError(what, code="PROXY_AUTH", found=found, where=budget.where, remedy=remedy)
-    remedy = f"Check {proxy.source}; hosts that are to be reached without it belong in NO_PROXY."
-    what = "the server cannot be reached through the proxy" if budget.connected else "the proxy cannot be reached"
+    remedy = f"Check {proxy.source}; list hosts to reach without it in NO_PROXY."
+    what = "server unreachable through the proxy" if budget.connected else "proxy unreachable"
     return _failure("UNREACHABLE", what, error, budget, remedy)
 
 
 def _bad_certificate(error: ssl.SSLCertVerificationError, host: str | None, budget: CallBudget) -> TransportError:
     names = " and ".join(name for name, _ in certificates.named())
-    remedy = "SSL_CERT_FILE or REQUESTS_CA_BUNDLE names a file of certificates to trust, where its issuer is meant to be."
+    remedy = "If you trust its issuer, name a file with the issuer's certificate in SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
     if names:
-        remedy = f"Only the certificates of {names} are trusted: that of its issuer is meant to be among them."
-    what, found = f"the certificate of {host or 'the server'} is not trusted", plain(error.verify_message)
+        remedy = f"Only the certificates of {names} are trusted: add that of its issuer if you trust it."
+    what, found = f"untrusted certificate of {host or 'the server'}", plain(error.verify_message)
     return TransportError(what, code="CERTIFICATE", found=found, where=budget.where, remedy=remedy)

@@ -1,4 +1,4 @@
-"""The token that a request to the Hub carries, and where it was found, which is what a refusal has to say."""
+"""Access token for the Hub, with its source, for messages about a refused token."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_FILE = 64 * 1024
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token.
+    """Access token and its source.
 
     Attributes:
-        token: Without blanks or ends of lines.
-        source: Where it was found.
-        remedy: What takes it away again.
+        token: Token without white space.
+        source: Place where the token was found.
+        remedy: Advice on how to remove the token.
     """
 
     token: str = field(repr=False)
@@ -36,16 +36,16 @@ class Credentials:
 
 
 def find(given: str | None, ask: Callable[[Callable[[], str | None]], str | None]) -> Credentials | None:
-    """Token of an argument, else the one that huggingface_hub finds, in its order; None where there is none.
+    """Return the token of an argument, else the one that huggingface_hub would find, in its order; None if there is none.
 
     Args:
-        given: The argument.
-        ask: Runs the client where it has to look itself: it exchanges the token of a build service, renews one that expires,
-            and knows the secrets of a notebook.
+        given: Token argument of the caller.
+        ask: Function that runs the client for tokens only it can get: it exchanges the token of a build service, renews an
+            expiring one, and reads the secrets of a notebook.
 
     Raises:
-        InputError: a token that cannot be one (``TOKEN``).
-        BatteriesError: the client looked, and failed.
+        InputError: malformed token (``TOKEN``).
+        BatteriesError: error of the client.
     """
     if given and (token := _clean(given, "the argument token")):
         return Credentials(token, "the argument token", "Leave the argument out")
@@ -69,10 +69,10 @@ def _in_file(path: Path, ask: Callable[[Callable[[], str | None]], str | None]) 
             data = file.read(MAX_FILE)
     except NotFoundError:
         return None
-    except StoreError as error:  # nobody asked for it, and a public repository needs none
+    except StoreError as error:  # not requested explicitly, and a public repository needs none
         if not (atomic_files.is_closed(error) or isinstance(error.__cause__, IsADirectoryError)):
             raise
-        what, remedy = "the token file cannot be read, and is left out", "Allow it, or set HF_TOKEN or HF_TOKEN_PATH."
+        what, remedy = "unreadable token file ignored", "Make it readable, or set HF_TOKEN or HF_TOKEN_PATH."
         warnings.warn(StoreWarning(what, code="NO_TOKEN", where=path, remedy=remedy), stacklevel=2)
         return None
     source = f"the file {path}"
@@ -98,11 +98,11 @@ def _asked(ask: Callable[[Callable[[], str | None]], str | None], source: str, r
 
 
 def _clean(text: str, source: str) -> str | None:
-    """Token without the end of a line that came with it, as the client takes it; None where nothing is left."""
+    """Strip white space and line ends from a token, as the client does; return None if nothing is left."""
     token = text.replace("\r", "").replace("\n", "").strip()
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         remedy = "Copy the token again, without quotation marks or blanks."
         raise InputError(
-            "a token that cannot be one", code="TOKEN", expected="printable ASCII without blanks", where=source, remedy=remedy
+            "malformed token", code="TOKEN", expected="printable ASCII without blanks", where=source, remedy=remedy
         )
     return token or None

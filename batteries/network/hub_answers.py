@@ -1,4 +1,4 @@
-"""What the Hub says of a repository: what a revision means, its files page by page, and the fields of its answers."""
+"""Parsing of the Hub's answers about a repository: revisions, pages of files, and single fields."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NEXT = re.compile(r'<[^<>]*[?&]cursor=([^<>&#]+)[^<>]*>\s*;\s*rel="?next"?')
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a revision means.
+    """Commit that a revision names.
 
     Attributes:
-        commit: 40 hexadecimal digits.
-        kind: Whether the revision is a branch, which moves; a tag, which should not; or anything else.
+        commit: Commit hash of 40 hexadecimal digits.
+        kind: Sort of revision: a branch, which moves; a tag, which should not; or any other.
     """
 
     commit: str
@@ -35,12 +35,12 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a repository.
+    """File of a repository.
 
     Attributes:
-        path: Its name, in the server's words: never part of a path on this machine.
-        size: In bytes.
-        digest: SHA-256 of a file that the Hub keeps apart from git; of any other the SHA-1 of its git object.
+        path: Path as given by the server, which must never be used as a path on this machine.
+        size: Size in bytes.
+        digest: SHA-256 of a file that the Hub stores outside git, or SHA-1 of the git object of any other.
     """
 
     path: str
@@ -49,11 +49,11 @@ class Entry:
 
     @classmethod
     def of(cls, path: str, data: Data) -> Entry:
-        """Entry that these bytes make."""
+        """Make the entry of these bytes."""
         return cls(path, len(data), canonical_json.sha256(data))
 
     def holds(self, data: Data) -> bool:
-        """Whether the file has these bytes, by what the server says."""
+        """Return True if the file has these bytes, according to the server's size and digest."""
         if self.size != len(data):
             return False
         if len(self.digest) == 64:
@@ -64,10 +64,10 @@ class Entry:
 
 
 def entries(answer: Answer, url: str) -> list[Entry]:
-    """Files of one page of a tree.
+    """Return the files on one page of a tree.
 
     Raises:
-        FormatError: an answer that is not the Hub's (``HUB_ANSWER``).
+        FormatError: unexpected answer (``HUB_ANSWER``).
     """
     page = canonical_json.load(answer.body, where=url, limit=MAX_ANSWER)
     if not isinstance(page, list):
@@ -81,16 +81,16 @@ def _entry(item: Any, url: str) -> Entry:
 
 
 def next_page(answer: Answer) -> str | None:
-    """Cursor of the next page: all that is taken of the address that the server gives."""
+    """Return the cursor of the next page, the only part used of the address given by the server."""
     link = _NEXT.search(answer.headers.get("link", ""))
     return f"&cursor={quote(unquote(link[1]), safe='')}" if link else None
 
 
 def commit(item: Any, name: str, url: str) -> str:
-    """Commit in a field.
+    """Return the commit in a field.
 
     Raises:
-        FormatError: as :func:`field`.
+        FormatError: missing field, or not a commit (``HUB_ANSWER``).
     """
     found: str = field(item, name, str, url)
     if not COMMIT.fullmatch(found):
@@ -99,10 +99,10 @@ def commit(item: Any, name: str, url: str) -> str:
 
 
 def field(item: Any, name: str, kind: type, url: str) -> Any:
-    """Field of an answer.
+    """Return a field of an answer.
 
     Raises:
-        FormatError: missing, or of another type (``HUB_ANSWER``).
+        FormatError: field missing, or of another type (``HUB_ANSWER``).
     """
     value = item.get(name) if isinstance(item, dict) else None
     if not isinstance(value, kind):
@@ -111,5 +111,5 @@ def field(item: Any, name: str, kind: type, url: str) -> Any:
 
 
 def _bad_answer(expected: str, url: str) -> FormatError:
-    remedy = f"Check {ENDPOINT_VARIABLE}, and what stands between this machine and the Hub."
-    return FormatError("an answer that is not the Hub's", code="HUB_ANSWER", expected=expected, where=url, remedy=remedy)
+    remedy = f"Check {ENDPOINT_VARIABLE}, and any proxy between this machine and the Hub."
+    return FormatError("unexpected answer from the Hub", code="HUB_ANSWER", expected=expected, where=url, remedy=remedy)

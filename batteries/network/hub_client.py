@@ -1,6 +1,6 @@
-"""Writing to the Hugging Face Hub, by huggingface_hub's own client: it knows how the Hub keeps large files.
+"""Writing to the Hugging Face Hub with huggingface_hub's client, which implements the Hub's storage of large files.
 
-The client waits for ever, and promises nothing of what it raises. Both end here.
+The client has no overall timeout and undocumented exceptions; both are handled here.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from batteries.network import hub_environment
 from batteries.network.credentials import IMPLICIT_OFF, Credentials
 
 LIBRARY = "svae-batteries"
-SLOWEST = 100_000  # bytes a second that an upload is waited for
+SLOWEST = 100_000  # bytes per second that an upload is expected to reach
 SHOWN = 300  # characters of a server's words in an error
 
 Result = TypeVar("Result")
 
 
 class HubClient:
-    """What is written to one repository.
+    """Client that writes to one repository.
 
     Args:
-        repo_id: ``owner/repo``.
+        repo_id: Repository name, ``owner/repo``.
         endpoint: Address of the Hub.
-        credentials: Who writes; None for nobody.
-        where: What errors call the repository.
-        patience: Seconds for one call, beside the time that its bytes take at 100 kB a second.
+        credentials: Token to write with; None for none.
+        where: Name of the repository in messages.
+        patience: Seconds for one call, besides those for its bytes at 100 kB per second.
     """
 
     def __init__(self, repo_id: str, *, endpoint: str, credentials: Credentials | None, where: str, patience: float) -> None:
@@ -38,33 +38,33 @@ class HubClient:
         self._credentials = credentials
         self._where = where
         self._patience = patience
-        # False: a client without a token would look for one, and send it
+        # False, since for None the client would search for a token and send it
         token = False if credentials is None else credentials.token
         self._client = huggingface_hub.HfApi(endpoint=endpoint, token=token, library_name=LIBRARY)
 
     def create(self, *, private: bool | None) -> None:
-        """Make the repository, or leave the one that is there.
+        """Create the repository unless it exists.
 
         Raises:
-            BatteriesError: as :meth:`commit`.
+            BatteriesError: any error of :meth:`commit`.
         """
         self._bounded(lambda: self._client.create_repo(self._repo_id, private=private, exist_ok=True), self._patience)
 
     def commit(self, files: Mapping[str, bytes], *, revision: str, parent: str, message: str) -> str:
-        """Write files on top of a commit, all of them or none; returns the new commit.
+        """Write files on top of a commit, atomically; return the new commit.
 
         Args:
-            files: Bytes by path; those that are there already with the same bytes are passed over.
-            revision: The branch.
-            parent: The commit that it must still be at.
-            message: One line.
+            files: Bytes by path; files that exist with the same bytes are skipped.
+            revision: Branch to write to.
+            parent: Commit that the branch must still be at.
+            message: Message of the commit, in one line.
 
         Raises:
-            ConflictError: the branch is elsewhere by now (``INDEX_MOVED``, retryable).
-            NotFoundError: no such repository (``NO_REGISTRY``) or revision (``NO_REVISION``).
-            PolicyError: not ours to write (``DENIED``), refused for what it holds (``REFUSED``), or files that the repository
+            ConflictError: the branch has moved (``INDEX_MOVED``, retryable).
+            NotFoundError: missing repository (``NO_REGISTRY``) or revision (``NO_REVISION``).
+            PolicyError: no permission to write (``DENIED``), contents refused (``REFUSED``), or files that the repository
                 ignores (``IGNORED``).
-            TransportError: the network. The commit may have been made: only a look at the branch can tell.
+            TransportError: network failure. The commit may have been made; reading the branch tells.
         """
         seconds = self._patience + sum(len(data) for data in files.values()) / SLOWEST
         return self._bounded(lambda: self._commit(files, revision, parent, message), seconds)
@@ -72,15 +72,15 @@ class HubClient:
     def _commit(self, files: Mapping[str, bytes], revision: str, parent: str, message: str) -> str:
         operations = [huggingface_hub.CommitOperationAdd(path, data) for path, data in sorted(files.items())]
         self._client.preupload_lfs_files(self._repo_id, operations, revision=revision)
-        # the client drops such files without a word, and what names them would name nothing
+        # the client silently drops such files, and references to them would dangle
         ignored = [operation.path_in_repo for operation in operations if operation._should_ignore]
         if ignored:
             raise PolicyError(
-                "the repository ignores files of this kind",
+                "files ignored by the repository",
                 code="IGNORED",
                 found=", ".join(ignored[:3]),
                 where=self._where,
-                remedy="Remove .gitignore from the repository, or its lines that name these files.",
+                remedy="Remove .gitignore from the repository, or its lines that match these files.",
             )
         made = self._client.create_commit(
             self._repo_id, operations, commit_message=message, revision=revision, parent_commit=parent
@@ -88,10 +88,10 @@ class HubClient:
         return str(made.oid)
 
     def _bounded(self, work: Callable[[], Result], seconds: float) -> Result:
-        """Run the client in a thread of its own, and wait for it so long.
+        """Run the client in a separate thread, and wait a limited time for it.
 
-        Where the environment forbids the network, nothing runs. A thread cannot be stopped; what it still brings about is, to
-        us, a reply that was lost.
+        Nothing runs if the environment forbids the network. A thread cannot be stopped; what it does after the time limit is
+        treated like a lost reply.
         """
         hub_environment.refuse_offline(self._where)
         outcome: list[Result | BatteriesError] = []
@@ -107,60 +107,60 @@ class HubClient:
         thread.join(seconds)
         if not outcome:
             within = f"an answer within {seconds:.1f} s"
-            raise TransportError("the Hub took too long", code="DEADLINE", expected=within, where=self._where, retryable=True)
+            raise TransportError("timeout of the Hub", code="DEADLINE", expected=within, where=self._where, retryable=True)
         if isinstance(outcome[0], BatteriesError):
             raise outcome[0]
         return outcome[0]
 
 
 def typed(work: Callable[[], Result], where: str, credentials: Credentials | None = None) -> Result:
-    """Run some of the client, and turn whatever it raises into one of ours."""
+    """Run a call of the client, and convert any exception to this package's."""
     try:
         return work()
     except BatteriesError:
         raise
-    except Exception as error:  # RuntimeError, ValueError, KeyError, OSError and httpx2's, by version and by weather
+    except Exception as error:  # RuntimeError, ValueError, KeyError, OSError or httpx2's, depending on the version
         raise _error_of(error, where, credentials) from error
 
 
 def refusal(status: int, code: str | None, where: str, credentials: Credentials | None) -> BatteriesError:
-    """What the Hub means by 401, 403 or 404.
+    """Make the error of a status 401, 403 or 404 of the Hub.
 
-    It answers 401 about what does not exist to whoever shows no token, and names the reason in a header. To whoever shows one,
-    401 is about the token, whatever was asked for.
+    To a request without a token the Hub answers 401 even for a missing repository, with the reason in a header. To a request
+    with a token, 401 always means that the token is refused.
 
     Args:
-        status: The HTTP status.
-        code: The header ``X-Error-Code``.
-        where: What errors call the repository.
-        credentials: The token that was sent; None where none was.
+        status: Status of the answer.
+        code: Value of the header ``X-Error-Code``.
+        where: Name of the repository in messages.
+        credentials: Token that was sent; None if none was.
     """
     found = f"status {status}" if not code else f"status {status}, {code}"
     if status == 401 and credentials is not None:
-        what = f"the Hub refuses the token of {credentials.source}: it is wrong, expired or revoked"
+        what = f"token of {credentials.source} refused by the Hub"
         remedy = f"{credentials.remedy}: a public repository needs no token. Or set HF_TOKEN to a valid one."
         return PolicyError(
             what, code="TOKEN_REFUSED", expected="a valid token, or none", found=found, where=where, remedy=remedy
         )
     if code == "RevisionNotFound":
-        return NotFoundError("no such revision", code="NO_REVISION", where=where, remedy="Name a branch, a tag or a commit.")
+        return NotFoundError("unknown revision", code="NO_REVISION", where=where, remedy="Name a branch, a tag or a commit.")
     if code == "EntryNotFound":
         return NotFoundError("no such file", code="NO_FILE", where=where)
     if code == "RepoNotFound" or status == 404:
         remedy = f"Check its address. A private one needs a token: {_login(credentials)}"
-        return NotFoundError("no such repository, or a private one", code="NO_REGISTRY", where=where, remedy=remedy)
+        return NotFoundError("missing or private repository", code="NO_REGISTRY", where=where, remedy=remedy)
     if code == "GatedRepo":
-        remedy = f"Ask for access on the page of the repository, and show who you are: {_login(credentials)}"
-        return PolicyError("a gated repository", code="GATED", found=found, where=where, remedy=remedy)
-    remedy = f"This takes a token that has the right to do it: {_login(credentials)}"
-    return PolicyError("the Hub denies access", code="DENIED", found=found, where=where, remedy=remedy)
+        remedy = f"Request access on the page of the repository, and log in: {_login(credentials)}"
+        return PolicyError("gated repository", code="GATED", found=found, where=where, remedy=remedy)
+    remedy = f"A token with this permission is needed: {_login(credentials)}"
+    return PolicyError("access denied by the Hub", code="DENIED", found=found, where=where, remedy=remedy)
 
 
 def _login(credentials: Credentials | None) -> str:
-    """Which token counted, and how to show another one."""
+    """Describe the token that was sent, or how to log in."""
     if credentials is not None:
-        return f"the one of {credentials.source} was sent, and accepted as such."
-    unsent = f" {IMPLICIT_OFF} keeps any token of this machine from being sent." if hub_environment.is_set(IMPLICIT_OFF) else ""
+        return f"that of {credentials.source} was sent, and is valid."
+    unsent = f" {IMPLICIT_OFF} prevents tokens of this machine from being sent." if hub_environment.is_set(IMPLICIT_OFF) else ""
     return f"`hf auth login` or HF_TOKEN.{unsent}"
 
 
@@ -171,27 +171,25 @@ def _error_of(error: Exception, where: str, credentials: Credentials | None) -> 
     if status in (401, 403, 404):
         return refusal(status, response.headers.get("x-error-code"), where, credentials)
     if status in (409, 412):
-        what, remedy = "somebody else wrote to the repository", "Read the index again and repeat the change."
+        what, remedy = "concurrent change of the repository", "Read the index again and repeat the change."
         return ConflictError(what, code="INDEX_MOVED", found=found, where=where, remedy=remedy, retryable=True)
     if status == 429:
         return TransportError("too many requests", code="RATE_LIMITED", found=found, where=where, retryable=True)
     if 400 <= status < 500 and status != 408:
-        return PolicyError("the Hub refuses this", code="REFUSED", found=found, where=where)
+        return PolicyError("request refused by the Hub", code="REFUSED", found=found, where=where)
     if isinstance(error, huggingface_hub.errors.OfflineModeIsEnabled):
         remedy = "huggingface_hub was imported while HF_HUB_OFFLINE was set: start the program again without it."
         return TransportError("offline by HF_HUB_OFFLINE", code="OFFLINE", where=where, remedy=remedy)
     if "CERTIFICATE_VERIFY_FAILED" in found:
-        remedy = (
-            "For writing, huggingface_hub reads SSL_CERT_FILE and SSL_CERT_DIR only: let one name the certificates to trust."
-        )
+        remedy = "For writing, huggingface_hub reads only SSL_CERT_FILE and SSL_CERT_DIR: set one to the trusted certificates."
         return TransportError(
-            "the certificate of the server is not trusted", code="CERTIFICATE", found=found, where=where, remedy=remedy
+            "untrusted certificate of the server", code="CERTIFICATE", found=found, where=where, remedy=remedy
         )
-    return TransportError("the Hub did not take it", code="UNAVAILABLE", found=found, where=where, retryable=True)
+    return TransportError("write to the Hub failed", code="UNAVAILABLE", found=found, where=where, retryable=True)
 
 
 def _response_of(error: BaseException | None) -> Any:
-    """HTTP answer behind an error of the client, which wraps some of them."""
+    """Return the HTTP response of an error of the client, which wraps some errors."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:

@@ -1,6 +1,6 @@
-"""Environment variables of the Hugging Face Hub's clients, looked up at each call, with the client's words for yes.
+"""Environment variables of the Hugging Face Hub's clients, read at each call and interpreted as the client does.
 
-The table of all of them, honoured or not and why, is in ``docs/hub.md``.
+``docs/hub.md`` lists all of them, with the reasons why some are ignored.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from batteries.network.limits import Limits
 
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
 ENDPOINT = "https://huggingface.co"
-TRUE = {"1", "ON", "YES", "TRUE"}  # in any case, without blanks, as huggingface_hub has it
+TRUE = {"1", "ON", "YES", "TRUE"}  # case-insensitive, as in huggingface_hub
 MAX_SECONDS = 3600
 MAX_ORIGIN = 100  # characters of HF_HUB_USER_AGENT_ORIGIN
 
 
 def is_set(name: str) -> bool:
-    """Whether a variable has one of the client's words for yes."""
+    """Return True if a variable has one of the client's true values."""
     return os.environ.get(name, "").upper() in TRUE
 
 
 def offline_variable() -> str | None:
-    """Variable that forbids the network; None where none does. ``TRANSFORMERS_OFFLINE`` counts where the other is empty."""
+    """Return the variable that forbids the network, or None. ``TRANSFORMERS_OFFLINE`` counts if the other is empty."""
     name = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
     return name if is_set(name) else None
 
 
 def refuse_offline(where: str) -> None:
-    """Refuse to open a connection where a variable forbids the network.
+    """Refuse to open a connection if a variable forbids the network.
 
     Raises:
-        TransportError: one does (``OFFLINE``).
+        TransportError: network forbidden by a variable (``OFFLINE``).
     """
     if name := offline_variable():
         raise TransportError(
@@ -48,23 +48,23 @@ def refuse_offline(where: str) -> None:
 
 
 def endpoint() -> str:
-    """Address of the Hub: ``HF_ENDPOINT``, or the public one."""
+    """Return the address of the Hub: ``HF_ENDPOINT``, or the public one."""
     return os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT
 
 
 def token_file() -> Path:
-    """File where ``hf auth login`` leaves a token: ``HF_TOKEN_PATH``, or ``token`` in ``HF_HOME``."""
+    """Return the file where ``hf auth login`` stores a token: ``HF_TOKEN_PATH``, or ``token`` in ``HF_HOME``."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
     path = Path(os.path.expandvars(os.environ.get("HF_TOKEN_PATH") or f"{home}/token"))
     try:
         return path.expanduser()
-    except RuntimeError:  # no home is known
+    except RuntimeError:  # no home folder
         return path
 
 
 def download_limits(limits: Limits) -> Limits:
-    """Limits with ``HF_HUB_DOWNLOAD_TIMEOUT`` as the seconds to reach a server and to wait for a byte.
+    """Replace the timeouts to connect and to wait for a byte by ``HF_HUB_DOWNLOAD_TIMEOUT``, if set.
 
     Raises:
         InputError: not a number of seconds (``ENVIRONMENT``).
@@ -73,7 +73,7 @@ def download_limits(limits: Limits) -> Limits:
 
 
 def question_limits(limits: Limits) -> Limits:
-    """The same with ``HF_HUB_ETAG_TIMEOUT``, for questions about a repository.
+    """Replace the timeouts as :func:`download_limits` does by ``HF_HUB_ETAG_TIMEOUT``, for queries about a repository.
 
     Raises:
         InputError: not a number of seconds (``ENVIRONMENT``).
@@ -82,10 +82,10 @@ def question_limits(limits: Limits) -> Limits:
 
 
 def agent(own: str) -> str:
-    """Name that this program gives itself, with ``HF_HUB_USER_AGENT_ORIGIN``.
+    """Return the user agent, with ``HF_HUB_USER_AGENT_ORIGIN`` if set.
 
     Raises:
-        InputError: an origin that no header can hold (``ENVIRONMENT``).
+        InputError: origin that is not valid in a header (``ENVIRONMENT``).
     """
     origin = os.environ.get("HF_HUB_USER_AGENT_ORIGIN")
     if not origin:
@@ -103,7 +103,7 @@ def _within(limits: Limits, name: str) -> Limits:
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 6 and int(digits) <= MAX_SECONDS):
         raise _unusable(name, f"whole seconds, at most {MAX_SECONDS}")
     seconds = float(digits)
-    if not seconds:  # as the client: its own default
+    if not seconds:  # 0 means the default, as in the client
         return limits
     return replace(limits, connect=seconds, stall=seconds, deadline=max(limits.deadline, seconds))
 
@@ -112,7 +112,7 @@ def _unusable(name: str, expected: str) -> InputError:
     found = repr(os.environ[name][:80])
     remedy = f"Correct {name}, or unset it."
     return InputError(
-        "an environment variable that cannot be used",
+        "invalid environment variable",
         code="ENVIRONMENT",
         expected=expected,
         found=found,

@@ -1,7 +1,7 @@
-"""A repository of the Hugging Face Hub: which commit a revision means, files at a commit, and one commit at a time.
+"""Repository of the Hugging Face Hub: resolving revisions, reading files at a commit, and committing.
 
-Reading goes through :mod:`batteries.network.transport` and names a commit: what a branch means is asked once, and never file
-by file. Writing goes through :mod:`batteries.network.hub_client`.
+Reading goes through :mod:`batteries.network.transport` and names a commit: a branch is resolved once, never file by file.
+Writing goes through :mod:`batteries.network.hub_client`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from batteries.network.limits import DEFAULT, Limits
 from batteries.network.transport import AGENT, Answer, Transport
 
 MAIN = "main"
-PATIENCE = 300.0  # seconds for one commit, beside the time that its bytes take
+PATIENCE = 300.0  # seconds for one commit, besides those for its bytes
 MAX_FILES = 200_000
-MAX_PAGES = 400  # of the list of files; the Hub puts a thousand of them in one
+MAX_PAGES = 400  # pages of the list of files, each with a thousand on the Hub
 
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"(?=.{{3,96}}\Z){_PART}/{_PART}")
@@ -34,20 +34,20 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]{0,254}")
 
 
 class HubRepository:
-    """A model repository at a revision. Safe to share between threads.
+    """Model repository at a revision. Safe to share between threads.
 
     Args:
-        repo_id: ``owner/repo``.
-        revision: A branch, a tag or a commit; left out, the branch ``main``.
-        endpoint: Address of the Hub; left out, ``HF_ENDPOINT`` or the public one.
-        token: Left out, the one that huggingface_hub finds. It goes to the endpoint, and nowhere else.
-        limits: What reading one file may take; ``HF_HUB_DOWNLOAD_TIMEOUT`` and ``HF_HUB_ETAG_TIMEOUT`` go before it.
-        patience: Seconds for one commit, beside the time that its bytes take.
+        repo_id: Repository name, ``owner/repo``.
+        revision: Branch, tag or commit; ``main`` by default.
+        endpoint: Address of the Hub; by default ``HF_ENDPOINT`` or the public one.
+        token: Access token, sent only to the endpoint; by default the one that huggingface_hub finds.
+        limits: Limits on reading one file; ``HF_HUB_DOWNLOAD_TIMEOUT`` and ``HF_HUB_ETAG_TIMEOUT`` take precedence.
+        patience: Seconds for one commit, besides those for its bytes.
 
     Raises:
-        InputError: what cannot be a repository (``BAD_REPOSITORY``), a revision (``BAD_REVISION``) or an endpoint
+        InputError: malformed repository name (``BAD_REPOSITORY``), revision (``BAD_REVISION``) or endpoint
             (``BAD_ENDPOINT``, ``BAD_URL``).
-        PolicyError: an endpoint on another machine without encryption (``INSECURE``).
+        PolicyError: unencrypted endpoint on another machine (``INSECURE``).
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class HubRepository:
 
     @property
     def url(self) -> str:
-        """``hf://owner/repo``, and ``@revision`` where that is not ``main``."""
+        """Address ``hf://owner/repo``, with ``@revision`` unless it is ``main``."""
         return f"hf://{self.repo_id}" if self.revision == MAIN else f"hf://{self.repo_id}@{self.revision}"
 
     def resolve(self) -> Resolved:
-        """Ask which commit the revision means now; of a commit nothing is asked.
+        """Ask the Hub for the commit of the revision; a revision that is a commit needs no request.
 
         Raises:
-            NotFoundError: no such repository (``NO_REGISTRY``) or revision (``NO_REVISION``).
-            PolicyError: not ours to read (``DENIED``).
-            FormatError: an answer that is not the Hub's (``HUB_ANSWER``).
-            TransportError: the network.
+            NotFoundError: missing repository (``NO_REGISTRY``) or revision (``NO_REVISION``).
+            PolicyError: no permission to read (``DENIED``).
+            FormatError: unexpected answer (``HUB_ANSWER``).
+            TransportError: network failure.
         """
         if COMMIT.fullmatch(self.revision):
             return Resolved(self.revision, "other")
@@ -94,13 +94,13 @@ class HubRepository:
         return Resolved(hub_answers.commit(found, "sha", self.url), "branch" if self.revision == MAIN else "other")
 
     def read(self, path: str, *, commit: str, limit: int) -> bytes:
-        """File at a commit, by one request.
+        """Read a file at a commit with one request.
 
         Raises:
-            NotFoundError: no such file, or no such commit any more (``NO_FILE``).
-            FormatError: more than ``limit`` bytes (``TOO_LARGE``), or what stands for a file (``LFS_POINTER`` and others).
-            PolicyError: not ours to read (``DENIED``).
-            TransportError: the network.
+            NotFoundError: missing file, or commit that no longer exists (``NO_FILE``).
+            FormatError: more than ``limit`` bytes (``TOO_LARGE``), or a stand-in for a file (``LFS_POINTER`` and others).
+            PolicyError: no permission to read (``DENIED``).
+            TransportError: network failure.
         """
         try:
             limits = hub_environment.download_limits(self._limits)
@@ -115,27 +115,26 @@ class HubRepository:
         return body
 
     def reader(self) -> Callable[..., bytes]:
-        """:meth:`read` at the commit that the revision means now.
+        """Return :meth:`read` bound to the current commit of the revision.
 
         Raises:
-            BatteriesError: as :meth:`resolve`.
+            BatteriesError: any error of :meth:`resolve`.
         """
         return partial(self.read, commit=self.resolve().commit)
 
     def tree(self, commit: str) -> dict[str, Entry]:
-        """Files at a commit, by path.
+        """List the files at a commit, by path.
 
         Raises:
-            TransportError: more than anybody should have to read (``LIMIT``), or longer than a call may take (``DEADLINE``), or
-                the network.
-            FormatError: an answer that is not the Hub's (``HUB_ANSWER``).
+            TransportError: too many files (``LIMIT``), timeout (``DEADLINE``), or network failure.
+            FormatError: unexpected answer (``HUB_ANSWER``).
         """
         files: dict[str, Entry] = {}
         cursor: str | None = ""
         ends = time.monotonic() + self._limits.deadline
         for _ in range(MAX_PAGES):
             if time.monotonic() > ends:
-                what = "the list of files took too long"
+                what = "timeout of the list of files"
                 raise TransportError(what, code="DEADLINE", found=f"{len(files)} files", where=self.url, retryable=True)
             answer = self._answer(f"tree/{commit}?recursive=true&expand=false{cursor}")
             files |= {entry.path: entry for entry in hub_answers.entries(answer, self.url)}
@@ -145,30 +144,30 @@ class HubRepository:
             if cursor is None:
                 return files
         expected = f"at most {MAX_FILES} in {MAX_PAGES} pages"
-        raise TransportError("a repository of too many files", code="LIMIT", expected=expected, where=self.url)
+        raise TransportError("too many files in the repository", code="LIMIT", expected=expected, where=self.url)
 
     def create(self, *, private: bool | None = None) -> None:
-        """Make the repository, or leave the one that is there.
+        """Create the repository unless it exists.
 
         Raises:
-            BatteriesError: as :meth:`batteries.network.hub_client.HubClient.create`.
+            BatteriesError: any error of :meth:`batteries.network.hub_client.HubClient.create`.
         """
         self._client.create(private=private)
 
     def commit(self, files: Mapping[str, bytes], *, parent: str, message: str) -> str:
-        """Write files on top of the commit ``parent``, all of them or none; returns the new commit.
+        """Write files on top of the commit ``parent``, atomically; return the new commit.
 
         Raises:
-            BatteriesError: as :meth:`batteries.network.hub_client.HubClient.commit`.
+            BatteriesError: any error of :meth:`batteries.network.hub_client.HubClient.commit`.
         """
         made = self._client.commit(files, revision=self.revision, parent=parent, message=message)
         return hub_answers.commit({"commit": made}, "commit", self.url)
 
     def push(self, files: Mapping[str, bytes], *, message: str, private: bool | None = None) -> str:
-        """Write files on top of whatever the branch is at, into a repository that is made if need be; returns the commit.
+        """Write files on top of the branch's current commit, creating a missing repository; return the new commit.
 
         Raises:
-            BatteriesError: as :meth:`resolve`, :meth:`create` and :meth:`commit`.
+            BatteriesError: any error of :meth:`resolve`, :meth:`create` and :meth:`commit`.
         """
         try:
             parent = self.resolve().commit
@@ -187,7 +186,7 @@ class HubRepository:
 
     @cached_property
     def _credentials(self) -> credentials.Credentials | None:
-        hub_environment.refuse_offline(self.url)  # to find a token may take the network
+        hub_environment.refuse_offline(self.url)  # finding a token may use the network
         return credentials.find(self._given, lambda look: typed(look, self.url))
 
     @cached_property
@@ -222,19 +221,19 @@ class HubRepository:
 def _check_repository(repo_id: str) -> str:
     if not _REPOSITORY.fullmatch(repo_id) or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
         expected = "owner/repo, of letters, digits, '.', '_' and '-'"
-        raise InputError("not a repository of the Hub", code="BAD_REPOSITORY", expected=expected, found=repr(repo_id[:120]))
+        raise InputError("invalid repository name", code="BAD_REPOSITORY", expected=expected, found=repr(repo_id[:120]))
     return repo_id
 
 
 def _check_revision(revision: str) -> str:
     if not _REVISION.fullmatch(revision) or any(part in f"{revision}/" for part in ("..", "//", "/.", "./", ".lock/")):
         expected = "a branch, a tag or a commit"
-        raise InputError("not a revision", code="BAD_REVISION", expected=expected, found=repr(revision[:120]))
+        raise InputError("invalid revision", code="BAD_REVISION", expected=expected, found=repr(revision[:120]))
     return revision
 
 
 def _check_endpoint(endpoint: str) -> str:
     if any(mark in endpoint for mark in "?#@"):
         remedy = f"Correct {ENDPOINT_VARIABLE}."
-        raise InputError("not an endpoint of a Hub", code="BAD_ENDPOINT", expected="https://host", remedy=remedy)
+        raise InputError("invalid endpoint of the Hub", code="BAD_ENDPOINT", expected="https://host", remedy=remedy)
     return endpoint.rstrip("/")

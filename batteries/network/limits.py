@@ -1,4 +1,4 @@
-"""What one call over the network may take: time in all, time without a byte, bytes, and how slowly they may come."""
+"""Limits of a network call: total time, time without a byte, bytes, and least speed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 from batteries.errors import TransportError
 
-USUAL = 128 * 2**20  # bytes of a body that the deadline is for: any cell has fewer
-LARGE = 10**6  # bytes a second at which a larger body is waited for: a composed model
-FRAMING = 64  # a chunked answer may spend one byte in so many on its framing; chunks of 1 KiB spend one in 128
+USUAL = 128 * 2**20  # bytes of a body that the deadline covers: the largest cell
+LARGE = 10**6  # bytes per second assumed for the deadline of a larger body, such as a composed model
+FRAMING = 64  # least ratio of body to framing of a chunked response; chunks of 1 KiB have 128
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call may take.
+    """Limits of a network call.
 
     Attributes:
-        deadline: Seconds for the whole call, with its retries; more where the body may be larger than any cell.
-        attempts: Failures in a row, none of which brought a new byte, before the call gives up.
-        pause: Most seconds to wait between two attempts.
-        connect: Seconds to find and reach a server, and to agree on keys with it.
-        stall: Seconds without a byte; also the window over which ``slowest`` is judged.
-        slowest: Bytes a second.
-        redirects: How many are followed.
-        slack: Bytes that may be read from the socket beyond what a body may have; headers are among them.
+        deadline: Seconds for the whole call, including retries; more if the body may be larger than any cell.
+        attempts: Consecutive failures without a new byte before the call fails.
+        pause: Longest wait between two attempts, in seconds.
+        connect: Seconds for name lookup, connection and TLS handshake, each.
+        stall: Seconds without a byte; also the window over which ``slowest`` is measured.
+        slowest: Least speed, in bytes per second.
+        redirects: Largest number of redirects followed.
+        slack: Bytes that may be read from the socket beyond the largest body, including headers.
     """
 
     deadline: float = 60.0
@@ -37,7 +37,7 @@ class Limits:
     slack: int = 64 * 1024
 
     def patience(self, limit: int) -> float:
-        """Seconds for a call that may bring so many bytes.
+        """Return the deadline of a call with a body of up to ``limit`` bytes, in seconds.
 
         >>> Limits().patience(2**20), round(Limits().patience(2**32))
         (60.0, 4221)
@@ -49,16 +49,16 @@ DEFAULT = Limits()
 
 
 class CallBudget:
-    """What one exchange may still take.
+    """Remaining time and bytes of one exchange.
 
     Args:
-        limits: Of the call.
-        ends: When the call ends, on the monotonic clock.
-        limit: Most bytes of body.
-        where: The address, for errors.
+        limits: Limits of the call.
+        ends: End of the call on the monotonic clock.
+        limit: Largest body, in bytes.
+        where: Address in messages.
 
     Attributes:
-        connected: Whether the exchange opened a connection to the first machine on the way: the server, or the proxy before it.
+        connected: True once the exchange opened a connection to the server or, if there is one, to the proxy.
     """
 
     def __init__(self, limits: Limits, *, ends: float, limit: int, where: str) -> None:
@@ -73,14 +73,14 @@ class CallBudget:
 
     @property
     def over(self) -> bool:
-        """Whether the deadline has passed."""
+        """True once the deadline has passed."""
         return time.monotonic() >= self._ends
 
     def seconds(self, most: float) -> float:
-        """How long one operation may take.
+        """Return the time left for one operation, at most ``most`` seconds.
 
         Raises:
-            TransportError: the deadline has passed (``DEADLINE``).
+            TransportError: deadline passed (``DEADLINE``).
         """
         left = self._ends - time.monotonic()
         if left <= 0:
@@ -88,20 +88,20 @@ class CallBudget:
         return min(most, left)
 
     def room(self, most: int) -> int:
-        """How many bytes one read may bring.
+        """Return the number of bytes that one read may return, up to ``most``.
 
         Raises:
-            TransportError: there were too many already (``LIMIT``).
+            TransportError: no bytes left (``LIMIT``).
         """
         if self._room <= 0:
             raise too_large(self._limit, "more, headers and framing included", self.where)
         return min(most, self._room)
 
     def received(self, count: int) -> None:
-        """Note what a read brought.
+        """Account for the bytes of a read.
 
         Raises:
-            TransportError: slower than bearable since the first byte or the last window (``SLOW``).
+            TransportError: below the least speed since the first byte or the last window (``SLOW``).
         """
         now = time.monotonic()
         self._room -= count
@@ -113,7 +113,7 @@ class CallBudget:
             return
         if self._count < self.limits.slowest * seconds:
             raise TransportError(
-                "the server sends too slowly",
+                "server too slow",
                 code="SLOW",
                 expected=f"at least {self.limits.slowest} bytes a second",
                 found=f"{self._count / seconds:.0f} over {seconds:.1f} s",
@@ -123,11 +123,11 @@ class CallBudget:
         self._since, self._count = now, 0
 
     def late(self) -> TransportError:
-        """Error of a call that took too long."""
+        """Return the error of a call past its deadline."""
         within = f"an answer within {self.limits.deadline:g} s"
-        return TransportError("the server took too long", code="DEADLINE", expected=within, where=self.where, retryable=True)
+        return TransportError("timeout of the server", code="DEADLINE", expected=within, where=self.where, retryable=True)
 
 
 def too_large(limit: int, found: object, where: str) -> TransportError:
-    """Error of an answer with too many bytes."""
-    return TransportError("the answer is too large", code="LIMIT", expected=f"at most {limit} bytes", found=found, where=where)
+    """Return the error of a response with too many bytes."""
+    return TransportError("response too large", code="LIMIT", expected=f"at most {limit} bytes", found=found, where=where)

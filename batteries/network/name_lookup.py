@@ -1,4 +1,4 @@
-"""Names of machines on the network, looked up within a time."""
+"""Lookup of host names with a timeout."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import httpcore2
 
 
 def look_up(host: str, seconds: float) -> list[str]:
-    """Addresses of a host. The system's own look-up knows no timeout and no Ctrl-C, so another thread waits for it.
+    """Look up the addresses of a host, in a separate thread, since the system's lookup has no timeout and ignores Ctrl-C.
 
     Args:
-        host: A name, or an address already.
-        seconds: To wait.
+        host: Name or address of the host.
+        seconds: Longest wait.
 
     Raises:
-        ConnectError: no such name.
+        ConnectError: unknown name.
         ConnectTimeout: no answer in that time.
     """
     with contextlib.suppress(ValueError):
@@ -36,7 +36,7 @@ def look_up(host: str, seconds: float) -> list[str]:
     try:
         answer = found.get(timeout=seconds)
     except queue.Empty:
-        raise httpcore2.ConnectTimeout("the name service does not answer") from None
+        raise httpcore2.ConnectTimeout("no answer from the name service") from None
     if isinstance(answer, Exception):
         raise httpcore2.ConnectError(answer) from answer
     return answer

@@ -1,4 +1,4 @@
-"""The proxy on the way to an address, as the environment or the system has it."""
+"""Proxy for an address, from the environment or the system's settings."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from batteries.errors import InputError
 from batteries.network import urls
 
 FORM = "http://host:port or https://host:port"
-SYSTEM = "the settings of the system"
+SYSTEM = "the system settings"
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy.
+    """Proxy with its credentials.
 
     Attributes:
-        url: Its address, without a name and a password.
-        auth: These two.
-        source: The environment variable that names it, or the settings of the system.
+        url: Address without name and password.
+        auth: Name and password, or None.
+        source: Environment variable that names the proxy, or the system settings.
     """
 
     url: httpx2.URL
@@ -34,10 +34,10 @@ class Proxy:
 
 
 def find(url: httpx2.URL) -> Proxy | None:
-    """Proxy on the way to an address; never one on the way to this machine, nor where ``NO_PROXY`` names the host.
+    """Find the proxy for an address; None for this machine, and for hosts in ``NO_PROXY``.
 
     Raises:
-        InputError: one that cannot be used (``PROXY``): its address may hold a password, so no more than the host is repeated.
+        InputError: unusable proxy (``PROXY``); only its host is shown, since its address may contain a password.
     """
     host = url.raw_host.decode("ascii")
     port = url.port or urls.DEFAULT_PORTS[url.scheme]
@@ -53,17 +53,17 @@ def _read(text: str, source: str) -> Proxy:
         found = httpx2.Proxy(text if "://" in text else f"http://{text}")
         url, auth = found.url, found.raw_auth
     except (httpx2.InvalidURL, ValueError) as error:
-        raise _unusable("a proxy that cannot be used", None, source) from error
+        raise _unusable("invalid proxy", None, source) from error
     shown = f"{url.scheme}://{url.netloc.decode('ascii')}"
     if url.scheme.startswith("socks"):
-        raise _unusable("a SOCKS proxy, which is not supported", shown, source)
+        raise _unusable("unsupported SOCKS proxy", shown, source)
     if url.scheme not in urls.DEFAULT_PORTS or not url.host:
-        raise _unusable("a proxy that cannot be used", shown, source)
+        raise _unusable("invalid proxy", shown, source)
     return Proxy(url, auth, source)
 
 
 def _source(scheme: str, text: str) -> str:
-    """Where the address of a proxy was found; a name in lower case goes first, as everywhere."""
+    """Return the source of a proxy's address; variables in lower case take precedence, as usual."""
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     return next((name for name in names if os.environ.get(name) == text), SYSTEM)
 

@@ -1,4 +1,4 @@
-"""What came so far of one body, over all the attempts of a call; what to ask for next, and what may be put to it."""
+"""Body of a response received over several attempts, with range requests for the missing part."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
 
 
 class ResumableBody:
-    """What came so far of one body, over all attempts."""
+    """Part of a body received so far, over all attempts."""
 
     def __init__(self, limit: int) -> None:
         self.data = bytearray()
-        self.most = 0  # bytes ever held at once; new ones are progress, the same ones again are not
+        self.most = 0  # largest size reached, which measures progress: a repeated download is none
         self.status = 0
         self.headers = httpx2.Headers()
         self._limit = limit
         self._total: int | None = None
         self._etag: str | None = None
-        self._honest = True  # whether the server was never caught sending another part than it was asked for
+        self._honest = True  # False once the server sent another part than requested
 
     def ask_for(self) -> dict[str, str]:
-        """Headers that ask for the missing part; none where the whole is to come."""
+        """Return the headers that request the missing part; empty to request the whole."""
         if not self.data or not self._honest:
             self.data.clear()
             return {}
@@ -36,7 +36,7 @@ class ResumableBody:
         return part if self._etag is None else {**part, "If-Range": self._etag}
 
     def start(self, head: ResponseHead, where: str) -> None:
-        """Note the head of a whole answer."""
+        """Process the head of a complete response."""
         self.data.clear()
         self.status, self.headers = head.status, head.headers
         length = head.headers.get("content-length")
@@ -45,12 +45,12 @@ class ResumableBody:
         etag = head.headers.get("etag", "")
         self._etag = etag if STRONG_ETAG.fullmatch(etag) else None
         if head.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html":
-            remedy = "Check the address, and what stands between this machine and the server: a proxy, a login."
-            raise TransportError("an HTML page in the place of the answer", code="HTML_PAGE", where=where, remedy=remedy)
+            remedy = "Check the address, and whether a proxy or a login page intercepts the request."
+            raise TransportError("HTML page in place of the response", code="HTML_PAGE", where=where, remedy=remedy)
         self._check_size(self._total, where)
 
     def resume(self, head: ResponseHead, where: str) -> None:
-        """Note the head of a part; one that does not continue what is there makes the next attempt start again."""
+        """Process the head of a part; if it does not continue the data, the next attempt starts over."""
         found = head.headers.get("content-range", "nothing")
         match = CONTENT_RANGE.fullmatch(found)
         total = self._total if match is None or match[2] == "*" else int(match[2])
@@ -63,16 +63,16 @@ class ResumableBody:
             and (self._etag is None or head.headers.get("etag") in (None, self._etag))
         )
         if not self._honest:
-            raise _cut("the server sent another part than it was asked for", where, f"from {len(self.data)} on", plain(found))
+            raise _cut("wrong range from the server", where, f"from {len(self.data)} on", plain(found))
         self._total = total
         self._check_size(self._total, where)
 
     def read(self, head: ResponseHead, where: str) -> None:
-        """Take the body in."""
+        """Read the body."""
         encoding = head.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise TransportError(
-                "a compressed answer", code="ENCODING", expected="identity", found=plain(encoding), where=where
+                "compressed response", code="ENCODING", expected="identity", found=plain(encoding), where=where
             )
         for chunk in head.chunks:
             self.data += chunk
@@ -80,7 +80,7 @@ class ResumableBody:
             self._check_size(len(self.data), where)
         if self._total is not None and len(self.data) != self._total:
             self._honest = len(self.data) < self._total
-            raise _cut("the answer broke off", where, f"{self._total} bytes", len(self.data))
+            raise _cut("truncated response", where, f"{self._total} bytes", len(self.data))
 
     def _check_size(self, size: int | None, where: str) -> None:
         if size is not None and size > self._limit:

@@ -1,7 +1,7 @@
-"""Reading from the network: every byte this project reads over HTTP comes through here, bounded in size and in time.
+"""HTTP reading with limits on size and time: every byte this project reads over HTTP comes through here.
 
-A call is one GET with its redirects, its retries and its resumptions. It ends within its deadline, with the whole body or
-with an error of :mod:`batteries.errors`. What is read is not trusted: the caller compares it with the digest it knows.
+A call is one GET with its redirects, retries and resumptions. It ends within its deadline, with the whole body or with an
+error of :mod:`batteries.errors`. The body is untrusted: the caller compares it with a known digest.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ __all__ = ["Answer", "Limits", "Transport"]
 Denial = Callable[[int, str | None], BatteriesError]
 
 AGENT = f"svae-batteries/{__version__}"
-AGAIN = {"UNREACHABLE", "STALLED", "CUT", "UNAVAILABLE", "RATE_LIMITED"}  # codes after which another attempt may help
-FIRST_PAUSE = 0.25  # seconds after the first failure in a row; doubled after each further one
-BREATH = 0.02  # seconds, at most, after a failure that brought new bytes
-DAY = 86_400.0  # seconds; no longer wait is believed
-SMALL = 16 * 1024  # a body nobody needs is read up to here, so that its connection can be used again
+AGAIN = {"UNREACHABLE", "STALLED", "CUT", "UNAVAILABLE", "RATE_LIMITED"}  # codes of errors that are retried
+FIRST_PAUSE = 0.25  # seconds after the first of consecutive failures; doubled after each further one
+BREATH = 0.02  # seconds, at most, after a failure with new bytes
+DAY = 86_400.0  # seconds; longest wait accepted from a server
+SMALL = 16 * 1024  # bytes of an unneeded body that are read to reuse its connection
 REDIRECTS = {301, 302, 303, 307, 308}
 RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said.
+    """Response of a server.
 
     Attributes:
-        status: The HTTP status.
-        headers: Looked up whatever the case of their names.
-        body: All of it.
-        url: Where it came from in the end, without query.
+        status: HTTP status.
+        headers: Headers with case-insensitive names.
+        body: Complete body.
+        url: Final address, without its query.
     """
 
     status: int
@@ -57,21 +57,21 @@ class Answer:
 
 
 class Transport:
-    """Reads from one origin, and from wherever that one sends its readers. Safe to share between threads.
+    """Reader of one origin and of the targets of its redirects. Safe to share between threads.
 
     Args:
-        origin: ``https://host[:port][/path]``; plain http for this machine only.
-        token: Goes to exactly this scheme, host and port.
-        limits: What each call may take.
-        agent: The name this program gives itself.
-        denial: The error of a status of 401 or 403 of the origin itself, by that and the header ``X-Error-Code``; left out, one
-            that knows nothing of the server.
+        origin: Address ``https://host[:port][/path]``; plain http only for this machine.
+        token: Access token, sent only to this scheme, host and port.
+        limits: Limits of each call.
+        agent: User agent.
+        denial: Function of status 401 or 403 of the origin and of the header ``X-Error-Code`` that makes the error; by default
+            a general one.
 
     Attributes:
-        requests: How many were sent.
+        requests: Number of requests sent.
 
     Raises:
-        InputError: an origin that is no address (``BAD_URL``), a token that cannot be one (``TOKEN``).
+        InputError: invalid address of the origin (``BAD_URL``), malformed token (``TOKEN``).
         PolicyError: plain http to another machine (``INSECURE``).
     """
 
@@ -101,24 +101,24 @@ class Transport:
         self.close()
 
     def close(self) -> None:
-        """Close every connection; calls that other threads have under way end with ``CLOSED``."""
+        """Close every connection; calls in progress in other threads end with ``CLOSED``."""
         self._pools.close()
 
     def get(self, url: str, *, limit: int, expect: frozenset[int] = frozenset({200}), limits: Limits | None = None) -> Answer:
-        """Read one address, whatever it takes within the limits.
+        """Read one address within the limits, with retries and redirects.
 
-        An answer that declares neither its length nor chunks ends where its connection does: a cut is not seen.
+        A response that declares neither its length nor chunks ends with its connection, so its truncation is not detected.
 
         Args:
-            url: Absolute, or a path on the origin.
-            limit: Most bytes of body.
-            expect: Statuses that are an answer; any other one is an error.
-            limits: What this call may take; left out, what each may.
+            url: Absolute address, or path on the origin.
+            limit: Largest body, in bytes.
+            expect: Statuses to return; any other is an error.
+            limits: Limits of this call; by default those of the transport.
 
         Raises:
-            InputError: not an address (``BAD_URL``), or a ``PROXY`` or ``CERTIFICATES`` of the environment.
-            NotFoundError: status 404 (``NO_FILE``); ``found`` is the server's X-Error-Code, where it sent one.
-            PolicyError: status 401 or 403 (``DENIED``); a way without encryption (``INSECURE``, ``INSECURE_REDIRECT``).
+            InputError: invalid address (``BAD_URL``), or unusable ``PROXY`` or ``CERTIFICATES`` in the environment.
+            NotFoundError: status 404 (``NO_FILE``); ``found`` is the server's X-Error-Code, if it sent one.
+            PolicyError: status 401 or 403 (``DENIED``); unencrypted address (``INSECURE``, ``INSECURE_REDIRECT``).
             TransportError: retryable: ``UNREACHABLE``, ``STALLED``, ``CUT``, ``UNAVAILABLE``, ``RATE_LIMITED``, ``SLOW`` and
                 ``DEADLINE``; final: ``LIMIT``, ``ENCODING``, ``HTML_PAGE``, ``REDIRECTS``, ``CERTIFICATE``, ``PROXY_AUTH``,
                 ``STATUS`` and ``CLOSED``.
@@ -135,7 +135,7 @@ class Transport:
             self._pools.closed.wait(wait)
 
     def _attempt(self, call: _Call) -> Answer:
-        """Read what is still missing, once."""
+        """Read the missing part, once."""
         part = call.body.ask_for()
         with self._final(call, part) as (head, url):
             where = urls.shown(url)
@@ -151,7 +151,7 @@ class Transport:
 
     @contextlib.contextmanager
     def _final(self, call: _Call, part: dict[str, str]) -> Iterator[tuple[ResponseHead, httpx2.URL]]:
-        """Answer at the end of the redirects, and its address."""
+        """Yield the response at the end of the redirects, and its address."""
         url = call.start
         for _ in range(call.limits.redirects + 1):
             with self._ask(call, url, part) as head:
@@ -162,7 +162,7 @@ class Transport:
                 target = urls.redirected(url, location)
                 _drain(head)
             if target is None:
-                raise _redirects("a redirect to what is no address", call.start, found=plain(location))
+                raise _redirects("redirect to an invalid address", call.start, found=plain(location))
             url = target
         raise _redirects("too many redirects", call.start, expected=f"at most {call.limits.redirects}")
 
@@ -176,7 +176,7 @@ class Transport:
         return self._pools.ask(url, headers, budget)
 
     def _refusal(self, head: ResponseHead, url: httpx2.URL) -> BatteriesError:
-        """Error of a status that is no answer."""
+        """Return the error of an unexpected status."""
         where = urls.shown(url)
         code = plain(head.headers.get("x-error-code", "")) or None
         found = code or f"status {head.status}"
@@ -184,13 +184,13 @@ class Transport:
         if head.status in (401, 403) and self._denial is not None and urls.origin(url) == self._origin:
             return self._denial(head.status, code)
         if head.status in (401, 403):
-            remedy = "Check the token, and that its owner may read this."
-            return PolicyError("the server denies access", code="DENIED", found=found, where=where, remedy=remedy)
+            remedy = "Check the token, and that its owner has permission to read this."
+            return PolicyError("access denied by the server", code="DENIED", found=found, where=where, remedy=remedy)
         return _unanswered(head.status, found, where)
 
 
 class _Call:
-    """The state of one call between its attempts."""
+    """State of one call between its attempts."""
 
     def __init__(self, limits: Limits, start: httpx2.URL, limit: int, expect: frozenset[int]) -> None:
         self.limits = limits
@@ -204,11 +204,11 @@ class _Call:
         self._most = 0
 
     def wait_after(self, error: TransportError) -> float:
-        """Seconds until the next attempt.
+        """Return the seconds until the next attempt.
 
         Raises:
-            TransportError: no further attempt makes sense: the one given, or ``RATE_LIMITED`` where the server asks for
-                more time than is left.
+            TransportError: given error, if no further attempt is allowed; ``RATE_LIMITED`` if the server asks for more time
+                than is left.
         """
         progress = self.body.most > self._most
         self._most = self.body.most
@@ -226,7 +226,7 @@ class _Call:
     def _rate_limited(self, error: TransportError, asked: float) -> TransportError:
         when = datetime.now(UTC) + timedelta(seconds=asked)
         return TransportError(
-            "the server asks to be left alone for longer than this call may take",
+            "rate limit longer than the deadline",
             code="RATE_LIMITED",
             expected=f"an answer within {self.limits.deadline:g} s",
             found=f"{error.found}, and a wait of {asked:.0f} s",
@@ -238,16 +238,16 @@ class _Call:
 
 def _unanswered(status: int, found: str, where: str) -> BatteriesError:
     if status == 404:
-        return NotFoundError("no such file on the server", code="NO_FILE", found=found, where=where)
+        return NotFoundError("missing file on the server", code="NO_FILE", found=found, where=where)
     if status == 429:
         return TransportError("too many requests", code="RATE_LIMITED", found=found, where=where, retryable=True)
     if status in (500, 502, 503, 504):
-        return TransportError("the server is in trouble", code="UNAVAILABLE", found=found, where=where, retryable=True)
-    return TransportError("the server gave no answer that is of use", code="STATUS", found=found, where=where)
+        return TransportError("server error", code="UNAVAILABLE", found=found, where=where, retryable=True)
+    return TransportError("unexpected status of the server", code="STATUS", found=found, where=where)
 
 
 def _asked_wait(headers: httpx2.Headers) -> float | None:
-    """Seconds the server asks to wait, in Retry-After or RateLimit; None where it does not, or not in readable words."""
+    """Return the wait requested by the server in Retry-After or RateLimit, in seconds; None if absent or unreadable."""
     waits = [float(seconds) for seconds in RATE_LIMIT.findall(headers.get("ratelimit", ""))]
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d+", text, re.ASCII):
@@ -260,7 +260,7 @@ def _asked_wait(headers: httpx2.Headers) -> float | None:
 
 
 def _drain(head: ResponseHead) -> None:
-    """Read a small body away, so that the connection can be used again; a larger one costs the connection."""
+    """Discard a small body, so that the connection can be reused; a larger one closes it."""
     if head.headers.get("content-length", "").isdigit() and int(head.headers["content-length"]) <= SMALL:
         for _ in head.chunks:
             pass
@@ -272,5 +272,5 @@ def _redirects(what: str, start: httpx2.URL, *, expected: object = None, found: 
 
 def _checked(token: str | None) -> str | None:
     if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise InputError("a token that cannot be one", code="TOKEN", expected="printable ASCII without blanks")
+        raise InputError("malformed token", code="TOKEN", expected="printable ASCII without blanks")
     return token or None

@@ -1,1 +1,1 @@
-"""From a finished run, or somebody else's checkpoint, to a cell."""
+"""Packaging of cells from finished runs or from foreign checkpoints."""

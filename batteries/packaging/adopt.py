@@ -1,7 +1,7 @@
-"""A checkpoint that somebody else trained becomes a cell: its spec read off its tensors' shapes, and measured like one of ours.
+"""Conversion of a foreign checkpoint to a cell: its spec is inferred from tensor shapes, and it is measured like any cell.
 
-What no shape tells is asked for or is as published: attention heads, activation, row norm and the bound of alpha. What is not
-known of its training is null in the manifest, and no guess.
+Fields that shapes do not determine are arguments with the published defaults: attention heads, activation, row norm and the
+bound of alpha. Unknown facts of its training are null in the manifest, never guessed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from batteries.model.patch_svae import load_weights, untrained
 from batteries.packaging import foreign_checkpoint
 from batteries.packaging.package import Label, linear_code, measured_cell
 
-CHANNELS, PROBE_SIZE = 3, 64  # of the smallest probes; the others are a multiple as large
-MAX_SIZE = 4096  # pixels, as of a training plan
+CHANNELS, PROBE_SIZE = 3, 64  # channels and side of the smallest probes; the others' side is a multiple
+MAX_SIZE = 4096  # pixels, as in a training plan
 UNKNOWN = "unknown"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# where each size stands: a tensor and one of its axes
+# tensors and axes that have each size
 SIZES = {
     "hidden": ("enc_in.weight 0", "enc_in.bias 0", "enc_out.weight 1", "dec_in.weight 0", "dec_in.bias 0", "dec_out.weight 1"),
     "patch_dim": ("enc_in.weight 1", "dec_out.weight 0", "dec_out.bias 0"),
@@ -64,33 +64,32 @@ def adopt(
     bounded_alpha: bool = True,
     command: str = "batteries.adopt",
 ) -> Cell:
-    """Make a cell of a PatchSVAE checkpoint. No code of the file is run.
+    """Make a cell from a PatchSVAE checkpoint, without running any code of the file.
 
-    The cell is measured as :func:`batteries.package` measures one of ours. Its model sees the probes on its own input scale;
-    its reconstructions come back from there first, so that its errors compare with those of every other cell.
+    The cell is measured as by :func:`batteries.package`. Its model sees the probes on its own input scale, and its
+    reconstructions are converted back, so that its errors are comparable with those of other cells.
 
     Args:
-        path: A ``.pt`` file of torch 1.6 or later, or a ``.safetensors`` file: a state dict, bare or under ``state_dict``,
+        path: File of torch 1.6 or later (``.pt``), or a ``.safetensors`` file: a state dict, bare or under ``state_dict``,
             ``model`` or ``model_state_dict``.
         label: Name, version, family, licence, description.
-        input: What the checkpoint was trained on, as it relates to photographs in [-1, 1] and noise as generated.
-            :mod:`batteries.cell.input_scale` has that of ImageNet, and makes one from what images in [0, 1] were normalised
-            with.
-        source: Images of the cell's own domain: they say what that is, and the linear baselines are fitted on them.
+        input: Scale of the images the checkpoint was trained on, relative to photographs in [-1, 1] and noise as generated.
+            :mod:`batteries.cell.input_scale` has ImageNet's, and converts a normalisation of images in [0, 1].
+        source: Images of the cell's own domain, which name the domain and serve to fit the linear baselines.
         size: Side of its training images, in pixels.
-        width: D; needed where the checkpoint has no cross-attention to tell.
-        heads: Attention heads; left out, as published for the width.
-        activation: Of encoder and decoder.
-        row_norm: What is done to the rows of M.
-        bounded_alpha: Whether attention changes a singular value by at most 20%.
-        command: What a reader types to adopt it again.
+        width: Width D; required if the checkpoint has no cross-attention to infer it from.
+        heads: Attention heads; by default as published for the width.
+        activation: Nonlinearity of encoder and decoder.
+        row_norm: Normalisation of the rows of M.
+        bounded_alpha: Limit of 20% on the change of a singular value by attention.
+        command: Command that repeats the adoption, for the manifest.
 
     Raises:
-        NotFoundError: no such file.
-        PolicyError: a checkpoint that needs code (``UNSAFE_FORMAT``), weights or figures that are not finite, or a CV that is
-            degenerate or in no band.
-        FormatError: damaged, not one state dict, no PatchSVAE, or tensors of another type; all misfits are listed.
-        InputError: a width that is needed, or arguments that do not fit the checkpoint.
+        NotFoundError: missing file.
+        PolicyError: checkpoint that needs code (``UNSAFE_FORMAT``), non-finite weights or figures, or a CV that is degenerate
+            or outside every band.
+        FormatError: damaged file, not one state dict, not a PatchSVAE, or unsupported dtypes; all misfits are listed.
+        InputError: missing width, or arguments that do not fit the checkpoint.
     """
     refuse_shown(source)
     found = foreign_checkpoint.read(path)
@@ -108,26 +107,26 @@ def adopt(
         return measured_cell(model, blob, label, training, code=code, input=input)
     except ValidationError as error:  # a manifest holds finite figures only
         raise PolicyError(
-            "figures that are not finite",
+            "non-finite figures",
             code="NON_FINITE",
             found=fields_of(error),
             where=path,
-            remedy="Its weights are finite and what it makes of a probe is not: check the file, and the input scale.",
+            remedy="Its weights are finite, but not its results on a probe: check the file and the input scale.",
         ) from error
 
 
 def infer(shapes: Shapes, width: int | None, choices: Mapping[str, Any], where: object) -> CellSpec:
-    """Spec that most of the tensors' shapes agree on; whether all of them do is asked afterwards.
+    """Infer the spec that most of the tensors' shapes agree on; disagreeing shapes are refused later.
 
     Args:
         shapes: Shape by tensor name.
-        width: D, where there is no cross-attention to tell.
-        choices: Fields of the spec that no shape tells; as published where left out or None.
-        where: The file, for the message.
+        width: Width D, if there is no cross-attention to infer it from.
+        choices: Fields of the spec that shapes do not determine; as published if missing or None.
+        where: Name of the file in messages.
 
     Raises:
-        FormatError: sizes that are missing, or no PatchSVAE's.
-        InputError: a width that is needed, or that the shapes deny; choices that make no spec.
+        FormatError: missing sizes, or sizes that no PatchSVAE has.
+        InputError: missing width, width that contradicts the shapes, or invalid choices.
     """
     sizes = {name: _most(shapes, places) for name, places in SIZES.items()}
     hidden, patch_dim, matrix, channels, smooth_width = sizes.values()
@@ -136,7 +135,7 @@ def infer(shapes: Shapes, width: int | None, choices: Mapping[str, Any], where: 
     side = math.isqrt(patch_dim // channels) if channels else 0
     if 0 in sizes.values() or matrix % D or channels * side**2 != patch_dim:
         raise FormatError(
-            "not the tensors of a PatchSVAE",
+            "not a PatchSVAE checkpoint",
             code="ST_TENSORS",
             expected="enc_in, enc_out, dec_in, dec_out and boundary_smooth.net, of sizes that agree (0: none found)",
             found="; ".join([*(f"{name} {size}" for name, size in sizes.items()), f"D {D}", ", ".join(sorted(shapes))]),
@@ -155,15 +154,15 @@ def infer(shapes: Shapes, width: int | None, choices: Mapping[str, Any], where: 
     try:
         return CellSpec(**read, **{name: value for name, value in choices.items() if value is not None})
     except ValidationError as error:
-        raise InputError("a spec that cannot be built", code="SPEC", found=fields_of(error), where=where) from error
+        raise InputError("invalid spec", code="SPEC", found=fields_of(error), where=where) from error
 
 
 def _width(shapes: Shapes, matrix: int, layers: int, given: int | None, where: object) -> int:
-    """D: what the layers of cross-attention say, else what was given."""
+    """Return D, inferred from the layers of cross-attention, or else as given."""
     told = _most(shapes, (f"cross_attn.{layer}.{place}" for layer in range(layers) for place in WIDTHS))
     if not told and given is None:
         raise InputError(
-            "no cross-attention that would tell the width",
+            "unknown width: no cross-attention",
             code="WIDTH",
             expected=f"D, a divisor of {matrix} (V * D)",
             where=where,
@@ -171,12 +170,12 @@ def _width(shapes: Shapes, matrix: int, layers: int, given: int | None, where: o
         )
     if given is not None and (given < 1 or (told and told != given) or matrix % given):
         expected = str(told) if told else f"a divisor of {matrix} (V * D)"
-        raise InputError("a width that the tensors deny", code="WIDTH", expected=expected, found=given, where=where)
+        raise InputError("width contradicts the tensors", code="WIDTH", expected=expected, found=given, where=where)
     return told or given or 0
 
 
 def _most(shapes: Shapes, places: Iterable[str]) -> int:
-    """Size that most of these places ("name axis") have; 0 where none of them is there."""
+    """Return the most common size of these places ("name axis"); 0 if none exists."""
     sizes: Counter[int] = Counter()
     for place in places:
         name, _, axis = place.partition(" ")
@@ -185,7 +184,7 @@ def _most(shapes: Shapes, places: Iterable[str]) -> int:
 
 
 def _count(numbered: re.Pattern[str], shapes: Shapes) -> int:
-    """One more than the highest number that a name carries."""
+    """Return one more than the highest number in the names."""
     return max((int(match[1]) + 1 for name in shapes if (match := numbered.match(name))), default=0)
 
 
@@ -199,7 +198,7 @@ def _refuse_misfits(shapes: Shapes, spec: CellSpec, where: object) -> None:
 
 
 def _refuse_unmeasurable(spec: CellSpec, input: InputScale, size: int, where: object) -> None:
-    """What a checkpoint may be and a cell may not, told before anything is computed."""
+    """Refuse, before any computation, a checkpoint that cannot be measured as a cell."""
     if 4 * spec.parameters > weights_file.MAX_CELL:
         most = weights_file.MAX_CELL // 4
         raise FormatError(
@@ -208,14 +207,14 @@ def _refuse_unmeasurable(spec: CellSpec, input: InputScale, size: int, where: ob
     channels = (spec.channels, len(input.mean), len(input.std))
     if channels != (CHANNELS,) * 3:
         raise InputError(
-            "no probe of that many channels",
+            "unsupported number of channels",
             code="CHANNELS",
             expected=f"{CHANNELS} of the cell, and as many numbers of the input scale's mean and std",
             found=channels,
             where=where,
         )
     if not 1 <= size <= MAX_SIZE:
-        raise InputError("no side of an image", code="IMAGE_SIZE", expected=f"1 to {MAX_SIZE} pixels", found=size)
+        raise InputError("invalid image size", code="IMAGE_SIZE", expected=f"1 to {MAX_SIZE} pixels", found=size)
     for side in (size, PROBE_SIZE):
         spec.grid(side, side)
 
@@ -223,7 +222,7 @@ def _refuse_unmeasurable(spec: CellSpec, input: InputScale, size: int, where: ob
 def _training_facts(
     found: foreign_checkpoint.Foreign, converted: tuple[str, ...], source: Source, size: int, command: str
 ) -> TrainingFacts:
-    """What is known: the file, and what it was measured with."""
+    """Return the known facts: the file, and the settings it was measured with."""
     words = f"unknown: adopted from {found.name}, sha256:{found.digest}"
     data = DataSource(
         kind=source.facts.kind,
@@ -250,4 +249,4 @@ def _training_facts(
             trajectory=(),
         )
     except ValidationError as error:
-        raise InputError("a manifest that cannot be written", code="TRAINING", found=fields_of(error)) from error
+        raise InputError("invalid training facts", code="TRAINING", found=fields_of(error)) from error

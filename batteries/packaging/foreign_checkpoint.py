@@ -1,8 +1,8 @@
-"""Checkpoints that somebody else saved: tensors by name, and nothing run.
+"""Safe reading of foreign checkpoints: tensors by name, without running any code.
 
-A ``.pt`` file is a zip archive around a pickle, and a pickle is a program. Two readers stand before it. Ours goes through the
-pickle without running it, and refuses every name that is not one of the few that make tensors; torch's own weights-only
-reader, which imports nothing by name, then builds them. A ``.safetensors`` file holds nothing but tensors.
+A ``.pt`` file is a zip archive around a pickle, and a pickle is a program. It passes two readers. The one here scans the pickle
+without running it, and refuses every name except the few that make tensors; torch's own weights-only reader, which imports
+nothing by name, then builds them. A ``.safetensors`` file holds only tensors.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from batteries.errors import BatteriesError, FormatError, NotFoundError, PolicyE
 from batteries.io import atomic_files, placeholders
 from batteries.io.canonical_json import sha256
 
-MAX_FOREIGN = 2**30  # the weights of the largest cell in float64, with two moments of an optimiser, and as much again
-MAX_PICKLE = 4 * 2**20  # the largest seen is a hundred times smaller
-MAX_ENTRIES = 4096  # of the archive: one per tensor, the optimiser's among them
+MAX_FOREIGN = 2**30  # bytes: weights of the largest cell in float64, with two moments of an optimiser, and as much again
+MAX_PICKLE = 4 * 2**20  # bytes; the largest seen is a hundred times smaller
+MAX_ENTRIES = 4096  # entries of the archive: one per tensor, including the optimiser's
 MAX_NAME = 200  # characters of a tensor's name
 
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
-# "module name" of what a checkpoint may call. Not _codecs.encode, which torch allows: it imports a codec by its name.
+# "module name" of functions that a checkpoint may call. Not _codecs.encode, which torch allows: it imports a codec by name.
 HARMLESS = re.compile(
     r"collections (OrderedDict|Counter)|torch\._utils _rebuild_(tensor_v2|parameter)|torch [A-Za-z0-9]+Storage"
     r"|torch (Size|device|float16|bfloat16|float32|float64)|(builtins|__builtin__) set"
 )
-UNNAMED = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"}  # opcodes that call what no text names
+UNNAMED = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"}  # opcodes that call without a textual name
 
 WRAPPINGS = ("state_dict", "model", "model_state_dict")
 PREFIXES = ("module.", "_orig_mod.")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-SAVE_AGAIN = "Where you trust the file, load it with torch and save its state dict alone, best as safetensors."
+SAVE_AGAIN = "If you trust the file, load it with torch and save its state dict alone, preferably as safetensors."
 
 
 @dataclass(frozen=True, eq=False)
 class Foreign:
-    """What a checkpoint holds.
+    """Contents of a foreign checkpoint.
 
     Attributes:
-        name: Of the file, without its folder.
+        name: Name of the file, without its folder.
         digest: SHA-256 of the file.
-        tensors: By name, wrappings and prefixes taken off; any shape and type.
+        tensors: Tensors by name, without wrappers and prefixes, of any shape and dtype.
     """
 
     name: str
@@ -68,14 +68,14 @@ class Foreign:
 
 
 def read(path: str | Path) -> Foreign:
-    """Tensors of a ``.safetensors`` file, or of a ``.pt`` file in the zip format of torch 1.6 and later.
+    """Read the tensors of a ``.safetensors`` file, or of a ``.pt`` file in the zip format of torch 1.6 and later.
 
     Args:
-        path: The file, or a link to it. At most 1 GiB.
+        path: File, or a link to it, of at most 1 GiB.
 
     Raises:
-        NotFoundError: no such file, or not a file.
-        PolicyError: a pickle that calls anything but what makes tensors (``UNSAFE_FORMAT``).
+        NotFoundError: missing file, or not a file.
+        PolicyError: pickle that calls anything except constructors of tensors (``UNSAFE_FORMAT``).
         FormatError: neither format, damaged, too large, or not one state dict of tensors.
     """
     path = Path(path)
@@ -87,21 +87,21 @@ def read(path: str | Path) -> Foreign:
 
 
 def floats(tensors: Mapping[str, Tensor], where: object) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Tensors as float32 arrays, and the names of the other types that were converted.
+    """Convert tensors to float32 arrays; return them with the names of the other dtypes converted.
 
     Raises:
-        FormatError: a type that is not a floating-point one of 16, 32 or 64 bits; all such tensors are listed.
+        FormatError: dtypes other than floating-point of 16, 32 or 64 bits; all such tensors are listed.
     """
     wrong = [f"{name} is {_type(tensor)}" for name, tensor in sorted(tensors.items()) if tensor.dtype not in FLOATS]
     if wrong:
         expected = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
-        raise FormatError("tensors of another type", code="ST_DTYPE", expected=expected, found="; ".join(wrong), where=where)
+        raise FormatError("unsupported tensor dtypes", code="ST_DTYPE", expected=expected, found="; ".join(wrong), where=where)
     converted = {_type(tensor) for tensor in tensors.values()} - {"float32"}
     return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}, tuple(sorted(converted))
 
 
 def _resolved(path: Path) -> Path:
-    """File itself: a download cache has links to files of other names."""
+    """Resolve links, since a download cache links to files of other names."""
     with atomic_files.typed(path):
         real = Path(os.path.realpath(path))
         if not real.is_file():
@@ -111,7 +111,7 @@ def _resolved(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _typed(where: Path, data: bytes) -> Iterator[None]:
-    """Whatever a reader of hostile bytes raises, as one of our errors; its warnings are for people who write torch files."""
+    """Convert any error of a reader of untrusted bytes to this package's; hide its warnings, meant for authors of files."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -120,11 +120,11 @@ def _typed(where: Path, data: bytes) -> Iterator[None]:
         raise
     except pickle.UnpicklingError as error:
         raise _unsafe(str(error).split("\n")[0][:500], where) from error
-    except Exception as error:  # the readers promise nothing about what they raise
+    except Exception as error:  # the readers do not document their errors
         if data[:4] != ZIP:
             placeholders.refuse_unreadable(data, where)
         found = f"{type(error).__name__}: {error}"[:500]
-        raise FormatError("a checkpoint that cannot be read", code="CHECKPOINT", found=found, where=where) from error
+        raise FormatError("unreadable checkpoint", code="CHECKPOINT", found=found, where=where) from error
 
 
 def _load(data: bytes, where: Path) -> Any:
@@ -138,16 +138,16 @@ def _load(data: bytes, where: Path) -> Any:
 
 
 def _pickle_of(data: bytes, where: Path) -> bytes:
-    """Pickle of an archive whose entries are stored as they are, no two over the same bytes: no bomb."""
+    """Extract the pickle of an archive, refusing zip bombs: entries must be uncompressed and not overlap."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         rows = archive.infolist()
         if len(rows) > MAX_ENTRIES or len({row.filename for row in rows}) < len(rows):
             expected = f"at most {MAX_ENTRIES} entries, each of its own name"
-            raise FormatError("not a checkpoint's archive", code="CHECKPOINT", expected=expected, found=len(rows), where=where)
+            raise FormatError("not a checkpoint archive", code="CHECKPOINT", expected=expected, found=len(rows), where=where)
         total = sum(row.file_size for row in rows)
         if total > len(data) or any(row.compress_type != zipfile.ZIP_STORED for row in rows):
             raise FormatError(
-                "an archive that unpacks to more than it is",
+                "archive unpacks to more than its size",
                 code="TOO_LARGE",
                 expected=f"uncompressed entries, {len(data)} bytes together",
                 found=total,
@@ -156,7 +156,7 @@ def _pickle_of(data: bytes, where: Path) -> bytes:
         pickles = [row for row in rows if row.filename.endswith("/data.pkl")]
         if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE:
             expected = f"one data.pkl of at most {MAX_PICKLE} bytes"
-            raise FormatError("not a checkpoint's archive", code="CHECKPOINT", expected=expected, where=where)
+            raise FormatError("not a checkpoint archive", code="CHECKPOINT", expected=expected, where=where)
         return archive.read(pickles[0])
 
 
@@ -173,9 +173,9 @@ def _refuse_calls(program: bytes, where: Path) -> None:
 
 def _unsafe(found: str, where: Path) -> PolicyError:
     return PolicyError(
-        "a checkpoint that needs code to be read",
+        "checkpoint would run code when loaded",
         code="UNSAFE_FORMAT",
-        expected="tensors, numbers and texts alone",
+        expected="only tensors, numbers and strings",
         found=found,
         where=where,
         remedy=SAVE_AGAIN,
@@ -183,7 +183,7 @@ def _unsafe(found: str, where: Path) -> PolicyError:
 
 
 def _state(loaded: Any, where: Path) -> dict[Any, Any]:
-    """The one state dict of a checkpoint: the checkpoint itself, or what it has under a usual name."""
+    """Find the only state dict of a checkpoint: the checkpoint itself, or its entry of a usual name."""
     if not isinstance(loaded, dict):
         raise _no_state(f"a {type(loaded).__name__}", where)
     found = {key: loaded[key] for key in WRAPPINGS if isinstance(loaded.get(key), dict)}
@@ -196,7 +196,7 @@ def _state(loaded: Any, where: Path) -> dict[Any, Any]:
 
 def _no_state(found: str, where: Path) -> FormatError:
     return FormatError(
-        "not one state dict",
+        "not exactly one state dict",
         code="STATE_DICT",
         expected=f"tensors by name, as the file itself or under one of {', '.join(WRAPPINGS)}",
         found=found,
@@ -212,12 +212,12 @@ def _tensors(state: dict[Any, Any], where: Path) -> dict[str, Tensor]:
     names += [str(name)[:MAX_NAME] for name, value in state.items() if not isinstance(value, Tensor)]
     if names:
         found = ", ".join(sorted(set(names)))
-        raise FormatError("a state dict with something else in it", code="ST_TENSORS", found=found, where=where)
+        raise FormatError("state dict with entries other than tensors", code="ST_TENSORS", found=found, where=where)
     return state
 
 
 def _unprefixed(tensors: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
-    """Names without what a data-parallel or a compiled module puts before every one of them."""
+    """Remove the prefix that a data-parallel or compiled module adds to every name."""
     for prefix in PREFIXES:
         prefixed = [name for name in tensors if name.startswith(prefix)]
         if prefixed and len(prefixed) < len(tensors):

@@ -1,4 +1,4 @@
-"""From a finished run to a cell: weights, measurements, nulls and provenance in one immutable thing."""
+"""Packaging of a finished run as a cell: weights, measurements, untrained nulls and provenance in one immutable object."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from batteries.measurement.measure import held_figure, measure, read
 from batteries.model.patch_svae import PatchSVAE, arrays_of, untrained
 from batteries.training.trainer import Run
 
-BASELINE_PATCHES = 24_000  # training patches the linear codes are fitted on
-BASELINE_SEED = 1  # purpose of a seed: 0 trains, 1 fits baselines, 2 draws the soft hand's simplices
-UNTRAINED_SEED = 1_000_000  # added to the run's seed: never the run's own start
+BASELINE_PATCHES = 24_000  # training patches that the linear codes are fitted on
+BASELINE_SEED = 1  # purpose in seed_of: 0 trains, 1 fits baselines, 2 draws the soft hand's simplices
+UNTRAINED_SEED = 1_000_000  # added to the run's seed, so that the null never has the run's own initial weights
 
 
 class Label(Document):
-    """What a person says of a cell; its band is measured.
+    """Description of a cell by its author; the band is measured instead.
 
     Attributes:
-        name: Without the band.
-        version: Semantic.
-        family: Such as ``fresnel`` (photographs) or ``johanna`` (noise).
-        license: SPDX, of the weights.
-        description: A sentence or two.
+        name: Name without the band.
+        version: Semantic version.
+        family: Family name, such as ``fresnel`` (photographs) or ``johanna`` (noise).
+        license: SPDX expression of the licence of the weights.
+        description: Description in a sentence or two.
     """
 
     name: Name
@@ -64,16 +64,16 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
     """Measure a finished run and make a cell of it.
 
     Args:
-        run: Finished, not stopped by its triage.
-        source: What it was trained on; the linear baselines are fitted on its domain's part.
+        run: Finished run, not stopped by its triage.
+        source: Training data; the linear baselines are fitted on the part in the cell's own domain.
         label: Name, version, family, licence, description.
-        command: What a reader types to train it again.
+        command: Command that repeats the training, for the manifest.
 
     Raises:
-        PolicyError: stopped by the triage, a CV that is degenerate or in no band, or weights that are not finite.
+        PolicyError: run stopped by its triage, CV that is degenerate or outside every band, or non-finite weights.
     """
     if run.stopped:
-        raise PolicyError("a run that its triage stopped", code="TRIAGE", found=run.triage, where=label.name)
+        raise PolicyError("run stopped by its triage", code="TRIAGE", found=run.triage, where=label.name)
     plan = run.plan
     blob = weights_file.write(arrays_of(run.model))
     own = probe(own_probe(source.facts.kind, plan.size))
@@ -99,25 +99,25 @@ def measured_cell(
     input: InputScale,
     held: HeldFigure | None = None,
 ) -> Cell:
-    """Measure a model on the probes of both domains, and its untrained null beside it, and make a cell of it.
+    """Measure a model on the probes of both domains, and an untrained null, and make a cell of it.
 
     Args:
-        model: Trained, here or elsewhere.
-        blob: The bytes of its weights' file.
+        model: Model trained here or elsewhere.
+        blob: Bytes of its weights file.
         label: Name, version, family, licence, description.
-        training: What is known of its training.
-        code: The linear baselines.
-        input: The scale of the model's images; every error is on ours.
-        held: The second flag, where a trajectory is known.
+        training: Known facts of its training.
+        code: Linear code for the baselines.
+        input: Scale of the model's images; errors are always on this package's scale.
+        held: Second flag, if a trajectory is known.
 
     Raises:
-        PolicyError: a CV that is degenerate or in no band.
+        PolicyError: CV that is degenerate or outside every band.
     """
     spec = model.spec
     own = probe(own_probe(training.data.kind, training.size))
     other = probe("photos-64" if own.domain == "noise" else "noise16-64")
     measured = measure(model, own, code=code, held=held, input=input)
-    identity = _identity(label, measured, training.size, input)  # a cell in no band is refused before the rest is measured
+    identity = _identity(label, measured, training.size, input)  # refuses a cell without a band before the rest
     null = untrained(spec, (training.seed or 0) + UNTRAINED_SEED)
     manifest = Manifest(
         identity=identity,
@@ -132,7 +132,7 @@ def measured_cell(
 
 
 def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearCode:
-    """Linear baselines of a spec, fitted on images of this size of the source's own domain."""
+    """Fit the linear baselines of a spec on images of a size, from the source's own domain."""
     per_image = math.prod(spec.grid(size, size))
     images = source.domain.batch(seed_of(seed, 0, BASELINE_SEED), max(1, BASELINE_PATCHES // per_image), size)
     return baselines.fit(images, spec)
@@ -141,13 +141,13 @@ def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearC
 def _identity(label: Label, measured: Measured, size: int, input: InputScale) -> Identity:
     if measured.band is None:
         raise PolicyError(
-            "a cell in no band",
+            "CV outside every band",
             code="NO_BAND",
             expected="a CV inside one of the published windows",
             found=measured.cv,
             where=label.name,
-            remedy="Train it less far from its attractor: a lower rate, fewer steps, a soft hand. "
-            "Of an adopted cell, check the input scale, the width and the row norm.",
+            remedy="Train it closer to its attractor: a lower rate, fewer steps, a soft hand. "
+            "For an adopted cell, check the input scale, the width and the row norm.",
         )
     return Identity(
         band=measured.band,
@@ -182,7 +182,7 @@ def _training_facts(run: Run, source: Source, command: str) -> TrainingFacts:
 
 
 def _thinned(run: Run) -> tuple[TrainingPoint, ...]:
-    """As many readings as a manifest holds, evenly; the one at triage and the last always stay."""
+    """Thin the readings evenly to the number that a manifest holds, keeping the one at triage and the last."""
     every = -(-len(run.trajectory) // (MAX_TRAJECTORY - 2))
     at_triage = run.triage.step if run.triage else None
     kept = [p for i, p in enumerate(run.trajectory) if i % every == 0 or p.step == at_triage]
@@ -190,7 +190,7 @@ def _thinned(run: Run) -> tuple[TrainingPoint, ...]:
 
 
 def _held(run: Run, own: Probe) -> HeldFigure | None:
-    """CV at the end over the CV at triage, paired by image."""
+    """Compare the final CV with the CV at triage, paired by image."""
     if run.cv_at_triage is None or run.triage is None or run.triage.step == run.step:
         return None
     now = read(run.model, own.images, own.cluster).cv()

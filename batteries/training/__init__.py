@@ -1,1 +1,1 @@
-"""The training loop: its plan, its trainer, its checkpoints."""
+"""Training: plan, trainer and checkpoints."""

@@ -1,4 +1,4 @@
-"""A training run on disk: one safetensors file with model, optimiser and reading so far, replaced whole at each save."""
+"""Checkpoint of a training run: one safetensors file with model, optimiser and readings, replaced atomically at each save."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ KEY = "batteries-run"
 
 
 def write(path: Path, model: nn.Module, optimiser: Optimizer, state: dict[str, Any]) -> None:
-    """Save a run, whole or not at all.
+    """Save a run atomically.
 
     Args:
-        path: The checkpoint file.
-        model: Its parameters are saved.
-        optimiser: Its per-parameter tensors are saved.
-        state: JSON: plan, step, readings.
+        path: Checkpoint file.
+        model: Model whose parameters are saved.
+        optimiser: Optimiser whose per-parameter tensors are saved.
+        state: State of the run as JSON: identity, step, readings.
 
     Raises:
-        StoreError: no space, no permission.
+        StoreError: no space or no permission.
     """
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     for index, entry in optimiser.state_dict()["state"].items():
@@ -38,10 +38,10 @@ def write(path: Path, model: nn.Module, optimiser: Optimizer, state: dict[str, A
 
 
 def read(path: Path, model: nn.Module, optimiser: Optimizer, identity: str) -> dict[str, Any]:
-    """Put a saved run back into a model and its optimiser; returns the state that was saved.
+    """Restore a saved run into a model and its optimiser; return the saved state.
 
     Raises:
-        ConflictError: the checkpoint belongs to a run of another plan, other data or another probe.
+        ConflictError: checkpoint of a run with another plan, other data or another probe.
         FormatError: not a checkpoint of this model.
     """
     data = atomic_files.read(path, limit=MAX_CHECKPOINT)
@@ -53,7 +53,7 @@ def read(path: Path, model: nn.Module, optimiser: Optimizer, identity: str) -> d
         raise FormatError("not a checkpoint", code="CHECKPOINT", found=error, where=path) from error
     if state["identity"] != identity:
         raise ConflictError(
-            "a checkpoint of another run: its plan, its data or its probe differs",
+            "checkpoint of another run, with a different plan, data or probe",
             code="RUN_CHANGED",
             expected=identity,
             found=state["identity"],
@@ -65,7 +65,7 @@ def read(path: Path, model: nn.Module, optimiser: Optimizer, identity: str) -> d
 
 
 def identity(plan: canonical_json.Document, data: canonical_json.Document, probe_digest: str) -> str:
-    """What a checkpoint remembers of the run it belongs to."""
+    """Return the digest that identifies a run in its checkpoint."""
     return canonical_json.sha256(plan.to_bytes() + data.to_bytes() + probe_digest.encode())
 
 

@@ -1,8 +1,8 @@
-"""The loss of a training step and its gradient, a few images at a time on threads of our own.
+"""Loss of a training step and its gradient, a few images at a time on separate threads.
 
-torch would split every operator among its threads, which wait for one another, spinning: beside other work on the same cores a
-step took several times as long as on one thread. Pieces of a batch wait for nobody. How a batch is cut depends on the
-images alone, and each piece has one thread of torch's, so no bit of a step depends on the number of threads.
+torch would split every operator among its threads, which wait for each other by spinning: beside other work on the same cores a
+step took several times as long as on one thread. Pieces of a batch need no synchronisation. The split depends on the images
+alone, and each piece has one thread of torch's, so no bit of a step depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 from batteries.engine import parallel
 from batteries.model.patch_svae import PatchSVAE
 
-PIECE_PIXELS = 16 * 64 * 64  # of one piece; docs/decisions/0023-threads.md
+PIECE_PIXELS = 16 * 64 * 64  # pixels of one piece; docs/decisions/0023-threads.md
 
 
 def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Tensor]:
-    """Mean squared error of reconstructions, and its gradient.
+    """Compute the mean squared error of reconstructions, and its gradient.
 
     Args:
-        model: In training.
-        images: (B, channels, height, width).
+        model: Model being trained.
+        images: Images (B, channels, height, width).
 
     Returns:
-        The error; its gradient on each of the model's parameters, in their order; and M (1, V, D) of the first patch.
+        Error, its gradient on each of the model's parameters in order, and M (1, V, D) of the first patch.
     """
     parts = images.split(_piece(model, images))
     parameters = list(model.parameters())
@@ -44,7 +44,7 @@ def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Ten
 
 
 def _piece(model: PatchSVAE, images: Tensor) -> int:
-    """Images of a piece; all of them on an accelerator, and where the norm of rows is the whole batch's."""
+    """Return the number of images of a piece; all on an accelerator, and if rows are normalised over the batch."""
     if images.device.type != "cpu" or model.spec.row_norm == "scale":
         return len(images)
     return max(1, PIECE_PIXELS // (images.shape[2] * images.shape[3]))

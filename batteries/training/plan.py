@@ -1,4 +1,4 @@
-"""The plan of a training run: everything that decides its numbers, but for the data."""
+"""Plan of a training run: everything except the data that determines its result."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from batteries.io.canonical_json import Document
 
 Schedule = Literal["constant", "cosine", "onecycle"]
 WARM_UP = 0.1  # share of a one-cycle run spent rising
-FINAL_RATE = 0.01  # of the peak, at the end of cosine and one-cycle
+FINAL_RATE = 0.01  # share of the peak rate at the end of cosine and one-cycle
 
 
 class Plan(Document):
-    """Everything that decides the numbers of a run, but for the data itself.
+    """Settings that determine the result of a run, together with the data.
 
     Attributes:
         size: Side of the training images, in pixels.
         steps: Optimiser steps.
-        batch: Images a step.
+        batch: Images per step.
         rate: Peak learning rate of Adam (no weight decay).
-        schedule: Of the rate.
+        schedule: Schedule of the learning rate.
         clip: Largest norm of the gradient.
-        seed: Of weights, data and draws.
-        boost: Soft hand: the loss is (1 + boost * prox) * mse, prox a Gaussian of the CV average's relative distance from
-            the exact attractor; no gradient passes through it. 0 leaves it out.
-        sigma: Width of that Gaussian.
-        triage_step: Where the band is checked; a run of the wrong band stops there.
+        seed: Seed of weights, data and draws.
+        boost: Strength of the soft hand: the loss is (1 + boost * prox) * mse, prox a Gaussian of the relative distance of the
+            average CV from the exact attractor; no gradient passes through prox. 0 turns it off.
+        sigma: Width of the soft hand's Gaussian.
+        triage_step: Step at which the band is checked; a run in the wrong band stops there.
         reading_every: Steps between readings of the trajectory.
         checkpoint_every: Steps between checkpoints.
-        start: Digest of the cell whose weights the run starts from; a fresh, seeded cell where left out.
+        start: Digest of the cell whose weights the run starts from; by default a seeded untrained cell.
     """
 
     spec: CellSpec
@@ -52,7 +52,7 @@ class Plan(Document):
     start: Sha256 | None = None
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         done = step / self.steps
         if self.schedule == "constant":
             return self.rate
@@ -63,7 +63,7 @@ class Plan(Document):
         return self.rate * (FINAL_RATE + (1 - FINAL_RATE) * falling)
 
     def describe(self) -> tuple[Text, Text, Text]:
-        """Optimiser, schedule and soft hand in words, for the manifest."""
+        """Describe optimiser, schedule and soft hand for the manifest."""
         hand = "off" if self.boost == 0 else f"boost {self.boost:g}, sigma {self.sigma:g}, target exact sphere CV"
         start = f", started from the cell sha256:{self.start}" if self.start else ""
         return f"Adam {self.rate:g}, no weight decay, gradient norm at most {self.clip:g}{start}", self.schedule, hand

@@ -1,4 +1,4 @@
-"""TensorBoard events of a run; needs the ``tensorboard`` extra."""
+"""TensorBoard events of a run. Requires the ``tensorboard`` extra."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from batteries.errors import InputError
 
 
 class Events:
-    """A watcher that writes loss, MSE and CV as TensorBoard events.
+    """Watcher that writes loss, MSE and CV as TensorBoard events.
 
     Args:
-        folder: Where the event file goes.
+        folder: Folder of the event file.
 
     Raises:
-        InputError: the extra is not installed, or does not work (``EXTRA``).
+        InputError: extra missing or not working (``EXTRA``).
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
-        except Exception as error:  # one that is broken raises anything
+        except Exception as error:  # a broken one may raise any exception
             missing = isinstance(error, ModuleNotFoundError)
             raise InputError(
-                "TensorBoard is not installed" if missing else "TensorBoard is installed and cannot be imported",
+                "TensorBoard is not installed" if missing else "TensorBoard is installed but cannot be imported",
                 code="EXTRA",
                 found=None if missing else repr(error),
                 remedy="pip install 'svae-batteries[tensorboard]'",

@@ -1,7 +1,7 @@
 """One training loop: Adam, soft hand, triage of the band, a trajectory of MSE and CV; resumable to the same numbers.
 
-Every step's batch, and every draw of CV, is seeded by (run seed, step), so a run that was killed and resumed passes
-through the same states as one that was not.
+Every step's batch and CV draws are seeded by (run seed, step), so a killed and resumed run passes through the same states as
+an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EMA_DECAY = 0.99
 
 @dataclass
 class Run:
-    """The state of a run between two steps."""
+    """State of a run between two steps."""
 
     plan: Plan
     identity: str
@@ -54,7 +54,7 @@ class Run:
     cv_at_triage: Estimate | None = None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the tensors."""
+        """Return the state saved in a checkpoint besides the tensors."""
         at = self.cv_at_triage
         return {
             "identity": self.identity,
@@ -66,7 +66,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Reverse of :meth:`state`."""
+        """Restore what :meth:`state` returned."""
         self.step, self.cv_average = state["step"], state["cv_average"]
         self.trajectory = [TrainingPoint(**point) for point in state["trajectory"]]
         self.triage = Triage(**state["triage"]) if state["triage"] else None
@@ -76,19 +76,19 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Whether the triage ended the run."""
+        """True if the triage ended the run."""
         return self.triage is not None and not self.triage.passed
 
 
 class Watcher(Protocol):
-    """Somebody who is told how a run goes: a progress bar, an event log."""
+    """Observer of a run, such as a progress bar or an event log."""
 
     def stepped(self, step: int, loss: float) -> None:
-        """Step was taken."""
+        """Receive the loss of a step."""
         ...
 
     def read(self, point: TrainingPoint) -> None:
-        """Reading was taken."""
+        """Receive a reading of the trajectory."""
         ...
 
 
@@ -104,27 +104,27 @@ def train(
     allow_probe_photos: bool = False,
     watchers: Sequence[Watcher] = (),
 ) -> Run:
-    """Train a cell, or go on where a killed run of the same plan stood.
+    """Train a cell, or resume a killed run of the same plan.
 
     Args:
-        plan: What to do.
+        plan: Settings of the run.
         source: Training images.
-        probe: What the trajectory is read on, or the name of a probe.
-        start: The cell of ``plan.start``.
-        folder: Where the checkpoint lives; none is kept where left out.
-        allow_probe_photos: Train on photographs that the probes show, too: any crop, scale, format, mirror image or quarter
-            turn of them. The manifest names them.
-        watchers: Told of every step and reading.
+        probe: Probe that the trajectory is measured on, or its name.
+        start: Cell named by ``plan.start``.
+        folder: Folder of the checkpoint; by default none is saved.
+        allow_probe_photos: Allow training images that overlap with photographs of the probes: any crop, scale, format, mirror
+            image or rotation by 90 degrees. The manifest lists the photographs.
+        watchers: Observers of every step and reading.
 
     Returns:
-        The run at its end; ``run.stopped`` where the triage ended it at ``plan.triage_step``.
+        Finished run; ``run.stopped`` if the triage ended it at ``plan.triage_step``.
 
     Raises:
-        ConflictError: the folder holds a checkpoint of another plan, other data or another probe; or the cell to start from
-            is not the plan's, or of another spec (``START``).
-        PolicyError: training images that a probe shows (``PROBE_PHOTOS``); or the loss is no longer finite (``DIVERGED``); the
-            last checkpoint stays.
-        StoreError: the checkpoint cannot be written.
+        ConflictError: checkpoint of another plan, other data or another probe in the folder; or a cell to start from that is
+            not the plan's, or has another spec (``START``).
+        PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss that is not finite (``DIVERGED``);
+            the last checkpoint is kept.
+        StoreError: checkpoint that cannot be written.
     """
     probe = probe_of(probe)
     if not allow_probe_photos:
@@ -140,7 +140,7 @@ def train(
     if saved and os.path.lexists(saved):
         run.restore(checkpoint.read(saved, model, run.optimiser, run.identity))
     batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, plan.steps)
-    judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # ours give the scale that cells take
+    judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # their scale is right
     for images in batches if not run.stopped else ():
         with judged():
             loss = _step(run, images)
@@ -158,12 +158,12 @@ def train(
 def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
     wanted, found = (plan.start, plan.spec), (start and start.digest, start.spec if start else plan.spec)
     if wanted != found:
-        raise ConflictError("another cell to start from", code="START", expected=wanted, found=found)
+        raise ConflictError("starting cell does not match the plan", code="START", expected=wanted, found=found)
     if start is not None and start.manifest.identity.input != InputScale():
         raise InputError(
-            "a cell of another input scale to start from",
+            "unsupported input scale of the starting cell",
             code="START_INPUT",
-            expected="mean 0 and standard deviation 1: training gives images as they are",
+            expected="mean 0 and standard deviation 1, as training does not rescale images",
             found=start.manifest.identity.input,
             where=start.name,
         )
@@ -171,12 +171,12 @@ def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
 
 
 def expected_band(spec: CellSpec) -> Band | None:
-    """Band of the spec's exact attractor."""
+    """Return the band of the spec's exact attractor."""
     return attractor.band(attractor.sphere_cv(spec.D), spec.D) if spec.D >= attractor.SIMPLEX else None
 
 
 def _step(run: Run, images: Tensor) -> float:
-    with torch.autocast(images.device.type, enabled=False):  # which threads of ours would not know of
+    with torch.autocast(images.device.type, enabled=False):  # worker threads do not inherit it
         loss, gradients, M = gradient(run.model, images)
         parallel.run([gradients], lambda found: _update(run, loss, found, M), alone=True)
     run.step += 1
@@ -184,7 +184,7 @@ def _step(run: Run, images: Tensor) -> float:
 
 
 def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
-    """One step of the optimiser, along the gradient of the loss times the soft hand."""
+    """Take one step of the optimiser, along the gradient of the loss times the soft hand."""
     plan, factor = run.plan, _soft_hand(run, M)
     for parameter, found in zip(run.model.parameters(), gradients, strict=True):
         parameter.grad = found * factor
@@ -198,7 +198,7 @@ def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
 
 
 def _soft_hand(run: Run, M: Tensor) -> float:
-    """Factor of the loss: 1 + boost * exp(-(distance / sigma)^2 / 2), relative distance to the attractor; M (1, V, D)."""
+    """Return the loss factor 1 + boost * exp(-(distance / sigma)^2 / 2), from the CV of M (1, V, D) and the attractor."""
     plan = run.plan
     if plan.boost == 0 or plan.spec.D < attractor.SIMPLEX:
         return 1.0

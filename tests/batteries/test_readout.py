@@ -122,7 +122,7 @@ def test_chunks_change_nothing(monkeypatch):
 
 
 def test_images_of_another_kind_are_named():
-    with pytest.raises(InputError, match="shape not that of a batch of images"):
+    with pytest.raises(InputError, match="wrong shape of a batch of images"):
         omega_statistics(untrained(SPEC, 0), torch.zeros(2, 1, 16, 16))
 
 

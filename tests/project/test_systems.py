@@ -150,14 +150,12 @@ sys.platform = "win32"
 def test_windows_is_one_typed_refusal_at_the_start():
     ran = python(ON_WINDOWS + "from registry.entry import main; sys.exit(main())", "list")
     assert ran.returncode == 6
-    expected = "error: a system that is not supported; expected Linux or macOS; found win32"
+    expected = "error: unsupported operating system: expected Linux or macOS, got win32"
     assert ran.stderr.splitlines()[0].startswith(expected)
     assert "Traceback" not in ran.stderr
     for line in ("from batteries.io import atomic_files", "from batteries import Cell", "from registry import pull"):
         ran = python(ON_WINDOWS + line)
-        assert ran.stderr.splitlines()[-2].startswith("batteries.errors.PolicyError: a system that is not supported"), (
-            ran.stderr
-        )
+        assert ran.stderr.splitlines()[-2].startswith("batteries.errors.PolicyError: unsupported operating system"), ran.stderr
 
 
 ON_MACOS = """

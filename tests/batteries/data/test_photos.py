@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_named_counted_and_skipped(tmp_path):
 
 def test_a_folder_without_images(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(NotFoundError, match="no photograph to read") as caught:
+    with pytest.raises(NotFoundError, match="no readable photograph") as caught:
         read_photos(tmp_path)
     assert caught.value.exit_code == 3
     with pytest.raises(NotFoundError, match="no such folder"):

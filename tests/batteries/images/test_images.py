@@ -241,8 +241,8 @@ REFUSED = {
     "empty": (lambda a: a[:0], {}, "IMAGE_SHAPE", "no pixels"),
     "noise with alpha": (lambda a: np.dstack([a, a[..., :1]]) / 64.0, {"scale": "noise"}, "IMAGE_SHAPE", "3 channels"),
     "bytes of a file": (lambda a: b"\x89PNG", {}, "IMAGES", "io.BytesIO"),
-    "a file object": (lambda a: io.BytesIO(b"two\nlines"), {}, "IMAGES", "A file object: its path, or PIL.Image.open(file)"),
-    "an empty file object": (lambda a: io.BytesIO(), {}, "IMAGES", "A file object"),
+    "a file object": (lambda a: io.BytesIO(b"two\nlines"), {}, "IMAGES", "Instead of a file object, give its path"),
+    "an empty file object": (lambda a: io.BytesIO(), {}, "IMAGES", "a file object"),
     "a list that contains itself": (lambda a: endless(), {}, "IMAGES", "contains itself"),
     "a list that contains itself, after a picture": (lambda a: endless(a), {}, "IMAGES", "contains itself"),
     "a mapping": (lambda a: {"image": a}, {}, "IMAGES", ""),
@@ -341,7 +341,7 @@ def test_files_of_16_bits_say_their_scale(name, tmp_path, picture):
 @refused("Images", "A batch of no pictures", "NO_IMAGES")
 @pytest.mark.parametrize("empty", [np.zeros((0, 8, 8, 3)), torch.zeros(0, 3, 8, 8), [np.zeros((0, 3, 8, 8), np.uint8)]])
 def test_an_empty_batch_has_no_images(empty):
-    with pytest.raises(NotFoundError, match="no image to read") as caught:
+    with pytest.raises(NotFoundError, match="no images") as caught:
         images(empty)
     assert (caught.value.code, caught.value.remedy) == ("NO_IMAGES", None)
 

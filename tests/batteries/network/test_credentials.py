@@ -141,7 +141,7 @@ def test_a_refused_token_is_said_to_be(public, elsewhere, monkeypatch, tmp_path,
         text = str(caught.value)
         assert (caught.value.code, caught.value.exit_code) == ("TOKEN_REFUSED", 6)
         assert named in text
-        assert "refuses the token" in text
+        assert "refused by the Hub" in text
         assert "a public repository needs no token" in text
         assert SECRET not in text
 
@@ -180,7 +180,7 @@ def test_no_token_and_no_such_repository(public):
     with pytest.raises(NotFoundError, match="NO_REGISTRY"):
         pull("high/tiny", registry="hf://local/none")
     public.repository(REPO).private = True
-    with pytest.raises(NotFoundError, match="or a private one"):
+    with pytest.raises(NotFoundError, match="missing or private repository"):
         HubRepository(REPO).read("index.json", commit=public.head(REPO).id, limit=10**6)
 
 

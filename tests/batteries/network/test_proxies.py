@@ -49,7 +49,7 @@ def test_an_unreachable_proxy_is_named(monkeypatch, name):
     port = closed_port()
     monkeypatch.setenv(name, f"http://user:secret@127.0.0.1:{port}")
     error = asked()
-    assert (error.code, error.what) == ("UNREACHABLE", "the proxy cannot be reached")
+    assert (error.code, error.what) == ("UNREACHABLE", "proxy unreachable")
     assert f"the proxy http://127.0.0.1:{port} of {name}" in str(error)
     assert "https://example.com" in str(error)
     assert name in error.remedy
@@ -66,10 +66,10 @@ def test_a_pull_through_a_proxy_that_is_not_there(monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "code", "what"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required", "PROXY_AUTH", "the proxy asks for a name and a password"),
-        (b"HTTP/1.1 502 Bad Gateway", "UNREACHABLE", "cannot be reached through the proxy"),
-        (b"HTTP/1.1 403 Forbidden", "UNREACHABLE", "cannot be reached through the proxy"),
-        (b"HTTP/1.1 504 Gateway Timeout", "UNREACHABLE", "cannot be reached through the proxy"),
+        (b"HTTP/1.1 407 Proxy Authentication Required", "PROXY_AUTH", "name and password of the proxy"),
+        (b"HTTP/1.1 502 Bad Gateway", "UNREACHABLE", "unreachable through the proxy"),
+        (b"HTTP/1.1 403 Forbidden", "UNREACHABLE", "unreachable through the proxy"),
+        (b"HTTP/1.1 504 Gateway Timeout", "UNREACHABLE", "unreachable through the proxy"),
     ],
 )
 def test_a_proxy_that_refuses_is_named(monkeypatch, answer, code, what):
@@ -226,7 +226,7 @@ def test_a_certificate_behind_a_proxy_is_whose_it_is(folder, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
         error = asked()
         breaking.result()
-    assert (error.code, error.what) == ("CERTIFICATE", "the certificate of example.com is not trusted")
+    assert (error.code, error.what) == ("CERTIFICATE", "untrusted certificate of example.com")
     assert "REQUESTS_CA_BUNDLE" in error.remedy
     assert "of HTTPS_PROXY" in str(error)
 

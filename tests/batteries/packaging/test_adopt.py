@@ -261,15 +261,15 @@ def test_safetensors_with_metadata_behind_a_link(tmp_path):
     [
         (lambda s: {"model": s, "state_dict": s}, "state_dict and model"),
         (lambda s: {**s, "model": s}, "model and the file itself"),
-        (lambda s: {"net": s}, "found none of them"),
-        (lambda s: {}, "found none of them"),
+        (lambda s: {"net": s}, "got none of them"),
+        (lambda s: {}, "got none of them"),
         (lambda s: list(s.values()), "a list"),
         (lambda s: torch.zeros(3), "a Tensor"),
         (lambda s: {**s, "module.enc_in.weight": torch.zeros(1)}, "names with and without module."),
-        (lambda s: {**s, "epoch": 3, "note": "x"}, "something else in it; found epoch, note"),
-        (lambda s: {"state_dict": {**s, "more": {"x": torch.zeros(1)}}}, "found more"),
-        (lambda s: {"state_dict": {0: torch.zeros(1)}}, "found 0"),
-        (lambda s: {"x" * 201: torch.zeros(1)}, "something else in it"),
+        (lambda s: {**s, "epoch": 3, "note": "x"}, "got epoch, note"),
+        (lambda s: {"state_dict": {**s, "more": {"x": torch.zeros(1)}}}, "got more"),
+        (lambda s: {"state_dict": {0: torch.zeros(1)}}, "got 0"),
+        (lambda s: {"x" * 201: torch.zeros(1)}, "entries other than tensors"),
         (lambda s: {f"t{i}": torch.zeros(1) for i in range(257)}, "too many tensors"),
     ],
 )
@@ -504,11 +504,11 @@ BIG = CellSpec(V=4096, D=256, patch_size=16, hidden=8192)
 @pytest.mark.parametrize(
     ("content", "options", "kind", "says"),
     [
-        (lambda: {"fc.weight": torch.zeros(2, 2)}, {}, FormatError, "not the tensors of a PatchSVAE"),
+        (lambda: {"fc.weight": torch.zeros(2, 2)}, {}, FormatError, "not a PatchSVAE checkpoint"),
         (lambda: state() | {"enc_in.weight": torch.zeros(8, 47)}, {}, FormatError, "enc_in.weight is [8, 47]"),
         (lambda: {n: t for n, t in state().items() if "cross" not in n}, {}, InputError, "D, a divisor of 48 (V * D)"),
-        (lambda: {n: t for n, t in state().items() if "cross" not in n}, {"width": 5}, InputError, "tensors deny"),
-        (state, {"width": 8}, InputError, "expected 4; found 8"),
+        (lambda: {n: t for n, t in state().items() if "cross" not in n}, {"width": 5}, InputError, "contradicts the tensors"),
+        (state, {"width": 8}, InputError, "expected 4, got 8"),
         (state, {"width": 0}, InputError, "WIDTH"),
         (state, {"heads": 3}, InputError, "heads must divide D"),
         (state, {"activation": "step"}, InputError, "activation"),
@@ -538,7 +538,7 @@ def test_bad_input(tmp_path, content, options, kind, says):
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
     ("name", "value", "says"),
-    [("enc_in.weight", 1e30, "figures that are not finite"), ("enc_out.bias", 1e9, "a cell in no band")],
+    [("enc_in.weight", 1e30, "non-finite figures"), ("enc_out.bias", 1e9, "CV outside every band")],
 )
 def test_finite_weights_that_compute_nothing_are_refused(tmp_path, name, value, says):
     weights = state()

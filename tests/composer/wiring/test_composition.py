@@ -193,7 +193,7 @@ BAD_FILES = {
     "'a' . \"b#\"." * 20 + "a = 1": ("TOO_DEEP", "at most 3 levels"),
     f"x = ['''''', '''a'''', \"\"\"\\\"\"\"\"\"]\n{DEEP}a = 1": ("TOO_DEEP", "at most 3 levels"),
     "#" * (MAX_FILE + 1): ("TOO_LARGE", f"at most {MAX_FILE} bytes"),
-    EXAMPLE.replace('"1.0"', '"2.0"'): ("SCHEMA_NEWER", "expected 1.0 or older; found 2.0"),
+    EXAMPLE.replace('"1.0"', '"2.0"'): ("SCHEMA_NEWER", "expected 1.0 or older, got 2.0"),
     EXAMPLE.replace('"1.0"', '"1.1"'): ("SCHEMA", "schema_version: Input should be '1.0'"),
     EXAMPLE.replace('"1.0"', "1.0"): ("SCHEMA", "schema_version: Input should be '1.0'"),
     EXAMPLE.replace("noise =", "Noise ="): ("SCHEMA", "cells.Noise.[key]: Value error, a name is 1 to 130 of"),
