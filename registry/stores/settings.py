@@ -219,9 +219,7 @@ def embedded() -> Path:
     for folder in (package / "manifests", package.parent / "manifests"):
         if folder.is_dir():
             return folder
-    raise NotFoundError(
-        "embedded registry missing", code="NO_REGISTRY", where=package, remedy="Install svae-batteries again."
-    )
+    raise NotFoundError("embedded registry missing", code="NO_REGISTRY", where=package, remedy="Install svae-batteries again.")
 
 
 def open_at(address: str, base: Path, *, writable: bool = False) -> Store:

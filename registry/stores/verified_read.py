@@ -22,9 +22,7 @@ def read_pinned(store: Store, key: str, pin: Pin) -> Verified[bytes]:
     try:
         data = store.read(key, limit=pin.size)
     except NotFoundError as error:
-        raise IntegrityError(
-            "missing file", code="MISSING", expected=f"{pin.size} bytes", where=where
-        ) from error
+        raise IntegrityError("missing file", code="MISSING", expected=f"{pin.size} bytes", where=where) from error
     except FormatError as error:
         if error.code != "TOO_LARGE":
             raise

@@ -3,8 +3,8 @@
 A publish is all or nothing, and repeating it with the same bytes succeeds.
 
 The weights are written first, then the manifest, then the index. A writer whose swap of the index fails reads the index again
-and repeats its change. A publish that is interrupted before the index leaves an unlisted manifest behind; repeating it completes
-it. Other bytes cannot take that version, because the first publisher may still be about to swap the index.
+and repeats its change. A publish interrupted before the index leaves an unlisted manifest behind; repeating it completes it.
+Other bytes cannot take that version, because the first publisher may still be about to swap the index.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")
     if document.control is not None:
-        raise PolicyError(
-            "report of a negative control", code="CONTROL", found=document.control, where=document.reference
-        )
+        raise PolicyError("report of a negative control", code="CONTROL", found=document.control, where=document.reference)
     if document.protocol.startswith(CUSTOM):
         raise PolicyError(
             "report of a user-defined host or task",
