@@ -1,6 +1,6 @@
-"""Names, trust and transport of cells: where they are published, how they are found, fetched and checked.
+"""Publish, find, fetch and verify cells and other artifacts.
 
-Names load on first use, so that ``batteries --help`` starts at once.
+Public names load lazily, to keep ``batteries --help`` fast.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The ``batteries`` program: its streams and signals are in hand before anything large is imported."""
+"""The ``batteries`` program. Streams and signal handlers are set up before anything large is imported."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from registry.cli import interruption
 
 
 def main() -> int:
-    """Run the program; returns its exit code."""
+    """Run the program and return its exit code."""
     try:
         _fill_streams()
         interruption.install()
         operating_system.refuse_others()
         _load_torch_from_a_folder()
-        code = int(importlib.import_module("registry.cli.program").main())  # which takes a third of a second
+        code = int(importlib.import_module("registry.cli.program").main())  # this import takes a third of a second
     except KeyboardInterrupt:
         code = interruption.exit_code(signal.SIGINT)
     except BatteriesError as error:
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def _fill_streams() -> None:
-    """Open what was closed by who started this program: else the next file to be opened would be what a library writes to."""
+    """Open standard streams that the parent process closed; otherwise a library's output could go to the next file opened."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -40,12 +40,12 @@ def _fill_streams() -> None:
 
 
 def _load_torch_from_a_folder() -> None:
-    """Load torch from another folder where the working directory is gone; in a folder that is gone MKL ends the process.
+    """Import torch from ``/`` if the working directory no longer exists, because MKL ends the process there.
 
-    The process comes back to where it was: a relative path must not mean another file.
+    The working directory is restored afterwards, so that relative paths keep their meaning.
     """
     try:
-        os.getcwd()  # noqa: PTH109 - Path.cwd() asks the same
+        os.getcwd()  # noqa: PTH109 - Path.cwd() calls it too
     except FileNotFoundError:
         gone = os.open(".", os.O_RDONLY)
         try:

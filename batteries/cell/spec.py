@@ -150,7 +150,7 @@ class CellSpec(Document):
                 code="IMAGE_SIZE",
                 expected=f"sides that are multiples of {self.patch_size} pixels",
                 found=f"{height} x {width}",
-                remedy=f"batteries.images.load(..., cell=cell, fit='crop') crops to multiples of it, fit='pad' pads.",
+                remedy="batteries.images.load(..., cell=cell, fit='crop') crops to multiples of it, fit='pad' pads.",
             )
         return height // self.patch_size, width // self.patch_size
 

@@ -1,1 +1,1 @@
-"""What the commands answer under ``--json``."""
+"""Answers of the commands under ``--json``."""

@@ -1,4 +1,4 @@
-"""What align answers under ``--json``, and what its table and its page are made of; its schema is in ``docs/schema``, too."""
+"""Answer of align under ``--json``, also the source of its table and page; its schema is exported to ``docs/schema``."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class NullFigure(Null):
-    """R2 of pairs that are known not to belong together: mean and standard deviation, draws, and how many are as high."""
+    """Null distribution of R2, from pairs known to be unrelated, with its p-value."""
 
     p: float
 
     @classmethod
     def of(cls, null: Null) -> Self:
-        """Null with its p-value."""
+        """Return the figure of a null, with its p-value."""
         return cls(**asdict(null), p=null.p_value)
 
 
 class PairFigure(Answer):
-    """Two cells, each pair once: a map turned round is the way back.
+    """Scores of a pair of cells. Each pair appears once, because the map back is the inverse.
 
     Attributes:
-        source: The cell that comes first.
-        target: The cell that its tokens predict.
-        r2: Held out: share of the target's variance.
-        low: Lower 95% bound of r2, over images or photographs.
-        high: Upper 95% bound of it.
-        cosine: Held out, less the mean.
-        samples_per_dimension: Rows of the smaller fit over the wider width.
+        source: Cell that comes first.
+        target: Cell whose tokens are predicted from the source's.
+        r2: Held-out share of the target's variance explained.
+        low: Lower 95% bound of ``r2``, over images or photographs.
+        high: Upper 95% bound of ``r2``, over images or photographs.
+        cosine: Held-out mean cosine, after subtracting the mean.
+        samples_per_dimension: Rows of the smaller fit divided by the larger width.
         shuffled: R2 under pairings shuffled by image.
-        untrained: R2 of pairs of untrained cells; None where there were none.
-        lift: ``r2`` over the mean of shuffled pairings.
-        lift_over_untrained: ``r2`` over the mean of untrained pairs.
-        p: The larger of the nulls' p-values, corrected for the number of pairs by Holm's method.
+        untrained: R2 of pairs of untrained cells; None if there were none.
+        lift: Difference of ``r2`` and the mean of shuffled pairings.
+        lift_over_untrained: Difference of ``r2`` and the mean of untrained pairs.
+        p: Larger p-value of the two nulls, corrected for the number of pairs by Holm's method.
         related: Whether ``p`` is at most the level.
-        through_r2: By way of the consensus frame; it suffers from the way back, which stretches.
-        through_cosine: By way of the consensus frame: the one to compare with ``cosine``.
+        through_r2: R2 by way of the consensus frame; reduced by the map back, which stretches.
+        through_cosine: Cosine by way of the consensus frame, comparable with ``cosine``.
     """
 
     source: str
@@ -73,7 +73,7 @@ class PairFigure(Answer):
 
     @classmethod
     def of(cls, pair: PairScore, p: float, related: bool) -> Self:
-        """Pair of a table, with its corrected p-value and what that says."""
+        """Return the figures of a pair, with its corrected p-value and whether it is related."""
         direct = pair.direct
         return cls(
             source=pair.source,
@@ -95,24 +95,24 @@ class PairFigure(Answer):
 
     @property
     def lift_bounds(self) -> tuple[float, float]:
-        """95% bounds of the lift: those of r2, over the same mean."""
+        """95% bounds of the lift: those of ``r2`` less the same mean."""
         return self.low - self.shuffled.mean, self.high - self.shuffled.mean
 
 
 class SwapFigure(Answer):
-    """One cell's tokens, mapped, in the place of another's, by the images that come out.
+    """Errors of a cell that decodes another cell's mapped tokens in place of its own.
 
     Attributes:
-        source: Whose tokens they are.
-        target: The cell that decodes.
+        source: Cell whose tokens are used.
+        target: Cell that decodes.
         own: Mean squared error with the target's own tokens.
-        mapped: With the source's, mapped.
-        mean: With the mean of its own.
-        shuffled: With the source's, of another image.
-        share: What of the cost of the mean the mapped ones recover; None where the mean costs nothing.
-        low: Lower 95% bound of it; None where the cost of the mean may be nothing.
-        high: Upper 95% bound of it.
-        carries: Whether the mean costs enough for a share of that to say something.
+        mapped: Mean squared error with the source's tokens, mapped.
+        mean: Mean squared error with the mean of the target's own tokens.
+        shuffled: Mean squared error with the source's mapped tokens of another image.
+        share: Share of the cost of the mean that mapped tokens recover; None if the mean costs nothing.
+        low: Lower 95% bound of ``share``; None if the cost of the mean may be zero.
+        high: Upper 95% bound of ``share``; None if the cost of the mean may be zero.
+        carries: Whether the mean costs enough for ``share`` to be meaningful.
     """
 
     source: str
@@ -128,7 +128,7 @@ class SwapFigure(Answer):
 
     @classmethod
     def of(cls, swap: Swap) -> Self:
-        """What came of a swap."""
+        """Return the figures of a swap."""
         share, bounds = swap.share(), swap.bounds
         low, high = bounds if all(map(math.isfinite, bounds)) else (None, None)
         errors = {name: swap.error(name) for name in swap.errors}
@@ -137,12 +137,12 @@ class SwapFigure(Answer):
 
 
 class SpectrumFigure(Answer):
-    """What a cell's map into the consensus of the others leaves over, axis by axis, held out.
+    """Held-out residual of a cell's map into the consensus of the others, by axis.
 
     Attributes:
-        variance: Share of the consensus' variance on each of its axes, falling.
-        left: Share of that which is left over; above 1 where the mean would have done better.
-        beyond: What the map puts where the consensus has nothing, as a share of all variance.
+        variance: Share of the consensus' variance on each of its axes, in descending order.
+        left: Share of each axis' variance left over; above 1 if the mean would have done better.
+        beyond: Variance that the map puts outside the consensus, as a share of all variance.
     """
 
     variance: tuple[float, ...]
@@ -151,7 +151,7 @@ class SpectrumFigure(Answer):
 
     @classmethod
     def of(cls, spectrum: Spectrum) -> Self:
-        """Spectrum's numbers."""
+        """Return the figures of a spectrum."""
         return cls(variance=tuple(spectrum.variance.tolist()), left=tuple(spectrum.left.tolist()), beyond=spectrum.beyond)
 
 
@@ -159,13 +159,13 @@ class AlignedCell(Answer):
     """A cell that was aligned.
 
     Attributes:
-        cell: Its name, ``band/name``.
-        reference: Exact, as it was found.
-        version: Exact.
-        sha256: Of its file.
-        tensors: SHA-256 of its weights, by which maps know it.
+        cell: Name of the cell, ``band/name``.
+        reference: Exact reference, as found.
+        version: Exact version.
+        sha256: SHA-256 of the file.
+        tensors: SHA-256 of the weights, by which maps identify the cell.
         D: Width.
-        spectrum: None where no page was asked for.
+        spectrum: Residual spectrum; None if no page was requested.
     """
 
     cell: str
@@ -181,30 +181,30 @@ class Aligned(Answer):
     """Answer of ``batteries align``.
 
     Attributes:
-        summary: What was found, in sentences, the first of which says how many pairs are related.
-        tokens: Which.
+        summary: Findings in sentences; the first gives the number of related pairs.
+        tokens: Kind of tokens.
         grid: ``coarsest``, or ``exact``.
         regions: Rows and columns of the regions of an image on which tokens were paired.
-        probe: Its name.
-        probe_because: Why that one.
-        probe_digest: SHA-256 of its recipe and its photographs.
+        probe: Name of the probe.
+        probe_because: Reason for the choice of the probe.
+        probe_digest: SHA-256 of the probe's recipe and photographs.
         images: Shape of the batch.
-        images_digest: SHA-256 of the images on the cells' input scale, as maps have it.
-        clusters: How many images, or photographs, there are to be shuffled.
-        untrained: Untrained cells of each spec at each end.
-        level: Of the tests.
-        seed: Of halves, shuffles and intervals.
-        command: What does this again.
+        images_digest: SHA-256 of the images on the cells' input scale, as recorded in maps.
+        clusters: Number of images, or photographs, that are shuffled.
+        untrained: Number of untrained cells of each spec, as source and as target.
+        level: Significance level of the tests.
+        seed: Seed of halves, shuffles and intervals.
+        command: Command that repeats the alignment.
         package: Version of this package.
         torch: Version of torch.
-        cells: In the order given.
-        pairs: Each once.
-        related: How many of them are.
-        swaps: Every cell in the place of every other; None where that was not asked for.
-        warnings: What a reader should know of the figures.
-        page: Where the page is, if one was asked for.
-        path: Where the maps are, if they were to be written; their manifest is beside them.
-        manifest: What that says.
+        cells: Cells in the order given.
+        pairs: Scores of all pairs, each once.
+        related: Number of related pairs.
+        swaps: Swaps of every cell with every other; None if not requested.
+        warnings: Cautions about the figures.
+        page: Path of the page, if requested.
+        path: Path of the maps, if written; their manifest is beside them.
+        manifest: Manifest of the maps, if written.
     """
 
     summary: tuple[str, ...]

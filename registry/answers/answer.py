@@ -1,4 +1,4 @@
-"""The form of every answer under ``--json``, and errors in it."""
+"""Base class of all answers under ``--json``, and the answer for errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from batteries.io.text import unicode
 
 
 class Answer(Document):
-    """What one of these is made of is worked out when the first of them is made: most commands print tables."""
+    """Base of all answers. Validators are built on first use, because most commands print tables."""
 
     model_config = ConfigDict(defer_build=True)
 
 
 class Fault(Answer):
-    """An error: ``code`` is stable, the rest is for people."""
+    """An error: ``code`` is stable, the other fields are for people."""
 
     code: str
     what: str
@@ -27,12 +27,12 @@ class Fault(Answer):
 
     @classmethod
     def of(cls, error: BatteriesError) -> Fault:
-        """Fault that an error is."""
+        """Return the fault of an error."""
         words = {name: getattr(error, name) for name in cls.model_fields}
         return cls.model_validate({name: None if value is None else unicode(value) for name, value in words.items()})
 
 
 class ErrorAnswer(Answer):
-    """What every command answers where it could not do what it was asked; the exit code is not 0."""
+    """Answer of every command that fails; the exit code is not 0."""
 
     error: Fault

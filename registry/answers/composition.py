@@ -1,4 +1,4 @@
-"""What compose answers under ``--json``; its schema is in ``docs/schema`` as well."""
+"""Answer of compose under ``--json``; its schema is exported to ``docs/schema``."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from registry.catalog.release import ExactVersion
 
 
 class ComposedCell(Answer):
-    """A cell of a composed model, run on some images; None where there is nothing to agree with.
+    """A cell of a composed model, run on some images; agreement figures are None for a cell without others.
 
     Attributes:
-        cell: Its name in the model.
-        version: Exact.
+        cell: Name of the cell in the model.
+        version: Exact version.
         D: Width.
-        patches: Of an image.
-        mse: On these images.
-        residual: Share of variance that its map into the consensus frame leaves.
-        determinant: Of that map: -1 where it reflects.
-        r2: How well its tokens say the others', held out.
-        null: The same with images shuffled, in the mean.
-        null_sd: Its standard deviation.
-        lift: ``r2`` over ``null``.
-        p: Share of pairings that are as good, this one counted with the shuffled ones.
+        patches: Number of patches per image.
+        mse: Mean squared error on the images.
+        residual: Share of variance left over by the cell's map into the consensus frame.
+        determinant: Determinant of the map: -1 if it reflects.
+        r2: Held-out R2 of predicting the other cells' tokens.
+        null: Mean of ``r2`` with images shuffled.
+        null_sd: Standard deviation of ``r2`` with images shuffled.
+        lift: Difference of ``r2`` and ``null``.
+        p: Share of pairings with at least this ``r2``, the observed one counted among the shuffled ones.
     """
 
     cell: str
@@ -45,15 +45,15 @@ class Composed(Answer):
     """Answer of ``batteries compose``.
 
     Attributes:
-        cells: Run on the images.
-        digest: Of all their weights.
+        cells: Cells, as run on the images.
+        digest: Digest of all cells' weights.
         images: Shape of the batch.
-        output: The node, or the cell, whose result is the model's.
-        output_kind: Of it.
-        nodes: How many there are.
-        graph: Where the drawing is, if one was asked for.
-        path: Where the model is, if it was to be written; its manifest is beside it.
-        manifest: What that says.
+        output: Node or cell whose result is the model's output.
+        output_kind: Kind of the output.
+        nodes: Number of nodes.
+        graph: Path of the drawing, if requested.
+        path: Path of the model file, if written; its manifest is beside it.
+        manifest: Manifest of the model file, if written.
     """
 
     cells: tuple[ComposedCell, ...]

@@ -1,4 +1,4 @@
-"""What lock, diff, mirror, yank, gc and fsck answer under ``--json``; their schemas are in ``docs/schema`` as well."""
+"""Answers of lock, diff, mirror, yank, gc and fsck under ``--json``; their schemas are exported to ``docs/schema``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from registry.transfer.publish import Yanked
 
 @with_tables(lambda form: (locked_rows(form), ...))
 class LockAnswer(Answer):
-    """Answer of ``batteries lock``: the file, and what it holds."""
+    """Answer of ``batteries lock``: the path of the lock file, and its contents."""
 
     lock: str
     cells: tuple[LockedCell, ...]
@@ -28,24 +28,24 @@ class LockAnswer(Answer):
 
     @classmethod
     def of(cls, lock: Lock, path: Path) -> LockAnswer:
-        """Lock that was written."""
+        """Return the answer for a lock that was written."""
         tables = {table: lock.table(table) for table in TABLES}
         return cls(lock=unicode(path), indexes=lock.indexes, **tables)
 
 
 class DiffAnswer(Answer):
-    """Answer of ``batteries diff``: what differs."""
+    """Answer of ``batteries diff``: the artifacts that differ."""
 
     changes: tuple[ChangedCell, ...]
 
     @classmethod
     def of(cls, changes: Sequence[ChangedCell]) -> DiffAnswer:
-        """What differs between two locks."""
+        """Return the answer for the changes between two locks."""
         return cls(changes=tuple(changes))
 
 
 class FaultyFile(Answer):
-    """A file that was not right: whether it is now, and what was wrong."""
+    """A missing or damaged file, its error, and whether it was repaired."""
 
     name: str
     repaired: bool
@@ -53,7 +53,7 @@ class FaultyFile(Answer):
 
 
 class FsckAnswer(Answer):
-    """Answer of ``batteries fsck``: whether all that is promised is right now, and files that nothing promises."""
+    """Answer of ``batteries fsck``: whether all files checked are intact or repaired, and files not listed in the index."""
 
     ok: bool
     checked: Count
@@ -64,7 +64,7 @@ class FsckAnswer(Answer):
     def of(
         cls, faults: Mapping[str, BatteriesError], repaired: Sequence[str], orphans: Sequence[str], checked: int
     ) -> FsckAnswer:
-        """What came of checking files."""
+        """Return the answer for checked files."""
         rows = [FaultyFile(name=name, repaired=name in repaired, error=Fault.of(error)) for name, error in faults.items()]
         return cls(ok=all(row.repaired for row in rows), checked=checked, faults=tuple(rows), orphans=tuple(orphans))
 

@@ -1,4 +1,4 @@
-"""What the commands answer under ``--json``. The schemas in ``docs/schema`` are made from these."""
+"""Answers of list, show, pull, publish and verify under ``--json``; their schemas are exported to ``docs/schema``."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from registry.transfer.verify import Finding, ObjectKind
 
 
 class Found(Answer):
-    """A cell as the index of a registry has it.
+    """A cell as listed in the index of a registry.
 
     Attributes:
         reference: ``[registry/]band/name@version``.
-        version: Exact.
-        sha256: Of the weights' file.
-        size: Of it, in bytes.
-        yanked: Why the version should not be used; None where it may be.
-        summary: Its figures.
-        attestations: What was found about it, by protocol.
+        version: Exact version.
+        sha256: SHA-256 of the weights file.
+        size: Size of the weights file in bytes.
+        yanked: Reason not to use the version; None if it is not yanked.
+        summary: Figures of the cell.
+        attestations: Current attestations, by protocol.
     """
 
     reference: str
@@ -48,19 +48,19 @@ class Found(Answer):
 
     @classmethod
     def of(cls, located: Located, **more: object) -> Self:
-        """What was located."""
+        """Return the answer for a located reference."""
         return cls.model_validate({**_found(located), "attestations": located.attestations, **more})
 
 
 class FoundPacked(Answer):
-    """What artifacts of the other kinds have in common, as the index of a registry has them.
+    """An artifact of another kind as listed in the index of a registry: the fields that all kinds share.
 
     Attributes:
         reference: ``[registry/]model/name@version``, and so on by kind.
-        version: Exact.
-        sha256: Of the file.
-        size: Of it, in bytes.
-        yanked: Why the version should not be used; None where it may be.
+        version: Exact version.
+        sha256: SHA-256 of the file.
+        size: Size of the file in bytes.
+        yanked: Reason not to use the version; None if it is not yanked.
     """
 
     reference: str
@@ -71,12 +71,12 @@ class FoundPacked(Answer):
 
     @classmethod
     def of(cls, located: Located, **more: object) -> Self:
-        """What was located."""
+        """Return the answer for a located reference."""
         return cls.model_validate({**_found(located), **more})
 
 
 def _class(name: str, base: type[Answer], words: str, **fields: object) -> Any:
-    """Class of answers of one kind."""
+    """Create the class of answers of one kind."""
     made: dict[str, Any] = {field: (kind, ...) for field, kind in fields.items()}
     return create_model(name, __base__=base, __module__=__name__, __doc__=words, **made)
 
@@ -85,7 +85,7 @@ FOUND: dict[str, type[FoundPacked]] = {
     name: _class(
         f"Found{name.capitalize()}",
         FoundPacked,
-        f"An artifact of its kind, {form.kind.words}; ``summary`` is what a list shows.",
+        f"An artifact of its kind, {form.kind.words}; ``summary`` has the figures that a list shows.",
         summary=form.summary,
     )
     for name, form in FORMS.items()
@@ -94,7 +94,7 @@ SHOWN: dict[str, type[FoundPacked]] = {
     name: _class(
         f"Shown{name.capitalize()}",
         FOUND[name],
-        f"Answer of ``batteries show`` for {form.kind.words}: as the index has it, and its whole manifest.",
+        f"Answer of ``batteries show`` for {form.kind.words}: its entry in the index, and its whole manifest.",
         manifest=form.manifest,
     )
     for name, form in FORMS.items()
@@ -102,14 +102,14 @@ SHOWN: dict[str, type[FoundPacked]] = {
 
 
 def _rows(form: ArtifactForm[Any]) -> Any:
-    """Field of the rows of a kind."""
+    """Return the field of a kind's rows."""
     row = FOUND[form.kind.name]
     return tuple[row, ...], ...  # type: ignore[valid-type]  # made while the program runs
 
 
 @with_tables(_rows)
 class Listed(Answer):
-    """Answer of ``batteries list``: the registry's address, the number of its index, and what was asked for."""
+    """Answer of ``batteries list``: the registry's address, the number of its index, and the artifacts listed."""
 
     registry: str
     number: Count
@@ -117,7 +117,7 @@ class Listed(Answer):
 
     @classmethod
     def of(cls, snapshot: Snapshot, found: Sequence[Located]) -> Listed:
-        """What was found in a registry."""
+        """Return the answer for artifacts found in a registry."""
         rows: dict[str, list[Any]] = {kind.plural: [] for kind in KINDS.values()}
         for located in found:
             kind = located.reference.kind
@@ -128,25 +128,25 @@ class Listed(Answer):
 
 
 class Shown(Found):
-    """Answer of ``batteries show``: a cell as the index has it, and its whole manifest."""
+    """Answer of ``batteries show``: a cell's entry in the index, and its whole manifest."""
 
     manifest: Manifest
 
 
 class PulledCell(Answer):
-    """A cell, or the file of an artifact of another kind, that was fetched.
+    """A fetched cell, or the fetched file of an artifact of another kind.
 
     Attributes:
         reference: ``band/name@version``, ``model/name@version`` and so on.
-        version: Exact.
-        sha256: Of the file.
-        size: Of it, in bytes.
-        path: Where it is now.
+        version: Exact version.
+        sha256: SHA-256 of the file.
+        size: Size of the file in bytes.
+        path: Path of the file.
         source: Address of the registry it came from.
-        index_number: Of the index it was found in; None where a lock named its digests.
+        index_number: Number of the index it was found in; None if a lock named its digests.
         age: Seconds since that index was fetched.
         verified: Whether every byte was compared with its digest.
-        yanked: Why the version should not be used; None where it may be, or no index says so.
+        yanked: Reason not to use the version; None if it is not known to be yanked.
     """
 
     reference: str
@@ -162,7 +162,7 @@ class PulledCell(Answer):
 
     @classmethod
     def of(cls, pulled: Cell | PulledFile, path: Path) -> PulledCell:
-        """Artifact that was pulled, and where its file is now."""
+        """Return the answer for a pulled artifact, whose file is at a path."""
         manifest, origin = pulled.manifest, pulled.origin
         assert origin is not None, "it was pulled"
         file, version = manifest.file, manifest.identity.version
@@ -173,13 +173,13 @@ class PulledCell(Answer):
 
 @with_tables(lambda form: (tuple[PulledCell, ...], ...))
 class Pulled(Answer):
-    """Answer of ``batteries pull``: the artifacts by kind, those of each in the order they were asked for."""
+    """Answer of ``batteries pull``: the artifacts by kind, each kind in the order requested."""
 
     cells: tuple[PulledCell, ...]
 
 
 class Checked(Answer):
-    """One object that was verified: its kind and key, and what is wrong with it, if anything is."""
+    """One object that was checked: its kind and key, and its error, if any."""
 
     kind: ObjectKind
     name: str
@@ -188,13 +188,13 @@ class Checked(Answer):
 
     @classmethod
     def of(cls, finding: Finding) -> Checked:
-        """What came of checking one object."""
+        """Return the answer for one finding."""
         error = None if finding.error is None else Fault.of(finding.error)
         return cls(kind=finding.kind, name=unicode(finding.name), ok=finding.ok, error=error)
 
 
 class VerifyAnswer(Answer):
-    """Answer of ``batteries verify``: whether everything is right, and what came of every object."""
+    """Answer of ``batteries verify``: whether all objects are intact, and a finding for each."""
 
     model_config = ConfigDict(title="Verified")
 
@@ -203,7 +203,7 @@ class VerifyAnswer(Answer):
 
     @classmethod
     def of(cls, findings: Sequence[Finding]) -> VerifyAnswer:
-        """What came of a verification."""
+        """Return the answer for all findings."""
         return cls(ok=all(finding.ok for finding in findings), findings=tuple(map(Checked.of, findings)))
 
 
@@ -219,7 +219,7 @@ ANSWERS: dict[str, type[Document]] = {
 
 
 def _found(located: Located) -> dict[str, object]:
-    """What the index says of a version."""
+    """Return the fields that all kinds share, from the index."""
     release = located.release
     return {
         "reference": str(located.reference),

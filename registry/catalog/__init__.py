@@ -1,1 +1,1 @@
-"""What a registry says: names, ranges, the index, releases, attestations. Pure: it reads no bytes from anywhere."""
+"""Names, version ranges, the index, releases and attestations. Pure: nothing here reads or writes files."""

@@ -1,6 +1,6 @@
-"""Attestations: what a protocol found about a published cell. Kept beside the cell, never inside it.
+"""Attestations: a protocol's findings about a published cell, stored beside the cell and never inside it.
 
-An attestation is canonical JSON; the same figures give the same bytes, so it holds no times and no host names.
+An attestation is canonical JSON without times or host names, so the same figures give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from batteries.io.canonical_json import Document, load_document
 from registry.catalog.reference import Reference
 
 MAX_ATTESTATION = 2**20
-CUSTOM = "custom-"  # before the protocol's name where host or task are a user's own
+CUSTOM = "custom-"  # prefix of the protocol's name if the host or the task is user-defined
 
 Verdict = Literal["viable", "walked back", "no verdict"]
 Subject = Literal["cell", "untrained"]
@@ -25,18 +25,18 @@ Protocol = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}[a-z0-9]$")]
 
 
 class CheckFigure(Document):
-    """One check of a protocol: what was measured, what it was held against, and what came of it.
+    """One check of a protocol: the measured value, its threshold and the result.
 
     Attributes:
-        name: The check's name within its protocol.
-        passed: None where the check could not be made.
-        decides: Whether the verdict rests on it, or it is only reported.
-        value: What was measured.
+        name: Name of the check within its protocol.
+        passed: Result; None if the check could not be made.
+        decides: Whether the verdict depends on the check; otherwise it is only reported.
+        value: Measured value.
         lower: Lower bound of the interval of ``value``.
-        upper: Upper bound of it.
-        threshold: What ``value`` or its bound was held against, in words.
-        source: Where that threshold comes from.
-        reason: What came of it, in words.
+        upper: Upper bound of the interval of ``value``.
+        threshold: Threshold for ``value`` or its bound, in words.
+        source: Source of the threshold.
+        reason: Result in words.
     """
 
     name: Text
@@ -59,12 +59,12 @@ class ControlFigure(Document):
 
 
 class Moment(Document):
-    """A cell on its own probe at one step of a trial.
+    """Figures of a cell on its own probe at one step of a trial.
 
     Attributes:
-        step: Of the trial; 0 is before it.
-        cv: None where it is degenerate.
-        cv_error: Its standard error.
+        step: Step of the trial; 0 is the state before it.
+        cv: Simplex CV; None if degenerate.
+        cv_error: Standard error of ``cv``.
         rank: Effective rank.
         mse: Reconstruction error.
     """
@@ -77,19 +77,19 @@ class Moment(Document):
 
 
 class FrozenFigure(Document):
-    """A host that learned a task around a frozen cell.
+    """Result of a host that learned a task around a frozen cell.
 
     Attributes:
-        subject: ``cell``, or ``untrained``: one of its null.
-        task: What was learned.
-        host: Which host.
-        seed: Of the host and the order of its images.
-        score: On test images: accuracy, or for images R2, the share of their variance that is explained.
+        subject: ``cell``, or ``untrained`` for an untrained cell of the null.
+        task: Task that the host learned.
+        host: Name of the host.
+        seed: Seed of the host and of the order of its images.
+        score: Score on test images: accuracy, or R2 (share of variance explained) if the targets are images.
         score_error: Standard error of the score from the test images alone.
-        gradient: Smallest gradient norm at the stem before the cell, over all steps; None where one was not finite.
-        cv: After over before, on what the stem feeds the cell, with both 95% bounds; None where degenerate.
-        rank: The same of effective rank.
-        unchanged: Whether the weights' digest is the same before and after.
+        gradient: Smallest gradient norm at the stem before the cell, over all steps; None if one was not finite.
+        cv: Ratio of CV after to before, on the stem's output, with both 95% bounds; None if degenerate.
+        rank: Ratio of effective rank after to before, with both 95% bounds.
+        unchanged: Whether the digest of the weights is the same before and after.
     """
 
     subject: Subject
@@ -105,19 +105,19 @@ class FrozenFigure(Document):
 
 
 class DoseFigure(Document):
-    """A cell whose own weights its host's gradient reached.
+    """Result of a trial in which the host's gradient updates the cell's own weights.
 
     Attributes:
         subject: ``cell``, or ``untrained``.
-        rate: Adam's rate on the cell's weights.
-        seed: Of the host and the order of its images.
-        score: Of the host on test images.
+        rate: Adam's learning rate for the cell's weights.
+        seed: Seed of the host and of the order of its images.
+        score: Score of the host on test images.
         weight_change: norm(dW) / norm(W).
-        cv: After over before on the cell's own probe, with both 95% bounds; None where degenerate.
-        rank: The same of effective rank.
-        retention: Reconstruction error after over before.
-        kept: The share of what the cell explains beyond predicting the mean that it still explains.
-        moments: Along the trial, from step 0 to the last.
+        cv: Ratio of CV after to before on the cell's own probe, with both 95% bounds; None if degenerate.
+        rank: Ratio of effective rank after to before, with both 95% bounds.
+        retention: Ratio of reconstruction error after to before.
+        kept: Fraction retained of what the cell explains beyond predicting the mean.
+        moments: Figures along the trial, from step 0 to the last.
     """
 
     subject: Subject
@@ -133,15 +133,15 @@ class DoseFigure(Document):
 
 
 class ReturnFigure(Document):
-    """A cell that a dose drove away, under reconstruction training.
+    """Recovery, under reconstruction training, of a cell that a dose drove away.
 
     Attributes:
         subject: ``cell``, or ``untrained``.
-        rate: The dose that drove it away.
-        seed: Of it.
-        limit: Steps of reconstruction tried.
-        steps: After which it was back, CV and rank within their bounds and content kept; None where it was not.
-        moments: Along the way back.
+        rate: Learning rate of the dose.
+        seed: Seed of the trial.
+        limit: Largest number of reconstruction steps tried.
+        steps: Steps until CV and rank were within their bounds and content was kept; None if never.
+        moments: Figures during recovery.
     """
 
     subject: Subject
@@ -156,27 +156,27 @@ class Attestation(Document):
     """A protocol's verdict about one cell, with every figure it rests on.
 
     Attributes:
-        cell: SHA-256 of the cell's weights' file.
-        reference: ``band/name@version`` of it.
-        D: Its width, which the exact attractor depends on.
-        attractor: The exact CV of its width; None below 5.
-        probe: Its own probe, on which everything without a host is read.
+        cell: SHA-256 of the weights file.
+        reference: ``band/name@version`` of the cell.
+        D: Width of the cell, which determines the exact attractor.
+        attractor: Exact CV for this width; None below 5.
+        probe: Own probe of the cell, used for every measurement without a host.
         protocol: Name and version of the protocol, such as ``quick-1``.
         protocol_digest: SHA-256 of the protocol's numbers.
-        control: The negative control that stood in the cell's place; such a report is never published.
-        verdict: *viable*, *walked back*, or *no verdict* where a control was not rejected.
-        words: What the verdict rests on, in sentences.
+        control: Negative control that took the cell's place, if any; such a report is never published.
+        verdict: *viable*, *walked back*, or *no verdict* if a control was not rejected.
+        words: Grounds for the verdict, in sentences.
         checks: All checks, in the order they ran.
         controls: All negative controls.
-        trajectory: The readings along its training, from its manifest.
-        frozen: Every frozen trial, those of the null too.
-        doses: Every trial under its host's gradient.
-        returns: What became of it after the largest dose.
-        reference_rate: The dose that decides.
+        trajectory: Measurements along the cell's training, from its manifest.
+        frozen: All trials with the weights frozen, including those of the null.
+        doses: All trials in which the host's gradient updates the cell.
+        returns: Recovery trials after the largest dose.
+        reference_rate: Learning rate of the dose that decides the verdict.
         figures: Further numbers by name.
         package: Version of this package.
         torch: Version of torch.
-        seed: Of everything random in the protocol.
+        seed: Seed of all randomness in the protocol.
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"
@@ -222,7 +222,7 @@ class Attestation(Document):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical bytes, which hold no time and no place: the same test gives the same digest."""
+        """SHA-256 of the canonical bytes, the same for every run of the same test."""
         return canonical_json.sha256(self.to_bytes())
 
     @classmethod
@@ -236,7 +236,7 @@ class Attestation(Document):
 
 
 def verdict_words(verdict: Verdict, failed: Sequence[str]) -> str:
-    """Verdict in a sentence."""
+    """Return the verdict as a sentence."""
     if verdict == "viable":
         return "viable: every deciding check passed"
     if verdict == "no verdict":

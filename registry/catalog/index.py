@@ -1,7 +1,7 @@
-"""The index of a registry: every artifact, every version, by digest and size. Pure: bytes in, object out.
+"""The index of a registry: every version of every artifact, by digest and size. Pure: bytes in, object out.
 
-An index is never edited: a change makes another one, which carries the next number and the digest of the one before.
-Its bytes hold their own digest, so a damaged index is told from a changed one.
+An index is immutable: a change makes a new one, with the next number and the digest of its predecessor.
+The stored bytes hold their own digest, which tells a damaged index from a changed one.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Some = TypeVar("Some")
 def _some_version(table: dict[str, dict[str, Some]]) -> dict[str, dict[str, Some]]:
     empty = [path for path, releases in table.items() if not releases]
     if empty:
-        raise ValueError(f"a name without a version: {', '.join(empty[:5])}")
+        raise ValueError(f"name without a version: {', '.join(empty[:5])}")
     return table
 
 
 def _table(form: ArtifactForm[Any]) -> Any:
-    """Field of a kind's table."""
+    """Return the annotation and the default of a kind's table."""
     path, release = Annotated[str, names(form.kind)], RELEASES[form.kind.name]
     table = dict[path, dict[ExactVersion, release]]  # type: ignore[valid-type]  # made while the program runs
     return Annotated[table, AfterValidator(_some_version)], Field(default_factory=dict)
@@ -48,13 +48,13 @@ def _table(form: ArtifactForm[Any]) -> Any:
 
 @with_tables(_table)
 class Index(Tables):
-    """A registry's table of contents. Beside the cells it has a table of each kind, by ``model/name`` and so on and version.
+    """A registry's table of contents, with one more table for each kind other than cells, keyed by path and version.
 
     Attributes:
-        number: Counts up with every change; 0 is the index of a registry that does not exist yet.
-        previous: SHA-256 of the bytes of the index before; None for the first.
-        cells: Releases by ``band/name`` and version.
-        attestations: The current one by the cell's digest and the protocol.
+        number: Number of changes so far; 0 for a registry that does not exist yet.
+        previous: SHA-256 of the previous index's bytes; None for the first.
+        cells: Releases of cells, by ``band/name`` and version.
+        attestations: Current attestations, by the cell's digest and the protocol.
     """
 
     number: Count = 0
@@ -68,48 +68,48 @@ class Index(Tables):
 
         Raises:
             FormatError: not canonical JSON of this schema, too large, or of a newer major schema.
-            IntegrityError: not the index that its own digest names (``INDEX_DIGEST``).
+            IntegrityError: the index does not match its own digest (``INDEX_DIGEST``).
         """
         sealed = load_document(SealedIndex, data, where=where, limit=MAX_INDEX)
         index = cls(**{name: getattr(sealed, name) for name in cls.model_fields})
         found = sha256(index.to_bytes())
         if found != sealed.sha256:
             raise IntegrityError(
-                "an index that was changed without its digest",
+                "index digest mismatch",
                 code="INDEX_DIGEST",
                 expected=sealed.sha256,
                 found=found,
                 where=where,
-                remedy="The index was damaged; restore it from a copy.",
+                remedy="The index is damaged: restore it from a copy.",
             )
         return index
 
     def sealed(self) -> bytes:
-        """Bytes to store: this index and its own digest.
+        """Return the bytes to store: this index with its own digest.
 
         Raises:
-            PolicyError: more than a reader accepts (``INDEX_FULL``).
+            PolicyError: larger than a reader accepts (``INDEX_FULL``).
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         data = SealedIndex(**fields, sha256=sha256(self.to_bytes())).to_bytes()
         if len(data) > MAX_INDEX:
-            raise PolicyError("an index too large", code="INDEX_FULL", expected=f"at most {MAX_INDEX}", found=len(data))
+            raise PolicyError("index too large", code="INDEX_FULL", expected=f"at most {MAX_INDEX} bytes", found=len(data))
         return data
 
     def everything(self) -> Iterator[tuple[str, str, AnyRelease]]:
-        """Path, version and release of everything that was published: cells first, in the order of their names."""
+        """Yield path, version and release of everything published: cells first, sorted by path."""
         for name in TABLES:
             for path, releases in sorted(self.table(name).items()):
                 for version, release in sorted(releases.items()):
                     yield path, version, release
 
     def releases(self, path: str) -> Mapping[str, AnyRelease]:
-        """Releases of ``band/name``, ``model/name`` and so on, by version; none where there is no such."""
+        """Return the releases of ``band/name``, ``model/name`` and so on, by version; empty if the path is unknown."""
         table: Table = self.table(_kind_of(path).plural)
         return table.get(path, {})
 
     def versions(self, path: str) -> list[str]:
-        """Versions of ``band/name``, ``model/name`` and so on, oldest first.
+        """Return the versions of ``band/name``, ``model/name`` and so on, oldest first.
 
         Raises:
             NotFoundError: no such cell (``NO_CELL``), model (``NO_MODEL``), and so on by kind, with the nearest names.
@@ -120,10 +120,9 @@ class Index(Tables):
         return sorted(releases, key=lambda version: (Version.parse(version), version))
 
     def newest(self, path: str, within: Range | None = None) -> str | None:
-        """Version that a path, alone or with a range, means; None where there is none.
+        """Return the newest version of a path, within a range if given; None if there is none.
 
-        It is the newest that is in the range and not yanked. A prerelease is meant only by a range that names one of the same
-        three numbers.
+        Yanked versions are left out, and prereleases too unless the range names one of the same three numbers.
         """
         releases = self.releases(path)
         for version in reversed(self.versions(path)):
@@ -133,9 +132,9 @@ class Index(Tables):
         return None
 
     def resolve(self, reference: Reference) -> tuple[str, AnyRelease]:
-        """Version and the release that a reference means.
+        """Return the version and the release that a reference means.
 
-        A version or a digest that is named is found even where it is a prerelease or was yanked.
+        An explicit version or digest is found even if it is a prerelease or yanked.
 
         Raises:
             NotFoundError: as :meth:`versions`, or no such version (``NO_VERSION``).
@@ -154,10 +153,10 @@ class Index(Tables):
         return version, releases[version]
 
     def with_release(self, path: str, version: str, release: AnyRelease) -> Index:
-        """Index with one more version; this one where it is in already.
+        """Return an index with one more version; this one if it already has it.
 
         Raises:
-            ConflictError: the version is published, with other bytes (``VERSION_EXISTS``).
+            ConflictError: version already published with other content (``VERSION_EXISTS``).
         """
         present = self.releases(path).get(version)
         if present is None:
@@ -166,17 +165,17 @@ class Index(Tables):
         return self
 
     def with_attestation(self, cell: str, protocol: str, attested: Attested) -> Index:
-        """Index with this attestation as the current one of a cell and a protocol; this one where it is so already."""
+        """Return an index with this attestation as the current one of a cell and a protocol; this one if it already is."""
         known = self.attestations.get(cell, {})
         if known.get(protocol) == attested:
             return self
         return self._next(attestations={**self.attestations, cell: {**known, protocol: attested}})
 
     def with_all(self, other: Index) -> Index:
-        """Index with every release, yank and attestation of another; this one where it has them all.
+        """Return an index that adds every release, yank and attestation of another; this one if it has them all.
 
         Raises:
-            ConflictError: a version is in both, with other bytes (``VERSION_EXISTS``).
+            ConflictError: a version is in both, with other content (``VERSION_EXISTS``).
         """
         tables = {name: _merged(self.table(name), other.table(name)) for name in TABLES}
         attestations = {cell: dict(known) for cell, known in self.attestations.items()}
@@ -187,23 +186,23 @@ class Index(Tables):
         return self._next(**tables, attestations=attestations)
 
     def with_yank(self, path: str, version: str, reason: str) -> Index:
-        """Index with a version that should not be used any more; this one where it was yanked for that reason already.
+        """Return an index with a version yanked; this one if it was already yanked for that reason.
 
-        Nothing is deleted: whoever names the version, or has it in a lock, still gets it.
+        Nothing is deleted: a yanked version can still be fetched by its exact version or from a lock.
 
         Args:
             path: ``band/name``, ``model/name`` and so on.
-            version: Exact.
-            reason: For whoever meets it: one line.
+            version: Exact version.
+            reason: Reason shown to users, in one line.
 
         Raises:
-            InputError: no reason, or one that is no line of text (``REASON``).
+            InputError: empty reason, or not one printable line (``REASON``).
             NotFoundError: as :meth:`resolve`.
-            ConflictError: it was yanked, for another reason (``YANKED``).
+            ConflictError: version already yanked for another reason (``YANKED``).
         """
         if not reason.strip() or not reason.isprintable() or len(reason) > MAX_REASON:
             expected = f"one line of at most {MAX_REASON} characters"
-            raise InputError("not a reason", code="REASON", expected=expected, found=repr(reason[:80]))
+            raise InputError("invalid reason", code="REASON", expected=expected, found=repr(reason[:80]))
         known = self.versions(path)
         if version not in known:
             raise _no_version(f"{path}@{version}", known)
@@ -212,19 +211,19 @@ class Index(Tables):
             return self
         if release.yanked is not None:
             raise ConflictError(
-                "this version was yanked, for another reason",
+                "version already yanked for another reason",
                 code="YANKED",
                 expected=repr(release.yanked),
                 found=repr(reason),
                 where=f"{path}@{version}",
-                remedy="A version is yanked once.",
+                remedy="A version can be yanked only once.",
             )
         return self._with(path, version, release.model_copy(update={"yanked": reason}))
 
     def _no_path(self, path: str) -> NotFoundError:
         kind = _kind_of(path)
         how = "batteries list" if kind is CELL else f"batteries list --{kind.plural}"
-        remedy = did_you_mean(path, self.table(kind.plural), f"`{how}` shows the {kind.plural} there are.")
+        remedy = did_you_mean(path, self.table(kind.plural), f"`{how}` lists the available {kind.plural}.")
         return NotFoundError(f"no such {kind.name}", code=f"NO_{kind.name.upper()}", found=path, remedy=remedy)
 
     def _with(self, path: str, version: str, release: AnyRelease) -> Index:
@@ -240,7 +239,7 @@ class Index(Tables):
 
 
 class SealedIndex(Index):
-    """An index as it is stored: with the SHA-256 of the canonical bytes of the index itself."""
+    """An index as stored: with the SHA-256 of its canonical bytes without this field."""
 
     sha256: Sha256
 
@@ -250,7 +249,7 @@ def _kind_of(path: str) -> ArtifactKind:
 
 
 def _merged(mine: Table, theirs: Table) -> dict[str, dict[str, AnyRelease]]:
-    """One table with every release and every yank of another."""
+    """Return a table with every release and every yank of two."""
     table = {path: dict(releases) for path, releases in mine.items()}
     for path, releases in theirs.items():
         known = table.setdefault(path, {})
@@ -266,7 +265,7 @@ def _merged(mine: Table, theirs: Table) -> dict[str, dict[str, AnyRelease]]:
 def _refuse_other(present: AnyRelease, release: AnyRelease, where: str) -> None:
     if (present.manifest, present.blob) != (release.manifest, release.blob):
         raise ConflictError(
-            "this version is published, with other bytes",
+            "version already published with other content",
             code="VERSION_EXISTS",
             expected=f"manifest {present.manifest.sha256}",
             found=f"manifest {release.manifest.sha256}",
@@ -276,7 +275,7 @@ def _refuse_other(present: AnyRelease, release: AnyRelease, where: str) -> None:
 
 
 def _no_version(wanted: object, known: list[str]) -> NotFoundError:
-    listed = "Name one of these; prereleases and yanked versions are never chosen for you."
+    listed = "Name one of these; prereleases and yanked versions are never chosen automatically."
     version = str(wanted).partition("@")[2]
     return NotFoundError(
         "no such version",

@@ -1,4 +1,4 @@
-"""Kinds of artifact in a registry: the cell, and the rows of :data:`composer.artifact.kinds.FORMS`."""
+"""Kinds of artifact in a registry: the cell, and the kinds in :data:`composer.artifact.kinds.FORMS`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from composer.artifact.kinds import FORMS
 
 CELL = ArtifactKind("cell", "a cell", MAX_CELL, "1.0")
 KINDS = {kind.name: kind for kind in (CELL, *(form.kind for form in FORMS.values()))}
-FOLDERS = (*BANDS, *FORMS)  # what may stand before a name: of a cell its band
+FOLDERS = (*BANDS, *FORMS)  # first part of a path: the band of a cell, otherwise the kind
 
 
 def kind_of_folder(folder: str) -> ArtifactKind | None:
-    """Kind of what is in a band, or in the folder of another kind.
+    """Return the kind of the artifacts in a folder; None if it is neither a band nor the name of a kind.
 
     >>> [kind_of_folder(folder) for folder in ("low", "model", "blue")] == [CELL, KINDS["model"], None]
     True
@@ -29,7 +29,7 @@ def kind_of_folder(folder: str) -> ArtifactKind | None:
 
 
 def kind_of_path(text: str) -> ArtifactKind | None:
-    """Kind of ``band/name``, ``model/name`` and so on; None for any other text.
+    """Return the kind of ``band/name``, ``model/name`` and so on; None for any other text.
 
     >>> kind_of_path("model/trio").plural, kind_of_path("low/fresnel-256").plural, kind_of_path("blue/fresnel-256")
     ('models', 'cells', None)
@@ -39,10 +39,10 @@ def kind_of_path(text: str) -> ArtifactKind | None:
 
 
 def with_tables(field: Callable[[ArtifactForm[Any]], Any]) -> Callable[[type[AnyDocument]], type[AnyDocument]]:
-    """Decorator of documents: one more field for each kind beside the cell, called as a table of it.
+    """Return a decorator that adds one table to a document for each kind other than cells, named by the kind's plural.
 
     Args:
-        field: From a kind to a field, as :func:`pydantic.create_model` takes it.
+        field: Function from a kind's form to a field definition of :func:`pydantic.create_model`.
     """
 
     def widened(document: type[AnyDocument]) -> type[AnyDocument]:

@@ -1,6 +1,6 @@
-"""A bundle: many manifests as one file, so that who wants them all asks once. What it holds is compared with pins, as anywhere.
+"""Bundles: many manifests in one file, fetched with one request. Each is compared with its pin before use.
 
-One line for each, sorted by key, and each line canonical JSON: ``{"key":"low/x/1.0.0.json","manifest":{...}}``.
+A bundle has one line of canonical JSON per manifest, sorted by key: ``{"key":"low/x/1.0.0.json","manifest":{...}}``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from registry.catalog import store_keys
 
 BUNDLE = "manifests.jsonl"
 _LINE = re.compile(rb'\{"key":"([a-z0-9/._+-]{1,200})","manifest":(\{[^\n]*\})\}\n')
-_AROUND = len('{"key":"","manifest":}')  # characters of a line beside its key and its manifest
+_AROUND = len('{"key":"","manifest":}')  # length of a line without its key and its manifest
 
 
 def pack(manifests: Mapping[str, bytes]) -> bytes:
-    r"""Bundle of some manifests.
+    r"""Return the bundle of manifests given by key.
 
     >>> pack({"low/x/1.0.0.json": b'{"a":1}\n'})
     b'{"key":"low/x/1.0.0.json","manifest":{"a":1}}\n'
@@ -27,7 +27,7 @@ def pack(manifests: Mapping[str, bytes]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, bytes]:
-    r"""Manifests in a bundle; a line that is none is passed over.
+    r"""Return the manifests in a bundle, by key; malformed lines are skipped.
 
     >>> unpack(b'{"key":"low/x/1.0.0.json","manifest":{"a":1}}\nnonsense\n')
     {'low/x/1.0.0.json': b'{"a":1}\n'}
@@ -38,5 +38,5 @@ def unpack(data: bytes) -> dict[str, bytes]:
 
 
 def size(sizes: Mapping[str, int]) -> int:
-    """How large the bundle of manifests of these sizes is at most, in bytes."""
+    """Return the largest size in bytes of a bundle of manifests, from their sizes by key."""
     return sum(_AROUND + len(key) + size for key, size in sizes.items())

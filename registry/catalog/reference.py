@@ -1,7 +1,7 @@
-"""The only parser of a reference: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``.
+"""The only parser of references: ``[registry/]band/name[@version]`` or ``[registry/]band/name@sha256:<64 hex digits>``.
 
-In place of an exact version there may be a range of versions, such as ``low/fresnel-256@^1``. Artifacts of another kind are
-named as a cell is, with their kind in place of the band: ``model/trio@1.0.0``, ``maps/low-johanna``.
+The version may also be a range, as in ``low/fresnel-256@^1``. Artifacts of other kinds have the kind in place of the band:
+``model/trio@1.0.0``, ``maps/low-johanna``.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _VERSION = re.compile(r"[0-9][0-9a-z.+-]{0,63}")
 
 @dataclass(frozen=True)
 class Reference:
-    """An artifact, named. Equal text, equal object; ``str`` gives the text back, a range in canonical spelling.
+    """A reference to an artifact. Equal texts give equal objects; ``str`` gives the text, with ranges in canonical spelling.
 
     Attributes:
-        registry: A name from the configuration file; None means the registry in force.
-        band: One of low, mid, high, open; of another kind its name, such as ``model``.
-        name: Its name there.
-        version: An exact semantic version. Without one, a digest or a range: the newest.
-        digest: SHA-256 of its file, in place of a version.
-        range: The versions it may be, in place of one.
+        registry: Name from the configuration file; None means the default registry.
+        band: Band (low, mid, high or open), or the name of another kind, such as ``model``.
+        name: Name within the band or kind.
+        version: Exact semantic version. Without a version, digest or range, the newest is meant.
+        digest: SHA-256 of the file, in place of a version.
+        range: Range of versions, in place of an exact version.
 
     Raises:
-        InputError: a part that cannot be in a reference, named (``BAD_REFERENCE``).
+        InputError: invalid part, which the message names (``BAD_REFERENCE``).
     """
 
     registry: str | None
@@ -55,25 +55,25 @@ class Reference:
 
     def __post_init__(self) -> None:
         if self.registry is not None and not is_name(self.registry):
-            raise _bad("the registry", "a name from the configuration file", self.registry)
+            raise _bad("registry", "a name from the configuration file", self.registry)
         if self.band not in FOLDERS:
-            raise _bad("the band", " | ".join(FOLDERS), self.band, did_you_mean(self.band, FOLDERS, ""))
+            raise _bad("band", " | ".join(FOLDERS), self.band, did_you_mean(self.band, FOLDERS, ""))
         if not is_name(self.name):
-            raise _bad("the name", "1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends", self.name)
+            raise _bad("name", "1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends", self.name)
         pins = [str(pin) for pin in (self.version, self.digest, self.range) if pin is not None]
         if len(pins) > 1:
-            raise _bad("the pin", "a version, a digest or a range", " and ".join(pins))
+            raise _bad("pin", "a version, a digest or a range", " and ".join(pins))
         if self.version is not None and not is_version(self.version):
-            raise _bad("the version", VERSION_FORM, self.version)
+            raise _bad("version", VERSION_FORM, self.version)
         if self.digest is not None and not DIGEST.fullmatch(self.digest):
-            raise _bad("the digest", "64 lowercase hexadecimal digits", self.digest)
+            raise _bad("digest", "64 lowercase hexadecimal digits", self.digest)
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read a reference.
+        """Parse a reference.
 
         Raises:
-            InputError: not a reference; the message names the part that is wrong and shows the form.
+            InputError: invalid reference; the message names the invalid part and shows the form (``BAD_REFERENCE``).
 
         >>> Reference.parse("lab/low/fresnel-256@1.2.0")
         Reference(registry='lab', band='low', name='fresnel-256', version='1.2.0', digest=None, range=None)
@@ -83,7 +83,7 @@ class Reference:
         path, at, pin = text.partition("@")
         parts = path.split("/")
         if len(parts) not in (2, 3):
-            raise _bad("the path", "band/name or registry/band/name", path)
+            raise _bad("path", "band/name or registry/band/name", path)
         registry = parts[0] if len(parts) == 3 else None
         band, name = parts[-2:]
         if not at:
@@ -101,13 +101,13 @@ class Reference:
 
     @property
     def kind(self) -> ArtifactKind:
-        """What it names."""
+        """Kind of the artifact."""
         kind = kind_of_folder(self.band)
-        assert kind is not None, "the band was looked at"
+        assert kind is not None, "the band was checked"
         return kind
 
     def at(self, version: str) -> Reference:
-        """The same at an exact version."""
+        """Return this reference at an exact version."""
         return replace(self, version=version, digest=None, range=None)
 
     def __str__(self) -> str:
@@ -128,7 +128,7 @@ ReferenceText = Annotated[  # a reference that is text in a document
 
 
 def is_version(text: str) -> bool:
-    """Whether a text is an exact semantic version that every file system can hold.
+    """Return whether a text is an exact semantic version that can be a file name on every file system.
 
     >>> [is_version(text) for text in ("1.2.0", "1.0.0-rc.1", "1.0", "v1.0.0", "1.0.0-RC.1")]
     [True, True, False, False, False]
@@ -140,12 +140,12 @@ def _range(text: str) -> Range:
     try:
         return Range.parse(text)
     except InputError as error:
-        raise _bad("the version", VERSION_FORM, text) from error
+        raise _bad("version", VERSION_FORM, text) from error
 
 
 def _bad(part: str, expected: str, found: str, hint: str = "") -> InputError:
     return InputError(
-        f"not a reference: {part}",
+        f"invalid {part} in a reference",
         code="BAD_REFERENCE",
         expected=expected,
         found=repr(found[:80]),

@@ -1,7 +1,7 @@
-"""What an index says of one version: which bytes by digest and size, the figures a list shows, and whether it is yanked.
+"""Index entries of one version: its bytes by digest and size, the figures a list shows, and whether it is yanked.
 
-All kinds are released alike, each into a table of its own. A document of such tables is without the empty ones, but for that of
-cells, and of the oldest schema that has the others: who does not know a kind reads a document without it.
+Each kind has a table of its own. A document of such tables leaves out the empty ones, except that of cells, and declares the
+oldest schema that has the others, so a reader that does not know a kind can read any document without it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from registry.catalog.reference import is_version
 
 
 def names(kind: ArtifactKind) -> AfterValidator:
-    """Of a text, that it is the path of an artifact of a kind."""
+    """Return a validator that a text is the path of an artifact of a kind."""
 
     def check(text: str) -> str:
         if kind_of_path(text) is not kind:
@@ -43,11 +43,11 @@ def names(kind: ArtifactKind) -> AfterValidator:
 
 
 def at_most(limit: int) -> AfterValidator:
-    """Of a pin, that it is of so many bytes at most."""
+    """Return a validator that a pin's size is at most a limit, in bytes."""
 
     def check(pin: Pin) -> Pin:
         if pin.size > limit:
-            raise ValueError(f"more than the {limit} bytes that it may have")
+            raise ValueError(f"more than {limit} bytes")
         return pin
 
     return AfterValidator(check)
@@ -64,22 +64,22 @@ ExactVersion = Annotated[str, AfterValidator(_version)]
 
 
 class Pin(Document):
-    """Some bytes, reached by digest and bounded by size."""
+    """Digest and size of some bytes."""
 
     sha256: Sha256
     size: Size
 
     @classmethod
     def of(cls, data: Data) -> Pin:
-        """Pin of these bytes."""
+        """Return the pin of some bytes."""
         return cls(sha256=sha256(data), size=len(data))
 
     def check(self, data: Bytes, *, where: object) -> Verified[Bytes]:
-        """Refuse other bytes; returns the right ones.
+        """Return the bytes if they match this pin.
 
         Raises:
-            IntegrityError: not of the size, or not of the digest.
-            FormatError: what stands for a file (``LFS_POINTER`` and others).
+            IntegrityError: size or digest mismatch.
+            FormatError: a placeholder in place of the file (``LFS_POINTER`` and others).
         """
         return verify(data, sha256=self.sha256, size=self.size, where=where)
 
@@ -89,7 +89,7 @@ CellPin = Annotated[Pin, at_most(CELL.limit)]
 
 
 class Summary(Document):
-    """What a list shows of a cell without reading its manifest. Figures are those of its own probe; None where degenerate."""
+    """Figures of a cell that a list shows without its manifest, all on the cell's own probe; None where degenerate."""
 
     family: str
     V: Positive
@@ -108,7 +108,7 @@ class Summary(Document):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Summary:
-        """Summary that a manifest has."""
+        """Return the summary of a manifest."""
         own, spec, identity = manifest.own, manifest.spec, manifest.identity
         cv = own.cv if isinstance(own.cv, CvFigure) else None
         return cls(
@@ -130,7 +130,7 @@ class Summary(Document):
 
 
 class Release(Document):
-    """One published version of a cell. It never changes; ``yanked`` says why it should not be used."""
+    """One published version of a cell. Only ``yanked`` may change: the reason not to use it."""
 
     manifest: ManifestPin
     blob: CellPin
@@ -139,13 +139,13 @@ class Release(Document):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Release:
-        """Release that a manifest makes."""
+        """Return the release of a manifest."""
         blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
         return cls(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=Summary.of(manifest))
 
 
 class PackedRelease(Document):
-    """One published version of an artifact of another kind, as :class:`Release` is one of a cell; see :data:`RELEASES`."""
+    """One published version of an artifact of another kind, like :class:`Release` of a cell; see :data:`RELEASES`."""
 
     manifest: ManifestPin
     blob: Pin
@@ -154,17 +154,17 @@ class PackedRelease(Document):
 
     @classmethod
     def of(cls, manifest: PackedManifest) -> PackedRelease:
-        """Release that a manifest makes."""
+        """Return the release of a manifest."""
         blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
         release = RELEASES[manifest.KIND.name]
         return release(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=manifest.summary)
 
 
 def _release(form: ArtifactForm[Any]) -> type[PackedRelease]:
-    """Class of the releases of a kind."""
+    """Create the class of the releases of a kind."""
     fields: dict[str, Any] = {"blob": (Annotated[Pin, at_most(form.kind.limit)], ...), "summary": (form.summary, ...)}
     name = f"{form.kind.name.capitalize()}Release"
-    words = f"One published version of {form.kind.words}, as :class:`Release` is one of a cell."
+    words = f"One published version of {form.kind.words}, like :class:`Release` of a cell."
     return create_model(name, __base__=PackedRelease, __module__=__name__, __doc__=words, **fields)
 
 
@@ -174,28 +174,28 @@ AnySummary = Summary | PackedSummary
 
 
 class Tables(Document):
-    """The base of a document with a table of cells, and one of each kind beside them, left out while it is empty."""
+    """Base of a document with a table of cells and one of each other kind, left out while it is empty."""
 
     model_config = ConfigDict(defer_build=True)  # until a decorator has added the tables
     SCHEMA_VERSION: ClassVar[str] = max(kind.schema for kind in KINDS.values())
-    ADDED: ClassVar[dict[str, str]] = {form.kind.plural: form.kind.schema for form in FORMS.values()}  # since which schema
+    ADDED: ClassVar[dict[str, str]] = {form.kind.plural: form.kind.schema for form in FORMS.values()}  # first schema with each
 
     schema_version: str = "1.0"
 
     def table(self, name: str) -> Any:
-        """Table of a kind, by its plural: ``cells``, ``models``, ``maps``."""
+        """Return the table of a kind, by its plural: ``cells``, ``models``, ``maps``."""
         return getattr(self, name)
 
     @classmethod
     def schema_for(cls, fields: Mapping[str, Any]) -> str:
-        """Oldest schema that has the tables that are not empty."""
+        """Return the oldest schema that has all tables that are not empty."""
         return max((schema for table, schema in cls.ADDED.items() if fields.get(table)), default="1.0")
 
     @model_validator(mode="after")
     def _is_of_its_schema(self) -> Self:
         right = self.schema_for({table: self.table(table) for table in self.ADDED})
         if self.schema_version != right:
-            raise ValueError(f"schema {right} has these tables, and no other")
+            raise ValueError(f"a document with these tables has schema {right}")
         return self
 
     @model_serializer(mode="wrap")
@@ -205,6 +205,6 @@ class Tables(Document):
 
 
 class Attested(Pin):
-    """Where an attestation is, and what it says."""
+    """Pin of an attestation, with its verdict."""
 
     verdict: Verdict

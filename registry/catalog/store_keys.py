@@ -1,11 +1,11 @@
-"""Keys: the names of bytes in a store. One grammar for every store, so that no key leaves its folder.
+"""Keys: the names of bytes in a store. All stores share one grammar, so that no key points outside its folder.
 
-    <band>/<name>/<version>.json                    a cell's manifest
-    <kind>/<name>/<version>.json                    a manifest of another kind
-    blobs/<sha256>                                  a file of any kind
-    attestations/<cell sha256>/<sha256>.json        an attestation
+    <band>/<name>/<version>.json                    manifest of a cell
+    <kind>/<name>/<version>.json                    manifest of another kind
+    blobs/<sha256>                                  file of any kind
+    attestations/<cell sha256>/<sha256>.json        attestation
 
-The index is no key: it changes, and a key never does.
+The index has no key, because it changes and the bytes under a key never do.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from registry.catalog.reference import is_version
 BLOBS = "blobs"
 ATTESTATIONS = "attestations"
 FOLDERS = (*kinds.FOLDERS, BLOBS, ATTESTATIONS)
-DEPTH = 1  # folders below one of these; files lie in them, or in these themselves
+DEPTH = 1  # largest number of folders between one of these and a file
 JSON = ".json"
 
 
 def manifest(path: str, version: str) -> str:
-    """Where the manifest of ``band/name``, ``model/name`` and so on, at a version is.
+    """Return the key of the manifest of ``band/name``, ``model/name`` and so on, at a version.
 
     >>> manifest("low/fresnel-256", "1.0.0")
     'low/fresnel-256/1.0.0.json'
@@ -33,29 +33,29 @@ def manifest(path: str, version: str) -> str:
 
 
 def blob(digest: str) -> str:
-    """Where the weights of a digest are."""
+    """Return the key of the file with a digest."""
     return check(f"{BLOBS}/{digest}")
 
 
 def attestation(cell: str, digest: str) -> str:
-    """Where the attestation of a digest about a cell is."""
+    """Return the key of an attestation about a cell, from their digests."""
     return check(f"{ATTESTATIONS}/{cell}/{digest}{JSON}")
 
 
 def check(key: str) -> str:
-    """Key itself.
+    """Return a key if it is valid.
 
     Raises:
-        InputError: not a key (``BAD_KEY``).
+        InputError: invalid key (``BAD_KEY``).
     """
     if not is_key(key):
         expected = "<band or kind>/<name>/<version>.json, blobs/<sha256> or attestations/<sha256>/<sha256>.json"
-        raise InputError("not a key of a store", code="BAD_KEY", expected=expected, found=repr(key[:200]))
+        raise InputError("invalid store key", code="BAD_KEY", expected=expected, found=repr(key[:200]))
     return key
 
 
 def is_key(text: str) -> bool:
-    """Whether a text follows the grammar above.
+    """Return whether a text follows the grammar above.
 
     >>> is_key("low/fresnel-256/1.0.0.json"), is_key("low/../1.0.0.json"), is_key("index.json")
     (True, False, False)

@@ -1,8 +1,8 @@
 """Ranges of semantic versions: ``^1``, ``~1.2``, ``1``, ``1.2``, ``>=1.1,<2``.
 
-They mean what they mean to npm, and to Cargo where the two agree: a bare ``1.2`` is any 1.2.x, as npm reads it. All terms must
-hold. A prerelease is in a range only where a term names a prerelease of the same three numbers: ``^1`` never is
-``1.5.0-rc.1``, and ``>=1.5.0-rc.1`` may be ``1.5.0-rc.2``. An exact version is no range.
+Their meaning is that of npm, and of Cargo where the two agree: a bare ``1.2`` is any 1.2.x, as in npm. All terms must hold.
+A prerelease is in a range only if a term names a prerelease of the same three numbers: ``^1`` excludes ``1.5.0-rc.1``, and
+``>=1.5.0-rc.1`` includes ``1.5.0-rc.2``. An exact version is not a range.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_RANGE = 200  # characters
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _TERM = re.compile(rf"(\^|~|>=|>|<=|<)? *({_NUMBER}(?:\.{_NUMBER}){{0,2}})(?:-([0-9a-z.-]{{1,64}}))?")
-_LEAST = "0"  # of all prereleases
+_LEAST = "0"  # lowest prerelease
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Term:
     """One condition on a version.
 
     Attributes:
-        operator: One of ``^ ~ >= > <= <``; none where any version with these numbers will do.
-        numbers: One to three of them.
-        prerelease: Only after three numbers.
+        operator: Comparison ``^ ~ >= > <= <``; empty for any version that starts with these numbers.
+        numbers: Major, minor and patch numbers, at least the first.
+        prerelease: Prerelease, only with three numbers.
     """
 
     operator: str
@@ -41,7 +41,7 @@ class Term:
 
     @property
     def bounds(self) -> tuple[Version, Version | None]:
-        """The first version that is in, and the first one after it that is not; None where there is no such one."""
+        """First version that matches, and the first after it that does not; None if all later ones match."""
         written = _version(self.numbers, self.prerelease)
         whole = len(self.numbers) == 3
         last = len(self.numbers) - 1
@@ -66,20 +66,20 @@ class Term:
 
 @dataclass(frozen=True)
 class Range:
-    """The versions for which every term holds; ``str`` gives the canonical spelling, without a space.
+    """Versions for which every term holds; ``str`` gives the canonical spelling, without spaces.
 
     Attributes:
-        terms: At least one, in the order they were written.
+        terms: Conditions, at least one, in the order written.
     """
 
     terms: tuple[Term, ...]
 
     @classmethod
     def parse(cls, text: str) -> Range:
-        """Read a range: terms with commas between them.
+        """Parse a range: terms separated by commas.
 
         Raises:
-            InputError: not a range (``BAD_RANGE``).
+            InputError: invalid range (``BAD_RANGE``).
 
         >>> str(Range.parse(">= 1.1, <2"))
         '>=1.1,<2'
@@ -91,7 +91,7 @@ class Range:
         return cls(tuple(_term(part.strip(" ")) for part in text.split(",")))
 
     def allows(self, version: str) -> bool:
-        """Whether an exact version is in this range. Build metadata count for nothing."""
+        """Return whether an exact version is in this range, ignoring build metadata."""
         found = Version.parse(version)
         if found.prerelease is not None and not self._names_prerelease_of(found):
             return False
@@ -124,12 +124,12 @@ def _version(numbers: tuple[int, ...], prerelease: str | None = None) -> Version
 
 
 def _raised(numbers: tuple[int, ...], place: int) -> tuple[int, ...]:
-    """One more at a place, and nothing behind it."""
+    """Increment the number at a place and drop those after it."""
     return (*numbers[:place], numbers[place] + 1)
 
 
 def _successor(version: Version) -> Version:
-    """Version next after this one: nothing is between 1.2.3 and 1.2.4-0, nor between 1.2.3-rc.1 and 1.2.3-rc.1.0."""
+    """Return the next version: nothing lies between 1.2.3 and 1.2.4-0, nor between 1.2.3-rc.1 and 1.2.3-rc.1.0."""
     if version.prerelease is not None:
         return version.replace(prerelease=f"{version.prerelease}.{_LEAST}")
     return _version((version.major, version.minor, version.patch + 1), _LEAST)
@@ -137,8 +137,8 @@ def _successor(version: Version) -> Version:
 
 def _bad(found: str) -> InputError:
     return InputError(
-        "not a range of versions",
+        "invalid version range",
         code="BAD_RANGE",
-        expected="terms such as ^1, ~1.2, 1.2, >=1.1 or <2, with commas between them",
+        expected="comma-separated terms such as ^1, ~1.2, 1.2, >=1.1 or <2",
         found=found[:80],
     )

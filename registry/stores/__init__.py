@@ -1,1 +1,1 @@
-"""Where a registry's bytes live: in memory, in a folder, on the Hub, in the cache."""
+"""Stores of a registry's bytes: in memory, in a folder, on the Hub, in the cache."""

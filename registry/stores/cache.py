@@ -1,4 +1,4 @@
-"""The cache: bytes by digest below ``BATTERIES_HOME``, checked when they come in and again whenever they are used."""
+"""The cache: bytes by digest below ``BATTERIES_HOME``, checked when they are stored and on every use."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from registry.stores.verified_read import read_pinned
 
 BLOBS = "blobs"
 LOCKS = "locks"
-ASIDE = "damaged"  # folder of what was found damaged: kept, because it says what went wrong
-WAIT = 60.0  # seconds for somebody else's transfer of the same bytes; then both transfer them
-USED_EVERY = 3600.0  # seconds between two notes that a file was used
-REMEDY = f"Name a folder that can be written in {HOME_VARIABLE}."
+ASIDE = "damaged"  # folder of damaged files, kept for diagnosis
+WAIT = 60.0  # seconds to wait for another process's transfer of the same bytes; then both transfer them
+USED_EVERY = 3600.0  # seconds between two updates of a file's time of use
+REMEDY = f"Set {HOME_VARIABLE} to a writable folder."
 
 
 @dataclass(frozen=True)
 class Cache:
     """A folder of bytes by digest. Any number of processes may share it.
 
-    One that cannot be reached or written serves as an empty one that keeps nothing.
+    An inaccessible or read-only folder acts as an empty cache that keeps nothing.
 
     Attributes:
-        folder: ``BATTERIES_HOME`` unless given.
-        refusals: What the disk said where something was not kept.
+        folder: Folder of the cache; by default ``BATTERIES_HOME``.
+        refusals: Errors of the disk for files that could not be kept.
     """
 
     folder: Path = field(default_factory=home)
@@ -45,32 +45,32 @@ class Cache:
 
     @property
     def blobs(self) -> Path:
-        """The folder of the bytes."""
+        """Folder of the bytes."""
         return self.folder / BLOBS
 
     @property
     def aside(self) -> Path:
-        """The folder of what was found damaged."""
+        """Folder of damaged files."""
         return self.folder / ASIDE
 
     def path(self, digest: str) -> Path:
-        """Where the bytes of a digest are, once they are here."""
+        """Return the path of the bytes with a digest, which need not exist."""
         return self.blobs / digest
 
     def sweep(self) -> int:
-        """Remove what killed processes left behind; returns the number of bytes freed."""
+        """Remove temporary files of killed processes and return the number of bytes freed."""
         with self._doing_without():
             return atomic_files.sweep(self.folder)
         return 0
 
     def fetch(self, store: Store, key: str, pin: Pin) -> Verified[bytes]:
-        """Bytes of a pin: from here if they are here and whole, else from the store, once more where they came damaged.
+        """Return the bytes of a pin: from the cache if intact, else from the store, with one retry if they arrive damaged.
 
-        Of many that want the same bytes one transfers them and the others wait; right bytes do not depend on that.
+        Of several processes that need the same bytes, one transfers them and the others wait; this only saves bandwidth.
 
         Raises:
             IntegrityError: the store has other bytes, or none.
-            StoreError: a failing disk.
+            StoreError: disk failure.
         """
         held = self.held(pin)
         if held is not None:
@@ -80,7 +80,7 @@ class Cache:
             return self._transfer(store, key, pin) if held is None else held
 
     def held(self, pin: Pin) -> Verified[bytes] | None:
-        """Bytes of a pin, if they are here and whole; damaged ones are moved aside."""
+        """Return the bytes of a pin if the cache has them intact; damaged ones are moved aside."""
         path = self.path(pin.sha256)
         try:
             found = pin.check(atomic_files.read(path, limit=pin.size), where=path)
@@ -96,7 +96,7 @@ class Cache:
         return found
 
     def has(self, pin: Pin) -> bool:
-        """Whether a file of a pin's name and size is here; nobody looks into it, so whoever opens it has to."""
+        """Return whether the cache has a file of a pin's name and size; its content is left for the caller to verify."""
         path = self.path(pin.sha256)
         with contextlib.suppress(OSError):
             status = path.lstat()
@@ -105,14 +105,14 @@ class Cache:
         return False
 
     def bring(self, store: Store, key: str, pin: Pin) -> Path:
-        """Have the file of a pin here, as :meth:`fetch`, for whoever opens it by its path.
+        """Fetch the file of a pin, as :meth:`fetch`, to be opened by its path.
 
         Returns:
-            Where it is: here, or in a store that is a folder, where it cannot be kept here.
+            Path in the cache, or in a store that is a folder if the cache cannot keep the file.
 
         Raises:
             IntegrityError: the store has other bytes, or none.
-            StoreError: a failing disk, or nowhere to keep it (``NO_CACHE``).
+            StoreError: disk failure, or a file that cannot be kept (``NO_CACHE``).
         """
         with self._turn(pin):
             if not self.has(pin):
@@ -122,31 +122,31 @@ class Cache:
         return self.file(store, key, pin)
 
     def file(self, store: Store | None, key: str, pin: Pin) -> Path:
-        """Where the file of a pin is, after it was fetched; ``store`` is where from, if that is on this machine.
+        """Return the path of a pin's file after it was fetched: in the cache, else in ``store`` if that is a folder.
 
         Raises:
-            StoreError: nowhere: it could not be kept (``NO_CACHE``).
+            StoreError: the file could not be kept (``NO_CACHE``).
         """
         if self.has(pin):
             return self.path(pin.sha256)
         if isinstance(store, DirectoryStore):
             return store.path_of(key)
-        raise StoreError("nowhere to keep what was fetched", code="NO_CACHE", where=self.folder, remedy=REMEDY)
+        raise StoreError("no place to keep fetched files", code="NO_CACHE", where=self.folder, remedy=REMEDY)
 
     def keep(self, found: Verified[bytes]) -> None:
-        """Put bytes here."""
+        """Store bytes in the cache."""
         with self._doing_without():
             atomic_files.create(self.path(found.sha256), found.data)
 
     def put_aside(self, path: Path) -> None:
-        """Move something damaged out of the way."""
+        """Move a damaged file aside."""
         with self._doing_without():
             atomic_files.move_aside(path, self.aside)
 
     def warn(self, stores: Iterable[Store]) -> None:
-        """Say that what came from stores elsewhere was not kept, where that is so; a local one is as good as a cache."""
+        """Warn if files fetched from remote stores were not kept; local stores need no cache."""
         if self.refusals and not all(isinstance(store, DirectoryStore | MemoryStore) for store in stores):
-            what = f"what was fetched is not kept: the cache cannot be used ({self.refusals[0].what})"
+            what = f"fetched files not kept, cache unusable ({self.refusals[0].what})"
             warnings.warn(StoreWarning(what, code="NO_CACHE", where=self.folder, remedy=REMEDY), stacklevel=1)
 
     @contextlib.contextmanager
@@ -173,7 +173,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _turn(self, pin: Pin) -> Iterator[None]:
-        """Wait while somebody else transfers the same bytes, but not for ever: a lock saves bandwidth and nothing else."""
+        """Wait for another process to transfer the same bytes, up to ``WAIT`` seconds: the lock only saves bandwidth."""
         with contextlib.ExitStack() as held:
             with contextlib.suppress(StoreError):
                 held.enter_context(atomic_files.lock(self.folder / LOCKS / f"{pin.sha256[:3]}.lock", WAIT))
@@ -181,7 +181,7 @@ class Cache:
 
     @staticmethod
     def _note_use(path: Path) -> None:
-        """Time of change of a file says when it was used last, to the hour."""
+        """Record the time of use, to the hour, as the file's modification time."""
         with contextlib.suppress(OSError):
-            if abs(time.time() - path.lstat().st_mtime) > USED_EVERY:  # a clock may have been wrong, either way
-                os.utime(path, follow_symlinks=False)  # which, unlike a touch, makes no file where it went meanwhile
+            if abs(time.time() - path.lstat().st_mtime) > USED_EVERY:  # a clock may have been wrong in either direction
+                os.utime(path, follow_symlinks=False)  # unlike touch, it creates no file

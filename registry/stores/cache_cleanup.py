@@ -1,4 +1,4 @@
-"""Upkeep of the cache on this machine: what it holds, what can go, and whether every byte is what its name says."""
+"""Maintenance of the cache: removal of unused files, and a check of every file against its digest."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from batteries.io.canonical_json import DIGEST, Document, sha256
 from registry.stores.cache import REMEDY, Cache
 from registry.stores.rollback_guard import Memory
 
-GRACE = 3600.0  # seconds: what was used within them may be in use now
+GRACE = 3600.0  # seconds since the last use during which a file may still be in use
 DAY = 86400.0
 
 
 class Collected(Document):
-    """What a collection came to: files that went with their bytes, and files that stayed with theirs.
+    """Result of a collection: files removed and files kept, with their sizes.
 
     Attributes:
-        removed: Files that went.
-        freed: Their bytes.
-        kept: Files that stayed.
-        size: Their bytes.
+        removed: Number of files removed.
+        freed: Bytes freed.
+        kept: Number of files kept.
+        size: Bytes kept.
     """
 
     model_config = ConfigDict(title="CollectAnswer", defer_build=True)
@@ -47,18 +47,18 @@ class _File:
 
 
 def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | None = None) -> Collected:
-    """Remove from the cache what nobody used for long, then the least recently used until the rest is small enough.
+    """Remove long unused files from the cache, then the least recently used until the rest is small enough.
 
-    The indexes that were read last stay, as does what was used within the hour: another process may be reading it. Whatever
-    goes is fetched again when it is wanted.
+    The last index of each registry is kept, as are files used within the hour, which another process may be reading. Removed
+    files are fetched again when needed.
 
     Args:
-        cache: Which.
-        max_size: Largest number of bytes to stay.
-        unused_days: Files that were not used for so many days go.
+        cache: Cache to clean.
+        max_size: Largest number of bytes to keep.
+        unused_days: Number of days without use after which a file is removed.
 
     Raises:
-        InputError: the cache is not a folder (``NOT_A_FOLDER``).
+        InputError: cache not a folder (``NOT_A_FOLDER``).
         StoreError: a file cannot be removed.
     """
     needed = {note.index.sha256 for note in Memory(cache).notes()}
@@ -82,15 +82,12 @@ def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesErr
     """Compare every file of the cache with the digest that is its name.
 
     Args:
-        cache: Which.
-        repair: Whether damaged files are moved aside, so that the next pull fetches them again, and what killed processes left
-            behind is removed.
+        cache: Cache to check.
+        repair: Whether to move damaged files aside, so that the next pull fetches them again, and to remove temporary files of
+            killed processes.
 
     Returns:
-        Names, each with what is wrong with it, or None.
-
-    Raises:
-        InputError: the cache is not a folder (``NOT_A_FOLDER``).
+        Names, each with its error, or None if intact.
     """
     if repair:
         atomic_files.sweep(cache.folder)
@@ -109,7 +106,7 @@ def _fault(path: Path) -> BatteriesError | None:
     except BatteriesError as error:
         return error
     if digest != path.name:
-        return IntegrityError("other bytes", code="DIGEST_MISMATCH", expected=path.name, found=digest, where=path)
+        return IntegrityError("digest mismatch", code="DIGEST_MISMATCH", expected=path.name, found=digest, where=path)
     return None
 
 
@@ -118,7 +115,7 @@ def _files(cache: Cache) -> list[_File]:
     with atomic_files.typed(cache.blobs):
         place = next(place for place in (cache.blobs, *cache.blobs.parents) if os.path.lexists(place))
         if not place.is_dir():
-            raise InputError("the cache is not a folder", code="NOT_A_FOLDER", expected="a folder", where=place, remedy=REMEDY)
+            raise InputError("cache not a folder", code="NOT_A_FOLDER", expected="a folder", where=place, remedy=REMEDY)
         paths = list(cache.blobs.glob("*")) if place == cache.blobs else []
     for path in paths:
         if DIGEST.fullmatch(path.name):

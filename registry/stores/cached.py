@@ -1,4 +1,4 @@
-"""A remote registry from what was read of it before: the modes *offline* and *prefer-cache*."""
+"""A remote registry with its last index from the cache: the modes *offline* and *prefer-cache*."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from registry.stores.store import Store
 
 
 class CachedStore:
-    """The bytes of a remote store that are not in the cache: fetched when the first of them is wanted, or never.
+    """A remote store that is opened when bytes outside the cache are first needed, or never.
 
     Args:
         url: Address of the store.
-        connect: Opens it; None means that the network is not to be asked.
+        connect: Function that opens the store; None forbids network access.
     """
 
     fixed_commit = None
@@ -47,11 +47,11 @@ class CachedStore:
         return self._open("the index").read_index()
 
     def put(self, key: str, data: Data) -> None:
-        """Refused: what is written must be compared with what is there."""
+        """Raise an error: a write must be compared with the current state."""
         raise _read_only(self._url)
 
     def swap_index(self, expected: str | None, data: bytes) -> None:
-        """Refused, as :meth:`put`."""
+        """Raise an error, as :meth:`put`."""
         raise _read_only(self._url)
 
     def _open(self, what: str) -> Store:
@@ -63,7 +63,7 @@ class CachedStore:
 
 
 def offline(what: str) -> TransportError:
-    """Error of something that only the network has."""
+    """Return the error for data that only the network has."""
     variable = offline_variable()
     forbidden = "--mode online, or without BATTERIES_MODE" if variable is None else f"without {variable}"
     return TransportError(
@@ -75,4 +75,4 @@ def offline(what: str) -> TransportError:
 
 
 def _read_only(url: str) -> PolicyError:
-    return PolicyError("a registry that is read from the cache", code="READ_ONLY", where=url, remedy="Write to it online.")
+    return PolicyError("registry read from the cache", code="READ_ONLY", where=url, remedy="Write to it online.")

@@ -20,24 +20,24 @@ from registry.stores.write_rules import read_each, refuse_moved, refuse_other, r
 
 LOCK = "index.lock"
 LOCK_SECONDS = 30.0
-UNPROMISED: dict[Operation, tuple[str, str]] = {  # codes and words of what a registry cannot promise without an operation
-    "link": ("NO_LINKS", "no hard links: of two publishers of one version at the same time, the later one's file may stay"),
-    "lock": ("NO_LOCKS", "no file locks: of two changes at the same time, one may be lost"),
-    "sync": ("NO_SYNC", "no sync: a loss of power may take what was published just before"),
+UNPROMISED: dict[Operation, tuple[str, str]] = {  # code and consequence of a missing operation
+    "link": ("NO_LINKS", "no hard links: if two processes publish one version at once, the later file may win"),
+    "lock": ("NO_LOCKS", "no file locks: of two concurrent changes, one may be lost"),
+    "sync": ("NO_SYNC", "no sync: a power failure may lose what was just published"),
 }
 
 
 class DirectoryStore:
-    """A store in a folder. Reading creates nothing; the folder itself appears with the first write.
+    """A store in a folder. Reading creates nothing; the first write creates the folder.
 
-    The folder may be reached by symbolic links, which are followed once. What is in it may be links where it is only read, as
-    in the cache of a download; its digests are compared all the same. Where it is written to, links in it are refused.
+    Symbolic links in the path of the folder are resolved once. A read-only store follows links inside the folder, as in a
+    download cache, since digests are compared anyway; a writable one refuses them.
 
     Args:
-        path: The folder.
-        writable: Whether writes are let through. A writable store sweeps what killed writers left behind.
-        name: What a user types in place of the path, where it has a name.
-        lock_seconds: How long a change of the index waits for another one.
+        path: Folder of the registry.
+        writable: Whether to allow writes. A writable store removes temporary files of killed writers.
+        name: Name that a user types in place of the path, if any.
+        lock_seconds: Seconds that a change of the index waits for another one.
     """
 
     fixed_commit = None
@@ -52,13 +52,13 @@ class DirectoryStore:
         self._unpromised: set[Operation] = set()
         self._name = name
         self.lock_seconds = lock_seconds
-        # only a folder that holds our layout is swept: a mistyped one is somebody else's
+        # only a folder with a registry's layout is swept: a mistyped path may hold other files
         if writable and atomic_files.is_folder(self.path / store_keys.BLOBS):
             atomic_files.sweep(self.path)
 
     @property
     def url(self) -> str:
-        """The folder as it was named, or its name."""
+        """Name of the store, or else its folder as given."""
         return str(self._named) if self._name is None else self._name
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
@@ -70,7 +70,7 @@ class DirectoryStore:
         return atomic_files.read(self.path_of(key), limit=limit, links=not self.writable)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """See :meth:`Store.keys`. Files that are no key's are passed over."""
+        """See :meth:`Store.keys`. Files whose path is not a key are ignored."""
         return sorted(key for folder in store_keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
 
     def put(self, key: str, data: Data) -> None:
@@ -83,7 +83,7 @@ class DirectoryStore:
             refuse_other(key, atomic_files.mapped(path, limit=MAX_BLOB), data, self.url)
 
     def read_index(self) -> bytes | None:
-        """See :meth:`Store.read_index`. What a writer builds upon is on the device first: its own writer may have died."""
+        """See :meth:`Store.read_index`. A writable store syncs it first, because its writer may have died before doing so."""
         index = self._index()
         if self.writable and index is not None:
             atomic_files.sync(self.path)
@@ -104,29 +104,29 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def _saying_so(self) -> Iterator[None]:
-        """Say, once for each, which promises the file system does not let this store keep."""
+        """Warn, once per operation, about guarantees that the file system does not support."""
         with noting() as lacking:
             yield
         for operation in sorted(lacking & UNPROMISED.keys() - self._unpromised):
             self._unpromised.add(operation)
             code, words = UNPROMISED[operation]
             remedy = "Publish from one process at a time, or to a registry on another file system."
-            warnings.warn(StoreWarning(f"a file system with {words}", code=code, where=self.url, remedy=remedy), stacklevel=4)
+            warnings.warn(StoreWarning(f"file system with {words}", code=code, where=self.url, remedy=remedy), stacklevel=4)
 
     def path_of(self, key: str) -> Path:
-        """File of a key.
+        """Return the path of a key.
 
         Raises:
-            InputError: not a key.
-            FormatError: the store may be written, and a folder on the way is a symbolic link, which could lead out of it.
+            InputError: invalid key.
+            FormatError: writable store, and a folder on the way is a symbolic link, which could lead out of it.
         """
         *within, name = store_keys.check(key).split("/")
         folder = self.path
         for part in within:
             folder = folder / part
             if self.writable and atomic_files.is_link(folder):
-                remedy = "Put a folder in its place; one that is only read may have links in it (writable=False)."
-                raise FormatError("a symbolic link", code="SYMLINK", expected="a folder", where=folder, remedy=remedy)
+                remedy = "Replace it by a folder, or open the registry read-only (writable=False), which allows links."
+                raise FormatError("symbolic link", code="SYMLINK", expected="a folder", where=folder, remedy=remedy)
         return folder / name
 
     def _keys_below(self, name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Fsck of a registry in a folder: what its index promises, what lies there unpromised, and putting right what can be."""
+"""Check of a registry folder against its index: missing, damaged and unlisted files, with repair."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from registry.stores.verified_read import read_pinned
 
 @dataclass(frozen=True)
 class Check:
-    """What came of checking a folder.
+    """Result of checking a folder.
 
     Attributes:
-        faults: Promised bytes that are missing or others, by key.
-        repaired: Keys among them that are right now.
-        orphans: Keys that no index promises: a publish that died left them, and repeating it uses them.
-        checked: Promised files.
-        swept: Bytes of dead writers' temporary files that were removed.
+        faults: Errors of listed files that are missing or damaged, by key.
+        repaired: Keys of ``faults`` that were repaired.
+        orphans: Keys that the index does not list: an interrupted publish left them, and repeating it uses them.
+        checked: Number of files that the index lists.
+        swept: Bytes freed by removing temporary files of killed writers.
     """
 
     faults: dict[str, BatteriesError]
@@ -37,28 +37,28 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that is promised is right now."""
+        """True if every listed file is intact, or was repaired."""
         return set(self.faults) == set(self.repaired)
 
 
 def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store | None = None) -> Check:
-    """Compare every file that the index of a folder promises with its digest.
+    """Compare every file that a folder's index lists with its digest.
 
     Args:
-        folder: The registry.
-        repair: Whether damaged and missing files are put back, from the cache or from ``source``, and temporary files of dead
-            writers removed. What was damaged is kept in ``damaged/``.
+        folder: Folder of the registry.
+        repair: Whether to restore damaged and missing files from the cache or ``source``, and to remove temporary files of
+            killed writers. Damaged files are kept in ``damaged/``.
         source: Another registry that may have the bytes.
 
     Raises:
         InputError: not a folder (``NOT_A_FOLDER``).
-        NotFoundError: no index: restore it from a mirror.
-        IntegrityError: a damaged index: restore it from a mirror.
+        NotFoundError: missing index, to be restored from a mirror.
+        IntegrityError: damaged index, to be restored from a mirror.
     """
     snapshot = open_snapshot(folder)
     store = snapshot.store
     if not isinstance(store, DirectoryStore):
-        raise InputError("not a registry in a folder", code="NOT_A_FOLDER", expected="a folder", found=store.url)
+        raise InputError("registry not in a folder", code="NOT_A_FOLDER", expected="a folder", found=store.url)
     swept = atomic_files.sweep(store.path) if repair else 0
     promised = _promised(snapshot)
     faults = {key: error for key, pin in promised.items() if (error := _fault(store, key, pin)) is not None}
@@ -69,7 +69,7 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
 
 
 def _promised(snapshot: Snapshot) -> dict[str, Pin]:
-    """Every file that an index names."""
+    """Return the pin of every file that the index lists, by key."""
     found: dict[str, Pin] = {}
     for path, version, release in snapshot.index.everything():
         found[store_keys.manifest(path, version)] = release.manifest
@@ -88,7 +88,7 @@ def _fault(store: Store, key: str, pin: Pin) -> BatteriesError | None:
 
 
 def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) -> bool:
-    """Put the right bytes in the place of wrong ones; False where nobody has them."""
+    """Restore a file from the cache or a source; return False if neither has it."""
     found = Cache().held(pin)
     if found is None and source is not None:
         with contextlib.suppress(BatteriesError):

@@ -1,8 +1,8 @@
-"""A store in a repository of the Hugging Face Hub. Whole registries travel in one commit, and are read at one commit.
+"""A store in a repository of the Hugging Face Hub. A change is written as one commit, and a registry is read at one commit.
 
-Reading the index asks what the revision means now; everything after it is read at that commit, so a branch that moves meanwhile
-mixes nothing. Putting keeps bytes here until the index is swapped: then they, the index, a bundle of all manifests and the
-model card become one commit on top of the one that was compared, or nothing does.
+Reading the index resolves the revision; everything after it is read at that commit, so a branch that moves meanwhile does not
+mix two states. Bytes put are staged in memory until the index is swapped: then they, the index, a bundle of all manifests and
+the model card become one commit on top of the one that was compared, or nothing is written.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Reading:
     """A registry at one commit.
 
     Attributes:
-        commit: None where there is no repository yet.
-        kind: What the address names: a branch, a tag, or anything else.
-        index: The bytes of the index; None where there is none.
+        commit: Commit that was read; None if there is no repository yet.
+        kind: Kind of revision: ``branch``, ``tag`` or ``other``.
+        index: Bytes of the index; None if there is none.
     """
 
     commit: str | None
@@ -49,23 +49,23 @@ class Reading:
 
     @cached_property
     def pins(self) -> dict[str, Pin]:
-        """The manifests that the index promises, by key; none where it is no index."""
+        """Pins of the manifests that the index lists, by key; empty if the index is missing or invalid."""
         return {} if self.index is None else _pins(_parsed(self.index))
 
 
 class HubStore:
-    """A registry at ``hf://owner/repo[@revision]``. Only a branch is written to.
+    """A registry at ``hf://owner/repo[@revision]``. Only a branch can be written to.
 
     Args:
-        address: Of the registry.
-        writable: Whether writes are let through; they make the repository where there is none.
-        endpoint: Address of the Hub; left out, ``HF_ENDPOINT`` or the public one.
-        token: Left out, the one that huggingface_hub finds.
-        limits: What reading one file may take.
-        patience: Seconds for one commit, beside the time that its bytes take.
+        address: Address of the registry.
+        writable: Whether to allow writes; they create the repository if there is none.
+        endpoint: Address of the Hub; by default ``HF_ENDPOINT`` or the public one.
+        token: Access token; by default the one that huggingface_hub finds.
+        limits: Time and bytes allowed for reading one file.
+        patience: Seconds for one commit, in addition to the time that its bytes take.
 
     Raises:
-        InputError: not such an address (``BAD_ADDRESS``, ``BAD_REPOSITORY``, ``BAD_REVISION``).
+        InputError: invalid address (``BAD_ADDRESS``, ``BAD_REPOSITORY``, ``BAD_REVISION``).
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class HubStore:
     ) -> None:
         parts = _ADDRESS.fullmatch(address)
         if parts is None:
-            raise InputError("not an address on the Hub", code="BAD_ADDRESS", expected=FORM, found=repr(address[:120]))
+            raise InputError("invalid Hub address", code="BAD_ADDRESS", expected=FORM, found=repr(address[:120]))
         revision = MAIN if parts["revision"] is None else parts["revision"]
         self.writable = writable
         self._address = address
@@ -89,13 +89,13 @@ class HubStore:
         )
         self._lock = threading.RLock()
         self._staged: dict[str, bytes] = {}
-        self._manifests: dict[str, bytes] = {}  # seen at some commit; compared with a pin before use
+        self._manifests: dict[str, bytes] = {}  # read at any commit; compared with a pin before use
         self._listed: tuple[str, dict[str, Entry]] | None = None
         self._reading: Reading | None = None
 
     @property
     def url(self) -> str:
-        """The address, as it was given."""
+        """Address as given."""
         return self._address
 
     @property
@@ -105,7 +105,7 @@ class HubStore:
         return reading.commit if reading.kind == "tag" else None
 
     def read(self, key: str, *, limit: int) -> bytes:
-        """See :meth:`registry.Store.read`; at the commit of the index that was read last."""
+        """See :meth:`registry.Store.read`, here at the commit of the last index that was read."""
         staged = self._staged.get(store_keys.check(key))
         if staged is None:
             commit = self._now().commit
@@ -117,7 +117,7 @@ class HubStore:
         return staged
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
-        """See :meth:`registry.Store.read_many`; more than one manifest comes in one request."""
+        """See :meth:`registry.Store.read_many`; several manifests come in one request."""
         reading = self._now()
         wanted = {key: reading.pins[key] for key in limits if key in reading.pins}
         found = self._together(reading, wanted) if len(wanted) > 1 else {}
@@ -128,12 +128,12 @@ class HubStore:
         return {key: data for key, data in found.items() if len(data) <= limits[key]}
 
     def keys(self, prefix: str = "") -> list[str]:
-        """See :meth:`registry.Store.keys`. Files that are no key's are passed over."""
+        """See :meth:`registry.Store.keys`. Files whose path is not a key are ignored."""
         present = {key for key in self._files(self._now()) if store_keys.is_key(key)}
         return sorted(key for key in present | self._staged.keys() if key.startswith(prefix))
 
     def put(self, key: str, data: Data) -> None:
-        """See :meth:`registry.Store.put`. The bytes stay here until the index is swapped."""
+        """See :meth:`registry.Store.put`. The bytes are staged in memory until the index is swapped."""
         store_keys.check(key)
         reading = self._writable()
         present = self._files(reading).get(key)
@@ -145,17 +145,17 @@ class HubStore:
         refuse_other(key, staged, data, self.url)
 
     def read_index(self) -> bytes | None:
-        """See :meth:`registry.Store.read_index`. Asks anew what the revision means."""
+        """See :meth:`registry.Store.read_index`. Resolves the revision again."""
         self._reading = self._look()
         return self._reading.index
 
     def swap_index(self, expected: str | None, data: bytes) -> None:
-        """See :meth:`registry.Store.swap_index`. One commit holds the index and everything that was put.
+        """See :meth:`registry.Store.swap_index`. One commit holds the index and all staged bytes.
 
         Raises:
-            ConflictError: somebody else swapped first (``INDEX_MOVED``; what was put stays here), or wrote other bytes under a
+            ConflictError: another writer swapped first (``INDEX_MOVED``; staged bytes are kept), or wrote other bytes under a
                 key (``VERSION_EXISTS``).
-            TransportError: the network; where the answer to the commit was lost, the branch says whether it was made.
+            TransportError: network failure; if the response to the commit was lost, the branch shows whether it was made.
         """
         self._writable()
         with self._lock:
@@ -174,14 +174,14 @@ class HubStore:
             self._staged.clear()
 
     def _now(self) -> Reading:
-        """Reading that holds until the index is read again."""
+        """Return the current reading, which is valid until the index is read again."""
         with self._lock:
             if self._reading is None:
                 self._reading = self._look()
             return self._reading
 
     def _look(self) -> Reading:
-        """What the address means now. A commit that was read before is not read again."""
+        """Resolve the address now; the commit that was read last is not read again."""
         try:
             found = self._repository.resolve()
         except NotFoundError as error:
@@ -199,7 +199,7 @@ class HubStore:
         return Reading(found.commit, found.kind, index)
 
     def _files(self, reading: Reading) -> dict[str, Entry]:
-        """Every file at a commit; asked once for each commit."""
+        """List every file at a commit, with one request per commit."""
         if reading.commit is None:
             return {}
         listed = self._listed
@@ -208,20 +208,20 @@ class HubStore:
         return listed[1]
 
     def _writable(self) -> Reading:
-        """Reading, where the address can be written to."""
+        """Return the current reading, or raise if the address cannot be written to."""
         remedy = "Name another registry as the target."
         if self.writable:
             reading = self._now()
             if reading.kind == "branch":
                 return reading
-            remedy = "Only a branch can be written to: leave @revision out, or name a branch that is no tag."
-        raise PolicyError("a read-only registry", code="READ_ONLY", where=self.url, remedy=remedy)
+            remedy = "Only a branch can be written to: leave @revision out, or name a branch."
+        raise PolicyError("read-only registry", code="READ_ONLY", where=self.url, remedy=remedy)
 
     def _settle_staged(self, head: Reading) -> None:
-        """Forget what somebody else put there meanwhile.
+        """Drop staged keys that another writer has put meanwhile.
 
         Raises:
-            ConflictError: with other bytes (``VERSION_EXISTS``).
+            ConflictError: key already in use with other content (``VERSION_EXISTS``).
         """
         there = self._files(head) if self._staged else {}
         for key in [key for key in self._staged if key in there]:
@@ -232,19 +232,19 @@ class HubStore:
             raise taken(key, expected=sha256(data), found=present.digest, url=self.url)
 
     def _derived(self, head: Reading, data: bytes) -> dict[str, bytes]:
-        """What follows from an index. A store does not judge one: from what is none, nothing follows."""
+        """Return the files derived from an index: bundle and card. An invalid index is not refused here, and has none."""
         index = _parsed(data)
         if index is None:
             return {}
         pins = _pins(index)
         self._manifests = self._together(head, pins)
         for key in pins.keys() - self._manifests.keys():
-            with contextlib.suppress(BatteriesError):  # a bundle without it costs its readers one request more
+            with contextlib.suppress(BatteriesError):  # a bundle without it costs its readers one more request
                 self._manifests[key] = read_pinned(self, key, pins[key]).data
         return {manifest_bundle.BUNDLE: manifest_bundle.pack(self._manifests), CARD: registry_card(index, self.url).encode()}
 
     def _together(self, reading: Reading, pins: Mapping[str, Pin]) -> dict[str, bytes]:
-        """Those manifests that are here, or come in one request, and are what their pins say."""
+        """Return the manifests in memory or in the bundle, fetched in one request, that match their pins."""
         held = {**self._manifests, **self._staged}
         if pins.keys() - held.keys() and reading.commit is not None:
             limit = manifest_bundle.size({key: pin.size for key, pin in reading.pins.items()})
@@ -255,12 +255,12 @@ class HubStore:
         return {key: held[key] for key, pin in pins.items() if key in held and Pin.of(held[key]) == pin}
 
     def _commit(self, head: Reading, files: Mapping[str, bytes]) -> str:
-        """One commit on top of the head that was compared, or none.
+        """Commit on top of the head that was compared, or not at all.
 
-        A commit whose answer was lost, or was answered twice, is found on the branch by its index.
+        A commit whose response was lost, or that was sent twice, is recognised on the branch by its index.
         """
         if head.commit is None:
-            what = "the repository that was made is not there yet"
+            what = "new repository not available yet"
             raise TransportError(what, code="UNAVAILABLE", where=self.url, remedy="Run the same command again.", retryable=True)
         try:
             return self._repository.commit(files, parent=head.commit, message=_message(self._staged))
@@ -281,13 +281,13 @@ def _parsed(data: bytes) -> Index | None:
 
 
 def _pins(index: Index | None) -> dict[str, Pin]:
-    """Manifests that an index promises, by key."""
+    """Return the pins of the manifests that an index lists, by key."""
     everything = () if index is None else index.everything()
     return {store_keys.manifest(path, version): release.manifest for path, version, release in everything}
 
 
 def _message(staged: Mapping[str, bytes]) -> str:
-    """First line of a commit."""
+    """Return the first line of a commit message."""
     folders = (store_keys.BLOBS, store_keys.ATTESTATIONS)
     versions = sorted(key.removesuffix(store_keys.JSON) for key in staged if not key.startswith(folders))
     more = f" and {len(versions) - 3} more" if len(versions) > 3 else ""

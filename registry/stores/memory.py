@@ -12,7 +12,7 @@ from registry.stores.write_rules import read_each, refuse_moved, refuse_other, r
 
 
 class MemoryStore:
-    """A store in memory, for tests and for registries made on the fly. Safe to share between threads."""
+    """A store in memory, for tests and temporary registries. Safe to share between threads."""
 
     fixed_commit = None
 
@@ -24,7 +24,7 @@ class MemoryStore:
 
     @property
     def url(self) -> str:
-        """Always the same: a store in memory has no address."""
+        """Constant ``memory``: a store in memory has no address."""
         return "memory"
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:

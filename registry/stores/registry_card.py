@@ -1,4 +1,4 @@
-"""The card of a registry on the Hub: tables of what it has, and how to pull it. Pure: an index in, Markdown out."""
+"""The card of a registry on the Hub: tables of its artifacts and how to pull them. Pure: an index in, Markdown out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", 
 
 
 def registry_card(index: Index, address: str) -> str:
-    """Card of a registry. The same index and address give the same bytes.
+    """Return the card of a registry. The same index and address give the same bytes.
 
     Args:
-        index: Of the registry.
-        address: What a user types to name it.
+        index: Index of the registry.
+        address: Address as a user would type it.
     """
     releases = [release for _, _, release in index.everything()]
     rows = [_row(index, path) for path in sorted(index.cells)]
@@ -29,7 +29,7 @@ def registry_card(index: Index, address: str) -> str:
         *(_table(index, form) for form in FORMS.values() if index.table(form.kind.plural)),
         _usage(index, address),
         "The newest version of each cell. CV and MSE are those on its own probe; verdicts are attestations, which are in this "
-        "repository too. This page is written anew with every publish.\n",
+        "repository too. This page is rewritten with every publish.\n",
     ]
     return "\n".join(parts)
 
@@ -52,7 +52,7 @@ def _row(index: Index, path: str) -> tuple[str, ...]:
 
 
 def _table(index: Index, form: ArtifactForm[Any]) -> str:
-    """Table of a kind beside the cell."""
+    """Return the table of a kind other than cells."""
     table, columns = index.table(form.kind.plural), [column for column in form.columns if column.on_card]
     rows = []
     for path in sorted(table):
@@ -69,7 +69,7 @@ def _verdict(index: Index, cell: str, yanked: str | None) -> str:
 
 
 def _usage(index: Index, address: str) -> str:
-    """How to pull: by the first of all that can be pulled by name."""
+    """Return example commands for the first artifact that can be pulled by name."""
     paths = (path for path, _, _ in index.everything())
     example = next((path for path in paths if index.newest(path)), "band/name")
     commands = (

@@ -1,8 +1,8 @@
-"""What this machine saw of a registry last: a registry only ever grows, and one that goes back is refused.
+"""Rollback protection: a registry only grows, so an index older than the last one this machine accepted is refused.
 
-A note below ``BATTERIES_HOME`` keeps, for every registry that was read, the address, the number and the digest of the last
-index that was accepted, and when. The index itself is kept in the cache, so that it can be read
-offline. The embedded registry is exempt: a checkout may go back.
+A note below ``BATTERIES_HOME`` records, for every registry that was read, its address, the number and digest of the last
+accepted index, and the time. The index itself is kept in the cache for offline use. The embedded registry is exempt: its
+checkout may go back.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MAX_NOTE = 2**14
 
 
 class Note(Document):
-    """What was seen of one registry.
+    """Record of the last accepted index of a registry.
 
     Attributes:
-        url: Its address.
-        number: Of the index.
-        index: Digest and size of its bytes.
-        commit: What the address is to mean for ever, where it is a tag.
-        fetched: When, in seconds since 1970.
+        url: Address of the registry.
+        number: Number of the index.
+        index: Digest and size of the index's bytes.
+        commit: Commit that the address must always mean, if it names a tag.
+        fetched: Time of reading, in seconds since 1970.
     """
 
     url: Text
@@ -49,16 +49,16 @@ class Note(Document):
 
 @dataclass(frozen=True)
 class Memory:
-    """The notes below a cache.
+    """Notes of a cache, one per registry.
 
     Attributes:
-        cache: Holds notes and indexes.
+        cache: Cache that holds notes and indexes.
     """
 
     cache: Cache
 
     def note(self, url: str) -> Note | None:
-        """What was seen of a registry; None where nothing was, or the note is damaged or cannot be reached."""
+        """Return the note of a registry; None if there is none, or it is damaged or inaccessible."""
         path = self._path(url)
         try:
             return load_document(Note, atomic_files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE)
@@ -73,19 +73,19 @@ class Memory:
             return None
 
     def index(self, note: Note) -> Index | None:
-        """Index of a note; None where the cache no longer has it whole."""
+        """Return the index of a note; None if the cache no longer has it intact."""
         held = self.cache.held(note.index)
         return None if held is None else Index.from_bytes(held.data, where=self.cache.path(note.index.sha256))
 
     def accept(self, store: Store, data: bytes, index: Index) -> None:
-        """Compare an index with what was seen of its store before, and remember it.
+        """Check an index against the note of its store, and update the note.
 
-        Where it cannot be remembered, the next reading is compared with an older one, or with none; of a registry that is not
-        on this machine that is said.
+        If the note cannot be written, the next reading is compared with an older index or with none, and a warning says so
+        unless the registry is on this machine.
 
         Raises:
-            IntegrityError: a lower number (``ROLLBACK``), another history (``REWRITTEN``), or a version that changed or went
-                away (``VERSION_MUTATED``), or a tag that points elsewhere (``TAG_MOVED``).
+            IntegrityError: lower number (``ROLLBACK``), rewritten history (``REWRITTEN``), version changed or removed
+                (``VERSION_MUTATED``), or tag moved (``TAG_MOVED``).
         """
         url, pin, commit = store.url, Pin.of(data), store.fixed_commit
         note = self.note(url)
@@ -99,13 +99,13 @@ class Memory:
             if note is None or note.index != pin:
                 atomic_files.create(self.cache.path(pin.sha256), data)
             atomic_files.replace(self._path(url), new.to_bytes())
-        except StoreError:  # it costs the memory only
+        except StoreError:  # only rollback protection is lost
             if not isinstance(store, DirectoryStore):
-                what = "the index that was read cannot be remembered: a registry that goes back is not noticed"
+                what = "index not recorded for rollback protection"
                 warnings.warn(StoreWarning(what, code="NO_MEMORY", where=self.cache.folder, remedy=REMEDY), stacklevel=1)
 
     def notes(self) -> list[Note]:
-        """All of them."""
+        """Return all notes, sorted by address."""
         folder = self.cache.folder / FOLDER
         paths = sorted(folder.glob("*.json")) if atomic_files.is_folder(folder) else []
         found = [load_document(Note, atomic_files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE) for path in paths]
@@ -114,19 +114,19 @@ class Memory:
     def _refuse_moved_tag(self, url: str, note: Note, commit: str | None) -> None:
         if note.commit is not None and commit != note.commit:
             raise IntegrityError(
-                "a tag that points elsewhere",
+                "tag moved",
                 code="TAG_MOVED",
                 expected=f"commit {note.commit}",
                 found=commit or "a branch",
                 where=url,
-                remedy=f"If it was moved on purpose, remove {self._path(url)}.",
+                remedy=f"If the tag was moved on purpose, remove {self._path(url)}.",
             )
 
     def _refuse_going_back(self, url: str, note: Note, index: Index) -> None:
         remedy = f"If the registry was rebuilt on purpose, remove {self._path(url)}."
         if index.number < note.number:
             raise IntegrityError(
-                "a registry that went back",
+                "registry rolled back",
                 code="ROLLBACK",
                 expected=f"index {note.number} or later",
                 found=f"index {index.number}",
@@ -135,17 +135,17 @@ class Memory:
             )
         if index.number == note.number or (index.number == note.number + 1 and index.previous != note.index.sha256):
             raise IntegrityError(
-                "a registry with another history",
+                "registry history rewritten",
                 code="REWRITTEN",
                 expected=f"index {note.number} with digest {note.index.sha256}",
-                found="another" if index.number == note.number else f"one before that has {index.previous}",
+                found="another index" if index.number == note.number else f"predecessor {index.previous}",
                 where=url,
                 remedy=remedy,
             )
         before = self.index(note)
         if before is not None and (changed := _changed(before, index)):
             raise IntegrityError(
-                "published versions that changed or went away",
+                "published versions changed or removed",
                 code="VERSION_MUTATED",
                 found=", ".join(changed[:5]),
                 where=url,
@@ -157,7 +157,7 @@ class Memory:
 
 
 def _changed(before: Index, now: Index) -> list[str]:
-    """Versions that are not what they were, a yank apart."""
+    """Return the versions that changed, other than by a yank, or were removed."""
     return [
         f"{path}@{version}"
         for path, version, release in before.everything()

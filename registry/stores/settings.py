@@ -1,16 +1,16 @@
-"""Which registry, and where the cache is.
+"""Addresses of registries, aliases and network modes, from arguments, the environment and the configuration file.
 
-An argument goes before ``BATTERIES_REGISTRY``, which goes before the configuration file, which goes before the registry that
-ships with this package. The configuration file is ``config.toml`` in the platform's configuration folder:
+An argument takes precedence over ``BATTERIES_REGISTRY``, then the configuration file, then the registry shipped with this
+package. The configuration file is ``config.toml`` in the platform's configuration folder:
 
-    registry = "/data/cells"          # in place of the embedded one
+    registry = "/data/cells"          # default, in place of the shipped registry
 
     [registries]
-    lab = "/mnt/lab/cells"            # what lab/low/fresnel-256 means
-    ours = "embedded"                 # the one that ships, which embedded/low/fresnel-256 means as well
+    lab = "/mnt/lab/cells"            # registry of lab/low/fresnel-256
+    ours = "embedded"                 # shipped registry, of embedded/low/fresnel-256 as well
 
     [aliases]
-    best = "low/fresnel-256@^1"       # what best means
+    best = "low/fresnel-256@^1"       # reference that best stands for
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from registry.stores.store import Store
 REGISTRY_VARIABLE = "BATTERIES_REGISTRY"
 MODE_VARIABLE = "BATTERIES_MODE"
 HUB = "hf://"
-HERE = Path()  # the working directory, which is looked at for relative paths only: it may be gone
-EMBEDDED = "embedded"  # the registry that ships, wherever it lies; a folder of that name is ./embedded
+HERE = Path()  # the working directory, used for relative paths only: it may no longer exist
+EMBEDDED = "embedded"  # the shipped registry, wherever it is installed; a folder of that name is ./embedded
 MAX_CONFIG = 64 * 2**10
 
 Mode = Literal["online", "prefer-cache", "offline"]
@@ -52,7 +52,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 class Settings(Document):
-    """What the configuration file says."""
+    """Contents of the configuration file."""
 
     registry: str | None = None
     registries: dict[str, str] = Field(default_factory=dict)
@@ -60,35 +60,35 @@ class Settings(Document):
 
 
 def mode(text: str | None = None) -> Mode:
-    """Whether the network may and must be asked: what is given, else ``BATTERIES_MODE``, else ``online``.
+    """Return the network mode: the given one, else ``BATTERIES_MODE``, else ``online``.
 
-    Whatever it says, it is ``offline`` where ``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE`` is set.
+    If ``HF_HUB_OFFLINE`` or ``TRANSFORMERS_OFFLINE`` is set, every valid mode becomes ``offline``.
 
     Raises:
-        InputError: none of the three (``MODE``).
+        InputError: unknown mode (``MODE``).
     """
     found = text or os.environ.get(MODE_VARIABLE) or "online"
     for known in get_args(Mode):
         if found == known:
             return "offline" if offline_variable() else known
-    raise InputError("no such mode", code="MODE", expected=" | ".join(get_args(Mode)), found=found)
+    raise InputError("unknown mode", code="MODE", expected=" | ".join(get_args(Mode)), found=found)
 
 
 def is_remote(address: str) -> bool:
-    """Whether an address is not on this machine."""
+    """Return whether an address is on the Hub."""
     return address.startswith(HUB)
 
 
 def config_file() -> Path:
-    """Where the configuration file is, if there is one."""
+    """Return the path of the configuration file, which need not exist."""
     return own_folder(platformdirs.user_config_path) / "config.toml"
 
 
 def settings() -> Settings:
-    """What the configuration file says; nothing where there is none, and a warning where it cannot be reached.
+    """Read the configuration file; without one, return empty settings, and warn if it is inaccessible.
 
     Raises:
-        FormatError: not TOML, or keys and values other than those above (``CONFIG``).
+        FormatError: not TOML, or unknown keys or values (``CONFIG``).
     """
     path = config_file()
     try:
@@ -111,14 +111,14 @@ def settings() -> Settings:
 
 
 def open_store(registry: str | Path | None = None, *, writable: bool = False) -> Store:
-    """Store of a registry.
+    """Open the store of a registry.
 
     Args:
-        registry: A folder, ``embedded`` or ``hf://owner/repo[@revision]``; None means the registry in force.
-        writable: Whether it is to be written to. Then it must be named, and its folder need not be there yet.
+        registry: Folder, ``embedded`` or ``hf://owner/repo[@revision]``; None means the default registry.
+        writable: Whether to open it for writing. It must then be named, and its folder need not exist yet.
 
     Raises:
-        InputError: an address that this version cannot open (``SCHEME``), or no target to write to (``NO_TARGET``).
+        InputError: unsupported address (``SCHEME``), or no registry named for writing (``NO_TARGET``).
         NotFoundError: no such folder (``NO_REGISTRY``).
     """
     if writable and not (registry is not None and str(registry)):
@@ -132,13 +132,13 @@ def open_store(registry: str | Path | None = None, *, writable: bool = False) ->
 
 
 def address(registry: str | Path | None = None) -> tuple[str, Path]:
-    """Address of a registry, and the folder that a relative one starts from.
+    """Return the address of a registry, and the base folder of a relative address.
 
     Args:
-        registry: A folder; None means the registry in force.
+        registry: Address; None means the default registry.
 
     Raises:
-        FormatError: a configuration file that cannot be used.
+        FormatError: invalid configuration file (``CONFIG``).
     """
     if registry is not None and str(registry):
         return str(registry), HERE
@@ -150,17 +150,17 @@ def address(registry: str | Path | None = None) -> tuple[str, Path]:
 
 
 def address_of(name: str) -> tuple[str, Path]:
-    """Address that the first part of a reference means, by the configuration file.
+    """Return the address of a registry named in the configuration file, and the base folder of a relative address.
 
     Raises:
-        NotFoundError: no registry of that name (``NO_REGISTRY``).
+        NotFoundError: unknown registry (``NO_REGISTRY``).
     """
     registries = settings().registries
     if name == EMBEDDED and name not in registries:
         return EMBEDDED, HERE
     if name not in registries:
         raise NotFoundError(
-            "no registry of that name",
+            "unknown registry",
             code="NO_REGISTRY",
             expected=f"one of {', '.join(sorted(registries))}" if registries else None,
             found=name,
@@ -171,15 +171,15 @@ def address_of(name: str) -> tuple[str, Path]:
 
 
 def expand(text: str) -> Reference:
-    """Reference that somebody typed: in full, or as an alias of the configuration file, which has no ``/``.
+    """Parse a reference, or look up an alias in the configuration file; an alias contains no ``/``.
 
     Raises:
-        InputError: neither a reference nor a name (``BAD_REFERENCE``), or no text (``REFERENCE``).
-        NotFoundError: no such alias (``NO_ALIAS``).
-        FormatError: an alias of an alias (``ALIAS_OF_ALIAS``), or of what is no reference (``CONFIG``).
+        InputError: neither a reference nor a name (``BAD_REFERENCE``), or not a string (``REFERENCE``).
+        NotFoundError: unknown alias (``NO_ALIAS``).
+        FormatError: alias of an alias (``ALIAS_OF_ALIAS``), or of an invalid reference (``CONFIG``).
     """
     if not isinstance(text, str):
-        remedy = "One reference is a text; registry.pull and registry.verify take a list of them."
+        remedy = "A reference is a string; registry.pull and registry.verify take a list of them."
         raise InputError("not a reference", code="REFERENCE", expected=FORM, found=repr(text)[:60], remedy=remedy)
     if not is_name(text):
         return Reference.parse(text)
@@ -187,7 +187,7 @@ def expand(text: str) -> Reference:
     if text not in aliases:
         otherwise = f"A reference is {FORM}; aliases are lines of the table [aliases] in that file."
         raise NotFoundError(
-            "no such alias",
+            "unknown alias",
             code="NO_ALIAS",
             expected=f"band/name, or one of {', '.join(sorted(aliases))}" if aliases else "band/name",
             found=text,
@@ -196,12 +196,12 @@ def expand(text: str) -> Reference:
         )
     if "/" not in aliases[text]:
         raise FormatError(
-            "an alias of an alias",
+            "alias of an alias",
             code="ALIAS_OF_ALIAS",
             expected="a reference",
             found=aliases[text],
             where=f"{config_file()}: {text}",
-            remedy="Write there what it is to mean in the end.",
+            remedy="Replace it by the reference that it should stand for.",
         )
     try:
         return Reference.parse(aliases[text])
@@ -210,25 +210,23 @@ def expand(text: str) -> Reference:
 
 
 def embedded() -> Path:
-    """Folder of the registry that ships with this package: inside it when installed, beside it in a checkout.
+    """Return the folder of the shipped registry: inside the package if installed, beside it in a checkout.
 
     Raises:
-        NotFoundError: the installation is incomplete (``NO_REGISTRY``).
+        NotFoundError: incomplete installation (``NO_REGISTRY``).
     """
     package = Path(str(resources.files("registry"))).resolve()
     for folder in (package / "manifests", package.parent / "manifests"):
         if folder.is_dir():
             return folder
-    raise NotFoundError(
-        "the embedded registry is missing", code="NO_REGISTRY", where=package, remedy="Install svae-batteries again."
-    )
+    raise NotFoundError("embedded registry missing", code="NO_REGISTRY", where=package, remedy="Install svae-batteries again.")
 
 
 def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
-    """Store at an address; the embedded one is never written to.
+    """Open the store at an address; the embedded one is always read-only.
 
     Raises:
-        InputError: an address that this version cannot open (``SCHEME``), or that is no folder, or no repository of the Hub.
+        InputError: unsupported address (``SCHEME``), not a folder, or not a repository of the Hub.
         NotFoundError: no such folder (``NO_REGISTRY``).
     """
     if address == EMBEDDED:
@@ -237,22 +235,22 @@ def open_at(address: str, base: Path, *, writable: bool = False) -> Store:
         return registry_package.HubStore(address, writable=writable)
     if scheme := _SCHEME.match(address):
         raise InputError(
-            "an address that this version cannot open",
+            "unsupported address",
             code="SCHEME",
             expected="a folder, embedded or hf://owner/repo[@revision]",
             found=f"{scheme[1]}://",
-            remedy="Name one of these.",
+            remedy="Use one of these forms.",
         )
     path, exists = _folder(address, base)
     if not writable and not exists:
-        named = f"The registry that ships is named {EMBEDDED}, without a slash." if path.name == EMBEDDED else None
+        named = f"The shipped registry is named {EMBEDDED}, without a slash." if path.name == EMBEDDED else None
         remedy = named or "Check the path, or publish a cell to it."
         raise NotFoundError("no such registry", code="NO_REGISTRY", found=path, remedy=remedy)
     return DirectoryStore(path, writable=writable, name=EMBEDDED if not writable and _is_embedded(path) else None)
 
 
 def _is_embedded(path: Path) -> bool:
-    """Whether a folder is that of the registry that ships, which has a name on every machine."""
+    """Return whether a folder is that of the shipped registry, which has the same name on every machine."""
     try:
         return path.samefile(embedded())
     except (OSError, NotFoundError):
@@ -260,7 +258,7 @@ def _is_embedded(path: Path) -> bool:
 
 
 def _folder(address: str, base: Path) -> tuple[Path, bool]:
-    """Path that an address means, and whether there is a folder."""
+    """Return the path that an address means, and whether the folder exists."""
     try:
         path = base / Path(address).expanduser()
         path.lstat()
@@ -268,21 +266,21 @@ def _folder(address: str, base: Path) -> tuple[Path, bool]:
     except FileNotFoundError:
         return path, False
     except (OSError, RuntimeError, ValueError) as error:  # no permission, no such user, a NUL
-        raise InputError("a path that cannot be used", code="BAD_PATH", found=repr(address), where=error) from error
+        raise InputError("unusable path", code="BAD_PATH", found=repr(address), where=error) from error
     if not is_folder:
         raise InputError("not a registry", code="NOT_A_FOLDER", expected="a folder", found=path)
     return path, True
 
 
 def _warn_unread(error: StoreError, path: Path) -> None:
-    if not isinstance(error.__cause__, NotADirectoryError):  # then there is none
-        what, remedy = "the configuration file cannot be read, and is left out", "Allow it, or name another XDG_CONFIG_HOME."
+    if not isinstance(error.__cause__, NotADirectoryError):  # a parent that is a file cannot hold one
+        what, remedy = "unreadable configuration file ignored", "Make it readable, or set another XDG_CONFIG_HOME."
         warnings.warn(StoreWarning(what, code="NO_CONFIG", where=path, remedy=remedy), stacklevel=1)
 
 
 def _bad_config(path: object, found: object) -> FormatError:
     return FormatError(
-        "a configuration file that cannot be used",
+        "invalid configuration file",
         code="CONFIG",
         expected='TOML with registry = "..." and tables [registries] and [aliases]',
         found=found,

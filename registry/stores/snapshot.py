@@ -1,4 +1,4 @@
-"""A registry as of one reading of its index, and the checks on what the index promises. The checks are pure."""
+"""A registry at one reading of its index, and pure checks of manifests and attestations against that index."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Snapshot:
     """A store with its index, read once.
 
     Attributes:
-        store: Where the bytes are.
-        index: What there is.
-        fetched: When the index was read, in seconds since 1970; None where that was just now.
+        store: Store of the registry.
+        index: Index that was read.
+        fetched: Time of reading, in seconds since 1970; None if the index was just read.
     """
 
     store: Store
@@ -44,17 +44,17 @@ class Snapshot:
 
     @property
     def age(self) -> float:
-        """Seconds since the index was fetched; 0 where it was fetched for this."""
+        """Seconds since the index was fetched; 0 if it was just read."""
         return 0.0 if self.fetched is None else max(0.0, time.time() - self.fetched)
 
     @classmethod
     def take(cls, store: Store) -> Snapshot:
-        """Read the index of a store, and hold it against the one that was read last.
+        """Read the index of a store, and check it against the last one read.
 
         Raises:
-            NotFoundError: it has none (``NO_INDEX``).
-            FormatError: not an index.
-            IntegrityError: a damaged one, or one that goes back.
+            NotFoundError: no index (``NO_INDEX``).
+            FormatError: invalid index.
+            IntegrityError: damaged index, or a rollback.
         """
         data = store.read_index()
         if data is None:
@@ -65,7 +65,7 @@ class Snapshot:
         return cls(store, index)
 
     def find(self, reference: Reference) -> Located:
-        """What a reference means here.
+        """Locate a reference in this registry.
 
         Raises:
             NotFoundError: no such artifact or version.
@@ -79,9 +79,9 @@ class Located:
     """A reference that was found.
 
     Attributes:
-        snapshot: In which registry.
-        reference: The artifact at its exact version.
-        release: What the index promises of it.
+        snapshot: Registry that has the artifact.
+        reference: Reference to the exact version.
+        release: Release of that version in the index.
     """
 
     snapshot: Snapshot
@@ -90,45 +90,45 @@ class Located:
 
     @property
     def cell_release(self) -> Release:
-        """The release of a cell."""
+        """Release of a cell."""
         assert isinstance(self.release, Release), "an index keeps kinds apart"
         return self.release
 
     @property
     def packed_release(self) -> PackedRelease:
-        """The release of an artifact of another kind."""
+        """Release of an artifact of another kind."""
         assert isinstance(self.release, PackedRelease), "an index keeps kinds apart"
         return self.release
 
     @property
     def version(self) -> str:
-        """The exact version."""
+        """Exact version."""
         assert self.reference.version is not None
         return self.reference.version
 
     @property
     def manifest_key(self) -> str:
-        """Where the manifest is."""
+        """Key of the manifest."""
         return store_keys.manifest(self.reference.path, self.version)
 
     @property
     def blob_key(self) -> str:
-        """Where the file is."""
+        """Key of the file."""
         return store_keys.blob(self.release.blob.sha256)
 
     @property
     def attestations(self) -> dict[str, Attested]:
-        """The current attestations of this cell, by protocol."""
+        """Current attestations of this cell, by protocol."""
         return self.snapshot.index.attestations.get(self.release.blob.sha256, {})
 
     def manifest(self, cache: Cache | None = None) -> Manifest:
         """Read and check the manifest of a cell.
 
         Args:
-            cache: May have it; left out, it is read where it is published.
+            cache: Cache to read from first; None reads from the registry itself.
 
         Raises:
-            IntegrityError: not the one that the index promises.
+            IntegrityError: not the manifest that the index lists.
         """
         release = self.cell_release
         found, where = self._manifest_bytes(cache)
@@ -138,7 +138,7 @@ class Located:
         """Read and check the manifest of an artifact of another kind, as :meth:`manifest`.
 
         Raises:
-            IntegrityError: not the one that the index promises.
+            IntegrityError: not the manifest that the index lists.
         """
         release = self.packed_release
         found, where = self._manifest_bytes(cache)
@@ -151,15 +151,14 @@ class Located:
 
 
 def open_snapshot(registry: str | Path | Store | None = None, *, mode: Mode | None = None) -> Snapshot:
-    """Index of a registry that may be given as a store, an address, or not at all.
+    """Read the index of a registry.
 
     Args:
-        registry: Which.
-        mode: Whether the network may and must be asked; ``BATTERIES_MODE`` or ``online`` where left out. A folder is read
-            whatever the mode.
+        registry: Store or address; None means the default registry.
+        mode: Network mode; by default ``BATTERIES_MODE`` or ``online``. A folder is read in any mode.
 
     Raises:
-        TransportError: offline, and this registry's index was never read here (``OFFLINE``).
+        TransportError: offline, and this registry's index was never read on this machine (``OFFLINE``).
         BatteriesError: as :func:`registry.open_store` and :meth:`Snapshot.take`.
     """
     if registry is None or isinstance(registry, str | Path):
@@ -170,12 +169,12 @@ def open_snapshot(registry: str | Path | Store | None = None, *, mode: Mode | No
 def locate(
     references: Iterable[Reference], registry: str | Path | Store | None = None, *, mode: Mode | None = None
 ) -> list[Located]:
-    """Find every reference, each in the registry that it names; every index is read once.
+    """Locate every reference in the registry that it names, reading each index once.
 
-    It is not asked for anew where only exact versions are wanted that a remote registry was seen to have: they never change.
+    A remote index is not read again if only exact versions are wanted that the last one lists: they never change.
 
     Raises:
-        NotFoundError: no such cell, version or registry.
+        NotFoundError: unknown artifact, version or registry.
     """
     wanted: dict[str | None, list[Reference]] = {}
     for reference in (references := list(references)):
@@ -192,7 +191,7 @@ def locate(
 
 
 def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
-    """Store whose index nobody asks for: what is wanted of it is known by digest.
+    """Open a store without reading its index, for files known by digest.
 
     Raises:
         BatteriesError: as :func:`registry.open_store`.
@@ -213,7 +212,7 @@ def _open_address(address: str, base: Path, *, mode: Mode, wanted: Sequence[Refe
 
 
 def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
-    """Remote registry as it was read last; None where it never was."""
+    """Return a remote registry as last read; None if it never was."""
     memory = Memory(Cache())
     note = memory.note(address)
     index = None if note is None else memory.index(note)
@@ -224,52 +223,52 @@ def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
 
 
 def _is_fixed(reference: Reference, index: Index) -> bool:
-    """Whether a reference means one content for ever, and this index has it."""
+    """Return whether a reference names a version or digest that this index has."""
     releases = index.releases(reference.path)
     return reference.version in releases or any(one.blob.sha256 == reference.digest for one in releases.values())
 
 
 def _exempt(store: Store) -> bool:
-    """Embedded registry may go back with its checkout; a store in memory has no address to remember."""
+    """Return whether rollback is allowed: the embedded registry follows its checkout, and memory has no address."""
     return isinstance(store, MemoryStore) or store.url in (settings.EMBEDDED, str(settings.embedded()))
 
 
 def check_manifest(
     found: Verified[bytes], reference: Reference, blob: Pin, *, summary: Summary | None, where: object
 ) -> Manifest:
-    """Manifest in some bytes, if it is the one that is promised.
+    """Parse a cell's manifest and check it against the index.
 
     Args:
-        found: The bytes.
-        reference: The cell at its exact version.
+        found: Bytes of the manifest.
+        reference: Reference to the exact version.
         blob: Pin of the weights.
-        summary: What an index says of the cell; None where there was no index.
-        where: What the bytes are, for the message.
+        summary: Summary in the index; None if there was no index.
+        where: Name of the manifest in messages.
 
     Raises:
-        IntegrityError: of another cell, of other weights, or with other figures than the index shows.
-        FormatError: not a manifest.
+        IntegrityError: manifest of another cell or of other weights, or figures that differ from the index.
+        FormatError: invalid manifest.
     """
     manifest = Manifest.from_bytes(found.data, where=where)
     _refuse_another(manifest, reference, blob, where)
     if summary is not None and Summary.of(manifest) != summary:
-        raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
+        raise IntegrityError("manifest figures differ from the index", code="WRONG_SUMMARY", where=where)
     return manifest
 
 
 def check_packed_manifest(
     found: Verified[bytes], reference: Reference, blob: Pin, *, summary: AnySummary | None, where: object
 ) -> PackedManifest:
-    """The same for the manifest of an artifact of another kind.
+    """Parse the manifest of an artifact of another kind and check it, as :func:`check_manifest`.
 
     Raises:
-        IntegrityError: of others, of another file, or with other figures than the index shows.
-        FormatError: not a manifest.
+        IntegrityError: manifest of another artifact or file, or figures that differ from the index.
+        FormatError: invalid manifest.
     """
     manifest = FORMS[reference.kind.name].manifest.from_bytes(found.data, where=where)
     _refuse_another(manifest, reference, blob, where)
     if summary is not None and manifest.summary != summary:
-        raise IntegrityError("other figures than the index shows", code="WRONG_SUMMARY", where=where)
+        raise IntegrityError("manifest figures differ from the index", code="WRONG_SUMMARY", where=where)
     return manifest
 
 
@@ -279,25 +278,25 @@ def _refuse_another(manifest: Manifest | PackedManifest, reference: Reference, b
     if claimed != wanted:
         kind = reference.kind.name
         code = f"WRONG_{kind.upper()}"
-        raise IntegrityError(f"the manifest of another {kind}", code=code, expected=wanted, found=claimed, where=where)
+        raise IntegrityError(f"manifest of another {kind}", code=code, expected=wanted, found=claimed, where=where)
     if (manifest.file.sha256, manifest.file.size) != (blob.sha256, blob.size):
         raise IntegrityError(
-            "the manifest of other weights", code="WRONG_BLOB", expected=blob.sha256, found=manifest.file.sha256, where=where
+            "manifest of other weights", code="WRONG_BLOB", expected=blob.sha256, found=manifest.file.sha256, where=where
         )
 
 
 def check_attestation(found: Verified[bytes], attested: Attested, *, cell: str, protocol: str, where: object) -> Attestation:
-    """Attestation in some bytes, if it is the one that the index promises.
+    """Parse an attestation and check it against the index.
 
     Raises:
-        IntegrityError: about another cell, protocol or verdict.
-        FormatError: not an attestation.
+        IntegrityError: other cell, protocol or verdict.
+        FormatError: invalid attestation.
     """
     attestation = Attestation.from_bytes(found.data, where=where)
     claimed = (attestation.cell, attestation.protocol, attestation.verdict)
     wanted = (cell, protocol, attested.verdict)
     if claimed != wanted:
         raise IntegrityError(
-            "another attestation", code="WRONG_ATTESTATION", expected=" ".join(wanted), found=" ".join(claimed), where=where
+            "attestation mismatch", code="WRONG_ATTESTATION", expected=" ".join(wanted), found=" ".join(claimed), where=where
         )
     return attestation

@@ -1,6 +1,7 @@
-"""Stores: where a registry's bytes live. Keys are written once; the index is the one thing that changes, by compare and swap.
+"""The interface of stores. Keys are written once; only the index changes, by compare-and-swap.
 
-Writing goes blobs, manifests, index: nothing names what is not there yet, and a reader sees a version whole or not at all.
+Blobs are written first, then manifests, then the index: nothing names a missing file, and a version is visible whole or not at
+all.
 """
 
 from __future__ import annotations
@@ -15,59 +16,59 @@ INDEX = "index.json"
 
 
 class Store(Protocol):
-    """What every store does. One contract suite runs over all of them."""
+    """Interface of all stores. One contract suite tests them all."""
 
     @property
     def url(self) -> str:
-        """What a user would type to name this store."""
+        """Address as a user would type it."""
 
     def read(self, key: str, *, limit: int) -> bytes:
-        """Bytes under a key.
+        """Return the bytes under a key.
 
         Raises:
-            InputError: not a key.
-            NotFoundError: nothing there (``NO_FILE``).
+            InputError: invalid key.
+            NotFoundError: no such file (``NO_FILE``).
             FormatError: more than ``limit`` bytes (``TOO_LARGE``).
         """
 
     @property
     def fixed_commit(self) -> str | None:
-        """The commit that this address must mean for ever, where it names a tag; None for any other address."""
+        """Commit that the address must always mean, if it names a tag; None for any other address."""
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
-        """Bytes under many keys, by key, each with its limit; a key with nothing there is left out.
+        """Return the bytes under many keys, each with its size limit; missing keys are left out.
 
-        A store that pays for every question may have them in one piece, so they are to be compared with their pins.
+        A store with costly requests may fetch them in one piece, so the caller must compare them with their pins.
         """
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Keys that start so, sorted."""
+        """Return the keys with a prefix, sorted."""
 
     def put(self, key: str, data: Data) -> None:
-        """Write bytes under a key, once. The same bytes again are a success.
+        """Write bytes under a key, once. Writing the same bytes again succeeds.
 
         Raises:
-            InputError: not a key.
-            ConflictError: other bytes are there (``VERSION_EXISTS``).
-            PolicyError: the store is read-only (``READ_ONLY``).
+            InputError: invalid key.
+            ConflictError: key already in use with other content (``VERSION_EXISTS``).
+            PolicyError: read-only store (``READ_ONLY``).
         """
 
     def read_index(self) -> bytes | None:
-        """Bytes of the index; None where the store has none yet."""
+        """Return the bytes of the index; None if the store has none yet."""
 
     def swap_index(self, expected: str | None, data: bytes) -> None:
-        """Put an index in the place of the one that was read.
+        """Replace the index if it is still the one that was read.
 
         Args:
-            expected: SHA-256 of the index that is to be replaced; None for the first.
-            data: The new one.
+            expected: SHA-256 of the index to replace; None for the first.
+            data: Bytes of the new index.
 
         Raises:
-            ConflictError: another index is there by now (``INDEX_MOVED``, retryable).
-            PolicyError: the store is read-only (``READ_ONLY``).
+            ConflictError: index changed by another writer (``INDEX_MOVED``, retryable).
+            PolicyError: read-only store (``READ_ONLY``).
         """
 
 
 def no_index(url: str) -> NotFoundError:
-    """Error of a place that is there, and no registry."""
-    return NotFoundError("a registry without an index", code="NO_INDEX", expected=INDEX, where=url, remedy="Check its address.")
+    """Return the error for a store without an index."""
+    return NotFoundError("no index", code="NO_INDEX", expected=INDEX, where=url, remedy="Check its address.")

@@ -1,4 +1,4 @@
-"""Reading what a pin promises from a store."""
+"""Verified reading of a store."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from registry.stores.store import Store
 
 
 def read_pinned(store: Store, key: str, pin: Pin) -> Verified[bytes]:
-    """Bytes of a key that a pin promises.
+    """Read the bytes of a key and check them against a pin.
 
     Raises:
-        IntegrityError: none there (``MISSING``), or others.
+        IntegrityError: no bytes (``MISSING``), or other ones.
     """
     where = f"{key} of {store.url}"
     try:
         data = store.read(key, limit=pin.size)
     except NotFoundError as error:
-        raise IntegrityError(
-            "bytes that the index promises are missing", code="MISSING", expected=f"{pin.size} bytes", where=where
-        ) from error
+        raise IntegrityError("missing file", code="MISSING", expected=f"{pin.size} bytes", where=where) from error
     except FormatError as error:
         if error.code != "TOO_LARGE":
             raise
         remedy = UNCONVERTED if _was_converted(store, key, pin) else None
         raise IntegrityError(
-            "another size", code="SIZE_MISMATCH", expected=pin.size, found="more", where=where, remedy=remedy
+            "size mismatch", code="SIZE_MISMATCH", expected=pin.size, found="more", where=where, remedy=remedy
         ) from error
     return pin.check(data, where=where)
 
 
 def _was_converted(store: Store, key: str, pin: Pin) -> bool:
-    """Whether the right bytes are there but for the line endings, which only a text has."""
+    """Return whether a JSON file has the right bytes except for its line endings."""
     if not key.endswith(store_keys.JSON):
         return False
     with contextlib.suppress(FormatError, NotFoundError):

@@ -1,4 +1,4 @@
-"""The rules of writing to a store: once under a key, by compare and swap of the index, never where it is read-only."""
+"""Rules for writing to a store: each key once, the index by compare-and-swap, nothing to a read-only store."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from registry.stores.store import Store
 
 
 class Writable(Protocol):
-    """A store that says whether it may be written to."""
+    """A store that declares whether it may be written to."""
 
     @property
     def writable(self) -> bool:
-        """Whether writes are let through."""
+        """True if writes are allowed."""
         ...
 
     @property
     def url(self) -> str:
-        """What a user would type to name this store."""
+        """Address as a user would type it."""
         ...
 
 
 def read_each(store: Store, limits: Mapping[str, int]) -> dict[str, bytes]:
-    """Bytes under many keys, by key, for a store that pays nothing for a question; what cannot be read is left out."""
+    """Read many keys one by one, for a store where requests are cheap; keys that cannot be read are left out."""
     found = {}
     for key, limit in limits.items():
         with contextlib.suppress(NotFoundError, FormatError):
@@ -36,31 +36,31 @@ def read_each(store: Store, limits: Mapping[str, int]) -> dict[str, bytes]:
 
 
 def refuse_read_only(store: Writable) -> None:
-    """Refuse to write to a store that is only read.
+    """Raise if a store is read-only.
 
     Raises:
-        PolicyError: it is read-only (``READ_ONLY``).
+        PolicyError: read-only store (``READ_ONLY``).
     """
     if not store.writable:
         raise PolicyError(
-            "a read-only registry", code="READ_ONLY", where=store.url, remedy="Name another registry as the target."
+            "read-only registry", code="READ_ONLY", where=store.url, remedy="Name another registry as the target."
         )
 
 
 def refuse_other(key: str, present: Data, data: Data, url: str) -> None:
-    """Refuse bytes under a key that has others.
+    """Raise if the bytes already under a key differ from those to be written.
 
     Raises:
-        ConflictError: other bytes are there (``VERSION_EXISTS``).
+        ConflictError: key already in use with other content (``VERSION_EXISTS``).
     """
     if present != data:
         raise taken(key, expected=sha256(data), found=sha256(present), url=url)
 
 
 def taken(key: str, *, expected: str, found: str, url: str) -> ConflictError:
-    """Error of a key that has other bytes than were to be put there, by their digests."""
+    """Return the error for a key whose bytes differ from those to be written, given both digests."""
     return ConflictError(
-        "other bytes are under this name",
+        "key already in use with other content",
         code="VERSION_EXISTS",
         expected=expected,
         found=found,
@@ -70,20 +70,20 @@ def taken(key: str, *, expected: str, found: str, url: str) -> ConflictError:
 
 
 def refuse_moved(expected: str | None, present: bytes | None, url: str) -> None:
-    """Refuse to swap an index that is not the one that was read.
+    """Raise if the current index is not the one that was read.
 
     Args:
-        expected: SHA-256 of that one; None for none.
-        present: The index that is there.
-        url: Of the store.
+        expected: SHA-256 of the index that was read; None if there was none.
+        present: Bytes of the current index; None if there is none.
+        url: Address of the store.
 
     Raises:
-        ConflictError: they differ (``INDEX_MOVED``, retryable).
+        ConflictError: index changed by another writer (``INDEX_MOVED``, retryable).
     """
     found = None if present is None else sha256(present)
     if found != expected:
         raise ConflictError(
-            "somebody else changed the index",
+            "index changed by another writer",
             code="INDEX_MOVED",
             expected=expected or "no index yet",
             found=found or "no index",

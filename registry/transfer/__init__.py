@@ -1,1 +1,1 @@
-"""Cells, models and maps on their way: pull, publish, mirror, lock, verify, query."""
+"""Transfer of cells, models and maps: pull, publish, mirror, lock, verify, query."""

@@ -1,6 +1,7 @@
-"""Folders in a lock file: relative to that file where they are near it, so that a checkout can be moved with its registry.
+"""Folders in a lock file: relative to that file if near it, so that a checkout can be moved with its registry.
 
-In the file such a folder starts with ``./`` or ``../``; in memory it is absolute. Names, addresses and far folders stay.
+In the file such a folder starts with ``./`` or ``../``; in memory it is absolute. Names, addresses and distant folders are kept
+as they are.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-NEAR = 2  # folders to climb from the lock's own, at most
+NEAR = 2  # largest number of ".." from the lock's own folder
 RELATIVE = ("./", "../")
 
 
 def portable(source: str, folder: Path) -> str:
-    """Source as a lock file in a folder names it.
+    """Return a source in the form written to a lock file in a folder.
 
     >>> [portable(path, Path("/work/project/locks")) for path in ("/work/project/cells", "/mnt/cells", "hf://a/b", "embedded")]
     ['../cells', '/mnt/cells', 'hf://a/b', 'embedded']
@@ -21,7 +22,7 @@ def portable(source: str, folder: Path) -> str:
     base = Path(os.path.realpath(folder))
     if not Path(source).is_absolute() or Path(source).drive != base.drive:
         return source
-    real = os.path.realpath(source)  # else a link to the project would stand between the two
+    real = os.path.realpath(source)  # otherwise a link to the project would hide that the two are near
     common = os.path.commonpath([real, base])
     text = Path(os.path.relpath(real, base)).as_posix()
     if common == base.anchor or text.split("/").count("..") > NEAR:
@@ -30,7 +31,7 @@ def portable(source: str, folder: Path) -> str:
 
 
 def absolute(source: str, folder: Path) -> str:
-    """What a source in a lock file of a folder means.
+    """Return the absolute form of a source in a lock file in a folder.
 
     >>> absolute("../cells", Path("/work/project/locks"))
     '/work/project/cells'

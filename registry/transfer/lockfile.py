@@ -1,4 +1,4 @@
-"""Lock files: whatever was published, by digest, so that what was locked is what is pulled, wherever the bytes are."""
+"""Lock files: published artifacts by digest, so that exactly the locked bytes are pulled, from any registry."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class LockedCell(Document):
 
     Attributes:
         path: ``band/name``.
-        version: Exact.
+        version: Exact version.
         source: Address of the registry it was found in: a folder, ``embedded``, or ``hf://owner/repo[@revision]``.
-        manifest: Its manifest's bytes.
-        blob: Its weights' bytes.
+        manifest: Pin of the manifest.
+        blob: Pin of the weights.
     """
 
     path: CellPath
@@ -44,12 +44,12 @@ class LockedCell(Document):
 
     @property
     def reference(self) -> Reference:
-        """The cell at its exact version."""
+        """Reference to the exact version."""
         return Reference.parse(f"{self.path}@{self.version}")
 
 
 def _locked(form: ArtifactForm[Any]) -> type[LockedCell]:
-    """Class of the rows of a kind."""
+    """Create the class of the rows of a kind."""
     kind = form.kind
     fields: dict[str, Any] = {
         "path": (Annotated[str, names(kind)], ...),
@@ -63,7 +63,7 @@ LOCKED: dict[str, type[LockedCell]] = {CELL.name: LockedCell, **{name: _locked(f
 
 
 class LockedIndex(Document):
-    """The index that references were resolved in; nothing needs it, it says how old a lock is."""
+    """The index in which references were resolved; it only shows how old a lock is."""
 
     source: Text
     number: Count
@@ -71,18 +71,18 @@ class LockedIndex(Document):
 
 
 def locked_rows(form: ArtifactForm[Any]) -> Any:
-    """Type of the table of a kind."""
+    """Return the type of a kind's table."""
     row = LOCKED[form.kind.name]
     return tuple[row, ...]  # type: ignore[valid-type]  # made while the program runs
 
 
 @with_tables(lambda form: (locked_rows(form), ()))
 class Lock(Tables):
-    """Every digest that a set of references came to. Beside the cells it has a table of each kind.
+    """Digests of the artifacts that references were resolved to, with one more table for each kind other than cells.
 
     Attributes:
-        cells: By path and version, each once.
-        indexes: The indexes they were resolved in, by source.
+        cells: Locked cells, unique and sorted by path and version.
+        indexes: Indexes in which they were resolved, sorted by source.
     """
 
     cells: tuple[LockedCell, ...]
@@ -91,24 +91,24 @@ class Lock(Tables):
     @model_validator(mode="after")
     def _sorted_once(self) -> Self:
         if not self.everything:
-            raise ValueError("a lock of nothing")
+            raise ValueError("empty lock")
         for name in TABLES:
             rows = [(one.path, one.version) for one in self.table(name)]
             if rows != sorted(set(rows)):
-                raise ValueError("names out of order, or one of them twice")
+                raise ValueError("names out of order or repeated")
         return self
 
     @property
     def everything(self) -> tuple[LockedCell, ...]:
-        """The cells, then the other kinds, one after the other."""
+        """All rows: the cells, then the other kinds in turn."""
         return tuple(one for name in TABLES for one in self.table(name))
 
     @classmethod
     def of(cls, found: Sequence[Located]) -> Lock:
-        """Lock of what references were resolved to.
+        """Create the lock of located references.
 
         Raises:
-            InputError: one version from two registries with other bytes (``AMBIGUOUS_SOURCE``).
+            InputError: one version with different bytes in two registries (``AMBIGUOUS_SOURCE``).
         """
         locked: dict[tuple[str, str], LockedCell] = {}
         indexes: dict[str, LockedIndex] = {}
@@ -141,38 +141,38 @@ class Lock(Tables):
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Lock:
-        """Read a lock strictly, but for its layout: lines as :meth:`to_bytes` writes them, or one line as older versions did.
+        """Read a lock strictly, except for its layout: lines as :meth:`to_bytes` writes them, or one line as in older versions.
 
         Raises:
-            FormatError: not JSON of this schema, too large, of a newer major schema, or the two sides of a merge
+            FormatError: not JSON of this schema, too large, of a newer major schema, or with merge conflict markers
                 (``MERGE_CONFLICT``).
         """
         return load_any(cls, data, where=where, limit=MAX_LOCK)
 
     @classmethod
     def read(cls, path: Path) -> Lock:
-        """Read a lock file. Folders that it names relative to itself become absolute.
+        """Read a lock file. Sources relative to the file become absolute.
 
         Raises:
             NotFoundError: no such file.
             FormatError: as :meth:`from_bytes`.
         """
         found = cls.from_bytes(atomic_files.read(path, limit=MAX_LOCK, links=True), where=path)
-        folder = Path(os.path.realpath(path)).parent  # of the file itself, where a link led to it
+        folder = Path(os.path.realpath(path)).parent  # of the file itself, if the path is a link
         return found._with_sources(lambda source: lock_paths.absolute(source, folder))
 
     def write(self, path: Path) -> None:
-        """Write a lock file, whole or not at all. It names folders near it relative to itself.
+        """Write a lock file atomically. Sources in folders near the file become relative to it.
 
         Raises:
-            StoreError: no space, no permission.
+            StoreError: no space or no permission.
         """
         with atomic_files.typed(path, writing=True):
             folder = Path(os.path.realpath(path.parent))
         atomic_files.replace(path, self._with_sources(lambda source: lock_paths.portable(source, folder)).to_bytes())
 
     def to_bytes(self) -> bytes:
-        """Lock as JSON with sorted keys and a line for each value, so that two of them can be compared by lines."""
+        """Return the lock as JSON with sorted keys and a line for each value, so that locks can be compared by line."""
         return canonical_json.dump(self.model_dump(mode="json"), indent=2)
 
     def _with_sources(self, named: Callable[[str], str]) -> Self:
@@ -186,13 +186,13 @@ class Lock(Tables):
 
 
 class ChangedCell(Document):
-    """An artifact that differs: its versions and digests in either lock.
+    """An artifact that differs between two locks, with its versions and digests in both.
 
     Attributes:
         path: ``band/name``, ``model/name`` and so on.
-        kind: The change in one word.
-        before: Its versions in the first, with the start of the weights' digest; empty where it is not there.
-        after: The same in the second.
+        kind: Kind of change.
+        before: Versions in the first lock, with the start of each digest; empty if there are none.
+        after: Versions in the second lock, in the same form.
     """
 
     path: str
@@ -202,12 +202,12 @@ class ChangedCell(Document):
 
     @classmethod
     def of(cls, path: str, before: tuple[str, ...], after: tuple[str, ...]) -> ChangedCell:
-        """What became of an artifact."""
+        """Create the change of an artifact, with its kind."""
         return cls(path=path, kind="added" if not before else "removed" if not after else "changed", before=before, after=after)
 
 
 def diff(first: Lock, second: Lock) -> list[ChangedCell]:
-    """What changed from one lock to another, by path. The source is no part of what a cell is."""
+    """Return the changes from one lock to another, sorted by path. Sources are not compared."""
     before, after = _by_path(first), _by_path(second)
     changes = (ChangedCell.of(path, before.get(path, ()), after.get(path, ())) for path in sorted({*before, *after}))
     return [change for change in changes if change.before != change.after]

@@ -1,4 +1,4 @@
-"""Mirror: everything that one registry promises, into another, every byte verified on the way."""
+"""Mirror: copy everything that one registry's index lists into another, verifying every byte."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from registry.transfer.wanted import Progress, Wanted
 
 @with_tables(lambda form: (Count, ...))
 class Mirrored(Document):
-    """What a mirror came to: versions and attestations of the source, and how many versions were copied.
+    """Result of a mirror: numbers of versions and attestations in the source, and of versions copied.
 
-    Beside the cells it counts each kind, by the plural of its name.
+    Each kind other than cells has a count of its own, named by its plural.
 
     Attributes:
         source: Address of the registry that was read.
-        target: Address of the one that was written.
-        cells: Versions of cells of the source.
-        copied: Versions of any kind that the target did not have.
-        attestations: Attestations of the source.
-        number: The target's index that holds all of it.
+        target: Address of the registry that was written.
+        cells: Number of versions of cells in the source.
+        copied: Number of versions of any kind that the target did not have.
+        attestations: Number of attestations in the source.
+        number: Number of the target's index that holds all of them.
     """
 
     model_config = ConfigDict(title="MirrorAnswer", defer_build=True)
@@ -52,27 +52,27 @@ class Mirrored(Document):
 
     @property
     def versions(self) -> int:
-        """Versions of the source, of all kinds."""
+        """Number of versions of all kinds in the source."""
         return sum(getattr(self, table) for table in TABLES)
 
 
 def mirror(
     source: str | Path | Store, target: str | Path | Store, *, progress: Progress = lambda done, total: None
 ) -> Mirrored:
-    """Copy every version and every current attestation, yanks included. What the target has beside them stays.
+    """Copy every version and every current attestation, yanks included. Other contents of the target stay.
 
     Args:
-        source: The registry to read.
-        target: The one to write; a folder is made if need be.
-        progress: Told how many bytes of weights are here, of how many.
+        source: Registry to read.
+        target: Registry to write; a folder is created if needed.
+        progress: Callback with the bytes of weights fetched so far and in total.
 
     Raises:
-        ConflictError: the target has a version with other bytes (``VERSION_EXISTS``); nothing of it has changed then.
+        ConflictError: the target has a version with other content (``VERSION_EXISTS``); the target is then unchanged.
         BatteriesError: as :func:`registry.pull` and :func:`registry.publish`.
     """
     snapshot, store, cache = open_snapshot(source), target_store(target), Cache()
     present, _ = read_index_of(store)
-    present.with_all(snapshot.index)  # a conflict is found before a byte is written
+    present.with_all(snapshot.index)  # finds a conflict before anything is written
     located = everything(snapshot)
     lacking = [one for one in located if one.version not in present.releases(one.reference.path)]
     fetch([Wanted.of(one) for one in lacking if one.reference.kind is CELL], progress=progress)
@@ -95,7 +95,7 @@ def mirror(
 
 
 def everything(snapshot: Snapshot) -> list[Located]:
-    """Every version of everything in an index."""
+    """Return every version of every artifact in an index."""
     return [
         Located(snapshot, Reference.parse(f"{path}@{version}"), release)
         for path, version, release in snapshot.index.everything()
@@ -103,7 +103,7 @@ def everything(snapshot: Snapshot) -> list[Located]:
 
 
 def _blob(located: Located, cache: Cache) -> Data:
-    """File of a cell, or another as it was verified just now: it may be too large to be read."""
+    """Return a file's bytes: read for a cell, memory-mapped for other kinds, whose verified files may be too large to read."""
     pin = located.release.blob
     if located.reference.kind is not CELL:
         return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)

@@ -1,4 +1,4 @@
-"""Jobs side by side, in threads that nobody has to wait for."""
+"""Concurrent jobs in daemon threads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Done = TypeVar("Done")
 
 
 def side_by_side(jobs: Sequence[Callable[[], Done]], threads: int) -> Iterator[tuple[int, Done]]:
-    """Results of jobs as they come, each with its place.
+    """Yield the results of jobs as they finish, each with its position.
 
-    An error of a job is raised once those that are under way have ended; no other one is begun. Whoever is interrupted, and
-    whoever ends the program, waits for none of them.
+    After an error no further job is started, and the error is raised once the running ones have ended. An interrupt or the end
+    of the program does not wait for running jobs.
 
     Args:
-        jobs: What is to be done.
-        threads: How many of them at a time.
+        jobs: Functions to call.
+        threads: Largest number of jobs at a time.
     """
     waiting: SimpleQueue[int] = SimpleQueue()
     ended: SimpleQueue[tuple[int, Done | Exception]] = SimpleQueue()
@@ -32,7 +32,7 @@ def side_by_side(jobs: Sequence[Callable[[], Done]], threads: int) -> Iterator[t
                 return
             try:
                 ended.put((place, jobs[place]()))
-            except Exception as error:  # raised where its result would have come
+            except Exception as error:  # raised in the caller in place of the result
                 ended.put((place, error))
 
     for place in range(len(jobs)):
@@ -52,7 +52,7 @@ def side_by_side(jobs: Sequence[Callable[[], Done]], threads: int) -> Iterator[t
 
 
 def _started(work: Callable[[], None], count: int) -> list[threading.Thread]:
-    """Threads at work, as many as the system lets this process have; where it lets it have none, the work is done here."""
+    """Start as many threads as the system allows; if it allows none, do the work in this thread."""
     workers: list[threading.Thread] = []
     try:
         for _ in range(count):

@@ -1,10 +1,10 @@
-"""Publish: a cell, an artifact of another kind, or an attestation, into a registry.
+"""Publish a cell, an artifact of another kind, or an attestation to a registry.
 
-Whole or not at all; the same bytes again are a success.
+A publish is all or nothing, and repeating it with the same bytes succeeds.
 
-Order: weights, manifest, index. Whoever swaps the index second reads it again and repeats the change on top of it.
-A publish that dies before the index leaves its manifest behind, unseen. Repeating it completes it; other bytes cannot take
-that version, because the first publisher may still be on the way to the index.
+The weights are written first, then the manifest, then the index. A writer whose swap of the index fails reads the index again
+and repeats its change. A publish interrupted before the index leaves an unlisted manifest behind; repeating it completes it.
+Other bytes cannot take that version, because the first publisher may still be about to swap the index.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from registry.stores.store import INDEX, Store, no_index
 from registry.transfer.pull_packed import Packed, form_of_file, read_packed
 from registry.transfer.weight_checks import check_weights
 
-ATTEMPTS = 100  # at changing an index that others change too
-PAUSE = 0.05  # seconds, at most, between two of them
+ATTEMPTS = 100  # to change an index that other writers change too
+PAUSE = 0.05  # longest wait between two attempts, in seconds
 
 
 class Published(Document):
     """Result of a publish, and answer of ``batteries publish``.
 
     Attributes:
-        reference: The artifact at its exact version.
-        release: What the index promises of it from now on.
-        number: Of the index that has it.
-        new: False where the version was there before, with the same bytes.
+        reference: Reference to the exact version.
+        release: Release in the index.
+        number: Number of the index that lists the version.
+        new: False if the version was already there with the same bytes.
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -57,19 +57,18 @@ class Published(Document):
 
 
 def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
-    """Put an artifact into a registry. When this returns, it is on disk and in the index.
+    """Publish an artifact to a registry. On return it is on disk and in the index.
 
     Args:
-        cell: The cell, or the file of an artifact of any kind; its manifest names its band, name and version.
-        registry: The target: a folder, which is made if need be, or a store.
+        cell: Cell, or file of an artifact of any kind; the manifest gives its band, name and version.
+        registry: Target, as an address or a store; a folder is created if needed.
 
     Raises:
         InputError: no target, or a version that cannot be published.
-        PolicyError: the measured CV denies the band (``BAND_DENIED``), weights that no trained cell has, maps that no fit
-            makes, or a read-only target.
-        ConflictError: the version is published with other bytes (``VERSION_EXISTS``), or the index kept moving.
-        IntegrityError: the file is not the one that its manifest describes.
-        StoreError: no space, no permission.
+        PolicyError: band contradicted by the measured CV (``BAND_DENIED``), implausible weights or maps, or a read-only target.
+        ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
+        IntegrityError: file that does not match its manifest.
+        StoreError: no space or no permission.
     """
     if not isinstance(cell, Cell | str | Path):
         remedy = "Publish cells one by one: [registry.publish(cell, target) for cell in cells]."
@@ -86,30 +85,28 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
 
 
 def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> Index:
-    """Put an attestation beside its cell, as the current one of its protocol; returns the index that lists it.
+    """Publish an attestation as the current one of its cell and protocol, and return the index that lists it.
 
     Args:
-        attestation: The attestation, or its canonical bytes.
-        registry: The target, which has the cell.
+        attestation: Attestation, or its canonical bytes.
+        registry: Target, which must have the cell.
 
     Raises:
-        FormatError: not an attestation.
-        InputError: no target, or about an artifact of another kind (its code, such as ``A_MODEL``).
-        NotFoundError: the registry does not have the cell, or is not there (``NO_REGISTRY``, ``NO_INDEX``).
-        IntegrityError: it has other weights under that reference (``WRONG_CELL``).
-        PolicyError: the target is read-only, or the report is a negative control's (``CONTROL``), or by a user's own host or
-            task (``CUSTOM_PROTOCOL``).
-        StoreError: no space, no permission.
+        FormatError: invalid attestation.
+        InputError: no target, or an attestation about another kind (with its code, such as ``A_MODEL``).
+        NotFoundError: unknown cell, or no such registry or index (``NO_REGISTRY``, ``NO_INDEX``).
+        IntegrityError: other weights in the registry under that reference (``WRONG_CELL``).
+        PolicyError: read-only target, report of a negative control (``CONTROL``), or of a user's own host or task
+            (``CUSTOM_PROTOCOL``).
+        StoreError: no space or no permission.
     """
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")
     if document.control is not None:
-        raise PolicyError(
-            "a control's report is not an attestation", code="CONTROL", found=document.control, where=document.reference
-        )
+        raise PolicyError("report of a negative control", code="CONTROL", found=document.control, where=document.reference)
     if document.protocol.startswith(CUSTOM):
         raise PolicyError(
-            "a report by a host or a task of one's own is not an attestation",
+            "report of a user-defined host or task",
             code="CUSTOM_PROTOCOL",
             found=document.protocol,
             where=document.reference,
@@ -127,10 +124,10 @@ class Yanked(Document):
     """Result of a yank, and answer of ``batteries yank``.
 
     Attributes:
-        reference: The artifact at its exact version.
-        reason: Why it should not be used.
-        number: Of the index that says so.
-        new: False where it was yanked before, for the same reason.
+        reference: Reference to the exact version.
+        reason: Reason not to use the version.
+        number: Number of the index with the yank.
+        new: False if the version was already yanked for the same reason.
     """
 
     model_config = ConfigDict(title="YankAnswer", defer_build=True)
@@ -142,17 +139,17 @@ class Yanked(Document):
 
 
 def yank(reference: str | Reference, reason: str, registry: str | Path | Store) -> Yanked:
-    """Mark a version as not to be used: nothing chooses it any more, and who names it is still given it.
+    """Mark a version as not to be used: it is no longer chosen automatically, but can still be pulled by its exact version.
 
     Args:
         reference: ``band/name@version``, ``model/name@version`` and so on, exact.
-        reason: Why, for whoever looks.
-        registry: The target, which has it.
+        reason: Reason shown to users.
+        registry: Target, which must have the version.
 
     Raises:
         InputError: no exact version (``NO_VERSION``), an empty reason, or no target.
-        NotFoundError: the registry does not have it, or is not there (``NO_REGISTRY``, ``NO_INDEX``).
-        PolicyError: the target is read-only.
+        NotFoundError: unknown version, or no such registry or index (``NO_REGISTRY``, ``NO_INDEX``).
+        PolicyError: read-only target.
     """
     parsed = Reference.parse(reference) if isinstance(reference, str) else reference
     version = parsed.version
@@ -163,17 +160,17 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
 
 
 def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index, bool]:
-    """Change the index of a store, however many others do so at the same time.
+    """Change the index of a store, with retries if other writers change it at the same time.
 
     Args:
-        store: Whose index.
-        change: From the present index to the wanted one; the same object means that there is nothing to do.
+        store: Store with the index.
+        change: Function from the current index to the wanted one; returning the same object means no change.
 
     Returns:
-        The index that holds the change, and whether this call made it.
+        Index that holds the change, and whether this call made it.
 
     Raises:
-        ConflictError: ``change`` says so, or the index moved at every attempt (``INDEX_MOVED``).
+        ConflictError: raised by ``change``, or the index changed at every attempt (``INDEX_MOVED``).
     """
     for attempt in range(ATTEMPTS):
         present, digest = read_index_of(store)
@@ -192,7 +189,7 @@ def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index,
 
 
 def read_index_of(store: Store) -> tuple[Index, str | None]:
-    """Present index with the digest of its bytes; an empty one where there is none yet.
+    """Read the index with the digest of its bytes; an empty index and None if there is none yet.
 
     Raises:
         BatteriesError: as :meth:`Index.from_bytes`.
@@ -204,10 +201,10 @@ def read_index_of(store: Store) -> tuple[Index, str | None]:
 
 
 def target_store(registry: str | Path | Store) -> Store:
-    """Store of a target, which must be named.
+    """Open the store of a target, which must be named.
 
     Raises:
-        InputError: no target (``NO_TARGET``), or an address that cannot be opened.
+        InputError: no target (``NO_TARGET``), or an unsupported address.
     """
     if registry is None or isinstance(registry, str | Path):
         return open_store(registry, writable=True)
@@ -215,10 +212,10 @@ def target_store(registry: str | Path | Store) -> Store:
 
 
 def _present_store(registry: str | Path | Store) -> Store:
-    """Store of a target that is to be there already, with an index.
+    """Open the store of a target that must already have an index.
 
     Raises:
-        NotFoundError: no such registry (``NO_REGISTRY``), or one without an index (``NO_INDEX``).
+        NotFoundError: no such registry (``NO_REGISTRY``), or no index (``NO_INDEX``).
     """
     store = target_store(registry)
     present = open_store(registry) if isinstance(registry, str | Path) else store
@@ -228,7 +225,7 @@ def _present_store(registry: str | Path | Store) -> Store:
 
 
 def _publish_packed(packed: Packed, store: Store) -> Published:
-    """Artifact of another kind: its file says all of its cells that it needs, so these need not be in the registry."""
+    """Publish an artifact of another kind; its file is self-contained, so its cells need not be in the registry."""
     manifest = packed.manifest
     reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
     return _put(store, reference, PackedRelease.of(manifest), packed.data, manifest.to_bytes())
@@ -243,7 +240,7 @@ def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, ma
 
 
 def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
-    """Manifest and the bytes to be written, after reading them as strictly as those who pull them will."""
+    """Return the manifest and the bytes to write, after parsing them as strictly as a pull does."""
     manifest_bytes = cell.manifest.to_bytes()
     where = f"the manifest of {cell.name}"
     manifest = Manifest.from_bytes(manifest_bytes, where=where)
@@ -253,13 +250,13 @@ def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
 
 
 def _refuse_denied_band(manifest: Manifest) -> None:
-    """Band is what the CV on the cell's own probe says, never what somebody typed."""
+    """Raise if the band is not the one measured by the CV on the cell's own probe."""
     own, claimed = manifest.own, manifest.identity.band
     measured = band(own.cv.value, manifest.spec.D) if isinstance(own.cv, CvFigure) else None
     if measured is None or {claimed, own.band} != {measured}:
         cv = f"CV {own.cv.value:.4g}" if isinstance(own.cv, CvFigure) else own.cv.degenerate
         raise PolicyError(
-            "the measured CV denies the band",
+            "band contradicted by the measured CV",
             code="BAND_DENIED",
             expected=f"{measured or 'no band'} ({cv} on {manifest.own_probe})",
             found=f"{claimed} (and {own.band or 'no band'} beside the CV)",
@@ -271,11 +268,11 @@ def _refuse_denied_band(manifest: Manifest) -> None:
 def _refuse_unknown_cell(index: Index, attestation: Attestation) -> None:
     reference = Reference.parse(attestation.reference)
     if (kind := reference.kind) is not CELL:
-        raise InputError("an attestation is about a cell", code=kind.code, found=reference)
+        raise InputError("attestation not about a cell", code=kind.code, found=reference)
     _, release = index.resolve(reference)
     if release.blob.sha256 != attestation.cell:
         raise IntegrityError(
-            "an attestation about other weights",
+            "attestation about other weights",
             code="WRONG_CELL",
             expected=release.blob.sha256,
             found=attestation.cell,

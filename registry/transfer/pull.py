@@ -1,4 +1,4 @@
-"""Pull: references in, verified cells and other artifacts out. Torch is imported only where one of another kind is loaded."""
+"""Pull: references in, verified cells and other artifacts out. Torch is imported only to load artifacts of other kinds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from registry.transfer.pull_packed import load_packed
 from registry.transfer.wanted import Progress, Wanted, wanted_of, warn_of_yanked
 from registry.transfer.weight_checks import check_weights
 
-WORKERS = 8  # transfers at a time
+WORKERS = 8  # concurrent transfers
 
 
 def pull(
@@ -40,30 +40,29 @@ def pull(
 
     Args:
         references: ``[registry/]band/name[@version or range]`` or ``...@sha256:<hex>``, ``model/name`` and so on of other
-            kinds, an alias of the configuration file, or a row of a lock; one by one, or a list of them.
-        registry: A folder, ``hf://owner/repo[@revision]`` or a store; left out, the registry in force. A reference that names
-            its registry keeps it.
-        mode: ``online``: the registry's index is read anew. ``prefer-cache``: the one that was read last serves.
-            ``offline``: nothing is asked of the network. Left out, ``BATTERIES_MODE``, else online.
-        progress: Told how many bytes are here, of how many.
+            kinds, an alias of the configuration file, or a row of a lock; one or more, or a list of them.
+        registry: Folder, ``hf://owner/repo[@revision]`` or store; by default the default registry. A reference that names its
+            own registry keeps it.
+        mode: ``online`` reads the registry's index again, ``prefer-cache`` uses the last one read, ``offline`` makes no network
+            request. By default ``BATTERIES_MODE``, else ``online``.
+        progress: Callback with the bytes fetched so far and in total.
 
     Returns:
-        A list in the order of the references, one of them or many: a :class:`batteries.Cell` for a cell, which says where it
-        came from, and what :func:`composer.load` returns for any other kind, whose file stays in the cache. All of them, or
-        there is an error.
+        List in the order of the references, even for a single one: for a cell a :class:`batteries.Cell` with its origin, for
+        other kinds the result of :func:`composer.load`, whose file stays in the cache. Any failure raises, so it is complete.
 
     Warns:
-        YankedWarning: a version that should not be used, named by a reference.
+        YankedWarning: a reference names a yanked version.
         StoreWarning: the cache cannot be written (``NO_CACHE``), and the registry is not on this machine.
 
     Raises:
-        InputError: not a reference (``REFERENCE``).
+        InputError: invalid reference (``REFERENCE``, ``BAD_REFERENCE``).
         NotFoundError: no such artifact, version or registry.
-        IntegrityError: bytes that are not the ones that the index promises, or a registry that went back.
-        FormatError: an index, a manifest or a file that is not well-formed.
-        PolicyError: weights that are not finite, or that no trained cell has; maps that no fit makes.
-        TransportError: the network, or offline and not in the cache.
-        StoreError: a failing disk.
+        IntegrityError: bytes that do not match the index, or a registry that was rolled back.
+        FormatError: malformed index, manifest or file.
+        PolicyError: implausible weights or maps.
+        TransportError: network failure, or offline and not in the cache.
+        StoreError: disk failure.
     """
     wanted = wanted_of(_expanded(references), registry, mode)
     found = _load(wanted, progress)
@@ -78,17 +77,17 @@ def pull_locked(
     mode: Mode | None = None,
     progress: Progress = lambda done, total: None,
 ) -> list[Any]:
-    """Fetch exactly what a lock names, the cells first; no index is read, the digests are all it takes.
+    """Fetch exactly the artifacts of a lock, the cells first. Digests suffice: no index is needed.
 
     Args:
-        lock: Names it.
-        registry: A folder, ``hf://owner/repo[@revision]`` or a store that has the bytes; left out, each one's own source.
-        mode: As of :func:`pull`.
-        progress: As of :func:`pull`.
+        lock: Lock to pull.
+        registry: Folder, ``hf://owner/repo[@revision]`` or store that has the bytes; by default each artifact's own source.
+        mode: Network mode, as in :func:`pull`.
+        progress: Callback, as in :func:`pull`.
 
     Warns:
-        YankedWarning: a version that was yanked, as far as that is known: of a folder always, of a remote registry where
-            something is fetched from it, or its index was read here since.
+        YankedWarning: a version is known to be yanked: always for a folder; for a remote registry if something is fetched from
+            it, or its index was read on this machine since the yank.
 
     Raises:
         BatteriesError: as :func:`pull`.
@@ -100,10 +99,10 @@ def pull_locked(
 
 
 def pull_cells(*references: str | Reference, registry: str | Path | Store | None = None) -> list[Cell]:
-    """As :func:`pull`, where nothing but cells will do.
+    """Pull cells only, as :func:`pull`.
 
     Raises:
-        InputError: an artifact of another kind (its code, such as ``A_MODEL``), before anything is fetched.
+        InputError: artifact of another kind (with its code, such as ``A_MODEL``), before anything is fetched.
         BatteriesError: as :func:`pull`.
     """
     given = _expanded(references)
@@ -115,11 +114,11 @@ def pull_cells(*references: str | Reference, registry: str | Path | Store | None
 
 
 def load(target: str | Path | Cell, *, registry: str | Path | Store | None = None) -> Cell:
-    """Cell from whatever names it.
+    """Return one cell from a reference or a file.
 
     Args:
-        target: A reference, the path of a cell file (a ``.safetensors`` with its manifest beside it), or a cell.
-        registry: Where a reference is looked up.
+        target: Reference, path of a cell file (a ``.safetensors`` with its manifest beside it), or a cell, returned as it is.
+        registry: Registry in which a reference is looked up.
 
     Raises:
         BatteriesError: as :func:`pull_cells` or :meth:`batteries.Cell.read`.
@@ -130,12 +129,12 @@ def load(target: str | Path | Cell, *, registry: str | Path | Store | None = Non
         return Cell.read(target)
     if not isinstance(target, str | Reference):
         remedy = "registry.pull takes a list of references."
-        raise InputError("not one cell", code="REFERENCE", expected="a reference", found=repr(target)[:60], remedy=remedy)
+        raise InputError("not a single cell", code="REFERENCE", expected="a reference", found=repr(target)[:60], remedy=remedy)
     return pull_cells(target, registry=registry)[0]
 
 
 def fetch(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: None) -> list[Cell]:
-    """Fetch what is known by digest, several transfers at a time; what an interrupted call fetched stays in the cache.
+    """Fetch cells with known digests, several at a time; files of an interrupted call stay in the cache.
 
     Raises:
         BatteriesError: as :func:`pull`.
@@ -155,13 +154,13 @@ def fetch(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: 
 
 
 def _expanded(given: Iterable[Any]) -> list[Reference | LockedCell]:
-    """References and rows of locks, one by one."""
+    """Flatten the arguments of a pull, and parse strings to references."""
     listed = each(given, (str, Reference, LockedCell))
     return [one if isinstance(one, Reference | LockedCell) else settings.expand(one) for one in listed]
 
 
 def _load(wanted: Sequence[Wanted], progress: Progress) -> list[Any]:
-    """Cells, several transfers at a time, then the others, one after the other; in the order asked."""
+    """Load cells with concurrent transfers, then the other kinds one by one; return all in the order asked."""
     total = sum(one.blob.size for one in wanted)
     cells = [one for one in wanted if one.reference.kind is CELL]
     others = [one for one in wanted if one.reference.kind is not CELL]
@@ -172,7 +171,7 @@ def _load(wanted: Sequence[Wanted], progress: Progress) -> list[Any]:
 
 
 def _manifests_together(wanted: Sequence[Wanted], cache: Cache) -> dict[str, Verified[bytes]]:
-    """Manifests that are not here, by digest, asked for together: a store may have them in one piece."""
+    """Fetch the manifests missing from the cache together, by digest: a store may have them in one piece."""
     found: dict[str, Verified[bytes]] = {}
     for store in {id(one.store): one.store for one in wanted}.values():
         missing = {one.manifest_key: one.manifest for one in wanted if one.store is store and not cache.has(one.manifest)}
@@ -181,7 +180,7 @@ def _manifests_together(wanted: Sequence[Wanted], cache: Cache) -> dict[str, Ver
         for key, data in store.read_many({key: pin.size for key, pin in missing.items()}).items():
             try:
                 manifest = missing[key].check(data, where=key)
-            except BatteriesError:  # asked for again by itself, and named where it stays wrong
+            except BatteriesError:  # fetched again on its own, which raises if it is still wrong
                 continue
             cache.keep(manifest)
             found[manifest.sha256] = manifest

@@ -1,6 +1,6 @@
-"""Artifacts of other kinds than the cell, as cells are published and pulled: every byte verified. Their files are mapped.
+"""Publishing and pulling of artifacts other than cells, with every byte verified. Their files are memory-mapped.
 
-Torch is imported by :func:`load_packed` alone.
+Only :func:`load_packed` imports torch.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from registry.stores.snapshot import check_packed_manifest
 from registry.transfer.wanted import Progress, Wanted
 from registry.transfer.weight_checks import check_weights
 
-Read = Callable[[ArtifactForm[Any], Path, str], Any]  # from the kind, the file and its seal
+Read = Callable[[ArtifactForm[Any], Path, str], Any]  # takes the kind's form, the file and its seal
 
 
 @dataclass(frozen=True)
 class PulledFile:
-    """An artifact of another kind than the cell, fetched and verified.
+    """A fetched and verified artifact other than a cell.
 
     Attributes:
-        manifest: What it says of itself.
-        origin: Where it was pulled from.
-        path: Of the file in the cache; in its registry, where that is a folder and the cache cannot be written.
+        manifest: Manifest of the artifact.
+        origin: Registry and index from which it was pulled.
+        path: Path of the file in the cache, or in a registry folder if the cache cannot be written.
     """
 
     manifest: PackedManifest
@@ -45,10 +45,10 @@ class PulledFile:
     path: Path
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, each whole or not at all; returns the first.
+        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, each atomically, and return the path of the first.
 
         Raises:
-            StoreError: no space, no permission.
+            StoreError: no space or no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
         atomic_files.replace(path, atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True))
@@ -58,14 +58,14 @@ class PulledFile:
 
 @dataclass(frozen=True)
 class Packed:
-    """A file with its manifest beside it, both of them checked."""
+    """A file and its manifest, both checked."""
 
     manifest: PackedManifest
     data: memoryview
 
 
 def load_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: None) -> list[Any]:
-    """Fetch, verify and load artifacts of other kinds that are known by digest, one after the other.
+    """Fetch, verify and load artifacts other than cells, with known digests, one by one.
 
     Raises:
         BatteriesError: as :func:`registry.pull`.
@@ -74,7 +74,7 @@ def load_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, t
 
 
 def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: None) -> list[PulledFile]:
-    """Fetch and verify them, and say where their files are. No torch here.
+    """Fetch and verify artifacts other than cells, without loading them or importing torch.
 
     Raises:
         BatteriesError: as :func:`registry.pull`.
@@ -84,23 +84,23 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
 
 
 def form_of_file(path: str | Path) -> ArtifactForm[Any] | None:
-    """Kind that a file names; None where it is a cell's, or nothing of ours.
+    """Return the form of the kind that a file names; None for a cell's file or a foreign one.
 
     Raises:
         NotFoundError: no such file.
-        StoreError: the disk would not give it.
+        StoreError: unreadable file.
     """
     return form_in(atomic_files.mapped(Path(path), limit=MAX_BLOB, links=True)) if Path(path).suffix == SUFFIX else None
 
 
 def read_packed(path: str | Path, form: ArtifactForm[Any]) -> Packed:
-    """Read ``NAME.safetensors`` with the manifest ``NAME.json`` beside it, as strictly as those who pull it will.
+    """Read ``NAME.safetensors`` with the manifest ``NAME.json`` beside it, as strictly as a pull does.
 
     Raises:
-        NotFoundError: one of the two is missing.
-        FormatError: one of the two is not well-formed, or not of this kind, or a model that cannot be put together.
-        IntegrityError: not the file that the manifest describes, or not the cells that its lock names.
-        PolicyError: weights that no trained cell has, or maps that no fit makes.
+        NotFoundError: file or manifest missing.
+        FormatError: file or manifest malformed or of another kind, or a model that cannot be assembled.
+        IntegrityError: file that does not match the manifest, or cells that do not match its lock.
+        PolicyError: implausible weights or maps.
     """
     path = Path(path)
     data = atomic_files.mapped(path, limit=form.kind.limit, links=True)
@@ -113,13 +113,13 @@ def read_packed(path: str | Path, form: ArtifactForm[Any]) -> Packed:
     manifest = form.manifest.from_bytes(words, where=beside)
     opened = form.open(data, where=path, seal=manifest.file.seal)
     _refuse_other_manifest(form, manifest, opened, data, beside)
-    for name, spec, arrays in form.weights(opened):  # as those of a cell by itself are looked at
+    for name, spec, arrays in form.weights(opened):  # the same checks as for a single cell
         check_weights(arrays, spec, where=f"{name} of {path}")
     return Packed(manifest, data)
 
 
 def _fetch_all(wanted: Sequence[Wanted], read: Read, progress: Progress) -> list[tuple[PackedManifest, Path, Any]]:
-    """Manifest, the file, and what that is read to, of each."""
+    """Return manifest, path and value read for each artifact."""
     cache = Cache()
     total, done, found = sum(one.blob.size for one in wanted), 0, []
     progress(done, total)
@@ -132,7 +132,7 @@ def _fetch_all(wanted: Sequence[Wanted], read: Read, progress: Progress) -> list
 
 
 def _fetched(wanted: Wanted, cache: Cache, read: Read) -> tuple[PackedManifest, Path, Any]:
-    """Manifest, the file, and what that is read to: the one in the cache, unless that was damaged since it came."""
+    """Return manifest, path and value read from the cached file, which is fetched again if it was damaged."""
     store, form = wanted.store, FORMS[wanted.reference.kind.name]
     manifest = check_packed_manifest(
         cache.fetch(store, wanted.manifest_key, wanted.manifest),
@@ -152,7 +152,7 @@ def _fetched(wanted: Wanted, cache: Cache, read: Read) -> tuple[PackedManifest, 
 
 
 def _is_undamaged(path: Path, pin: Pin) -> bool:
-    """Whether a file is the one that was promised. If it is refused all the same, so is every copy of it."""
+    """Return whether a file matches its pin; if its reading failed all the same, so would that of any copy."""
     try:
         pin.check(atomic_files.mapped(path, limit=pin.size), where=path)
     except (FormatError, IntegrityError, NotFoundError):
@@ -167,7 +167,7 @@ def _opened(form: ArtifactForm[Any], path: Path, seal: str) -> Opened[Any]:
 def _refuse_other_manifest(
     form: ArtifactForm[Any], manifest: PackedManifest, opened: Opened[Any], data: memoryview, where: Path
 ) -> None:
-    """Seal fits already: what is left is what the manifest says beside it."""
+    """Raise if any other field of a manifest than the seal, which is already checked, differs from its file."""
     file = manifest.file.model_copy(update={"size": len(data), "sha256": sha256(data)})
     facts = {"package": manifest.package, "torch": manifest.torch}
     right = form.describe(opened.document, file, manifest.identity, **facts).model_dump()
@@ -175,7 +175,7 @@ def _refuse_other_manifest(
     if wrong:
         kind = form.kind
         raise IntegrityError(
-            f"the manifest of another {kind.name}",
+            f"manifest of another {kind.name}",
             code=f"WRONG_{kind.name.upper()}",
             found=", ".join(wrong),
             where=where,

@@ -1,7 +1,7 @@
-"""Conditions on cells: ``D == 16 and mse < 0.01 and viable``, over what an index says, without their manifests.
+"""Conditions on cells, such as ``D == 16 and mse < 0.01 and viable``, over the summaries in an index, without manifests.
 
-The language is a small part of Python's expressions. Python's own parser reads the text and nothing ever runs it: a walk over
-the tree knows the few nodes below, refuses every other, and knows the kind of every part before the first cell is looked at.
+The language is a small subset of Python's expressions. Python's parser reads the text, which is never executed: a walk over the
+tree accepts only the nodes below, and checks the kind of every part before the first cell is examined.
 
     fields            flags such as ``viable`` stand alone; numbers and texts are compared
     numbers, texts    ``0.01``, ``-1``, ``"johanna"``, True, False
@@ -9,7 +9,7 @@ the tree knows the few nodes below, refuses every other, and knows the kind of e
     lists             ``D in (4, 16)``, ``family not in ["johanna"]``
     and, or, not, parentheses
 
-A figure that a cell does not have compares false, whatever it is compared with, and a flag that it does not have is false.
+Any comparison with a figure that a cell does not have is false, and so is a flag that it does not have.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from batteries.io.text import did_you_mean
 from registry.stores.snapshot import Located
 
 MAX_QUERY = 500  # characters
-MAX_DEPTH = 20  # of parentheses, and of operators in one another
+MAX_DEPTH = 20  # largest number of parentheses, and depth of nested operators
 EXAMPLE = "D == 16 and mse < 0.01 and viable"
 
 FieldKind = Literal["number", "text", "flag"]
@@ -54,10 +54,10 @@ _WORST_FIRST = ("walked back", "no verdict", "viable")
 
 @dataclass(frozen=True)
 class Query:
-    """A condition, read and checked.
+    """A parsed condition.
 
     Attributes:
-        text: As it was written.
+        text: Condition as written.
     """
 
     text: str
@@ -65,23 +65,23 @@ class Query:
 
     @classmethod
     def parse(cls, text: str) -> Query:
-        """Read a condition.
+        """Parse a condition.
 
         Raises:
-            InputError: not a condition: too long, too deep, not in the language, of an unknown field, or a comparison of
-                things of different kinds (``WHERE``).
+            InputError: invalid condition: too long, too deep, not in the language, with an unknown field, or with a comparison
+                between kinds (``WHERE``).
         """
         return cls(text, _Reader(text).condition())
 
     def matches(self, row: Row) -> bool:
-        """Whether a row with a value for each of :data:`FIELDS` is meant."""
+        """Return whether a row with a value for each of :data:`FIELDS` satisfies the condition."""
         return bool(self._condition(row))
 
 
 def row_of(located: Located) -> dict[str, Value]:
-    """What an index says of a cell, for :meth:`Query.matches`.
+    """Return the index's figures of a cell as a row for :meth:`Query.matches`.
 
-    ``verdict`` is the worst of the current attestations; a cell is ``viable`` if it has some, all of them viable.
+    ``verdict`` is the worst of the current attestations; a cell is ``viable`` if it has at least one and all are viable.
     """
     release, reference = located.cell_release, located.reference
     verdicts = {attested.verdict for attested in located.attestations.values()}
@@ -99,7 +99,7 @@ def row_of(located: Located) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a condition: what kind of value it has, and the value it has for a row."""
+    """A part of a condition: the kind of its value, and a function from a row to the value."""
 
     kind: FieldKind
     value: Callable[[Row], Value]
@@ -111,7 +111,7 @@ def _constant(kind: FieldKind, value: Value) -> _Part:
 
 
 class _Reader:
-    """From a text to a function of a row."""
+    """Compiler of a condition's text to a function of a row."""
 
     def __init__(self, text: str) -> None:
         self.text = text.strip()
@@ -120,7 +120,7 @@ class _Reader:
         return self._flag(self._tree(), 0).value
 
     def _tree(self) -> ast.expr:
-        """Text as a tree, if it is a Python expression. Parsing it builds objects and runs nothing."""
+        """Parse the text as a Python expression, which builds objects and executes nothing."""
         if len(self.text) > MAX_QUERY:
             raise self._bad(f"{len(self.text)} characters", expected=f"at most {MAX_QUERY}")
         if sum(map(self.text.count, "([{")) > MAX_DEPTH:
@@ -131,12 +131,12 @@ class _Reader:
                 return ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
             raise self._bad(error.msg, where=None if error.offset is None else f"column {error.offset}") from error
-        except (ValueError, RecursionError, MemoryError) as error:  # a NUL, a lone surrogate; four hundred minus signs
+        except (ValueError, RecursionError, MemoryError) as error:  # such as a NUL, a lone surrogate, or 400 minus signs
             raise self._bad(f"{type(error).__name__}: {error}") from error
 
     def _part(self, node: ast.expr, depth: int) -> _Part:
         if depth > MAX_DEPTH:
-            raise self._bad("more", node, expected=f"at most {MAX_DEPTH} operators in one another")
+            raise self._bad("more", node, expected=f"at most {MAX_DEPTH} nested operators")
         match node:
             case ast.Name(id=name):
                 return self._field(name, node)
@@ -174,7 +174,7 @@ class _Reader:
         return _Part(FIELDS[name], lambda row: row[name])
 
     def _comparison(self, node: ast.Compare, depth: int) -> _Part:
-        """``a < b < c`` is ``a < b and b < c``."""
+        """Compile a comparison; ``a < b < c`` is ``a < b and b < c``."""
         nodes = [node.left, *node.comparators]
         links = [self._link(left, op, right, depth + 1) for left, op, right in zip(nodes, node.ops, nodes[1:], strict=False)]
         return _Part("flag", lambda row: all(link(row) for link in links))
@@ -188,7 +188,7 @@ class _Reader:
         compare = _SAME.get(type(op)) or (_ORDER.get(type(op)) if one.kind == "number" else None)
         if compare is None or one.kind != two.kind:
             found = f"{one.kind} and {two.kind}: {self._piece(left)} and {self._piece(right)}"
-            raise self._bad(found, right, expected="== or != of two of a kind, or an order of two numbers")
+            raise self._bad(found, right, expected="== or != between values of one kind, or an order between two numbers")
         return lambda row: (a := one.value(row)) is not None and (b := two.value(row)) is not None and compare(a, b)
 
     def _literals(self, node: ast.expr, kind: FieldKind, depth: int) -> set[Value]:
@@ -196,7 +196,7 @@ class _Reader:
             raise self._bad(self._piece(node), node, expected="a list such as (4, 16)")
         parts = [self._part(item, depth) for item in node.elts]
         if any(part.kind != kind or part.varies for part in parts):
-            raise self._bad(self._piece(node), node, expected=f"a list of {kind}s written out")
+            raise self._bad(self._piece(node), node, expected=f"a list of literal {kind}s")
         return {part.value({}) for part in parts}
 
     def _piece(self, node: ast.expr) -> str:
@@ -212,10 +212,10 @@ class _Reader:
         remedy: str | None = None,
     ) -> InputError:
         return InputError(
-            "not a condition on cells",
+            "invalid condition on cells",
             code="WHERE",
             expected=expected,
             found=found,
             where=where if node is None else f"column {node.col_offset + 1}",
-            remedy=remedy or f"A condition is such as {EXAMPLE}.",
+            remedy=remedy or f"An example of a condition is {EXAMPLE}.",
         )

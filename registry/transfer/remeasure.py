@@ -1,13 +1,13 @@
-"""A cell measured again on the probes of its manifest, and what of its figures has changed. Imports torch.
+"""Replay of a cell's measurements on the probes of its manifest, and the figures that changed. Imports torch.
 
-What another machine's rounding changes was measured over every cell that ships, on both its probes: one thread and two, with
-and without AVX2, AVX-512, oneDNN and our compiled kernels, and all of it in float64. Root mean square errors moved by at most
-1.7e-7, and by 2e-8 where the code is narrower than the patch; mean singular values by 4e-8; CV and rank by 2e-8 of themselves.
-Each tolerance is ten times that, or more. Root mean square errors are compared, and not mean squares, because the first move by
-no more than the reconstruction does, however small they are.
+The effect of rounding on other machines was measured over every shipped cell, on both its probes: with one thread and two, with
+and without AVX2, AVX-512, oneDNN and our compiled kernels, and entirely in float64. Root mean square errors moved by at most
+1.7e-7, and by 2e-8 if the code is narrower than the patch; mean singular values by 4e-8; CV and rank by 2e-8, relative.
+Each tolerance is at least ten times that. Root mean square errors are compared instead of mean squares, because they move by no
+more than the reconstruction does, however small they are.
 
-What is smaller than that cannot be told from rounding. In the cells of photographs attention does so little that the errors
-hardly see its tensors in another order: they move by 1e-8 to 1e-6. The biases of its keys cancel in the softmax.
+Smaller changes cannot be told from rounding. In the cells trained on photographs attention has so little effect that permuting
+its tensors moves the errors by 1e-8 to 1e-6 only. The biases of its keys cancel in the softmax.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 
-ROOT = 2e-6  # of a root mean square error; of itself where it is above 1
-ROOT_NARROW = 2e-7  # where the code is narrower than the patch: what it misses is out of the decoder's reach, and of rounding's
-SPECTRUM = 1e-6  # of a mean singular value; of itself where it is above 1
-RELATIVE = 1e-6  # of a CV or an effective rank
+ROOT = 2e-6  # tolerance of a root mean square error, relative above 1
+ROOT_NARROW = 2e-7  # if the code is narrower than the patch: rounding hardly affects the part that the decoder cannot reach
+SPECTRUM = 1e-6  # tolerance of a mean singular value, relative above 1
+RELATIVE = 1e-6  # relative tolerance of a CV or an effective rank
 
-Row = tuple[str, float, float, float]  # what, as promised, as found, how far apart they may be
+Row = tuple[str, float, float, float]  # name, value in the manifest, value found, tolerance
 
 
 def measure_again(cell: Cell, *, exact: bool) -> Iterator[tuple[str, list[str]]]:
-    """Every probe of a cell's manifest that this package has, with the digest that the manifest names; the cell's own first.
+    """Measure a cell on every probe of its manifest that this package has with the same digest; the cell's own first.
 
     Args:
-        cell: The cell.
-        exact: Whether the last bit counts.
+        cell: Cell to measure.
+        exact: Whether to allow no tolerance at all.
 
     Yields:
-        Each probe with the figures that differ by more than rounding, in words.
+        Name of each probe, with the figures that differ by more than the tolerance, in words.
     """
     model, manifest = PatchSVAE.from_cell(cell), cell.manifest
     for name in sorted(manifest.measured, key=lambda name: name != manifest.own_probe):
@@ -52,12 +52,12 @@ def measure_again(cell: Cell, *, exact: bool) -> Iterator[tuple[str, list[str]]]
         rows = [*_rows(wanted, found, on, cell.spec)]
         wrong = _too_far(rows, exact) if rows else ["figures of other groups, or of another width"]
         if not wrong and name == manifest.own_probe:
-            wrong = _cv_differences(wanted, found, exact)  # last: it takes as long as all the rest
+            wrong = _cv_differences(wanted, found, exact)  # last, because it takes as long as all the rest
         yield name, wrong
 
 
 def _probe_of(name: str, wanted: Measured, spec: CellSpec) -> Probe | None:
-    """Probe that figures are of, if this package has it."""
+    """Return the probe of some figures, if this package has it with the same digest and fitting channels."""
     try:
         found = probe(name)
     except InputError:
@@ -66,7 +66,7 @@ def _probe_of(name: str, wanted: Measured, spec: CellSpec) -> Probe | None:
 
 
 def _rows(wanted: Measured, found: Reading, probe: Probe, spec: CellSpec) -> Iterator[Row]:
-    """Errors, spectrum and rank; nothing where the two do not speak of the same things."""
+    """Yield errors, spectrum and rank; nothing if groups or width differ."""
     if set(wanted.mse_by_group) != set(probe.groups) or len(wanted.spectrum) != spec.D:
         return
     most = ROOT_NARROW if min(spec.hidden, spec.V * (spec.D - 1)) < spec.patch_dim else ROOT
@@ -92,5 +92,5 @@ def _cv_differences(wanted: Measured, found: Reading, exact: bool) -> list[str]:
 
 
 def _too_far(rows: list[Row], exact: bool) -> list[str]:
-    # not the other way round: what is not a number is near to nothing
+    # "not <=" instead of ">", so that NaN counts as different
     return [f"{what} {b:.9g} instead of {a:.9g}" for what, a, b, most in rows if not abs(a - b) <= (0.0 if exact else most)]

@@ -1,4 +1,4 @@
-"""Verify: read a registry, or some of what it has, past any cache, and say of every object whether it is right."""
+"""Verify: read a registry, or some artifacts in it, without any cache, and report on every object."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ObjectKind = Literal["reference", "index", "manifest", "blob", "figures", "attes
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of checking one object.
+    """Result of checking one object.
 
     Attributes:
-        kind: What sort of object.
-        name: Its key; the reference where that could not be found.
-        error: What is wrong with it; None where nothing is.
+        kind: Kind of object.
+        name: Key of the object; the reference if it could not be found.
+        error: Error found; None if the object is intact.
     """
 
     kind: ObjectKind
@@ -41,23 +41,23 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if no error was found."""
         return self.error is None
 
 
 def verify(
     *references: str | Reference | Iterable[str | Reference], registry: str | Path | Store | None = None, replay: bool = False
 ) -> list[Finding]:
-    """Check manifest, file and attestations of some artifacts where they are published, past any cache.
+    """Check manifest, file and attestations of artifacts in their registry, without any cache.
 
     Args:
-        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``, of any kind; one by one, or a list of them.
-        registry: A folder or a store; left out, the registry in force.
-        replay: Whether each cell is measured again and compared with its manifest's figures, which takes torch and a second or
-            two a cell.
+        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``, of any kind; one or more, or a list of them.
+        registry: Address or store; by default the default registry.
+        replay: Whether to measure each cell again and compare it with its manifest's figures, which needs torch and a second or
+            two per cell.
 
     Returns:
-        A finding per object. A fault is a finding and never stops the others.
+        Findings, one per object. An error becomes a finding and does not stop the other checks.
     """
     findings: list[Finding] = []
     for reference in each(references, (str, Reference)):
@@ -73,9 +73,9 @@ def verify(
 
 
 def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
-    """Check everything that the index of a store promises, and the index itself; ``replay`` as of :func:`verify`.
+    """Check a store's index and everything that it lists; ``replay`` is that of :func:`verify`.
 
-    Bytes that the index does not know are no fault: a publish that was interrupted leaves them, and nobody reads them.
+    Files that the index does not list are not errors: an interrupted publish leaves them, and they are never read.
     """
     try:
         snapshot = Snapshot.take(store)
@@ -94,7 +94,7 @@ def _findings(located: Located, replay: bool) -> list[Finding]:
     try:
         return _cell_findings(located, replay) if located.reference.kind is CELL else _packed_findings(located)
     except BatteriesError as error:
-        # without its manifest a file cannot be read, only compared
+        # without its manifest a file cannot be parsed, only compared with its digest
         blob = _finding("blob", located.blob_key, lambda: _blob(located))
         return [Finding("manifest", located.manifest_key, error), blob]
 
@@ -104,7 +104,7 @@ def _blob(located: Located) -> Verified[bytes]:
 
 
 def _packed_findings(located: Located) -> list[Finding]:
-    """Of an artifact of another kind whose manifest can be read; else that error."""
+    """Check an artifact of another kind; raise if its manifest cannot be read."""
     manifest, key = located.packed_manifest(), located.blob_key
     form = FORMS[located.reference.kind.name]
     blob = _finding("blob", key, lambda: form.open(_blob(located).data, where=key, seal=manifest.file.seal))
@@ -112,7 +112,7 @@ def _packed_findings(located: Located) -> list[Finding]:
 
 
 def _cell_findings(located: Located, replay: bool) -> list[Finding]:
-    """Of a cell whose manifest can be read; else that error."""
+    """Check a cell; raise if its manifest cannot be read."""
     manifest = located.manifest()
 
     def read_cell() -> Cell:

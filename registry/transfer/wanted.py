@@ -1,4 +1,4 @@
-"""What is to be fetched, by digest, and where its bytes are: found in an index, or named by a lock."""
+"""Artifacts to fetch, with digests and stores: found in an index, or named by a lock."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from registry.stores.store import Store
 from registry.transfer import yanked_versions
 from registry.transfer.lockfile import LockedCell
 
-Progress = Callable[[int, int], None]  # bytes that are here, bytes in all
+Progress = Callable[[int, int], None]  # bytes fetched so far, bytes in total
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An artifact whose digests are known, and where its bytes are.
+    """An artifact to fetch, with its digests and its store.
 
     Attributes:
-        store: Where.
-        reference: With its exact version.
-        manifest: Its manifest's bytes.
-        blob: Its file's bytes.
-        summary: What the index says of it; None where a lock named the digests.
-        index_number: Of that index.
-        age: Of that index, in seconds.
-        yanked: Why it should not be used.
+        store: Store of the bytes.
+        reference: Reference to the exact version.
+        manifest: Pin of the manifest.
+        blob: Pin of the file.
+        summary: Summary in the index; None if a lock named the digests.
+        index_number: Number of the index; None if a lock named the digests.
+        age: Age of the index in seconds.
+        yanked: Reason not to use the version; None if it is not yanked.
     """
 
     store: Store
@@ -47,7 +47,7 @@ class Wanted:
 
     @classmethod
     def of(cls, located: Located) -> Wanted:
-        """What was found in an index."""
+        """Return the artifact located in an index."""
         snapshot, release = located.snapshot, located.release
         return cls(
             snapshot.store,
@@ -62,25 +62,25 @@ class Wanted:
 
     @property
     def manifest_key(self) -> str:
-        """Where the manifest is."""
+        """Key of the manifest."""
         return store_keys.manifest(self.reference.path, self.version)
 
     @property
     def version(self) -> str:
-        """The exact version."""
+        """Exact version."""
         assert self.reference.version is not None
         return self.reference.version
 
     @property
     def origin(self) -> Origin:
-        """What is said of where it came from."""
+        """Origin that is recorded in the artifact."""
         return Origin(self.store.url, self.index_number, self.age, yanked=self.yanked)
 
 
 def wanted_of(
     given: Sequence[Reference | LockedCell], registry: str | Path | Store | None = None, mode: Mode | None = None
 ) -> list[Wanted]:
-    """What references and rows of locks mean, in their order; every index is read once.
+    """Return the artifacts named by references and rows of locks, in order; every index is read once.
 
     Raises:
         BatteriesError: as :func:`registry.stores.snapshot.locate` and :func:`wanted_of_locked`.
@@ -93,10 +93,10 @@ def wanted_of(
 def wanted_of_locked(
     locked: Sequence[LockedCell], registry: str | Path | Store | None = None, mode: Mode | None = None
 ) -> list[Wanted]:
-    """What a lock names, and where its bytes are: in this registry, else each in its own source.
+    """Return the artifacts of a lock, each in the given registry, or by default in its own source.
 
     Raises:
-        BatteriesError: a registry that cannot be opened.
+        BatteriesError: registry that cannot be opened.
     """
     opened: dict[str, Store] = {}
     wanted = []
@@ -110,23 +110,23 @@ def wanted_of_locked(
 
 
 def warn_of_yanked(wanted: Iterable[Wanted], *, stacklevel: int) -> None:
-    """Warn of those that are yanked; ``stacklevel`` as of :func:`warnings.warn`, from the caller on."""
+    """Warn of yanked versions; ``stacklevel`` is that of :func:`warnings.warn`, counted from the caller."""
     told = ((f"{one.reference.path}@{one.version}", one.yanked) for one in wanted)
     yanked_versions.warn(told, stacklevel=stacklevel + 1)
 
 
 def _open_locked(source: str | Path, mode: Mode | None) -> Store:
-    """Source that a lock names, which may be of another machine."""
+    """Open the source that a lock names, which may exist on another machine only."""
     try:
         return open_bytes(source, mode)
     except NotFoundError as error:
-        ships = " The one that ships is --registry embedded." if Path(source).name == "manifests" else ""
-        error.remedy = f"The lock names it; --registry names another one that has the same cells.{ships}"
+        ships = " The shipped registry is --registry embedded." if Path(source).name == "manifests" else ""
+        error.remedy = f"The lock names it; use --registry for another one that has the same cells.{ships}"
         raise
 
 
 def _with_yanks(wanted: list[Wanted], cache: Cache) -> list[Wanted]:
-    """The same, each with the reason why it should not be used, as far as its store's index is known."""
+    """Add the reasons of yanked versions, as far as the index of each store is known."""
     found: dict[int, str | None] = {}
     for store in {id(one.store): one.store for one in wanted}.values():
         of_it = [n for n, one in enumerate(wanted) if one.store is store]

@@ -1,4 +1,4 @@
-"""Yanked versions: nothing chooses one, who names it is given it, and is told why it should not be used."""
+"""Yanked versions: never chosen automatically, and pulled with a warning if named exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.stores.store import INDEX, Store
 
 
 class YankedWarning(UserWarning):
-    """A version that was pulled although it is yanked, because a reference or a lock names exactly that one."""
+    """A yanked version was pulled, because a reference or a lock names exactly that one."""
 
     def __init__(self, reference: str, reason: str) -> None:
         self.reference = reference
@@ -25,11 +25,11 @@ class YankedWarning(UserWarning):
 
 
 def warn(found: Iterable[tuple[object, str | None]], *, stacklevel: int) -> None:
-    """Warn of each that is yanked.
+    """Warn of each yanked version.
 
     Args:
-        found: References, each with the reason why it should not be used; None where it may be.
-        stacklevel: As of :func:`warnings.warn`, from the caller on.
+        found: References, each with the reason of its yank, or None.
+        stacklevel: Stack level of :func:`warnings.warn`, counted from the caller.
     """
     for reference, reason in found:
         if reason is not None:
@@ -37,16 +37,16 @@ def warn(found: Iterable[tuple[object, str | None]], *, stacklevel: int) -> None
 
 
 def reasons(store: Store, names: Sequence[tuple[str, str]], cache: Cache, *, complete: bool) -> list[str | None]:
-    """Why versions should not be used, by the index of a store as far as it is known without a further request.
+    """Return the reasons of yanks, or None for each version not known to be yanked.
 
     Args:
-        store: Which has them.
+        store: Store that has the versions.
         names: Path and version of each.
-        cache: Holds the index of a remote store that was read last.
-        complete: Whether the cache has all of them: then nothing is asked of a remote store.
+        cache: Cache with the last index of a remote store.
+        complete: Whether the cache has all the files; a remote store is then not contacted.
     """
     index = None
-    with contextlib.suppress(FormatError, IntegrityError, NotFoundError, PolicyError):  # a lock needs no right index
+    with contextlib.suppress(FormatError, IntegrityError, NotFoundError, PolicyError):  # a lock needs no valid index
         index = _known_index(store, cache, complete)
     if index is None:
         return [None for _ in names]
