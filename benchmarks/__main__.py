@@ -40,9 +40,7 @@ above 1, ours is cheaper. Compare the ratios, not the times."""
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios of two implementations in one run.")
-    parser.add_argument(
-        "subjects", nargs="*", metavar="SUBJECT", help=f"subjects, from {', '.join(SUBJECTS)}; default all"
-    )
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"subjects, from {', '.join(SUBJECTS)}; default all")
     parser.add_argument("--smoke", action="store_true", help="run each once on small inputs without measuring")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md even if only some subjects run")
     given = parser.parse_args()

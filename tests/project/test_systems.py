@@ -155,9 +155,7 @@ def test_windows_is_one_typed_refusal_at_the_start():
     assert "Traceback" not in ran.stderr
     for line in ("from batteries.io import atomic_files", "from batteries import Cell", "from registry import pull"):
         ran = python(ON_WINDOWS + line)
-        assert ran.stderr.splitlines()[-2].startswith("batteries.errors.PolicyError: unsupported operating system"), (
-            ran.stderr
-        )
+        assert ran.stderr.splitlines()[-2].startswith("batteries.errors.PolicyError: unsupported operating system"), ran.stderr
 
 
 ON_MACOS = """
