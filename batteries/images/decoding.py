@@ -27,7 +27,7 @@ def read_image(path: Path) -> Image.Image:
     """
     picture = open_image(path)
     if picture.mode == "F":
-        raise InputError("not a readable image", code="IMAGE", found="32-bit pixels, which have no known scale", where=path)
+        raise InputError("not a readable image", code="IMAGE", found="32-bit pixels, which have no scale", where=path)
     return picture.convert("RGB")
 
 

@@ -118,7 +118,7 @@ def test_values_that_are_not_finite(value):
     header, body = parts()
     start = len(GOOD) - len(body) + header["enc_in.bias"]["data_offsets"][0]
     data[start : start + 4] = np.float32(value).tobytes()
-    with pytest.raises(PolicyError, match="not finite"):
+    with pytest.raises(PolicyError, match="non-finite"):
         read(bytes(data))
 
 

@@ -161,7 +161,7 @@ def test_timeouts(monkeypatch):
         ):
             monkeypatch.setenv(name, "1")
             one = HubRepository(REPO, endpoint=server.url, limits=Limits(attempts=1))
-            with pytest.raises(TransportError, match="nothing for 1 s") as caught:
+            with pytest.raises(TransportError, match="no data from the server for 1 s") as caught:
                 read(one)
             assert caught.value.code == "STALLED"
 
