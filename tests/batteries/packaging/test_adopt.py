@@ -626,7 +626,7 @@ def test_a_band_that_the_cv_denies_is_refused_before_anything_is_written(capsys,
     code, out, err = run(capsys, "adopt", path, "--name", f"{band}/x", "--input", "plain", "--noise", "--out", tmp_path)
     assert (code, out) == (6, "")
     assert "BAND_DENIED" in err
-    assert f"found {band}" in err
+    assert f"got {band}" in err
     assert "Name it high/x" in err
     assert tree(tmp_path) == before
 
@@ -670,7 +670,7 @@ def test_imagenets_scale_on_ours():
         (["--input", "plain", "--noise"], 2, "--name"),
         (["--name", "x", "--input", "plain", "--noise"], 2, "BAD_REFERENCE"),
         (["--name", "high/x", "--input", "plain"], 2, "--noise, or --photos"),
-        (["--name", "high/x", "--input", "plain", "--noise", "--photos", "x"], 2, "or two"),
+        (["--name", "high/x", "--input", "plain", "--noise", "--photos", "x"], 2, "missing or conflicting domain"),
         (["--name", "high/x", "--input", "unit", "--noise"], 2, "MEAN/STD"),
         (["--name", "high/x", "--input", "1,2/1", "--noise"], 2, "MEAN/STD"),
         (["--name", "high/x", "--input", "0/0", "--noise"], 2, "greater than 0"),
