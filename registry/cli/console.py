@@ -100,11 +100,6 @@ def say(text: str) -> None:
         typer.echo(plain(text), err=True)
 
 
-def error_object(error: BatteriesError) -> dict[str, Any]:
-    """Error, for ``--json``."""
-    return Fault.of(error).model_dump(mode="json")
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the app, and answer with an exit code; where the process is this command alone, its threads sleep while they wait.
 
