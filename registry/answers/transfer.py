@@ -25,38 +25,11 @@ from registry.transfer.pull_packed import PulledFile
 from registry.transfer.verify import Finding, ObjectKind
 
 
-class Found(Answer):
-    """A cell as listed in the index of a registry.
+class FoundArtifact(Answer):
+    """An artifact as listed in the index of a registry: the fields that all kinds share.
 
     Attributes:
-        reference: ``[registry/]band/name@version``.
-        version: Exact version.
-        sha256: SHA-256 of the weights file.
-        size: Size of the weights file in bytes.
-        yanked: Reason not to use the version; None if it is not yanked.
-        summary: Figures of the cell.
-        attestations: Current attestations, by protocol.
-    """
-
-    reference: str
-    version: ExactVersion
-    sha256: Sha256
-    size: Size
-    yanked: Text | None
-    summary: Summary
-    attestations: dict[Protocol, Attested]
-
-    @classmethod
-    def of(cls, located: Located, **more: object) -> Self:
-        """Return the answer for a located reference."""
-        return cls.model_validate({**_found(located), "attestations": located.attestations, **more})
-
-
-class FoundPacked(Answer):
-    """An artifact of another kind as listed in the index of a registry: the fields that all kinds share.
-
-    Attributes:
-        reference: ``[registry/]model/name@version``, and so on by kind.
+        reference: ``[registry/]band/name@version``, ``[registry/]model/name@version``, and so on by kind.
         version: Exact version.
         sha256: SHA-256 of the file.
         size: Size of the file in bytes.
@@ -72,7 +45,37 @@ class FoundPacked(Answer):
     @classmethod
     def of(cls, located: Located, **more: object) -> Self:
         """Return the answer for a located reference."""
-        return cls.model_validate({**_found(located), **more})
+        release = located.release
+        return cls(
+            reference=str(located.reference),
+            version=located.version,
+            sha256=release.blob.sha256,
+            size=release.blob.size,
+            yanked=release.yanked,
+            **{"summary": release.summary, **more},
+        )
+
+
+class Found(FoundArtifact):
+    """A cell as listed in the index of a registry.
+
+    Attributes:
+        reference: ``[registry/]band/name@version``.
+        version: Exact version.
+        sha256: SHA-256 of the weights file.
+        size: Size of the weights file in bytes.
+        yanked: Reason not to use the version; None if it is not yanked.
+        summary: Figures of the cell.
+        attestations: Current attestations, by protocol.
+    """
+
+    summary: Summary
+    attestations: dict[Protocol, Attested]
+
+    @classmethod
+    def of(cls, located: Located, **more: object) -> Self:
+        """Return the answer for a located reference."""
+        return super().of(located, attestations=located.attestations, **more)
 
 
 def _class(name: str, base: type[Answer], words: str, **fields: object) -> Any:
@@ -81,16 +84,16 @@ def _class(name: str, base: type[Answer], words: str, **fields: object) -> Any:
     return create_model(name, __base__=base, __module__=__name__, __doc__=words, **made)
 
 
-FOUND: dict[str, type[FoundPacked]] = {
+FOUND: dict[str, type[FoundArtifact]] = {
     name: _class(
         f"Found{name.capitalize()}",
-        FoundPacked,
+        FoundArtifact,
         f"An artifact of its kind, {form.kind.words}; ``summary`` has the figures that a list shows.",
         summary=form.summary,
     )
     for name, form in FORMS.items()
 }
-SHOWN: dict[str, type[FoundPacked]] = {
+SHOWN: dict[str, type[FoundArtifact]] = {
     name: _class(
         f"Shown{name.capitalize()}",
         FOUND[name],
@@ -216,16 +219,3 @@ ANSWERS: dict[str, type[Document]] = {
     "verify": VerifyAnswer,
     **{f"show-{name}": answer for name, answer in SHOWN.items()},
 }
-
-
-def _found(located: Located) -> dict[str, object]:
-    """Return the fields that all kinds share, from the index."""
-    release = located.release
-    return {
-        "reference": str(located.reference),
-        "version": located.version,
-        "sha256": release.blob.sha256,
-        "size": release.blob.size,
-        "yanked": release.yanked,
-        "summary": release.summary,
-    }

@@ -14,9 +14,8 @@ from batteries.cell.manifest import InputScale
 from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
 from registry.catalog.reference import Reference
-from registry.cli.console import AsJson, app, emit, emit_json, emit_row, say
-from registry.cli.options import Threads, command_line, photographs, typed, use
-from registry.reports import summaries
+from registry.cli.console import AsJson, app, say
+from registry.cli.options import Threads, cell_label, command_line, photographs, use, write_cell
 
 if TYPE_CHECKING:
     from batteries.cell.cell import Cell
@@ -70,14 +69,7 @@ def adopt(
     """Make a cell of a public PatchSVAE checkpoint. Its weights are kept and measured like those of a trained cell."""
     use(context, threads)
     wanted = Reference.parse(name)
-    label = typed(
-        batteries.Label,
-        name=wanted.name,
-        version=wanted.version or "1.0.0",
-        family=family or wanted.name.split("-")[0],
-        license=license,
-        description=description,
-    )
+    label = cell_label(wanted, family, license, description)
     cell = batteries.adopt(
         checkpoint,
         label=label,
@@ -92,12 +84,7 @@ def adopt(
         command=command_line(context, PLACES),
     )
     _refuse_other_band(cell, wanted)
-    path = cell.write(out / wanted.band)
-    if as_json:
-        emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
-    else:
-        emit_row(f"{cell.name}@{cell.version}", path)
-        emit(summaries.cells([cell]))
+    write_cell(cell, out, as_json)
     say(f"training {cell.manifest.training.data.description}")
     say(f"parameters: {cell.spec.parameters:,}, of D {cell.spec.D}, V {cell.spec.V}, patch {cell.spec.patch_size}")
     say(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_args
@@ -12,7 +11,7 @@ import typer
 
 import batteries
 import composer
-from batteries.errors import ConflictError, InputError, PolicyError
+from batteries.errors import InputError, PolicyError
 from batteries.io import atomic_files
 from batteries.io.text import unicode
 from composer.artifact.maps.manifest import MAPS
@@ -20,12 +19,11 @@ from composer.vocabulary import TokenKind
 from registry.catalog.reference import Reference
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
-from registry.cli.options import MAX_SEED, Threads, licensed, packed_label, refuse_no_folder, use
+from registry.cli.options import MAX_SEED, Threads, different, licensed, packed_label, refuse_no_folder, use
 from registry.cli.progress import working
 from registry.reports import summaries
 from registry.reports.alignment_page import page
 from registry.reports.alignment_report import Asked, compared
-from registry.stores import settings
 from registry.transfer.pull import pull_cells
 
 MOST_PAIRS = 600  # a larger table takes minutes and is unreadable
@@ -113,11 +111,8 @@ def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
         ConflictError: a cell given twice (``TWICE``).
         PolicyError: too many pairs (``MANY_PAIRS``).
     """
-    references = [settings.expand(text) for text in texts]
-    twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
-    if twice:
-        remedy = "Leave one out. In Python, composer.compose takes cells under names of your choice, for composer.compare."
-        raise ConflictError("duplicate cell", code="TWICE", found=", ".join(twice), remedy=remedy)
+    remedy = "Leave one out. In Python, composer.compose takes cells under names of your choice, for composer.compare."
+    references = different(texts, remedy)
     if len(references) < 2:
         remedy = "List the available cells with: batteries list"
         raise InputError("too few cells", code="FEW_CELLS", expected="2 or more", found=len(references), remedy=remedy)
@@ -130,7 +125,7 @@ def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
             found=f"{pairs}, of {len(references)} cells",
             remedy="Align fewer cells at a time. In Python, composer.compare scores any pairs it is given.",
         )
-    return {reference.path: reference for reference in references}
+    return references
 
 
 def _refuse_tokens(tokens: str, swap: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,15 +10,14 @@ import typer
 
 import batteries
 import composer
-from batteries.errors import ConflictError, InputError
+from batteries.errors import InputError
 from batteries.io import atomic_files
 from batteries.io.text import unicode
 from composer.artifact.model.manifest import MODEL, ModelManifest
 from registry.answers.composition import Composed, ComposedCell
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
-from registry.cli.options import Threads, licensed, packed_label, photographs, use
+from registry.cli.options import Threads, different, licensed, packed_label, photographs, use
 from registry.reports import summaries
-from registry.stores import settings
 from registry.transfer.pull import pull_cells
 
 if TYPE_CHECKING:
@@ -92,12 +90,8 @@ def _composition(sources: Sequence[str]) -> Composition:
     if not sources:
         expected = f"references, or one {TOML} file"
         raise InputError("nothing to compose", code="NO_CELLS", expected=expected)
-    references = [settings.expand(text) for text in sources]
-    twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
-    if twice:
-        remedy = f"Leave one out, or write a {TOML} file that gives each its own name."
-        raise ConflictError("duplicate cell", code="TWICE", found=", ".join(twice), remedy=remedy)
-    return composer.Composition.parallel({reference.path: str(reference) for reference in references})
+    references = different(sources, f"Leave one out, or write a {TOML} file that gives each its own name.")
+    return composer.Composition.parallel({path: str(reference) for path, reference in references.items()})
 
 
 def _answer(

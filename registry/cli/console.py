@@ -109,11 +109,6 @@ def say(text: str) -> None:
         typer.echo(plain(text), err=True)
 
 
-def error_object(error: BatteriesError) -> dict[str, Any]:
-    """Return an error as the object that ``--json`` prints."""
-    return Fault.of(error).model_dump(mode="json")
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the app and return its exit code. Without arguments the process's own are used, and idle OpenMP threads sleep.
 

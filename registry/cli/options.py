@@ -1,8 +1,9 @@
-"""Convert options of the command line: to documents, photographs and the command line that a manifest records."""
+"""Convert options of the command line: to documents, photographs, a new cell, and the command line that a manifest records."""
 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +14,14 @@ from pydantic import ValidationError
 import batteries
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX, Cell
-from batteries.errors import InputError
+from batteries.errors import ConflictError, InputError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import AnyDocument, fields_of
 from composer.artifact.manifest import PackedLabel
-from registry.cli.console import say
+from registry.catalog.reference import Reference
+from registry.cli.console import emit, emit_json, emit_row, say
+from registry.reports import summaries
+from registry.stores import settings
 
 MAX_SEED = 2**62
 MOST_THREADS = 1024  # equals batteries.engine.threads.MOST_THREADS, whose import needs torch
@@ -50,6 +54,40 @@ def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
         return kind(**values)
     except ValidationError as error:
         raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
+
+
+def cell_label(wanted: Reference, family: str | None, license: str, description: str) -> batteries.Label:
+    """Make the label of a new cell.
+
+    Raises:
+        InputError: as :func:`typed`.
+    """
+    family = family or wanted.name.split("-")[0]
+    said = {"version": wanted.version or "1.0.0", "family": family, "license": license, "description": description}
+    return typed(batteries.Label, name=wanted.name, **said)
+
+
+def write_cell(cell: Cell, out: Path, as_json: bool) -> None:
+    """Write a new cell into the folder of its band, and print it with its path."""
+    path = cell.write(out / cell.manifest.identity.band)
+    if as_json:
+        emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
+    else:
+        emit_row(f"{cell.name}@{cell.version}", path)
+        emit(summaries.cells([cell]))
+
+
+def different(texts: Iterable[str], remedy: str) -> dict[str, Reference]:
+    """Parse references and key them by the paths of their cells.
+
+    Raises:
+        ConflictError: a cell given twice (``TWICE``).
+    """
+    references = [settings.expand(text) for text in texts]
+    twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
+    if twice:
+        raise ConflictError("duplicate cell", code="TWICE", found=", ".join(twice), remedy=remedy)
+    return {reference.path: reference for reference in references}
 
 
 def packed_label(

@@ -13,8 +13,8 @@ import registry
 from batteries.cell.spec import CellSpec
 from batteries.errors import ConflictError, InputError
 from registry.catalog.reference import Reference
-from registry.cli.console import NOT_VIABLE, AsJson, app, emit, emit_json, emit_row, say
-from registry.cli.options import MAX_SEED, Threads, command_line, photographs, typed, use
+from registry.cli.console import NOT_VIABLE, AsJson, app, say
+from registry.cli.options import MAX_SEED, Threads, cell_label, command_line, photographs, typed, use, write_cell
 from registry.cli.progress import TrainingBar
 from registry.reports import summaries
 
@@ -87,14 +87,7 @@ def train(
     spec = CellSpec.preset(preset or wanted.band, **changes)  # type: ignore[arg-type]
     plan = typed(batteries.Plan, spec=spec, **values)
     source = _source(noise, photos or [], mix, data_license, data_source)
-    label = typed(
-        batteries.Label,
-        name=wanted.name,
-        version=wanted.version or "1.0.0",
-        family=family or wanted.name.split("-")[0],
-        license=license,
-        description=description,
-    )
+    label = cell_label(wanted, family, license, description)
     _refuse_other_band(batteries.expected_band(plan.spec), wanted)
     probe = batteries.probe(batteries.own_probe(source.facts.kind, size))
     with TrainingBar(steps) as bar, contextlib.ExitStack() as open_logs:
@@ -114,12 +107,7 @@ def train(
         raise typer.Exit(NOT_VIABLE)
     cell = batteries.package(finished, source, label, command_line(context, PLACES))
     _refuse_other_band(cell.manifest.identity.band, wanted)
-    path = cell.write(out / wanted.band)
-    if as_json:
-        emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
-    else:
-        emit_row(f"{cell.name}@{cell.version}", path)
-        emit(summaries.cells([cell]))
+    write_cell(cell, out, as_json)
 
 
 def _source(noise: bool, places: list[str], mix: float, license: str, source: str) -> Source:

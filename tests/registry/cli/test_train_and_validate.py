@@ -19,10 +19,10 @@ from batteries import Cell, probe
 from batteries.cell.input_scale import of_unit_images
 from registry import Report
 from registry.viability.controls import NAMED_CHECK
-from tests.registry.viability.test_viability import SPEC, TEST, few
 from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny
 from tests.support.commands import run
 from tests.support.soak import SOAK
+from tests.support.viability import SPEC, TEST, few
 
 SMALL = ["--rows", "12", "--hidden", "8"]  # options of train: soon trained, soon measured
 SHORT_CLI = """

@@ -75,9 +75,7 @@ BAD_INDEXES = {
     ("model", "a model among the cells"): lambda v: v["cells"].update(v["models"]),
     ("model", "a model's release as a cell's"): lambda v: v["cells"].update({"high/x": v["models"]["model/trio"]}),
     ("model", "a name that leaves its place"): lambda v: v["models"].update({"model/..": v["models"]["model/trio"]}),
-    ("model", "a manifest of more than 64 KiB"): lambda v: v["models"]["model/trio"]["1.0.0"]["manifest"].update(
-        size=2**16 + 1
-    ),
+    ("model", "a manifest too large"): lambda v: v["models"]["model/trio"]["1.0.0"]["manifest"].update(size=2**16 + 1),
     ("model", "a model of more than 4 GiB"): lambda v: v["models"]["model/trio"]["1.0.0"]["blob"].update(size=2**32 + 1),
     ("model", "a cell of more than 128 MiB"): lambda v: v["cells"]["high/tiny"]["1.0.0"]["blob"].update(size=2**27 + 1),
     ("model", "a newer schema"): lambda v: v.update(schema_version="2.0"),
