@@ -1,1 +1,1 @@
-"""What runs a container: tokens aligned, pairs scored, swaps, relays, nulls."""
+"""Analyses that run a container: token alignment, pair scores, swaps, relays and untrained nulls."""
