@@ -235,7 +235,7 @@ def test_float64_is_found_changed_by_less_than_a_float32(cells):
     next(container.buffers()).data[0] += 1e-12
     with pytest.raises(Exception, match="changed"):
         container.verify()
-    with pytest.raises(InputError, match="not a dtype"):
+    with pytest.raises(InputError, match="unsupported dtype"):
         compose(cells, dtype=torch.float16)
 
 

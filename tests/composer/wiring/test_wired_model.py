@@ -429,7 +429,7 @@ ASKEW = {"out": {"kind": "route", "of": ["a", "odd"]}}
 BESIDE = {"out": {"kind": "parallel", "of": ["a", "odd"]}}
 BAD = [
     ("cells missing", lambda c: wire({"a": c["a"]}, *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "no b"),
-    ("a cell too many", lambda c: wire(c, *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "beside them"),
+    ("a cell too many", lambda c: wire(c, *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "unknown "),
     ("cells without names", lambda c: wire([c["a"], c["b"]], *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "no a, b"),
     ("a relay without a probe", lambda c: wire(*parts(c, {"out": RELAY})), "NO_PROBE", 2, "found out"),
     ("unequal widths", lambda c: wire(*parts(c, UNEQUAL), images(6)), "WIRING", 6, "D is 4 in 'narrow', and 8 in 'b'"),
@@ -456,14 +456,14 @@ BAD = [
         lambda c: Wired(compose(parts(c, {"out": RELAY})[0]), parts(c, {"out": RELAY})[1], {}, torch.nn.ModuleDict()),
         "PARTS",
         2,
-        "other maps than the composition names",
+        "maps do not match the composition",
     ),
     (
         "routers that are missing",
         lambda c: Wired(compose(parts(c, ROUTED)[0]), parts(c, ROUTED)[1], {}, torch.nn.ModuleDict()),
         "PARTS",
         2,
-        "other routers than the composition names",
+        "routers do not match the composition",
     ),
 ]
 
