@@ -71,7 +71,7 @@ class Consensus:
     def p_values(self) -> tuple[float, ...]:
         """P-values of shuffled pairings, corrected for the number of cells by Holm's method.
 
-        With 199 shuffles per score, no p-value of more than ten cells can be below 0.05; use each score's own p-value then.
+        With 199 shuffles per score, no corrected p-value of more than ten cells can reach 0.05; use uncorrected ones then.
         """
         return holm([one.p_value for one in self.scores])
 

@@ -1,10 +1,10 @@
 """Held-out R2 of many pairings of the same images, from sums that are computed once.
 
 A map fitted on one half of the images predicts the other half, and vice versa. Images that are not independent, such as crops
-of one photograph, form a cluster, which stays in one half and is paired as a whole. A pairing assigns a cluster of the source to
-each cluster of the target. Its maps and their errors depend only on sums over rows: counts, tokens, squares, and products of
-both ends. With u = (x, |x|^2, 1) and v = (y, |y|^2, 1), zero in missing rows, these are the entries of sum u'v, which is a sum
-over the pairs of clusters. So the rows are read once for all pairings.
+of one photograph, form a cluster, which stays in one half and is paired as a whole. A pairing assigns a cluster of the source
+to each cluster of the target. Its maps and their errors depend only on sums over rows: counts, tokens, squares, and products
+of both ends. With u = (x, |x|^2, 1) and v = (y, |y|^2, 1), zero in missing rows, these are the entries of sum u'v, which is a
+sum over the pairs of clusters. So the rows are read once for all pairings.
 Where a fit leaves axes undetermined, as with fewer rows than dimensions, R2 is the mean over all rotations of these axes.
 Legend: B images, C clusters, G regions of an image, D_s and D_t widths, W two more than a width, P pairings.
 """

@@ -85,7 +85,7 @@ _products = Kernels(
         torch.float32,
         torch.float64,
         torch.bool,
-    ),  # tokens, converted to float64, and a mask
+    ),  # tokens, cast to float64, and a mask
     forward_only=True,
 )
 

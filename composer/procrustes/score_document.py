@@ -97,6 +97,4 @@ def _numbers(value: Any) -> Iterator[float]:
         yield from _numbers(one) if isinstance(one, dict) else () if one is None else (one,)
 
 
-FiniteScore = Annotated[
-    Score, AfterValidator(_finite)
-]  # the form stored in files: R2 is not finite for tokens without variance
+FiniteScore = Annotated[Score, AfterValidator(_finite)]  # as stored in files: without variance R2 is not finite
