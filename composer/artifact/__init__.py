@@ -1,4 +1,4 @@
-"""Artifacts: models, maps, and any kind that joins, each as one file with its manifest. A folder a kind, a table of them."""
+"""Artifacts: models, maps and other kinds, each as one file with a manifest. One folder per kind, and a table of kinds."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
 """Batched forward of the cells of one spec: :class:`batteries.PatchSVAE` as products over a stack of weights.
 
-The steps and their order are those of the model, with a leading axis of cells. Legend: C cells, B images, N patches of an image,
-V rows, D width, H hidden, P = channels * patch_size**2.
+The steps and their order are those of the model, with a leading axis of cells. Legend: C cells, B images, N patches of an
+image, V rows, D width, H hidden, P = channels * patch_size**2.
 """
 
 from __future__ import annotations

@@ -174,9 +174,7 @@ class Paired:
             y = self.target[images, :, :-2] - maps.mean[fitted]
             there = self.source[images, :, -1] * self.target[images, :, -1]
             along = (x @ maps.rotation[fitted] * y).sum(dim=-1)
-            length, truth = (
-                end.square().sum(dim=-1) for end in (x, y)
-            )  # also along undetermined axes, a rotation preserves lengths
+            length, truth = (end.square().sum(dim=-1) for end in (x, y))  # a rotation keeps lengths, on undetermined axes too
             cosine = along / (length * truth).clamp_min(TINY).sqrt()
             parts.append(torch.stack([(length - 2 * along + truth).clamp_min(0), truth, cosine]) * there)
         error, truth, cosine = torch.cat(parts, dim=1)
