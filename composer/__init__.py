@@ -1,4 +1,4 @@
-"""Many frozen cells as one model: the container, and the alignment of its tokens."""
+"""Composition of frozen cells into one model, and alignment of their tokens."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Grids of patches: the coarsest of several, and values by patch averaged over its regions or spread over its patches.
+"""Grids of patches: find the coarsest, average tokens over its regions, or repeat them over a finer grid.
 
 Legend: B images, N patches, G regions, D width.
 """
@@ -16,10 +16,10 @@ from composer.vocabulary import Grid
 
 
 def coarsest(grids: Sequence[Grid]) -> Grid:
-    """Grid with the fewest regions, which every other must subdivide.
+    """Return the grid with the fewest regions, which every other grid must subdivide.
 
     Raises:
-        InputError: a grid that does not subdivide it.
+        InputError: a grid that does not subdivide the coarsest (``GRIDS``).
     """
     target = min(grids, key=lambda grid: grid[0] * grid[1])
     for grid in grids:
@@ -46,7 +46,7 @@ def pool(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
 
 
 def spread(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
-    """Tokens (B, N, D) on ``grid``, each in all the patches of ``target`` that it covers: (B, G, D).
+    """Repeat tokens (B, N, D) on ``grid`` over the patches of the finer ``target`` that each covers: (B, G, D).
 
     Raises:
         InputError: a target that does not subdivide the grid (``GRIDS``).
@@ -63,10 +63,10 @@ def spread(tokens: Tensor, grid: Grid, target: Grid) -> Tensor:
 
 
 def pad(tokens: Tensor, width: int) -> Tensor:
-    """Zeros behind the last coordinate, up to ``width``: how tokens of unequal D share a frame.
+    """Append zeros along the last axis up to ``width``, so that tokens of unequal D share a frame.
 
     Raises:
-        InputError: tokens that are wider (``WIDTH``).
+        InputError: tokens wider than ``width`` (``WIDTH``).
     """
     missing = width - tokens.shape[-1]
     if missing < 0:
@@ -78,14 +78,14 @@ def pad(tokens: Tensor, width: int) -> Tensor:
 def _refuse_unless_nested(grid: Grid, target: Grid) -> None:
     if grid[0] % target[0] or grid[1] % target[1]:
         raise InputError(
-            "grids of patches that do not nest",
+            "patch grids do not nest",
             code="GRIDS",
             expected=f"multiples of {target[0]} x {target[1]}",
             found=f"{grid[0]} x {grid[1]}",
-            remedy="Choose an image size whose patch grids divide one another, and align the finer cells to the coarser.",
+            remedy="Choose an image size at which the patch grids divide one another, and align finer cells to coarser ones.",
         )
 
 
 def region_error(recon: Tensor, images: Tensor, grid: Grid) -> Tensor:
-    """Mean squared error (B, N) of every patch of a grid."""
+    """Return the mean squared error (B, N) of every patch of a grid."""
     return reduce((recon - images).square(), "B c (gh p) (gw q) -> B (gh gw)", "mean", gh=grid[0], gw=grid[1])

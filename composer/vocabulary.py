@@ -1,4 +1,4 @@
-"""Words that all wings share: grids of patches, kinds of tokens and of nodes. Nothing is imported here."""
+"""Types shared by all subpackages: patch grids, kinds of tokens and of nodes. Imports nothing from this project."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from typing import Literal
 
 Grid = tuple[int, int]  # rows and columns of patches
 NodeKind = Literal["cell", "parallel", "relay", "route"]
-TokenKind = Literal["omega", "S", "moment", "frames", "rows"]  # what they are: composer.alignment.tokens
+TokenKind = Literal["omega", "S", "moment", "frames", "rows"]  # defined in composer.alignment.tokens

@@ -1,6 +1,6 @@
-"""The tokens of a container's cells brought together: aligned, and new cells joined to what was aligned.
+"""Alignment of the tokens of a container's cells, and addition of new cells to an existing alignment.
 
-Rows pair by image region, on the coarsest grid of the cells or, with ``grid="exact"``, only where all have one grid.
+Rows are paired by image region, on the coarsest grid of the cells; with ``grid="exact"`` all cells must have the same grid.
 """
 
 from __future__ import annotations
@@ -38,21 +38,22 @@ def align(
 ) -> Consensus:
     """Fit and score one map per cell into a consensus frame, on tokens paired by image region.
 
-    Tokens of narrower cells are padded with zeros to the widest. The container itself is left as it is: set its ``consensus``
-    where its omega is to be mapped.
+    Tokens of narrower cells are padded with zeros to the widest. The container is not changed: to map its omega, assign the
+    result to its ``consensus``.
 
     Args:
-        container: The cells.
-        images: (B, channels, height, width) the maps are fitted on (all of them) and scored on (halves), in the cells' input
-            scale; or a probe or its name.
-        tokens: Which, see :mod:`composer.alignment.tokens`.
-        grid: ``coarsest`` averages the tokens of finer cells over the regions of the coarsest; ``exact`` refuses them.
-        clusters: (B,) integers, which images belong together, as crops of one photograph do; left out, each is by itself.
-        seed: Of halves and shuffles.
+        container: Cells to align.
+        images: Images (B, channels, height, width) in the cells' input scale, or a probe or its name. Maps are fitted on all
+            of them and scored on halves.
+        tokens: Kind of tokens, see :mod:`composer.alignment.tokens`.
+        grid: ``coarsest`` averages the tokens of finer cells over the regions of the coarsest grid; ``exact`` refuses them.
+        clusters: Cluster labels (B,), integers: images of one cluster, such as crops of one photograph, stay in one half.
+            Defaults to one cluster per image.
+        seed: Seed of the split into halves and of the shuffles.
 
     Raises:
-        InputError: no such kind of token (``TOKENS``), grids that do not nest or are not one (``GRIDS``), rows of cells that
-            have different numbers of them (``ROWS``), tokens that are constant or not finite, or fewer than four images.
+        InputError: unknown kind of tokens (``TOKENS``), grids that do not nest or are not equal (``GRIDS``), cells with
+            different numbers of rows (``ROWS``), tokens that are constant or not finite, or fewer than four images.
 
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
@@ -68,29 +69,29 @@ def align(
 def join(
     before: Consensus, container: Container, images: ProbeImages, *, clusters: Tensor | None = None, seed: int = 0
 ) -> Consensus:
-    """New cells in a consensus: one map each into its frame, which stays as it is, and so do the maps of the others.
+    """Add new cells to a consensus, with one map each into its frame; the frame and the other maps stay unchanged.
 
-    What the frame would become if it were made again with them, :func:`composer.procrustes.change` says.
+    Use :func:`composer.procrustes.change` to measure how much the frame would move if it were refitted with the new cells.
 
     Args:
-        before: The consensus.
-        container: The new cells, and no others.
-        images: Those that the frame was made from, or that probe.
-        clusters: As of :func:`align`.
-        seed: As of :func:`align`.
+        before: Consensus to extend.
+        container: New cells only.
+        images: Images, or the probe, from which the frame was made.
+        clusters: Cluster labels (B,), see :func:`align`.
+        seed: Seed of the split into halves and of the shuffles.
 
     Raises:
-        IntegrityError: other images (``OTHER_PROBE``).
-        ConflictError: a name that the consensus has already (``TWICE``).
-        InputError: a cell that is wider than the frame (``WIDER``), whose grid does not subdivide its regions (``GRIDS``), or
-            as :func:`align` says.
+        IntegrityError: images other than those of the frame (``OTHER_PROBE``).
+        ConflictError: a name that the consensus already has (``TWICE``).
+        InputError: a cell wider than the frame (``WIDER``), a grid that does not subdivide the frame's regions (``GRIDS``),
+            or the errors of :func:`align`.
     """
     images = images_on(container.scale, images)
     container.fitting(images)
     probe = digest_of(images)
     if probe != before.probe:
         raise IntegrityError(
-            "not the images that the frame was made from",
+            "probe mismatch",
             code="OTHER_PROBE",
             expected=before.probe,
             found=probe,
@@ -103,15 +104,15 @@ def join(
 
 @neutral()
 def paired(container: Container, images: Tensor, tokens: TokenKind, grid: GridChoice) -> tuple[dict[str, Tensor], Grid]:
-    """Every cell's tokens (B, G, width), by name, on one grid, and that grid.
+    """Return the tokens (B, G, width) of every cell by name, on one grid, and that grid.
 
     Raises:
-        InputError: as :func:`align`, but for tokens that are constant.
+        InputError: as in :func:`align`, except for constant tokens.
     """
     if tokens not in get_args(TokenKind):
-        raise InputError("no such tokens", code="TOKENS", expected=" | ".join(get_args(TokenKind)), found=tokens)
+        raise InputError("unknown kind of tokens", code="TOKENS", expected=" | ".join(get_args(TokenKind)), found=tokens)
     if grid not in get_args(GridChoice):
-        raise InputError("no such grid", code="GRIDS", expected=" | ".join(get_args(GridChoice)), found=grid)
+        raise InputError("unknown grid", code="GRIDS", expected=" | ".join(get_args(GridChoice)), found=grid)
     size = container.fitting(images).shape[2:]
     grids = {name: container.spec(name).grid(*size) for name in container.names}
     if grid == "exact":
@@ -123,13 +124,13 @@ def paired(container: Container, images: Tensor, tokens: TokenKind, grid: GridCh
 
 
 def tokens_on(grid: Grid, container: Container, images: Tensor, tokens: TokenKind) -> dict[str, Tensor]:
-    """Every cell's tokens on a grid.
+    """Return the tokens of every cell by name, on a grid.
 
     Raises:
-        InputError: a cell whose grid does not subdivide it (``GRIDS``), or tokens that are not finite (``NOT_FINITE``).
+        InputError: a cell whose grid does not subdivide ``grid`` (``GRIDS``), or tokens that are not finite (``NOT_FINITE``).
     """
     found = {}
-    # matrices are large: of one cell at a time
+    # M is large: run one cell at a time
     images = container.fitting(images)
     parts = [container.names] if TAPPED[tokens] != "M" else [(name,) for name in container.names]
     for names in parts:
@@ -137,35 +138,33 @@ def tokens_on(grid: Grid, container: Container, images: Tensor, tokens: TokenKin
             found[name] = of(cell, tokens, grid)
     wrong = [name for name, own in found.items() if not bool(own.isfinite().all())]
     if wrong:
-        remedy = "Look for NaN in the images; container.verify() looks at the weights."
-        raise InputError(
-            "a probe on which tokens are not finite", code="NOT_FINITE", found=listed(wrong), where="cells", remedy=remedy
-        )
+        remedy = "Check the images for NaN, and the weights with container.verify()."
+        raise InputError("tokens not finite", code="NOT_FINITE", found=listed(wrong), where="cells", remedy=remedy)
     return found
 
 
 def _refuse_other_grids(grids: dict[str, Grid]) -> None:
-    """Cells whose grid is not that of most of them."""
+    """Refuse cells whose grid is not the most common one."""
     usual = Counter(grids.values()).most_common(1)[0][0]
     other = [f"{name} {rows} x {columns}" for name, (rows, columns) in grids.items() if (rows, columns) != usual]
     if other:
         raise InputError(
-            "cells of different grids",
+            "cells with different grids",
             code="GRIDS",
             expected=f"{usual[0]} x {usual[1]} patches of each",
             found=listed(other),
-            remedy="Leave those out, container.cells(...) picks cells, or take grid='coarsest', which averages over regions.",
+            remedy="Select cells of one grid with container.cells(...), or use grid='coarsest', which averages over regions.",
         )
 
 
 def _refuse_other_rows(found: dict[str, Tensor], expected: int) -> None:
-    """Cells that have more or fewer tokens of an image than the others, as rows of M have where V differs."""
+    """Refuse cells with more or fewer tokens per image than the others, as rows of M have where V differs."""
     other = [f"{name} {own.shape[1]}" for name, own in found.items() if own.shape[1] != expected]
     if other:
         raise InputError(
-            "cells whose rows of M do not pair, one by one",
+            "cells with different numbers of rows of M",
             code="ROWS",
-            expected=f"{expected} rows of an image",
+            expected=f"{expected} rows per image",
             found=listed(other),
-            remedy="Keep to cells of one V, or take tokens='moment', which is of any number of rows.",
+            remedy="Use cells of one V, or tokens='moment', which does not depend on the number of rows.",
         )

@@ -1,24 +1,24 @@
-"""All pairs of a container's cells: scored directly and by way of the frame, against shuffled images and untrained cells.
+"""Scores of pairs of cells, direct and through the consensus frame, against shuffled images and untrained cells.
 
-Three questions are asked of a pair. Do A's tokens predict B's on images that were not fitted, better than those of other images
-do (**shuffled**)? Better than cells that never learned do, which see the same images (**untrained**)? And how much of that is
-left by way of the consensus frame, with A's map and B's way back in the place of a map of the pair's own (**through**)?
+Three questions are asked of a pair (A, B). Do A's tokens predict B's on held-out images better than tokens of other images do
+(**shuffled**)? Better than the tokens that untrained cells make of the same images (**untrained**)? And how much of the
+prediction survives the consensus frame, with A's map and the inverse of B's in place of a map fitted to the pair (**through**)?
 
-*Direction.* The rotation from A to B is that from B to A turned round, so that the cosine of the two directions is one number,
-and their R2 differ by chance alone, in the lengths that tokens have in one half and the other. So a pair is scored once, from
-the cell that comes first. By way of the frame the cosine is one number, too, and R2 is not: a map onto the frame shrinks tokens
-by as much as they are unlike it, and B's way back stretches them by as much as B is. What arrives is about as long as B's own
-tokens, where the map of least squares would be shorter, and R2 is about 2 r - 1 where the direct one is r^2 by the same
-rotation. The cosine does not see lengths, and is the one to compare.
+*Direction.* The rotation from B to A is the inverse of that from A to B, so the cosine is the same in both directions, and R2
+differs only by chance, with the lengths of tokens in the two halves. A pair is therefore scored once, from the cell that comes
+first. Through the frame the cosine is symmetric too, and R2 is not: a map onto the frame shrinks tokens the more they differ
+from it, and the inverse of B's map stretches them the more B differs. The result is about as long as B's own tokens, where a
+least-squares map would be shorter, and R2 is about 2 r - 1 where that of a direct map with the same rotation is r^2. The cosine
+does not depend on lengths: compare cosines.
 
-*Untrained cells.* Of each spec U cells stand in A's place and U others in B's. If A were like the first and B like the second,
-every entry of the (U + 1) x (U + 1) table of R2, {A and the first} by {B and the second}, would be as likely as any other to
-be the observed one. The p-value is the share of entries that are as high: exact, although entries of one row or column go
-together. It asks more than untrained pairs alone would: that B is predicted by every cell, trained or not, is no relation to A.
-Mean and standard deviation of the null are of the U x U untrained pairs.
+*Untrained cells.* Of each spec, U cells take A's place and U others take B's. If A were like the former and B like the latter,
+every entry of the (U + 1) x (U + 1) table of R2, {A and the former} by {B and the latter}, would be equally likely to be the
+observed one. The p-value is the share of entries as high as the observed one; it is exact, although entries of one row or
+column are dependent. It is stricter than untrained pairs alone: if every cell, trained or not, predicts B, that is no relation
+to A. Mean and standard deviation of the null are those of the U x U untrained pairs.
 
-*Many pairs.* A pair is related where both nulls are rejected, so the larger of its two p-values counts, and Holm's method
-corrects it for the number of pairs. How many shuffles and untrained cells there are follows from that number.
+*Many pairs.* A pair is related if both nulls are rejected, so the larger of its two p-values counts, and Holm's method
+corrects it for the number of pairs. The numbers of shuffles and of untrained cells follow from the number of pairs.
 Legend: B images, G regions, D widths, U untrained cells, W two more than a width.
 
 Source: Lehmann and Romano, Testing Statistical Hypotheses (2005), section 15.2, for tests by a group of permutations: here of
@@ -50,19 +50,19 @@ from composer.procrustes.score_document import LEVEL, Score
 from composer.procrustes.scores import score, shuffles_for
 from composer.vocabulary import Grid, TokenKind
 
-FLOOR = LEVEL / 2  # corrected p-value that all pairs can come down to: one that stops at the level itself says little
-FEWEST_UNTRAINED = 19  # of each spec, at each end: a p-value can be as low as 1 / 400
+FLOOR = LEVEL / 2  # lowest corrected p-value that all pairs can reach; the level itself would leave no margin
+FEWEST_UNTRAINED = 19  # of each spec at each end, so that a p-value can be as low as 1 / 400
 
 Names = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Through:
-    """How well a pair goes together by way of the frame, held out: frame and maps are of the half that is not judged.
+    """Held-out scores of a pair through the frame; frame and maps are fitted on the half that is not scored.
 
     Attributes:
-        r2: Share of the target's variance; it suffers from the stretch of the way back, see above.
-        cosine: Mean cosine of what arrives and what is there, both less the mean of the fitted images.
+        r2: Share of the target's variance that is predicted, lowered by the stretch of the inverse map (module docstring).
+        cosine: Mean cosine of predicted and actual tokens, both less the mean of the fitted images.
     """
 
     r2: float
@@ -71,13 +71,13 @@ class Through:
 
 @dataclass(frozen=True)
 class PairScore:
-    """Two cells.
+    """Scores of two cells.
 
     Attributes:
-        source: A.
-        target: B, which A's tokens predict.
-        direct: By a map of their own, with both nulls.
-        through: By way of the frame of all cells.
+        source: Name of cell A.
+        target: Name of cell B, whose tokens A's predict.
+        direct: Score of a map fitted to the pair, with both nulls.
+        through: Scores through the frame of all cells.
     """
 
     source: str
@@ -87,22 +87,22 @@ class PairScore:
 
     @property
     def p_value(self) -> float:
-        """The larger of the nulls'."""
+        """Larger p-value of the nulls."""
         return max(null.p_value for null in (self.direct.shuffled, self.direct.untrained) if null is not None)
 
 
 @dataclass(frozen=True)
 class PairTable:
-    """Pairs of cells.
+    """Scores of several pairs of cells.
 
     Attributes:
-        names: Of all cells, which the frame is of.
-        ends: Digest of each cell's weights.
-        pairs: Those that were scored.
-        kind: Of tokens.
+        names: Names of all cells of the frame.
+        ends: Digest of each cell's weights, by name.
+        pairs: Scored pairs.
+        kind: Kind of tokens.
         grid: Rows and columns of the regions of an image.
         probe: Digest of the images.
-        untrained: Cells of each spec at each end of that null; 0 where it was left out.
+        untrained: Number of untrained cells of each spec at each end; 0 without that null.
     """
 
     names: tuple[str, ...]
@@ -115,18 +115,18 @@ class PairTable:
 
     @property
     def p_values(self) -> tuple[float, ...]:
-        """Per pair, corrected for their number by Holm's method."""
+        """P-value of each pair, corrected for the number of pairs by Holm's method."""
         return holm([pair.p_value for pair in self.pairs])
 
     def related(self, level: float = LEVEL) -> tuple[bool, ...]:
-        """Per pair, whether its corrected p-value says so."""
+        """Return for each pair whether its corrected p-value is at most ``level``."""
         return tuple(p_value <= level for p_value in self.p_values)
 
     def pair(self, one: str, other: str) -> PairScore:
-        """That of two cells, in whichever direction it was scored.
+        """Return the score of two cells, given in either order.
 
         Raises:
-            NotFoundError: it was not (``NO_PAIR``).
+            NotFoundError: a pair that was not scored (``NO_PAIR``).
         """
         for pair in self.pairs:
             if {pair.source, pair.target} == {one, other}:
@@ -150,20 +150,20 @@ def compare(
     """Score pairs of cells on their tokens, paired by image region.
 
     Args:
-        container: The cells; the frame is of all of them.
-        images: (B, channels, height, width) in the cells' input scale; or a probe or its name.
-        tokens: Which.
-        grid: As of :func:`composer.align`.
-        clusters: (B,) integers, which images belong together; left out, each is by itself.
-        pairs: Names of source and target; left out, every pair once, the earlier cell to the later.
-        untrained: Cells of each spec at each end, U; left out, as many as Holm's method needs to be able to reject all
-            pairs at 0.025, and at least 19. 0 leaves that null out.
-        seed: Of halves, shuffles and intervals.
+        container: Cells, all of which make the frame.
+        images: Images (B, channels, height, width) in the cells' input scale, or a probe or its name.
+        tokens: Kind of tokens, see :mod:`composer.alignment.tokens`.
+        grid: Grid on which tokens are paired, see :func:`composer.align`.
+        clusters: Cluster labels (B,), integers; defaults to one cluster per image.
+        pairs: Names of source and target of each pair; defaults to every pair once, the earlier cell to the later.
+        untrained: Number U of untrained cells of each spec at each end, 0 to omit that null. Defaults to as many as Holm's
+            method needs to be able to reject all pairs at 0.025, and at least 19.
+        seed: Seed of the halves, shuffles and intervals.
 
     Raises:
-        InputError: no pair, or one of a cell with itself (``PAIRS``), fewer than no untrained cells (``UNTRAINED``), or as
-            :func:`composer.align` and :func:`composer.procrustes.score` say.
-        NotFoundError: no such cell.
+        InputError: no pair, or a cell paired with itself (``PAIRS``), a negative ``untrained`` (``UNTRAINED``), or the errors
+            of :func:`composer.align` and :func:`composer.procrustes.score`.
+        NotFoundError: unknown cell.
 
     Warns:
         FewSamplesWarning: fewer rows in a half than dimensions.
@@ -171,7 +171,7 @@ def compare(
     chosen = _chosen(container, pairs)
     count = untrained_for(len(chosen), FLOOR) if untrained is None else untrained
     if count < 0:
-        raise InputError("not a number of cells", code="UNTRAINED", expected="0 or more", found=count)
+        raise InputError("negative number of untrained cells", code="UNTRAINED", expected="0 or more", found=count)
     images = images_on(container.scale, images)
     found, regions = paired(container, images, tokens, grid)
     found = {name: own.cpu() for name, own in found.items()}
@@ -192,23 +192,23 @@ def compare(
 
 
 def untrained_for(tests: int, level: float = LEVEL) -> int:
-    """Fewest untrained cells at each end, and no fewer than 19, at which Holm's method can reject all of so many tests.
+    """Return the fewest untrained cells at each end, at least 19, with which Holm's method can reject all ``tests``.
 
     >>> untrained_for(1), untrained_for(45)
     (19, 29)
     """
     fewest = max(FEWEST_UNTRAINED, math.isqrt(math.ceil(tests / level)) - 1)
-    while tests * (1 / (1 + fewest) ** 2) > level:  # as holm has it, rounding and all
+    while tests * (1 / (1 + fewest) ** 2) > level:  # the same floating-point expression as in holm
         fewest += 1
     return fewest
 
 
 def _chosen(container: Container, pairs: Sequence[Names] | None) -> list[Names]:
-    """Pairs to be scored, each once.
+    """List the pairs to score, without duplicates.
 
     Raises:
-        InputError: none, or a cell with itself (``PAIRS``).
-        NotFoundError: no such cell.
+        InputError: no pair, or a cell paired with itself (``PAIRS``).
+        NotFoundError: unknown cell.
     """
     chosen = list(combinations(container.names, 2)) if pairs is None else [(one, other) for one, other in dict.fromkeys(pairs)]
     for name in dict.fromkeys(name for names in chosen for name in names):
@@ -216,13 +216,13 @@ def _chosen(container: Container, pairs: Sequence[Names] | None) -> list[Names]:
     alone = [one for one, other in chosen if one == other]
     if not chosen or alone:
         found = f"{alone[0]} with itself" if alone else "none"
-        raise InputError("no pairs of cells", code="PAIRS", expected="two cells of each pair", found=found)
+        raise InputError("invalid pairs of cells", code="PAIRS", expected="two different cells in each pair", found=found)
     return chosen
 
 
 def _by_way_of_the_frame(found: Mapping[str, Tensor], split: Split, chosen: Sequence[Names]) -> list[Through]:
-    """Per pair, of frame and maps of one half judged on the other, and the other way round."""
-    errors = torch.zeros(len(chosen), 3, dtype=torch.float64)  # of each: left over, in all, cosine
+    """Score each pair through the frame: fit frame and maps on one half, judge on the other, then exchange the halves."""
+    errors = torch.zeros(len(chosen), 3, dtype=torch.float64)  # per pair: residual, total, cosine
     width = max(own.shape[-1] for own in found.values())
     halves = [split.images[half] for half in split.halves]
     for fitted, judged in (halves, halves[::-1]):

@@ -1,4 +1,4 @@
-"""The images that an alignment is fitted on: a batch, a probe, or a probe's name."""
+"""Images on which an alignment is fitted: a batch, a probe, or a probe's name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ProbeImages = Tensor | Probe | str
 
 
 def images_on(scale: InputScale, probe: ProbeImages) -> Tensor:
-    """Images of a probe on the cells' input scale; a batch, which is on it already, as it is.
+    """Return a probe's images on the cells' input scale; return a batch, which is already on it, unchanged.
 
     Raises:
-        InputError: no probe of that name (``NO_PROBE``), or one whose images have other channels; or a transform or a trace of
-            what is fitted on them (``DERIVATIVE``).
+        InputError: unknown probe (``NO_PROBE``), a probe whose images have other channels, or images under a transform or a
+            trace of torch (``DERIVATIVE``).
     """
     images = to_input(probe_of(probe).images, scale) if isinstance(probe, Probe | str) else probe
-    if isinstance(images, Tensor):  # what is no batch is refused with its shape
+    if isinstance(images, Tensor):  # anything else is refused later, with its shape
         dispatch.refuse_transform("what is fitted on images", images)
     return images

@@ -1,7 +1,7 @@
-"""Relays: the tokens of one cell, mapped into another's coordinates, and decoded there with the other's own U and V.
+"""Relays: tokens of one cell, mapped into another cell's coordinates and decoded there with the other cell's own U and V.
 
-U and V of the *target* on the same image are needed to decode anything: a relay shows what one cell's tokens say in the place
-of another's, not a transfer of images. Legend: B images, N patches of the target, V rows, D width.
+Decoding needs U and V of the *target* on the same image: a relay shows how well one cell's tokens replace another's; it does
+not transfer images. Legend: B images, N patches of the target, V rows, D width.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ RelayKind = Literal["omega", "rows"]
 
 @dataclass(frozen=True, eq=False)
 class Relayed:
-    """What a relay makes of a batch.
+    """Output of a relay for a batch.
 
     Attributes:
-        tokens: (B, N, D) the source's omega, or (B, N, V, D) its rows of M, mapped into the target's coordinates.
-        recon: (B, channels, height, width) as the target decodes them.
-        patch_error: (B, N) mean squared error of every patch.
+        tokens: Omega (B, N, D) or rows of M (B, N, V, D) of the source, mapped into the target's coordinates.
+        recon: Reconstruction (B, channels, height, width) that the target decodes from the tokens.
+        patch_error: Mean squared error (B, N) of every patch.
         grid: Rows and columns of the target's patches.
     """
 
@@ -42,7 +42,7 @@ class Relayed:
     grid: Grid
 
     def to(self, dtype: torch.dtype) -> Relayed:
-        """The same in another dtype."""
+        """Convert the tensors to another dtype."""
         return Relayed(self.tokens.to(dtype), self.recon.to(dtype), self.patch_error.to(dtype), self.grid)
 
 
@@ -50,9 +50,10 @@ pytrees.register_fields(Relayed, ("tokens", "recon", "patch_error"), ("grid",))
 
 
 def fit(kind: RelayKind, source: CellOutput, target: CellOutput) -> Alignment:
-    """Map of least squares from a source's tokens to a target's, paired by region, from both cells' outputs.
+    """Fit a least-squares map from a source's tokens to a target's, paired by region.
 
-    Rows pair by their number, which two cells give to unlike things unless they grew from one start; the residual says so.
+    Rows are paired by index, which means different things in two cells unless they were trained from the same initial
+    weights; the residual shows that.
 
     Raises:
         InputError: tokens that do not vary.
@@ -73,13 +74,13 @@ def relay(
     """Map a source's tokens, and decode them in a target.
 
     Args:
-        kind: Which tokens.
-        fitted: The map.
-        source: Output of the cell whose tokens they are.
-        target: Output of the cell that decodes, with its M.
-        container: Has that cell.
-        decoder: Its name.
-        images: (B, channels, height, width) that both outputs are of.
+        kind: Kind of tokens, omega or rows of M.
+        fitted: Map from the source's tokens to the target's.
+        source: Output of the source cell.
+        target: Output of the decoding cell, including M.
+        container: Container with the decoding cell.
+        decoder: Name of the decoding cell.
+        images: Images (B, channels, height, width) of both outputs.
     """
     mapped = fitted(paired(kind, source, target.grid))
     recon = decoded(kind, mapped, target.M, target.grid, container, decoder)
@@ -87,10 +88,10 @@ def relay(
 
 
 def decoded(kind: RelayKind, mapped: Tensor, M: Tensor, grid: Grid, container: Container, decoder: str) -> Tensor:
-    """Images (B, channels, height, width) that a cell makes with other tokens in the place of its own.
+    """Decode images (B, channels, height, width) in a cell from mapped tokens in place of its own.
 
-    Omega is put between U and V of the cell's own M (B, N, V, D). Rows of M, brought back to the sphere where the cell's are on
-    it, take the place of M, and have an omega of the cell's making.
+    Omega is put between U and V of the cell's own M (B, N, V, D). Rows replace M, normalised to the unit sphere where the
+    cell's own rows are, and the cell computes omega from them.
     """
     if kind == "omega":
         return container.decode(decoder, M, grid, mapped)
@@ -99,7 +100,7 @@ def decoded(kind: RelayKind, mapped: Tensor, M: Tensor, grid: Grid, container: C
 
 
 def paired(kind: RelayKind, cell: CellOutput, grid: Grid) -> Tensor:
-    """Cell's tokens on another grid, averaged over its regions or standing in all of them: (B, N, D), rows (B, N, V, D).
+    """Return a cell's tokens on another grid, averaged or repeated: omega (B, N, D), or rows (B, N, V, D).
 
     Raises:
         InputError: grids of which neither subdivides the other (``GRIDS``).
@@ -112,5 +113,5 @@ def paired(kind: RelayKind, cell: CellOutput, grid: Grid) -> Tensor:
 
 
 def tokens_of(kind: RelayKind, cell: CellOutput) -> Tensor:
-    """Cell's own tokens: omega (B, N, D), or rows (B, N, V, D)."""
+    """Return a cell's tokens: omega (B, N, D), or rows (B, N, V, D)."""
     return cell.omega if kind == "omega" else cell.M

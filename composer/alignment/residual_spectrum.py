@@ -1,8 +1,8 @@
-"""What a cell's map leaves over, axis by axis of the frame.
+"""Residual variance of a cell's map, axis by axis of the frame.
 
-R2 is one number for all axes. Its complement is laid out here along the principal axes of what is predicted, the consensus of
-the other cells, largest variance first: the share of each axis' variance that is left over on images that were not fitted.
-Maps, halves and frames are those of the scores of a :class:`~composer.procrustes.consensus.Consensus`, so that what is left of
+R2 is one number for all axes. Here its complement is resolved along the principal axes of the predicted tokens, the consensus
+of the other cells, largest variance first: the share of each axis' variance that remains unexplained on held-out images.
+Maps, halves and frames are those of the scores of a :class:`~composer.procrustes.consensus.Consensus`, so that the residual of
 each axis, times its share of variance, adds up to 1 - R2.
 Legend: B images, G regions, D widths, K axes.
 """
@@ -27,12 +27,12 @@ from composer.vocabulary import TokenKind
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """A cell beside the consensus of the others.
+    """Residual of a cell's map into the consensus of the other cells, by axis.
 
     Attributes:
-        variance: (K,) share of the consensus' variance on each of its axes, falling; axes without any are left out.
-        left: (K,) share of that which the cell's map leaves over, held out: above 1 where the mean would have done better.
-        beyond: What the map puts where the consensus has nothing, as a share of all its variance: 0 for a cell no wider.
+        variance: Share (K,) of the consensus' variance on each axis, in descending order, without axes of zero variance.
+        left: Share (K,) of each axis' variance left unexplained on held-out images; above 1 where the mean predicts better.
+        beyond: Variance mapped outside the consensus, as a share of its total variance: 0 for a cell that is no wider.
     """
 
     variance: Tensor
@@ -41,7 +41,7 @@ class Spectrum:
 
     @property
     def r2(self) -> float:
-        """Of the cell's score against the others."""
+        """R2 of the cell's score against the others."""
         return 1 - float((self.variance * self.left).sum()) - self.beyond
 
 
@@ -56,36 +56,36 @@ def spectra(
     clusters: Tensor | None = None,
     seed: int = 0,
 ) -> dict[str, Spectrum]:
-    """Per cell, by name, what its map into the consensus of the others leaves over.
+    """Measure the residual spectrum of every cell, by name, against the consensus of the others.
 
     Args:
         container: Two cells or more.
-        images: (B, channels, height, width).
-        tokens: Which.
-        grid: As of :func:`composer.align`.
-        clusters: As of :func:`composer.align`.
-        seed: Of the halves.
+        images: Images (B, channels, height, width).
+        tokens: Kind of tokens, see :mod:`composer.alignment.tokens`.
+        grid: Grid on which tokens are paired, see :func:`composer.align`.
+        clusters: Cluster labels (B,), see :func:`composer.align`.
+        seed: Seed of the halves.
 
     Raises:
-        InputError: one cell (``ONE_CELL``), or as :func:`composer.align` says.
+        InputError: a single cell (``ONE_CELL``), or the errors of :func:`composer.align`.
     """
     if len(container.names) < 2:
-        remedy = "Give it another cell: a frame of one cell is that cell."
-        raise InputError("no other cells", code="ONE_CELL", expected="2 or more", found=1, remedy=remedy)
+        remedy = "Add another cell: the frame of one cell is the cell itself."
+        raise InputError("too few cells", code="ONE_CELL", expected="2 or more", found=1, remedy=remedy)
     found, _ = paired(container, images, tokens, grid)
     values = [own.cpu() for own in found.values()]
     return dict(zip(found, spectra_of(values, clusters=clusters, seed=seed), strict=True))
 
 
 def spectra_of(tokens: Sequence[Tensor], *, clusters: Tensor | None = None, seed: int = 0) -> list[Spectrum]:
-    """The same of tokens (B, G, its own D) of every cell; arguments and errors as of :func:`spectra`."""
+    """Measure the residual spectrum of every cell from its tokens (B, G, its own D), see :func:`spectra`."""
     split = split_of(tokens[0], clusters, Generator().manual_seed(seed))
     pairs = zip(tokens, frames_of_others(tokens), strict=True)
     return [_spectrum(Paired(_rows(own, split), _rows(frame, split), split)) for own, frame in pairs]
 
 
 def _rows(tokens: Tensor, split: Split) -> Tensor:
-    """In the order of the split, along the tokens' own axes of rising variance."""
+    """Return tokens in the order of the split, along their own axes of rising variance."""
     return rows_of(tokens.double()[split.images], torch.ones(tokens.shape[:2], dtype=torch.bool))
 
 
@@ -99,6 +99,6 @@ def _spectrum(pair: Paired) -> Spectrum:
         arrived = x @ maps.rotation[fitted]  # (B, G, K)
         left = left + (arrived - y).square().sum(dim=(0, 1))
         truth = truth + y.square().sum(dim=(0, 1))
-        beyond += float(x.square().sum() - arrived.square().sum())  # along axes that the other end has not, or leaves open
+        beyond += float(x.square().sum() - arrived.square().sum())  # along axes that the target lacks or leaves undetermined
     total = float(truth.sum())
     return Spectrum((truth / total).flip(0), (left / truth).flip(0), max(0.0, beyond / total))

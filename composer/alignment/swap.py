@@ -1,10 +1,10 @@
-"""The swap score: what one cell's tokens are worth in the place of another's, by the images that come out.
+"""Swap score: how well one cell's tokens replace another's, judged by the decoded images.
 
-B decodes an image with its own U and V of that image, and with an omega w: its own, A's mapped into B's coordinates, the mean
-of its own, or A's mapped from another image. Of the error that the mean in the place of B's own costs, the mapped one recovers
-a share: 1 as good as its own, 0 no better than none. Where the mean costs next to nothing, omega carries next to nothing,
-and a share of that says little. In the second form rows of M take the place of omega, paired by their number.
-Maps and means are of one half of the images, errors of the other, and the other way round.
+B decodes an image with its own U and V of that image, and with one of four omegas: its own, A's mapped into B's coordinates,
+the mean of its own, or A's mapped from another image. The score is the share of the error caused by the mean that the mapped
+omega recovers: 1 is as good as B's own, 0 no better than the mean. If the mean costs almost nothing, omega carries almost
+nothing, and the share says little. With ``tokens="rows"``, rows of M replace omega, paired by index.
+Maps and means are fitted on one half of the images and errors measured on the other, then the halves are exchanged.
 Legend: B images, N patches of the target, D width.
 """
 
@@ -27,22 +27,22 @@ from composer.alignment.relay import RelayKind
 from composer.container.container import Container
 from composer.procrustes import similarity
 
-HARDLY = 0.02  # of the error with own tokens: what the mean has to cost for a share of it to say anything
+HARDLY = 0.02  # least cost of the mean, relative to the error with own tokens, at which a share is informative
 FEWEST_CLUSTERS = 4  # two in each half
-DRAWS = 2000  # of the bootstrap
+DRAWS = 2000  # bootstrap samples
 DECODINGS = ("own", "mapped", "mean", "shuffled")
 
 
 @dataclass(frozen=True, eq=False)
 class Swap:
-    """One cell's tokens in the place of another's.
+    """Errors of one cell's decodings with another cell's tokens in place of its own.
 
     Attributes:
-        source: A, whose tokens they are.
-        target: B, which decodes.
+        source: Name of cell A, whose tokens are mapped.
+        target: Name of cell B, which decodes.
         kind: ``omega`` or ``rows``.
         errors: Mean squared error (B,) of every image with ``own``, ``mapped``, ``mean`` and ``shuffled`` tokens.
-        cluster: (B,) which images belong together.
+        cluster: Cluster labels (B,) of the images.
     """
 
     source: str
@@ -53,26 +53,26 @@ class Swap:
 
     @property
     def worth(self) -> float:
-        """The error with the mean over the error with own tokens: what the target's own tokens are worth to it."""
+        """Ratio of the error with the mean to the error with the target's own tokens."""
         return self.error("mean") / self.error("own")
 
     @property
     def carries(self) -> bool:
-        """Whether the mean costs 2% of the error or more; else the target's tokens carry almost nothing."""
+        """True if the mean raises the error by 2% or more; otherwise the target's tokens carry almost nothing."""
         return self.worth >= 1 + HARDLY
 
     def error(self, decoding: str) -> float:
-        """Mean over images of one of the errors."""
+        """Return the mean error of a decoding over all images."""
         return float(self.errors[decoding].mean())
 
     def share(self, decoding: str = "mapped") -> float:
-        """What a decoding recovers of the cost of the mean, (mean - it) / (mean - own); NaN where the mean costs nothing."""
+        """Return the share of the mean's cost that a decoding recovers, (mean - decoding) / (mean - own); NaN without cost."""
         own, mean = self.error("own"), self.error("mean")
         return (mean - self.error(decoding)) / (mean - own) if mean > own else math.nan
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """95% bounds of the mapped share, by a bootstrap over clusters; infinite where the cost of the mean may be nothing."""
+        """95% bounds of the mapped share, by a bootstrap over clusters; infinite if the mean may cost nothing."""
         of = torch.unique(self.cluster, return_inverse=True)[1]
         count = int(of.max()) + 1
         parts = [self.errors[name] for name in ("own", "mean", "mapped")]
@@ -86,7 +86,7 @@ class Swap:
 
     @property
     def statement(self) -> str:
-        """The score in a sentence."""
+        """Score in one sentence."""
         cost = f"the mean of {self.target}'s {self.kind} in their own place costs {self.worth - 1:.2%} of its error"
         if not self.carries:
             return f"{cost}: they carry almost nothing, and a share of that says little"
@@ -106,32 +106,32 @@ def swap(
     clusters: Tensor | None = None,
     seed: int = 0,
 ) -> Swap:
-    """Decode one cell's tokens, mapped, in another, and score the images.
+    """Decode one cell's mapped tokens in another cell, and score the images.
 
-    A finer source is averaged over the target's patches; a token of a coarser one stands in all of them. Tokens of unequal
-    width are padded with zeros for the map, and cut to the target's after it.
+    Tokens of a finer source are averaged over the target's patches; those of a coarser one are repeated. Tokens of unequal
+    width are padded with zeros for the map, and its result is cut to the target's width.
 
     Args:
-        container: Has both cells.
-        source: A.
-        target: B.
-        images: (B, channels, height, width) in the cells' input scale; or a probe or its name.
-        tokens: Which.
-        clusters: (B,) integers, which images belong together, as crops of one photograph do: maps of every other cluster are
-            judged on the rest. Left out, each image is by itself.
-        seed: Of the order of shuffled images.
+        container: Container with both cells.
+        source: Name of cell A, whose tokens are mapped.
+        target: Name of cell B, which decodes.
+        images: Images (B, channels, height, width) in the cells' input scale, or a probe or its name.
+        tokens: Kind of tokens to swap, ``omega`` or ``rows``.
+        clusters: Cluster labels (B,), integers: maps fitted on every second cluster are judged on the rest. Defaults to one
+            cluster per image.
+        seed: Seed of the order of shuffled images.
 
     Raises:
-        NotFoundError: no such cell.
-        InputError: no such tokens (``TOKENS``), fewer than four clusters (``FEW_IMAGES``) or not one per image
-            (``CLUSTERS``), patches of which neither subdivides the other (``GRIDS``), rows that do not pair (``PAIRS``), or
+        NotFoundError: unknown cell.
+        InputError: unknown kind of tokens (``TOKENS``), fewer than four clusters (``FEW_IMAGES``), not one label per image
+            (``CLUSTERS``), grids of which neither subdivides the other (``GRIDS``), rows that do not pair (``PAIRS``), or
             tokens that are constant.
 
     Warns:
         FewSamplesWarning: fewer patches than dimensions.
     """
     if tokens not in get_args(RelayKind):
-        raise InputError("no such tokens", code="TOKENS", expected=" | ".join(get_args(RelayKind)), found=tokens)
+        raise InputError("unknown kind of tokens", code="TOKENS", expected=" | ".join(get_args(RelayKind)), found=tokens)
     images = container.fitting(images_on(container.scale, images))
     cluster = _checked(clusters, len(images))
     out = container(images, ("M", "omega"), (source, target))
@@ -148,7 +148,7 @@ def swap(
 
 
 def _placed(given: Tensor, own: Tensor, learned: Tensor, seed: int) -> dict[str, Tensor]:
-    """What is put in the place of a target's tokens (B, N, ..., D), on the images that are not learned from."""
+    """Return, by decoding, the tokens (B, N, ..., D) that replace the target's on the images not fitted on."""
     fitted = similarity.fit(given[learned].flatten(0, -2), own[learned].flatten(0, -2), unequal="pad")
     mapped = fitted(given[~learned])[..., : own.shape[-1]]
     mean = own[learned].mean(dim=(0, 1)).expand_as(mapped)
@@ -157,17 +157,17 @@ def _placed(given: Tensor, own: Tensor, learned: Tensor, seed: int) -> dict[str,
 
 
 def _checked(clusters: Tensor | None, images: int) -> Tensor:
-    """(B,) what counts as one image, where there are enough of them for halves."""
+    """Return cluster labels (B,), one per image by default; refuse too few clusters for two halves."""
     cluster = torch.arange(images) if clusters is None else clusters
     if cluster.shape != (images,) or cluster.dtype.is_floating_point:
         found = f"{tuple(cluster.shape)} {cluster.dtype}"
-        raise InputError("clusters that are not of the images", code="CLUSTERS", expected=f"({images},) integers", found=found)
+        raise InputError("invalid cluster labels", code="CLUSTERS", expected=f"({images},) integers", found=found)
     if len(cluster.unique()) < FEWEST_CLUSTERS:
         raise InputError(
             "too few images to score a swap",
             code="FEW_IMAGES",
             expected=f"at least {FEWEST_CLUSTERS}, or clusters of them",
             found=len(cluster.unique()),
-            remedy="Use a probe of more images; crops of one photograph are not independent.",
+            remedy="Use a probe with more images; crops of one photograph are not independent.",
         )
     return cluster

@@ -1,24 +1,24 @@
-"""Tokens of cells: what a cell says of a patch, under five names, paired between cells by image region.
+"""Tokens of cells: five descriptions of a patch, paired between cells by image region.
 
-``omega``    singular values after cross-attention, what a cell sends to its decoder
+``omega``    singular values after cross-attention, the input of a cell's decoder
 ``S``        singular values of M
-``moment``   second moment M'M / V of the rows: singular values and right frame at once, whatever the number of rows
+``moment``   second moment M'M / V of the rows: singular values and right frame together, for any number of rows
 ``frames``   the right frame V' alone, as V diag(w) V' with fixed distinct w: no singular values, and no signs
-``rows``     the rows of M themselves, paired by their number
+``rows``     the rows of M themselves, paired by index
 
-omega and S are sorted lists of lengths: coordinate i of one cell and of another are alike by rank, whatever they stand for,
-and a rotation of them is a linear map of magnitudes, not of directions in either cell's row space. Directions are in moment,
-frames and rows. Rows differ from each other whatever the image, so that much of what one cell's rows say of another's is no
-matter of the image: that part is in the shuffled null.
+omega and S are sorted lists of lengths: coordinate i of two cells corresponds by rank only, and a rotation of them is a linear
+map of magnitudes, not of directions in either cell's row space. Directions are in moment, frames and rows. Rows differ from
+each other on every image, so that a large part of the relation between two cells' rows does not depend on the image: the
+shuffled null contains that part.
 
-Symmetric matrices are written as their upper triangle with sqrt(2) off the diagonal, so that distances between tokens are
+Symmetric matrices are stored as their upper triangle with sqrt(2) off the diagonal, so that distances between tokens are
 distances between matrices.
 
-A cell's tokens lie on its grid of patches. Cells pair on the coarsest grid among them; a finer cell's tokens are averaged
-over each region, moments exactly so (the moment of all its rows), frames as the frame of that moment.
+A cell's tokens lie on its grid of patches. Cells are paired on the coarsest grid among them: a finer cell's tokens are averaged
+over each region. For moments the average is exact (the moment of all rows of the region); frames are those of that moment.
 Legend: B images, N patches, G regions, V rows, D width.
 
-Source of the frames' form, the isospectral model of a flag manifold: Ye, Wong and Lim, Math. Program. 194 (2022).
+Source of the form of frames, the isospectral model of a flag manifold: Ye, Wong and Lim, Math. Program. 194 (2022).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from composer.container.outputs import CellOutput
 from composer.grids import pool
 from composer.vocabulary import Grid, TokenKind
 
-TAPPED: dict[TokenKind, str] = {"omega": "omega", "S": "S", "moment": "M", "frames": "M", "rows": "M"}  # what each is made of
+TAPPED: dict[TokenKind, str] = {"omega": "omega", "S": "S", "moment": "M", "frames": "M", "rows": "M"}  # tap behind each kind
 
 
 def of(cell: CellOutput, kind: TokenKind, grid: Grid) -> Tensor:
-    """Cell's tokens on a grid that its own subdivides: (B, G, width), or (B, G V, D) for rows.
+    """Return a cell's tokens on a grid that its own subdivides: (B, G, width), or (B, G V, D) for rows.
 
     Raises:
-        InputError: a grid that its own does not subdivide (``GRIDS``).
-        PolicyError: what they are made of was not tapped.
+        InputError: a grid that the cell's does not subdivide (``GRIDS``).
+        PolicyError: a tap that was not requested.
     """
     match kind:
         case "omega" | "S":
@@ -57,14 +57,14 @@ def of(cell: CellOutput, kind: TokenKind, grid: Grid) -> Tensor:
 
 
 def width_of(spec: CellSpec, kind: TokenKind) -> int:
-    """Dimensions of a cell's tokens."""
+    """Return the width of a cell's tokens."""
     return spec.D * (spec.D + 1) // 2 if kind in ("moment", "frames") else spec.D
 
 
 def frames(moments: Tensor) -> Tensor:
-    """Frames (..., D, D) of second moments (..., D, D): their eigenvalues replaced by even steps from 1 down to -1.
+    """Replace the eigenvalues of second moments (..., D, D) by even steps from -1 to 1: frames (..., D, D).
 
-    They are of one length; where two eigenvalues are one, their axes are any two of the plane.
+    All frames have norm 1. Axes of equal eigenvalues are arbitrary within their plane.
     """
     dispatch.refuse_derivative("frames", moments)
     D = moments.shape[-1]
@@ -75,14 +75,14 @@ def frames(moments: Tensor) -> Tensor:
 
 
 def flat(symmetric: Tensor) -> Tensor:
-    """Symmetric matrices (..., D, D) as (..., D (D + 1) / 2), at the same distances from each other."""
+    """Flatten symmetric matrices (..., D, D) to (..., D (D + 1) / 2), preserving their distances."""
     rows, columns = torch.triu_indices(*symmetric.shape[-2:], device=symmetric.device)
     stretch = 1 + (2**0.5 - 1) * (rows != columns).to(symmetric)
     return symmetric[..., rows, columns] * stretch
 
 
 def _moments(cell: CellOutput, grid: Grid) -> Tensor:
-    """(B, G, D, D): M'M / V over the rows of each region."""
+    """Return M'M / V over the rows of each region, (B, G, D, D)."""
     M = cell.M
     own = rearrange(M.mT @ M / M.shape[-2], "B N D E -> B N (D E)")
     return rearrange(pool(own, cell.grid, grid), "B G (D E) -> B G D E", D=M.shape[-1])

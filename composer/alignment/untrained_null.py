@@ -1,4 +1,4 @@
-"""Cells that never learned, in the place of a container's own: what two functions of one image have in common by themselves."""
+"""Untrained cells in place of a container's own: the similarity that two functions of one image have without training."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from composer.procrustes.score_document import Null
 from composer.procrustes.scores import TIE
 from composer.vocabulary import Grid, TokenKind
 
-TOGETHER = 2**22  # weights of cells that are run at a time: 16 MiB
-CHUNK = 2**22  # numbers in the sums of the pairs that are scored at a time: 32 MiB
+TOGETHER = 2**22  # weights of cells run at a time: 16 MiB
+CHUNK = 2**22  # numbers in the sums of pairs scored at a time: 32 MiB
 
 
 def untrained_tokens(
     spec: CellSpec, count: int, like: Container, images: Tensor, tokens: TokenKind, grid: Grid
 ) -> list[Tensor]:
-    """Tokens (B, G, width) of that many untrained cells of a spec, of seeds that no training starts from.
+    """Compute tokens (B, G, width) of untrained cells of a spec, from seeds that no training starts from.
 
     Args:
-        spec: Theirs.
-        count: How many; the first ones are the same however many there are.
-        like: A container whose dtype, device and input scale they take.
-        images: As of :func:`composer.align`.
-        tokens: Which.
+        spec: Spec of the untrained cells.
+        count: Number of cells; a larger number keeps the first ones the same.
+        like: Container whose dtype, device and input scale the cells take.
+        images: Images (B, channels, height, width) in the cells' input scale.
+        tokens: Kind of tokens, see :mod:`composer.alignment.tokens`.
         grid: Rows and columns of regions.
     """
     found: list[Tensor] = []
@@ -58,14 +58,14 @@ def untrained_nulls(
     split: Split,
     pairs: Sequence[tuple[str, str]],
 ) -> list[Null]:
-    """Per pair, R2 beside that of pairs with an untrained cell at one end or at both, as :mod:`composer.alignment.pairs` says.
+    """Compare each pair's R2 with that of pairs with an untrained cell at one end or both, see :mod:`composer.alignment.pairs`.
 
     Args:
-        tokens: Of the cells (B, G, width).
-        specs: Of the cells.
-        draws: Per spec the tokens of 2 U untrained cells: the first U stand in a source's place, the others in a target's.
-        split: The halves.
-        pairs: Names of source and target.
+        tokens: Tokens (B, G, width) of each cell, by name.
+        specs: Spec of each cell, by name.
+        draws: Tokens of 2 U untrained cells of each spec: the first U take a source's place, the others a target's.
+        split: Halves of the images.
+        pairs: Names of source and target of each pair.
     """
     own = {name: _rows(values, split) for name, values in tokens.items()}
     fresh = {spec: [_rows(values, split) for values in drawn] for spec, drawn in draws.items()}
@@ -86,7 +86,7 @@ def untrained_nulls(
 
 
 def crossed(sources: Sequence[Tensor], targets: Sequence[Tensor], split: Split) -> Tensor:
-    """(I, J) held-out R2 of I sources and J targets, (B, G, its own W) as ``rows_of`` makes them."""
+    """Return held-out R2 (I, J) of I sources and J targets, each (B, G, its own W) from ``rows_of``."""
     found = torch.empty(len(sources), len(targets), dtype=torch.float64)
     for rows, columns in product(_by_width(sources), _by_width(targets)):
         y = torch.stack([targets[place] for place in columns])  # (J, B, G, W)
@@ -102,7 +102,7 @@ def crossed(sources: Sequence[Tensor], targets: Sequence[Tensor], split: Split) 
 
 
 def _rows(tokens: Tensor, split: Split) -> Tensor:
-    """Tokens (B, G, width) in the order of the split, with what their sums take beside them."""
+    """Return tokens (B, G, width) in the order of the split, with the columns that their sums need."""
     return rows_of(tokens.double()[split.images], torch.ones(tokens.shape[:2], dtype=torch.bool))
 
 
@@ -114,7 +114,7 @@ def _by_width(rows: Sequence[Tensor]) -> list[list[int]]:
 
 
 def _null(table: Tensor, row: int, column: int, count: int) -> Null:
-    """Of the entry at row and column, beside those of the ``count`` first rows and columns, and its own with these."""
+    """Compare an entry with those of the ``count`` first rows and columns, and its own row and column crossed with these."""
     observed, untrained = float(table[row, column]), table[:count, :count]
     others = torch.cat([untrained.flatten(), table[row, :count], table[:count, column]])
     sd = float(untrained.std()) if count > 1 else 0.0

@@ -1,4 +1,4 @@
-"""The verbs of artifacts: save, load, read, pack. Each goes by the type of the value, or by the first bytes of the file."""
+"""Functions save, load, read and pack for artifacts of all kinds, found by a value's type or a file's first bytes."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from composer.sealed.reader import path_of, read_document
 
 
 def save(value: Any, path: str | Path, *, lock: CellOrigins | None = None) -> PackedFile:
-    """Write a model, maps, or a value of any other kind, whole or not at all. The same value gives the same bytes everywhere.
+    """Write a model, maps or a value of another kind atomically. Equal values give equal bytes on all platforms.
 
     Args:
-        value: A ``Wired`` or a ``Container``, whose weights are saved as the float32 that cells are; a ``Consensus`` or an
-            ``Alignment`` with both ends by digest, as :func:`composer.align` makes them.
-        path: Ends in ``.safetensors``.
-        lock: Version and digests of the cells by name, as ``container.lock`` has them, of more cells if need be: maps need it,
-            a model has its own.
+        value: Model (``Wired`` or ``Container``), whose weights are saved as float32, or maps (``Consensus`` or ``Alignment``)
+            with both ends by digest, as made by :func:`composer.align`.
+        path: Path ending in ``.safetensors``.
+        lock: Version and digests of at least the cells of maps, by name, as in ``container.lock``; only for maps, since a
+            model has its own.
 
     Returns:
         Size and digests of the file.
 
     Raises:
-        InputError: a value of no kind (``MODEL``); no path (``BAD_PATH``), or one that does not end so (``SUFFIX``); no lock,
-            one too many, or one without a cell (``LOCK``); parts that do not fit (``PARTS``); cells with names that no file
-            takes (``CELLS``); maps whose ends are not known (``NO_ENDS``).
-        IntegrityError: weights that were changed (``CONTAINER_CHANGED``), or maps that were fitted on others (``END_CHANGED``).
-        PolicyError: values that are not finite (``NON_FINITE``), or more than a file may have (``MODEL_TOO_LARGE``,
+        InputError: a value of no kind (``MODEL``); not a path (``BAD_PATH``), or another suffix (``SUFFIX``); a missing or
+            superfluous lock, or a lock that lacks a cell (``LOCK``); invalid parts (``PARTS``); cell names that a file cannot
+            hold (``CELLS``); maps with unknown ends (``NO_ENDS``).
+        IntegrityError: changed weights (``CONTAINER_CHANGED``), or maps fitted on other weights (``END_CHANGED``).
+        PolicyError: values that are not finite (``NON_FINITE``), or a file too large (``MODEL_TOO_LARGE``,
             ``MAPS_TOO_LARGE``).
-        StoreError: no space, no permission.
+        StoreError: no space or no permission.
     """
     form = form_of(value)
     path = packing.path_for(form.kind, path)
@@ -48,35 +48,35 @@ def save(value: Any, path: str | Path, *, lock: CellOrigins | None = None) -> Pa
 
 
 def load(path: str | Path, *, seal: str | None = None) -> Any:
-    """Read what :func:`save` wrote; every byte is compared with its digests.
+    """Load an artifact written by :func:`save`, and check every byte against its digests.
 
     Args:
-        path: The file.
-        seal: The seal that it must have, where one was promised.
+        path: Path of the file.
+        seal: Expected seal; if None, the file's own seal is trusted.
 
     Returns:
-        What was saved. A model is in the mode of evaluation, and its weights are the file: nobody may write into that while the
-        model is used, though it may be replaced or removed. A model that is cells side by side and nothing else is a
-        ``Container``. Maps have what they were fitted on in their ``pairing``.
+        Saved value. A model is in evaluation mode, and its weights are views of the file, which must not be modified while the
+        model is in use, but may be replaced or removed. A model of cells side by side is a ``Container``. Maps have the
+        digests of their ends and images in their ``pairing``.
 
     Raises:
-        InputError: no path.
+        InputError: not a path (``BAD_PATH``).
         NotFoundError: no such file.
-        FormatError: a file of no kind (``NOT_A_MODEL``), not well-formed, or of parts that do not go together.
-        IntegrityError: a byte that is not the one that was saved (``SEAL``, ``BLOCK_DIGEST``), or another file than was
-            promised (``OTHER_SEAL``).
-        PolicyError: numbers that no fit makes (``NON_FINITE``, ``NOT_A_ROTATION``, ``NOT_A_FRAME``).
-        StoreError: the disk would not give it.
+        FormatError: a file of no kind (``NOT_A_MODEL``), a malformed file, or incompatible parts.
+        IntegrityError: changed bytes (``SEAL``, ``BLOCK_DIGEST``), or a file with another seal than expected
+            (``OTHER_SEAL``).
+        PolicyError: invalid numbers (``NON_FINITE``, ``NOT_A_ROTATION``, ``NOT_A_FRAME``).
+        StoreError: a file that cannot be read.
     """
     path = path_of(path)
     return _form_in(path).load(path, seal=seal)
 
 
 def read(path: str | Path) -> ArtifactDocument:
-    """What a file says of itself; its tensors are not looked at.
+    """Read the document of a file, without checking its tensors.
 
     Raises:
-        BatteriesError: as :func:`load`, but for what only the tensors tell.
+        BatteriesError: as in :func:`load`, except for faults in the tensors.
     """
     path = path_of(path)
     form = _form_in(path)
@@ -86,18 +86,18 @@ def read(path: str | Path) -> ArtifactDocument:
 
 
 def pack(value: Any, path: str | Path, label: PackedLabel, *, lock: CellOrigins | None = None) -> PackedManifest:
-    """Write what :func:`save` writes, and beside it, in ``NAME.json``, its manifest: what publishing takes.
+    """Write an artifact as :func:`save` does, with its manifest as ``NAME.json`` in the same folder, for publishing.
 
     Args:
-        value: As of :func:`save`.
-        path: As of :func:`save`.
-        label: What a person says of it.
-        lock: As of :func:`save`.
+        value: Model or maps, see :func:`save`.
+        path: Path ending in ``.safetensors``.
+        label: Name, version, license and description.
+        lock: Version and digests of the cells of maps, see :func:`save`.
 
     Raises:
-        InputError: no label (``LABEL``).
+        InputError: not a label (``LABEL``).
         PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
-        BatteriesError: as :func:`save`.
+        BatteriesError: as in :func:`save`.
     """
     form = form_of(value)
     path = packing.path_for(form.kind, path)
@@ -109,14 +109,14 @@ def pack(value: Any, path: str | Path, label: PackedLabel, *, lock: CellOrigins 
 
 
 def _form_in(path: Path) -> ArtifactForm[Any]:
-    """Kind that a file names; a file of none is to be refused as no model."""
+    """Return the kind of a file; for a file of no kind the first one, which will refuse it."""
     return form_in(atomic_files.mapped(path, limit=MAX_BLOB, links=True)) or next(iter(FORMS.values()))
 
 
 def _prepared(form: ArtifactForm[Any], value: Any, lock: CellOrigins | None) -> Prepared[Any]:
     if (lock is not None) != form.needs_lock:
-        expected = "lock=container.lock" if form.needs_lock else "no lock: it has its own"
-        raise InputError(f"not a lock for {form.kind.words}", code="LOCK", expected=expected, found=repr(lock)[:80])
+        expected = "lock=container.lock" if form.needs_lock else "no lock, since it has its own"
+        raise InputError(f"invalid lock for {form.kind.words}", code="LOCK", expected=expected, found=repr(lock)[:80])
     try:
         return packing.prepared(form.document(), *form.take_apart(value, lock))
     except ValidationError as error:

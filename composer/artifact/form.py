@@ -1,4 +1,4 @@
-"""The form of a kind of artifact: its documents, the columns of a list, and the way to a file and back. No torch here."""
+"""Interface of a kind of artifact: its documents, columns in lists, saving and loading. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray]
 
-CellOrigins = Mapping[str, Mapping[str, str]]  # by cell: its reference, version, sha256 of its file, digest of its tensors
+CellOrigins = Mapping[str, Mapping[str, str]]  # by cell: reference, version, sha256 of its file, digest of its tensors
 
 
 class ArtifactDocument(Sealed):
-    """The base of what an artifact's file says of itself."""
+    """Base of the documents of artifacts."""
 
     @property
     @abstractmethod
     def lock(self) -> dict[str, dict[str, str]]:
-        """Version and digests by cell, as ``container.lock`` has them."""
+        """Version and digests of each cell, as in ``container.lock``."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Fields of the manifest, but for those of every manifest."""
+        """Return the manifest's fields that are specific to the kind."""
 
 
 Says = TypeVar("Says", bound=ArtifactDocument)
@@ -44,12 +44,12 @@ Says = TypeVar("Says", bound=ArtifactDocument)
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a list.
+    """Column of a list of artifacts.
 
     Attributes:
-        name: Its heading.
-        text: From a summary to what stands there.
-        on_card: Whether the card of a registry on the Hub has it, too.
+        name: Heading of the column.
+        text: Function from a summary to the text of a cell.
+        on_card: True to show the column on the card of a registry on the Hub, too.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Column:
 
 
 class ArtifactForm(ABC, Generic[Says]):
-    """A kind of artifact. One object of each is in the table, :data:`composer.artifact.kinds.FORMS`.
+    """Kind of artifact. One instance of each kind is in the table :data:`composer.artifact.kinds.FORMS`.
 
     Attributes:
-        manifest: The class of its manifests; ``manifest.KIND`` says who the kind is.
-        summary: The class of what an index says of it.
-        columns: Of a list, from the summary.
-        takes: What can be saved, for a message.
-        needs_lock: Whether saving takes the lock of the cells; else the value itself has it.
+        manifest: Class of the manifests; ``manifest.KIND`` identifies the kind.
+        summary: Class of the summaries in an index.
+        columns: Columns of a list, computed from a summary.
+        takes: Types of values that can be saved, for error messages.
+        needs_lock: True if saving requires the lock of the cells as an argument; otherwise the value has it.
     """
 
     manifest: ClassVar[type[PackedManifest]]
@@ -76,20 +76,20 @@ class ArtifactForm(ABC, Generic[Says]):
 
     @property
     def kind(self) -> ArtifactKind:
-        """Who it is."""
+        """Identity of the kind."""
         return self.manifest.KIND
 
     @abstractmethod
     def document(self) -> type[Says]:
-        """Class of what a file says of itself."""
+        """Return the class of the documents."""
 
     @abstractmethod
     def holds(self, value: object) -> bool:
-        """Whether a value in memory is of this kind."""
+        """Return whether a value in memory is of this kind."""
 
     @abstractmethod
     def take_apart(self, value: Any, lock: CellOrigins | None) -> tuple[Mapping[str, Any], Arrays]:
-        """Fields of the document of a value, but for ``blocks`` and ``seal``, and its tensors by name.
+        """Return the fields of a value's document, except ``blocks`` and ``seal``, and its tensors by name.
 
         Raises:
             BatteriesError: a value that cannot be saved.
@@ -97,29 +97,29 @@ class ArtifactForm(ABC, Generic[Says]):
 
     @abstractmethod
     def put_together(self, opened: Opened[Says]) -> Any:
-        """Value of a file."""
+        """Build the value of an opened file."""
 
     def check_numbers(self, opened: Opened[Says], where: object) -> None:
-        """Refuse what only the tensors tell, whenever a file is opened."""
+        """Refuse invalid tensors, whenever a file is opened."""
 
     def check_cells(self, opened: Opened[Says], where: object) -> None:
-        """Compare cells in a file with their digests, when it is published or fetched."""
+        """Compare the cells in a file with their digests, when it is published or downloaded."""
 
     def weights(self, opened: Opened[Says]) -> Iterator[tuple[str, CellSpec, dict[str, np.ndarray]]]:
-        """Name, spec and arrays of every cell whose weights are in a file."""
+        """Iterate over name, spec and arrays of every cell whose weights are in a file."""
         return iter(())
 
     def open(self, data: Data, *, where: object, seal: str | None = None, cells: bool = True) -> Opened[Says]:
-        """Whole file, every byte of it compared with the seal's word.
+        """Open a file, and check every byte against its seal.
 
         Args:
-            data: The file.
-            where: What it is, for the message.
-            seal: What somebody promised; left out, the file's own is believed.
-            cells: Whether cells in it are compared with their own digests too, which takes about as long again.
+            data: Bytes of the file.
+            where: Path or name of the file, for error messages.
+            seal: Expected seal; if None, the file's own seal is trusted.
+            cells: True to compare cells in the file with their own digests too, which takes about as long again.
 
         Raises:
-            BatteriesError: as :func:`composer.sealed.reader.open_sealed`, :meth:`check_numbers` and :meth:`check_cells`.
+            BatteriesError: as in :func:`composer.sealed.reader.open_sealed`, :meth:`check_numbers` and :meth:`check_cells`.
         """
         opened = open_sealed(self.document(), data, where=where, seal=seal)
         self.check_numbers(opened, where)
@@ -128,12 +128,16 @@ class ArtifactForm(ABC, Generic[Says]):
         return opened
 
     def load(self, path: Path, *, seal: str | None = None) -> Any:
-        """Value of a file, every byte of which is compared with the seal's word; arguments as of :meth:`open`.
+        """Load the value of a file, and check every byte against its seal.
 
-        That its cells are those of the lock is a matter of publishing, and of ``container.verify()``.
+        Its cells are not compared with the lock here, but on publishing, and by ``container.verify()``.
+
+        Args:
+            path: Path of the file.
+            seal: Expected seal; if None, the file's own seal is trusted.
 
         Raises:
-            BatteriesError: as :meth:`open`.
+            BatteriesError: as in :meth:`open`.
         """
         data = atomic_files.mapped(path, limit=self.kind.limit, links=True)
         return self.put_together(self.open(data, where=path, seal=seal, cells=False))
@@ -147,14 +151,14 @@ class ArtifactForm(ABC, Generic[Says]):
         package: str | None = None,
         torch: str | None = None,
     ) -> PackedManifest:
-        """Manifest of a file.
+        """Make the manifest of a file.
 
         Args:
-            document: What it says.
-            file: Its size and digests.
-            label: What a person says.
-            package: Version of this package that made it; left out, the one that runs.
-            torch: The same of torch.
+            document: Document of the file.
+            file: Size and digests of the file.
+            label: Name, version, license and description.
+            package: Version of this package that made the file; defaults to the installed one.
+            torch: Version of torch that made the file; defaults to the installed one.
         """
         return self.manifest(
             identity=label,
@@ -168,5 +172,5 @@ class ArtifactForm(ABC, Generic[Says]):
 
 
 def yes_no(flag: bool) -> str:
-    """Flag in a column."""
+    """Format a flag for a column."""
     return "yes" if flag else "no"

@@ -1,7 +1,7 @@
-"""The table of the kinds of artifact: a row each. No torch here.
+"""Table of the kinds of artifact. Imports no torch.
 
-A kind is a folder with a subclass of :class:`composer.artifact.form.ArtifactForm`, and a row here. Composer's verbs, the
-registry and the command read this table, the registry when it is first imported.
+A kind is a folder with a subclass of :class:`composer.artifact.form.ArtifactForm`, and a row here. Composer's functions, the
+registry and the command line read this table; the registry does on import.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ FORMS: dict[str, ArtifactForm[Any]] = {form.kind.name: form for form in (ModelFo
 
 
 def form_in(data: bytes | memoryview) -> ArtifactForm[Any] | None:
-    """Kind that the first bytes of a file name; None where they name none of the table, as a cell's do not."""
+    """Return the kind named by the first bytes of a file; None for a file of no kind of the table, such as a cell."""
     return FORMS.get(name_in(data) or "")
 
 
 def form_of(value: object) -> ArtifactForm[Any]:
-    """Kind of a value in memory.
+    """Return the kind of a value in memory.
 
     Raises:
-        InputError: of none (``MODEL``).
+        InputError: a value of no kind (``MODEL``).
     """
     for form in FORMS.values():
         if form.holds(value):
             return form
     expected = " or ".join(form.takes for form in FORMS.values())
-    remedy = "Give what composer.wire, composer.compose or composer.align returned."
-    raise InputError("nothing that can be saved", code="MODEL", expected=expected, found=type(value).__name__, remedy=remedy)
+    remedy = "Pass the result of composer.wire, composer.compose or composer.align."
+    raise InputError("unsupported type of artifact", code="MODEL", expected=expected, found=type(value).__name__, remedy=remedy)

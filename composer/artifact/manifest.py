@@ -1,7 +1,7 @@
-"""Manifests of what is packed into a sealed file, whatever its kind. No torch here.
+"""Base of the manifests of artifacts, which are sealed files of any kind. Imports no torch.
 
-They are small whatever the file is: the cells' digests are in the file, and the manifest has their number and the seal of that
-file, which stands for all of them.
+Manifests are small for files of any size: the cells' digests are in the file, and the manifest has only their number and the
+file's seal, which covers all of them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ LISTED = 64  # nodes or cells that a manifest names: about 20 KiB
 
 
 class PackedLabel(Document):
-    """What a person says of an artifact.
+    """Label of an artifact, given by its author.
 
     Attributes:
-        name: Without the kind before it.
-        version: Semantic.
-        license: SPDX, of the whole.
-        description: A sentence or two.
+        name: Name without the kind as a prefix.
+        version: Semantic version.
+        license: SPDX expression for the whole artifact.
+        description: Description in a sentence or two.
     """
 
     name: Name
@@ -33,7 +33,7 @@ class PackedLabel(Document):
 
 
 class PackedFile(Document):
-    """The sealed file: reached by ``sha256``, bounded by ``size``; ``seal`` stands for every byte of it, too."""
+    """Reference to a sealed file by ``sha256`` and ``size``; its ``seal`` covers every byte, too."""
 
     size: Size
     sha256: Sha256
@@ -41,21 +41,21 @@ class PackedFile(Document):
 
 
 class PackedSummary(Document):
-    """What a list shows of an artifact without reading its manifest; kinds add to it."""
+    """Base of the summaries of artifacts, as shown in lists; each kind adds fields."""
 
     license: Text
 
 
 class PackedManifest(Document, ABC):
-    """What every such manifest says, as of packaging.
+    """Base of the manifests of artifacts, written at packaging.
 
     Attributes:
-        identity: Who it is.
-        file: Its bytes.
-        cells: How many it speaks of.
-        lock: SHA-256 of their versions and digests, in canonical form.
-        package: Version of this package.
-        torch: Version of torch.
+        identity: Name, version, license and description.
+        file: Size and digests of the file.
+        cells: Number of cells of the artifact.
+        lock: SHA-256 of the cells' versions and digests, in canonical form.
+        package: Version of this package at packaging.
+        torch: Version of torch at packaging.
     """
 
     KIND: ClassVar[ArtifactKind]
@@ -71,13 +71,13 @@ class PackedManifest(Document, ABC):
 
     @property
     def path(self) -> str:
-        """``model/name`` or ``maps/name``, the reference without a version."""
+        """Reference without a version, ``model/name`` or ``maps/name``."""
         return f"{self.KIND.name}/{self.identity.name}"
 
     @property
     @abstractmethod
     def summary(self) -> PackedSummary:
-        """What a list shows of it."""
+        """Summary of the artifact for lists."""
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Self:

@@ -1,4 +1,4 @@
-"""A sealed file and the manifest beside it, made whole before either is written. No torch here."""
+"""Preparation and writing of a sealed file and its manifest; both are complete before either is written. Imports no torch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared(Generic[Said]):
-    """What is to be written.
+    """File that is ready to be written.
 
     Attributes:
-        document: What the file says.
-        file: Its digests.
-        parts: Its bytes, one part after the other.
+        document: Document of the file.
+        file: Size and digests of the file.
+        parts: Bytes of the file, in consecutive parts.
     """
 
     document: Said
@@ -42,22 +42,22 @@ class Prepared(Generic[Said]):
 
 
 def path_for(kind: ArtifactKind, path: str | Path) -> Path:
-    """Where a file of a kind is to be.
+    """Check the path for a file of a kind.
 
     Raises:
-        InputError: no path (``BAD_PATH``), or one that does not end in ``.safetensors`` (``SUFFIX``).
+        InputError: not a path (``BAD_PATH``), or a path that does not end in ``.safetensors`` (``SUFFIX``).
     """
     path = path_of(path)
     if path.suffix != SUFFIX:
-        raise InputError(f"not a path for {kind.words}", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=path)
+        raise InputError(f"invalid path for {kind.words}", code="SUFFIX", expected=f"a name ending in {SUFFIX}", found=path)
     return path
 
 
 def checked_label(label: PackedLabel) -> PackedLabel:
-    """Label itself.
+    """Return a label unchanged if it is one.
 
     Raises:
-        InputError: none (``LABEL``).
+        InputError: not a label (``LABEL``).
     """
     if not isinstance(label, PackedLabel):
         raise InputError("not a label", code="LABEL", expected="a composer.artifact.PackedLabel", found=repr(label)[:80])
@@ -65,10 +65,10 @@ def checked_label(label: PackedLabel) -> PackedLabel:
 
 
 def prepared(form: type[Said], fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Prepared[Said]:
-    """File that says these things.
+    """Prepare a file with these fields and arrays.
 
     Raises:
-        BatteriesError: as :func:`composer.sealed.file_format.write`.
+        BatteriesError: as in :func:`composer.sealed.file_format.write`.
     """
     document, parts = file_format.write(form, fields, arrays)
     whole = sha256()
@@ -79,22 +79,22 @@ def prepared(form: type[Said], fields: Mapping[str, Any], arrays: Mapping[str, n
 
 
 def refusal(kind: ArtifactKind, error: ValidationError) -> BatteriesError:
-    """Why something cannot be what a document says."""
+    """Convert a document's validation error."""
     if all(row["type"] == "finite_number" for row in error.errors()):
-        return PolicyError(f"{kind.words} that cannot be saved", code="NON_FINITE", found=fields_of(error))
-    return InputError(f"parts that do not fit {kind.words}", code="PARTS", found=fields_of(error))
+        return PolicyError(f"{kind.words} with values not finite", code="NON_FINITE", found=fields_of(error))
+    return InputError(f"invalid parts for {kind.words}", code="PARTS", found=fields_of(error))
 
 
 def put(path: Path, file: Prepared[Said], manifest: PackedManifest | None = None) -> None:
-    """Write a file, and its manifest beside it as ``NAME.json`` where there is one: each whole or not at all.
+    """Write a file, and its manifest, if any, as ``NAME.json`` in the same folder, each atomically.
 
     Raises:
-        PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``); nothing is written then.
-        StoreError: no space, no permission.
+        PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``), in which case nothing is written.
+        StoreError: no space or no permission.
     """
     data = b"" if manifest is None else manifest.to_bytes()
     if len(data) > MAX_MANIFEST:
-        raise PolicyError("a manifest too large", code="MANIFEST_TOO_LARGE", expected=MAX_MANIFEST, found=len(data))
+        raise PolicyError("manifest too large", code="MANIFEST_TOO_LARGE", expected=MAX_MANIFEST, found=len(data))
     atomic_files.replace(path, *file.parts)
     if data:
         atomic_files.replace(path.with_suffix(".json"), data)

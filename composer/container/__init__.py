@@ -1,1 +1,1 @@
-"""The frozen container: many cells as one module."""
+"""Frozen container: several cells as one module."""

@@ -1,9 +1,9 @@
-"""Attention over the patches of an image, for many narrow heads at once.
+"""Attention over the patches of an image, batched over many narrow heads.
 
-Where a head is a few numbers wide and no gradient is asked for, float32 on the CPU goes to the kernels of
-:mod:`composer.kernels.narrow_attention` if numba is installed (the ``fast`` extra). Everything else is torch's own.
+Heads at most 8 wide, in float32 on the CPU and without gradients, are computed by the kernels of
+:mod:`composer.kernels.narrow_attention` if numba is installed (the ``fast`` extra), and all others by torch.
 
-Legend: G groups that attend each within itself, N patches, d width of a head.
+Legend: G groups, within each of which patches attend to one another, N patches, d width of a head.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from batteries.model import attention
 
 __all__ = ["attend"]
 
-WIDEST = 8  # heads for which the kernels are the faster
-FEW = 10_000  # scores below which the call of a kernel, twenty microseconds, costs more than it saves
-NANOSECONDS = 0.07  # of a kernel, times d N**2
+WIDEST = 8  # width of heads up to which the kernels are faster
+FEW = 10_000  # attention scores below which calling a kernel, 20 microseconds, costs more than it saves
+NANOSECONDS = 0.07  # per head of a kernel, times d N**2
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(d)) v, as ``F.scaled_dot_product_attention`` computes it.
+    """Compute softmax(q k' / sqrt(d)) v, as ``F.scaled_dot_product_attention`` does.
 
     Args:
-        q: (G, heads, N, d), with any strides.
-        k: The same.
-        v: The same.
+        q: Queries (G, heads, N, d), with any strides.
+        k: Keys (G, heads, N, d), with any strides.
+        v: Values (G, heads, N, d), with any strides.
 
     Returns:
-        (G, heads, N, d), in memory with a patch's heads side by side where a kernel made it.
+        Mixed values (G, heads, N, d); from a kernel, the heads of a patch are adjacent in memory.
     """
     kernel = _kernel(q, k, v)
     return _run(kernel, q, k, v) if kernel else attention.attend(q, k, v)
 
 
 def _kernel(*given: Tensor) -> Any:
-    """Compiled kernel for these, or None where torch's is the one to use."""
+    """Return the compiled kernel for the given tensors, or None where torch is to be used."""
     q = given[0]
     if q.ndim != 4 or not _softmax.serves(*given) or q.shape[:3].numel() * q.shape[2] < FEW:
         return None
@@ -64,7 +64,7 @@ _softmax = Kernels(
 
 
 def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Kernel over all heads of all groups."""
+    """Run the kernel over all heads of all groups."""
     groups, heads, tokens, d = q.shape
     out = q.new_empty(groups, tokens, heads, d)
     run = partial(kernel, *map(_strided, (q, k, v)), out.numpy())
@@ -73,9 +73,9 @@ def _run(kernel: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _strided(x: Tensor) -> tuple[Any, tuple[int, ...]]:
-    """Memory of a tensor from its first number to its last, and its strides but the last, which is one.
+    """Return a tensor's memory as a flat array, and its strides except the last, which is one.
 
-    Queries, keys and values are usually parts of one product: a kernel reads them where they are.
+    Queries, keys and values are usually slices of one product, which a kernel reads without copying.
     """
     x = x.detach()
     if x.stride(-1) != 1:

@@ -1,6 +1,6 @@
-"""The cells of one spec at once: the forward of :class:`batteries.PatchSVAE` as products over a stack of weights.
+"""Batched forward of the cells of one spec: :class:`batteries.PatchSVAE` as products over a stack of weights.
 
-The same steps in the same order as the model's own, with one axis more in front. Legend: C cells, B images, N patches of an
+The steps and their order are those of the model, with a leading axis of cells. Legend: C cells, B images, N patches of an
 image, V rows, D width, H hidden, P = channels * patch_size**2.
 """
 
@@ -27,12 +27,12 @@ from composer.vocabulary import Grid
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """The arithmetic of one spec over a stack of weights.
+    """Forward steps of one spec over a stack of weights.
 
     Attributes:
-        spec: The architecture.
-        weights: (C, *shape) by tensor name.
-        compiled: Whether encoders and decoders are kernels, which :meth:`of` decides for a whole piece of work.
+        spec: Spec of the cells.
+        weights: Weights (C, *shape) by tensor name.
+        compiled: True to run encoders and decoders as kernels, which :meth:`of` decides for a whole chunk.
     """
 
     spec: CellSpec
@@ -41,11 +41,11 @@ class Stage:
 
     @classmethod
     def of(cls, spec: CellSpec, weights: Mapping[str, Tensor], *given: Tensor) -> Stage:
-        """Faster arithmetic of those that can take what is given: images, or matrices and tokens."""
+        """Choose the fastest implementation that supports the given images, or matrices and tokens."""
         return cls(spec, weights, all(encoder_decoder.fits(spec, part) for part in given))
 
     def matrices(self, images: Tensor) -> Tensor:
-        """Images (B, channels, height, width), the same for every cell, to M (C, B, N, V, D)."""
+        """Encode images (B, channels, height, width), the same for every cell, to M (C, B, N, V, D)."""
         p = self.spec.patch_size
         patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)  # (B N, P)
         grid = self.spec.grid(*images.shape[2:])
@@ -54,16 +54,16 @@ class Stage:
         return M if self.compiled and self.spec.row_norm == "sphere" else self._rows(M)
 
     def factors(self, S: Tensor) -> Tensor:
-        """What cross-attention makes of the singular values (C, B, N, D): the factor of each."""
+        """Compute the factor of each singular value (C, B, N, D) by cross-attention."""
         ratio = torch.ones_like(S)
         for layer in range(self.spec.cross_layers):
             ratio = ratio * self._attend(f"cross_attn.{layer}", S * ratio)
         return ratio
 
     def images(self, M: Tensor, found: Spectrum, ratio: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
-        """M (C, B, N, V, D), its modes times their factors (C, B, N, D), to reconstructions (C, B, channels, height, width).
+        """Decode M (C, B, N, V, D), with its modes scaled by factors (C, B, N, D): (C, B, channels, height, width).
 
-        They are written to ``out`` where that is given; no gradient goes there.
+        Reconstructions are written to ``out`` if given, without a gradient.
         """
         if self.compiled:
             stitched = encoder_decoder.decode(self.spec, self.weights, M, found.W, ratio, grid)
@@ -73,11 +73,11 @@ class Stage:
         return smooth(stitched, first, last, out)
 
     def _encode(self, patches: Tensor) -> Tensor:
-        """(n, P) to (C, n, V D), rows as they are."""
+        """Encode patches (n, P) to (C, n, V D), before the normalisation of rows."""
         return self._linear("enc_out", self._blocks("enc_blocks", self._act(self._linear("enc_in", patches))))
 
     def _decode(self, gated: Tensor, grid: Grid) -> Tensor:
-        """M_hat (C, B, N, V, D) to images before their smoothing."""
+        """Decode M_hat (C, B, N, V, D) to images before smoothing."""
         h = self._act(self._linear("dec_in", rearrange(gated, "C B N V D -> C (B N) (V D)")))
         patches = self._linear("dec_out", self._blocks("dec_blocks", h))
         p = self.spec.patch_size
@@ -106,7 +106,7 @@ class Stage:
         return h
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        """(C, n, inputs), or (n, inputs) for every cell the same, to (C, n, outputs)."""
+        """Map (C, n, inputs), or (n, inputs) shared by all cells, to (C, n, outputs)."""
         weight, bias = self._pair(name)
         return torch.baddbmm(bias[:, None], x.expand(len(weight), *x.shape[-2:]), weight.mT)
 
@@ -121,7 +121,7 @@ class Stage:
             case "layernorm":
                 return normed(M)
             case "scale":
-                lengths = M.norm(dim=-1).mean(dim=(1, 2, 3), keepdim=True)  # of all images: a cell by itself does so too
+                lengths = M.norm(dim=-1).mean(dim=(1, 2, 3), keepdim=True)  # over all images, as in PatchSVAE
                 return M / lengths[..., None].clamp_min(spectral.ROW_FLOOR)
             case "none":
                 return M

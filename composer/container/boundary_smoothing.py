@@ -1,9 +1,9 @@
-"""The boundary smoothing of many cells at once, each with its own weights: x + conv3x3(GELU(conv3x3(x))).
+"""Batched boundary smoothing of cells, each with its own weights: x + conv3x3(GELU(conv3x3(x))).
 
-The weights are frozen, so only images get a gradient. On the CPU, float32 goes to the kernels of
-:mod:`composer.kernels.convolution` if numba is installed (the ``fast`` extra): neither the middle nor its gradient is ever in
-memory as a whole. Everything else is torch's: a cell after the other on the CPU, where a grouped convolution of so few
-channels is the slower, and grouped elsewhere.
+The weights are frozen, so only images get a gradient. On the CPU, float32 is computed by the kernels of
+:mod:`composer.kernels.convolution` if numba is installed (the ``fast`` extra), which never hold the whole hidden layer or its
+gradient in memory. Otherwise torch is used: cell by cell on the CPU, where grouped convolutions with few channels are slower,
+and grouped on other devices.
 
 Legend: C cells, B images of each.
 """
@@ -26,20 +26,20 @@ from batteries.model import boundary_smoothing, derivatives
 __all__ = ["smooth"]
 
 Pair = tuple[Tensor, Tensor]
-NANOSECONDS = 0.25  # of a kernel, times channels, width and pixels
+NANOSECONDS = 0.25  # per image of a kernel, times channels, width and pixels
 
 
 def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -> Tensor:
-    """Images plus a small convolution of themselves, with zeros around them.
+    """Add a small convolution of the zero-padded images to the images.
 
     Args:
-        images: (C, B, channels, height, width).
-        first: Weight (C, width, channels, 3, 3) and bias (C, width).
-        last: Weight (C, channels, width, 3, 3) and bias (C, channels).
-        out: Of the images' shape and contiguous: where to write the answer, which then has no gradient.
+        images: Images (C, B, channels, height, width).
+        first: Weight (C, width, channels, 3, 3) and bias (C, width) of the first convolution.
+        last: Weight (C, channels, width, 3, 3) and bias (C, channels) of the last convolution.
+        out: Contiguous tensor of the images' shape to write the result to, without a gradient.
 
     Returns:
-        (C, B, channels, height, width), with a gradient to the images alone.
+        Smoothed images (C, B, channels, height, width), with a gradient only with respect to the images.
     """
     weights = [weight.detach() for weight in (*first, *last)]
     if not _fast(images, weights):
@@ -52,11 +52,11 @@ def smooth(images: Tensor, first: Pair, last: Pair, out: Tensor | None = None) -
     return found
 
 
-# ---- the fast route --------------------------------------------------------------------------------------------------
+# ---- kernels ---------------------------------------------------------------------------------------------------------
 
 
 def _fast(images: Tensor, weights: list[Tensor]) -> bool:
-    """Whether the kernels can be used, with the one for the gradient where it may be asked for."""
+    """Return whether the kernels can be used, including that of the gradient if it may be needed."""
     if not _convolution.serves(images, *weights):
         return False
     names = ["smooth", "pull"] if torch.is_grad_enabled() and images.requires_grad else ["smooth"]
@@ -90,7 +90,7 @@ class _Smooth(torch.autograd.Function):
 
 
 def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | None = None) -> Tensor:
-    """Kernel over all images of all cells, (C B, channels, height, width)."""
+    """Run the kernel over all images of all cells, (C B, channels, height, width)."""
     given = [image.detach().contiguous() for image in images]
     out = torch.empty_like(given[0]) if out is None else out
     run = partial(kernel, *(image.numpy() for image in given), *layers, out.numpy())
@@ -99,7 +99,7 @@ def _run(kernel: Any, images: list[Tensor], layers: list[Any], out: Tensor | Non
 
 
 def _layers(name: str, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> list[Any]:
-    """Weights as a kernel wants them. The transpose of a convolution has its channels exchanged and its taps reversed."""
+    """Pack weights for a kernel; a transposed convolution has its channels exchanged and its taps reversed."""
     to_middle, to_image = partial(_packed, count=_convolution.module.MANY), partial(_packed, count=_convolution.module.FEW)
     first = to_middle(w1.numpy(), b1.numpy())
     if name == "smooth":
@@ -109,9 +109,9 @@ def _layers(name: str, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> list[A
 
 
 def _packed(weight: np.ndarray, bias: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (C, outputs, inputs, 3, 3) as (C, groups, inputs, 9, count), and biases as (C, groups * count), with zeros.
+    """Pack weights (C, outputs, inputs, 3, 3) as (C, groups, inputs, 9, count), and biases as (C, groups * count).
 
-    In numpy: torch would wake threads for it, which then wait for more on the cores that the kernels are to use.
+    Missing outputs are zero. Uses numpy, because torch would start threads that then spin on the cores of the kernels.
     """
     C, outputs, inputs = weight.shape[:3]
     groups = -(-outputs // count)
@@ -123,7 +123,7 @@ def _packed(weight: np.ndarray, bias: np.ndarray, count: int) -> tuple[np.ndarra
     return np.ascontiguousarray(taps), biases
 
 
-# ---- torch's own -----------------------------------------------------------------------------------------------------
+# ---- torch -----------------------------------------------------------------------------------------------------------
 
 
 def _plainly(images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The lock of a container: by cell, what it is and the digests that it must have."""
+"""Lock of a container: the version and digests of each cell."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ CellDigests = Mapping[str, Mapping[str, str]]  # by cell: version, sha256 of its
 
 
 def check_lock(lock: CellDigests, saved: object) -> None:
-    """Compare a lock that was saved with a container's own.
+    """Compare a saved lock with a container's own.
 
     Raises:
-        IntegrityError: no lock, or one of other cells (``LOCK_MISMATCH``).
+        IntegrityError: a missing lock, or a lock of other cells (``LOCK_MISMATCH``).
     """
     if not isinstance(saved, dict) or not all(isinstance(row, dict) and "sha256" in row for row in saved.values()):
-        raise IntegrityError("a state without a lock", code="LOCK_MISMATCH", expected="digests by cell", found=repr(saved)[:80])
+        raise IntegrityError("state without a lock", code="LOCK_MISMATCH", expected="digests by cell", found=repr(saved)[:80])
     other = [name for name in dict.fromkeys((*lock, *saved)) if saved.get(name) != lock.get(name)]
     if other:
         raise IntegrityError(
-            "a state saved with other cells",
+            "state of other cells",
             code="LOCK_MISMATCH",
             expected=_named_digests(lock, other),
             found=_named_digests(saved, other),

@@ -1,7 +1,7 @@
-"""Many frozen cells as one module: images in, every cell's tokens, reconstructions and errors out.
+"""Container of frozen cells: one module from images to every cell's tokens, reconstructions and errors.
 
-Gradients flow through the cells to whatever made the images, and never into the cells. Legend: C cells, B images, N patches
-of an image, V rows, D width.
+Gradients flow through the cells to the images, and never into the cells' weights. Legend: C cells, B images, N patches of an
+image, V rows, D width.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from composer.vocabulary import Grid
 
 
 class Container(nn.Module):
-    """Frozen cells behind one interface; made by :func:`composer.compose`.
+    """Frozen cells behind one interface, made by :func:`composer.compose`.
 
-    It has no parameters, and its state dict carries the cells' digests instead of their weights: loading one into a
-    container of other cells is refused.
+    It has no parameters, and its state dict holds the cells' digests instead of their weights: a state of other cells is
+    refused.
 
     Args:
-        groups: The cells by spec.
-        places: Group and place in it, by name, in the order of the cells.
-        lock: The cells' digests.
-        scale: The input scale they share.
+        groups: Groups of cells, one per spec.
+        places: Group of each cell and index in it, by name, in the order of the cells.
+        lock: Version and digests of each cell, by name.
+        scale: Input scale of all cells.
 
     Attributes:
-        names: Of the cells, in order.
-        lock: Version and digests by name.
-        scale: As given.
-        chunk_bytes: Bound on the intermediate values that are in memory at a time.
+        names: Names of the cells, in order.
+        lock: Version and digests of each cell, by name.
+        scale: Input scale of all cells.
+        chunk_bytes: Approximate limit on intermediate values in memory at a time.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Container(nn.Module):
 
     @property
     def consensus(self) -> Consensus | None:
-        """The maps of omega into the consensus frame; None where nothing was aligned.
+        """Maps of omega into the consensus frame; None if the cells were not aligned.
 
         Raises:
-            PolicyError, IntegrityError: set to maps of other tokens, cells or weights, see :meth:`Consensus.check`.
+            PolicyError, IntegrityError: on assignment of maps of other tokens, cells or weights, see :meth:`Consensus.check`.
         """
         return self._consensus
 
@@ -80,43 +80,44 @@ class Container(nn.Module):
 
     @property
     def ends(self) -> dict[str, str]:
-        """By name, the digest of each cell's weights: what a map knows it by."""
+        """Digest of each cell's weights by name, as recorded in maps."""
         return {name: row["tensors"] for name, row in self.lock.items()}
 
     @property
     def container(self) -> Container:
-        """Itself, as :attr:`composer.Wired.container` are the cells of a composition: of either, what a host mounts."""
+        """This container, so that hosts can mount it or a :class:`composer.Wired` alike."""
         return self
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; the CPU where there are none."""
+        """Device of the weights; the CPU without cells."""
         return next((group.stack.device for group in self.groups), torch.device("cpu"))
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The cells by spec."""
+        """Groups of cells, one per spec."""
         return tuple(group for group in self._groups if isinstance(group, Group))
 
     def forward(
         self, images: Tensor, taps: str | Collection[str] = USUAL, names: str | Sequence[str] | None = None
     ) -> ContainerOutput:
-        """What every cell makes of images (B, channels, height, width).
+        """Run every cell on images (B, channels, height, width).
 
         The images are in the cells' input scale: photographs as x / 127.5 - 1, noise as generated.
 
         Args:
-            images: The same for every cell; taken to the container's dtype, and what is made of them back to their own.
-            taps: Some of M, S, omega, recon. Without ``recon`` nothing is decoded, which is most of the work.
-            names: Of the cells to run, or one name; left out, all.
+            images: Images for all cells, converted to the container's dtype; outputs are converted back to that of the images.
+            taps: Names among M, S, omega and recon to return. Without ``recon`` nothing is decoded, which saves most of the
+                work.
+            names: Name or names of the cells to run; defaults to all.
 
         Raises:
-            InputError: other channels, or sides that a cell's patch does not divide.
-            NotFoundError: no such cell (``NO_CELL``).
-            PolicyError: no such tap (``NO_TAP``).
+            InputError: images with other channels, or with sides that a cell's patch size does not divide.
+            NotFoundError: unknown cell (``NO_CELL``).
+            PolicyError: unknown tap (``NO_TAP``).
 
         Warns:
-            ScaleWarning: values that look as if they were on another scale, once; see :mod:`batteries.images.image_batch`.
+            ScaleWarning: values that seem to be on another scale, once; see :mod:`batteries.images.image_batch`.
         """
         listed = self.names if names is None else tuple(dict.fromkeys(each([names], (str,))))
         if set(listed) != set(self.names):
@@ -135,18 +136,18 @@ class Container(nn.Module):
         return ContainerOutput(found, self.names)
 
     def tokens(self, images: Tensor) -> dict[str, Tokens]:
-        """As :meth:`forward`, without decoding: M, S and omega by cell name."""
+        """Run every cell without decoding, and return M, S and omega by cell name, see :meth:`forward`."""
         out = self(images, ("M", "S", "omega"))
         return {name: Tokens(cell.M, cell.S, cell.omega, cell.grid) for name, cell in out.items()}
 
     def cells(self, *patterns: str | Iterable[str]) -> Container:
-        """Part of this container, over the same memory.
+        """Select cells of this container by pattern, over the same memory.
 
         Args:
-            patterns: Names, or patterns such as ``low/*``; one by one, or a list of them.
+            patterns: Names or patterns such as ``low/*``, as separate arguments or a list.
 
         Raises:
-            NotFoundError: a pattern that no cell fits (``NO_CELL``).
+            NotFoundError: a pattern that matches no cell (``NO_CELL``).
         """
         chosen: set[str] = set()
         for pattern in each(patterns, (str,)) or ("",):
@@ -160,10 +161,10 @@ class Container(nn.Module):
         return self.part([name for name in self.names if name in chosen])
 
     def part(self, chosen: str | Iterable[str]) -> Container:
-        """Cells of these names, or of this name, in this order, over the same memory.
+        """Select cells by name, in the order given, over the same memory.
 
         Raises:
-            NotFoundError: a name that no cell has (``NO_CELL``).
+            NotFoundError: unknown cell (``NO_CELL``).
         """
         names = each([chosen], (str,))
         part = Container(self.groups, {name: self.place(name) for name in names}, self.lock, self.scale)
@@ -173,20 +174,20 @@ class Container(nn.Module):
         return part
 
     def decode(self, name: str, M: Tensor, grid: Grid, omega: Tensor | None = None) -> Tensor:
-        """What one cell makes of matrices, with omega of one's own in the place of the cell's: U diag(omega) V' of M, decoded.
+        """Decode matrices M = U diag(S) V' in one cell as U diag(omega) V', with a given omega or the cell's own.
 
         Args:
-            name: The cell.
-            M: (B, N, V, D).
+            name: Name of the cell.
+            M: Matrices (B, N, V, D).
             grid: Rows and columns of patches.
-            omega: (B, N, D); left out, the cell's own of M.
+            omega: Replacement (B, N, D) of omega; defaults to the cell's own omega of M.
 
         Returns:
-            (B, channels, height, width).
+            Images (B, channels, height, width).
 
         Raises:
-            NotFoundError: no such cell (``NO_CELL``).
-            InputError: shapes that are not the cell's, or another number of patches than the grid has (``MATRICES``).
+            NotFoundError: unknown cell (``NO_CELL``).
+            InputError: shapes other than the cell's, or a number of patches other than the grid's (``MATRICES``).
         """
         group, index = self.place(name)
         spec = self.groups[group].spec
@@ -194,7 +195,7 @@ class Container(nn.Module):
         fits = M.ndim == 4 and M.shape[1:] == (N, spec.V, spec.D) and (omega is None or omega.shape == (*M.shape[:2], spec.D))
         if not fits:
             raise InputError(
-                "not what this cell decodes",
+                "shapes that the cell cannot decode",
                 code="MATRICES",
                 expected=f"M (B, {N}, {spec.V}, {spec.D}) and omega (B, {N}, {spec.D})",
                 found=(tuple(M.shape), None if omega is None else tuple(omega.shape)),
@@ -205,18 +206,18 @@ class Container(nn.Module):
         return self.groups[group].decode(index, M.to(dtype), grid, own).to(M.dtype)
 
     def spec(self, name: str) -> CellSpec:
-        """Architecture of one cell."""
+        """Return the spec of a cell."""
         return self.groups[self.place(name)[0]].spec
 
     def explain(self, size: tuple[int, int] = (64, 64)) -> Explanation:
-        """Groups, parameters, bytes, and the work of one image of that height and width.
+        """Count groups, parameters, bytes, and the work for one image of a height and width.
 
         Raises:
-            InputError: no size (``SIZE``), or one that a cell's patch does not divide.
+            InputError: not a size (``SIZE``), or a size that a cell's patch size does not divide.
         """
         if not (isinstance(size, tuple | list) and len(size) == 2 and all(isinstance(side, int) for side in size)):
-            remedy = "container.explain((64, 64))."
-            raise InputError("not an image's size", code="SIZE", expected="two integers", found=repr(size)[:40], remedy=remedy)
+            remedy = "Pass height and width: container.explain((64, 64))."
+            raise InputError("invalid image size", code="SIZE", expected="two integers", found=repr(size)[:40], remedy=remedy)
         size = size[0], size[1]
         rows = []
         for group, names in self.members():
@@ -228,17 +229,17 @@ class Container(nn.Module):
         return Explanation(size, tuple(rows))
 
     def members(self) -> Iterator[tuple[Group, tuple[str, ...]]]:
-        """Groups that cells of this container are in, and which."""
+        """Yield each group with cells of this container, and their names."""
         for index, group in enumerate(self.groups):
             names = tuple(name for name in self.names if self._places[name][0] == index)
             if names:
                 yield group, names
 
     def place(self, name: object) -> tuple[int, int]:
-        """Group that a cell is in, and its place there.
+        """Return the indices of a cell's group, and of the cell in it.
 
         Raises:
-            NotFoundError: no such cell (``NO_CELL``).
+            NotFoundError: unknown cell (``NO_CELL``).
         """
         if not isinstance(name, str) or name not in self._places:
             raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=name)
@@ -246,34 +247,34 @@ class Container(nn.Module):
 
     @property
     def digest(self) -> str:
-        """One digest over all weights, computed from memory as it is now."""
+        """Digest of all weights, computed from memory at every call."""
         return canonical_json.sha256("\n".join(f"{name} {self._tensor_digest(name)}" for name in self.names).encode())
 
     def verify(self) -> None:
-        """Compare the weights in memory with the digests of the cells.
+        """Compare the weights in memory with the cells' digests.
 
         Raises:
-            IntegrityError: somebody wrote into a cell, around torch.
+            IntegrityError: weights changed by a write that bypassed torch (``CONTAINER_CHANGED``).
         """
         changed = [name for name in self.names if self._tensor_digest(name) != self.lock[name]["tensors"]]
         if changed:
             raise IntegrityError(
-                "frozen weights that have changed",
+                "frozen weights changed",
                 code="CONTAINER_CHANGED",
                 found=", ".join(changed),
                 remedy="Compose the container again from its cells.",
             )
 
     def get_extra_state(self) -> Tensor:
-        """Lock: digests by cell name, which a host's state dict carries in place of weights, as a tensor."""
+        """Encode the lock, which a host's state dict holds in place of weights, as a tensor."""
         return extra_state.encoded({"lock": self.lock}, self.device)
 
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Check a saved lock against this container's.
 
         Raises:
-            FormatError: no lock that can be read (``STATE``).
-            IntegrityError: other cells (``LOCK_MISMATCH``).
+            FormatError: a state that cannot be decoded (``STATE``).
+            IntegrityError: a lock of other cells (``LOCK_MISMATCH``).
         """
         if extra_state.is_absent(state):
             return
@@ -281,17 +282,17 @@ class Container(nn.Module):
         check_lock(self.lock, saved)
 
     def _aligned(self, members: Sequence[str], omega: Tensor) -> Tensor:
-        """Omega (C, B, N, D) of some cells, each mapped into the consensus frame."""
+        """Map omega (C, B, N, D) of cells into the consensus frame."""
         if self.consensus is None:
             return omega
         return self.consensus.mapped([self.names.index(name) for name in members], grids.pad(omega, self.consensus.width))
 
     def fitting(self, images: Tensor) -> Tensor:
-        """Images in the container's dtype.
+        """Check images against all cells, and convert them to the container's dtype and device.
 
         Raises:
-            InputError: images that one of the cells does not take.
-            FrozenError: other weights for this call, see :meth:`composer.container.frozen_weights.Stack.refuse_others`.
+            InputError: images that a cell does not accept.
+            FrozenError: substituted weights, see :meth:`composer.container.frozen_weights.Stack.refuse_others`.
         """
         for group, _ in self.members():
             grid_of(images, group.spec)
@@ -305,6 +306,6 @@ class Container(nn.Module):
 
 
 def _variance(images: Tensor) -> Tensor:
-    """(B,) of the values of each image; torch's own warns of a batch without images."""
+    """Return the variance (B,) of each image's values, without torch's warning for an empty batch."""
     centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
     return centred.square().mean(dim=(1, 2, 3))

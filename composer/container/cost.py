@@ -1,4 +1,4 @@
-"""What a container is made of, and what it costs to run."""
+"""Size of a container, and its cost per image."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from batteries.cell.spec import CellSpec
 
 @dataclass(frozen=True)
 class GroupCost:
-    """The cells of one spec.
+    """Cost of the cells of one spec.
 
     Attributes:
-        spec: Theirs.
-        names: Of the cells.
-        patches: Of one image.
-        parameters: Of all of them.
-        bytes: In memory.
-        encode_flops: For one image through all of them, to omega.
-        flops: The same with reconstructions.
+        spec: Spec of the cells.
+        names: Names of the cells.
+        patches: Number of patches of one image.
+        parameters: Number of parameters of all cells.
+        bytes: Bytes of all weights in memory.
+        encode_flops: Floating-point operations of all cells for one image, up to omega.
+        flops: Floating-point operations of all cells for one image, including reconstructions.
     """
 
     spec: CellSpec
@@ -32,11 +32,11 @@ class GroupCost:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The groups of a container, for images of one size. ``str`` gives a table.
+    """Costs of a container's groups for images of one size; ``str`` formats a table.
 
     Attributes:
         size: Height and width of the images.
-        groups: One per spec.
+        groups: Cost of each group, one per spec.
     """
 
     size: tuple[int, int]
@@ -44,17 +44,17 @@ class Explanation:
 
     @property
     def parameters(self) -> int:
-        """Of all cells."""
+        """Number of parameters of all cells."""
         return sum(group.parameters for group in self.groups)
 
     @property
     def bytes(self) -> int:
-        """Of all cells, in memory."""
+        """Bytes of all cells in memory."""
         return sum(group.bytes for group in self.groups)
 
     @property
     def flops(self) -> int:
-        """For one image through all cells, with reconstructions."""
+        """Floating-point operations of all cells for one image, including reconstructions."""
         return sum(group.flops for group in self.groups)
 
     def __str__(self) -> str:
@@ -79,10 +79,10 @@ class Explanation:
 
 
 def encode_flops(spec: CellSpec, size: tuple[int, int]) -> int:
-    """Floating-point operations of one cell and one image up to omega.
+    """Count the floating-point operations of one cell and one image up to omega.
 
-    Products and sums of linear layers, attention and the Gram matrix, and 9 D**3 for the eigenvalues with their frame (Golub
-    and Van Loan, 8.3). Activations, norms and roots are not counted.
+    Counted are products and sums of linear layers, attention and the Gram matrix, and 9 D**3 for its eigendecomposition
+    (Golub and Van Loan, 8.3), but not activations, norms and roots.
     """
     rows, columns = spec.grid(*size)
     patches, D, H = rows * columns, spec.D, spec.hidden
@@ -92,7 +92,7 @@ def encode_flops(spec: CellSpec, size: tuple[int, int]) -> int:
 
 
 def flops(spec: CellSpec, size: tuple[int, int]) -> int:
-    """The same for a reconstruction: with the gate, the decoder and the smoothing."""
+    """Count the floating-point operations of a reconstruction, with gate, decoder and smoothing, see :func:`encode_flops`."""
     rows, columns = spec.grid(*size)
     H = spec.hidden
     decoder = spec.V * spec.D * H + 2 * spec.depth * H * H + H * spec.patch_dim

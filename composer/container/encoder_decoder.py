@@ -1,8 +1,8 @@
-"""The encoders and decoders of many cells at once, on the kernels of :mod:`composer.kernels.encoder_decoder`.
+"""Batched encoders and decoders of cells, on the kernels of :mod:`composer.kernels.encoder_decoder`.
 
-Where no gradient is asked for, float32 on the CPU goes there if numba is installed (the ``fast`` extra): layers, rows of unit
-length, the gate and the stitching, a tile of patches at a time. Everything else is
-:mod:`composer.container.batched_forward`'s, with torch's products. The answers agree to rounding, not to the bit.
+Without gradients, float32 on the CPU is computed there if numba is installed (the ``fast`` extra): layers, normalisation of
+rows, gate and stitching, one tile of patches at a time. Otherwise :mod:`composer.container.batched_forward` uses torch. Results
+of both agree to rounding, not bit by bit.
 
 Legend: C cells, n patches of all images, V rows, D width, P = channels * patch_size**2.
 """
@@ -22,15 +22,15 @@ from composer.vocabulary import Grid
 
 __all__ = ["decode", "encode", "fits"]
 
-NARROW = (2, 4, 8, 16)  # D, as in composer.kernels.row_operations, which takes numba
-DEEPEST, LARGEST = 8, 2**20  # blocks, each number of which is compiled by itself; parameters, which are transposed as a whole
-NANOSECONDS = 0.02  # of a kernel, times parameters and patches
+NARROW = (2, 4, 8, 16)  # D, as in composer.kernels.row_operations, which needs numba to import
+DEEPEST, LARGEST = 8, 2**20  # blocks, each number of which is compiled separately; parameters, which are transposed at once
+NANOSECONDS = 0.02  # per cell of a kernel, times parameters and patches
 
 Weights = Mapping[str, Tensor]
 
 
 def fits(spec: CellSpec, given: Tensor) -> bool:
-    """Whether the kernels take cells of a spec, and images or tokens such as these."""
+    """Return whether the kernels support a spec and the given images or tokens."""
     if not _kernels.serves(given):
         return False
     if spec.activation != "gelu" or spec.D not in NARROW or not 1 <= spec.depth <= DEEPEST or spec.parameters > LARGEST:
@@ -39,9 +39,9 @@ def fits(spec: CellSpec, given: Tensor) -> bool:
 
 
 def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
-    """Patches (n, P), the same for every cell, to M (C, n, V D).
+    """Encode patches (n, P), the same for every cell, to M (C, n, V D).
 
-    Its rows are of unit length where the spec wants them so; else they are as the encoder leaves them.
+    Rows have unit length if the spec's row norm is ``sphere``; otherwise they are not normalised yet.
     """
     stacks = _layers(spec, weights, "enc")
     out = patches.new_empty(len(stacks[0][0]), len(patches), spec.V * spec.D)
@@ -51,22 +51,22 @@ def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
 
 
 def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor, grid: Grid) -> Tensor:
-    """Images before their smoothing.
+    """Decode matrices to images before smoothing.
 
     Args:
-        spec: Of the cells.
-        weights: Theirs.
-        M: (C, B, N, V, D).
-        W: (C, B, N, D, D) float64, right singular vectors as columns.
-        ratio: (C, B, N, D), the factor of each mode.
+        spec: Spec of the cells.
+        weights: Weights (C, *shape) by tensor name.
+        M: Matrices (C, B, N, V, D).
+        W: Right singular vectors as columns (C, B, N, D, D), float64.
+        ratio: Factor (C, B, N, D) of each mode.
         grid: Rows and columns of patches.
 
     Returns:
-        (C, B, channels, height, width).
+        Images (C, B, channels, height, width).
     """
     C, B, N = M.shape[:3]
     out = M.new_empty(C, B, spec.channels, grid[0] * spec.patch_size, grid[1] * spec.patch_size)
-    axes = W.mT  # which is how the solver leaves them in memory
+    axes = W.mT  # contiguous: the eigensolver stores them transposed
     rows = (x.reshape(C * B * N, *x.shape[3:]) for x in (M.flatten(3), axes, ratio))
     arrays = [x.detach().contiguous().numpy() for x in rows]
     _run(_kernels.module.decode, spec, [*arrays, _layers(spec, weights, "dec"), spec.patch_size], out, B * N)
@@ -81,7 +81,7 @@ def _run(kernel: Any, spec: CellSpec, arguments: list[Any], out: Tensor, patches
 
 
 def _layers(spec: CellSpec, weights: Weights, half: str) -> tuple[tuple[Any, ...], ...]:
-    """Weights and biases of all layers of a half in order, gains and shifts of its norms."""
+    """Return weights and biases of a half's layers, and gains and shifts of its norms, in order."""
     blocks = [f"{half}_blocks.{block}" for block in range(spec.depth)]
     linear = [f"{half}_in", *(f"{block}.{part}" for block in blocks for part in (1, 3)), f"{half}_out"]
     norms = [f"{block}.0" for block in blocks]
@@ -92,7 +92,7 @@ def _layers(spec: CellSpec, weights: Weights, half: str) -> tuple[tuple[Any, ...
 
 
 def _readable(tensor: Tensor) -> Any:
-    """As an array that cannot be written: such are those of a mapped file, and a kernel is compiled for one kind."""
+    """Return a read-only array, as those of a mapped file are, so that a kernel is compiled for one array type."""
     array = tensor.detach().contiguous().numpy().view()
     array.flags.writeable = False
     return array

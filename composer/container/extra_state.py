@@ -1,9 +1,9 @@
-"""The part of a module's state dict that is a document, as a tensor: what saves, copies or averages a state takes tensors only.
+"""JSON documents in a module's state dict, encoded as tensors: code that saves, copies or averages states takes tensors only.
 
-A document is the bytes of its canonical JSON, one number each. They are float32 and not uint8, for most loops that average a
-state multiply all of it in place, which torch refuses for integers; the mean of equal bytes is these bytes once it is rounded.
-What was averaged over different documents, cut or cast too far is no JSON, or another document than the module's own, and is
-refused: every module compares what it reads with what it is. docs/decisions/0018-state.md has the reasons.
+Each byte of a document's canonical JSON is one float32 number. It is not uint8, because most loops that average states multiply
+all entries in place, which torch refuses for integers; the rounded mean of equal bytes is the byte itself. A tensor that was
+averaged over different documents, truncated or cast too far decodes to no JSON, or to a document other than the module's, and
+is refused, since every module compares the decoded document with its own. See docs/decisions/0018-state.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_DOCUMENT = 64 * 2**20  # bytes; the digests of a cell take about 300
 
 
 def encoded(document: Mapping[str, Any], device: torch.device | str = "cpu") -> Tensor:
-    """Document as float32 (bytes,), on the device of the module's other tensors.
+    """Encode a document as float32 (bytes,), on the device of the module's other tensors.
 
     >>> encoded({"a": 1}).tolist()
     [123.0, 34.0, 97.0, 34.0, 58.0, 49.0, 125.0, 10.0]
@@ -30,11 +30,11 @@ def encoded(document: Mapping[str, Any], device: torch.device | str = "cpu") -> 
 
 
 def decoded(state: object, *, where: str) -> dict[str, Any]:
-    """Document of a tensor; a dictionary, which older states hold in its place, is one itself, and anything else is empty.
+    """Decode a document from a tensor; return a dictionary, as in older states, unchanged, and {} for any other value.
 
     Args:
-        state: What a state dict has.
-        where: The module, for the message.
+        state: Entry of a state dict.
+        where: Name of the module, for error messages.
 
     Raises:
         FormatError: a tensor whose numbers are not the bytes of a JSON object (``STATE``).
@@ -45,7 +45,7 @@ def decoded(state: object, *, where: str) -> dict[str, Any]:
         raise _damaged(f"{state.dtype} on {state.device}", where)
     numbers = state.detach().flatten().to("cpu", torch.float64).round()
     if not bool(((numbers >= 0) & (numbers <= 255)).all()):
-        raise _damaged("numbers that are no bytes", where)
+        raise _damaged("numbers that are not bytes", where)
     try:
         document = canonical_json.load(bytes(numbers.to(torch.uint8).tolist()), where=where, limit=MAX_DOCUMENT)
     except FormatError as error:
@@ -56,16 +56,16 @@ def decoded(state: object, *, where: str) -> dict[str, Any]:
 
 
 def is_absent(state: object) -> bool:
-    """Whether torch says that a state dict has no such entry, as one shard of a state has not: by an object of this class.
+    """Return whether a state is torch's placeholder for an entry that a state dict lacks.
 
-    torch.distributed.checkpoint.state_dict hands it to ``set_extra_state`` where a full state dict is loaded without the entry.
+    torch.distributed.checkpoint.state_dict passes it to ``set_extra_state`` if a full state dict lacks the entry.
     """
     return type(state).__name__ == "_EXTRA_STATE"
 
 
 def _damaged(found: str, where: str) -> FormatError:
     return FormatError(
-        "extra state that is damaged",
+        "damaged extra state",
         code="STATE",
         expected="a tensor of the bytes of a JSON object",
         found=found,

@@ -1,8 +1,8 @@
-"""Weights that cannot be trained, cast or written by accident: one copy per spec, stacked over cells.
+"""Frozen weights, which cannot be trained, cast or overwritten by accident: one copy per spec, stacked over cells.
 
-A stack is a module without parameters. Its buffers are non-persistent (a host's state dict does not carry them), keep their
-dtype through ``half()`` and the like, and are of a tensor class that refuses to be written. What goes around torch, by
-``.data`` or by the memory itself, is found by the digests of :mod:`composer.container.container`.
+A stack is a module without parameters. Its buffers are non-persistent (absent from a host's state dict), keep their dtype
+through ``half()`` and the like, and are of a tensor class that refuses writes. Writes that bypass torch, by ``.data`` or
+through memory, are detected by the digests of :mod:`composer.container.container`.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import FrozenError
 
-NO_CELL = "0" * 64  # no digest
+NO_CELL = "0" * 64  # matches no digest
 WRITERS = {"__set__", "__setitem__", "__delitem__"}  # __set__: assignment to .data, .grad, .requires_grad
-STATISTICS = {"running_mean", "running_var"}  # which a batch norm in training writes, and its schema does not say so
+STATISTICS = {"running_mean", "running_var"}  # written by a batch norm in training, though not marked in its schema
 TRAINING = {"training", "train", "use_input_stats"}
-IN_PLACE = {"copy_", "lerp_", "add_", "sub_", "addcmul_", "addcdiv_"}  # what averages and synchronises buffers is made of
-OUT = {"lerp", "add", "sub", "addcmul", "addcdiv"}  # the same, written to a tensor that is named
+IN_PLACE = {"copy_", "lerp_", "add_", "sub_", "addcmul_", "addcdiv_"}  # used to average and synchronise buffers
+OUT = {"lerp", "add", "sub", "addcmul", "addcdiv"}  # the same operators with ``out=``
 AVERAGING = {*IN_PLACE, *OUT, *(f"_foreach_{name}" for name in IN_PLACE), "__iadd__", "__isub__", "__setitem__"}
-COLLECTIVES = "c10d"  # whose schemas do not say what they write
+COLLECTIVES = "c10d"  # operators whose schemas do not mark what they write
 ROUNDING = 4  # units in the last place by which a mean of equal numbers may differ from them
-IDENTITY = {"__class__", "__dict__"}  # what torch.utils.swap_tensors exchanges first
+IDENTITY = {"__class__", "__dict__"}  # attributes that torch.utils.swap_tensors exchanges first
 
 
 class FrozenTensor(torch.Tensor):
-    """A tensor that refuses to be written, and so do its views; what it computes in memory of its own is an ordinary tensor.
+    """Tensor that refuses writes, as do its views; results in new memory are ordinary tensors.
 
-    Torch asks twice: for each function that is called by name, and for each operator that a function comes to. The ways
-    around that stay open are listed in docs/decisions/0004-frozen-container.md. A copy, an average or a broadcast that would
-    leave every number as it is passes, and writes nothing: docs/decisions/0018-state.md.
+    Torch calls two hooks: one for each function called by name, and one for each operator that a function dispatches. Writes
+    that bypass both are listed in docs/decisions/0004-frozen-container.md. A copy, an average or a broadcast that would leave
+    every number unchanged is accepted, and writes nothing: docs/decisions/0018-state.md.
     """
 
     @classmethod
@@ -72,13 +72,13 @@ class FrozenTensor(torch.Tensor):
             return _faced(func(*args, **kwargs), held)
 
     def as_subclass(self, cls: type[Any]) -> Any:
-        """As torch's own, which asks no ``__torch_function__``: over the same memory, and writable where the class lets it."""
+        """Return a view as another class, writable if that class is, without calling ``__torch_function__``."""
         with torch._C._DisableTorchDispatch():
             return super().as_subclass(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in IDENTITY:
-            raise FrozenError("a write to frozen weights", code="FROZEN", found=f"assignment to {name}", remedy=_REMEDY)
+            raise FrozenError("write to frozen weights", code="FROZEN", found=f"assignment to {name}", remedy=_REMEDY)
         super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTensor:
@@ -87,21 +87,21 @@ class FrozenTensor(torch.Tensor):
         return copied
 
 
-# _base: export asks a view for what it is a view of, and again that, until there is no more
+# _base: export follows a view to its base repeatedly
 OPEN = {torch.Tensor.data.__get__, torch.Tensor._base.__get__}  # type: ignore[attr-defined, union-attr]
 _TENSOR: Any = torch.Tensor
 READERS = {_TENSOR.numpy, _TENSOR.__array__, _TENSOR.tolist, _TENSOR.__repr__, _TENSOR.__format__}
 _REMEDY = (
-    "A container's cells never change, and are never differentiated: average parameters, or the state dict, which has no "
-    "weights of cells; give functional_call parameters alone; or work on a copy: PatchSVAE.from_cell(cell)."
+    "A container's cells are never changed or differentiated: average parameters, or the state dict, which has no weights of "
+    "cells; pass only parameters to functional_call; or work on a copy: PatchSVAE.from_cell(cell)."
 )
 
 
 class Stack(nn.Module):
-    """The weights of some cells of one spec.
+    """Stacked weights of cells of one spec.
 
     Args:
-        tensors: (C, *shape) by tensor name, all of one dtype. They are held, not copied.
+        tensors: Weights (C, *shape) by tensor name, all of one dtype; not copied.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -116,31 +116,31 @@ class Stack(nn.Module):
     @classmethod
     @neutral()
     def of(cls, weights: Sequence[Mapping[str, np.ndarray]], dtype: torch.dtype = torch.float32) -> Stack:
-        """Stack of cells' arrays, all with the same names and shapes."""
+        """Stack the arrays of cells, all with the same names and shapes."""
         numbers = np.float64 if dtype == torch.float64 else np.float32
         return cls({name: torch.from_numpy(np.stack([w[name] for w in weights], dtype=numbers)) for name in weights[0]})
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Dtype of the weights."""
         return next(iter(self._held.values())).dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(iter(self._held.values())).device
 
     def tensors(self) -> dict[str, Tensor]:
-        """All weights (C, *shape) by tensor name, which refuse to be written."""
+        """Return all weights (C, *shape) by tensor name, as tensors that refuse writes."""
         return {name: self.get_buffer(_attribute(name)) for name in self._names}
 
     def chosen(self, places: Sequence[int]) -> dict[str, Tensor]:
-        """Weights of some cells (c, *shape), for computing: views where the cells are neighbours, else copies.
+        """Return the weights (c, *shape) of some cells for computing: views if the cells are adjacent, otherwise copies.
 
-        They are ordinary tensors, which export and compilers can follow. Nothing refuses a write to them.
+        They are ordinary tensors, which export and compilers can trace, and do not refuse writes.
 
         Raises:
-            FrozenError: as :meth:`refuse_others`.
+            FrozenError: as in :meth:`refuse_others`.
         """
         self.refuse_others()
         tensors, first = self._held, places[0]
@@ -149,14 +149,14 @@ class Stack(nn.Module):
         return {name: tensor[list(places)] for name, tensor in tensors.items()}
 
     def refuse_others(self) -> None:
-        """Refuse buffers that ``torch.func.functional_call`` put in the place of ours, unless they hold our numbers, or none.
+        """Refuse buffers substituted by ``torch.func.functional_call``, unless their numbers are equal or they have none.
 
         Raises:
-            FrozenError: other numbers, numbers for cells that have none themselves (on the meta device), a derivative on them,
-                or buffers as the inputs of a graph.
+            FrozenError: buffers with other numbers, with numbers where the cells are on the meta device, with a derivative, or
+                as inputs of a graph.
         """
         in_dynamo = torch.compiler.is_dynamo_compiling()
-        if torch.compiler.is_compiling() and not in_dynamo:  # an export, whose buffers stand for ours
+        if torch.compiler.is_compiling() and not in_dynamo:  # an export, which substitutes its own buffers
             return
         are_inputs = not in_dynamo and dispatch.recorded(*self._faces.values())
         for name, face in self._faces.items():
@@ -164,7 +164,9 @@ class Stack(nn.Module):
             if given is None or (given is face and not are_inputs):
                 continue
             if not self._is_ours(name, given):
-                raise FrozenError("other frozen weights", code="FROZEN", found=f"other numbers for {name}", remedy=_REMEDY)
+                raise FrozenError(
+                    "substituted frozen weights", code="FROZEN", found=f"other numbers for {name}", remedy=_REMEDY
+                )
 
     def _is_ours(self, name: str, given: Tensor) -> bool:
         held = self._held[name]
@@ -175,28 +177,30 @@ class Stack(nn.Module):
         numbers = dispatch.numbers_of(given)
         if numbers is None or held.is_meta or numbers.shape[numbers.ndim - held.ndim :] != held.shape:
             return False
-        with _disable_current_modes():  # none of which is to see or to count this
+        with _disable_current_modes():  # hide the comparison from modes that record or count operators
             return bool((numbers.as_subclass(torch.Tensor) == held).all())
 
     def digest(self, index: int) -> str:
-        """Tensor digest of one cell, computed from the memory as it is now."""
+        """Compute the tensor digest of one cell from memory."""
         arrays = {name: tensor[index].detach().cpu().numpy() for name, tensor in self._held.items()}
         if self.dtype == torch.float64 and any((array.astype(np.float32) != array).any() for array in arrays.values()):
-            return NO_CELL  # finer than the float32 of a cell's file, so somebody wrote here
+            return NO_CELL  # not representable in the float32 of a cell's file, so it was overwritten
         return weights_file.tensor_digest(arrays)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get("_sealed") and name in self._buffers:
-            raise FrozenError("a write to frozen weights", code="FROZEN", found=f"assignment to {name}", remedy=_REMEDY)
+            raise FrozenError("write to frozen weights", code="FROZEN", found=f"assignment to {name}", remedy=_REMEDY)
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         if name in self._buffers:
-            raise FrozenError("a write to frozen weights", code="FROZEN", found=f"deletion of {name}", remedy=_REMEDY)
+            raise FrozenError("write to frozen weights", code="FROZEN", found=f"deletion of {name}", remedy=_REMEDY)
         super().__delattr__(name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in {"_held", "_faces"}}  # not held twice
+        return {
+            name: value for name, value in self.__dict__.items() if name not in {"_held", "_faces"}
+        }  # restored from the buffers
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -205,7 +209,7 @@ class Stack(nn.Module):
         self._held = {name: face.as_subclass(torch.Tensor).data for name, face in self._faces.items()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stack:
-        """Follow a move to another device; keep the dtype whatever is asked."""
+        """Move to another device, but never change the dtype."""
         for name, tensor in self._held.items():
             moved = self._held[name] = tensor.to(fn(tensor[:0]).device)
             self._buffers[_attribute(name)] = self._faces[name] = _face(moved)
@@ -213,7 +217,7 @@ class Stack(nn.Module):
 
 
 def _face(tensor: Tensor) -> FrozenTensor:
-    """Frozen tensor over the same memory. Its count of writes is its own: one that is passed over stops no backward pass."""
+    """Return a frozen tensor over the same memory, with its own version counter, so that accepted writes break no backward."""
     return tensor.data.as_subclass(FrozenTensor)
 
 
@@ -223,24 +227,24 @@ def _attribute(name: str) -> str:
 
 def _refusal(func: Callable[..., Any]) -> FrozenError:
     found = getattr(func, "__name__", str(func))
-    return FrozenError("a write to frozen weights", code="FROZEN", found=found, remedy=_REMEDY)
+    return FrozenError("write to frozen weights", code="FROZEN", found=found, remedy=_REMEDY)
 
 
 def _flat(values: Sequence[Any]) -> list[Any]:
-    """Values, and those in lists: the targets of torch's foreach functions and of collectives come so."""
+    """Flatten values and lists of values, as torch's foreach functions and collectives take them."""
     return tree_flatten(list(values))[0]
 
 
 def _writes(name: str) -> bool:
-    """Whether a function of this name writes its first argument; for those that come to no operator, such as ``apply_``."""
+    """Return whether a function of this name writes its first argument, for those without an operator, such as ``apply_``."""
     in_place_operator = name.startswith("__i") and name not in {"__invert__", "__index__", "__int__", "__iter__"}
     in_place_method = name.endswith("_") and not name.endswith("__")
     return name in WRITERS or in_place_operator or in_place_method
 
 
 def _targets(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Arguments that an operator writes."""
-    schema = getattr(func, "_schema", None)  # which torch's operators on functions, such as cond, do not have
+    """Return the arguments that an operator writes."""
+    schema = getattr(func, "_schema", None)  # missing in higher-order operators, such as cond
     if schema is None:
         return []
     if func.namespace == COLLECTIVES:  # type: ignore[attr-defined]
@@ -256,10 +260,10 @@ def _targets(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
 def _passed_over(
     func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], targets: Sequence[FrozenTensor]
 ) -> Any:
-    """What an operator that copies or averages gives, made on copies of the frozen tensors that it would write.
+    """Run an operator that copies or averages on copies of the frozen tensors that it would write.
 
     Raises:
-        FrozenError: another operator, or one that would change a number.
+        FrozenError: any other operator, or a result that would change a number.
     """
     if func.namespace != COLLECTIVES and func._schema.name.split("::")[-1] not in AVERAGING:  # type: ignore[attr-defined]
         raise _refusal(func)
@@ -276,7 +280,7 @@ def _passed_over(
 
 
 def _is_same(found: Tensor, frozen: FrozenTensor) -> bool:
-    """Whether numbers are the frozen ones, but for the rounding of a mean."""
+    """Return whether numbers equal the frozen ones, up to the rounding of a mean."""
     bounds = torch.finfo(frozen.dtype)
     return torch.allclose(found, frozen.as_subclass(torch.Tensor), rtol=ROUNDING * bounds.eps, atol=bounds.tiny)
 
@@ -286,7 +290,7 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _faced(found: Any, held: set[int]) -> Any:
-    """What an operator gave, where tensors over frozen memory are frozen themselves."""
+    """Freeze those tensors of an operator's result that are views of frozen memory."""
     if isinstance(found, list | tuple):
         return type(found)(_faced(item, held) for item in found)
     ordinary = isinstance(found, Tensor) and not isinstance(found, FrozenTensor) and found.layout == torch.strided
@@ -294,7 +298,7 @@ def _faced(found: Any, held: set[int]) -> Any:
 
 
 def _read(func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """What torch computes of ordinary tensors only; an array over the tensor's memory cannot be written."""
+    """Call a function that needs an ordinary tensor, and make an array over its memory read-only."""
     plain = tensor.as_subclass(torch.Tensor)
     found = func(plain, *args, **kwargs)
     if isinstance(found, np.ndarray) and found.ctypes.data == plain.data_ptr():

@@ -1,4 +1,4 @@
-"""What a container makes of a batch of images, by group of cells, and as each cell's own.
+"""Outputs of a container for a batch of images, by group and by cell.
 
 Legend: C cells of a group, B images, N patches of an image, V rows, D width.
 """
@@ -26,13 +26,13 @@ AXES = {"M": 5, "S": 4, "omega": 4, "recon": 5, "aligned": 4, "patch_error": 3, 
 
 @dataclass(frozen=True, eq=False)
 class GroupOutput:
-    """What the cells of one spec make of a batch.
+    """Outputs of the cells of one spec for a batch.
 
     Attributes:
-        names: Of the cells.
+        names: Names of the cells.
         grid: Rows and columns of patches.
-        found: Tensors by tap, (C, B, ...), and with them ``aligned`` and ``patch_error`` where omega and recon were tapped;
-            with recon also ``variance`` (B,) of the values of each image.
+        found: Tensors (C, B, ...) by tap; with omega also ``aligned``, and with recon also ``patch_error``, and ``variance``
+            (B,) of the values of each image.
     """
 
     names: tuple[str, ...]
@@ -40,29 +40,29 @@ class GroupOutput:
     found: Mapping[str, Tensor]
 
     def to(self, dtype: torch.dtype) -> GroupOutput:
-        """The same in another dtype."""
+        """Convert the tensors to another dtype."""
         return replace(self, found={tap: tensor.to(dtype) for tap, tensor in self.found.items()})
 
     def tensor(self, tap: str) -> Tensor:
-        """One of the tensors.
+        """Return the tensor of a tap.
 
         Raises:
-            PolicyError: it was not tapped (``NO_TAP``).
+            PolicyError: a tap that was not requested (``NO_TAP``).
         """
         if tap not in self.found:
             wanted = {"aligned": "omega", "patch_error": "recon", "variance": "recon"}.get(tap, tap)
-            remedy = f"Name it: container(images, taps=(..., {wanted!r}))."
-            raise PolicyError("not tapped", code="NO_TAP", expected=" | ".join(self.found), found=tap, remedy=remedy)
+            remedy = f"Request it: container(images, taps=(..., {wanted!r}))."
+            raise PolicyError("tap not requested", code="NO_TAP", expected=" | ".join(self.found), found=tap, remedy=remedy)
         return self.found[tap]
 
 
 @dataclass(frozen=True)
 class CellOutput:
-    """What one cell of a container makes of a batch. What was not tapped raises :class:`~batteries.errors.PolicyError`.
+    """Output of one cell for a batch; a tap that was not requested raises :class:`~batteries.errors.PolicyError`.
 
     Attributes:
-        group: Holds it.
-        index: Its place there.
+        group: Output of the cell's group.
+        index: Index of the cell in its group.
     """
 
     group: GroupOutput = field(repr=False)
@@ -75,44 +75,44 @@ class CellOutput:
 
     @property
     def M(self) -> Tensor:
-        """(B, N, V, D): rows of the patches' matrices."""
+        """Matrices (B, N, V, D) of the patches, by rows."""
         return self.group.tensor("M")[self.index]
 
     @property
     def S(self) -> Tensor:
-        """(B, N, D): their singular values."""
+        """Singular values (B, N, D) of M."""
         return self.group.tensor("S")[self.index]
 
     @property
     def omega(self) -> Tensor:
-        """(B, N, D): after cross-attention, in the cell's own coordinates."""
+        """Singular values (B, N, D) after cross-attention, in the cell's own coordinates."""
         return self.group.tensor("omega")[self.index]
 
     @property
     def aligned(self) -> Tensor:
-        """(B, N, frame width): omega mapped into the consensus frame; ``omega`` itself where nothing was aligned."""
+        """Omega mapped into the consensus frame, (B, N, frame width); plain ``omega`` without an alignment."""
         return self.group.tensor("aligned")[self.index]
 
     @property
     def recon(self) -> Tensor:
-        """(B, channels, height, width)."""
+        """Reconstructions (B, channels, height, width)."""
         return self.group.tensor("recon")[self.index]
 
     @property
     def patch_error(self) -> Tensor:
-        """(B, N): mean squared error of every patch."""
+        """Mean squared error (B, N) of every patch."""
         return self.group.tensor("patch_error")[self.index]
 
 
 class ContainerOutput(Mapping[str, CellOutput]):
-    """The outputs of all cells, by name and in order.
+    """Outputs of all cells, by name and in order.
 
     Args:
-        groups: One per spec.
-        names: The order of the cells.
+        groups: Output of each group, one per spec.
+        names: Names of the cells, in order.
 
     Attributes:
-        groups: As given: (C, B, ...) tensors, for whoever computes over many cells.
+        groups: Output of each group, with tensors (C, B, ...) for batched computation over cells.
     """
 
     def __init__(self, groups: Sequence[GroupOutput], names: Sequence[str]) -> None:
@@ -136,61 +136,61 @@ class ContainerOutput(Mapping[str, CellOutput]):
         return len(self._cells)
 
     def __fx_create_arg__(self, tracer: TracerBase) -> Node:
-        """As torch.fx writes it into a graph that returns it."""
+        """Create the node of a torch.fx graph that returns this output."""
         given = tuple(tracer.create_arg(part) for part in (self.groups, self._names))
         return tracer.create_node("call_function", ContainerOutput, given, {})
 
     @property
     def cells(self) -> ContainerOutput:
-        """Itself, as a composition's output has those of its cells."""
+        """This output, for the same interface as a composition's output."""
         return self
 
     @property
     def nodes(self) -> Mapping[str, Any]:
-        """The one node of cells side by side, as a composition's output has its own."""
+        """Single parallel node of all cells, for the same interface as a composition's output."""
         return {node_of_all(self._names): self}
 
     @property
     def output(self) -> ContainerOutput:
-        """Itself: what cells side by side make, as a composition's output is that of its last node."""
+        """This output, as that of the parallel node, for the same interface as a composition's output."""
         return self
 
     @property
     def omega(self) -> tuple[Tensor, ...]:
-        """Per cell (B, N, width): omega mapped into the consensus frame."""
+        """Omega of each cell, mapped into the consensus frame, (B, N, width)."""
         return tuple(cell.aligned for cell in self.values())
 
     @property
     def patch_error(self) -> tuple[Tensor, ...]:
-        """Per cell (B, N): mean squared error of every patch."""
+        """Mean squared error (B, N) of every patch, of each cell."""
         return tuple(cell.patch_error for cell in self.values())
 
     @property
     def recon(self) -> Tensor:
-        """(B, cells, channels, height, width): every cell's reconstruction."""
+        """Reconstructions of all cells, (B, cells, channels, height, width)."""
         return self._in_order([group.tensor("recon") for group in self.groups])
 
     @property
     def error(self) -> Tensor:
-        """(B, cells): every cell's mean squared error of every image."""
+        """Mean squared error (B, cells) of every image, by cell."""
         return self._in_order([group.tensor("patch_error").mean(dim=2) for group in self.groups])
 
     @property
     def relative_error(self) -> Tensor:
-        """(B, cells): the error over the variance of the image's values, over pixels and channels.
+        """Error (B, cells) divided by the variance of the image's values over pixels and channels.
 
-        0 is a perfect copy, 1 no better than one constant colour. It does not change with the scale of the images, as the error
-        does. An image without variance has inf, or NaN where its error is 0 too.
+        0 is a perfect copy, 1 as bad as a constant image. Unlike the error, it does not depend on the scale of the images. For
+        an image without variance it is inf, or NaN if the error is 0 too.
         """
         variance = self.groups[0].tensor("variance")
         return self.error / variance[:, None]
 
     def to(self, dtype: torch.dtype) -> ContainerOutput:
-        """The same in another dtype."""
+        """Convert the tensors to another dtype."""
         return ContainerOutput([group.to(dtype) for group in self.groups], self._names)
 
     def _in_order(self, parts: Sequence[Tensor]) -> Tensor:
-        """(C, B, ...) of every group as (B, cells, ...) in the order of the names; a view where there is one group."""
+        """Join the tensors (C, B, ...) of all groups to (B, cells, ...) in the order of names; a view for a single group."""
         stacked = parts[0] if len(parts) == 1 else torch.cat(list(parts))
         present = [name for group in self.groups for name in group.names]
         if present != list(self._names):
@@ -200,10 +200,10 @@ class ContainerOutput(Mapping[str, CellOutput]):
 
 
 def refuse_more_axes(axes: int, *given: Any) -> None:
-    """Outputs are read by the place of their axes, which those of a transform come in front of or behind.
+    """Refuse tensors with extra axes of a transform, because outputs are indexed by the position of their axes.
 
     Raises:
-        InputError: tensors of another number of axes (``AXES``). What is put in the place of tensors passes.
+        InputError: tensors with another number of axes (``AXES``); placeholders that are not tensors are accepted.
     """
     found = [part.ndim for part in given if isinstance(part, Tensor) and part.ndim != axes]
     if found:
@@ -223,20 +223,20 @@ pytrees.register(ContainerOutput, lambda made: ([made.groups], (tuple(made),)), 
 
 
 def node_of_all(names: Collection[str]) -> str:
-    """Name of the node that has all cells side by side: ``all``, or another where a cell has that one."""
+    """Return the name of the parallel node of all cells: ``all``, or ``all.2`` and so on if a cell has that name."""
     others = itertools.chain(["all"], (f"all.{number}" for number in itertools.count(2)))
     return next(name for name in others if name not in names)
 
 
 def checked_taps(taps: Collection[str]) -> frozenset[str]:
-    """Taps, if there are such.
+    """Return the taps as a set, if all are known.
 
     Raises:
-        PolicyError: none, or one that a cell does not have (``NO_TAP``).
+        PolicyError: no tap, or an unknown tap (``NO_TAP``).
     """
     listed = not isinstance(taps, str) and isinstance(taps, Collection)
     unknown = sorted(map(str, set(taps) - set(TAPS))) if listed else []
     if unknown or not taps or not listed:
         found = ", ".join(unknown) or "none" if listed else repr(taps)
-        raise PolicyError("no such tap", code="NO_TAP", expected=f"some of {', '.join(TAPS)}", found=found)
+        raise PolicyError("unknown tap", code="NO_TAP", expected=f"some of {', '.join(TAPS)}", found=found)
     return frozenset(taps)

@@ -1,4 +1,4 @@
-"""The cells of one spec: a stack of weights, and the batched forward over it, a bounded piece at a time.
+"""Group of cells of one spec: a stack of weights, and the batched forward over it in chunks of bounded memory.
 
 Legend: C cells, B images, N patches of an image, V rows, D width.
 """
@@ -21,16 +21,16 @@ from composer.container.frozen_weights import Stack
 from composer.container.outputs import TAPS
 from composer.vocabulary import Grid
 
-CHUNK_BYTES = 32 * 2**20  # of intermediate values at a time: what stays in the caches; docs/decisions/0013-fast-container.md
-SMALLEST = 2**20  # bytes of a piece worth a thread
+CHUNK_BYTES = 32 * 2**20  # of intermediate values at a time, to fit the caches; docs/decisions/0013-fast-container.md
+SMALLEST = 2**20  # bytes of a chunk from which a thread pays off
 
 
 class Group(nn.Module):
     """Frozen cells of one spec.
 
     Args:
-        spec: Theirs.
-        stack: Their weights.
+        spec: Spec of the cells.
+        stack: Weights of the cells.
     """
 
     def __init__(self, spec: CellSpec, stack: Stack) -> None:
@@ -39,23 +39,23 @@ class Group(nn.Module):
         self.stack = stack
 
     def forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
-        """Some of the cells over images (B, channels, height, width), which fit them.
+        """Run some of the cells on images (B, channels, height, width), which have been checked.
 
         Args:
-            images: In the stack's dtype and on its device.
-            chosen: Places in the stack.
-            taps: What to return; decoding is left out where ``recon`` is not among them.
-            chunk_bytes: Bound on what is in memory at a time beside the outputs.
+            images: Images in the stack's dtype and on its device.
+            chosen: Indices of the cells in the stack.
+            taps: Names of the tensors to return; nothing is decoded without ``recon``.
+            chunk_bytes: Limit on intermediate values in memory at a time, outputs not included.
 
         Returns:
-            By tap (C, B, ...); with ``recon`` also ``patch_error`` (C, B, N).
+            Tensors (C, B, ...) by tap; with ``recon`` also ``patch_error`` (C, B, N).
         """
         with uncast(images.device):
             found = self._forward(images, chosen, taps, chunk_bytes)
-        return {tap: found[tap] for tap in (*TAPS, "patch_error") if tap in found}  # in one order by every route
+        return {tap: found[tap] for tap in (*TAPS, "patch_error") if tap in found}  # in the same order by all code paths
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
-        """Images (B, channels, height, width) that one cell makes of M (B, N, V, D) and of omega (B, N, D), or its own."""
+        """Decode M (B, N, V, D) with a given or its own omega (B, N, D) in one cell: (B, channels, height, width)."""
         stage, stacked = Stage.of(self.spec, self.stack.chosen([place]), M, M if omega is None else omega), M[None]
         with uncast(M.device):
             found = spectral.spectrum(stacked)
@@ -64,7 +64,7 @@ class Group(nn.Module):
 
     def _forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
         grid = self.spec.grid(images.shape[2], images.shape[3])
-        if dispatch.followed(images):  # which sees to memory, and wants no loop over a batch of unknown size
+        if dispatch.followed(images):  # a compiler manages memory itself, and cannot loop over a batch of unknown size
             return _run(Stage(self.spec, self.stack.chosen(chosen), compiled=False), images, grid, taps)
         cells, batch = self._piece(images, len(chosen), grid, chunk_bytes)
         tracked = torch.is_grad_enabled() and images.requires_grad
@@ -88,26 +88,26 @@ class Group(nn.Module):
         return collected.whole()
 
     def working_bytes(self, grid: Grid) -> int:
-        """Intermediate values of one cell and one image, in bytes, roughly: the matrices, the hidden layers, the frames."""
+        """Estimate the bytes of intermediate values of one cell and one image: matrices, hidden layers and frames."""
         s = self.spec
         numbers = 4 * s.V * s.D + 4 * s.hidden + 3 * s.patch_dim
         return grid[0] * grid[1] * (numbers * self.stack.dtype.itemsize + 8 * s.D**2)
 
     def _piece(self, images: Tensor, cells: int, grid: Grid, chunk_bytes: int) -> tuple[int, int]:
-        """How many cells, and how many images, are taken at a time; several such pieces may be under way at once."""
+        """Choose the numbers of cells and of images of a chunk, given that several chunks may run at once."""
         whole = cells * len(images) * self.working_bytes(grid)
         threads = parallel.workers(-(-whole // SMALLEST))
         pairs = max(1, min(chunk_bytes, whole) // threads // self.working_bytes(grid))
-        batch = min(len(images), pairs) if self.spec.row_norm != "scale" else len(images)  # whose norm is the whole batch's
+        batch = min(len(images), pairs) if self.spec.row_norm != "scale" else len(images)  # that norm is over the whole batch
         return max(1, min(cells, pairs // max(1, batch))), max(1, batch)
 
 
 class _Collected:
-    """Pieces (c, b, ...) put together to (C, B, ...): in place, or by concatenation where autograd has to see it.
+    """Collector of chunks (c, b, ...) into tensors (C, B, ...): in place, or by concatenation if autograd records it.
 
     Args:
-        shape: (C, B).
-        recon: Reconstructions that the pieces write by themselves, if they do.
+        shape: Numbers (C, B) of cells and images.
+        recon: Tensor to which the chunks write their reconstructions directly, if any.
     """
 
     def __init__(self, shape: tuple[int, int], recon: Tensor | None) -> None:
@@ -117,7 +117,7 @@ class _Collected:
         self._lock = threading.Lock()
 
     def add(self, corner: tuple[int, int], piece: dict[str, Tensor]) -> None:
-        """Piece whose first cell and image these are."""
+        """Add a chunk, given the indices of its first cell and image."""
         some = next(iter(piece.values()))
         if some.shape[:2] == self._shape:
             self._whole.update(piece)
@@ -127,7 +127,7 @@ class _Collected:
             self._write(corner, piece)
 
     def whole(self) -> dict[str, Tensor]:
-        """All pieces as one."""
+        """Return the joined tensors by tap."""
         if not self._pieces:
             return self._whole
         firsts, starts = (sorted({corner[axis] for corner in self._pieces}) for axis in (0, 1))
@@ -145,7 +145,7 @@ class _Collected:
 
 
 def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str], out: Tensor | None = None) -> dict[str, Tensor]:
-    """One piece: M, then what the taps need of it and nothing more; reconstructions go to ``out`` where that is given."""
+    """Compute the taps of one chunk, and no more than they need; write reconstructions to ``out`` if given."""
     M = stage.matrices(images)
     if taps == {"M"}:
         return {"M": M}
@@ -161,8 +161,8 @@ def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str], out: Te
 
 
 def _patch_error(recon: Tensor, images: Tensor, grid: Grid) -> Tensor:
-    """(C, B, N): mean squared error of every patch; line by line first, which is as the numbers lie in memory."""
+    """Compute the mean squared error (C, B, N) of every patch, reducing lines first, in the order of memory."""
     change = recon - images
-    squares = change.square() if dispatch.followed(images) else change.square_()  # which a transform over images cannot do
+    squares = change.square() if dispatch.followed(images) else change.square_()  # transforms refuse in-place operators
     lines = reduce(squares, "C B c (gh p) w -> C B c gh w", "mean", gh=grid[0])
     return reduce(reduce(lines, "C B c gh w -> C B gh w", "mean"), "C B gh (gw q) -> C B (gh gw)", "mean", gw=grid[1])

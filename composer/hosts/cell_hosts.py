@@ -1,4 +1,4 @@
-"""Networks around one cell: a stem before it, so that a gradient passes through it, and an MLP behind it."""
+"""Networks around one cell: a stem before it, so that gradients pass through the cell, and an MLP after it."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ FORM = StreamForm()
 
 
 class Mounted(Protocol):
-    """A cell as a host sees it: a :class:`batteries.PatchSVAE`, or one cell of a container."""
+    """Cell interface of a host: a :class:`batteries.PatchSVAE`, or one cell of a container."""
 
     def tokens(self, images: Tensor) -> Tokens:
-        """Images (B, channels, height, width) to M, S and omega."""
+        """Encode images (B, channels, height, width) to M, S and omega."""
         ...
 
     def __call__(self, images: Tensor) -> Output | CellOutput:
-        """The same with a reconstruction."""
+        """Encode and reconstruct images."""
         ...
 
 
 class Model(Protocol):
-    """A model as a host sees it: a container, or a composition, of which it takes the cells."""
+    """Model interface of a host: a container, or a composition, of which only the cells are used."""
 
     @property
     def container(self) -> Container:
-        """The cells."""
+        """Cells of the model."""
         ...
 
 
 class FrozenCell:
-    """One cell of a model, mounted: its weights are out of every optimiser's reach.
+    """One cell of a model, to be mounted in a host; no optimiser sees its weights.
 
     Args:
-        container: Holds it; or a composition, whose nodes are left out.
-        name: Which; the first where left out.
+        container: Container with the cell, or a composition, whose nodes are ignored.
+        name: Name of the cell; defaults to the first.
 
     Raises:
-        InputError: no model (``MODEL``), or one without cells (``NO_CELLS``).
-        NotFoundError: no such cell (``NO_CELL``).
+        InputError: not a model (``MODEL``), or a model without cells (``NO_CELLS``).
+        NotFoundError: unknown cell (``NO_CELL``).
     """
 
     def __init__(self, container: Model, name: str | None = None) -> None:
@@ -59,36 +59,36 @@ class FrozenCell:
         self.container = cells.part([self.name])
 
     def tokens(self, images: Tensor) -> Tokens:
-        """Images to M, S and omega."""
+        """Encode images to M, S and omega."""
         return self.container.tokens(images)[self.name]
 
     def __call__(self, images: Tensor) -> CellOutput:
-        """The same with a reconstruction."""
+        """Encode and reconstruct images."""
         return self.container(images, TAPS)[self.name]
 
 
 class _Host(Stemmed):
-    """Around one cell, which is no submodule."""
+    """Network around one cell, which is not a submodule."""
 
     def __init__(self, cell: Mounted, sample: Tensor) -> None:
         super().__init__(sample.shape[1])
-        self._mounted = (cell,)  # in a tuple: a module would become a part of the host, and its weights the host's
+        self._mounted = (cell,)  # in a tuple, so that torch does not register it as a submodule
         self.scale_by(sample)
 
     @property
     def cell(self) -> Mounted:
-        """What is mounted."""
+        """Mounted cell."""
         return self._mounted[0]
 
 
 class NamingHost(_Host):
-    """Names what an image is from the mean and standard deviation over patches of the cell's omega.
+    """Classifier of images by the mean and standard deviation over patches of the cell's omega.
 
     Args:
-        cell: Mounted; not a submodule, so that its weights are the caller's business.
+        cell: Mounted cell; not a submodule, so the caller manages its weights.
         sample: Images (B, channels, height, width) that fix the scale of the features.
-        classes: To name.
-        form: Of the MLP.
+        classes: Number of classes.
+        form: Form of the MLP.
     """
 
     def __init__(self, cell: Mounted, sample: Tensor, classes: int, form: StreamForm) -> None:
@@ -96,23 +96,23 @@ class NamingHost(_Host):
         self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 2 D)."""
+        """Return mean and standard deviation of omega over patches, (B, 2 D)."""
         omega = self.cell.tokens(self.fed(images)).omega
         return torch.cat([omega.mean(dim=1), omega.std(dim=1)], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (B, classes)."""
+        """Compute class scores (B, classes)."""
         scores: Tensor = self.mlp(self.standard(self.features(images)))
         return scores
 
 
 class RestoringHost(_Host):
-    """Restores an image: the cell's reconstruction, and a correction of every patch from the rows of its M.
+    """Restorer of images: the cell's reconstruction plus a correction of every patch from the rows of its M.
 
     Args:
-        cell: Mounted.
+        cell: Mounted cell.
         sample: Images (B, channels, height, width) that fix the scale of the features.
-        form: Of the MLP.
+        form: Form of the MLP.
     """
 
     def __init__(self, cell: Mounted, sample: Tensor, form: StreamForm) -> None:
@@ -123,12 +123,12 @@ class RestoringHost(_Host):
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, N, V D)."""
+        """Return the rows of M of every patch, (B, N, V D)."""
         with unjudged():
             return self.cell.tokens(self.fed(images)).M.flatten(2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width) -> the same shape."""
+        """Restore images (B, channels, height, width)."""
         with unjudged():
             out = self.cell(self.fed(images))
         correction = self.mlp(self.standard(out.M.flatten(2)))  # (B, N, P)
@@ -140,13 +140,13 @@ class RestoringHost(_Host):
 
 
 def cells_of(model: Model) -> Container:
-    """Cells of a model, at least one."""
+    """Return the cells of a model, at least one."""
     found = getattr(model, "container", None)
     if not isinstance(found, Container):
-        remedy = "Give what composer.compose, wire or load returned."
+        remedy = "Pass the result of composer.compose, wire or load."
         raise InputError("not a model", code="MODEL", found=type(model).__name__, remedy=remedy)
     if not found.names:
-        raise InputError("a container without cells", code="NO_CELLS", expected="at least one cell", found="none")
+        raise InputError("container without cells", code="NO_CELLS", expected="at least one cell", found="none")
     return found
 
 

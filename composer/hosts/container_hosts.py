@@ -1,4 +1,4 @@
-"""Networks around a container: a stem before it, so that a gradient passes through it, and an MLP behind it.
+"""Networks around a container: a stem before it, so that gradients pass through the cells, and an MLP after it.
 
 Legend: C cells of a group, K cells of a container, B images, N patches, G regions of the coarsest grid, V rows, D width,
 P = channels * side**2 of a patch or a region.
@@ -26,7 +26,7 @@ from composer.vocabulary import Grid
 
 
 class _Whole(Stemmed):
-    """Around all cells of a model: their container is a submodule without parameters, with its lock in the state dict."""
+    """Network around all cells of a model: their container is a submodule without parameters, its lock in the state dict."""
 
     def __init__(self, model: Model, sample: Tensor, reads: Reads) -> None:
         features.checked(reads)
@@ -36,88 +36,88 @@ class _Whole(Stemmed):
         self.container = container
         self.reads: Reads = reads
         groups = container.explain((sample.shape[2], sample.shape[3])).groups
-        self._order = [name for group in groups for name in group.names]  # as their features stand
+        self._order = [name for group in groups for name in group.names]  # in the order of their features
         self.scale_by(sample)
 
     def fed(self, images: Tensor) -> Tensor:
-        """What the stem gives the cells: the images and a learned residual.
+        """Return the cells' input: the images plus a learned residual.
 
         Raises:
-            InputError: images that one of the cells does not take.
+            InputError: images that a cell does not accept.
         """
         self.container.fitting(images)
         return super().fed(images.to(self.stem.weight.dtype))
 
     def get_extra_state(self) -> Tensor:
-        """What is read, and of which cells in which order, as a tensor."""
+        """Encode the kind of features and the ordered names of the cells as a tensor."""
         return extra_state.encoded(self._identity(), self.container.device)
 
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
-        """Check a saved host's reading.
+        """Check that a saved state is of a host with the same features and cells.
 
         Raises:
-            FormatError: no reading that can be read (``STATE``).
-            IntegrityError: another reading, or other cells or another order of them (``OTHER_HOST``).
+            FormatError: a state that cannot be decoded (``STATE``).
+            IntegrityError: other features, other cells or another order of cells (``OTHER_HOST``).
         """
         if extra_state.is_absent(state):
             return
         mine, saved = self._identity(), extra_state.decoded(state, where="a host's state")
         if saved != mine:
-            remedy = "Make the host of the same reading, around the same cells in the same order."
-            raise IntegrityError("a state of another host", code="OTHER_HOST", expected=mine, found=saved, remedy=remedy)
+            remedy = "Create the host with the same `reads`, around the same cells in the same order."
+            raise IntegrityError("state of another host", code="OTHER_HOST", expected=mine, found=saved, remedy=remedy)
 
     def _identity(self) -> dict[str, Any]:
         return {"reads": self.reads, "cells": self._order}
 
 
 class Classifier(_Whole):
-    """Names what an image is from what all cells of a container make of it.
+    """Classifier of images by the outputs of all cells of a container.
 
     Args:
-        container: The cells, such as ``container.cells("low/*")``; of a composition its cells are read, and not its nodes. They
-            are a submodule without parameters.
+        container: Cells, such as ``container.cells("low/*")``, kept as a submodule without parameters. Nodes of a composition
+            are ignored.
         sample: Images (B, channels, height, width), two or more, that fix the scale of the features.
-        classes: To name, two or more.
-        reads: What of the cells (:mod:`composer.hosts.features`).
-        form: Of the MLP.
+        classes: Number of classes, two or more.
+        reads: Kind of features (:mod:`composer.hosts.features`).
+        form: Form of the MLP.
 
     Raises:
-        InputError: no such reading (``READS``), no model (``MODEL``) or no cells (``NO_CELLS``), images that the cells do not
-            take, fewer than two of them (``FEW_IMAGES``), or fewer than two classes (``CLASSES``).
+        InputError: unknown features (``READS``), not a model (``MODEL``), no cells (``NO_CELLS``), images that the cells do not
+            accept, fewer than two images (``FEW_IMAGES``), or fewer than two classes (``CLASSES``).
     """
 
     def __init__(self, container: Model, sample: Tensor, classes: int, reads: Reads = "omega", form: StreamForm = FORM) -> None:
         super().__init__(container, sample, reads)
         if classes < 2:
-            raise InputError("too few classes to tell apart", code="CLASSES", expected="2 or more", found=classes)
+            raise InputError("too few classes", code="CLASSES", expected="2 or more", found=classes)
         self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, F)."""
+        """Compute the features of every image, (B, F)."""
         fed = self.fed(images)
         with unjudged():
             out = self.container(fed, features.TAPPED[self.reads])
         return features.of_image(self.reads, out, fed).to(fed)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (B, classes)."""
+        """Compute class scores (B, classes)."""
         scores: Tensor = self.mlp(self.standard(self.features(images)))
         return scores
 
 
 class Denoiser(_Whole):
-    """Restores an image, region by region: a mixture of the cells' reconstructions, and a correction.
+    """Restorer of images, region by region: a mixture of the cells' reconstructions plus a correction.
 
-    It starts as the plain mean of the reconstructions. The regions are those of the coarsest grid among the cells.
+    Before training it returns the mean of the reconstructions. Regions are those of the coarsest grid of the cells.
 
     Args:
-        container: As of :class:`Classifier`; grids that divide one another.
+        container: Cells whose grids divide one another, see :class:`Classifier`.
         sample: Images (B, channels, height, width), two or more, that fix the scale of the features.
-        reads: What of the cells decides over shares and correction (:mod:`composer.hosts.features`).
-        form: Of the MLP.
+        reads: Kind of features that determine shares and correction (:mod:`composer.hosts.features`).
+        form: Form of the MLP.
 
     Raises:
-        InputError: as of :class:`Classifier`, or grids that do not nest (``GRIDS``).
+        InputError: grids that do not nest (``GRIDS``), or as in :class:`Classifier`.
     """
 
     def __init__(self, container: Model, sample: Tensor, reads: Reads = "signature", form: StreamForm = FORM) -> None:
@@ -128,11 +128,11 @@ class Denoiser(_Whole):
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, G, F)."""
+        """Compute the features of every region, (B, G, F)."""
         return self._read(*self._seen(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, height, width) -> the same shape."""
+        """Restore images (B, channels, height, width)."""
         fed, out = self._seen(images)
         found = self.mlp(self.standard(self._read(fed, out)))  # (B, G, K + P)
         shares, correction = found.tensor_split([len(self.container.names)], dim=2)
@@ -155,7 +155,7 @@ def _grid(out: ContainerOutput) -> Grid:
 
 
 def _mixture(out: ContainerOutput, shares: Tensor, grid: Grid) -> Tensor:
-    """Mean of all reconstructions by shares (B, G, K), as regions (B, G, P), in the dtype of the shares."""
+    """Average all reconstructions by shares (B, G, K): regions (B, G, P) in the dtype of the shares."""
     parts = []
     for group, own in zip(out.groups, shares.split([len(group.names) for group in out.groups], dim=2), strict=True):
         recon = rearrange(group.tensor("recon"), "C B c (gh p) (gw q) -> C B (gh gw) (c p q)", gh=grid[0], gw=grid[1])
@@ -166,4 +166,4 @@ def _mixture(out: ContainerOutput, shares: Tensor, grid: Grid) -> Tensor:
 def _refuse_few(container: Container, sample: Tensor) -> None:
     container.fitting(sample)
     if len(sample) < 2:
-        raise InputError("too few images to fix a scale", code="FEW_IMAGES", expected="at least 2", found=len(sample))
+        raise InputError("too few images for a feature scale", code="FEW_IMAGES", expected="at least 2", found=len(sample))

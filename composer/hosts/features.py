@@ -1,13 +1,13 @@
-"""What a host reads of a container's outputs: omega, the cells' errors, or what they missed; of an image, or of its regions.
+"""Features of an image or its regions from a container's outputs: omega, the cells' errors, or their residual images.
 
-| reads | of an image | of a region |
+| reads | features of an image | features of a region |
 |---|---|---|
 | ``omega`` | mean and standard deviation over patches | mean over the region's patches |
 | ``signature`` | log of mean and standard deviation of the patches' errors | log of the mean error |
-| ``recon`` | log energy of what is missing, by channel on a 4 x 4 grid | what is missing: its mean, likewise |
+| ``recon`` | log energy of the residual, by channel on a 4 x 4 grid | mean residual, by channel on a 4 x 4 grid |
 
-Every cell has its own, in the order of the groups and of the cells in each. Omega is in a cell's own coordinates: where its
-numbers are read one by one, turning them into a common frame adds nothing, and a container needs no probe.
+Each cell has its own features, in the order of the groups and of the cells in each. Omega stays in a cell's own coordinates:
+for an MLP over all of its numbers, a rotation into a common frame adds nothing, and no probe is needed.
 
 Legend: C cells of a group, B images, N patches, G regions of the coarsest grid, D width, F features.
 """
@@ -28,35 +28,35 @@ from composer.vocabulary import Grid
 
 Reads = Literal["omega", "signature", "recon"]
 TAPPED: dict[Reads, tuple[str, ...]] = {"omega": ("omega",), "signature": ("recon",), "recon": ("recon",)}
-SIDE = 4  # of the grid on which a reconstruction is read
-FLOOR = 1e-8  # of an error, before its logarithm
+SIDE = 4  # of the grid of residual features
+FLOOR = 1e-8  # least error whose logarithm is taken
 
 
 def checked(reads: Reads) -> Reads:
-    """Reading, if there is such.
+    """Return ``reads`` if it is a known kind of features.
 
     Raises:
-        InputError: there is none (``READS``).
+        InputError: unknown features (``READS``).
     """
     if reads not in get_args(Reads):
-        raise InputError("a container is not read so", code="READS", expected=" | ".join(get_args(Reads)), found=repr(reads))
+        raise InputError("unknown features", code="READS", expected=" | ".join(get_args(Reads)), found=repr(reads))
     return reads
 
 
 def of_image(reads: Reads, out: ContainerOutput, images: Tensor) -> Tensor:
-    """What is read of every image: (B, F).
+    """Compute the features of every image, (B, F).
 
     Args:
-        reads: Which.
-        out: With its taps (:data:`TAPPED`).
-        images: (B, channels, height, width) that the outputs are of.
+        reads: Kind of features.
+        out: Outputs with the taps of that kind (:data:`TAPPED`).
+        images: Images (B, channels, height, width) of the outputs.
     """
     parts = [_of_image(reads, group, images) for group in out.groups]  # (C, B, f)
     return torch.cat([rearrange(part, "C B f -> B (C f)") for part in parts], dim=1)
 
 
 def of_region(reads: Reads, out: ContainerOutput, images: Tensor, grid: Grid) -> Tensor:
-    """What is read of every region of a grid: (B, G, F); arguments as of :func:`of_image`."""
+    """Compute the features of every region of a grid, (B, G, F); see :func:`of_image`."""
     parts = [_of_region(reads, group, images, grid) for group in out.groups]  # ((C B), G, f)
     return torch.cat([rearrange(part, "(C B) G f -> B G (C f)", B=len(images)) for part in parts], dim=2)
 

@@ -1,4 +1,4 @@
-"""What every host has: a stem before what it mounts, features on one scale, a pre-LayerNorm residual MLP behind them."""
+"""Parts shared by hosts: a stem before the mounted cells, standardised features, and a pre-LayerNorm residual MLP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.model.layers import LayerNorm
 
-SPREAD_FLOOR = 1e-6  # a feature that does not vary in the sample is divided by this
+SPREAD_FLOOR = 1e-6  # divisor of features that do not vary in the sample
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class StreamForm:
     """Form of a residual MLP.
 
     Attributes:
-        width: Of the residual stream.
-        blocks: Of LayerNorm, Linear, GELU, Linear.
-        terminal_norm: Whether a LayerNorm ends the stream.
+        width: Width of the residual stream.
+        blocks: Number of blocks of LayerNorm, Linear, GELU, Linear.
+        terminal_norm: True to end the stream with a LayerNorm.
     """
 
     width: int = 256
@@ -29,12 +29,12 @@ class StreamForm:
 
 
 class ResidualMLP(nn.Module):
-    """A residual stream with LayerNorm before every block: (..., inputs) -> (..., outputs).
+    """Residual MLP with LayerNorm before every block: (..., inputs) -> (..., outputs).
 
     Args:
-        inputs: Width of what comes in.
-        outputs: Width of what goes out.
-        form: Of the stream.
+        inputs: Width of the input.
+        outputs: Width of the output.
+        form: Form of the residual stream.
     """
 
     @neutral()
@@ -52,7 +52,7 @@ class ResidualMLP(nn.Module):
         self.leave = nn.Linear(width, outputs, **PINNED)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
+        """Map (..., inputs) to (..., outputs)."""
         h = self.enter(x)
         for block in self.blocks:
             h = h + block(h)
@@ -60,16 +60,16 @@ class ResidualMLP(nn.Module):
         return y
 
     def start_at_zero(self) -> None:
-        """Make every output zero until it learns otherwise."""
+        """Zero the last layer, so that every output is zero before training."""
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
 
 class Stemmed(nn.Module):
-    """A stem that starts as the identity, and features standardised by those of a sample.
+    """Network with a stem that starts as the identity, and features standardised over a sample.
 
     Args:
-        channels: Of the images.
+        channels: Number of image channels.
     """
 
     shift: Tensor
@@ -84,22 +84,22 @@ class Stemmed(nn.Module):
         nn.init.zeros_(self.stem.bias)
 
     def fed(self, images: Tensor) -> Tensor:
-        """What the stem gives on: the images and a learned residual."""
+        """Return the stem's output: the images plus a learned residual."""
         return images + self.stem(images)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the MLP reads (..., F), before it is standardised."""
+        """Compute the input of the MLP, (..., F), before standardisation."""
         raise NotImplementedError
 
     @neutral()
     @torch.no_grad()
     def scale_by(self, sample: Tensor) -> None:
-        """Fix the features' scale by those of a sample of images, on whose device the stem is put."""
+        """Fix mean and spread of the features over a sample of images, and move the stem to its device."""
         self.stem.to(sample.device)
         features = self.features(sample).flatten(0, -2)
         self.register_buffer("shift", features.mean(dim=0))
         self.register_buffer("spread", features.std(dim=0).clamp_min(SPREAD_FLOOR))
 
     def standard(self, features: Tensor) -> Tensor:
-        """Zero mean and unit spread over the sample."""
+        """Standardise features to zero mean and unit spread over the sample."""
         return (features - self.shift) / self.spread

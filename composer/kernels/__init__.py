@@ -1,1 +1,1 @@
-"""Everything of containers that numba compiles."""
+"""Kernels of containers and alignments, compiled by numba."""

@@ -1,13 +1,12 @@
-"""The boundary smoothing of many cells, each with its own weights: kernels for the container.
+"""Kernels for the boundary smoothing of a container's cells, each with its own weights.
 
-Importing this module imports numba; :mod:`composer.container.boundary_smoothing` does so on the first call that can use it,
-and only there.
+Importing this module imports numba; only :mod:`composer.container.boundary_smoothing` does, on the first call that can use it.
 
-An image is taken row by row. Three rows of it and three of the middle, with a zero at either end, are all that a row of the
-answer needs, and stay in the processor's first cache. A vector is a stretch of a row. The sums of a few output channels are
-held in registers and what is loaded serves them all: the multiply-add units are what there is to wait for, and nothing else.
+An image is processed row by row. A row of the output needs three rows of the image and three of the hidden layer ("middle"),
+each with a zero at both ends, which fit the L1 cache. A vector is a segment of a row. The sums of a few output channels stay in
+registers and share every load, so that speed is bound by the multiply-add units.
 
-Nothing is summed across lanes or threads: the answer for an image depends on the image and its cell alone, to the bit.
+Nothing is summed across lanes or threads: the result for an image depends only on the image and its cell, bit by bit.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -26,8 +25,8 @@ from composer.kernels.gelu import gelu, slope
 
 __all__ = ["FEW", "MANY", "pull", "smooth"]
 
-MANY, FEW = 4, 3  # output channels at a time, of the convolution to the middle and of the one to the image
-EDGE = 16  # floats between two rows, zeros
+MANY, FEW = 4, 3  # output channels at a time, of the convolutions to the middle and to the image
+EDGE = 16  # zeros between two rows
 TAPS = 9
 
 Layer = tuple[Array, Array]  # weight (C, groups, inputs, 9, outputs of a group) and bias (C, groups * outputs of a group)
@@ -38,7 +37,7 @@ Layer = tuple[Array, Array]  # weight (C, groups, inputs, 9, outputs of a group)
 
 @njit
 def _stride(width: int) -> int:
-    """From one row to the next: whole vectors, and zeros up to the next row, which is what is right of this one."""
+    """Return the distance between rows: whole vectors, followed by zeros as right padding."""
     return -(-width // WIDTH) * WIDTH + EDGE
 
 
@@ -49,16 +48,16 @@ def _rows(count: int, stride: int) -> Array:
 
 @njit
 def _slot(y: int, channels: int, stride: int) -> int:
-    """Where row y of the first channel starts in a ring of three rows; y is at least -1."""
+    """Return the start of row y >= -1 of the first channel in a ring buffer of three rows."""
     return EDGE + (y + 3) % 3 * channels * stride
 
 
 @njit
 def _feed(images: Array, n: int, y: int, ring: Array, stride: int) -> None:
-    """Row y of all channels of an image into a ring; zeros below the image."""
+    """Copy row y of all channels of an image into a ring buffer, with zeros below the image."""
     _, channels, height, width = images.shape
     into = _slot(y, channels, stride)
-    # by parts: beyond an image is another image, or the end of memory; the zeros that a part is filled up with are the padding
+    # partial loads, since another image or the end of memory follows; their zero fill is the padding
     for channel in range(channels):
         row = ((n * channels + channel) * height + y) * width
         for x in range(0, width, WIDTH):
@@ -68,7 +67,7 @@ def _feed(images: Array, n: int, y: int, ring: Array, stride: int) -> None:
 
 @njit
 def _emit(ring: Array, change: Array, out: Array, n: int, y: int, stride: int) -> None:
-    """Row y of the ring, and what is to be added to it, into an image."""
+    """Add a change to row y of a ring buffer, and write the sum to an image."""
     _, channels, height, width = out.shape
     here = _slot(y, channels, stride)
     for channel in range(channels):
@@ -85,17 +84,17 @@ def _clear(middle: Array, at: int, channels: int, stride: int) -> None:
 
 @njit
 def _activate(middle: Array, at: int, channels: int, stride: int, width: int) -> None:
-    """GELU of a row, in place. Right of the image it is zero, whatever the convolution made of the last vector there."""
+    """Apply GELU to a row in place, and clear the element right of the image, which the convolution may have set."""
     for channel in range(channels):
         row = at + channel * stride
         for x in range(row, row + width, WIDTH):
             store(middle, x, gelu(load(middle, x)))
-        middle[row + width] = 0.0  # the only one of them that a convolution reads: it looks one to the right
+        middle[row + width] = 0.0  # the only element beyond the image that a convolution reads
 
 
 @njit
 def _weigh(before: Array, middle: Array, at: int, channels: int, stride: int, width: int) -> None:
-    """Row times the slope of GELU at another, in place."""
+    """Multiply a row in place by the slope of GELU at another row."""
     for channel in range(channels):
         row, given = at + channel * stride, EDGE + channel * stride
         for x in range(0, width, WIDTH):
@@ -107,11 +106,11 @@ def _weigh(before: Array, middle: Array, at: int, channels: int, stride: int, wi
 
 
 def _convolution(count: int) -> Callable[..., None]:
-    """Convolution of rows, for ``count`` output channels at a time."""
+    """Build a convolution of rows, for ``count`` output channels at a time."""
 
     @njit
     def along(sums: Any, source: Array, at: int, weights: Array, tap: int) -> Any:
-        """Three taps of one row."""
+        """Add the three taps of one row."""
         sums = add_products(sums, load(source, at - 1), weights, tap)
         sums = add_products(sums, load(source, at), weights, tap + count)
         return add_products(sums, load(source, at + 1), weights, tap + 2 * count)
@@ -120,11 +119,11 @@ def _convolution(count: int) -> Callable[..., None]:
     def convolve(
         layer: Layer, cell: int, source: Array, y: int, depth: int, into: Array, at: int, stride: int, width: int
     ) -> None:
-        """Row y of a cell's convolution of a ring that is ``depth`` channels deep, into the rows from ``at`` on."""
+        """Write row y of a cell's convolution of a ring buffer, ``depth`` channels deep, to the rows from ``at``."""
         weights, bias = layer
         _, groups, inputs, _, _ = weights.shape
         above, here, below = _slot(y - 1, depth, stride), _slot(y, depth, stride), _slot(y + 1, depth, stride)
-        # a group's sums stay in registers through all channels and taps, and a row that is loaded serves the whole group
+        # a group's sums stay in registers for all channels and taps, and each loaded row is used by the whole group
         for group in range(groups):
             first = (cell * groups + group) * inputs * TAPS * count
             for x in range(0, width, WIDTH):
@@ -147,13 +146,13 @@ _to_middle, _to_image = _convolution(MANY), _convolution(FEW)
 
 @kernel
 def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, stop: int) -> None:
-    """``out = x + conv(GELU(conv(x)))`` for images ``start`` to ``stop``.
+    """Compute ``out = x + conv(GELU(conv(x)))`` for images ``start`` to ``stop``.
 
     Args:
-        images: (C B, channels, height, width) float32, contiguous: B for each cell, one cell after the other.
-        first: Weights and biases to the middle, in groups of MANY outputs.
-        last: From the middle, in groups of FEW.
-        out: As images, written.
+        images: Images (C B, channels, height, width), float32, contiguous: B images of each cell, cell by cell.
+        first: Weights and biases of the first convolution, in groups of MANY outputs.
+        last: Weights and biases of the last convolution, in groups of FEW outputs.
+        out: Output of the shape of images, written.
         start: First image.
         stop: Image after the last one.
     """
@@ -161,7 +160,7 @@ def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, sto
     per_cell, middles, stride = len(images) // len(first[0]), first[1].shape[1], _stride(width)
     rows, middle, change = _rows(3 * channels, stride), _rows(3 * middles, stride), _rows(last[1].shape[1], stride)
     for n in range(start, stop):
-        # the row above the first, in both rings: zeros, as the next image begins where the last one ended
+        # the row above the first is zero; the ring buffers still hold the previous image
         rows[:] = 0.0
         middle[:] = 0.0
         _feed(images, n, 0, rows, stride)
@@ -173,7 +172,7 @@ def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, sto
                 _activate(middle, at, middles, stride, width)
             else:
                 _clear(middle, at, middles, stride)
-            # a row behind: the answer's row y - 1 needs the middle's row y
+            # one row behind: row y - 1 of the output needs row y of the middle
             if y > 0:
                 _to_image(last, n // per_cell, middle, y - 1, middles, change, EDGE, stride, width)
                 _emit(rows, change, out, n, y - 1, stride)
@@ -181,15 +180,15 @@ def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, sto
 
 @kernel
 def pull(images: Array, grad: Array, first: Layer, back: Layer, home: Layer, out: Array, start: int, stop: int) -> None:
-    """Gradient of :func:`smooth` on its images, the middle being computed again.
+    """Compute the gradient of :func:`smooth` with respect to its images, recomputing the middle.
 
     Args:
-        images: (C B, channels, height, width) float32, contiguous.
-        grad: The same, on the output.
-        first: As in :func:`smooth`.
-        back: The transpose of the last convolution, in groups of MANY outputs.
-        home: The transpose of the first one, in groups of FEW.
-        out: As images, written.
+        images: Images (C B, channels, height, width), float32, contiguous.
+        grad: Gradient of the output, of the shape of images, float32, contiguous.
+        first: Weights and biases of the first convolution, in groups of MANY outputs.
+        back: Transpose of the last convolution, in groups of MANY outputs.
+        home: Transpose of the first convolution, in groups of FEW outputs.
+        out: Gradient of the images, of their shape, written.
         start: First image.
         stop: Image after the last one.
     """

@@ -1,17 +1,16 @@
-"""Cross products of many pairs of tokens, and their polar factors: the kernels behind :mod:`composer.procrustes.moments`.
+"""Kernels for cross products of many pairs of tokens and their polar factors, used by :mod:`composer.procrustes.moments`.
 
-Importing this module imports numba; :mod:`composer.procrustes.moments` does so on the first call that can use it, and only
-there.
+Importing this module imports numba; only :mod:`composer.procrustes.moments` does, on the first call that can use it.
 
-A pair at a time stays in the processor's first caches, where torch's operators go over all pairs again for each step, and take
-longer to set up a product of two small matrices than to compute it. The width is a constant of the compiled code and a vector
-is a row of a matrix; four rows of a product are summed in registers. Nothing is summed across pairs or threads: the answer for
-a pair depends on that pair alone, to the bit.
+One pair at a time stays in the caches, whereas torch's operators traverse all pairs for each step, and spend more time on
+setting up a product of two small matrices than on computing it. The width is a compile-time constant, a vector is a row of a
+matrix, and four rows of a product are summed in registers. Nothing is summed across pairs or threads: the result for a pair
+depends only on that pair, bit by bit.
 
-Polar factors are found by products alone, which is half the work of an eigenvalue problem here: odd polynomials of a matrix,
-one after the other, bring all its singular values to 1.
+Polar factors need only products, half the work of an eigenvalue problem here: odd polynomials, applied in turn, bring all
+singular values of a matrix to 1.
 
-Source: Amsel, Persson, Musco and Gower, The Polar Express (2025), for polynomials that do so fastest.
+Source: Amsel, Persson, Musco and Gower, The Polar Express (2025), for the polynomials of fastest convergence.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -30,11 +29,11 @@ from composer.kernels.matrix_rows import fill_like, load_like, load_several_like
 
 __all__ = ["BLOCK", "PairKernels", "kernels"]
 
-BLOCK = 4  # rows of a product that are summed at a time, enough to hide a multiply-add's latency; it divides every width
-CHUNK = 64  # rows of tokens that are centred before they are multiplied: in the first cache
+BLOCK = 4  # rows of a product summed at a time, enough to hide a multiply-add's latency; divides every width
+CHUNK = 64  # rows of tokens centred before they are multiplied, to fit the L1 cache
 
-SMALLEST = 1e-140  # norm of a matrix whose squares are normal numbers; its inverse is that of the largest
-# polynomials x (a + b x^2 + c x^4) that bring [0.01, 1] to 1, each the interval that the one before leaves as near as it can be
+SMALLEST = 1e-140  # least norm of a matrix whose squares are normal numbers; its inverse is the largest norm
+# polynomials x (a + b x^2 + c x^4) that bring [0.01, 1] to 1, each optimal for the interval left by the previous one
 STEPS = (
     (8.0933688, -23.62043104, 17.44615217),
     (3.63658621, -2.72192717, 0.53654635),
@@ -43,14 +42,14 @@ STEPS = (
     (1.87514357, -1.2501394, 0.37499585),
     (1.875, -1.25, 0.375),
 )
-PASSES = 3  # through the steps: each raises singular values below 0.01 five hundredfold, so that the third reaches from 4e-8
-NEAR = 2e-5  # norm of U'U - 1 before the last step, where 32 singular values are within 1.2e-6 of 1; it leaves a cube of that
+PASSES = 3  # over all steps, each of which raises singular values below 0.01 by a factor of 500: three reach 4e-8
+NEAR = 2e-5  # norm of U'U - 1 before the last step: 32 singular values are within 1.2e-6 of 1, and the step cubes that error
 
-Matrix = tuple[Array, int]  # memory, and where the first element is; rows adjoin
+Matrix = tuple[Array, int]  # memory, and index of the first element; rows are adjacent
 
 
 class PairKernels(NamedTuple):
-    """The two kernels of one width."""
+    """Kernels of one width."""
 
     moments: Callable[..., None]
     polar: Callable[..., None]
@@ -58,13 +57,13 @@ class PairKernels(NamedTuple):
 
 @njit
 def _block(row: Vector) -> Any:
-    """BLOCK times the same row."""
+    """Repeat a row BLOCK times."""
     return row, row, row, row
 
 
 @njit
 def _means(x: Matrix, y: Matrix, there: Array, zero: Vector) -> tuple[Vector, Vector]:
-    """Of the rows of both ends that are there."""
+    """Compute the means of both ends over the rows present."""
     one, other, count, D = zero, zero, 0, width_of(zero)
     for row in range(len(there)):
         if there[row]:
@@ -77,7 +76,7 @@ def _means(x: Matrix, y: Matrix, there: Array, zero: Vector) -> tuple[Vector, Ve
 
 @njit
 def _centre(ends: tuple[Matrix, Matrix], means: Any, there: Array, span: tuple[int, int], into: Any, squares: Any) -> Any:
-    """Rows of a span that are there less their means, one after the other: how many, and their squares added to others."""
+    """Centre the present rows of a span into adjacent rows; return their number, and the squares with theirs added."""
     (x, first), (y, second) = ends
     (left, right), count, D = squares, 0, width_of(means[0])
     for row in range(span[0], span[1]):
@@ -93,7 +92,7 @@ def _centre(ends: tuple[Matrix, Matrix], means: Any, there: Array, span: tuple[i
 
 @njit
 def _add_products(x: Array, y: Array, count: int, into: Matrix, zero: Vector) -> None:
-    """Adds x'y of ``count`` rows."""
+    """Add x'y of ``count`` rows."""
     (memory, first), D = into, width_of(zero)
     for i in range(0, D, BLOCK):
         sums = load_several_like(memory, first + i * D, _block(zero))
@@ -104,7 +103,7 @@ def _add_products(x: Array, y: Array, count: int, into: Matrix, zero: Vector) ->
 
 @njit
 def _multiply(a: Matrix, steps: tuple[int, int], b: Matrix, into: Matrix, zero: Vector) -> None:
-    """``into = a b``, where the elements of a are as far apart as ``steps`` says, down and across."""
+    """Compute ``into = a b``; ``steps`` are the strides of a, down and across."""
     D = width_of(zero)
     for i in range(0, D, BLOCK):
         sums = _block(zero)
@@ -115,7 +114,7 @@ def _multiply(a: Matrix, steps: tuple[int, int], b: Matrix, into: Matrix, zero: 
 
 @njit
 def _norm(matrix: Matrix, zero: Vector) -> float:
-    """Frobenius's."""
+    """Compute the Frobenius norm."""
     squares, D = zero, width_of(zero)
     for i in range(D):
         row = load_like(matrix[0], matrix[1] + i * D, zero)
@@ -132,7 +131,7 @@ def _scale(matrix: Matrix, by: float, into: Array, zero: Vector) -> None:
 
 @njit
 def _polynomial(gram: Array, coefficients: tuple[float, float, float], into: Array, zero: Vector) -> None:
-    """a + b gram + c gram^2."""
+    """Evaluate a + b gram + c gram^2."""
     a, b, c = coefficients
     linear, quadratic, D = fill_like(b, zero), fill_like(c, zero), width_of(zero)
     _multiply((gram, 0), (D, 1), (gram, 0), (into, 0), zero)
@@ -143,10 +142,10 @@ def _polynomial(gram: Array, coefficients: tuple[float, float, float], into: Arr
 
 @njit
 def _orthogonalise(x: Array, gram: Array, scratch: Array, turned: Array, zero: Vector) -> tuple[bool, Array]:
-    """Polar factor of x, which has norm 1, in one of the arrays; and whether it was found."""
+    """Compute the polar factor of x, which has norm 1; return whether it converged, and the array that holds it."""
     down, across, D = (width_of(zero), 1), (1, width_of(zero)), width_of(zero)
     _multiply((x, 0), across, (x, 0), (gram, 0), zero)
-    _scale((x, 0), 1 / math.sqrt(_norm((gram, 0), zero)), x, zero)  # no singular value is above 1, the largest near it
+    _scale((x, 0), 1 / math.sqrt(_norm((gram, 0), zero)), x, zero)  # no singular value is above 1, and the largest is near 1
     for _ in range(PASSES):
         for coefficients in STEPS:
             _multiply((x, 0), across, (x, 0), (gram, 0), zero)
@@ -162,7 +161,7 @@ def _orthogonalise(x: Array, gram: Array, scratch: Array, turned: Array, zero: V
 
 @njit
 def _sign(matrix: Array, zero: Vector) -> float:
-    """Of the determinant, by elimination with partial pivoting; the matrix is used up."""
+    """Compute the sign of the determinant by elimination with partial pivoting, which overwrites the matrix."""
     found, D = 1.0, width_of(zero)
     for column in range(D):
         pivot = column
@@ -183,7 +182,7 @@ def _sign(matrix: Array, zero: Vector) -> float:
 
 @njit
 def _trace(one: Matrix, other: Matrix, copy: Matrix, zero: Vector) -> float:
-    """Of one' other; the first is copied."""
+    """Compute the trace of one' other, and copy the first."""
     along, D = zero, width_of(zero)
     for i in range(D):
         row = load_like(one[0], one[1] + i * D, zero)
@@ -193,18 +192,18 @@ def _trace(one: Matrix, other: Matrix, copy: Matrix, zero: Vector) -> float:
 
 
 def kernels(D: int) -> PairKernels:
-    """Kernels of a width, a multiple of BLOCK, compiled on their first call."""
+    """Build the kernels of a width, a multiple of BLOCK; they are compiled on their first call."""
 
     def moments(x: Array, y: Array, rows: Array, means: Array, cross: Array, squares: Array, start: int, stop: int) -> None:
-        """Means of both ends, x'y and the squared lengths about them, for pairs ``start`` to ``stop``.
+        """Compute means, centred cross products x'y and squared lengths of pairs ``start`` to ``stop``.
 
         Args:
-            x: (n, r, D) float64, contiguous, or (1, r, D) for all pairs the same.
-            y: The same of the other end.
-            rows: (n, r) boolean or (1, r); what stands in a row that is not there is not looked at.
-            means: (2, n, D), written.
-            cross: (n, D, D), written.
-            squares: (2, n), written.
+            x: Source tokens (n, r, D), float64, contiguous, or (1, r, D) shared by all pairs.
+            y: Target tokens (n, r, D) or (1, r, D), float64, contiguous.
+            rows: Mask (n, r) or (1, r) of the rows present; missing rows are not read.
+            means: Means (2, n, D) of both ends, written.
+            cross: Cross products (n, D, D), written.
+            squares: Squared lengths (2, n) of both ends, written.
             start: First pair.
             stop: Pair after the last one.
         """
@@ -225,13 +224,13 @@ def kernels(D: int) -> PairKernels:
             squares[0, n], squares[1, n] = total(lengths[0]), total(lengths[1])
 
     def polar(cross: Array, rotation: Array, found: Array, start: int, stop: int) -> None:
-        """Orthogonal factors of matrices ``start`` to ``stop``.
+        """Compute the orthogonal factors of matrices ``start`` to ``stop``.
 
         Args:
-            cross: (n, D, D) float64, contiguous.
-            rotation: (n, D, D), written.
-            found: (2, n), written: the trace of rotation' cross, and the sign of the rotation's determinant. The sign is 0, and
-                the others nothing, where the matrix is too near to singular; all are NaN where it is not finite.
+            cross: Matrices (n, D, D), float64, contiguous.
+            rotation: Orthogonal factors (n, D, D), written.
+            found: Traces of rotation' cross and signs of the rotation's determinant (2, n), written. For a matrix too close to
+                singular the sign is 0, and the other values are undefined; for one that is not finite all are NaN.
             start: First matrix.
             stop: Matrix after the last one.
         """

@@ -1,13 +1,12 @@
-"""The encoders and decoders of many cells, each with its own weights: kernels for the container.
+"""Kernels for the encoders and decoders of a container's cells, each with its own weights.
 
-Importing this module imports numba; :mod:`composer.container.encoder_decoder` does so on the first call that can use it, and
-only there.
+Importing this module imports numba; only :mod:`composer.container.encoder_decoder` does, on the first call that can use it.
 
-The patches of an image go through all layers a tile at a time, which stays in the processor's caches, and so do the weights of
-the one cell that is under way, transposed. A vector is a stretch of a patch's features. The sums of ROWS patches are held in
-registers, so that a vector of weights is loaded once for all of them, and the multiply-add units are what there is to wait for.
+Patches go through all layers one tile at a time, which stays in the caches together with the transposed weights of the current
+cell. A vector is a segment of a patch's features. The sums of ROWS patches stay in registers, so that each vector of weights is
+loaded once for all of them, and speed is bound by the multiply-add units.
 
-Nothing is summed across patches or threads: what a patch becomes depends on it and its cell alone, to the bit.
+Nothing is summed across patches or threads: the result for a patch depends only on the patch and its cell, bit by bit.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -28,15 +27,15 @@ from composer.kernels.weight_packing import norms, pack, whole
 
 __all__ = ["CHUNK", "decode", "encode"]
 
-ROWS = 6  # patches at a time: six by four registers of sums, of thirty-two
+ROWS = 6  # patches at a time: their sums take 6 x 4 of 32 registers
 TILE = 48  # patches that go through all layers together
-STRETCH = 128  # products that are added one after another before they join the others: rounding grows with the number of terms
-CHUNK = 384  # patches of a cell that a thread takes at a time; the weights are transposed for each
-NORM_FLOOR = 1e-5  # of layer norm's variance, as torch has it
+STRETCH = 128  # products summed sequentially before they are added to the total: rounding grows with the number of terms
+CHUNK = 384  # patches of a cell that a thread takes at a time; the weights are transposed for each chunk
+NORM_FLOOR = 1e-5  # added to layer norm's variance, as in torch
 ROW_FLOOR = 1e-12  # as in batteries.model.spectral
 
-Layer = tuple[int, int, int]  # where a matrix begins, its bias behind it; its inputs; how long its rows are
-Rows = tuple[Array, int, int]  # memory, where the first row begins, and from one to the next
+Layer = tuple[int, int, int]  # start of a matrix, which its bias follows; number of inputs; length of rows
+Rows = tuple[Array, int, int]  # memory, start of the first row, and stride
 
 
 # ---- a tile ----------------------------------------------------------------------------------------------------------
@@ -44,23 +43,23 @@ Rows = tuple[Array, int, int]  # memory, where the first row begins, and from on
 
 @njit
 def _apart(count: int) -> int:
-    """From one long row to the next: a vector more than it fills, lest rows of a power of two compete for the same places."""
+    """Return the stride of long rows: one vector more than needed, so that powers of two do not collide in the cache."""
     return whole(count) + WIDTH
 
 
 @njit
 def _memory(layers: Any) -> Any:
-    """For a cell's layers, and for the tiles of :func:`_through`."""
+    """Allocate memory for a cell's packed layers, and for the tiles of :func:`_through`."""
     weights = layers[0]
     width, out = whole(weights[0].shape[1]), _apart(weights[-1].shape[1])
     packed = np.empty(norms(weights) + 2 * len(layers[2]) * width, np.float32)
     hidden, inner = np.empty(TILE * width, np.float32), np.empty(TILE * width, np.float32)
-    normed = np.zeros(TILE * width, np.float32)  # zeros beyond the features, which nobody writes
+    normed = np.zeros(TILE * width, np.float32)  # the zeros beyond the features are never overwritten
     return packed, (hidden, normed, inner, np.empty(TILE * out, np.float32))
 
 
 def _product(count: int) -> Callable[..., None]:
-    """Product of ``count`` rows with a vector's width of a layer's columns."""
+    """Build the product of ``count`` rows with one vector's width of a layer's columns."""
 
     @njit
     def product(given: Rows, row: int, packed: Array, layer: Layer, column: int, into: Rows, more: bool) -> None:
@@ -68,14 +67,14 @@ def _product(count: int) -> Callable[..., None]:
         first, inputs, width = layer
         out, to, step = into
         place, bias = to + row * step + column, first + inputs * width + column
-        # stride 0: every row begins with the same stretch of the bias
+        # stride 0: every row starts from the same segment of the bias
         sums = load_several(out, place, step, count) if more else load_several(packed, bias, 0, count)
         for begin in range(0, inputs, STRETCH):
-            # sums so far wait in memory: most registers are taken
+            # keep the previous sums in memory, since most registers are in use
             if begin:
                 store_several(out, place, step, sums)
                 sums = zero_several(count)
-            # the inner loop of all this: one vector of weights, and a number of each row spread over the lanes
+            # innermost loop: one vector of weights, times a number of each row broadcast over the lanes
             for i in range(begin, min(begin + STRETCH, inputs)):
                 sums = add_outer(sums, load(packed, first + i * width + column), memory, at + row * stride + i, stride)
             if begin:
@@ -90,8 +89,8 @@ _several, _one = _product(ROWS), _product(1)
 
 @njit
 def _multiply(given: Rows, rows: int, packed: Array, layer: Layer, into: Rows, more: bool) -> None:
-    """Rows times a layer's matrix, and its bias; or added to what is there, without the bias, where ``more`` says so."""
-    # a stretch of columns for all rows before the next: its weights are read from the second cache once for each six rows
+    """Multiply rows by a layer's matrix and add its bias; with ``more``, add to ``into`` without the bias instead."""
+    # one segment of columns for all rows before the next: its weights are read from the L2 cache once per ROWS rows
     for column in range(0, layer[2], WIDTH):
         whole = rows - rows % ROWS
         for row in range(0, whole, ROWS):
@@ -108,20 +107,20 @@ def _activate(tile: Array, size: int) -> None:
 
 @njit
 def _normalise(hidden: Array, rows: int, features: int, packed: Array, norm: int, bias: int, into: Array) -> None:
-    """Layer norm of every row; the rows themselves get the bias of the layer whose products will be added to them."""
+    """Layer-normalise every row into ``into``, and add to the rows the bias of the layer whose products they will receive."""
     width = whole(features)
     share = np.float32(1.0) / np.float32(features)
     for row in range(0, rows * width, width):
         summed = fill(0.0)
-        for x in range(row, row + width, WIDTH):  # beyond the features there are zeros
+        for x in range(row, row + width, WIDTH):  # zeros beyond the features
             summed = summed + load(hidden, x)
         mean = fill(total(summed) * share)
-        # the row itself is read here for the last time before products are added to it, so the bias of those goes in now
+        # the last read of the row before products are added to it, so add their bias now
         for x in range(0, width, WIDTH):
             before = load(hidden, row + x)
             store_part(into, row + x, before - mean, features - x)
             store(hidden, row + x, before + load(packed, bias + x))
-        # of what is centred, not as a difference of two means, which would cancel
+        # from centred values, since a difference of two means would cancel
         squares = fill(0.0)
         for x in range(row, row + width, WIDTH):
             centred = load(into, x)
@@ -129,20 +128,20 @@ def _normalise(hidden: Array, rows: int, features: int, packed: Array, norm: int
         scale = fill(1.0) / root(fill(total(squares) * share + np.float32(NORM_FLOOR)))
         for x in range(0, width, WIDTH):
             gain, shift = load(packed, norm + x), load(packed, norm + width + x)
-            # the zeros beyond the features stay zeros, whatever became of this row
+            # keep the zeros beyond the features, even if this row is not finite
             store_part(into, row + x, load(into, row + x) * scale * gain + shift, features - x)
 
 
 @njit
 def _through(given: Rows, rows: int, layers: Any, packed: Array, tiles: Any) -> None:
-    """All layers for the rows of a tile; what comes out is in the last of the tiles.
+    """Run the rows of a tile through all layers; the output is in the last of the tiles.
 
     Args:
-        given: The rows.
-        rows: How many, at most TILE.
-        layers: Of all cells, for their shapes.
-        packed: Those of the cell.
-        tiles: Memory for the hidden layer, for two of its kind beside it, and for the last layer.
+        given: Input rows.
+        rows: Number of rows, at most TILE.
+        layers: Layers of all cells, read only for their shapes.
+        packed: Packed layers of the cell.
+        tiles: Memory for the hidden layer, for two temporaries of its size, and for the last layer.
     """
     weights = layers[0]
     inputs, features, outputs = weights[0].shape[2], weights[0].shape[1], weights[-1].shape[1]
@@ -150,7 +149,7 @@ def _through(given: Rows, rows: int, layers: Any, packed: Array, tiles: Any) -> 
     hidden, normed, inner = (tiles[0], 0, width), (tiles[1], 0, width), (tiles[2], 0, width)
     _multiply(given, rows, packed, (0, inputs, width), hidden, False)
     _activate(tiles[0], size)
-    # two layers a block, in the order of `pack`; `last` is where the second one of a block begins
+    # two layers per block, in the order of `pack`; `last` is the start of a block's second layer
     place, norm = (inputs + 1) * width, norms(weights)
     for _ in range((len(weights) - 2) // 2):
         last = place + (features + 1) * width
@@ -167,14 +166,14 @@ def _through(given: Rows, rows: int, layers: Any, packed: Array, tiles: Any) -> 
 
 @kernel
 def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop: int) -> None:
-    """M of every patch, by the cells' encoders.
+    """Encode every patch to M, by the encoder of every cell.
 
     Args:
-        patches: (n, P) float32, contiguous, the same for every cell.
-        layers: Weights (C, outputs, inputs) of every layer in order, biases (C, outputs), and of every norm gains and shifts.
-        width: D, one of NARROW, where rows are to be divided by their length; 0 where they are to be left.
-        out: (C, n, V D), written.
-        start: First piece: of cell ``start // pieces of a cell``, where a piece is CHUNK patches.
+        patches: Patches (n, P), float32, contiguous, shared by all cells.
+        layers: Weights (C, outputs, inputs) and biases (C, outputs) of every layer, and gains and shifts of every norm.
+        width: D, one of NARROW, to divide rows by their length; 0 to leave rows unchanged.
+        out: Rows of M (C, n, V D), written.
+        start: First piece of CHUNK patches, counted cell by cell.
         stop: Piece after the last one.
     """
     count, inputs = patches.shape
@@ -184,7 +183,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
     raw, ready = tiles[3], -1
     for piece in range(start, stop):
         cell, begin = piece // chunks, piece % chunks * CHUNK
-        # pieces come cell by cell: a thread that goes on with a cell has its weights transposed already
+        # pieces come cell by cell, so a thread that stays with a cell has its weights transposed already
         if cell != ready:
             pack(layers, cell, packed)
             ready = cell
@@ -194,7 +193,7 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
             _through((patches, first * inputs, inputs), rows, layers, packed, tiles)
             for row in range(rows):
                 to = (cell * count + first + row) * features
-                # WIDTH is a multiple of D: a vector holds whole rows of M, and their lengths are sums within it
+                # WIDTH is a multiple of D, so a vector holds whole rows of M, whose lengths are sums within it
                 for x in range(0, features, WIDTH):
                     found = load(raw, row * stride + x)
                     if width:
@@ -204,9 +203,9 @@ def encode(patches: Array, layers: Any, width: int, out: Array, start: int, stop
 
 @njit
 def _sandwich(axes: Array, ratio: Array, n: int, lines: Array, matrix: Array) -> None:
-    """W diag(ratio) W' of patch n, each of its rows repeated over a whole vector."""
+    """Compute W diag(ratio) W' of patch n, with each row repeated over a whole vector."""
     width = axes.shape[1]
-    # in a form that gates as many rows of M at once as a vector holds, each lane with the column of the matrix that is its own
+    # the repetition lets one vector of several rows of M be gated at once, each lane with its own column
     for m in range(width):
         store(lines, m * WIDTH, repeated(axes, (n * width + m) * width, width))
     for k in range(width):
@@ -218,13 +217,13 @@ def _sandwich(axes: Array, ratio: Array, n: int, lines: Array, matrix: Array) ->
 
 @njit
 def _stitch(tile: Array, stride: int, rows: int, first: int, side: int, out: Array, cell: int) -> None:
-    """Patches of a tile into a cell's images."""
+    """Copy the patches of a tile into a cell's images."""
     _, images, channels, height, tall = out.shape
     across = tall // side
     patches = height // side * across
     for row in range(rows):
         image, patch = (first + row) // patches, (first + row) % patches
-        # the corner of the patch in the memory of all images; lines of a channel are `tall` apart, channels `height` of those
+        # corner of the patch in the memory of all images; lines are `tall` apart, and channels `height` lines
         corner = ((cell * images + image) * channels * height + patch // across * side) * tall + patch % across * side
         for line in range(channels * side):
             at, to = row * stride + line * side, corner + (line // side * height + line % side) * tall
@@ -234,17 +233,17 @@ def _stitch(tile: Array, stride: int, rows: int, first: int, side: int, out: Arr
 
 @kernel
 def decode(M: Array, axes: Array, ratio: Array, layers: Any, side: int, out: Array, start: int, stop: int) -> None:
-    """Images, before their smoothing, by the cells' decoders.
+    """Decode matrices to images before smoothing, by the decoder of each cell.
 
     Args:
-        M: (C n, V D) float32, contiguous.
-        axes: (C n, D, D) float64, right singular vectors as rows, D one of NARROW.
-        ratio: (C n, D) float32, the factor of each mode.
-        layers: As in :func:`encode`.
-        side: Of a patch.
-        out: (C, B, channels, height, width), written.
-        start: As in :func:`encode`.
-        stop: As in :func:`encode`.
+        M: Matrices (C n, V D), float32, contiguous.
+        axes: Right singular vectors as rows (C n, D, D), float64, D one of NARROW.
+        ratio: Factor (C n, D) of each mode, float32.
+        layers: Weights and biases of every layer, and gains and shifts of every norm, see :func:`encode`.
+        side: Side of a patch in pixels.
+        out: Images (C, B, channels, height, width), written.
+        start: First piece of CHUNK patches, counted cell by cell.
+        stop: Piece after the last one.
     """
     count, features, width = len(M) // len(out), M.shape[1], axes.shape[1]
     chunks, stride = -(-count // CHUNK), _apart(features)

@@ -1,9 +1,9 @@
-"""The vectors that the kernels of composer work in: float32, as many as this processor's registers take at once.
+"""Float32 vectors for the kernels of composer, sized for this processor's registers.
 
-One vector is four registers of AVX-512's thirty-two; the compiler takes it apart. Four rather than one because a multiply-add
-needs others beside it to hide its latency, and because a number is then spread once for all four. Elsewhere, with sixteen
-registers of half the size or less, it is two or four of those: with four times as many the sums of a convolution would not fit
-(23 nanoseconds a pixel became 57).
+With AVX-512, one vector is 4 of 32 registers, into which the compiler splits it: independent multiply-adds hide each other's
+latency, and a number is broadcast once for all four. On other processors, with 16 registers of half the size or less, a vector
+is 2 or 4 registers: with vectors four times as wide, the sums of a convolution do not fit (57 nanoseconds per pixel instead of
+23).
 
 Importing this module imports numba and llvmlite.
 """
@@ -22,9 +22,9 @@ from batteries.kernels.vectors import vectors
 
 __all__ = ["WIDTH", "fill", "floats", "load", "load_part", "load_several", "spread_several", "zero_several"]
 
-_config: Any = numba.config  # its attributes are made from the environment
-FEATURES = binding.get_host_cpu_features().flatten() if _config.CPU_FEATURES is None else _config.CPU_FEATURES  # as numba does
-WIDTH = 64 if "+avx512f" in FEATURES else 16  # floats of a vector
+_config: Any = numba.config  # attributes are set dynamically from the environment
+FEATURES = binding.get_host_cpu_features().flatten() if _config.CPU_FEATURES is None else _config.CPU_FEATURES  # as in numba
+WIDTH = 64 if "+avx512f" in FEATURES else 16  # floats per vector
 
 floats = vectors(np.float32, WIDTH)
 fill, load, load_part = floats.fill, floats.load, floats.load_part

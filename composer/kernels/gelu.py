@@ -1,4 +1,4 @@
-"""GELU and its slope on vectors of float32. Importing this module imports numba and llvmlite."""
+"""GELU and its derivative on float32 vectors. Importing this module imports numba and llvmlite."""
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
 
@@ -10,10 +10,10 @@ from composer.kernels.float32_vectors import fill
 
 __all__ = ["gelu", "slope"]
 
-FAR = 5.4  # from which on Phi(-t) is taken for zero; it is 3.3e-8
-# Phi(-t)**(1/4) on [0, FAR], of which the fourth power is taken: what falls by seven orders of magnitude becomes a polynomial
-# without cancellation. Gauss-Newton steps of least squares reweighted to equal ripples (Lawson 1961) of 4e-8, the error of
-# t < 0.7 counting 0.7 and above as much as t, up to 1
+FAR = 5.4  # beyond this t, Phi(-t) <= 3.3e-8 is treated as zero
+# coefficients of Phi(-t)**(1/4) on [0, FAR]; the fourth root turns a fall by seven orders of magnitude into a polynomial
+# without cancellation. Minimax fit by Gauss-Newton steps with Lawson's reweighting (1961), error 4e-8, weighted by t between
+# 0.7 and 1
 TAIL = (
     0.840896413,
     -0.167733439,
@@ -31,7 +31,7 @@ PEAK = 0.3989422804014327  # of the normal density, 1 / sqrt(2 pi)
 
 @njit
 def _tail(t: Vector) -> Vector:
-    """Phi(-t) for t in [0, FAR]."""
+    """Compute Phi(-t) for t in [0, FAR]."""
     y = fill(TAIL[8]) * t + fill(TAIL[7])
     y = y * t + fill(TAIL[6])
     y = y * t + fill(TAIL[5])
@@ -46,9 +46,9 @@ def _tail(t: Vector) -> Vector:
 
 @njit
 def gelu(x: Vector) -> Vector:
-    """x Phi(x) = max(x, 0) - |x| Phi(-|x|), within 1.2e-7 max(1, |x|), over four million points of [-8, 8].
+    """Compute x Phi(x) = max(x, 0) - |x| Phi(-|x|), within 1.2e-7 max(1, |x|) (measured at four million points of [-8, 8]).
 
-    As the formula in float64 does, it gives NaN for NaN and minus infinity, and infinity for infinity.
+    Like the formula in float64, it returns NaN for NaN and minus infinity, and infinity for infinity.
     """
     zero, t = fill(0.0), magnitude(x)
     positive = where_above(x, zero, x, x * zero)
@@ -57,7 +57,7 @@ def gelu(x: Vector) -> Vector:
 
 @njit
 def slope(x: Vector) -> Vector:
-    """Of GELU: Phi(x) + x phi(x), within 2.4e-7 there; NaN for what is not finite."""
+    """Compute the derivative of GELU, Phi(x) + x phi(x), within 2.4e-7 on [-8, 8]; NaN for values that are not finite."""
     zero, t = fill(0.0), magnitude(x)
     density = fill(PEAK) * exp2(fill(-HALF_LOG2_E) * t * t)
     low = where_above(fill(FAR), t, _tail(t), zero) - t * density

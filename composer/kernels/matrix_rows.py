@@ -1,7 +1,7 @@
-"""Rows of small square matrices as vectors of float64, each as wide as its matrix: what the cross products are written with.
+"""Rows of small square matrices as float64 vectors, each as wide as its matrix, for the kernels of cross products.
 
-The width is a constant of the compiled code, and a vector says its own: from :func:`zero_row` on, every word takes the width
-from a row that it is given as a pattern. The compiler makes of a row what registers the processor has.
+The width is a compile-time constant of the vector's type: all functions except :func:`zero_row` take it from an existing row
+passed as a pattern. The compiler splits a row into the processor's registers.
 
 Importing this module imports numba and llvmlite.
 """
@@ -22,7 +22,7 @@ __all__ = ["fill_like", "load_like", "load_several_like", "width_of", "zero_row"
 
 @intrinsic
 def zero_row(typing: Any, width: Any) -> Any:
-    """Row of ``width`` zeros."""
+    """Return a row of ``width`` zeros."""
     if not isinstance(width, types.IntegerLiteral):
         return None
     kind = VectorType(types.float64, width.literal_value)
@@ -35,7 +35,7 @@ def zero_row(typing: Any, width: Any) -> Any:
 
 @intrinsic
 def fill_like(typing: Any, value: Any, like: Any) -> Any:
-    """Number in every element of a row."""
+    """Return a row with a number in every element."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return splat(builder, args[0], like.width)
@@ -45,7 +45,7 @@ def fill_like(typing: Any, value: Any, like: Any) -> Any:
 
 @intrinsic
 def width_of(typing: Any, row: Any) -> Any:
-    """How many elements a row has, a constant."""
+    """Return the number of elements of a row, a compile-time constant."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return context.get_constant(types.intp, row.width)
@@ -55,7 +55,7 @@ def width_of(typing: Any, row: Any) -> Any:
 
 @intrinsic
 def load_like(typing: Any, memory: Any, at: Any, like: Any) -> Any:
-    """Row from element ``at`` of a contiguous array on, all of which must be there."""
+    """Load a whole row from element ``at`` of a contiguous array."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(address(context, builder, memory, *args[:2], to=like.llvm), align=like.size)
@@ -65,7 +65,7 @@ def load_like(typing: Any, memory: Any, at: Any, like: Any) -> Any:
 
 @intrinsic
 def load_several_like(typing: Any, memory: Any, at: Any, like: Any) -> Any:
-    """As many rows as ``like`` has, one after the other in memory."""
+    """Load as many adjacent rows as ``like`` has."""
     row = like.dtype
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:

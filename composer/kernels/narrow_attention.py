@@ -1,11 +1,10 @@
-"""Attention with narrow heads: the kernels behind :mod:`composer.container.attention`.
+"""Kernels for attention with narrow heads, used by :mod:`composer.container.attention`.
 
-Importing this module imports numba; :mod:`composer.container.attention` does so on the first call that can use it, and only
-there.
+Importing this module imports numba; only :mod:`composer.container.attention` does, on the first call that can use it.
 
-Where a key is two numbers, a score costs less than its exponential: so the scores are computed twice, for their maximum and
-for the sums, and none is ever in memory. A vector is a stretch of queries; the keys go by one at a time. Nothing is summed
-across lanes or threads: the answer for a head depends on that head alone, to the bit.
+With keys of two numbers, a score costs less than its exponential, so the scores are computed twice, for their maximum and for
+the sums, and never stored. A vector is a segment of queries, and keys are read one at a time. Nothing is summed across lanes or
+threads: the result for a head depends only on that head, bit by bit.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -25,10 +24,10 @@ from composer.kernels.float32_vectors import WIDTH, fill, load_several
 
 __all__ = ["kernels"]
 
-LOG2_E = 1.4426950408889634  # exponentials are powers of two here
+LOG2_E = 1.4426950408889634  # exponentials are computed as powers of two
 
-Strided = tuple[Array, tuple[int, int, int]]  # memory, and the strides of group, head and token; a token's own numbers adjoin
-Head = tuple[Array, int, int]  # memory, where the first token is, and from one to the next
+Strided = tuple[Array, tuple[int, int, int]]  # memory, and strides of group, head and token; a token is contiguous
+Head = tuple[Array, int, int]  # memory, start of the first token, and stride
 
 
 @njit
@@ -39,7 +38,7 @@ def _head(source: Strided, n: int, heads: int) -> Head:
 
 @njit
 def _turn(source: Head, scale: float, queries: Array, shape: tuple[int, int, int]) -> None:
-    """Head by component, times a number."""
+    """Transpose a head's queries to components, scaled."""
     memory, first, token = source
     tokens, d, stride = shape
     for n in range(tokens):
@@ -49,7 +48,7 @@ def _turn(source: Head, scale: float, queries: Array, shape: tuple[int, int, int
 
 @njit
 def _largest(query: Any, keys: Head, tokens: int) -> Vector:
-    """Of the scores of each query; NaN is passed over."""
+    """Compute the largest score of each query, ignoring NaN."""
     memory, first, token = keys
     zero = fill(0.0)
     largest = add_dot(zero, query, memory, first)
@@ -61,11 +60,11 @@ def _largest(query: Any, keys: Head, tokens: int) -> Vector:
 
 @njit
 def _mix(query: Any, keys: Head, values: Head, tokens: int, sums: Any) -> tuple[Vector, Any]:
-    """Sum of the weights of each query, and those of the values times their weights, added to ``sums``."""
+    """Sum the weights of each query, and add the weighted values to ``sums``."""
     memory, key, token = keys
     given, value, step = values
     total = fill(0.0)
-    # scores start from minus the largest, so that no exponential overflows, and a weight is one multiply-add after another
+    # scores start from minus the largest, so that no exponential overflows and each is a chain of multiply-adds
     shift = total - _largest(query, keys, tokens)
     for _ in range(tokens):
         weight = exp2(add_dot(shift, query, memory, key))
@@ -78,7 +77,7 @@ def _mix(query: Any, keys: Head, values: Head, tokens: int, sums: Any) -> tuple[
 @njit
 def _finish(mixed: Array, totals: Array, out: Array, n: int, stride: int) -> None:
     _, tokens, heads, d = out.shape
-    # one division for a query, not one for each of its numbers; queries beyond the tokens are left where they are
+    # one division per query, not per number; queries beyond the tokens are not copied
     for token in range(tokens):
         share = np.float32(1.0) / totals[token]
         for i in range(d):
@@ -86,16 +85,16 @@ def _finish(mixed: Array, totals: Array, out: Array, n: int, stride: int) -> Non
 
 
 def kernels(d: int) -> Callable[..., None]:
-    """Kernel for heads of width d, compiled on its first call."""
+    """Build the kernel for heads of width d; it is compiled on its first call."""
 
     def attend(q: Strided, k: Strided, v: Strided, out: Array, start: int, stop: int) -> None:
-        """``out = softmax(q k' / sqrt(d)) v`` for heads ``start`` to ``stop``, group by group.
+        """Compute ``out = softmax(q k' / sqrt(d)) v`` for heads ``start`` to ``stop``, group by group.
 
         Args:
             q: Queries.
             k: Keys.
             v: Values.
-            out: (G, N, heads, d) float32, contiguous, written.
+            out: Mixed values (G, N, heads, d), float32, contiguous, written.
             start: First head.
             stop: Head after the last one.
         """

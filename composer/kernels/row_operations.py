@@ -1,6 +1,6 @@
-"""Rows of float32 in vectors: what the kernels of encoders and decoders do beside the vectors' own arithmetic.
+"""Operations on float32 rows in vectors, for the kernels of encoders and decoders.
 
-A vector holds a stretch of one long row, or several whole rows of a narrow matrix side by side. Importing this module imports
+A vector holds a segment of one long row, or several whole rows of a narrow matrix side by side. Importing this module imports
 numba and llvmlite.
 """
 
@@ -19,22 +19,22 @@ from composer.kernels.float32_vectors import WIDTH, fill, floats
 
 __all__ = ["BLOCK", "NARROW", "gate_rows", "repeated", "turn_block", "unit_rows"]
 
-BLOCK = 16  # rows and columns that are transposed at a time
-NARROW = (2, 4, 8, 16)  # widths of which a vector holds whole rows
+BLOCK = 16  # rows and columns transposed at a time
+NARROW = (2, 4, 8, 16)  # widths of rows that fit a vector as a whole
 _LINE = ir.VectorType(ir.FloatType(), BLOCK)
 
 _kind = floats.kind
 
 
 def _exchanged(builder: Any, x: Any, lane: Any) -> Any:
-    """Vector whose lane i is lane ``lane(i)`` of x."""
+    """Return the vector whose lane i is lane ``lane(i)`` of x."""
     places = ir.Constant(ir.VectorType(INT, WIDTH), [lane(i) for i in range(WIDTH)])
     return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), places)
 
 
 @intrinsic
 def _sum_within(typing: Any, x: Any, width: Any) -> Any:
-    """In every lane the sum of the row that it is in, rows being ``width`` lanes, a power of two."""
+    """Return in every lane the sum of its row of ``width`` lanes, a power of two."""
     if not isinstance(width, types.IntegerLiteral):
         return None
 
@@ -50,7 +50,7 @@ def _sum_within(typing: Any, x: Any, width: Any) -> Any:
 
 @njit
 def unit_rows(x: Vector, width: int, floor: float) -> Vector:
-    """Rows of a width of NARROW, each divided by its length, which is taken for ``floor`` at least."""
+    """Divide rows, of a width in NARROW, by their length, or by ``floor`` if that is larger."""
     squares = x * x
     if width == 2:
         squares = _sum_within(squares, 2)
@@ -66,7 +66,7 @@ def unit_rows(x: Vector, width: int, floor: float) -> Vector:
 
 @intrinsic
 def _times(typing: Any, x: Any, memory: Any, width: Any) -> Any:
-    """Rows of ``width`` lanes times a matrix, whose rows stand in an array, each repeated over a whole vector."""
+    """Multiply rows of ``width`` lanes by a matrix, whose rows are stored in an array, each repeated over a vector."""
     if not isinstance(width, types.IntegerLiteral):
         return None
     count = width.literal_value
@@ -84,7 +84,7 @@ def _times(typing: Any, x: Any, memory: Any, width: Any) -> Any:
 
 @njit
 def gate_rows(x: Vector, matrix: Array, width: int) -> Vector:
-    """Rows of a width of NARROW times a matrix of that width, each of its rows repeated over a whole vector."""
+    """Multiply rows, of a width in NARROW, by a matrix of that width, with each of its rows repeated over a vector."""
     if width == 2:
         return _times(x, matrix, 2)
     if width == 4:
@@ -96,7 +96,7 @@ def gate_rows(x: Vector, matrix: Array, width: int) -> Vector:
 
 @intrinsic
 def _repeated(typing: Any, memory: Any, at: Any, width: Any) -> Any:
-    """``width`` elements of a float64 array from ``at`` on, over and over."""
+    """Fill a vector by repeating ``width`` elements of a float64 array from ``at``."""
     if not isinstance(width, types.IntegerLiteral):
         return None
     wide, narrow = (ir.VectorType(kind, width.literal_value) for kind in (ir.DoubleType(), ir.FloatType()))
@@ -111,7 +111,7 @@ def _repeated(typing: Any, memory: Any, at: Any, width: Any) -> Any:
 
 @njit
 def repeated(memory: Array, at: int, width: int) -> Vector:
-    """Elements of a float64 array from ``at`` on, as many as a width of NARROW says, over and over."""
+    """Fill a vector by repeating ``width`` elements, a width in NARROW, of a float64 array from ``at``."""
     if width == 2:
         return _repeated(memory, at, 2)
     if width == 4:
@@ -123,7 +123,7 @@ def repeated(memory: Array, at: int, width: int) -> Vector:
 
 @intrinsic
 def turn_block(typing: Any, source: Any, at: Any, stride: Any, into: Any, to: Any, step: Any) -> Any:
-    """BLOCK rows of BLOCK elements, ``stride`` apart, as columns: rows ``step`` apart in another array."""
+    """Transpose BLOCK rows of BLOCK elements, ``stride`` apart, to rows ``step`` apart in another array."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lines, place = [], args[1]

@@ -1,4 +1,4 @@
-"""The layers of one cell, transposed and one after the other: what :mod:`composer.kernels.encoder_decoder` multiplies with.
+"""Packing of one cell's layers, transposed and in sequence, for :mod:`composer.kernels.encoder_decoder`.
 
 Importing this module imports numba.
 """
@@ -20,16 +20,16 @@ Stacks = tuple[Array, ...]  # of weights (C, outputs, inputs), biases or norms (
 
 @njit
 def whole(count: int) -> int:
-    """Floats of whole vectors."""
+    """Round a number of floats up to whole vectors."""
     return -(-count // WIDTH) * WIDTH
 
 
 @njit
 def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
-    """Transpose of a cell's matrix, its rows filled up with zeros to whole vectors."""
+    """Transpose a cell's matrix, padding its rows with zeros to whole vectors."""
     _, outputs, inputs = weight.shape
     stride, first = whole(outputs), cell * outputs * inputs
-    # whole blocks in registers, since by scalars every element would touch a line of the cache of its own; the rest by scalars
+    # whole blocks in registers, since scalar writes would each touch another cache line; the remainder by scalars
     blocks, across = outputs // BLOCK * BLOCK, inputs // BLOCK * BLOCK
     for o in range(0, blocks, BLOCK):
         for i in range(0, across, BLOCK):
@@ -40,14 +40,14 @@ def _turn(weight: Array, cell: int, into: Array, at: int) -> None:
     for o in range(blocks, outputs):
         for i in range(inputs):
             into[at + i * stride + o] = weight[cell, o, i]
-    # zeros, so that sums beyond the outputs are zeros too and no later step needs to know where the outputs end
+    # zeros, so that sums beyond the outputs are zero too, and no later step needs the number of outputs
     for i in range(inputs):
         into[at + i * stride + outputs : at + (i + 1) * stride] = 0.0
 
 
 @njit
 def _fill_up(vector: Array, cell: int, into: Array, at: int) -> int:
-    """Cell's bias or norm, filled up with zeros to whole vectors; where the next one begins."""
+    """Copy a cell's bias or norm, padded with zeros to whole vectors, and return the start of the next one."""
     outputs = vector.shape[1]
     into[at : at + outputs] = vector[cell]
     after = at + whole(outputs)
@@ -57,7 +57,7 @@ def _fill_up(vector: Array, cell: int, into: Array, at: int) -> int:
 
 @njit
 def norms(weights: Stacks) -> int:
-    """Where a cell's norms begin, as :func:`_pack` writes them: behind its layers."""
+    """Return the start of a cell's norms in the memory written by :func:`pack`, after its layers."""
     size = 0
     for weight in weights:
         size += (weight.shape[2] + 1) * whole(weight.shape[1])
@@ -66,7 +66,7 @@ def norms(weights: Stacks) -> int:
 
 @njit
 def pack(layers: Any, cell: int, packed: Array) -> None:
-    """Cell's layers one after the other, each a transposed matrix and a bias; then the norms, each a gain and a shift."""
+    """Pack a cell's layers in sequence, each a transposed matrix and a bias, then its norms, each a gain and a shift."""
     weights, biases, gains, shifts = layers
     at = 0
     for layer in range(len(weights)):

@@ -1,4 +1,4 @@
-"""Orthogonal Procrustes: maps, a consensus frame, and scores. Tensors in, tensors out, no container."""
+"""Orthogonal Procrustes analysis of tensors: maps, a consensus frame, and scores. Runs no container."""
 
 import lazy_loader
 

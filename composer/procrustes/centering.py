@@ -1,4 +1,4 @@
-"""Rows of tokens: whether two ends pair, their means and products, over the rows that are there."""
+"""Checks, means and cross products of paired rows of tokens, over the rows that are present."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from batteries.errors import InputError
 from composer.procrustes import moments
 
-SPREAD_FLOOR = 1e-12  # of the tokens' mean square: below it they are constant
+SPREAD_FLOOR = 1e-12  # relative to the tokens' mean square; tokens with less variance are constant
 
 
 class Products(NamedTuple):
-    """What the best map between centred tokens x (..., n, D_s) and y (..., n, D_t) depends on.
+    """Statistics that determine the best map between centred tokens x (..., n, D_s) and y (..., n, D_t).
 
     Attributes:
-        cross: (..., D_s, D_t) x'y.
-        spread: (...) squared length of x.
-        total: (...) that of y.
+        cross: Cross product x'y (..., D_s, D_t).
+        spread: Squared norm (...) of x.
+        total: Squared norm (...) of y.
     """
 
     cross: Tensor
@@ -28,22 +28,22 @@ class Products(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> Products:
-        """Of centred tokens."""
+        """Compute the products of centred tokens."""
         spread, total = (torch.linalg.vector_norm(end, dim=(-2, -1)).square() for end in (x, y))
         return cls(x.mT @ y, spread, total)
 
 
 def checked(source: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
-    """How many rows (...) are there, once source and target are found to pair.
+    """Check that source and target pair, and count the rows (...) that are present.
 
     Raises:
         InputError: rows that do not pair (``PAIRS``), fewer than two (``FEW_ROWS``), none after the mask (``NO_ROWS``).
     """
     if min(source.ndim, target.ndim) < 2 or source.shape[-2] != target.shape[-2]:
         raise InputError(
-            "tokens that do not pair",
+            "tokens do not pair",
             code="PAIRS",
-            expected="(..., n, D_s) and (..., n, D_t) of one n",
+            expected="(..., n, D_s) and (..., n, D_t) of the same n",
             found=f"{tuple(source.shape)} and {tuple(target.shape)}",
         )
     there = torch.tensor(source.shape[-2], device=source.device) if rows is None else rows.bool().sum(dim=-1)
@@ -53,18 +53,18 @@ def checked(source: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
         raise InputError(
             "no rows left after the mask" if masked else "fewer than two rows",
             code="NO_ROWS" if masked else "FEW_ROWS",
-            expected="at least 2 that both ends have",
+            expected="at least 2 rows present at both ends",
             found=left,
-            remedy="Give more images, or leave out a cell that has hardly any of them.",
+            remedy="Use more images, or omit a cell that lacks most rows.",
         )
     return there.expand(torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], there.shape))
 
 
 def centred(tokens: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Tokens (..., n, D) less their mean, zero in rows that are not there, and the mean (..., D).
+    """Centre tokens (..., n, D), with zeros in missing rows, and return them with their mean (..., D).
 
     Raises:
-        InputError: not finite (``NOT_FINITE``), or constant (``CONSTANT``).
+        InputError: tokens that are not finite (``NOT_FINITE``) or constant (``CONSTANT``).
     """
     if rows is None:
         there, count = tokens.double(), torch.tensor(tokens.shape[-2], device=tokens.device)
@@ -77,24 +77,24 @@ def centred(tokens: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         moved = torch.where(kept, there - mean[..., None, :], 0.0)
     spread = torch.linalg.vector_norm(moved, dim=(-2, -1)).square()
     if not bool(spread.isfinite().all()):
-        remedy = "Mask those rows, or find out what made them."
+        remedy = "Mask those rows, or find the cause of the values."
         found = f"{int((~there.isfinite()).any(dim=-1).sum())} rows with NaN or infinity"
-        raise InputError("tokens that are not finite", code="NOT_FINITE", found=found, remedy=remedy)
+        raise InputError("tokens not finite", code="NOT_FINITE", found=found, remedy=remedy)
     if bool(_constant(spread, count, mean).any()):
         raise InputError(
-            "tokens that do not vary",
+            "constant tokens",
             code="CONSTANT",
             expected="tokens that differ between regions",
-            remedy="Use a probe of varied images; a constant cell cannot be aligned.",
+            remedy="Use a probe with varied images; a cell with constant tokens cannot be aligned.",
         )
     return moved, mean
 
 
 def products(source: Tensor, target: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor, Products]:
-    """Means of both ends (..., D), and the products of the tokens about them.
+    """Compute the means (..., D) of both ends, and the products of the centred tokens.
 
     Raises:
-        InputError: as :func:`centred` does.
+        InputError: as in :func:`centred`.
     """
     found = moments.moments(source, target, rows)
     if found:

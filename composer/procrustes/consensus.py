@@ -1,8 +1,8 @@
-"""The alignment of cells' tokens: one map each into a consensus frame, scored on images it was not fitted on.
+"""Alignment of cells' tokens: one map per cell into a consensus frame, scored on held-out images.
 
-The maps are of :mod:`composer.procrustes`, the frame of :mod:`composer.procrustes.generalized`, the scores of
-:mod:`composer.procrustes.scores`: each cell's tokens against the consensus of the *others*, for a frame that a cell has a part
-in is like it by itself.
+The frame is made by :mod:`composer.procrustes.generalized`, maps by :mod:`composer.procrustes.similarity`, and scores by
+:mod:`composer.procrustes.scores`. Each cell is scored against the consensus of the *others*, because a frame resembles every
+cell that contributed to it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from composer.procrustes.scores import score
 from composer.procrustes.similarity import Alignment
 from composer.vocabulary import Grid, TokenKind
 
-GROUPS = 16  # of cells, of which each is scored against the consensus of the others
+GROUPS = 16  # of cells; each is scored against the consensus of the other groups
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """A frame, and one map into it per cell.
+    """Consensus frame, with one map into it per cell.
 
     Attributes:
-        names: Of the cells.
-        maps: In their order, each with the digests of its ends.
-        frame: The consensus itself, by which new cells join; its width is the widest cell's, narrower tokens are padded.
-        scores: Per cell, against the consensus of the others, see :func:`held_out_scores`; empty for a single cell.
-        kind: Of tokens.
+        names: Names of the cells.
+        maps: Maps into the frame in the order of names, each with the digests of its ends.
+        frame: Consensus frame, to which new cells can be joined, as wide as the widest cell; narrower tokens are padded.
+        scores: Score of each cell against the consensus of the others, see :func:`held_out_scores`; empty for one cell.
+        kind: Kind of tokens.
         grid: Rows and columns of the regions of an image on which tokens were paired.
-        probe: SHA-256 of the images, as :func:`~composer.procrustes.provenance.digest_of` has it; empty for bare tokens.
+        probe: SHA-256 of the images, see :func:`~composer.procrustes.provenance.digest_of`; empty if fitted from tokens.
     """
 
     names: tuple[str, ...]
@@ -52,43 +52,43 @@ class Consensus:
 
     @property
     def width(self) -> int:
-        """D of the frame."""
+        """Width D of the frame."""
         return self.frame.width
 
     @property
     def regions(self) -> int:
-        """Of an image."""
+        """Number of regions of an image."""
         return self.grid[0] * self.grid[1]
 
     @property
     def pairings(self) -> tuple[Pairing, ...]:
-        """The ends of the maps: each cell's weights, or bare tokens, and the frame."""
+        """Digests of the ends of each map: a cell's weights (or tokens), and the frame."""
         found = tuple(one.pairing for one in self.maps if one.pairing is not None)
         assert len(found) == len(self.maps), "a map of a consensus knows its ends"
         return found
 
     @property
     def p_values(self) -> tuple[float, ...]:
-        """Of shuffled pairings, corrected for the number of cells by Holm's method.
+        """P-values of shuffled pairings, corrected for the number of cells by Holm's method.
 
-        A score has 199 shuffles, by which no more than ten cells can come below 0.05; of more, each score has its own.
+        With 199 shuffles per score, no corrected p-value of more than ten cells can reach 0.05; use uncorrected ones then.
         """
         return holm([one.p_value for one in self.scores])
 
     def of(self, places: Sequence[int]) -> Consensus:
-        """The same frame for some of the cells."""
+        """Select some of the cells, with the same frame."""
         scores = tuple(self.scores[i] for i in places) if self.scores else ()
         names, maps = tuple(self.names[i] for i in places), tuple(self.maps[i] for i in places)
         return replace(self, names=names, maps=maps, scores=scores)
 
     def for_cells(self, digests: Mapping[str, str]) -> Consensus:
-        """Maps of some cells, found by the digest of their weights, under the names and in the order given.
+        """Select cells by the digest of their weights, under the names and in the order given.
 
         Args:
-            digests: Of weights (``tensors`` in a lock), by name.
+            digests: Digest of weights (``tensors`` in a lock) of each cell, by name.
 
         Raises:
-            IntegrityError: other weights than a cell of that name had (``END_CHANGED``).
+            IntegrityError: a cell of a known name with other weights (``END_CHANGED``).
             NotFoundError: a cell that was not aligned (``NO_MAP``).
         """
         known = {pairing.source: place for place, pairing in enumerate(self.pairings)}
@@ -98,7 +98,7 @@ class Consensus:
             if name in self.names:
                 self.pairings[self.names.index(name)].check(source=digest, where=name)
             raise NotFoundError(
-                "a cell without a map into the consensus frame",
+                "cell without a map into the consensus frame",
                 code="NO_MAP",
                 expected=listed(self.names),
                 found=name,
@@ -107,17 +107,17 @@ class Consensus:
         return replace(self.of([known[digest] for digest in digests.values()]), names=tuple(digests))
 
     def check(self, digests: Mapping[str, str]) -> None:
-        """Refuse maps of tokens other than omega, of other cells than these, or in another order.
+        """Check that the maps are of omega and of exactly these cells, in this order.
 
         Raises:
-            PolicyError: other tokens (``TOKENS``), or other names (``OTHER_CELLS``).
-            IntegrityError: other weights (``END_CHANGED``).
+            PolicyError: maps of other tokens (``TOKENS``), or of other names (``OTHER_CELLS``).
+            IntegrityError: maps of other weights (``END_CHANGED``).
         """
         if self.kind != "omega":
-            remedy = "A container maps its omega: align it with tokens='omega'. Other maps are applied by hand."
+            remedy = "A container maps its omega: align it with tokens='omega'. Apply other maps directly to their tokens."
             raise PolicyError("maps of other tokens", code="TOKENS", expected="omega", found=self.kind, remedy=remedy)
         if self.names != tuple(digests):
-            remedy = "Consensus.for_cells picks the maps of some cells."
+            remedy = "Select the maps of some cells with Consensus.for_cells."
             raise PolicyError(
                 "maps of other cells",
                 code="OTHER_CELLS",
@@ -129,7 +129,7 @@ class Consensus:
             pairing.check(source=digests[name], where=name)
 
     def mapped(self, places: Sequence[int], tokens: Tensor) -> Tensor:
-        """Tokens (C, B, N, width) of some cells, each by its own map, at once."""
+        """Map tokens (C, B, N, width) of several cells, each by its own map."""
         chosen = [self.maps[i] for i in places]
         centre, turn, translation = (
             torch.stack(rows).to(tokens)
@@ -149,20 +149,21 @@ def consensus(
     clusters: Tensor | None = None,
     seed: int = 0,
 ) -> Consensus:
-    """One frame for many cells, fitted on all images, scored on halves.
+    """Fit one frame for several cells on all images, and score their maps on halves.
 
     Args:
-        tokens: By cell (B, G, its own D), paired by image and region.
-        kind: What they are.
-        grid: Rows and columns of the regions of an image; left out, one row of G.
+        tokens: Tokens (B, G, its own D) of each cell, by name, paired by image and region.
+        kind: Kind of tokens.
+        grid: Rows and columns of the regions of an image; defaults to one row of G.
         probe: Digest of the images.
-        ends: Digest of each cell's weights; left out, of its tokens.
-        clusters: (B,) integers, which images belong together, as crops of one photograph do; left out, each is by itself.
-        seed: Of the halves and the shuffles.
+        ends: Digest of each cell's weights, by name; defaults to digests of the tokens.
+        clusters: Cluster labels (B,), integers, the same for images that are not independent, such as crops of one
+            photograph; defaults to one cluster per image.
+        seed: Seed of the halves and shuffles.
 
     Raises:
-        InputError: no cell, tokens that do not pair (``PAIRS``), constant or not finite ones, or too few images for halves
-            where there is more than one cell.
+        InputError: no cell, tokens that do not pair (``PAIRS``), are constant or not finite, or, with more than one cell, too
+            few images for two halves.
 
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
@@ -183,27 +184,27 @@ def joined(
     clusters: Tensor | None = None,
     seed: int = 0,
 ) -> Consensus:
-    """More cells in a frame that stays as it is, and so do the maps of the others.
+    """Add cells to a consensus; its frame and the other maps stay unchanged.
 
-    A new cell has no part in the frame, so that its score is against all of them; that of a cell that was alone is against
-    the new ones.
+    A new cell did not contribute to the frame, so it is scored against the whole frame. If the consensus had a single cell,
+    that cell is scored against the new ones.
 
     Args:
-        before: The consensus.
-        tokens: By new cell (B, G, its own D), of the frame's images and regions.
-        ends: As of :func:`consensus`.
-        clusters: As of :func:`consensus`.
-        seed: Of the halves and the shuffles.
+        before: Consensus to extend.
+        tokens: Tokens (B, G, its own D) of each new cell, by name, of the frame's images and regions.
+        ends: Digest of each new cell's weights, by name; defaults to digests of the tokens.
+        clusters: Cluster labels (B,), see :func:`consensus`.
+        seed: Seed of the halves and shuffles.
 
     Raises:
-        ConflictError: a name that the consensus has already (``TWICE``).
-        InputError: tokens that do not pair with the frame, a cell that is wider than the frame (``WIDER``), or as
-            :func:`consensus` says.
+        ConflictError: a name that the consensus already has (``TWICE``).
+        InputError: tokens that do not pair with the frame, a cell wider than the frame (``WIDER``), or the errors of
+            :func:`consensus`.
     """
     twice = sorted(tokens.keys() & set(before.names))
     if twice:
-        remedy = "Give it another name, or align again."
-        raise ConflictError("a cell that is in the consensus already", code="TWICE", found=listed(twice), remedy=remedy)
+        remedy = "Use another name, or align again."
+        raise ConflictError("cell already in the consensus", code="TWICE", found=listed(twice), remedy=remedy)
     maps = _maps(before.frame, tokens, before.pairings[0], ends)
     shape = next(iter(tokens.values())).shape[:2]
     frame = before.frame.tokens.unflatten(0, shape)
@@ -217,15 +218,15 @@ def joined(
 
 @neutral()
 def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None, seed: int = 0) -> tuple[Score, ...]:
-    """Per cell: how well its tokens predict the consensus of the others on images that were not fitted.
+    """Score each cell by how well its tokens predict the consensus of the others on held-out images.
 
-    Up to 16 cells those are all the others. More are dealt out to 16 groups in turn, and a cell is scored against the consensus
-    of all groups but its own: 16 frames, however many cells there are.
+    More than 16 cells are dealt to 16 groups in turn, and each is scored against the consensus of the groups other than its
+    own, so that at most 16 frames are fitted.
 
     Args:
-        tokens: Per cell (B, G, its own D).
-        clusters: As of :func:`consensus`.
-        seed: Of the halves and the shuffles.
+        tokens: Tokens (B, G, its own D) of each cell.
+        clusters: Cluster labels (B,), see :func:`consensus`.
+        seed: Seed of the halves and shuffles.
 
     Raises:
         InputError: fewer than four images, or constant tokens.
@@ -235,7 +236,7 @@ def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None,
 
 
 def frames_of_others(tokens: Sequence[Tensor]) -> list[Tensor]:
-    """Per cell the consensus (B, G, D) that :func:`held_out_scores` has it predict, of tokens (B, G, its own D)."""
+    """Return for each cell's tokens (B, G, its own D) the consensus (B, G, D) it is scored against, see held_out_scores."""
     groups = min(len(tokens), GROUPS)
     own = torch.arange(len(tokens)) % groups
     frames, _ = frames_of([cell.flatten(0, 1) for cell in tokens], own != torch.arange(groups)[:, None])
@@ -245,20 +246,20 @@ def frames_of_others(tokens: Sequence[Tensor]) -> list[Tensor]:
 def _maps(
     frame: Frame, tokens: Mapping[str, Tensor], pairing: Pairing, ends: Mapping[str, str] | None
 ) -> tuple[Alignment, ...]:
-    """One map per cell, each with its ends; ``pairing`` has what they share."""
+    """Fit one map per cell, and record its ends; ``pairing`` holds the fields common to all maps."""
     sources = ends or {name: digest_of(own) for name, own in tokens.items()}
     found = zip(tokens, maps_into(frame, _flat(tokens)), strict=True)
     return tuple(replace(one, pairing=replace(pairing, source=sources[name])) for name, one in found)
 
 
 def _flat(tokens: Mapping[str, Tensor]) -> list[Tensor]:
-    """Tokens (B G, D) of every cell.
+    """Flatten the tokens of every cell to (B G, D).
 
     Raises:
-        InputError: not of one B and G (``PAIRS``).
+        InputError: tokens with different B or G (``PAIRS``).
     """
     shapes = [tuple(own.shape) for own in tokens.values()]
     if not shapes or any(len(shape) != 3 or shape[:2] != shapes[0][:2] for shape in shapes):
-        expected = "(B, G, D) of each cell, of one B and G"
-        raise InputError("tokens that do not pair", code="PAIRS", expected=expected, found=shapes)
+        expected = "(B, G, D) of each cell, with the same B and G"
+        raise InputError("tokens do not pair", code="PAIRS", expected=expected, found=shapes)
     return [own.flatten(0, 1) for own in tokens.values()]

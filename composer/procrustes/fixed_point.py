@@ -1,11 +1,12 @@
-"""Consensus frames: how the iteration settles, and many of them at once over the same cells.
+"""Fixed-point iteration for consensus frames, for several sets of the same cells at once.
 
-Turning cells towards a frame and the frame towards their mean goes slowly along axes on which cells agree little. So the next
-frame is looked for ahead, in the direction of the last step, and from rest again where the residual grew.
+Alternately rotating cells towards a frame and moving the frame to their mean converges slowly along axes on which cells agree
+little. The iteration is therefore accelerated: each step is extrapolated along the previous one, and the momentum is reset
+where the residual grew.
 Legend: K frames, C cells, n rows, D width of a frame, d of a cell.
 
 Sources: Nesterov, Soviet Math. Dokl. 27 (1983), for the steps; O'Donoghue and Candes, Found. Comput. Math. 15 (2015), for
-starting again.
+resets.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from torch.nn import functional as F
 from composer.procrustes.centering import SPREAD_FLOOR, centred
 from composer.procrustes.polar import polar
 
-ROUNDS = 500  # of the iteration, at most: unrelated cells take up to 300
-SETTLED = 1e-7  # of a frame's length: a round that moves it less is the last
+ROUNDS = 500  # at most; unrelated cells take up to 300
+SETTLED = 1e-7  # of a frame's norm; the iteration stops at a smaller step
 
 
 def settled(step: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor) -> tuple[Tensor, Tensor]:
-    """Fixed points of a step, each of K on its own way.
+    """Iterate a step to its fixed points, K independent ones at once.
 
     Args:
-        step: From frames (K, n, D) of any length to frames of length 1 and their residuals (K,).
-        start: Frames of length 1.
+        step: Function from frames (K, n, D) of any norm to frames of norm 1 and their residuals (K,).
+        start: Frames (K, n, D) of norm 1.
 
     Returns:
         Frames and residuals.
@@ -50,15 +51,15 @@ def settled(step: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor) -> t
 
 
 def frames_of(tokens: Sequence[Tensor], members: Tensor) -> tuple[Tensor, Tensor]:
-    """Consensus of each of several sets of cells.
+    """Fit the consensus of each of K sets of cells.
 
     Args:
-        tokens: Per cell (n, its own D), row i of each paired with row i of the others.
-        members: (K, C) boolean, which cells are in each set: at least one.
+        tokens: Tokens (n, its own D) of each cell, row i paired with row i of the others.
+        members: Mask (K, C), boolean, of the cells of each set, at least one.
 
     Returns:
-        Frames (K, n, D) of mean square 1, D that of the widest cell, in the coordinates of each set's first; and the share
-        (K,) of their cells' variance that is not in them.
+        Frames (K, n, D) of mean square 1, as wide as the widest cell, in the coordinates of each set's first cell; and the
+        share (K,) of the cells' variance that is not in the frame.
 
     Raises:
         InputError: tokens that are constant or not finite.
@@ -80,14 +81,14 @@ def frames_of(tokens: Sequence[Tensor], members: Tensor) -> tuple[Tensor, Tensor
 
 @dataclass(frozen=True, eq=False)
 class SideBySide:
-    """Cells whose rows are all there, each along the S_c axes on which it varies, the narrow ones before the wide.
+    """Cells without missing rows, each in the S_c axes on which it varies, ordered from narrow to wide.
 
     Attributes:
-        order: Of the cells.
-        axes: Per cell, in that order, (its own D, S_c).
-        rows: (n, S) centred tokens, of length 1 in each cell, S the sum of all S_c.
-        core: (m, S) with the same products between columns, m no more than S.
-        width: D of a frame: of the widest cell.
+        order: Indices of the cells, from narrow to wide.
+        axes: Axes (its own D, S_c) of each cell, in that order.
+        rows: Centred tokens (n, S) side by side, of norm 1 in each cell, where S is the sum of all S_c.
+        core: Smaller matrix (m, S) with the same products between columns, where m is at most S.
+        width: Width D of a frame: that of the widest cell.
     """
 
     order: tuple[int, ...]
@@ -98,7 +99,7 @@ class SideBySide:
 
     @classmethod
     def of(cls, tokens: Sequence[Tensor]) -> SideBySide:
-        """Of tokens (n, D) per cell."""
+        """Centre, scale and reduce the tokens (n, D) of each cell."""
         parts = []
         for own in tokens:
             moved, _ = centred(own, None)
@@ -113,7 +114,7 @@ class SideBySide:
         return cls(order, axes, rows, core, max(own.shape[1] for own in tokens))
 
     def at_rest(self, cell: int) -> Tensor:
-        """Cell's own tokens (m, D) in its own coordinates, among rows of the core."""
+        """Return a cell's tokens (m, D) in its own coordinates, over the rows of the core."""
         place = self.order.index(cell)
         begin = sum(axes.shape[1] for axes in self.axes[:place])
         axes = self.axes[place]
@@ -121,7 +122,7 @@ class SideBySide:
         return F.pad(own, (0, self.width - own.shape[1]))
 
     def turned(self, frames: Tensor, members: Tensor) -> Tensor:
-        """(S, K, D) what turns every cell towards each of the frames (K, m, D), zero where it is not a member (K, C)."""
+        """Return the rotations (S, K, D) of every cell towards the frames (K, m, D), zero for non-members (K, C)."""
         products = torch.einsum("ms,kmd->skd", self.core, frames)
         kept = members[:, list(self.order)].mT
         parts, begin, done = [], 0, 0

@@ -1,9 +1,9 @@
-"""One frame for many cells: generalised Procrustes, all cells at a time, with rows that some of them lack.
+"""Generalised Procrustes analysis: one consensus frame for several cells, which may lack rows.
 
-Every cell is turned towards the frame, and the frame is the mean of the cells that have a row; again until nothing moves, see
-:mod:`composer.procrustes.fixed_point`.
-Cells are first brought to one spread, so that none has more to say because its tokens are long. Narrower cells are padded with
-zeros. Legend: C cells, n rows, D width of the frame.
+Every cell is rotated towards the frame, and each row of the frame is the mean over the cells that have it; both steps repeat
+until convergence, see :mod:`composer.procrustes.fixed_point`.
+Cells are first scaled to equal spread, so that long tokens get no larger weight. Narrower cells are padded with zeros.
+Legend: C cells, n rows, D width of the frame.
 
 Sources: Gower, Psychometrika 40 (1975); for missing rows, Commandeur, Matching Configurations (1991), chapter 3.
 """
@@ -28,12 +28,12 @@ from composer.procrustes.similarity import Alignment, Unequal, fit
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A consensus of cells.
+    """Consensus frame of several cells.
 
     Attributes:
-        tokens: (n, D) of mean square 1, centred; zeros where no cell has a row.
-        rows: (n,) which rows some cell has.
-        residual: Share of the cells' variance that is not in the frame, in the mean over cells.
+        tokens: Centred tokens (n, D) of mean square 1; zeros in rows that no cell has.
+        rows: Mask (n,) of the rows that at least one cell has.
+        residual: Share of the cells' variance that is not in the frame, averaged over cells.
     """
 
     tokens: Tensor
@@ -42,26 +42,26 @@ class Frame:
 
     @property
     def width(self) -> int:
-        """D."""
+        """Width D of the frame."""
         return self.tokens.shape[-1]
 
 
 @neutral()
 def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
-    """Consensus of several cells.
+    """Fit the consensus frame of several cells.
 
     Args:
-        tokens: Per cell (n, its own D), row i of each paired with row i of the others.
-        rows: (C, n) boolean, which rows each cell has; left out, all.
+        tokens: Tokens (n, its own D) of each cell, row i paired with row i of the others.
+        rows: Mask (C, n), boolean, of the rows that each cell has; defaults to all.
 
     Raises:
-        InputError: rows that do not pair, constant tokens, or a cell that has hardly a row in common with the one that has
-            most, which is where the iteration starts.
+        InputError: rows that do not pair, constant tokens, or a cell with fewer than two rows in common with the cell that has
+            most rows, from which the iteration starts.
     """
     dispatch.refuse_derivative("a consensus", *tokens)
     shapes = [tuple(own.shape) for own in tokens]
     if not shapes or any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes):
-        raise InputError("tokens that do not pair", code="PAIRS", expected="(n, D) of each cell, of one n", found=shapes)
+        raise InputError("tokens do not pair", code="PAIRS", expected="(n, D) of each cell, with the same n", found=shapes)
     if rows is not None:
         return _with_gaps(tokens, rows.bool())
     checked(tokens[0], tokens[0], None)
@@ -70,49 +70,49 @@ def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
 
 
 def maps_into(frame: Frame, tokens: Sequence[Tensor], rows: Tensor | None = None) -> tuple[Alignment, ...]:
-    """One map into a frame per cell, each as of the width of the frame."""
+    """Fit one map into a frame per cell, padding narrower cells to its width."""
     kept = [None] * len(tokens) if rows is None else list(rows)
     return tuple(map_into(frame, own, there) for own, there in zip(tokens, kept, strict=True))
 
 
 @neutral()
 def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequal: Unequal = "pad") -> Alignment:
-    """Map of a cell into a frame, whether or not it had a part in it; the frame stays as it is.
+    """Fit the map of a cell into a frame, which stays unchanged; the cell need not have contributed to it.
 
     Args:
-        frame: The consensus.
-        tokens: (n, its own D).
-        rows: (n,) boolean, which rows the cell has.
-        unequal: What to do with a cell of another width.
+        frame: Consensus frame.
+        tokens: Tokens (n, its own D) of the cell.
+        rows: Mask (n,), boolean, of the rows that the cell has; defaults to all.
+        unequal: Treatment of a cell of another width, ``pad`` or ``project``.
 
     Raises:
-        InputError: a cell that is wider than the frame, and not projected (``WIDER``); or as
-            :func:`~composer.procrustes.fit` says.
+        InputError: a cell wider than the frame that is not projected (``WIDER``), or the errors of
+            :func:`~composer.procrustes.fit`.
     """
     dispatch.refuse_derivative("a fitted map", tokens)
     if tokens.shape[-1] > frame.width and unequal == "pad":
         raise InputError(
-            "a cell wider than the frame",
+            "cell wider than the frame",
             code="WIDER",
             expected=f"at most {frame.width}",
             found=tokens.shape[-1],
-            remedy="Choose unequal='project', or make the consensus again with this cell in it.",
+            remedy="Use unequal='project', or refit the consensus including this cell.",
         )
     kept = frame.rows if rows is None else frame.rows & rows.bool()
     return fit(tokens, frame.tokens, rows=kept, unequal=unequal)
 
 
 def change(before: Frame, after: Frame) -> float:
-    """How much a consensus changed: the share of the later one's variance that no similarity makes of the earlier.
+    """Measure the change between two frames: the share of the later one's variance that no similarity map predicts.
 
-    On the rows that both have. Zero where only the coordinates differ, as they do between any two iterations.
+    Only rows of both frames count. Frames that differ only in their coordinates have a change of zero.
     """
     kept = before.rows & after.rows
     return float(fit(before.tokens, after.tokens, rows=kept, unequal="pad").residual)
 
 
 def _with_gaps(tokens: Sequence[Tensor], kept: Tensor) -> Frame:
-    """Consensus of cells that lack some rows: each is turned on those that it and the frame have."""
+    """Fit the consensus of cells that lack rows: each is rotated on the rows that it shares with the frame."""
     width = max(own.shape[1] for own in tokens)
     stacked = torch.stack([widths.pad(own.double(), width) for own in tokens])
     checked(stacked, stacked, kept)
@@ -131,7 +131,7 @@ def _with_gaps(tokens: Sequence[Tensor], kept: Tensor) -> Frame:
 
 
 def _met(stacked: Tensor, frame: Tensor, both: Tensor) -> Tensor:
-    """Every cell turned and shifted to where it is nearest to the frame on the rows of both, and of its size there."""
+    """Map every cell onto the frame by rotation, shift and scaling to the frame's size, fitted on the rows of both."""
     checked(stacked, frame, both)
     centre, translation, shared = products(stacked, frame, both)
     rotation, _, _ = turn(shared.cross, "allowed")
@@ -140,7 +140,7 @@ def _met(stacked: Tensor, frame: Tensor, both: Tensor) -> Tensor:
 
 
 def _mean(mapped: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Frame that mapped cells (C, n, D) make, and its rows."""
+    """Average mapped cells (C, n, D) to a frame, and return it with its rows."""
     count = kept.sum(dim=0)
     there = count > 0
     mean = torch.where(kept[..., None], mapped, 0.0).sum(dim=0) / count.clamp_min(1)[:, None]
@@ -149,11 +149,11 @@ def _mean(mapped: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _left(mapped: Tensor, frame: Tensor, kept: Tensor) -> Tensor:
-    """(C,) mean square distance to the frame, which has mean square 1, as the cells have by now."""
+    """Return each cell's mean square distance (C,) to the frame; both have mean square 1."""
     distance = torch.where(kept, (mapped - frame).square().sum(dim=-1), 0.0)
     return distance.sum(dim=-1) / kept.sum(dim=-1)
 
 
 def _size(moved: Tensor, kept: Tensor) -> Tensor:
-    """(...) root mean square of the rows (..., n, D) that are there."""
+    """Return the root mean square (...) of the present rows of (..., n, D)."""
     return (moved.square().sum(dim=(-2, -1)) / kept.sum(dim=-1)).sqrt()

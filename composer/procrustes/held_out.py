@@ -1,11 +1,11 @@
-"""Held-out R2 of many pairings of the same images, from sums that are made once.
+"""Held-out R2 of many pairings of the same images, from sums that are computed once.
 
-A map fitted on one half of the images predicts the other, and the other way round. Images that belong together, as crops of
-one photograph do, are a cluster: it is in one half, and it is paired as a whole. A pairing says which cluster of the source
-stands at each cluster of the target. What its maps and their errors are made of are sums over rows: how many there are, their
-tokens, squares, and products of one end with the other. With u = (x, |x|^2, 1) and v = (y, |y|^2, 1), zero in a missing row,
-these are the entries of sum u'v; those of a pairing are those of its pairs of clusters, added up. So no row is touched again.
-Where a fit leaves axes open, as it does with fewer rows than dimensions, R2 is the mean over all ways to turn them.
+A map fitted on one half of the images predicts the other half, and vice versa. Images that are not independent, such as crops
+of one photograph, form a cluster, which stays in one half and is paired as a whole. A pairing assigns a cluster of the source
+to each cluster of the target. Its maps and their errors depend only on sums over rows: counts, tokens, squares, and products
+of both ends. With u = (x, |x|^2, 1) and v = (y, |y|^2, 1), zero in missing rows, these are the entries of sum u'v, which is a
+sum over the pairs of clusters. So the rows are read once for all pairings.
+Where a fit leaves axes undetermined, as with fewer rows than dimensions, R2 is the mean over all rotations of these axes.
 Legend: B images, C clusters, G regions of an image, D_s and D_t widths, W two more than a width, P pairings.
 """
 
@@ -22,18 +22,18 @@ from torch.nn import functional as F
 from composer.procrustes.centering import SPREAD_FLOOR, centred
 from composer.procrustes.polar import NEGLIGIBLE, TINY, turn
 
-CHUNK = 2**20  # numbers of shuffled rows, or of their maps, at a time: 8 MiB, about what is near a core
+CHUNK = 2**20  # numbers of shuffled rows, or of their maps, at a time: 8 MiB, about the cache of a core
 TABLE = 2**25  # numbers in the sums of all pairs of clusters: 256 MiB
-WORKING = 16  # matrices of the size of a map that are held to judge one
+WORKING = 16  # temporary matrices of the size of a map per pairing scored
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images in the order of their clusters, one half of the clusters before the other.
+    """Images ordered by cluster, one half of the clusters before the other.
 
     Attributes:
-        images: (B,) which of the images given stands here.
-        sizes: (C,) images of each cluster.
+        images: Indices (B,) of the given images, in this order.
+        sizes: Number (C,) of images of each cluster.
     """
 
     images: Tensor
@@ -41,11 +41,11 @@ class Split:
 
     @classmethod
     def drawn(cls, clusters: Tensor, generator: Generator) -> Split:
-        """Halves at random.
+        """Draw random halves.
 
         Args:
-            clusters: (B,) integers, the same for images that belong together; which integers does not matter.
-            generator: Of the halves.
+            clusters: Cluster labels (B,), arbitrary integers.
+            generator: Random generator.
         """
         members: dict[int, list[int]] = {}
         for image, cluster in enumerate(clusters.tolist()):
@@ -56,12 +56,12 @@ class Split:
 
     @property
     def cluster(self) -> Tensor:
-        """(B,) the cluster of each image."""
+        """Index (B,) of the cluster of each image."""
         return torch.arange(len(self.sizes)).repeat_interleave(self.sizes)
 
     @property
     def clusters(self) -> tuple[slice, slice]:
-        """Of each half."""
+        """Clusters of each half."""
         border = (len(self.sizes) + 1) // 2
         return slice(0, border), slice(border, None)
 
@@ -73,18 +73,18 @@ class Split:
 
     @property
     def pairings(self) -> int:
-        """How many there are: clusters only change places with those of their size."""
+        """Number of possible pairings: clusters are exchanged only with clusters of the same size."""
         return math.prod(math.factorial(count) for count in self.sizes.unique(return_counts=True)[1].tolist())
 
     def shuffled(self, count: int, generator: Generator) -> Tensor:
-        """(P, C) that many pairings, each as likely as any other."""
+        """Draw pairings (P, C) uniformly at random."""
         places, drawn = self.sizes.argsort(), torch.rand(count, len(self.sizes), generator=generator, dtype=torch.float64)
         orders = torch.empty(drawn.shape, dtype=torch.long)
         orders[:, places] = (self.sizes + drawn).argsort(dim=1)
         return orders
 
     def placed(self, orders: Tensor) -> Tensor:
-        """(P, B) images of the source where its clusters stand in these orders (P, C), in their own order within each."""
+        """Return the order (P, B) of the source's images for orders of its clusters (P, C)."""
         starts = self.sizes.cumsum(0) - self.sizes
         within = torch.arange(len(self.images)) - starts[self.cluster]
         return starts[orders[:, self.cluster]] + within
@@ -92,12 +92,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Of each pairing and half: tokens less ``centre`` (..., D_s), times ``scale`` (...) and ``rotation`` (..., D_s, D_t)."""
+    """Map of each pairing and half: (tokens - centre (..., D_s)) * scale (...) @ rotation (..., D_s, D_t)."""
 
     centre: Tensor
     rotation: Tensor
     scale: Tensor
-    mean: Tensor  # (..., D_t) of the target
+    mean: Tensor  # of the target (..., D_t)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +105,10 @@ class Paired:
     """Rows of two cells on one split.
 
     Attributes:
-        source: (B, G, W) as :func:`rows_of` makes them, in the split's order.
-        target: The same.
-        split: Of the images.
-        most: Pairings that will be asked for.
+        source: Rows (B, G, W) of the source from :func:`rows_of`, in the split's order.
+        target: Rows (B, G, W) of the target from :func:`rows_of`, in the split's order.
+        split: Halves of the images.
+        most: Largest number of pairings to be scored.
     """
 
     source: Tensor
@@ -118,16 +118,16 @@ class Paired:
 
     @property
     def observed(self) -> Tensor:
-        """(1, C) the pairing that was given."""
+        """Pairing (1, C) as given."""
         return torch.arange(len(self.split.sizes))[None]
 
     def r2(self, orders: Tensor) -> Tensor:
-        """(P,) share of the target's variance that is predicted under pairings (P, C); 0 where they share no rows."""
+        """Return R2 (P,) under pairings (P, C): the predicted share of the target's variance, 0 without common rows."""
         size = max(WORKING * self.source.shape[-1] * self.target.shape[-1], 0 if self.table else self.source.numel())
         return torch.cat([r2_of(self.sums(some)) for some in orders.split(max(1, CHUNK // size))])
 
     def sums(self, orders: Tensor) -> Tensor:
-        """(P, 2, W, W) sum u'v over the rows of each half."""
+        """Return sum u'v over the rows of each half, (P, 2, W, W)."""
         if self.table:
             sums, row_of = self.table
             rows = row_of[orders, self.observed]
@@ -141,9 +141,9 @@ class Paired:
 
     @cached_property
     def table(self) -> tuple[Tensor, Tensor] | None:
-        """Sums (rows, W W) over each pair of clusters of one size, and the row (C, C) of each pair.
+        """Sums (rows, W W) over each pair of clusters of equal size, and the row (C, C) of each pair.
 
-        None where it would be too large, or take longer to make than the sums of all pairings one by one.
+        None if the table would be too large, or take longer to compute than the sums of all pairings.
         """
         sizes, widths = self.split.sizes, (self.source.shape[-1], self.target.shape[-1])
         classes, counts = sizes.unique(return_counts=True)
@@ -165,7 +165,7 @@ class Paired:
         return sums, row_of
 
     def judged(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As given: squared error, squared length and cosine (B, G) of the held-out rows; zero where one is missing."""
+        """Return squared error, squared length and cosine (B, G) of held-out rows as given, zero in missing rows."""
         maps = maps_of(self.sums(self.observed))
         parts = []
         for half, images in enumerate(self.split.halves):
@@ -174,7 +174,7 @@ class Paired:
             y = self.target[images, :, :-2] - maps.mean[fitted]
             there = self.source[images, :, -1] * self.target[images, :, -1]
             along = (x @ maps.rotation[fitted] * y).sum(dim=-1)
-            length, truth = (end.square().sum(dim=-1) for end in (x, y))  # a rotation keeps lengths, in what is not seen too
+            length, truth = (end.square().sum(dim=-1) for end in (x, y))  # a rotation keeps lengths, on undetermined axes too
             cosine = along / (length * truth).clamp_min(TINY).sqrt()
             parts.append(torch.stack([(length - 2 * along + truth).clamp_min(0), truth, cosine]) * there)
         error, truth, cosine = torch.cat(parts, dim=1)
@@ -182,16 +182,16 @@ class Paired:
 
 
 def rows_of(tokens: Tensor, kept: Tensor) -> Tensor:
-    """u (B, G, W) of tokens (B, G, D): centred, of mean square 1, along the axes on which they vary.
+    """Compute u (B, G, W) of tokens (B, G, D): centred, of mean square 1, along the axes on which they vary.
 
-    Axes with less than 1e-12 of the variance, such as those of zeros that would pad them, have no part in any prediction.
+    Axes with less than 1e-12 of the variance, such as padding, contribute to no prediction and are dropped.
 
     Args:
-        tokens: Of a cell.
-        kept: (B, G) which rows are there; zeros stand for the others.
+        tokens: Tokens (B, G, D) of a cell.
+        kept: Mask (B, G) of the rows present; missing rows become zeros.
 
     Raises:
-        InputError: not finite (``NOT_FINITE``), or constant (``CONSTANT``).
+        InputError: tokens that are not finite (``NOT_FINITE``) or constant (``CONSTANT``).
     """
     moved, _ = centred(tokens.flatten(0, 1), kept.flatten())
     moved = moved * (kept.sum() / moved.square().sum()).sqrt()
@@ -202,7 +202,7 @@ def rows_of(tokens: Tensor, kept: Tensor) -> Tensor:
 
 
 def maps_of(sums: Tensor) -> Maps:
-    """Maps of least squares of each half from its sums (..., W, W); of scale 0 where the source has no spread."""
+    """Fit least-squares maps from sums (..., W, W), with scale 0 where the source has no spread."""
     count = sums[..., -1, -1].clamp_min(1)
     centre, mean = sums[..., :-2, -1] / count[..., None], sums[..., -1, :-2] / count[..., None]
     spread = sums[..., -2, -1] - count * centre.square().sum(dim=-1)
@@ -212,7 +212,10 @@ def maps_of(sums: Tensor) -> Maps:
 
 
 def r2_of(sums: Tensor) -> Tensor:
-    """(P,) R2 of each half under the map of the other, from sums (P, 2, W, W): |s x R - y|^2 = s^2 |x|^2 - 2 s xRy' + |y|^2."""
+    """Compute R2 (P,) of both halves from sums (P, 2, W, W): |s x R - y|^2 = s^2 |x|^2 - 2 s xRy' + |y|^2.
+
+    Each half is judged by the map of the other.
+    """
     maps, judged = maps_of(sums.flip(1)), sums
     count, x, y = judged[..., -1, -1], judged[..., :-2, -1], judged[..., -1, :-2]
     products = judged[..., :-2, :-2] - x[..., :, None] * maps.mean[..., None, :]
@@ -225,14 +228,14 @@ def r2_of(sums: Tensor) -> Tensor:
 
 
 def _about(squares: Tensor, tokens: Tensor, count: Tensor, centre: Tensor) -> Tensor:
-    """Sum of squares about a centre, from that about zero and the sum of the tokens."""
+    """Compute the sum of squares about a centre from that about zero and the sum of the tokens."""
     return squares - 2 * (tokens * centre).sum(dim=-1) + count * centre.square().sum(dim=-1)
 
 
 def _turn(cross: Tensor) -> tuple[Tensor, Tensor]:
-    """What the orthogonal map of padded tokens does to those that are not, (..., D_s, D_t), and its trace (...).
+    """Return the orthogonal map of padded tokens, restricted to the unpadded axes (..., D_s, D_t), and its trace (...).
 
-    Of a cross product Q T, Q with orthonormal columns and T square, it is Q times that of T.
+    For a cross product Q T, with Q of orthonormal columns and T square, it is Q times the map of T.
     """
     if cross.shape[-2] == cross.shape[-1]:
         return _turn_square(cross)
@@ -244,7 +247,7 @@ def _turn(cross: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _turn_square(cross: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of square ones; zero along axes that the cross product leaves open, the mean of all ways to turn those."""
+    """Return the map and trace of a square cross product; zero, the mean of all rotations, along undetermined axes."""
     rotation, trace, _ = turn(cross, "allowed")
     stretch, floor = rotation.mT @ cross, NEGLIGIBLE * trace  # symmetric, its eigenvalues the singular values
     eye = torch.eye(cross.shape[-1], dtype=cross.dtype)

@@ -1,8 +1,8 @@
-"""Cross products of many pairs of tokens and their polar factors, by kernels where they serve.
+"""Cross products of many pairs of tokens and their polar factors, by compiled kernels where applicable.
 
-They do on the CPU, in float64, for widths of cells, where there are more than a few pairs, no gradient is asked for and numba
-is installed (the ``fast`` extra). Else these functions give None, and the caller takes torch's way. The answers agree to
-rounding, not to the bit.
+The kernels apply on the CPU, in float64, to the widths of cells, with at least 16 pairs, without gradients and with numba
+installed (the ``fast`` extra). Otherwise these functions return None, and the caller uses torch. Results of both agree to
+rounding, not bit by bit.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from batteries.kernels.jit import Kernels, share
 __all__ = ["Moments", "Polar", "moments", "polar"]
 
 WIDTHS = range(4, 33, 4)  # each is compiled on its first call, in two seconds
-FEW = 16  # pairs from which the kernels are worth their calls, as in batteries.kernels.eigensolver
-MOMENT_NANOSECONDS = 0.6  # of a row of a pair, times D
-POLAR_NANOSECONDS = 10  # of a matrix, times D**2
+FEW = 16  # pairs from which the kernels pay off, as in batteries.kernels.eigensolver
+MOMENT_NANOSECONDS = 0.6  # per row of a pair, times D
+POLAR_NANOSECONDS = 10  # per matrix, times D**2
 
 
 class Moments(NamedTuple):
@@ -32,9 +32,9 @@ class Moments(NamedTuple):
 
 
 class Polar(NamedTuple):
-    """The orthogonal factors R (P, D, D) of matrices, trace(R' matrix) (P,), and the sign (P,) of R's determinant.
+    """Orthogonal factors R (P, D, D) of matrices, trace(R' matrix) (P,), and the sign (P,) of R's determinant.
 
-    The sign is 0, and the others nothing, where a matrix is too near to singular.
+    For a matrix too close to singular the sign is 0, and the other values are undefined.
     """
 
     rotation: Tensor
@@ -43,9 +43,9 @@ class Polar(NamedTuple):
 
 
 def moments(source: Tensor, target: Tensor, rows: Tensor | None) -> Moments | None:
-    """Of pairs of tokens (..., n, D), over the rows (..., n) that are there; what stands in the others is not looked at.
+    """Compute the moments of pairs of tokens (..., n, D) over the rows (..., n) present; missing rows are not read.
 
-    Leading axes are broadcast. Tokens that are not finite give squares that are not.
+    Leading axes are broadcast. Tokens that are not finite give squares that are not finite.
     """
     batch = torch.broadcast_shapes(source.shape[:-2], target.shape[:-2], () if rows is None else rows.shape[:-1])
     if source.shape[-2:] != target.shape[-2:] or (rows is not None and rows.shape[-1] != source.shape[-2]):
@@ -55,7 +55,7 @@ def moments(source: Tensor, target: Tensor, rows: Tensor | None) -> Moments | No
 
 
 def polar(cross: Tensor) -> Polar | None:
-    """Of square ones (P, D, D); all is NaN for one that is not finite."""
+    """Compute the polar factors of square matrices (P, D, D); NaN for a matrix that is not finite."""
     if cross.shape[-2] != cross.shape[-1]:
         return None
     kernel = _kernel(len(cross), cross)
@@ -63,7 +63,7 @@ def polar(cross: Tensor) -> Polar | None:
 
 
 def _kernel(pairs: int, *given: Tensor) -> Any:
-    """Compiled kernels for these, or None where torch's way is the one to take."""
+    """Return the compiled kernels for the given tensors, or None where torch is to be used."""
     width = given[0].shape[-1]
     return _products(width) if _products.serves(*given) and pairs >= FEW and width in WIDTHS else None
 
@@ -79,13 +79,19 @@ _products = Kernels(
     "composer.kernels.cross_products",
     lambda module, width: module.kernels(width),
     _try,
-    dtypes=(torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.bool),  # tokens, in float64 then, and a mask
+    dtypes=(
+        torch.bfloat16,
+        torch.float16,
+        torch.float32,
+        torch.float64,
+        torch.bool,
+    ),  # tokens, cast to float64, and a mask
     forward_only=True,
 )
 
 
 def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | None, batch: torch.Size) -> Moments:
-    """Kernel over all pairs."""
+    """Run the kernel over all pairs."""
     (height, width), count = source.shape[-2:], batch.numel()
     there = torch.ones(1, height, dtype=torch.bool, device="cpu") if rows is None else _flat(rows.bool(), batch, 1)
     x, y = (_flat(end.double(), batch, 2) for end in (source, target))
@@ -99,7 +105,7 @@ def _run_moments(kernel: Any, source: Tensor, target: Tensor, rows: Tensor | Non
 
 
 def _run_polar(kernel: Any, cross: Tensor) -> Polar:
-    """Kernel over all matrices."""
+    """Run the kernel over all matrices."""
     given = cross.detach().contiguous()
     rotation, found = torch.empty_like(given), given.new_empty(2, len(given))
     run = partial(kernel, given.numpy(), rotation.numpy(), found.numpy())
@@ -108,7 +114,7 @@ def _run_polar(kernel: Any, cross: Tensor) -> Polar:
 
 
 def _flat(part: Tensor, batch: torch.Size, own: int) -> Tensor:
-    """One leading axis and ``own`` others, in one piece of memory; of length 1 where all pairs share it."""
+    """Flatten to one leading axis and the last ``own`` axes, contiguous; the leading axis is 1 if all pairs share it."""
     shape = part.shape[part.ndim - own :]
     if part.shape[: part.ndim - own].numel() == 1:
         return part.detach().reshape(1, *shape).contiguous()

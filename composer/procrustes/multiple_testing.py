@@ -1,4 +1,4 @@
-"""P-values corrected for their number.
+"""Correction of p-values for multiple testing.
 
 Source: Holm, Scand. J. Statist. 6 (1979).
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """P-values corrected for their number by Holm's step-down method, in the order given.
+    """Correct p-values for their number by Holm's step-down method, and return them in the order given.
 
     >>> holm([0.01, 0.04, 0.03])
     (0.03, 0.06, 0.06)

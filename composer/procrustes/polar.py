@@ -1,7 +1,7 @@
-"""The orthogonal factor of a matrix: how one set of axes is turned onto another, batched.
+"""Batched orthogonal polar factor of a matrix: the rotation of one set of axes onto another.
 
-Of cross = U diag(s) V' it is U V'. Many of a cell's width go to a kernel, see :mod:`composer.procrustes.moments`; of others V
-and s come from the Gram matrix. Those that are nearly singular go to an SVD.
+The factor of cross = U diag(s) V' is U V'. Large batches of a cell's width are computed by a kernel, see
+:mod:`composer.procrustes.moments`; otherwise V and s come from the Gram matrix. Nearly singular matrices use an SVD.
 
 Sources: Schoenemann, Psychometrika 31 (1966), for the orthogonal map of largest trace; Umeyama, IEEE PAMI 13 (1991), for that
 without reflection.
@@ -20,23 +20,23 @@ from composer.procrustes import moments
 
 Reflection = Literal["allowed", "forbidden"]
 
-NEGLIGIBLE = 1e-12  # of the largest singular value: a smaller one does not say whether its axis is turned over
-GRAM_CONDITION = 1e-8  # of the squared singular values: below it their roots have lost too many digits
+NEGLIGIBLE = 1e-12  # of the largest singular value; a smaller one does not determine the sign of its axis
+GRAM_CONDITION = 1e-8  # of the largest squared singular value; the roots of smaller ones have lost too many digits
 TINY = torch.finfo(torch.float64).tiny
 
 
 def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]:
-    """Orthogonal R (..., D, D) with the largest trace(R' cross), that trace (...), and the sign (...) of R's determinant.
+    """Find the orthogonal R (..., D, D) with the largest trace(R' cross), that trace (...), and the sign (...) of det R.
 
-    Where the smallest singular value is nothing, R and its mirror image in that axis do as well: the one of determinant +1
-    is taken.
+    Where the smallest singular value is negligible, R and its reflection in that axis are equally good, and the one with
+    determinant +1 is returned.
     """
     dispatch.refuse_derivative("a fitted rotation", cross)
     flat = cross.reshape(-1, *cross.shape[-2:])
     rotation, trace, determinant = moments.polar(flat) or _polar_with_sign(flat)
     weak, mirrored = determinant == 0, (determinant < 0) & (reflection == "forbidden")
     if bool(mirrored.any()):
-        least = eigensolver.gram_eigh(flat[mirrored])[1][..., :1]  # turned over where it costs least
+        least = eigensolver.gram_eigh(flat[mirrored])[1][..., :1]  # reflected where it costs least
         rotation[mirrored] -= 2 * rotation[mirrored] @ least @ least.mT
     if bool(weak.any()):
         rotation[weak] = _polar_of_weak(flat[weak], reflection)
@@ -48,7 +48,7 @@ def turn(cross: Tensor, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor]
 
 
 def polar(cross: Tensor) -> Tensor:
-    """U V' of tall or square ones (P, n, d): orthonormal columns. Axes that ``cross`` leaves open are turned anyhow."""
+    """Compute U V' of tall or square matrices (P, n, d): orthonormal columns, arbitrary along undetermined axes."""
     dispatch.refuse_derivative("a fitted rotation", cross)
     found = moments.polar(cross)
     rotation, weak = (found.rotation, found.determinant == 0) if found else _polar(cross)
@@ -59,7 +59,7 @@ def polar(cross: Tensor) -> Tensor:
 
 
 def sign(rotation: Tensor) -> Tensor:
-    """Of the determinant of (..., D, D)."""
+    """Return the sign of the determinant of (..., D, D)."""
     return torch.linalg.det(rotation).sign()
 
 
@@ -68,15 +68,15 @@ def _trace(rotation: Tensor, cross: Tensor) -> Tensor:
 
 
 def _polar_with_sign(cross: Tensor) -> moments.Polar:
-    """Torch's way to what the kernel gives."""
+    """Compute the results of the kernel by torch operators."""
     rotation, weak = _polar(cross)
     return moments.Polar(rotation, _trace(rotation, cross), torch.where(weak, 0.0, sign(rotation)))
 
 
 def _polar(cross: Tensor) -> tuple[Tensor, Tensor]:
-    """Orthogonal factors U V' of cross = U diag(singular) V', and for which it has lost too many digits.
+    """Compute the factors U V' of cross = U diag(singular) V', and a mask of those that lost too many digits.
 
-    U = cross V / singular has lost as many digits as the square of the condition number has; one Newton step gives them back:
+    U = cross V / singular loses as many digits as the square of the condition number has; one Newton step recovers them:
     with E = U'U - 1, to first order, U V' is U (1 - E_ij s_i / (s_i + s_j)) V'.
     """
     squares, axes = eigensolver.gram_eigh(cross)
@@ -89,7 +89,7 @@ def _polar(cross: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _polar_of_weak(cross: Tensor, reflection: Reflection) -> Tensor:
-    """The same by torch's own SVD, for matrices that are nearly singular."""
+    """Compute the factors of nearly singular matrices by SVD."""
     left, singular, right = torch.linalg.svd(cross)
     rotation = left @ right
     undecided = singular[..., -1] <= NEGLIGIBLE * singular[..., 0]

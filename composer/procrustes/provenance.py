@@ -1,4 +1,4 @@
-"""What a map was fitted on, by digest: a map says nothing of cells that have changed since, nor of other cells."""
+"""Provenance of a map by digest: it is valid only for the weights and images on which it was fitted."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Pairing:
     """Both ends of a map, and the images on which their tokens were paired.
 
     Attributes:
-        kind: Of tokens.
+        kind: Kind of tokens.
         grid: Rows and columns of the regions of an image; a finer cell's tokens were averaged over each.
-        probe: SHA-256 of the images, as :func:`digest_of` has it.
-        source: SHA-256 of what is mapped: of a cell's weights (``tensors`` in a lock), or of a frame's tokens.
-        target: The same of what it is mapped to.
+        probe: SHA-256 of the images, see :func:`digest_of`.
+        source: SHA-256 of the source: a cell's weights (``tensors`` in a lock), or a frame's tokens.
+        target: SHA-256 of the target: a cell's weights (``tensors`` in a lock), or a frame's tokens.
     """
 
     kind: TokenKind
@@ -34,14 +34,15 @@ class Pairing:
     target: str
 
     def inverse(self) -> Pairing:
-        """Of the way back."""
+        """Return the pairing of the inverse map."""
         return replace(self, source=self.target, target=self.source)
 
     def then(self, other: Pairing) -> Pairing:
-        """Of one map after the other.
+        """Return the pairing of this map followed by another.
 
         Raises:
-            InputError: the second does not begin where the first ends, or pairs other tokens or other images (``ENDS``).
+            InputError: an other map that does not begin at this one's target, or was fitted on other tokens or images
+                (``ENDS``).
         """
         for what, mine, theirs in (
             ("ends", self.target, other.source),
@@ -51,39 +52,39 @@ class Pairing:
         ):
             if mine != theirs:
                 raise InputError(
-                    f"two maps of different {what} do not make one",
+                    f"cannot chain maps with different {what}",
                     code="ENDS",
                     expected=mine,
                     found=theirs,
-                    remedy="Fit both on the same tokens of the same images, the second from where the first leads.",
+                    remedy="Fit both on the same tokens of the same images, the second from the target of the first.",
                 )
         return replace(self, target=other.target)
 
     def check(self, *, source: str | None = None, target: str | None = None, where: object = None) -> None:
-        """Refuse ends that are not those of the fit.
+        """Check that the ends are those of the fit.
 
         Args:
-            source: Digest of what is about to be mapped; left out, not compared.
-            target: Digest of what it is to be mapped to.
-            where: The cell's name, for the message.
+            source: Digest of the source; not checked if None.
+            target: Digest of the target; not checked if None.
+            where: Name of the cell, for error messages.
 
         Raises:
-            IntegrityError: another one (``END_CHANGED``).
+            IntegrityError: a source or target other than that of the fit (``END_CHANGED``).
         """
         for end, fitted, found in (("source", self.source, source), ("target", self.target, target)):
             if found is not None and found != fitted:
                 raise IntegrityError(
-                    f"a map that was fitted on another {end}",
+                    f"map fitted on another {end}",
                     code="END_CHANGED",
                     expected=fitted,
                     found=found,
                     where=where,
-                    remedy="Pull the version that the map was fitted on, or align again.",
+                    remedy="Pull the version on which the map was fitted, or align again.",
                 )
 
 
 def digest_of(values: Tensor) -> str:
-    """SHA-256 of a tensor's shape and of its values as float64."""
+    """Return the SHA-256 of a tensor's shape and of its values as float64."""
     held = values.detach().to("cpu", torch.float64).contiguous().numpy().astype("<f8", copy=False)
     found = sha256(b"\0".join([PREFIX, str(list(held.shape)).encode(), b""]))
     found.update(held.reshape(-1).view(np.uint8).data)

@@ -1,4 +1,4 @@
-"""Scores and their nulls: what is computed, what files of models and maps keep, and what answers show. No torch here."""
+"""Scores and their nulls, as computed, as stored in files of models and maps, and as reported. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CLOSED = ConfigDict(strict=True, extra="forbid")
 
 @dataclass(frozen=True, config=CLOSED)
 class Null:
-    """Held-out R2 of pairs that are known not to belong together.
+    """Held-out R2 of pairs that are known to be unrelated.
 
     Attributes:
-        mean: Over draws.
+        mean: Mean over draws.
         sd: Standard deviation over draws; 0 for a single one.
-        draws: How many.
-        exceeding: How many of them are as high as the observed one.
+        draws: Number of draws.
+        exceeding: Number of draws as high as the observed value.
     """
 
     mean: float
@@ -35,25 +35,26 @@ class Null:
 
     @property
     def p_value(self) -> float:
-        """(1 + exceeding) / (1 + draws): exact where the observed pair is one like the others.
+        """P-value (1 + exceeding) / (1 + draws), exact if the observed pair is exchangeable with the draws.
 
-        Besag and Clifford's too, which is h / l where draw l was the h-th as high: 1 + exceeding is h then, and 1 + draws is l.
+        Besag and Clifford's sequential p-value, h / l where draw l was the h-th as high, is the same: h is 1 + exceeding, and
+        l is 1 + draws.
         """
         return (1 + self.exceeding) / (1 + self.draws)
 
 
 @dataclass(frozen=True, config=CLOSED)
 class Score:
-    """How well one cell's tokens predict another's, held out.
+    """Held-out score of the prediction of one cell's tokens from another's.
 
     Attributes:
-        r2: Share of variance explained on images that were not fitted; negative where the mean would have done better.
-        cosine: Mean cosine of predicted and true tokens there, both less the mean of the fitted images.
-        low: Lower 95% bound of r2, by a bootstrap over images; the maps stay as they are.
-        high: Upper 95% bound.
-        samples_per_dimension: Rows of the smaller fit over D, the wider of the two.
-        shuffled: The same under pairings shuffled by image.
-        untrained: Of pairs of untrained cells, where they were given.
+        r2: Share of variance explained on held-out images; negative where the mean predicts better.
+        cosine: Mean cosine of predicted and true tokens of held-out images, both less the mean of the fitted images.
+        low: Lower 95% bound of r2, by a bootstrap over images with fixed maps.
+        high: Upper 95% bound of r2.
+        samples_per_dimension: Rows of the smaller fit, divided by the larger width of the two cells.
+        shuffled: Null of pairings shuffled by image.
+        untrained: Null of pairs of untrained cells, if any were given.
     """
 
     r2: float
@@ -66,26 +67,26 @@ class Score:
 
     @property
     def lift(self) -> float:
-        """r2 over the mean of shuffled pairings."""
+        """Excess of r2 over the mean of shuffled pairings."""
         return self.r2 - self.shuffled.mean
 
     @property
     def p_value(self) -> float:
-        """Of pairings shuffled by image."""
+        """P-value of pairings shuffled by image."""
         return self.shuffled.p_value
 
     @property
     def lift_over_untrained(self) -> float | None:
-        """r2 over the mean of untrained pairs; None where there were none."""
+        """Excess of r2 over the mean of untrained pairs; None without these."""
         return None if self.untrained is None else self.r2 - self.untrained.mean
 
     def related(self, level: float = LEVEL) -> bool:
-        """Whether both nulls, or the one there is, are rejected at a level, which takes 1 / level - 1 draws at least."""
+        """Return whether all nulls are rejected at a level, which requires at least 1 / level - 1 draws."""
         return all(null.p_value <= level for null in (self.shuffled, self.untrained) if null is not None)
 
 
 def _finite(score: Score) -> Score:
-    numbers = [one for one in _numbers(asdict(score)) if isinstance(one, float)]  # an integer may be too large for one
+    numbers = [one for one in _numbers(asdict(score)) if isinstance(one, float)]  # an integer may be too large for isfinite
     if not all(map(math.isfinite, numbers)):
         raise PydanticKnownError("finite_number")
     return score
@@ -96,4 +97,4 @@ def _numbers(value: Any) -> Iterator[float]:
         yield from _numbers(one) if isinstance(one, dict) else () if one is None else (one,)
 
 
-FiniteScore = Annotated[Score, AfterValidator(_finite)]  # what a file can keep: tokens without variance have no R2
+FiniteScore = Annotated[Score, AfterValidator(_finite)]  # as stored in files: without variance R2 is not finite

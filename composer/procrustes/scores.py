@@ -1,9 +1,9 @@
-"""How well one cell's tokens predict another's, on images the map was not fitted on, against two nulls.
+"""Held-out scores of the prediction of one cell's tokens from another's, against two nulls.
 
-A map always fits its own points, omega of any two cells looks alike, and two functions of one image agree by themselves.
-Hence: every image is predicted by a map fitted on other images; patches of one image, and images of one cluster, stay together
-in splits, shuffles and intervals; and the score is read as a lift over shuffled pairings, and over pairs of untrained cells.
-How it is computed is said in :mod:`composer.procrustes.held_out`.
+A map always fits its own points, omegas of any two cells look alike, and any two functions of one image are correlated.
+Therefore every image is predicted by a map fitted on other images; patches of one image, and images of one cluster, stay
+together in splits, shuffles and intervals; and the score is judged by its lift over shuffled pairings, and over pairs of
+untrained cells. The computation is described in :mod:`composer.procrustes.held_out`.
 Legend: B images, C clusters of them, G regions of an image, D_s and D_t widths.
 
 Sources: p-values that count the observed pairing, Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010); shuffling until
@@ -29,29 +29,29 @@ from composer.procrustes.score_document import LEVEL, Null, Score
 from composer.procrustes.similarity import FewSamplesWarning
 
 FEWEST_CLUSTERS = 4  # two in each half
-FEWEST_PAIRINGS = 20  # a p-value can be as low as 0.05
-SHUFFLES = 199  # a p-value can be as low as 0.005
-ENOUGH = 20  # shuffled pairings as high as the observed one: its p-value is known to about a fifth, and no more are drawn
-FIRST = 64  # shuffled pairings before the first look
-DRAWS = 2000  # of the bootstrap
-TIE = 1e-9  # two pairings that are one, but for rounding
+FEWEST_PAIRINGS = 20  # so that a p-value can be as low as 0.05
+SHUFFLES = 199  # so that a p-value can be as low as 0.005
+ENOUGH = 20  # shuffled pairings as high as the observed one, at which drawing stops: the p-value is known to about a fifth
+FIRST = 64  # shuffled pairings before the first check
+DRAWS = 2000  # bootstrap samples
+TIE = 1e-9  # rounding difference of equal scores
 
 
 def null_of(observed: float, drawn: Tensor) -> Null:
-    """What was drawn (draws,) beside what was observed."""
+    """Summarise draws (draws,) of a null against the observed value."""
     sd = float(drawn.std()) if len(drawn) > 1 else 0.0
     return Null(float(drawn.mean()), sd, len(drawn), int((drawn >= observed - TIE).sum()))
 
 
 def drawn_until_enough(observed: float, draw: Callable[[int], Tensor], most: int) -> Null:
-    """Draw until ``ENOUGH`` are as high as the observed one: pairs that are not related need few.
+    """Draw from a null until ``ENOUGH`` draws are as high as the observed value: unrelated pairs need few.
 
-    The last, which is as high by construction, is not counted: the mean would be too high with it.
+    The last draw, which is as high by construction, is not counted, because it would bias the mean.
 
     Args:
-        observed: What the draws are beside.
-        draw: So many draws.
-        most: At most as many.
+        observed: Observed value.
+        draw: Function that returns a given number of draws.
+        most: Largest number of draws.
     """
     drawn = torch.empty(0, dtype=torch.float64)
     while len(drawn) < most:
@@ -73,27 +73,26 @@ def score(
     seed: int = 0,
     shuffles: int = SHUFFLES,
 ) -> Score:
-    """Score a pair of cells: half of the images predicted by a map fitted on the other half, and the other way round.
+    """Score a pair of cells: predict each half of the images by a map fitted on the other half.
 
-    Under a shuffled pairing clusters of one size change places, whole and with their masks; it is scored on the rows that both
-    ends then have.
+    A shuffled pairing exchanges whole clusters of equal size, with their masks, and is scored on the rows that both ends then
+    have.
 
     Args:
-        source: (B, G, D_s).
-        target: (B, G, D_t), paired by image and region; the narrower of the two is padded with zeros.
-        clusters: (B,) integers, the same for images that belong together, such as crops of one photograph; left out, every
-            image is its own.
-        rows: Of source and of target (B, G) boolean, which rows are there, or None for all; what stands in the others is not
-            looked at.
-        untrained: Such pairs from untrained cells on the same images and rows, scored in the same way.
-        seed: Of halves, shuffles and bootstrap.
-        shuffles: Pairings of the null, at most; :func:`shuffles_for` says how many a number of pairs takes.
+        source: Tokens (B, G, D_s) of the source.
+        target: Tokens (B, G, D_t) of the target, paired by image and region; the narrower of the two is padded with zeros.
+        clusters: Cluster labels (B,), integers, the same for images that are not independent, such as crops of one
+            photograph; defaults to one cluster per image.
+        rows: Masks (B, G), boolean, of the rows present in source and target, or None for all; other rows are not read.
+        untrained: Pairs of tokens of untrained cells on the same images and rows, scored in the same way.
+        seed: Seed of halves, shuffles and bootstrap.
+        shuffles: Largest number of shuffled pairings, see :func:`shuffles_for`.
 
     Raises:
-        InputError: tokens that do not pair (``PAIRS``), clusters or masks that are not theirs (``CLUSTERS``, ``ROWS``), fewer
-            than four clusters (``FEW_IMAGES``) or of so many sizes that hardly any change places (``FEW_PAIRINGS``), a half
-            with fewer than two rows that both ends have (``NO_ROWS``, ``FEW_ROWS``), not finite (``NOT_FINITE``), constant
-            (``CONSTANT``), or no shuffles (``SHUFFLES``).
+        InputError: tokens that do not pair (``PAIRS``), invalid cluster labels or masks (``CLUSTERS``, ``ROWS``), fewer than
+            four clusters (``FEW_IMAGES``), too few clusters of equal size to shuffle (``FEW_PAIRINGS``), a half with fewer
+            than two rows present at both ends (``NO_ROWS``, ``FEW_ROWS``), tokens that are not finite (``NOT_FINITE``) or
+            constant (``CONSTANT``), or no shuffles (``SHUFFLES``).
 
     Warns:
         FewSamplesWarning: fewer rows in a half than dimensions.
@@ -101,7 +100,7 @@ def score(
     dispatch.refuse_transform("a score", source, target)
     _refuse_shapes(source, target, source)
     if shuffles < 1:
-        raise InputError("a null without draws", code="SHUFFLES", expected="at least 1", found=shuffles)
+        raise InputError("too few shuffles", code="SHUFFLES", expected="at least 1", found=shuffles)
     generator = Generator().manual_seed(seed)
     split = split_of(source, clusters, generator)
     kept = _kept(source, rows)
@@ -130,11 +129,11 @@ def score(
 
 
 def shuffles_for(tests: int, level: float = LEVEL) -> int:
-    """Fewest shuffles, and no fewer than ``SHUFFLES``, at which Holm's method can reject all of so many tests.
+    """Return the fewest shuffles, at least ``SHUFFLES``, with which Holm's method can reject all ``tests``.
 
     Args:
-        tests: P-values that are corrected together.
-        level: At which they are to be rejected.
+        tests: Number of p-values that are corrected together.
+        level: Significance level.
 
     Raises:
         InputError: a level that is not between 0 and 1 (``LEVEL``).
@@ -143,32 +142,30 @@ def shuffles_for(tests: int, level: float = LEVEL) -> int:
     899
     """
     if not 0 < level < 1:
-        raise InputError("a level that no test has", code="LEVEL", expected="between 0 and 1", found=level)
+        raise InputError("invalid significance level", code="LEVEL", expected="between 0 and 1", found=level)
     fewest = max(SHUFFLES, math.ceil(tests / level) - 2)
-    while tests * (1 / (1 + fewest)) > level:  # as holm has it, rounding and all
+    while tests * (1 / (1 + fewest)) > level:  # the same floating-point expression as in holm
         fewest += 1
     return fewest
 
 
 def _refuse_shapes(source: Tensor, target: Tensor, like: Tensor) -> None:
     if source.ndim != 3 or not source.shape[:-1] == target.shape[:-1] == like.shape[:-1]:
-        expected = "(B, G, D_s) and (B, G, D_t), untrained ones of the same B and G"
+        expected = "(B, G, D_s) and (B, G, D_t), untrained ones with the same B and G"
         found = f"{tuple(source.shape)} and {tuple(target.shape)}"
-        raise InputError("tokens that do not pair", code="PAIRS", expected=expected, found=found)
+        raise InputError("tokens do not pair", code="PAIRS", expected=expected, found=found)
 
 
 def split_of(source: Tensor, clusters: Tensor | None, generator: Generator) -> Split:
-    """Halves of the images (B, ...) of a source by cluster, of which there are enough to shuffle them.
+    """Draw halves of a source's images (B, ...) by cluster; refuse too few clusters to split or shuffle.
 
     Raises:
-        InputError: as :func:`score` says of clusters and images.
+        InputError: invalid clusters or too few images, as in :func:`score`.
     """
     own = torch.arange(len(source)) if clusters is None else clusters
     if own.shape != source.shape[:1] or own.dtype.is_floating_point or own.dtype.is_complex:
         found = f"{tuple(own.shape)} {own.dtype}"
-        raise InputError(
-            "clusters that are not of the images", code="CLUSTERS", expected=f"({len(source)},) integers", found=found
-        )
+        raise InputError("invalid cluster labels", code="CLUSTERS", expected=f"({len(source)},) integers", found=found)
     split = Split.drawn(own, generator)
     if len(split.sizes) < FEWEST_CLUSTERS:
         raise InputError(
@@ -176,32 +173,32 @@ def split_of(source: Tensor, clusters: Tensor | None, generator: Generator) -> S
             code="FEW_IMAGES",
             expected=f"at least {FEWEST_CLUSTERS}, or clusters of them",
             found=len(split.sizes),
-            remedy="Use a probe of more images; regions of one image, or crops of one photograph, are not independent.",
+            remedy="Use a probe with more images; regions of one image, or crops of one photograph, are not independent.",
         )
     if split.pairings < FEWEST_PAIRINGS:
         raise InputError(
-            "too few clusters of one size to be shuffled",
+            "too few clusters of equal size to shuffle",
             code="FEW_PAIRINGS",
             expected=f"at least {FEWEST_PAIRINGS} pairings",
             found=f"{split.pairings}, of clusters of {', '.join(str(size) for size in sorted(split.sizes.tolist()))} images",
-            remedy="Take as many crops of each photograph, or use more photographs.",
+            remedy="Use the same number of crops of each photograph, or more photographs.",
         )
     return split
 
 
 def _kept(source: Tensor, rows: tuple[Tensor | None, Tensor | None] | None) -> tuple[Tensor, Tensor]:
-    """Which rows are there, of source and of target (B, G)."""
+    """Return masks (B, G) of the rows present in source and target."""
     whole = torch.ones(source.shape[:2], dtype=torch.bool)
     for mask in rows or ():
         if mask is not None and (mask.shape != whole.shape or mask.dtype != torch.bool):
             found = f"{tuple(mask.shape)} {mask.dtype}"
-            raise InputError("a mask of other rows", code="ROWS", expected=f"{tuple(whole.shape)} boolean", found=found)
+            raise InputError("invalid row mask", code="ROWS", expected=f"{tuple(whole.shape)} boolean", found=found)
     one, other = (whole if mask is None else mask.cpu() for mask in rows or (None, None))
     return one, other
 
 
 def _paired(source: Tensor, target: Tensor, kept: tuple[Tensor, Tensor], split: Split, most: int = 1) -> Paired:
-    """Both in the order of the split, once they are found to have rows in each half, and to vary."""
+    """Put both ends in the order of the split, and check that they have rows in each half and vary."""
     x, y = (end.detach().cpu().double()[split.images] for end in (source, target))
     there, other = (mask[split.images] for mask in kept)
     for half in split.halves:
@@ -210,7 +207,7 @@ def _paired(source: Tensor, target: Tensor, kept: tuple[Tensor, Tensor], split: 
 
 
 def _bounds(error: Tensor, truth: Tensor, split: Split, generator: Generator) -> tuple[float, float]:
-    """95% bounds of R2 over clusters drawn again, of those that have a row."""
+    """Compute 95% bounds of R2 by a bootstrap over clusters with at least one row."""
     left, total = (
         torch.zeros(len(split.sizes), dtype=torch.float64).index_add(0, split.cluster, part.sum(dim=1))
         for part in (error, truth)

@@ -1,8 +1,8 @@
-"""Orthogonal Procrustes, batched: the rotation, scale and shift that bring the tokens of one cell nearest to those of another.
+"""Batched orthogonal Procrustes: the rotation, scale and shift that map the tokens of one cell closest to those of another.
 
-Both ends are centred first. Missing rows are masked, never filled. Tokens of unequal width are aligned only by a choice: the
-narrower padded with zeros, or the wider projected onto its leading principal axes. All in float64. Legend: n paired rows,
-D_s and D_t widths of source and target, D of the map: the wider of them where one was padded.
+Both ends are centred first. Missing rows are masked, never filled. Tokens of unequal width need an explicit choice: to pad the
+narrower with zeros, or to project the wider onto its leading principal axes. All arithmetic is float64. Legend: n paired rows,
+D_s and D_t widths of source and target, D width of the map, the larger of them if one was padded.
 
 Sources: Schoenemann, Psychometrika 31 (1966), for the orthogonal map; Schoenemann and Carroll, Psychometrika 35 (1970), for
 scale and shift; Umeyama, IEEE PAMI 13 (1991), for the map without reflection; Gower and Dijksterhuis, Procrustes Problems
@@ -31,11 +31,11 @@ Unequal = Literal["pad", "project"]
 
 
 class FewSamplesWarning(UserWarning):
-    """Fewer rows than dimensions: any tokens fit well, and the residual says nothing.
+    """Fewer rows than dimensions: any tokens fit well, and the residual is uninformative.
 
     Args:
-        rows: Paired rows of the fit, the fewest of a batch.
-        width: Dimensions.
+        rows: Number of paired rows of the fit, the fewest of a batch.
+        width: Number of dimensions.
     """
 
     def __init__(self, rows: int, width: int) -> None:
@@ -46,21 +46,20 @@ class FewSamplesWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """A similarity map x -> scale * (x - centre) @ rotation + translation, or a batch of them along leading axes.
+    """Similarity map x -> scale * (x - centre) @ rotation + translation, or a batch of them along leading axes.
 
     Attributes:
-        rotation: (..., D, D) orthogonal, float64; (..., D_s, D_t) with orthonormal rows or columns where one end was projected.
-        scale: (...) not negative.
-        centre: (..., D) mean of the source.
-        translation: (..., D) mean of the target.
-        residual: (...) share of the target's variance left over on the points of the fit, in white coordinates where they
-            were whitened; NaN for a map made of others.
-        determinant: (...) +1, or -1 where the map reflects, which it does only where the points say so; 0 where one end was
-            projected.
-        paired: (...) rows that the map was fitted on.
-        padded: Zeros appended to source and to target.
-        whitening: None where the map is a similarity.
-        pairing: The ends by digest and the images, where the tokens are known to be those of cells.
+        rotation: Orthogonal matrix (..., D, D), float64; (..., D_s, D_t) with orthonormal rows or columns if projected.
+        scale: Non-negative scale (...).
+        centre: Mean (..., D) of the source.
+        translation: Mean (..., D) of the target.
+        residual: Share (...) of the target's variance that is not explained on the rows of the fit, in white coordinates if
+            whitened; NaN for a composition of maps.
+        determinant: Determinant (...) of the rotation: +1, or -1 where a reflection fits better; 0 if projected.
+        paired: Number (...) of rows of the fit.
+        padded: Number of zeros appended to source and to target.
+        whitening: Matrices around the rotation of a whitened map; None for a similarity.
+        pairing: Digests of ends and images, if known.
     """
 
     rotation: Tensor
@@ -76,20 +75,20 @@ class Alignment:
 
     @property
     def matrix(self) -> Tensor:
-        """(..., D, D): what centred tokens are multiplied with."""
+        """Matrix (..., D, D) by which centred tokens are multiplied."""
         turned = self.scale[..., None, None] * self.rotation
         return turned if self.whitening is None else self.whitening.before @ turned @ self.whitening.after
 
     @property
     def projected(self) -> bool:
-        """Whether the wider end lost the axes that the other has no room for."""
+        """True if the wider end was projected onto the width of the other."""
         return bool((self.determinant == 0).all())
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Map tokens, in their own dtype and on their own device.
 
         Args:
-            tokens: (..., D), or of the source's own width where that was padded; the leading axes of a batch of maps first.
+            tokens: Tokens (..., D), or of the source's width before padding, with the axes of a batch of maps leading.
 
         Raises:
             InputError: tokens of another width (``WIDTH``).
@@ -103,19 +102,19 @@ class Alignment:
         batch = self.centre.shape[:-1]
         centre, translation = (part.to(tokens).reshape(*batch, *between, -1) for part in (self.centre, self.translation))
         matrix = self.matrix.to(tokens).reshape(*batch, *between[1:], *self.rotation.shape[-2:])
-        if not between and batch:  # one token a map
+        if not between and batch:  # one token per map
             return ((tokens - centre).unsqueeze(-2) @ matrix).squeeze(-2) + translation
         return (tokens - centre) @ matrix + translation
 
     def inverse(self) -> Alignment:
-        """Way back; onto the axes that were kept, where one end was projected. It keeps the residual of the fit.
+        """Return the inverse map, onto the kept axes if one end was projected; it keeps the residual of the fit.
 
         Raises:
-            InputError: a scale of zero: nothing of the source is left (``NO_INVERSE``).
+            InputError: a map of scale zero (``NO_INVERSE``).
         """
         if not bool((self.scale > 0).all()):
-            remedy = "Fit with scale=False, or on tokens that have something in common."
-            raise InputError("a map onto one point has no inverse", code="NO_INVERSE", expected="scale > 0", remedy=remedy)
+            remedy = "Fit with scale=False, or on related tokens."
+            raise InputError("map without an inverse", code="NO_INVERSE", expected="scale > 0", remedy=remedy)
         whitening = self.whitening
         if whitening is not None:
             before, after = torch.linalg.inv(whitening.after), torch.linalg.inv(whitening.before)
@@ -132,11 +131,11 @@ class Alignment:
         )
 
     def then(self, other: Alignment) -> Alignment:
-        """One map that does what this one and then the other do.
+        """Compose this map with another, which is applied after it.
 
         Raises:
-            InputError: the other takes another width (``WIDTH``), one of them is projected between whitenings, or the other
-                does not begin at the end of this one (``ENDS``).
+            InputError: an other map of another width (``WIDTH``) or that does not begin at this one's target (``ENDS``), or a
+                projected map chained with a whitened one (``WHITENED``).
         """
         if self.rotation.shape[-1] != other.rotation.shape[-2]:
             raise _other_width(other.rotation.shape[-2], self.rotation.shape[-1])
@@ -166,23 +165,23 @@ def fit(
     rows: Tensor | None = None,
     unequal: Unequal | None = None,
 ) -> Alignment:
-    """Map of least squares from source to target; many at once along leading axes, which are broadcast.
+    """Fit the least-squares map from source to target, or a batch of them along broadcast leading axes.
 
     Args:
-        source: (..., n, D_s).
-        target: (..., n, D_t), row i paired with row i of the source.
-        scale: Whether the source may be stretched.
-        reflection: ``forbidden`` gives the best map of determinant +1.
-        whiten: Give every axis of both ends unit variance before the rotation, and take that back after it.
-        rows: (..., n) boolean, which rows are there; what stands in the others is not looked at.
-        unequal: What to do where D_s is not D_t: pad the narrower with zeros, or project the wider onto as many of its
-            principal axes as the other has dimensions.
+        source: Tokens (..., n, D_s).
+        target: Tokens (..., n, D_t), row i paired with row i of the source.
+        scale: True to fit a scale, False to fix it at 1.
+        reflection: ``forbidden`` restricts the map to determinant +1.
+        whiten: True to scale every axis of both ends to unit variance before the rotation, and back after it.
+        rows: Mask (..., n), boolean, of the rows present; other rows are not read.
+        unequal: Treatment of different widths: ``pad`` the narrower with zeros, or ``project`` the wider onto its leading
+            principal axes. Required if the widths differ.
 
     Raises:
-        InputError: a gradient, a transform or a trace asked of the tokens (``DERIVATIVE``): a map is a constant; rows that
-            do not pair (``PAIRS``), widths that differ without a choice (``WIDTHS``), fewer than two rows
-            (``FEW_ROWS``), none left after the mask (``NO_ROWS``), not finite (``NOT_FINITE``), constant tokens
-            (``CONSTANT``), or a covariance that cannot be whitened (``SINGULAR``).
+        InputError: tokens under a gradient, a transform or a trace (``DERIVATIVE``), since a map is a constant; rows that do
+            not pair (``PAIRS``), different widths without a choice (``WIDTHS``), fewer than two rows (``FEW_ROWS``), none
+            left after the mask (``NO_ROWS``), tokens that are not finite (``NOT_FINITE``) or constant (``CONSTANT``), or a
+            covariance that cannot be whitened (``SINGULAR``).
 
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
@@ -212,10 +211,10 @@ def fit(
 
 
 def solve(both: Products, *, scale: bool, reflection: Reflection) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rotation (..., D, D), scale, residual and determinant (...), unchecked: a constant source has scale 0."""
+    """Solve for rotation (..., D, D), scale, residual and determinant (...), unchecked: a constant source has scale 0."""
     rotation, trace, determinant = turn(both.cross, reflection)
     spread, total = both.spread.clamp_min(TINY), both.total.clamp_min(TINY)
-    # a negative trace, which only one dimension without reflection has, is best met by no source at all
+    # a negative trace, possible only in one dimension without reflection, is best fitted by scale 0
     stretch = (trace / spread).clamp_min(0) if scale else torch.ones_like(trace)
     residual = (stretch.square() * spread - 2 * stretch * trace + total) / total
     return rotation, stretch, residual.clamp_min(0), determinant
@@ -224,34 +223,34 @@ def solve(both: Products, *, scale: bool, reflection: Reflection) -> tuple[Tenso
 def _projected(
     x: Tensor, y: Tensor, centre: Tensor, translation: Tensor, paired: Tensor, scale: bool, reflection: Reflection
 ) -> Alignment:
-    """Map of centred x, y of unequal width, the wider on its leading principal axes."""
+    """Fit the map of centred x, y of unequal width, with the wider projected onto its leading principal axes."""
     width = min(x.shape[-1], y.shape[-1])
     onto, back = _axes(x, width), _axes(y, width)
     rotation, stretch, residual, _ = solve(Products.of(x @ onto, y @ back), scale=scale, reflection=reflection)
     share = (y @ back).square().sum(dim=(-2, -1)) / y.square().sum(dim=(-2, -1))
-    whole = 1 - share * (1 - residual)  # what the projection drops of the target is left over, too
+    whole = 1 - share * (1 - residual)  # includes the part of the target that the projection drops
     return Alignment(onto @ rotation @ back.mT, stretch, centre, translation, whole, torch.zeros_like(stretch), paired)
 
 
 def _axes(x: Tensor, width: int) -> Tensor:
-    """(..., D, width): the leading principal axes of centred x; all axes as they are, where that many were asked for."""
+    """Return the leading principal axes (..., D, width) of centred x; the identity if x has that width."""
     if x.shape[-1] == width:
         return torch.eye(width, dtype=x.dtype, device=x.device)
     return torch.linalg.svd(x, full_matrices=False).Vh[..., :width, :].mT
 
 
 def _chained(one: Alignment, other: Alignment) -> tuple[Tensor, Whitening | None]:
-    """Rotation and whitening of two maps in a row.
+    """Return rotation and whitening of one map followed by another.
 
-    What stands between two rotations R and T is split by its polar form P Q, P symmetric and Q orthogonal:
+    The matrix between two rotations R and T is split by its polar form P Q, P symmetric and Q orthogonal:
     R P Q T = (R P R') (R Q T), a stretch before one rotation.
     """
     first, second = one.whitening, other.whitening
     if first is None and second is None:
         return one.rotation @ other.rotation, None
     if one.projected or other.projected:
-        remedy = "Map through one and then through the other."
-        raise InputError("a projected map and a whitened one do not make one map", code="WHITENED", remedy=remedy)
+        remedy = "Apply the maps one after the other."
+        raise InputError("cannot chain a projected map with a whitened one", code="WHITENED", remedy=remedy)
     eye = torch.eye(one.rotation.shape[-1], dtype=torch.float64, device=one.rotation.device)
     middle = (eye if first is None else first.after) @ (eye if second is None else second.before)
     left, singular, right = torch.linalg.svd(middle)
@@ -268,13 +267,13 @@ def _refuse_widths(source: int, target: int, unequal: Unequal | None, whiten: bo
         raise InputError(
             "tokens of different width",
             code="WIDTHS",
-            expected="one width, or a choice",
+            expected="equal widths, or a choice of `unequal`",
             found=f"{source} and {target}",
             remedy="Choose unequal='pad' or unequal='project'.",
         )
     if source != target and unequal == "project" and whiten:
         raise InputError(
-            "white tokens have no leading axes to be projected onto",
+            "cannot project white tokens, which have no leading axes",
             code="WHITENED",
             found=f"{source} and {target}",
             remedy="Choose unequal='pad', or whiten=False.",
@@ -283,4 +282,4 @@ def _refuse_widths(source: int, target: int, unequal: Unequal | None, whiten: bo
 
 def _other_width(expected: int, found: int) -> InputError:
     remedy = "Fit the map on tokens of this width, or pad all tokens to one width first."
-    return InputError("tokens of another width than the map's", code="WIDTH", expected=expected, found=found, remedy=remedy)
+    return InputError("width mismatch of tokens and map", code="WIDTH", expected=expected, found=found, remedy=remedy)

@@ -1,4 +1,4 @@
-"""White tokens: every axis of unit variance before the rotation of a map, and that taken back after it."""
+"""Whitening of tokens: scaling of every axis to unit variance before the rotation of a map, and back after it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.nn import functional as F
 from batteries.errors import InputError
 from composer.procrustes.polar import TINY
 
-WORST_CONDITION = 1e12  # of a covariance that is whitened: beyond it the smallest axes are rounding
+WORST_CONDITION = 1e12  # of a covariance; beyond it the smallest axes are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """What stands before and after the rotation of a whitened map.
+    """Matrices before and after the rotation of a whitened map.
 
     Attributes:
-        before: (..., D, D) from centred source tokens to white ones.
-        after: (..., D, D) from white target tokens to centred ones.
-        condition: (..., 2) condition numbers of the covariances of source and target: how much was stretched.
+        before: Matrix (..., D, D) from centred source tokens to white ones.
+        after: Matrix (..., D, D) from white target tokens to centred ones.
+        condition: Condition numbers (..., 2) of the covariances of source and target.
     """
 
     before: Tensor
@@ -30,20 +30,20 @@ class Whitening:
 
 
 def whitened(x: Tensor, y: Tensor, width: int) -> tuple[Tensor, Tensor, Whitening]:
-    """Centred x and y with unit covariance each, and how, as matrices of ``width``: padded axes stay as they are."""
+    """Whiten centred x and y, and return the matrices extended to ``width``, with padded axes unchanged."""
     (white, _, first), (whiter, colour, second) = _square_roots(x, "source"), _square_roots(y, "target")
     before, after = (_extended(part, width) for part in (white, colour))
     return x @ white, y @ whiter, Whitening(before, after, torch.stack([first, second], dim=-1))
 
 
 def _square_roots(x: Tensor, end: str) -> tuple[Tensor, Tensor, Tensor]:
-    """C^(-1/2), C^(1/2) (..., D, D) and the condition number (...) of C = x'x over its largest eigenvalue."""
+    """Return C^(-1/2) and C^(1/2) (..., D, D) of C = x'x, and its condition number (...)."""
     covariance = x.mT @ x
     values, axes = torch.linalg.eigh(covariance)
     condition = values[..., -1] / values[..., 0].clamp_min(TINY)
     if bool((condition > WORST_CONDITION).any()):
         raise InputError(
-            "tokens that do not vary along every axis cannot be whitened",
+            "cannot whiten tokens that do not vary along every axis",
             code="SINGULAR",
             expected=f"a condition number of at most {WORST_CONDITION:.0e}",
             found=f"{float(condition.max()):.1e}",
@@ -55,7 +55,7 @@ def _square_roots(x: Tensor, end: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _extended(matrix: Tensor, width: int) -> Tensor:
-    """Square matrix with ones on the diagonal behind it, up to ``width``."""
+    """Extend a square matrix to ``width`` with ones on the diagonal."""
     own = matrix.shape[-1]
     behind = (torch.arange(width, device=matrix.device) >= own).to(matrix)
     return F.pad(matrix, (0, width - own, 0, width - own)) + behind.diag()

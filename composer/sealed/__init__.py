@@ -1,1 +1,1 @@
-"""Sealed files: a document and tensors in one file, every byte under a digest. It knows no document of ours."""
+"""Sealed files: a document and tensors in one file, with digests of every byte, for documents of any kind."""

@@ -1,4 +1,4 @@
-"""Blocks: bytes under one digest each, so that many threads can compare a large file. No torch here."""
+"""Digests by block, so that several threads can check a large file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from itertools import pairwise
 
-BLOCK = 4 * 2**20  # bytes under one digest: some milliseconds of one core
-WINDOW = 256 * 2**10  # bytes that are looked at before they leave the processor's cache
+BLOCK = 4 * 2**20  # bytes per digest: a few milliseconds of one core
+WINDOW = 256 * 2**10  # bytes hashed and checked while they are in the processor's cache
 WORKERS = 8  # threads, at most
 
-Run = tuple[str, int, int]  # numpy's name of a type, and where numbers of it start and end
+Run = tuple[str, int, int]  # numpy's name of a dtype, and start and end of its values
 
-# Functions import numpy themselves: a command that shows what a model is reads no weights.
+# numpy is imported inside functions: a command that describes a model reads no weights
 
 
 def digests(parts: Iterable[memoryview]) -> Iterator[str]:
-    """Digest of every block of some bytes that come in parts."""
+    """Yield the digest of every block of the concatenated parts."""
     running, room = sha256(), BLOCK
     for part in parts:
         while part:
@@ -34,13 +34,13 @@ def digests(parts: Iterable[memoryview]) -> Iterator[str]:
 
 
 def look(data: memoryview, rows: Sequence[Run]) -> list[tuple[str, bool]]:
-    """Digest of every block, and whether its numbers are finite, by as many threads as there are processors.
+    """Return the digest of every block, and whether its numbers are finite, using one thread per processor.
 
-    Hashing needs no lock of the interpreter's, so the threads do run beside one another.
+    Hashing releases the interpreter's lock, so the threads run in parallel.
 
     Args:
-        data: All of it.
-        rows: What is in it, one after the other.
+        data: Data of the file.
+        rows: Dtype, start and end of each tensor in the data, in order.
     """
     runs = _runs(rows)
     starts = range(0, len(data), BLOCK)
@@ -49,7 +49,7 @@ def look(data: memoryview, rows: Sequence[Run]) -> list[tuple[str, bool]]:
 
 
 def all_finite(piece: memoryview, dtype: str) -> bool:
-    """Whether all numbers are: by the least and the greatest, each of which is NaN where one number is."""
+    """Return whether all numbers are finite, from the least and the greatest, which are NaN if any number is."""
     import numpy as np
 
     if not piece:
@@ -59,14 +59,14 @@ def all_finite(piece: memoryview, dtype: str) -> bool:
 
 
 def _runs(rows: Sequence[Run]) -> list[Run]:
-    """Stretches of one type."""
+    """Join adjacent rows of the same dtype."""
     edges = [place for place, (a, b) in enumerate(pairwise(rows), start=1) if a[0] != b[0]]
     pieces = [rows[first:last] for first, last in pairwise([0, *edges, len(rows)])]
     return [(piece[0][0], piece[0][1], piece[-1][2]) for piece in pieces if piece]
 
 
 def _look(data: memoryview, start: int, end: int, runs: Sequence[Run]) -> tuple[str, bool]:
-    """One block, in windows that are read once from memory, and then from the processor's cache."""
+    """Hash and check one block, in windows that are read from memory once and then from the cache."""
     running, finite = sha256(), True
     for first in range(start, end, WINDOW):
         last = min(first + WINDOW, end)

@@ -1,12 +1,12 @@
-"""Sealed files: a document and tensors as one safetensors file, strictly read and reproducibly written. No torch here.
+"""Sealed files: a document and tensors in one safetensors file, read strictly and written reproducibly. Imports no torch.
 
     8 bytes       size of the header, little-endian
     header        {"__metadata__":{"svae-batteries.<kind>":"<document>"},"<tensor>":{"dtype","shape","data_offsets"},...}
-    data          the tensors, without a hole, the large ones on addresses that vector units like
+    data          the tensors, without gaps, large ones aligned to vector registers
 
-The document is canonical JSON and says everything, with the SHA-256 of every block of the data. Its own digest, the seal, is in
-it. Names, shapes and places of the tensors follow from it, so a header is right if it is the very bytes that the writer makes
-of its document. Whoever trusts the seal trusts the file. :mod:`composer.sealed.reader` reads it.
+The document is canonical JSON, and holds the SHA-256 of every block of the data and its own digest, the seal. Names, shapes and
+offsets of the tensors follow from it, so a header is valid only if it equals, byte by byte, the header that the writer makes of
+its document. Trusting the seal is therefore enough to trust the file. :mod:`composer.sealed.reader` reads such files.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, np.ndarray]
 
 MAX_HEADER = 16 * 2**20
-MAX_TENSORS = 2**18  # more rows than a header of that size can hold
-ALIGNMENT = 64  # bytes of a vector register: tensors of whole ones come first, and keep to them
+MAX_TENSORS = 2**18  # more than a header of that size can hold
+ALIGNMENT = 64  # bytes of a vector register; tensors of whole registers come first and stay aligned
 NO_SEAL = "0" * 64
 
 Dtype = Literal["F32", "F64", "BOOL"]
@@ -42,15 +42,15 @@ Form = tuple[str, Dtype, tuple[int, ...]]  # name, type and shape of a tensor
 ITEM: dict[Dtype, int] = {"F32": 4, "F64": 8, "BOOL": 1}
 NUMPY: dict[Dtype, str] = {"F32": "<f4", "F64": "<f8", "BOOL": "|b1"}
 
-# Functions import numpy themselves: a command that shows what a file is reads no tensors.
+# numpy is imported inside functions: a command that describes a file reads no tensors
 
 
 class Sealed(Document, ABC):
-    """The base of what a sealed file says of itself.
+    """Base of the documents of sealed files.
 
     Attributes:
         blocks: SHA-256 of every 4 MiB of the data.
-        seal: SHA-256 of the canonical bytes of all the other fields.
+        seal: SHA-256 of the canonical bytes of all other fields.
     """
 
     KIND: ClassVar[ArtifactKind]
@@ -60,10 +60,10 @@ class Sealed(Document, ABC):
 
     @abstractmethod
     def tensors(self) -> Iterator[Form]:
-        """Every tensor that the data holds."""
+        """Yield name, dtype and shape of every tensor in the data."""
 
     def digest(self) -> str:
-        """What the seal has to be."""
+        """Compute the seal."""
         return canonical_json.sha256(canonical_json.dump(self.model_dump(mode="json", exclude={"seal"})))
 
 
@@ -72,7 +72,7 @@ Said = TypeVar("Said", bound=Sealed)
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a tensor is in the data."""
+    """Type, shape and position of a tensor in the data."""
 
     dtype: Dtype
     shape: tuple[int, ...]
@@ -84,7 +84,7 @@ Layout = dict[str, Extent]
 
 
 def layout(document: Sealed) -> Layout:
-    """Where every tensor is, in the order of the file.
+    """Place every tensor, in the order of the file.
 
     Raises:
         PolicyError: more tensors or bytes than a file of the kind may have (``MODEL_TOO_LARGE``, ``MAPS_TOO_LARGE``).
@@ -106,7 +106,7 @@ def layout(document: Sealed) -> Layout:
 
 
 def header(document: Sealed, places: Layout) -> bytes:
-    """Size of the header and the header, up to the first byte of data."""
+    """Return the bytes before the data: the header's size, and the header."""
     rows = {
         name: {"dtype": row.dtype, "shape": list(row.shape), "data_offsets": [row.start, row.end]}
         for name, row in places.items()
@@ -119,16 +119,16 @@ def header(document: Sealed, places: Layout) -> bytes:
 
 
 def write(form: type[Said], fields: Mapping[str, Any], arrays: Arrays) -> tuple[Said, list[Data]]:
-    """Document of a file, and the file in parts; nothing is copied.
+    """Make the document of a file, and the file in parts, without copying tensors.
 
     Args:
-        form: Of the document.
-        fields: Of the document, but for ``blocks`` and ``seal``.
-        arrays: By tensor name, those of the layout.
+        form: Class of the document.
+        fields: Fields of the document, except ``blocks`` and ``seal``.
+        arrays: Arrays by tensor name, matching the document's tensors.
 
     Raises:
-        InputError: other tensors than the document promises (``PARTS``).
-        PolicyError: values that are not finite (``NON_FINITE``), or more than a file may have, as :func:`layout` says.
+        InputError: tensors that do not match the document (``PARTS``).
+        PolicyError: values that are not finite (``NON_FINITE``), or a file too large, see :func:`layout`.
     """
     import numpy as np
 
@@ -149,20 +149,20 @@ def write(form: type[Said], fields: Mapping[str, Any], arrays: Arrays) -> tuple[
 
 
 def not_finite(names: Sequence[str], where: object) -> PolicyError:
-    """Refusal of tensors with values that are not finite."""
-    remedy = "What it was made of was damaged, or a training diverged."
-    return PolicyError("values that are not finite", code="NON_FINITE", found=listed(names), where=where, remedy=remedy)
+    """Make the error for tensors with values that are not finite."""
+    remedy = "Its sources were damaged, or a training diverged."
+    return PolicyError("values not finite", code="NON_FINITE", found=listed(names), where=where, remedy=remedy)
 
 
 def _refuse_misfits(places: Layout, arrays: Arrays, kind: ArtifactKind) -> None:
-    """Refuse arrays that are not those of a layout."""
+    """Refuse arrays that do not match a layout."""
     wanted = {name: (row.shape, NUMPY[row.dtype]) for name, row in places.items()}
     given = {name: (array.shape, array.dtype.str) for name, array in arrays.items()}
     wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
     if wrong:
-        raise InputError(f"tensors that do not fit {kind.words}", code="PARTS", found=listed(wrong))
+        raise InputError(f"tensors do not match {kind.words}", code="PARTS", found=listed(wrong))
 
 
 def _too_large(kind: ArtifactKind, what: str, most: object, found: object) -> PolicyError:
     code, remedy = f"{kind.name.upper()}_TOO_LARGE", "Put fewer cells into one file."
-    return PolicyError(f"more {what} than {kind.words} may have", code=code, expected=most, found=found, remedy=remedy)
+    return PolicyError(f"too many {what} for {kind.words}", code=code, expected=most, found=found, remedy=remedy)

@@ -1,4 +1,4 @@
-"""Between torch's tensors and those of a sealed file; in the same memory where that can be."""
+"""Conversion between torch's tensors and those of a sealed file, sharing memory where possible."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TORCH: dict[Dtype, torch.dtype] = {"F32": torch.float32, "F64": torch.float64, "
 
 
 def array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """Tensor as a contiguous array; in the same memory where it is one of that type already."""
+    """Convert a tensor to a contiguous array, sharing memory if it has that dtype already."""
     return tensor.detach().cpu().to(dtype).contiguous().numpy()
 
 
 @neutral()
 def views(opened: Opened[Said]) -> dict[str, Tensor]:
-    """Every tensor of a file, by name: views of the file."""
+    """Return every tensor of a file by name, as views of the file."""
     found = {}
     for name, row in opened.layout.items():
         flat = torch.frombuffer(opened.data, dtype=TORCH[row.dtype], count=math.prod(row.shape), offset=row.start)

@@ -1,6 +1,6 @@
-"""Putting cells into a container: grouped by spec, stacked, locked, and their tokens aligned.
+"""Composition of cells into a container: grouped by spec, stacked, locked, and their tokens aligned.
 
-Cells go together where they take the same images: the same channels on the same input scale.
+Cells can share a container if they take the same images: the same channels on the same input scale.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ def compose(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Container:
-    """Put cells into one frozen container, and align their omega tokens: on images, or by maps that were made before.
+    """Put cells into one frozen container, and align their omega tokens on images or by existing maps.
 
     Args:
-        cells: One, or several, each name once, of the same channels and input normalisation; specs may differ. A mapping gives
-            them names of one's own; else each is called ``band/name``.
-        probe: Images (B, channels, height, width) the alignment is fitted on (all of them) and scored on (halves), in the
-            cells' input scale; or a probe or its name, whose images are brought to it. Left out, tokens stay in each cell's own
-            coordinates unless there are maps.
-        maps: A consensus that has all of these cells, found by the digests of their weights.
-        seed: Of the alignment's halves and shuffles.
-        dtype: Of weights and arithmetic: float32, which cells are, or float64. Outputs come in that of the images.
+        cells: Cells, one or more, of the same channels and input normalisation; specs may differ. A mapping names the cells;
+            otherwise each is named ``band/name``, which must be unique.
+        probe: Images (B, channels, height, width) in the cells' input scale, or a probe or its name, whose images are brought
+            to it. The alignment is fitted on all of them and scored on halves. Without a probe or maps, tokens stay in each
+            cell's own coordinates.
+        maps: Consensus with maps for all of the cells, matched by the digests of their weights.
+        seed: Seed of the alignment's halves and shuffles.
+        dtype: Dtype of weights and arithmetic: float32, as cells are stored, or float64. Outputs have that of the images.
 
     Raises:
-        InputError: nothing to compose, another dtype, a probe that the cells cannot take, or a probe beside maps
+        InputError: nothing to compose, unsupported dtype, a probe that the cells cannot take, or both a probe and maps
             (``PROBE_AND_MAPS``).
-        ConflictError: a name twice (``TWICE``).
-        PolicyError: cells of different channels or input normalisation (``MIXED_INPUT``), or maps of other tokens than omega
-            (``TOKENS``).
-        NotFoundError: a cell that the maps do not know (``NO_MAP``).
-        IntegrityError: a cell whose weights are not those of its manifest (``TENSOR_DIGEST``), or not those that its map was
-            fitted on (``END_CHANGED``).
+        ConflictError: duplicate name (``TWICE``).
+        PolicyError: cells with different channels or input normalisation (``MIXED_INPUT``), or maps of tokens other than
+            omega (``TOKENS``).
+        NotFoundError: a cell without a map in ``maps`` (``NO_MAP``).
+        IntegrityError: weights that differ from those of a cell's manifest (``TENSOR_DIGEST``), or from those that its map
+            was fitted on (``END_CHANGED``).
     """
     named = _named(cells)
     parallel.run(list(named.items()), lambda pair: pair[1].refuse_other_weights(pair[0]))
     if dtype not in DTYPES:
-        raise InputError("not a dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
+        raise InputError("unsupported dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
     if probe is not None and maps is not None:
-        remedy = "Give maps to use them as they are, or a probe to align again."
-        raise InputError("a probe beside maps", code="PROBE_AND_MAPS", expected="one of them", remedy=remedy)
+        remedy = "Pass maps to use them unchanged, or a probe to align again."
+        raise InputError("both probe and maps given", code="PROBE_AND_MAPS", expected="one of them", remedy=remedy)
     _refuse_mixture(named)
     specs: dict[CellSpec, list[str]] = {}
     for name, cell in named.items():
@@ -86,8 +86,8 @@ def _named(cells: Cell | Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]
         raise _not_cells(", ".join(wrong[:SHOWN]))
     twice = sorted(name for name, count in Counter(name for name, _ in listed).items() if count > 1)
     if twice:
-        remedy = "Leave one out, or give them names of their own: compose({'first': ..., 'second': ...})."
-        raise ConflictError("a cell given twice", code="TWICE", found=", ".join(twice), remedy=remedy)
+        remedy = "Omit one, or name the cells in a mapping: compose({'first': ..., 'second': ...})."
+        raise ConflictError("duplicate cell", code="TWICE", found=", ".join(twice), remedy=remedy)
     if not listed:
         raise InputError("nothing to compose", code="NO_CELLS", expected="at least one cell", found="none")
     return dict(listed)
@@ -106,7 +106,7 @@ def _name_of(cell: Cell) -> str:
 
 
 def _not_cells(found: str) -> InputError:
-    remedy = "registry.pull('band/name', ...) gives cells."
+    remedy = "Get cells with registry.pull('band/name', ...)."
     return InputError("not cells", code="CELLS", expected="cells, or a mapping of names to cells", found=found, remedy=remedy)
 
 
@@ -126,10 +126,10 @@ def _refuse_mixture(cells: Mapping[str, Cell]) -> None:
         ):
             if mine != theirs:
                 raise PolicyError(
-                    f"cells of different {what}",
+                    f"cells with different {what}",
                     code="MIXED_INPUT",
-                    expected=f"{mine} as {name}",
+                    expected=f"{mine} as in {name}",
                     found=theirs,
                     where=other,
-                    remedy="Compose them in two containers, and give each its own images.",
+                    remedy="Compose two containers, each with its own images.",
                 )

@@ -1,23 +1,23 @@
-"""Which cell feeds what, as frozen data: a composition, in a TOML file that people write by hand.
+"""Composition: cells and the nodes over them as frozen data, in a TOML file that is written by hand.
 
     schema_version = "1.0"
-    output = "routed"                      # whose result is the model's
+    output = "routed"                      # the node whose result the model returns
 
-    [cells]                                # alias = "reference"; what a reference means is the registry's business
+    [cells]                                # alias = "reference", which the registry resolves
     noise = "high/johanna-64@1.0.0"
     photo = "high/fresnel-64"
 
     [nodes.swap]
-    kind = "relay"                         # the source's tokens, mapped, decoded by the target on the same image
+    kind = "relay"                         # map the source's tokens, and decode them in the target on the same image
     source = "noise"
     target = "photo"
 
     [nodes.routed]
-    kind = "route"                         # per patch region, one branch
+    kind = "route"                         # choose one branch for each patch region
     of = ["swap", "photo"]
 
-A composition that exists is valid: its graph has no circle, and the output needs everything in it. Whether the cells
-themselves go together is another question, which :meth:`Composition.check` answers from their specs.
+Every Composition object is valid: its graph has no cycle, and the output needs every cell and node. Whether the cells are
+compatible depends on their specs, which :meth:`Composition.check` compares.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ MAX_FILE = 4 * 2**20
 MAX_ENTRIES = 4096  # cells, and as many nodes
 
 
-# what a dot means nothing in. Possessive, and each may end with the text, so that nothing is looked at twice
+# strings and comments, in which a dot separates no keys. Possessive quantifiers, and an end at the end of the text, keep the
+# scan linear
 _TEXTS = re.compile(
     r'"""(?:[^"\\]++|\\[\s\S]?|"(?!""))*+(?:"{3,5}|\Z)'
     r"|'{3}(?:[^']++|'(?!''))*+(?:'{3,5}|\Z)"
@@ -54,24 +55,24 @@ _TEXTS = re.compile(
     r"|#[^\n]*+"
 )
 _DEEP_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}")
-_QUOTES = 'A name with "/" or "." stands in quotes.'
+_QUOTES = 'A name with "/" or "." must be quoted.'
 _NODE_FORM = f'A node has kind = "parallel" and of; "relay" and source, target, tokens; or "route" and of, by. {_QUOTES}'
-_TABLE = "A relay takes two cells, a route takes cells and relays, a parallel takes anything, and the output needs all of them."
+_TABLE = "A relay takes two cells, a route cells and relays, a parallel any cell or node; the output must need all of them."
 
 
 class Composition(Document):
-    """Cells, what is made of them, and which result is the model's.
+    """Cells, the nodes over them, and the node whose result the model returns.
 
-    Cells and nodes share one namespace. Making one finds every fault at once.
+    Cells and nodes share one namespace. Validation reports all faults together.
 
     Attributes:
-        output: The node (or the only cell) whose result it is.
-        cells: Alias to reference; a reference is opaque here.
-        nodes: Name to node.
+        output: Name of the node, or of the only cell, whose result the model returns.
+        cells: Cell references by alias, not resolved here.
+        nodes: Nodes by name.
 
     Raises:
-        PolicyError: names that are unknown, given twice or not needed, a circle, too few branches, or a node in one that
-            does not take it (``COMPOSITION``).
+        PolicyError: unknown, duplicate or unused names, a cycle, too few branches, or a node nested in one that does not
+            accept it (``COMPOSITION``).
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"
@@ -83,19 +84,19 @@ class Composition(Document):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        _refuse(validation.of_structure(self), "a composition that cannot be", "COMPOSITION", _TABLE)
+        _refuse(validation.of_structure(self), "invalid composition", "COMPOSITION", _TABLE)
         return self
 
     @classmethod
     def parallel(cls, references: Mapping[str, str]) -> Composition:
-        """All cells side by side, in a node ``all``.
+        """Make a composition of cells side by side, in a parallel node named ``all``.
 
         Args:
-            references: Alias to reference, in order.
+            references: Cell references by alias, in order.
 
         Raises:
-            InputError: an alias or a reference that cannot be one (``CELLS``).
-            PolicyError: no cell, or one of the name ``all`` (``COMPOSITION``).
+            InputError: an invalid alias or reference (``CELLS``).
+            PolicyError: no cell, or a cell named ``all`` (``COMPOSITION``).
 
         >>> Composition.parallel({"noise": "high/johanna-64", "photo": "high/fresnel-64"}).nodes["all"].reads
         (('of', 'noise'), ('of', 'photo'))
@@ -104,20 +105,20 @@ class Composition(Document):
             every = Parallel(of=tuple(references))
             return cls(schema_version="1.0", output="all", cells=dict(references), nodes={"all": every})
         except ValidationError as error:
-            raise InputError("cells that cannot be composed", code="CELLS", found=fields_of(error)) from error
+            raise InputError("invalid cells", code="CELLS", found=fields_of(error)) from error
 
     @classmethod
     def from_toml(cls, text: str, *, where: object) -> Composition:
         """Parse and validate a composition.
 
         Args:
-            text: TOML.
-            where: What it is, for the message.
+            text: TOML text.
+            where: Path or name of the text, for error messages.
 
         Raises:
-            FormatError: larger than 4 MiB (``TOO_LARGE``), nested too deeply (``TOO_DEEP``), not TOML (``TOML``), of a newer
-                schema (``SCHEMA_NEWER``), or with fields missing, unknown or of the wrong type (``SCHEMA``).
-            PolicyError: a composition that cannot be (``COMPOSITION``).
+            FormatError: text larger than 4 MiB (``TOO_LARGE``), nested too deeply (``TOO_DEEP``), not TOML (``TOML``), of a
+                newer schema (``SCHEMA_NEWER``), or with fields missing, unknown or of the wrong type (``SCHEMA``).
+            PolicyError: an invalid composition (``COMPOSITION``).
         """
         values = _parse(text, where)
         refuse_newer(cls, values, where)
@@ -136,9 +137,9 @@ class Composition(Document):
 
         Raises:
             NotFoundError: no such file.
-            FormatError: a file that is no composition; see :meth:`from_toml`.
-            PolicyError: a composition that cannot be (``COMPOSITION``).
-            StoreError: the disk would not give it.
+            FormatError: a file that is not a composition, see :meth:`from_toml`.
+            PolicyError: an invalid composition (``COMPOSITION``).
+            StoreError: a file that cannot be read.
         """
         try:
             text = atomic_files.read(Path(path), limit=MAX_FILE, links=True).decode()
@@ -147,15 +148,15 @@ class Composition(Document):
         return cls.from_toml(text, where=path)
 
     def to_toml(self) -> str:
-        """Composition as TOML, which reads back as an equal one."""
+        """Serialise as TOML, which parses to an equal composition."""
         return tomli_w.dumps(self.model_dump(mode="json"))
 
     def kind(self, name: str) -> NodeKind:
-        """What a name stands for."""
+        """Return the kind of a node, or ``cell`` for a cell."""
         return self.nodes[name].kind if name in self.nodes else "cell"
 
     def graph(self) -> nx.DiGraph:
-        """Everything, with its ``kind``; an edge, with its ``role``, goes from what is read to who reads it."""
+        """Return a graph of cells and nodes with their ``kind``; edges, with their ``role``, go from input to reader."""
         graph = nx.DiGraph()
         for name in sorted({*self.cells, *self.nodes}):
             graph.add_node(name, kind=self.kind(name))
@@ -165,32 +166,32 @@ class Composition(Document):
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The nodes, each after what it reads."""
+        """Names of the nodes, each after its inputs."""
         return tuple(name for name in nx.lexicographical_topological_sort(self.graph()) if name in self.nodes)
 
     @property
     def generations(self) -> tuple[tuple[str, ...], ...]:
-        """First the cells, then what reads nothing but cells, and so on: everything as early as it can be."""
+        """Names by generation: first cells, then nodes that read only cells, and so on, each as early as possible."""
         return tuple(tuple(sorted(names)) for names in nx.topological_generations(self.graph()))
 
     def check(self, specs: Mapping[str, CellSpec], size: tuple[int, int] | None = None) -> None:
-        """Check that the cells go together: their widths, channels and grids of patches.
+        """Check that the cells are compatible: their widths, channels and patch grids.
 
         Args:
-            specs: Of every cell, by alias.
-            size: Height and width of the images; left out, what depends on it is not checked.
+            specs: Spec of every cell, by alias.
+            size: Height and width of the images; without it, conditions on the size are not checked.
 
         Raises:
             InputError: a cell without a spec (``SPECS``).
-            PolicyError: cells that do not go together, all of them named (``WIRING``).
+            PolicyError: incompatible cells, with every fault listed (``WIRING``).
         """
         if missing := [alias for alias in self.cells if alias not in specs]:
             raise InputError("cells without a spec", code="SPECS", found=", ".join(missing[:MAX_SHOWN]))
         _refuse(
             validation.of_cells(self, specs, size),
-            "cells that do not go together",
+            "incompatible cells",
             "WIRING",
-            "Choose cells of one width whose patches divide one another, or put them side by side in a parallel.",
+            "Choose cells of one width whose patches divide one another, or put them side by side in a parallel node.",
         )
 
 
@@ -202,9 +203,9 @@ def _refuse(found: Iterable[str], what: str, code: str, remedy: str) -> None:
 
 
 def _parse(text: str, where: object) -> dict[str, Any]:
-    """TOML as a dictionary.
+    """Parse TOML as a dictionary.
 
-    The parser copies a dotted key part by part, which takes hours for a key of a million: such a one is found before.
+    The parser copies a dotted key part by part, which takes hours for a million parts: deep keys are refused beforehand.
     """
     try:
         size = len(text.encode())
@@ -226,5 +227,5 @@ def _not_toml(found: object, where: object) -> FormatError:
         expected='schema_version = "1.0", output = "..." and tables [cells] and [nodes.<name>]',
         found=found,
         where=where,
-        remedy=f"Correct the file at that place. {_QUOTES}",
+        remedy=f"Correct the file at the place reported. {_QUOTES}",
     )

@@ -1,7 +1,7 @@
-"""A composition as a drawing: self-contained SVG, the cells at the left and the output at the right.
+"""Drawing of a composition: self-contained SVG, with cells at the left and the output at the right.
 
-Every column is a generation: what reads nothing but columns before it. An arrow over several columns runs in a lane of its
-own between the boxes, so that nothing is drawn through a box. The same composition gives the same bytes.
+Every column is a generation, which reads only earlier columns. An arrow across several columns runs in its own lane between the
+boxes, so that nothing is drawn through a box. Equal compositions give equal bytes.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from xml.etree import ElementTree as ET  # it writes here and reads nothing
+from xml.etree import ElementTree as ET  # used for writing only
 
 from composer.wiring.composition import Composition
 from composer.wiring.nodes import Parallel, Relay, Role, Route
 
-WIDTH, HEIGHT, STACK = 190, 44, 8  # of a box, and what a box of many cells has more of both
-GAP, SPACE, LANE = 96, 14, 4  # between columns, between boxes of one, and the height of a lane
-MARGIN, EXIT = 24, 76  # around everything, and for the word "output"
-PORTS = {"of": 0, "source": -9, "target": 9}  # where an arrow arrives, from the middle of the box
-NAME, SMALL = 23, 28  # characters that fit a box, in either size
-CROWD = 24  # cells: more that feed the same nodes are drawn as one box
+WIDTH, HEIGHT, STACK = 190, 44, 8  # of a box, and the amount by which a box of many cells is wider and higher
+GAP, SPACE, LANE = 96, 14, 4  # between columns, between boxes of a column, and height of a lane
+MARGIN, EXIT = 24, 76  # around the drawing, and for the word "output"
+PORTS = {"of": 0, "source": -9, "target": 9}  # height at which an arrow arrives, from the middle of the box
+NAME, SMALL = 23, 28  # characters that fit a box, in each font size
+CROWD = 24  # cells; a larger number that feeds the same nodes is drawn as one box
 LISTED = 10  # names in a title
-MAX_DETOURS = 20_000  # columns that arrows pass in lanes: beyond it they run straight, and below the boxes
+MAX_DETOURS = 20_000  # columns crossed in lanes by all arrows; beyond it arrows run straight, behind the boxes
 
 STYLE = """
 .composition text{font:12px ui-monospace,monospace;fill:#1f2328}
@@ -51,7 +51,7 @@ STYLE = """
 """
 
 Point = tuple[float, float]
-Stop = tuple[str, int]  # a box in its own column; in a later one, its lane
+Stop = tuple[str, int]  # a box, in its own column; its lane, in a later column
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Box:
     """One node, one cell, or many cells that feed the same nodes.
 
     Attributes:
-        names: Whom it stands for.
-        x: Its left edge.
-        y: Its upper edge.
-        width: With what is stacked behind it.
-        height: Likewise.
+        names: Names of the cells or the node.
+        x: Left edge.
+        y: Upper edge.
+        width: Width, including the boxes stacked behind.
+        height: Height, including the boxes stacked behind.
     """
 
     names: tuple[str, ...]
@@ -75,13 +75,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
-    """What one box reads of another.
+    """Arrow from a box to a node that reads it.
 
     Attributes:
         source: First name of the box that is read.
         target: Name of the reader.
-        role: As what.
-        points: From box to box: a curve to the second, a straight line to the third, and so in turn to the last.
+        role: Role in which the reader uses the source.
+        points: Points from box to box, joined in turn by curves and straight lines, beginning with a curve.
     """
 
     source: str
@@ -92,13 +92,13 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is, in pixels.
+    """Positions of all boxes and arrows, in pixels.
 
     Attributes:
-        boxes: By first name.
-        arrows: Between them.
-        width: Of the drawing.
-        height: Likewise.
+        boxes: Boxes by first name.
+        arrows: Arrows between boxes.
+        width: Width of the drawing.
+        height: Height of the drawing.
     """
 
     boxes: dict[str, Box]
@@ -108,9 +108,9 @@ class Layout:
 
 
 def draw(composition: Composition) -> str:
-    """Composition as an SVG image: a box each, with an arrow from what is read to who reads it.
+    """Draw a composition as an SVG image: one box per cell or node, with arrows from inputs to readers.
 
-    More than 24 cells that feed the same nodes are one box. The SVG has no scripts and refers to nothing outside of it.
+    More than 24 cells that feed the same nodes share one box. The SVG has no scripts and no external references.
     """
     plan = layout(composition)
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "composition", "role": "img"})
@@ -131,7 +131,7 @@ def draw(composition: Composition) -> str:
 
 
 def layout(composition: Composition) -> Layout:
-    """Where the boxes and arrows of a composition go."""
+    """Place the boxes and arrows of a composition."""
     plan = _Plan(composition)
     centres = plan.centres
     boxes = {}
@@ -145,7 +145,7 @@ def layout(composition: Composition) -> Layout:
 
 
 class _Plan:
-    """Which boxes there are, in which columns, and in which order."""
+    """Assignment of boxes and arrows to columns, and their order and heights."""
 
     def __init__(self, composition: Composition) -> None:
         owner = _owners(composition)
@@ -164,7 +164,7 @@ class _Plan:
 
     @cached_property
     def columns(self) -> list[list[Stop]]:
-        """The boxes of every column, and the lanes of arrows that pass it."""
+        """Boxes of every column, and lanes of the arrows that cross it."""
         last = dict(self.column)
         for name, reads in self.reads.items():
             for _, read in reads:
@@ -182,7 +182,7 @@ class _Plan:
 
     @cached_property
     def centres(self) -> dict[Stop, float]:
-        """The middle of every box and lane: each about as high as what it reads, so that arrows are level and few cross."""
+        """Middle of every box and lane, near the height of its inputs, so that arrows are level and few cross."""
         centres: dict[Stop, float] = {}
         for index, stops in enumerate(self.columns):
             room = self.tallest - self._tall(stops)
@@ -196,18 +196,18 @@ class _Plan:
         return centres
 
     def height(self, stop: Stop) -> float:
-        """Height of a box or a lane."""
+        """Return the height of a box or a lane."""
         name, index = stop
         if index > self.column[name]:
             return LANE
         return HEIGHT + (STACK if len(self.members[name]) > 1 else 0)
 
     def left(self, column: int) -> float:
-        """Left edge of a column."""
+        """Return the left edge of a column."""
         return MARGIN + column * (WIDTH + STACK + GAP)
 
     def way(self, read: str, name: str, role: Role) -> tuple[Point, ...]:
-        """Points of an arrow."""
+        """Return the points of an arrow."""
         start, end = self.column[read], self.column[name]
         wide = WIDTH + (STACK if len(self.members[read]) > 1 else 0)
         points = [(self.left(start) + wide, self.centres[read, start])]
@@ -217,7 +217,7 @@ class _Plan:
         return (*points, (self.left(end), self.centres[name, end] + PORTS[role]))
 
     def _wanted(self, stop: Stop, centres: dict[Stop, float]) -> float:
-        """Mean height of what a box reads, or a lane continues."""
+        """Return the mean height of a box's inputs, or the height of the lane that is continued."""
         name, index = stop
         if index > self.column[name]:
             return centres[name, index - 1]
@@ -229,7 +229,7 @@ class _Plan:
 
 
 def _rising(values: list[float]) -> list[float]:
-    """Numbers nearest to some that never fall: neighbours that would are given their mean.
+    """Fit the nearest non-decreasing sequence (isotonic regression): decreasing neighbours are replaced by their mean.
 
     >>> _rising([1.0, 4.0, 2.0, 5.0])
     [1.0, 3.0, 3.0, 5.0]
@@ -245,7 +245,7 @@ def _rising(values: list[float]) -> list[float]:
 
 
 def _owners(composition: Composition) -> dict[str, str]:
-    """Every name, in the order in which they are read, and the first name of the box that it is drawn in."""
+    """Map every name, in reading order, to the first name of its box."""
     graph, order = composition.graph(), composition.order
     read = dict.fromkeys(read for name in order for _, read in composition.nodes[name].reads)
     cells = [name for name in [*read, composition.output] if name in composition.cells]
@@ -278,7 +278,7 @@ def _draw_box(svg: ET.Element, box: Box, composition: Composition) -> None:
     _add(group, "text", _short(line, SMALL), class_="small", x=box.x + 10, y=box.y + 35)
     for role in (
         ("source", "target") if kind == "relay" else ()
-    ):  # beside its arrow, and above every other; a branch needs no word
+    ):  # beside its arrow, drawn after all arrows; branches need no label
         y = box.y + box.height / 2 + PORTS[role] - 3
         _add(group, "text", role, class_="small role", x=box.x - 12, y=y, text_anchor="end")
 
@@ -290,7 +290,7 @@ def _draw_exit(svg: ET.Element, box: Box) -> None:
 
 
 def _words(box: Box, composition: Composition) -> tuple[str, str, str]:
-    """Heading, second line and title of a box."""
+    """Return heading, second line and title of a box."""
     name = box.names[0]
     if len(box.names) > 1:
         rows = [f"{cell}: {composition.cells[cell]}" for cell in box.names[:LISTED]]
@@ -315,7 +315,7 @@ def _rest(names: list[str] | tuple[str, ...]) -> list[str]:
 
 
 def _path(points: tuple[Point, ...]) -> str:
-    """Curves that leave and arrive level between columns, and straight lines across them."""
+    """Draw curves that leave and arrive horizontally between columns, and straight lines across columns."""
     parts = [f"M{_place(points[0][0])} {_place(points[0][1])}"]
     for (x0, y0), (x1, y1) in zip(points[::2], points[1::2], strict=True):
         middle = (x0 + x1) / 2
@@ -325,7 +325,7 @@ def _path(points: tuple[Point, ...]) -> str:
 
 
 def _add(parent: ET.Element, tag: str, text: str = "", **attributes: object) -> ET.Element:
-    """New element inside another. ``_`` in a name stands for ``-``, and one at the end for nothing."""
+    """Add an element to another. ``_`` in an attribute's name stands for ``-``; a trailing one is dropped."""
     pairs = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
     element = ET.SubElement(parent, tag, {key: _place(v) if isinstance(v, float) else str(v) for key, v in pairs.items()})
     element.text = _plain(text)
@@ -333,7 +333,7 @@ def _add(parent: ET.Element, tag: str, text: str = "", **attributes: object) -> 
 
 
 def _short(text: str, most: int) -> str:
-    """Text without its middle, where it is long: names differ at their ends.
+    """Replace the middle of a long text by an ellipsis, since names differ at their ends.
 
     >>> _short("low/fresnel-256", 9)
     'low/\N{HORIZONTAL ELLIPSIS}-256'
@@ -343,10 +343,10 @@ def _short(text: str, most: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text without what XML cannot hold, and what could turn its direction."""
+    """Replace characters that XML cannot hold, or that could change the direction of text."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _place(value: float) -> str:
-    """Coordinate to a tenth."""
+    """Format a coordinate to a tenth."""
     return f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""Nodes of a composition, as frozen data: what each reads, and the form of a name."""
+"""Nodes of a composition as frozen data, with their inputs, and the form of a name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _named(name: str) -> str:
 
 
 def _tuple(value: object) -> object:
-    """Array of a file as the tuple that strict validation wants."""
+    """Convert an array of a file to the tuple that strict validation requires."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -37,15 +37,15 @@ def _kind_of(value: object) -> str | None:
 
 Name = Annotated[str, AfterValidator(_named)]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
-# a file of two million numbers is told about the first: telling of all takes a gigabyte
+# fail at the first fault: reporting each of two million takes a gigabyte
 Branches = Annotated[tuple[str, ...], FailFast(), BeforeValidator(_tuple)]
 
 
 class Parallel(Document):
-    """All branches, their outputs side by side.
+    """Node that returns the outputs of all branches side by side.
 
     Attributes:
-        of: Cells and nodes, in order.
+        of: Names of cells and nodes, in order.
     """
 
     kind: Literal["parallel"] = "parallel"
@@ -53,17 +53,17 @@ class Parallel(Document):
 
     @property
     def reads(self) -> Reads:
-        """Role and name of everything it reads."""
+        """Role and name of every input."""
         return tuple(("of", name) for name in self.of)
 
 
 class Relay(Document):
-    """The tokens of one cell, mapped, and decoded by another with its own U and V of the same image.
+    """Node that maps one cell's tokens and decodes them in another, with its own U and V of the same image.
 
     Attributes:
-        source: The cell whose tokens they are.
-        target: The cell that decodes them.
-        tokens: What is mapped: omega, or the rows of M.
+        source: Name of the cell whose tokens are mapped.
+        target: Name of the cell that decodes them.
+        tokens: Kind of tokens to map: omega, or the rows of M.
     """
 
     kind: Literal["relay"] = "relay"
@@ -73,16 +73,16 @@ class Relay(Document):
 
     @property
     def reads(self) -> Reads:
-        """Role and name of everything it reads."""
+        """Role and name of every input."""
         return (("source", self.source), ("target", self.target))
 
 
 class Route(Document):
-    """One branch for each region of the image.
+    """Node that chooses one branch for each region of the image.
 
     Attributes:
-        of: Cells and relays, in order.
-        by: Who chooses: the least error of reconstruction, or a small trainable router.
+        of: Names of cells and relays, in order.
+        by: Criterion of choice: the least reconstruction error, or a small trainable router.
     """
 
     kind: Literal["route"] = "route"
@@ -91,7 +91,7 @@ class Route(Document):
 
     @property
     def reads(self) -> Reads:
-        """Role and name of everything it reads."""
+        """Role and name of every input."""
         return tuple(("of", name) for name in self.of)
 
 

@@ -1,4 +1,4 @@
-"""Routes: for each region of an image, one branch of several, by its error or by a small trainable router.
+"""Routes: choice of one branch for each region of an image, by least error or by a small trainable router.
 
 Legend: B images, G regions of the coarsest grid among the branches, K branches.
 """
@@ -20,39 +20,40 @@ from composer.container.outputs import refuse_more_axes
 from composer.vocabulary import Grid
 
 ROUTER_WIDTH = 32
-FLOOR = 1e-8  # of an error, before its logarithm
-FAILED = 1.0  # what a router reads in the place of an error that is not finite
+FLOOR = 1e-8  # least error whose logarithm is taken
+FAILED = 1.0  # input of a router in place of an error that is not finite
 
 
 class Branch(Protocol):
-    """What can be routed to: the output of a cell or of a relay."""
+    """Output of a branch of a route, which is a cell or a relay."""
 
     @property
     def recon(self) -> Tensor:
-        """(B, channels, height, width)."""
+        """Reconstruction (B, channels, height, width)."""
         ...
 
     @property
     def patch_error(self) -> Tensor:
-        """(B, N)."""
+        """Mean squared error (B, N) of every patch."""
         ...
 
     @property
     def grid(self) -> Grid:
-        """Rows and columns of its patches."""
+        """Rows and columns of the branch's patches."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Routed:
-    """What a route makes of a batch.
+    """Output of a route for a batch.
 
     Attributes:
-        names: Of the branches.
+        names: Names of the branches.
         grid: Rows and columns of the regions.
-        error: (B, G, K) mean squared error of every branch in every region.
-        weights: (B, G, K) share of every branch: one of them 1, or, from a router that is being trained, between 0 and 1.
-        recon: (B, channels, height, width) put together from the branches.
+        error: Mean squared error (B, G, K) of every branch in every region.
+        weights: Share (B, G, K) of every branch: 1 for the chosen one and 0 for the others, or a softmax from a router in
+            training.
+        recon: Reconstruction (B, channels, height, width) assembled from the branches.
     """
 
     names: tuple[str, ...]
@@ -62,12 +63,12 @@ class Routed:
     recon: Tensor
 
     def to(self, dtype: torch.dtype) -> Routed:
-        """The same in another dtype."""
+        """Convert the tensors to another dtype."""
         return replace(self, error=self.error.to(dtype), weights=self.weights.to(dtype), recon=self.recon.to(dtype))
 
     @property
     def choice(self) -> Tensor:
-        """(B, G) place of the branch that has the most of a region."""
+        """Index (B, G) of the branch with the largest share of a region."""
         return self.weights.argmax(dim=2)
 
 
@@ -80,11 +81,11 @@ pytrees.register(Routed, lambda made: ([made.error, made.weights, made.recon], (
 
 
 class Router(nn.Module):
-    """Scores branches by their errors in a region, and by the region's mean and spread in every channel.
+    """MLP that scores branches by their errors in a region, and by the region's mean and spread in every channel.
 
     Args:
-        branches: K.
-        channels: Of the images.
+        branches: Number K of branches.
+        channels: Number of image channels.
     """
 
     @neutral()
@@ -96,25 +97,25 @@ class Router(nn.Module):
         )
 
     def forward(self, error: Tensor, images: Tensor, grid: Grid) -> Tensor:
-        """Errors (B, G, K) and images (B, channels, height, width) to scores (B, G, K), in the dtype of the errors."""
+        """Score branches (B, G, K) by errors (B, G, K) and images (B, channels, height, width), in the errors' dtype."""
         regions = rearrange(images, "B c (gh p) (gw q) -> B (gh gw) c (p q)", gh=grid[0], gw=grid[1])
         finite = torch.where(error.isfinite(), error, FAILED)
         seen = [finite.clamp_min(FLOOR).log(), regions.mean(dim=3), regions.std(dim=3, correction=0)]
-        # a module that is cast takes its router along, and not the cells
+        # casting a module casts its router, but not the cells
         scores: Tensor = self.layers(torch.cat(seen, dim=2).to(next(self.parameters()).dtype))
         return scores.to(error)
 
 
 def route(names: Sequence[str], branches: Sequence[Branch], images: Tensor, router: nn.Module | None) -> Routed:
-    """One branch for each region. A branch whose error there is not finite has no share of it, unless all fail.
+    """Choose one branch for each region; a branch whose error there is not finite is excluded, unless all are.
 
     Args:
-        names: Of the branches.
-        branches: Their outputs for the images; grids that divide one another.
-        images: (B, channels, height, width).
-        router: Scores them; left out, the least error has the region. While it is being trained (``router.training``), the
-            reconstruction is the branches' mean by the softmax of its scores, so that its loss has a gradient; else the
-            branch of the highest score.
+        names: Names of the branches.
+        branches: Outputs of the branches for the images, on grids that divide one another.
+        images: Images (B, channels, height, width).
+        router: Module that scores the branches; without it, the branch with the least error is chosen. In training mode
+            (``router.training``) the reconstruction is the mean of the branches weighted by the softmax of the scores, so
+            that the router receives a gradient; otherwise the branch with the highest score is chosen.
     """
     grid = grids.coarsest([branch.grid for branch in branches])
     error = torch.cat([grids.pool(branch.patch_error[..., None], branch.grid, grid) for branch in branches], dim=2)
@@ -127,14 +128,14 @@ def route(names: Sequence[str], branches: Sequence[Branch], images: Tensor, rout
         recon = _mixture(weights, failed, recons, grid)
     else:
         choice = scores.argmax(dim=2)
-        # not one_hot, which looks at the values
+        # not one_hot, which reads the values
         weights = (choice[..., None] == torch.arange(len(branches), device=choice.device)).to(error)
         recon = _patchwork(choice, recons, grid)
     return Routed(tuple(names), grid, error, weights, recon)
 
 
 def _patchwork(choice: Tensor, recons: Sequence[Tensor], grid: Grid) -> Tensor:
-    """Every region from the branch that was chosen, by its place (B, G)."""
+    """Assemble an image from the chosen branch (B, G) of every region."""
     plane = _spread(choice, recons[0], grid)
     recon = recons[0]
     for place, branch in enumerate(recons[1:], start=1):
@@ -143,7 +144,7 @@ def _patchwork(choice: Tensor, recons: Sequence[Tensor], grid: Grid) -> Tensor:
 
 
 def _mixture(weights: Tensor, failed: Tensor, recons: Sequence[Tensor], grid: Grid) -> Tensor:
-    """Every region as the branches' mean by their weights (B, G, K), without what failed there."""
+    """Average the branches of every region by weights (B, G, K), without those that failed there."""
     recon = torch.zeros_like(recons[0])
     for place, branch in enumerate(recons):
         there = branch.masked_fill(_spread(failed[..., place], branch, grid), 0)  # 0 times NaN is NaN
@@ -152,7 +153,7 @@ def _mixture(weights: Tensor, failed: Tensor, recons: Sequence[Tensor], grid: Gr
 
 
 def _spread(share: Tensor, images: Tensor, grid: Grid) -> Tensor:
-    """Share of every region (B, G) over its pixels: (B, 1, height, width)."""
+    """Repeat a share of every region (B, G) over its pixels: (B, 1, height, width)."""
     side = images.shape[2] // grid[0], images.shape[3] // grid[1]
     plane = rearrange(share, "B (gh gw) -> B 1 gh gw", gh=grid[0])
     return plane.repeat_interleave(side[0], dim=2).repeat_interleave(side[1], dim=3)

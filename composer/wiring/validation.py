@@ -1,4 +1,4 @@
-"""What is wrong with a composition: every fault, in words. :mod:`composer.wiring.composition` raises them together."""
+"""Validation of a composition: faults as text, which :mod:`composer.wiring.composition` raises together."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from batteries.errors import InputError
 from composer.vocabulary import NodeKind
 from composer.wiring.nodes import MAX_NAME, Node
 
-MAX_SHOWN = 50  # members of a circle
-MAX_GUESSES = 12  # of what somebody meant, each among MAX_COMPARED names: a guess is not to take a second
+MAX_SHOWN = 50  # members of a cycle in a message
+MAX_GUESSES = 12  # suggestions, each among MAX_COMPARED names, to keep them within a second
 MAX_COMPARED = 1000
 
 Size = tuple[int, int] | None
 
 NESTS: dict[str, frozenset[NodeKind]] = {
     "parallel": frozenset({"cell", "parallel", "relay", "route"}),
-    "relay": frozenset({"cell"}),  # it needs tokens, and a decoder with U and V of its own
-    "route": frozenset({"cell", "relay"}),  # it compares reconstructions, each on one grid
+    "relay": frozenset({"cell"}),  # needs the source's tokens, and the target's decoder, U and V
+    "route": frozenset({"cell", "relay"}),  # compares reconstructions, each on one grid
 }
 FEWEST = {"parallel": 1, "route": 2}  # branches
 
 
 class Named(Protocol):
-    """Cells and nodes by name, as a composition has them."""
+    """Cells and nodes by name: the part of a composition that validation reads."""
 
     @property
     def output(self) -> str:
-        """The node, or the cell, whose result is the model's."""
+        """Name of the node or cell whose result the model returns."""
         ...
 
     @property
     def cells(self) -> Mapping[str, str]:
-        """Alias to reference."""
+        """Cell references by alias."""
         ...
 
     @property
     def nodes(self) -> Mapping[str, Node]:
-        """Name to node."""
+        """Nodes by name."""
         ...
 
     def kind(self, name: str) -> NodeKind:
-        """What a name stands for."""
+        """Return the kind of a node, or ``cell`` for a cell."""
         ...
 
     def graph(self) -> nx.DiGraph:
-        """Everything; an edge goes from what is read to who reads it."""
+        """Return a graph of cells and nodes with edges from input to reader."""
         ...
 
 
 def of_structure(composition: Named) -> Iterator[str]:
-    """What makes a composition impossible whatever its cells are."""
+    """Yield faults that do not depend on the cells' specs."""
     graph = composition.graph()
     yield from _names(composition)
     yield from _branches(composition)
@@ -66,14 +66,14 @@ def of_structure(composition: Named) -> Iterator[str]:
 
 
 def of_cells(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> Iterator[str]:
-    """What makes cells of these specs, on images of this size, not go together."""
+    """Yield incompatibilities of cells with these specs, on images of this size."""
     yield from _inputs(composition, specs, size)
     yield from _relays(composition, specs, size)
     yield from _routes(composition, specs, size)
 
 
 def _names(composition: Named) -> Iterator[str]:
-    """Names that stand for two things, and names that stand for nothing."""
+    """Yield names of both a cell and a node, and unknown names."""
     for name in composition.nodes:
         if name in composition.cells:
             yield f"{name}: both a cell and a node"
@@ -89,7 +89,7 @@ def _names(composition: Named) -> Iterator[str]:
 
 
 def _branches(composition: Named) -> Iterator[str]:
-    """Names given twice, and too few of them."""
+    """Yield duplicate branches, and nodes with too few."""
     for name, node in composition.nodes.items():
         if node.kind == "relay":
             if node.source == node.target:
@@ -103,7 +103,7 @@ def _branches(composition: Named) -> Iterator[str]:
 
 
 def _nestings(composition: Named) -> Iterator[str]:
-    plain = composition.cells.keys() ^ composition.nodes.keys()  # of what is both, nobody knows which was meant
+    plain = composition.cells.keys() ^ composition.nodes.keys()  # names of both a cell and a node are ambiguous
     for name, node in composition.nodes.items():
         for role, read in node.reads:
             kind = composition.kind(read)
@@ -113,9 +113,9 @@ def _nestings(composition: Named) -> Iterator[str]:
 
 
 def _circles(graph: nx.DiGraph) -> Iterator[str]:
-    """Every node that reads itself, and one circle of each set that read one another: of those there may be too many."""
+    """Yield every node that reads itself, and one cycle of each strongly connected set, which may have very many."""
     alone = sorted(nx.nodes_with_selfloops(graph))
-    yield from (f"{name}: in a circle, {name} reads itself" for name in alone)
+    yield from (f"{name}: in a cycle, {name} reads itself" for name in alone)
     graph.remove_edges_from([(name, name) for name in alone])
     for members in sorted(nx.strongly_connected_components(graph), key=min):
         if len(members) > 1:
@@ -123,11 +123,11 @@ def _circles(graph: nx.DiGraph) -> Iterator[str]:
             start = circle.index(min(circle))
             circle = [*circle[start:], *circle[: start + 1]]
             more = f", and so on: {len(circle) - 1} in all" if len(circle) > MAX_SHOWN else ""
-            yield f"{circle[0]}: in a circle, {' reads '.join(circle[:MAX_SHOWN])}{more}"
+            yield f"{circle[0]}: in a cycle, {' reads '.join(circle[:MAX_SHOWN])}{more}"
 
 
 def _unused(composition: Named, graph: nx.DiGraph) -> Iterator[str]:
-    """What the output does not need; nothing can be said where the output is unknown."""
+    """Yield cells and nodes that the output does not need, if the output is known."""
     if composition.output not in {*composition.cells, *composition.nodes}:
         return
     needed = nx.ancestors(graph, composition.output) | {composition.output}
@@ -137,13 +137,13 @@ def _unused(composition: Named, graph: nx.DiGraph) -> Iterator[str]:
 
 
 def _inputs(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> Iterator[str]:
-    """Cells that cannot take the same images, or not images of this size."""
+    """Yield cells with different channels, or whose patches do not divide images of this size."""
     first = next(iter(composition.cells))
     for alias in composition.cells:
         if specs[alias].channels != specs[first].channels:
             yield f"{alias}: channels are {specs[alias].channels}, and {specs[first].channels} in {first!r}"
         if size is not None and not _divides(specs[alias], size):
-            yield f"{alias}: an image of {size[0]} x {size[1]} is no multiple of {specs[alias].patch_size} pixels"
+            yield f"{alias}: an image of {size[0]} x {size[1]} is not a multiple of {specs[alias].patch_size} pixels"
 
 
 def _relays(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> Iterator[str]:
@@ -156,13 +156,13 @@ def _relays(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> It
         if node.tokens == "rows" and source.V != target.V:
             yield f"{name}: V is {source.V} in {node.source!r}, and {target.V} in {node.target!r}"
         if target.patch_size % source.patch_size:
-            wrong = "coarser than" if source.patch_size > target.patch_size else "no multiple of"
+            wrong = "coarser than" if source.patch_size > target.patch_size else "not a multiple of"
             mine, theirs = _grids(source, target, size)
             yield f"{name}: the grid of {node.source!r}, {mine}, is {wrong} that of {node.target!r}, {theirs}"
 
 
 def _routes(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> Iterator[str]:
-    """Branches that do not subdivide the coarsest one's grid; a relay lies on its target's."""
+    """Yield branches whose grid does not subdivide the coarsest one; a relay has the grid of its target."""
     for name, node in composition.nodes.items():
         if node.kind != "route":
             continue
@@ -177,7 +177,7 @@ def _routes(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> It
 
 
 def _decoder(composition: Named, name: str) -> str:
-    """Cell that makes the reconstruction of a branch."""
+    """Return the cell that decodes a branch."""
     node = composition.nodes.get(name)
     return node.target if node is not None and node.kind == "relay" else name
 
@@ -191,7 +191,7 @@ def _divides(spec: CellSpec, size: tuple[int, int]) -> bool:
 
 
 def _grids(mine: CellSpec, theirs: CellSpec, size: Size) -> tuple[str, str]:
-    """Two grids in words. They nest where one patch divides the other, whatever the image."""
+    """Describe two grids, by patch size if the image size is unknown or not a multiple of both."""
     if size is None or not _divides(mine, size) or not _divides(theirs, size):
         return f"patches of {mine.patch_size} pixels", f"patches of {theirs.patch_size} pixels"
     (a, b), (c, d) = mine.grid(*size), theirs.grid(*size)

@@ -1,4 +1,4 @@
-"""A composition that runs: a container of its cells, and what its nodes make of their outputs."""
+"""Wired model: a container of a composition's cells, with the nodes that combine their outputs."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ DOT = "\N{MIDDLE DOT}"
 
 
 class Wired(nn.Module):
-    """A composition over a container; made by :func:`wire` or read from an artifact.
+    """Composition over a container, made by :func:`wire` or loaded from an artifact.
 
-    Its parameters are those of its routers. Its state dict carries these, the lock and the composition's digest, and no cell's
-    weights.
+    Its parameters are those of its routers. Its state dict holds these, the lock and the composition's digest, but no weights
+    of cells.
 
     Args:
-        container: Its cells, by alias.
-        composition: The wiring.
-        maps: By the name of each relay.
-        routers: By the name of each route that has one, as :func:`router_for` makes them.
+        container: Cells of the composition, named by alias.
+        composition: Nodes and output of the model.
+        maps: Map of each relay, by name.
+        routers: Router of each trainable route, by :func:`module_name`, see :func:`router_for`.
 
     Raises:
-        InputError: cells, maps or routers that are not those of the composition (``PARTS``).
-        PolicyError: cells that do not go together (``WIRING``).
+        InputError: cells, maps or routers that do not match the composition (``PARTS``).
+        PolicyError: incompatible cells (``WIRING``).
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Wired(nn.Module):
         self._needed = dict.fromkeys(routed, ("recon",)) | dict.fromkeys(relayed, TAPS)
 
     def forward(self, images: Tensor, taps: Collection[str] = USUAL) -> WiredOutput:
-        """Every cell's and every node's output for images (B, channels, height, width) in the cells' input scale.
+        """Run every cell and node on images (B, channels, height, width) in the cells' input scale.
 
         Args:
-            images: The same for every cell; taken to the container's dtype.
-            taps: Some of M, S, omega, recon, of every cell; those that a node needs come beside them.
+            images: Images for every cell, converted to the container's dtype.
+            taps: Names among M, S, omega and recon to return of every cell; taps that a node needs are added.
 
         Raises:
-            InputError: other channels, or sides that a cell's patch does not divide.
-            PolicyError: no such tap (``NO_TAP``).
+            InputError: images with other channels, or with sides that a cell's patch size does not divide.
+            PolicyError: unknown tap (``NO_TAP``).
         """
         fitted = self.container.fitting(images)
         cells = self._cells(fitted, checked_taps(taps))
@@ -94,7 +94,7 @@ class Wired(nn.Module):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the cells, in order."""
+        """Names of the cells, in order."""
         return self.container.names
 
     @property
@@ -104,22 +104,22 @@ class Wired(nn.Module):
 
     @property
     def scale(self) -> InputScale:
-        """The input scale that the cells share."""
+        """Input scale of all cells."""
         return self.container.scale
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.container.device
 
     @property
     def digest(self) -> str:
-        """One digest over all cells' weights, computed from memory as it is now."""
+        """Digest of all cells' weights, computed from memory at every call."""
         return self.container.digest
 
     @property
     def consensus(self) -> Consensus | None:
-        """The maps of omega into the consensus frame, as :attr:`Container.consensus`."""
+        """Maps of omega into the consensus frame, see :attr:`Container.consensus`."""
         return self.container.consensus
 
     @consensus.setter
@@ -127,42 +127,42 @@ class Wired(nn.Module):
         self.container.consensus = found
 
     def cells(self, *patterns: str) -> Container:
-        """Part of the cells without the nodes, over the same memory, as :meth:`Container.cells`."""
+        """Select cells, without the nodes, over the same memory, see :meth:`Container.cells`."""
         return self.container.cells(*patterns)
 
     def spec(self, name: str) -> CellSpec:
-        """Architecture of one cell."""
+        """Return the spec of a cell."""
         return self.container.spec(name)
 
     def tokens(self, images: Tensor) -> dict[str, Tokens]:
-        """M, S and omega by cell name, as :meth:`Container.tokens`."""
+        """Return M, S and omega by cell name, see :meth:`Container.tokens`."""
         return self.container.tokens(images)
 
     def explain(self, size: tuple[int, int] = (64, 64)) -> Explanation:
-        """Groups, parameters, bytes and work of the cells, as :meth:`Container.explain`; nodes are not counted."""
+        """Count groups, parameters, bytes and work of the cells, without the nodes, see :meth:`Container.explain`."""
         return self.container.explain(size)
 
     def verify(self) -> None:
-        """Compare the cells' weights in memory with their digests, as :meth:`Container.verify`."""
+        """Compare the cells' weights in memory with their digests, see :meth:`Container.verify`."""
         self.container.verify()
 
     def get_extra_state(self) -> Tensor:
-        """Composition's digest, as a tensor."""
+        """Encode the composition's digest as a tensor."""
         return extra_state.encoded(self._identity(), self.device)
 
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
-        """Check a saved digest.
+        """Check that a saved state has this composition's digest.
 
         Raises:
-            FormatError: no digest that can be read (``STATE``).
-            IntegrityError: of another composition (``OTHER_COMPOSITION``).
+            FormatError: a state that cannot be decoded (``STATE``).
+            IntegrityError: a state of another composition (``OTHER_COMPOSITION``).
         """
         if extra_state.is_absent(state):
             return
         mine, saved = self._identity(), extra_state.decoded(state, where="a composition's state")
         if saved != mine:
             raise IntegrityError(
-                "a state saved with another composition",
+                "state of another composition",
                 code="OTHER_COMPOSITION",
                 expected=mine["composition"],
                 found=saved.get("composition"),
@@ -201,33 +201,33 @@ def wire(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Wired:
-    """Put the cells of a composition into a container, and its nodes around it.
+    """Put the cells of a composition into a container, and add its nodes.
 
-    The model is in the mode of evaluation; its routers learn after ``model.train()``.
+    The model is returned in evaluation mode; call ``model.train()`` to train its routers.
 
     Args:
-        cells: By alias, those that the composition names.
-        composition: The wiring.
-        probe: Images (B, channels, height, width), a probe or its name, on which the maps of relays, and the consensus frame,
-            are fitted; needed where there is a relay.
-        seed: Of routers' weights, and of the alignment's halves and shuffles.
-        dtype: Of the cells' weights and of the arithmetic; outputs come in the images' own. Routers have float32.
+        cells: Cells by alias, exactly those of the composition.
+        composition: Nodes and output of the model.
+        probe: Images (B, channels, height, width), or a probe or its name, on which the relays' maps and the consensus frame
+            are fitted; required if there is a relay.
+        seed: Seed of the routers' weights, and of the alignment's halves and shuffles.
+        dtype: Dtype of the cells' weights and arithmetic; outputs have that of the images. Routers are float32.
 
     Raises:
-        InputError: other cells than the composition names (``PARTS``), a relay without a probe (``NO_PROBE``), or a probe on
+        InputError: cells other than the composition's (``PARTS``), a relay without a probe (``NO_PROBE``), or a probe on
             which the cells cannot be aligned: grids that do not nest, fewer than four images, constant tokens.
-        PolicyError: cells that do not go together (``WIRING``, ``MIXED_INPUT``).
+        PolicyError: incompatible cells (``WIRING``, ``MIXED_INPUT``).
     """
     if not isinstance(composition, Composition):
-        remedy = "Composition.read(path) reads one from a file."
+        remedy = "Read a composition from a file with Composition.read(path)."
         raise InputError("not a composition", code="COMPOSITION", found=repr(composition)[:80], remedy=remedy)
     given = cells if isinstance(cells, Mapping) else {}
     if set(given) != set(composition.cells):
         raise _parts("cells", composition.cells, given)
-    # of one scale, or compose refuses them
+    # compose refuses cells of different scales
     scale = next(iter(cells.values())).manifest.identity.input
     images = None if probe is None else images_on(scale, probe)
-    is_batch = isinstance(images, Tensor) and images.ndim == 4  # what is not, compose refuses
+    is_batch = isinstance(images, Tensor) and images.ndim == 4  # compose refuses anything else
     size = (images.shape[2], images.shape[3]) if images is not None and is_batch else None
     composition.check({name: cell.spec for name, cell in cells.items()}, size)
     container = compose({name: cells[name] for name in composition.cells}, images, seed=seed, dtype=dtype)
@@ -241,7 +241,7 @@ def wire(
 
 
 def router_for(composition: Composition, name: str, container: Container) -> Router:
-    """Router of the form that a route needs, with fresh weights."""
+    """Create the router of a route, with fresh weights."""
     node = composition.nodes[name]
     assert isinstance(node, Route)
     return Router(len(node.of), container.groups[0].spec.channels)
@@ -249,13 +249,13 @@ def router_for(composition: Composition, name: str, container: Container) -> Rou
 
 @torch.no_grad()
 def _fitted(composition: Composition, container: Container, probe: Tensor | None) -> dict[str, Alignment]:
-    """Map of every relay, fitted on a probe."""
+    """Fit the map of every relay on a probe."""
     maps = {}
     for name, node in composition.nodes.items():
         if isinstance(node, Relay):
             if probe is None:
-                remedy = "Give images of the cells' own kind: wire(cells, composition, probe=images)."
-                raise InputError("a relay without images to fit its map on", code="NO_PROBE", found=name, remedy=remedy)
+                remedy = "Pass images in the cells' input scale: wire(cells, composition, probe=images)."
+                raise InputError("no probe to fit a relay on", code="NO_PROBE", found=name, remedy=remedy)
             out = container(
                 container.fitting(probe), ("omega",) if node.tokens == "omega" else ("M",), (node.source, node.target)
             )
@@ -279,11 +279,11 @@ def _refuse_other_parts(
 
 def _parts(what: str, expected: Sequence[str] | Mapping[str, Any], found: Any) -> InputError:
     missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    words = [f"no {', '.join(missing)}"] * bool(missing) + [f"{', '.join(unknown)} beside them"] * bool(unknown)
-    remedy = "Give each its name there: {name: ...}."
-    return InputError(f"other {what} than the composition names", code="PARTS", found="; ".join(words), remedy=remedy)
+    words = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)}"] * bool(unknown)
+    remedy = "Use the names of the composition: {name: ...}."
+    return InputError(f"{what} do not match the composition", code="PARTS", found="; ".join(words), remedy=remedy)
 
 
 def module_name(name: str) -> str:
-    """Node's name as that of a module, which may hold no dot and be no word of :class:`torch.nn.Module`, as ``train`` is."""
+    """Convert a node's name to a valid module name: without dots, and not an attribute of :class:`torch.nn.Module`."""
     return f"{name.replace('.', DOT)}{DOT}"

@@ -1,4 +1,4 @@
-"""What a composition makes of a batch of images: the outputs of its cells, and of its nodes."""
+"""Outputs of a composition for a batch of images: those of its cells, and of its nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from composer.wiring.route import Routed
 
 
 class Together(Mapping[str, Any]):
-    """What a parallel node makes of a batch: the outputs of its branches, by name and in order."""
+    """Output of a parallel node for a batch: the outputs of its branches, by name and in order."""
 
     def __init__(self, outputs: Mapping[str, Any]) -> None:
         self._outputs = dict(outputs)
@@ -36,7 +36,7 @@ class Together(Mapping[str, Any]):
         return len(self._outputs)
 
     def __fx_create_arg__(self, tracer: TracerBase) -> Node:
-        """As torch.fx writes it into a graph that returns it."""
+        """Create the node of a torch.fx graph that returns this output."""
         return tracer.create_node("call_function", Together, (tracer.create_arg(self._outputs),), {})
 
 
@@ -45,12 +45,12 @@ NodeOutput = CellOutput | Relayed | Routed | Together
 
 @dataclass(frozen=True, eq=False)
 class WiredOutput:
-    """What a wired model makes of a batch.
+    """Output of a wired model for a batch.
 
     Attributes:
-        cells: Every cell's output.
-        nodes: Every node's, by name.
-        output: That of the composition's output.
+        cells: Output of every cell.
+        nodes: Output of every node, by name.
+        output: Output of the composition's output node or cell.
     """
 
     cells: ContainerOutput
@@ -58,36 +58,36 @@ class WiredOutput:
     output: NodeOutput
 
     def __getitem__(self, name: str) -> NodeOutput:
-        """Output of a cell or of a node.
+        """Return the output of a cell or node.
 
         Raises:
-            NotFoundError: no such name (``NO_CELL``).
+            NotFoundError: unknown name (``NO_CELL``).
         """
         return _named({**self.cells, **self.nodes}, name)
 
     @property
     def omega(self) -> tuple[Tensor, ...]:
-        """Of every cell, as of :class:`ContainerOutput`."""
+        """Omega of every cell, see :class:`ContainerOutput`."""
         return self.cells.omega
 
     @property
     def patch_error(self) -> tuple[Tensor, ...]:
-        """Of every cell, as of :class:`ContainerOutput`."""
+        """Patch errors of every cell, see :class:`ContainerOutput`."""
         return self.cells.patch_error
 
     @property
     def recon(self) -> Tensor:
-        """Of every cell, as of :class:`ContainerOutput`; a node's own is ``output.recon`` or ``out[name].recon``."""
+        """Reconstructions of every cell, see :class:`ContainerOutput`; for a node use ``out[name].recon``."""
         return self.cells.recon
 
     @property
     def error(self) -> Tensor:
-        """Of every cell, as of :class:`ContainerOutput`."""
+        """Errors of every cell, see :class:`ContainerOutput`."""
         return self.cells.error
 
     @property
     def relative_error(self) -> Tensor:
-        """Of every cell, as of :class:`ContainerOutput`."""
+        """Relative errors of every cell, see :class:`ContainerOutput`."""
         return self.cells.relative_error
 
 

@@ -1,6 +1,6 @@
-"""Maps between cells: manifest, document, and from memory to a file and back.
+"""Maps between cells: manifest, document, saving and loading.
 
-The modules load on first use: the table of kinds is read by commands that need no torch.
+Modules are imported on first use, because commands that need no torch read the table of kinds.
 """
 
 import lazy_loader

@@ -1,11 +1,11 @@
-"""What a file of maps says of itself: both ends of every map by digest, and what it was fitted on. No torch here.
+"""Document of a file of maps: both ends of every map by digest, and the images of the fit. Imports no torch.
 
-One form for a consensus, where the target is a frame whose tokens are in the file, and for the map from one cell to another,
-where the target is a cell.
+The same form serves a consensus, whose target is a frame with its tokens in the file, and a map from one cell to another, whose
+target is a cell.
 
-    frame.tokens, frame.rows                  (n, D) and (n,): the consensus, by which new cells join
-    maps.<i>.rotation, .centre, .translation  of the map of the i-th cell, as :class:`composer.procrustes.Alignment` has them
-    maps.<i>.before, .after                   where it whitens
+    frame.tokens, frame.rows                  (n, D) and (n,), the consensus frame, to which new cells can be joined
+    maps.<i>.rotation, .centre, .translation  map of the i-th cell, as in :class:`composer.procrustes.Alignment`
+    maps.<i>.before, .after                   matrices of a whitened map
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from composer.wiring.composition import MAX_ENTRIES
 if TYPE_CHECKING:
     import numpy as np
 
-FEWEST_ROWS = 2  # that a map can be fitted on
+FEWEST_ROWS = 2  # of a fit
 MOST_ROWS = 2**24
-ROUNDING = 1e-6  # of a rotation that was put together from others
+ROUNDING = 1e-6  # tolerance for a rotation composed from others
 
 NotNegative = Annotated[float, Field(ge=0)]
 Condition = Annotated[float, Field(ge=1)]
@@ -43,12 +43,12 @@ Side = Annotated[int, Field(gt=0, le=4096)]
 
 
 class FrameTarget(Document):
-    """A consensus frame; its tokens are in the file.
+    """Consensus frame as the target; its tokens are in the file.
 
     Attributes:
-        rows: Of them.
-        width: D.
-        residual: Share of the cells' variance that is not in the frame, in the mean over cells.
+        rows: Number of rows of its tokens.
+        width: Width D of the frame.
+        residual: Share of the cells' variance that is not in the frame, averaged over cells.
     """
 
     kind: Literal["frame"] = "frame"
@@ -58,23 +58,23 @@ class FrameTarget(Document):
 
 
 class CellTarget(NamedCell):
-    """A cell; the one map that there is leads to its tokens."""
+    """Cell as the target of a single map."""
 
     kind: Literal["cell"] = "cell"
 
 
 class CellMap(Document):
-    """What a map is beside its tensors.
+    """Source and scalars of a map.
 
     Attributes:
-        source: The cell whose tokens it maps.
-        shape: Of its rotation: widths of source and target, with the zeros that were appended.
-        padded: Zeros appended to either.
-        scale: Of the tokens.
-        residual: Share of the target's variance left over on the points of the fit; None for a map made of others.
-        determinant: 1, or -1 where it reflects; 0 where one end was projected.
-        paired: Rows that it was fitted on.
-        condition: Condition numbers of both ends' covariances, where they were whitened.
+        source: Cell whose tokens are mapped.
+        shape: Shape of the rotation: widths of source and target, including padding.
+        padded: Zeros appended to source and to target.
+        scale: Scale of the map.
+        residual: Share of the target's variance not explained on the rows of the fit; None for a composition of maps.
+        determinant: Determinant of the rotation: 1, or -1 for a reflection; 0 if projected.
+        paired: Number of rows of the fit.
+        condition: Condition numbers of both ends' covariances, if whitened.
     """
 
     source: NamedCell
@@ -96,22 +96,22 @@ class CellMap(Document):
         if min(self.widths) < 1:
             raise ValueError("nothing but padding")
         if self.determinant and self.shape[0] != self.shape[1]:
-            raise ValueError("a determinant of what is not square")
+            raise ValueError("a determinant of a matrix that is not square")
         if self.condition is not None and not self.determinant:
             raise ValueError("whitened and projected")
         return self
 
 
 class SavedMaps(ArtifactDocument):
-    """Everything that a file of maps says of itself.
+    """Document of a file of maps.
 
     Attributes:
-        tokens: What is mapped.
+        tokens: Kind of tokens.
         grid: Rows and columns of the regions of an image on which tokens were paired.
         probe: SHA-256 of the images.
-        target: What is mapped to: a consensus frame, or a cell.
-        maps: One for each cell of a consensus, in their order; else one.
-        scores: Of each cell of a consensus against the others, where there is more than one.
+        target: Target of the maps: a consensus frame, or a cell.
+        maps: Maps of the cells of a consensus, in order, or a single map to a cell.
+        scores: Score of each cell of a consensus against the others; empty for one cell, or for a map to a cell.
     """
 
     KIND = MAPS
@@ -134,19 +134,19 @@ class SavedMaps(ArtifactDocument):
         return self
 
     def _of_a_frame(self, frame: FrameTarget) -> dict[str, bool]:
-        """By what would be wrong, whether the maps lead into a frame."""
+        """Return for each possible fault of maps into a frame whether the document is free of it."""
         shape = frame.width, frame.width
         return {
             "a cell with two maps": len({one.source.name for one in self.maps}) == len(self.maps),
             "maps that are not of the frame's width": all(one.shape == shape and not one.padded[1] for one in self.maps),
             "a map into a frame that projects": all(one.determinant for one in self.maps),
             "more rows paired than the frame has": all(one.paired <= frame.rows for one in self.maps),
-            "a frame that is not of whole images": frame.rows % (self.grid[0] * self.grid[1]) == 0,
+            "a frame with an incomplete image": frame.rows % (self.grid[0] * self.grid[1]) == 0,
             "scores are not one for each cell": len(self.scores) in (0, len(self.maps)),
         }
 
     def _of_a_cell(self, cell: CellTarget) -> dict[str, bool]:
-        """By what would be wrong, whether there is one map, to a cell."""
+        """Return for each possible fault of a map to a cell whether the document is free of it."""
         source = self.maps[0].source
         return {
             "more than one map to a cell": len(self.maps) == 1,
@@ -156,12 +156,12 @@ class SavedMaps(ArtifactDocument):
 
     @property
     def lock(self) -> dict[str, dict[str, str]]:
-        """Version and digests by cell, of every end that is one."""
+        """Version and digests of every cell at an end of a map, by name."""
         ends = [*(one.source for one in self.maps), *([self.target] if isinstance(self.target, CellTarget) else [])]
         return {cell.name: cell.digests for cell in ends}
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says, beside what every manifest does."""
+        """Return the manifest's fields that are specific to maps."""
         target = self.target
         frame = MapsFrame(rows=target.rows, residual=target.residual) if isinstance(target, FrameTarget) else None
         return {
@@ -176,7 +176,7 @@ class SavedMaps(ArtifactDocument):
         }
 
     def tensors(self) -> Iterator[Form]:
-        """Frame's tokens, and every map's parts."""
+        """Yield the frame's tokens, and the parts of every map."""
         if isinstance(frame := self.target, FrameTarget):
             yield "frame.tokens", "F64", (frame.rows, frame.width)
             yield "frame.rows", "BOOL", (frame.rows,)
@@ -195,24 +195,25 @@ def _short(cell: NamedCell) -> MappedCell:
 
 
 def check_numbers(opened: Opened[SavedMaps], where: object) -> None:
-    """Refuse numbers that no fit makes.
+    """Refuse numbers that no fit can produce.
 
     Raises:
-        PolicyError: rotations that do not turn (``NOT_A_ROTATION``), or a frame of rows that nobody has (``NOT_A_FRAME``).
+        PolicyError: rotations that are not orthogonal (``NOT_A_ROTATION``), or a frame with values in missing rows
+            (``NOT_A_FRAME``).
     """
     maps = opened.document.maps
     wrong = [
         one.source.name for place, one in enumerate(maps) if not _turns(opened.array(f"maps.{place}.rotation"), one.determinant)
     ]
     if wrong:
-        what, remedy = "rotations that do not turn", "They were made by something else than a fit; align again."
+        what, remedy = "rotations not orthogonal", "They are not the result of a fit: align again."
         raise PolicyError(what, code="NOT_A_ROTATION", found=listed(wrong), where=where, remedy=remedy)
     if isinstance(opened.document.target, FrameTarget):
         _check_frame(opened.array("frame.tokens"), opened.array("frame.rows"), max(one.paired for one in maps), where)
 
 
 def _turns(rotation: np.ndarray, determinant: int) -> bool:
-    """Whether a matrix keeps lengths and is of its determinant; one that projects lengthens nothing."""
+    """Return whether a matrix is orthogonal with the given determinant, or, for 0, a projection that lengthens nothing."""
     import numpy as np
 
     if np.abs(rotation).max() > 1 + ROUNDING:
@@ -224,8 +225,8 @@ def _turns(rotation: np.ndarray, determinant: int) -> bool:
 
 
 def _check_frame(tokens: np.ndarray, rows: np.ndarray, paired: int, where: object) -> None:
-    """Rows that no cell has are zeros, and no map was fitted on more than there are."""
+    """Refuse a frame with values in rows that no cell has, or with fewer rows than a map was fitted on."""
     if tokens[~rows].any() or int(rows.sum()) < paired:
-        what, expected = "a frame of rows that no cell has", f"zeros there, and at least {paired} others"
+        what, expected = "frame with rows that no cell has", f"zeros in these rows, and at least {paired} other rows"
         found = f"{int(rows.sum())} rows"
         raise PolicyError(what, code="NOT_A_FRAME", expected=expected, found=found, where=where)

@@ -1,6 +1,6 @@
-"""Maps between cells as one file: saved from memory, and loaded back to the last bit.
+"""Maps between cells as one file, saved and loaded bit by bit.
 
-Every map that is loaded has its ends by digest, as when it was fitted: what uses it compares them with the cells at hand.
+Every loaded map has the digests of its ends from the fit, so that its users can compare them with their cells.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-WHITENING = ("before", "after")  # the tensors of a whitened map, beside those of any
+WHITENING = ("before", "after")  # tensors of a whitened map, in addition to those of any map
 
 
 def take_apart(maps: Consensus | Alignment, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
-    """What the document of maps says, and their tensors.
+    """Return the fields of the document of maps, and their tensors.
 
     Args:
-        maps: With both ends by digest, as :func:`composer.align` makes them.
-        lock: Version and digests of the cells by name, as ``container.lock`` has them; of more cells, if need be.
+        maps: Maps with both ends by digest, as made by :func:`composer.align`.
+        lock: Version and digests of at least these cells, by name, as in ``container.lock``.
 
     Raises:
-        InputError: a batch of maps or maps of tokens that are no cells' (``NO_ENDS``), maps of different fits (``PARTS``), or
-            of cells that the lock does not have (``LOCK``).
-        IntegrityError: maps that were fitted on other weights, or into another frame (``END_CHANGED``).
+        InputError: a batch of maps, or maps whose tokens are not of cells (``NO_ENDS``), maps of different fits (``PARTS``), or
+            cells that the lock lacks (``LOCK``).
+        IntegrityError: maps fitted on other weights, or into another frame (``END_CHANGED``).
     """
     return _of_consensus(maps, lock) if isinstance(maps, Consensus) else _of_direct(maps, lock)
 
 
 def _of_consensus(maps: Consensus, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
-    """What the document says of a consensus, and its tensors."""
+    """Return the fields and tensors of a consensus."""
     frame, pairings = maps.frame, [_pairing(one) for one in maps.maps]
     sources, target = _tensors(lock), digest_of(frame.tokens)
     for name, pairing in zip(maps.names, pairings, strict=True):
@@ -66,7 +66,7 @@ def _of_consensus(maps: Consensus, lock: CellOrigins) -> tuple[dict[str, Any], A
 
 
 def _of_direct(one: Alignment, lock: CellOrigins) -> tuple[dict[str, Any], Arrays]:
-    """What the document says of a map from a cell to another, and its tensors."""
+    """Return the fields and tensors of a map from one cell to another."""
     pairing = _pairing(one)
     names = {digest: name for name, digest in _tensors(lock).items()}
     source, target = (_named(names.get(end, end), lock) for end in (pairing.source, pairing.target))
@@ -84,35 +84,35 @@ def _fitted_on(pairing: Pairing) -> tuple[TokenKind, Grid, str]:
 
 
 def _fit(fits: Set[tuple[TokenKind, Grid, str]]) -> dict[str, Any]:
-    """What all maps of a file were fitted on."""
+    """Return kind of tokens, grid and probe, which all maps of a file must share."""
     if len(fits) != 1:
-        expected, remedy = "one kind of token, grid and probe", "Align all cells at once, or save maps in files of their own."
-        raise InputError("not maps of one fit", code="PARTS", expected=expected, found=len(fits), remedy=remedy)
+        expected, remedy = "one kind of token, grid and probe", "Align all cells together, or save the maps in separate files."
+        raise InputError("maps of different fits", code="PARTS", expected=expected, found=len(fits), remedy=remedy)
     ((tokens, grid, probe),) = fits
     return {"tokens": tokens, "grid": grid, "probe": probe}
 
 
 def _pairing(one: Alignment) -> Pairing:
-    """Ends of one map."""
+    """Return the ends of a map, which must be known."""
     if one.rotation.ndim != 2 or one.pairing is None or not one.pairing.probe:
-        remedy = "Align the cells themselves with composer.align, or give the map its pairing."
+        remedy = "Align the cells with composer.align, or set the map's pairing."
         expected = "one map between cells, with both ends by digest"
-        raise InputError("a map whose ends are not known", code="NO_ENDS", expected=expected, remedy=remedy)
+        raise InputError("map with unknown ends", code="NO_ENDS", expected=expected, remedy=remedy)
     return one.pairing
 
 
 def _tensors(lock: CellOrigins) -> dict[str, str]:
-    """By name, the digest of each cell's weights."""
+    """Return the digest of each cell's weights, by name."""
     if isinstance(lock, Mapping) and all(isinstance(row, Mapping) and "tensors" in row for row in lock.values()):
         return {name: row["tensors"] for name, row in lock.items()}
-    raise InputError("not a lock", code="LOCK", expected="digests by cell, as container.lock has them", found=repr(lock)[:80])
+    raise InputError("not a lock", code="LOCK", expected="digests by cell, as in container.lock", found=repr(lock)[:80])
 
 
 def _named(name: str, lock: CellOrigins) -> NamedCell:
-    """What a file says of a cell."""
+    """Return the entry of a cell in a document."""
     if name not in lock:
-        remedy = "Give the lock of a container that has all of them: container.lock."
-        raise InputError("a cell that the lock does not have", code="LOCK", found=name, remedy=remedy)
+        remedy = "Pass the lock of a container with all of the cells: container.lock."
+        raise InputError("cell missing from the lock", code="LOCK", found=name, remedy=remedy)
     return NamedCell(**{**lock[name], "name": name})
 
 
@@ -125,14 +125,14 @@ def _cell_map(one: Alignment, source: NamedCell) -> CellMap:
         padded=one.padded,
         scale=float(one.scale),
         residual=None if residual != residual else residual,
-        determinant=int(one.determinant),  # type: ignore[arg-type]  # pydantic says which there are
+        determinant=int(one.determinant),  # type: ignore[arg-type]  # pydantic checks the value
         paired=int(one.paired),
         condition=None if whitening is None else tuple(whitening.condition.tolist()),
     )
 
 
 def _parts(maps: Sequence[Alignment]) -> Arrays:
-    """Tensors of maps, by their names in the file."""
+    """Return the tensors of maps, by their names in the file."""
     found: Arrays = {}
     for place, one in enumerate(maps):
         tensors = {part: getattr(one, part) for part in MAP}
@@ -144,11 +144,12 @@ def _parts(maps: Sequence[Alignment]) -> Arrays:
 
 @neutral()
 def put_together(opened: Opened[SavedMaps]) -> Consensus | Alignment:
-    """Maps of a file: a consensus, or the map from one cell to another.
+    """Build the maps of a file: a consensus, or the map from one cell to another.
 
-    What they were fitted on is in the ``pairing`` of every map; names and versions of all cells are in the document's ``lock``.
+    The ``pairing`` of every map has the digests of its ends and images; names and versions of all cells are in the document's
+    ``lock``.
     """
-    # maps are small: they get memory of their own, and the file may go
+    # maps are small: copy them, so that the file can be closed
     said, tensors = opened.document, {name: tensor.clone() for name, tensor in views(opened).items()}
     target = said.target
     end = target.tensors if isinstance(target, CellTarget) else digest_of(tensors["frame.tokens"])

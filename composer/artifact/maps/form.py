@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MapsForm(ArtifactForm["SavedMaps"]):
-    """A consensus, or the map from one cell to another. They know their cells by digest; names and versions are in the lock."""
+    """Form of a consensus, or of the map from one cell to another; names and versions of the cells come from the lock."""
 
     manifest = MapsManifest
     summary = MapsSummary

@@ -1,4 +1,4 @@
-"""The manifest of maps, and what a list shows of them. No torch here."""
+"""Manifest of maps, and their summary for lists. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAPS = ArtifactKind("maps", "maps between cells", 64 * 2**20, "1.2")
 
 
 class MappedCell(Document):
-    """One end of a map in short; its digests are in the file."""
+    """Name and version of a cell at an end of a map; its digests are in the file."""
 
     name: Text
     cell: Text
@@ -24,11 +24,11 @@ class MappedCell(Document):
 
 
 class MapsFrame(Document):
-    """A consensus frame in short.
+    """Summary of a consensus frame.
 
     Attributes:
-        rows: Of its tokens: one for each region of each image of the probe, or V of them.
-        residual: Share of the cells' variance that is not in the frame, in the mean over cells.
+        rows: Number of rows of its tokens: one for each region of each image of the probe, or V for tokens ``rows``.
+        residual: Share of the cells' variance that is not in the frame, averaged over cells.
     """
 
     rows: Positive
@@ -36,7 +36,7 @@ class MapsFrame(Document):
 
 
 class MapsSummary(PackedSummary):
-    """What a list shows of maps without reading their manifest; ``target`` is ``frame``, or a cell at its version."""
+    """Summary of maps, as shown in lists; ``target`` is ``frame``, or a cell and its version."""
 
     cells: Positive
     tokens: TokenKind
@@ -47,17 +47,17 @@ class MapsSummary(PackedSummary):
 
 
 class MapsManifest(PackedManifest):
-    """Everything that maps say of themselves beside their file.
+    """Manifest of maps.
 
     Attributes:
-        tokens: What is mapped.
+        tokens: Kind of tokens.
         grid: Rows and columns of the regions of an image on which tokens were paired.
         probe: SHA-256 of the images.
-        sources: What is mapped, the first 64 cells.
-        frame: What it is mapped to, if that is a consensus frame.
-        target: What it is mapped to, if that is a cell.
-        width: Of the tokens that are mapped to.
-        scored: Whether the file says how well each map does on images that it was not fitted on.
+        sources: Cells that are mapped, the first 64.
+        frame: Target of the maps, if it is a consensus frame.
+        target: Target of the map, if it is a cell.
+        width: Width of the target's tokens.
+        scored: True if the file has held-out scores of the maps.
     """
 
     KIND = MAPS
@@ -75,12 +75,12 @@ class MapsManifest(PackedManifest):
     @model_validator(mode="after")
     def _have_one_target(self) -> Self:
         if (self.frame is None) == (self.target is None):
-            raise ValueError("maps lead to a frame or to a cell, and not to both")
+            raise ValueError("maps have a frame or a cell as their target, not both")
         return self
 
     @property
     def summary(self) -> MapsSummary:
-        """What a list shows of them."""
+        """Summary of the maps for lists."""
         target = self.target
         return MapsSummary(
             cells=self.cells,

@@ -1,4 +1,4 @@
-"""The consensus of a model, and its relays' maps, as its file has them, and back."""
+"""Conversion of a model's consensus and its relays' maps to and from a file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from composer.sealed.tensor_views import array
 if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
 
-MAP = ("rotation", "centre", "translation")  # the tensors of a map
+MAP = ("rotation", "centre", "translation")  # tensors of a map
 
 
 def frame_of(consensus: Consensus | None) -> SavedFrame | None:
-    """What the document says of a consensus.
+    """Return a consensus as part of a document.
 
     Raises:
         IntegrityError: maps into another frame (``END_CHANGED``).
@@ -37,8 +37,8 @@ def frame_of(consensus: Consensus | None) -> SavedFrame | None:
     for name, pairing in zip(consensus.names, consensus.pairings, strict=True):
         pairing.check(target=target, where=name)
     if not bool(frame.rows.all()):
-        remedy = "Align cells on images that all of them take."
-        raise InputError("a frame with rows that no cell has", code="PARTS", found=int((~frame.rows).sum()), remedy=remedy)
+        remedy = "Align cells on images that all of them accept."
+        raise InputError("frame with rows that no cell has", code="PARTS", found=int((~frame.rows).sum()), remedy=remedy)
     return SavedFrame(
         width=consensus.width,
         rows=len(frame.rows),
@@ -51,18 +51,18 @@ def frame_of(consensus: Consensus | None) -> SavedFrame | None:
 
 
 def arrays_of(consensus: Consensus) -> Arrays:
-    """Tensors of a consensus, by their names in the file."""
+    """Return the tensors of a consensus, by their names in the file."""
     stacked = {f"frame.{part}": np.stack([array(getattr(one, part), torch.float64) for one in consensus.maps]) for part in MAP}
     return {"frame.tokens": array(consensus.frame.tokens, torch.float64), **stacked}
 
 
 def relay_of(one: Alignment) -> SavedRelay:
-    """What the document says of a relay's map."""
+    """Return a relay's map as part of a document."""
     return SavedRelay(**_facts(one), width=len(one.centre))
 
 
 def consensus_of(artifact: Artifact, saved: SavedFrame, parts: Mapping[str, Tensor]) -> Consensus:
-    """Consensus from its document and its tensors."""
+    """Build a consensus from its document and tensors."""
     tokens = parts["tokens"]
     frame = Frame(tokens, torch.ones(len(tokens), dtype=torch.bool), saved.residual)
     pairing = Pairing("omega", saved.grid, saved.probe, "", digest_of(tokens))
@@ -76,7 +76,7 @@ def consensus_of(artifact: Artifact, saved: SavedFrame, parts: Mapping[str, Tens
 
 
 def map_of(saved: SavedMap, tensors: Mapping[str, Tensor]) -> Alignment:
-    """Map from its document and its tensors."""
+    """Build a map from its document and tensors."""
     rotation, centre, translation = (tensors[part] for part in MAP)
     scale, residual, determinant = (
         torch.tensor(value, dtype=torch.float64) for value in (saved.scale, saved.residual, saved.determinant)

@@ -1,4 +1,4 @@
-"""What a composed model's file says of itself. No torch here."""
+"""Document of a composed model's file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from composer.sealed.file_format import Form
 from composer.wiring.composition import MAX_ENTRIES, Composition
 from composer.wiring.nodes import Name, Relay, Route
 
-ROUTER_WIDTH = 32  # as in composer.wiring.route, which takes torch
+ROUTER_WIDTH = 32  # as in composer.wiring.route, which needs torch to import
 LARGEST_SIDE = 2**20  # of a router's tensor
 MOST_AXES = 8
 
 TensorName = Annotated[str, Field(pattern=f"^{TENSOR_NAME.pattern}$")]
 Shape = Annotated[tuple[Annotated[int, Field(gt=0, le=LARGEST_SIDE)], ...], Field(max_length=MOST_AXES)]
 Width = Annotated[int, Field(gt=0, le=4096)]
-Rows = Annotated[int, Field(gt=0, le=2**31)]  # of a frame; the bytes of a file are bounded elsewhere
+Rows = Annotated[int, Field(gt=0, le=2**31)]  # of a frame; the size of a file is limited elsewhere
 
 
 class NamedCell(Document):
-    """One cell: what it is called in a file, and where it came from, by digest.
+    """Name of a cell in a file, and its origin by digest.
 
     Attributes:
-        name: In the file.
-        cell: ``band/name``.
-        version: Of it.
-        sha256: Of its file.
-        tensors: Digest of its weights, whatever holds them.
+        name: Name in the file.
+        cell: Published name, ``band/name``.
+        version: Published version.
+        sha256: SHA-256 of the published file.
+        tensors: Digest of the weights, independent of the file format.
     """
 
     name: Name
@@ -49,22 +49,22 @@ class NamedCell(Document):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Its row of a lock, as a container has them."""
+        """Entry of the cell in a container's lock."""
         return {"cell": self.cell, "version": self.version, "sha256": self.sha256, "tensors": self.tensors}
 
 
 class SavedCell(NamedCell):
-    """A cell whose weights are in the file.
+    """Cell whose weights are in the file.
 
     Attributes:
-        group: Place of its spec; cells of one group are stacked in their order here.
+        group: Index of its spec; cells of one group are stacked in the order of the document.
     """
 
     group: Count
 
 
 class SavedMap(Document):
-    """What a map is beside its tensors."""
+    """Scalars of a map."""
 
     scale: float
     residual: float
@@ -73,25 +73,25 @@ class SavedMap(Document):
 
 
 class SavedRelay(SavedMap):
-    """The map of a relay; ``width`` is D at both of its ends."""
+    """Scalars of a relay's map; ``width`` is D at both ends."""
 
     width: Width
 
 
 class SavedFrame(Document):
-    """The consensus frame of omega, and a map for each cell, in their order.
+    """Consensus frame of omega, with one map per cell, in the cells' order.
 
-    The ends of the maps follow: the cells' ``tensors`` and the digest of the frame's tokens. So do the zeros that narrower
-    tokens are padded with.
+    The ends of the maps are implied: the cells' ``tensors`` and the digest of the frame's tokens. So is the padding of narrower
+    tokens.
 
     Attributes:
-        width: D of the frame.
-        rows: Of the frame: regions of all images.
-        residual: Share of the cells' variance that is not in it.
+        width: Width D of the frame.
+        rows: Rows of the frame: regions of all images.
+        residual: Share of the cells' variance that is not in the frame.
         grid: Rows and columns of an image's regions.
         probe: Digest of the images.
-        maps: Of the cells.
-        scores: Of the cells; empty where the frame was made of one.
+        maps: Maps of the cells.
+        scores: Scores of the cells; empty for a frame of a single cell.
     """
 
     width: Width
@@ -104,16 +104,16 @@ class SavedFrame(Document):
 
 
 class Artifact(ArtifactDocument):
-    """Everything that a composed model's file says of itself.
+    """Document of a composed model's file.
 
     Attributes:
-        composition: The wiring; its cells are sorted here, ``cells`` has their order.
-        groups: The specs.
-        cells: With their digests: the lock.
-        input: The input scale that they share.
-        frame: None where nothing was aligned.
-        relays: By name of the node.
-        routers: Shapes of the tensors of each, by name of the node.
+        composition: Composition, with its cells sorted by name; ``cells`` has their order.
+        groups: Spec of each group.
+        cells: Cells in order, with their digests, which make up the lock.
+        input: Input scale of all cells.
+        frame: Consensus frame; None if the cells were not aligned.
+        relays: Scalars of the relays' maps, by node.
+        routers: Shapes of the routers' tensors, by node.
     """
 
     KIND = MODEL
@@ -130,14 +130,14 @@ class Artifact(ArtifactDocument):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        for rules in (self._names, self._shapes):  # shapes mean something where the names are right
+        for rules in (self._names, self._shapes):  # shapes can be checked only once the names are valid
             for what, right in rules().items():
                 if not right:
                     raise ValueError(what)
         return self
 
     def _names(self) -> dict[str, bool]:
-        """By what would be wrong, whether everything is there, once."""
+        """Return for each possible fault of names and counts whether the document is free of it."""
         frame = self.frame
         return {
             "cells are not those of the composition, each once": sorted(c.name for c in self.cells)
@@ -148,16 +148,16 @@ class Artifact(ArtifactDocument):
             "maps are not one for each cell": frame is None or len(frame.maps) == len(self.cells),
             "scores are not one for each cell": frame is None or len(frame.scores) in (0, len(self.cells)),
             "maps are not of the rows of the frame": frame is None or {one.paired for one in frame.maps} == {frame.rows},
-            "a frame with parts of an image": frame is None or frame.rows % (frame.grid[0] * frame.grid[1]) == 0,
+            "a frame with an incomplete image": frame is None or frame.rows % (frame.grid[0] * frame.grid[1]) == 0,
         }
 
     def _shapes(self) -> dict[str, bool]:
-        """By what would be wrong, whether maps and routers fit the cells.
+        """Return for each possible fault of maps and routers whether the document is free of it.
 
-        A frame may be wider than they are: a part of a container keeps the frame of the whole.
+        A frame may be wider than all cells, because a part of a container keeps the frame of the whole.
 
         Raises:
-            PolicyError: cells that do not go together (``WIRING``).
+            PolicyError: incompatible cells (``WIRING``).
         """
         specs = {cell.name: self.groups[cell.group] for cell in self.cells}
         self.composition.check(specs)
@@ -174,29 +174,29 @@ class Artifact(ArtifactDocument):
         return {name: node for name, node in self.composition.nodes.items() if isinstance(node, Relay)}
 
     def _routed(self) -> dict[str, Route]:
-        """Nodes that have a router."""
+        """Return the nodes with a router, by name."""
         nodes = self.composition.nodes.items()
         return {name: node for name, node in nodes if isinstance(node, Route) and node.by == "router"}
 
     @property
     def wiring(self) -> Composition:
-        """The composition, its cells in their order."""
+        """Composition, with its cells in their order."""
         cells = {cell.name: self.composition.cells[cell.name] for cell in self.cells}
         return self.composition.model_copy(update={"cells": cells})
 
     @property
     def lock(self) -> dict[str, dict[str, str]]:
-        """Version and digests by cell, as a container has them."""
+        """Version and digests of each cell, as in a container's lock."""
         return {cell.name: cell.digests for cell in self.cells}
 
     @property
     def parameters(self) -> int:
-        """Of all cells."""
+        """Number of parameters of all cells."""
         counts = Counter(cell.group for cell in self.cells)
         return sum(counts[place] * spec.parameters for place, spec in enumerate(self.groups))
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says, beside what every manifest does."""
+        """Return the manifest's fields that are specific to models."""
         composition, nodes = self.composition, self.composition.nodes
         shown = (ModelNode(name=name, kind=nodes[name].kind, reads=len(nodes[name].reads)) for name in sorted(nodes)[:LISTED])
         return {
@@ -212,7 +212,7 @@ class Artifact(ArtifactDocument):
         }
 
     def tensors(self) -> Iterator[Form]:
-        """Weights, stacked over the cells of a group; maps; routers."""
+        """Yield weights, stacked over the cells of a group, then maps and routers."""
         counts = Counter(cell.group for cell in self.cells)
         for place, spec in enumerate(self.groups):
             for name, shape in spec.tensor_shapes().items():
@@ -228,7 +228,7 @@ class Artifact(ArtifactDocument):
 
 
 def router_shapes(branches: int, channels: int) -> dict[str, tuple[int, ...]]:
-    """Of every tensor of a :class:`composer.wiring.route.Router`."""
+    """Return the shape of every tensor of a :class:`composer.wiring.route.Router`."""
     return {
         "layers.0.weight": (ROUTER_WIDTH, branches + 2 * channels),
         "layers.0.bias": (ROUTER_WIDTH,),

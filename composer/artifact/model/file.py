@@ -1,7 +1,7 @@
-"""A composed model as one file: saved from memory, and loaded back without its cells, by memory map.
+"""Composed model as one file: saved from memory, and loaded by memory map without the original cells.
 
-What is loaded computes, bit for bit, what was saved: the weights are the same numbers, and the file itself is the memory that
-they are in. They are looked at once, to compare them with the file's digests, and never copied.
+A loaded model computes bit for bit what the saved one did: its weights are the same numbers, in the memory of the mapped file.
+They are read once to check the file's digests, and never copied.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ PART = re.compile(r"(groups|relays|routers|frame)(\.[0-9]+)?\.(.+)")  # of a ten
 
 
 def take_apart(model: Wired | Container) -> tuple[dict[str, Any], Arrays]:
-    """What the document of a model says, and its tensors.
+    """Return the fields of a model's document, and its tensors.
 
     Args:
-        model: Its weights are taken as the float32 that cells are, in whatever dtype it computes. A container by itself is a
+        model: Model to save, with weights as float32 for any dtype of computation. A plain container is saved as a
             composition of its cells side by side.
 
     Raises:
-        InputError: maps or routers that are not those that its composition needs (``PARTS``), or cells with names that no file
-            takes (``CELLS``).
-        IntegrityError: weights that somebody changed (``CONTAINER_CHANGED``).
+        InputError: maps or routers that do not match the composition (``PARTS``), or cell names that a file cannot hold
+            (``CELLS``).
+        IntegrityError: changed weights (``CONTAINER_CHANGED``).
         PolicyError: a router or a map with values that are not finite (``NON_FINITE``).
     """
     wired = _whole(model)
@@ -57,25 +57,25 @@ def take_apart(model: Wired | Container) -> tuple[dict[str, Any], Arrays]:
 
 
 def _whole(model: Wired | Container) -> Wired:
-    """Model that has what its composition names, whatever became of it since it was made; a container as a model."""
+    """Check a model's parts again, as they may have been changed; wrap a container as a model."""
     if isinstance(model, Container):
         return Wired(model, _side_by_side(model), {}, nn.ModuleDict())
     return Wired(model.container, model.composition, model.maps, model.routers)
 
 
 def _side_by_side(container: Container) -> Composition:
-    """All cells of a container, in a node ``all``, or of another name where a cell has that one."""
+    """Make the composition of all cells of a container in one parallel node, see :func:`node_of_all`."""
     cells = {name: f"{lock['cell']}@{lock['version']}" for name, lock in container.lock.items()}
     every = node_of_all(cells)
     try:
         return Composition(schema_version="1.0", output=every, cells=cells, nodes={every: Parallel(of=tuple(cells))})
     except ValidationError as error:
-        remedy = 'Name them so: composer.compose({"name": cell}).'
-        raise InputError("cells that cannot be saved", code="CELLS", found=fields_of(error), remedy=remedy) from error
+        remedy = 'Rename them: composer.compose({"name": cell}).'
+        raise InputError("invalid cell names", code="CELLS", found=fields_of(error), remedy=remedy) from error
 
 
 def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
-    """What the document says, but for digests of the data, and the tensors."""
+    """Return the document's fields, except digests of the data, and the tensors."""
     container, composition = model.container, model.composition
     specs, cells, arrays = _groups(container)
     relays = sorted(model.maps)
@@ -98,12 +98,12 @@ def _taken_apart(model: Wired) -> tuple[dict[str, Any], Arrays]:
 
 
 def _routed(composition: Composition) -> list[str]:
-    """Nodes that have a router, in the order of their names."""
+    """List the nodes with a router, by name."""
     return sorted(name for name, node in composition.nodes.items() if isinstance(node, Route) and node.by == "router")
 
 
 def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell, ...], Arrays]:
-    """Specs, cells with their groups, and the weights stacked over the cells of each, in the cells' order."""
+    """Return specs, cells with their groups, and the weights of each group, stacked in the cells' order."""
     specs: list[CellSpec] = []
     groups: dict[str, int] = {}
     arrays: Arrays = {}
@@ -118,14 +118,13 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
 
 @neutral()
 def put_together(opened: Opened[Artifact]) -> Wired | Container:
-    """Model of a file.
+    """Build the model of a file, in evaluation mode.
 
-    A container comes back where taking it apart gives the very file: cells side by side in one node, and nothing else. Any
-    other file is a composition. It is in the mode of evaluation. Its weights are the file: nobody may write into that while the
-    model is used. (To replace or to remove it does no harm.)
+    A file of cells side by side in one parallel node gives a container, any other a wired model. Weights are views of the mapped
+    file, which must not be modified while the model is in use; it may be replaced or removed.
 
     Raises:
-        FormatError: cells, maps or routers that do not go together.
+        FormatError: incompatible cells, maps or routers.
     """
     artifact, tensors = opened.document, _tensors(opened)
     container, composition = _container(artifact, tensors), artifact.wiring
@@ -135,16 +134,16 @@ def put_together(opened: Opened[Artifact]) -> Wired | Container:
     maps = {name: consensus_document.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
     routers = nn.ModuleDict()
     for place, name in enumerate(sorted(artifact.routers)):
-        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
+        with torch.random.fork_rng(devices=[]):  # its initial weights are drawn at random, then replaced
             router = router_for(composition, name, container)
-        # a router may be trained on: it gets memory of its own
+        # a router may be trained further, so it gets its own memory
         router.load_state_dict({part: tensor.clone() for part, tensor in tensors[f"routers.{place}"].items()}, assign=True)
         routers[module_name(name)] = router
     return Wired(container, composition, maps, routers).eval()
 
 
 def _tensors(opened: Opened[Artifact]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by what they belong to: views of the file."""
+    """Group the tensors by their owner, as views of the file."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in views(opened).items():
         owner, number, part = PART.fullmatch(name).groups()  # type: ignore[union-attr]

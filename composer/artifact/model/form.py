@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ModelForm(ArtifactForm["Artifact"]):
-    """A composed model; the weights of its cells are in the file, and so is their lock."""
+    """Form of a composed model, whose file includes the weights of its cells and their lock."""
 
     manifest = ModelManifest
     summary = ModelSummary

@@ -1,4 +1,4 @@
-"""The manifest of a composed model, and what a list shows of it. No torch here."""
+"""Manifest of a composed model, and its summary for lists. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODEL = ArtifactKind("model", "a composed model", MAX_BLOB, "1.1")
 
 
 class ModelNode(Document):
-    """One node in short: its kind, and how many cells and nodes it reads."""
+    """Summary of a node: its kind, and the number of cells and nodes that it reads."""
 
     name: Text
     kind: NodeKind
@@ -24,7 +24,7 @@ class ModelNode(Document):
 
 
 class ModelSummary(PackedSummary):
-    """What a list shows of a model without reading its manifest."""
+    """Summary of a model, as shown in lists."""
 
     cells: Positive
     groups: Positive
@@ -36,19 +36,19 @@ class ModelSummary(PackedSummary):
 
 
 class ModelManifest(PackedManifest):
-    """Everything a model says of itself beside its file.
+    """Manifest of a composed model.
 
     Attributes:
-        weights: Those of its cells are in the file: the cells need not be in the registry that has the model.
-        groups: Specs among them.
-        parameters: Of all cells.
-        channels: Of an image.
-        input: The input scale that the cells share.
-        output: The node, or the cell, whose result is the model's.
-        output_kind: Of it.
-        aligned: Whether the cells' tokens have a consensus frame.
-        counts: Nodes by kind.
-        nodes: The first of them by name, 64 at most.
+        weights: Always ``included``: the file holds the cells' weights, and the model's registry need not hold the cells.
+        groups: Number of different specs.
+        parameters: Number of parameters of all cells.
+        channels: Number of image channels.
+        input: Input scale of all cells.
+        output: Name of the node or cell whose result the model returns.
+        output_kind: Kind of the output node, or ``cell``.
+        aligned: True if the cells' tokens have a consensus frame.
+        counts: Number of nodes by kind.
+        nodes: Summaries of nodes, the first 64 by name.
     """
 
     KIND = MODEL
@@ -67,7 +67,7 @@ class ModelManifest(PackedManifest):
 
     @property
     def summary(self) -> ModelSummary:
-        """What a list shows of it."""
+        """Summary of the model for lists."""
         return ModelSummary(
             cells=self.cells,
             groups=self.groups,

@@ -1,4 +1,4 @@
-"""The cells in the file of a composed model: their weights, and whether they are those of its lock. No torch here."""
+"""Reader of the cells in a composed model's file: their weights, and a check against its lock. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def weights(opened: Opened[Artifact]) -> Iterator[tuple[SavedCell, dict[str, np.ndarray]]]:
-    """Every cell with its arrays, views of the file, group by group."""
+    """Yield every cell with its arrays, as views of the file, group by group."""
     for place, spec in enumerate(opened.document.groups):
         stacked = {name: opened.array(f"groups.{place}.{name}") for name in spec.tensor_shapes()}
         members = (cell for cell in opened.document.cells if cell.group == place)
@@ -25,14 +25,14 @@ def weights(opened: Opened[Artifact]) -> Iterator[tuple[SavedCell, dict[str, np.
 
 
 def check_lock(opened: Opened[Artifact], where: object) -> None:
-    """Compare every cell's weights with its own digest, which takes about as long as reading the file.
+    """Compare every cell's weights with its digest, which takes about as long as reading the file.
 
     Raises:
-        IntegrityError: cells that are not those of the lock (``TENSOR_DIGEST``).
+        IntegrityError: cells that differ from the lock (``TENSOR_DIGEST``).
     """
     other = [cell.name for cell, arrays in weights(opened) if weights_file.tensor_digest(arrays) != cell.tensors]
     if other:
-        remedy = "The model is not of the cells that it names; compose it again from them."
+        remedy = "The model's weights are not those of the cells it names; compose it again from them."
         raise IntegrityError(
-            "cells that are not those of the lock", code="TENSOR_DIGEST", found=listed(other), where=where, remedy=remedy
+            "cells differ from the lock", code="TENSOR_DIGEST", found=listed(other), where=where, remedy=remedy
         )

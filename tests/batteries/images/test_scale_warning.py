@@ -198,7 +198,7 @@ def test_relative_errors_do_not_change_with_the_scale_of_the_variance(cells):
     assert out.relative_error.shape == (4, 2)
     flat = container(torch.full((1, 3, 16, 16), -0.5)).relative_error
     assert flat.isinf().all()
-    with pytest.raises(batteries.PolicyError, match="not tapped"):
+    with pytest.raises(batteries.PolicyError, match="tap not requested"):
         _ = container(x, ("omega",)).relative_error
     wider = torch.cat([x[:1], x[:1] / 2])  # an error that is small only because the image is flat
     low = container(wider)

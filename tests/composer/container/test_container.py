@@ -290,7 +290,7 @@ def test_bad_input(cells, container):
     with pytest.raises(InputError, match="nothing to compose") as caught:
         compose([])
     assert caught.value.exit_code == 2
-    with pytest.raises(ConflictError, match=r"a cell given twice; found mid/a") as caught:
+    with pytest.raises(ConflictError, match=r"duplicate cell: got mid/a") as caught:
         compose([cells[0], cells[0]])
     assert caught.value.exit_code == 6
     grey = from_model(CellSpec(V=12, D=4, patch_size=4, hidden=8, channels=1), 0, "grey")

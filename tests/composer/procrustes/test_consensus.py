@@ -43,7 +43,7 @@ def test_a_stranger_among_kindred_cells_is_told_by_its_score():
 def test_bad_tokens():
     with pytest.raises(InputError, match="too few images"):
         consensus(named(draw(3, 4, 2), draw(3, 4, 2)))
-    with pytest.raises(InputError, match="do not vary"):
+    with pytest.raises(InputError, match="constant tokens"):
         consensus(named(draw(8, 4, 2), torch.ones(8, 4, 2)))
 
 

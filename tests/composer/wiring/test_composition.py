@@ -181,8 +181,8 @@ DEEP = "a." * 20
 BAD_FILES = {
     "": ("SCHEMA", "schema_version: Field required; output: Field required; cells: Field required"),
     "schema_version": ("TOML", "Expected '=' after a key"),
-    EXAMPLE.replace('"low/fresnel-256" =', "low/fresnel-256 ="): ("TOML", 'A name with "/" or "." stands in quotes.'),
-    EXAMPLE.replace('"low/fresnel-256" =', "low.fresnel-256 ="): ("SCHEMA", 'A name with "/" or "." stands in quotes.'),
+    EXAMPLE.replace('"low/fresnel-256" =', "low/fresnel-256 ="): ("TOML", 'A name with "/" or "." must be quoted.'),
+    EXAMPLE.replace('"low/fresnel-256" =', "low.fresnel-256 ="): ("SCHEMA", 'A name with "/" or "." must be quoted.'),
     EXAMPLE.replace("[cells]", "[cells"): ("TOML", "at line 4"),
     EXAMPLE + EXAMPLE: ("TOML", "twice (at line 24"),
     "a = " + "9" * 5000: ("TOML", "5000 digits"),
@@ -275,8 +275,8 @@ BAD = {
         "routed": route("side", "swap"),
     },
     "outer: of 'routed' is a route, and a route takes a cell or relay": {"outer": route("routed", "noise")},
-    "all: in a circle, all reads itself": {"all": parallel("all", "routed")},
-    "a: in a circle, a reads b reads c reads a": {"c": parallel("a"), "a": parallel("b"), "b": parallel("c")},
+    "all: in a cycle, all reads itself": {"all": parallel("all", "routed")},
+    "a: in a cycle, a reads b reads c reads a": {"c": parallel("a"), "a": parallel("b"), "b": parallel("c")},
     "swap: unused, the output 'all' does not need this relay": {"routed": route("noise", "photo")},
     "photo: unused, the output 'all' does not need this cell": {"all": parallel("noise")},
 }
@@ -300,8 +300,8 @@ def test_the_file_is_named():
 FAULTS = {
     "both": ({"x1": "low/a"}, {"x1": parallel("noise")}, "x1: both a cell and a node"),
     "unknown": ({}, {"x2": parallel("?")}, "x2: of '?' is neither a cell nor a node"),
-    "circle": ({}, {"x3": parallel("y3"), "y3": parallel("x3")}, "x3: in a circle, x3 reads y3 reads x3"),
-    "itself": ({}, {"x4": parallel("x4")}, "x4: in a circle, x4 reads itself"),
+    "circle": ({}, {"x3": parallel("y3"), "y3": parallel("x3")}, "x3: in a cycle, x3 reads y3 reads x3"),
+    "itself": ({}, {"x4": parallel("x4")}, "x4: in a cycle, x4 reads itself"),
     "nesting": ({}, {"x5": route("photo", "all-noise")}, "x5: of 'all-noise' is a parallel, and a route takes a cell or relay"),
     "twice": ({}, {"x6": parallel("noise", "noise")}, "x6: of has 'noise' 2 times"),
     "few": ({}, {"x7": route("noise")}, "x7: a route takes 2 or more, of has 1"),
@@ -325,7 +325,7 @@ def test_a_long_circle_is_cut():
     count = 3000
     nodes = {f"n{i:04d}": parallel(f"n{(i + 1) % count:04d}") for i in range(count)}
     (fault,) = refused({"schema_version": "1.0", "output": "n0000", "cells": {}, "nodes": nodes})
-    assert fault.startswith("n0000: in a circle, n0000 reads n0001 reads n0002")
+    assert fault.startswith("n0000: in a cycle, n0000 reads n0001 reads n0002")
     assert fault.endswith(f"n{MAX_SHOWN - 1:04d}, and so on: {count} in all")
 
 
@@ -425,8 +425,11 @@ UNEVEN = {
     "rows: V is 64 in 'a', and 32 in 'b'": ({"a": spec(4, V=64)}, None),
     "omegas: the grid of 'a', patches of 32 pixels, is coarser than that of 'b', patches of 16 pixels": ({"a": spec(32)}, None),
     "omegas: the grid of 'a', 2 x 4 patches, is coarser than that of 'b', 4 x 8 patches": ({"a": spec(32)}, (64, 128)),
-    "rows: the grid of 'a', patches of 5 pixels, is no multiple of that of 'b', patches of 16 pixels": ({"a": spec(5)}, None),
-    "rows: the grid of 'a', 16 x 16 patches, is no multiple of that of 'b', 5 x 5 patches": ({"a": spec(5)}, (80, 80)),
+    "rows: the grid of 'a', patches of 5 pixels, is not a multiple of that of 'b', patches of 16 pixels": (
+        {"a": spec(5)},
+        None,
+    ),
+    "rows: the grid of 'a', 16 x 16 patches, is not a multiple of that of 'b', 5 x 5 patches": ({"a": spec(5)}, (80, 80)),
     "routed: the grid of 'c', patches of 5 pixels, does not nest in that of 'omegas', decoded by 'b', patches of 16 pixels": (
         {"c": spec(5)},
         (64, 64),
@@ -436,8 +439,8 @@ UNEVEN = {
         (48, 48),
     ),
     "c: channels are 1, and 3 in 'a'": ({"c": spec(8, channels=1)}, None),
-    "b: an image of 64 x 72 is no multiple of 16 pixels": ({}, (64, 72)),
-    "a: an image of 0 x 64 is no multiple of 4 pixels": ({}, (0, 64)),
+    "b: an image of 64 x 72 is not a multiple of 16 pixels": ({}, (64, 72)),
+    "a: an image of 0 x 64 is not a multiple of 4 pixels": ({}, (0, 64)),
 }
 
 

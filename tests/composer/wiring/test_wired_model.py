@@ -428,10 +428,10 @@ TOO_COARSE = {"out": {"kind": "relay", "source": "b", "target": "fine"}}
 ASKEW = {"out": {"kind": "route", "of": ["a", "odd"]}}
 BESIDE = {"out": {"kind": "parallel", "of": ["a", "odd"]}}
 BAD = [
-    ("cells missing", lambda c: wire({"a": c["a"]}, *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "no b"),
-    ("a cell too many", lambda c: wire(c, *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "beside them"),
-    ("cells without names", lambda c: wire([c["a"], c["b"]], *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "no a, b"),
-    ("a relay without a probe", lambda c: wire(*parts(c, {"out": RELAY})), "NO_PROBE", 2, "found out"),
+    ("cells missing", lambda c: wire({"a": c["a"]}, *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "missing b"),
+    ("a cell too many", lambda c: wire(c, *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "unknown "),
+    ("cells without names", lambda c: wire([c["a"], c["b"]], *parts(c, {"out": ROUTE})[1:]), "PARTS", 2, "missing a, b"),
+    ("a relay without a probe", lambda c: wire(*parts(c, {"out": RELAY})), "NO_PROBE", 2, "got out"),
     ("unequal widths", lambda c: wire(*parts(c, UNEQUAL), images(6)), "WIRING", 6, "D is 4 in 'narrow', and 8 in 'b'"),
     (
         "unequal numbers of rows",
@@ -447,8 +447,8 @@ BAD = [
     ("a probe without a batch", lambda c: wire(*parts(c, {"out": RELAY}), images(6)[0]), "IMAGE_SHAPE", 2, "(3, 16, 32)"),
     ("a probe that is an array", lambda c: wire(*parts(c, {"out": RELAY}), images(6).numpy()), "IMAGE_SHAPE", 2, "ndarray"),
     ("a grey probe", lambda c: wire(*parts(c, {"out": RELAY}), images(6)[:, :1]), "IMAGE_SHAPE", 2, "(6, 1, 16, 32)"),
-    ("too small a probe", lambda c: wire(*parts(c, {"out": RELAY}), images(3)), "FEW_IMAGES", 2, "found 3"),
-    ("constant images", lambda c: wire(*parts(c, {"out": RELAY}), torch.zeros(6, 3, 8, 8)), "CONSTANT", 2, "vary"),
+    ("too small a probe", lambda c: wire(*parts(c, {"out": RELAY}), images(3)), "FEW_IMAGES", 2, "got 3"),
+    ("constant images", lambda c: wire(*parts(c, {"out": RELAY}), torch.zeros(6, 3, 8, 8)), "CONSTANT", 2, "constant tokens"),
     ("half precision", lambda c: wire(*parts(c, {"out": ROUTE}), dtype=torch.float16), "DTYPE", 2, "float16"),
     ("images of a wrong size", lambda c: wire(*parts(c, {"out": ROUTE}))(images(2, (12, 8))), "IMAGE_SIZE", 2, "12 x 8"),
     (
@@ -456,14 +456,14 @@ BAD = [
         lambda c: Wired(compose(parts(c, {"out": RELAY})[0]), parts(c, {"out": RELAY})[1], {}, torch.nn.ModuleDict()),
         "PARTS",
         2,
-        "other maps than the composition names",
+        "maps do not match the composition",
     ),
     (
         "routers that are missing",
         lambda c: Wired(compose(parts(c, ROUTED)[0]), parts(c, ROUTED)[1], {}, torch.nn.ModuleDict()),
         "PARTS",
         2,
-        "other routers than the composition names",
+        "routers do not match the composition",
     ),
 ]
 

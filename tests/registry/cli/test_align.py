@@ -154,7 +154,7 @@ def test_finer_cells_are_averaged_or_refused(run):
     answer = ALIGNED.model_validate_json(out)
     assert (answer.regions, answer.grid) == ((4, 4), "coarsest")
     _, err = run("high/one", "high/fine", "--grid", "exact", code=2)
-    assert "cells of different grids" in err
+    assert "cells with different grids" in err
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_the_page_opens_and_says_what_was_found(run, tmp_path, folder):
         ([*PAIR, "--html", "none/page.html"], 2, "missing parent folder"),
         (["high/one", "high/odd"], 2, "multiples of 24"),
         (["high/one", "high/grey"], 6, "MIXED_INPUT"),
-        (["high/one", "high/fine", "--tokens", "rows"], 2, "cells whose rows of M do not pair"),
+        (["high/one", "high/fine", "--tokens", "rows"], 2, "cells with different numbers of rows of M"),
     ],
 )
 def test_what_cannot_be_aligned(run, tmp_path, monkeypatch, words, code, says):

@@ -83,7 +83,7 @@ def test_references_alone_are_put_side_by_side(lab, capsys):
         (["pair.toml", "high/low"], 2, "one .toml file, or references"),
         (["none.toml"], 3, "no such file"),
         (["broken.toml"], 4, "not TOML"),
-        (["circle.toml"], 6, "in a circle"),
+        (["circle.toml"], 6, "in a cycle"),
         (["high/low", "high/low@1.0.0"], 6, "a cell given twice"),
         (["high/none"], 3, "no such cell"),
         (["model/pair"], 2, "registry.pull("),
