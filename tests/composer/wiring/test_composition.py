@@ -193,7 +193,7 @@ BAD_FILES = {
     "'a' . \"b#\"." * 20 + "a = 1": ("TOO_DEEP", "at most 3 levels"),
     f"x = ['''''', '''a'''', \"\"\"\\\"\"\"\"\"]\n{DEEP}a = 1": ("TOO_DEEP", "at most 3 levels"),
     "#" * (MAX_FILE + 1): ("TOO_LARGE", f"at most {MAX_FILE} bytes"),
-    EXAMPLE.replace('"1.0"', '"2.0"'): ("SCHEMA_NEWER", "expected 1.0 or older; found 2.0"),
+    EXAMPLE.replace('"1.0"', '"2.0"'): ("SCHEMA_NEWER", "expected 1.0 or older, got 2.0"),
     EXAMPLE.replace('"1.0"', '"1.1"'): ("SCHEMA", "schema_version: Input should be '1.0'"),
     EXAMPLE.replace('"1.0"', "1.0"): ("SCHEMA", "schema_version: Input should be '1.0'"),
     EXAMPLE.replace("noise =", "Noise ="): ("SCHEMA", "cells.Noise.[key]: Value error, a name is 1 to 130 of"),
@@ -425,7 +425,10 @@ UNEVEN = {
     "rows: V is 64 in 'a', and 32 in 'b'": ({"a": spec(4, V=64)}, None),
     "omegas: the grid of 'a', patches of 32 pixels, is coarser than that of 'b', patches of 16 pixels": ({"a": spec(32)}, None),
     "omegas: the grid of 'a', 2 x 4 patches, is coarser than that of 'b', 4 x 8 patches": ({"a": spec(32)}, (64, 128)),
-    "rows: the grid of 'a', patches of 5 pixels, is not a multiple of that of 'b', patches of 16 pixels": ({"a": spec(5)}, None),
+    "rows: the grid of 'a', patches of 5 pixels, is not a multiple of that of 'b', patches of 16 pixels": (
+        {"a": spec(5)},
+        None,
+    ),
     "rows: the grid of 'a', 16 x 16 patches, is not a multiple of that of 'b', 5 x 5 patches": ({"a": spec(5)}, (80, 80)),
     "routed: the grid of 'c', patches of 5 pixels, does not nest in that of 'omegas', decoded by 'b', patches of 16 pixels": (
         {"c": spec(5)},
