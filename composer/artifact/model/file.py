@@ -120,8 +120,8 @@ def _groups(container: Container) -> tuple[tuple[CellSpec, ...], tuple[SavedCell
 def put_together(opened: Opened[Artifact]) -> Wired | Container:
     """Build the model of a file, in evaluation mode.
 
-    A file of cells side by side in one parallel node gives a container, any other a wired model. Weights are views of the mapped
-    file, which must not be modified while the model is in use; it may be replaced or removed.
+    A file of cells side by side in one parallel node gives a container, any other a wired model. Weights are views of the
+    mapped file, which must not be modified while the model is in use; it may be replaced or removed.
 
     Raises:
         FormatError: incompatible cells, maps or routers.

@@ -234,7 +234,7 @@ def test_one_seed_gives_one_host(container):
 
 
 BAD = [
-    ("no such reading", lambda c: Classifier(c, images(), 5, "rows"), "READS", "omega | signature | recon; found 'rows'"),
+    ("no such reading", lambda c: Classifier(c, images(), 5, "rows"), "READS", "omega | signature | recon, got 'rows'"),
     ("nor for a denoiser", lambda c: Denoiser(c, images(), ["omega"]), "READS", "found ['omega']"),
     ("no cells", lambda c: Classifier(c.part([]), images(), 5), "NO_CELLS", "without cells"),
     ("one class", lambda c: Classifier(c, images(), 1), "CLASSES", "found 1"),
