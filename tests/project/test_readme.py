@@ -1,0 +1,68 @@
+"""Every line of the README's shell sessions runs as it stands; its Python runs in ``.ci/base``.
+
+``python -m tests.project.test_readme`` runs them too, and prints how long each line took.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.cells import ROOT
+
+README = (ROOT / "README.md").read_text()
+SESSIONS = ("session", "registry")
+
+
+def lines(name):
+    """Commands of one session."""
+    (block,) = re.findall(rf"<!-- {name} -->\n```\n(.*?)```\n<!-- /{name} -->", README, re.S)
+    return [line.split("  #")[0].rstrip() for line in block.splitlines()]
+
+
+def run(line, folder, home):
+    """Run a line as a user does in a clone; the program is the one beside this interpreter."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = {**os.environ, "PATH": path, "BATTERIES_HOME": str(home), "MPLBACKEND": "agg"}
+    settings.pop("BATTERIES_REGISTRY", None)
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=settings, capture_output=True, text=True, timeout=600)
+
+
+def clone(folder):
+    """Make a folder with what the sessions use of a clone."""
+    shutil.copytree(ROOT / "batteries" / "photographs", folder / "batteries" / "photographs")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SESSIONS)
+def test_every_line_runs(name, tmp_path):
+    folder = clone(tmp_path / "clone")
+    for line in lines(name):
+        ran = run(line, folder, tmp_path / "home")
+        assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
+
+
+def test_the_first_screen_has_the_two_commands_that_set_everything_up():
+    first = README.split("## ")[0]
+    assert re.findall(r"^make (\w+)", first, re.M) == ["demo", "test"]
+
+
+def test_every_page_and_picture_is_there():
+    linked = re.findall(r"\]\(((?!http)[^)#]+)", README)
+    assert [place for place in linked if not (ROOT / place).exists()] == []
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        place = clone(Path(folder) / "clone")
+        for line in (line for name in SESSIONS for line in lines(name)):
+            started = time.perf_counter()
+            code = run(line, place, Path(folder) / "home").returncode
+            print(f"{time.perf_counter() - started:6.1f} s  exit {code}  {line}", flush=True)
