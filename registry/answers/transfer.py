@@ -26,14 +26,14 @@ from registry.transfer.verify import Finding, ObjectKind
 
 
 class FoundArtifact(Answer):
-    """What artifacts of all kinds have in common, as the index of a registry has them.
+    """Artifact of any kind, as the index of a registry lists it.
 
     Attributes:
         reference: ``[registry/]band/name@version``, ``[registry/]model/name@version``, and so on by kind.
         version: Exact.
-        sha256: Of the file.
-        size: Of it, in bytes.
-        yanked: Why the version should not be used; None where it may be.
+        sha256: Digest of the file.
+        size: Size of the file, in bytes.
+        yanked: Reason not to use the version; None where it may be used.
     """
 
     reference: str

@@ -43,8 +43,8 @@ class Published(Document):
 
     Attributes:
         reference: The artifact at its exact version.
-        release: What the index promises of it from now on.
-        number: Of the index that has it.
+        release: Entry of the index.
+        number: Number of the index that lists it.
         new: False where the version was there before, with the same bytes.
     """
 
@@ -128,8 +128,8 @@ class Yanked(Document):
 
     Attributes:
         reference: The artifact at its exact version.
-        reason: Why it should not be used.
-        number: Of the index that says so.
+        reason: Reason not to use it.
+        number: Number of the index that says so.
         new: False where it was yanked before, for the same reason.
     """
 
