@@ -116,4 +116,4 @@ def test_the_short_benchmark_runs_on_the_cpu_too(capsys, monkeypatch):
         assert pair.reference() > 0
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     gpu.main()
-    assert capsys.readouterr().out == "benchmarks.gpu: no GPU that torch can use here\n"
+    assert capsys.readouterr().out == "benchmarks.gpu: no GPU available to torch\n"

@@ -9,10 +9,11 @@ from PIL import Image
 
 import batteries
 import registry
-from batteries import Cell, InputScale, to_input
+from batteries import Cell, InputScale
 from batteries.cell.input_scale import IMAGENET, of_unit_images
 from batteries.cell.manifest import Manifest
 from batteries.errors import InputError, PolicyError
+from batteries.images import to_input
 from batteries.io.canonical_json import sha256
 from registry.cli import main
 from tests.support.cells import python, tree

@@ -7,9 +7,10 @@ import torch
 
 import batteries
 import registry
-from batteries import CellSpec, PatchSVAE, from_input, probe, to_input
+from batteries import CellSpec, PatchSVAE, probe
 from batteries.cell.input_scale import IMAGENET
 from batteries.errors import InputError
+from batteries.images import from_input, to_input
 from tests.support.checkpoints import MEAN, PLAIN, SPEC, STD, WIDE, adopt, reference, saved, state
 from tests.support.soak import SOAK
 

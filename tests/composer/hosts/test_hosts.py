@@ -235,15 +235,15 @@ def test_one_seed_gives_one_host(container):
 
 BAD = [
     ("no such reading", lambda c: Classifier(c, images(), 5, "rows"), "READS", "omega | signature | recon, got 'rows'"),
-    ("nor for a denoiser", lambda c: Denoiser(c, images(), ["omega"]), "READS", "found ['omega']"),
+    ("nor for a denoiser", lambda c: Denoiser(c, images(), ["omega"]), "READS", "got ['omega']"),
     ("no cells", lambda c: Classifier(c.part([]), images(), 5), "NO_CELLS", "without cells"),
-    ("one class", lambda c: Classifier(c, images(), 1), "CLASSES", "found 1"),
+    ("one class", lambda c: Classifier(c, images(), 1), "CLASSES", "got 1"),
     ("no batch", lambda c: Classifier(c, images()[0], 5), "IMAGE_SHAPE", "(3, 16, 32)"),
     ("an array", lambda c: Denoiser(c, images().numpy()), "IMAGE_SHAPE", "ndarray"),
     ("grey images", lambda c: Denoiser(c, images(channels=1)), "IMAGE_SHAPE", "(6, 1, 16, 32)"),
     ("images that the patch does not divide", lambda c: Classifier(c, images(size=(12, 16)), 5), "IMAGE_SIZE", "12 x 16"),
-    ("one image", lambda c: Classifier(c, images(1), 5), "FEW_IMAGES", "found 1"),
-    ("no image", lambda c: Denoiser(c, images(0)), "FEW_IMAGES", "found 0"),
+    ("one image", lambda c: Classifier(c, images(1), 5), "FEW_IMAGES", "got 1"),
+    ("no image", lambda c: Denoiser(c, images(0)), "FEW_IMAGES", "got 0"),
     ("other images later", lambda c: host("names", c)(images(channels=1)), "IMAGE_SHAPE", "(6, 1, 16, 32)"),
     ("another size later", lambda c: host("restores", c)(images(size=(12, 16))), "IMAGE_SIZE", "12 x 16"),
 ]

@@ -474,7 +474,7 @@ def test_everything_uneven_is_told_at_once():
 
 
 def test_cells_without_a_spec():
-    with pytest.raises(InputError, match="found b, c") as caught:
+    with pytest.raises(InputError, match="got b, c") as caught:
         CHECKED.check({"a": spec(4)})
     assert caught.value.code == "SPECS"
     assert isinstance(caught.value, BatteriesError)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from batteries.cell import weights_file
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, PolicyError, StoreError
@@ -439,16 +440,24 @@ assert "torch" not in sys.modules
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """The sizes of what went through SHA-256."""
-    counts = []
+    """The sizes of what went through SHA-256: documents and files whole, tensors one by one."""
+    counts = {canonical_json: [], weights_file: []}
 
     class Counting:
-        @staticmethod
-        def sha256(data=b""):
-            made = hashlib.sha256(data)
-            return SimpleNamespace(update=lambda part: (counts.append(len(part)), made.update(part)), hexdigest=made.hexdigest)
+        def __init__(self, module):
+            self.counts = counts[module]
 
-    monkeypatch.setattr(canonical_json, "hashlib", Counting)
+        def sha256(self, data=b""):
+            made = hashlib.sha256(data)
+
+            def update(part):
+                self.counts.append(memoryview(part).nbytes)
+                made.update(part)
+
+            return SimpleNamespace(update=update, hexdigest=made.hexdigest)
+
+    for module in counts:
+        monkeypatch.setattr(module, "hashlib", Counting(module))
     return counts
 
 
@@ -456,12 +465,13 @@ def hashed(monkeypatch):
 def test_file_manifest_and_tensors_are_hashed_once_each(store, hashed, known):
     if known:
         pull("high/tiny", registry=store)
-    hashed.clear()
+    for counts in hashed.values():
+        counts.clear()
     (cell,) = pull("high/tiny", registry=store)
-    assert hashed.count(cell.manifest.file.size) == 1
-    assert hashed.count(len(cell.manifest.to_bytes())) == 1
-    tensors = sum(array.nbytes for array in cell.weights.values())
-    assert sum(tensors <= size < cell.manifest.file.size for size in hashed) == 2  # with names and shapes; and the index
+    assert hashed[canonical_json].count(cell.manifest.file.size) == 1
+    assert hashed[canonical_json].count(len(cell.manifest.to_bytes())) == 1
+    names = [len(f"\0{name}{list(array.shape)}\0") for name, array in cell.weights.items()]
+    assert sum(hashed[weights_file]) == sum(array.nbytes for array in cell.weights.values()) + sum(names)
 
 
 def test_verified_bytes_of_another_digest_are_refused(store):
