@@ -91,6 +91,10 @@ class Disk:
         """Remove a name."""
         path.unlink()
 
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
     def lock(self, path: Path, seconds: float) -> int:
         """Hold the lock that a file stands for, for this thread alone; raises ``TimeoutError`` after ``seconds``."""
         import fcntl  # not on every system on which this module is asked for
