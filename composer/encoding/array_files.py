@@ -21,7 +21,7 @@ import numpy as np
 
 from batteries.io.atomic_files import Data
 from composer.encoding.byte_buffer import ByteBuffer
-from composer.encoding.record import EncodingRecord
+from composer.encoding.record import EncodingRecord, Token
 from composer.encoding.token_layout import FLOAT, Piece
 
 METADATA = "metadata"
@@ -90,7 +90,7 @@ def _arrays(record: EncodingRecord, pieces: Sequence[Piece], read: Read) -> Iter
     yield Array(METADATA, document.dtype, document.shape, lambda: iter([document]))
 
 
-def _token_array(cell: str, token: str, shape: tuple[int, ...], pieces: Sequence[Piece], read: Read) -> Array:
+def _token_array(cell: str, token: Token, shape: tuple[int, ...], pieces: Sequence[Piece], read: Read) -> Array:
     def parts() -> Iterator[np.ndarray]:
         for piece in pieces:
             yield piece.array(read(piece), cell, token)

@@ -18,12 +18,12 @@ from batteries.engine.torch_settings import neutral
 from batteries.images.framing import Fit, Size, checked_size
 from batteries.images.image_arrays import Layout, Scale
 from batteries.images.image_reader import ReadImage, form_of, stream
-from batteries.io import canonical_json
 from composer.container.container import Container
 from composer.encoding import array_files, parquet_file
 from composer.encoding.arguments import Cells, checked_batch, checked_tokens, container_of, target_file
 from composer.encoding.image_groups import ImageGroup, group_size, in_groups
 from composer.encoding.part_folder import PartFolder
+from composer.encoding.recipe import recipe
 from composer.encoding.record import EncodedCell, EncodingRecord, Token
 from composer.encoding.token_layout import FLOAT, Piece, layout_of, numbers_of
 
@@ -84,7 +84,7 @@ def encode(
         size: Side, or height and width, of all images; left out, each keeps its own up to the patch.
         layout: Axes of arrays, as for :func:`batteries.images.load`.
         batch: Most images to run at once; large ones are fewer.
-        fresh: Whether to begin anew, without the parts of a call that was stopped.
+        fresh: True to begin anew, without the parts of a call that was stopped.
         progress: Called with the number of finished images, after each group.
 
     Raises:
@@ -101,7 +101,7 @@ def encode(
     wanted, batch = checked_tokens(tokens), checked_batch(batch)
     container = container_of(cells)
     read = stream(source, cell=container, scale=scale, fit=fit, size=size, layout=layout)
-    run = _Run(container, wanted, PartFolder(path, _recipe(container, wanted)))
+    run = _Run(container, wanted, PartFolder(path, recipe(container, container.names, tokens=wanted)))
     with run.parts.held(fresh):
         pieces = []
         for piece in run.pieces(read, batch):
@@ -149,13 +149,6 @@ class _Run:
             for token in self._tokens:
                 values = getattr(out[name], token).cpu().contiguous().numpy()
                 yield memoryview(values.astype(FLOAT, copy=False)).cast("B")
-
-
-def _recipe(container: Container, tokens: tuple[Token, ...]) -> bytes:
-    """Return everything but the images that the tokens depend on."""
-    weights = [{"tensors": container.ends[name], "spec": container.spec(name).model_dump(mode="json")} for name in container.names]
-    arithmetic = [__version__, str(torch.__version__), str(container.groups[0].stack.dtype), container.device.type]
-    return canonical_json.dump({"cells": weights, "tokens": tokens, "arithmetic": arithmetic})
 
 
 def _record(

@@ -43,7 +43,7 @@ class PartFolder:
         """Keep other processes out inside this ``with``; the folder is removed at its end unless parts are left for later.
 
         Args:
-            fresh: Whether parts of earlier runs are removed.
+            fresh: True to remove parts of earlier runs.
 
         Raises:
             StoreError: another process writes the same file (``LOCK_TIMEOUT``), no permission, a failing disk.
@@ -64,7 +64,7 @@ class PartFolder:
         return canonical_json.sha256(self._recipe + canonical_json.dump(list(images)))
 
     def holds(self, key: str, size: int) -> bool:
-        """Whether a part of that many bytes is there and whole."""
+        """Return True where a part of that many bytes is there and whole."""
         try:
             data = atomic_files.mapped(self._path(key), limit=size + DIGEST)
         except (NotFoundError, FormatError):
