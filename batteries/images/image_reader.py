@@ -203,7 +203,7 @@ def _chained(first: tuple[str, Any], rest: Iterator[tuple[str, Any]]) -> Iterato
 def _found(source: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Name and thing of every file, picture and array of a source, in order."""
     if isinstance(source, str | os.PathLike) and (place := os.fsdecode(source)):
-        for path in files_in(Path(place).expanduser()):
+        for path in files(Path(place).expanduser()):
             yield str(path), path
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield name, source
@@ -225,7 +225,7 @@ def _nothing(found: str, where: str, remedy: str) -> InputError:
     return InputError(what, code="IMAGES", expected=expected, found=found, where=where, remedy=remedy)
 
 
-def files_in(place: Path) -> list[Path]:
+def files(place: Path) -> list[Path]:
     """Image files that a path names: one file, those of a folder and its subfolders, or those of a glob pattern, sorted.
 
     Raises:

@@ -1,36 +1,21 @@
-"""Checks of the arguments that encoding and reconstruction share, before an image is read."""
+"""Checks of arguments before a cell is fetched or an image is read. No torch here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from batteries.cell.cell import Cell
 from batteries.errors import InputError
 from batteries.io import atomic_files
-from composer.container.container import Container
 from composer.encoding.record import Token
 from composer.sealed.reader import path_of
-from composer.wiring.compose import compose
-from composer.wiring.wired_model import Wired
 
+PARQUET = ".parquet"
+TOKEN_FILES = (".safetensors", ".npz", PARQUET)
+PNG = ".png"
+PICTURES = {PNG, ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}  # names that are not those of a folder
 MOST = 4096  # images of a group
-
-Cells = Cell | Iterable[Cell] | Mapping[str, Cell] | Container | Wired
-
-
-def container_of(cells: Cells) -> Container:
-    """Container to run: the one that is given, of a composition that of its cells, or one composed of cells.
-
-    Raises:
-        BatteriesError: as :func:`composer.compose`.
-        IntegrityError: a container whose weights have changed (``CONTAINER_CHANGED``).
-    """
-    if not isinstance(cells, Container | Wired):
-        return compose(cells)
-    cells.container.verify()
-    return cells.container
 
 
 def checked_tokens(tokens: Token | Iterable[Token]) -> tuple[Token, ...]:
@@ -58,6 +43,19 @@ def checked_batch(batch: int) -> int:
     return batch
 
 
+def token_file(out: str | Path) -> Path:
+    """Return the path of a file of tokens, in a format that can be written here.
+
+    Raises:
+        BatteriesError: as :func:`target_file`.
+        InputError: an extra that is not installed (``EXTRA``).
+    """
+    path = target_file(out, TOKEN_FILES, "tokens")
+    if path.suffix == PARQUET:
+        pyarrow()
+    return path
+
+
 def target_file(out: str | Path, suffixes: Iterable[str], what: str) -> Path:
     """Return the path of a file to be written.
 
@@ -74,3 +72,38 @@ def target_file(out: str | Path, suffixes: Iterable[str], what: str) -> Path:
             raise InputError("folder in the place of a file", code="FOLDER", expected="a file or nothing", where=path)
         atomic_files.refuse_special(path)
     return path
+
+
+def picture_place(out: str | Path) -> Path:
+    """Return the path of a folder, or of a PNG file.
+
+    Raises:
+        InputError: a picture of another format (``SUFFIX``), or a file in the folder's place (``FOLDER``).
+    """
+    path = path_of(out)
+    if path.suffix.lower() in PICTURES:
+        return target_file(path, (PNG,), "pictures")
+    with atomic_files.typed(path):
+        if path.exists() and not path.is_dir():
+            raise InputError("file in the place of a folder", code="FOLDER", expected="a folder or nothing", where=path)
+    return path
+
+
+def pyarrow() -> tuple[Any, Any]:
+    """Return pyarrow and its module of Parquet files.
+
+    Raises:
+        InputError: the extra is not installed, or does not work (``EXTRA``).
+    """
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet as files
+    except Exception as error:  # one that is broken raises anything
+        missing = isinstance(error, ModuleNotFoundError)
+        raise InputError(
+            "pyarrow is not installed" if missing else "pyarrow is installed and cannot be imported",
+            code="EXTRA",
+            found=None if missing else repr(error),
+            remedy="pip install 'svae-batteries[parquet]'",
+        ) from error
+    return arrow, files

@@ -20,14 +20,14 @@ from batteries.images.image_arrays import Layout, Scale
 from batteries.images.image_reader import ReadImage, form_of, stream
 from composer.container.container import Container
 from composer.encoding import array_files, parquet_file
-from composer.encoding.arguments import Cells, checked_batch, checked_tokens, container_of, target_file
+from composer.encoding.arguments import TOKEN_FILES, checked_batch, checked_tokens, token_file
+from composer.encoding.cells import Cells, container_of, recipe
 from composer.encoding.image_groups import ImageGroup, group_size, in_groups
 from composer.encoding.part_folder import PartFolder
-from composer.encoding.recipe import recipe
 from composer.encoding.record import EncodedCell, EncodingRecord, Token
 from composer.encoding.token_layout import FLOAT, Piece, layout_of, numbers_of
 
-FORMATS = {".safetensors": array_files.safetensors, ".npz": array_files.npz, ".parquet": parquet_file.parquet}
+FORMATS = dict(zip(TOKEN_FILES, (array_files.safetensors, array_files.npz, parquet_file.parquet), strict=True))
 BATCH = 16  # images of a group
 
 Progress = Callable[[int], None]
@@ -75,7 +75,7 @@ def encode(
     :mod:`composer.encoding.array_files`, :mod:`composer.encoding.parquet_file`.
 
     Args:
-        cells: One or several cells, a mapping of names to cells, a container, or a composition, whose cells are run.
+        cells: Cells one by one, in a list or by name; a container; or a composition, whose cells are run.
         source: Images, as for :func:`batteries.images.load`; they may differ in size.
         out: File to write.
         tokens: Some of omega, S and M.
@@ -95,10 +95,7 @@ def encode(
         StoreError: another call that writes the same file (``LOCK_TIMEOUT``), no space, no permission, a failing disk.
         BatteriesError: cells that do not go together, as :func:`composer.compose`.
     """
-    path = target_file(out, FORMATS, "tokens")
-    if path.suffix == ".parquet":
-        parquet_file.refuse_missing()
-    wanted, batch = checked_tokens(tokens), checked_batch(batch)
+    path, wanted, batch = token_file(out), checked_tokens(tokens), checked_batch(batch)
     container = container_of(cells)
     read = stream(source, cell=container, scale=scale, fit=fit, size=size, layout=layout)
     run = _Run(container, wanted, PartFolder(path, recipe(container, container.names, tokens=wanted)))

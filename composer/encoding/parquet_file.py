@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from batteries.errors import InputError
 from batteries.io.atomic_files import Data
+from composer.encoding.arguments import pyarrow
 from composer.encoding.array_files import KEYS, Read
 from composer.encoding.byte_buffer import ByteBuffer
 from composer.encoding.record import RECORD, EncodingRecord
@@ -29,18 +29,9 @@ from composer.encoding.token_layout import Piece
 REPEATED = ["image", "name", "row", "column", "cell"]  # columns whose values are few
 
 
-def refuse_missing() -> None:
-    """Refuse to go on without pyarrow.
-
-    Raises:
-        InputError: the extra is not installed, or does not work (``EXTRA``).
-    """
-    _pyarrow()
-
-
 def parquet(record: EncodingRecord, pieces: Sequence[Piece], read: Read) -> Iterator[Data]:
     """Yield the bytes of a Parquet file, with one row group for every group of images."""
-    arrow, files = _pyarrow()
+    arrow, files = pyarrow()
     number, text = arrow.int32(), arrow.string()
     columns = {"image": number, "name": text, "row": number, "column": number, "cell": text}
     columns |= dict.fromkeys(record.tokens, arrow.list_(arrow.float32()))
@@ -71,18 +62,3 @@ def _lists(arrow: Any, values: np.ndarray) -> Any:
     """Return an array of lists, one for every patch (N, ...)."""
     ends = np.arange(len(values) + 1, dtype=np.int32) * math.prod(values.shape[1:])
     return arrow.ListArray.from_arrays(arrow.array(ends, arrow.int32()), arrow.array(values.reshape(-1)))
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet as files
-    except Exception as error:  # one that is broken raises anything
-        missing = isinstance(error, ModuleNotFoundError)
-        raise InputError(
-            "pyarrow is not installed" if missing else "pyarrow is installed and cannot be imported",
-            code="EXTRA",
-            found=None if missing else repr(error),
-            remedy="pip install 'svae-batteries[parquet]'",
-        ) from error
-    return pyarrow, files

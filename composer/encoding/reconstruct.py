@@ -12,23 +12,19 @@ from torch import Tensor
 
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.images.decoding import SUFFIXES
 from batteries.images.framing import Fit, Size
 from batteries.images.image_arrays import Layout, Scale
 from batteries.images.image_reader import ReadImage, stream
 from batteries.images.rescaling import from_input
 from batteries.io import atomic_files, canonical_json
 from composer.container.container import Container
-from composer.encoding.arguments import Cells, checked_batch, container_of, target_file
+from composer.encoding.arguments import PNG, checked_batch, picture_place
+from composer.encoding.cells import Cells, container_of, recipe
 from composer.encoding.encode import BATCH, Progress
 from composer.encoding.image_groups import ImageGroup, group_size, in_groups
 from composer.encoding.picture_files import Pictured, PictureFolder, picture_of
 from composer.encoding.picture_grid import PictureGrid
-from composer.encoding.recipe import recipe
 from composer.encoding.record import EncodedImage
-from composer.sealed.reader import path_of
-
-PNG = ".png"
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def reconstruct(
     The cells' input scale is undone; values are rounded to 8 bits.
 
     Args:
-        cells: One or several cells, a mapping of names to cells, a container, or a composition, whose cells are run.
+        cells: Cells one by one, in a list or by name; a container; or a composition, whose cells are run.
         source: Images, as for :func:`batteries.images.load`; they may differ in size.
         out: Folder, or a file that ends in ``.png``.
         scale: Scale of values that are no bytes, as for :func:`batteries.images.load`.
@@ -105,7 +101,7 @@ def reconstruct(
         StoreError: no space, no permission, a failing disk.
         BatteriesError: cells that do not go together, as :func:`composer.compose`.
     """
-    path, batch = _target(out), checked_batch(batch)
+    path, batch = picture_place(out), checked_batch(batch)
     container = container_of(cells)
     _refuse_channels(container)
     read = stream(source, cell=container, scale=scale, fit=fit, size=size, layout=layout)
@@ -181,21 +177,6 @@ class _Run:
         recipes = [recipe(self._container, [cell], input=scale) for cell in self._container.names]
         keys = [canonical_json.sha256(one + digest.encode()) for one in recipes]
         return self._folder.pictures(name, keys)
-
-
-def _target(out: str | Path) -> Path:
-    """Return the path of a folder, or of a PNG file.
-
-    Raises:
-        InputError: a picture of another format (``SUFFIX``), or a file in the folder's place (``FOLDER``).
-    """
-    path = path_of(out)
-    if path.suffix.lower() in SUFFIXES:
-        return target_file(path, (PNG,), "pictures")
-    with atomic_files.typed(path):
-        if path.exists() and not path.is_dir():
-            raise InputError("file in the place of a folder", code="FOLDER", expected="a folder or nothing", where=path)
-    return path
 
 
 def _refuse_channels(container: Container) -> None:

@@ -1,15 +1,33 @@
-"""Everything but the images that a result depends on, as bytes: what a part of an earlier run is known by."""
+"""Cells that are run over images: their container, and the bytes by which results of an earlier run are known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from batteries import __version__
+from batteries.cell.cell import Cell
 from batteries.io import canonical_json
 from composer.container.container import Container
+from composer.wiring.compose import compose
+from composer.wiring.wired_model import Wired
+
+Cells = Cell | Iterable[Cell] | Mapping[str, Cell] | Container | Wired
+
+
+def container_of(cells: Cells) -> Container:
+    """Container to run: the one that is given, of a composition that of its cells, or one composed of cells.
+
+    Raises:
+        BatteriesError: as :func:`composer.compose`.
+        IntegrityError: a container whose weights have changed (``CONTAINER_CHANGED``).
+    """
+    if not isinstance(cells, Container | Wired):
+        return compose(cells)
+    cells.container.verify()
+    return cells.container
 
 
 def recipe(container: Container, names: Sequence[str], **settings: Any) -> bytes:
