@@ -63,11 +63,13 @@ def in_groups(read: Iterable[ReadImage], most: Callable[[Size], int]) -> Iterato
     """
     first, group = 0, list[ReadImage]()
     for one in read:
-        sides = one.image.shape[1], one.image.shape[2]
-        if group and (one.image.shape != group[0].image.shape or len(group) >= most(sides)):
+        if group and one.image.shape != group[0].image.shape:
             yield _group(first, group)
             first, group = first + len(group), []
         group.append(one)
+        if len(group) >= most((one.image.shape[1], one.image.shape[2])):
+            yield _group(first, group)
+            first, group = first + len(group), []
     if group:
         yield _group(first, group)
 

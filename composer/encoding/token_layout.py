@@ -101,4 +101,4 @@ class Piece:
         shape = len(self.images), rows, columns
         image = np.arange(self.first, self.first + len(self.images), dtype="<i4")[:, None, None]
         found = {"image": image, "row": np.arange(rows, dtype="<i4")[:, None], "column": np.arange(columns, dtype="<i4")}
-        return {name: np.broadcast_to(values, shape).reshape(-1) for name, values in found.items()}
+        return {name: np.ascontiguousarray(np.broadcast_to(values, shape)).reshape(-1) for name, values in found.items()}
