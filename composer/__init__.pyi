@@ -14,6 +14,10 @@ from .artifact.files import save as save
 from .container.container import Container as Container
 from .container.outputs import CellOutput as CellOutput
 from .container.outputs import ContainerOutput as ContainerOutput
+from .encoding.encode import Encoded as Encoded
+from .encoding.encode import encode as encode
+from .encoding.reconstruct import Reconstructed as Reconstructed
+from .encoding.reconstruct import reconstruct as reconstruct
 from .hosts.container_hosts import Classifier as Classifier
 from .hosts.container_hosts import Denoiser as Denoiser
 from .wiring.compose import compose as compose

@@ -203,7 +203,7 @@ def _chained(first: tuple[str, Any], rest: Iterator[tuple[str, Any]]) -> Iterato
 def _found(source: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield every file, picture and array of a source with its name, in order."""
     if isinstance(source, str | os.PathLike) and (place := os.fsdecode(source)):
-        for path in _files(Path(place).expanduser()):
+        for path in files(Path(place).expanduser()):
             yield str(path), path
     elif isinstance(source, Image.Image | np.ndarray | Tensor):
         yield name, source
@@ -225,7 +225,13 @@ def _nothing(found: str, where: str, remedy: str) -> InputError:
     return InputError(what, code="IMAGES", expected=expected, found=found, where=where, remedy=remedy)
 
 
-def _files(place: Path) -> list[Path]:
+def files(place: Path) -> list[Path]:
+    """Image files that a path names: one file, those of a folder and its subfolders, or those of a glob pattern, sorted.
+
+    Raises:
+        NotFoundError: no such file (``NO_FILE``), or no image there (``NO_IMAGES``).
+        InputError: a folder with files that are no images (``IMAGE``).
+    """
     if place.is_dir():
         found = [path for path in path_patterns.below(place) if not path.name.startswith(".")]
         _refuse_others(place, [path for path in found if path.suffix.lower() not in SUFFIXES])

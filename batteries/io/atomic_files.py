@@ -15,8 +15,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from batteries.errors import FormatError, StoreError
+from batteries.errors import FormatError
 from batteries.io import filesystem, folders, placeholders, temporary_files
+from batteries.io.file_lock import lock
 from batteries.io.filesystem_errors import NOTHING_THERE, is_closed, typed
 from batteries.io.folders import is_folder, is_link, sync, walk
 from batteries.io.missing_operations import without
@@ -32,10 +33,13 @@ __all__ = [
     "is_link",
     "lock",
     "mapped",
+    "move",
     "move_aside",
     "read",
+    "refuse_special",
     "remove",
     "replace",
+    "replace_from",
     "sweep",
     "sync",
     "typed",
@@ -106,7 +110,7 @@ def create(path: Path, data: Data) -> bool:
         StoreError: no space, no permission, failing disk. No partial file is left.
     """
     with typed(path, writing=True):
-        with _temporary(path, data) as temporary:
+        with _temporary(path, [data]) as temporary:
             made = _named(temporary, path)
         folders.flush(path.parent)
     return made
@@ -123,11 +127,33 @@ def replace(path: Path, *parts: Data) -> None:
         FormatError: symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) of that name, which is kept.
         StoreError: no space, no permission, failing disk. The file is then the old or the new one, complete.
     """
+    replace_from(path, parts)
+
+
+def replace_from(path: Path, parts: Iterable[Data]) -> None:
+    """Write a file whole, as :func:`replace`, from parts that are made while it is written: only one is in memory.
+
+    Raises:
+        BatteriesError: as :func:`replace`, or an error raised by the iterable; the file is then the old one.
+    """
     with typed(path, writing=True):
-        _refuse_special(path)
-        with _temporary(path, *parts) as temporary:
+        refuse_special(path)
+        with _temporary(path, parts) as temporary:
             filesystem.current.replace(temporary, path)
         folders.flush(path.parent)
+
+
+def move(path: Path, to: Path) -> None:
+    """Give a file another name on the same file system, in place of the file that has it.
+
+    Raises:
+        FormatError: a symbolic link (``SYMLINK``), a pipe or a device (``NOT_A_FILE``) has the name, and keeps it.
+        StoreError: no space, no permission, a failing disk.
+    """
+    with typed(to, writing=True):
+        refuse_special(to)
+        filesystem.current.replace(path, to)
+        folders.flush(to.parent)
 
 
 def remove(path: Path) -> bool:
@@ -164,40 +190,6 @@ def move_aside(path: Path, folder: Path) -> Path | None:
         folders.flush(folder)
         folders.flush(path.parent)
     return aside
-
-
-@contextlib.contextmanager
-def lock(path: Path, seconds: float) -> Iterator[None]:
-    """Hold an exclusive lock among all threads and processes inside this ``with``; no lock if the file system has none.
-
-    Args:
-        path: Lock file, created if missing and never removed.
-        seconds: Longest wait for the lock.
-
-    Raises:
-        StoreError: lock not acquired in that time (``LOCK_TIMEOUT``), no permission, failing disk.
-    """
-    held = None
-    with typed(path, writing=True):
-        folders.make(path.parent)
-        try:
-            with without("lock"):
-                held = filesystem.current.lock(path, seconds)
-        except TimeoutError as error:
-            raise StoreError(
-                "lock held by another process",
-                code="LOCK_TIMEOUT",
-                expected=f"a free lock within {seconds:g} seconds",
-                where=path,
-                remedy="Run the same command again, or look for a stopped process that holds the lock.",
-                retryable=True,
-            ) from error
-    try:
-        yield
-    finally:
-        if held is not None:
-            with typed(path, writing=True):
-                filesystem.current.unlock(held)
 
 
 def _mapped(descriptor: int, size: int, limit: int) -> memoryview:
@@ -242,8 +234,12 @@ def _opened(path: Path, links: bool) -> Iterator[int]:
         filesystem.current.close(descriptor)
 
 
-def _refuse_special(path: Path) -> None:
-    """Refuse to replace a link, pipe or device: replacing ``/dev/null`` would break the whole machine."""
+def refuse_special(path: Path) -> None:
+    """Refuse to replace a link, pipe or device: replacing ``/dev/null`` would break the whole machine.
+
+    Raises:
+        FormatError: symbolic link (``SYMLINK``), or pipe, socket or device (``NOT_A_FILE``).
+    """
     try:
         mode = filesystem.current.lstat(path).st_mode
     except NOTHING_THERE:
@@ -277,7 +273,7 @@ def _named(temporary: Path, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, *parts: Data) -> Iterator[Path]:
+def _temporary(path: Path, parts: Iterable[Data]) -> Iterator[Path]:
     """Write the parts to a synced temporary file beside ``path``, removed afterwards unless it was renamed."""
     folders.make(path.parent)
     temporary = temporary_files.temporary_of(path)

@@ -90,6 +90,10 @@ class Disk:
         """Remove a name."""
         path.unlink()
 
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
     def lock(self, path: Path, seconds: float) -> int:
         """Take the exclusive lock of a lock file; raises ``TimeoutError`` after ``seconds``."""
         import fcntl  # missing on some systems that import this module

@@ -79,6 +79,19 @@ def make(folder: Path) -> None:
                 flush(folder.parent)
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder and the files in it; a folder that is not there is no error.
+
+    Raises:
+        StoreError: no permission, another folder inside it, a failing disk.
+    """
+    with typed(folder, writing=True):
+        for entry in entries(folder, depth=0):
+            filesystem.current.unlink(Path(entry.path))
+        with contextlib.suppress(*NOTHING_THERE):
+            filesystem.current.rmdir(folder)
+
+
 def flush(folder: Path) -> None:
     """Sync a folder as :func:`sync` does, with the operating system's errors; skip it if the file system cannot."""
     with without("sync"):

@@ -20,10 +20,10 @@ from registry.catalog.reference import Reference
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
 from registry.cli.options import MAX_SEED, Threads, different, licensed, packed_label, refuse_no_folder, use
-from registry.cli.progress import working
 from registry.reports import summaries
 from registry.reports.alignment_page import page
 from registry.reports.alignment_report import Asked, compared
+from registry.reports.progress import working
 from registry.transfer.pull import pull_cells
 
 MOST_PAIRS = 600  # a larger table takes minutes and is unreadable

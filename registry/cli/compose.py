@@ -14,7 +14,7 @@ from batteries.errors import InputError
 from batteries.io import atomic_files
 from batteries.io.text import unicode
 from composer.artifact.model.manifest import MODEL, ModelManifest
-from registry.answers.composition import Composed, ComposedCell
+from registry.answers.composition import Composed, ComposedCell, ComposedNode
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
 from registry.cli.options import Threads, different, licensed, packed_label, photographs, use
 from registry.reports import summaries
@@ -67,6 +67,7 @@ def compose(
     )  # all cells share one input scale
     model = composer.wire(cells, composition, batch)
     rows = summaries.composition(model.container, list(cells.values()), batch)
+    nodes = ComposedNode.each(model, batch)
     if graph is not None:
         atomic_files.replace(graph, composer.draw(composition).encode())
     manifest: ModelManifest | None = None
@@ -76,9 +77,9 @@ def compose(
         manifest = packed
         say(f"{manifest.path}@{manifest.identity.version}: {manifest.file.size} bytes in {out}")
     if as_json:
-        emit_json(_answer(model, rows, batch, graph, out, manifest))
+        emit_json(_answer(model, rows, nodes, batch, graph, out, manifest))
     else:
-        emit(summaries.composition_table(rows))
+        emit(*summaries.composition_tables(rows, nodes))
 
 
 def _composition(sources: Sequence[str]) -> Composition:
@@ -97,6 +98,7 @@ def _composition(sources: Sequence[str]) -> Composition:
 def _answer(
     model: Wired,
     rows: Sequence[Mapping[str, Any]],
+    nodes: tuple[ComposedNode, ...],
     batch: Tensor,
     graph: Path | None,
     out: Path | None,
@@ -110,6 +112,7 @@ def _answer(
         output=composition.output,
         output_kind=composition.kind(composition.output),
         nodes=len(composition.nodes),
+        node_figures=nodes,
         graph=None if graph is None else unicode(graph),
         path=None if out is None else unicode(out),
         manifest=manifest,

@@ -12,8 +12,8 @@ from batteries.errors import BatteriesError, InputError
 from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer
 from registry.cli.completion import References
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
-from registry.cli.progress import TransferBar
 from registry.reports import tables
+from registry.reports.progress import TransferBar
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import check as check_cache

@@ -11,10 +11,23 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import compose, interruption, maintenance, train, validate
+from registry.cli import compose, encode, interruption, maintenance, train, validate
 from registry.cli.console import app, run
 
-__all__ = ["adopt", "align", "app", "browse", "compose", "main", "maintenance", "run", "train", "transfer", "validate"]
+__all__ = [
+    "adopt",
+    "align",
+    "app",
+    "browse",
+    "compose",
+    "encode",
+    "main",
+    "maintenance",
+    "run",
+    "train",
+    "transfer",
+    "validate",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,8 +15,8 @@ from batteries.errors import ConflictError, InputError
 from registry.catalog.reference import Reference
 from registry.cli.console import NOT_VIABLE, AsJson, app, say
 from registry.cli.options import MAX_SEED, Threads, cell_label, command_line, photographs, typed, use, write_cell
-from registry.cli.progress import TrainingBar
 from registry.reports import summaries
+from registry.reports.progress import TrainingBar
 
 if TYPE_CHECKING:
     from batteries.data.sources import Source

@@ -18,8 +18,8 @@ from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, InMode, Registry, app, emit_json, emit_row, emit_rows, say
 from registry.cli.options import Threads, use
-from registry.cli.progress import TransferBar
 from registry.reports import tables
+from registry.reports.progress import TransferBar
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode, open_store

@@ -13,8 +13,8 @@ from batteries.io import atomic_files
 from registry.catalog.attestation import verdict_words
 from registry.cli.console import NOT_VIABLE, AsJson, Registry, app, emit, emit_json, say
 from registry.cli.options import MAX_SEED, Threads, refuse_no_folder, use
-from registry.cli.progress import TrialBar
 from registry.reports import summaries
+from registry.reports.progress import TrialBar
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batteries.cell.manifest import CvFigure, Estimated, Measured, Triage
 from registry.answers.alignment import Aligned, SwapFigure
+from registry.answers.composition import ComposedNode
 from registry.catalog.attestation import Attestation, CheckFigure, DoseFigure
 from registry.reports.tables import NOTHING
 
@@ -114,6 +115,18 @@ def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
             *_agreement(row),
         )
     return table
+
+
+def composition_tables(rows: Sequence[dict[str, Any]], nodes: Sequence[ComposedNode]) -> list[Table]:
+    """Return the table of cells, and one of nodes where one of them computes something."""
+    tables = [composition_table(rows)]
+    if any(node.kind != "parallel" for node in nodes):
+        table = plain_table("node", "kind", "MSE here", "share of regions")
+        for node in nodes:
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in (node.shares or {}).items())
+            table.add_row(node.name, node.kind, NOTHING if node.mse is None else f"{node.mse:.4g}", shares or NOTHING)
+        tables.append(table)
+    return tables
 
 
 def _agreement(row: dict[str, Any]) -> list[str]:

@@ -25,7 +25,16 @@ WINGS = {
         "packaging",
         "__main__",
     ],
-    "composer": ["vocabulary", "kernels sealed", "grids", "procrustes", "container", "hosts alignment", "wiring", "artifact"],
+    "composer": [
+        "vocabulary",
+        "kernels sealed",
+        "grids",
+        "procrustes",
+        "container",
+        "hosts alignment",
+        "wiring",
+        "artifact encoding",
+    ],
     "registry": ["catalog", "stores", "transfer", "answers", "reports", "viability", "cli", "entry"],
 }
 PACKAGES = list(WINGS)  # each may import those before it

@@ -8,6 +8,7 @@ from batteries import Manifest
 from composer.artifact import MapsManifest, ModelManifest
 from registry.answers.alignment import ALIGNING
 from registry.answers.composition import COMPOSING
+from registry.answers.encoding import ENCODING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS
 from tests.project.test_public_names import GOLDEN, PUBLIC, ROOT, options
@@ -18,7 +19,7 @@ SCHEMAS = ROOT / "docs" / "schema"
 
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
-    answers = {**ANSWERS, **ALIGNING, **COMPOSING, **MAINTENANCE}
+    answers = {**ANSWERS, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING}
     return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from batteries import Cell
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, StoreError
-from batteries.io import atomic_files, filesystem
+from batteries.io import atomic_files, filesystem, folders
 from tests.support.cells import litter, tiny
 
 
@@ -253,3 +253,39 @@ def test_a_cell_that_is_not_whole(tmp_path):
     assert Cell.read(path).name == "high/tin"
     with pytest.raises(NotFoundError, match="not a cell file"):
         Cell.read(manifest)
+
+
+def test_a_file_from_parts_that_are_made_while_it_is_written(tmp_path):
+    path = tmp_path / "a"
+    atomic_files.replace_from(path, (bytes([n]) * 3 for n in range(3)))
+    assert path.read_bytes() == b"\0\0\0\1\1\1\2\2\2"
+
+    def failing():
+        yield b"half"
+        raise StoreError("no such part", code="DISK")
+
+    with pytest.raises(StoreError, match="no such part"):
+        atomic_files.replace_from(path, failing())
+    assert path.read_bytes() == b"\0\0\0\1\1\1\2\2\2"
+    assert litter(tmp_path) == []
+
+
+def test_a_file_is_moved_in_place_of_another_and_never_of_a_link(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    atomic_files.move(tmp_path / "a", tmp_path / "b")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("b", "a")]
+    (tmp_path / "link").symlink_to("b")
+    with pytest.raises(FormatError, match="SYMLINK"):
+        atomic_files.move(tmp_path / "b", tmp_path / "link")
+
+
+def test_a_folder_is_removed_with_its_files_and_not_with_another_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_text("x")
+    folders.remove(tmp_path / "a")
+    folders.remove(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    with pytest.raises(StoreError, match="DISK"):
+        folders.remove(tmp_path / "b")

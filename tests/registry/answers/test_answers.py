@@ -9,6 +9,7 @@ from batteries.errors import InputError
 from registry.answers.alignment import ALIGNING
 from registry.answers.answer import Fault
 from registry.answers.composition import COMPOSING
+from registry.answers.encoding import ENCODING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS, Shown
 from registry.cli import main
@@ -31,7 +32,7 @@ def answered(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", {**ANSWERS, **ALIGNING, **COMPOSING, **MAINTENANCE})
+@pytest.mark.parametrize("name", {**ANSWERS, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING})
 def test_the_published_schemas_are_the_answers(name):
     exported = json.loads((SCHEMAS / f"{name}-1.0.json").read_text())
     assert exported == json.loads(json.dumps(answer_schemas()[name]))

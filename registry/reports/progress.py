@@ -113,3 +113,32 @@ def working(words: str) -> Progress:
     shown = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     shown.add_task(words, total=None)
     return shown
+
+
+class ImageBar:
+    """A bar over the images that cells are run on; says how to go on where a run is stopped.
+
+    Args:
+        images: Number of images.
+    """
+
+    def __init__(self, images: int) -> None:
+        from rich import progress as bars
+
+        console = stderr()
+        columns = (bars.TextColumn("images"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
+        self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=images)
+
+    def __enter__(self) -> ImageBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+        if kind in (KeyboardInterrupt, SystemExit):
+            stderr().print("stopped; finished images are kept, and the same command resumes from them")
+
+    def moved(self, done: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=done)

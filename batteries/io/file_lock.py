@@ -1,0 +1,46 @@
+"""Locks: one thread of all processes at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from batteries.errors import StoreError
+from batteries.io import filesystem, folders
+from batteries.io.filesystem_errors import typed
+from batteries.io.missing_operations import without
+
+
+@contextlib.contextmanager
+def lock(path: Path, seconds: float) -> Iterator[None]:
+    """Hold an exclusive lock among all threads and processes inside this ``with``; no lock if the file system has none.
+
+    Args:
+        path: Lock file, created if missing and never removed.
+        seconds: Longest wait for the lock.
+
+    Raises:
+        StoreError: lock not acquired in that time (``LOCK_TIMEOUT``), no permission, failing disk.
+    """
+    held = None
+    with typed(path, writing=True):
+        folders.make(path.parent)
+        try:
+            with without("lock"):
+                held = filesystem.current.lock(path, seconds)
+        except TimeoutError as error:
+            raise StoreError(
+                "lock held by another process",
+                code="LOCK_TIMEOUT",
+                expected=f"a free lock within {seconds:g} seconds",
+                where=path,
+                remedy="Run the same command again, or look for a stopped process that holds the lock.",
+                retryable=True,
+            ) from error
+    try:
+        yield
+    finally:
+        if held is not None:
+            with typed(path, writing=True):
+                filesystem.current.unlock(held)

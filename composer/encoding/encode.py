@@ -1,0 +1,172 @@
+"""Encoding: cells run over images, group after group, and their tokens written as one file.
+
+A group's tokens go to a part on the disk as soon as they are there; the file is put together from the parts. A run that is
+stopped leaves its parts beside the file, and the same call goes on from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from batteries import __version__
+from batteries.engine.torch_settings import neutral
+from batteries.images.framing import Fit, Size, checked_size
+from batteries.images.image_arrays import Layout, Scale
+from batteries.images.image_reader import ReadImage, form_of, stream
+from composer.container.container import Container
+from composer.encoding import array_files, parquet_file
+from composer.encoding.arguments import TOKEN_FILES, checked_batch, checked_tokens, token_file
+from composer.encoding.cells import Cells, container_of, recipe
+from composer.encoding.image_groups import ImageGroup, group_size, in_groups
+from composer.encoding.part_folder import PartFolder
+from composer.encoding.record import EncodedCell, EncodingRecord, Token
+from composer.encoding.token_layout import FLOAT, Piece, layout_of, numbers_of
+
+FORMATS = dict(zip(TOKEN_FILES, (array_files.safetensors, array_files.npz, parquet_file.parquet), strict=True))
+BATCH = 16  # images of a group
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file of tokens that was written.
+
+    Attributes:
+        path: Path of the file.
+        record: Cells, settings and images; the file holds it, too.
+        reused: Number of images whose tokens an earlier run had made.
+    """
+
+    path: Path
+    record: EncodingRecord
+    reused: int
+
+
+@neutral()
+@torch.no_grad()
+def encode(
+    cells: Cells,
+    source: Any,
+    out: str | Path,
+    *,
+    tokens: Token | Sequence[Token] = ("omega",),
+    scale: Scale | None = None,
+    fit: Fit | None = None,
+    size: int | Size | None = None,
+    layout: Layout | None = None,
+    batch: int = BATCH,
+    fresh: bool = False,
+    progress: Progress = lambda done: None,
+) -> Encoded:
+    """Run cells over images, and write their tokens to one file: ``.safetensors``, ``.npz`` or ``.parquet``.
+
+    Memory holds one group of images at a time, however many there are. Finished groups are kept in a hidden folder beside the
+    file, ``.NAME.parts``; a call that is stopped and made again runs the cells only for the rest. Parts are known by the
+    images' values, the cells and the tokens: where one of them changed, its part is made anew. The file is the same, to the
+    bit, as that of one call. A file that is there stays until the new one is whole, and is then replaced.
+
+    Tokens are in each cell's own coordinates. The numbers are those of ``container(images)``. The layout of each format:
+    :mod:`composer.encoding.array_files`, :mod:`composer.encoding.parquet_file`.
+
+    Args:
+        cells: Cells one by one, in a list or by name; a container; or a composition, whose cells are run.
+        source: Images, as for :func:`batteries.images.load`; they may differ in size.
+        out: File to write.
+        tokens: Some of omega, S and M.
+        scale: Scale of values that are no bytes, as for :func:`batteries.images.load`.
+        fit: Framing: ``crop``, ``pad`` or ``resize``, as for :func:`batteries.images.load`.
+        size: Side, or height and width, of all images; left out, each keeps its own up to the patch.
+        layout: Axes of arrays, as for :func:`batteries.images.load`.
+        batch: Most images to run at once; large ones are fewer.
+        fresh: True to begin anew, without the parts of a call that was stopped.
+        progress: Called with the number of finished images, after each group.
+
+    Raises:
+        InputError: an unknown format (``SUFFIX``) or token (``TOKENS``), a folder in the file's place (``FOLDER``), an extra
+            that is not installed (``EXTRA``), or images that cannot be read or framed, as :func:`batteries.images.load`; where
+            one of many cannot be, the finished groups are kept.
+        NotFoundError: no image (``NO_IMAGES``, ``NO_FILE``).
+        StoreError: another call that writes the same file (``LOCK_TIMEOUT``), no space, no permission, a failing disk.
+        BatteriesError: cells that do not go together, as :func:`composer.compose`.
+    """
+    path, wanted, batch = token_file(out), checked_tokens(tokens), checked_batch(batch)
+    container = container_of(cells)
+    read = stream(source, cell=container, scale=scale, fit=fit, size=size, layout=layout)
+    run = _Run(container, wanted, PartFolder(path, recipe(container, container.names, tokens=wanted)))
+    with run.parts.held(fresh):
+        pieces = []
+        for piece in run.pieces(read, batch):
+            pieces.append(piece)
+            progress(piece.first + len(piece.images))
+        record = _record(container, wanted, fit, checked_size(size, form_of(container).patch), pieces)
+        run.parts.finish(FORMATS[path.suffix](record, pieces, run.read))
+    return Encoded(path, record, run.reused)
+
+
+class _Run:
+    """Groups run through a container, each to its part.
+
+    Attributes:
+        parts: Folder of the parts.
+        reused: Images whose part was there already.
+    """
+
+    def __init__(self, container: Container, tokens: tuple[Token, ...], parts: PartFolder) -> None:
+        self.parts = parts
+        self.reused = 0
+        self._container = container
+        self._tokens = tokens
+
+    def pieces(self, read: Iterable[ReadImage], batch: int) -> Iterator[Piece]:
+        """Yield every group as soon as its part is there."""
+        most = group_size(self._container, batch, lambda sides: numbers_of(layout_of(self._container, self._tokens, sides)))
+        for group in in_groups(read, most):
+            layout = layout_of(self._container, self._tokens, group.sides)
+            piece = Piece(self.parts.key(group.digests()), group.first, group.images, layout)
+            if self.parts.holds(piece.key, piece.size):
+                self.reused += len(piece.images)
+            else:
+                self.parts.write(piece.key, self._arrays(group))
+            yield piece
+
+    def read(self, piece: Piece) -> memoryview:
+        """Return the bytes of a part."""
+        return self.parts.read(piece.key, piece.size)
+
+    def _arrays(self, group: ImageGroup) -> Iterator[memoryview]:
+        """Yield the tokens of a group, in the order of the layout."""
+        out = self._container(group.batch.to(self._container.device), self._tokens)
+        for name in self._container.names:
+            for token in self._tokens:
+                values = getattr(out[name], token).cpu().contiguous().numpy()
+                yield memoryview(values.astype(FLOAT, copy=False)).cast("B")
+
+
+def _record(
+    container: Container, tokens: tuple[Token, ...], fit: Fit | None, size: Size | None, pieces: Sequence[Piece]
+) -> EncodingRecord:
+    rows = dict.fromkeys(container.names, 0)
+    for piece in pieces:
+        for name in rows:
+            height, width = piece.grid(name)
+            rows[name] += len(piece.images) * height * width
+    specs = {name: container.spec(name) for name in container.names}
+    return EncodingRecord(
+        package=__version__,
+        torch=str(torch.__version__),
+        tokens=tokens,
+        input=container.scale,
+        fit=fit,
+        size=size,
+        cells=tuple(
+            EncodedCell(name=name, **container.lock[name], V=spec.V, D=spec.D, patch_size=spec.patch_size, rows=rows[name])
+            for name, spec in specs.items()
+        ),
+        images=tuple(image for piece in pieces for image in piece.images),
+    )

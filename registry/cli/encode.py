@@ -1,0 +1,158 @@
+"""``batteries encode`` and ``batteries reconstruct``: cells over many images. Torch loads when they run, not before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+import batteries
+import composer
+from batteries.cell.cell import SUFFIX, Cell
+from batteries.errors import InputError
+from batteries.io import path_patterns
+from composer.encoding.arguments import checked_tokens, picture_place, token_file
+from registry.answers.encoding import EncodeAnswer, ReconstructAnswer
+from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
+from registry.cli.options import Threads, use
+from registry.reports import encoding_tables
+from registry.reports.progress import ImageBar
+from registry.transfer.pull import pull_cells
+
+SIDES = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
+
+CellsAndImages = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="REFERENCE|CELL_FILE... IMAGE...",
+        help="Cells, then images: files, folders or glob patterns. Images are the last arguments that exist as paths.",
+    ),
+]
+FitOption = Annotated[
+    Literal["crop", "pad", "resize"] | None,
+    typer.Option("--fit", help="Framing of images whose sides do not fit; without it they are refused."),
+]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", metavar="N|HxW", help="Side, or height and width, of all images; else their own.")
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, max=4096, help="Most images to run at once.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, without the results of a run that was stopped.")]
+
+
+@app.command()
+def encode(
+    context: typer.Context,
+    arguments: CellsAndImages,
+    out: Annotated[Path, typer.Option("--out", metavar="NAME.safetensors|.npz|.parquet", help="File to write.")],
+    tokens: Annotated[str, typer.Option("--tokens", metavar="LIST", help="Some of omega, S and M, with commas.")] = "omega",
+    fit: FitOption = None,
+    size: SizeOption = None,
+    batch: Batch = 16,
+    fresh: Fresh = False,
+    registry_: Registry = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run cells over images and write their tokens to one file; a run that is stopped goes on where it was."""
+    use(context, threads)
+    token_file(out)  # refused before anything is fetched
+    wanted, sides = checked_tokens(_tokens(tokens)), _sides(size)
+    cells, images = _cells_and_images(arguments, registry_)
+    with ImageBar(len(images)) as bar:
+        encoded = composer.encode(
+            cells, images, out, tokens=wanted, fit=fit, size=sides, batch=batch, fresh=fresh, progress=bar.moved
+        )
+    answer = EncodeAnswer.of(encoded)
+    if as_json:
+        emit_json(answer)
+    else:
+        emit(encoding_tables.encoded(answer))
+    _say_written(len(images), answer.reused, answer.path)
+
+
+@app.command()
+def reconstruct(
+    context: typer.Context,
+    arguments: CellsAndImages,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER|NAME.png", help="Folder of pictures, or one picture with all of them.")
+    ],
+    fit: FitOption = None,
+    size: SizeOption = None,
+    batch: Batch = 16,
+    fresh: Fresh = False,
+    registry_: Registry = None,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run cells over images and write what they make of them as pictures; a run that is stopped goes on where it was."""
+    use(context, threads)
+    picture_place(out)  # refused before anything is fetched
+    sides = _sides(size)
+    cells, images = _cells_and_images(arguments, registry_)
+    with ImageBar(len(images)) as bar:
+        made = composer.reconstruct(cells, images, out, fit=fit, size=sides, batch=batch, fresh=fresh, progress=bar.moved)
+    answer = ReconstructAnswer.of(made)
+    if as_json:
+        emit_json(answer)
+    else:
+        emit(encoding_tables.reconstructed(answer))
+    _say_written(len(images), answer.reused, answer.path)
+
+
+def _cells_and_images(arguments: Sequence[str], registry: str | None) -> tuple[list[Cell], list[Path]]:
+    """Return the cells and the image files that the arguments name.
+
+    Raises:
+        InputError: no cell before the images (``NO_CELLS``).
+        BatteriesError: no such image, or no such cell.
+    """
+    names, places = _split(arguments)
+    if not names:
+        expected = "references, then images"
+        remedy = "A cell whose name is a path here, too, can be written with its version: low/fresnel-256@2.0.0."
+        raise InputError("no cell to run", code="NO_CELLS", expected=expected, found=" ".join(arguments)[:80], remedy=remedy)
+    images = [path for place in places for path in batteries.images.files(Path(place).expanduser())]
+    pulled = iter(pull_cells(*(name for name in names if not name.endswith(SUFFIX)), registry=registry))
+    return [Cell.read(name) if name.endswith(SUFFIX) else next(pulled) for name in names], images
+
+
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return references and places of images: the last arguments that exist as paths or are patterns; one at least."""
+    first = len(arguments)
+    while first and _is_place(arguments[first - 1]):
+        first -= 1
+    first = min(first, len(arguments) - 1)
+    return arguments[:first], arguments[first:]
+
+
+def _is_place(text: str) -> bool:
+    path = Path(text).expanduser()
+    return not text.endswith(SUFFIX) and (path.exists() or (bool(path_patterns.WILD & set(text)) and "@" not in text))
+
+
+def _tokens(text: str) -> Any:
+    return [token.strip() for token in text.split(",") if token.strip()]
+
+
+def _sides(text: str | None) -> int | tuple[int, int] | None:
+    """Return a side, or height and width.
+
+    Raises:
+        InputError: neither (``SIZE``).
+    """
+    if text is None:
+        return None
+    found = SIDES.fullmatch(text)
+    if not found:
+        raise InputError("size of another form", code="SIZE", expected="a side such as 256, or 256x384", found=text[:40])
+    height, width = found[1], found[2]
+    return int(height) if width is None else (int(height), int(width))
+
+
+def _say_written(images: int, reused: int, path: str) -> None:
+    earlier = f", {reused} of them by an earlier run" if reused else ""
+    say(f"{images} images{earlier}: {path}")
