@@ -25,8 +25,8 @@ from registry.cli.progress import working
 from registry.reports import summaries
 from registry.reports.alignment_page import page
 from registry.reports.alignment_report import Asked, compared
-from registry.stores import settings
 from registry.transfer.pull import pull_cells
+from registry.transfer.search import references_of
 
 MOST_PAIRS = 600  # nobody reads a table of more, and it takes minutes
 SWAPPED = ("omega", "rows")  # what a cell can decode
@@ -66,7 +66,7 @@ def align(
     use(context, threads)
     label = packed_label(MAPS, out, name, version, license, description)
     refuse_no_folder(html)
-    wanted = _wanted(references or [])
+    wanted = _wanted(references or [], registry_)
     _refuse_tokens(tokens, swap)
     if probe is not None:
         batteries.probe(probe)  # told now, not after the pull
@@ -102,7 +102,7 @@ def align(
         say(f"warning: {words}")
 
 
-def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
+def _wanted(texts: Sequence[str], registry: str | None) -> dict[str, Reference]:
     """References by the names of their cells: enough of them, each once, and not too many.
 
     Raises:
@@ -110,7 +110,7 @@ def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
         ConflictError: a cell twice (``TWICE``).
         PolicyError: too many pairs (``MANY_PAIRS``).
     """
-    references = [settings.expand(text) for text in texts]
+    references = references_of(texts, registry)
     twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
     if twice:
         remedy = "Leave one out. In Python, composer.compose takes cells under names of one's own, for composer.compare."

@@ -19,8 +19,8 @@ from registry.answers.composition import Composed, ComposedCell
 from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
 from registry.cli.options import Threads, licensed, packed_label, photographs, use
 from registry.reports import summaries
-from registry.stores import settings
 from registry.transfer.pull import pull_cells
+from registry.transfer.search import references_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def compose(
     """Run cells as one frozen model: errors, tokens, how far their tokens agree. Write it as one file, draw it."""
     use(context, threads)
     label = packed_label(MODEL, out, name, version, license, description)
-    composition = _composition(sources or [])
+    composition = _composition(sources or [], registry_)
     cells = dict(zip(composition.cells, pull_cells(*composition.cells.values(), registry=registry_), strict=True))
     plain = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
     batch = batteries.images.to_input(plain, next(iter(cells.values())).manifest.identity.input)  # which all of them share
@@ -80,7 +80,7 @@ def compose(
         emit(summaries.composition_table(rows))
 
 
-def _composition(sources: Sequence[str]) -> Composition:
+def _composition(sources: Sequence[str], registry: str | None) -> Composition:
     """The one in a file, or of cells side by side, each called as its reference without a version."""
     if any(text.endswith(TOML) for text in sources):
         if len(sources) > 1:
@@ -89,7 +89,7 @@ def _composition(sources: Sequence[str]) -> Composition:
     if not sources:
         expected = f"some references, or a {TOML} file"
         raise InputError("nothing to compose", code="NO_CELLS", expected=expected)
-    references = [settings.expand(text) for text in sources]
+    references = references_of(sources, registry)
     twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
     if twice:
         remedy = f"Leave one out, or write a {TOML} file that gives them names of their own."

@@ -14,7 +14,7 @@ from composer.artifact.kinds import FORMS
 from registry.answers.transfer import Published, Pulled, PulledCell, Verified
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL
-from registry.catalog.reference import Reference
+from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, InMode, Registry, app, emit_json, emit_row, emit_rows, say
@@ -29,6 +29,7 @@ from registry.transfer.lockfile import Lock, LockedCell
 from registry.transfer.publish import publish as publish_cell
 from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import PulledFile, fetch_packed, form_of_file
+from registry.transfer.search import named
 from registry.transfer.verify import Finding, verify_store
 from registry.transfer.verify import verify as verify_references
 from registry.transfer.wanted import wanted_of, warn_of_yanked
@@ -51,8 +52,9 @@ def pull(
     if bool(references) == (locked is not None):
         raise InputError("nothing to pull, or too much", code="USAGE", expected="some references, or --locked FILE")
     with TransferBar() as bar:
-        given = [settings.expand(text) for text in references or ()] if locked is None else Lock.read(locked).everything
-        cells, packed = _fetch(given, registry, settings.mode(mode), bar)
+        checked = settings.mode(mode)
+        given = named(references or (), registry, checked) if locked is None else Lock.read(locked).everything
+        cells, packed = _fetch(given, registry, checked, bar)
     names = [*(cell.name for cell in cells), *(one.manifest.path for one in packed)]
     _refuse_clash(names if out else [])
     cache = Cache()
@@ -116,7 +118,7 @@ def verify(
 
 
 def _fetch(
-    given: Sequence[Reference | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
+    given: Sequence[Reference | NamePattern | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
 ) -> tuple[list[Cell], list[PulledFile]]:
     """Cells, and the files of what is of another kind: nothing is loaded that takes torch."""
     wanted = wanted_of(given, registry, mode)

@@ -16,7 +16,7 @@ from composer.artifact.manifest import PackedManifest
 from registry.catalog import store_keys
 from registry.catalog.attestation import Attestation
 from registry.catalog.index import Index
-from registry.catalog.reference import Reference
+from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import AnyRelease, AnySummary, Attested, PackedRelease, Pin, Release, Summary
 from registry.stores import settings
 from registry.stores.cache import Cache
@@ -177,8 +177,20 @@ def locate(
     Raises:
         NotFoundError: no such cell, version or registry.
     """
-    wanted: dict[str | None, list[Reference]] = {}
-    for reference in (references := list(references)):
+    opened = snapshots_of(references := list(references), registry, mode=mode)
+    return [opened[reference.registry].find(reference) for reference in references]
+
+
+def snapshots_of(
+    references: Iterable[Reference | NamePattern], registry: str | Path | Store | None = None, *, mode: Mode | None = None
+) -> dict[str | None, Snapshot]:
+    """Open the registries that references and patterns name, each once, by that name; None is the registry given.
+
+    Raises:
+        BatteriesError: as :func:`open_snapshot`.
+    """
+    wanted: dict[str | None, list[Reference | NamePattern]] = {}
+    for reference in references:
         wanted.setdefault(reference.registry, []).append(reference)
     opened: dict[str | None, Snapshot] = {}
     for name, some in wanted.items():
@@ -188,7 +200,7 @@ def locate(
             opened[name] = _open_address(*settings.address(registry), mode=settings.mode(mode), wanted=some)
         else:
             opened[name] = Snapshot.take(registry)
-    return [opened[reference.registry].find(reference) for reference in references]
+    return opened
 
 
 def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
@@ -203,7 +215,7 @@ def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
     return settings.open_at(address, base)
 
 
-def _open_address(address: str, base: Path, *, mode: Mode, wanted: Sequence[Reference] = ()) -> Snapshot:
+def _open_address(address: str, base: Path, *, mode: Mode, wanted: Sequence[Reference | NamePattern] = ()) -> Snapshot:
     seen = _seen(address, base, mode) if settings.is_remote(address) else None
     if seen is not None and (mode != "online" or (wanted and all(_is_fixed(one, seen.index) for one in wanted))):
         return seen
@@ -223,8 +235,10 @@ def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
     return Snapshot(CachedStore(address, connect), index, fetched=note.fetched)
 
 
-def _is_fixed(reference: Reference, index: Index) -> bool:
-    """Whether a reference means one content for ever, and this index has it."""
+def _is_fixed(reference: Reference | NamePattern, index: Index) -> bool:
+    """Whether a reference means one content for ever, and this index has it; a pattern never does."""
+    if isinstance(reference, NamePattern):
+        return False
     releases = index.releases(reference.path)
     return reference.version in releases or any(one.blob.sha256 == reference.digest for one in releases.values())
 
