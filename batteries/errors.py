@@ -3,6 +3,7 @@
     BatteriesError                       1
     ├── InputError (a ValueError)        2   an argument, an option or an input that cannot be used
     ├── NotFoundError                    3   no such cell, version, file or image
+    │   └── UnknownKeyError (a KeyError) 3   a name that a mapping does not have
     ├── FormatError                      4   bytes that are not what they claim to be
     ├── IntegrityError                   4   bytes that are not the ones that were promised
     ├── TransportError                   5   the network, or the lack of it
@@ -79,6 +80,10 @@ class NotFoundError(BatteriesError):
     """No such cell, version, file or image."""
 
     exit_code = 3
+
+
+class UnknownKeyError(NotFoundError, KeyError):
+    """A name that a mapping does not have."""
 
 
 class FormatError(BatteriesError):

@@ -15,7 +15,7 @@ from batteries.cell.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.cell.model_card import CARD, cell_card
 from batteries.cell.spec import CellSpec
 from batteries.errors import IntegrityError, NotFoundError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, short_repr
 from batteries.io.canonical_json import sha256
 from batteries.io.verified import Verified, verify
 
@@ -61,6 +61,10 @@ class Cell:
     weights: Mapping[str, np.ndarray] = field(repr=False)
     manifest: Manifest
     origin: Origin | None = None
+
+    def __repr__(self) -> str:
+        yanked = ["yanked"] if self.origin is not None and self.origin.yanked is not None else []
+        return short_repr.headed(self, *self.manifest.headline, *yanked)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cell):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from batteries.cell.manifest import Manifest
 from batteries.errors import IntegrityError
+from batteries.io import short_repr
 from batteries.io.verified import Verified
 from composer.artifact.kinds import FORMS
 from composer.artifact.manifest import PackedManifest
@@ -87,6 +88,11 @@ class Located:
     snapshot: Snapshot
     reference: Reference
     release: AnyRelease
+
+    def __repr__(self) -> str:
+        verdicts = sorted({attested.verdict for attested in self.attestations.values()})
+        yanked = [] if self.release.yanked is None else ["yanked"]
+        return short_repr.headed(self, str(self.reference), *yanked, *self.release.summary.words, *verdicts)
 
     @property
     def cell_release(self) -> Release:

@@ -19,6 +19,7 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import CvFigure, Manifest
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
 from batteries.geometry.attractor import band
+from batteries.io import short_repr
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import sha256
 from registry.catalog import store_keys
@@ -51,6 +52,8 @@ class Published:
     release: AnyRelease
     number: int
     new: bool
+
+    __repr__ = short_repr.fields
 
 
 def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
@@ -133,6 +136,8 @@ class Yanked:
     reference: Reference
     number: int
     new: bool
+
+    __repr__ = short_repr.fields
 
 
 def yank(reference: str | Reference, reason: str, registry: str | Path | Store) -> Yanked:

@@ -12,7 +12,7 @@ MOST_FILES = 14  # of a folder, without its __init__.py
 # each row may import the rows above it, and no wing of its own row; a name without a folder is a file beside the wings
 WINGS = {
     "batteries": [
-        "arguments errors",
+        "arguments errors lookup",
         "io engine",
         "kernels network",
         "cell",
