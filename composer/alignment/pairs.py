@@ -167,7 +167,6 @@ class PairTable:
         for pair in self.pairs:
             if {pair.source, pair.target} == {one, other}:
                 return pair
-        raise UnknownKeyError(
         names = f"of {', '.join(self.names)}"
         raise UnknownKeyError("no such pair", code="NO_PAIR", expected=names, found=f"{one} and {other}")
 
