@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,6 +66,10 @@ class Cell:
     def __repr__(self) -> str:
         yanked = ["yanked"] if self.origin is not None and self.origin.yanked is not None else []
         return short_repr.headed(self, *self.manifest.headline, *yanked)
+
+    def _repr_html_(self) -> str:
+        card: str = importlib.import_module("batteries.notebook").cell_card(self)  # it runs the cell, which takes the model
+        return card
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cell):

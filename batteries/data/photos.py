@@ -20,7 +20,6 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, NotFoundError
 from batteries.images.decoding import SUFFIXES, read_image
 from batteries.io import path_patterns, short_repr
-from batteries.io.text import listed
 
 SMALLEST_SIDE = 16  # of the smallest scale kept
 LONGEST_SIDE = 2048  # of the largest scale kept; a wallpaper's finest pixels are mostly the camera's noise
@@ -51,7 +50,8 @@ class Photos:
     skipped: tuple[Skipped, ...]
 
     def __repr__(self) -> str:
-        names = f"{short_repr.counted(len(self.names), 'photograph')}: {listed(self.names)}"
+        such = f" such as {self.names[0]}" if self.names else ""
+        names = f"{short_repr.counted(len(self.names), 'photograph')}{such}"
         return short_repr.headed(self, names, f"{len(self.skipped)} skipped", f"digest={short_repr.digest(self.digest)}")
 
     def __eq__(self, other: object) -> bool:

@@ -95,6 +95,11 @@ class PairScore:
         return short_repr.headed(self, f"{self.source} -> {self.target}", f"R2 {direct.r2:.3f}", *beside, through)
 
     @property
+    def ways(self) -> tuple[Names, Names]:
+        """Names of source and target, and turned round."""
+        return (self.source, self.target), (self.target, self.source)
+
+    @property
     def p_value(self) -> float:
         """The larger of the nulls'."""
         return max(null.p_value for null in (self.direct.shuffled, self.direct.untrained) if null is not None)
@@ -136,7 +141,7 @@ class PairTable:
     def __contains__(self, which: object) -> bool:
         if isinstance(which, PairScore):
             return which in self.pairs
-        return isinstance(which, tuple) and any(set(which) == {pair.source, pair.target} for pair in self.pairs)
+        return any(which in pair.ways for pair in self.pairs)
 
     def __iter__(self) -> Iterator[PairScore]:
         return iter(self.pairs)
@@ -165,7 +170,7 @@ class PairTable:
             NotFoundError: it was not (``NO_PAIR``).
         """
         for pair in self.pairs:
-            if {pair.source, pair.target} == {one, other}:
+            if (one, other) in pair.ways:
                 return pair
         names = f"of {', '.join(self.names)}"
         raise UnknownKeyError("no such pair", code="NO_PAIR", expected=names, found=f"{one} and {other}")

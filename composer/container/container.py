@@ -65,6 +65,7 @@ class Container(NamedCells["Container"], nn.Module):
         self._places = dict(places)
 
     def __getitem__(self, name: str) -> Container:
+        self.place(name)
         return self.part(name)
 
     def __repr__(self) -> str:

@@ -25,6 +25,7 @@ from batteries.lookup import Lookup
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
+from registry.reports.verdict_card import verdict_card
 from registry.reports.viability_page import page
 from registry.stores.store import Store
 from registry.transfer.pull import load
@@ -63,6 +64,9 @@ class Report(Lookup[CheckFigure]):
         head = short_repr.headed(self, self.attestation.reference, f"{self.attestation.protocol}: {self.verdict}")
         failed = (f"{name}: {self[name].reason}" for name in self.failed)
         return short_repr.rows(head, [f"{passed} of {short_repr.counted(len(self), 'check')} passed", *failed])
+
+    def _repr_html_(self) -> str:
+        return verdict_card(self.attestation)
 
     @property
     def verdict(self) -> Verdict:
