@@ -63,7 +63,7 @@ def rows(
         InputError: a condition on another kind than the cell (``USAGE``).
     """
     if kind is not CELL and query is not None:
-        raise InputError("a condition is on cells", code="USAGE", remedy="Leave out the condition.")
+        raise InputError("condition on another kind than cells", code="USAGE", remedy="Leave out the condition.")
     index, found = snapshot.index, []
     for path in sorted(path for path in index.table(kind.plural) if fnmatchcase(path, pattern) or pattern in path):
         versions = index.versions(path)
@@ -78,7 +78,7 @@ def named(given: Iterable[Any], registry: str | Path | Store | None = None, mode
     Args:
         given: Texts and such objects.
         registry: Registry whose names are near to one without its band.
-        mode: As for :func:`registry.pull`.
+        mode: Whether the network may and must be asked, as for :func:`registry.pull`.
 
     Raises:
         BatteriesError: as :func:`registry.stores.settings.expand`; a name without its band is told with its bands.

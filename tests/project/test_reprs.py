@@ -1,4 +1,4 @@
-"""What a prompt shows of every public object, and of all that public functions return: few lines, a name, and nothing computed."""
+"""A prompt shows every public object, and all that public functions return, in few lines and without computing."""
 
 import importlib
 import inspect
@@ -307,7 +307,7 @@ EXAMPLES = {
     "batteries.Probe": "Probe(noise16-64, version 1, 256 images of 3 x 64 x 64, 16 noise types)",
     "composer.Container": "Container(5 cells, ",
     "composer.Wired": "Wired(5 cells, ",
-    "composer.Composition": "Composition(5 cells, 5 nodes, output='all')\n  cells: noise, wide, photo, low, low.2\n  swap: Relay(",
+    "composer.Composition": "Composition(5 cells, 5 nodes, output='all')\n  cells: noise, wide, photo, low, low.2\n  swap: ",
     "composer.ContainerOutput": "ContainerOutput(5 cells)\n  noise: ",
     "composer.procrustes.Consensus": "Consensus(5 cells, width 8, omega on 2 x 2 regions)\n  noise: R2 ",
     "composer.compare": "PairTable(10 pairs of 5 cells, omega on 2 x 2 regions)\n  PairScore(noise -> wide, R2 ",
@@ -326,7 +326,7 @@ def test_examples(made, name):
 
 def test_a_spec_is_read_back_from_its_repr():
     for spec in (SPEC, batteries.CellSpec.preset("low"), SPEC.model_copy(update={"heads": 1, "activation": "relu"})):
-        assert eval(repr(spec), {"CellSpec": batteries.CellSpec}) == spec
+        assert eval(repr(spec), {"CellSpec": batteries.CellSpec}) == spec  # noqa: S307 - it is ours
 
 
 def test_a_yanked_cell_says_so():
@@ -340,4 +340,5 @@ def test_a_yanked_cell_says_so():
 
 def test_releases_of_every_kind_share_the_form(made):
     assert isinstance(made["registry.PackedRelease"], tuple(RELEASES.values()))
-    assert re.search(r"cells=5.* [\d,]+ bytes, sha256 [0-9a-f]{12}\.\.\.", repr(made["registry.PackedRelease"]), re.DOTALL)
+    shown = repr(made["registry.PackedRelease"])
+    assert re.search(r"cells=5.* [\d,]+ bytes, sha256 [0-9a-f]{12}\.\.\.", shown, re.DOTALL)

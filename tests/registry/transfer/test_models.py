@@ -664,7 +664,7 @@ def test_cells_are_listed_as_ever_and_models_where_they_are_asked_for(folder, ca
     assert "model/trio@1.1.0" in out
     assert "models: 1 of 1" in err
     code, _, err = run(capsys, "list", "model/*", "--where", "D == 4", "--registry", folder)
-    assert (code, "a condition is on cells" in err) == (2, True)
+    assert (code, "condition on another kind than cells" in err) == (2, True)
 
 
 def test_show_verify_pull(folder, capsys, tmp_path):

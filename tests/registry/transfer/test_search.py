@@ -112,7 +112,7 @@ def test_find_with_a_condition(store):
     assert [one.reference.name for one in registry.find(where="band == 'low' and D == 4", registry=store)] == ["one"]
     with pytest.raises(InputError, match="not a condition on cells"):
         registry.find(where="vible", registry=store)
-    with pytest.raises(InputError, match="a condition is on cells"):
+    with pytest.raises(InputError, match="condition on another kind"):
         registry.find("model/*", where="viable", registry=store)
 
 
@@ -164,10 +164,10 @@ def test_an_alias_that_is_nearer_goes_before_the_names(folder):
     path = settings.config_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('[aliases]\nones = "high/one"\n')
-    with pytest.raises(NotFoundError, match="Did you mean ones?"):
+    with pytest.raises(NotFoundError, match=r"Did you mean ones\?"):
         registry.pull("oness")
     assert registry.load("ones").name == "high/one"
-    with pytest.raises(NotFoundError, match="Did you mean high/one or low/one?"):
+    with pytest.raises(NotFoundError, match=r"Did you mean high/one or low/one\?"):
         registry.pull("one")
 
 
