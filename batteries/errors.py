@@ -3,6 +3,7 @@
     BatteriesError                       1
     ├── InputError (a ValueError)        2   unusable argument, option or input
     ├── NotFoundError                    3   missing cell, version, file or image
+    │   └── UnknownKeyError (a KeyError) 3   unknown name in a mapping
     ├── FormatError                      4   malformed file or document
     ├── IntegrityError                   4   bytes that differ from their recorded digest or size
     ├── TransportError                   5   network failure, or no network
@@ -79,6 +80,10 @@ class NotFoundError(BatteriesError):
     """Missing cell, version, file or image."""
 
     exit_code = 3
+
+
+class UnknownKeyError(NotFoundError, KeyError):
+    """A name that a mapping does not have."""
 
 
 class FormatError(BatteriesError):

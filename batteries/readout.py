@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from batteries.data.sources import seed_of
 from batteries.engine.torch_settings import neutral
+from batteries.io import short_repr
 from batteries.measurement.measure import PATCHES_AT_ONCE
 from batteries.model.patch_svae import PatchSVAE, grid_of
 from batteries.noise import NAMES, of_types
@@ -64,6 +65,8 @@ class ReadOut:
     mean: Tensor
     scale: Tensor
     weights: Tensor
+
+    __repr__ = short_repr.fields
 
     @classmethod
     @neutral()

@@ -13,6 +13,7 @@ from .stores.directory import DirectoryStore as DirectoryStore
 from .stores.hub import HubStore as HubStore
 from .stores.memory import MemoryStore as MemoryStore
 from .stores.settings import open_store as open_store
+from .stores.snapshot import Located as Located
 from .stores.store import Store as Store
 from .transfer.lockfile import Lock as Lock
 from .transfer.mirror import Mirrored as Mirrored
@@ -26,6 +27,7 @@ from .transfer.pull import pull as pull
 from .transfer.pull import pull_locked as pull_locked
 from .transfer.pull_packed import PulledFile as PulledFile
 from .transfer.remeasure import measure_again as measure_again
+from .transfer.search import find as find
 from .transfer.verify import Finding as Finding
 from .transfer.verify import verify as verify
 from .transfer.verify import verify_store as verify_store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,7 @@ from batteries.cell.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.cell.model_card import CARD, cell_card
 from batteries.cell.spec import CellSpec
 from batteries.errors import IntegrityError, NotFoundError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, short_repr
 from batteries.io.canonical_json import sha256
 from batteries.io.verified import Verified, verify
 
@@ -61,6 +62,14 @@ class Cell:
     weights: Mapping[str, np.ndarray] = field(repr=False)
     manifest: Manifest
     origin: Origin | None = None
+
+    def __repr__(self) -> str:
+        yanked = ["yanked"] if self.origin is not None and self.origin.yanked is not None else []
+        return short_repr.headed(self, *self.manifest.headline, *yanked)
+
+    def _repr_html_(self) -> str:
+        card: str = importlib.import_module("batteries.notebook").cell_card(self)  # it runs the cell, which takes the model
+        return card
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cell):

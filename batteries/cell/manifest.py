@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 from semver import Version
 
 from batteries.cell.spec import CellSpec
+from batteries.io import short_repr
 from batteries.io.canonical_json import DIGEST, Document, load_document
 
 MAX_MANIFEST = 64 * 2**10
@@ -237,6 +238,16 @@ class Manifest(Document):
         """Figures on the cell's own domain."""
         return self.measured[self.own_probe]
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """Name with version, and figures, in words."""
+        cv = self.own.cv.value if isinstance(self.own.cv, CvFigure) else None
+        figures = figure_words(self.spec.parameters, cv, self.own.mse.value)
+        return f"{self.path}@{self.identity.version}", *figures
+
+    def __repr__(self) -> str:
+        return short_repr.headed(self, *self.headline, f"on {self.own_probe}")
+
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Manifest:
         """Read a manifest strictly.
@@ -245,6 +256,15 @@ class Manifest(Document):
             FormatError: not canonical JSON of this schema, too large, or of a newer major schema.
         """
         return load_document(cls, data, where=where, limit=MAX_MANIFEST)
+
+
+def figure_words(parameters: int, cv: float | None, mse: float) -> tuple[str, str, str]:
+    """Write the figures by which cells are told apart.
+
+    >>> figure_words(250211, 0.25437, 0.006785)
+    ('250,211 parameters', 'CV 0.254', 'MSE 0.0068')
+    """
+    return f"{parameters:,} parameters", "CV degenerate" if cv is None else f"CV {cv:.3f}", f"MSE {mse:.2g}"
 
 
 def is_name(name: str) -> bool:

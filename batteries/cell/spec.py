@@ -72,6 +72,12 @@ class CellSpec(Document):
             raise ValueError(f"heads must divide D: {self.heads} does not divide {self.D}")
         return self
 
+    def __repr__(self) -> str:
+        usual = {"heads": default_heads(self.D)}
+        fields = type(self).model_fields.items()
+        said = [name for name, field in fields if getattr(self, name) != usual.get(name, field.default)]
+        return f"CellSpec({', '.join(f'{name}={getattr(self, name)!r}' for name in said)})"
+
     @classmethod
     def preset(cls, name: Preset, **changes: Any) -> CellSpec:
         """Return the spec of a published band, with some fields changed.

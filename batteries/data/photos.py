@@ -19,7 +19,7 @@ from batteries.arguments import each
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, NotFoundError
 from batteries.images.decoding import SUFFIXES, read_image
-from batteries.io import path_patterns
+from batteries.io import path_patterns, short_repr
 
 SMALLEST_SIDE = 16  # shorter side of the smallest scale kept
 LONGEST_SIDE = 2048  # longer side of the largest scale kept: finer pixels are mostly camera noise
@@ -48,6 +48,11 @@ class Photos:
     pyramids: tuple[tuple[Tensor, ...], ...]
     digest: str
     skipped: tuple[Skipped, ...]
+
+    def __repr__(self) -> str:
+        such = f" such as {self.names[0]}" if self.names else ""
+        names = f"{short_repr.counted(len(self.names), 'photograph')}{such}"
+        return short_repr.headed(self, names, f"{len(self.skipped)} skipped", f"digest={short_repr.digest(self.digest)}")
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Photos) else NotImplemented

@@ -20,7 +20,7 @@ from batteries.data.photos import to_float, to_tensor
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
-from batteries.io import canonical_json
+from batteries.io import canonical_json, short_repr
 from batteries.noise import NAMES, of_types
 
 NOISE_PER_TYPE = 16
@@ -48,6 +48,12 @@ class Probe:
     group: Tensor
     groups: tuple[str, ...]
     digest: str
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        kinds = short_repr.counted(len(self.groups), *{"noise": ("noise type",)}.get(self.domain, ("photograph",)))
+        images = f"{short_repr.counted(len(self.images), 'image')} of {size}"
+        return short_repr.headed(self, self.name, f"version {self.version}", images, kinds)
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Probe) else NotImplemented

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
+from batteries.io import short_repr
 
 HOLDS = (0.85, 1.15)  # range of after / before and of both its 95% bounds
 Z95 = 1.959963984540054
@@ -33,6 +34,8 @@ class Estimate:
     standard_error: float
     matrices: int
     by_image: tuple[float, ...]
+
+    __repr__ = short_repr.fields
 
     @property
     def images(self) -> int:

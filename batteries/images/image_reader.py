@@ -26,7 +26,7 @@ from batteries.images.decoding import SUFFIXES, UNREADABLE, open_image, upright
 from batteries.images.framing import Fit, Size, checked_fit, checked_size, framed
 from batteries.images.image_arrays import Layout, Scale, checked_scale, laid_on_white, pictures_of, refuse_infinite
 from batteries.images.rescaling import to_input
-from batteries.io import path_patterns
+from batteries.io import path_patterns, short_repr
 
 UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, dict)  # iterables that are not lists of images
 SHOWN = 6  # files in a message
@@ -81,6 +81,8 @@ class ReadImage:
     name: str
     image: Tensor
     size: Size
+
+    __repr__ = short_repr.fields
 
 
 def load(

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from batteries.errors import FormatError
-from batteries.io import placeholders
+from batteries.io import placeholders, short_repr
 
 MAX_DEPTH = 16
 MAX_FAULTS = 1000  # faults of a document that are listed rather than counted
@@ -42,6 +42,12 @@ class Document(BaseModel):
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the document."""
         return dump(self.model_dump(mode="json"))
+
+    def __repr__(self) -> str:
+        return short_repr.fields(self)
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)

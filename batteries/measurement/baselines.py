@@ -14,6 +14,7 @@ from torch import Tensor
 from batteries.cell.manifest import Baselines
 from batteries.cell.spec import CellSpec
 from batteries.engine.torch_settings import neutral
+from batteries.io import short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class LinearCode:
     mean: Tensor
     components: Tensor
     fitted_on: str
+
+    __repr__ = short_repr.fields
 
     def error(self, patches: Tensor, k: int) -> float:
         """Compute the mean squared error of ``patches`` (n, P) coded by the first k components."""

@@ -16,6 +16,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.images.image_batch import unjudged
 from batteries.images.rescaling import from_input, to_input
+from batteries.io import short_repr
 from batteries.measurement.baselines import LinearCode, baselines
 from batteries.model.patch_svae import PatchSVAE, grid_of
 
@@ -43,6 +44,8 @@ class Reading:
     matrix_cluster: Tensor
     S: Tensor
     radius_error: float
+
+    __repr__ = short_repr.fields
 
     def cv(self) -> Estimate | Degenerate:
         """Estimate the CV of the sampled matrices."""

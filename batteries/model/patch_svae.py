@@ -23,6 +23,7 @@ from batteries.engine import pytrees
 from batteries.engine.torch_settings import PINNED, neutral, seed_cpu, uncast
 from batteries.errors import FormatError, InputError
 from batteries.images.image_batch import check_batch, judge_scale
+from batteries.io import short_repr
 from batteries.model import spectral
 from batteries.model.attention import attend
 from batteries.model.inputs import taken
@@ -49,6 +50,8 @@ class Tokens:
     omega: Tensor
     grid: tuple[int, int]
 
+    __repr__ = short_repr.fields
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded(Tokens):
@@ -61,6 +64,8 @@ class Encoded(Tokens):
 
     ratio: Tensor
     W: Tensor
+
+    __repr__ = short_repr.fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +83,8 @@ class Output:
     M: Tensor
     S: Tensor
     omega: Tensor
+
+    __repr__ = short_repr.fields
 
 
 pytrees.register_fields(Tokens, ("M", "S", "omega"), ("grid",))
@@ -136,6 +143,9 @@ class PatchSVAE(nn.Module):
         self.boundary_smooth = BoundarySmooth(spec)
         self.act = activation()
         initialise(self.enc_out.weight, spec)
+
+    def __repr__(self) -> str:
+        return f"PatchSVAE({self.spec!r}, {self.spec.parameters:,} parameters)"
 
     @classmethod
     def from_cell(cls, cell: Cell) -> PatchSVAE:

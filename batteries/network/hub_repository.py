@@ -68,6 +68,9 @@ class HubRepository:
         self._limits = limits
         self._patience = patience
 
+    def __repr__(self) -> str:
+        return f"HubRepository({self.repo_id!r}, revision={self.revision!r}, endpoint={self.endpoint!r})"
+
     @property
     def url(self) -> str:
         """Address ``hf://owner/repo``, with ``@revision`` unless it is ``main``."""

@@ -31,6 +31,9 @@ class Events:
             ) from error
         self._writer = SummaryWriter(str(folder))
 
+    def __repr__(self) -> str:
+        return f"Events({self._writer.log_dir!r})"
+
     def stepped(self, step: int, loss: float) -> None:
         """Log the training loss."""
         self._writer.add_scalar("loss", loss, step)

@@ -29,6 +29,7 @@ from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import attractor, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.images.image_batch import unjudged
+from batteries.io import short_repr
 from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE, untrained
 from batteries.training import checkpoint
@@ -52,6 +53,8 @@ class Run:
     trajectory: list[TrainingPoint] = field(default_factory=list)
     triage: Triage | None = None
     cv_at_triage: Estimate | None = None
+
+    __repr__ = short_repr.fields
 
     def state(self) -> dict[str, Any]:
         """Return the state saved in a checkpoint besides the tensors."""

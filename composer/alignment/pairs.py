@@ -28,15 +28,17 @@ rows, and of columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import overload
 
 import torch
 from torch import Generator, Tensor
 
 from batteries.engine.torch_settings import neutral
-from batteries.errors import InputError, NotFoundError
+from batteries.errors import InputError, UnknownKeyError
+from batteries.io import short_repr
 from composer.alignment.align import GridChoice, paired
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.untrained_null import untrained_nulls, untrained_tokens
@@ -85,6 +87,18 @@ class PairScore:
     direct: Score
     through: Through
 
+    def __repr__(self) -> str:
+        direct = self.direct
+        nulls = {"shuffled": direct.shuffled, "untrained": direct.untrained}
+        beside = [f"{name} {null.mean:.3f}" for name, null in nulls.items() if null is not None]
+        through = f"cosine {direct.cosine:.3f}, through the frame {self.through.cosine:.3f}"
+        return short_repr.headed(self, f"{self.source} -> {self.target}", f"R2 {direct.r2:.3f}", *beside, through)
+
+    @property
+    def ways(self) -> tuple[Names, Names]:
+        """Names of source and target, and turned round."""
+        return (self.source, self.target), (self.target, self.source)
+
     @property
     def p_value(self) -> float:
         """Larger p-value of the nulls."""
@@ -93,7 +107,7 @@ class PairScore:
 
 @dataclass(frozen=True)
 class PairTable:
-    """Scores of several pairs of cells.
+    """Scores of pairs of cells: rows by number, and by the names of both, in either order.
 
     Attributes:
         names: Names of all cells of the frame.
@@ -113,6 +127,33 @@ class PairTable:
     probe: str
     untrained: int
 
+    @overload
+    def __getitem__(self, which: int | Names) -> PairScore: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> tuple[PairScore, ...]: ...
+
+    def __getitem__(self, which: int | slice | Names) -> PairScore | tuple[PairScore, ...]:
+        if isinstance(which, int | slice):
+            return self.pairs[which]
+        return self.pair(*(which if isinstance(which, tuple) and len(which) == 2 else (which, None)))
+
+    def __contains__(self, which: object) -> bool:
+        if isinstance(which, PairScore):
+            return which in self.pairs
+        return any(which in pair.ways for pair in self.pairs)
+
+    def __iter__(self) -> Iterator[PairScore]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        grid = f"{self.kind} on {self.grid[0]} x {self.grid[1]} regions"
+        counts = f"{short_repr.counted(len(self), 'pair')} of {short_repr.counted(len(self.names), 'cell')}"
+        return short_repr.rows(short_repr.headed(self, counts, grid), map(repr, self.pairs))
+
     @property
     def p_values(self) -> tuple[float, ...]:
         """P-value of each pair, corrected for the number of pairs by Holm's method."""
@@ -122,16 +163,17 @@ class PairTable:
         """Return for each pair whether its corrected p-value is at most ``level``."""
         return tuple(p_value <= level for p_value in self.p_values)
 
-    def pair(self, one: str, other: str) -> PairScore:
+    def pair(self, one: object, other: object) -> PairScore:
         """Return the score of two cells, given in either order.
 
         Raises:
             NotFoundError: a pair that was not scored (``NO_PAIR``).
         """
         for pair in self.pairs:
-            if {pair.source, pair.target} == {one, other}:
+            if (one, other) in pair.ways:
                 return pair
-        raise NotFoundError("no such pair", code="NO_PAIR", found=f"{one} and {other}", expected=f"of {', '.join(self.names)}")
+        names = f"of {', '.join(self.names)}"
+        raise UnknownKeyError("no such pair", code="NO_PAIR", expected=names, found=f"{one} and {other}")
 
 
 @neutral()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from batteries.engine import pytrees
+from batteries.io import short_repr
 from batteries.model import spectral
 from composer import grids
 from composer.container.container import Container
@@ -40,6 +41,8 @@ class Relayed:
     recon: Tensor
     patch_error: Tensor
     grid: Grid
+
+    __repr__ = short_repr.fields
 
     def to(self, dtype: torch.dtype) -> Relayed:
         """Convert the tensors to another dtype."""

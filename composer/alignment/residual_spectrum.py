@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
+from batteries.io import short_repr
 from composer.alignment.align import GridChoice, paired
 from composer.container.container import Container
 from composer.procrustes.consensus import frames_of_others
@@ -38,6 +39,8 @@ class Spectrum:
     variance: Tensor
     left: Tensor
     beyond: float
+
+    __repr__ = short_repr.fields
 
     @property
     def r2(self) -> float:

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
+from batteries.io import short_repr
 from composer.alignment import relay
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.relay import RelayKind
@@ -50,6 +51,9 @@ class Swap:
     kind: RelayKind
     errors: Mapping[str, Tensor]
     cluster: Tensor
+
+    def __repr__(self) -> str:
+        return short_repr.headed(self, f"{self.source} -> {self.target}", self.kind, f"{len(self.cluster)} images")
 
     @property
     def worth(self) -> float:

@@ -74,6 +74,9 @@ class ArtifactForm(ABC, Generic[Says]):
     takes: ClassVar[str]
     needs_lock: ClassVar[bool] = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.kind.name})"
+
     @property
     def kind(self) -> ArtifactKind:
         """Identity of the kind."""

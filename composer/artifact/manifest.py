@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Self
 
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import MAX_MANIFEST, Name, Positive, SemanticVersion, Sha256, Size, Text
+from batteries.io import short_repr
 from batteries.io.canonical_json import Document, load_document
 
 LISTED = 64  # nodes or cells that a manifest names: about 20 KiB
@@ -45,6 +46,11 @@ class PackedSummary(Document):
 
     license: Text
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Facts, in words."""
+        return tuple(f"{name}={short_repr.shown(getattr(self, name))}" for name in type(self).model_fields)
+
 
 class PackedManifest(Document, ABC):
     """Base of the manifests of artifacts, written at packaging.
@@ -68,6 +74,12 @@ class PackedManifest(Document, ABC):
     lock: Sha256
     package: Text
     torch: Text
+
+    def __repr__(self) -> str:
+        size, cells = f"{self.file.size:,} bytes", short_repr.counted(self.cells, "cell")
+        return short_repr.headed(
+            self, f"{self.path}@{self.identity.version}", cells, size, f"license={self.identity.license!r}"
+        )
 
     @property
     def path(self) -> str:

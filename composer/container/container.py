@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from batteries.arguments import each
 from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
-from batteries.errors import InputError, IntegrityError, NotFoundError
+from batteries.errors import InputError, IntegrityError, NotFoundError, UnknownKeyError
 from batteries.images.image_batch import judge_scale
 from batteries.io import canonical_json
 from batteries.model.inputs import taken
@@ -26,17 +26,18 @@ from composer import grids
 from composer.container import extra_state
 from composer.container.cell_digests import CellDigests, check_lock
 from composer.container.cost import Explanation, GroupCost, encode_flops, flops
+from composer.container.named_cells import NamedCells, described
 from composer.container.outputs import USUAL, ContainerOutput, GroupOutput, checked_taps
 from composer.container.spec_group import CHUNK_BYTES, Group
 from composer.procrustes.consensus import Consensus
 from composer.vocabulary import Grid
 
 
-class Container(nn.Module):
+class Container(NamedCells["Container"], nn.Module):
     """Frozen cells behind one interface, made by :func:`composer.compose`.
 
     It has no parameters, and its state dict holds the cells' digests instead of their weights: a state of other cells is
-    refused.
+    refused. It is a mapping from names to containers of one cell, over the same memory.
 
     Args:
         groups: Groups of cells, one per spec.
@@ -62,6 +63,14 @@ class Container(nn.Module):
         self.chunk_bytes = CHUNK_BYTES
         self._groups = nn.ModuleList(groups)
         self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Container:
+        self.place(name)
+        return self.part(name)
+
+    def __repr__(self) -> str:
+        aligned = [] if self.consensus is None else [f"aligned on {self.consensus.width} axes"]
+        return described("Container", {group.spec: names for group, names in self.members()}, aligned)
 
     @property
     def consensus(self) -> Consensus | None:
@@ -242,7 +251,7 @@ class Container(nn.Module):
             NotFoundError: unknown cell (``NO_CELL``).
         """
         if not isinstance(name, str) or name not in self._places:
-            raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=name)
+            raise UnknownKeyError("no such cell in this container", code="NO_CELL", expected=" | ".join(self.names), found=name)
         return self._places[name]
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batteries.cell.spec import CellSpec
+from batteries.io import short_repr
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class GroupCost:
     encode_flops: int
     flops: int
 
+    __repr__ = short_repr.fields
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -41,6 +44,10 @@ class Explanation:
 
     size: tuple[int, int]
     groups: tuple[GroupCost, ...]
+
+    def __repr__(self) -> str:
+        head = f"Explanation({short_repr.counted(len(self.groups), 'spec')}, images of {self.size[0]} x {self.size[1]})"
+        return short_repr.rows(head, str(self).splitlines())
 
     @property
     def parameters(self) -> int:

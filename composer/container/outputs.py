@@ -16,7 +16,8 @@ from torch.fx import Node
 from torch.fx.proxy import TracerBase
 
 from batteries.engine import pytrees
-from batteries.errors import InputError, NotFoundError, PolicyError
+from batteries.errors import InputError, PolicyError, UnknownKeyError
+from batteries.io import short_repr
 from composer.vocabulary import Grid
 
 TAPS = ("M", "S", "omega", "recon")
@@ -38,6 +39,8 @@ class GroupOutput:
     names: tuple[str, ...]
     grid: Grid
     found: Mapping[str, Tensor]
+
+    __repr__ = short_repr.fields
 
     def to(self, dtype: torch.dtype) -> GroupOutput:
         """Convert the tensors to another dtype."""
@@ -67,6 +70,14 @@ class CellOutput:
 
     group: GroupOutput = field(repr=False)
     index: int
+
+    def __repr__(self) -> str:
+        return short_repr.headed(self, f"grid={self.grid}", *self.shapes())
+
+    def shapes(self) -> list[str]:
+        """Describe every tensor by its shape."""
+        of_cell = {tap: tensor.shape[1:] for tap, tensor in self.group.found.items() if tap != "variance"}
+        return [f"{tap}={tuple(shape)}" for tap, shape in of_cell.items()]
 
     @property
     def grid(self) -> Grid:
@@ -122,12 +133,16 @@ class ContainerOutput(Mapping[str, CellOutput]):
         self._cells = {name: places[name] for name in names}
 
     def __getitem__(self, name: str) -> CellOutput:
-        if name not in self._cells:
-            raise NotFoundError("no such cell in this container", code="NO_CELL", expected=" | ".join(self), found=name)
+        if name not in self:
+            raise UnknownKeyError("no such cell in this container", code="NO_CELL", expected=" | ".join(self), found=name)
         return self._cells[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._cells
+        return isinstance(name, str) and name in self._cells
+
+    def __repr__(self) -> str:
+        head = f"ContainerOutput({short_repr.counted(len(self), 'cell')})"
+        return short_repr.rows(head, [f"{name}: {', '.join(cell.shapes())}" for name, cell in self._cells.items()])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._cells)

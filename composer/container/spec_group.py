@@ -38,6 +38,9 @@ class Group(nn.Module):
         self.spec = spec
         self.stack = stack
 
+    def __repr__(self) -> str:
+        return f"Group({self.spec!r})"
+
     def forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
         """Run some of the cells on images (B, channels, height, width), which have been checked.
 

@@ -58,6 +58,9 @@ class FrozenCell:
         self.name = name or cells.names[0]
         self.container = cells.part([self.name])
 
+    def __repr__(self) -> str:
+        return f"FrozenCell({self.name!r})"
+
     def tokens(self, images: Tensor) -> Tokens:
         """Encode images to M, S and omega."""
         return self.container.tokens(images)[self.name]

@@ -51,6 +51,11 @@ class ResidualMLP(nn.Module):
         self.norm = LayerNorm(width, **PINNED) if form.terminal_norm else nn.Identity()
         self.leave = nn.Linear(width, outputs, **PINNED)
 
+    def __repr__(self) -> str:
+        widths = f"{self.enter.in_features} -> {self.leave.out_features}, width {self.enter.out_features}"
+        normed = isinstance(self.norm, LayerNorm)
+        return f"ResidualMLP({widths}, {len(self.blocks)} blocks, terminal_norm={normed})"
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
         h = self.enter(x)

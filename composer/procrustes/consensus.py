@@ -7,15 +7,17 @@ cell that contributed to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from batteries.engine.torch_settings import neutral
-from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError
+from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError, UnknownKeyError
+from batteries.io import short_repr
 from batteries.io.text import listed
+from batteries.lookup import Lookup
 from composer.procrustes.fixed_point import frames_of
 from composer.procrustes.generalized import Frame, generalised, maps_into
 from composer.procrustes.multiple_testing import holm
@@ -25,12 +27,13 @@ from composer.procrustes.scores import score
 from composer.procrustes.similarity import Alignment
 from composer.vocabulary import Grid, TokenKind
 
+NO_MAP = "cell without a map into the consensus frame"
 GROUPS = 16  # of cells; each is scored against the consensus of the other groups
 
 
 @dataclass(frozen=True)
-class Consensus:
-    """Consensus frame, with one map into it per cell.
+class Consensus(Lookup[Alignment]):
+    """Consensus frame, with one map into it per cell: a mapping from names to maps.
 
     Attributes:
         names: Names of the cells.
@@ -49,6 +52,28 @@ class Consensus:
     kind: TokenKind
     grid: Grid
     probe: str
+
+    def __getitem__(self, name: str) -> Alignment:
+        if name not in self:
+            raise UnknownKeyError(NO_MAP, code="NO_MAP", expected=listed(self.names), found=name)
+        return self.maps[self.names.index(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        grid = f"{self.kind} on {self.grid[0]} x {self.grid[1]} regions"
+        head = short_repr.headed(self, short_repr.counted(len(self), "cell"), f"width {self.width}", grid)
+        if not self.scores:
+            return short_repr.rows(head, self.names)
+        rows = zip(self.names, self.scores, strict=True)
+        return short_repr.rows(head, [f"{name}: R2 {one.r2:.3f}, shuffled {one.shuffled.mean:.3f}" for name, one in rows])
 
     @property
     def width(self) -> int:
@@ -98,7 +123,7 @@ class Consensus:
             if name in self.names:
                 self.pairings[self.names.index(name)].check(source=digest, where=name)
             raise NotFoundError(
-                "cell without a map into the consensus frame",
+                NO_MAP,
                 code="NO_MAP",
                 expected=listed(self.names),
                 found=name,

@@ -19,6 +19,7 @@ from torch import Tensor
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
+from batteries.io import short_repr
 from composer import grids as widths
 from composer.procrustes.centering import centred, checked, products
 from composer.procrustes.fixed_point import frames_of, settled
@@ -39,6 +40,8 @@ class Frame:
     tokens: Tensor
     rows: Tensor
     residual: float
+
+    __repr__ = short_repr.fields
 
     @property
     def width(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from batteries.errors import InputError, IntegrityError
+from batteries.io import short_repr
 from composer.vocabulary import Grid, TokenKind
 
 PREFIX = b"batteries-values-1"
@@ -32,6 +33,8 @@ class Pairing:
     probe: str
     source: str
     target: str
+
+    __repr__ = short_repr.fields
 
     def inverse(self) -> Pairing:
         """Return the pairing of the inverse map."""

@@ -21,6 +21,7 @@ from torch import Tensor
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
+from batteries.io import short_repr
 from composer import grids as widths
 from composer.procrustes.centering import Products, centred, checked, products
 from composer.procrustes.polar import TINY, Reflection, sign, turn
@@ -72,6 +73,8 @@ class Alignment:
     padded: tuple[int, int] = (0, 0)
     whitening: Whitening | None = None
     pairing: Pairing | None = None
+
+    __repr__ = short_repr.fields
 
     @property
     def matrix(self) -> Tensor:

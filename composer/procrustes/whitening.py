@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries.errors import InputError
+from batteries.io import short_repr
 from composer.procrustes.polar import TINY
 
 WORST_CONDITION = 1e12  # of a covariance; beyond it the smallest axes are rounding errors
@@ -27,6 +28,8 @@ class Whitening:
     before: Tensor
     after: Tensor
     condition: Tensor
+
+    __repr__ = short_repr.fields
 
 
 def whitened(x: Tensor, y: Tensor, width: int) -> tuple[Tensor, Tensor, Whitening]:

@@ -34,8 +34,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, InputError, PolicyError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, short_repr
 from batteries.io.canonical_json import MAX_DEPTH, MAX_FAULTS, Document, fields_of, refuse_newer
+from batteries.io.text import listed
 from composer.vocabulary import NodeKind
 from composer.wiring import validation
 from composer.wiring.nodes import Name, Node, Parallel, Text
@@ -150,6 +151,15 @@ class Composition(Document):
     def to_toml(self) -> str:
         """Serialise as TOML, which parses to an equal composition."""
         return tomli_w.dumps(self.model_dump(mode="json"))
+
+    def __repr__(self) -> str:
+        counts = short_repr.counted(len(self.cells), "cell"), short_repr.counted(len(self.nodes), "node")
+        head = short_repr.headed(self, *counts, f"output={self.output!r}")
+        return short_repr.rows(head, [f"cells: {listed(list(self.cells))}", *self.node_lines()])
+
+    def node_lines(self) -> list[str]:
+        """Describe every node in a line."""
+        return [f"{name}: {node!r}" for name, node in self.nodes.items()]
 
     def kind(self, name: str) -> NodeKind:
         """Return the kind of a node, or ``cell`` for a cell."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from batteries.engine import pytrees
 from batteries.engine.torch_settings import PINNED, neutral
+from batteries.io import short_repr
 from composer import grids
 from composer.container.outputs import refuse_more_axes
 from composer.vocabulary import Grid
@@ -61,6 +62,8 @@ class Routed:
     error: Tensor
     weights: Tensor
     recon: Tensor
+
+    __repr__ = short_repr.fields
 
     def to(self, dtype: torch.dtype) -> Routed:
         """Convert the tensors to another dtype."""

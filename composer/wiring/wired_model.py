@@ -13,7 +13,7 @@ from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
 from batteries.engine.torch_settings import neutral, seed_cpu
 from batteries.errors import InputError, IntegrityError
-from batteries.io import canonical_json
+from batteries.io import canonical_json, short_repr
 from batteries.model.patch_svae import Tokens
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.relay import fit, relay
@@ -21,6 +21,7 @@ from composer.container import extra_state
 from composer.container.cell_digests import CellDigests
 from composer.container.container import Container
 from composer.container.cost import Explanation
+from composer.container.named_cells import NamedCells, described
 from composer.container.outputs import TAPS, USUAL, ContainerOutput, checked_taps
 from composer.procrustes.consensus import Consensus
 from composer.procrustes.similarity import Alignment
@@ -33,7 +34,7 @@ from composer.wiring.wired_output import NodeOutput, Together, WiredOutput
 DOT = "\N{MIDDLE DOT}"
 
 
-class Wired(nn.Module):
+class Wired(NamedCells[Container], nn.Module):
     """Composition over a container, made by :func:`wire` or loaded from an artifact.
 
     Its parameters are those of its routers. Its state dict holds these, the lock and the composition's digest, but no weights
@@ -92,8 +93,17 @@ class Wired(nn.Module):
             given[name] = Together({one: given[one] for one in made}) if isinstance(made, Together) else made.to(dtype)
         return self._output(cells, given)
 
+    def __getitem__(self, name: str) -> Container:
+        return self.container[name]
+
+    def __repr__(self) -> str:
+        members = {group.spec: names for group, names in self.container.members()}
+        composition = self.composition
+        more = short_repr.counted(len(composition.nodes), "node"), f"output {composition.output!r}"
+        return described("Wired", members, more, composition.node_lines())
+
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]  # those of its container, which may not be set
         """Names of the cells, in order."""
         return self.container.names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,10 @@ from torch.fx import Node
 from torch.fx.proxy import TracerBase
 
 from batteries.engine import pytrees
-from batteries.errors import NotFoundError
+from batteries.errors import UnknownKeyError
+from batteries.io import short_repr
+from batteries.io.text import listed
+from batteries.lookup import Lookup
 from composer.alignment.relay import Relayed
 from composer.container.outputs import CellOutput, ContainerOutput
 from composer.wiring.route import Routed
@@ -27,7 +31,10 @@ class Together(Mapping[str, Any]):
         return _named(self._outputs, name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._outputs
+        return isinstance(name, str) and name in self._outputs
+
+    def __repr__(self) -> str:
+        return short_repr.headed(self, listed(list(self._outputs)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)
@@ -44,8 +51,8 @@ NodeOutput = CellOutput | Relayed | Routed | Together
 
 
 @dataclass(frozen=True, eq=False)
-class WiredOutput:
-    """Output of a wired model for a batch.
+class WiredOutput(Lookup[NodeOutput]):
+    """Output of a wired model for a batch: a mapping of the outputs of cells, then of nodes, by name.
 
     Attributes:
         cells: Output of every cell.
@@ -64,6 +71,19 @@ class WiredOutput:
             NotFoundError: unknown name (``NO_CELL``).
         """
         return _named({**self.cells, **self.nodes}, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.cells or (isinstance(name, str) and name in self.nodes)
+
+    def __iter__(self) -> Iterator[str]:
+        return itertools.chain(self.cells, self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.cells) + len(self.nodes)
+
+    def __repr__(self) -> str:
+        head = f"WiredOutput({short_repr.counted(len(self.cells), 'cell')}, {short_repr.counted(len(self.nodes), 'node')})"
+        return short_repr.rows(head, [*repr(self.cells).splitlines()[1:], *(f"{n}: {o!r}" for n, o in self.nodes.items())])
 
     @property
     def omega(self) -> tuple[Tensor, ...]:
@@ -96,6 +116,6 @@ pytrees.register(WiredOutput, lambda made: ([made.cells, dict(made.nodes), made.
 
 
 def _named(outputs: Mapping[str, Any], name: str) -> Any:
-    if name not in outputs:
-        raise NotFoundError("no such cell or node", code="NO_CELL", expected=" | ".join(outputs), found=name)
+    if not isinstance(name, str) or name not in outputs:
+        raise UnknownKeyError("no such cell or node", code="NO_CELL", expected=" | ".join(outputs), found=name)
     return outputs[name]

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from batteries.cell.manifest import Count, Positive, Sha256, Text, TrainingPoint
 from batteries.errors import InputError
-from batteries.io import canonical_json
+from batteries.io import canonical_json, short_repr
 from batteries.io.canonical_json import Document, load_document
 from registry.catalog.reference import Reference
 
@@ -203,6 +203,10 @@ class Attestation(Document):
     package: Text
     torch: Text
     seed: Count
+
+    def __repr__(self) -> str:
+        failed = [f"failed: {', '.join(self.failed)}"] if self.failed else []
+        return short_repr.headed(self, self.reference, f"{self.protocol}: {self.verdict}", *failed)
 
     @field_validator("reference")
     @classmethod

@@ -14,9 +14,11 @@ from semver import Version
 
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import Count, Sha256
-from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError, UnknownKeyError
+from batteries.io import short_repr
 from batteries.io.canonical_json import load_document, sha256
 from batteries.io.text import did_you_mean
+from batteries.lookup import Lookup
 from composer.artifact.form import ArtifactForm
 from registry.catalog.attestation import Protocol
 from registry.catalog.kinds import CELL, KINDS, kind_of_path, with_tables
@@ -47,8 +49,10 @@ def _table(form: ArtifactForm[Any]) -> Any:
 
 
 @with_tables(_table)
-class Index(Tables):
-    """A registry's table of contents, with one more table for each kind other than cells, keyed by path and version.
+class Index(Tables, Lookup[Mapping[str, AnyRelease]]):
+    """A registry's table of contents: a mapping from ``band/name`` to its releases by version.
+
+    Each kind other than cells has one more table, keyed by path and version.
 
     Attributes:
         number: Number of changes so far; 0 for a registry that does not exist yet.
@@ -95,6 +99,23 @@ class Index(Tables):
         if len(data) > MAX_INDEX:
             raise PolicyError("index too large", code="INDEX_FULL", expected=f"at most {MAX_INDEX} bytes", found=len(data))
         return data
+
+    def __getitem__(self, path: str) -> Mapping[str, AnyRelease]:
+        if path not in self:
+            raise self._no_path(str(path))
+        return self.releases(path)
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and bool(self.releases(path))
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # pydantic's has fields
+        return (path for name in TABLES for path in sorted(self.table(name)))
+
+    def __repr__(self) -> str:
+        kinds = (
+            short_repr.counted(len(self.table(k.plural)), k.name, k.plural) for k in KINDS.values() if self.table(k.plural)
+        )
+        return short_repr.headed(self, f"number {self.number}", *kinds)
 
     def everything(self) -> Iterator[tuple[str, str, AnyRelease]]:
         """Yield path, version and release of everything published: cells first, sorted by path."""
@@ -220,11 +241,11 @@ class Index(Tables):
             )
         return self._with(path, version, release.model_copy(update={"yanked": reason}))
 
-    def _no_path(self, path: str) -> NotFoundError:
+    def _no_path(self, path: str) -> UnknownKeyError:
         kind = _kind_of(path)
         how = "batteries list" if kind is CELL else f"batteries list --{kind.plural}"
         remedy = did_you_mean(path, self.table(kind.plural), f"`{how}` lists the available {kind.plural}.")
-        return NotFoundError(f"no such {kind.name}", code=f"NO_{kind.name.upper()}", found=path, remedy=remedy)
+        return UnknownKeyError(f"no such {kind.name}", code=f"NO_{kind.name.upper()}", found=path, remedy=remedy)
 
     def _with(self, path: str, version: str, release: AnyRelease) -> Index:
         table = _kind_of(path).plural

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchema
@@ -18,12 +19,13 @@ from batteries.cell.manifest import is_name
 from batteries.errors import InputError
 from batteries.io.canonical_json import DIGEST
 from batteries.io.text import did_you_mean
-from registry.catalog.kinds import FOLDERS, kind_of_folder
+from registry.catalog.kinds import CELL, FOLDERS, kind_of_folder
 from registry.catalog.version_ranges import Range
 
 FORM = "[registry/]band/name[@version] or [registry/]band/name@sha256:<64 hex digits>"
 EXAMPLE = "low/fresnel-256@1.0.0"
 PIN = "sha256:"
+WILD = frozenset("*?[")
 VERSION_FORM = "an exact semantic version in lower case, such as 1.0.0, or a range such as ^1, ~1.2, 1.2 or >=1.1,<2"
 
 # lower case only: 1.0.0-RC and 1.0.0-rc would be one file where the file system ignores case
@@ -125,6 +127,77 @@ def _read(value: Any) -> Any:
 ReferenceText = Annotated[  # a reference that is text in a document
     InstanceOf[Reference], BeforeValidator(_read), PlainSerializer(str), WithJsonSchema({"type": "string"})
 ]
+
+
+@dataclass(frozen=True)
+class NamePattern:
+    """Pattern over names, as ``low/*`` or ``lab/*/fresnel-*@^1``: the wild cards of a shell, ``*``, ``?`` and ``[...]``.
+
+    Attributes:
+        registry: A name from the configuration file; None means the registry in force.
+        path: Pattern of ``band/name``.
+        version: Exact version of every match, in place of the newest.
+        range: Versions that a match may have, in place of one.
+
+    Raises:
+        InputError: a registry that is no name, or a digest in place of versions (``BAD_REFERENCE``).
+    """
+
+    registry: str | None
+    path: str
+    version: str | None = None
+    range: Range | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> NamePattern:
+        """Read a pattern.
+
+        Raises:
+            InputError: not a pattern (``BAD_REFERENCE``).
+
+        >>> NamePattern.parse("lab/low/*@1.0.0")
+        NamePattern(registry='lab', path='low/*', version='1.0.0', range=None)
+        """
+        path, at, pin = text.partition("@")
+        registry, *_ = path.split("/") if path.count("/") == 2 else (None,)
+        if registry is not None and not is_name(registry):
+            raise _bad("the registry", "a name from the configuration file", registry)
+        if path.count("/") > 2:
+            raise _bad("the path", "a pattern of band/name", path)
+        if pin.startswith(PIN):
+            raise _bad("the pin", "a version or a range after a pattern", pin)
+        path = path if registry is None else path.partition("/")[2]
+        if not at or is_version(pin):
+            return cls(registry, path, pin or None)
+        return cls(registry, path, range=_range(pin))
+
+    @property
+    def kind(self) -> ArtifactKind:
+        """Kind of the matches: named in place of the band, as in ``model/*``, else the cell.
+
+        >>> [NamePattern.parse(text).kind.name for text in ("*", "low/*", "*/fresnel-*", "model/*")]
+        ['cell', 'cell', 'cell', 'model']
+        """
+        folder, slash, _ = self.path.partition("/")
+        return (kind_of_folder(folder) if slash else None) or CELL
+
+    def matches(self, path: str) -> bool:
+        """Return whether the pattern fits ``band/name``."""
+        return fnmatchcase(path, self.path)
+
+    def __str__(self) -> str:
+        prefix = "" if self.registry is None else f"{self.registry}/"
+        pin = self.version if self.range is None else self.range
+        return f"{prefix}{self.path}" if pin is None else f"{prefix}{self.path}@{pin}"
+
+
+def is_pattern(text: object) -> bool:
+    """Return whether a text has wild cards in front of its version.
+
+    >>> [is_pattern(text) for text in ("low/*", "low/fresnel-64@^1", None)]
+    [True, False, False]
+    """
+    return isinstance(text, str) and not WILD.isdisjoint(text.partition("@")[0])
 
 
 def is_version(text: str) -> bool:

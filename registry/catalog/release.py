@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from batteries.cell.artifact_kinds import ArtifactKind
-from batteries.cell.manifest import MAX_MANIFEST, CvFigure, Manifest, Positive, Sha256, Size, Text
+from batteries.cell.manifest import MAX_MANIFEST, CvFigure, Manifest, Positive, Sha256, Size, Text, figure_words
+from batteries.io import short_repr
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
 from batteries.io.verified import Bytes, Verified, verify
@@ -106,6 +107,14 @@ class Summary(Document):
     mse: float
     license: Text
 
+    def __repr__(self) -> str:
+        return short_repr.headed(self, self.family, *self.words, f"on {self.own_probe}")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Figures, in words."""
+        return figure_words(self.parameters, self.cv, self.mse)
+
     @classmethod
     def of(cls, manifest: Manifest) -> Summary:
         """Return the summary of a manifest."""
@@ -137,6 +146,9 @@ class Release(Document):
     yanked: Text | None = None
     summary: Summary
 
+    def __repr__(self) -> str:
+        return _release_words(self)
+
     @classmethod
     def of(cls, manifest: Manifest) -> Release:
         """Return the release of a manifest."""
@@ -152,12 +164,21 @@ class PackedRelease(Document):
     yanked: Text | None = None
     summary: PackedSummary
 
+    def __repr__(self) -> str:
+        return _release_words(self)
+
     @classmethod
     def of(cls, manifest: PackedManifest) -> PackedRelease:
         """Return the release of a manifest."""
         blob = Pin(sha256=manifest.file.sha256, size=manifest.file.size)
         release = RELEASES[manifest.KIND.name]
         return release(manifest=Pin.of(manifest.to_bytes()), blob=blob, summary=manifest.summary)
+
+
+def _release_words(release: Release | PackedRelease) -> str:
+    blob = f"{release.blob.size:,} bytes, sha256 {short_repr.digest(release.blob.sha256)}"
+    yanked = [] if release.yanked is None else [f"yanked={release.yanked!r}"]
+    return short_repr.headed(release, *release.summary.words, blob, *yanked)
 
 
 def _release(form: ArtifactForm[Any]) -> type[PackedRelease]:

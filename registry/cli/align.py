@@ -67,7 +67,7 @@ def align(
     use(context, threads)
     label = packed_label(MAPS, out, name, version, license, description)
     refuse_no_folder(html)
-    wanted = _wanted(references or [])
+    wanted = _wanted(references or [], registry_)
     _refuse_tokens(tokens, swap)
     if probe is not None:
         batteries.probe(probe)  # refuse an unknown probe before the pull
@@ -103,7 +103,7 @@ def align(
         say(f"warning: {words}")
 
 
-def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
+def _wanted(texts: Sequence[str], registry: str | None) -> dict[str, Reference]:
     """Parse references and key them by the paths of their cells.
 
     Raises:
@@ -112,7 +112,7 @@ def _wanted(texts: Sequence[str]) -> dict[str, Reference]:
         PolicyError: too many pairs (``MANY_PAIRS``).
     """
     remedy = "Leave one out. In Python, composer.compose takes cells under names of your choice, for composer.compare."
-    references = different(texts, remedy)
+    references = different(texts, remedy, registry)
     if len(references) < 2:
         remedy = "List the available cells with: batteries list"
         raise InputError("too few cells", code="FEW_CELLS", expected="2 or more", found=len(references), remedy=remedy)

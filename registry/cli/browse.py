@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.errors import InputError
+from batteries.io.text import listed
 from composer.artifact.kinds import FORMS
 from registry.answers.answer import Answer
 from registry.answers.transfer import SHOWN, Listed, Shown
-from registry.catalog.kinds import CELL, KINDS, kind_of_folder
-from registry.catalog.reference import Reference
+from registry.catalog.kinds import CELL, KINDS
+from registry.catalog.reference import NamePattern
 from registry.cli.completion import OneReference
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, say
 from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache
-from registry.stores.snapshot import Located, Snapshot, locate, open_snapshot
-from registry.transfer.query import EXAMPLE, Query, row_of
+from registry.stores.settings import Mode
+from registry.stores.snapshot import Located, open_snapshot
+from registry.transfer.query import EXAMPLE, Query
+from registry.transfer.search import located, named, rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,13 +58,9 @@ def list_cells(
     """List the cells, or another kind of artifact, of a registry."""
     query = None if where is None else Query.parse(where)
     kind = _listed_kind(kinds, pattern)
-    if kind is not CELL and query is not None:
-        raise InputError("--where applies to cells only", code="USAGE", remedy="Leave out --where.")
     snapshot = open_snapshot(registry, mode=settings.mode(mode))
     known = snapshot.index.table(kind.plural)
-    found = [located for located in _versions(snapshot, known, every) if _matches(located.reference.path, pattern)]
-    if query is not None:
-        found = [located for located in found if query.matches(row_of(located))]
+    found = rows(snapshot, pattern, kind, query, every=every)
     if as_json:
         emit_json(Listed.of(snapshot, found))
     else:
@@ -78,7 +76,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the manifest of an artifact and the attestations about it."""
-    (located,) = locate([settings.expand(reference)], registry, mode=settings.mode(mode))
+    located = _one(reference, registry, settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
     if located.reference.kind is CELL:
         cell = located.manifest(cache)
@@ -94,8 +92,7 @@ def _listed_kind(flags: Mapping[str, bool], pattern: str) -> ArtifactKind:
     chosen = [kind for kind in KINDS.values() if flags.get(kind.plural)]
     if len(chosen) > 1:
         raise InputError("conflicting kinds", code="USAGE", expected=" or ".join(f"--{plural}" for plural in flags))
-    folder, slash, _ = pattern.partition("/")
-    return chosen[0] if chosen else (kind_of_folder(folder) if slash else None) or CELL
+    return chosen[0] if chosen else NamePattern(None, pattern).kind
 
 
 def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:
@@ -105,17 +102,10 @@ def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:
         emit(*parts)
 
 
-def _versions(snapshot: Snapshot, paths: Iterable[str], every: bool) -> list[Located]:
-    """Locate each path at its newest version, or at all; the last one where all are prereleases or yanked."""
-    index = snapshot.index
-    found = []
-    for path in sorted(paths):
-        versions = index.versions(path)
-        shown = versions if every else [index.newest(path) or versions[-1]]
-        found += [snapshot.find(Reference.parse(f"{path}@{version}")) for version in shown]
+def _one(text: str, registry: str | None, mode: Mode) -> Located:
+    """Find the artifact of a reference, or the one match of a pattern."""
+    ((found, *more),) = located(named([text], registry, mode), registry, mode=mode)
+    if more:
+        matches = listed([one.reference.path for one in (found, *more)])
+        raise InputError("more than one match", code="USAGE", expected="a pattern with one", found=matches, where=text)
     return found
-
-
-def _matches(path: str, pattern: str) -> bool:
-    """Match a path against a wildcard pattern or a part of the path."""
-    return fnmatchcase(path, pattern) or pattern in path

@@ -59,7 +59,7 @@ def compose(
     """Run cells as one frozen model and report errors, tokens and their agreement. Optionally write and draw it."""
     use(context, threads)
     label = packed_label(MODEL, out, name, version, license, description)
-    composition = _composition(sources or [])
+    composition = _composition(sources or [], registry_)
     cells = dict(zip(composition.cells, pull_cells(*composition.cells.values(), registry=registry_), strict=True))
     plain = photographs(images).crops(32, 64, SEED) if images else batteries.probe(probe).images
     batch = batteries.images.to_input(
@@ -82,7 +82,7 @@ def compose(
         emit(*summaries.composition_tables(rows, nodes))
 
 
-def _composition(sources: Sequence[str]) -> Composition:
+def _composition(sources: Sequence[str], registry: str | None) -> Composition:
     """Read a composition from a file, or put cells in parallel, each named by its reference without a version."""
     if any(text.endswith(TOML) for text in sources):
         if len(sources) > 1:
@@ -91,7 +91,7 @@ def _composition(sources: Sequence[str]) -> Composition:
     if not sources:
         expected = f"references, or one {TOML} file"
         raise InputError("nothing to compose", code="NO_CELLS", expected=expected)
-    references = different(sources, f"Leave one out, or write a {TOML} file that gives each its own name.")
+    references = different(sources, f"Leave one out, or write a {TOML} file that gives each its own name.", registry)
     return composer.Composition.parallel({path: str(reference) for path, reference in references.items()})
 
 

@@ -19,11 +19,11 @@ from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import check as check_cache
 from registry.stores.cache_cleanup import collect
 from registry.stores.fsck import fsck as check_registry
-from registry.stores.snapshot import locate
 from registry.transfer.lockfile import Lock
 from registry.transfer.lockfile import diff as diff_locks
 from registry.transfer.mirror import mirror as mirror_registry
 from registry.transfer.publish import yank as yank_version
+from registry.transfer.search import located, named
 
 LOCK_FILE = Path("cells.lock")
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -39,7 +39,9 @@ def lock(
     as_json: AsJson = False,
 ) -> None:
     """Write the exact version and digest of each reference to a lock file, for `pull --locked`."""
-    found = Lock.of(locate([settings.expand(text) for text in references], registry, mode=settings.mode(mode)))
+    checked = settings.mode(mode)
+    rows = located(named(references, registry, checked), registry, mode=checked)
+    found = Lock.of([one for some in rows for one in some])
     found.write(out)
     if as_json:
         emit_json(LockAnswer.of(found, out))

@@ -21,7 +21,7 @@ from composer.artifact.manifest import PackedLabel
 from registry.catalog.reference import Reference
 from registry.cli.console import emit, emit_json, emit_row, say
 from registry.reports import summaries
-from registry.stores import settings
+from registry.transfer.search import references_of
 
 MAX_SEED = 2**62
 MOST_THREADS = 1024  # equals batteries.engine.threads.MOST_THREADS, whose import needs torch
@@ -77,13 +77,13 @@ def write_cell(cell: Cell, out: Path, as_json: bool) -> None:
         emit(summaries.cells([cell]))
 
 
-def different(texts: Iterable[str], remedy: str) -> dict[str, Reference]:
+def different(texts: Sequence[str], remedy: str, registry: str | None) -> dict[str, Reference]:
     """Parse references and key them by the paths of their cells.
 
     Raises:
         ConflictError: a cell given twice (``TWICE``).
     """
-    references = [settings.expand(text) for text in texts]
+    references = references_of(texts, registry)
     twice = [path for path, count in Counter(reference.path for reference in references).items() if count > 1]
     if twice:
         raise ConflictError("duplicate cell", code="TWICE", found=", ".join(twice), remedy=remedy)

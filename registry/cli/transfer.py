@@ -13,7 +13,7 @@ from batteries.errors import InputError
 from registry.answers.transfer import Pulled, PulledCell, VerifyAnswer
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL, KINDS, kind_of_folder
-from registry.catalog.reference import Reference
+from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, InMode, Registry, app, emit_json, emit_row, emit_rows, say
@@ -28,6 +28,7 @@ from registry.transfer.lockfile import Lock, LockedCell
 from registry.transfer.publish import publish as publish_cell
 from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import PulledFile, fetch_packed, form_of_file
+from registry.transfer.search import named
 from registry.transfer.verify import Finding, verify_store
 from registry.transfer.verify import verify as verify_references
 from registry.transfer.wanted import wanted_of, warn_of_yanked
@@ -50,8 +51,9 @@ def pull(
     if bool(references) == (locked is not None):
         raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --locked FILE")
     with TransferBar() as bar:
-        given = [settings.expand(text) for text in references or ()] if locked is None else Lock.read(locked).everything
-        fetched = _fetch(given, registry, settings.mode(mode), bar)
+        checked = settings.mode(mode)
+        given = named(references or (), registry, checked) if locked is None else Lock.read(locked).everything
+        fetched = _fetch(given, registry, checked, bar)
     names = [one.manifest.path for one in fetched]
     _refuse_clash(names if out else [])
     cache = Cache()
@@ -113,7 +115,7 @@ def verify(
 
 
 def _fetch(
-    given: Sequence[Reference | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
+    given: Sequence[Reference | NamePattern | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
 ) -> list[Cell | PulledFile]:
     """Fetch cells, and artifacts of other kinds as files, so that torch is not needed."""
     wanted = wanted_of(given, registry, mode)

@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 import registry
+from batteries.cell.cell import SUFFIX
 from batteries.errors import InputError
 from batteries.io import atomic_files
 from registry.catalog.attestation import verdict_words
+from registry.catalog.reference import is_pattern
 from registry.cli.console import NOT_VIABLE, AsJson, Registry, app, emit, emit_json, say
 from registry.cli.options import MAX_SEED, Threads, refuse_no_folder, use
 from registry.reports import summaries
 from registry.reports.progress import TrialBar
+from registry.transfer.search import references_of
 
 
 @app.command()
@@ -43,6 +46,7 @@ def validate(
         registry.open_store(attest)  # refuse an unusable registry before the test
     refuse_no_folder(html)
     found = []
+    targets = [one for target in targets for one in _matches(target, registry_)]
     with TrialBar() as bar:
         for target in targets:
             report = registry.validate(
@@ -70,3 +74,10 @@ def validate(
         say(f"{attestation.reference}: {verdict_words(attestation.verdict, attestation.failed)}")
     if any(attestation.verdict != "viable" for attestation in found):
         raise typer.Exit(NOT_VIABLE)
+
+
+def _matches(target: str, registry_: str | None) -> list[str]:
+    """Return the references that a pattern matches; a cell file and a reference are themselves."""
+    if target.endswith(SUFFIX) or not is_pattern(target):
+        return [target]
+    return [str(one) for one in references_of([target], registry_)]

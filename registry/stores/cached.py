@@ -25,6 +25,9 @@ class CachedStore:
         self._connect = connect
         self._store: Store | None = None
 
+    def __repr__(self) -> str:
+        return f"CachedStore({self.url!r})"
+
     @property
     def url(self) -> str:
         """See :class:`registry.Store`."""

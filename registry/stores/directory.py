@@ -56,6 +56,9 @@ class DirectoryStore:
         if writable and atomic_files.is_folder(self.path / store_keys.BLOBS):
             atomic_files.sweep(self.path)
 
+    def __repr__(self) -> str:
+        return f"DirectoryStore({self.url!r}, writable={self.writable})"
+
     @property
     def url(self) -> str:
         """Name of the store, or else its folder as given."""

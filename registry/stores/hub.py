@@ -93,6 +93,9 @@ class HubStore:
         self._listed: tuple[str, dict[str, Entry]] | None = None
         self._reading: Reading | None = None
 
+    def __repr__(self) -> str:
+        return f"HubStore({self._address!r}, writable={self.writable})"
+
     @property
     def url(self) -> str:
         """Address as given."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from batteries.errors import FormatError, NotFoundError
+from batteries.io import short_repr
 from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.stores.write_rules import read_each, refuse_moved, refuse_other, refuse_read_only
@@ -21,6 +22,9 @@ class MemoryStore:
         self._held: dict[str, bytes] = {}
         self._index: bytes | None = None
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({short_repr.counted(len(self._held), 'file')})"
 
     @property
     def url(self) -> str:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from batteries.cell.manifest import Manifest
 from batteries.errors import IntegrityError
+from batteries.io import short_repr
 from batteries.io.verified import Verified
 from composer.artifact.kinds import FORMS
 from composer.artifact.manifest import PackedManifest
 from registry.catalog import store_keys
 from registry.catalog.attestation import Attestation
 from registry.catalog.index import Index
-from registry.catalog.reference import Reference
+from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import AnyRelease, AnySummary, Attested, PackedRelease, Pin, Release, Summary
 from registry.stores import settings
 from registry.stores.cache import Cache
@@ -87,6 +88,11 @@ class Located:
     snapshot: Snapshot
     reference: Reference
     release: AnyRelease
+
+    def __repr__(self) -> str:
+        verdicts = sorted({attested.verdict for attested in self.attestations.values()})
+        yanked = [] if self.release.yanked is None else ["yanked"]
+        return short_repr.headed(self, str(self.reference), *yanked, *self.release.summary.words, *verdicts)
 
     @property
     def cell_release(self) -> Release:
@@ -176,8 +182,20 @@ def locate(
     Raises:
         NotFoundError: unknown artifact, version or registry.
     """
-    wanted: dict[str | None, list[Reference]] = {}
-    for reference in (references := list(references)):
+    opened = snapshots_of(references := list(references), registry, mode=mode)
+    return [opened[reference.registry].find(reference) for reference in references]
+
+
+def snapshots_of(
+    references: Iterable[Reference | NamePattern], registry: str | Path | Store | None = None, *, mode: Mode | None = None
+) -> dict[str | None, Snapshot]:
+    """Open the registries that references and patterns name, each once, by that name; None is the registry given.
+
+    Raises:
+        BatteriesError: as :func:`open_snapshot`.
+    """
+    wanted: dict[str | None, list[Reference | NamePattern]] = {}
+    for reference in references:
         wanted.setdefault(reference.registry, []).append(reference)
     opened: dict[str | None, Snapshot] = {}
     for name, some in wanted.items():
@@ -187,7 +205,7 @@ def locate(
             opened[name] = _open_address(*settings.address(registry), mode=settings.mode(mode), wanted=some)
         else:
             opened[name] = Snapshot.take(registry)
-    return [opened[reference.registry].find(reference) for reference in references]
+    return opened
 
 
 def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
@@ -202,7 +220,7 @@ def open_bytes(registry: str | Path, mode: Mode | None = None) -> Store:
     return settings.open_at(address, base)
 
 
-def _open_address(address: str, base: Path, *, mode: Mode, wanted: Sequence[Reference] = ()) -> Snapshot:
+def _open_address(address: str, base: Path, *, mode: Mode, wanted: Sequence[Reference | NamePattern] = ()) -> Snapshot:
     seen = _seen(address, base, mode) if settings.is_remote(address) else None
     if seen is not None and (mode != "online" or (wanted and all(_is_fixed(one, seen.index) for one in wanted))):
         return seen
@@ -222,8 +240,10 @@ def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
     return Snapshot(CachedStore(address, connect), index, fetched=note.fetched)
 
 
-def _is_fixed(reference: Reference, index: Index) -> bool:
-    """Return whether a reference names a version or digest that this index has."""
+def _is_fixed(reference: Reference | NamePattern, index: Index) -> bool:
+    """Return whether a reference names a version or digest that this index has; a pattern never does."""
+    if isinstance(reference, NamePattern):
+        return False
     releases = index.releases(reference.path)
     return reference.version in releases or any(one.blob.sha256 == reference.digest for one in releases.values())
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import create_model, model_validator
+from semver import Version
 
 from batteries.cell.manifest import Count, Sha256, Text
-from batteries.errors import InputError
-from batteries.io import atomic_files, canonical_json
+from batteries.errors import InputError, UnknownKeyError
+from batteries.io import atomic_files, canonical_json, short_repr
 from batteries.io.canonical_json import Document, load_any, sha256
+from batteries.io.text import did_you_mean, listed
+from batteries.lookup import Lookup
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
 from registry.catalog.index import TABLES
-from registry.catalog.kinds import CELL, KINDS, with_tables
+from registry.catalog.kinds import CELL, KINDS, kind_of_path, with_tables
 from registry.catalog.reference import Reference
 from registry.catalog.release import CellPath, CellPin, ExactVersion, ManifestPin, Pin, Tables, at_most, names
 from registry.stores.snapshot import Located
@@ -77,8 +80,10 @@ def locked_rows(form: ArtifactForm[Any]) -> Any:
 
 
 @with_tables(lambda form: (locked_rows(form), ()))
-class Lock(Tables):
+class Lock(Tables, Lookup[LockedCell]):
     """Digests of the artifacts that references were resolved to, with one more table for each kind other than cells.
+
+    It is a mapping by ``band/name@version``; a name without a version is found too, at the newest one that is locked.
 
     Attributes:
         cells: Locked cells, unique and sorted by path and version.
@@ -97,6 +102,29 @@ class Lock(Tables):
             if rows != sorted(set(rows)):
                 raise ValueError("names out of order or repeated")
         return self
+
+    def __getitem__(self, name: str) -> LockedCell:
+        found = self._rows(name)
+        if not found:
+            kind = kind_of_path(str(name).partition("@")[0]) or CELL
+            remedy = did_you_mean(str(name), self, f"It has {listed(list(self))}.")
+            raise UnknownKeyError("not in the lock", code=f"NO_{kind.name.upper()}", found=name, remedy=remedy)
+        return max(found, key=lambda one: Version.parse(one.version))
+
+    def __contains__(self, name: object) -> bool:
+        return bool(self._rows(name))
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # pydantic's has fields
+        return (str(one.reference) for one in self.everything)
+
+    def __len__(self) -> int:
+        return len(self.everything)
+
+    def __repr__(self) -> str:
+        return short_repr.rows(f"Lock({len(self)})", self)
+
+    def _rows(self, name: object) -> list[LockedCell]:
+        return [one for one in self.everything if name in (one.path, f"{one.path}@{one.version}")]
 
     @property
     def everything(self) -> tuple[LockedCell, ...]:

@@ -21,6 +21,7 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, CvFigure, Manifest, Text
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
 from batteries.geometry.attractor import band
+from batteries.io import short_repr
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
 from registry.catalog import store_keys
@@ -54,6 +55,8 @@ class Published(Document):
     release: Union[Release, *RELEASES.values()]  # type: ignore[valid-type]  # made while the program runs
     number: Count
     new: bool
+
+    __repr__ = short_repr.fields
 
 
 def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
@@ -136,6 +139,8 @@ class Yanked(Document):
     reason: Text
     number: Count
     new: bool
+
+    __repr__ = short_repr.fields
 
 
 def yank(reference: str | Reference, reason: str, registry: str | Path | Store) -> Yanked:

@@ -14,24 +14,26 @@ from batteries.errors import BatteriesError, InputError
 from batteries.io.verified import Verified
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL
-from registry.catalog.reference import Reference
+from registry.catalog.reference import NamePattern, Reference, is_pattern
 from registry.catalog.release import Summary
-from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode
-from registry.stores.snapshot import check_manifest
+from registry.stores.snapshot import Located, check_manifest
 from registry.stores.store import Store
 from registry.transfer.lockfile import Lock, LockedCell
 from registry.transfer.parallel_jobs import side_by_side
 from registry.transfer.pull_packed import load_packed
+from registry.transfer.search import named, references_of
 from registry.transfer.wanted import Progress, Wanted, wanted_of, warn_of_yanked
 from registry.transfer.weight_checks import check_weights
 
 WORKERS = 8  # concurrent transfers
 
+Named = str | Reference | Located | LockedCell
+
 
 def pull(
-    *references: str | Reference | LockedCell | Iterable[str | Reference | LockedCell],
+    *references: Named | Iterable[Named],
     registry: str | Path | Store | None = None,
     mode: Mode | None = None,
     progress: Progress = lambda done, total: None,
@@ -40,7 +42,9 @@ def pull(
 
     Args:
         references: ``[registry/]band/name[@version or range]`` or ``...@sha256:<hex>``, ``model/name`` and so on of other
-            kinds, an alias of the configuration file, or a row of a lock; one or more, or a list of them.
+            kinds, an alias of the configuration file, a row of a lock, or a result of :func:`registry.find`; one or more, or a
+            list of them. A pattern, such as ``low/*`` or ``low/*@^1``, stands for every name that it matches, sorted, at its
+            newest version.
         registry: Folder, ``hf://owner/repo[@revision]`` or store; by default the default registry. A reference that names its
             own registry keeps it.
         mode: ``online`` reads the registry's index again, ``prefer-cache`` uses the last one read, ``offline`` makes no network
@@ -64,7 +68,7 @@ def pull(
         TransportError: network failure, or offline and not in the cache.
         StoreError: disk failure.
     """
-    wanted = wanted_of(_expanded(references), registry, mode)
+    wanted = wanted_of(_expanded(references, registry, mode), registry, mode)
     found = _load(wanted, progress)
     warn_of_yanked(wanted, stacklevel=2)
     return found
@@ -98,26 +102,27 @@ def pull_locked(
     return found
 
 
-def pull_cells(*references: str | Reference, registry: str | Path | Store | None = None) -> list[Cell]:
+def pull_cells(*references: str | Reference | Located, registry: str | Path | Store | None = None) -> list[Cell]:
     """Pull cells only, as :func:`pull`.
 
     Raises:
         InputError: artifact of another kind (with its code, such as ``A_MODEL``), before anything is fetched.
         BatteriesError: as :func:`pull`.
     """
-    given = _expanded(references)
-    _refuse_other_kinds([one if isinstance(one, Reference) else one.reference for one in given])
+    given = _expanded(references, registry)
+    _refuse_other_kinds([one if isinstance(one, Reference | NamePattern) else one.reference for one in given])
     wanted = wanted_of(given, registry)
     found = fetch(wanted)
     warn_of_yanked(wanted, stacklevel=2)
     return found
 
 
-def load(target: str | Path | Cell, *, registry: str | Path | Store | None = None) -> Cell:
+def load(target: str | Path | Cell | Reference | Located, *, registry: str | Path | Store | None = None) -> Cell:
     """Return one cell from a reference or a file.
 
     Args:
-        target: Reference, path of a cell file (a ``.safetensors`` with its manifest beside it), or a cell, returned as it is.
+        target: Reference, pattern with one match, result of :func:`registry.find`, path of a cell file (a ``.safetensors`` with
+            its manifest beside it), or a cell, returned as it is.
         registry: Registry in which a reference is looked up.
 
     Raises:
@@ -127,9 +132,10 @@ def load(target: str | Path | Cell, *, registry: str | Path | Store | None = Non
         return target
     if isinstance(target, Path) or (isinstance(target, str) and target.endswith(SUFFIX)):
         return Cell.read(target)
-    if not isinstance(target, str | Reference):
-        remedy = "registry.pull takes a list of references."
-        raise InputError("not a single cell", code="REFERENCE", expected="a reference", found=repr(target)[:60], remedy=remedy)
+    if not isinstance(target, str | Reference | Located):
+        raise _not_one(repr(target)[:60])
+    if is_pattern(target):
+        target = _only(references_of([str(target)], registry), target)
     return pull_cells(target, registry=registry)[0]
 
 
@@ -153,10 +159,22 @@ def fetch(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: 
     return [found[n] for n in range(len(wanted))]
 
 
-def _expanded(given: Iterable[Any]) -> list[Reference | LockedCell]:
-    """Flatten the arguments of a pull, and parse strings to references."""
-    listed = each(given, (str, Reference, LockedCell))
-    return [one if isinstance(one, Reference | LockedCell) else settings.expand(one) for one in listed]
+def _expanded(
+    given: Iterable[Any], registry: str | Path | Store | None, mode: Mode | None = None
+) -> list[Reference | NamePattern | Located | LockedCell]:
+    """List references, patterns, what was found, and rows of locks, one by one."""
+    return named(each(given, (str, Reference, NamePattern, Located, LockedCell)), registry, mode)
+
+
+def _only(found: Sequence[Reference], target: object) -> Reference:
+    if len(found) > 1:
+        raise _not_one(f"{len(found)} of the pattern {target}")
+    return found[0]
+
+
+def _not_one(found: str) -> InputError:
+    remedy = "registry.pull takes a list of references, and patterns."
+    return InputError("not a single cell", code="REFERENCE", expected="a reference", found=found, remedy=remedy)
 
 
 def _load(wanted: Sequence[Wanted], progress: Progress) -> list[Any]:
@@ -187,7 +205,7 @@ def _manifests_together(wanted: Sequence[Wanted], cache: Cache) -> dict[str, Ver
     return found
 
 
-def _refuse_other_kinds(references: Sequence[Reference]) -> None:
+def _refuse_other_kinds(references: Sequence[Reference | NamePattern]) -> None:
     for reference in references:
         if (kind := reference.kind) is not CELL:
             remedy = f'registry.pull("{reference}") loads it, `batteries pull {reference}` fetches its file.'

@@ -14,7 +14,7 @@ from typing import Any
 from batteries.cell.cell import SUFFIX, Origin
 from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, IntegrityError, NotFoundError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, short_repr
 from batteries.io.canonical_json import sha256
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS, form_in
@@ -43,6 +43,8 @@ class PulledFile:
     manifest: PackedManifest
     origin: Origin
     path: Path
+
+    __repr__ = short_repr.fields
 
     def write(self, folder: str | Path) -> Path:
         """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, each atomically, and return the path of the first.

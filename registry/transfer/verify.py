@@ -16,11 +16,11 @@ from registry.catalog import store_keys
 from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested
-from registry.stores import settings
-from registry.stores.snapshot import Located, Snapshot, check_attestation, locate
+from registry.stores.snapshot import Located, Snapshot, check_attestation
 from registry.stores.store import INDEX, Store
 from registry.stores.verified_read import read_pinned
 from registry.transfer import weight_checks
+from registry.transfer.search import located, named
 
 ObjectKind = Literal["reference", "index", "manifest", "blob", "figures", "attestation"]
 
@@ -46,12 +46,15 @@ class Finding:
 
 
 def verify(
-    *references: str | Reference | Iterable[str | Reference], registry: str | Path | Store | None = None, replay: bool = False
+    *references: str | Reference | Located | Iterable[str | Reference | Located],
+    registry: str | Path | Store | None = None,
+    replay: bool = False,
 ) -> list[Finding]:
     """Check manifest, file and attestations of artifacts in their registry, without any cache.
 
     Args:
-        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``, of any kind; one or more, or a list of them.
+        references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``, of any kind, patterns such as ``low/*``, or
+            results of :func:`registry.find`; one or more, or a list of them.
         registry: Address or store; by default the default registry.
         replay: Whether to measure each cell again and compare it with its manifest's figures, which needs torch and a second or
             two per cell.
@@ -60,15 +63,15 @@ def verify(
         Findings, one per object. An error becomes a finding and does not stop the other checks.
     """
     findings: list[Finding] = []
-    for reference in each(references, (str, Reference)):
+    for reference in each(references, (str, Reference, Located)):
         try:
-            parsed = reference if isinstance(reference, Reference) else settings.expand(reference)
-            (located,) = locate([parsed], registry)
+            (found,) = located(named([reference], registry), registry)
         except BatteriesError as error:
             findings.append(Finding("reference", str(reference), error))
         else:
-            findings += _findings(located, replay)
-            findings += _attestation_findings(located.snapshot, located.release.blob.sha256)
+            for one in found:
+                findings += _findings(one, replay)
+                findings += _attestation_findings(one.snapshot, one.release.blob.sha256)
     return findings
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from batteries.cell.cell import Origin
 from batteries.errors import NotFoundError
 from registry.catalog import store_keys
-from registry.catalog.reference import Reference
+from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import AnySummary, Pin
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode
-from registry.stores.snapshot import Located, locate, open_bytes
+from registry.stores.snapshot import Located, open_bytes
 from registry.stores.store import Store
 from registry.transfer import yanked_versions
 from registry.transfer.lockfile import LockedCell
+from registry.transfer.search import located
 
 Progress = Callable[[int, int], None]  # bytes fetched so far, bytes in total
 
@@ -78,16 +79,19 @@ class Wanted:
 
 
 def wanted_of(
-    given: Sequence[Reference | LockedCell], registry: str | Path | Store | None = None, mode: Mode | None = None
+    given: Sequence[Reference | NamePattern | Located | LockedCell],
+    registry: str | Path | Store | None = None,
+    mode: Mode | None = None,
 ) -> list[Wanted]:
-    """Return the artifacts named by references and rows of locks, in order; every index is read once.
+    """Return the artifacts named by references, patterns and rows of locks, in order; every index is read once.
 
     Raises:
-        BatteriesError: as :func:`registry.stores.snapshot.locate` and :func:`wanted_of_locked`.
+        BatteriesError: as :func:`registry.transfer.search.located` and :func:`wanted_of_locked`.
     """
-    found = iter(locate([one for one in given if isinstance(one, Reference)], registry, mode=mode))
+    found = iter(located([one for one in given if not isinstance(one, LockedCell)], registry, mode=mode))
     locked = iter(wanted_of_locked([one for one in given if isinstance(one, LockedCell)], registry, mode))
-    return [Wanted.of(next(found)) if isinstance(one, Reference) else next(locked) for one in given]
+    rows = ([next(locked)] if isinstance(one, LockedCell) else map(Wanted.of, next(found)) for one in given)
+    return [one for row in rows for one in row]
 
 
 def wanted_of_locked(

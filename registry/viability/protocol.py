@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batteries.io import canonical_json
+from batteries.io import canonical_json, short_repr
 from batteries.io.canonical_json import Document
 
 FACTS = "published triage and measured figures of the research the cells come from"
@@ -92,6 +92,11 @@ class ViabilityProtocol(Document):
     gradient: Threshold = Threshold(value=1e-7, source="floor below which a gradient counts as lost; the audit protocol")
     lift: Threshold = Threshold(value=0.02, source=DESIGN)
     kept: Threshold = Threshold(value=0.9, source=MEASURED)
+
+    def __repr__(self) -> str:
+        fields = type(self).model_fields.items()
+        said = [name for name, field in fields if getattr(self, name) != field.default]
+        return short_repr.headed(self, *(f"{name}={short_repr.shown(getattr(self, name))}" for name in said))
 
     @property
     def digest(self) -> str:

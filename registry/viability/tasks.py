@@ -15,6 +15,7 @@ from batteries.data.probes import photographs
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
+from batteries.io import short_repr
 from batteries.noise import NAMES, of_types
 from registry.viability.protocol import ViabilityProtocol
 
@@ -44,6 +45,8 @@ class Task:
     test: tuple[Tensor, Tensor]
     cluster: Tensor | None = None
     decides: bool = True
+
+    __repr__ = short_repr.fields
 
     def __post_init__(self) -> None:
         for part, (images, targets) in (("train", self.train), ("test", self.test)):

@@ -6,6 +6,7 @@ untrained cells, row radius, rank, and whether CV, rank and content hold.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale
 from batteries.data.probes import probe
 from batteries.engine.torch_settings import neutral
-from batteries.errors import InputError
-from batteries.io import atomic_files
+from batteries.errors import InputError, UnknownKeyError
+from batteries.io import atomic_files, short_repr
 from batteries.io.home import home
+from batteries.io.text import listed
+from batteries.lookup import Lookup
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
+from registry.reports.verdict_card import verdict_card
 from registry.reports.viability_page import page
 from registry.stores.store import Store
 from registry.transfer.pull import load
@@ -37,14 +41,32 @@ CONTROL_SEED = 100  # distinct from the seeds of the null
 
 
 @dataclass(frozen=True)
-class Report:
-    """Result of a viability test.
+class Report(Lookup[CheckFigure]):
+    """Result of a viability test: a mapping of its checks by name.
 
     Attributes:
         attestation: All figures, in the form that can be published.
     """
 
     attestation: Attestation
+
+    def __getitem__(self, name: str) -> CheckFigure:
+        found = {check.name: check for check in self.checks}
+        if name not in self:
+            raise UnknownKeyError("no such check", code="NO_CHECK", expected=listed(list(found)), found=name)
+        return found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (check.name for check in self.checks)
+
+    def __repr__(self) -> str:
+        passed = sum(bool(check.passed) for check in self.checks)
+        head = short_repr.headed(self, self.attestation.reference, f"{self.attestation.protocol}: {self.verdict}")
+        failed = (f"{name}: {self[name].reason}" for name in self.failed)
+        return short_repr.rows(head, [f"{passed} of {short_repr.counted(len(self), 'check')} passed", *failed])
+
+    def _repr_html_(self) -> str:
+        return verdict_card(self.attestation)
 
     @property
     def verdict(self) -> Verdict:
