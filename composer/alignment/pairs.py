@@ -37,7 +37,7 @@ from torch import Generator, Tensor
 
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, NotFoundError
-from composer.alignment.align import GridChoice, paired
+from composer.alignment.align import paired
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.untrained_null import untrained_nulls, untrained_tokens
 from composer.container.container import Container
@@ -48,7 +48,7 @@ from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import digest_of
 from composer.procrustes.score_document import LEVEL, Score
 from composer.procrustes.scores import score, shuffles_for
-from composer.vocabulary import Grid, TokenKind
+from composer.vocabulary import Grid, GridChoice, TokenKind
 
 FLOOR = LEVEL / 2  # corrected p-value that all pairs can come down to: one that stops at the level itself says little
 FEWEST_UNTRAINED = 19  # of each spec, at each end: a p-value can be as low as 1 / 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,15 +17,14 @@ from registry.answers.transfer import SHOWN, Listed, Shown
 from registry.catalog.kinds import CELL, KINDS, kind_of_folder
 from registry.catalog.reference import Reference
 from registry.cli.completion import OneReference
-from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, say
+from registry.cli.console import AsJson, InMode, Registry, Wide, app, emit, emit_json, say
+from registry.cli.terminal.help import BROWSE
 from registry.reports import tables
+from registry.reports.fitted_table import FittedTable
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.snapshot import Located, Snapshot, locate, open_snapshot
-from registry.transfer.query import EXAMPLE, Query, row_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from registry.transfer.query import Query, row_of
 
 
 def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
@@ -40,20 +39,19 @@ def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=BROWSE, epilog="batteries list 'low/*' --where 'mse < 0.01 and viable'")
 @with_kinds
 def list_cells(
-    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*' or 'model/*'.")] = "*",
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells that meet it, such as '{EXAMPLE}'.")
-    ] = None,
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern such as 'low/*'.")] = "*",
+    where: Annotated[str | None, typer.Option("--where", metavar="CONDITION", help="Only cells that meet a condition.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every version, not only the newest.")] = False,
+    wide: Wide = False,
     registry: Registry = None,
     mode: InMode = None,
     as_json: AsJson = False,
     **kinds: bool,
 ) -> None:
-    """List the cells, or another kind of artifact, of a registry."""
+    """List the cells of a registry, or its models or maps."""
     query = None if where is None else Query.parse(where)
     kind = _listed_kind(kinds, pattern)
     if kind is not CELL and query is not None:
@@ -65,19 +63,20 @@ def list_cells(
         found = [located for located in found if query.matches(row_of(located))]
     if as_json:
         emit_json(Listed.of(snapshot, found))
-    else:
-        emit(tables.cells(found) if kind is CELL else tables.artifacts(found, FORMS[kind.name]))
-    say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}")
+    elif found:
+        emit(tables.cells(found) if kind is CELL else tables.artifacts(found, FORMS[kind.name]), wide=wide)
+    none = "" if found else f"; none matches {pattern}" if known else "; the registry has none"
+    say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}{none}")
 
 
-@app.command()
+@app.command(rich_help_panel=BROWSE, epilog="batteries show low/fresnel-256")
 def show(
     reference: OneReference,
     registry: Registry = None,
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the manifest of an artifact and the attestations about it."""
+    """Show the manifest and the verdicts of an artifact."""
     (located,) = locate([settings.expand(reference)], registry, mode=settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
     if located.reference.kind is CELL:
@@ -98,7 +97,7 @@ def _listed_kind(flags: Mapping[str, bool], pattern: str) -> ArtifactKind:
     return chosen[0] if chosen else (kind_of_folder(folder) if slash else None) or CELL
 
 
-def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:
+def _emit(answer: Answer, parts: Sequence[FittedTable], as_json: bool) -> None:
     if as_json:
         emit_json(answer)
     else:

@@ -29,9 +29,21 @@ Threads = Annotated[
         metavar="N",
         min=1,
         max=MOST_THREADS,
-        help="Threads to compute on; default: OMP_NUM_THREADS, then one per core.",
+        help="Threads to compute on.",
+        show_default="OMP_NUM_THREADS, one per core",
     ),
 ]
+
+
+Family = Annotated[str | None, typer.Option(metavar="NAME", help="Family of the cell.", show_default="first word of its name")]
+Description = Annotated[str, typer.Option(metavar="TEXT", help="One sentence for the manifest.")]
+MaybeDescription = Annotated[str | None, typer.Option(metavar="TEXT", help="One sentence for the manifest.")]
+ArtifactName = Annotated[str | None, typer.Option(metavar="NAME", help="Name to publish it by.", show_default="its file's")]
+ArtifactVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Version.", show_default="1.0.0")]
+ArtifactLicense = Annotated[str | None, typer.Option(metavar="SPDX", help="Licence.", show_default="those of the cells")]
+CellFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")]
+Page = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of HTML with charts.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of everything random.")]
 
 
 def use(context: typer.Context, threads: int | None) -> None:
