@@ -107,7 +107,7 @@ def align(
         maps=out is not None,
         registry=registry_,
     )
-    with working(f"{math.comb(len(cells), 2)} pairs of cells"):
+    with working(f"aligning {math.comb(len(cells), 2)} pairs of cells"):
         found = compared(cells, asked)
     answer = found.answer
     if html is not None:

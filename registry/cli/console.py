@@ -110,7 +110,7 @@ def emit(*parts: RenderableType, wide: bool = False) -> None:
         if number:
             console.print()
         console.print(part)
-    _write(text.getvalue())
+    _write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def emit_row(*fields: object) -> None:

@@ -1,23 +1,51 @@
-"""Progress bars on stderr: training steps, bytes, parts of a viability test, and a spinner."""
+"""Progress on stderr: bars on a terminal, elsewhere a log line every 30 seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batteries.cell.manifest import TrainingPoint
 from batteries.network.hub_environment import is_set
+from registry.cli.terminal.log_lines import LogLines
+from registry.reports.figures import number
 from registry.reports.summaries import stderr
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 
-class TrainingBar:
-    """A training watcher that shows the step, the loss and the last reading of the probe."""
+class _Bar:
+    """A bar of rich, or log lines where stderr is no terminal; neither if it is hidden."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, columns: tuple[ProgressColumn, ...], log: LogLines, *, transient: bool, hidden: bool = False) -> None:
+        self._progress = _progress(columns, transient, hidden)
+        self._log = log
+        self._shown: AbstractContextManager[Any] | None = None
+        if not hidden:
+            self._shown = log if self._progress.disable else self._progress
+
+    def __enter__(self) -> Any:
+        if self._shown is not None:
+            self._shown.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._shown is not None:
+            self._shown.__exit__(kind, error, trace)
+
+
+class TrainingBar(_Bar):
+    """A training watcher that shows the step, the loss and the last reading of the probe.
+
+    Args:
+        steps: Steps of the run.
+        cell: Name of the cell.
+    """
+
+    def __init__(self, steps: int, cell: str) -> None:
         from rich import progress as bars
 
         columns = (
@@ -26,52 +54,41 @@ class TrainingBar:
             bars.TextColumn("{task.description}"),
             bars.TimeRemainingColumn(),
         )
-        self._progress = bars.Progress(*columns, console=stderr())
+        super().__init__(columns, LogLines(f"training {cell}", "steps"), transient=False)
+        self._steps = steps
         self._task = self._progress.add_task("", total=steps)
         self._reading = ""
 
-    def __enter__(self) -> TrainingBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
-
     def stepped(self, step: int, loss: float) -> None:
         """Show a step and its loss."""
-        self._progress.update(self._task, completed=step, description=f"loss {loss:.4f}{self._reading}")
+        words = f"loss {number(loss)}{self._reading}"
+        self._progress.update(self._task, completed=step, description=words)
+        self._log.show(words, step, self._steps)
 
     def read(self, point: TrainingPoint) -> None:
         """Keep a reading to show beside the next steps."""
-        cv = "degenerate" if point.cv is None else f"{point.cv:.4f}"
-        self._reading = f"  probe: MSE {point.mse:.4f}, CV {cv}"
+        cv = "degenerate" if point.cv is None else number(point.cv)
+        self._reading = f"  probe: MSE {number(point.mse)}, CV {cv}"
 
 
-class TransferBar:
+class TransferBar(_Bar):
     """One bar over all the bytes of a transfer."""
 
     def __init__(self) -> None:
         from rich import progress as bars
 
         columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
-        console = stderr()
-        hidden = not console.is_terminal or is_set("HF_HUB_DISABLE_PROGRESS_BARS")
-        self._progress = bars.Progress(*columns, console=console, transient=True, disable=hidden)
+        hidden = is_set("HF_HUB_DISABLE_PROGRESS_BARS")
+        super().__init__(columns, LogLines("transferring", "bytes"), transient=True, hidden=hidden)
         self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> TransferBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
 
     def moved(self, done: int, total: int) -> None:
         """Show the bytes done and the bytes in total."""
         self._progress.update(self._task, completed=done, total=total)
+        self._log.show("", done, total)
 
 
-class TrialBar:
+class TrialBar(_Bar):
     """Bars over the parts of viability tests, one row per cell."""
 
     def __init__(self) -> None:
@@ -82,15 +99,12 @@ class TrialBar:
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.description}"),
+            bars.TimeElapsedColumn(),
         )
-        self._progress = bars.Progress(*columns, bars.TimeElapsedColumn(), console=stderr(), transient=True)
-
-    def __enter__(self) -> TrialBar:
-        self._progress.start()
-        return self
+        super().__init__(columns, LogLines("validating", "parts"), transient=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        super().__exit__(kind, error, trace)
         if kind in (KeyboardInterrupt, SystemExit):
             stderr().print("stopped; finished parts are kept, and the same command resumes from them")
 
@@ -100,16 +114,24 @@ class TrialBar:
 
         def moved(words: str, done: int, parts: int) -> None:
             self._progress.update(row, description=words, completed=done, total=parts)
+            self._log.show(words, done, parts, subject=f"validating {cell}")
 
         return moved
 
 
-def working(words: str) -> Progress:
-    """Return a context manager that shows a spinner, words and the time elapsed, if stderr is a terminal."""
+def working(words: str) -> AbstractContextManager[object]:
+    """Return a context manager that shows a spinner, words and the time elapsed, or log lines with the same."""
     from rich import progress as bars
 
-    console = stderr()
     columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.TimeElapsedColumn())
-    shown = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    shown = _progress(columns, transient=True)
     shown.add_task(words, total=None)
-    return shown
+    return LogLines(words) if shown.disable else shown
+
+
+def _progress(columns: tuple[ProgressColumn, ...], transient: bool, hidden: bool = False) -> Progress:
+    """Return a progress display, disabled if it is hidden or stderr is no terminal."""
+    from rich.progress import Progress
+
+    console = stderr()
+    return Progress(*columns, console=console, transient=transient, disable=hidden or not console.is_terminal)

@@ -100,7 +100,7 @@ def train(
     )
     _refuse_other_band(batteries.expected_band(plan.spec), wanted)
     probe = batteries.probe(batteries.own_probe(source.facts.kind, size))
-    with TrainingBar(steps) as bar, contextlib.ExitStack() as open_logs:
+    with TrainingBar(steps, wanted.path) as bar, contextlib.ExitStack() as open_logs:
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
         watchers: list[batteries.Watcher] = [bar, *log]
         finished = batteries.train(

@@ -21,7 +21,7 @@ class FittedTable:
 
     Args:
         columns: Headings; a table whose headings are all empty is printed without them.
-        optional: Headings of columns to leave out, the first first, until the rest fits.
+        optional: Headings of columns that may be left out, the most dispensable first.
         wrapping: Headings of columns that wrap; other cells stay on one line, and the last is cut if nothing else fits.
         title: Line above the table.
     """
@@ -54,10 +54,10 @@ class FittedTable:
 
         lines = (self.columns, *self.rows)
         natural = [max(cell_len(line[index]) for line in lines) for index in range(len(self.columns))]
-        shown = list(range(len(self.columns)))
-        for heading in self.optional:
-            if _total(natural, shown) > width:
-                shown.remove(self.columns.index(heading))
+        shown = [index for index, heading in enumerate(self.columns) if heading not in self.optional]
+        for heading in reversed(self.optional):
+            more = sorted([*shown, self.columns.index(heading)])
+            shown = more if _total(natural, more) <= width else shown
         for index in reversed([i for i in shown if self.columns[i] in self.wrapping] or shown[-1:]):
             over = _total(natural, shown) - width
             if over > 0:

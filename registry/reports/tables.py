@@ -179,7 +179,7 @@ def _columns(title: str, figures: Mapping[str, Mapping[str, Any]]) -> FittedTabl
     flat = [_flat(fields) for fields in figures.values()]
     table = FittedTable("", *figures, wrapping=tuple(figures), title=title)
     for name in dict.fromkeys(name for fields in flat for name in fields):
-        table.add_row(name, *(fields.get(name, NOTHING) for fields in flat))
+        table.add_row(name, *(shortened(fields.get(name, NOTHING)) for fields in flat))
     return table
 
 
