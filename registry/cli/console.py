@@ -42,7 +42,7 @@ UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 WIDE = 500  # columns without a terminal, so that tables in files and pipes are not truncated
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-Wide = Annotated[bool, typer.Option("--wide", help="Show all columns, whatever the terminal's width.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns, however many.")]
 Registry = Annotated[
     str | None,
     typer.Option(

@@ -132,7 +132,7 @@ def gc(
 
 @app.command(rich_help_panel=MAINTAIN, epilog="batteries fsck --registry ./registry --repair --from hf://me/cells")
 def fsck(
-    repair: Annotated[bool, typer.Option("--repair", help="Move damaged files aside, restore what can be.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Move damaged files aside and restore them.")] = False,
     registry: Annotated[
         str | None, typer.Option("--registry", metavar="FOLDER", help="Check this registry, not the cache.")
     ] = None,

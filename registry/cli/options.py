@@ -36,8 +36,8 @@ Threads = Annotated[
 
 
 Family = Annotated[str | None, typer.Option(metavar="NAME", help="Family of the cell.", show_default="first word of its name")]
-Description = Annotated[str, typer.Option(metavar="TEXT", help="One sentence for the manifest.")]
-MaybeDescription = Annotated[str | None, typer.Option(metavar="TEXT", help="One sentence for the manifest.")]
+Description = Annotated[str, typer.Option(metavar="TEXT", help="Description, a sentence.")]
+MaybeDescription = Annotated[str | None, typer.Option(metavar="TEXT", help="Description, a sentence.")]
 ArtifactName = Annotated[str | None, typer.Option(metavar="NAME", help="Name to publish it by.", show_default="its file's")]
 ArtifactVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Version.", show_default="1.0.0")]
 ArtifactLicense = Annotated[str | None, typer.Option(metavar="SPDX", help="Licence.", show_default="those of the cells")]

@@ -11,13 +11,13 @@ def number(value: float, decimals: int = 4) -> str:
 
     >>> [number(value) for value in (0.90951, 0.0, -0.0041, 8e-6, 13.7712, 256.0, float("nan"))]
     ['0.9095', '0', '-0.0041', '8.00e-06', '13.77', '256', 'nan']
-    >>> number(0.8848, 3), number(-2e-4, 3)
-    ('0.885', '-2.00e-04')
+    >>> number(0.8848, 3), number(-2e-4, 3), number(0.0025, 2)
+    ('0.885', '-2.00e-04', '2.50e-03')
     """
     size = abs(value)
     if size == 0:
         return "0"
-    if size < SMALL:
+    if size < max(SMALL, 10.0**-decimals):
         return f"{value:.2e}"
     return f"{value:.{decimals}g}" if size >= LARGE else f"{value:.{decimals}f}"
 

@@ -52,7 +52,7 @@ class LogLines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._done.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout=1)  # its line may wait for a reader of stderr
 
     def show(self, words: str = "", done: int | None = None, total: int | None = None, *, subject: str | None = None) -> None:
         """Keep a state for the next line.

@@ -153,7 +153,7 @@ def test_publish(folder, capsys, tmp_path):
     assert (answer["reference"], answer["number"], answer["new"]) == ("high/new@1.0.0", 5, True)
     again = said(capsys, "publish", path, "--to", folder)
     assert again.out == f"high/new@1.0.0\tsha256:{tiny('new', seed=3).digest}\n"
-    assert "published before" in again.err
+    assert "already published" in again.err
     tiny("new", seed=4).write(tmp_path / "cells")
     error = answered(capsys, "publish", path, "--to", folder, code=6)["error"]
     assert error["code"] == "VERSION_EXISTS"
