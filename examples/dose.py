@@ -12,7 +12,7 @@ from rich.console import Console
 
 import batteries
 import registry
-from registry.reports import summaries
+from registry.reports.fitted_table import FittedTable
 from registry.viability.host_training import own_hosts
 from registry.viability.tasks import own_tasks
 from registry.viability.trials import Trial, dose_trial
@@ -24,7 +24,7 @@ SEEDS = range(3)
 def main(targets: list[str]) -> None:
     """Print mean and standard deviation over seeds by cell and rate, for the quick profile's number of steps."""
     protocol = registry.PROFILES["quick"].model_copy(update={"readings": 1})
-    table = summaries.plain_table("cell", "rate", "score", "|dW|/|W|", "CV", "rank", "retention", "kept")
+    table = FittedTable("cell", "rate", "score", "|dW|/|W|", "CV", "rank", "retention", "kept")
     for cell in map(registry.load, targets):
         own = batteries.probe(cell.manifest.own_probe)
         task, host = own_tasks(own.domain, protocol, 0)[-1], next(iter(own_hosts(protocol).values()))

@@ -15,7 +15,7 @@ import batteries
 import registry
 from batteries.packaging.package import UNTRAINED_SEED
 from batteries.readout import name_noise
-from registry.reports import summaries
+from registry.reports.fitted_table import FittedTable
 
 PROBE = "noise16-64"
 UNTRAINED = 5
@@ -29,7 +29,7 @@ def untrained_accuracies(spec: batteries.CellSpec) -> list[float]:
 
 def main(targets: list[str]) -> None:
     """Print one row per noise cell, and name the cells left out."""
-    table = summaries.plain_table("cell", "accuracy", "untrained", "sd", "points")
+    table = FittedTable("cell", "accuracy", "untrained", "sd", "points")
     for cell in map(registry.load, targets):
         if cell.manifest.own_probe != PROBE:
             print(f"{cell.name}: left out, its own probe is {cell.manifest.own_probe}", file=sys.stderr)

@@ -10,7 +10,7 @@ import sys
 from batteries.engine import processors
 from batteries.errors import BatteriesError
 from batteries.io import operating_system
-from registry.cli import interruption
+from registry.cli.terminal import interruption
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ Rows are paired by image region, on the coarsest grid of the cells; with ``grid=
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -20,9 +20,7 @@ from composer.container.container import Container
 from composer.grids import coarsest
 from composer.procrustes.consensus import Consensus, consensus, joined
 from composer.procrustes.provenance import digest_of
-from composer.vocabulary import Grid, TokenKind
-
-GridChoice = Literal["coarsest", "exact"]
+from composer.vocabulary import Grid, GridChoice, TokenKind
 
 
 @neutral()

@@ -39,7 +39,7 @@ from torch import Generator, Tensor
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, UnknownKeyError
 from batteries.io import short_repr
-from composer.alignment.align import GridChoice, paired
+from composer.alignment.align import paired
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.untrained_null import untrained_nulls, untrained_tokens
 from composer.container.container import Container
@@ -50,7 +50,7 @@ from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import digest_of
 from composer.procrustes.score_document import LEVEL, Score
 from composer.procrustes.scores import score, shuffles_for
-from composer.vocabulary import Grid, TokenKind
+from composer.vocabulary import Grid, GridChoice, TokenKind
 
 FLOOR = LEVEL / 2  # lowest corrected p-value that all pairs can reach; the level itself would leave no margin
 FEWEST_UNTRAINED = 19  # of each spec at each end, so that a p-value can be as low as 1 / 400

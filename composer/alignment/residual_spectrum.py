@@ -18,12 +18,12 @@ from torch import Generator, Tensor
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.io import short_repr
-from composer.alignment.align import GridChoice, paired
+from composer.alignment.align import paired
 from composer.container.container import Container
 from composer.procrustes.consensus import frames_of_others
 from composer.procrustes.held_out import Paired, Split, maps_of, rows_of
 from composer.procrustes.scores import split_of
-from composer.vocabulary import TokenKind
+from composer.vocabulary import GridChoice, TokenKind
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from batteries.cell.manifest import Count, Positive, Sha256, Text, TrainingPoint
 from batteries.errors import InputError
 from batteries.io import canonical_json, short_repr
 from batteries.io.canonical_json import Document, load_document
+from registry.catalog import check_names
 from registry.catalog.reference import Reference
 
 MAX_ATTESTATION = 2**20
@@ -240,9 +241,9 @@ class Attestation(Document):
 
 
 def verdict_words(verdict: Verdict, failed: Sequence[str]) -> str:
-    """Return the verdict as a sentence."""
+    """Return the verdict as a sentence, with the printed names of the checks that failed."""
     if verdict == "viable":
         return "viable: every deciding check passed"
     if verdict == "no verdict":
         return "no verdict: a control was not rejected, so the checks prove nothing"
-    return f"walked back because of: {', '.join(failed)}"
+    return f"walked back because of: {check_names.listed(failed)}"

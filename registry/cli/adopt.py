@@ -11,22 +11,39 @@ from pydantic import ValidationError
 import batteries
 from batteries.cell.input_scale import IMAGENET, of_unit_images
 from batteries.cell.manifest import InputScale
+from batteries.cell.spec import Activation, RowNorm
 from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
 from registry.catalog.reference import Reference
-from registry.cli.console import AsJson, app, say
-from registry.cli.options import Threads, cell_label, command_line, photographs, use, write_cell
+from registry.cli.console import AsJson, Wide, app, say
+from registry.cli.options import (
+    CellFolder,
+    Description,
+    Family,
+    Threads,
+    cell_label,
+    command_line,
+    photographs,
+    use,
+    write_cell,
+)
+from registry.cli.progress import working
+from registry.cli.terminal.choices import choice
+from registry.cli.terminal.help import MAKE
 
 if TYPE_CHECKING:
     from batteries.cell.cell import Cell
     from batteries.data.sources import Source
 
 CHANNELS = 3
-PLACES = {"out", "threads", "as_json"}  # options without an effect on the cell
+PLACES = {"out", "wide", "threads", "as_json"}  # options without an effect on the cell
 SCALES = {"plain": InputScale(), "imagenet": IMAGENET}
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MAKE,
+    epilog="batteries adopt checkpoint.pt --name high/theirs --input imagenet \\\n    --photos ./pictures",
+)
 def adopt(
     context: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file.")],
@@ -36,55 +53,62 @@ def adopt(
         typer.Option(
             "--input",
             metavar="plain|imagenet|MEAN/STD",
-            help="Scale of its training images: plain is [-1, 1] (noise as generated); imagenet is [0, 1] normalised with "
-            "ImageNet's mean and std; MEAN/STD (one number each, or R,G,B) is [0, 1] normalised with these; 0/1 is [0, 1].",
+            help="Scale of its training images, see above.",
         ),
     ],
-    noise: Annotated[bool, typer.Option("--noise", help="Measure on the 16 noise types, the domain of the cell.")] = False,
+    noise: Annotated[bool, typer.Option("--noise", help="Measure on the 16 noise types.")] = False,
     photos: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PLACE",
-            help="Measure on photographs, the domain of the cell; those of this folder or glob fit the linear baselines. "
-            "May be repeated.",
+            help="Measure on photographs; a folder or glob.",
         ),
     ] = None,
-    size: Annotated[int, typer.Option(min=1, help="Side of its training images, in pixels.")] = 64,
-    width: Annotated[
-        int | None, typer.Option(min=1, help="D, for a checkpoint without cross-attention, whose tensors do not show it.")
+    size: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="Side of its training images.")] = 64,
+    width: Annotated[int | None, typer.Option(metavar="D", min=1, help="Width, without cross-attention to tell it.")] = None,
+    heads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Attention heads.", show_default="as published for the width")
     ] = None,
-    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads; default: as published for the width.")] = None,
-    activation: Annotated[str, typer.Option(help="gelu, relu, silu, tanh or identity.")] = "gelu",
-    row_norm: Annotated[str, typer.Option(help="sphere, none, layernorm or scale.")] = "sphere",
+    activation: Annotated[Activation, choice(Activation, code="SPEC", help="Activation of the layers.")] = "gelu",
+    row_norm: Annotated[RowNorm, choice(RowNorm, code="SPEC", help="Normalisation of the rows of M.")] = "sphere",
     unbounded_alpha: Annotated[
-        bool, typer.Option("--unbounded-alpha", help="Attention without its limit of 20% on the change of a singular value.")
+        bool, typer.Option("--unbounded-alpha", help="Attention without its 20% limit, see above.")
     ] = False,
-    family: Annotated[str | None, typer.Option(help="Family of the cell; default: the first word of its name.")] = None,
-    description: Annotated[str, typer.Option(help="Description for the manifest, one sentence.")] = "",
-    license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "unknown",
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
+    family: Family = None,
+    description: Description = "",
+    license: Annotated[str, typer.Option(metavar="SPDX", help="Licence of the weights.")] = "unknown",
+    out: CellFolder = Path(),
+    wide: Wide = False,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a cell of a public PatchSVAE checkpoint. Its weights are kept and measured like those of a trained cell."""
+    """Make a cell of a public PatchSVAE checkpoint. Its weights are kept and measured like those of a trained cell.
+
+    Scales of training images: plain is [-1, 1], and noise as generated; imagenet is [0, 1] normalised with ImageNet's mean and
+    std; MEAN/STD, one number each or R,G,B, is [0, 1] normalised with these.
+
+    Without --noise the cell's domain is photographs; those of --photos fit the linear baselines. Attention changes a singular
+    value by at most 20% unless --unbounded-alpha is given.
+    """
     use(context, threads)
     wanted = Reference.parse(name)
     label = cell_label(wanted, family, license, description)
-    cell = batteries.adopt(
-        checkpoint,
-        label=label,
-        input=_scale(input),
-        source=_source(noise, photos or []),
-        size=size,
-        width=width,
-        heads=heads,
-        activation=activation,  # type: ignore[arg-type]
-        row_norm=row_norm,  # type: ignore[arg-type]
-        bounded_alpha=not unbounded_alpha,
-        command=command_line(context, PLACES),
-    )
+    with working(f"measuring {wanted.path}"):
+        cell = batteries.adopt(
+            checkpoint,
+            label=label,
+            input=_scale(input),
+            source=_source(noise, photos or []),
+            size=size,
+            width=width,
+            heads=heads,
+            activation=activation,
+            row_norm=row_norm,
+            bounded_alpha=not unbounded_alpha,
+            command=command_line(context, PLACES),
+        )
     _refuse_other_band(cell, wanted)
-    write_cell(cell, out, as_json)
+    write_cell(cell, out, as_json, wide)
     say(f"training {cell.manifest.training.data.description}")
     say(f"parameters: {cell.spec.parameters:,}, of D {cell.spec.D}, V {cell.spec.V}, patch {cell.spec.patch_size}")
     say(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -15,60 +15,81 @@ from batteries.errors import InputError, PolicyError
 from batteries.io import atomic_files
 from batteries.io.text import unicode
 from composer.artifact.maps.manifest import MAPS
-from composer.vocabulary import TokenKind
+from composer.vocabulary import GridChoice, TokenKind
 from registry.catalog.reference import Reference
 from registry.cli.completion import MaybeReferences
-from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
-from registry.cli.options import MAX_SEED, Threads, different, licensed, packed_label, refuse_no_folder, use
+from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
+from registry.cli.options import (
+    ArtifactLicense,
+    ArtifactName,
+    ArtifactVersion,
+    MaybeDescription,
+    Page,
+    Seed,
+    Threads,
+    different,
+    licensed,
+    packed_label,
+    refuse_no_folder,
+    use,
+)
+from registry.cli.progress import working
+from registry.cli.terminal.choices import choice
+from registry.cli.terminal.help import TEST
 from registry.reports import summaries
 from registry.reports.alignment_page import page
 from registry.reports.alignment_report import Asked, compared
-from registry.reports.progress import working
 from registry.transfer.pull import pull_cells
 
 MOST_PAIRS = 600  # a larger table takes minutes and is unreadable
 SWAPPED = ("omega", "rows")  # tokens that a cell can decode
 
 
-@app.command()
+@app.command(rich_help_panel=TEST, epilog="batteries align low/johanna-64 low/johanna-64-s1 --html pairs.html")
 def align(
     context: typer.Context,
     references: MaybeReferences = None,
-    tokens: Annotated[str, typer.Option(help="Tokens to compare: omega, S, moment, frames or rows.")] = "omega",
-    grid: Annotated[
-        str, typer.Option(help="coarsest averages finer cells over the regions of the coarsest; exact demands one grid.")
-    ] = "coarsest",
+    tokens: Annotated[TokenKind, choice(TokenKind, code="TOKENS", help="Tokens to compare.")] = "omega",
+    grid: Annotated[GridChoice, choice(GridChoice, code="GRIDS", help="Regions on which tokens pair, see above.")] = "coarsest",
     probe: Annotated[
-        str | None, typer.Option(help="Probe images; default: photos-64 if all cells learned photographs, else noise16-64.")
+        str | None, typer.Option(metavar="NAME", help="Probe images.", show_default="by the cells' training data")
     ] = None,
     untrained: Annotated[
         int | None,
-        typer.Option(min=0, help="Untrained cells of each spec at each end; default: as many as the number of pairs requires."),
+        typer.Option(
+            metavar="N", min=0, help="Untrained cells of each spec at each end.", show_default="by the number of pairs"
+        ),
     ] = None,
-    swap: Annotated[
-        bool, typer.Option("--swap", help="Also decode each cell's tokens in every other cell: about half a second each.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of halves, shuffles and intervals.")] = 0,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page of HTML with charts and residual spectra.")
-    ] = None,
+    swap: Annotated[bool, typer.Option("--swap", help="Also decode each cell's tokens in the others.")] = False,
+    seed: Seed = 0,
+    html: Page = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="NAME.safetensors", help="Write the maps, and NAME.json beside them, for publish.")
+        Path | None, typer.Option(metavar="NAME.safetensors", help="Write the maps, and NAME.json, for publish.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the maps; default: that of their file.")] = None,
-    version: Annotated[str | None, typer.Option(help="Version of the maps; default: 1.0.0.")] = None,
-    license: Annotated[str | None, typer.Option(help="SPDX licence of the maps; default: those of the cells.")] = None,
-    description: Annotated[str | None, typer.Option(help="Description for the manifest, one sentence.")] = None,
+    name: ArtifactName = None,
+    version: ArtifactVersion = None,
+    license: ArtifactLicense = None,
+    description: MaybeDescription = None,
+    wide: Wide = False,
     registry_: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score all pairs of cells: how well the tokens of one, rotated, predict the other's, against shuffled and untrained."""
+    """Score how well the tokens of each cell predict another's.
+
+    The tokens of one cell of a pair, rotated, predict those of the other on held-out images; the score is compared with
+    shuffled pairings and with untrained cells.
+
+    Grids: coarsest averages finer cells over the regions of the coarsest; exact demands one grid. The probe is photos-64 if all
+    cells learned photographs, else noise16-64. A swap takes about half a second for each pair.
+    """
     use(context, threads)
     label = packed_label(MAPS, out, name, version, license, description)
     refuse_no_folder(html)
     wanted = _wanted(references or [], registry_)
-    _refuse_tokens(tokens, swap)
+    if swap and tokens not in SWAPPED:
+        remedy = "Leave out --swap, or choose tokens that can be decoded."
+        raise InputError("tokens cannot be decoded", code="TOKENS", expected=" | ".join(SWAPPED), found=tokens, remedy=remedy)
     if probe is not None:
         batteries.probe(probe)  # refuse an unknown probe before the pull
     cells = dict(zip(wanted, pull_cells(*wanted.values(), registry=registry_), strict=True))
@@ -85,7 +106,7 @@ def align(
         maps=out is not None,
         registry=registry_,
     )
-    with working(f"{math.comb(len(cells), 2)} pairs of cells"):
+    with working(f"aligning {math.comb(len(cells), 2)} pairs of cells"):
         found = compared(cells, asked)
     answer = found.answer
     if html is not None:
@@ -98,7 +119,7 @@ def align(
     if as_json:
         emit_json(answer)
     else:
-        emit(*summaries.alignment(answer))
+        emit(*summaries.alignment(answer), wide=wide)
     for words in answer.warnings:
         say(f"warning: {words}")
 
@@ -126,16 +147,3 @@ def _wanted(texts: Sequence[str], registry: str | None) -> dict[str, Reference]:
             remedy="Align fewer cells at a time. In Python, composer.compare scores any pairs it is given.",
         )
     return references
-
-
-def _refuse_tokens(tokens: str, swap: bool) -> None:
-    """Check the kind of tokens before anything is fetched.
-
-    Raises:
-        InputError: unknown tokens, or tokens to swap that no cell decodes (``TOKENS``).
-    """
-    if tokens not in get_args(TokenKind):
-        raise InputError("unknown tokens", code="TOKENS", expected=" | ".join(get_args(TokenKind)), found=tokens)
-    if swap and tokens not in SWAPPED:
-        remedy = "Leave out --swap, or choose tokens that can be decoded."
-        raise InputError("tokens cannot be decoded", code="TOKENS", expected=" | ".join(SWAPPED), found=tokens, remedy=remedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,17 +17,16 @@ from registry.answers.transfer import SHOWN, Listed, Shown
 from registry.catalog.kinds import CELL, KINDS
 from registry.catalog.reference import NamePattern
 from registry.cli.completion import OneReference
-from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, say
+from registry.cli.console import AsJson, InMode, Registry, Wide, app, emit, emit_json, say
+from registry.cli.terminal.help import BROWSE
 from registry.reports import tables
+from registry.reports.fitted_table import FittedTable
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode
 from registry.stores.snapshot import Located, open_snapshot
-from registry.transfer.query import EXAMPLE, Query
+from registry.transfer.query import Query
 from registry.transfer.search import located, named, rows
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
@@ -42,20 +41,19 @@ def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=BROWSE, epilog="batteries list 'low/*' --where 'mse < 0.01 and viable'")
 @with_kinds
 def list_cells(
-    pattern: Annotated[str, typer.Argument(help="Part of a name, or a pattern such as 'low/*' or 'model/*'.")] = "*",
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="CONDITION", help=f"Only cells that meet it, such as '{EXAMPLE}'.")
-    ] = None,
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern such as 'low/*'.")] = "*",
+    where: Annotated[str | None, typer.Option("--where", metavar="CONDITION", help="Only cells that meet a condition.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every version, not only the newest.")] = False,
+    wide: Wide = False,
     registry: Registry = None,
     mode: InMode = None,
     as_json: AsJson = False,
     **kinds: bool,
 ) -> None:
-    """List the cells, or another kind of artifact, of a registry."""
+    """List the cells of a registry, or its models or maps."""
     query = None if where is None else Query.parse(where)
     kind = _listed_kind(kinds, pattern)
     snapshot = open_snapshot(registry, mode=settings.mode(mode))
@@ -63,19 +61,20 @@ def list_cells(
     found = rows(snapshot, pattern, kind, query, every=every)
     if as_json:
         emit_json(Listed.of(snapshot, found))
-    else:
-        emit(tables.cells(found) if kind is CELL else tables.artifacts(found, FORMS[kind.name]))
-    say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}")
+    elif found:
+        emit(tables.cells(found) if kind is CELL else tables.artifacts(found, FORMS[kind.name]), wide=wide)
+    none = "" if found else f"; none matches {pattern}" if known else "; the registry has none"
+    say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}{none}")
 
 
-@app.command()
+@app.command(rich_help_panel=BROWSE, epilog="batteries show low/fresnel-256")
 def show(
     reference: OneReference,
     registry: Registry = None,
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the manifest of an artifact and the attestations about it."""
+    """Show the manifest and the verdicts of an artifact."""
     located = _one(reference, registry, settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
     if located.reference.kind is CELL:
@@ -95,7 +94,7 @@ def _listed_kind(flags: Mapping[str, bool], pattern: str) -> ArtifactKind:
     return chosen[0] if chosen else NamePattern(None, pattern).kind
 
 
-def _emit(answer: Answer, parts: Sequence[Table], as_json: bool) -> None:
+def _emit(answer: Answer, parts: Sequence[FittedTable], as_json: bool) -> None:
     if as_json:
         emit_json(answer)
     else:

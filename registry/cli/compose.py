@@ -15,8 +15,21 @@ from batteries.io import atomic_files
 from batteries.io.text import unicode
 from composer.artifact.model.manifest import MODEL, ModelManifest
 from registry.answers.composition import Composed, ComposedCell, ComposedNode
-from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
-from registry.cli.options import Threads, different, licensed, packed_label, photographs, use
+from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
+from registry.cli.options import (
+    ArtifactLicense,
+    ArtifactName,
+    ArtifactVersion,
+    MaybeDescription,
+    Threads,
+    different,
+    licensed,
+    packed_label,
+    photographs,
+    use,
+)
+from registry.cli.progress import working
+from registry.cli.terminal.help import MAKE
 from registry.reports import summaries
 from registry.transfer.pull import pull_cells
 
@@ -30,33 +43,36 @@ SEED = 0  # of crops of the photographs
 TOML = ".toml"
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="batteries compose low/fresnel-256 high/johanna-64 --out pair.safetensors")
 def compose(
     context: typer.Context,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="FILE.toml|REFERENCE...",
-            help="A composition file, or cells to run in parallel: [registry/]band/name[@version].",
+            help="A composition, or cells to run in parallel.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="NAME.safetensors", help="Write the model, and NAME.json beside it, for publish.")
+        Path | None, typer.Option(metavar="NAME.safetensors", help="Write the model, and NAME.json, for publish.")
     ] = None,
     graph: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the graph of nodes.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model; default: that of its file.")] = None,
-    version: Annotated[str | None, typer.Option(help="Version of the model; default: 1.0.0.")] = None,
-    license: Annotated[str | None, typer.Option(help="SPDX licence of the model; default: those of its cells.")] = None,
-    description: Annotated[str | None, typer.Option(help="Description for the manifest, one sentence.")] = None,
-    probe: Annotated[str, typer.Option(help="Probe on which the cells are run and aligned.")] = "photos-64",
-    images: Annotated[
-        list[str] | None, typer.Option(metavar="PLACE", help="Photographs to use in place of the probe: a folder or a glob.")
-    ] = None,
+    name: ArtifactName = None,
+    version: ArtifactVersion = None,
+    license: ArtifactLicense = None,
+    description: MaybeDescription = None,
+    probe: Annotated[str, typer.Option(metavar="NAME", help="Probe on which cells are run and aligned.")] = "photos-64",
+    images: Annotated[list[str] | None, typer.Option(metavar="PLACE", help="Photographs instead: a folder or a glob.")] = None,
+    wide: Wide = False,
     registry_: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run cells as one frozen model and report errors, tokens and their agreement. Optionally write and draw it."""
+    """Combine cells into one frozen model and measure it.
+
+    The answer is each cell's error on the images, and how well its tokens agree with the others'. The model can be written, for
+    publish, and drawn.
+    """
     use(context, threads)
     label = packed_label(MODEL, out, name, version, license, description)
     composition = _composition(sources or [], registry_)
@@ -65,9 +81,10 @@ def compose(
     batch = batteries.images.to_input(
         plain, next(iter(cells.values())).manifest.identity.input
     )  # all cells share one input scale
-    model = composer.wire(cells, composition, batch)
-    rows = summaries.composition(model.container, list(cells.values()), batch)
-    nodes = ComposedNode.each(model, batch)
+    with working(f"composing {len(cells)} cells"):
+        model = composer.wire(cells, composition, batch)
+        rows = summaries.composition(model.container, list(cells.values()), batch)
+        nodes = ComposedNode.each(model, batch)
     if graph is not None:
         atomic_files.replace(graph, composer.draw(composition).encode())
     manifest: ModelManifest | None = None
@@ -79,7 +96,7 @@ def compose(
     if as_json:
         emit_json(_answer(model, rows, nodes, batch, graph, out, manifest))
     else:
-        emit(*summaries.composition_tables(rows, nodes))
+        emit(*summaries.composition_tables(rows, nodes), wide=wide)
 
 
 def _composition(sources: Sequence[str], registry: str | None) -> Composition:

@@ -26,7 +26,10 @@ from batteries.errors import BatteriesError, StoreError, StoreWarning
 from batteries.io.canonical_json import Document
 from batteries.io.text import plain
 from registry.answers.answer import ErrorAnswer, Fault
-from registry.cli import interruption
+from registry.cli.terminal import interruption
+from registry.cli.terminal.choices import choice
+from registry.cli.terminal.help import App, Group
+from registry.stores.settings import Mode
 from registry.transfer.yanked_versions import YankedWarning
 
 if TYPE_CHECKING:
@@ -39,23 +42,27 @@ UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 WIDE = 500  # columns without a terminal, so that tables in files and pipes are not truncated
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns, however many.")]
 Registry = Annotated[
     str | None,
     typer.Option(
         "--registry",
         metavar="REGISTRY",
-        help="A folder, hf://owner/repo or embedded; default: BATTERIES_REGISTRY, then config.toml, then embedded.",
+        help="A folder, hf://owner/repo or embedded.",
+        show_default="BATTERIES_REGISTRY, config.toml, embedded",
     ),
 ]
 
 InMode = Annotated[
-    str | None,
-    typer.Option("--mode", metavar="MODE", help="online, prefer-cache or offline; default: BATTERIES_MODE, then online."),
+    Mode | None,
+    choice(Mode, code="MODE", help="Use of the network.", show_default="BATTERIES_MODE, online"),
 ]
 
-app = typer.Typer(
+app = App(
     name="batteries",
+    cls=Group,
     help="Cells: trained miniature autoencoders, in a registry.",
+    epilog="batteries list 'low/*'\nbatteries COMMAND --help  # options, an example, exit codes",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich help would add 0.1 s of imports to each --help
@@ -82,25 +89,42 @@ def emit_json(value: Any) -> None:
     _write(json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n")
 
 
-def emit(*parts: RenderableType) -> None:
-    """Print tables and text on stdout, with rich."""
+def on_terminal() -> bool:
+    """Tell whether stdout is a terminal, where tables fit its width; elsewhere fields are separated by tabs."""
+    return _stdout().isatty()
+
+
+def emit(*parts: RenderableType, wide: bool = False) -> None:
+    """Print tables and text on stdout, with rich, an empty line between them.
+
+    Args:
+        parts: Tables and text.
+        wide: Print every column, also where the terminal is narrower.
+    """
     from rich.console import Console
 
-    text, terminal = io.StringIO(), _stdout().isatty()
-    console = Console(file=text, force_terminal=terminal, width=None if terminal else WIDE, highlight=False, markup=False)
-    for part in parts:
+    text, terminal = io.StringIO(), on_terminal()
+    width = WIDE if wide or not terminal else None
+    console = Console(file=text, force_terminal=terminal, width=width, highlight=False, markup=False)
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
         console.print(part)
-    _write(text.getvalue())
+    _write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def emit_row(*fields: object) -> None:
-    """Print one line of tab-separated fields on stdout."""
+    """Print one line of fields on stdout."""
     emit_rows([fields])
 
 
 def emit_rows(rows: Iterable[Sequence[object]]) -> None:
-    """Print lines of tab-separated fields on stdout."""
-    _write("".join("\t".join(plain(str(field)) for field in fields) + "\n" for fields in rows))
+    """Print lines of fields on stdout: separated by tabs, or in columns on a terminal."""
+    lines = [[plain(str(field)) for field in fields] for fields in rows]
+    if lines and on_terminal():
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines = [["  ".join(map(str.ljust, fields, widths)).rstrip()] for fields in lines]
+    _write("".join("\t".join(fields) + "\n" for fields in lines))
 
 
 def say(text: str) -> None:

@@ -16,11 +16,13 @@ from batteries.errors import InputError
 from batteries.io import path_patterns
 from composer.encoding.arguments import checked_tokens, picture_place, token_file
 from registry.answers.encoding import EncodeAnswer, ReconstructAnswer
-from registry.cli.console import AsJson, Registry, app, emit, emit_json, say
+from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
 from registry.cli.options import Threads, use
+from registry.cli.progress import ImageBar
+from registry.cli.terminal.help import MAKE
 from registry.reports import encoding_tables
-from registry.reports.progress import ImageBar
 from registry.transfer.pull import pull_cells
+from registry.transfer.search import references_of
 
 SIDES = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 
@@ -28,21 +30,19 @@ CellsAndImages = Annotated[
     list[str],
     typer.Argument(
         metavar="REFERENCE|CELL_FILE... IMAGE...",
-        help="Cells, then images: files, folders or glob patterns. Images are the last arguments that exist as paths.",
+        help="Cells, then images: files, folders, globs.",
     ),
 ]
 FitOption = Annotated[
     Literal["crop", "pad", "resize"] | None,
-    typer.Option("--fit", help="Framing of images whose sides do not fit; without it they are refused."),
+    typer.Option("--fit", help="Framing of images whose sides do not fit."),
 ]
-SizeOption = Annotated[
-    str | None, typer.Option("--size", metavar="N|HxW", help="Side, or height and width, of all images; else their own.")
-]
+SizeOption = Annotated[str | None, typer.Option("--size", metavar="N|HxW", help="Side, or height and width, of all images.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, max=4096, help="Most images to run at once.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew, without the results of a run that was stopped.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start again, without parts kept of a run.")]
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="batteries encode low/fresnel-64 photos --fit crop --size 256 --out tokens.npz")
 def encode(
     context: typer.Context,
     arguments: CellsAndImages,
@@ -54,9 +54,13 @@ def encode(
     fresh: Fresh = False,
     registry_: Registry = None,
     threads: Threads = None,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run cells over images and write their tokens to one file; a run that is stopped goes on where it was."""
+    """Run cells over images and write their tokens.
+
+    Images are the last arguments that exist as paths, or the last one. The same command resumes a run that was stopped.
+    """
     use(context, threads)
     token_file(out)  # refused before anything is fetched
     wanted, sides = checked_tokens(_tokens(tokens)), _sides(size)
@@ -69,26 +73,28 @@ def encode(
     if as_json:
         emit_json(answer)
     else:
-        emit(encoding_tables.encoded(answer))
+        emit(encoding_tables.encoded(answer), wide=wide)
     _say_written(len(images), answer.reused, answer.path)
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="batteries reconstruct low/fresnel-64 photos --fit crop --size 256 --out grid.png")
 def reconstruct(
     context: typer.Context,
     arguments: CellsAndImages,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER|NAME.png", help="Folder of pictures, or one picture with all of them.")
-    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER|NAME.png", help="Folder of pictures, or one with all.")],
     fit: FitOption = None,
     size: SizeOption = None,
     batch: Batch = 16,
     fresh: Fresh = False,
     registry_: Registry = None,
     threads: Threads = None,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run cells over images and write what they make of them as pictures; a run that is stopped goes on where it was."""
+    """Run cells over images and write reconstructions.
+
+    Images are the last arguments that exist as paths, or the last one. The same command resumes a run that was stopped.
+    """
     use(context, threads)
     picture_place(out)  # refused before anything is fetched
     sides = _sides(size)
@@ -99,7 +105,7 @@ def reconstruct(
     if as_json:
         emit_json(answer)
     else:
-        emit(encoding_tables.reconstructed(answer))
+        emit(encoding_tables.reconstructed(answer), wide=wide)
     _say_written(len(images), answer.reused, answer.path)
 
 
@@ -116,8 +122,14 @@ def _cells_and_images(arguments: Sequence[str], registry: str | None) -> tuple[l
         remedy = "A cell whose name is a path here, too, can be written with its version: low/fresnel-256@2.0.0."
         raise InputError("no cell to run", code="NO_CELLS", expected=expected, found=" ".join(arguments)[:80], remedy=remedy)
     images = [path for place in places for path in batteries.images.files(Path(place).expanduser())]
-    pulled = iter(pull_cells(*(name for name in names if not name.endswith(SUFFIX)), registry=registry))
-    return [Cell.read(name) if name.endswith(SUFFIX) else next(pulled) for name in names], images
+    return _cells(names, registry), images
+
+
+def _cells(names: Sequence[str], registry: str | None) -> list[Cell]:
+    """Read cell files and pull references, the matches of patterns among them, in order."""
+    wanted = [one for name in names for one in ([name] if name.endswith(SUFFIX) else references_of([name], registry))]
+    pulled = iter(pull_cells(*(one for one in wanted if not isinstance(one, str)), registry=registry))
+    return [Cell.read(one) if isinstance(one, str) else next(pulled) for one in wanted]
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -131,7 +143,9 @@ def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 def _is_place(text: str) -> bool:
     path = Path(text).expanduser()
-    return not text.endswith(SUFFIX) and (path.exists() or (bool(path_patterns.WILD & set(text)) and "@" not in text))
+    return not text.endswith(SUFFIX) and (
+        path.exists() or (path_patterns.is_pattern(path) and bool(path_patterns.matching(path)[1]))
+    )
 
 
 def _tokens(text: str) -> Any:

@@ -12,8 +12,9 @@ from batteries.errors import BatteriesError, InputError
 from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer
 from registry.cli.completion import References
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
+from registry.cli.progress import TransferBar
+from registry.cli.terminal.help import MAINTAIN, SHARE
 from registry.reports import tables
-from registry.reports.progress import TransferBar
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import check as check_cache
@@ -30,7 +31,7 @@ UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kMGT]?)B?")
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN, epilog="batteries lock 'low/johanna-64@^2' --out cells.lock")
 def lock(
     references: References,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Lock file to write.")] = LOCK_FILE,
@@ -38,7 +39,10 @@ def lock(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the exact version and digest of each reference to a lock file, for `pull --locked`."""
+    """Write exact versions and digests to a lock file.
+
+    A lock file is read by `pull --locked`.
+    """
     checked = settings.mode(mode)
     rows = located(named(references, registry, checked), registry, mode=checked)
     found = Lock.of([one for some in rows for one in some])
@@ -51,23 +55,26 @@ def lock(
     say(f"locked in {out}: {tables.counted(one.path for one in found.everything)}")
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN, epilog="batteries diff old.lock cells.lock")
 def diff(
     first: Annotated[Path, typer.Argument(metavar="LOCK1", help="Earlier lock file.")],
     second: Annotated[Path, typer.Argument(metavar="LOCK2", help="Later lock file.")],
     as_json: AsJson = False,
 ) -> None:
-    """List the changes from one lock file to another."""
+    """List the changes from one lock file to another.
+
+    A change is one line: added, removed or changed, then the path, the versions before, the versions after.
+    """
     changes = diff_locks(Lock.read(first), Lock.read(second))
     if as_json:
         emit_json(DiffAnswer.of(changes))
     else:
         for change in changes:
             emit_row(change.kind, change.path, ", ".join(change.before) or "-", ", ".join(change.after) or "-")
-    say(f"different: {tables.counted(change.path for change in changes)}")
+    say(f"different: {tables.counted(change.path for change in changes)}" if changes else "no change")
 
 
-@app.command()
+@app.command(rich_help_panel=SHARE, epilog="batteries mirror hf://me/cells ./mirror")
 def mirror(
     source: Annotated[str, typer.Argument(metavar="REGISTRY", help="Registry to read.")],
     target: Annotated[str, typer.Argument(metavar="REGISTRY", help="Registry to write.")],
@@ -80,10 +87,11 @@ def mirror(
         emit_json(found)
     else:
         emit_row(found.source, found.target, f"index {found.number}")
-    say(f"versions: {found.versions}, copied: {found.copied}; attestations: {found.attestations}")
+    nothing = "" if found.copied else "no version to copy; "
+    say(f"{nothing}versions: {found.versions}, copied: {found.copied}; attestations: {found.attestations}")
 
 
-@app.command()
+@app.command(rich_help_panel=SHARE, epilog="batteries yank low/mine@2.0.0 --reason 'wrong data' --registry hf://me/cells")
 def yank(
     reference: Annotated[str, typer.Argument(metavar="BAND/NAME@VERSION", help="Exact version to yank.")],
     reason: Annotated[str, typer.Option("--reason", help="Reason not to use the version.")],
@@ -99,17 +107,20 @@ def yank(
     say(f"yanked, in index {found.number}" if found.new else "already yanked for the same reason")
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN, epilog="batteries gc --max-size 2GB --unused 30")
 def gc(
     max_size: Annotated[
         str | None, typer.Option("--max-size", metavar="SIZE", help="Largest size of the cache, such as 2GB.")
     ] = None,
     unused: Annotated[
-        float | None, typer.Option("--unused", metavar="DAYS", min=0, help="Remove files unused for this many days.")
+        float | None, typer.Option("--unused", metavar="DAYS", min=0, help="Remove files unused for so many days.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove cached files that can be fetched again, except those used within the last hour."""
+    """Remove cached files that can be fetched again.
+
+    Files used within the last hour stay.
+    """
     if max_size is None and unused is None:
         raise InputError("missing criterion", code="USAGE", expected="--max-size, --unused, or both")
     found = collect(Cache(), max_size=None if max_size is None else size_of(max_size), unused_days=unused)
@@ -117,23 +128,23 @@ def gc(
         emit_json(found)
     else:
         emit_row(f"{found.removed} files removed", f"{found.freed} bytes freed")
-    say(f"the cache holds {found.kept} files, {found.size} bytes")
+    nothing = "" if found.removed else "nothing to remove: "
+    say(f"{nothing}the cache holds {found.kept} files, {found.size} bytes")
 
 
-@app.command()
+@app.command(rich_help_panel=MAINTAIN, epilog="batteries fsck --registry ./registry --repair --from hf://me/cells")
 def fsck(
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Move damaged files aside, and restore those whose bytes another source has.")
-    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Move damaged files aside and restore them.")] = False,
     registry: Annotated[
-        str | None, typer.Option("--registry", metavar="FOLDER", help="Check this registry in place of the cache.")
+        str | None, typer.Option("--registry", metavar="FOLDER", help="Check this registry, not the cache.")
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="REGISTRY", help="Registry to restore damaged files from.")
-    ] = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="REGISTRY", help="Registry to restore files from.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare every file of the cache, or of a registry in a folder, with its digest."""
+    """Check the files of the cache, or a registry, by their digests.
+
+    With --repair, damaged files are moved aside, and those whose bytes another source has are restored.
+    """
     if source is not None and (registry is None or not repair):
         raise InputError("--from without a registry to repair", code="USAGE", expected="--from with --registry and --repair")
     if registry is None:
@@ -151,9 +162,10 @@ def _answer(
     left = {name: error for name, error in faults.items() if name not in repaired}
     if as_json:
         emit_json(FsckAnswer.of(faults, repaired, orphans, checked))
-    else:
+    elif faults or orphans:
         emit(tables.faults(faults, repaired, orphans))
-    say(f"files checked: {checked}, faults: {len(faults)}, repaired: {len(repaired)}, orphans: {len(orphans)}")
+    clean = "" if faults or orphans else "no faults; " if checked else "nothing to check; "
+    say(f"{clean}files checked: {checked}, faults: {len(faults)}, repaired: {len(repaired)}, orphans: {len(orphans)}")
     if left:
         raise typer.Exit(max(error.exit_code for error in left.values()))
 

@@ -33,9 +33,21 @@ Threads = Annotated[
         metavar="N",
         min=1,
         max=MOST_THREADS,
-        help="Threads to compute on; default: OMP_NUM_THREADS, then one per core.",
+        help="Threads to compute on.",
+        show_default="OMP_NUM_THREADS, one per core",
     ),
 ]
+
+
+Family = Annotated[str | None, typer.Option(metavar="NAME", help="Family of the cell.", show_default="first word of its name")]
+Description = Annotated[str, typer.Option(metavar="TEXT", help="Description, a sentence.")]
+MaybeDescription = Annotated[str | None, typer.Option(metavar="TEXT", help="Description, a sentence.")]
+ArtifactName = Annotated[str | None, typer.Option(metavar="NAME", help="Name to publish it by.", show_default="its file's")]
+ArtifactVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Version.", show_default="1.0.0")]
+ArtifactLicense = Annotated[str | None, typer.Option(metavar="SPDX", help="Licence.", show_default="those of the cells")]
+CellFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")]
+Page = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of HTML with charts.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of everything random.")]
 
 
 def use(context: typer.Context, threads: int | None) -> None:
@@ -67,14 +79,14 @@ def cell_label(wanted: Reference, family: str | None, license: str, description:
     return typed(batteries.Label, name=wanted.name, **said)
 
 
-def write_cell(cell: Cell, out: Path, as_json: bool) -> None:
+def write_cell(cell: Cell, out: Path, as_json: bool, wide: bool) -> None:
     """Write a new cell into the folder of its band, and print it with its path."""
     path = cell.write(out / cell.manifest.identity.band)
     if as_json:
         emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
     else:
         emit_row(f"{cell.name}@{cell.version}", path)
-        emit(summaries.cells([cell]))
+        emit(summaries.cells([cell]), wide=wide)
 
 
 def different(texts: Sequence[str], remedy: str, registry: str | None) -> dict[str, Reference]:

@@ -10,60 +10,75 @@ import typer
 
 import batteries
 import registry
-from batteries.cell.spec import CellSpec
+from batteries.cell.spec import CellSpec, Preset
 from batteries.errors import ConflictError, InputError
+from batteries.training.plan import Schedule
 from registry.catalog.reference import Reference
-from registry.cli.console import NOT_VIABLE, AsJson, app, say
-from registry.cli.options import MAX_SEED, Threads, cell_label, command_line, photographs, typed, use, write_cell
+from registry.cli.console import NOT_VIABLE, AsJson, Wide, app, say
+from registry.cli.options import (
+    CellFolder,
+    Description,
+    Family,
+    Seed,
+    Threads,
+    cell_label,
+    command_line,
+    photographs,
+    typed,
+    use,
+    write_cell,
+)
+from registry.cli.progress import TrainingBar
+from registry.cli.terminal.choices import choice
+from registry.cli.terminal.help import MAKE
 from registry.reports import summaries
-from registry.reports.progress import TrainingBar
 
 if TYPE_CHECKING:
     from batteries.data.sources import Source
 
-PLACES = {"out", "run", "events", "threads", "as_json"}  # options without an effect on the cell
+PLACES = {"out", "run", "events", "wide", "threads", "as_json"}  # options without an effect on the cell
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MAKE,
+    epilog="batteries train high/mine-64 --noise --steps 4000 --batch 32 --rate 3e-3",
+)
 def train(
     context: typer.Context,
     reference: Annotated[str, typer.Argument(metavar="BAND/NAME[@VERSION]", help="Name of the new cell.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")],
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps.")],
     noise: Annotated[bool, typer.Option("--noise", help="Train on the 16 noise types.")] = False,
-    photos: Annotated[
-        list[str] | None, typer.Option(metavar="PLACE", help="Train on the photographs of a folder or a glob; may be repeated.")
-    ] = None,
+    photos: Annotated[list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob.")] = None,
     allow_probe_photos: Annotated[
         bool,
-        typer.Option(
-            "--allow-probe-photos", help="Allow training on photographs that a probe contains; the manifest records it."
-        ),
+        typer.Option("--allow-probe-photos", help="Allow photographs that a probe contains."),
     ] = False,
-    mix: Annotated[float, typer.Option(min=0, max=0.9, help="Share of noise images among the photographs.")] = 0.0,
-    size: Annotated[int, typer.Option(min=1, help="Side of the training images, in pixels.")] = 64,
-    batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 64,
-    rate: Annotated[float, typer.Option(help="Peak learning rate of Adam.")] = 1e-3,
-    schedule: Annotated[str, typer.Option(help="Learning rate schedule: constant, cosine or onecycle.")] = "onecycle",
-    boost: Annotated[float, typer.Option(help="Strength of the soft hand on the loss; 0 turns it off.")] = 0.5,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of weights, data and draws.")] = 0,
+    mix: Annotated[float, typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of noise images, at most 0.9.")] = 0.0,
+    size: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="Side of the training images.")] = 64,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images per step.")] = 64,
+    rate: Annotated[float, typer.Option(metavar="RATE", help="Peak learning rate of Adam.")] = 1e-3,
+    schedule: Annotated[Schedule, choice(Schedule, code="USAGE", help="Schedule of the learning rate.")] = "onecycle",
+    boost: Annotated[float, typer.Option(metavar="X", help="Strength of the soft hand on the loss; or 0.")] = 0.5,
+    seed: Seed = 0,
     start: Annotated[
-        str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from this cell's weights in place of random ones.")
+        str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from the weights of this cell.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Spec to start from: low, mid or high; default: the band in the name.")
+        Preset | None, choice(Preset, code="PRESET", help="Spec to start from.", show_default="the band in the name")
     ] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="V, the rows of M; default: the preset's.")] = None,
-    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden width; default: the preset's.")] = None,
-    family: Annotated[str | None, typer.Option(help="Family of the cell; default: the first word of its name.")] = None,
-    description: Annotated[str, typer.Option(help="Description for the manifest, one sentence.")] = "",
-    license: Annotated[str, typer.Option(help="SPDX licence of the weights.")] = "Apache-2.0",
-    data_license: Annotated[str, typer.Option(help="SPDX expression of the photographs' licences.")] = "unknown",
-    data_source: Annotated[str, typer.Option(help="Source of the photographs, such as a URL.")] = "unknown",
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")] = Path(),
+    rows: Annotated[int | None, typer.Option(metavar="V", min=1, help="Rows of M.", show_default="the preset's")] = None,
+    hidden: Annotated[int | None, typer.Option(metavar="N", min=1, help="Hidden width.", show_default="the preset's")] = None,
+    family: Family = None,
+    description: Description = "",
+    license: Annotated[str, typer.Option(metavar="SPDX", help="Licence of the weights.")] = "Apache-2.0",
+    data_license: Annotated[str, typer.Option(metavar="SPDX", help="Licences of the photographs.")] = "unknown",
+    data_source: Annotated[str, typer.Option(metavar="TEXT", help="Source of the photographs, such as a URL.")] = "unknown",
+    out: CellFolder = Path(),
     run: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the checkpoint; default: runs/BAND/NAME.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the checkpoint.", show_default="runs/BAND/NAME")
     ] = None,
     events: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write TensorBoard events.")] = None,
+    wide: Wide = False,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +105,7 @@ def train(
     label = cell_label(wanted, family, license, description)
     _refuse_other_band(batteries.expected_band(plan.spec), wanted)
     probe = batteries.probe(batteries.own_probe(source.facts.kind, size))
-    with TrainingBar(steps) as bar, contextlib.ExitStack() as open_logs:
+    with TrainingBar(steps, wanted.path) as bar, contextlib.ExitStack() as open_logs:
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
         watchers: list[batteries.Watcher] = [bar, *log]
         finished = batteries.train(
@@ -107,7 +122,7 @@ def train(
         raise typer.Exit(NOT_VIABLE)
     cell = batteries.package(finished, source, label, command_line(context, PLACES))
     _refuse_other_band(cell.manifest.identity.band, wanted)
-    write_cell(cell, out, as_json)
+    write_cell(cell, out, as_json, wide)
 
 
 def _source(noise: bool, places: list[str], mix: float, license: str, source: str) -> Source:

@@ -16,10 +16,11 @@ from registry.catalog.kinds import CELL, KINDS, kind_of_folder
 from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
-from registry.cli.console import AsJson, InMode, Registry, app, emit_json, emit_row, emit_rows, say
+from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, emit_rows, on_terminal, say
 from registry.cli.options import Threads, use
+from registry.cli.progress import TransferBar, working
+from registry.cli.terminal.help import BROWSE, SHARE, TEST
 from registry.reports import tables
-from registry.reports.progress import TransferBar
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode, open_store
@@ -34,11 +35,11 @@ from registry.transfer.verify import verify as verify_references
 from registry.transfer.wanted import wanted_of, warn_of_yanked
 
 
-@app.command()
+@app.command(rich_help_panel=BROWSE, epilog="batteries pull low/fresnel-256 --out cells")
 def pull(
     references: MaybeReferences = None,
     locked: Annotated[
-        Path | None, typer.Option("--locked", metavar="FILE", help="Pull exactly the contents of this lock file, by digest.")
+        Path | None, typer.Option("--locked", metavar="FILE", help="Pull what this lock file lists, by digest.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Also write FOLDER/band/name.safetensors.")
@@ -47,7 +48,10 @@ def pull(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch cells, models and maps, verify every byte, and print their paths."""
+    """Fetch cells, models and maps, and verify every byte.
+
+    The answer is one line for each: its reference and the path of its file.
+    """
     if bool(references) == (locked is not None):
         raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --locked FILE")
     with TransferBar() as bar:
@@ -65,24 +69,25 @@ def pull(
     say(f"fetched and verified: {tables.counted(names)}")
 
 
-@app.command()
+@app.command(rich_help_panel=SHARE, epilog="batteries publish low/mine.safetensors --to ./registry")
 def publish(
     context: typer.Context,
     cell_file: Annotated[
         Path,
-        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors of a cell, a model or maps, with NAME.json beside it."),
+        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it."),
     ],
-    to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="Registry to publish to: a folder, or hf://owner/repo.")],
+    to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a cell, a composed model or maps to a registry. A cell is first measured again and compared to its manifest."""
+    """Publish a cell, a model or maps to a registry. A cell is first measured again and compared to its manifest."""
     if form_of_file(cell_file) is not None:
         published = publish_cell(cell_file, to)
     else:
         use(context, threads)
         cell = Cell.read(cell_file)
-        weight_checks.replay(cell, where=cell.name)
+        with working(f"measuring {cell.name}"):
+            weight_checks.replay(cell, where=cell.name)
         published = publish_cell(cell, to)
     if as_json:
         emit_json(published)
@@ -91,27 +96,27 @@ def publish(
     say(f"published, in index {published.number}" if published.new else "already published with the same bytes")
 
 
-@app.command()
+@app.command(rich_help_panel=TEST, epilog="batteries verify --all")
 def verify(
     context: typer.Context,
     references: MaybeReferences = None,
     every: Annotated[bool, typer.Option("--all", help="Verify the whole registry.")] = False,
-    replay: Annotated[
-        bool, typer.Option("--replay", help="Also measure each cell again; takes a second or two per cell.")
-    ] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Also measure each cell again: 1 to 2 s each.")] = False,
     registry: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check published cells, models and maps: index, manifests, files and attestations."""
+    """Check what is published: index, manifests, files, verdicts."""
     if bool(references) == every:
         raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --all")
     if replay:
         use(context, threads)
-    if references:
-        _answer(verify_references(*references, registry=registry, replay=replay), as_json)
-    else:
-        _answer(verify_store(open_store(registry), replay=replay), as_json)
+    with working("verifying"):
+        if references:
+            found = verify_references(*references, registry=registry, replay=replay)
+        else:
+            found = verify_store(open_store(registry), replay=replay)
+    _answer(found, as_json)
 
 
 def _fetch(
@@ -135,18 +140,16 @@ def _answer(findings: list[Finding], as_json: bool) -> None:
     faults = [finding.error for finding in findings if finding.error is not None]
     if as_json:
         emit_json(VerifyAnswer.of(findings))
+    elif findings and on_terminal():
+        emit(tables.findings(findings))
     else:
-        emit_rows(_row(finding) for finding in findings)
+        emit_rows(map(tables.finding_row, findings))
     for fault in faults:
         say(f"error: {fault}")
-    say(f"objects checked: {len(findings)}, faults: {len(faults)}")
+    nothing = "" if findings else "nothing to check; "
+    say(f"{nothing}objects checked: {len(findings)}, faults: {len(faults)}")
     if faults:
         raise typer.Exit(max(fault.exit_code for fault in faults))
-
-
-def _row(finding: Finding) -> tuple[str, ...]:
-    fault = tables.NOTHING if finding.error is None else f"{finding.error.what} [{finding.error.code}]"
-    return ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)
 
 
 def _refuse_clash(paths: list[str]) -> None:

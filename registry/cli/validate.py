@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,32 +12,42 @@ from batteries.errors import InputError
 from batteries.io import atomic_files
 from registry.catalog.attestation import verdict_words
 from registry.catalog.reference import is_pattern
-from registry.cli.console import NOT_VIABLE, AsJson, Registry, app, emit, emit_json, say
-from registry.cli.options import MAX_SEED, Threads, refuse_no_folder, use
+from registry.cli.console import NOT_VIABLE, AsJson, Registry, Wide, app, emit, emit_json, say
+from registry.cli.options import Page, Seed, Threads, refuse_no_folder, use
+from registry.cli.progress import TrialBar
+from registry.cli.terminal.choices import choice
+from registry.cli.terminal.help import TEST
 from registry.reports import summaries
-from registry.reports.progress import TrialBar
 from registry.transfer.search import references_of
+from registry.viability.protocol import Control, Profile
 
 
-@app.command()
+@app.command(rich_help_panel=TEST, epilog="batteries validate low/fresnel-256 --html report.html")
 def validate(
     context: typer.Context,
     targets: Annotated[list[str], typer.Argument(metavar="REFERENCE|CELL_FILE...", help="Published cells, or cell files.")],
-    profile: Annotated[str, typer.Option(help="quick, or standard: more seeds and longer recovery training.")] = "quick",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the reports as one page of HTML.")] = None,
+    profile: Annotated[Profile, choice(Profile, code="PROFILE", help="Numbers of the test, see above.")] = "quick",
+    html: Page = None,
     control: Annotated[
-        str | None, typer.Option(help="Test a negative control of the cell's spec in its place, such as untrained or rank-one.")
+        Control | None, choice(Control, code="CONTROL", help="Test a negative control in the cell's place.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
+    seed: Seed = 0,
     attest: Annotated[
-        str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry as attestations.")
+        str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make kept and shipped results again.")] = False,
+    wide: Wide = False,
     registry_: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test the viability of cells: error, geometry, and use in hosts, frozen and trained. Exit code 7 if one is not viable."""
+    """Test the viability of cells, alone and in hosts.
+
+    The checks are of error, geometry, and use in hosts, frozen and trained. The exit code is 7 if a cell is not viable.
+
+    Profiles: quick; standard, with more seeds and longer recovery training. Finished parts are kept, and the same command
+    resumes from them.
+    """
     use(context, threads)
     if control and attest:
         raise InputError("control cannot be attested", code="USAGE", remedy="Leave out --control or --attest.")
@@ -52,8 +61,8 @@ def validate(
             report = registry.validate(
                 target,
                 registry=registry_,
-                profile=profile,  # type: ignore[arg-type]
-                control=control,  # type: ignore[arg-type]
+                profile=profile,
+                control=control,
                 seed=seed,
                 fresh=fresh,
                 progress=bar.of(target),
@@ -69,7 +78,7 @@ def validate(
         )
     else:
         for attestation in found:
-            emit(*summaries.viability(attestation))
+            emit(*summaries.viability(attestation), wide=wide)
     for attestation in found:
         say(f"{attestation.reference}: {verdict_words(attestation.verdict, attestation.failed)}")
     if any(attestation.verdict != "viable" for attestation in found):

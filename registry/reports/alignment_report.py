@@ -16,6 +16,7 @@ import composer
 from batteries.cell.cell import Cell
 from registry.answers.alignment import Aligned, AlignedCell, PairFigure, SpectrumFigure, SwapFigure
 from registry.catalog.reference import Reference
+from registry.reports.figures import number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,7 +183,7 @@ def _too_few(untrained: int, pairs: int) -> list[str]:
     lowest = 1 / (1 + untrained) ** 2
     if not untrained or pairs * lowest <= LEVEL:
         return []
-    words = f"{untrained} untrained cells at each end give p-values of {lowest:.2g} or more, too high for {pairs} pairs"
+    words = f"{untrained} untrained cells at each end give p-values of {number(lowest, 2)} or more, too high for {pairs} pairs"
     return [f"{words}: {composer.alignment.untrained_for(pairs, LEVEL)} are enough"]
 
 
@@ -214,5 +215,5 @@ def _of_swaps(swaps: Sequence[SwapFigure]) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    low, high = f"{min(values):.3f}", f"{max(values):.3f}"
+    low, high = number(min(values), 3), number(max(values), 3)
     return low if low == high else f"{low} to {high}"

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from batteries.cell.manifest import CvFigure, Estimated, Measured, Triage
 from registry.answers.alignment import Aligned, SwapFigure
 from registry.answers.composition import ComposedNode
+from registry.catalog import check_names
 from registry.catalog.attestation import Attestation, CheckFigure, DoseFigure
+from registry.reports import figures
+from registry.reports.figures import number
+from registry.reports.fitted_table import FittedTable
 from registry.reports.tables import NOTHING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from torch import Tensor
 
     from batteries.cell.cell import Cell
@@ -29,9 +32,10 @@ def stderr() -> Console:
     return Console(stderr=True)
 
 
-def cells(found: Sequence[Cell]) -> Table:
+def cells(found: Sequence[Cell]) -> FittedTable:
     """Tabulate cells: band, CV with its error, ratio to the exact attractor, error beside its baselines."""
-    table = plain_table("cell", "band", "CV", "/ exact", "MSE", "PCA", "untrained", "probe")
+    columns = ("cell", "band", "CV", "/ exact", "MSE", "PCA", "untrained", "probe")
+    table = FittedTable(*columns, optional=("PCA", "band", "untrained", "/ exact"))
     for cell in found:
         own, null = cell.manifest.own, cell.manifest.untrained.get(cell.manifest.own_probe)
         base = own.baselines
@@ -40,8 +44,8 @@ def cells(found: Sequence[Cell]) -> Table:
             own.band or NOTHING,
             *_cv(own),
             estimate(own.mse),
-            f"{base.pca:.4f} (k={base.pca_k})" if base else NOTHING,
-            f"{null.mse.value:.4f}" if null else NOTHING,
+            f"{number(base.pca)} (k={base.pca_k})" if base else NOTHING,
+            number(null.mse.value) if null else NOTHING,
             own.probe,
         )
     return table
@@ -49,18 +53,19 @@ def cells(found: Sequence[Cell]) -> Table:
 
 def viability(found: Attestation) -> list[Any]:
     """Return an attestation as sentences and tables of checks, dose-response and controls."""
-    checks = plain_table("check", "passed", "value", "interval", "threshold")
+    checks = FittedTable("check", "passed", "value", "interval", "threshold", wrapping=("threshold",), optional=("interval",))
     for check in found.checks:
         words = check.threshold if check.passed else f"{check.threshold}: {check.reason}"
-        checks.add_row(check.name, _passed(check), _number(check.value), _interval(check), words)
-    doses = plain_table("subject", "rate", "trials", "|dW|/|W|", "score", "CV", "rank", "retention", "kept")
+        checks.add_row(check_names.printed(check.name), _passed(check), _number(check.value), _interval(check), words)
+    columns = ("subject", "rate", "trials", "|dW|/|W|", "score", "CV", "rank", "retention", "kept")
+    doses = FittedTable(*columns, optional=("|dW|/|W|", "score", "trials", "rank"))
     for subject, rate in dict.fromkeys((dose.subject, dose.rate) for dose in found.doses):
         at = [dose for dose in found.doses if (dose.subject, dose.rate) == (subject, rate)]
-        columns = ("weight_change", "score", "cv", "rank", "retention", "kept")
-        doses.add_row(subject, f"{rate:g}", str(len(at)), *(_over(at, column) for column in columns))
-    controls = plain_table("control", "rejected", "by")
+        fields = ("weight_change", "score", "cv", "rank", "retention", "kept")
+        doses.add_row(subject, f"{rate:g}", len(at), *(_over(at, field) for field in fields))
+    controls = FittedTable("control", "rejected", "by")
     for control in found.controls:
-        controls.add_row(control.name, _yes(control.rejected), control.by)
+        controls.add_row(control.name, _yes(control.rejected), check_names.printed(control.by))
     tables = [checks, *([doses] if found.doses else []), *([controls] if found.controls else [])]
     return [f"{found.reference}, {found.protocol}, seed {found.seed}", *found.words, *tables]
 
@@ -71,8 +76,8 @@ def _over(doses: Sequence[DoseFigure], column: str) -> str:
     values = [value[0] if isinstance(value, tuple) else value for value in values]
     if any(value is None for value in values):
         return "degenerate"
-    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4g}{spread}"
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return figures.estimate(statistics.mean(values), spread)
 
 
 def triage_words(triage: Triage | None) -> str:
@@ -103,28 +108,29 @@ def composition(model: Container, members: Sequence[Cell], images: Tensor) -> li
     return rows
 
 
-def composition_table(rows: Sequence[dict[str, Any]]) -> Table:
+def composition_table(rows: Sequence[dict[str, Any]]) -> FittedTable:
     """Tabulate the rows of :func:`composition`."""
-    table = plain_table("cell", "D", "patches", "MSE here", "held-out R2", "shuffled", "lift", "p")
+    columns = ("cell", "D", "patches", "MSE here", "held-out R2", "shuffled", "lift", "p")
+    table = FittedTable(*columns, optional=("shuffled", "patches", "held-out R2", "D"))
     for row in rows:
         table.add_row(
             f"{row['cell']}@{row['version']}",
-            str(row["D"]),
-            str(row["patches"]),
-            f"{row['mse']:.4f}",
+            row["D"],
+            row["patches"],
+            number(row["mse"]),
             *_agreement(row),
         )
     return table
 
 
-def composition_tables(rows: Sequence[dict[str, Any]], nodes: Sequence[ComposedNode]) -> list[Table]:
+def composition_tables(rows: Sequence[dict[str, Any]], nodes: Sequence[ComposedNode]) -> list[FittedTable]:
     """Return the table of cells, and one of nodes where one of them computes something."""
     tables = [composition_table(rows)]
     if any(node.kind != "parallel" for node in nodes):
-        table = plain_table("node", "kind", "MSE here", "share of regions")
+        table = FittedTable("node", "kind", "MSE here", "share of regions", wrapping=["share of regions"])
         for node in nodes:
             shares = ", ".join(f"{name} {share:.1%}" for name, share in (node.shares or {}).items())
-            table.add_row(node.name, node.kind, NOTHING if node.mse is None else f"{node.mse:.4g}", shares or NOTHING)
+            table.add_row(node.name, node.kind, NOTHING if node.mse is None else number(node.mse), shares or NOTHING)
         tables.append(table)
     return tables
 
@@ -133,7 +139,8 @@ def _agreement(row: dict[str, Any]) -> list[str]:
     """Format the agreement of a cell's tokens with the others'; dashes for a single cell."""
     if "r2" not in row:
         return [NOTHING] * 4
-    return [f"{row['r2']:.3f}", f"{row['null']:.3f} ± {row['null_sd']:.3f}", f"{row['lift']:.3f}", f"{row['p']:.3f}"]
+    null = figures.estimate(row["null"], row["null_sd"], 3)
+    return [number(row["r2"], 3), null, number(row["lift"], 3), number(row["p"], 3)]
 
 
 def alignment(found: Aligned) -> list[Any]:
@@ -142,14 +149,16 @@ def alignment(found: Aligned) -> list[Any]:
     asked = f"{found.tokens} of {len(found.cells)} cells on {found.probe} ({found.probe_because})"
     swaps = {(swap.source, swap.target): swap for swap in found.swaps or ()}
     columns = ["cell", "other", "lift", "95% interval", "over untrained", "p", "related", "cosine", "through"]
-    table = plain_table(*columns, *(["swap", "swap back"] if swaps else []))
+    optional = ("through", "cosine", "over untrained", "95% interval")
+    table = FittedTable(*columns, *(["swap", "swap back"] if swaps else []), optional=optional)
     for pair in found.pairs:
         ends = pair.source, pair.target
         low, high = pair.lift_bounds
-        untrained = NOTHING if pair.lift_over_untrained is None else f"{pair.lift_over_untrained:.3f}"
-        figures = [f"{pair.lift:.3f}", f"{low:.3f} to {high:.3f}", untrained, f"{pair.p:.3g}", _yes(pair.related)]
+        untrained = NOTHING if pair.lift_over_untrained is None else number(pair.lift_over_untrained, 3)
+        interval = f"{number(low, 3)} to {number(high, 3)}"
+        scores = [number(pair.lift, 3), interval, untrained, number(pair.p, 3), _yes(pair.related)]
         shares = [_share(swaps[names]) for names in (ends, ends[::-1])] if swaps else []
-        table.add_row(*ends, *figures, f"{pair.cosine:.3f}", f"{pair.through_cosine:.3f}", *shares)
+        table.add_row(*ends, *scores, number(pair.cosine, 3), number(pair.through_cosine, 3), *shares)
     note = (
         ["swap: share recovered of the error that the mean tokens add; in brackets if they add almost none."] if swaps else []
     )
@@ -158,31 +167,19 @@ def alignment(found: Aligned) -> list[Any]:
 
 
 def _share(swap: SwapFigure) -> str:
-    words = NOTHING if swap.share is None else f"{swap.share:.3f}"
+    words = NOTHING if swap.share is None else number(swap.share, 3)
     return words if swap.carries else f"({words})"
 
 
 def estimate(figure: Estimated) -> str:
     """Format a value with its standard error."""
-    error = figure.standard_error
-    return f"{figure.value:.4f}" + ("" if error is None else f" ± {error:.4f}")
-
-
-def plain_table(*columns: str) -> Table:
-    """Return an empty table for trusted text: its cells may hold rich markup."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
-    return table
+    return figures.estimate(figure.value, figure.standard_error)
 
 
 def _cv(own: Measured) -> tuple[str, str]:
     if not isinstance(own.cv, CvFigure):
         return "degenerate", NOTHING
-    return estimate(own.cv), f"{own.cv.ratio:.3f}"
+    return estimate(own.cv), number(own.cv.ratio, 3)
 
 
 def _passed(check: CheckFigure) -> str:
@@ -193,11 +190,11 @@ def _passed(check: CheckFigure) -> str:
 def _interval(check: CheckFigure) -> str:
     if check.lower is None or check.upper is None or check.lower == check.upper:
         return ""
-    return f"{check.lower:.4g} to {check.upper:.4g}"
+    return f"{number(check.lower)} to {number(check.upper)}"
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else number(value)
 
 
 def _yes(value: bool) -> str:

@@ -2,65 +2,90 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError
-from batteries.io.text import plain
 from composer.artifact.form import ArtifactForm
 from composer.artifact.manifest import PackedManifest
 from registry.catalog.kinds import CELL, KINDS, kind_of_path
 from registry.catalog.release import Release
+from registry.reports.figures import estimate, number
+from registry.reports.fitted_table import FittedTable
 from registry.stores.snapshot import Located
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
+from registry.transfer.verify import Finding
 
 NOTHING = "-"
+DIGEST = re.compile("[0-9a-f]{64}")
+SHOWN_DIGITS = 12  # of a digest in a table
+CELL_COLUMNS = ("reference", "CV", "MSE", "verdict", "band", "D", "V", "patch", "parameters", "ratio", "on attractor", "holds")
 
 
-def cells(found: Sequence[Located]) -> Table:
-    """Tabulate cells: spec, figures on the cell's own probe, verdict."""
-    table = _table(
-        "reference", "family", "band", "D", "V", "patch", "parameters", "CV", "ratio", "on attractor", "holds", "MSE", "verdict"
-    )
+def cells(found: Sequence[Located]) -> FittedTable:
+    """Tabulate cells: CV, error and verdict, then the spec and further figures as far as the width allows."""
+    optional = ("family", "holds", "on attractor", "band", "patch", "V", "D", "parameters", "ratio")
+    table = FittedTable(*CELL_COLUMNS, "family", optional=optional)
     for located in found:
         release = located.cell_release
         summary = release.summary
-        row = (
+        table.add_row(
             located.reference,
-            summary.family,
+            cv(release),
+            number(summary.mse),
+            verdict(located),
             located.reference.band,
             summary.D,
             summary.V,
             summary.patch_size,
             f"{summary.parameters:,}",
-            cv(release),
-            _figure(summary.ratio, 3),
+            NOTHING if summary.ratio is None else number(summary.ratio, 3),
             _figure(summary.on_attractor),
             _figure(summary.holds),
-            _figure(summary.mse, 4),
-            verdict(located),
+            summary.family,
         )
-        table.add_row(*(_text(value) for value in row))
     return table
 
 
-def artifacts(found: Sequence[Located], form: ArtifactForm[Any]) -> Table:
+def artifacts(found: Sequence[Located], form: ArtifactForm[Any]) -> FittedTable:
     """Tabulate artifacts of a kind other than the cell: the kind's columns, size, licence, reason of a yank."""
-    table = _table("reference", *(column.name for column in form.columns), "MB", "licence", "yanked")
+    names = [column.name for column in form.columns]
+    table = FittedTable("reference", *names, "MB", "licence", "yanked", optional=("licence", "MB", *reversed(names)))
     for located in found:
         release = located.packed_release
         texts = [column.text(release.summary) for column in form.columns]
-        row = (located.reference, *texts, f"{release.blob.size / 1e6:.1f}", release.summary.license, _figure(release.yanked))
-        table.add_row(*(_text(value) for value in row))
+        size = number(release.blob.size / 1e6, 3)
+        table.add_row(located.reference, *texts, size, release.summary.license, _figure(release.yanked))
     return table
 
 
-def packed_manifest(located: Located, document: PackedManifest) -> list[Table]:
+def findings(found: Sequence[Finding]) -> FittedTable:
+    """Tabulate verified objects for people: digests in names are shortened."""
+    table = FittedTable("", "kind", "name", "fault", wrapping=("name",))
+    for finding in found:
+        state, kind, name, fault = finding_row(finding)
+        table.add_row(state, kind, shortened(name), fault)
+    return table
+
+
+def finding_row(finding: Finding) -> tuple[str, str, str, str]:
+    """Return a verified object as fields: state, kind, name and fault."""
+    fault = NOTHING if finding.error is None else f"{finding.error.what} [{finding.error.code}]"
+    return ("ok" if finding.ok else "FAULT", finding.kind, finding.name, fault)
+
+
+def shortened(name: str) -> str:
+    """Shorten the digests in a name.
+
+    >>> shortened("blobs/" + "0123456789abcdef" * 4)
+    'blobs/0123456789ab…'
+    """
+    return DIGEST.sub(lambda digest: f"{digest[0][:SHOWN_DIGITS]}…", name)
+
+
+def packed_manifest(located: Located, document: PackedManifest) -> list[FittedTable]:
     """Tabulate the manifest of an artifact other than a cell, with the registry's facts about it."""
     fields = document.model_dump(mode="json")
     apart = {name: fields.pop(name) for name in ("identity", "file")}
@@ -73,30 +98,31 @@ def packed_manifest(located: Located, document: PackedManifest) -> list[Table]:
     ]
 
 
-def manifest(located: Located, document: Manifest) -> list[Table]:
+def manifest(located: Located, document: Manifest) -> list[FittedTable]:
     """Tabulate the manifest of a cell, with the registry's facts about it."""
     fields = document.model_dump(mode="json")
     training = fields["training"]
-    trajectory = training.pop("trajectory")
+    trajectory, data = training.pop("trajectory"), training.pop("data")
     null = {f"untrained, {probe}": figures for probe, figures in fields["untrained"].items()}
     return [
         _pairs(str(located.reference), _registry_rows(located)),
         _pairs("identity", fields["identity"]),
         _pairs("spec", {**fields["spec"], "parameters": document.spec.parameters}),
         _pairs("file", fields["file"]),
+        _pairs("training data", data),
         _pairs("training", training),
         _columns("measured", {**fields["measured"], **null}),
         _rows("trajectory", trajectory),
     ]
 
 
-def faults(found: Mapping[str, BatteriesError], repaired: Collection[str], orphans: Sequence[str]) -> Table:
+def faults(found: Mapping[str, BatteriesError], repaired: Collection[str], orphans: Sequence[str]) -> FittedTable:
     """Tabulate damaged files, and orphans that no index lists."""
-    table = _table("", "name", "fault")
+    table = FittedTable("", "name", "fault", wrapping=("name", "fault"))
     for name, error in found.items():
-        table.add_row(*map(_text, ("repaired" if name in repaired else "FAULT", name, f"{error.what} [{error.code}]")))
+        table.add_row("repaired" if name in repaired else "FAULT", name, f"{error.what} [{error.code}]")
     for name in orphans:
-        table.add_row(*map(_text, ("orphan", name, NOTHING)))
+        table.add_row("orphan", name, NOTHING)
     return table
 
 
@@ -105,8 +131,7 @@ def cv(release: Release) -> str:
     summary = release.summary
     if summary.cv is None:
         return "degenerate"
-    error = "" if summary.cv_standard_error is None else f" ± {summary.cv_standard_error:.4f}"
-    return f"{summary.cv:.4f}{error}"
+    return estimate(summary.cv, summary.cv_standard_error)
 
 
 def verdict(located: Located) -> str:
@@ -135,32 +160,32 @@ def _is_table(value: object) -> bool:
 def _registry_rows(located: Located) -> dict[str, Any]:
     return {
         "registry": located.snapshot.store.url,
-        "manifest sha256": located.release.manifest.sha256,
+        "manifest": located.release.manifest.sha256,
         "verdict": verdict(located),
     }
 
 
-def _pairs(title: str, fields: Mapping[str, Any]) -> Table:
-    table = _table("", "", title=title)
+def _pairs(title: str, fields: Mapping[str, Any]) -> FittedTable:
+    table = FittedTable("", "", wrapping=("",), title=title)
     for name, value in _flat(fields).items():
-        table.add_row(_text(name), _text(value))
+        table.add_row(name, value)
     return table
 
 
-def _columns(title: str, figures: Mapping[str, Mapping[str, Any]]) -> Table:
+def _columns(title: str, figures: Mapping[str, Mapping[str, Any]]) -> FittedTable:
     """Tabulate figures: one column per probe, one row per figure of any probe."""
     flat = [_flat(fields) for fields in figures.values()]
-    table = _table("", *figures, title=title)
+    table = FittedTable("", *figures, wrapping=tuple(figures), title=title)
     for name in dict.fromkeys(name for fields in flat for name in fields):
-        table.add_row(_text(name), *(_text(fields.get(name, NOTHING)) for fields in flat))
+        table.add_row(name, *(shortened(fields.get(name, NOTHING)) for fields in flat))
     return table
 
 
-def _rows(title: str, points: Sequence[Mapping[str, Any]]) -> Table:
+def _rows(title: str, points: Sequence[Mapping[str, Any]]) -> FittedTable:
     names = list(points[0]) if points else []
-    table = _table(*names, title=title)
+    table = FittedTable(*names, wrapping=tuple(names), title=title)
     for point in points:
-        table.add_row(*(_text(_figure(value)) for value in point.values()))
+        table.add_row(*(_figure(value) for value in point.values()))
     return table
 
 
@@ -185,18 +210,3 @@ def _figure(value: object, digits: int = 6) -> str:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ", ".join(_figure(item, digits) for item in value)
     return str(value)
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    from rich.table import Table
-
-    table = Table(title=None if title is None else _text(title), title_justify="left", show_header=any(columns))
-    for column in columns:
-        table.add_column(_text(column), overflow="fold")
-    return table
-
-
-def _text(value: object) -> Text:
-    from rich.text import Text
-
-    return Text(plain(str(value)))

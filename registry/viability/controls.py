@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,8 +11,7 @@ from batteries.cell.cell import Cell, file_facts
 from batteries.engine.torch_settings import PINNED
 from batteries.model.patch_svae import PatchSVAE, arrays_of, untrained
 from batteries.packaging.package import UNTRAINED_SEED
-
-Control = Literal["untrained", "none", "scale", "rank-one", "shuffled", "scrambled", "nan"]
+from registry.viability.protocol import Control
 
 NAMED_CHECK: dict[Control, str] = {
     "untrained": "error, untrained",

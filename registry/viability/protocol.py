@@ -14,6 +14,7 @@ DESIGN = "design decision, docs/decisions/0009-viability-profiles.md"
 MEASURED = "measured on the johanna cells before any verdict, docs/decisions/0009-viability-profiles.md"
 
 Profile = Literal["quick", "standard"]
+Control = Literal["untrained", "none", "scale", "rank-one", "shuffled", "scrambled", "nan"]
 Count = Annotated[int, Field(gt=0)]
 
 

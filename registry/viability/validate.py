@@ -30,9 +30,9 @@ from registry.reports.viability_page import page
 from registry.stores.store import Store
 from registry.transfer.pull import load
 from registry.viability import checks, verdict
-from registry.viability.controls import CONTROLS, NAMED_CHECK, Control, control_cell, control_model
+from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
 from registry.viability.host_training import own_hosts
-from registry.viability.protocol import PROFILES, Profile, ViabilityProtocol
+from registry.viability.protocol import PROFILES, Control, Profile, ViabilityProtocol
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NullFigures, Progress, Runner, measurement, untrained_cell
 from registry.viability.tasks import Task, own_tasks

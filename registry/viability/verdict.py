@@ -18,8 +18,7 @@ from registry.catalog.attestation import (
     ReturnFigure,
     Verdict,
 )
-from registry.viability.controls import Control
-from registry.viability.protocol import ViabilityProtocol
+from registry.viability.protocol import Control, ViabilityProtocol
 from registry.viability.runner import NullFigures, Runner
 from registry.viability.trials import within
 

@@ -75,7 +75,7 @@ def test_what_was_planted_is_found_and_nothing_else(run):
         "omega of 3 cells on noise16-64 (all cells learned noise): 256 images, 16 regions of each, 19 untrained cells at each "
         "end, seed 0"
     )
-    rows = {tuple(line.split()[:2]): line.split() for line in lines if line.startswith(" high/")}
+    rows = {tuple(line.split()[:2]): line.split() for line in lines if line.startswith("high/")}
     assert {pair: row[8] for pair, row in rows.items()} == {
         PAIR: "yes",
         ("high/one", "high/stranger"): "no",

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from batteries.io import atomic_files
-from registry.cli.interruption import exit_code
+from registry.cli.terminal.interruption import exit_code
 from registry.stores.directory import LOCK
 from registry.transfer.parallel_jobs import side_by_side
 from registry.transfer.publish import publish
@@ -166,7 +166,8 @@ def test_a_training_is_interrupted(start, tmp_path):
 
 HANGS = """
 import hashlib, signal, sys, threading, time
-from registry.cli import program, interruption
+from registry.cli import program
+from registry.cli.terminal import interruption
 interruption.install()
 threading.Thread(target=lambda: time.sleep(60)).start()  # not a daemon: the interpreter would wait for it
 def work(arguments=None):

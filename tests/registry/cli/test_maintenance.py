@@ -74,6 +74,27 @@ def test_the_cache_is_checked_and_collected(folder, told):
     assert answer(told, "gc", "--unused", "3").removed == 0
 
 
+def test_nothing_to_do_is_said(folder, told, tmp_path):
+    lock = tmp_path / "cells.lock"
+    told("lock", "high/tiny", "--registry", folder, "--out", lock)
+    assert (told("diff", lock, lock), told.words) == ("", "no change\n")
+    assert (told("list", "zz", "--registry", folder), told.words) == ("", f"cells: 0 of 2 in {folder}; none matches zz\n")
+    assert (told("list", "--models", "--registry", folder), told.words) == (
+        "",
+        f"models: 0 of 0 in {folder}; the registry has none\n",
+    )
+    assert told("fsck") == ""
+    assert told.words.startswith("nothing to check; files checked: 0")
+    told("pull", "high/tiny", "--registry", folder)
+    assert told("fsck") == ""
+    assert told.words.startswith("no faults; files checked: ")
+    assert told("gc", "--unused", "3") == "0 files removed\t0 bytes freed\n"
+    assert told.words.startswith("nothing to remove: the cache holds ")
+    told("mirror", folder, tmp_path / "b")
+    told("mirror", folder, tmp_path / "b")
+    assert told.words == "no version to copy; versions: 3, copied: 0; attestations: 0\n"
+
+
 def test_a_damaged_registry_is_named_and_put_right(folder, told, tmp_path):
     told("mirror", folder, tmp_path / "b")
     damaged = folder / "blobs" / tiny().digest

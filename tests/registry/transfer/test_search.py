@@ -7,7 +7,7 @@ import registry
 from batteries.errors import BatteriesError, InputError, NotFoundError
 from composer.artifact import PackedLabel
 from registry.answers.maintenance import LockAnswer
-from registry.answers.transfer import Listed, Pulled, Shown, Verified
+from registry.answers.transfer import Listed, Pulled, Shown, VerifyAnswer
 from registry.catalog.reference import NamePattern, Reference
 from registry.stores import settings
 from registry.transfer.publish import attest, publish, yank
@@ -181,7 +181,7 @@ def test_commands_take_patterns(folder, capsys):
     assert [row.reference for row in pulled.cells] == ["high/one@1.0.0", "low/one@1.0.0"]
     assert answered(capsys, Shown, "show", "low/*").reference == "low/one@1.0.0"
     assert len(answered(capsys, LockAnswer, "lock", "high/*", "--out", folder / "cells.lock").cells) == 2
-    assert {finding.kind for finding in answered(capsys, Verified, "verify", "high/*").findings} == {"manifest", "blob"}
+    assert {finding.kind for finding in answered(capsys, VerifyAnswer, "verify", "high/*").findings} == {"manifest", "blob"}
     assert [row.reference for row in answered(capsys, Listed, "list", "high/*").cells] == ["high/one@1.0.0", "high/two@1.0.0"]
 
 

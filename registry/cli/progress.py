@@ -1,0 +1,163 @@
+"""Progress on stderr: bars on a terminal, elsewhere a log line every 30 seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from batteries.cell.manifest import TrainingPoint
+from batteries.network.hub_environment import is_set
+from registry.cli.terminal.log_lines import LogLines
+from registry.reports.figures import number
+from registry.reports.summaries import stderr
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
+
+class _Bar:
+    """A bar of rich, or log lines where stderr is no terminal; neither if it is hidden."""
+
+    def __init__(self, columns: tuple[ProgressColumn, ...], log: LogLines, *, transient: bool, hidden: bool = False) -> None:
+        self._progress = _progress(columns, transient, hidden)
+        self._log = log
+        self._shown: AbstractContextManager[Any] | None = None
+        if not hidden:
+            self._shown = log if self._progress.disable else self._progress
+
+    def __enter__(self) -> Any:
+        if self._shown is not None:
+            self._shown.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._shown is not None:
+            self._shown.__exit__(kind, error, trace)
+
+
+class TrainingBar(_Bar):
+    """A training watcher that shows the step, the loss and the last reading of the probe.
+
+    Args:
+        steps: Steps of the run.
+        cell: Name of the cell.
+    """
+
+    def __init__(self, steps: int, cell: str) -> None:
+        from rich import progress as bars
+
+        columns = (
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.TimeRemainingColumn(),
+        )
+        super().__init__(columns, LogLines(f"training {cell}", "steps"), transient=False)
+        self._steps = steps
+        self._task = self._progress.add_task("", total=steps)
+        self._reading = ""
+
+    def stepped(self, step: int, loss: float) -> None:
+        """Show a step and its loss."""
+        words = f"loss {number(loss)}{self._reading}"
+        self._progress.update(self._task, completed=step, description=words)
+        self._log.show(words, step, self._steps)
+
+    def read(self, point: TrainingPoint) -> None:
+        """Keep a reading to show beside the next steps."""
+        cv = "degenerate" if point.cv is None else number(point.cv)
+        self._reading = f"  probe: MSE {number(point.mse)}, CV {cv}"
+
+
+class TransferBar(_Bar):
+    """One bar over all the bytes of a transfer."""
+
+    def __init__(self) -> None:
+        from rich import progress as bars
+
+        columns = (bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+        hidden = is_set("HF_HUB_DISABLE_PROGRESS_BARS")
+        super().__init__(columns, LogLines("transferring", "bytes"), transient=True, hidden=hidden)
+        self._task = self._progress.add_task("", total=None)
+
+    def moved(self, done: int, total: int) -> None:
+        """Show the bytes done and the bytes in total."""
+        self._progress.update(self._task, completed=done, total=total)
+        self._log.show("", done, total)
+
+
+class TrialBar(_Bar):
+    """Bars over the parts of viability tests, one row per cell."""
+
+    def __init__(self) -> None:
+        from rich import progress as bars
+
+        columns = (
+            bars.TextColumn("{task.fields[cell]}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.TimeElapsedColumn(),
+        )
+        super().__init__(columns, LogLines("validating", "parts"), transient=True)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        if kind in (KeyboardInterrupt, SystemExit):
+            stderr().print("stopped; finished parts are kept, and the same command resumes from them")
+
+    def of(self, cell: str) -> Callable[[str, int, int], None]:
+        """Add a row for a cell and return the function that updates it."""
+        row = self._progress.add_task("loading", cell=cell, total=None)
+
+        def moved(words: str, done: int, parts: int) -> None:
+            self._progress.update(row, description=words, completed=done, total=parts)
+            self._log.show(words, done, parts, subject=f"validating {cell}")
+
+        return moved
+
+
+class ImageBar(_Bar):
+    """A bar over the images that cells are run on.
+
+    Args:
+        images: Number of images.
+    """
+
+    def __init__(self, images: int) -> None:
+        from rich import progress as bars
+
+        columns = (bars.TextColumn("images"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
+        super().__init__(columns, LogLines("running", "images"), transient=True)
+        self._images = images
+        self._task = self._progress.add_task("", total=images)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        if kind in (KeyboardInterrupt, SystemExit):
+            stderr().print("stopped; finished images are kept, and the same command resumes from them")
+
+    def moved(self, done: int) -> None:
+        """Show the images done."""
+        self._progress.update(self._task, completed=done)
+        self._log.show("", done, self._images)
+
+
+def working(words: str) -> AbstractContextManager[object]:
+    """Return a context manager that shows a spinner, words and the time elapsed, or log lines with the same."""
+    from rich import progress as bars
+
+    columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.TimeElapsedColumn())
+    shown = _progress(columns, transient=True)
+    shown.add_task(words, total=None)
+    return LogLines(words) if shown.disable else shown
+
+
+def _progress(columns: tuple[ProgressColumn, ...], transient: bool, hidden: bool = False) -> Progress:
+    """Return a progress display, disabled if it is hidden or stderr is no terminal."""
+    from rich.progress import Progress
+
+    console = stderr()
+    return Progress(*columns, console=console, transient=transient, disable=hidden or not console.is_terminal)

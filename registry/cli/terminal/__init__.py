@@ -1,0 +1,1 @@
+"""The terminal itself: help, choices, log lines and signals."""
