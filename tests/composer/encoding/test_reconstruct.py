@@ -116,9 +116,9 @@ def test_what_is_there_of_something_else_is_made_again(model, tmp_path, change):
 
 def test_a_run_that_stops_keeps_whole_pictures(model, tmp_path):
     def stop(done):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("stopped by a test")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="stopped by a test"):
         composer.reconstruct(model, pictures(), tmp_path / "out", fit="crop", batch=2, progress=stop)
     assert litter(tmp_path) == []
     assert 1 <= composer.reconstruct(model, pictures(), tmp_path / "out", fit="crop", batch=2).reused < len(SIZES)

@@ -20,7 +20,7 @@ class StoppedError(Exception):
 def stop_after(images):
     def progress(done):
         if done >= images:
-            raise StoppedError
+            raise StoppedError("stopped by a test")
 
     return progress
 
@@ -38,7 +38,7 @@ def wanted(model, tmp_path):
 
 
 def stopped(model, source, path, after=4, **more):
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError, match="stopped by a test"):
         composer.encode(model, source, path, **{"fit": "crop", "batch": 2, **more}, progress=stop_after(after))
     assert not path.exists()
 
