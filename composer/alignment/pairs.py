@@ -63,6 +63,12 @@ class Through:
     Attributes:
         r2: Share of the target's variance; it suffers from the stretch of the way back, see above.
         cosine: Mean cosine of what arrives and what is there, both less the mean of the fitted images.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> (pair,) = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0).pairs
+    >>> pair.through.r2 < pair.direct.r2
+    True
     """
 
     r2: float
@@ -78,6 +84,12 @@ class PairScore:
         target: B, which A's tokens predict.
         direct: By a map of their own, with both nulls.
         through: By way of the frame of all cells.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> (pair,) = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0).pairs
+    >>> pair.source, pair.target, pair.direct.low <= pair.direct.r2 <= pair.direct.high
+    ('low/fresnel-64', 'low/johanna-64', True)
     """
 
     source: str
@@ -103,6 +115,12 @@ class PairTable:
         grid: Rows and columns of the regions of an image.
         probe: Digest of the images.
         untrained: Cells of each spec at each end of that null; 0 where it was left out.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> table = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0)
+    >>> table.names, len(table.pairs), table.p_values[0] < 0.05
+    (('low/fresnel-64', 'low/johanna-64'), 1, True)
     """
 
     names: tuple[str, ...]
@@ -167,6 +185,12 @@ def compare(
 
     Warns:
         FewSamplesWarning: fewer rows in a half than dimensions.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> table = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0)  # without that null, for speed
+    >>> table.pair("low/fresnel-64", "low/johanna-64").source, table.related()
+    ('low/fresnel-64', (True,))
     """
     chosen = _chosen(container, pairs)
     count = untrained_for(len(chosen), FLOOR) if untrained is None else untrained
@@ -194,7 +218,8 @@ def compare(
 def untrained_for(tests: int, level: float = LEVEL) -> int:
     """Fewest untrained cells at each end, and no fewer than 19, at which Holm's method can reject all of so many tests.
 
-    >>> untrained_for(1), untrained_for(45)
+    >>> from composer import alignment
+    >>> alignment.untrained_for(1), alignment.untrained_for(45)
     (19, 29)
     """
     fewest = max(FEWEST_UNTRAINED, math.isqrt(math.ceil(tests / level)) - 1)

@@ -33,6 +33,12 @@ class Spectrum:
         variance: (K,) share of the consensus' variance on each of its axes, falling; axes without any are left out.
         left: (K,) share of that which the cell's map leaves over, held out: above 1 where the mean would have done better.
         beyond: What the map puts where the consensus has nothing, as a share of all its variance: 0 for a cell no wider.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> spectrum = composer.spectra(model, batteries.probe("photos-64").images[:8])["low/fresnel-64"]
+    >>> round(float(spectrum.variance.sum()), 6), round(spectrum.beyond, 6)
+    (1.0, 0.0)
     """
 
     variance: Tensor
@@ -68,6 +74,12 @@ def spectra(
 
     Raises:
         InputError: one cell (``ONE_CELL``), or as :func:`composer.align` says.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> spectra = composer.spectra(model, batteries.probe("photos-64").images[:8])
+    >>> spectra["low/fresnel-64"].left.shape
+    torch.Size([16])
     """
     if len(container.names) < 2:
         remedy = "Give it another cell: a frame of one cell is that cell."

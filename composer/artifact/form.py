@@ -66,6 +66,11 @@ class ArtifactForm(ABC, Generic[Says]):
         columns: Of a list, from the summary.
         takes: What can be saved, for a message.
         needs_lock: Whether saving takes the lock of the cells; else the value itself has it.
+
+    >>> from composer import artifact
+    >>> form = artifact.kinds.FORMS["maps"]
+    >>> form.kind.plural, form.needs_lock, form.manifest.__name__
+    ('maps', True, 'MapsManifest')
     """
 
     manifest: ClassVar[type[PackedManifest]]

@@ -24,6 +24,11 @@ class PackedLabel(Document):
         version: Semantic.
         license: SPDX, of the whole.
         description: A sentence or two.
+
+    >>> from composer import artifact
+    >>> label = artifact.PackedLabel(name="trio", version="1.0.0", license="Apache-2.0", description="Three cells.")
+    >>> label.name
+    'trio'
     """
 
     name: Name

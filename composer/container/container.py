@@ -49,6 +49,14 @@ class Container(nn.Module):
         lock: Version and digests by name.
         scale: As given.
         chunk_bytes: Bound on the intermediate values that are in memory at a time.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> out = model(batteries.probe("photos-64").images[:4], taps=["omega"])
+    >>> model.names, out["high/fresnel-64"].omega.shape
+    (('low/fresnel-64', 'high/fresnel-64'), torch.Size([4, 256, 4]))
+    >>> model.cells("low/*").names
+    ('low/fresnel-64',)
     """
 
     def __init__(

@@ -63,6 +63,12 @@ class CellOutput:
     Attributes:
         group: Holds it.
         index: Its place there.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> cell = model(batteries.probe("photos-64").images[:4], taps=["M", "recon"])["low/fresnel-64"]
+    >>> cell.grid, cell.M.shape, cell.patch_error.shape
+    ((4, 4), torch.Size([4, 16, 64, 16]), torch.Size([4, 16]))
     """
 
     group: GroupOutput = field(repr=False)
@@ -113,6 +119,12 @@ class ContainerOutput(Mapping[str, CellOutput]):
 
     Attributes:
         groups: As given: (C, B, ...) tensors, for whoever computes over many cells.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> out = model(batteries.probe("photos-64").images[:4])
+    >>> [*out], out.recon.shape, out.error.shape
+    (['low/fresnel-64', 'high/fresnel-64'], torch.Size([4, 2, 3, 64, 64]), torch.Size([4, 2]))
     """
 
     def __init__(self, groups: Sequence[GroupOutput], names: Sequence[str]) -> None:

@@ -34,6 +34,13 @@ class Frame:
         tokens: (n, D) of mean square 1, centred; zeros where no cell has a row.
         rows: (n,) which rows some cell has.
         residual: Share of the cells' variance that is not in the frame, in the mean over cells.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> frame = procrustes.generalised([tokens, 2 * tokens.flip(1)])
+    >>> frame.tokens.shape, bool(frame.rows.all())
+    (torch.Size([100, 4]), True)
     """
 
     tokens: Tensor
@@ -57,6 +64,13 @@ def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
     Raises:
         InputError: rows that do not pair, constant tokens, or a cell that has hardly a row in common with the one that has
             most, which is where the iteration starts.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> frame = procrustes.generalised([tokens, 2 * tokens.flip(1), tokens + 1])
+    >>> frame.width, round(frame.residual, 6)
+    (4, 0.0)
     """
     dispatch.refuse_derivative("a consensus", *tokens)
     shapes = [tuple(own.shape) for own in tokens]
@@ -88,6 +102,14 @@ def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequa
     Raises:
         InputError: a cell that is wider than the frame, and not projected (``WIDER``); or as
             :func:`~composer.procrustes.fit` says.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> frame = procrustes.generalised([tokens, 2 * tokens.flip(1)])
+    >>> late = procrustes.map_into(frame, tokens - 5)
+    >>> torch.allclose(late(tokens - 5).double(), frame.tokens, atol=1e-5)
+    True
     """
     dispatch.refuse_derivative("a fitted map", tokens)
     if tokens.shape[-1] > frame.width and unequal == "pad":
@@ -106,6 +128,13 @@ def change(before: Frame, after: Frame) -> float:
     """How much a consensus changed: the share of the later one's variance that no similarity makes of the earlier.
 
     On the rows that both have. Zero where only the coordinates differ, as they do between any two iterations.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> before, after = procrustes.generalised([tokens, tokens]), procrustes.generalised([3 * tokens.flip(1)] * 2)
+    >>> round(abs(procrustes.change(before, after)), 6)
+    0.0
     """
     kept = before.rows & after.rows
     return float(fit(before.tokens, after.tokens, rows=kept, unequal="pad").residual)

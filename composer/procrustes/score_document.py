@@ -26,6 +26,10 @@ class Null:
         sd: Standard deviation over draws; 0 for a single one.
         draws: How many.
         exceeding: How many of them are as high as the observed one.
+
+    >>> from composer import procrustes
+    >>> procrustes.Null(mean=0.02, sd=0.01, draws=199, exceeding=0).p_value
+    0.005
     """
 
     mean: float
@@ -54,6 +58,13 @@ class Score:
         samples_per_dimension: Rows of the smaller fit over D, the wider of the two.
         shuffled: The same under pairings shuffled by image.
         untrained: Of pairs of untrained cells, where they were given.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> one, other = torch.randn(2, 12, 16, 4, generator=torch.Generator().manual_seed(0))
+    >>> found = procrustes.score(one, other)
+    >>> found.related(), found.low < found.r2 < found.high
+    (False, True)
     """
 
     r2: float

@@ -56,6 +56,13 @@ def compose(
         NotFoundError: a cell that the maps do not know (``NO_MAP``).
         IntegrityError: a cell whose weights are not those of its manifest (``TENSOR_DIGEST``), or not those that its map was
             fitted on (``END_CHANGED``).
+
+    >>> import batteries, composer, registry
+    >>> cells = registry.pull("low/fresnel-64", "high/fresnel-64")
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> model = composer.compose(cells, probe=images)
+    >>> model(images).error.shape
+    torch.Size([4, 2])
     """
     named = _named(cells)
     parallel.run(list(named.items()), lambda pair: pair[1].refuse_other_weights(pair[0]))

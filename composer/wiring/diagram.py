@@ -111,6 +111,11 @@ def draw(composition: Composition) -> str:
     """Composition as an SVG image: a box each, with an arrow from what is read to who reads it.
 
     More than 24 cells that feed the same nodes are one box. The SVG has no scripts and refers to nothing outside of it.
+
+    >>> import composer
+    >>> composition = composer.Composition.parallel({"noise": "low/johanna-64", "photo": "low/fresnel-64"})
+    >>> composer.draw(composition)[:4]
+    '<svg'
     """
     plan = layout(composition)
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "composition", "role": "img"})

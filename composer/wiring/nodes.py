@@ -46,6 +46,10 @@ class Parallel(Document):
 
     Attributes:
         of: Cells and nodes, in order.
+
+    >>> import composer
+    >>> composer.Parallel(of=("noise", "photo")).reads
+    (('of', 'noise'), ('of', 'photo'))
     """
 
     kind: Literal["parallel"] = "parallel"
@@ -64,6 +68,10 @@ class Relay(Document):
         source: The cell whose tokens they are.
         target: The cell that decodes them.
         tokens: What is mapped: omega, or the rows of M.
+
+    >>> import composer
+    >>> composer.Relay(source="noise", target="photo").reads
+    (('source', 'noise'), ('target', 'photo'))
     """
 
     kind: Literal["relay"] = "relay"
@@ -83,6 +91,10 @@ class Route(Document):
     Attributes:
         of: Cells and relays, in order.
         by: Who chooses: the least error of reconstruction, or a small trainable router.
+
+    >>> import composer
+    >>> composer.Route(of=("noise", "photo"), by="router").reads
+    (('of', 'noise'), ('of', 'photo'))
     """
 
     kind: Literal["route"] = "route"

@@ -51,6 +51,15 @@ class WiredOutput:
         cells: Every cell's output.
         nodes: Every node's, by name.
         output: That of the composition's output.
+
+    >>> import batteries, composer, registry
+    >>> references = {"noise": "low/johanna-64", "photo": "low/fresnel-64"}
+    >>> nodes = {"best": composer.Route(of=("noise", "photo"))}
+    >>> composition = composer.Composition(schema_version="1.0", output="best", cells=references, nodes=nodes)
+    >>> wired = composer.wire(dict(zip(references, registry.pull(*references.values()), strict=True)), composition)
+    >>> out = wired(batteries.probe("photos-64").images[:4])
+    >>> out["best"].choice.shape, out["photo"].recon.shape
+    (torch.Size([4, 16]), torch.Size([4, 3, 64, 64]))
     """
 
     cells: ContainerOutput

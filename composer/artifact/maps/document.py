@@ -112,6 +112,13 @@ class SavedMaps(ArtifactDocument):
         target: What is mapped to: a consensus frame, or a cell.
         maps: One for each cell of a consensus, in their order; else one.
         scores: Of each cell of a consensus against the others, where there is more than one.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> maps = composer.align(model, batteries.probe("photos-64").images[:8])
+    >>> file = composer.save(maps, "maps.safetensors", lock=model.lock)
+    >>> composer.read("maps.safetensors").tokens
+    'omega'
     """
 
     KIND = MAPS

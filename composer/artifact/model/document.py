@@ -114,6 +114,12 @@ class Artifact(ArtifactDocument):
         frame: None where nothing was aligned.
         relays: By name of the node.
         routers: Shapes of the tensors of each, by name of the node.
+
+    >>> import composer, registry
+    >>> file = composer.save(composer.compose(registry.load("low/fresnel-64")), "model.safetensors")
+    >>> document = composer.read("model.safetensors")
+    >>> document.wiring.output, [*document.lock]
+    ('all', ['low/fresnel-64'])
     """
 
     KIND = MODEL
