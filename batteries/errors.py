@@ -38,6 +38,13 @@ class BatteriesError(Exception):
         where: File, cell, key or field at fault.
         remedy: Advice to the user.
         retryable: True if the same call may succeed later.
+
+    >>> import batteries, registry
+    >>> try:
+    ...     registry.load("low/fresnel-65")
+    ... except batteries.BatteriesError as error:
+    ...     error.code, error.found, error.retryable
+    ('NO_CELL', 'low/fresnel-65', False)
     """
 
     exit_code: ClassVar[int] = 1
@@ -71,13 +78,29 @@ class BatteriesError(Exception):
 
 
 class InputError(BatteriesError, ValueError):
-    """Unusable argument, option or input."""
+    """Unusable argument, option or input.
+
+    >>> import batteries
+    >>> try:
+    ...     batteries.probe("photos-65")
+    ... except batteries.InputError as error:
+    ...     print(error)
+    unknown probe: expected noise16-64 | photos-64 | photos-256, got photos-65 [NO_PROBE]
+    """
 
     exit_code = 2
 
 
 class NotFoundError(BatteriesError):
-    """Missing cell, version, file or image."""
+    """Missing cell, version, file or image.
+
+    >>> import batteries, registry
+    >>> try:
+    ...     registry.load("low/fresnel-64@9.9.9")
+    ... except batteries.NotFoundError as error:
+    ...     error.code, error.expected
+    ('NO_VERSION', 'one of 1.0.0')
+    """
 
     exit_code = 3
 
@@ -87,41 +110,104 @@ class UnknownKeyError(NotFoundError, KeyError):
 
 
 class FormatError(BatteriesError):
-    """Malformed file or document."""
+    """Malformed file or document.
+
+    >>> import batteries
+    >>> try:
+    ...     batteries.Manifest.from_bytes(b"{", where="mine-64.json")
+    ... except batteries.FormatError as error:
+    ...     error.code, error.where
+    ('JSON', 'mine-64.json')
+    """
 
     exit_code = 4
 
 
 class IntegrityError(BatteriesError):
-    """Bytes that differ from their recorded digest or size."""
+    """Bytes that differ from their recorded digest or size.
+
+    >>> import batteries, registry
+    >>> cell = registry.load("low/fresnel-64")
+    >>> try:
+    ...     batteries.Cell.from_bytes(cell.to_bytes()[:-1], cell.manifest, where="fresnel-64.safetensors")
+    ... except batteries.IntegrityError as error:
+    ...     error.code
+    'SIZE_MISMATCH'
+    """
 
     exit_code = 4
 
 
 class TransportError(BatteriesError):
-    """Network failure, or no network."""
+    """Network failure, or no network.
+
+    >>> import batteries, registry
+    >>> try:
+    ...     registry.pull("low/mine-64", registry="hf://me/cells", mode="offline")
+    ... except batteries.TransportError as error:
+    ...     error.code
+    'OFFLINE'
+    """
 
     exit_code = 5
 
 
 class PolicyError(BatteriesError):
-    """Well-formed input that a rule refuses."""
+    """Well-formed input that a rule refuses.
+
+    >>> import batteries, composer, registry
+    >>> out = composer.compose(registry.load("low/fresnel-64"))(batteries.probe("photos-64").images[:1], taps=["omega"])
+    >>> try:
+    ...     out.recon
+    ... except batteries.PolicyError as error:
+    ...     error.code
+    'NO_TAP'
+    """
 
     exit_code = 6
 
 
 class FrozenError(PolicyError):
-    """Write to a frozen object."""
+    """Write to a frozen object.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.load("low/fresnel-64"))
+    >>> weight = next(model.buffers())
+    >>> try:
+    ...     weight.zero_()
+    ... except batteries.FrozenError as error:
+    ...     error.code
+    'FROZEN'
+    """
 
 
 class ConflictError(BatteriesError):
-    """Conflict with another writer's version, or a lost race."""
+    """Conflict with another writer's version, or a lost race.
+
+    >>> import batteries, composer, registry
+    >>> cell = registry.load("low/fresnel-64")
+    >>> try:
+    ...     composer.compose([cell, cell])
+    ... except batteries.ConflictError as error:
+    ...     error.code
+    'TWICE'
+    """
 
     exit_code = 6
 
 
 class StoreError(BatteriesError):
-    """Local disk failure: space, permission, device."""
+    """Local disk failure: space, permission, device.
+
+    >>> import pathlib
+    >>> import batteries, registry
+    >>> pathlib.Path("cells").touch()
+    >>> try:
+    ...     registry.load("low/fresnel-64").write("cells")
+    ... except batteries.StoreError as error:
+    ...     error.code
+    'DISK'
+    """
 
     exit_code = 8
 

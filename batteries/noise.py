@@ -41,6 +41,12 @@ def of_types(types: Tensor, size: tuple[int, int], generator: Generator, *, chan
 
     Returns:
         (B, channels, height, width) float32 in [-4, 4].
+
+    >>> import torch
+    >>> from batteries import noise
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> noise.of_types(torch.tensor([0, 3]), (32, 32), generator).shape
+    torch.Size([2, 3, 32, 32])
     """
     images = torch.empty(len(types), channels, *size, **PINNED)
     for index, (_, make) in enumerate(TYPES):
@@ -65,6 +71,11 @@ def random_batch(
 
     Returns:
         Images (batch, channels, height, width) and their types (batch,).
+
+    >>> from batteries import noise
+    >>> images, types = noise.random_batch(4, (32, 32), seed=0)
+    >>> images.shape, [noise.NAMES[index] for index in types]
+    (torch.Size([4, 3, 32, 32]), ['quadrants', 'laplace', 'brown', 'gaussian'])
     """
     generator = Generator().manual_seed(seed)
     allowed = torch.tensor(range(len(TYPES)) if types is None else types)

@@ -43,6 +43,11 @@ def omega_statistics(model: PatchSVAE, images: Tensor) -> Tensor:
 
     Raises:
         InputError: images that do not fit the cell.
+
+    >>> import batteries
+    >>> model = batteries.untrained(batteries.CellSpec.preset("high"), seed=0)
+    >>> batteries.readout.omega_statistics(model, batteries.noise.random_batch(4, (64, 64), seed=0)[0]).shape
+    torch.Size([4, 8])
     """
     rows, columns = grid_of(images, model.spec)
     features = []
@@ -60,6 +65,12 @@ class ReadOut:
         mean: Means of the training features (F,).
         scale: Standard deviations of the training features (F,); 1 for a constant one.
         weights: Weights (F + 1, K), float64; the last row holds the intercepts.
+
+    >>> import torch
+    >>> from batteries import readout
+    >>> features, classes = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+    >>> readout.ReadOut.of(features, classes).accuracy(features, classes)
+    1.0
     """
 
     mean: Tensor
@@ -86,7 +97,14 @@ class ReadOut:
 
 
 def logistic_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
-    """Fit a :class:`ReadOut` to training features (n, F) and classes (n,), and return its accuracy on test ones."""
+    """Fit a :class:`ReadOut` to training features (n, F) and classes (n,), and return its accuracy on test ones.
+
+    >>> import torch
+    >>> from batteries import readout
+    >>> features, classes = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+    >>> readout.logistic_accuracy((features, classes), (features + 0.1, classes))
+    1.0
+    """
     return ReadOut.of(*train).accuracy(*test)
 
 
@@ -102,6 +120,12 @@ def fit(features: Tensor, classes: Tensor, *, penalty: float = PENALTY) -> Tenso
 
     Returns:
         Weights (F + 1, K); the last row holds the intercepts.
+
+    >>> import torch
+    >>> from batteries import readout
+    >>> features, classes = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), torch.tensor([0, 1])
+    >>> readout.fit(features, classes).shape
+    torch.Size([2, 2])
     """
     inputs = torch.cat([features, features.new_ones(len(features), 1)], dim=1)  # (n, F + 1)
     wanted = F.one_hot(classes).to(features.dtype)  # (n, K)
@@ -170,6 +194,12 @@ def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size
         per_type: Training and test images of each of the 16 types.
         size: Side of the images in pixels.
         seed: Seed of the images, which are the same for every model.
+
+    >>> import batteries
+    >>> model = batteries.untrained(batteries.CellSpec.preset("high", patch_size=16), seed=0)
+    >>> accuracy = batteries.readout.name_noise(model, per_type=(2, 1))
+    >>> 0 <= accuracy <= 1
+    True
     """
     train, test = _noise_parts(per_type, size, seed, model.spec.channels)
     return logistic_accuracy((omega_statistics(model, train[0]), train[1]), (omega_statistics(model, test[0]), test[1]))

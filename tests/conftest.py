@@ -1,10 +1,4 @@
-import os
-from pathlib import Path
-
 import pytest
-
-# compiled once for all tests and the processes that they start, for every test has an empty home
-os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache"))
 
 
 def pytest_addoption(parser):
@@ -26,14 +20,6 @@ def pytest_collection_modifyitems(config, items):
         if not torch.cuda.is_available():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason="no GPU"))
-
-
-@pytest.fixture(autouse=True)
-def _own_surroundings(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's own cache, configuration or registry."""
-    monkeypatch.setenv("BATTERIES_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-    monkeypatch.delenv("BATTERIES_REGISTRY", raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,14 @@ class Cell:
         weights: Read-only float32 arrays by tensor name.
         manifest: Description of the cell.
         origin: Registry it was pulled from; None if it was not pulled.
+
+    >>> import batteries, registry
+    >>> cell = registry.load("low/fresnel-64")
+    >>> cell.name, cell.version, cell.spec.D
+    ('low/fresnel-64', '1.0.0', 16)
+    >>> path = cell.write("cells")
+    >>> batteries.Cell.read(path) == cell
+    True
     """
 
     weights: Mapping[str, np.ndarray] = field(repr=False)

@@ -54,6 +54,12 @@ class InputScale(Document):
 
     Callers apply it to images (:func:`batteries.images.to_input`) and undo it on reconstructions
     (:func:`batteries.images.from_input`). The viability test of this version refuses any scale but mean 0 and std 1.
+
+    >>> import batteries, registry
+    >>> registry.load("low/fresnel-64").manifest.identity.input == batteries.InputScale()
+    True
+    >>> batteries.InputScale(mean=(0.1, 0.1, 0.1), std=(0.5, 0.5, 0.5)).std
+    (0.5, 0.5, 0.5)
     """
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -207,7 +213,13 @@ class TrainingFacts(Document):
 
 
 class Manifest(Document):
-    """Complete description of a cell, made at packaging."""
+    """Complete description of a cell, made at packaging.
+
+    >>> import registry
+    >>> manifest = registry.load("low/fresnel-64").manifest
+    >>> manifest.path, manifest.own_probe, round(manifest.own.cv.value, 2)
+    ('low/fresnel-64', 'photos-64', 0.25)
+    """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"
 

@@ -43,6 +43,11 @@ class CellSpec(Document):
             by the mean row length of the batch (``scale``). All but ``sphere`` are controls.
         bounded_alpha: Limit on the change of a singular value by attention: 20% if true, its softplus if false (ablation).
         init: Initialisation of ``enc_out``.
+
+    >>> import batteries
+    >>> spec = batteries.CellSpec(V=32, D=4, patch_size=8, hidden=64)
+    >>> spec.heads, spec.parameters, spec.grid(64, 64)
+    (2, 59279, (8, 8))
     """
 
     V: Annotated[int, Field(ge=5, le=4096)]

@@ -42,6 +42,13 @@ class Photos:
         pyramids: Scales of each photograph, largest first, each (3, height, width) uint8.
         digest: SHA-256 over names and file bytes.
         skipped: Files that could not be read.
+
+    >>> import batteries
+    >>> from PIL import Image
+    >>> Image.linear_gradient("L").save("gradient.png")
+    >>> photos = batteries.read_photos("gradient.png")
+    >>> photos.crops(batch=4, size=64, seed=0).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     names: tuple[str, ...]
@@ -97,6 +104,13 @@ def read_photos(*sources: str | Path | Iterable[str | Path]) -> Photos:
     Raises:
         NotFoundError: missing folder, or no readable image in any source.
         InputError: source that is neither a string nor a path (``PLACE``).
+
+    >>> import batteries
+    >>> from PIL import Image
+    >>> Image.linear_gradient("L").save("gradient.png")
+    >>> photos = batteries.read_photos("*.png")
+    >>> photos.names
+    ('gradient.png',)
     """
     listed = each(sources, (str, Path))
     names, pyramids, skipped = [], [], []

@@ -39,6 +39,11 @@ class Probe:
         group: Index (B,) of each image's noise type or photograph in ``groups``.
         groups: Names of the noise types or photographs.
         digest: SHA-256 of the recipe and of the bytes of its photographs.
+
+    >>> import batteries
+    >>> probe = batteries.probe("noise16-64")
+    >>> probe.images.shape, probe.groups[0]
+    (torch.Size([256, 3, 64, 64]), 'gaussian')
     """
 
     name: str
@@ -77,6 +82,10 @@ def probe(name: str) -> Probe:
 
     Raises:
         InputError: no probe of that name (``NO_PROBE``).
+
+    >>> import batteries
+    >>> batteries.probe("photos-64").images.shape
+    torch.Size([96, 3, 64, 64])
     """
     match name:
         case "noise16-64":
@@ -105,7 +114,12 @@ def probe_of(given: Probe | str) -> Probe:
 
 
 def own_probe(domain: Domain, size: int) -> str:
-    """Return the name of a cell's own probe: for photographs, that of 256 pixels if the training crops had that size."""
+    """Return the name of a cell's own probe: for photographs, that of 256 pixels if the training crops had that size.
+
+    >>> import batteries
+    >>> batteries.own_probe("photos", 64), batteries.own_probe("photos", 256), batteries.own_probe("noise", 256)
+    ('photos-64', 'photos-256', 'noise16-64')
+    """
     if domain == "noise":
         return "noise16-64"
     return "photos-256" if size >= 256 else "photos-64"

@@ -44,6 +44,11 @@ class NoiseSource:
 
     Attributes:
         types: Indices into :data:`batteries.noise.NAMES`.
+
+    >>> import batteries
+    >>> source = batteries.NoiseSource(types=(0, 1))
+    >>> source.batch(seed=0, count=4, size=64).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     types: tuple[int, ...] = tuple(range(len(NAMES)))
@@ -79,6 +84,13 @@ class PhotoSource:
         photos: Photographs read by :func:`batteries.data.photos.read_photos`.
         license: SPDX expression of the photographs' licences.
         source: Place where the photographs are available, such as an address.
+
+    >>> import batteries
+    >>> from PIL import Image
+    >>> Image.linear_gradient("L").save("gradient.png")
+    >>> source = batteries.PhotoSource(batteries.read_photos("gradient.png"), license="CC0-1.0", source="drawn")
+    >>> source.batch(seed=0, count=4, size=64).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     photos: Photos
@@ -121,6 +133,13 @@ class MixedSource:
     Attributes:
         photos: Crops of photographs, the cell's own domain.
         share: Part of every batch that is noise, from 0 to 1; rounded down to whole images.
+
+    >>> import batteries
+    >>> from PIL import Image
+    >>> Image.linear_gradient("L").save("gradient.png")
+    >>> photos = batteries.PhotoSource(batteries.read_photos("gradient.png"), license="CC0-1.0", source="drawn")
+    >>> batteries.MixedSource(photos, share=0.25).batch(seed=0, count=4, size=64).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     photos: PhotoSource

@@ -37,8 +37,9 @@ def threads(count: int) -> ExitStack:
     Raises:
         InputError: not an integer in that range (``THREADS``).
 
+    >>> import batteries, torch
     >>> before = torch.get_num_threads()
-    >>> with threads(1):
+    >>> with batteries.threads(1):
     ...     torch.get_num_threads()
     1
     >>> torch.get_num_threads() == before

@@ -19,7 +19,8 @@ ON_ATTRACTOR = (0.85, 1.25)  # range of CV / exact CV
 def sphere_cv(D: int, k: int = SIMPLEX) -> float:
     """Return the exact CV of the k-volume of k+1 points uniform on the unit sphere of D dimensions (Miles 1971).
 
-    >>> [round(sphere_cv(D), 5) for D in (4, 8, 16, 32)]
+    >>> from batteries import geometry
+    >>> [round(geometry.sphere_cv(D), 5) for D in (4, 8, 16, 32)]
     [0.92307, 0.3624, 0.20297, 0.12724]
     """
     first, second = _sphere_log_moment(D, k, 1), _sphere_log_moment(D, k, 2)
@@ -31,7 +32,8 @@ def bulk_cv(D: int, k: int = SIMPLEX) -> float:
 
     CV^2 + 1 = product over j = 1..k of E[chi^2_{D-k+j}] / E[chi_{D-k+j}]^2 (Bartlett's decomposition).
 
-    >>> [round(bulk_cv(D), 4) for D in (4, 8, 16)]
+    >>> from batteries import geometry
+    >>> [round(geometry.bulk_cv(D), 4) for D in (4, 8, 16)]
     [1.291, 0.6094, 0.3856]
     """
     log_ratio = 0.0
@@ -44,7 +46,8 @@ def bulk_cv(D: int, k: int = SIMPLEX) -> float:
 def band(value: float, D: int) -> Band | None:
     """Return the band of a measured CV: a window's name, ``open`` if no window was published for D, None in a gap.
 
-    >>> band(0.2, 16), band(0.32, 16), band(1.3, 4), band(0.15, 24)
+    >>> from batteries import geometry
+    >>> geometry.band(0.2, 16), geometry.band(0.32, 16), geometry.band(1.3, 4), geometry.band(0.15, 24)
     ('low', None, 'high', 'open')
     """
     if D not in WINDOW_WIDTHS:
@@ -55,7 +58,8 @@ def band(value: float, D: int) -> Band | None:
 def on_attractor(value: float, D: int) -> bool:
     """Return True if CV / exact sphere CV lies in [0.85, 1.25].
 
-    >>> on_attractor(0.2, 16), on_attractor(0.37, 16)
+    >>> from batteries import geometry
+    >>> geometry.on_attractor(0.2, 16), geometry.on_attractor(0.37, 16)
     (True, False)
     """
     return ON_ATTRACTOR[0] <= value / sphere_cv(D) <= ON_ATTRACTOR[1]

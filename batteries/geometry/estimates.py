@@ -28,6 +28,11 @@ class Estimate:
         standard_error: Standard error of the mean, clustered by image.
         matrices: Number of matrices.
         by_image: Mean of each image, in order, which pairs two estimates on the same images.
+
+    >>> import torch
+    >>> from batteries import geometry
+    >>> geometry.clustered_mean(torch.tensor([1.0, 2.0, 3.0, 4.0]), image=torch.tensor([0, 0, 1, 1]))
+    Estimate(value=2.5, standard_error=1.0, matrices=4, by_image=(1.5, 3.5))
     """
 
     value: float
@@ -52,6 +57,12 @@ class Held:
         lower: Lower 95% bound.
         upper: Upper 95% bound.
         holds: True if ratio and both bounds lie in [0.85, 1.15].
+
+    >>> from batteries import geometry
+    >>> estimate = geometry.Estimate(0.20, 0.004, matrices=64, by_image=(0.19, 0.21, 0.20, 0.20))
+    >>> held = geometry.holds(estimate, estimate)
+    >>> held.ratio, held.lower, held.upper
+    (1.0, 1.0, 1.0)
     """
 
     ratio: float
@@ -65,6 +76,12 @@ def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
     """Estimate the mean of values (n,), with its standard error clustered by image (n,).
 
     The standard error is infinite for a single image, which tells nothing about the spread between images.
+
+    >>> import torch
+    >>> from batteries import geometry
+    >>> estimate = geometry.clustered_mean(torch.tensor([1.0, 2.0, 3.0, 4.0]), image=torch.tensor([0, 0, 1, 1]))
+    >>> estimate.value, estimate.by_image
+    (2.5, (1.5, 3.5))
     """
     dispatch.refuse_transform("a clustered mean", values)
     values = values.double().cpu()
@@ -86,6 +103,12 @@ def holds(before: Estimate, after: Estimate) -> Held:
 
     The interval is the delta method's on the log ratio; estimates on the same number of images are taken as paired
     image by image, which removes the variation that they share.
+
+    >>> from batteries import geometry
+    >>> before = geometry.Estimate(0.20, 0.004, matrices=64, by_image=(0.19, 0.21, 0.20, 0.20))
+    >>> after = geometry.Estimate(0.21, 0.004, matrices=64, by_image=(0.20, 0.22, 0.21, 0.21))
+    >>> geometry.holds(before, after).holds
+    True
     """
     ratio = after.value / before.value
     if before.images == after.images and before.images > 1:

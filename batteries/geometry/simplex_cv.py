@@ -33,6 +33,11 @@ class Degenerate:
         reason: Explanation in words.
         flat: Number of matrices with flat simplices.
         matrices: Number of matrices examined.
+
+    >>> import torch
+    >>> from batteries import geometry
+    >>> geometry.cv(torch.ones(2, 8, 4), image=torch.arange(2))
+    Degenerate(reason='the rows of 2 of 2 matrices lie in a hyperplane', flat=2, matrices=2)
     """
 
     reason: str
@@ -88,6 +93,13 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
 
     Returns:
         Estimate, or :class:`Degenerate` if D < 4 or most simplices of any matrix are flat.
+
+    >>> import torch
+    >>> from batteries import geometry
+    >>> M = torch.nn.functional.normalize(torch.randn(32, 64, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> estimate = geometry.cv(M, image=torch.arange(32) // 4)
+    >>> round(estimate.value, 2), round(geometry.sphere_cv(16), 2), estimate.images
+    (0.2, 0.2, 8)
     """
     dispatch.refuse_transform("a CV", M)
     n, _, width = M.shape
@@ -113,13 +125,24 @@ def effective_rank(S: Tensor) -> Tensor:
 
     Returns:
         Effective ranks (...), float64.
+
+    >>> import torch
+    >>> from batteries import geometry
+    >>> geometry.effective_rank(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]])).round(decimals=4)
+    tensor([4., 1.], dtype=torch.float64)
     """
     share = S.double() / S.double().sum(dim=-1, keepdim=True)
     return torch.special.entr(share).sum(dim=-1).exp()
 
 
 def radius_error(M: Tensor) -> float:
-    """Return the largest deviation of a row's length from 1, over all rows of M (..., V, D)."""
+    """Return the largest deviation of a row's length from 1, over all rows of M (..., V, D).
+
+    >>> import torch
+    >>> from batteries import geometry
+    >>> geometry.radius_error(torch.tensor([[1.0, 0.0], [0.0, 1.5]]))
+    0.5
+    """
     dispatch.refuse_transform("a radius error", M)
     return float((M.double().norm(dim=-1) - 1.0).abs().max())
 

@@ -29,7 +29,14 @@ READ = "batteries.images.load(..., cell=cell) reads it on the cell's scale."
 
 
 class ScaleWarning(UserWarning):
-    """Images whose values look as if they were not on the cell's scale."""
+    """Images whose values look as if they were not on the cell's scale.
+
+    >>> import warnings
+    >>> import batteries
+    >>> model = batteries.untrained(batteries.CellSpec.preset("low"), seed=0)
+    >>> with warnings.catch_warnings(action="ignore", category=batteries.images.ScaleWarning):
+    ...     out = model((batteries.probe("photos-64").images[:1] + 1) / 2)  # in [0, 1] on purpose
+    """
 
 
 def check_batch(images: object, channels: int) -> None:

@@ -76,6 +76,12 @@ class ReadImage:
         name: Path of the file, or place in the argument, such as ``images[3]``.
         image: Pixels (channels, height, width), float32.
         size: Height and width before cropping, padding or resizing.
+
+    >>> import numpy
+    >>> from batteries import images
+    >>> read = next(images.stream(numpy.zeros((40, 50, 3), "uint8"), fit="crop", size=32))
+    >>> read.image.shape, read.size
+    (torch.Size([3, 32, 32]), (40, 50))
     """
 
     name: str
@@ -121,7 +127,8 @@ def load(
             that do not fit (``IMAGE_SIZE``) or differ (``IMAGE_SIZES``); nothing readable (``IMAGES``).
 
     >>> import numpy
-    >>> load(numpy.zeros((32, 48, 3), "uint8")).shape
+    >>> from batteries import images
+    >>> images.load(numpy.zeros((32, 48, 3), "uint8")).shape
     torch.Size([1, 3, 32, 48])
     """
     read: list[ReadImage] = []
@@ -152,6 +159,14 @@ def stream(
 
     Raises:
         BatteriesError: any error of :func:`load`; errors in the arguments at the call, others during iteration.
+
+    >>> import numpy
+    >>> from batteries import images
+    >>> arrays = [numpy.zeros((32, 48, 3), "uint8"), numpy.zeros((64, 64, 3), "uint8")]
+    >>> for read in images.stream(arrays):
+    ...     print(read.name, read.size)
+    images[0] (32, 48)
+    images[1] (64, 64)
     """
     checked_scale(scale)
     checked_fit(fit)

@@ -14,6 +14,12 @@ def to_input(images: Tensor, scale: InputScale) -> Tensor:
 
     Raises:
         InputError: not a batch of images with the channels of the scale (``IMAGE_SHAPE``, ``IMAGE_DTYPE``).
+
+    >>> import batteries
+    >>> scale = batteries.InputScale(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> given = batteries.images.to_input(batteries.probe("photos-64").images[:4], scale)  # what the model takes
+    >>> given.shape
+    torch.Size([4, 3, 64, 64])
     """
     mean, std = _columns(images, scale)
     return ((images.double() - mean) / std).to(images.dtype)
@@ -24,6 +30,12 @@ def from_input(images: Tensor, scale: InputScale) -> Tensor:
 
     Raises:
         InputError: any error of :func:`to_input`.
+
+    >>> import batteries, torch
+    >>> scale = batteries.InputScale(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> torch.allclose(batteries.images.from_input(batteries.images.to_input(images, scale), scale), images, atol=1e-6)
+    True
     """
     mean, std = _columns(images, scale)
     return (images.double() * std + mean).to(images.dtype)

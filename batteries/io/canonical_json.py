@@ -34,10 +34,23 @@ CRLF = "Windows line endings"
 UNCONVERTED = "git converted them: write `* -text` into .gitattributes of that checkout, and check its files out again."
 
 
+def _without_examples(schema: dict[str, Any]) -> None:
+    """Remove a docstring's examples from the description in a schema."""
+    if "description" in schema:
+        schema["description"] = schema["description"].partition("\n\n>>> ")[0]
+
+
 class Document(BaseModel):
     """Base class of all JSON documents: frozen, strict, without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        ser_json_inf_nan="constants",
+        allow_inf_nan=False,
+        json_schema_extra=_without_examples,
+    )
 
     def to_bytes(self) -> bytes:
         """Return the canonical bytes of the document."""

@@ -109,6 +109,12 @@ def measure(
 
     Raises:
         InputError: unknown probe (``PROBE``, ``NO_PROBE``), or one whose images do not fit the cell.
+
+    >>> import batteries
+    >>> model = batteries.untrained(batteries.CellSpec.preset("low", hidden=16), seed=0)
+    >>> measured = batteries.measure(model, "photos-64")
+    >>> measured.band, measured.cv.on_attractor  # of an untrained cell: its CV says nothing by itself
+    ('low', True)
     """
     probe = probe_of(probe)
     found = read(model, probe.images, probe.cluster, input)

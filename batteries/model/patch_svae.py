@@ -125,6 +125,12 @@ class PatchSVAE(nn.Module):
 
     Warns:
         ScaleWarning: images whose values look as if they were on another scale; once.
+
+    >>> import batteries, registry
+    >>> model = batteries.PatchSVAE.from_cell(registry.load("low/fresnel-64"))
+    >>> out = model(batteries.probe("photos-64").images[:4])
+    >>> out.recon.shape, out.omega.shape
+    (torch.Size([4, 3, 64, 64]), torch.Size([4, 16, 16]))
     """
 
     @neutral()
@@ -283,7 +289,13 @@ def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:
 
 @neutral()
 def untrained(spec: CellSpec, seed: int) -> PatchSVAE:
-    """Make a seeded untrained model, the null of most measurements, without changing torch's global random state."""
+    """Make a seeded untrained model, the null of most measurements, without changing torch's global random state.
+
+    >>> import batteries
+    >>> model = batteries.untrained(batteries.CellSpec.preset("low"), seed=0)
+    >>> model(batteries.probe("photos-64").images[:4]).recon.shape
+    torch.Size([4, 3, 64, 64])
+    """
     with torch.random.fork_rng(devices=[]):
         seed_cpu(seed)
         return PatchSVAE(spec)

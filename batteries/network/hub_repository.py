@@ -48,6 +48,11 @@ class HubRepository:
         InputError: malformed repository name (``BAD_REPOSITORY``), revision (``BAD_REVISION``) or endpoint
             (``BAD_ENDPOINT``, ``BAD_URL``).
         PolicyError: unencrypted endpoint on another machine (``INSECURE``).
+
+    >>> import batteries
+    >>> repository = batteries.HubRepository("me/cells", revision="v1")
+    >>> repository.url
+    'hf://me/cells@v1'
     """
 
     def __init__(

@@ -90,6 +90,14 @@ def adopt(
             or outside every band.
         FormatError: damaged file, not one state dict, not a PatchSVAE, or unsupported dtypes; all misfits are listed.
         InputError: missing width, or arguments that do not fit the checkpoint.
+
+    >>> import batteries, torch
+    >>> model = batteries.untrained(batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4), seed=0)
+    >>> torch.save(model.state_dict(), "checkpoint.pt")
+    >>> label = batteries.Label(name="theirs", version="1.0.0", family="theirs", license="unknown", description="")
+    >>> cell = batteries.adopt("checkpoint.pt", label=label, input=batteries.InputScale(), source=batteries.NoiseSource())
+    >>> cell.name, cell.spec == model.spec
+    ('high/theirs', True)
     """
     refuse_shown(source)
     found = foreign_checkpoint.read(path)

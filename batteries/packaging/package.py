@@ -50,6 +50,11 @@ class Label(Document):
         family: Family name, such as ``fresnel`` (photographs) or ``johanna`` (noise).
         license: SPDX expression of the licence of the weights.
         description: Description in a sentence or two.
+
+    >>> import batteries
+    >>> label = batteries.Label(name="mine-64", version="1.0.0", family="mine", license="Apache-2.0", description="A test.")
+    >>> label.model_copy(update={"version": "1.0.1"}).version
+    '1.0.1'
     """
 
     name: Name
@@ -71,6 +76,14 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
 
     Raises:
         PolicyError: run stopped by its triage, CV that is degenerate or outside every band, or non-finite weights.
+
+    >>> import batteries
+    >>> spec = batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4)
+    >>> source = batteries.NoiseSource()
+    >>> run = batteries.train(batteries.Plan(spec=spec, size=64, steps=2, batch=4), source, "noise16-64")
+    >>> label = batteries.Label(name="mine-64", version="1.0.0", family="mine", license="Apache-2.0", description="A test.")
+    >>> batteries.package(run, source, label, command="python mine.py").name
+    'high/mine-64'
     """
     if run.stopped:
         raise PolicyError("run stopped by its triage", code="TRIAGE", found=run.triage, where=label.name)

@@ -34,6 +34,11 @@ class Plan(Document):
         reading_every: Steps between readings of the trajectory.
         checkpoint_every: Steps between checkpoints.
         start: Digest of the cell whose weights the run starts from; by default a seeded untrained cell.
+
+    >>> import batteries
+    >>> plan = batteries.Plan(spec=batteries.CellSpec.preset("high"), size=64, steps=4000, rate=3e-3, schedule="cosine")
+    >>> plan.batch, plan.rate_at(0)
+    (128, 0.003)
     """
 
     spec: CellSpec

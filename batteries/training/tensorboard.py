@@ -16,6 +16,12 @@ class Events:
 
     Raises:
         InputError: extra missing or not working (``EXTRA``).
+
+    >>> import pathlib
+    >>> import batteries
+    >>> events = batteries.Events(pathlib.Path("runs"))
+    >>> events.stepped(1, loss=0.9)  # or batteries.train(..., watchers=[events])
+    >>> events.close()
     """
 
     def __init__(self, folder: Path) -> None:

@@ -42,7 +42,14 @@ EMA_DECAY = 0.99
 
 @dataclass
 class Run:
-    """State of a run between two steps."""
+    """State of a run between two steps.
+
+    >>> import batteries
+    >>> spec = batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4)
+    >>> run = batteries.train(batteries.Plan(spec=spec, size=64, steps=2, batch=4), batteries.NoiseSource(), "noise16-64")
+    >>> [point.step for point in run.trajectory], run.model.spec.D
+    ([2], 4)
+    """
 
     plan: Plan
     identity: str
@@ -84,7 +91,19 @@ class Run:
 
 
 class Watcher(Protocol):
-    """Observer of a run, such as a progress bar or an event log."""
+    """Observer of a run, such as a progress bar or an event log.
+
+    >>> import batteries
+    >>> class Printer:
+    ...     def stepped(self, step, loss):
+    ...         print(f"step {step}: loss {loss:.2f}")
+    ...
+    ...     def read(self, point):
+    ...         print(f"step {point.step}: MSE {point.mse:.2f}")
+    >>> watcher: batteries.Watcher = Printer()  # for batteries.train(..., watchers=[watcher])
+    >>> watcher.stepped(1, loss=0.9)
+    step 1: loss 0.90
+    """
 
     def stepped(self, step: int, loss: float) -> None:
         """Receive the loss of a step."""
@@ -128,6 +147,13 @@ def train(
         PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss that is not finite (``DIVERGED``);
             the last checkpoint is kept.
         StoreError: checkpoint that cannot be written.
+
+    >>> import batteries
+    >>> spec = batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4)  # small, for speed
+    >>> plan = batteries.Plan(spec=spec, size=64, steps=2, batch=4)
+    >>> run = batteries.train(plan, batteries.NoiseSource(), "noise16-64")
+    >>> run.step, run.stopped
+    (2, False)
     """
     probe = probe_of(probe)
     if not allow_probe_photos:
@@ -174,7 +200,12 @@ def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
 
 
 def expected_band(spec: CellSpec) -> Band | None:
-    """Return the band of the spec's exact attractor."""
+    """Return the band of the spec's exact attractor.
+
+    >>> import batteries
+    >>> [batteries.expected_band(batteries.CellSpec.preset("low", D=D)) for D in (4, 8, 16, 24)]
+    ['high', 'mid', 'low', 'open']
+    """
     return attractor.band(attractor.sphere_cv(spec.D), spec.D) if spec.D >= attractor.SIMPLEX else None
 
 

@@ -55,6 +55,13 @@ def align(
 
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> consensus = composer.align(model, batteries.probe("photos-64").images[:8])
+    >>> consensus.width, consensus.grid
+    (16, (4, 4))
+    >>> model.consensus = consensus  # from now on the model's omega is mapped
     """
     images = images_on(container.scale, images)
     found, regions = paired(container, images, tokens, grid)
@@ -83,6 +90,13 @@ def join(
         ConflictError: a name that the consensus already has (``TWICE``).
         InputError: a cell wider than the frame (``WIDER``), a grid that does not subdivide the frame's regions (``GRIDS``),
             or the errors of :func:`align`.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64", "high/fresnel-64"))
+    >>> images = batteries.probe("photos-64").images[:8]
+    >>> consensus = composer.align(model.cells("low/*"), images)
+    >>> composer.join(consensus, model.cells("high/*"), images).names
+    ('low/fresnel-64', 'low/johanna-64', 'high/fresnel-64')
     """
     images = images_on(container.scale, images)
     container.fitting(images)

@@ -65,6 +65,12 @@ class Through:
     Attributes:
         r2: Share of the target's variance that is predicted, lowered by the stretch of the inverse map (module docstring).
         cosine: Mean cosine of predicted and actual tokens, both less the mean of the fitted images.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> (pair,) = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0).pairs
+    >>> pair.through.r2 < pair.direct.r2
+    True
     """
 
     r2: float
@@ -80,6 +86,12 @@ class PairScore:
         target: Name of cell B, whose tokens A's predict.
         direct: Score of a map fitted to the pair, with both nulls.
         through: Scores through the frame of all cells.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> (pair,) = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0).pairs
+    >>> pair.source, pair.target, pair.direct.low <= pair.direct.r2 <= pair.direct.high
+    ('low/fresnel-64', 'low/johanna-64', True)
     """
 
     source: str
@@ -117,6 +129,12 @@ class PairTable:
         grid: Rows and columns of the regions of an image.
         probe: Digest of the images.
         untrained: Number of untrained cells of each spec at each end; 0 without that null.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> table = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0)
+    >>> table.names, len(table.pairs), table.p_values[0] < 0.05
+    (('low/fresnel-64', 'low/johanna-64'), 1, True)
     """
 
     names: tuple[str, ...]
@@ -209,6 +227,12 @@ def compare(
 
     Warns:
         FewSamplesWarning: fewer rows in a half than dimensions.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> table = composer.compare(model, batteries.probe("photos-64").images[::12], untrained=0)  # without that null, for speed
+    >>> table.pair("low/fresnel-64", "low/johanna-64").source, table.related()
+    ('low/fresnel-64', (True,))
     """
     chosen = _chosen(container, pairs)
     count = untrained_for(len(chosen), FLOOR) if untrained is None else untrained
@@ -236,7 +260,8 @@ def compare(
 def untrained_for(tests: int, level: float = LEVEL) -> int:
     """Return the fewest untrained cells at each end, at least 19, with which Holm's method can reject all ``tests``.
 
-    >>> untrained_for(1), untrained_for(45)
+    >>> from composer import alignment
+    >>> alignment.untrained_for(1), alignment.untrained_for(45)
     (19, 29)
     """
     fewest = max(FEWEST_UNTRAINED, math.isqrt(math.ceil(tests / level)) - 1)

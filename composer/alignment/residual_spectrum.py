@@ -34,6 +34,12 @@ class Spectrum:
         variance: Share (K,) of the consensus' variance on each axis, in descending order, without axes of zero variance.
         left: Share (K,) of each axis' variance left unexplained on held-out images; above 1 where the mean predicts better.
         beyond: Variance mapped outside the consensus, as a share of its total variance: 0 for a cell that is no wider.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> spectrum = composer.spectra(model, batteries.probe("photos-64").images[:8])["low/fresnel-64"]
+    >>> round(float(spectrum.variance.sum()), 6), round(spectrum.beyond, 6)
+    (1.0, 0.0)
     """
 
     variance: Tensor
@@ -71,6 +77,12 @@ def spectra(
 
     Raises:
         InputError: a single cell (``ONE_CELL``), or the errors of :func:`composer.align`.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> spectra = composer.spectra(model, batteries.probe("photos-64").images[:8])
+    >>> spectra["low/fresnel-64"].left.shape
+    torch.Size([16])
     """
     if len(container.names) < 2:
         remedy = "Add another cell: the frame of one cell is the cell itself."

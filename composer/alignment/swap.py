@@ -44,6 +44,12 @@ class Swap:
         kind: ``omega`` or ``rows``.
         errors: Mean squared error (B,) of every image with ``own``, ``mapped``, ``mean`` and ``shuffled`` tokens.
         cluster: Cluster labels (B,) of the images.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> found = composer.swap(model, "low/johanna-64", "low/fresnel-64", batteries.probe("photos-64").images[:8])
+    >>> [*found.errors], found.errors["mapped"].shape
+    (['own', 'mapped', 'mean', 'shuffled'], torch.Size([8]))
     """
 
     source: str
@@ -133,6 +139,12 @@ def swap(
 
     Warns:
         FewSamplesWarning: fewer patches than dimensions.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> found = composer.swap(model, "low/johanna-64", "low/fresnel-64", batteries.probe("photos-64").images[:8])
+    >>> found.error("own") < found.error("mapped")
+    True
     """
     if tokens not in get_args(RelayKind):
         raise InputError("unknown kind of tokens", code="TOKENS", expected=" | ".join(get_args(RelayKind)), found=tokens)

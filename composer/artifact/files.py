@@ -39,6 +39,12 @@ def save(value: Any, path: str | Path, *, lock: CellOrigins | None = None) -> Pa
         PolicyError: values that are not finite (``NON_FINITE``), or a file too large (``MODEL_TOO_LARGE``,
             ``MAPS_TOO_LARGE``).
         StoreError: no space or no permission.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> file = composer.save(model, "model.safetensors")
+    >>> composer.load("model.safetensors", seal=file.seal).names
+    ('low/fresnel-64', 'high/fresnel-64')
     """
     form = form_of(value)
     path = packing.path_for(form.kind, path)
@@ -67,6 +73,12 @@ def load(path: str | Path, *, seal: str | None = None) -> Any:
             (``OTHER_SEAL``).
         PolicyError: invalid numbers (``NON_FINITE``, ``NOT_A_ROTATION``, ``NOT_A_FRAME``).
         StoreError: a file that cannot be read.
+
+    >>> import composer, registry
+    >>> file = composer.save(composer.compose(registry.load("low/fresnel-64")), "model.safetensors")
+    >>> model = composer.load("model.safetensors")
+    >>> model.names
+    ('low/fresnel-64',)
     """
     path = path_of(path)
     return _form_in(path).load(path, seal=seal)
@@ -77,6 +89,12 @@ def read(path: str | Path) -> ArtifactDocument:
 
     Raises:
         BatteriesError: as in :func:`load`, except for faults in the tensors.
+
+    >>> import composer, registry
+    >>> file = composer.save(composer.compose(registry.load("low/fresnel-64")), "model.safetensors")
+    >>> document = composer.read("model.safetensors")
+    >>> document.parameters, document.seal == file.seal
+    (250211, True)
     """
     path = path_of(path)
     form = _form_in(path)
@@ -98,6 +116,12 @@ def pack(value: Any, path: str | Path, label: PackedLabel, *, lock: CellOrigins 
         InputError: not a label (``LABEL``).
         PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``).
         BatteriesError: as in :func:`save`.
+
+    >>> import composer, registry
+    >>> label = composer.artifact.PackedLabel(name="one", version="1.0.0", license="Apache-2.0", description="A test.")
+    >>> manifest = composer.pack(composer.compose(registry.load("low/fresnel-64")), "one.safetensors", label)
+    >>> manifest.path, manifest.cells
+    ('model/one', 1)
     """
     form = form_of(value)
     path = packing.path_for(form.kind, path)

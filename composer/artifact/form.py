@@ -66,6 +66,11 @@ class ArtifactForm(ABC, Generic[Says]):
         columns: Columns of a list, computed from a summary.
         takes: Types of values that can be saved, for error messages.
         needs_lock: True if saving requires the lock of the cells as an argument; otherwise the value has it.
+
+    >>> from composer import artifact
+    >>> form = artifact.kinds.FORMS["maps"]
+    >>> form.kind.plural, form.needs_lock, form.manifest.__name__
+    ('maps', True, 'MapsManifest')
     """
 
     manifest: ClassVar[type[PackedManifest]]

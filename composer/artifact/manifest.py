@@ -25,6 +25,11 @@ class PackedLabel(Document):
         version: Semantic version.
         license: SPDX expression for the whole artifact.
         description: Description in a sentence or two.
+
+    >>> from composer import artifact
+    >>> label = artifact.PackedLabel(name="trio", version="1.0.0", license="Apache-2.0", description="Three cells.")
+    >>> label.name
+    'trio'
     """
 
     name: Name

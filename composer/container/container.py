@@ -50,6 +50,14 @@ class Container(NamedCells["Container"], nn.Module):
         lock: Version and digests of each cell, by name.
         scale: Input scale of all cells.
         chunk_bytes: Approximate limit on intermediate values in memory at a time.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> out = model(batteries.probe("photos-64").images[:4], taps=["omega"])
+    >>> model.names, out["high/fresnel-64"].omega.shape
+    (('low/fresnel-64', 'high/fresnel-64'), torch.Size([4, 256, 4]))
+    >>> model.cells("low/*").names
+    ('low/fresnel-64',)
     """
 
     def __init__(

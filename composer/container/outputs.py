@@ -66,6 +66,12 @@ class CellOutput:
     Attributes:
         group: Output of the cell's group.
         index: Index of the cell in its group.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> cell = model(batteries.probe("photos-64").images[:4], taps=["M", "recon"])["low/fresnel-64"]
+    >>> cell.grid, cell.M.shape, cell.patch_error.shape
+    ((4, 4), torch.Size([4, 16, 64, 16]), torch.Size([4, 16]))
     """
 
     group: GroupOutput = field(repr=False)
@@ -124,6 +130,12 @@ class ContainerOutput(Mapping[str, CellOutput]):
 
     Attributes:
         groups: Output of each group, with tensors (C, B, ...) for batched computation over cells.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> out = model(batteries.probe("photos-64").images[:4])
+    >>> [*out], out.recon.shape, out.error.shape
+    (['low/fresnel-64', 'high/fresnel-64'], torch.Size([4, 2, 3, 64, 64]), torch.Size([4, 2]))
     """
 
     def __init__(self, groups: Sequence[GroupOutput], names: Sequence[str]) -> None:

@@ -21,7 +21,17 @@ FORM = StreamForm()
 
 
 class Mounted(Protocol):
-    """Cell interface of a host: a :class:`batteries.PatchSVAE`, or one cell of a container."""
+    """Cell interface of a host: a :class:`batteries.PatchSVAE`, or one cell of a container.
+
+    >>> import batteries, composer, registry
+    >>> def features(cell: composer.hosts.Mounted, images):
+    ...     return cell.tokens(images).omega.mean(dim=1)
+    >>> cell, images = registry.load("low/fresnel-64"), batteries.probe("photos-64").images[:4]
+    >>> features(batteries.PatchSVAE.from_cell(cell), images).shape
+    torch.Size([4, 16])
+    >>> features(composer.hosts.FrozenCell(composer.compose(cell)), images).shape
+    torch.Size([4, 16])
+    """
 
     def tokens(self, images: Tensor) -> Tokens:
         """Encode images (B, channels, height, width) to M, S and omega."""
@@ -51,6 +61,12 @@ class FrozenCell:
     Raises:
         InputError: not a model (``MODEL``), or a model without cells (``NO_CELLS``).
         NotFoundError: unknown cell (``NO_CELL``).
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> cell = composer.hosts.FrozenCell(model, "high/fresnel-64")
+    >>> cell.tokens(batteries.probe("photos-64").images[:4]).omega.shape
+    torch.Size([4, 256, 4])
     """
 
     def __init__(self, container: Model, name: str | None = None) -> None:
@@ -92,6 +108,13 @@ class NamingHost(_Host):
         sample: Images (B, channels, height, width) that fix the scale of the features.
         classes: Number of classes.
         form: Form of the MLP.
+
+    >>> import batteries, composer, registry
+    >>> cell = composer.hosts.FrozenCell(composer.compose(registry.load("low/fresnel-64")))
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> host = composer.hosts.NamingHost(cell, images, classes=16, form=composer.hosts.StreamForm(width=32, blocks=1))
+    >>> host(images).shape
+    torch.Size([4, 16])
     """
 
     def __init__(self, cell: Mounted, sample: Tensor, classes: int, form: StreamForm) -> None:
@@ -116,6 +139,13 @@ class RestoringHost(_Host):
         cell: Mounted cell.
         sample: Images (B, channels, height, width) that fix the scale of the features.
         form: Form of the MLP.
+
+    >>> import batteries, composer, registry
+    >>> cell = composer.hosts.FrozenCell(composer.compose(registry.load("low/fresnel-64")))
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> host = composer.hosts.RestoringHost(cell, images, form=composer.hosts.StreamForm(width=32, blocks=1))
+    >>> host(images).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     def __init__(self, cell: Mounted, sample: Tensor, form: StreamForm) -> None:

@@ -84,6 +84,13 @@ class Classifier(_Whole):
     Raises:
         InputError: unknown features (``READS``), not a model (``MODEL``), no cells (``NO_CELLS``), images that the cells do not
             accept, fewer than two images (``FEW_IMAGES``), or fewer than two classes (``CLASSES``).
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> host = composer.Classifier(model, images, classes=10)
+    >>> host(images).shape
+    torch.Size([4, 10])
     """
 
     def __init__(self, container: Model, sample: Tensor, classes: int, reads: Reads = "omega", form: StreamForm = FORM) -> None:
@@ -118,6 +125,13 @@ class Denoiser(_Whole):
 
     Raises:
         InputError: grids that do not nest (``GRIDS``), or as in :class:`Classifier`.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "high/fresnel-64"))
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> host = composer.Denoiser(model, images)
+    >>> host(images).shape
+    torch.Size([4, 3, 64, 64])
     """
 
     def __init__(self, container: Model, sample: Tensor, reads: Reads = "signature", form: StreamForm = FORM) -> None:

@@ -21,6 +21,10 @@ class StreamForm:
         width: Width of the residual stream.
         blocks: Number of blocks of LayerNorm, Linear, GELU, Linear.
         terminal_norm: True to end the stream with a LayerNorm.
+
+    >>> from composer import hosts
+    >>> hosts.StreamForm(width=32, blocks=1)
+    StreamForm(width=32, blocks=1, terminal_norm=True)
     """
 
     width: int = 256
@@ -35,6 +39,12 @@ class ResidualMLP(nn.Module):
         inputs: Width of the input.
         outputs: Width of the output.
         form: Form of the residual stream.
+
+    >>> import torch
+    >>> from composer import hosts
+    >>> mlp = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=1))
+    >>> mlp(torch.zeros(5, 8)).shape
+    torch.Size([5, 3])
     """
 
     @neutral()

@@ -43,6 +43,14 @@ class Consensus(Lookup[Alignment]):
         kind: Kind of tokens.
         grid: Rows and columns of the regions of an image on which tokens were paired.
         probe: SHA-256 of the images, see :func:`~composer.procrustes.provenance.digest_of`; empty if fitted from tokens.
+
+    >>> import batteries, composer, registry
+    >>> cells = registry.pull("low/fresnel-64", "low/johanna-64")
+    >>> consensus = composer.compose(cells, probe=batteries.probe("photos-64").images[:8]).consensus
+    >>> consensus.names, consensus.regions, len(consensus.maps)
+    (('low/fresnel-64', 'low/johanna-64'), 16, 2)
+    >>> composer.compose(cells[0], maps=consensus).consensus.names
+    ('low/fresnel-64',)
     """
 
     names: tuple[str, ...]

@@ -35,6 +35,13 @@ class Frame:
         tokens: Centred tokens (n, D) of mean square 1; zeros in rows that no cell has.
         rows: Mask (n,) of the rows that at least one cell has.
         residual: Share of the cells' variance that is not in the frame, averaged over cells.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> frame = procrustes.generalised([tokens, 2 * tokens.flip(1)])
+    >>> frame.tokens.shape, bool(frame.rows.all())
+    (torch.Size([100, 4]), True)
     """
 
     tokens: Tensor
@@ -60,6 +67,13 @@ def generalised(tokens: Sequence[Tensor], rows: Tensor | None = None) -> Frame:
     Raises:
         InputError: rows that do not pair, constant tokens, or a cell with fewer than two rows in common with the cell that has
             most rows, from which the iteration starts.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> frame = procrustes.generalised([tokens, 2 * tokens.flip(1), tokens + 1])
+    >>> frame.width, round(frame.residual, 6)
+    (4, 0.0)
     """
     dispatch.refuse_derivative("a consensus", *tokens)
     shapes = [tuple(own.shape) for own in tokens]
@@ -91,6 +105,14 @@ def map_into(frame: Frame, tokens: Tensor, rows: Tensor | None = None, *, unequa
     Raises:
         InputError: a cell wider than the frame that is not projected (``WIDER``), or the errors of
             :func:`~composer.procrustes.fit`.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> frame = procrustes.generalised([tokens, 2 * tokens.flip(1)])
+    >>> late = procrustes.map_into(frame, tokens - 5)
+    >>> torch.allclose(late(tokens - 5).double(), frame.tokens, atol=1e-5)
+    True
     """
     dispatch.refuse_derivative("a fitted map", tokens)
     if tokens.shape[-1] > frame.width and unequal == "pad":
@@ -109,6 +131,13 @@ def change(before: Frame, after: Frame) -> float:
     """Measure the change between two frames: the share of the later one's variance that no similarity map predicts.
 
     Only rows of both frames count. Frames that differ only in their coordinates have a change of zero.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> tokens = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> before, after = procrustes.generalised([tokens, tokens]), procrustes.generalised([3 * tokens.flip(1)] * 2)
+    >>> round(abs(procrustes.change(before, after)), 6)
+    0.0
     """
     kept = before.rows & after.rows
     return float(fit(before.tokens, after.tokens, rows=kept, unequal="pad").residual)

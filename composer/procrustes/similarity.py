@@ -37,6 +37,12 @@ class FewSamplesWarning(UserWarning):
     Args:
         rows: Number of paired rows of the fit, the fewest of a batch.
         width: Number of dimensions.
+
+    >>> import warnings
+    >>> import torch
+    >>> from composer import procrustes
+    >>> with warnings.catch_warnings(action="ignore", category=procrustes.FewSamplesWarning):
+    ...     few = procrustes.fit(torch.eye(3, 8), torch.eye(3, 8).flip(1))
     """
 
     def __init__(self, rows: int, width: int) -> None:
@@ -61,6 +67,14 @@ class Alignment:
         padded: Number of zeros appended to source and to target.
         whitening: Matrices around the rotation of a whitened map; None for a similarity.
         pairing: Digests of ends and images, if known.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> source = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> there = procrustes.fit(source, 3 * source.flip(1) + 1)
+    >>> back = there.inverse()
+    >>> torch.allclose(there.then(back)(source), source, atol=1e-5)
+    True
     """
 
     rotation: Tensor
@@ -188,6 +202,14 @@ def fit(
 
     Warns:
         FewSamplesWarning: fewer rows than dimensions.
+
+    >>> import torch
+    >>> from composer import procrustes
+    >>> source = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+    >>> target = torch.tensor([[3.0, 1.0], [3.0, 3.0], [-1.0, 1.0]])  # turned by 90 degrees, twice as large, moved
+    >>> found = procrustes.fit(source, target)
+    >>> round(float(found.scale), 6), torch.allclose(found(source), target, atol=1e-5)
+    (2.0, True)
     """
     dispatch.refuse_derivative("a fitted map", source, target)
     paired = checked(source, target, rows)

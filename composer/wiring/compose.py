@@ -56,6 +56,13 @@ def compose(
         NotFoundError: a cell without a map in ``maps`` (``NO_MAP``).
         IntegrityError: weights that differ from those of a cell's manifest (``TENSOR_DIGEST``), or from those that its map
             was fitted on (``END_CHANGED``).
+
+    >>> import batteries, composer, registry
+    >>> cells = registry.pull("low/fresnel-64", "high/fresnel-64")
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> model = composer.compose(cells, probe=images)
+    >>> model(images).error.shape
+    torch.Size([4, 2])
     """
     named = _named(cells)
     parallel.run(list(named.items()), lambda pair: pair[1].refuse_other_weights(pair[0]))

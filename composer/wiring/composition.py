@@ -74,6 +74,13 @@ class Composition(Document):
     Raises:
         PolicyError: unknown, duplicate or unused names, a cycle, too few branches, or a node nested in one that does not
             accept it (``COMPOSITION``).
+
+    >>> import composer
+    >>> nodes = {"best": composer.Route(of=("noise", "photo"))}
+    >>> cells = {"noise": "low/johanna-64", "photo": "low/fresnel-64"}
+    >>> composition = composer.Composition(schema_version="1.0", output="best", cells=cells, nodes=nodes)
+    >>> composition.order, composer.Composition.from_toml(composition.to_toml(), where="mine.toml") == composition
+    (('best',), True)
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"

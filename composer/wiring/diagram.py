@@ -111,6 +111,11 @@ def draw(composition: Composition) -> str:
     """Draw a composition as an SVG image: one box per cell or node, with arrows from inputs to readers.
 
     More than 24 cells that feed the same nodes share one box. The SVG has no scripts and no external references.
+
+    >>> import composer
+    >>> composition = composer.Composition.parallel({"noise": "low/johanna-64", "photo": "low/fresnel-64"})
+    >>> composer.draw(composition)[:4]
+    '<svg'
     """
     plan = layout(composition)
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "composition", "role": "img"})

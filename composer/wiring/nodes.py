@@ -46,6 +46,10 @@ class Parallel(Document):
 
     Attributes:
         of: Names of cells and nodes, in order.
+
+    >>> import composer
+    >>> composer.Parallel(of=("noise", "photo")).reads
+    (('of', 'noise'), ('of', 'photo'))
     """
 
     kind: Literal["parallel"] = "parallel"
@@ -64,6 +68,10 @@ class Relay(Document):
         source: Name of the cell whose tokens are mapped.
         target: Name of the cell that decodes them.
         tokens: Kind of tokens to map: omega, or the rows of M.
+
+    >>> import composer
+    >>> composer.Relay(source="noise", target="photo").reads
+    (('source', 'noise'), ('target', 'photo'))
     """
 
     kind: Literal["relay"] = "relay"
@@ -83,6 +91,10 @@ class Route(Document):
     Attributes:
         of: Names of cells and relays, in order.
         by: Criterion of choice: the least reconstruction error, or a small trainable router.
+
+    >>> import composer
+    >>> composer.Route(of=("noise", "photo"), by="router").reads
+    (('of', 'noise'), ('of', 'photo'))
     """
 
     kind: Literal["route"] = "route"

@@ -49,6 +49,14 @@ class Wired(NamedCells[Container], nn.Module):
     Raises:
         InputError: cells, maps or routers that do not match the composition (``PARTS``).
         PolicyError: incompatible cells (``WIRING``).
+
+    >>> import batteries, composer, registry
+    >>> references = {"noise": "low/johanna-64", "photo": "low/fresnel-64"}
+    >>> nodes = {"best": composer.Route(of=("noise", "photo"), by="router")}
+    >>> composition = composer.Composition(schema_version="1.0", output="best", cells=references, nodes=nodes)
+    >>> wired = composer.wire(dict(zip(references, registry.pull(*references.values()), strict=True)), composition)
+    >>> wired.names, sum(weight.numel() for weight in wired.parameters())  # those of the router
+    (('noise', 'photo'), 354)
     """
 
     def __init__(
@@ -227,6 +235,15 @@ def wire(
         InputError: cells other than the composition's (``PARTS``), a relay without a probe (``NO_PROBE``), or a probe on
             which the cells cannot be aligned: grids that do not nest, fewer than four images, constant tokens.
         PolicyError: incompatible cells (``WIRING``, ``MIXED_INPUT``).
+
+    >>> import batteries, composer, registry
+    >>> references = {"noise": "low/johanna-64", "photo": "low/fresnel-64"}
+    >>> nodes = {"swap": composer.Relay(source="noise", target="photo")}
+    >>> composition = composer.Composition(schema_version="1.0", output="swap", cells=references, nodes=nodes)
+    >>> cells = dict(zip(references, registry.pull(*references.values()), strict=True))
+    >>> images = batteries.probe("photos-64").images[:4]
+    >>> composer.wire(cells, composition, probe=images)(images).output.recon.shape
+    torch.Size([4, 3, 64, 64])
     """
     if not isinstance(composition, Composition):
         remedy = "Read a composition from a file with Composition.read(path)."

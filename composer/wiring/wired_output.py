@@ -58,6 +58,15 @@ class WiredOutput(Lookup[NodeOutput]):
         cells: Output of every cell.
         nodes: Output of every node, by name.
         output: Output of the composition's output node or cell.
+
+    >>> import batteries, composer, registry
+    >>> references = {"noise": "low/johanna-64", "photo": "low/fresnel-64"}
+    >>> nodes = {"best": composer.Route(of=("noise", "photo"))}
+    >>> composition = composer.Composition(schema_version="1.0", output="best", cells=references, nodes=nodes)
+    >>> wired = composer.wire(dict(zip(references, registry.pull(*references.values()), strict=True)), composition)
+    >>> out = wired(batteries.probe("photos-64").images[:4])
+    >>> out["best"].choice.shape, out["photo"].recon.shape
+    (torch.Size([4, 16]), torch.Size([4, 3, 64, 64]))
     """
 
     cells: ContainerOutput

@@ -38,6 +38,13 @@ class CheckFigure(Document):
         threshold: Threshold for ``value`` or its bound, in words.
         source: Source of the threshold.
         reason: Result in words.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> [(check.name, check.passed) for check in attestation.checks][:2]
+    [('finite', True), ('radius', True)]
     """
 
     name: Text
@@ -52,7 +59,16 @@ class CheckFigure(Document):
 
 
 class ControlFigure(Document):
-    """One negative control: whether it was rejected, and by which check."""
+    """One negative control: whether it was rejected, and by which check.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> control = attestation.controls[0]
+    >>> control.name, control.rejected, control.by
+    ('untrained', True, 'lift, denoise')
+    """
 
     name: Text
     rejected: bool
@@ -91,6 +107,13 @@ class FrozenFigure(Document):
         cv: Ratio of CV after to before, on the stem's output, with both 95% bounds; None if degenerate.
         rank: Ratio of effective rank after to before, with both 95% bounds.
         unchanged: Whether the digest of the weights is the same before and after.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> sorted({trial.task for trial in attestation.frozen if trial.subject == "cell" and trial.unchanged})
+    ['denoise', 'name the photograph']
     """
 
     subject: Subject
@@ -119,6 +142,15 @@ class DoseFigure(Document):
         retention: Ratio of reconstruction error after to before.
         kept: Fraction retained of what the cell explains beyond predicting the mean.
         moments: Figures along the trial, from step 0 to the last.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> doses = [trial for trial in attestation.doses if trial.subject == "cell"]
+    >>> kept = [trial.kept for trial in doses if trial.rate == attestation.reference_rate]
+    >>> len(kept), sum(kept) / len(kept) > 0.9
+    (12, True)
     """
 
     subject: Subject
@@ -143,6 +175,13 @@ class ReturnFigure(Document):
         limit: Largest number of reconstruction steps tried.
         steps: Steps until CV and rank were within their bounds and content was kept; None if never.
         moments: Figures during recovery.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> [(trial.subject, trial.rate) for trial in attestation.returns]
+    [('cell', 0.001), ('untrained', 0.001)]
     """
 
     subject: Subject
@@ -178,6 +217,13 @@ class Attestation(Document):
         package: Version of this package.
         torch: Version of torch.
         seed: Seed of all randomness in the protocol.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> attestation.protocol, attestation.verdict, attestation.failed
+    ('standard-2', 'viable', ())
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"

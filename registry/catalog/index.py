@@ -59,6 +59,12 @@ class Index(Tables, Lookup[Mapping[str, AnyRelease]]):
         previous: SHA-256 of the previous index's bytes; None for the first.
         cells: Releases of cells, by ``band/name`` and version.
         attestations: Current attestations, by the cell's digest and the protocol.
+
+    >>> import registry
+    >>> store = registry.open_store()
+    >>> index = registry.Index.from_bytes(store.read_index(), where=store.url)
+    >>> index.versions("high/freckles-64"), index.newest("high/freckles-64")
+    (['1.0.0', '1.1.0'], '1.1.0')
     """
 
     number: Count = 0

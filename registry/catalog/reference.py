@@ -46,6 +46,11 @@ class Reference:
 
     Raises:
         InputError: invalid part, which the message names (``BAD_REFERENCE``).
+
+    >>> import registry
+    >>> reference = registry.Reference.parse("low/fresnel-256@1.2.0")
+    >>> reference.path, reference.version, str(reference.at("1.3.0"))
+    ('low/fresnel-256', '1.2.0', 'low/fresnel-256@1.3.0')
     """
 
     registry: str | None

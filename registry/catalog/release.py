@@ -139,7 +139,13 @@ class Summary(Document):
 
 
 class Release(Document):
-    """One published version of a cell. Only ``yanked`` may change: the reason not to use it."""
+    """One published version of a cell. Only ``yanked`` may change: the reason not to use it.
+
+    >>> import registry
+    >>> release = registry.publish(registry.load("low/fresnel-64"), registry.MemoryStore()).release
+    >>> release.blob.size, release.yanked
+    (1003404, None)
+    """
 
     manifest: ManifestPin
     blob: CellPin
@@ -157,7 +163,15 @@ class Release(Document):
 
 
 class PackedRelease(Document):
-    """One published version of an artifact of another kind, like :class:`Release` of a cell; see :data:`RELEASES`."""
+    """One published version of an artifact of another kind, like :class:`Release` of a cell; see :data:`RELEASES`.
+
+    >>> import composer, registry
+    >>> label = composer.artifact.PackedLabel(name="one", version="1.0.0", license="Apache-2.0", description="A test.")
+    >>> manifest = composer.pack(composer.compose(registry.load("low/fresnel-64")), "one.safetensors", label)
+    >>> release = registry.publish("one.safetensors", "cells").release
+    >>> release.summary.cells, release.blob.sha256 == manifest.file.sha256
+    (1, True)
+    """
 
     manifest: ManifestPin
     blob: Pin

@@ -10,7 +10,15 @@ from registry.reports.markup import Markup, element, number, text
 
 
 def page(found: Sequence[Attestation] | Attestation) -> str:
-    """Return the page of one or more attestations; the same ones give the same bytes."""
+    """Return the page of one or more attestations; the same ones give the same bytes.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> registry.page(attestation)[:15]
+    '<!doctype html>'
+    """
     found = [found] if isinstance(found, Attestation) else list(found)
     title = f"Viability of {found[0].reference}" if len(found) == 1 else f"Viability of {len(found)} cells"
     body = [element("h1", text("Viability report")), *(_summary(found) if len(found) > 1 else [])]

@@ -38,6 +38,12 @@ class DirectoryStore:
         writable: Whether to allow writes. A writable store removes temporary files of killed writers.
         name: Name that a user types in place of the path, if any.
         lock_seconds: Seconds that a change of the index waits for another one.
+
+    >>> import registry
+    >>> store = registry.DirectoryStore("cells")
+    >>> published = registry.publish(registry.load("low/fresnel-64"), store)
+    >>> registry.load("low/fresnel-64", registry="cells").version
+    '1.0.0'
     """
 
     fixed_commit = None

@@ -66,6 +66,11 @@ class HubStore:
 
     Raises:
         InputError: invalid address (``BAD_ADDRESS``, ``BAD_REPOSITORY``, ``BAD_REVISION``).
+
+    >>> import registry
+    >>> store = registry.HubStore("hf://me/cells@v1", writable=False)
+    >>> store.url
+    'hf://me/cells@v1'
     """
 
     def __init__(

@@ -13,7 +13,14 @@ from registry.stores.write_rules import read_each, refuse_moved, refuse_other, r
 
 
 class MemoryStore:
-    """A store in memory, for tests and temporary registries. Safe to share between threads."""
+    """A store in memory, for tests and temporary registries. Safe to share between threads.
+
+    >>> import registry
+    >>> store = registry.MemoryStore()
+    >>> published = registry.publish(registry.load("low/fresnel-64"), store)
+    >>> store.keys("low/")
+    ['low/fresnel-64/1.0.0.json']
+    """
 
     fixed_commit = None
 

@@ -120,6 +120,11 @@ def open_store(registry: str | Path | None = None, *, writable: bool = False) ->
     Raises:
         InputError: unsupported address (``SCHEME``), or no registry named for writing (``NO_TARGET``).
         NotFoundError: no such folder (``NO_REGISTRY``).
+
+    >>> import registry
+    >>> store = registry.open_store()
+    >>> store.url, len(store.keys("low/fresnel-64"))
+    ('embedded', 1)
     """
     if writable and not (registry is not None and str(registry)):
         raise InputError(

@@ -16,7 +16,14 @@ INDEX = "index.json"
 
 
 class Store(Protocol):
-    """Interface of all stores. One contract suite tests them all."""
+    """Interface of all stores. One contract suite tests them all.
+
+    >>> import registry
+    >>> def size(store: registry.Store) -> int:
+    ...     return len(store.keys())
+    >>> size(registry.MemoryStore())
+    0
+    """
 
     @property
     def url(self) -> str:

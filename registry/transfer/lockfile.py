@@ -88,6 +88,14 @@ class Lock(Tables, Lookup[LockedCell]):
     Attributes:
         cells: Locked cells, unique and sorted by path and version.
         indexes: Indexes in which they were resolved, sorted by source.
+
+    >>> import pathlib
+    >>> import registry
+    >>> from registry.stores.snapshot import locate
+    >>> lock = registry.Lock.of(locate([registry.Reference.parse("low/fresnel-64")]))
+    >>> lock.write(pathlib.Path("cells.lock"))
+    >>> [row.path for row in registry.Lock.read(pathlib.Path("cells.lock")).cells]
+    ['low/fresnel-64']
     """
 
     cells: tuple[LockedCell, ...]

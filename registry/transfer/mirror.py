@@ -39,6 +39,11 @@ class Mirrored(Document):
         copied: Number of versions of any kind that the target did not have.
         attestations: Number of attestations in the source.
         number: Number of the target's index that holds all of them.
+
+    >>> import registry
+    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> registry.mirror("cells", "mirror").copied, registry.mirror("cells", "mirror").copied
+    (1, 0)
     """
 
     model_config = ConfigDict(title="MirrorAnswer", defer_build=True)
@@ -69,6 +74,12 @@ def mirror(
     Raises:
         ConflictError: the target has a version with other content (``VERSION_EXISTS``); the target is then unchanged.
         BatteriesError: as :func:`registry.pull` and :func:`registry.publish`.
+
+    >>> import registry
+    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> mirrored = registry.mirror("cells", "mirror")
+    >>> mirrored.cells, mirrored.copied
+    (1, 1)
     """
     snapshot, store, cache = open_snapshot(source), target_store(target), Cache()
     present, _ = read_index_of(store)

@@ -47,6 +47,11 @@ class Published(Document):
         release: Release in the index.
         number: Number of the index that lists the version.
         new: False if the version was already there with the same bytes.
+
+    >>> import registry
+    >>> cell = registry.load("low/fresnel-64")
+    >>> registry.publish(cell, "cells").new, registry.publish(cell, "cells").new
+    (True, False)
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -72,6 +77,11 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
         ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
         IntegrityError: file that does not match its manifest.
         StoreError: no space or no permission.
+
+    >>> import registry
+    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> str(published.reference), published.number, published.new
+    ('low/fresnel-64@1.0.0', 1, True)
     """
     if not isinstance(cell, Cell | str | Path):
         remedy = "Publish cells one by one: [registry.publish(cell, target) for cell in cells]."
@@ -102,6 +112,14 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
         PolicyError: read-only target, report of a negative control (``CONTROL``), or of a user's own host or task
             (``CUSTOM_PROTOCOL``).
         StoreError: no space or no permission.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> published = registry.publish(cell, "cells")
+    >>> [*registry.attest(attestation, "cells").attestations[cell.digest]]
+    ['standard-2']
     """
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")
@@ -155,6 +173,11 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
         InputError: no exact version (``NO_VERSION``), an empty reason, or no target.
         NotFoundError: unknown version, or no such registry or index (``NO_REGISTRY``, ``NO_INDEX``).
         PolicyError: read-only target.
+
+    >>> import registry
+    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> registry.yank("low/fresnel-64@1.0.0", "wrong data", "cells").number
+    2
     """
     parsed = Reference.parse(reference) if isinstance(reference, str) else reference
     version = parsed.version

@@ -67,6 +67,11 @@ def pull(
         PolicyError: implausible weights or maps.
         TransportError: network failure, or offline and not in the cache.
         StoreError: disk failure.
+
+    >>> import registry
+    >>> low, high = registry.pull("low/fresnel-64", "high/johanna-64@^2")
+    >>> low.name, high.version
+    ('low/fresnel-64', '2.0.0')
     """
     wanted = wanted_of(_expanded(references, registry, mode), registry, mode)
     found = _load(wanted, progress)
@@ -95,6 +100,13 @@ def pull_locked(
 
     Raises:
         BatteriesError: as :func:`pull`.
+
+    >>> import registry
+    >>> from registry.stores.snapshot import locate
+    >>> lock = registry.Lock.of(locate([registry.Reference.parse("low/fresnel-64")]))
+    >>> (cell,) = registry.pull_locked(lock)
+    >>> cell.digest == lock.cells[0].blob.sha256
+    True
     """
     wanted = wanted_of(lock.everything, registry, mode)
     found = _load(wanted, progress)
@@ -127,6 +139,11 @@ def load(target: str | Path | Cell | Reference | Located, *, registry: str | Pat
 
     Raises:
         BatteriesError: as :func:`pull_cells` or :meth:`batteries.Cell.read`.
+
+    >>> import registry
+    >>> cell = registry.load("low/fresnel-64")
+    >>> cell.name, cell.spec.D
+    ('low/fresnel-64', 16)
     """
     if isinstance(target, Cell):
         return target

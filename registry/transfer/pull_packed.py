@@ -38,6 +38,16 @@ class PulledFile:
         manifest: Manifest of the artifact.
         origin: Registry and index from which it was pulled.
         path: Path of the file in the cache, or in a registry folder if the cache cannot be written.
+
+    >>> import composer, registry
+    >>> from registry.transfer.pull_packed import fetch_packed
+    >>> from registry.transfer.wanted import wanted_of
+    >>> label = composer.artifact.PackedLabel(name="one", version="1.0.0", license="Apache-2.0", description="A test.")
+    >>> manifest = composer.pack(composer.compose(registry.load("low/fresnel-64")), "one.safetensors", label)
+    >>> published = registry.publish("one.safetensors", "cells")
+    >>> (pulled,) = fetch_packed(wanted_of([registry.Reference.parse("model/one")], "cells"))
+    >>> pulled.manifest == manifest, pulled.write("copies").name
+    (True, 'one.safetensors')
     """
 
     manifest: PackedManifest

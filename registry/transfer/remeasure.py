@@ -41,6 +41,11 @@ def measure_again(cell: Cell, *, exact: bool) -> Iterator[tuple[str, list[str]]]
 
     Yields:
         Name of each probe, with the figures that differ by more than the tolerance, in words.
+
+    >>> import registry
+    >>> name, differences = next(registry.measure_again(registry.load("mid/fresnel-64"), exact=False))
+    >>> name, differences
+    ('photos-64', [])
     """
     model, manifest = PatchSVAE.from_cell(cell), cell.manifest
     for name in sorted(manifest.measured, key=lambda name: name != manifest.own_probe):

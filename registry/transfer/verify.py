@@ -33,6 +33,11 @@ class Finding:
         kind: Kind of object.
         name: Key of the object; the reference if it could not be found.
         error: Error found; None if the object is intact.
+
+    >>> import registry
+    >>> (finding,) = registry.verify("low/fresnel-65")
+    >>> finding.ok, finding.error.code
+    (False, 'NO_CELL')
     """
 
     kind: ObjectKind
@@ -61,6 +66,10 @@ def verify(
 
     Returns:
         Findings, one per object. An error becomes a finding and does not stop the other checks.
+
+    >>> import registry
+    >>> [(finding.kind, finding.ok) for finding in registry.verify("low/fresnel-64")]
+    [('manifest', True), ('blob', True), ('attestation', True)]
     """
     findings: list[Finding] = []
     for reference in each(references, (str, Reference, Located)):
@@ -79,6 +88,12 @@ def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
     """Check a store's index and everything that it lists; ``replay`` is that of :func:`verify`.
 
     Files that the index does not list are not errors: an interrupted publish leaves them, and they are never read.
+
+    >>> import registry
+    >>> store = registry.MemoryStore()
+    >>> published = registry.publish(registry.load("low/fresnel-64"), store)
+    >>> [finding.kind for finding in registry.verify_store(store)]
+    ['index', 'manifest', 'blob']
     """
     try:
         snapshot = Snapshot.take(store)

@@ -16,7 +16,17 @@ from registry.stores.store import INDEX, Store
 
 
 class YankedWarning(UserWarning):
-    """A yanked version was pulled, because a reference or a lock names exactly that one."""
+    """A yanked version was pulled, because a reference or a lock names exactly that one.
+
+    >>> import warnings
+    >>> import registry
+    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> yanked = registry.yank("low/fresnel-64@1.0.0", "wrong data", "cells")
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     cells = registry.pull("low/fresnel-64@1.0.0", registry="cells")
+    >>> print(caught[0].message)
+    low/fresnel-64@1.0.0 is yanked: wrong data
+    """
 
     def __init__(self, reference: str, reason: str) -> None:
         self.reference = reference

@@ -60,6 +60,11 @@ class ViabilityProtocol(Document):
         gradient: Least gradient norm at the input that the host feeds the cell.
         lift: Least lower 99% bound of the host's score over the untrained mean.
         kept: Least share kept of the variance that the cell explains beyond predicting the mean.
+
+    >>> import registry
+    >>> protocol = registry.PROFILES["quick"].model_copy(update={"name": "mine-1", "host_steps": 20})
+    >>> protocol.host_steps, protocol.digest == registry.PROFILES["quick"].digest
+    (20, False)
     """
 
     name: str

@@ -38,6 +38,13 @@ class Task:
     Raises:
         InputError: images without a target each (``TASK_IMAGES``); fewer than two classes, or a test class that is missing in
             training (``TASK_CLASSES``).
+
+    >>> import registry
+    >>> from batteries import noise
+    >>> train, test = (noise.random_batch(32, (64, 64), seed, types=(0, 1)) for seed in (0, 1))
+    >>> task = registry.Task("uniform or Gaussian", train, test)  # for registry.validate(..., task=task)
+    >>> task.classes, task.restores
+    (2, False)
     """
 
     name: str

@@ -46,6 +46,15 @@ class Report(Lookup[CheckFigure]):
 
     Attributes:
         attestation: All figures, in the form that can be published.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> report = registry.Report(attestation)
+    >>> report.verdict, report.failed
+    ('viable', ())
+    >>> report.to_html("report.html")
     """
 
     attestation: Attestation
@@ -128,6 +137,11 @@ def validate(
         InputError: an unknown profile or control; a cell with other channels or input scale than the tasks' images; a host
             that is unusable, as in :func:`registry.viability.host_training.make_host`.
         BatteriesError: errors of :func:`registry.pull` and :meth:`batteries.Cell.read`.
+
+    >>> import registry
+    >>> report = registry.validate("low/fresnel-64", control="nan")  # a control is rejected; without one, the cell is tested
+    >>> report.verdict, report.failed
+    ('walked back', ('finite',))
     """
     if control is not None and control not in CONTROLS:
         raise InputError("unknown control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)

@@ -28,6 +28,19 @@ def test_exported_names_are_sorted_there_and_frozen(package):
     assert module.__all__ == PUBLIC[package]
 
 
+def documented():
+    """Every public function and class; a constant has no docstring, and a module's names have examples of their own."""
+    everything = {f"{package}.{name}": (package, name) for package, names in PUBLIC.items() for name in names}
+    values = {path: getattr(importlib.import_module(package), name) for path, (package, name) in everything.items()}
+    return [pytest.param(value, id=path) for path, value in values.items() if callable(value)]
+
+
+@pytest.mark.parametrize("value", documented())
+def test_a_public_name_has_an_example_that_can_be_pasted(value):
+    first = next((line.strip() for line in value.__doc__.splitlines() if line.strip().startswith(">>> ")), "no example")
+    assert first.startswith((">>> import ", ">>> from ")), first
+
+
 EVERYTHING = """
 import importlib, pkgutil, types
 import batteries, composer, registry

@@ -112,6 +112,13 @@ class SavedMaps(ArtifactDocument):
         target: Target of the maps: a consensus frame, or a cell.
         maps: Maps of the cells of a consensus, in order, or a single map to a cell.
         scores: Score of each cell of a consensus against the others; empty for one cell, or for a map to a cell.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> maps = composer.align(model, batteries.probe("photos-64").images[:8])
+    >>> file = composer.save(maps, "maps.safetensors", lock=model.lock)
+    >>> composer.read("maps.safetensors").tokens
+    'omega'
     """
 
     KIND = MAPS

@@ -58,6 +58,14 @@ class MapsManifest(PackedManifest):
         target: Target of the map, if it is a cell.
         width: Width of the target's tokens.
         scored: True if the file has held-out scores of the maps.
+
+    >>> import batteries, composer, registry
+    >>> model = composer.compose(registry.pull("low/fresnel-64", "low/johanna-64"))
+    >>> maps = composer.align(model, batteries.probe("photos-64").images[:8])
+    >>> label = composer.artifact.PackedLabel(name="two", version="1.0.0", license="Apache-2.0", description="A test.")
+    >>> manifest = composer.pack(maps, "two.safetensors", label, lock=model.lock)
+    >>> manifest.path, manifest.tokens, manifest.width
+    ('maps/two', 'omega', 16)
     """
 
     KIND = MAPS

@@ -114,6 +114,12 @@ class Artifact(ArtifactDocument):
         frame: Consensus frame; None if the cells were not aligned.
         relays: Scalars of the relays' maps, by node.
         routers: Shapes of the routers' tensors, by node.
+
+    >>> import composer, registry
+    >>> file = composer.save(composer.compose(registry.load("low/fresnel-64")), "model.safetensors")
+    >>> document = composer.read("model.safetensors")
+    >>> document.wiring.output, [*document.lock]
+    ('all', ['low/fresnel-64'])
     """
 
     KIND = MODEL

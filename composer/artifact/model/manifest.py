@@ -49,6 +49,12 @@ class ModelManifest(PackedManifest):
         aligned: True if the cells' tokens have a consensus frame.
         counts: Number of nodes by kind.
         nodes: Summaries of nodes, the first 64 by name.
+
+    >>> import composer, registry
+    >>> label = composer.artifact.PackedLabel(name="one", version="1.0.0", license="Apache-2.0", description="A test.")
+    >>> manifest = composer.pack(composer.compose(registry.load("low/fresnel-64")), "one.safetensors", label)
+    >>> manifest.parameters, manifest.output_kind, manifest.aligned
+    (250211, 'parallel', False)
     """
 
     KIND = MODEL
