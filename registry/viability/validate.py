@@ -22,13 +22,14 @@ from batteries.io.home import home
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
-from registry.reports.viability_page import page
+from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
 from registry.viability import checks, verdict
 from registry.viability.controls import CONTROLS, NAMED_CHECK, Control, control_cell, control_model
 from registry.viability.host_training import own_hosts
 from registry.viability.protocol import PROFILES, Profile, ViabilityProtocol
+from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NullFigures, Progress, Runner, measurement, untrained_cell
 from registry.viability.tasks import Task, own_tasks
@@ -42,9 +43,11 @@ class Report:
 
     Attributes:
         attestation: All figures, in the form that can be published.
+        reconstructions: Images of the cell's own probe with their reconstructions; empty if the cell is not finite.
     """
 
     attestation: Attestation
+    reconstructions: tuple[Reconstruction, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -67,7 +70,7 @@ class Report:
         Raises:
             StoreError: the file cannot be written.
         """
-        atomic_files.replace(Path(path), page([self.attestation]).encode())
+        atomic_files.replace(Path(path), page([self.attestation], {self.attestation.digest: self.reconstructions}).encode())
 
 
 @neutral()
@@ -117,7 +120,8 @@ def validate(
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else cache or home() / "viability"
     runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress)
-    return Report(_controlled(runner, control) if control else _tried(runner))
+    found = _controlled(runner, control) if control else _tried(runner)
+    return Report(found, _shown(runner, control) if found.checks[0].passed else ())
 
 
 def _tried(runner: Runner) -> Attestation:
@@ -155,6 +159,14 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
         frozen = runner.frozen(subject, 1)
         found += _hosted(runner, frozen, null)
     return verdict.attestation(runner, found, null=null, frozen=frozen, control=control)
+
+
+def _shown(runner: Runner, control: Control | None) -> tuple[Reconstruction, ...]:
+    """Reconstruct a few images with the cell, or with the control in its place."""
+    if control is None:
+        return reconstructions(PatchSVAE.from_cell(runner.cell), runner.probe)
+    seed = runner.seed + CONTROL_SEED
+    return reconstructions(control_model(control_cell(runner.cell, control, seed), control, seed), runner.probe)
 
 
 def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> ViabilityProtocol:

@@ -11,9 +11,10 @@ import pytest
 from batteries.cell.manifest import TrainingPoint
 from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
 from registry.reports.chart import Axis, Chart, Look, Point, Series
-from registry.reports.markup import element, number, text
+from registry.reports.number_format import number
+from registry.reports.templating import TEMPLATES, render
 from registry.reports.viability_charts import KEPT
-from registry.reports.viability_page import page
+from registry.reports.viability_page import Reconstruction, page
 from registry.viability.protocol import PROFILES
 
 CHROMIUM = shutil.which("chromium")
@@ -24,7 +25,7 @@ HOSTILE = "<script>alert(1)</script>\"' onload=x \u202e &amp;"
 EXACT = 0.20297
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 TASKS = ("name the noise type", "take Gaussian noise off photographs (left halves learned, right halves judged)")
-VOID = {"meta"}
+VOID = {"meta"}  # of HTML; templates close the others themselves
 
 
 def check(name, passed=True, *, decides=True, value=1.003, reason="0.2143 before, 0.2149 after"):
@@ -370,20 +371,13 @@ def test_an_axis_keeps_what_is_beyond_it_at_its_end():
     assert 0 < axis.share(-0.25) < axis.share(0.5) < axis.share(1.0) < 1
 
 
-def test_markup_escapes():
-    assert text('<a href="x">\x00') == "&lt;a href=&quot;x&quot;&gt;\N{REPLACEMENT CHARACTER}"
-    assert element("b", text("&"), aria_label='"', class_="x", gone=None, y=1.234) == (
-        '<b aria-label="&quot;" class="x" y="1.2">&amp;</b>'
-    )
-    assert number(0.0) == "0"
-
-
 def test_a_line_needs_no_dots():
     axis = Axis.over("x", [0.0, 1.0])
     line = (Point(0.0, 0.5, 0.4, 0.6), Point(1.0, 0.5, 0.4, 0.6))
-    figure = Chart("y", axis, axis, (Series("cell", Look("cell", "circle"), lines=(line,)),)).figure()
-    assert figure.count("spread") == 1
-    assert "cell: 2 points, 0.5 to 0.5." in figure
+    chart = Chart("y", axis, axis, (Series("cell", Look("cell", "circle"), lines=(line,)),))
+    assert len(chart.spread(line).split()) == 4
+    assert chart.spread(line[:1]) == ""
+    assert "cell: 2 points, 0.5 to 0.5." in chart.description
 
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the page with")
