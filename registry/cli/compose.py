@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from composer.wiring.composition import Composition
+    from composer.wiring.diagram import Syntax
     from composer.wiring.wired_model import Wired
 
 SEED = 0  # of crops of the photographs
 TOML = ".toml"
+SYNTAXES: dict[str, Syntax] = {".mmd": "mermaid", ".dot": "dot"}
 
 
 @app.command()
@@ -45,7 +47,10 @@ def compose(
     out: Annotated[
         Path | None, typer.Option(metavar="NAME.safetensors", help="Write the model, and NAME.json beside it, for publish.")
     ] = None,
-    graph: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the graph of nodes.")] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.mmd|FILE.dot", help="Write the graph of nodes as a diagram, for Mermaid or Graphviz."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; default: that of its file.")] = None,
     version: Annotated[str | None, typer.Option(help="Version of the model; default: 1.0.0.")] = None,
     license: Annotated[str | None, typer.Option(help="SPDX licence of the model; default: those of its cells.")] = None,
@@ -60,6 +65,7 @@ def compose(
 ) -> None:
     """Run cells as one frozen model and report errors, tokens and their agreement. Optionally write and draw it."""
     use(context, threads)
+    syntax = _syntax(graph)
     label = packed_label(MODEL, out, name, version, license, description)
     composition = _composition(sources or [])
     cells = dict(zip(composition.cells, pull_cells(*composition.cells.values(), registry=registry_), strict=True))
@@ -69,8 +75,8 @@ def compose(
     )  # all cells share one input scale
     model = composer.wire(cells, composition, batch)
     rows = summaries.composition(model.container, list(cells.values()), batch)
-    if graph is not None:
-        atomic_files.replace(graph, composer.draw(composition).encode())
+    if graph is not None and syntax is not None:
+        atomic_files.replace(graph, composer.draw(composition, syntax).encode())
     manifest: ModelManifest | None = None
     if out is not None and label is not None:
         packed = composer.pack(model, out, licensed(label, cells.values()))
@@ -81,6 +87,16 @@ def compose(
         emit_json(_answer(model, rows, batch, graph, out, manifest))
     else:
         emit(summaries.composition_table(rows))
+
+
+def _syntax(graph: Path | None) -> Syntax | None:
+    """Return the syntax of a diagram, by the suffix of its file."""
+    if graph is None:
+        return None
+    if graph.suffix not in SYNTAXES:
+        expected, remedy = " | ".join(SYNTAXES), "For a picture, write FILE.dot and run: dot -Tsvg FILE.dot -o FILE.svg"
+        raise InputError("unknown suffix of --graph", code="USAGE", expected=expected, found=graph.name, remedy=remedy)
+    return SYNTAXES[graph.suffix]
 
 
 def _composition(sources: Sequence[str]) -> Composition:

@@ -39,7 +39,7 @@ GUIDES = {
         "Package the cell again, so that its band is the measured one. To stay in the band, train again with another seed.",
     ),
     "on attractor": Guide(
-        "The CV is far from that of points spread uniformly on the sphere. This is reported only: a specialised cell may differ.",
+        "The CV is far from that of points spread uniformly on the sphere. This is only reported: a specialist may differ.",
         "None is needed. For a general cell, train with a stronger soft hand or on more varied images.",
     ),
     "triage": Guide(
@@ -48,7 +48,7 @@ GUIDES = {
         "Train again with another seed, and stop runs that fail triage.",
     ),
     "stable": Guide(
-        "The CV moved by more than 15% after triage, or is too uncertain to tell. The geometry depends on when training stopped.",
+        "The CV moved by more than 15% after triage, or is too uncertain. The geometry depends on when training stopped.",
         "Train with a schedule that lowers the learning rate towards the end, or package a checkpoint before the change.",
     ),
     "error, mean": Guide(
@@ -85,15 +85,15 @@ GUIDES = {
     ),
     "dosed CV": Guide(
         "Fine-tuning at the deciding dose changes the geometry of the cell. Alignments made before no longer hold.",
-        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate. Longer training usually makes a cell more stable.",
+        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate. Longer training often helps too.",
     ),
     "dosed rank": Guide(
         "Fine-tuning at the deciding dose changes the effective rank of the tokens: they gain or lose directions.",
-        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate. Longer training usually makes a cell more stable.",
+        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate. Longer training often helps too.",
     ),
     "content kept": Guide(
         "Fine-tuning at the deciding dose makes the cell forget part of what it can reconstruct.",
-        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate or with a reconstruction loss beside the task's.",
+        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate or a reconstruction loss beside the task's.",
     ),
     "retention": Guide(
         "The error grows when a host's gradient updates the cell. This is reported beside the share of content kept.",
