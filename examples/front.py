@@ -16,7 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal
+from typing import ClassVar, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import batteries
 from batteries.cell.manifest import Sha256, Text, TrainingPoint
@@ -26,7 +28,6 @@ from batteries.geometry import attractor, estimates
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import Document, load_document
 from registry.reports.chart import Axis
-from registry.reports.markup import Markup, element, text
 
 Band = Literal["low", "mid", "high"]
 
@@ -43,6 +44,10 @@ MAX_RESULT = 2**16  # bytes
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "runs" / "front"
 PAGE = ROOT / "docs" / "results" / "front.md"
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(ROOT / "examples"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 
 RECIPE = re.compile("<!-- recipe -->.*?<!-- /recipe -->", re.DOTALL)
 NO_RECIPE = "<!-- recipe -->\nNo recipe is chosen yet.\n<!-- /recipe -->"
@@ -261,103 +266,62 @@ def _ratios(job: Job, result: Result) -> list[tuple[float, float, float | None]]
 
 def picture(found: Results) -> str:
     """Draw the front as SVG: a panel per band, a path per run, a marker with its 95% interval at its end."""
-    width, height = WIDTH * len(BATCHES), HEIGHT + KEY
-    parts = [
-        element("title", text("Error against distance from the attractor")),
-        element("desc", text("MSE against CV over exact CV; one path a run along training, a marker at its end.")),
-        element("rect", width=width, height=height, fill="#ffffff"),
-    ]
-    for place, band in enumerate(BATCHES):
-        own = {job: result for job, result in found.items() if job.band == band}
-        parts.append(element("g", *_panel(band, own), transform=f"translate({place * WIDTH} 0)"))
-    parts.append(element("g", *_key(), transform=f"translate({LEFT} {HEIGHT + KEY // 2})"))
-    drawing = element(
-        "svg",
-        *parts,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {width} {height}",
-        role="img",
-        font_family="system-ui, sans-serif",
-        font_size=12,
-        fill=INK,
+    panels = [_panel(band, {job: result for job, result in found.items() if job.band == band}) for band in BATCHES]
+    low, high = attractor.ON_ATTRACTOR
+    return TEMPLATES.get_template("front.svg.j2").render(
+        panels=panels, rates=RATES, colours=COLOURS, band=f"{low} to {high}", ink=INK, grid=GRID, shade=SHADE, mark=MARK
     )
-    return f"{drawing}\n"
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Axes of a panel, which map values to coordinates."""
+class Curve:
+    """A run along training, and the interval of its last reading."""
 
+    rate: int
+    path: list[tuple[float, float]]
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes of a panel, which map values to coordinates, and its runs."""
+
+    width: ClassVar[int] = WIDTH
+    height: ClassVar[int] = HEIGHT
+    key: ClassVar[int] = KEY
+    left: ClassVar[int] = LEFT
+    right: ClassVar[int] = WIDTH - RIGHT
+    top: ClassVar[int] = TOP
+    bottom: ClassVar[int] = HEIGHT - BOTTOM
+    attractor: ClassVar[tuple[float, float]] = attractor.ON_ATTRACTOR
+
+    title: str
     x: Axis
     y: Axis
+    curves: list[Curve]
 
     def across(self, ratio: float) -> float:
         """Return the x coordinate of a ratio."""
-        return LEFT + self.x.share(ratio) * (WIDTH - LEFT - RIGHT)
+        return self.left + self.x.share(ratio) * (self.right - self.left)
 
     def down(self, mse: float) -> float:
         """Return the y coordinate of an error."""
-        return HEIGHT - BOTTOM - self.y.share(mse) * (HEIGHT - TOP - BOTTOM)
+        return self.bottom - self.y.share(mse) * (self.bottom - self.top)
 
 
-def _panel(band: Band, own: Results) -> list[Markup]:
+def _panel(band: Band, own: Results) -> Panel:
     paths = {job: _ratios(job, result) for job, result in own.items()}
     points = [point for path in paths.values() for point in path]
     x = Axis.over("CV / exact CV", [*attractor.ON_ATTRACTOR, *(ratio for ratio, _, _ in points)])
-    frame = Frame(x, Axis.over("MSE", [mse for _, mse, _ in points], log=True))
-    title = element("text", text(f"{band}, D = {PRESETS[band]['D']}: MSE, log axis"), x=LEFT, y=TOP - 12, font_weight="bold")
-    runs = [mark for job, path in paths.items() if path for mark in _run(frame, RATES.index(job.rate), path)]
-    return [title, *_surface(frame), *runs]
+    y = Axis.over("MSE", [mse for _, mse, _ in points], log=True)
+    curves = [_curve(job, path) for job, path in paths.items() if path]
+    return Panel(f"{band}, D = {PRESETS[band]['D']}: MSE, log axis", x, y, curves)
 
 
-def _surface(frame: Frame) -> list[Markup]:
-    """Draw the range of the attractor, the ticks of both axes, and the label of x."""
-    low, high = (frame.across(bound) for bound in attractor.ON_ATTRACTOR)
-    bottom = HEIGHT - BOTTOM
-    parts = [element("rect", x=low, y=TOP, width=high - low, height=bottom - TOP, fill=SHADE)]
-    for value, label in frame.y.ticks:
-        y = frame.down(value)
-        parts.append(element("line", x1=LEFT, y1=y, x2=WIDTH - RIGHT, y2=y, stroke=GRID))
-        parts.append(element("text", text(label), x=LEFT - 7, y=y + 4, text_anchor="end"))
-    parts.append(element("line", x1=LEFT, y1=bottom, x2=WIDTH - RIGHT, y2=bottom, stroke=INK))
-    for value, label in frame.x.ticks:
-        x = frame.across(value)
-        parts.append(element("line", x1=x, y1=bottom, x2=x, y2=bottom + 4, stroke=INK))
-        parts.append(element("text", text(label), x=x, y=bottom + 18, text_anchor="middle"))
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    return [*parts, element("text", text(frame.x.label), x=middle, y=HEIGHT - 8, text_anchor="middle")]
-
-
-def _run(frame: Frame, look: int, path: Sequence[tuple[float, float, float | None]]) -> list[Markup]:
-    places = " ".join(f"{frame.across(ratio):.1f},{frame.down(mse):.1f}" for ratio, mse, _ in path)
-    parts = [element("polyline", points=places, fill="none", stroke=COLOURS[look], stroke_width="1.25")]
-    ratio, mse, error = path[-1]
-    y = frame.down(mse)
-    if error is not None:
-        left, right = (frame.across(ratio + side * estimates.Z95 * error) for side in (-1, 1))
-        parts.append(element("line", x1=left, y1=y, x2=right, y2=y, stroke=COLOURS[look]))
-    return [*parts, _marker(look, frame.across(ratio), y)]
-
-
-def _marker(look: int, x: float, y: float) -> Markup:
-    """Draw a circle, a square or a triangle."""
-    if look == 0:
-        return element("circle", cx=x, cy=y, r=MARK, fill=COLOURS[look])
-    if look == 1:
-        return element("rect", x=x - MARK, y=y - MARK, width=2 * MARK, height=2 * MARK, fill=COLOURS[look])
-    corners = ((0, -1.2), (1.15, 0.9), (-1.15, 0.9))
-    points = " ".join(f"{x + MARK * a:.1f},{y + MARK * b:.1f}" for a, b in corners)
-    return element("polygon", points=points, fill=COLOURS[look])
-
-
-def _key() -> list[Markup]:
-    parts = []
-    for look, rate in enumerate(RATES):
-        parts.append(_marker(look, 150.0 * look, -4.0))
-        parts.append(element("text", text(f"peak rate {rate:g}"), x=150 * look + 12, y=0))
-    at, (low, high) = 150 * len(RATES), attractor.ON_ATTRACTOR
-    parts.append(element("rect", x=at, y=-11, width=24, height=14, fill=SHADE))
-    return [*parts, element("text", text(f"on the attractor: {low} to {high}"), x=at + 32, y=0)]
+def _curve(job: Job, path: Sequence[tuple[float, float, float | None]]) -> Curve:
+    ratio, _, error = path[-1]
+    interval = None if error is None else (ratio - estimates.Z95 * error, ratio + estimates.Z95 * error)
+    return Curve(RATES.index(job.rate), [(ratio, mse) for ratio, mse, _ in path], interval)
 
 
 def _chosen(given: Sequence[str], parser: argparse.ArgumentParser) -> Job:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from batteries.cell.manifest import CvFigure, Manifest
+from batteries.cell.manifest import CvFigure, Manifest, Measured
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 LIBRARY = "svae-batteries"
 CARD = "README.md"
 TAGS = (LIBRARY, "autoencoder", "svd")
 OTHER = "other"
+TASK = "image-feature-extraction"  # the Hub's nearest name
 # Licences that the Hub knows by their SPDX names in lower case; it refuses a card with any other name.
 LICENSES = {
     *("apache-2.0", "mit", "isc", "unlicense", "zlib", "mpl-2.0", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear"),
@@ -22,19 +27,55 @@ LICENSES = {
 _MARKUP = re.compile(r"([\\`*_\[\]#|~$<>&])")
 
 
-def front_matter(licenses: Iterable[str]) -> str:
-    """Return the front matter of a model card: library, licence of all cells listed, and tags.
+def front_matter(licenses: Iterable[str], cell: Manifest | None = None, repo_id: str | None = None) -> str:
+    """Return the front matter of a model card: library, licence of all cells listed, tags, and the figures of a cell.
 
     Args:
         licenses: SPDX names; several different ones, or one unknown to the Hub, become *other*.
+        cell: Manifest of the only cell, whose figures are listed as results; None for a card of several cells.
+        repo_id: Repository name of the cell, ``owner/repo``.
 
     >>> front_matter(["Apache-2.0", "Apache-2.0"]).splitlines()[:3]
     ['---', 'library_name: svae-batteries', 'license: apache-2.0']
     """
+    from huggingface_hub import ModelCardData  # half a second, which commands that write no card save
+
     names = {name.lower() for name in licenses}
     license = next(iter(names)) if len(names) == 1 and names <= LICENSES else OTHER
-    lines = ["---", f"library_name: {LIBRARY}", f"license: {license}", "tags:", *(f"- {tag}" for tag in TAGS), "---"]
-    return "\n".join(lines) + "\n"
+    card = ModelCardData(
+        library_name=LIBRARY,
+        license=license,
+        tags=list(TAGS),
+        model_name=repo_id,
+        eval_results=None if cell is None else _results(cell),
+    )
+    return f"---\n{card.to_yaml()}\n---\n"
+
+
+def _results(manifest: Manifest) -> list[EvalResult]:
+    """List the figures of a cell on each probe it was measured on."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type=TASK,
+            task_name="Reconstruction",
+            dataset_type=probe,
+            dataset_name=f"{LIBRARY} probe {probe}",
+            dataset_args={"version": found.probe_version, "sha256": found.probe_digest},
+            metric_type=type,
+            metric_name=name,
+            metric_value=value,
+        )
+        for probe, found in sorted(manifest.measured.items())
+        for type, name, value in _metrics(found)
+    ]
+
+
+def _metrics(found: Measured) -> list[tuple[str, str, float]]:
+    """List type, name and value of each figure; a degenerate CV has none."""
+    rows = [("mse", "MSE", found.mse.value), ("effective_rank", "Effective rank", found.effective_rank.value)]
+    return [*rows, ("cv", "Simplex CV", found.cv.value)] if isinstance(found.cv, CvFigure) else rows
 
 
 def escape(text: str) -> str:
@@ -84,7 +125,7 @@ def cell_card(manifest: Manifest, repo_id: str) -> str:
         ("sha256", manifest.file.sha256),
     ]
     parts = [
-        front_matter([identity.license]),
+        front_matter([identity.license], manifest, repo_id),
         f"# {repo_id}\n",
         "A cell: a trained miniature PatchSVAE autoencoder. `manifest.json` describes it in full.\n",
         table(["", ""], facts),

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from composer.wiring.composition import Composition
+    from composer.wiring.diagram import Syntax
     from composer.wiring.wired_model import Wired
 
 SEED = 0  # of crops of the photographs
 TOML = ".toml"
+SYNTAXES: dict[str, Syntax] = {".mmd": "mermaid", ".dot": "dot"}
 
 
 @app.command(rich_help_panel=MAKE, epilog="batteries compose low/fresnel-256 high/johanna-64 --out pair.safetensors")
@@ -56,7 +58,9 @@ def compose(
     out: Annotated[
         Path | None, typer.Option(metavar="NAME.safetensors", help="Write the model, and NAME.json, for publish.")
     ] = None,
-    graph: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the graph of nodes.")] = None,
+    graph: Annotated[
+        Path | None, typer.Option(metavar="FILE.mmd|FILE.dot", help="Write the graph for Mermaid or Graphviz.")
+    ] = None,
     name: ArtifactName = None,
     version: ArtifactVersion = None,
     license: ArtifactLicense = None,
@@ -74,6 +78,7 @@ def compose(
     publish, and drawn.
     """
     use(context, threads)
+    syntax = _syntax(graph)
     label = packed_label(MODEL, out, name, version, license, description)
     composition = _composition(sources or [], registry_)
     cells = dict(zip(composition.cells, pull_cells(*composition.cells.values(), registry=registry_), strict=True))
@@ -85,8 +90,8 @@ def compose(
         model = composer.wire(cells, composition, batch)
         rows = summaries.composition(model.container, list(cells.values()), batch)
         nodes = ComposedNode.each(model, batch)
-    if graph is not None:
-        atomic_files.replace(graph, composer.draw(composition).encode())
+    if graph is not None and syntax is not None:
+        atomic_files.replace(graph, composer.draw(composition, syntax).encode())
     manifest: ModelManifest | None = None
     if out is not None and label is not None:
         packed = composer.pack(model, out, licensed(label, cells.values()))
@@ -97,6 +102,16 @@ def compose(
         emit_json(_answer(model, rows, nodes, batch, graph, out, manifest))
     else:
         emit(*summaries.composition_tables(rows, nodes), wide=wide)
+
+
+def _syntax(graph: Path | None) -> Syntax | None:
+    """Return the syntax of a diagram, by the suffix of its file."""
+    if graph is None:
+        return None
+    if graph.suffix not in SYNTAXES:
+        expected, remedy = " | ".join(SYNTAXES), "For a picture, write FILE.dot and run: dot -Tsvg FILE.dot -o FILE.svg"
+        raise InputError("unknown suffix of --graph", code="USAGE", expected=expected, found=graph.name, remedy=remedy)
+    return SYNTAXES[graph.suffix]
 
 
 def _composition(sources: Sequence[str], registry: str | None) -> Composition:

@@ -54,7 +54,7 @@ def validate(
     if attest:
         registry.open_store(attest)  # refuse an unusable registry before the test
     refuse_no_folder(html)
-    found = []
+    reports = []
     targets = [one for target in targets for one in _matches(target, registry_)]
     with TrialBar() as bar:
         for target in targets:
@@ -67,11 +67,13 @@ def validate(
                 fresh=fresh,
                 progress=bar.of(target),
             )
-            found.append(report.attestation)
+            reports.append(report)
             if attest:
                 registry.attest(report.attestation, attest)
+    found = [report.attestation for report in reports]
     if html:
-        atomic_files.replace(html, registry.page(found).encode())
+        shown = {report.attestation.digest: report.reconstructions for report in reports}
+        atomic_files.replace(html, registry.page(found, shown).encode())
     if as_json:
         emit_json(
             {"reports": [{"verdict": a.verdict, "failed": list(a.failed), "report": a.model_dump(mode="json")} for a in found]}

@@ -1,19 +1,16 @@
-"""Charts as inline SVG."""
+"""Charts of points and lines: axes, ticks and coordinates. The template ``chart.html.j2`` draws them as SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from registry.reports.markup import Markup, element, number, place, power, text
+from registry.reports.number_format import number, place, power
 
 Shape = Literal["circle", "triangle", "square", "diamond"]
 
-WIDTH, HEIGHT = 340, 236  # about the width of a phone, so that text keeps its size there
-LEFT, RIGHT, TOP, BOTTOM = 62, 20, 12, 52
-SIZE = 4.5  # radius of a marker
 REACH = 9  # largest power of ten on an axis, either way: extreme figures are clipped
 
 _CORNERS: dict[Shape, tuple[tuple[float, float], ...]] = {
@@ -74,10 +71,21 @@ class Point:
 class Look:
     """Look of a series: its CSS class, which sets the colour, marker, line and horizontal shift."""
 
+    size: ClassVar[float] = 4.5  # radius of a marker
+
     style: str
     shape: Shape
     dashed: bool = False
     shift: float = 0.0
+
+    @property
+    def classes(self) -> str:
+        """CSS classes of the series."""
+        return f"{self.style} dashed" if self.dashed else self.style
+
+    def corners(self, x: float, y: float) -> str:
+        """Return the corners of a marker with straight sides."""
+        return _path((x + self.size * a, y + self.size * b) for a, b in _CORNERS[self.shape])
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,14 @@ class Band:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and its key; the title names the quantity on y."""
+    """A chart and its key; the title names the quantity on y. Lengths are in pixels of its drawing."""
+
+    width: ClassVar[int] = 340  # about the width of a phone, so that text keeps its size there
+    height: ClassVar[int] = 236
+    left: ClassVar[int] = 62
+    right: ClassVar[int] = width - 20
+    top: ClassVar[int] = 12
+    bottom: ClassVar[int] = height - 52
 
     title: str
     x: Axis
@@ -121,81 +136,40 @@ class Chart:
     rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def figure(self) -> Markup:
-        """Return the chart as a figure with its key below."""
-        marks = [
-            *(self._band(band) for band in self.bands),
-            *self._grid(),
-            *(line for rule in self.rules for line in self._rule(rule)),
-            *(self._line(series, line) for series in self.series for line in series.lines),
-            *(self._dot(series, dot) for series in self.series for dot in series.dots),
-        ]
-        head = (element("title", text(self.title)), element("desc", text(self._description())))
-        drawing = element("svg", *head, *marks, role="img", viewBox=f"0 0 {WIDTH} {HEIGHT}")
-        return element("figure", element("figcaption", text(self.title)), drawing, self._key())
-
-    def _description(self) -> str:
+    @property
+    def description(self) -> str:
+        """Description for screen readers."""
         parts = [f"{self.title} against {self.x.label}."]
         for series in self.series:
             found = [point.y for point in series.dots or tuple(point for line in series.lines for point in line)]
             parts.append(f"{series.name}: {len(found)} points, {number(min(found))} to {number(max(found))}.")
-        names = [*(band.name for band in self.bands), *(rule.name for rule in self.rules), *self._notes()]
+        names = [*(band.name for band in self.bands), *(rule.name for rule in self.rules), *self.remarks]
         return " ".join([*parts, *(f"{name}." for name in names)])
 
-    def _notes(self) -> list[str]:
+    @property
+    def remarks(self) -> list[str]:
+        """Notes, with the count of points that are clipped."""
         dots = [dot for series in self.series for dot in series.dots]
         beyond = sum(not self.y.holds(dot.y) or not self.x.holds(dot.x) for dot in dots)
         return [*self.notes, *([f"beyond the axis, drawn on its edge: {beyond}"] if beyond else [])]
 
-    def _key(self) -> Markup:
-        """List the series, rules and bands, each with a small drawing."""
-        rows = [(_swatch(series), series.name) for series in self.series]
-        rows += [(_swatch_of_rule(rule), rule.name) for rule in self.rules]
-        rows += [(element("rect", class_="band", x=2, y=1, width=24, height=14), band.name) for band in self.bands]
-        items = [element("li", _small(drawing), text(name)) for drawing, name in rows]
-        return element("ul", *items, *(element("li", text(note), class_="note") for note in self._notes()), class_="key")
+    def across(self, value: float) -> float:
+        """Return the horizontal coordinate of a value."""
+        return self.left + self.x.share(value) * (self.right - self.left)
 
-    def _x(self, value: float) -> float:
-        return LEFT + self.x.share(value) * (WIDTH - LEFT - RIGHT)
+    def down(self, value: float) -> float:
+        """Return the vertical coordinate of a value."""
+        return self.bottom - self.y.share(value) * (self.bottom - self.top)
 
-    def _y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - self.y.share(value) * (HEIGHT - TOP - BOTTOM)
+    def path(self, line: Sequence[Point]) -> str:
+        """Return the coordinates of a line."""
+        return _path((self.across(p.x), self.down(p.y)) for p in line)
 
-    def _grid(self) -> list[Markup]:
-        parts = []
-        for value, label in self.y.ticks:
-            parts.append(_segment(LEFT, self._y(value), WIDTH - RIGHT, self._y(value), "grid"))
-            parts.append(element("text", text(label), x=LEFT - 7, y=self._y(value) + 5, class_="left"))
-        for value, label in self.x.ticks:
-            parts.append(_segment(self._x(value), HEIGHT - BOTTOM, self._x(value), HEIGHT - BOTTOM + 4, "axis"))
-            parts.append(element("text", text(label), x=self._x(value), y=HEIGHT - BOTTOM + 19))
-        parts.append(_segment(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "axis"))
-        parts.append(element("text", text(self.x.label), x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 10))
-        return parts
-
-    def _band(self, band: Band) -> Markup:
-        top, bottom = self._y(band.high), self._y(band.low)
-        return element("rect", class_="band", x=LEFT, y=top, width=WIDTH - LEFT - RIGHT, height=bottom - top)
-
-    def _rule(self, rule: Rule) -> list[Markup]:
-        if rule.upright:
-            return [_segment(self._x(at), TOP, self._x(at), HEIGHT - BOTTOM, rule.style) for at in rule.at]
-        return [_segment(LEFT, self._y(at), WIDTH - RIGHT, self._y(at), rule.style) for at in rule.at]
-
-    def _line(self, series: Series, line: Sequence[Point]) -> Markup:
-        """Draw a line through points, over the band of their intervals."""
-        upper = [(self._x(p.x), self._y(p.high)) for p in line if p.high is not None]
-        lower = [(self._x(p.x), self._y(p.low)) for p in line if p.low is not None]
-        spread = element("polygon", points=_path(upper + lower[::-1]), class_="spread")
-        drawn = element("polyline", points=_path([(self._x(p.x), self._y(p.y)) for p in line]), class_="line")
-        return element("g", *([spread] if len(upper) > 1 else []), drawn, class_=_classes(series.look))
-
-    def _dot(self, series: Series, dot: Point) -> Markup:
-        """Draw a marker, and its interval as an upright bar."""
-        x, parts = self._x(dot.x) + series.look.shift, []
-        if dot.low is not None and dot.high is not None:
-            parts.append(_segment(x, self._y(dot.low), x, self._y(dot.high), "bar"))
-        return element("g", *parts, _marker(series.look.shape, x, self._y(dot.y)), class_=_classes(series.look))
+    def spread(self, line: Sequence[Point]) -> str:
+        """Return the outline of the intervals along a line; empty if fewer than two points have one."""
+        upper = [(self.across(p.x), self.down(p.high)) for p in line if p.high is not None]
+        lower = [(self.across(p.x), self.down(p.low)) for p in line if p.low is not None]
+        return _path(upper + lower[::-1]) if len(upper) > 1 else ""
 
 
 def _warp(value: float, log: bool) -> float:
@@ -227,34 +201,6 @@ def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
     if all(1e-4 <= value <= 1e4 for value in values):
         return [(value, number(value)) for value in values]
     return [(value, power(*f"{value:.0e}".split("e")).replace(" ", "")) for value in values]
-
-
-def _marker(shape: Shape, x: float, y: float) -> Markup:
-    if shape == "circle":
-        return element("circle", cx=x, cy=y, r=SIZE, class_="mark")
-    return element("polygon", points=_path([(x + SIZE * a, y + SIZE * b) for a, b in _CORNERS[shape]]), class_="mark")
-
-
-def _swatch(series: Series) -> Markup:
-    lines = [_segment(0, 8, 28, 8, "line")] if series.lines else []
-    markers = [_marker(series.look.shape, 14, 8)] if series.dots else []
-    return element("g", *lines, *markers, class_=_classes(series.look))
-
-
-def _swatch_of_rule(rule: Rule) -> Markup:
-    return _segment(14, 0, 14, 16, rule.style) if rule.upright else _segment(0, 8, 28, 8, rule.style)
-
-
-def _small(drawing: Markup) -> Markup:
-    return element("svg", drawing, viewBox="0 0 28 16", aria_hidden="true")
-
-
-def _segment(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=style)
-
-
-def _classes(look: Look) -> str:
-    return f"{look.style} dashed" if look.dashed else look.style
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:

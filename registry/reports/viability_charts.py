@@ -11,7 +11,7 @@ from batteries.geometry.attractor import ON_ATTRACTOR
 from batteries.geometry.estimates import HOLDS, Z95
 from registry.catalog.attestation import Attestation, DoseFigure, FrozenFigure, Moment
 from registry.reports.chart import Axis, Band, Chart, Look, Point, Rule, Series
-from registry.reports.markup import number
+from registry.reports.number_format import number
 
 KEPT = 0.9  # least share of a cell's content that counts as kept
 KEPT_FLOOR = -0.25  # lower end of the axis of ``kept``: all values below 0 mean no content

@@ -26,13 +26,14 @@ from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
 from registry.reports.verdict_card import verdict_card
-from registry.reports.viability_page import page
+from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
 from registry.viability import checks, verdict
 from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
 from registry.viability.host_training import own_hosts
 from registry.viability.protocol import PROFILES, Control, Profile, ViabilityProtocol
+from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NullFigures, Progress, Runner, measurement, untrained_cell
 from registry.viability.tasks import Task, own_tasks
@@ -46,6 +47,7 @@ class Report(Lookup[CheckFigure]):
 
     Attributes:
         attestation: All figures, in the form that can be published.
+        reconstructions: Images of the cell's own probe with their reconstructions; empty if the cell is not finite.
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
@@ -58,6 +60,7 @@ class Report(Lookup[CheckFigure]):
     """
 
     attestation: Attestation
+    reconstructions: tuple[Reconstruction, ...] = ()
 
     def __getitem__(self, name: str) -> CheckFigure:
         found = {check.name: check for check in self.checks}
@@ -98,7 +101,7 @@ class Report(Lookup[CheckFigure]):
         Raises:
             StoreError: the file cannot be written.
         """
-        atomic_files.replace(Path(path), page([self.attestation]).encode())
+        atomic_files.replace(Path(path), page([self.attestation], {self.attestation.digest: self.reconstructions}).encode())
 
 
 @neutral()
@@ -153,7 +156,8 @@ def validate(
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else cache or home() / "viability"
     runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress)
-    return Report(_controlled(runner, control) if control else _tried(runner))
+    found = _controlled(runner, control) if control else _tried(runner)
+    return Report(found, _shown(runner, control) if found.checks[0].passed else ())
 
 
 def _tried(runner: Runner) -> Attestation:
@@ -191,6 +195,14 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
         frozen = runner.frozen(subject, 1)
         found += _hosted(runner, frozen, null)
     return verdict.attestation(runner, found, null=null, frozen=frozen, control=control)
+
+
+def _shown(runner: Runner, control: Control | None) -> tuple[Reconstruction, ...]:
+    """Reconstruct a few images with the cell, or with the control in its place."""
+    if control is None:
+        return reconstructions(PatchSVAE.from_cell(runner.cell), runner.probe)
+    seed = runner.seed + CONTROL_SEED
+    return reconstructions(control_model(control_cell(runner.cell, control, seed), control, seed), runner.probe)
 
 
 def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> ViabilityProtocol:

@@ -46,13 +46,13 @@ def lab(tmp_path, monkeypatch):
 
 
 def test_a_file_is_composed_written_drawn_and_published(lab, capsys, tmp_path):
-    words = ["compose", "pair.toml", "--out", "pair.safetensors", "--graph", "pair.svg", "--description", "a pair"]
+    words = ["compose", "pair.toml", "--out", "pair.safetensors", "--graph", "pair.mmd", "--description", "a pair"]
     answer = answered(capsys, COMPOSING["compose"], *words)
     assert ([cell.cell for cell in answer.cells], answer.output, answer.output_kind) == (["noise", "low"], "all", "parallel")
     assert answer.manifest == ModelManifest.from_bytes((lab / "pair.json").read_bytes(), where="pair")
     assert answer.manifest.identity == PackedLabel(name="pair", version="1.0.0", license="Apache-2.0", description="a pair")
-    assert (answer.path, answer.graph) == ("pair.safetensors", "pair.svg")
-    assert (lab / "pair.svg").read_text().startswith("<svg")
+    assert (answer.path, answer.graph) == ("pair.safetensors", "pair.mmd")
+    assert (lab / "pair.mmd").read_text() == composer.draw(composer.Composition.read("pair.toml"))
     assert run(capsys, "publish", "pair.safetensors", "--to", tmp_path / "lab")[0] == 0
     pulled = registry.pull("model/pair")[0]
     assert pulled.composition == composer.Composition.read("pair.toml")
@@ -95,7 +95,8 @@ def test_references_alone_are_put_side_by_side(lab, capsys):
         (["high/low", "--out", "x.safetensors", "--version", "1"], 2, "version: "),
         (["high/low", "--out", "x.safetensors", "--description", "x" * 2001], 2, "description: "),
         (["high/low", "--out", "pair.toml/x.safetensors"], 8, "the disk refused"),
-        (["high/low", "--graph", "pair.toml/x.svg"], 8, "the disk refused"),
+        (["high/low", "--graph", "pair.toml/x.dot"], 8, "the disk refused"),
+        (["high/low", "--graph", "x.svg"], 2, "expected .mmd | .dot, got x.svg"),
         (["high/low", "--probe", "cats"], 2, "photos-64"),
         (["wiring.toml"], 6, "is coarser than that of"),
     ],

@@ -2,20 +2,34 @@ import re
 import shutil
 import struct
 import subprocess
+from base64 import b64encode
 from html import escape
 from html.parser import HTMLParser
+from io import BytesIO
 from math import log10
 
 import pytest
+from jinja2 import UndefinedError
+from PIL import Image
 
+from batteries import probe
 from batteries.cell.manifest import TrainingPoint
+from batteries.geometry.estimates import Estimate
+from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
 from registry.reports.chart import Axis, Chart, Look, Point, Series
-from registry.reports.markup import element, number, text
+from registry.reports.check_guide import GUIDES, LIFT, guide
+from registry.reports.templating import TEMPLATES, render
 from registry.reports.viability_charts import KEPT
-from registry.reports.viability_page import page
+from registry.reports.viability_page import Reconstruction, page
+from registry.viability import checks
+from registry.viability.checks import Measurement
 from registry.viability.protocol import PROFILES
+from registry.viability.reconstructions import reconstructions
+from tests.support.cells import ROOT, tiny
+from tests.support.models import SPECS
 
+ATTESTATIONS = ROOT / "manifests" / "attestations"
 CHROMIUM = shutil.which("chromium")
 QUIET = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "hide-scrollbars")
 OFFLINE = ("disable-background-networking", "disable-component-update", "disable-sync")
@@ -24,7 +38,7 @@ HOSTILE = "<script>alert(1)</script>\"' onload=x \u202e &amp;"
 EXACT = 0.20297
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 TASKS = ("name the noise type", "take Gaussian noise off photographs (left halves learned, right halves judged)")
-VOID = {"meta"}
+VOID = {"meta"}  # of HTML; templates close the others themselves
 
 
 def check(name, passed=True, *, decides=True, value=1.003, reason="0.2143 before, 0.2149 after"):
@@ -88,7 +102,7 @@ def frozen(subject, task, host, seed):
 
 
 def full(**changes):
-    checks = (
+    made = (
         check("finite", value=None, reason="all finite"),
         check("radius", value=3.9e-8),
         check("on attractor", False, decides=False, value=1.31),
@@ -107,7 +121,7 @@ def full(**changes):
         "control": None,
         "verdict": "walked back",
         "words": ("Its attractor holds in every host.", "A change of 0.1% of its weights multiplies its error by 8.6."),
-        "checks": checks,
+        "checks": made,
         "controls": (
             ControlFigure(name="untrained", rejected=True, by="error, untrained"),
             ControlFigure(name="scale", rejected=True, by="radius"),
@@ -201,6 +215,14 @@ def words_of(html):
     return " ".join(" ".join(read(html).words).split())
 
 
+def refuse_outside(html):
+    """Refuse a page that loads or runs anything."""
+    for outside in ("http://", "https://", "url(", "@import", "<script", "<link", "<style>@"):
+        assert outside not in html
+    sources = [attributes["src"] for _, attributes in read(html).started if "src" in attributes]
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+
+
 CASES = {
     "full": lambda: [full()],
     "stopped": lambda: [stopped()],
@@ -213,8 +235,7 @@ CASES = {
 def test_a_page_is_whole_and_stands_alone(name):
     html = page(CASES[name]())
     read(html)
-    for outside in ("http://", "https://", "src=", "url(", "@import", "<script", "<link"):
-        assert outside not in html
+    refuse_outside(html)
     assert not re.search(r'="[^"]*\b(nan|inf)\b', html)
     assert page(CASES[name]()) == html
 
@@ -291,6 +312,88 @@ def test_foreign_text_stays_text():
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "default-src 'none'" in html
     assert {key for _, attributes in read(html).started for key in attributes}.isdisjoint({"onload", "style"})
+
+
+def test_each_failed_check_has_its_figure_its_meaning_and_a_remedy():
+    failed = check("content kept", False, value=0.5, reason="share still explained")
+    found = full(checks=(check("finite"), failed, check("unknown", False), check("retention", False, decides=False)))
+    words = words_of(page([found]))
+    before = words[: words.index("Checks check")]
+    for told in (
+        "0.5 (0.48 to 0.52) , needed: ratio and both",
+        failed.reason,
+        *vars(guide("content kept")).values(),
+        "unknown",
+    ):
+        assert told in before
+    assert guide("retention").meaning not in words
+    assert guide("unknown") is None
+    assert "Failed checks" not in words_of(page([viable()]))
+
+
+def names_of_checks():
+    """Names of all checks that a protocol makes, and of those in the shipped attestations."""
+    cell = tiny()
+    null = Estimate(1.0, 0.1, 4, (1.0,))
+    found = Measurement(True, 0.0, null, null, null, 1.0)
+    protocol = PROFILES["quick"]
+    made = [checks.finite(True), *checks.standing(found, cell.manifest, [1.0], protocol)]
+    made += checks.hosted([frozen("cell", TASKS[0], "plain", 0)], protocol)
+    made += checks.dosed([dose("cell", protocol.reference_rate, 0)], protocol)
+    trials = [frozen(subject, TASKS[0], "plain", 0) for subject in ("cell", "untrained")]
+    made.append(checks.lift(TASKS[0], True, trials[:1], trials[1:], protocol))
+    shipped = [Attestation.from_bytes(path.read_bytes(), where=path) for path in ATTESTATIONS.rglob("*.json")]
+    return {one.name for one in made} | {one.name for attestation in shipped for one in attestation.checks}
+
+
+def test_every_check_of_every_protocol_has_a_meaning_and_a_remedy():
+    names = names_of_checks()
+    assert len(names) > 15
+    assert [name for name in names if guide(name) is None] == []
+    assert set(GUIDES) <= {LIFT if name.startswith(LIFT) else name for name in names}
+    sentences = [sentence for advice in GUIDES.values() for sentence in vars(advice).values()]
+    assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in sentences)
+
+
+def test_reconstructions_stand_beside_their_originals():
+    found = full()
+    shown = tuple(Reconstruction(f"{HOSTILE} {index}", b"original", b"result", 0.25) for index in range(4))
+    html = page([found], {found.digest: shown})
+    refuse_outside(html)
+    reader = read(html)
+    pictures = [attributes for tag, attributes in reader.started if tag == "img"]
+    assert [picture["src"] for picture in pictures[:2]] == [
+        f"data:image/png;base64,{b64encode(data).decode()}" for data in (b"original", b"result")
+    ]
+    assert len(pictures) == 8
+    assert "<script" not in html
+    assert "MSE 0.25" in " ".join(reader.words)
+    assert "<img" not in page([found])
+
+
+def test_reconstructions_are_of_four_images_of_the_probe():
+    own = probe("noise16-64")
+    model = PatchSVAE(SPECS["low"])
+    found = reconstructions(model, own)
+    assert found == reconstructions(model, own)
+    assert [one.name for one in found] == [own.groups[k] for k in (0, 5, 10, 15)]
+    for one in found:
+        for data in (one.original, one.result):
+            assert Image.open(BytesIO(data)).size == (64, 64)
+        assert one.mse > 0
+
+
+def test_every_template_is_used():
+    names = {path.name for path in TEMPLATES.iterdir()}
+    used = {"viability.html.j2", "alignment.html.j2"}
+    for name in names:
+        used |= set(re.findall(r'(?:extends|include|from|import) "([^"]+)"', (TEMPLATES / name).read_text(encoding="utf-8")))
+    assert names == used
+
+
+def test_an_unknown_name_in_a_template_is_an_error():
+    with pytest.raises(UndefinedError, match="undefined"):
+        render("viability.html.j2")
 
 
 def test_several_cells_are_summed_up_first():
@@ -370,20 +473,13 @@ def test_an_axis_keeps_what_is_beyond_it_at_its_end():
     assert 0 < axis.share(-0.25) < axis.share(0.5) < axis.share(1.0) < 1
 
 
-def test_markup_escapes():
-    assert text('<a href="x">\x00') == "&lt;a href=&quot;x&quot;&gt;\N{REPLACEMENT CHARACTER}"
-    assert element("b", text("&"), aria_label='"', class_="x", gone=None, y=1.234) == (
-        '<b aria-label="&quot;" class="x" y="1.2">&amp;</b>'
-    )
-    assert number(0.0) == "0"
-
-
 def test_a_line_needs_no_dots():
     axis = Axis.over("x", [0.0, 1.0])
     line = (Point(0.0, 0.5, 0.4, 0.6), Point(1.0, 0.5, 0.4, 0.6))
-    figure = Chart("y", axis, axis, (Series("cell", Look("cell", "circle"), lines=(line,)),)).figure()
-    assert figure.count("spread") == 1
-    assert "cell: 2 points, 0.5 to 0.5." in figure
+    chart = Chart("y", axis, axis, (Series("cell", Look("cell", "circle"), lines=(line,)),))
+    assert len(chart.spread(line).split()) == 4
+    assert chart.spread(line[:1]) == ""
+    assert "cell: 2 points, 0.5 to 0.5." in chart.description
 
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH to open the page with")

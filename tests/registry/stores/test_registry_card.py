@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batteries.cell.model_card import escape, front_matter
+from batteries.cell.manifest import CvFigure
+from batteries.cell.model_card import cell_card, escape, front_matter
 from batteries.io import canonical_json
 from registry import MemoryStore, publish
 from registry.catalog import manifest_bundle
@@ -41,6 +43,21 @@ def test_a_licence_is_named_where_it_is_one_that_the_hub_knows():
 
     assert license("CC-BY-4.0", "cc-by-4.0") == "license: cc-by-4.0"
     assert license("MIT", "Apache-2.0") == license("MIT\nx: y") == license("LicenseRef-x") == license() == "license: other"
+
+
+def test_a_cells_card_lists_its_figures_as_results():
+    manifest = tiny().manifest
+    data = ModelCard(cell_card(manifest, "me/a"), ignore_metadata_errors=False).data
+    assert (data.model_name, data.library_name, data.license) == ("me/a", "svae-batteries", manifest.identity.license.lower())
+    found = {(result.dataset_type, result.metric_type): result for result in data.eval_results}
+    assert found[manifest.own_probe, "mse"].metric_value == manifest.own.mse.value
+    assert found[manifest.own_probe, "effective_rank"].dataset_args["sha256"] == manifest.own.probe_digest
+    assert ((manifest.own_probe, "cv") in found) == isinstance(manifest.own.cv, CvFigure)
+    assert {probe for probe, _ in found} == set(manifest.measured)
+
+
+def test_a_registrys_card_has_no_results():
+    assert "model-index" not in registry_card(Index(), ADDRESS)
 
 
 @pytest.mark.slow

@@ -1,30 +1,10 @@
-"""Markup of pages and charts: escaped text, elements, numbers.
-
-Only :func:`text` and :func:`element` return :data:`Markup`, and both escape, so that a type checker finds unescaped text.
-"""
+"""Numbers as text, for pages, charts and tables."""
 
 from __future__ import annotations
 
 import sys
-from html import escape
-from typing import NewType
 
-from batteries.io.text import plain
-
-Markup = NewType("Markup", str)
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def text(value: object) -> Markup:
-    """Escape a value as text, with control characters replaced, such as those that change the direction of text."""
-    return Markup(escape(plain(str(value))))
-
-
-def element(name: str, *inner: Markup, **attributes: object) -> Markup:
-    """Return an element. In attribute names ``_`` becomes ``-``, a last ``_`` is dropped; attributes of None are left out."""
-    pairs = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
-    opening = "".join(f' {key}="{text(place(value) if isinstance(value, float) else value)}"' for key, value in pairs)
-    return Markup(f"<{name}{opening}>{''.join(inner)}</{name}>")
 
 
 def number(value: float | None) -> str:
@@ -46,6 +26,15 @@ def power(mantissa: str, exponent: str) -> str:
     """Format digits times a power of ten; the power alone if the digits are 1."""
     power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
     return power if mantissa == "1" else f"{mantissa} \N{MULTIPLICATION SIGN} {power}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Format two bounds; nothing if there are none.
+
+    >>> interval(0.983, 1.02), interval(None, None)
+    ('0.983 to 1.02', '')
+    """
+    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
 def place(value: float) -> str:

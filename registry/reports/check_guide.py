@@ -1,0 +1,111 @@
+"""Guide to the checks of the viability test: the meaning of a failure for the user of a cell, and the usual remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Advice on a failed check.
+
+    Attributes:
+        meaning: Consequence for the use of the cell.
+        remedy: Step that usually helps.
+    """
+
+    meaning: str
+    remedy: str
+
+
+LIFT = "lift"  # the check of one task is named ``lift, `` and the task
+
+GUIDES = {
+    "finite": Guide(
+        "The weights or the reconstructions contain NaN or infinity. Nothing computed with the cell can be used.",
+        "Train again with a lower learning rate, or package a checkpoint from before the loss diverged.",
+    ),
+    "radius": Guide(
+        "The rows of M do not have length 1, so the tokens are not points on the sphere. CV, alignment and hosts assume that "
+        "they are.",
+        "Check that the weights fit the spec and have not been rescaled, then package the cell again.",
+    ),
+    "rank": Guide(
+        "The tokens use only a few of their D directions. A host gets fewer features than the width suggests.",
+        "Train longer or on more varied images. If the rank stays low, choose a smaller D.",
+    ),
+    "band": Guide(
+        "The measured CV is not in the band that the manifest states. The cell has another geometry than its name says.",
+        "Package the cell again, so that its band is the measured one. To stay in the band, train again with another seed.",
+    ),
+    "on attractor": Guide(
+        "The CV is far from that of points spread uniformly on the sphere. This is only reported: a specialist may differ.",
+        "None is needed. For a general cell, train with a stronger soft hand or on more varied images.",
+    ),
+    "triage": Guide(
+        "Early in training, at the triage step, the CV was not yet in the band of the finished cell. The geometry may be an "
+        "accident of this run.",
+        "Train again with another seed, and stop runs that fail triage.",
+    ),
+    "stable": Guide(
+        "The CV moved by more than 15% after triage, or is too uncertain. The geometry depends on when training stopped.",
+        "Train with a schedule that lowers the learning rate towards the end, or package a checkpoint before the change.",
+    ),
+    "error, mean": Guide(
+        "The reconstructions are not reliably better than an image of the mean colour. The tokens carry almost no content.",
+        "Train longer, or with a lower learning rate. Check that the training images resemble those of the probe.",
+    ),
+    "error, claimed": Guide(
+        "The error is higher than the manifest states. The weights may not be those that the manifest describes.",
+        "Pull the cell again and run `batteries verify`. If the cell is yours, package it again.",
+    ),
+    "error, untrained": Guide(
+        "The error is not reliably lower than that of untrained cells of the same spec. Training has added little.",
+        "Train longer, or on images that resemble those of the probe.",
+    ),
+    "frozen digest": Guide(
+        "The weights changed in a host that should keep them frozen. Results with this host cannot be compared or repeated.",
+        "Mount the cell with the classes of composer, and do not write to its weights in a host of your own.",
+    ),
+    "frozen CV": Guide(
+        "The features of the host's input around the frozen cell lose their geometry while the host learns.",
+        "Lower the learning rate of the host, or train the cell on images closer to those of the task.",
+    ),
+    "frozen rank": Guide(
+        "In a host, the effective rank of the frozen cell's tokens changes: the host feeds it images of few directions.",
+        "Lower the learning rate of the host, or train the cell on images closer to those of the task.",
+    ),
+    "frozen gradient": Guide(
+        "Almost no gradient passes through the frozen cell. Layers before it cannot learn.",
+        "Check for saturated or collapsed tokens. A cell with a higher effective rank usually passes the gradient.",
+    ),
+    LIFT: Guide(
+        "A host learns the task no better with the cell than with untrained cells. The features do not help this task.",
+        "Use a cell of the task's domain, or train on images closer to those of the task.",
+    ),
+    "dosed CV": Guide(
+        "Fine-tuning at the deciding dose changes the geometry of the cell. Alignments made before no longer hold.",
+        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate. Longer training often helps too.",
+    ),
+    "dosed rank": Guide(
+        "Fine-tuning at the deciding dose changes the effective rank of the tokens: they gain or lose directions.",
+        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate. Longer training often helps too.",
+    ),
+    "content kept": Guide(
+        "Fine-tuning at the deciding dose makes the cell forget part of what it can reconstruct.",
+        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate or a reconstruction loss beside the task's.",
+    ),
+    "retention": Guide(
+        "The error grows when a host's gradient updates the cell. This is reported beside the share of content kept.",
+        "Keep the cell frozen in hosts, or fine-tune with a lower learning rate.",
+    ),
+}
+
+
+def guide(check: str) -> Guide | None:
+    """Return the advice on a check; None for one of an unknown protocol.
+
+    >>> guide("lift, name the noise type") == guide("lift")
+    True
+    """
+    return GUIDES.get(LIFT if check.startswith(f"{LIFT}, ") else check)
