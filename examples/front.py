@@ -27,7 +27,7 @@ from batteries.errors import PolicyError
 from batteries.geometry import attractor, estimates
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import Document, load_document
-from registry.reports.chart import Axis
+from registry.reports.charts.chart import Axis
 
 Band = Literal["low", "mid", "high"]
 

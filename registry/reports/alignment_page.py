@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from registry.answers.alignment import Aligned, PairFigure, SwapFigure
-from registry.reports.bar_chart import Bar, Bars
-from registry.reports.chart import Axis
-from registry.reports.heatmap import Heatmap, Square
+from registry.reports.charts.bar_chart import Bar, Bars
+from registry.reports.charts.chart import Axis
+from registry.reports.charts.heatmap import Heatmap, Square
 from registry.reports.number_format import interval, number
 from registry.reports.templating import render
 

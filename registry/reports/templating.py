@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batteries.io.text import plain
 from registry.catalog import check_names
@@ -37,12 +37,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "number": number,
         "interval": lambda bounds: interval(*bounds),
         "place": place,
         "check_name": check_names.printed,
     }
+    environment.filters |= filters
     return environment
 
 

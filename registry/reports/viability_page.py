@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from registry.catalog import check_names
 from registry.catalog.attestation import Attestation, CheckFigure, ReturnFigure
-from registry.reports import viability_charts
+from registry.reports.charts import viability_charts
 from registry.reports.check_guide import guide
 from registry.reports.number_format import number
 from registry.reports.templating import render

@@ -17,10 +17,10 @@ from batteries.cell.manifest import TrainingPoint
 from batteries.geometry.estimates import Estimate
 from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
-from registry.reports.chart import Axis, Chart, Look, Point, Series
+from registry.reports.charts.chart import Axis, Chart, Look, Point, Series
+from registry.reports.charts.viability_charts import KEPT
 from registry.reports.check_guide import GUIDES, LIFT, guide
 from registry.reports.templating import TEMPLATES, render
-from registry.reports.viability_charts import KEPT
 from registry.reports.viability_page import Reconstruction, page
 from registry.viability import checks
 from registry.viability.checks import Measurement

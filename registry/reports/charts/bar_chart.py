@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from registry.reports.chart import Axis
+from registry.reports.charts.chart import Axis
 
 ALONG = 340  # length of the axis, in pixels, as all lengths below
 LETTER = 7.5  # average width of a letter of a label

@@ -30,7 +30,7 @@ class Square:
 
     @property
     def is_coloured(self) -> bool:
-        """Whether the depth of the colour has a meaning."""
+        """Return whether the depth of the colour has a meaning."""
         return self.tone in ("sure", "shade")
 
     @property

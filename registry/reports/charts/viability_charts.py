@@ -10,7 +10,7 @@ from statistics import median
 from batteries.geometry.attractor import ON_ATTRACTOR
 from batteries.geometry.estimates import HOLDS, Z95
 from registry.catalog.attestation import Attestation, DoseFigure, FrozenFigure, Moment
-from registry.reports.chart import Axis, Band, Chart, Look, Point, Rule, Series
+from registry.reports.charts.chart import Axis, Band, Chart, Look, Point, Rule, Series
 from registry.reports.number_format import number
 
 KEPT = 0.9  # least share of a cell's content that counts as kept

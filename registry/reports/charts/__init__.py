@@ -1,0 +1,1 @@
+"""Charts of pages: scales, bars, curves and maps, drawn by coordinates."""
