@@ -21,9 +21,9 @@ from batteries.data.probes import Probe, probe
 from batteries.engine.torch_settings import neutral
 from batteries.errors import BatteriesError
 from batteries.images.rescaling import from_input, to_input
-from batteries.io.text import plain
 from batteries.model.patch_svae import PatchSVAE
 from batteries.noise import CLAMP
+from batteries.text import plain
 
 SHOWN = 6  # images
 LARGEST = 128  # pixels of a picture's side

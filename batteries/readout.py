@@ -13,9 +13,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from batteries import short_repr
 from batteries.data.sources import seed_of
 from batteries.engine.torch_settings import neutral
-from batteries.io import short_repr
 from batteries.measurement.measure import PATCHES_AT_ONCE
 from batteries.model.patch_svae import PatchSVAE, grid_of
 from batteries.noise import NAMES, of_types

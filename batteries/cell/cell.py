@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import batteries  # HubRepository imports an HTTP client, on first use
+from batteries import short_repr
 from batteries.cell import weights_file
 from batteries.cell.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.cell.model_card import CARD, cell_card
 from batteries.cell.spec import CellSpec
 from batteries.errors import IntegrityError, NotFoundError
-from batteries.io import atomic_files, short_repr
+from batteries.io import atomic_files
 from batteries.io.canonical_json import sha256
 from batteries.io.verified import Verified, verify
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from semver import Version
 
+from batteries import short_repr
 from batteries.cell.spec import CellSpec
-from batteries.io import short_repr
 from batteries.io.canonical_json import DIGEST, Document, load_document
 
 MAX_MANIFEST = 64 * 2**10

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from batteries import short_repr
 from batteries.cell.manifest import Domain
 from batteries.data.photos import to_float, to_tensor
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
-from batteries.io import canonical_json, short_repr
+from batteries.io import canonical_json
 from batteries.noise import NAMES, of_types
 
 NOISE_PER_TYPE = 16

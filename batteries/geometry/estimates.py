@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
-from batteries.io import short_repr
 
 HOLDS = (0.85, 1.15)  # range of after / before and of both its 95% bounds
 Z95 = 1.959963984540054

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale, Manifest
 from batteries.cell.spec import CellSpec
@@ -26,7 +27,7 @@ from batteries.images.decoding import SUFFIXES, UNREADABLE, open_image, upright
 from batteries.images.framing import Fit, Size, checked_fit, checked_size, framed
 from batteries.images.image_arrays import Layout, Scale, checked_scale, laid_on_white, pictures_of, refuse_infinite
 from batteries.images.rescaling import to_input
-from batteries.io import path_patterns, short_repr
+from batteries.io import path_patterns
 
 UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, dict)  # iterables that are not lists of images
 SHOWN = 6  # files in a message

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from batteries import short_repr
 from batteries.errors import FormatError
-from batteries.io import placeholders, short_repr
+from batteries.io import placeholders
 
 MAX_DEPTH = 16
 MAX_FAULTS = 1000  # faults of a document that are listed rather than counted

@@ -11,10 +11,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.cell.manifest import Baselines
 from batteries.cell.spec import CellSpec
 from batteries.engine.torch_settings import neutral
-from batteries.io import short_repr
 
 
 @dataclass(frozen=True, eq=False)

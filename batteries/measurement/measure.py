@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.cell.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure, InputScale, Measured
 from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe_of
@@ -16,7 +17,6 @@ from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.images.image_batch import unjudged
 from batteries.images.rescaling import from_input, to_input
-from batteries.io import short_repr
 from batteries.measurement.baselines import LinearCode, baselines
 from batteries.model.patch_svae import PatchSVAE, grid_of
 

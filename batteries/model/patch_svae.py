@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn import functional as F
 
+from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
@@ -23,7 +24,6 @@ from batteries.engine import pytrees
 from batteries.engine.torch_settings import PINNED, neutral, seed_cpu, uncast
 from batteries.errors import FormatError, InputError
 from batteries.images.image_batch import check_batch, judge_scale
-from batteries.io import short_repr
 from batteries.model import spectral
 from batteries.model.attention import attend
 from batteries.model.inputs import taken

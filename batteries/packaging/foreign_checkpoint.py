@@ -25,10 +25,11 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.cell.cell import SUFFIX
 from batteries.cell.weights_file import MAX_TENSORS
 from batteries.errors import BatteriesError, FormatError, NotFoundError, PolicyError
-from batteries.io import atomic_files, placeholders, short_repr
+from batteries.io import atomic_files, placeholders
 from batteries.io.canonical_json import sha256
 
 MAX_FOREIGN = 2**30  # bytes: weights of the largest cell in float64, with two moments of an optimiser, and as much again

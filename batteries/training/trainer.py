@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Band, InputScale, TrainingPoint, Triage
 from batteries.cell.spec import CellSpec
@@ -29,7 +30,6 @@ from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import attractor, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.images.image_batch import unjudged
-from batteries.io import short_repr
 from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE, untrained
 from batteries.training import checkpoint

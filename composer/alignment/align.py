@@ -13,7 +13,7 @@ from torch import Tensor
 
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, IntegrityError
-from batteries.io.text import listed
+from batteries.text import listed
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.tokens import TAPPED, of
 from composer.container.container import Container

@@ -36,9 +36,9 @@ from typing import overload
 import torch
 from torch import Generator, Tensor
 
+from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, UnknownKeyError
-from batteries.io import short_repr
 from composer.alignment.align import paired
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.untrained_null import untrained_nulls, untrained_tokens

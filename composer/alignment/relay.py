@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.engine import pytrees
-from batteries.io import short_repr
 from batteries.model import spectral
 from composer import grids
 from composer.container.container import Container

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.io import short_repr
 from composer.alignment.align import paired
 from composer.container.container import Container
 from composer.procrustes.consensus import frames_of_others

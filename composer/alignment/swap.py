@@ -19,9 +19,9 @@ from typing import get_args
 import torch
 from torch import Generator, Tensor
 
+from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.io import short_repr
 from composer.alignment import relay
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.relay import RelayKind

@@ -9,9 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, Self
 
+from batteries import short_repr
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import MAX_MANIFEST, Name, Positive, SemanticVersion, Sha256, Size, Text
-from batteries.io import short_repr
 from batteries.io.canonical_json import Document, load_document
 
 LISTED = 64  # nodes or cells that a manifest names: about 20 KiB

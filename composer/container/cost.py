@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batteries import short_repr
 from batteries.cell.spec import CellSpec
-from batteries.io import short_repr
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from batteries import short_repr
 from batteries.cell.spec import CellSpec
-from batteries.io import short_repr
-from batteries.io.text import listed
 from batteries.lookup import Lookup
+from batteries.text import listed
 
 Part = TypeVar("Part")
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.proxy import TracerBase
 
+from batteries import short_repr
 from batteries.engine import pytrees
 from batteries.errors import InputError, PolicyError, UnknownKeyError
-from batteries.io import short_repr
 from composer.vocabulary import Grid
 
 TAPS = ("M", "S", "omega", "recon")

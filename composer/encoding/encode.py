@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from batteries import __version__
+from batteries import __version__, short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.images.framing import Fit, Size, checked_size
 from batteries.images.image_arrays import Layout, Scale
@@ -46,6 +46,11 @@ class Encoded:
     path: Path
     record: EncodingRecord
     reused: int
+
+    def __repr__(self) -> str:
+        record = self.record
+        counts = short_repr.counted(len(record.cells), "cell"), short_repr.counted(len(record.images), "image")
+        return short_repr.headed(self, str(self.path), *counts)
 
 
 @neutral()

@@ -15,7 +15,7 @@ from torch import Tensor
 from batteries.images.framing import Size
 from batteries.images.image_reader import ReadImage
 from batteries.io.canonical_json import sha256
-from batteries.io.text import unicode
+from batteries.text import unicode
 from composer.container.container import Container
 from composer.encoding.record import EncodedImage
 

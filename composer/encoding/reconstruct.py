@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.images.framing import Fit, Size
@@ -55,6 +56,9 @@ class Reconstructed:
     path: Path
     images: tuple[ReconstructedImage, ...]
     reused: int
+
+    def __repr__(self) -> str:
+        return short_repr.headed(self, str(self.path), short_repr.counted(len(self.images), "image"))
 
 
 @neutral()

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError, UnknownKeyError
-from batteries.io import short_repr
-from batteries.io.text import listed
 from batteries.lookup import Lookup
+from batteries.text import listed
 from composer.procrustes.fixed_point import frames_of
 from composer.procrustes.generalized import Frame, generalised, maps_into
 from composer.procrustes.multiple_testing import holm

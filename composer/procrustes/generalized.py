@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.io import short_repr
 from composer import grids as widths
 from composer.procrustes.centering import centred, checked, products
 from composer.procrustes.fixed_point import frames_of, settled

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.errors import InputError, IntegrityError
-from batteries.io import short_repr
 from composer.vocabulary import Grid, TokenKind
 
 PREFIX = b"batteries-values-1"

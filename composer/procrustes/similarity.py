@@ -18,10 +18,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from batteries import short_repr
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from batteries.io import short_repr
 from composer import grids as widths
 from composer.procrustes.centering import Products, centred, checked, products
 from composer.procrustes.polar import TINY, Reflection, sign, turn

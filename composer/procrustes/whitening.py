@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from batteries import short_repr
 from batteries.errors import InputError
-from batteries.io import short_repr
 from composer.procrustes.polar import TINY
 
 WORST_CONDITION = 1e12  # of a covariance; beyond it the smallest axes are rounding errors

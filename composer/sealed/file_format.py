@@ -24,7 +24,7 @@ from batteries.errors import InputError, PolicyError
 from batteries.io import canonical_json
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document
-from batteries.io.text import listed
+from batteries.text import listed
 from composer.sealed import block_digests
 
 if TYPE_CHECKING:

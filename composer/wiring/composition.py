@@ -32,11 +32,12 @@ import networkx as nx
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
+from batteries import short_repr
 from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, InputError, PolicyError
-from batteries.io import atomic_files, short_repr
+from batteries.io import atomic_files
 from batteries.io.canonical_json import MAX_DEPTH, MAX_FAULTS, Document, fields_of, refuse_newer
-from batteries.io.text import listed
+from batteries.text import listed
 from composer.vocabulary import NodeKind
 from composer.wiring import validation
 from composer.wiring.nodes import Name, Node, Parallel, Text

@@ -13,9 +13,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from batteries import short_repr
 from batteries.engine import pytrees
 from batteries.engine.torch_settings import PINNED, neutral
-from batteries.io import short_repr
 from composer import grids
 from composer.container.outputs import refuse_more_axes
 from composer.vocabulary import Grid

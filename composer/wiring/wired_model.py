@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
 from batteries.engine.torch_settings import neutral, seed_cpu
 from batteries.errors import InputError, IntegrityError
-from batteries.io import canonical_json, short_repr
+from batteries.io import canonical_json
 from batteries.model.patch_svae import Tokens
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.relay import fit, relay

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.proxy import TracerBase
 
+from batteries import short_repr
 from batteries.engine import pytrees
 from batteries.errors import UnknownKeyError
-from batteries.io import short_repr
-from batteries.io.text import listed
 from batteries.lookup import Lookup
+from batteries.text import listed
 from composer.alignment.relay import Relayed
 from composer.container.outputs import CellOutput, ContainerOutput
 from composer.wiring.route import Routed

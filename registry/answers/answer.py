@@ -6,7 +6,7 @@ from pydantic import ConfigDict
 
 from batteries.errors import BatteriesError
 from batteries.io.canonical_json import Document
-from batteries.io.text import unicode
+from batteries.text import unicode
 
 
 class Answer(Document):

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Self
 
 from batteries.cell.manifest import Count, Positive
-from batteries.io.text import unicode
+from batteries.text import unicode
 from composer.encoding.record import EncodingRecord, Sides
 from registry.answers.answer import Answer
 

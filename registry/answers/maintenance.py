@@ -8,7 +8,7 @@ from pathlib import Path
 from batteries.cell.manifest import Count
 from batteries.errors import BatteriesError
 from batteries.io.canonical_json import Document
-from batteries.io.text import unicode
+from batteries.text import unicode
 from registry.answers.answer import Answer, Fault
 from registry.catalog.index import TABLES
 from registry.catalog.kinds import with_tables

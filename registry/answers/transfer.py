@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, create_model
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Manifest, Sha256, Size, Text
 from batteries.io.canonical_json import Document
-from batteries.io.text import unicode
+from batteries.text import unicode
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
 from registry.answers.answer import Answer, ErrorAnswer, Fault

@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from batteries import short_repr
 from batteries.cell.manifest import Count, Positive, Sha256, Text, TrainingPoint
 from batteries.errors import InputError
-from batteries.io import canonical_json, short_repr
+from batteries.io import canonical_json
 from batteries.io.canonical_json import Document, load_document
 from registry.catalog import check_names
 from registry.catalog.reference import Reference

@@ -12,13 +12,13 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field
 from semver import Version
 
+from batteries import short_repr
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import Count, Sha256
 from batteries.errors import ConflictError, InputError, IntegrityError, NotFoundError, PolicyError, UnknownKeyError
-from batteries.io import short_repr
 from batteries.io.canonical_json import load_document, sha256
-from batteries.io.text import did_you_mean
 from batteries.lookup import Lookup
+from batteries.text import did_you_mean
 from composer.artifact.form import ArtifactForm
 from registry.catalog.attestation import Protocol
 from registry.catalog.kinds import CELL, KINDS, kind_of_path, with_tables

@@ -18,7 +18,7 @@ from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import is_name
 from batteries.errors import InputError
 from batteries.io.canonical_json import DIGEST
-from batteries.io.text import did_you_mean
+from batteries.text import did_you_mean
 from registry.catalog.kinds import CELL, FOLDERS, kind_of_folder
 from registry.catalog.version_ranges import Range
 
@@ -166,11 +166,11 @@ class NamePattern:
         path, at, pin = text.partition("@")
         registry, *_ = path.split("/") if path.count("/") == 2 else (None,)
         if registry is not None and not is_name(registry):
-            raise _bad("the registry", "a name from the configuration file", registry)
+            raise _bad("registry", "a name from the configuration file", registry)
         if path.count("/") > 2:
-            raise _bad("the path", "a pattern of band/name", path)
+            raise _bad("path", "a pattern of band/name", path)
         if pin.startswith(PIN):
-            raise _bad("the pin", "a version or a range after a pattern", pin)
+            raise _bad("pin", "a version or a range after a pattern", pin)
         path = path if registry is None else path.partition("/")[2]
         if not at or is_version(pin):
             return cls(registry, path, pin or None)

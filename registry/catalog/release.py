@@ -18,9 +18,9 @@ from pydantic import (
     model_validator,
 )
 
+from batteries import short_repr
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import MAX_MANIFEST, CvFigure, Manifest, Positive, Sha256, Size, Text, figure_words
-from batteries.io import short_repr
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
 from batteries.io.verified import Bytes, Verified, verify

@@ -13,7 +13,7 @@ import batteries
 import composer
 from batteries.errors import InputError, PolicyError
 from batteries.io import atomic_files
-from batteries.io.text import unicode
+from batteries.text import unicode
 from composer.artifact.maps.manifest import MAPS
 from composer.vocabulary import GridChoice, TokenKind
 from registry.catalog.reference import Reference

@@ -10,7 +10,7 @@ import typer
 
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.errors import InputError
-from batteries.io.text import listed
+from batteries.text import listed
 from composer.artifact.kinds import FORMS
 from registry.answers.answer import Answer
 from registry.answers.transfer import SHOWN, Listed, Shown
@@ -63,7 +63,8 @@ def list_cells(
         emit_json(Listed.of(snapshot, found))
     elif found:
         emit(tables.cells(found) if kind is CELL else tables.artifacts(found, FORMS[kind.name]), wide=wide)
-    none = "" if found else f"; none matches {pattern}" if known else "; the registry has none"
+    asked = pattern if where is None else f"{pattern} where {where}"
+    none = "" if found else f"; none matches {asked}" if known else "; the registry has none"
     say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}{none}")
 
 

@@ -12,7 +12,7 @@ import batteries
 import composer
 from batteries.errors import InputError
 from batteries.io import atomic_files
-from batteries.io.text import unicode
+from batteries.text import unicode
 from composer.artifact.model.manifest import MODEL, ModelManifest
 from registry.answers.composition import Composed, ComposedCell, ComposedNode
 from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say

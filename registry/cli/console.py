@@ -24,7 +24,7 @@ from batteries import __version__
 from batteries.engine.processors import settle_openmp
 from batteries.errors import BatteriesError, StoreError, StoreWarning
 from batteries.io.canonical_json import Document
-from batteries.io.text import plain
+from batteries.text import plain
 from registry.answers.answer import ErrorAnswer, Fault
 from registry.cli.terminal import interruption
 from registry.cli.terminal.choices import choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from batteries.io.text import plain
+from batteries.text import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType

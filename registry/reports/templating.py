@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batteries.io.text import plain
+from batteries.text import plain
 from registry.catalog import check_names
 from registry.reports.number_format import interval, number, place
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from batteries import short_repr
 from batteries.errors import FormatError, NotFoundError
-from batteries.io import short_repr
 from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.stores.write_rules import read_each, refuse_moved, refuse_other, refuse_read_only

@@ -32,8 +32,8 @@ from batteries.errors import FormatError, InputError, NotFoundError, StoreError,
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, fields_of
 from batteries.io.home import own_folder
-from batteries.io.text import did_you_mean
 from batteries.network.hub_environment import offline_variable
+from batteries.text import did_you_mean
 from registry.catalog.reference import FORM, Reference
 from registry.stores.directory import DirectoryStore
 from registry.stores.store import Store

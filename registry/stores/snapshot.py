@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from batteries import short_repr
 from batteries.cell.manifest import Manifest
 from batteries.errors import IntegrityError
-from batteries.io import short_repr
 from batteries.io.verified import Verified
 from composer.artifact.kinds import FORMS
 from composer.artifact.manifest import PackedManifest

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import create_model, model_validator
 from semver import Version
 
+from batteries import short_repr
 from batteries.cell.manifest import Count, Sha256, Text
 from batteries.errors import InputError, UnknownKeyError
-from batteries.io import atomic_files, canonical_json, short_repr
+from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import Document, load_any, sha256
-from batteries.io.text import did_you_mean, listed
 from batteries.lookup import Lookup
+from batteries.text import did_you_mean, listed
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
 from registry.catalog.index import TABLES

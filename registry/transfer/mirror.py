@@ -12,7 +12,7 @@ from batteries.cell.manifest import MAX_BLOB, Count
 from batteries.io import atomic_files
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document
-from batteries.io.text import unicode
+from batteries.text import unicode
 from registry.catalog import store_keys
 from registry.catalog.index import TABLES
 from registry.catalog.kinds import CELL, KINDS, with_tables

@@ -17,11 +17,11 @@ from typing import Union
 
 from pydantic import ConfigDict
 
+from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, CvFigure, Manifest, Text
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
 from batteries.geometry.attractor import band
-from batteries.io import short_repr
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
 from registry.catalog import store_keys

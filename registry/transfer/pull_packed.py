@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batteries import short_repr
 from batteries.cell.cell import SUFFIX, Origin
 from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, IntegrityError, NotFoundError
-from batteries.io import atomic_files, short_repr
+from batteries.io import atomic_files
 from batteries.io.canonical_json import sha256
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS, form_in

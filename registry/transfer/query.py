@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from batteries.errors import InputError
-from batteries.io.text import did_you_mean
+from batteries.text import did_you_mean
 from registry.stores.snapshot import Located
 
 MAX_QUERY = 500  # characters

@@ -11,7 +11,7 @@ from typing import Any
 
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.errors import BatteriesError, InputError, NotFoundError
-from batteries.io.text import SHOWN, did_you_mean, listed
+from batteries.text import SHOWN, did_you_mean, listed
 from registry.catalog.kinds import CELL
 from registry.catalog.reference import NamePattern, Reference, is_pattern
 from registry.stores import settings

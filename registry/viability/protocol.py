@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batteries.io import canonical_json, short_repr
+from batteries import short_repr
+from batteries.io import canonical_json
 from batteries.io.canonical_json import Document
 
 FACTS = "published triage and measured figures of the research the cells come from"

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from batteries import short_repr
 from batteries.cell.manifest import Domain
 from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import photographs
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
-from batteries.io import short_repr
 from batteries.noise import NAMES, of_types
 from registry.viability.protocol import ViabilityProtocol
 

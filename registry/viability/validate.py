@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale
 from batteries.data.probes import probe
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, UnknownKeyError
-from batteries.io import atomic_files, short_repr
+from batteries.io import atomic_files
 from batteries.io.home import home
-from batteries.io.text import listed
 from batteries.lookup import Lookup
 from batteries.model.patch_svae import PatchSVAE
+from batteries.text import listed
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
 from registry.reports.verdict_card import verdict_card

@@ -12,7 +12,8 @@ MOST_FILES = 14  # of a folder, without its __init__.py
 # each row may import the rows above it, and no wing of its own row; a name without a folder is a file beside the wings
 WINGS = {
     "batteries": [
-        "arguments errors lookup",
+        "arguments errors lookup text",
+        "short_repr",
         "io engine",
         "kernels network",
         "cell",

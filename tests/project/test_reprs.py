@@ -37,7 +37,7 @@ DUMP = re.compile(r"tensor\(|array\(|(-?\d+\.\d+(e-?\d+)?,? +){5}")
 PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what another returns
     "batteries": "expected_band own_probe threads",
     "batteries.geometry": "band clustered_mean effective_rank holds on_attractor radius_error sphere_cv",
-    "batteries.images": "from_input load to_input",
+    "batteries.images": "files from_input load to_input",
     "batteries.noise": "of_types random_batch",
     "batteries.readout": "fit logistic_accuracy name_noise omega_statistics",
     "composer": "draw",
@@ -79,6 +79,9 @@ def made(tmp_path_factory):
     table = composer.compare(container, batch, untrained=1)
     spec = batteries.CellSpec(V=8, D=4, patch_size=8, hidden=4)
     net = batteries.untrained(spec, 0)
+    one = from_model(spec, 0, "one")
+    encoded = composer.encode(one, sample, folder / "tokens.npz", scale="noise")
+    reconstructed = composer.reconstruct(one, sample, folder / "grid.png", scale="noise")
     noise = probe("noise16-64")
     small = Probe("noise16-64", 1, "noise", noise.images[::8, :, :16, :16], noise.group[::8], noise.groups, noise.digest)
     plan = batteries.Plan(spec=spec, size=16, steps=2, batch=2, reading_every=1, checkpoint_every=1, triage_step=1)
@@ -123,6 +126,10 @@ def made(tmp_path_factory):
         "batteries.geometry.Degenerate": batteries.geometry.Degenerate("flat rows", 3, 4),
         "batteries.images.ReadImage": batteries.images.ReadImage("one.png", batch[0], (16, 16)),
         "batteries.readout.ReadOut": batteries.readout.ReadOut.of(torch.randn(40, 6), torch.arange(40) % 4),
+        "composer.Encoded": encoded,
+        "composer.encode": encoded,
+        "composer.Reconstructed": reconstructed,
+        "composer.reconstruct": reconstructed,
         "composer.CellOutput": container(batch)["noise"],
         "composer.Classifier": composer.Classifier(container, sample, 4),
         "composer.Composition": wired.composition,

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from batteries.cell.manifest import Count, Positive, Sha256
 from batteries.errors import PolicyError
 from batteries.io.canonical_json import Document
-from batteries.io.text import listed
+from batteries.text import listed
 from composer.artifact.form import ArtifactDocument
 from composer.artifact.manifest import LISTED
 from composer.artifact.maps.manifest import MAPS, MappedCell, MapsFrame

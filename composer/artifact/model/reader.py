@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from batteries.cell import weights_file
 from batteries.errors import IntegrityError
-from batteries.io.text import listed
+from batteries.text import listed
 from composer.artifact.model.document import Artifact, SavedCell
 from composer.sealed.reader import Opened
 

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import typer
 
-from batteries.io.text import plain
+from batteries.text import plain
 
 INTERVAL = 30.0  # seconds between two lines
 MEGABYTE = 1e6

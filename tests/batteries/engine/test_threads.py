@@ -26,7 +26,7 @@ from registry.cli import options, run
 from tests.compatibility import refused, works
 
 SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8)
-COMPUTING = ("adopt", "align", "compose", "publish", "train", "validate", "verify")
+COMPUTING = ("adopt", "align", "compose", "encode", "publish", "reconstruct", "train", "validate", "verify")
 
 
 @pytest.fixture(autouse=True)

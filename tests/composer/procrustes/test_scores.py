@@ -310,7 +310,7 @@ def test_what_cannot_be_shuffled_or_masked_is_refused_by_name(code, given):
 
 
 def test_too_few_pairings_say_how_many_and_what_to_do():
-    with pytest.raises(InputError, match=r"got 2, of clusters of 1, 1, 2, 4 images.*\n.*as many crops of each photograph"):
+    with pytest.raises(InputError, match=r"got 2, of clusters of 1, 1, 2, 4 images.*\n.*same number of crops"):
         score(draw(8, 4, 4), draw(8, 4, 4, seed=1), clusters=torch.tensor([0, 1, 2, 2, 3, 3, 3, 3]))
 
 

@@ -79,12 +79,12 @@ def test_nothing_to_do_is_said(folder, told, tmp_path):
     told("lock", "high/tiny", "--registry", folder, "--out", lock)
     assert (told("diff", lock, lock), told.words) == ("", "no change\n")
     assert (told("list", "zz", "--registry", folder), told.words) == ("", f"cells: 0 of 2 in {folder}; none matches zz\n")
+    assert told("list", "high/*", "--where", "D == 5", "--registry", folder) == ""
+    assert told.words.endswith("; none matches high/* where D == 5\n")
     assert (told("list", "--models", "--registry", folder), told.words) == (
         "",
         f"models: 0 of 0 in {folder}; the registry has none\n",
     )
-    assert told("fsck") == ""
-    assert told.words.startswith("nothing to check; files checked: 0")
     told("pull", "high/tiny", "--registry", folder)
     assert told("fsck") == ""
     assert told.words.startswith("no faults; files checked: ")

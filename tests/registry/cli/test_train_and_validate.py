@@ -18,6 +18,7 @@ import registry
 from batteries import Cell, probe
 from batteries.cell.input_scale import of_unit_images
 from registry import Report
+from registry.catalog import check_names
 from registry.viability.controls import NAMED_CHECK
 from tests.support.cells import ROOT, attestation, from_model, litter, python, tiny
 from tests.support.commands import run
@@ -246,7 +247,7 @@ def test_validate_writes_a_page(capsys, tmp_path, files):
     text = (tmp_path / "page.html").read_text()
     assert "<strong>Walked back</strong>" in text
     (answer,) = json.loads(out)["reports"]
-    assert ", ".join(answer["failed"]) in text
+    assert check_names.listed(answer["failed"]) in text
 
 
 @pytest.mark.slow

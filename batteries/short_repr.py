@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from batteries.io.text import listed
+from batteries.text import listed
 
 WIDTH = 110  # columns
 MOST_LINES = 12
