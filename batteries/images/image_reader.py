@@ -249,6 +249,12 @@ def files(place: Path) -> list[Path]:
     Raises:
         NotFoundError: no such file (``NO_FILE``), or no image there (``NO_IMAGES``).
         InputError: a folder with files that are no images (``IMAGE``).
+
+    >>> from pathlib import Path
+    >>> import batteries
+    >>> folder = Path(batteries.__file__).parent / "photographs"
+    >>> [file.name for file in batteries.images.files(folder / "c*.png")]
+    ['chelsea.png', 'coffee.png', 'creek.png']
     """
     if place.is_dir():
         found = [path for path in path_patterns.below(place) if not path.name.startswith(".")]

@@ -41,6 +41,12 @@ class Encoded:
         path: Path of the file.
         record: Cells, settings and images; the file holds it, too.
         reused: Number of images whose tokens an earlier run had made.
+
+    >>> import batteries, composer, registry
+    >>> images = batteries.probe("photos-64").images[:2]
+    >>> encoded = composer.encode(registry.load("low/fresnel-64"), images, "tokens.npz", scale="signed")
+    >>> len(encoded.record.images), encoded.reused
+    (2, 0)
     """
 
     path: Path
@@ -99,6 +105,13 @@ def encode(
         NotFoundError: no image (``NO_IMAGES``, ``NO_FILE``).
         StoreError: another call that writes the same file (``LOCK_TIMEOUT``), no space, no permission, a failing disk.
         BatteriesError: cells that do not go together, as :func:`composer.compose`.
+
+    >>> import batteries, composer, numpy, registry
+    >>> images = batteries.probe("photos-64").images[:2]
+    >>> composer.encode(registry.load("low/fresnel-64"), images, "tokens.npz", scale="signed")
+    Encoded(tokens.npz, 1 cell, 2 images)
+    >>> numpy.load("tokens.npz")["low/fresnel-64/omega"].shape
+    (32, 16)
     """
     path, wanted, batch = token_file(out), checked_tokens(tokens), checked_batch(batch)
     container = container_of(cells)

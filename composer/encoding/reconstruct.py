@@ -51,6 +51,12 @@ class Reconstructed:
         path: Folder, or file of the grid.
         images: Images, in order.
         reused: Number of images whose pictures an earlier run had made.
+
+    >>> import batteries, composer, registry
+    >>> images = batteries.probe("photos-64").images[:2]
+    >>> made = composer.reconstruct(registry.load("low/fresnel-64"), images, "grid.png", scale="signed")
+    >>> [round(image.errors["low/fresnel-64"], 3) < 0.05 for image in made.images]
+    [True, True]
     """
 
     path: Path
@@ -104,6 +110,11 @@ def reconstruct(
         PolicyError: a picture of more pixels than can be read again (``TOO_LARGE``).
         StoreError: no space, no permission, a failing disk.
         BatteriesError: cells that do not go together, as :func:`composer.compose`.
+
+    >>> import batteries, composer, registry
+    >>> images = batteries.probe("photos-64").images[:2]
+    >>> composer.reconstruct(registry.load("low/fresnel-64"), images, "grid.png", scale="signed")
+    Reconstructed(grid.png, 2 images)
     """
     path, batch = picture_place(out), checked_batch(batch)
     container = container_of(cells)

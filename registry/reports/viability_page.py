@@ -39,6 +39,13 @@ def page(
     Args:
         found: Attestations.
         reconstructions: Images to show, by digest of the attestation; None to show none.
+
+    >>> import registry
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
+    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    >>> registry.page(attestation)[:15]
+    '<!doctype html>'
     """
     found = [found] if isinstance(found, Attestation) else list(found)
     title = f"Viability of {found[0].reference}" if len(found) == 1 else f"Viability of {len(found)} cells"

@@ -83,6 +83,10 @@ class Located:
         snapshot: Registry that has the artifact.
         reference: Reference to the exact version.
         release: Release of that version in the index.
+
+    >>> import registry
+    >>> registry.find("low/fresnel-64", registry="embedded")
+    [Located(low/fresnel-64@1.0.0, 250,211 parameters, CV 0.254, MSE 0.0068, viable)]
     """
 
     snapshot: Snapshot

@@ -187,7 +187,7 @@ def test_a_report_is_escaped():
 
 def test_checks_that_were_not_made_and_that_do_not_decide():
     check = attestation(tiny()).checks[0].model_copy(update={"passed": None, "decides": False})
-    assert "not made (only told)" in checked(report(checks=(check,))._repr_html_()).text
+    assert "not made (reported only)" in checked(report(checks=(check,))._repr_html_()).text
 
 
 def test_no_notebook_is_needed_and_a_prompt_loads_no_torch():
