@@ -51,7 +51,7 @@ def load():
     for package in packages:
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             try:
-                found.name == "batteries.__main__" or importlib.import_module(found.name)
+                importlib.import_module(found.name)
             except ModuleNotFoundError as error:
                 assert error.name in ("numba", "llvmlite"), error
 FIRST
