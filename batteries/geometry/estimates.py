@@ -32,7 +32,7 @@ class Estimate:
     >>> import torch
     >>> from batteries import geometry
     >>> geometry.clustered_mean(torch.tensor([1.0, 2.0, 3.0, 4.0]), image=torch.tensor([0, 0, 1, 1]))
-    Estimate(value=2.5, standard_error=1.0, matrices=4, by_image=(1.5, 3.5))
+    Estimate(value=2.5, standard_error=1, matrices=4, by_image=(1.5, 3.5))
     """
 
     value: float

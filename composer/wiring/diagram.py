@@ -64,6 +64,7 @@ def draw(composition: Composition, syntax: Syntax = "mermaid") -> str:
     Raises:
         InputError: another syntax (``SYNTAX``).
 
+    >>> from composer import Composition, draw
     >>> print(draw(Composition.parallel({"noise": "high/johanna-64"})), end="")
     flowchart LR
       n0(["noise<br>high/johanna-64"])

@@ -77,7 +77,7 @@ def encode(
     _say_written(len(images), answer.reused, answer.path)
 
 
-@app.command(rich_help_panel=MAKE, epilog="batteries reconstruct low/fresnel-64 photos --fit crop --size 256 --out grid.png")
+@app.command(rich_help_panel=MAKE, epilog="batteries reconstruct low/fresnel-64 photos --fit crop --out grid.png")
 def reconstruct(
     context: typer.Context,
     arguments: CellsAndImages,

@@ -126,17 +126,20 @@ CALLS = {
     "adopt": ("batteries", "adopt", ["a.pt", "--name", "high/mine", "--input", "plain", "--noise"]),
     "validate": ("registry", "validate", ["low/fresnel-64"]),
     "compose": ("composer", "wire", ["low/fresnel-64"]),
+    "encode": ("composer", "encode", ["low/fresnel-64", "{image}", "--out", "{image}.npz"]),
+    "reconstruct": ("composer", "reconstruct", ["low/fresnel-64", "{image}", "--out", "{image}.grid.png"]),
     "align": ("registry.cli.align", "compared", ["low/fresnel-64", "low/johanna-64"]),
     "publish": ("registry.transfer.weight_checks", "replay", ["{file}", "--to", "nowhere"]),
     "verify": ("registry.cli.transfer", "verify_store", ["--all", "--replay"]),
 }
+IMAGE = Path(batteries.__file__).parent / "photographs" / "chelsea.png"
 FILE = Path(__file__).parents[2] / "golden" / "format-1.0" / "tiny.safetensors"
 
 
 def reported(command, *more, **environment):
     """Threads, way to wait and OMP_NUM_THREADS where a command begins to compute, in a process of its own."""
     module, name, arguments = CALLS[command]
-    words = [command, *(word.replace("{file}", str(FILE)) for word in arguments), *more]
+    words = [command, *(word.replace("{file}", str(FILE)).replace("{image}", str(IMAGE)) for word in arguments), *more]
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}
     found = subprocess.run(
         [sys.executable, "-c", REPORT.format(module=module, name=name, arguments=words)],

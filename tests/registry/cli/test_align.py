@@ -201,7 +201,7 @@ def test_the_page_opens_and_says_what_was_found(run, tmp_path, folder):
         (["high/one", "high/one@1.0.0"], 6, "duplicate cell"),
         (["high/one", "high/none"], 3, "no such cell"),
         (["high/one", "model/pair"], 2, "registry.pull("),
-        (["one", "high/twin"], 3, "unknown alias"),
+        (["one", "high/twin"], 3, "unknown name"),
         ([*PAIR, "--tokens", "cats"], 2, "omega | S | moment | frames | rows"),
         ([*PAIR, "--tokens", "S", "--swap"], 2, "expected omega | rows"),
         ([*PAIR, "--grid", "finest"], 2, "coarsest | exact"),

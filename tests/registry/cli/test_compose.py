@@ -87,7 +87,7 @@ def test_references_alone_are_put_side_by_side(lab, capsys):
         (["high/low", "high/low@1.0.0"], 6, "duplicate cell"),
         (["high/none"], 3, "no such cell"),
         (["model/pair"], 2, "registry.pull("),
-        (["low"], 3, "no such alias"),
+        (["low"], 3, "unknown name"),
         (["high/low", "--name", "x"], 2, "--out"),
         (["high/low", "--out", "model.pt"], 2, ".safetensors"),
         (["high/low", "--out", "Model.safetensors"], 2, "name: "),

@@ -38,7 +38,7 @@ def test_a_kind_is_listed_where_it_is_asked_for(kind, folder, capsys):
     code, out, err = run(capsys, "list", kind.other[:3], f"--{plural}", "--registry", folder)
     assert (code, f"{plural}: 1 of 2" in err, f"{kind.kind}/{kind.other}@1.0.0" in out) == (0, True, True)
     code, out, err = run(capsys, "list", f"{kind.kind}/*", "--where", "D == 4", "--registry", folder)
-    assert (code, out, "a condition is on cells" in err) == (2, "", True)
+    assert (code, out, "condition on another kind than cells" in err) == (2, "", True)
     assert run(capsys, "list", "--maps", "--models", "--registry", folder)[:2] == (2, "")
 
 
