@@ -120,15 +120,17 @@ class ImageBar:
 
     Args:
         images: Number of images.
+        resumes: True where another run resumes from the finished images.
     """
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, resumes: bool) -> None:
         from rich import progress as bars
 
         console = stderr()
         columns = (bars.TextColumn("images"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
         self._progress = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=images)
+        self._resumes = resumes
 
     def __enter__(self) -> ImageBar:
         self._progress.start()
@@ -136,7 +138,7 @@ class ImageBar:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
-        if kind in (KeyboardInterrupt, SystemExit):
+        if self._resumes and kind in (KeyboardInterrupt, SystemExit):
             stderr().print("stopped; finished images are kept, and the same command resumes from them")
 
     def moved(self, done: int) -> None:
