@@ -1,12 +1,16 @@
-"""Tokens without decoding, against the plain full forward pass; no gradient."""
+"""Tokens without decoding, against the plain full forward pass; and a file of tokens against the container alone; no gradient."""
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+import composer
+import registry
 from batteries import CellSpec, PatchSVAE, untrained
 from batteries.noise import random_batch
 from benchmarks.harness import Pair
@@ -23,7 +27,25 @@ def pairs(smoke: bool) -> list[Pair]:
         spec = CellSpec.preset(band)  # type: ignore[arg-type]
         ways = partial(_tokens, untrained(spec, 0), images), partial(_reconstruct, plain(spec, 0), images)
         found.append(Pair(f"tokens against the plain forward, {band.upper()}, batch {len(images)}", *ways, TARGET))
-    return found
+    return [*found, _file_of_tokens(images[:32])]
+
+
+def _file_of_tokens(images: Tensor) -> Pair:
+    """Line of a whole encoding; fsync is in it."""
+    model = composer.compose(registry.pull("low/fresnel-256", "low/fresnel-64", "high/fresnel-64"))
+    folder = tempfile.TemporaryDirectory()  # until the process ends
+
+    def ours() -> object:
+        return composer.encode(model, images, Path(folder.name) / "tokens.npz", scale="noise")
+
+    return Pair(
+        f"composer.encode against the container alone, three cells, {len(images)} images", ours, partial(_run, model, images)
+    )
+
+
+@torch.no_grad()
+def _run(model: composer.Container, images: Tensor) -> object:
+    return [model(part, ("omega",)) for part in images.split(16)]
 
 
 @torch.no_grad()

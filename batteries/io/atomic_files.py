@@ -131,11 +131,7 @@ def replace(path: Path, *parts: Data) -> None:
 
 
 def replace_from(path: Path, parts: Iterable[Data]) -> None:
-    """Write a file whole, as :func:`replace`, from parts that are made while it is written: only one is in memory.
-
-    Raises:
-        BatteriesError: as :func:`replace`, or an error raised by the iterable; the file is then the old one.
-    """
+    """Write a file as :func:`replace` does, from parts that are made while it is written: one at a time is in memory."""
     with typed(path, writing=True):
         refuse_special(path)
         with _temporary(path, parts) as temporary:

@@ -14,7 +14,7 @@ import composer
 from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import InputError
 from batteries.io import path_patterns
-from composer.encoding.arguments import checked_tokens, picture_place, token_file
+from composer.encoding.arguments import PNG, checked_tokens, picture_place, token_file
 from registry.answers.encoding import EncodeAnswer, ReconstructAnswer
 from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
 from registry.cli.options import Threads, use
@@ -65,7 +65,7 @@ def encode(
     token_file(out)  # refused before anything is fetched
     wanted, sides = checked_tokens(_tokens(tokens)), _sides(size)
     cells, images = _cells_and_images(arguments, registry_)
-    with ImageBar(len(images)) as bar:
+    with ImageBar(len(images), resumes=True) as bar:
         encoded = composer.encode(
             cells, images, out, tokens=wanted, fit=fit, size=sides, batch=batch, fresh=fresh, progress=bar.moved
         )
@@ -93,13 +93,13 @@ def reconstruct(
 ) -> None:
     """Run cells over images and write reconstructions.
 
-    Images are the last arguments that exist as paths, or the last one. The same command resumes a run that was stopped.
+    Images are the last arguments that exist as paths, or the last one. A folder is resumed where a run stopped.
     """
     use(context, threads)
     picture_place(out)  # refused before anything is fetched
     sides = _sides(size)
     cells, images = _cells_and_images(arguments, registry_)
-    with ImageBar(len(images)) as bar:
+    with ImageBar(len(images), resumes=out.suffix != PNG) as bar:
         made = composer.reconstruct(cells, images, out, fit=fit, size=sides, batch=batch, fresh=fresh, progress=bar.moved)
     answer = ReconstructAnswer.of(made)
     if as_json:

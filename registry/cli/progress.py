@@ -124,19 +124,21 @@ class ImageBar(_Bar):
 
     Args:
         images: Number of images.
+        resumes: True where another run resumes from the finished images.
     """
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, resumes: bool) -> None:
         from rich import progress as bars
 
         columns = (bars.TextColumn("images"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
         super().__init__(columns, LogLines("running", "images"), transient=True)
         self._images = images
+        self._resumes = resumes
         self._task = self._progress.add_task("", total=images)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
-        if kind in (KeyboardInterrupt, SystemExit):
+        if self._resumes and kind in (KeyboardInterrupt, SystemExit):
             stderr().print("stopped; finished images are kept, and the same command resumes from them")
 
     def moved(self, done: int) -> None:

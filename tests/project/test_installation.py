@@ -20,7 +20,7 @@ from importlib.abc import MetaPathFinder
 
 class Without(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"numba", "llvmlite", "matplotlib", "tensorboard", "scipy"}:
+        if name.partition(".")[0] in {"numba", "llvmlite", "matplotlib", "tensorboard", "scipy", "pyarrow", "pandas"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Without())
