@@ -1,4 +1,4 @@
-"""Tokens without decoding, against the plain full forward pass; and a file of tokens against the container alone; no gradient."""
+"""Tokens without decoding, against the plain full forward pass; a file of tokens against the container alone. No gradient."""
 
 from __future__ import annotations
 
