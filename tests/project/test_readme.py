@@ -1,4 +1,4 @@
-"""Every line of the README's shell sessions runs as it stands; its Python runs in ``.ci/base``.
+"""Every line of the README's shell sessions runs as it stands; its Python and its viability test run in ``.ci/base``.
 
 ``python -m tests.project.test_readme`` runs them too, and prints how long each line took.
 """
