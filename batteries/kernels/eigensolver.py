@@ -3,8 +3,8 @@
 On the CPU, float64 matrices of up to 32x32 go to the kernels of :mod:`batteries.kernels.jacobi`, and of
 :mod:`batteries.kernels.tridiagonal` for the eigenvalues alone of all but the narrowest, if numba is installed (the ``fast``
 extra): several times as fast as batched LAPACK. Everything else, CUDA included, goes to ``torch.linalg``. The results agree to
-rounding, not to the bit. The kernels' depend on the matrix alone, not on its place in the batch nor on threads; so do LAPACK's for
-widths whose matrices are whole cache lines, such as 4, 8 and 16, while others may be rounded by their place in memory.
+rounding, not to the bit. The kernels' depend on the matrix alone, not on its place in the batch nor on threads; so do LAPACK's
+for widths whose matrices are whole cache lines, such as 4, 8 and 16, while others may be rounded by their place in memory.
 
 Autograd does not see these functions: :mod:`batteries.model.spectral` has its own backward pass. A matrix with a non-finite
 element gives NaN among its eigenvalues, undefined vectors and never an error; the others in the batch are not affected. One

@@ -66,14 +66,8 @@ class Consensus(Lookup[Alignment]):
             raise UnknownKeyError(NO_MAP, code="NO_MAP", expected=listed(self.names), found=name)
         return self.maps[self.names.index(name)]
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self.names
-
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def __repr__(self) -> str:
         grid = f"{self.kind} on {self.grid[0]} x {self.grid[1]} regions"

@@ -35,7 +35,7 @@ def validate(
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make kept and shipped results again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute again what earlier tests kept.")] = False,
     wide: Wide = False,
     registry_: Registry = None,
     threads: Threads = None,

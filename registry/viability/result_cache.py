@@ -16,7 +16,6 @@ from batteries.errors import BatteriesError, StoreWarning
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import AnyDocument, load_document
 from registry.stores.cache import REMEDY
-from registry.viability import shipped_results
 
 MAX_ENTRY = 2**20
 
@@ -27,7 +26,7 @@ class ResultCache:
 
     Attributes:
         folder: Folder of the results; None to keep nothing.
-        fresh: Compute every result again, in place of those that are kept or ship.
+        fresh: Compute every result again, in place of those that are kept.
     """
 
     folder: Path | None = None
@@ -42,7 +41,7 @@ class ResultCache:
             make: Computes the result.
         """
         path = self._path(kind, key)
-        if not self.fresh and (kept := shipped_results.find(kind, key) or self._kept(kind, path)):
+        if not self.fresh and (kept := self._kept(kind, path)):
             return kept
         found = make()
         if path:

@@ -133,7 +133,7 @@ def validate(
         seed: Seed of everything random but the null.
         cache: Folder of finished parts, reused after an interruption and for other cells of the spec; None for the user's
             cache folder.
-        fresh: Compute every part again, the shipped results of untrained cells among them.
+        fresh: Compute every part again, those that are kept among them.
         progress: Called with a description of the next part, the parts done and the parts in total.
 
     Raises:
