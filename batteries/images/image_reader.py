@@ -23,14 +23,13 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale, Manifest
 from batteries.cell.spec import CellSpec
 from batteries.errors import InputError, NotFoundError
-from batteries.images.decoding import SUFFIXES, UNREADABLE, open_image, upright
+from batteries.images.decoding import UNREADABLE, open_image, upright
 from batteries.images.framing import Fit, Size, checked_fit, checked_size, framed
 from batteries.images.image_arrays import Layout, Scale, checked_scale, laid_on_white, pictures_of, refuse_infinite
+from batteries.images.image_files import files
 from batteries.images.rescaling import to_input
-from batteries.io import path_patterns
 
 UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, dict)  # iterables that are not lists of images
-SHOWN = 6  # files in a message
 DEEP = 32  # nested lists; a list that contains itself ends here
 RGB = 3
 PLAIN = InputScale()
@@ -241,42 +240,6 @@ def _nothing(found: str, where: str, remedy: str) -> InputError:
     what = "not readable as images"
     expected = "a path, a folder, a glob, a Pillow picture, an array, a tensor, or a list of these"
     return InputError(what, code="IMAGES", expected=expected, found=found, where=where, remedy=remedy)
-
-
-def files(place: Path) -> list[Path]:
-    """Image files that a path names: one file, those of a folder and its subfolders, or those of a glob pattern, sorted.
-
-    Raises:
-        NotFoundError: no such file (``NO_FILE``), or no image there (``NO_IMAGES``).
-        InputError: a folder with files that are no images (``IMAGE``).
-
-    >>> from pathlib import Path
-    >>> import batteries
-    >>> folder = Path(batteries.__file__).parent / "photographs"
-    >>> [file.name for file in batteries.images.files(folder / "c*.png")]
-    ['chelsea.png', 'coffee.png', 'creek.png']
-    """
-    if place.is_dir():
-        found = [path for path in path_patterns.below(place) if not path.name.startswith(".")]
-        _refuse_others(place, [path for path in found if path.suffix.lower() not in SUFFIXES])
-    elif place.is_file():
-        return [place]
-    elif path_patterns.is_pattern(place):
-        _, found = path_patterns.matching(place)
-    else:
-        raise NotFoundError("no such file", code="NO_FILE", expected="a file, a folder or a glob pattern", where=place)
-    if not found:
-        expected = f"at least one of {' '.join(sorted(SUFFIXES))}"
-        raise NotFoundError("no images", code="NO_IMAGES", expected=expected, found="none", where=place)
-    return found
-
-
-def _refuse_others(folder: Path, others: list[Path]) -> None:
-    if others:
-        shown = ", ".join(str(path.relative_to(folder)) for path in others[:SHOWN])
-        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-        remedy = f"Select the images by a glob: {folder / '*.png'}."
-        raise InputError("files other than images", code="IMAGE", found=shown + more, where=folder, remedy=remedy)
 
 
 def _pictures(one: Any, scale: Scale | None, layout: Layout | None, form: Form, name: str) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Figures in words: one form for tables, pages and messages."""
+"""Figures as plain text, for tables and messages; pages have :mod:`registry.reports.number_format`, with powers of ten."""
 
 from __future__ import annotations
 
