@@ -16,14 +16,20 @@ from tests.support.cells import ROOT
 
 WITHOUT = """
 import sys
-from importlib.abc import MetaPathFinder
 
-class Without(MetaPathFinder):
+MISSING = {"numba", "llvmlite", "matplotlib", "tensorboard", "scipy", "pyarrow", "pandas"}
+
+class Without:  # as if not installed: an import raises ModuleNotFoundError, importlib.util.find_spec answers None
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"numba", "llvmlite", "matplotlib", "tensorboard", "scipy", "pyarrow", "pandas"}:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return None if name.partition(".")[0] in MISSING else self.finder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Without())
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
 
 LOOK = """
