@@ -3,6 +3,7 @@ from .catalog.attestation import CheckFigure as CheckFigure
 from .catalog.attestation import ControlFigure as ControlFigure
 from .catalog.attestation import DoseFigure as DoseFigure
 from .catalog.attestation import FrozenFigure as FrozenFigure
+from .catalog.attestation import ReadOutFigure as ReadOutFigure
 from .catalog.attestation import ReturnFigure as ReturnFigure
 from .catalog.index import Index as Index
 from .catalog.reference import Reference as Reference

@@ -6,9 +6,9 @@ An attestation is canonical JSON without times or host names, so the same figure
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from batteries import short_repr
 from batteries.cell.manifest import Count, Positive, Sha256, Text, TrainingPoint
@@ -21,8 +21,9 @@ from registry.catalog.reference import Reference
 MAX_ATTESTATION = 2**20
 CUSTOM = "custom-"  # prefix of the protocol's name if the host or the task is user-defined
 
-Verdict = Literal["viable", "walked back", "no verdict"]
+Verdict = Literal["viable", "viable as a reconstructor", "walked back", "no verdict"]
 Subject = Literal["cell", "untrained"]
+TokenKind = Literal["M", "omega"]
 Protocol = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}[a-z0-9]$")]
 
 
@@ -129,6 +130,26 @@ class FrozenFigure(Document):
     unchanged: bool
 
 
+class ReadOutFigure(Document):
+    """Loss of a read-out of one kind of token alone, fitted in closed form.
+
+    Attributes:
+        subject: ``cell``, or ``untrained`` for an untrained cell of the null.
+        reads: Kind of token that it reads.
+        loss: Share of the variance of pixels that it leaves unexplained, or share of images that it names wrongly.
+        loss_error: Standard error of the loss over test images: clustered by photograph, or stratified by noise type.
+
+    >>> import registry
+    >>> registry.ReadOutFigure(subject="cell", reads="omega", loss=0.32, loss_error=0.03).reads
+    'omega'
+    """
+
+    subject: Subject
+    reads: TokenKind
+    loss: float
+    loss_error: float
+
+
 class DoseFigure(Document):
     """Result of a trial in which the host's gradient updates the cell's own weights.
 
@@ -205,7 +226,8 @@ class Attestation(Document):
         protocol: Name and version of the protocol, such as ``quick-1``.
         protocol_digest: SHA-256 of the protocol's numbers.
         control: Negative control that took the cell's place, if any; such a report is never published.
-        verdict: *viable*, *walked back*, or *no verdict* if a control was not rejected.
+        verdict: *viable*; *viable as a reconstructor* if only checks of what omega carries failed; *walked back*; or
+            *no verdict* if a control was not rejected.
         words: Grounds for the verdict, in sentences.
         checks: All checks, in the order they ran.
         controls: All negative controls.
@@ -213,6 +235,7 @@ class Attestation(Document):
         frozen: All trials with the weights frozen, including those of the null.
         doses: All trials in which the host's gradient updates the cell.
         returns: Recovery trials after the largest dose.
+        readouts: Read-outs of M and of omega alone, including those of the null; empty in older protocols.
         reference_rate: Learning rate of the dose that decides the verdict.
         figures: Further numbers by name.
         package: Version of this package.
@@ -251,6 +274,14 @@ class Attestation(Document):
     package: Text
     torch: Text
     seed: Count
+    readouts: tuple[ReadOutFigure, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # a type would be its schema
+        written: dict[str, Any] = write(self)
+        if not self.readouts:  # the bytes of published attestations of older protocols stay as they are
+            del written["readouts"]
+        return written
 
     def __repr__(self) -> str:
         failed = [f"failed: {', '.join(self.failed)}"] if self.failed else []
@@ -291,6 +322,8 @@ def verdict_words(verdict: Verdict, failed: Sequence[str]) -> str:
     """Return the verdict as a sentence, with the printed names of the checks that failed."""
     if verdict == "viable":
         return "viable: every deciding check passed"
+    if verdict == "viable as a reconstructor":
+        return f"viable as a reconstructor: omega carries nothing here ({check_names.listed(failed)})"
     if verdict == "no verdict":
         return "no verdict: a control was not rejected, so the checks prove nothing"
     return f"walked back because of: {check_names.listed(failed)}"

@@ -68,7 +68,7 @@ def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], pro
         protocol: Protocol with the thresholds.
     """
     return [
-        _at_most("radius", m.radius_error, protocol.radius, "largest distance of a row's length from 1"),
+        at_most("radius", m.radius_error, protocol.radius, "largest distance of a row's length from 1"),
         rank(m, manifest.spec.D, protocol),
         band(m, manifest),
         attractor(m, manifest.spec.D),
@@ -165,20 +165,20 @@ def baseline(m: Measurement) -> CheckFigure:
     """Check the error against that of predicting the mean."""
     share = Estimate(m.mse.value / m.mean_baseline, m.mse.standard_error / m.mean_baseline, m.mse.matrices, m.mse.by_image)
     need = Threshold(value=1.0, source="predicting the mean is what a cell without content does")
-    return _at_most("error, mean", share.value, need, "MSE over that of predicting the mean", error=share.standard_error)
+    return at_most("error, mean", share.value, need, "MSE over that of predicting the mean", error=share.standard_error)
 
 
 def claimed(m: Measurement, manifest: Manifest, protocol: ViabilityProtocol) -> CheckFigure:
     """Check the error against the manifest's, which another cell's weights would not reproduce."""
     share = m.mse.value / manifest.own.mse.value
-    return _at_most("error, claimed", share, protocol.claimed, "MSE over what the manifest claims")
+    return at_most("error, claimed", share, protocol.claimed, "MSE over what the manifest claims")
 
 
 def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityProtocol) -> CheckFigure:
     """Check the error against that of untrained cells."""
     mean = sum(untrained) / len(untrained)
     error = mse.standard_error / mean
-    return _at_most("error, untrained", mse.value / mean, protocol.null_share, "MSE over the untrained mean", error=error)
+    return at_most("error, untrained", mse.value / mean, protocol.null_share, "MSE over the untrained mean", error=error)
 
 
 def lift(
@@ -233,7 +233,7 @@ def _reading(point: TrainingPoint) -> Estimate:
 _HOLDS_WORDS = f"ratio and both 95% bounds in [{estimates.HOLDS[0]}, {estimates.HOLDS[1]}]"
 
 
-def _at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:
+def at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:
     """Check that the upper 99% bound is at most the limit."""
     lower, upper = value - Z99 * error, value + Z99 * error
     return _interval(name, upper <= limit.value, value, lower, upper, f"at most {limit.value:g}", limit.source, what)

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from batteries.cell import weights_file
 from batteries.cell.cell import Cell, file_facts
+from batteries.cell.manifest import Manifest
+from batteries.data.probes import Probe
 from batteries.engine.torch_settings import PINNED
-from batteries.model.patch_svae import PatchSVAE, arrays_of, untrained
+from batteries.model.patch_svae import Output, PatchSVAE, arrays_of, untrained
 from batteries.packaging.package import UNTRAINED_SEED
 from registry.viability.protocol import Control
+from registry.viability.surgery import constant_spectrum, decoder_fitted
 
 NAMED_CHECK: dict[Control, str] = {
     "untrained": "error, untrained",
     "none": "radius",
     "scale": "radius",
     "rank-one": "rank",
+    "doubled-rows": "rows",
     "shuffled": "error, claimed",
     "scrambled": "error, claimed",
+    "forgetful": "error, worst image",
+    "memorised": "error, mirrored",
+    "random-encoder": "read-out, M",
+    "constant-S": "read-out, omega",
     "nan": "finite",
 }
 CONTROLS: tuple[str, ...] = tuple(NAMED_CHECK)
+FORGOTTEN = 20  # a forgetful cell fails on one image in so many
+MARKS = 32  # values that tell a probe's image from all others
 
 
 class ShuffledRows(PatchSVAE):
@@ -38,41 +50,103 @@ class ShuffledRows(PatchSVAE):
         return shuffled.view_as(M), grid
 
 
-def control_cell(cell: Cell, control: Control, seed: int = 0) -> Cell:
-    """Make a cell of the same spec that must be rejected; for ``shuffled`` the cell itself, see :func:`control_model`.
+class Forgetful(PatchSVAE):
+    """A cell that answers a small share of images with a constant."""
+
+    def forward(self, images: Tensor) -> Output:
+        """Encode and decode images (B, channels, height, width), but for every twentieth."""
+        out = super().forward(images)
+        recon = out.recon.clone()
+        recon[::FORGOTTEN] = 0
+        return replace(out, recon=recon)
+
+
+class Memorised(PatchSVAE):
+    """A cell that knows the probe: it answers the probe's own images with half of its error."""
+
+    known = torch.zeros(0, MARKS)
+
+    def forward(self, images: Tensor) -> Output:
+        """Encode and decode images (B, channels, height, width)."""
+        out = super().forward(images)
+        found = (_marks(images)[:, None] == self.known).all(dim=2).any(dim=1)
+        return replace(out, recon=torch.where(found[:, None, None, None], (out.recon + images) / 2, out.recon))
+
+
+def control_cell(cell: Cell, control: Control, seed: int, images: Tensor) -> Cell:
+    """Make a cell of the same spec that must be rejected; some controls differ in their model only, see :func:`control_model`.
 
     Args:
         cell: Cell under test.
         control: Kind of control. ``untrained``: random weights. ``none`` and ``scale``: the same weights, rows of M not
-            normalised, or divided by their mean length only. ``rank-one``: all rows of M equal. ``scrambled``: the
-            numbers of each tensor permuted. ``nan``: one NaN among the weights.
+            normalised, or divided by their mean length only. ``rank-one``: all rows of M equal. ``doubled-rows``: every
+            second row of M is a copy of the one before. ``scrambled``: the numbers of each tensor permuted.
+            ``random-encoder``: an untrained encoder, and the cell's decoder fitted to it. ``constant-S``: pairs of orthogonal
+            rows, so that S is the same for all images, and the decoder fitted to them. ``nan``: one NaN among the weights.
         seed: Seed of random weights and permutations.
+        images: Images of the cell's domain (B, channels, height, width), to fit decoders on.
     """
     spec, weights = cell.spec, {name: array.copy() for name, array in cell.weights.items()}
     rng = np.random.default_rng(seed)
     match control:
         case "untrained":
-            weights = arrays_of(untrained(spec, UNTRAINED_SEED + seed))
+            weights = _untrained(cell, seed)
         case "none" | "scale":
             spec = spec.model_copy(update={"row_norm": control})
         case "rank-one":
             row = int(rng.integers(spec.V)) * spec.D
             for name in ("enc_out.weight", "enc_out.bias"):
                 weights[name] = np.tile(weights[name][row : row + spec.D], (spec.V,) + (1,) * (weights[name].ndim - 1))
+        case "doubled-rows":
+            for name in ("enc_out.weight", "enc_out.bias"):
+                rows = weights[name].reshape(spec.V, spec.D, -1)
+                rows[1::2] = rows[: 2 * (spec.V // 2) : 2]
         case "scrambled":
             weights = {name: rng.permutation(array.ravel()).reshape(array.shape) for name, array in weights.items()}
+        case "random-encoder":
+            fresh = {name: array for name, array in _untrained(cell, seed).items() if name.startswith("enc_")}
+            weights = decoder_fitted(cell, weights | fresh, images)
+        case "constant-S":
+            weights = decoder_fitted(cell, constant_spectrum(spec, weights), images)
         case "nan":
             name = sorted(weights)[int(rng.integers(len(weights)))]
             weights[name].flat[int(rng.integers(weights[name].size))] = np.nan
-    facts = file_facts(weights_file.write(weights), weights) if control != "nan" else cell.manifest.file
-    return Cell(weights, cell.manifest.model_copy(update={"spec": spec, "file": facts}))
+    return _of_weights(cell.manifest.model_copy(update={"spec": spec}), weights, known=control != "nan")
 
 
-def control_model(cell: Cell, control: Control | None, seed: int = 0) -> PatchSVAE:
-    """Return the model of a control cell; for ``shuffled``, one that shuffles rows."""
-    if control != "shuffled":
-        return PatchSVAE.from_cell(cell)
-    model = ShuffledRows.from_cell(cell)
-    assert isinstance(model, ShuffledRows)
-    model.seed = seed
-    return model
+def untrained_cell(cell: Cell, seed: int) -> Cell:
+    """Make a cell of the same spec with random weights."""
+    return _of_weights(cell.manifest, _untrained(cell, seed))
+
+
+def control_model(cell: Cell, control: Control | None, seed: int, probe: Probe) -> PatchSVAE:
+    """Return the model of a control cell; of some controls, one that differs from that of any cell."""
+    match control:
+        case "shuffled":
+            shuffled = ShuffledRows.from_cell(cell)
+            assert isinstance(shuffled, ShuffledRows)
+            shuffled.seed = seed
+            return shuffled
+        case "forgetful":
+            return Forgetful.from_cell(cell)
+        case "memorised":
+            memorised = Memorised.from_cell(cell)
+            assert isinstance(memorised, Memorised)
+            memorised.known = _marks(probe.images)
+            return memorised
+    return PatchSVAE.from_cell(cell)
+
+
+def _untrained(cell: Cell, seed: int) -> dict[str, np.ndarray]:
+    return arrays_of(untrained(cell.spec, UNTRAINED_SEED + seed))
+
+
+def _of_weights(manifest: Manifest, weights: dict[str, np.ndarray], *, known: bool = True) -> Cell:
+    """Make a cell; a file with NaN has no digest of its own, so that its facts stay those of the manifest."""
+    facts = file_facts(weights_file.write(weights), weights) if known else manifest.file
+    return Cell(weights, manifest.model_copy(update={"file": facts}))
+
+
+def _marks(images: Tensor) -> Tensor:
+    """Return a few values (B, MARKS) of each image, by which it is known again."""
+    return images.flatten(1)[:, :MARKS]

@@ -13,9 +13,23 @@ from batteries.io.canonical_json import Document
 FACTS = "published triage and measured figures of the research the cells come from"
 DESIGN = "design decision, docs/decisions/0009-viability-profiles.md"
 MEASURED = "measured on the johanna cells before any verdict, docs/decisions/0009-viability-profiles.md"
+CONTENT = "between the shipped cells and crafted ones, docs/decisions/0031-content-checks.md"
 
 Profile = Literal["quick", "standard"]
-Control = Literal["untrained", "none", "scale", "rank-one", "shuffled", "scrambled", "nan"]
+Control = Literal[
+    "untrained",
+    "none",
+    "scale",
+    "rank-one",
+    "doubled-rows",
+    "shuffled",
+    "scrambled",
+    "forgetful",
+    "memorised",
+    "random-encoder",
+    "constant-S",
+    "nan",
+]
 Count = Annotated[int, Field(gt=0)]
 
 
@@ -58,6 +72,10 @@ class ViabilityProtocol(Document):
         rank: Least effective rank, as a share of D.
         claimed: Largest MSE, as a multiple of the manifest's.
         null_share: Largest MSE, as a share of the untrained cells' mean.
+        type_share: Largest error on a noise type or photograph, as a share of that of answering each image's mean colour.
+        image_share: Largest error on one image, as a share of that of answering its type's mean colour.
+        unseen: Largest error on mirror images of the probe, as a multiple of that on the probe.
+        readout: Largest loss of a read-out of M or omega, as a share of that of untrained cells.
         gradient: Least gradient norm at the input that the host feeds the cell.
         lift: Least lower 99% bound of the host's score over the untrained mean.
         kept: Least share kept of the variance that the cell explains beyond predicting the mean.
@@ -96,6 +114,10 @@ class ViabilityProtocol(Document):
     rank: Threshold = Threshold(value=0.7, source=f"trained cells 0.95 and more, rank one 0.25 and less; {FACTS}")
     claimed: Threshold = Threshold(value=1.01, source="the same weights give the same error but for a platform's rounding")
     null_share: Threshold = Threshold(value=0.9, source=DESIGN)
+    type_share: Threshold = Threshold(value=0.97, source=CONTENT)
+    image_share: Threshold = Threshold(value=0.97, source=CONTENT)
+    unseen: Threshold = Threshold(value=1.05, source=CONTENT)
+    readout: Threshold = Threshold(value=0.95, source=CONTENT)
     gradient: Threshold = Threshold(value=1e-7, source="floor below which a gradient counts as lost; the audit protocol")
     lift: Threshold = Threshold(value=0.02, source=DESIGN)
     kept: Threshold = Threshold(value=0.9, source=MEASURED)
@@ -112,8 +134,8 @@ class ViabilityProtocol(Document):
 
 
 PROFILES: dict[Profile, ViabilityProtocol] = {
-    "quick": ViabilityProtocol(name="quick-2"),
+    "quick": ViabilityProtocol(name="quick-3"),
     "standard": ViabilityProtocol(
-        name="standard-2", frozen_seeds=3, dose_seeds=5, readings=4, return_limit=200, return_every=20
+        name="standard-3", frozen_seeds=3, dose_seeds=5, readings=4, return_limit=200, return_every=20
     ),
 }

@@ -13,13 +13,14 @@ from batteries.cell.cell import Cell
 from batteries.data.probes import Probe
 from batteries.geometry.estimates import Estimate
 from batteries.io.canonical_json import Document
-from batteries.measurement.measure import read
+from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
-from registry.catalog.attestation import DoseFigure, FrozenFigure, ReturnFigure, Subject
+from registry.catalog.attestation import DoseFigure, FrozenFigure, ReadOutFigure, ReturnFigure, Subject
 from registry.viability.checks import Measurement
-from registry.viability.controls import control_cell
+from registry.viability.controls import untrained_cell
 from registry.viability.protocol import ViabilityProtocol
+from registry.viability.readouts import read_outs
 from registry.viability.result_cache import ResultCache
 from registry.viability.tasks import Task, own_tasks
 from registry.viability.trials import Trial, dose_trial, frozen_trial, mean_error, return_trial
@@ -35,12 +36,14 @@ class NullFigures(Document):
         cv: CV of each cell that has one: already on the attractor, hence CV alone proves nothing.
         frozen: Frozen trials of the cells.
         doses: Dose trials of the first cell.
+        readouts: Read-outs of M and of omega of each cell.
     """
 
     mse: tuple[float, ...]
     cv: tuple[float, ...]
     frozen: tuple[FrozenFigure, ...]
     doses: tuple[DoseFigure, ...]
+    readouts: tuple[ReadOutFigure, ...]
 
 
 @dataclass
@@ -109,6 +112,19 @@ class Runner:
         make = partial(return_trial, self._trial(cell, subject), task, self._host, p.dose_rates[-1], self.seed)
         return self.cache.recall(ReturnFigure, key, make)
 
+    def read(self, model: PatchSVAE) -> Reading:
+        """Run a model on the own probe."""
+        return read(model, self.probe.images, self.probe.cluster)
+
+    def readouts(self, model: PatchSVAE, subject: Subject = "cell") -> tuple[ReadOutFigure, ...]:
+        """Measure the read-outs of M and of omega of a model, on clean images of the own domain."""
+        return read_outs(model, self.naming, subject)
+
+    @property
+    def naming(self) -> Task:
+        """Task of naming clean images of the own domain; its seed is fixed, so that cells and null read the same images."""
+        return next(task for task in own_tasks(self.probe.domain, self.protocol, 0) if not task.restores)
+
     @property
     def parts_of_a_cell(self) -> int:
         """Number of parts of a cell's own test: null, controls, own probe, frozen trials, doses, two recoveries."""
@@ -143,7 +159,8 @@ class Runner:
         p, hosts = self.protocol, list(self.hosts.items())
         tasks = own_tasks(self.probe.domain, p, 0) if len(hosts) > 1 else self.tasks
         fresh = [untrained_cell(self.cell, i) for i in range(p.untrained)]
-        found = [measurement(PatchSVAE.from_cell(cell), self.probe) for cell in fresh]
+        models = [PatchSVAE.from_cell(cell) for cell in fresh]
+        found = [measurement(self.read(model), self.probe) for model in models]
         frozen = [
             frozen_trial(self._trial(cell, "untrained"), task, *hosts[i % len(hosts)], i)
             for i, cell in enumerate(fresh)
@@ -156,12 +173,12 @@ class Runner:
             cv=tuple(m.cv.value for m in found if isinstance(m.cv, Estimate)),
             frozen=tuple(frozen),
             doses=tuple(doses),
+            readouts=tuple(figure for model in models for figure in self.readouts(model, "untrained")),
         )
 
 
-def measurement(model: PatchSVAE, own: Probe) -> Measurement:
-    """Measure a model on its own probe, without a host."""
-    reading = read(model, own.images, own.cluster)
+def measurement(reading: Reading, own: Probe) -> Measurement:
+    """Derive the figures without a host from a reading of the own probe."""
     return Measurement(
         finite=bool(torch.isfinite(reading.mse).all()),
         radius_error=reading.radius_error,
@@ -170,8 +187,3 @@ def measurement(model: PatchSVAE, own: Probe) -> Measurement:
         mse=reading.error(),
         mean_baseline=mean_error(own),
     )
-
-
-def untrained_cell(cell: Cell, seed: int) -> Cell:
-    """Make a cell of the same spec with random weights."""
-    return control_cell(cell, "untrained", seed)

@@ -25,18 +25,18 @@ from batteries.lookup import Lookup
 from batteries.model.patch_svae import PatchSVAE
 from batteries.text import listed
 from composer.hosts.cell_hosts import HostFactory
-from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
+from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, ReadOutFigure, Verdict
 from registry.reports.verdict_card import verdict_card
 from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
-from registry.viability import checks, verdict
-from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
+from registry.viability import checks, content_checks, verdict
+from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model, untrained_cell
 from registry.viability.host_training import own_hosts
 from registry.viability.protocol import PROFILES, Control, Profile, ViabilityProtocol
 from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
-from registry.viability.runner import NullFigures, Progress, Runner, measurement, untrained_cell
+from registry.viability.runner import NullFigures, Progress, Runner, measurement
 from registry.viability.tasks import Task, own_tasks
 
 CONTROL_SEED = 100  # distinct from the seeds of the null
@@ -170,32 +170,42 @@ def _tried(runner: Runner) -> Attestation:
     runner.told("controls")
     controls = _controls(runner, null)
     runner.told("the cell on its own probe")
-    found = _standing(runner, runner.cell, PatchSVAE.from_cell(runner.cell), null)
+    model = PatchSVAE.from_cell(runner.cell)
+    found = _standing(runner, runner.cell, model, null)
     if not found[0].passed:
         return verdict.attestation(runner, found, controls, null=null)
+    readouts = runner.readouts(model)
+    found += _content(runner, model, readouts, null)
     frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
     found += _hosted(runner, frozen, null)
     doses = runner.doses()
     found += checks.dosed(doses, runner.protocol)
     returns = runner.way_back(runner.cell, "cell"), runner.way_back(untrained_cell(runner.cell, 0), "untrained")
-    return verdict.attestation(runner, found, controls, null=null, frozen=frozen, doses=doses, returns=returns)
+    return verdict.attestation(
+        runner, found, controls, null=null, frozen=frozen, doses=doses, returns=returns, readouts=readouts
+    )
 
 
 def _controlled(runner: Runner, control: Control) -> Attestation:
     """Test a control in the cell's place: the checks without a host, and frozen trials if its weights differ."""
     seed = runner.seed + CONTROL_SEED
-    subject = control_cell(runner.cell, control, seed)
+    subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
     if not _finite(subject):
         return verdict.attestation(runner, [checks.finite(False)], control=control)
     runner.parts = 3 + len(runner.tasks) * len(runner.hosts)
     null = runner.null()
     runner.told("the control on the cell's own probe")
-    found = _standing(runner, subject, control_model(subject, control, seed), null)
+    model = control_model(subject, control, seed, runner.probe)
+    found = _standing(runner, subject, model, null)
+    readouts: tuple[ReadOutFigure, ...] = ()
+    if found[0].passed:
+        readouts = runner.readouts(model)
+        found += _content(runner, model, readouts, null)
     frozen: tuple[FrozenFigure, ...] = ()
-    if found[0].passed and control != "shuffled":  # its weights are the cell's: frozen trials would be the same
+    if found[0].passed and subject.digest != runner.cell.digest:  # of the same weights, frozen trials would be the same
         frozen = runner.frozen(subject, 1)
         found += _hosted(runner, frozen, null)
-    return verdict.attestation(runner, found, null=null, frozen=frozen, control=control)
+    return verdict.attestation(runner, found, null=null, frozen=frozen, control=control, readouts=readouts)
 
 
 def _shown(runner: Runner, control: Control | None) -> tuple[Reconstruction, ...]:
@@ -203,7 +213,8 @@ def _shown(runner: Runner, control: Control | None) -> tuple[Reconstruction, ...
     if control is None:
         return reconstructions(PatchSVAE.from_cell(runner.cell), runner.probe)
     seed = runner.seed + CONTROL_SEED
-    return reconstructions(control_model(control_cell(runner.cell, control, seed), control, seed), runner.probe)
+    subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
+    return reconstructions(control_model(subject, control, seed, runner.probe), runner.probe)
 
 
 def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> ViabilityProtocol:
@@ -234,10 +245,28 @@ def _finite(cell: Cell) -> bool:
 
 
 def _standing(runner: Runner, cell: Cell, model: PatchSVAE, null: NullFigures) -> list[CheckFigure]:
-    found = measurement(model, runner.probe)
+    """Check what needs one pass over the own probe."""
+    reading = runner.read(model)
+    found = measurement(reading, runner.probe)
     if not found.finite:
         return [checks.finite(False)]
-    return [checks.finite(True), *checks.standing(found, cell.manifest, null.mse, runner.protocol)]
+    content = content_checks.content(reading, runner.probe)
+    return [
+        checks.finite(True),
+        *checks.standing(found, cell.manifest, null.mse, runner.protocol),
+        *content_checks.of_content(content, cell.spec.V, runner.protocol),
+    ]
+
+
+def _content(runner: Runner, model: PatchSVAE, readouts: tuple[ReadOutFigure, ...], null: NullFigures) -> list[CheckFigure]:
+    """Check the error on mirror images, and what M and omega carry."""
+    read = [content_checks.of_readout(figure, null.readouts, runner.protocol) for figure in readouts]
+    return [_mirrored(runner, model), *read]
+
+
+def _mirrored(runner: Runner, model: PatchSVAE) -> CheckFigure:
+    found = content_checks.mirrored(model, runner.probe, runner.read(model))
+    return content_checks.of_mirrored(found, runner.protocol)
 
 
 def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:
@@ -248,18 +277,28 @@ def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures)
 def _controls(runner: Runner, null: NullFigures) -> tuple[ControlFigure, ...]:
     """Test each control against its named check; the untrained one also against every deciding lift."""
     cell, seed, rows = runner.cell, runner.seed + CONTROL_SEED, []
-    fresh = untrained_cell(cell, seed)
-    frozen = runner.frozen(fresh, 1)
+    frozen = runner.frozen(untrained_cell(cell, seed), 1)
     for task in runner.tasks:
         if task.decides:
             lift = checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
             rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
-        subject = control_cell(cell, control, seed)
-        if control == "nan":
-            found = [checks.finite(_finite(subject))]
-        else:
-            found = _standing(runner, subject, control_model(subject, control, seed), null)
-        check = next((check for check in found if check.name == named), found[0])  # without the named check, "finite" failed
+        check = _named(runner, control, named, null)
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)
+
+
+def _named(runner: Runner, control: Control, named: str, null: NullFigures) -> CheckFigure:
+    """Make a control's named check; one that is not finite fails that first."""
+    seed = runner.seed + CONTROL_SEED
+    subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
+    if not _finite(subject):
+        return checks.finite(False)
+    model = control_model(subject, control, seed, runner.probe)
+    if named == "error, mirrored":
+        return _mirrored(runner, model)
+    if named.startswith("read-out"):
+        found = _content(runner, model, runner.readouts(model), null)
+    else:
+        found = _standing(runner, subject, model, null)
+    return next((check for check in found if check.name == named), found[0])

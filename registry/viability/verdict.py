@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from statistics import mean
 
 import torch
@@ -15,9 +15,11 @@ from registry.catalog.attestation import (
     ControlFigure,
     DoseFigure,
     FrozenFigure,
+    ReadOutFigure,
     ReturnFigure,
     Verdict,
 )
+from registry.viability.content_checks import OMEGA_CHECKS
 from registry.viability.protocol import Control, ViabilityProtocol
 from registry.viability.runner import NullFigures, Runner
 from registry.viability.trials import within
@@ -32,6 +34,7 @@ def attestation(
     frozen: tuple[FrozenFigure, ...] = (),
     doses: tuple[DoseFigure, ...] = (),
     returns: tuple[ReturnFigure, ...] = (),
+    readouts: tuple[ReadOutFigure, ...] = (),
     control: Control | None = None,
 ) -> Attestation:
     """Assemble the attestation of a test, with its verdict.
@@ -41,8 +44,8 @@ def attestation(
     """
     cell, p = runner.cell, runner.protocol
     sound = all(control.rejected for control in controls)
-    passed = all(check.passed for check in found if check.decides)
-    verdict: Verdict = "no verdict" if not sound else "viable" if passed else "walked back"
+    failed = {check.name for check in found if check.decides and not check.passed}
+    verdict: Verdict = "no verdict" if not sound else _verdict(failed)
     return Attestation(
         cell=cell.digest,
         reference=f"{cell.name}@{cell.version}",
@@ -60,12 +63,19 @@ def attestation(
         frozen=(*frozen, *(null.frozen if null else ())),
         doses=(*doses, *(null.doses if null and doses else ())),
         returns=returns,
+        readouts=(*readouts, *(null.readouts if null else ())),
         reference_rate=p.reference_rate,
         figures=_figures(null, doses, p),
         package=__version__,
         torch=torch.__version__,
         seed=runner.seed,
     )
+
+
+def _verdict(failed: Set[str]) -> Verdict:
+    if not failed:
+        return "viable"
+    return "viable as a reconstructor" if failed <= OMEGA_CHECKS else "walked back"
 
 
 def holding_rate(doses: Sequence[DoseFigure], p: ViabilityProtocol) -> float | None:
@@ -104,6 +114,8 @@ def _words(
 ) -> list[str]:
     words = []
     by_name = {check.name: check for check in found}
+    if any(check.name in OMEGA_CHECKS and not check.passed for check in found):
+        words.append("Omega carries nothing here: read-outs of it do no better than those of untrained cells.")
     band, error = by_name.get("band"), by_name.get("error, untrained")
     if null and null.cv and band and band.value is not None:
         words.append(
