@@ -33,10 +33,10 @@ def pairs(smoke: bool) -> list[Pair]:
 def _file_of_tokens(images: Tensor) -> Pair:
     """Line of a whole encoding; fsync is in it."""
     model = composer.compose(registry.pull("low/fresnel-256", "low/fresnel-64", "high/fresnel-64"))
-    folder = tempfile.TemporaryDirectory()  # until the process ends
 
     def ours() -> object:
-        return composer.encode(model, images, Path(folder.name) / "tokens.npz", scale="noise")
+        with tempfile.TemporaryDirectory() as folder:
+            return composer.encode(model, images, Path(folder) / "tokens.npz", scale="noise")
 
     return Pair(
         f"composer.encode against the container alone, three cells, {len(images)} images", ours, partial(_run, model, images)
