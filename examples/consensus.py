@@ -31,7 +31,7 @@ from batteries.cell import weights_file
 from batteries.cell.cell import file_facts
 from composer.alignment.align import paired
 from composer.procrustes.scores import SHUFFLES
-from registry.viability.controls import control_cell
+from registry.viability.controls import untrained_cell
 
 SHIPPED = (
     *("low/johanna-64", "low/attractor-64", "low/johanna-64-s1", "low/johanna-64-s2", "mid/johanna-64"),
@@ -86,7 +86,7 @@ def strangers() -> dict[str, batteries.Cell]:
     """Return photograph cells, and untrained cells of their specs."""
     cells = {cell.name: cell for cell in registry.pull(*PHOTOGRAPHS)}
     fresh = {
-        f"{name}, untrained, {seed}": control_cell(cells[name], "untrained", seed)
+        f"{name}, untrained, {seed}": untrained_cell(cells[name], seed)
         for name in cells
         for seed in range(UNTRAINED)
     }

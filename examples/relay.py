@@ -23,7 +23,7 @@ import composer
 import registry
 from composer.alignment.relay import RelayKind
 from composer.alignment.swap import HARDLY
-from registry.viability.controls import control_cell
+from registry.viability.controls import untrained_cell
 
 PAIRS = (
     ("low/johanna-64-s1", "low/johanna-64-s2"),
@@ -92,7 +92,7 @@ def measure() -> list[Relay]:
     for pair in PAIRS:
         cells = dict(zip(("source", "target"), registry.pull(*pair), strict=True))
         start = [cell.manifest.training.seed for cell in cells.values()]
-        fresh = [{**cells, "source": control_cell(cells["source"], "untrained", seed)} for seed in range(UNTRAINED)]
+        fresh = [{**cells, "source": untrained_cell(cells["source"], seed)} for seed in range(UNTRAINED)]
         trained, *nulls = [composer.compose(named) for named in (cells, *fresh)]
         for name, every in PROBES.items():
             probe = batteries.probe(name)

@@ -23,7 +23,7 @@ import registry
 from batteries.noise import NAMES, of_types
 from batteries.readout import ReadOut
 from composer.hosts import features
-from registry.viability.controls import control_cell
+from registry.viability.controls import untrained_cell
 
 CELLS = (
     *("low/johanna-64", "low/attractor-64", "low/fresnel-64", "mid/johanna-64", "mid/fresnel-64"),
@@ -110,7 +110,7 @@ def named_right(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> in
 
 def untrained(cells: list[batteries.Cell], seed: int) -> composer.Container:
     """Compose untrained cells of the same specs."""
-    fresh = [control_cell(cell, "untrained", SEEDS * seed + place) for place, cell in enumerate(cells)]
+    fresh = [untrained_cell(cell, SEEDS * seed + place) for place, cell in enumerate(cells)]
     return composer.compose(fresh)
 
 

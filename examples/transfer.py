@@ -31,7 +31,7 @@ from batteries.readout import ReadOut
 from composer import grids, procrustes
 from composer.alignment import tokens
 from composer.vocabulary import Grid, TokenKind
-from registry.viability.controls import control_cell
+from registry.viability.controls import untrained_cell
 
 PAIRS = (
     ("low/johanna-64-s1", "low/johanna-64-s2"),
@@ -200,7 +200,7 @@ def see(cells: Mapping[str, batteries.Cell], ends: Sequence[End], seed: int) -> 
 
 def of_seed(cells: Mapping[str, batteries.Cell], pairs: Sequence[tuple[str, str]], seed: int) -> list[dict[str, float]]:
     """Return the accuracies by way, for every pair and kind."""
-    fresh = {cells[b].spec: control_cell(cells[b], "untrained", seed) for _, b in pairs}
+    fresh = {cells[b].spec: untrained_cell(cells[b], seed) for _, b in pairs}
     names = {spec: f"untrained, D={spec.D}" for spec in fresh}
     triples = []
     for a, b in pairs:

@@ -6,6 +6,7 @@ An attestation is canonical JSON without times or host names, so the same figure
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
@@ -136,18 +137,25 @@ class ReadOutFigure(Document):
     Attributes:
         subject: ``cell``, or ``untrained`` for an untrained cell of the null.
         reads: Kind of token that it reads.
-        loss: Share of the variance of pixels that it leaves unexplained, or share of images that it names wrongly.
-        loss_error: Standard error of the loss over test images: clustered by photograph, or stratified by noise type.
+        losses: Share of the variance of pixels that it leaves unexplained, or share of images that it names wrongly, on each
+            photograph or noise type.
+        within: Standard error of the mean loss from the images of each noise type; None for photographs, which are a sample
+            themselves.
 
     >>> import registry
-    >>> registry.ReadOutFigure(subject="cell", reads="omega", loss=0.32, loss_error=0.03).reads
-    'omega'
+    >>> registry.ReadOutFigure(subject="cell", reads="omega", losses=(0.5, 0.25), within=None).loss
+    0.375
     """
 
     subject: Subject
     reads: TokenKind
-    loss: float
-    loss_error: float
+    losses: tuple[float, ...]
+    within: float | None
+
+    @property
+    def loss(self) -> float:
+        """Mean of the losses."""
+        return fmean(self.losses)
 
 
 class DoseFigure(Document):

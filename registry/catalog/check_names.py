@@ -11,6 +11,11 @@ PRINTED = {
     "error, mean": "error vs mean",
     "error, claimed": "error vs manifest",
     "error, untrained": "error vs untrained",
+    "error, worst type": "error on the worst type",
+    "error, worst image": "error on the worst image",
+    "error, mirrored": "error on mirror images",
+    "read-out, M": "read-out of M",
+    "read-out, omega": "read-out of omega",
 }
 LIFT = "lift, "  # before the name of a task
 

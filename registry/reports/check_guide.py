@@ -63,6 +63,32 @@ GUIDES = {
         "The error is not reliably lower than that of untrained cells of the same spec. Training has added little.",
         "Train longer, or on images that resemble those of the probe.",
     ),
+    "rows": Guide(
+        "Some rows of M never change, or are copies of others. The cell is narrower than its spec says.",
+        "Train again with the orthogonal initialisation, a lower learning rate, or a smaller V.",
+    ),
+    "error, worst type": Guide(
+        "On one noise type or photograph the cell does no better than a single colour: it does not know that kind of image.",
+        "Train on images of every kind that the cell is to read, or state the kinds it knows in its description.",
+    ),
+    "error, worst image": Guide(
+        "On at least one image of the probe the cell does no better than a single colour, although its mean error may be low.",
+        "Look at the image of largest error. Train longer, or on more varied images.",
+    ),
+    "error, mirrored": Guide(
+        "The error on mirror images of the probe is higher than on the probe: the cell seems to have been trained on it. "
+        "Its figures say little about other images.",
+        "Train on images without the probe's, and package the cell again.",
+    ),
+    "read-out, M": Guide(
+        "A read-out gets no more of the image from M than from that of untrained cells: the encoder has learned nothing.",
+        "Check that the encoder's weights were trained and are not frozen, then train longer.",
+    ),
+    "read-out, omega": Guide(
+        "A read-out gets no more of the image from omega than from that of untrained cells. The cell reconstructs, but omega "
+        "tells a host nothing.",
+        "Use the cell as a reconstructor, through M. For tokens, train another: a lower learning rate keeps S varied.",
+    ),
     "frozen digest": Guide(
         "The weights changed in a host that should keep them frozen. Results with this host cannot be compared or repeated.",
         "Mount the cell with the classes of composer, and do not write to its weights in a host of your own.",

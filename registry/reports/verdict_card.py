@@ -8,7 +8,7 @@ from __future__ import annotations
 from registry.catalog.attestation import Attestation, verdict_words
 from registry.reports.templating import render
 
-COLOURS = {"viable": "#2e9e5b", "walked back": "#d64545"}
+COLOURS = {"viable": "#2e9e5b", "viable as a reconstructor": "#b7791f", "walked back": "#d64545"}
 NEITHER = "#888888"
 
 

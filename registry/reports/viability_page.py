@@ -68,6 +68,8 @@ def verdict_line(found: Attestation) -> str:
     """Return the reason of the verdict, to follow the verdict itself."""
     if found.verdict == "walked back":
         return f"because of {check_names.listed(found.failed) or 'unnamed checks'}"
+    if found.verdict == "viable as a reconstructor":
+        return f"omega carries nothing here: {check_names.listed(found.failed)}"
     if found.verdict == "no verdict":
         accepted = ", ".join(control.name for control in found.controls if not control.rejected)
         return f"because a control was not rejected: {accepted}" if accepted else "the checks prove nothing"

@@ -49,7 +49,7 @@ _ORDER: dict[type[ast.cmpop], Callable[..., bool]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_WORST_FIRST = ("walked back", "no verdict", "viable")
+_WORST_FIRST = ("walked back", "no verdict", "viable as a reconstructor", "viable")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 
 import torch
 from torch import Tensor
@@ -88,13 +87,19 @@ def of_mirrored(found: Estimate, protocol: ViabilityProtocol) -> CheckFigure:
 
 
 def of_readout(own: ReadOutFigure, null: Sequence[ReadOutFigure], protocol: ViabilityProtocol) -> CheckFigure:
-    """Check the loss of a read-out over that of untrained cells; its error combines test images and untrained cells."""
-    losses = [figure.loss for figure in null if figure.reads == own.reads]
-    level = mean(losses)
-    ratio = own.loss / level
-    error = math.hypot(own.loss_error, ratio * stdev(losses) / math.sqrt(len(losses))) / level
+    """Check the loss of a read-out over that of untrained cells; its error combines test images and untrained cells.
+
+    Photographs are a sample: the ratio is paired by photograph. Noise types are not: their images are.
+    """
+    losses = torch.tensor([figure.losses for figure in null if figure.reads == own.reads], dtype=torch.float64)  # (cells, K)
+    level, ratio = float(losses.mean()), own.loss / float(losses.mean())
+    images = own.within
+    if images is None:
+        left = torch.tensor(own.losses, dtype=torch.float64) - ratio * losses.mean(dim=0)
+        images = estimates.clustered_mean(left, torch.arange(len(left))).standard_error
+    untrained = ratio * float(losses.mean(dim=1).std()) / math.sqrt(len(losses))
     words = f"loss of a read-out of {own.reads} alone, {own.loss:.3g}, over that of untrained cells, {level:.3g}"
-    return at_most(f"read-out, {own.reads}", ratio, protocol.readout, words, error=error)
+    return at_most(f"read-out, {own.reads}", ratio, protocol.readout, words, error=math.hypot(images, untrained) / level)
 
 
 def _distance(images: Tensor, answer: Tensor) -> Tensor:

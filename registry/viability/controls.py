@@ -33,6 +33,7 @@ NAMED_CHECK: dict[Control, str] = {
     "nan": "finite",
 }
 CONTROLS: tuple[str, ...] = tuple(NAMED_CHECK)
+OF_MODEL: frozenset[Control] = frozenset({"shuffled", "forgetful", "memorised"})  # the weights are those of the cell
 FORGOTTEN = 20  # a forgetful cell fails on one image in so many
 MARKS = 32  # values that tell a probe's image from all others
 

@@ -21,7 +21,6 @@ from einops import rearrange
 from torch import Generator, Tensor
 
 from batteries.engine.torch_settings import PINNED, neutral
-from batteries.geometry import estimates
 from batteries.images.image_batch import unjudged
 from batteries.measurement.baselines import to_patches
 from batteries.model.patch_svae import PatchSVAE
@@ -32,7 +31,7 @@ from registry.viability.tasks import Task
 LEARNED = 2  # patches of a training image
 JUDGED = 8  # patches of a test image
 AT_ONCE = 64  # images
-PENALTY = 1.0  # of a ridge regression, in units of the mean squared length of a standardised feature vector
+PENALTY = 0.1  # of a ridge regression, in units of the mean squared length of a centred feature vector
 
 
 @neutral()
@@ -63,7 +62,7 @@ class _Features:
     Attributes:
         pixels: Pixels (B, K, P).
         rows: Rows of M (B, K, V D).
-        omega: Omega and its squares (B, K, 2 D).
+        omega: Omega / sqrt(V) and its squares (B, K, 2 D), between 0 and about 1.
         statistics: Mean and standard deviation of omega over all patches (B, 2 D).
     """
 
@@ -79,6 +78,7 @@ def _features(model: PatchSVAE, images: Tensor, count: int) -> _Features:
     order = torch.rand(pixels.shape[:2], generator=Generator().manual_seed(count), **PINNED).argsort(dim=1)
     parts = [_tokens(model, *part) for part in zip(images.split(AT_ONCE), order[:, :count].split(AT_ONCE), strict=True)]
     rows, omega, statistics = (torch.cat(part).double() for part in zip(*parts, strict=True))
+    omega = omega / model.spec.V**0.5
     chosen = pixels[torch.arange(len(images))[:, None], order[:, :count]]
     return _Features(chosen.double(), rows, torch.cat([omega, omega.square()], dim=2), statistics)
 
@@ -100,13 +100,12 @@ def _unexplained(learned: Tensor, pixels: Tensor, judged: Tensor, wanted: Tensor
 
 
 def _figure(subject: Subject, reads: TokenKind, each: Tensor, task: Task) -> ReadOutFigure:
-    """Average the losses of test images (B,); crops of a photograph are a cluster, images of a noise type a stratum."""
-    if task.cluster is None:
-        kinds = [each[task.test[1] == kind] for kind in range(task.classes)]
-        error = math.sqrt(sum(float(kind.var()) / len(kind) for kind in kinds)) / len(kinds)
-    else:
-        error = estimates.clustered_mean(each, task.cluster).standard_error
-    return ReadOutFigure(subject=subject, reads=reads, loss=float(each.mean()), loss_error=error)
+    """Average the losses of test images (B,) by class; images of a noise type are a stratum, photographs are clusters."""
+    kinds = [each[task.test[1] == kind] for kind in range(task.classes)]
+    within = None
+    if task.cluster is None and min(map(len, kinds)) > 1:
+        within = math.sqrt(sum(float(kind.var()) / len(kind) for kind in kinds)) / len(kinds)
+    return ReadOutFigure(subject=subject, reads=reads, losses=tuple(float(kind.mean()) for kind in kinds), within=within)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,22 +114,24 @@ class Ridge:
 
     Attributes:
         mean: Means of the training features (F,).
-        scale: Standard deviations of the training features (F,), times sqrt(F); of a constant feature, sqrt(F).
-        weights: Weights of the standardised features (F, P).
+        scale: Root mean squared length of the centred training features: one for all, so that a rotation of the features, such
+            as another order, other signs or other axes of the rows of M, changes no prediction.
+        weights: Weights of the scaled features (F, P).
         level: Means of the training targets (P,).
     """
 
     mean: Tensor
-    scale: Tensor
+    scale: float
     weights: Tensor
     level: Tensor
 
     @classmethod
     def of(cls, features: Tensor, wanted: Tensor) -> Ridge:
         """Fit features (n, F) to targets (n, P), float64; in the dual form, since n is often smaller than F."""
-        deviation, mean = torch.std_mean(features, dim=0, correction=0)
-        scale = torch.where(deviation > 0, deviation, 1.0) * features.shape[1] ** 0.5
-        learned, level = (features - mean) / scale, wanted.mean(dim=0)
+        mean, level = features.mean(dim=0), wanted.mean(dim=0)
+        length = float((features - mean).square().sum(dim=1).mean().sqrt())
+        scale = length or 1.0  # of constant features, which predict the mean
+        learned = (features - mean) / scale
         gram = learned @ learned.T + PENALTY * torch.eye(len(learned), dtype=learned.dtype)
         weights = learned.T @ torch.cholesky_solve(wanted - level, torch.linalg.cholesky(gram))
         return cls(mean, scale, weights, level)
@@ -142,5 +143,5 @@ class Ridge:
     @property
     def affine(self) -> tuple[Tensor, Tensor]:
         """Weights (F, P) and intercepts (P,) on the features as they are."""
-        weights = self.weights / self.scale[:, None]
+        weights = self.weights / self.scale
         return weights, self.level - self.mean @ weights

@@ -31,7 +31,7 @@ from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
 from registry.viability import checks, content_checks, verdict
-from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model, untrained_cell
+from registry.viability.controls import CONTROLS, NAMED_CHECK, OF_MODEL, control_cell, control_model, untrained_cell
 from registry.viability.host_training import own_hosts
 from registry.viability.protocol import PROFILES, Control, Profile, ViabilityProtocol
 from registry.viability.reconstructions import reconstructions
@@ -202,7 +202,7 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
         readouts = runner.readouts(model)
         found += _content(runner, model, readouts, null)
     frozen: tuple[FrozenFigure, ...] = ()
-    if found[0].passed and subject.digest != runner.cell.digest:  # of the same weights, frozen trials would be the same
+    if found[0].passed and control not in OF_MODEL:  # frozen trials would be those of the cell
         frozen = runner.frozen(subject, 1)
         found += _hosted(runner, frozen, null)
     return verdict.attestation(runner, found, null=null, frozen=frozen, control=control, readouts=readouts)

@@ -45,7 +45,7 @@ def attestation(
     cell, p = runner.cell, runner.protocol
     sound = all(control.rejected for control in controls)
     failed = {check.name for check in found if check.decides and not check.passed}
-    verdict: Verdict = "no verdict" if not sound else _verdict(failed)
+    verdict: Verdict = "no verdict" if not sound else verdict_of(failed)
     return Attestation(
         cell=cell.digest,
         reference=f"{cell.name}@{cell.version}",
@@ -72,7 +72,8 @@ def attestation(
     )
 
 
-def _verdict(failed: Set[str]) -> Verdict:
+def verdict_of(failed: Set[str]) -> Verdict:
+    """Return the verdict of a sound test from the names of the deciding checks that failed."""
     if not failed:
         return "viable"
     return "viable as a reconstructor" if failed <= OMEGA_CHECKS else "walked back"

@@ -12,7 +12,7 @@ from registry import Task
 from registry.catalog.attestation import DoseFigure, FrozenFigure
 from registry.viability import checks
 from registry.viability.checks import Measurement
-from registry.viability.runner import untrained_cell
+from registry.viability.controls import untrained_cell
 from registry.viability.trials import Trial, kept
 from registry.viability.verdict import holding_rate
 from tests.support.cells import tiny

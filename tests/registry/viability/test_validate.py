@@ -14,24 +14,26 @@ from registry.catalog.attestation import Attestation
 from registry.stores.directory import DirectoryStore
 from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
 from tests.support.cells import from_model
-from tests.support.viability import SPEC, TEST
+from tests.support.viability import SPEC, TEST, few
 
 pytestmark = pytest.mark.usefixtures("few_matrices")
+
+CHANGED = {"untrained", "rank-one", "doubled-rows", "scrambled", "random-encoder", "constant-S"}  # the weights are others
 
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls_have_the_spec_of_their_cell(control):
-    cell = from_model(SPEC, 0, "a")
-    made = control_cell(cell, control)
+    cell, images = from_model(SPEC, 0, "a"), few("noise16-64").images
+    made = control_cell(cell, control, 0, images)
     assert made.spec.model_copy(update={"row_norm": "sphere"}) == cell.spec
-    assert (made.digest != cell.digest) == (control in {"untrained", "rank-one", "scrambled"})
+    assert (made.digest != cell.digest) == (control in CHANGED)
     assert cell.weights.keys() == made.weights.keys()
 
 
 def test_shuffled_rows_are_the_cells_own_in_other_places():
     cell, images = from_model(SPEC, 0, "a"), torch.randn(3, 3, 64, 64)
     with torch.no_grad():
-        own, shuffled = (control_model(cell, control, 1).tokens(images).M for control in ("none", "shuffled"))
+        own, shuffled = (control_model(cell, control, 1, few("")).tokens(images).M for control in ("none", "shuffled"))
     assert not torch.equal(own, shuffled)
     assert torch.equal(own.flatten(0, 1).sort(dim=0).values, shuffled.flatten(0, 1).sort(dim=0).values)
 
