@@ -167,13 +167,13 @@ def _tried(runner: Runner) -> Attestation:
         return verdict.attestation(runner, [checks.finite(False)])
     runner.parts = runner.parts_of_a_cell
     null = runner.null()
-    runner.told("controls")
-    controls = _controls(runner, null)
     runner.told("the cell on its own probe")
     model = PatchSVAE.from_cell(runner.cell)
     found = _standing(runner, runner.cell, model, null)
     if not found[0].passed:
-        return verdict.attestation(runner, found, controls, null=null)
+        return verdict.attestation(runner, found, null=null)
+    runner.told("controls")
+    controls = _controls(runner, null)
     readouts = runner.readouts(model)
     found += _content(runner, model, readouts, null)
     frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
