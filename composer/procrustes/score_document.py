@@ -1,10 +1,14 @@
-"""Scores and their nulls, as computed, as stored in files of models and maps, and as reported. Imports no torch."""
+"""Scores and their nulls, as computed, as stored in files of models and maps, and as reported. Imports no torch.
+
+Source: bounds of a difference from those of both terms, Zou and Donner, Statistics in Medicine 27 (2008).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from statistics import NormalDist
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict
@@ -14,6 +18,7 @@ from pydantic_core import PydanticKnownError
 from batteries.cell.manifest import Count, Positive
 
 LEVEL = 0.05
+Z95 = NormalDist().inv_cdf(1 - LEVEL / 2)
 CLOSED = ConfigDict(strict=True, extra="forbid")
 
 
@@ -46,6 +51,21 @@ class Null:
         """
         return (1 + self.exceeding) / (1 + self.draws)
 
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean, from the number of draws."""
+        return self.sd / math.sqrt(self.draws)
+
+
+def lift_bounds(r2: float, low: float, high: float, null: Null) -> tuple[float, float]:
+    """Return 95% bounds of ``r2``, itself within ``low`` and ``high``, less the mean of a null on the same images.
+
+    >>> lift_bounds(0.5, 0.25, 0.75, Null(mean=0.25, sd=0.0, draws=199, exceeding=0))
+    (0.0, 0.5)
+    """
+    lift, error = r2 - null.mean, Z95 * null.standard_error
+    return lift - math.hypot(r2 - low, error), lift + math.hypot(high - r2, error)
+
 
 @dataclass(frozen=True, config=CLOSED)
 class Score:
@@ -54,8 +74,10 @@ class Score:
     Attributes:
         r2: Share of variance explained on held-out images; negative where the mean predicts better.
         cosine: Mean cosine of predicted and true tokens of held-out images, both less the mean of the fitted images.
-        low: Lower 95% bound of r2, by a bootstrap over images with fixed maps.
-        high: Upper 95% bound of r2.
+        low: Lower 95% bound of the mean of r2 over other sets of as many images, with maps fitted anew; see
+            :mod:`composer.procrustes.intervals`. Trustworthy from eight images, or clusters of images, upwards; with fewer
+            the bounds are wide. Not a bound of the best map, whose R2 is that of unlimited images and higher.
+        high: Upper 95% bound of the same.
         samples_per_dimension: Rows of the smaller fit, divided by the larger width of the two cells.
         shuffled: Null of pairings shuffled by image.
         untrained: Null of pairs of untrained cells, if any were given.
@@ -80,6 +102,15 @@ class Score:
     def lift(self) -> float:
         """Excess of r2 over the mean of shuffled pairings."""
         return self.r2 - self.shuffled.mean
+
+    @property
+    def lift_bounds(self) -> tuple[float, float]:
+        """95% bounds of the lift over what shuffled pairings reach on these images.
+
+        They have the variation of r2 and the error that the number of shuffles leaves, but not that of the shuffled mean
+        from one set of images to another, which is larger than r2's where r2 is near 1 and images are few.
+        """
+        return lift_bounds(self.r2, self.low, self.high, self.shuffled)
 
     @property
     def p_value(self) -> float:
