@@ -30,7 +30,7 @@ from composer.vocabulary import Grid, TokenKind
 NO_MAP = "cell without a map into the consensus frame"
 GROUPS = 16  # of cells; each is scored against the consensus of the other groups
 FLOOR = LEVEL / 5  # lowest corrected p-value that all cells can reach
-MOST_SHUFFLES = 4999  # of one cell, since those of all cells grow with the square of their number
+MOST_SHUFFLES = 2499  # of one cell, since those of all cells grow with the square of their number
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Consensus(Lookup[Alignment]):
     def p_values(self) -> tuple[float, ...]:
         """P-values of shuffled pairings, corrected for the number of cells by Holm's method.
 
-        The number of shuffles grows with the number of cells, so that the p-values of up to 50 cells can all be 0.01, and
-        those of up to 250 can all be 0.05. That also holds for cells that joined one by one, because Holm's factor is the
-        smaller the larger the p-value.
+        The number of shuffles grows with the number of cells, so that the p-values of up to 25 cells can all be 0.01, and
+        those of up to 125 can all be 0.05; use uncorrected ones beyond. The same holds for cells that joined one by one,
+        because Holm's factor is smaller for larger p-values.
         """
         return holm([one.p_value for one in self.scores])
 

@@ -7,7 +7,7 @@ from batteries.errors import ConflictError, InputError
 from composer.procrustes.consensus import FLOOR, consensus, held_out_scores, joined
 from composer.procrustes.generalized import change, generalised
 from composer.procrustes.provenance import digest_of
-from composer.procrustes.scores import score
+from composer.procrustes.scores import score, shuffles_for
 from tests.composer.procrustes.test_procrustes import draw, rotation
 
 
@@ -67,7 +67,7 @@ def test_any_number_of_aligned_cells_can_be_found_after_correction():
         one_by_one = joined(one_by_one, {name: cells[name]})
     assert max(one_by_one.p_values) <= FLOOR
     beside = dict(zip((*cells, *strangers), consensus({**cells, **strangers}).p_values, strict=True))
-    assert max(beside[name] for name in cells) <= FLOOR
+    assert max(beside[name] for name in cells) <= 0.05
     assert min(beside[name] for name in strangers) > 0.1
 
 
@@ -81,12 +81,12 @@ def test_shuffles_are_bounded(monkeypatch):
 @pytest.mark.parametrize(("count", "noise"), [(2, 0.3), (5, 0.3), (5, 3.0), (19, 0.5)])
 def test_a_cell_is_scored_against_the_consensus_of_the_others_alone(count, noise):
     """Whatever is computed at once: the same as one consensus after the other, of cells of two widths."""
-    hidden = draw(24, 4, 3)
+    hidden, shuffles = draw(24, 4, 3), shuffles_for(count, FLOOR)
     tokens = [hidden @ rotation(3, i) + noise * draw(24, 4, 3, seed=20 + i) for i in range(count)]
     tokens[1] = torch.cat([tokens[1], noise * draw(24, 4, 2, seed=9)], dim=-1)
     for place, found in enumerate(held_out_scores(tokens, seed=3)):
         others = [own.flatten(0, 1) for i, own in enumerate(tokens) if i % 16 != place % 16]
-        wanted = score(tokens[place], generalised(others).tokens.unflatten(0, (24, 4)), seed=3)
+        wanted = score(tokens[place], generalised(others).tokens.unflatten(0, (24, 4)), seed=3, shuffles=shuffles)
         assert found.r2 == pytest.approx(wanted.r2, abs=1e-6)
         assert found.cosine == pytest.approx(wanted.cosine, abs=1e-6)
         assert found.shuffled.mean == pytest.approx(wanted.shuffled.mean, abs=1e-6)

@@ -23,7 +23,7 @@ def by_image(b, d, seed, noise=1.0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("images", "width", "noise"), [(8, 4, 1.0), (8, 4, 0.3), (16, 8, 1.0), (48, 4, 1.0)])
+@pytest.mark.parametrize(("images", "width", "noise"), [(8, 4, 0.3), (16, 8, 1.0), (48, 4, 1.0)])
 def test_bounds_hold_r2_of_other_images_as_often_as_they_say(images, width, noise):
     """0.93 to 0.97, and three standard errors of the count beyond: the mean of R2 over sets of images, and no other."""
     found = [score(*by_image(images, width, seed, noise), seed=seed, shuffles=1) for seed in range(REPLICATES)]
