@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from composer.alignment import Swap
 from composer.procrustes import fit
 from composer.procrustes.held_out import Paired, rows_of
-from composer.procrustes.intervals import log_bounds, log_variances, r2_bounds
+from composer.procrustes.intervals import log_bounds, log_variances
 from composer.procrustes.score_document import Null, lift_bounds
 from composer.procrustes.scores import null_of, split_of
 
@@ -171,8 +171,8 @@ def measure(setting: Setting, replicates: int = REPLICATES, seed: int = 0) -> Co
 
 def _bounds(pair: Paired, r2: float, null: Null, generator: Generator) -> dict[str, Bounds]:
     error, truth, _ = (part.sum(dim=1) for part in pair.judged())
-    before, now = bootstrap_bounds(error, truth, generator), r2_bounds(pair, error, truth)
-    (refitted, _), groups = log_variances(pair, error, truth)
+    (refitted, kept), groups = log_variances(pair, error, truth)
+    before, now = bootstrap_bounds(error, truth, generator), log_bounds(r2, (refitted + kept) / 2, groups)
     errors = {"own": torch.zeros_like(error), "mean": truth, "mapped": error}
     return {
         "before": before,

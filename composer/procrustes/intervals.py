@@ -20,6 +20,7 @@ from torch import Tensor
 
 from batteries.geometry.estimates import student
 from composer.procrustes.held_out import CHUNK, WORKING, Paired, r2_of
+from composer.procrustes.polar import TINY
 
 CONFIDENCE = 0.95
 GROUPS = 32  # most groups, so that refits are few: 30 degrees of freedom widen the bounds by 4%
@@ -57,7 +58,7 @@ def log_variances(pair: Paired, error: Tensor, truth: Tensor) -> tuple[tuple[flo
     whole = pair.sums(pair.observed)
     parts = pair.sums_by_group(group, count).split(max(1, CHUNK // (WORKING * whole[0, 0].numel())))
     refitted = 1 - torch.cat([r2_of(whole - part) for part in parts])
-    kept = without(error, group, count) / without(truth, group, count)
+    kept = without(error, group, count) / without(truth, group, count).clamp_min(TINY)
     first, second = (jackknife_variance(share.clamp_min(EXACT).log()) for share in (refitted, kept))
     return (first, second), count
 

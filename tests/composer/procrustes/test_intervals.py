@@ -96,6 +96,15 @@ def test_bounds_of_what_is_predicted_to_the_last_bit_are_finite():
     assert low < 0.5 < high <= 1
 
 
+@pytest.mark.parametrize("end", [0, 1])
+def test_bounds_of_tokens_that_vary_in_one_image_only_are_finite(end):
+    ends = [draw(4, 2, 3), draw(4, 2, 3, seed=1)]
+    ends[end] = torch.zeros(4, 2, 3, dtype=torch.float64).index_copy(0, torch.tensor([2]), draw(1, 2, 3, seed=2))
+    found = score(*ends, shuffles=19)
+    assert math.isfinite(found.low)
+    assert found.low < found.high <= 1
+
+
 def test_bounds_widen_as_images_are_fewer():
     widths = [found.high - found.low for found in (score(*related(b, 4, 3, seed=5), shuffles=1) for b in (4, 16, 64, 256))]
     assert widths == sorted(widths, reverse=True)
