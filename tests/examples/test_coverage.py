@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from composer.procrustes.score_document import Null
 from composer.procrustes.similarity import fit
 from tests.support.examples import RESULTS, example, rows
 
@@ -24,7 +25,7 @@ def test_the_page_has_all_settings_and_its_claims_hold():
     half = len(found) // 2
     assert (found[0], found[half]) == (intervals.R2_HEAD, intervals.OTHER_HEAD)
     assert [row[:3] for row in found[1:half]] == [row[:3] for row in found[half + 1 :]] == at
-    assert text.count(": yes.") == 3
+    assert text.count(": yes.") == 4
     assert "NO." not in text
 
 
@@ -53,9 +54,13 @@ def test_the_error_of_a_map_on_unlimited_images_is_that_on_many():
 
 def test_a_bound_covers_what_it_holds():
     bounds = [{"now": (0.1, 0.3)}, {"now": (0.2, 0.4)}]
-    found = intervals.Coverage(intervals.Setting(8, 4, 1.0), [0.1, 0.3], [0.1, 0.3], [0.35, 0.35], bounds)
+    found = intervals.Coverage(
+        intervals.Setting(8, 4, 1.0), [0.1, 0.3], [Null(0.0, 0.1, 49, 0), Null(-0.1, 0.1, 49, 0)], [0.35, 0.35], bounds
+    )
     assert found.covered("now", found.again) == 1
     assert found.covered("now", found.fitted) == 0.5
+    assert found.lifts == pytest.approx([0.25, 0.25])
+    assert found.between == pytest.approx((0.005 - 0.01 / 49) ** 0.5 / 0.1)
 
 
 def test_content_kept_is_covered_as_the_page_says():

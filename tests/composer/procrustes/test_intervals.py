@@ -111,10 +111,9 @@ def test_bounds_widen_as_images_are_fewer():
 
 
 def test_bounds_of_the_lift_have_the_error_of_the_shuffled_mean():
-    exact, drawn = Null(0.1, 0.0, 199, 0), Null(0.1, 0.4, 16, 0)
-    assert drawn.standard_error == pytest.approx(0.1)
+    exact, drawn = Null(0.1, 0.0, 199, 0), Null(0.1, 0.4, 4, 0)  # error of 4 draws, and half of the spread: 0.2 each
     assert lift_bounds(0.5, 0.3, 0.6, exact) == pytest.approx((0.2, 0.5))
     low, high = lift_bounds(0.5, 0.3, 0.6, drawn)
-    assert (0.4 - low, high - 0.4) == pytest.approx((math.hypot(0.2, 0.196), math.hypot(0.1, 0.196)), rel=1e-3)
+    assert (0.4 - low, high - 0.4) == pytest.approx((math.hypot(0.2, 0.5544), math.hypot(0.1, 0.5544)), rel=1e-3)
     one = score(*related(16, 4, 3), shuffles=19)
     assert one.lift_bounds == lift_bounds(one.r2, one.low, one.high, one.shuffled)
