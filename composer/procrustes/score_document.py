@@ -71,8 +71,9 @@ class Score:
         r2: Share of variance explained on held-out images; negative where the mean predicts better.
         cosine: Mean cosine of predicted and true tokens of held-out images, both less the mean of the fitted images.
         low: Lower 95% bound of the mean of r2 over other sets of as many images, with maps fitted anew; see
-            :mod:`composer.procrustes.intervals`. Trustworthy from eight images, or clusters of images, upwards; with fewer
-            the bounds are wide. Not a bound of the best map, whose R2 is that of unlimited images and higher.
+            :mod:`composer.procrustes.intervals`. In simulations both bounds hold it in 0.94 to 0.98 of sets from 16 images
+            or clusters on; in up to 1 at 8, the fewest tried, and where R2 is near chance. Not a bound of the best map,
+            which unlimited images would fit and whose R2 is higher.
         high: Upper 95% bound of the same.
         samples_per_dimension: Rows of the smaller fit, divided by the larger width of the two cells.
         shuffled: Null of pairings shuffled by image.

@@ -29,6 +29,7 @@ def test_the_page_has_all_settings_and_its_claims_hold():
     assert "NO." not in text
 
 
+@pytest.mark.slow
 def test_a_setting_is_measured_as_the_page_says():
     """Sixty replicates beside the page's 400: mean and shares within four standard errors."""
     setting = intervals.Setting(16, 4, 1.0)
