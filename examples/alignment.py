@@ -40,7 +40,8 @@ SWAPPED: tuple[RelayKind, ...] = get_args(RelayKind)
 RELATED, HARDLY = 0.05, 0.1  # significance level; R2 below which a map predicts little, even if significant
 
 WORDS = """`python examples/alignment.py --write`. One table for each kind of token and probe. *R2*: share of B's variance
-that A's tokens predict on images the map was not fitted on, with a 95% interval by image (by photograph for crops of one).
+that A's tokens predict on images the map was not fitted on, with a 95% interval (of R2 on as many other images, by image, or
+by photograph for crops of one; docs/results/coverage-alignment.md).
 *shuffled*, *untrained*: the lift of R2 over the mean of A's images in another order, and over the mean of untrained cells of
 both specs. *p*: the larger of both nulls' p-values, corrected by Holm's method for the pairs of the table; there are as many
 draws as it takes to get to {level}, so {level} is the least there can be. *cosine*: of predicted and true tokens, directly

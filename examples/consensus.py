@@ -30,7 +30,7 @@ import registry
 from batteries.cell import weights_file
 from batteries.cell.cell import file_facts
 from composer.alignment.align import paired
-from composer.procrustes.scores import SHUFFLES
+from composer.procrustes.consensus import MOST_SHUFFLES
 from registry.viability.controls import untrained_cell
 
 SHIPPED = (
@@ -45,7 +45,7 @@ NOISE = (0.005, 0.01, 0.02)  # noise on a copy's weights, as a share of the root
 PROBE, EVERY = "noise16-64", 4  # stride through the images of the probe
 BANDS = ("low", "mid", "high")
 KINDS = ("in it, as it ships", "in it, a copy", "joined", "photograph cell", "untrained")
-LEAST_RATIO, MOST_CHANGE = 20, 0.01
+LEAST_RATIO, MOST_CHANGE = 10, 0.01
 
 WORDS = """`python examples/consensus.py --write`: {cells} cells in one container, aligned by omega on every {every}th image of
 {probe}: ten noise cells that ship ({low} LOW, {mid} MID, {high} HIGH), and copies of them with Gaussian noise on every tensor
@@ -311,7 +311,7 @@ def section(found: Found) -> str:
     )
     costs, scores = table(("what", "of one run"), found.cost.rows), table(head, found.rows)
     nulls = [score.shuffled.exceeding == 0 for name, score in found.scores.items() if kind_of(name) == "untrained"]
-    said = SCORES.format(shuffles=SHUFFLES, fooled=sum(nulls), fresh=len(nulls))
+    said = SCORES.format(shuffles=MOST_SHUFFLES, fooled=sum(nulls), fresh=len(nulls))
     return "\n\n".join(["## Two hundred cells in one frame", words, costs, changed, said, scores, claimed])
 
 

@@ -38,7 +38,7 @@ UNTRAINED = 3  # untrained sources per pair
 WORDS = """`python examples/relay.py --write`: B decodes A's tokens, mapped into its coordinates, with its own U and V of the
 same image (omega), or with an omega of its own making (rows: mapped rows of M in the place of its own, paired by their number).
 *own* and *mean* are B's errors with its own tokens and with their mean. *mapped* is the share of the difference that A's
-mapped tokens recover, with 95% bounds (bootstrap by image, by photograph where there are several crops of one); *shuffled*
+mapped tokens recover, with 95% bounds (jackknife by image, by photograph where there are several crops of one); *shuffled*
 the share with A's tokens of another image; *untrained* the range of shares from {untrained} untrained cells in A's place.
 Fitted on half of the images, scored on the other, both ways. *start*: whether both trainings began at one seed."""
 CAUTION = """On photographs even the omega of an untrained cell recovers up to {most:.3f}: two functions of one image agree by

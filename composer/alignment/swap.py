@@ -5,7 +5,10 @@ the mean of its own, or A's mapped from another image. The score is the share of
 omega recovers: 1 is as good as B's own, 0 no better than the mean. If the mean costs almost nothing, omega carries almost
 nothing, and the share says little. With ``tokens="rows"``, rows of M replace omega, paired by index.
 Maps and means are fitted on one half of the images and errors measured on the other, then the halves are exchanged.
-Legend: B images, N patches of the target, D width.
+Bounds are of the share that these maps recover on other images, since maps refitted without some images would need decodings of
+their own. They follow from the share without each cluster (the jackknife), with Student's t of one half's degrees of freedom:
+the two halves are not independent, because what an image fits in one is judged in the other.
+Legend: B images, N patches of the target, D width, C clusters.
 """
 
 from __future__ import annotations
@@ -22,15 +25,17 @@ from torch import Generator, Tensor
 from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
+from batteries.geometry.estimates import student
 from composer.alignment import relay
 from composer.alignment.probe_images import ProbeImages, images_on
 from composer.alignment.relay import RelayKind
 from composer.container.container import Container
 from composer.procrustes import similarity
+from composer.procrustes.intervals import jackknife_variance, without
 
 HARDLY = 0.02  # least cost of the mean, relative to the error with own tokens, at which a share is informative
 FEWEST_CLUSTERS = 4  # two in each half
-DRAWS = 2000  # bootstrap samples
+CONFIDENCE = 0.95
 DECODINGS = ("own", "mapped", "mean", "shuffled")
 
 
@@ -82,17 +87,18 @@ class Swap:
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """95% bounds of the mapped share, by a bootstrap over clusters; infinite if the mean may cost nothing."""
-        of = torch.unique(self.cluster, return_inverse=True)[1]
-        count = int(of.max()) + 1
-        parts = [self.errors[name] for name in ("own", "mean", "mapped")]
-        sums = torch.stack([torch.zeros(count, dtype=torch.float64).index_add_(0, of, part) for part in parts])
-        drawn = torch.randint(count, (DRAWS, count), generator=Generator().manual_seed(0))
-        own, mean, mapped = sums[:, drawn].sum(dim=2)
-        if bool((mean <= own).any()):
+        """95% bounds of the share that these maps recover on other images; infinite if the mean may cost nothing.
+
+        In simulations they hold it in 0.90 to 0.99 of sets of 8 images or more (docs/results/coverage-alignment.md).
+        """
+        of, count = torch.unique(self.cluster, return_inverse=True)[1], len(self.cluster.unique())
+        own, mean, mapped = without(torch.stack([self.errors[name] for name in ("own", "mean", "mapped")]), of, count)
+        quantile = student(CONFIDENCE, count // 2 - 1)
+        cost = (mean - own) * count / (count - 1)  # (C,), of all clusters on average
+        if float(cost.mean()) <= quantile * math.sqrt(jackknife_variance(cost)):
             return -math.inf, math.inf
-        low, high = ((mean - mapped) / (mean - own)).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return low, high
+        half = quantile * math.sqrt(jackknife_variance((mean - mapped) / (mean - own)))
+        return self.share() - half, self.share() + half
 
     @property
     def statement(self) -> str:

@@ -22,13 +22,15 @@ from composer.procrustes.fixed_point import frames_of
 from composer.procrustes.generalized import Frame, generalised, maps_into
 from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import Pairing, digest_of
-from composer.procrustes.score_document import Score
-from composer.procrustes.scores import score
+from composer.procrustes.score_document import LEVEL, Score
+from composer.procrustes.scores import score, shuffles_for
 from composer.procrustes.similarity import Alignment
 from composer.vocabulary import Grid, TokenKind
 
 NO_MAP = "cell without a map into the consensus frame"
 GROUPS = 16  # of cells; each is scored against the consensus of the other groups
+FLOOR = LEVEL / 5  # lowest corrected p-value that all cells can reach
+MOST_SHUFFLES = 2499  # of one cell, since those of all cells grow with the square of their number
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class Consensus(Lookup[Alignment]):
     def p_values(self) -> tuple[float, ...]:
         """P-values of shuffled pairings, corrected for the number of cells by Holm's method.
 
-        With 199 shuffles per score, no corrected p-value of more than ten cells can reach 0.05; use uncorrected ones then.
+        The number of shuffles grows with the number of cells, so that the p-values of up to 25 cells can all be 0.01, and
+        those of up to 125 can all be 0.05; use uncorrected ones beyond. The same holds for cells that joined one by one,
+        because Holm's factor is smaller for larger p-values.
         """
         return holm([one.p_value for one in self.scores])
 
@@ -239,7 +243,8 @@ def joined(
     if not first:
         others = generalised(_flat(tokens)).tokens.unflatten(0, shape)
         first = (score(frame, others, clusters=clusters, seed=seed),)
-    scores = (score(own, frame, clusters=clusters, seed=seed) for own in tokens.values())
+    shuffles = _shuffles(len(before) + len(tokens))
+    scores = (score(own, frame, clusters=clusters, seed=seed, shuffles=shuffles) for own in tokens.values())
     return replace(before, names=(*before.names, *tokens), maps=(*before.maps, *maps), scores=(*first, *scores))
 
 
@@ -248,7 +253,7 @@ def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None,
     """Score each cell by how well its tokens predict the consensus of the others on held-out images.
 
     More than 16 cells are dealt to 16 groups in turn, and each is scored against the consensus of the groups other than its
-    own, so that at most 16 frames are fitted.
+    own, so that at most 16 frames are fitted. Bounds take the consensus, which all images fitted, as given.
 
     Args:
         tokens: Tokens (B, G, its own D) of each cell.
@@ -258,8 +263,13 @@ def held_out_scores(tokens: Sequence[Tensor], *, clusters: Tensor | None = None,
     Raises:
         InputError: fewer than four images, or constant tokens.
     """
-    pairs = zip(tokens, frames_of_others(tokens), strict=True)
-    return tuple(score(cell, frame, clusters=clusters, seed=seed) for cell, frame in pairs)
+    pairs, shuffles = zip(tokens, frames_of_others(tokens), strict=True), _shuffles(len(tokens))
+    return tuple(score(cell, frame, clusters=clusters, seed=seed, shuffles=shuffles) for cell, frame in pairs)
+
+
+def _shuffles(cells: int) -> int:
+    """Return the number of shuffles of each score of a consensus."""
+    return min(MOST_SHUFFLES, shuffles_for(cells, FLOOR))
 
 
 def frames_of_others(tokens: Sequence[Tensor]) -> list[Tensor]:

@@ -139,6 +139,20 @@ class Paired:
         ]
         return torch.stack(products, dim=1)
 
+    def sums_by_group(self, group: Tensor, count: int) -> Tensor:
+        """Return sum u'v over the rows of each half and group, as given, (K, 2, W, W).
+
+        Args:
+            group: Group (B,) of each image, in the split's order.
+            count: Number K of groups.
+        """
+        sums = self.source.new_zeros(count, 2, self.source.shape[-1], self.target.shape[-1])
+        for half, images in enumerate(self.split.halves):
+            for some in group[images].unique().tolist():
+                own = (group[images] == some).nonzero()[:, 0] + images.start
+                sums[some, half] = self.source[own].flatten(0, 1).mT @ self.target[own].flatten(0, 1)
+        return sums
+
     @cached_property
     def table(self) -> tuple[Tensor, Tensor] | None:
         """Sums (rows, W W) over each pair of clusters of equal size, and the row (C, C) of each pair.

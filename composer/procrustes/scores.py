@@ -7,8 +7,7 @@ untrained cells. The computation is described in :mod:`composer.procrustes.held_
 Legend: B images, C clusters of them, G regions of an image, D_s and D_t widths.
 
 Sources: p-values that count the observed pairing, Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010); shuffling until
-enough was seen, Besag and Clifford, Biometrika 78 (1991); bootstrap by cluster, Davison and Hinkley, Bootstrap Methods and
-their Application (1997), section 3.8.
+enough was seen, Besag and Clifford, Biometrika 78 (1991).
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer.procrustes.centering import checked
 from composer.procrustes.held_out import Paired, Split, rows_of
+from composer.procrustes.intervals import r2_bounds
 from composer.procrustes.score_document import LEVEL, Null, Score
 from composer.procrustes.similarity import FewSamplesWarning
 
@@ -33,7 +33,6 @@ FEWEST_PAIRINGS = 20  # so that a p-value can be as low as 0.05
 SHUFFLES = 199  # so that a p-value can be as low as 0.005
 ENOUGH = 20  # shuffled pairings as high as the observed one, at which drawing stops: the p-value is known to about a fifth
 FIRST = 64  # shuffled pairings before the first check
-DRAWS = 2000  # bootstrap samples
 TIE = 1e-9  # rounding difference of equal scores
 
 
@@ -85,7 +84,7 @@ def score(
             photograph; defaults to one cluster per image.
         rows: Masks (B, G), boolean, of the rows present in source and target, or None for all; other rows are not read.
         untrained: Pairs of tokens of untrained cells on the same images and rows, scored in the same way.
-        seed: Seed of halves, shuffles and bootstrap.
+        seed: Seed of halves and shuffles.
         shuffles: Largest number of shuffled pairings, see :func:`shuffles_for`.
 
     Raises:
@@ -116,8 +115,8 @@ def score(
     if count < width:
         warnings.warn(FewSamplesWarning(count, width), stacklevel=2)
     r2 = float(pair.r2(pair.observed))
-    error, truth, cosine = pair.judged()
-    low, high = _bounds(error, truth, split, generator)
+    error, truth, cosine = (part.sum(dim=1) for part in pair.judged())
+    low, high = r2_bounds(pair, error, truth)
     shuffled = drawn_until_enough(r2, lambda draws: pair.r2(split.shuffled(draws, generator)), shuffles)
     others = []
     for one, other in untrained:
@@ -211,16 +210,3 @@ def _paired(source: Tensor, target: Tensor, kept: tuple[Tensor, Tensor], split: 
     for half in split.halves:
         checked(x[half].flatten(0, 1), y[half].flatten(0, 1), (there & other)[half].flatten())
     return Paired(rows_of(x, there), rows_of(y, other), split, most)
-
-
-def _bounds(error: Tensor, truth: Tensor, split: Split, generator: Generator) -> tuple[float, float]:
-    """Compute 95% bounds of R2 by a bootstrap over clusters with at least one row."""
-    left, total = (
-        torch.zeros(len(split.sizes), dtype=torch.float64).index_add(0, split.cluster, part.sum(dim=1))
-        for part in (error, truth)
-    )
-    left, total = left[total > 0], total[total > 0]
-    drawn = torch.randint(len(left), (DRAWS, len(left)), generator=generator)
-    found = 1 - left[drawn].sum(dim=1) / total[drawn].sum(dim=1)
-    low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from batteries.cell.manifest import Count, Positive, Sha256
 from composer.artifact.maps.manifest import MapsManifest
-from composer.procrustes.score_document import Null
+from composer.procrustes.score_document import Null, lift_bounds
 from composer.vocabulary import TokenKind
 from registry.answers.answer import Answer
 from registry.catalog.release import ExactVersion
@@ -41,8 +41,8 @@ class PairFigure(Answer):
         source: Cell that comes first.
         target: Cell whose tokens are predicted from the source's.
         r2: Held-out share of the target's variance explained.
-        low: Lower 95% bound of ``r2``, over images or photographs.
-        high: Upper 95% bound of ``r2``, over images or photographs.
+        low: Lower 95% bound of the mean of ``r2`` over other sets of as many images or photographs, with maps fitted anew.
+        high: Upper 95% bound of the same.
         cosine: Held-out mean cosine, after subtracting the mean.
         samples_per_dimension: Rows of the smaller fit divided by the larger width.
         shuffled: R2 under pairings shuffled by image.
@@ -95,8 +95,8 @@ class PairFigure(Answer):
 
     @property
     def lift_bounds(self) -> tuple[float, float]:
-        """95% bounds of the lift: those of ``r2`` less the same mean."""
-        return self.low - self.shuffled.mean, self.high - self.shuffled.mean
+        """95% bounds of the lift, see :attr:`composer.procrustes.Score.lift_bounds`."""
+        return lift_bounds(self.r2, self.low, self.high, self.shuffled)
 
 
 class SwapFigure(Answer):

@@ -232,7 +232,7 @@ def test_rows_of_a_consensus():
     assert found.rows[-1] == ("untrained", "high", "0.000", "0.000 to 0.000", "-0.010", "0 of 1")
 
 
-SLOW = consensus.Cost(0.1, 9.0, 1.0, 0.5, (0.1,), 10.0, 50.0, 80.0)
+SLOW = consensus.Cost(0.1, 9.0, 0.5, 0.4, (0.1,), 10.0, 50.0, 80.0)
 
 
 @pytest.mark.parametrize(

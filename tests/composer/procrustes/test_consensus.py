@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from batteries.errors import ConflictError, InputError
-from composer.procrustes.consensus import consensus, held_out_scores, joined
+from composer.procrustes.consensus import FLOOR, consensus, held_out_scores, joined
 from composer.procrustes.generalized import change, generalised
 from composer.procrustes.provenance import digest_of
-from composer.procrustes.scores import score
+from composer.procrustes.scores import score, shuffles_for
 from tests.composer.procrustes.test_procrustes import draw, rotation
 
 
@@ -22,7 +22,7 @@ def test_related_tokens_have_lift_and_unrelated_ones_do_not():
     for found in held_out_scores(related, seed=0):
         assert found.r2 > 0.7
         assert abs(found.shuffled.mean) < 0.1
-        assert found.p_value == 1 / 200
+        assert found.p_value == 1 / 300
     unrelated = [s for t in range(20) for s in held_out_scores([draw(20, 4, 4, seed=100 + 2 * t + i) for i in (0, 1)], seed=t)]
     assert all(one.r2 < 0.1 for one in unrelated)
     # 40 scores at level 0.05, two of a pair nearly the same draw: more than 8 has probability below 1% either way
@@ -36,7 +36,7 @@ def test_a_stranger_among_kindred_cells_is_told_by_its_score():
     assert [one.related() for one in found.scores] == [True, True, True, False]
     assert [p <= 0.05 for p in found.p_values] == [True, True, True, False]
     assert float(found.maps[0].determinant * found.maps[1].determinant) == -1
-    assert found.p_values[0] == 4 * found.scores[0].p_value
+    assert found.p_values[0] == 4 * found.scores[0].p_value == FLOOR
     assert found.of([3, 0]).scores == (found.scores[3], found.scores[0])
 
 
@@ -52,15 +52,41 @@ def kindred(count=4, b=40, d=4):
     return named(*(hidden @ rotation(d, i) + 0.3 * draw(b, 4, d, seed=20 + i) for i in range(count)))
 
 
+@pytest.mark.slow
+def test_any_number_of_aligned_cells_can_be_found_after_correction():
+    """24 cells aligned at once, or one by one, and 3 strangers beside them."""
+    hidden = draw(24, 4, 4)
+    cells = {f"cell {i}": hidden @ rotation(4, i) + 0.3 * draw(24, 4, 4, seed=20 + i) for i in range(24)}
+    strangers = {f"stranger {i}": draw(24, 4, 4, seed=900 + i) for i in range(3)}
+    at_once = consensus(cells)
+    assert {one.shuffled.draws for one in at_once.scores} == {2399}
+    assert max(at_once.p_values) <= FLOOR
+    first, *rest = cells
+    one_by_one = consensus({first: cells[first]})
+    for name in rest:
+        one_by_one = joined(one_by_one, {name: cells[name]})
+    assert max(one_by_one.p_values) <= FLOOR
+    beside = dict(zip((*cells, *strangers), consensus({**cells, **strangers}).p_values, strict=True))
+    assert max(beside[name] for name in cells) <= 0.05
+    assert min(beside[name] for name in strangers) > 0.1
+
+
+def test_shuffles_are_bounded(monkeypatch):
+    """Shuffles of all cells would otherwise grow with the square of their number."""
+    monkeypatch.setattr("composer.procrustes.consensus.MOST_SHUFFLES", 250)
+    assert {one.shuffled.draws for one in consensus(kindred(count=2)).scores} == {199}
+    assert {one.shuffled.draws for one in consensus(kindred(count=4)).scores} == {250}
+
+
 @pytest.mark.parametrize(("count", "noise"), [(2, 0.3), (5, 0.3), (5, 3.0), (19, 0.5)])
 def test_a_cell_is_scored_against_the_consensus_of_the_others_alone(count, noise):
     """Whatever is computed at once: the same as one consensus after the other, of cells of two widths."""
-    hidden = draw(24, 4, 3)
+    hidden, shuffles = draw(24, 4, 3), shuffles_for(count, FLOOR)
     tokens = [hidden @ rotation(3, i) + noise * draw(24, 4, 3, seed=20 + i) for i in range(count)]
     tokens[1] = torch.cat([tokens[1], noise * draw(24, 4, 2, seed=9)], dim=-1)
     for place, found in enumerate(held_out_scores(tokens, seed=3)):
         others = [own.flatten(0, 1) for i, own in enumerate(tokens) if i % 16 != place % 16]
-        wanted = score(tokens[place], generalised(others).tokens.unflatten(0, (24, 4)), seed=3)
+        wanted = score(tokens[place], generalised(others).tokens.unflatten(0, (24, 4)), seed=3, shuffles=shuffles)
         assert found.r2 == pytest.approx(wanted.r2, abs=1e-6)
         assert found.cosine == pytest.approx(wanted.cosine, abs=1e-6)
         assert found.shuffled.mean == pytest.approx(wanted.shuffled.mean, abs=1e-6)
