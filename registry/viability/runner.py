@@ -32,13 +32,15 @@ class NullFigures(Document):
 
     Attributes:
         mse: Error of each cell on the probe.
-        cv: CV of each cell that has one: already on the attractor, hence CV alone proves nothing.
+        cv: Published CV of each cell that has one.
+        axial_cv: Axial CV of each cell that has one: already on the attractor, hence CV alone proves nothing.
         frozen: Frozen trials of the cells.
         doses: Dose trials of the first cell.
     """
 
     mse: tuple[float, ...]
     cv: tuple[float, ...]
+    axial_cv: tuple[float, ...]
     frozen: tuple[FrozenFigure, ...]
     doses: tuple[DoseFigure, ...]
 
@@ -154,6 +156,7 @@ class Runner:
         return NullFigures(
             mse=tuple(m.mse.value for m in found),
             cv=tuple(m.cv.value for m in found if isinstance(m.cv, Estimate)),
+            axial_cv=tuple(m.axial_cv.value for m in found if isinstance(m.axial_cv, Estimate)),
             frozen=tuple(frozen),
             doses=tuple(doses),
         )
@@ -166,6 +169,7 @@ def measurement(model: PatchSVAE, own: Probe) -> Measurement:
         finite=bool(torch.isfinite(reading.mse).all()),
         radius_error=reading.radius_error,
         cv=reading.cv(),
+        axial_cv=reading.axial_cv(),
         rank=reading.effective_rank(),
         mse=reading.error(),
         mean_baseline=mean_error(own),

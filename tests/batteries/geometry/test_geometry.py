@@ -83,8 +83,7 @@ def test_widths_below_four_are_degenerate():
 
 
 def test_draws_are_five_distinct_rows_in_equal_chance():
-    M = torch.arange(8.0)[None, :, None].expand(1, 8, 1)
-    drawn = simplex_cv.draw_simplices(M, 20_000, torch.Generator().manual_seed(1))[0, :, :, 0]
+    drawn = simplex_cv.draw_rows(8, 1, 20_000, torch.Generator().manual_seed(1))[0]
     assert all(len(set(row)) == 5 for row in drawn[:2000].tolist())
     share = drawn.unique(return_counts=True)[1] / drawn.numel() * 8
     assert torch.allclose(share, torch.ones(8), atol=0.03)
