@@ -71,7 +71,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices,
     assert same(resumed, unbroken)
     assert resumed.trajectory == unbroken.trajectory
     assert resumed.cv_average == unbroken.cv_average
-    assert resumed.cv_at_triage == unbroken.cv_at_triage
+    assert resumed.axial_cv_at_triage == unbroken.axial_cv_at_triage
     assert [p.step for p in resumed.trajectory] == [4, 5, 8, 12]
 
 
@@ -131,7 +131,7 @@ def test_triage_stops_a_run_of_the_wrong_band(small):
     assert run.stopped
     assert run.step == 5
     assert run.triage.expected == "mid"
-    assert run.triage.found is None
+    assert run.triage.found == "off"
 
 
 def test_the_expected_band():
