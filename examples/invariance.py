@@ -132,7 +132,7 @@ def rows(cells: Mapping[str, Cell]) -> list[list[str]]:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="What transformations of a cell's weights do to its figures.")
+    parser = argparse.ArgumentParser(description="Changes of a cell's figures under transformations of its weights.")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     arguments = parser.parse_args()
     found = table(["transformation", *FIGURES], rows({name: registry.load(name) for name in CELLS}))
