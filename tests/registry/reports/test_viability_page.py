@@ -335,7 +335,7 @@ def names_of_checks():
     """Names of all checks that a protocol makes, and of those in the shipped attestations."""
     cell = tiny()
     null = Estimate(1.0, 0.1, 4, (1.0,))
-    found = Measurement(True, 0.0, null, null, null, 1.0)
+    found = Measurement(True, 0.0, null, null, null, null, 1.0)
     protocol = PROFILES["quick"]
     made = [checks.finite(True), *checks.standing(found, cell.manifest, [1.0], protocol)]
     made += checks.hosted([frozen("cell", TASKS[0], "plain", 0)], protocol)

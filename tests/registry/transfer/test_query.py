@@ -54,7 +54,7 @@ BAD = {
     "MSE < 1": "Did you mean mse?",
     "true": "Did you mean True?",
     "family == johanna": "a text needs quotes",
-    "zzz == 1": "The fields are D, V, band",
+    "zzz == 1": "The fields are D, V, axial_cv",
     "D": "expected a comparison or a flag, got a number: 'D'",
     "'text'": "got a text",
     "1": "got a number",
