@@ -48,7 +48,7 @@ def _facts(cell: Cell) -> list[tuple[str, str]]:
     identity = manifest.identity
     facts = [
         ("architecture", f"V {spec.V}, D {spec.D}, patches of {spec.patch_size} pixels, {spec.parameters:,} parameters"),
-        ("CV", _cv(own.cv)),
+        ("CV (published)", _cv(own.cv)),
         *([] if own.axial_cv is None else [("CV (axial)", _cv(own.axial_cv))]),
         ("MSE", _mse(own, manifest.untrained.get(manifest.own_probe))),
         ("probe", own.probe),

@@ -202,6 +202,11 @@ class TrainingPoint(GrownDocument):
     axial_cv_standard_error: float | None = None
 
     @property
+    def cv_name(self) -> str:
+        """Name of the CV that triage and stability rest on: *axial CV*, or *published CV* without it."""
+        return "published CV" if self.axial_cv is None else "axial CV"
+
+    @property
     def deciding_cv(self) -> tuple[float | None, float | None]:
         """CV that triage and stability rest on, and its standard error: the axial one, or the published one without it."""
         if self.axial_cv is None:

@@ -146,7 +146,7 @@ def triage(manifest: Manifest) -> CheckFigure:
         return _flag("triage", None, "tier 1: band at the triage step", "not recorded: the run was shorter", decides=False)
     cv, _ = point.deciding_cv
     found = None if cv is None else exact.band(cv, manifest.spec.D)
-    words = f"band {found or 'none'} at step {point.step}"
+    words = f"band {found or 'none'} at step {point.step}, by the {point.cv_name}"
     return _flag("triage", found == manifest.identity.band, f"tier 1: band {manifest.identity.band} at the triage step", words)
 
 
@@ -160,7 +160,7 @@ def stable(manifest: Manifest) -> CheckFigure:
         return _flag("stable", False, "tier 2: CV holds after triage", "a CV along training was degenerate")
     held = [(point.step, estimates.holds(_reading(start), _reading(point))) for point in later]
     step, worst = max(held, key=lambda row: max(abs(math.log(row[1].lower)), abs(math.log(row[1].upper))))
-    words = f"CV at step {step}, the farthest, over CV at step {start.step}"
+    words = f"{start.cv_name} at step {step}, the farthest, over that at step {start.step}"
     return _interval("stable", worst.holds, worst.ratio, worst.lower, worst.upper, _HOLDS_WORDS, FACTS, words)
 
 
