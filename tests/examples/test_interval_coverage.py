@@ -36,7 +36,7 @@ def covers(found, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("D", "axial"), [(4, True), (8, True), (32, True), (4, False)])
+@pytest.mark.parametrize(("D", "axial"), [(4, True), (8, True), (32, True), (32, False)])
 def test_intervals_of_a_cv_contain_the_exact_one(D, axial):
     assert covers(measured(pool(D, axial, 48 * REPLICATES), coverage.FEW), sphere_cv(D))
 
@@ -60,10 +60,11 @@ def test_intervals_of_a_skewed_error_contain_its_mean(clusters):
     assert covers(found, math.exp(0.125))
 
 
-def test_intervals_as_before_contain_it_too_seldom():
-    found = list(coverage.cv_estimates(4, coverage.FEW, axial=False, draws=DRAWS))
-    before = coverage.covered([plain for plain, _ in found], sphere_cv(4), coverage.normal)
-    assert before < binom.ppf(0.01, len(found), LEAST)
+def test_student_s_intervals_of_a_skewed_error_contain_its_mean_too_seldom():
+    found = list(coverage.mse_estimates(1.0, coverage.Design(16, 1), replicates=1000))
+    alone, now = (coverage.covered(found, math.exp(0.5), interval) for interval in (coverage.student, Estimate.interval))
+    assert alone < binom.ppf(0.001, len(found), LEAST)
+    assert now > alone
 
 
 @pytest.mark.parametrize("axial", [True, False])
