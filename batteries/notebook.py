@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import CvFigure, Measured
+from batteries.cell.manifest import CvFigure, DegenerateFigure, Measured
 from batteries.data.probes import Probe, probe
 from batteries.engine.torch_settings import neutral
 from batteries.errors import BatteriesError
@@ -48,7 +48,8 @@ def _facts(cell: Cell) -> list[tuple[str, str]]:
     identity = manifest.identity
     facts = [
         ("architecture", f"V {spec.V}, D {spec.D}, patches of {spec.patch_size} pixels, {spec.parameters:,} parameters"),
-        ("CV", _cv(own)),
+        ("CV (published)", _cv(own.cv)),
+        *([] if own.axial_cv is None else [("CV (axial)", _cv(own.axial_cv))]),
         ("MSE", _mse(own, manifest.untrained.get(manifest.own_probe))),
         ("probe", own.probe),
         ("license", identity.license),
@@ -58,11 +59,11 @@ def _facts(cell: Cell) -> list[tuple[str, str]]:
     return facts if cell.origin is None else [*facts, ("from", cell.origin.source)]
 
 
-def _cv(own: Measured) -> str:
-    if not isinstance(own.cv, CvFigure):
-        return f"degenerate: {own.cv.degenerate}"
-    on = "on" if own.cv.on_attractor else "off"
-    return f"{own.cv.value:.4f}, {own.cv.ratio:.3f} of the attractor's ({on} the attractor)"
+def _cv(cv: CvFigure | DegenerateFigure) -> str:
+    if not isinstance(cv, CvFigure):
+        return f"degenerate: {cv.degenerate}"
+    on = "on" if cv.on_attractor else "off"
+    return f"{cv.value:.4f}, {cv.ratio:.3f} of the attractor's ({on} the attractor)"
 
 
 def _mse(own: Measured, untrained: Measured | None) -> str:

@@ -64,14 +64,16 @@ def _table(manifests: list[Manifest], verdicts: dict[str, str]) -> str:
 def _row(manifest: Manifest, verdict: str) -> str:
     own, identity = manifest.own, manifest.identity
     assert isinstance(own.cv, CvFigure)
+    assert isinstance(own.deciding_cv, CvFigure)
+    cv = _estimate(own.cv) if own.axial_cv is None else f"{_estimate(own.cv)}, axial {_estimate(own.deciding_cv)}"
     assert own.baselines is not None
     base, null = own.baselines, manifest.untrained[own.probe]
     pca = f"{base.pca:.4f} (k = {base.pca_k})" if base.bottleneck else f"0 (k = {base.pca_k}); {base.pca_width:.4f} (k = D)"
     fields = (
         f"{identity.band}/{identity.name}@{identity.version}",
         f"{manifest.spec.parameters:,}",
-        f"{own.cv.value:.4f} ± {own.cv.standard_error:.4f}",
-        f"{own.cv.ratio:.3f}{'' if own.cv.on_attractor else ' (off)'}",
+        cv,
+        f"{own.deciding_cv.ratio:.3f}{'' if own.deciding_cv.on_attractor else ' (off)'}",
         f"{own.mse.value:.4g} ± {own.mse.standard_error:.1g}",
         pca,
         f"{null.mse.value:.3f}",
@@ -79,6 +81,10 @@ def _row(manifest: Manifest, verdict: str) -> str:
         verdict,
     )
     return f"| {' | '.join(fields)} |"
+
+
+def _estimate(cv: CvFigure) -> str:
+    return f"{cv.value:.4f} ± {cv.standard_error:.4f}"
 
 
 def _floor() -> str:

@@ -94,10 +94,10 @@ def trajectories(cells: list[batteries.Cell], axes: list[plt.Axes]) -> None:
     """Plot CV with error bars and exact attractors, and MSE, along training, each on the cell's own probe."""
     left, right = axes
     for cell in cells:
-        points = [point for point in cell.manifest.training.trajectory if point.cv is not None]
+        points = [point for point in cell.manifest.training.trajectory if point.deciding_cv[0] is not None]
         steps = [point.step for point in points]
-        bars = [1.96 * (point.cv_standard_error or 0) for point in points]
-        left.errorbar(steps, [point.cv for point in points], yerr=bars, marker=".", label=cell.name)
+        cvs, errors = zip(*(point.deciding_cv for point in points), strict=True)
+        left.errorbar(steps, cvs, yerr=[1.96 * (error or 0) for error in errors], marker=".", label=cell.name)
         right.plot(steps, [point.mse for point in points], marker=".", label=cell.name)
     for width in sorted({cell.spec.D for cell in cells}):
         exact = attractor.sphere_cv(width)

@@ -222,7 +222,7 @@ def _row(band: Band, rate: float, found: Results) -> list[str]:
     cells = [band, f"{rate:g}", str(len(own))]
     for step in SHOWN:
         points = [point for result in own if (point := result.at(step)) is not None]
-        cvs = [point.cv for point in points if point.cv is not None]
+        cvs = [cv for cv, _ in (point.deciding_cv for point in points) if cv is not None]
         on = sum(attractor.on_attractor(cv, PRESETS[band]["D"]) for cv in cvs)
         cells += [_spread([point.mse for point in points], 4), _spread([cv / _exact(band) for cv in cvs], 3)]
         cells.append(f"{on} of {len(own)}" if own else "-")
@@ -257,11 +257,8 @@ def _names(jobs: Iterable[Job]) -> str:
 def _ratios(job: Job, result: Result) -> list[tuple[float, float, float | None]]:
     """Return CV / exact, MSE and the ratio's standard error along a run, without degenerate readings."""
     exact = _exact(job.band)
-    return [
-        (point.cv / exact, point.mse, None if point.cv_standard_error is None else point.cv_standard_error / exact)
-        for point in result.trajectory
-        if point.cv is not None
-    ]
+    readings = [(*point.deciding_cv, point.mse) for point in result.trajectory]
+    return [(cv / exact, mse, None if error is None else error / exact) for cv, error, mse in readings if cv is not None]
 
 
 def picture(found: Results) -> str:
@@ -341,7 +338,8 @@ def _told(job: Job, result: Result) -> str:
     last = result.at(STEPS)
     if last is None:
         return f"{job.name}: diverged at {result.diverged}"
-    ratio = "degenerate" if last.cv is None else f"{last.cv / _exact(job.band):.3f}"
+    cv, _ = last.deciding_cv
+    ratio = "degenerate" if cv is None else f"{cv / _exact(job.band):.3f}"
     return f"{job.name}: MSE {last.mse:.4f}, CV / exact {ratio}"
 
 

@@ -220,7 +220,7 @@ def dose_table(attestations: Sequence[registry.Attestation]) -> str:
         own = [dose for dose in found.doses if dose.subject == "cell"]
         for rate in sorted({dose.rate for dose in own}):
             at = [dose for dose in own if dose.rate == rate]
-            cvs = [dose.cv[0] if dose.cv else math.nan for dose in at]
+            cvs = [dose.deciding_cv[0] if dose.deciding_cv else math.nan for dose in at]
             figures = ([dose.kept for dose in at], [dose.retention for dose in at], cvs)
             words = (f"{mean(values):.3g} ± {stdev(values):.2g}" for values in figures)
             rows.append([found.reference, f"{rate:g}", str(len(at)), *words, f"{found.figures['holding dose']:g}"])

@@ -6,23 +6,23 @@ A manifest is canonical JSON; a published one never changes. Verdicts about a ce
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from semver import Version
 
 from batteries import short_repr
 from batteries.cell.spec import CellSpec
-from batteries.io.canonical_json import DIGEST, Document, load_document
+from batteries.io.canonical_json import DIGEST, Document, GrownDocument, load_document
 
 MAX_MANIFEST = 64 * 2**10
 MAX_TRAJECTORY = 256  # readings: about 30 KiB of a manifest
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
-BANDS = ("low", "mid", "high", "open")
+BANDS = ("low", "mid", "high", "open", "off")
 
-Band = Literal["low", "mid", "high", "open"]
+Band = Literal["low", "mid", "high", "open", "off"]
 Domain = Literal["noise", "photos"]
 Sha256 = Annotated[str, Field(pattern=f"^{DIGEST.pattern}$")]
 Text = Annotated[str, Field(max_length=2000)]
@@ -94,8 +94,13 @@ class Estimated(Document):
     standard_error: float | None
 
 
-class CvFigure(Estimated):
-    """CV of pentachoron volumes over a probe, its ratio to the exact attractor, and the on-attractor flag."""
+class CvFigure(GrownDocument, Estimated):
+    """CV of pentachoron volumes over a probe, its ratio to the exact attractor, and the on-attractor flag.
+
+    ``corrected`` tells that the bias from the finite number of rows was removed; it is left out of the file where false.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("corrected",)
 
     matrices: Positive
     images: Positive
@@ -103,6 +108,7 @@ class CvFigure(Estimated):
     seed: Count
     ratio: float
     on_attractor: bool
+    corrected: bool = False
 
 
 class DegenerateFigure(Document):
@@ -112,7 +118,7 @@ class DegenerateFigure(Document):
 
 
 class HeldFigure(Document):
-    """Ratio of the CV to the CV at an earlier step, with 95% bounds: the second flag."""
+    """Ratio of the axial CV to that at an earlier step, with 95% bounds: the second flag."""
 
     since_step: Count
     ratio: float
@@ -136,8 +142,14 @@ class Baselines(Document):
     fitted_on: Text
 
 
-class Measured(Document):
-    """Figures of one cell on one probe."""
+class Measured(GrownDocument):
+    """Figures of one cell on one probe.
+
+    ``cv`` is the published CV. ``axial_cv`` does not depend on the signs of rows, and band and flags rest on it; manifests from
+    before it lack it, and theirs rest on ``cv``: :attr:`deciding_cv`.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("axial_cv",)
 
     probe: str
     probe_version: Positive
@@ -151,14 +163,22 @@ class Measured(Document):
     effective_rank: Estimated
     spectrum: tuple[float, ...]
     radius_error: float
+    axial_cv: CvFigure | DegenerateFigure | None = None
+
+    @property
+    def deciding_cv(self) -> CvFigure | DegenerateFigure:
+        """CV that band and flags rest on: the axial one, or the published one in a manifest without it."""
+        return self.cv if self.axial_cv is None else self.axial_cv
 
 
-class DataSource(Document):
+class DataSource(GrownDocument):
     """Training data of a cell. Null means unknown: the cell was adopted.
 
     ``probe_photographs`` names photographs of the probes that the training images show, by permission: errors on these probes
     are not errors on unseen images. It is left out of the file where empty.
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("probe_photographs",)
 
     kind: Domain
     description: Text
@@ -168,21 +188,30 @@ class DataSource(Document):
     source: Text
     probe_photographs: tuple[Text, ...] = ()
 
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, write: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # a type would be its schema
-        written: dict[str, Any] = write(self)
-        if not self.probe_photographs:
-            del written["probe_photographs"]
-        return written
 
+class TrainingPoint(GrownDocument):
+    """Measurement during training, on the cell's own probe; a CV is null where degenerate, the axial one in older files too."""
 
-class TrainingPoint(Document):
-    """Measurement during training, on the cell's own probe."""
+    ADDED: ClassVar[tuple[str, ...]] = ("axial_cv", "axial_cv_standard_error")
 
     step: Count
     mse: float
     cv: float | None
     cv_standard_error: float | None
+    axial_cv: float | None = None
+    axial_cv_standard_error: float | None = None
+
+    @property
+    def cv_name(self) -> str:
+        """Name of the CV that triage and stability rest on: *axial CV*, or *published CV* without it."""
+        return "published CV" if self.axial_cv is None else "axial CV"
+
+    @property
+    def deciding_cv(self) -> tuple[float | None, float | None]:
+        """CV that triage and stability rest on, and its standard error: the axial one, or the published one without it."""
+        if self.axial_cv is None:
+            return self.cv, self.cv_standard_error
+        return self.axial_cv, self.axial_cv_standard_error
 
 
 class Triage(Document):
@@ -253,8 +282,9 @@ class Manifest(Document):
     @property
     def headline(self) -> tuple[str, ...]:
         """Name with version, and figures, in words."""
-        cv = self.own.cv.value if isinstance(self.own.cv, CvFigure) else None
-        figures = figure_words(self.spec.parameters, cv, self.own.mse.value)
+        cv, axial = self.own.deciding_cv, self.own.axial_cv is not None
+        value = cv.value if isinstance(cv, CvFigure) else None
+        figures = figure_words(self.spec.parameters, value, self.own.mse.value, axial=axial)
         return f"{self.path}@{self.identity.version}", *figures
 
     def __repr__(self) -> str:
@@ -270,13 +300,14 @@ class Manifest(Document):
         return load_document(cls, data, where=where, limit=MAX_MANIFEST)
 
 
-def figure_words(parameters: int, cv: float | None, mse: float) -> tuple[str, str, str]:
+def figure_words(parameters: int, cv: float | None, mse: float, *, axial: bool) -> tuple[str, str, str]:
     """Write the figures by which cells are told apart.
 
-    >>> figure_words(250211, 0.25437, 0.006785)
-    ('250,211 parameters', 'CV 0.254', 'MSE 0.0068')
+    >>> figure_words(250211, 0.25437, 0.006785, axial=True)
+    ('250,211 parameters', 'axial CV 0.254', 'MSE 0.0068')
     """
-    return f"{parameters:,} parameters", "CV degenerate" if cv is None else f"CV {cv:.3f}", f"MSE {mse:.2g}"
+    name = "axial CV" if axial else "CV"
+    return f"{parameters:,} parameters", f"{name} degenerate" if cv is None else f"{name} {cv:.3f}", f"MSE {mse:.2g}"
 
 
 def is_name(name: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from batteries.cell.manifest import CvFigure, Manifest, Measured
+from batteries.cell.manifest import CvFigure, DegenerateFigure, Manifest, Measured
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -73,9 +73,10 @@ def _results(manifest: Manifest) -> list[EvalResult]:
 
 
 def _metrics(found: Measured) -> list[tuple[str, str, float]]:
-    """List type, name and value of each figure; a degenerate CV has none."""
+    """List type, name and value of each figure; a degenerate or missing CV has none."""
     rows = [("mse", "MSE", found.mse.value), ("effective_rank", "Effective rank", found.effective_rank.value)]
-    return [*rows, ("cv", "Simplex CV", found.cv.value)] if isinstance(found.cv, CvFigure) else rows
+    cvs = (("cv", "Simplex CV", found.cv), ("axial_cv", "Axial simplex CV", found.axial_cv))
+    return [*rows, *((type, name, cv.value) for type, name, cv in cvs if isinstance(cv, CvFigure))]
 
 
 def escape(text: str) -> str:
@@ -99,6 +100,10 @@ def figure(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
+def _cv(cv: CvFigure | DegenerateFigure | None) -> str:
+    return figure(cv.value if isinstance(cv, CvFigure) else None)
+
+
 def cell_card(manifest: Manifest, repo_id: str) -> str:
     """Return the model card of a cell in a repository of its own.
 
@@ -107,7 +112,6 @@ def cell_card(manifest: Manifest, repo_id: str) -> str:
         repo_id: Repository name, ``owner/repo``.
     """
     identity, spec, own, data = manifest.identity, manifest.spec, manifest.own, manifest.training.data
-    cv = own.cv.value if isinstance(own.cv, CvFigure) else None
     facts = [
         ("reference", f"{manifest.path}@{identity.version}"),
         ("description", identity.description),
@@ -116,7 +120,8 @@ def cell_card(manifest: Manifest, repo_id: str) -> str:
         ("V, D, patch", f"{spec.V}, {spec.D}, {spec.patch_size}"),
         ("resolution", str(identity.resolution)),
         ("probe", manifest.own_probe),
-        ("CV", figure(cv)),
+        ("CV", _cv(own.cv)),
+        *[("CV (axial)", _cv(own.axial_cv))] * (own.axial_cv is not None),
         ("MSE", figure(own.mse.value)),
         ("trained on", data.description),
         *[("photographs of the probes among them", ", ".join(data.probe_photographs))] * bool(data.probe_photographs),

@@ -11,8 +11,8 @@ import math
 from batteries.cell.manifest import Band
 
 SIMPLEX = 4  # edges from one vertex of a pentachoron, which has five
-WINDOWS: dict[Band, tuple[float, float]] = {"low": (0.13, 0.30), "mid": (0.35, 0.50), "high": (0.80, math.inf)}
-WINDOW_WIDTHS = (4, 8, 16)  # widths for which windows were published; elsewhere the band is open
+# band and window of the widths for which one was published; elsewhere the window is that of the attractor
+WINDOWS: dict[int, tuple[Band, float, float]] = {4: ("high", 0.80, math.inf), 8: ("mid", 0.35, 0.50), 16: ("low", 0.13, 0.30)}
 ON_ATTRACTOR = (0.85, 1.25)  # range of CV / exact CV
 
 
@@ -44,25 +44,38 @@ def bulk_cv(D: int, k: int = SIMPLEX) -> float:
 
 
 def band(value: float, D: int) -> Band | None:
-    """Return the band of a measured CV: a window's name, ``open`` if no window was published for D, None in a gap.
+    """Return the band of a measured CV, which is that of the cell's own width or ``off``.
+
+    Args:
+        value: CV, the axial one where it is known.
+        D: Width of the cell.
+
+    Returns:
+        ``low`` for D = 16, ``mid`` for 8, ``high`` for 4, inside the window published for it; ``open`` for other widths, on the
+        attractor; ``off`` outside; None if the CV is no finite number or D < 4, where all 4-volumes vanish.
 
     >>> from batteries import geometry
-    >>> geometry.band(0.2, 16), geometry.band(0.32, 16), geometry.band(1.3, 4), geometry.band(0.15, 24)
-    ('low', None, 'high', 'open')
+    >>> geometry.band(0.2, 16), geometry.band(0.36, 8), geometry.band(1.3, 4), geometry.band(0.15, 24)
+    ('low', 'mid', 'high', 'open')
+    >>> geometry.band(0.36, 16), geometry.band(0.3, 24), geometry.band(float("nan"), 16)
+    ('off', 'off', None)
     """
-    if D not in WINDOW_WIDTHS:
-        return "open"
-    return next((name for name, (low, high) in WINDOWS.items() if low <= value < high), None)
+    if D < SIMPLEX or not math.isfinite(value):
+        return None
+    if D not in WINDOWS:
+        return "open" if on_attractor(value, D) else "off"
+    name, low, high = WINDOWS[D]
+    return name if low <= value < high else "off"
 
 
 def on_attractor(value: float, D: int) -> bool:
-    """Return True if CV / exact sphere CV lies in [0.85, 1.25].
+    """Return True if CV / exact sphere CV lies in [0.85, 1.25]; never for a CV that is no number, or for D < 4.
 
     >>> from batteries import geometry
     >>> geometry.on_attractor(0.2, 16), geometry.on_attractor(0.37, 16)
     (True, False)
     """
-    return ON_ATTRACTOR[0] <= value / sphere_cv(D) <= ON_ATTRACTOR[1]
+    return D >= SIMPLEX and ON_ATTRACTOR[0] <= value / sphere_cv(D) <= ON_ATTRACTOR[1]
 
 
 def _sphere_log_moment(d: int, k: int, q: int) -> float:

@@ -1,12 +1,16 @@
-"""Estimates with their error: a mean clustered by image, an unchanged ratio, and Student's quantile.
+"""Estimates with their error: a mean clustered by image, its interval, an unchanged ratio, and Student's quantile.
 
-The clustered standard error is the usual sandwich for a mean (Liang and Zeger, Biometrika 73, 1986).
+The clustered standard error is the usual sandwich for a mean (Liang and Zeger, Biometrika 73, 1986). Intervals have Student's
+quantile with one degree of freedom less than there are images, corrected for the skewness of the images by an invertible
+transformation of t (Hall, Journal of the Royal Statistical Society B 54, 1992): errors of images are skewed, and without it the
+upper bound of their mean is too low. Measured coverage: ``docs/results/coverage.md``.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist, fmean
 
 import torch
 from torch import Tensor
@@ -46,6 +50,23 @@ class Estimate:
     def images(self) -> int:
         """Number of images that the matrices came from."""
         return len(self.by_image)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the standard error; infinite for a single image, whose error was estimated from others."""
+        return self.images - 1 if self.images > 1 else math.inf
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the bounds of an interval that covers the expected mean with this probability.
+
+        >>> from batteries import geometry
+        >>> lower, upper = geometry.Estimate(0.20, 0.004, matrices=64, by_image=(0.19, 0.21, 0.20, 0.20)).interval()
+        >>> round(lower, 4), round(upper, 4)
+        (0.1873, 0.2127)
+        """
+        t, skewness = student(confidence, self.freedom), _skewness(self.by_image)
+        lower, upper = (self.value - self.standard_error * _unskewed(bound, skewness, self.images) for bound in (t, -t))
+        return lower, upper
 
 
 @dataclass(frozen=True)
@@ -101,8 +122,8 @@ def clustered_mean(values: Tensor, image: Tensor) -> Estimate:
 def holds(before: Estimate, after: Estimate) -> Held:
     """Test if ``after / before`` and both its 95% bounds lie in [0.85, 1.15].
 
-    The interval is the delta method's on the log ratio; estimates on the same number of images are taken as paired
-    image by image, which removes the variation that they share.
+    The interval is the delta method's on the log ratio, with Student's quantile; estimates on the same number of images are
+    taken as paired image by image, which removes the variation that they share.
 
     >>> from batteries import geometry
     >>> before = geometry.Estimate(0.20, 0.004, matrices=64, by_image=(0.19, 0.21, 0.20, 0.20))
@@ -117,20 +138,23 @@ def holds(before: Estimate, after: Estimate) -> Held:
         error = float(pairs.std() / math.sqrt(len(pairs)))
     else:
         error = math.hypot(before.standard_error / before.value, after.standard_error / after.value)
-    lower, upper = ratio * math.exp(-Z95 * error), ratio * math.exp(Z95 * error)
+    reach = math.exp(student(0.95, min(before.freedom, after.freedom)) * error)
+    lower, upper = ratio / reach, ratio * reach
     return Held(ratio, lower, upper, HOLDS[0] <= lower and upper <= HOLDS[1])
 
 
-def student(confidence: float, df: int) -> float:
+def student(confidence: float, df: float) -> float:
     """Return the two-sided quantile of Student's t: |t| stays below it with this probability.
 
     Bisects the angle atan(t / sqrt(df)), of which the probability is a finite sum (Abramowitz and Stegun 26.7.3, 26.7.4).
 
     Args:
         confidence: Probability, between 0 and 1.
-        df: Degrees of freedom, 1 or more.
+        df: Degrees of freedom, a whole number from 1, or infinity for the normal quantile.
     """
-    low, high = 0.0, math.pi / 2
+    if df == math.inf:
+        return NormalDist().inv_cdf((1 + confidence) / 2)
+    df, low, high = int(df), 0.0, math.pi / 2
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if _inside(middle, df) < confidence else (low, middle)
@@ -146,3 +170,21 @@ def _inside(angle: float, df: int) -> float:
         term *= math.cos(angle) ** 2 * (k - 1) / k
     within = math.sin(angle) * total
     return (angle + within) * 2 / math.pi if odd else within
+
+
+def _skewness(values: tuple[float, ...]) -> float:
+    """Return the skewness of values; 0 if they are equal or not finite."""
+    mean = fmean(values)
+    largest = max(abs(value - mean) for value in values)
+    if not 0 < largest < math.inf:
+        return 0.0
+    variance, third = (fmean(((value - mean) / largest) ** power for value in values) for power in (2, 3))
+    return third / variance**1.5
+
+
+def _unskewed(t: float, skewness: float, n: int) -> float:
+    """Invert Hall's transformation t + g t^2 / 3 + g^2 t^3 / 27 + g / 6 for the mean of n values; g = skewness / sqrt(n)."""
+    g = skewness / math.sqrt(n)
+    if abs(g) < 1e-6:  # where the cube root would cancel
+        return t
+    return 3 / g * (math.cbrt(1 + g * (t - g / 6)) - 1)

@@ -1,8 +1,12 @@
-"""Simplex volumes of a cell's rows, their coefficient of variation (CV), and effective rank.
+"""Simplex volumes of a cell's rows, their coefficient of variation (CV), published and axial, and effective rank.
 
 Draw five of the V rows of a patch's matrix M; the volume of their 4-simplex varies from draw to draw, and CV is its
 standard deviation over its mean. For points uniform on a sphere CV depends on the dimension alone: that value is the
 *attractor* of a cell of width D, computed exactly in :mod:`batteries.geometry.attractor`.
+
+The published CV depends on the signs of the rows, although a cell's function does not: it stays the same if a row of
+``enc_out`` and the columns of ``dec_in`` that read it change sign. The *axial* CV gives the five rows of every draw random
+signs. Uniform rows have the same attractor, since their law is symmetric. Band, flags and verdicts rest on the axial CV.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from torch import Tensor
 
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import neutral
+from batteries.geometry import jackknife
 from batteries.geometry.attractor import SIMPLEX
 from batteries.geometry.estimates import Estimate, clustered_mean
 
@@ -57,39 +62,41 @@ def simplex_volumes(points: Tensor) -> Tensor:
     return _volumes(_edge_grams(points))
 
 
-def draw_simplices(M: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+def draw_rows(V: int, matrices: int, draws: int, generator: torch.Generator) -> Tensor:
     """Draw five distinct rows of every matrix, independently for each matrix and draw.
 
     Args:
-        M: Matrices (n, V, D).
+        V: Rows of a matrix.
+        matrices: Number of matrices n.
         draws: Simplices per matrix.
         generator: Source of randomness.
 
     Returns:
-        Vertices (n, draws, 5, D), float64.
+        Indices of rows (n, draws, 5), in ascending order.
     """
-    n, rows, _ = M.shape
     chosen: list[Tensor] = []  # each (n, draws), in ascending order
     for taken in range(SIMPLEX + 1):
         # the i-th of the remaining rows: step over each taken one
-        row = torch.randint(rows - taken, (n, draws), generator=generator)
+        row = torch.randint(V - taken, (matrices, draws), generator=generator)
         for other in chosen:
             row += row >= other
         for place, other in enumerate(chosen):
             chosen[place], row = torch.minimum(other, row), torch.maximum(other, row)
         chosen.append(row)
-    return M.double()[torch.arange(n)[:, None, None], torch.stack(chosen, dim=-1)]  # (n, draws, 5, D)
+    return torch.stack(chosen, dim=-1)
 
 
 @neutral()
-def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estimate | Degenerate:
-    """Estimate the CV of pentachoron volumes: the mean over matrices of the CV within each.
+def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0, corrected: bool = True) -> Estimate | Degenerate:
+    """Estimate the published CV of pentachoron volumes: the mean over matrices of the CV within each.
 
     Args:
         M: Matrices (n, V, D), finite.
         image: Index (n,) of the image of each matrix, which clusters the standard error.
         draws: Simplices per matrix.
         seed: Seed of the draws.
+        corrected: Correction of the bias from drawing all simplices among the same V rows
+            (:mod:`batteries.geometry.jackknife`), for V of 12 or more; published figures lack it.
 
     Returns:
         Estimate, or :class:`Degenerate` if D < 4 or most simplices of any matrix are flat.
@@ -102,19 +109,34 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estima
     (0.2, 0.2, 8)
     """
     dispatch.refuse_transform("a CV", M)
-    n, _, width = M.shape
-    if width < SIMPLEX:
-        return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
-    grams = _edge_grams(draw_simplices(M.cpu(), draws, torch.Generator().manual_seed(seed)))
-    volumes = _volumes(grams)  # (n, draws)
-    longest = grams.diagonal(dim1=-2, dim2=-1).amax(dim=-1).sqrt()
-    largest = longest**SIMPLEX / math.factorial(SIMPLEX)
-    # median: a repeated row makes some simplices flat, but not the matrix
-    flatness = (volumes / largest.clamp_min(torch.finfo(torch.float64).tiny)).median(dim=1).values
-    flat = int((flatness < FLAT).sum())
-    if flat:
-        return Degenerate(f"the rows of {flat} of {n} matrices lie in a hyperplane", flat=flat, matrices=n)
-    return clustered_mean(volumes.std(dim=1) / volumes.mean(dim=1), image)
+    return _mean_cv(M.cpu(), image, draws, torch.Generator().manual_seed(seed), corrected, axial=False)
+
+
+@neutral()
+def axial_cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> Estimate | Degenerate:
+    """Estimate the axial CV: that of the same simplices, each with the signs of its five rows drawn at random.
+
+    Unlike :func:`cv` it does not depend, to the bit, on the signs of the rows of M, and nor does a cell's function.
+
+    Args:
+        M: Matrices (n, V, D), finite.
+        image: Index (n,) of the image of each matrix, which clusters the standard error.
+        draws: Simplices per matrix.
+        seed: Seed of the draws and signs.
+
+    Returns:
+        Estimate, corrected for the finite number of rows as in :func:`cv`, or :class:`Degenerate`.
+
+    >>> import torch
+    >>> from batteries import geometry
+    >>> M = torch.nn.functional.normalize(torch.randn(32, 64, 16, generator=torch.Generator().manual_seed(0)).abs(), dim=-1)
+    >>> signs = torch.tensor([1, -1]).repeat(32)[:, None]  # (V, 1)
+    >>> first, second = geometry.axial_cv(M, torch.arange(32)), geometry.axial_cv(M * signs, torch.arange(32))
+    >>> first == second, geometry.cv(M, torch.arange(32)) == geometry.cv(M * signs, torch.arange(32))
+    (True, False)
+    """
+    dispatch.refuse_transform("a CV", M)
+    return _mean_cv(_one_sign(M.cpu()), image, draws, torch.Generator().manual_seed(seed), corrected=True, axial=True)
 
 
 def effective_rank(S: Tensor) -> Tensor:
@@ -145,6 +167,41 @@ def radius_error(M: Tensor) -> float:
     """
     dispatch.refuse_transform("a radius error", M)
     return float((M.double().norm(dim=-1) - 1.0).abs().max())
+
+
+def _mean_cv(
+    M: Tensor, image: Tensor, draws: int, generator: torch.Generator, corrected: bool, axial: bool
+) -> Estimate | Degenerate:
+    n, V, width = M.shape
+    if width < SIMPLEX:
+        return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
+    rows = draw_rows(V, n, draws, generator)
+    points = M.double()[torch.arange(n)[:, None, None], rows]  # (n, draws, 5, D)
+    if axial:
+        points *= 2 * torch.randint(2, (*rows.shape, 1), generator=generator) - 1
+    grams = _edge_grams(points)
+    volumes = _volumes(grams)  # (n, draws)
+    flat = _count_flat(volumes, grams)
+    if flat:
+        return Degenerate(f"the rows of {flat} of {n} matrices lie in a hyperplane", flat=flat, matrices=n)
+    if corrected and jackknife.suits(V):
+        return clustered_mean(jackknife.corrected_cv(volumes, rows, V), image)
+    return clustered_mean(volumes.std(dim=1) / volumes.mean(dim=1), image)
+
+
+def _count_flat(volumes: Tensor, grams: Tensor) -> int:
+    """Count the matrices most of whose simplices, volumes (n, draws) of edge Grams (n, draws, k, k), are flat."""
+    longest = grams.diagonal(dim1=-2, dim2=-1).amax(dim=-1).sqrt()
+    largest = longest**SIMPLEX / math.factorial(SIMPLEX)
+    # median: a repeated row makes some simplices flat, but not the matrix
+    flatness = (volumes / largest.clamp_min(torch.finfo(torch.float64).tiny)).median(dim=1).values
+    return int((flatness < FLAT).sum())
+
+
+def _one_sign(M: Tensor) -> Tensor:
+    """Give every row of M (..., V, D) the sign that makes its first entry other than zero positive; negation is exact."""
+    first = (M != 0).to(torch.uint8).argmax(dim=-1, keepdim=True)  # the first of equal maxima
+    return torch.where(M.gather(-1, first) < 0, -M, M)
 
 
 def _edge_grams(points: Tensor) -> Tensor:

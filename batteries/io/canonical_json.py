@@ -12,9 +12,9 @@ import json
 import math
 import re
 from collections import Counter
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from batteries import short_repr
 from batteries.errors import FormatError
@@ -62,6 +62,20 @@ class Document(BaseModel):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+class GrownDocument(Document):
+    """Document with fields that older files lack: each is left out where it has its default, so that those keep their bytes."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # a type would be its schema
+        written: dict[str, Any] = write(self)
+        for name in self.ADDED:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del written[name]
+        return written
 
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)

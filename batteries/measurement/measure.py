@@ -12,7 +12,7 @@ from batteries.cell.manifest import CvFigure, DegenerateFigure, Estimated, HeldF
 from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe_of
 from batteries.engine.torch_settings import PINNED, neutral
-from batteries.geometry import attractor, estimates, simplex_cv
+from batteries.geometry import attractor, estimates, jackknife, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.images.image_batch import unjudged
@@ -47,9 +47,13 @@ class Reading:
 
     __repr__ = short_repr.fields
 
-    def cv(self) -> Estimate | Degenerate:
-        """Estimate the CV of the sampled matrices."""
-        return simplex_cv.cv(self.matrices, self.matrix_cluster, seed=CV_SEED)
+    def cv(self, *, corrected: bool = True) -> Estimate | Degenerate:
+        """Estimate the published CV of the sampled matrices; figures from before its correction lack it."""
+        return simplex_cv.cv(self.matrices, self.matrix_cluster, seed=CV_SEED, corrected=corrected)
+
+    def axial_cv(self) -> Estimate | Degenerate:
+        """Estimate the axial CV of the sampled matrices, which band and flags rest on."""
+        return simplex_cv.axial_cv(self.matrices, self.matrix_cluster, seed=CV_SEED)
 
     def effective_rank(self) -> Estimate:
         """Estimate the mean over patches of exp(entropy of S)."""
@@ -113,18 +117,19 @@ def measure(
     >>> import batteries
     >>> model = batteries.untrained(batteries.CellSpec.preset("low", hidden=16), seed=0)
     >>> measured = batteries.measure(model, "photos-64")
-    >>> measured.band, measured.cv.on_attractor  # of an untrained cell: its CV says nothing by itself
+    >>> measured.band, measured.axial_cv.on_attractor  # of an untrained cell: its CV says nothing by itself
     ('low', True)
     """
     probe = probe_of(probe)
     found = read(model, probe.images, probe.cluster, input)
-    cv = found.cv()
+    axial = found.axial_cv()
     return Measured(
         probe=probe.name,
         probe_version=probe.version,
         probe_digest=probe.digest,
-        cv=cv_figure(cv, model.spec),
-        band=attractor.band(cv.value, model.spec.D) if isinstance(cv, Estimate) else None,
+        cv=cv_figure(found.cv(), model.spec),
+        axial_cv=cv_figure(axial, model.spec),
+        band=attractor.band(axial.value, model.spec.D) if isinstance(axial, Estimate) else None,
         held=held,
         mse=estimated(found.error()),
         mse_by_group={name: float(found.mse[probe.group == i].mean()) for i, name in enumerate(probe.groups)},
@@ -148,6 +153,7 @@ def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | Degenerat
         seed=CV_SEED,
         ratio=cv.value / attractor.sphere_cv(spec.D),
         on_attractor=attractor.on_attractor(cv.value, spec.D),
+        corrected=jackknife.suits(spec.V),
     )
 
 

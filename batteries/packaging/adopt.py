@@ -86,8 +86,7 @@ def adopt(
 
     Raises:
         NotFoundError: missing file.
-        PolicyError: checkpoint that needs code (``UNSAFE_FORMAT``), non-finite weights or figures, or a CV that is degenerate
-            or outside every band.
+        PolicyError: checkpoint that needs code (``UNSAFE_FORMAT``), non-finite weights or figures, or a degenerate CV.
         FormatError: damaged file, not one state dict, not a PatchSVAE, or unsupported dtypes; all misfits are listed.
         InputError: missing width, or arguments that do not fit the checkpoint.
 

@@ -42,7 +42,7 @@ UNTRAINED_SEED = 1_000_000  # added to the run's seed, so that the null never ha
 
 
 class Label(Document):
-    """Description of a cell by its author; the band is measured instead.
+    """Description of a cell by its author; the band is measured instead, ``off`` where the CV is outside that of its width.
 
     Attributes:
         name: Name without the band.
@@ -75,7 +75,7 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
         command: Command that repeats the training, for the manifest.
 
     Raises:
-        PolicyError: run stopped by its triage, CV that is degenerate or outside every band, or non-finite weights.
+        PolicyError: run stopped by its triage, degenerate CV (``NO_BAND``), or non-finite weights.
 
     >>> import batteries
     >>> spec = batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4)
@@ -124,7 +124,7 @@ def measured_cell(
         held: Second flag, if a trajectory is known.
 
     Raises:
-        PolicyError: CV that is degenerate or outside every band.
+        PolicyError: degenerate CV (``NO_BAND``).
     """
     spec = model.spec
     own = probe(own_probe(training.data.kind, training.size))
@@ -154,13 +154,12 @@ def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearC
 def _identity(label: Label, measured: Measured, size: int, input: InputScale) -> Identity:
     if measured.band is None:
         raise PolicyError(
-            "CV outside every band",
+            "no CV, hence no band",
             code="NO_BAND",
-            expected="a CV inside one of the published windows",
-            found=measured.cv,
+            expected="rows of M whose simplices have a volume, and D of 4 or more",
+            found=measured.axial_cv,
             where=label.name,
-            remedy="Train it closer to its attractor: a lower rate, fewer steps, a soft hand. "
-            "For an adopted cell, check the input scale, the width and the row norm.",
+            remedy="Check the row norm and the width; for an adopted cell, the input scale too.",
         )
     return Identity(
         band=measured.band,
@@ -203,8 +202,8 @@ def _thinned(run: Run) -> tuple[TrainingPoint, ...]:
 
 
 def _held(run: Run, own: Probe) -> HeldFigure | None:
-    """Compare the final CV with the CV at triage, paired by image."""
-    if run.cv_at_triage is None or run.triage is None or run.triage.step == run.step:
+    """Compare the final axial CV with that at triage, paired by image."""
+    if run.axial_cv_at_triage is None or run.triage is None or run.triage.step == run.step:
         return None
-    now = read(run.model, own.images, own.cluster).cv()
-    return held_figure(run.cv_at_triage, now, run.triage.step) if isinstance(now, Estimate) else None
+    now = read(run.model, own.images, own.cluster).axial_cv()
+    return held_figure(run.axial_cv_at_triage, now, run.triage.step) if isinstance(now, Estimate) else None

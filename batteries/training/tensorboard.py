@@ -9,7 +9,7 @@ from batteries.errors import InputError
 
 
 class Events:
-    """Watcher that writes loss, MSE and CV as TensorBoard events.
+    """Watcher that writes loss, MSE and both CVs as TensorBoard events.
 
     Args:
         folder: Folder of the event file.
@@ -49,6 +49,8 @@ class Events:
         self._writer.add_scalar("probe/mse", point.mse, point.step)
         if point.cv is not None:
             self._writer.add_scalar("probe/cv", point.cv, point.step)
+        if point.axial_cv is not None:
+            self._writer.add_scalar("probe/axial_cv", point.axial_cv, point.step)
         self._writer.flush()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One training loop: Adam, soft hand, triage of the band, a trajectory of MSE and CV; resumable to the same numbers.
+"""One training loop: Adam, soft hand, triage of the band, a trajectory of MSE and CVs; resumable to the same numbers.
 
 Every step's batch and CV draws are seeded by (run seed, step), so a killed and resumed run passes through the same states as
 an uninterrupted one.
@@ -29,6 +29,7 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import attractor, simplex_cv
 from batteries.geometry.estimates import Estimate
+from batteries.geometry.simplex_cv import Degenerate
 from batteries.images.image_batch import unjudged
 from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE, untrained
@@ -59,20 +60,20 @@ class Run:
     cv_average: float | None = None
     trajectory: list[TrainingPoint] = field(default_factory=list)
     triage: Triage | None = None
-    cv_at_triage: Estimate | None = None
+    axial_cv_at_triage: Estimate | None = None
 
     __repr__ = short_repr.fields
 
     def state(self) -> dict[str, Any]:
         """Return the state saved in a checkpoint besides the tensors."""
-        at = self.cv_at_triage
+        at = self.axial_cv_at_triage
         return {
             "identity": self.identity,
             "step": self.step,
             "cv_average": self.cv_average,
             "trajectory": [point.model_dump(mode="json") for point in self.trajectory],
             "triage": self.triage.model_dump(mode="json") if self.triage else None,
-            "cv_at_triage": [at.value, at.standard_error, at.matrices, at.by_image] if at else None,
+            "axial_cv_at_triage": [at.value, at.standard_error, at.matrices, at.by_image] if at else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -80,9 +81,9 @@ class Run:
         self.step, self.cv_average = state["step"], state["cv_average"]
         self.trajectory = [TrainingPoint(**point) for point in state["trajectory"]]
         self.triage = Triage(**state["triage"]) if state["triage"] else None
-        if state["cv_at_triage"]:
-            value, error, matrices, by_image = state["cv_at_triage"]
-            self.cv_at_triage = Estimate(value, error, matrices, tuple(by_image))
+        if at := state.get("axial_cv_at_triage"):  # older checkpoints lack it, hence a comparison with it
+            value, error, matrices, by_image = at
+            self.axial_cv_at_triage = Estimate(value, error, matrices, tuple(by_image))
 
     @property
     def stopped(self) -> bool:
@@ -200,7 +201,7 @@ def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
 
 
 def expected_band(spec: CellSpec) -> Band | None:
-    """Return the band of the spec's exact attractor.
+    """Return the band of the spec's exact attractor, which is that of its width; None below 4.
 
     >>> import batteries
     >>> [batteries.expected_band(batteries.CellSpec.preset("low", D=D)) for D in (4, 8, 16, 24)]
@@ -237,7 +238,7 @@ def _soft_hand(run: Run, M: Tensor) -> float:
     if plan.boost == 0 or plan.spec.D < attractor.SIMPLEX:
         return 1.0
     seed, image = seed_of(plan.seed, run.step, 2), torch.zeros(1, dtype=torch.int64)
-    reading = simplex_cv.cv(M, image, draws=SOFT_HAND_DRAWS, seed=seed)
+    reading = simplex_cv.cv(M, image, draws=SOFT_HAND_DRAWS, seed=seed, corrected=False)  # as published
     if isinstance(reading, Estimate):
         before = reading.value if run.cv_average is None else run.cv_average
         run.cv_average = EMA_DECAY * before + (1 - EMA_DECAY) * reading.value
@@ -253,19 +254,19 @@ def _take_readings(run: Run, probe: Probe, watchers: Sequence[Watcher]) -> None:
     if run.step % plan.reading_every and run.step != plan.steps and not at_triage:
         return
     found = read(run.model, probe.images, probe.cluster)
-    cv = found.cv()
-    measured = cv if isinstance(cv, Estimate) else None
-    point = TrainingPoint(
-        step=run.step,
-        mse=float(found.mse.mean()),
-        cv=measured.value if measured else None,
-        cv_standard_error=finite_or_none(measured.standard_error) if measured else None,
-    )
+    cv, axial = found.cv(), found.axial_cv()
+    point = TrainingPoint(step=run.step, mse=float(found.mse.mean()), **_cv_fields("cv", cv), **_cv_fields("axial_cv", axial))
     run.trajectory.append(point)
     if at_triage:
-        run.cv_at_triage = measured
-        label = attractor.band(measured.value, plan.spec.D) if measured else None
+        run.axial_cv_at_triage = axial if isinstance(axial, Estimate) else None
+        label = attractor.band(axial.value, plan.spec.D) if isinstance(axial, Estimate) else None
         wanted = expected_band(plan.spec)
         run.triage = Triage(step=run.step, expected=wanted, found=label, passed=label == wanted)
     for watcher in watchers:
         watcher.read(point)
+
+
+def _cv_fields(name: str, cv: Estimate | Degenerate) -> dict[str, float | None]:
+    """Return the fields of a training point for a CV and its standard error; a degenerate one has neither."""
+    value, error = (cv.value, finite_or_none(cv.standard_error)) if isinstance(cv, Estimate) else (None, None)
+    return {name: value, f"{name}_standard_error": error}

@@ -15,7 +15,7 @@ from batteries import short_repr
 from batteries.cell.manifest import Count, Positive, Sha256, Text, TrainingPoint
 from batteries.errors import InputError
 from batteries.io import canonical_json
-from batteries.io.canonical_json import Document, load_document
+from batteries.io.canonical_json import Document, GrownDocument, load_document
 from registry.catalog import check_names
 from registry.catalog.reference import Reference
 
@@ -25,6 +25,7 @@ CUSTOM = "custom-"  # prefix of the protocol's name if the host or the task is u
 Verdict = Literal["viable", "viable as a reconstructor", "walked back", "no verdict"]
 Subject = Literal["cell", "untrained"]
 TokenKind = Literal["M", "omega"]
+Ratio = tuple[float, float, float]  # after over before, and both 95% bounds
 Protocol = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}[a-z0-9]$")]
 
 
@@ -78,25 +79,55 @@ class ControlFigure(Document):
     by: Text
 
 
-class Moment(Document):
+class Moment(GrownDocument):
     """Figures of a cell on its own probe at one step of a trial.
 
     Attributes:
         step: Step of the trial; 0 is the state before it.
-        cv: Simplex CV; None if degenerate.
+        cv: Published CV; None if degenerate.
         cv_error: Standard error of ``cv``.
         rank: Effective rank.
         mse: Reconstruction error.
+        axial_cv: Axial CV; None if degenerate, or from before it.
+        axial_cv_error: Standard error of ``axial_cv``.
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("axial_cv", "axial_cv_error")
 
     step: Count
     cv: float | None
     cv_error: float | None
     rank: float
     mse: float
+    axial_cv: float | None = None
+    axial_cv_error: float | None = None
+
+    @property
+    def deciding_cv(self) -> tuple[float | None, float | None]:
+        """Axial CV with its standard error, or the published one in an attestation without it."""
+        return (self.cv, self.cv_error) if self.axial_cv is None else (self.axial_cv, self.axial_cv_error)
 
 
-class FrozenFigure(Document):
+class HeldCv(GrownDocument):
+    """Ratios of the two CVs after a trial to before it.
+
+    Attributes:
+        cv: Ratio of the published CV, with both 95% bounds; None if degenerate.
+        axial_cv: Ratio of the axial CV; None if degenerate, or from before it.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("axial_cv",)
+
+    cv: Ratio | None
+    axial_cv: Ratio | None = None
+
+    @property
+    def deciding_cv(self) -> Ratio | None:
+        """Ratio of the axial CV, or of the published one in an attestation without it."""
+        return self.cv if self.axial_cv is None else self.axial_cv
+
+
+class FrozenFigure(HeldCv):
     """Result of a host that learned a task around a frozen cell.
 
     Attributes:
@@ -107,7 +138,8 @@ class FrozenFigure(Document):
         score: Score on test images: accuracy, or R2 (share of variance explained) if the targets are images.
         score_error: Standard error of the score from the test images alone.
         gradient: Smallest gradient norm at the stem before the cell, over all steps; None if one was not finite.
-        cv: Ratio of CV after to before, on the stem's output, with both 95% bounds; None if degenerate.
+        cv: Ratio of the published CV after to before, on the stem's output, with both 95% bounds; None if degenerate.
+        axial_cv: Ratio of the axial CV, which decides; None if degenerate, or from before it.
         rank: Ratio of effective rank after to before, with both 95% bounds.
         unchanged: Whether the digest of the weights is the same before and after.
 
@@ -126,8 +158,7 @@ class FrozenFigure(Document):
     score: float
     score_error: float
     gradient: float | None
-    cv: tuple[float, float, float] | None
-    rank: tuple[float, float, float]
+    rank: Ratio
     unchanged: bool
 
 
@@ -158,7 +189,7 @@ class ReadOutFigure(Document):
         return fmean(self.losses)
 
 
-class DoseFigure(Document):
+class DoseFigure(HeldCv):
     """Result of a trial in which the host's gradient updates the cell's own weights.
 
     Attributes:
@@ -167,7 +198,8 @@ class DoseFigure(Document):
         seed: Seed of the host and of the order of its images.
         score: Score of the host on test images.
         weight_change: norm(dW) / norm(W).
-        cv: Ratio of CV after to before on the cell's own probe, with both 95% bounds; None if degenerate.
+        cv: Ratio of the published CV after to before on the cell's own probe, with both 95% bounds; None if degenerate.
+        axial_cv: Ratio of the axial CV, which decides; None if degenerate, or from before it.
         rank: Ratio of effective rank after to before, with both 95% bounds.
         retention: Ratio of reconstruction error after to before.
         kept: Fraction retained of what the cell explains beyond predicting the mean.
@@ -188,8 +220,7 @@ class DoseFigure(Document):
     seed: Count
     score: float
     weight_change: float
-    cv: tuple[float, float, float] | None
-    rank: tuple[float, float, float]
+    rank: Ratio
     retention: float
     kept: float
     moments: tuple[Moment, ...]
@@ -305,6 +336,11 @@ class Attestation(Document):
         if reference.version is None or reference.registry is not None:
             raise ValueError("a reference of an attestation is band/name@version")
         return text
+
+    @property
+    def cv_name(self) -> str:
+        """Name of the CV that the verdict rests on: *axial CV*, or *CV*, the published one, in older attestations."""
+        return "axial CV" if any(trial.axial_cv is not None for trial in (*self.frozen, *self.doses)) else "CV"
 
     @property
     def failed(self) -> tuple[str, ...]:

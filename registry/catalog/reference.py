@@ -38,7 +38,7 @@ class Reference:
 
     Attributes:
         registry: Name from the configuration file; None means the default registry.
-        band: Band (low, mid, high or open), or the name of another kind, such as ``model``.
+        band: Band (low, mid, high, open or off), or the name of another kind, such as ``model``.
         name: Name within the band or kind.
         version: Exact semantic version. Without a version, digest or range, the newest is meant.
         digest: SHA-256 of the file, in place of a version.

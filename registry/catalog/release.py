@@ -22,7 +22,7 @@ from batteries import short_repr
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.manifest import MAX_MANIFEST, CvFigure, Manifest, Positive, Sha256, Size, Text, figure_words
 from batteries.io.atomic_files import Data
-from batteries.io.canonical_json import Document, sha256
+from batteries.io.canonical_json import Document, GrownDocument, sha256
 from batteries.io.verified import Bytes, Verified, verify
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
@@ -89,8 +89,13 @@ ManifestPin = Annotated[Pin, at_most(MAX_MANIFEST)]
 CellPin = Annotated[Pin, at_most(CELL.limit)]
 
 
-class Summary(Document):
-    """Figures of a cell that a list shows without its manifest, all on the cell's own probe; None where degenerate."""
+class Summary(GrownDocument):
+    """Figures of a cell that a list shows without its manifest, all on the cell's own probe; None where degenerate.
+
+    ``ratio`` and ``on_attractor`` are those of the axial CV, or of the published one for a cell measured before it.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("axial_cv", "axial_cv_standard_error")
 
     family: str
     V: Positive
@@ -106,6 +111,8 @@ class Summary(Document):
     holds: bool | None
     mse: float
     license: Text
+    axial_cv: float | None = None
+    axial_cv_standard_error: float | None = None
 
     def __repr__(self) -> str:
         return short_repr.headed(self, self.family, *self.words, f"on {self.own_probe}")
@@ -113,13 +120,16 @@ class Summary(Document):
     @property
     def words(self) -> tuple[str, ...]:
         """Figures, in words."""
-        return figure_words(self.parameters, self.cv, self.mse)
+        axial = self.axial_cv is not None
+        return figure_words(self.parameters, self.axial_cv if axial else self.cv, self.mse, axial=axial)
 
     @classmethod
     def of(cls, manifest: Manifest) -> Summary:
         """Return the summary of a manifest."""
         own, spec, identity = manifest.own, manifest.spec, manifest.identity
-        cv = own.cv if isinstance(own.cv, CvFigure) else None
+        cv, axial, deciding = (
+            found if isinstance(found, CvFigure) else None for found in (own.cv, own.axial_cv, own.deciding_cv)
+        )
         return cls(
             family=identity.family,
             V=spec.V,
@@ -130,11 +140,13 @@ class Summary(Document):
             own_probe=manifest.own_probe,
             cv=cv.value if cv else None,
             cv_standard_error=cv.standard_error if cv else None,
-            ratio=cv.ratio if cv else None,
-            on_attractor=cv.on_attractor if cv else None,
+            ratio=deciding.ratio if deciding else None,
+            on_attractor=deciding.on_attractor if deciding else None,
             holds=own.held.holds if own.held else None,
             mse=own.mse.value,
             license=identity.license,
+            axial_cv=axial.value if axial else None,
+            axial_cv_standard_error=axial.standard_error if axial else None,
         )
 
 

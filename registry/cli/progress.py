@@ -67,8 +67,8 @@ class TrainingBar(_Bar):
 
     def read(self, point: TrainingPoint) -> None:
         """Keep a reading to show beside the next steps."""
-        cv = "degenerate" if point.cv is None else number(point.cv)
-        self._reading = f"  probe: MSE {number(point.mse)}, CV {cv}"
+        cv, _ = point.deciding_cv
+        self._reading = f"  probe: MSE {number(point.mse)}, axial CV {'degenerate' if cv is None else number(cv)}"
 
 
 class TransferBar(_Bar):

@@ -36,6 +36,7 @@ from registry.reports import summaries
 if TYPE_CHECKING:
     from batteries.data.sources import Source
 
+OFF = "off"  # band outside the window of a cell's width
 PLACES = {"out", "run", "events", "wide", "threads", "as_json"}  # options without an effect on the cell
 
 
@@ -103,7 +104,8 @@ def train(
     plan = typed(batteries.Plan, spec=spec, **values)
     source = _source(noise, photos or [], mix, data_license, data_source)
     label = cell_label(wanted, family, license, description)
-    _refuse_other_band(batteries.expected_band(plan.spec), wanted)
+    if wanted.band != OFF:  # only the CV after training can tell
+        _refuse_other_band(batteries.expected_band(plan.spec), wanted)
     probe = batteries.probe(batteries.own_probe(source.facts.kind, size))
     with TrainingBar(steps, wanted.path) as bar, contextlib.ExitStack() as open_logs:
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
@@ -144,5 +146,5 @@ def _refuse_other_band(band: str | None, wanted: Reference) -> None:
             expected=band or "no band",
             found=wanted.band,
             where=str(wanted),
-            remedy="Name the cell by its own band, or train another preset; a finished run is kept in its folder.",
+            remedy="Name the cell by its own band, or train another preset; a finished run is kept in its folder, for --run.",
         )

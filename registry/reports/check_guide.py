@@ -35,20 +35,20 @@ GUIDES = {
         "Train longer or on more varied images. If the rank stays low, choose a smaller D.",
     ),
     "band": Guide(
-        "The measured CV is not in the band that the manifest states. The cell has another geometry than its name says.",
+        "The measured axial CV is not in the band that the manifest states. The cell has another geometry than its name says.",
         "Package the cell again, so that its band is the measured one. To stay in the band, train again with another seed.",
     ),
     "on attractor": Guide(
-        "The CV is far from that of points spread uniformly on the sphere. This is only reported: a specialist may differ.",
+        "The axial CV is far from that of points spread uniformly on the sphere. This is only reported: specialists differ.",
         "None is needed. For a general cell, train with a stronger soft hand or on more varied images.",
     ),
     "triage": Guide(
-        "Early in training, at the triage step, the CV was not yet in the band of the finished cell. The geometry may be an "
-        "accident of this run.",
+        "Early in training, at the triage step, the axial CV was not yet in the band of the finished cell. The geometry may be "
+        "an accident of this run.",
         "Train again with another seed, and stop runs that fail triage.",
     ),
     "stable": Guide(
-        "The CV moved by more than 15% after triage, or is too uncertain. The geometry depends on when training stopped.",
+        "The axial CV moved by more than 15% after triage, or is too uncertain. The geometry depends on when training stopped.",
         "Train with a schedule that lowers the learning rate towards the end, or package a checkpoint before the change.",
     ),
     "error, mean": Guide(

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from batteries.cell.manifest import CvFigure, Estimated, Measured, Triage
+from batteries.cell.manifest import CvFigure, DegenerateFigure, Estimated, Triage
 from registry.answers.alignment import Aligned, SwapFigure
 from registry.answers.composition import ComposedNode
 from registry.catalog import check_names
@@ -15,7 +15,7 @@ from registry.catalog.attestation import Attestation, CheckFigure, DoseFigure
 from registry.reports import figures
 from registry.reports.figures import number
 from registry.reports.fitted_table import FittedTable
-from registry.reports.tables import NOTHING
+from registry.reports.tables import AXIAL, NOTHING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,16 +33,18 @@ def stderr() -> Console:
 
 
 def cells(found: Sequence[Cell]) -> FittedTable:
-    """Tabulate cells: band, CV with its error, ratio to the exact attractor, error beside its baselines."""
-    columns = ("cell", "band", "CV", "/ exact", "MSE", "PCA", "untrained", "probe")
-    table = FittedTable(*columns, optional=("PCA", "band", "untrained", "/ exact"))
+    """Tabulate cells: band, both CVs with their error, ratio to the exact attractor, error beside its baselines."""
+    columns = ("cell", "band", "CV", AXIAL, "/ exact", "MSE", "PCA", "untrained", "probe")
+    table = FittedTable(*columns, optional=("PCA", "band", "untrained", "/ exact", AXIAL))
     for cell in found:
         own, null = cell.manifest.own, cell.manifest.untrained.get(cell.manifest.own_probe)
         base = own.baselines
         table.add_row(
             f"{cell.name}@{cell.version}",
             own.band or NOTHING,
-            *_cv(own),
+            _cv(own.cv),
+            NOTHING if own.axial_cv is None else _cv(own.axial_cv),
+            number(own.deciding_cv.ratio, 3) if isinstance(own.deciding_cv, CvFigure) else NOTHING,
             estimate(own.mse),
             f"{number(base.pca)} (k={base.pca_k})" if base else NOTHING,
             number(null.mse.value) if null else NOTHING,
@@ -57,11 +59,11 @@ def viability(found: Attestation) -> list[Any]:
     for check in found.checks:
         words = check.threshold if check.passed else f"{check.threshold}: {check.reason}"
         checks.add_row(check_names.printed(check.name), _passed(check), _number(check.value), _interval(check), words)
-    columns = ("subject", "rate", "trials", "|dW|/|W|", "score", "CV", "rank", "retention", "kept")
+    columns = ("subject", "rate", "trials", "|dW|/|W|", "score", found.cv_name, "rank", "retention", "kept")
     doses = FittedTable(*columns, optional=("|dW|/|W|", "score", "trials", "rank"))
     for subject, rate in dict.fromkeys((dose.subject, dose.rate) for dose in found.doses):
         at = [dose for dose in found.doses if (dose.subject, dose.rate) == (subject, rate)]
-        fields = ("weight_change", "score", "cv", "rank", "retention", "kept")
+        fields = ("weight_change", "score", "deciding_cv", "rank", "retention", "kept")
         doses.add_row(subject, f"{rate:g}", len(at), *(_over(at, field) for field in fields))
     controls = FittedTable("control", "rejected", "by")
     for control in found.controls:
@@ -176,10 +178,8 @@ def estimate(figure: Estimated) -> str:
     return figures.estimate(figure.value, figure.standard_error)
 
 
-def _cv(own: Measured) -> tuple[str, str]:
-    if not isinstance(own.cv, CvFigure):
-        return "degenerate", NOTHING
-    return estimate(own.cv), number(own.cv.ratio, 3)
+def _cv(cv: CvFigure | DegenerateFigure) -> str:
+    return estimate(cv) if isinstance(cv, CvFigure) else "degenerate"
 
 
 def _passed(check: CheckFigure) -> str:

@@ -12,7 +12,6 @@ from batteries.errors import BatteriesError
 from composer.artifact.form import ArtifactForm
 from composer.artifact.manifest import PackedManifest
 from registry.catalog.kinds import CELL, KINDS, kind_of_path
-from registry.catalog.release import Release
 from registry.reports.figures import estimate, number
 from registry.reports.fitted_table import FittedTable
 from registry.stores.snapshot import Located
@@ -21,19 +20,23 @@ from registry.transfer.verify import Finding
 NOTHING = "-"
 DIGEST = re.compile("[0-9a-f]{64}")
 SHOWN_DIGITS = 12  # of a digest in a table
-CELL_COLUMNS = ("reference", "CV", "MSE", "verdict", "band", "D", "V", "patch", "parameters", "ratio", "on attractor", "holds")
+AXIAL = "CV (axial)"
+CELL_COLUMNS = (
+    *("reference", "CV", AXIAL, "MSE", "verdict", "band", "D", "V", "patch", "parameters", "ratio", "on attractor", "holds"),
+)
 
 
 def cells(found: Sequence[Located]) -> FittedTable:
-    """Tabulate cells: CV, error and verdict, then the spec and further figures as far as the width allows."""
-    optional = ("family", "holds", "on attractor", "band", "patch", "V", "D", "parameters", "ratio")
+    """Tabulate cells: both CVs, error and verdict, then the spec and further figures as far as the width allows."""
+    optional = ("family", "holds", "on attractor", "band", "patch", "V", "D", "parameters", "ratio", AXIAL)
     table = FittedTable(*CELL_COLUMNS, "family", optional=optional)
     for located in found:
         release = located.cell_release
         summary = release.summary
         table.add_row(
             located.reference,
-            cv(release),
+            cv(summary.cv, summary.cv_standard_error),
+            NOTHING if summary.axial_cv is None else cv(summary.axial_cv, summary.axial_cv_standard_error),
             number(summary.mse),
             verdict(located),
             located.reference.band,
@@ -126,12 +129,9 @@ def faults(found: Mapping[str, BatteriesError], repaired: Collection[str], orpha
     return table
 
 
-def cv(release: Release) -> str:
-    """Format the CV with its standard error."""
-    summary = release.summary
-    if summary.cv is None:
-        return "degenerate"
-    return estimate(summary.cv, summary.cv_standard_error)
+def cv(value: float | None, standard_error: float | None) -> str:
+    """Format a CV with its standard error."""
+    return "degenerate" if value is None else estimate(value, standard_error)
 
 
 def verdict(located: Located) -> str:

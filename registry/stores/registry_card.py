@@ -9,7 +9,7 @@ from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS
 from registry.catalog.index import Index
 
-HEADER = ("cell", "family", "parameters", "D", "CV", "MSE", "probe", "licence", "verdict")
+HEADER = ("cell", "family", "parameters", "D", "CV", "CV (axial)", "MSE", "probe", "licence", "verdict")
 
 
 def registry_card(index: Index, address: str) -> str:
@@ -28,7 +28,7 @@ def registry_card(index: Index, address: str) -> str:
         model_card.table(HEADER, rows),
         *(_table(index, form) for form in FORMS.values() if index.table(form.kind.plural)),
         _usage(index, address),
-        "The newest version of each cell. CV and MSE are those on its own probe; verdicts are attestations, which are in this "
+        "The newest version of each cell. CVs and MSE are those on its own probe; verdicts are attestations, which are in this "
         "repository too. This page is rewritten with every publish.\n",
     ]
     return "\n".join(parts)
@@ -44,6 +44,7 @@ def _row(index: Index, path: str) -> tuple[str, ...]:
         f"{summary.parameters:,}",
         str(summary.D),
         model_card.figure(summary.cv),
+        model_card.figure(summary.axial_cv),
         model_card.figure(summary.mse),
         summary.own_probe,
         summary.license,

@@ -278,11 +278,11 @@ def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
 
 
 def _refuse_denied_band(manifest: Manifest) -> None:
-    """Raise if the band is not the one measured by the CV on the cell's own probe."""
-    own, claimed = manifest.own, manifest.identity.band
-    measured = band(own.cv.value, manifest.spec.D) if isinstance(own.cv, CvFigure) else None
+    """Raise if the band is not the one measured by the deciding CV on the cell's own probe."""
+    own, claimed, deciding = manifest.own, manifest.identity.band, manifest.own.deciding_cv
+    measured = band(deciding.value, manifest.spec.D) if isinstance(deciding, CvFigure) else None
     if measured is None or {claimed, own.band} != {measured}:
-        cv = f"CV {own.cv.value:.4g}" if isinstance(own.cv, CvFigure) else own.cv.degenerate
+        cv = f"CV {deciding.value:.4g}" if isinstance(deciding, CvFigure) else deciding.degenerate
         raise PolicyError(
             "band contradicted by the measured CV",
             code="BAND_DENIED",

@@ -35,7 +35,10 @@ Row = Mapping[str, Value]
 
 _TEXTS = ("band", "name", "version", "family", "license", "own_probe", "verdict")
 _FLAGS = ("on_attractor", "holds", "yanked", "viable")
-_NUMBERS = ("V", "D", "patch_size", "resolution", "parameters", "cv", "cv_standard_error", "ratio", "mse", "size")
+_NUMBERS = (
+    *("V", "D", "patch_size", "resolution", "parameters", "mse", "size"),
+    *("cv", "cv_standard_error", "axial_cv", "axial_cv_standard_error", "ratio"),
+)
 FIELDS: dict[str, FieldKind] = {
     **dict.fromkeys(_TEXTS, "text"),
     **dict.fromkeys(_FLAGS, "flag"),
@@ -86,7 +89,7 @@ def row_of(located: Located) -> dict[str, Value]:
     release, reference = located.cell_release, located.reference
     verdicts = {attested.verdict for attested in located.attestations.values()}
     return {
-        **release.summary.model_dump(),
+        **dict(release.summary),
         "band": reference.band,
         "name": reference.name,
         "version": reference.version,

@@ -16,10 +16,11 @@ import math
 from collections.abc import Iterator
 
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import CvFigure, Measured
+from batteries.cell.manifest import CvFigure, DegenerateFigure, Measured
 from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe
 from batteries.errors import InputError
+from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
@@ -57,7 +58,7 @@ def measure_again(cell: Cell, *, exact: bool) -> Iterator[tuple[str, list[str]]]
         rows = [*_rows(wanted, found, on, cell.spec)]
         wrong = _too_far(rows, exact) if rows else ["figures of other groups, or of another width"]
         if not wrong and name == manifest.own_probe:
-            wrong = _cv_differences(wanted, found, exact)  # last, because it takes as long as all the rest
+            wrong = _cvs_differences(wanted, found, exact)  # last, because it takes as long as all the rest
         yield name, wrong
 
 
@@ -87,13 +88,21 @@ def _rows(wanted: Measured, found: Reading, probe: Probe, spec: CellSpec) -> Ite
     yield "effective rank", wanted.effective_rank.value, rank, RELATIVE * rank
 
 
-def _cv_differences(wanted: Measured, found: Reading, exact: bool) -> list[str]:
-    cv, promised = found.cv(), wanted.cv
+def _cvs_differences(wanted: Measured, found: Reading, exact: bool) -> list[str]:
+    """Compare the published CV, corrected or not as in the manifest, and the axial one, which older manifests lack."""
+    corrected = isinstance(wanted.cv, CvFigure) and wanted.cv.corrected
+    wrong = _cv_differences("CV", wanted.cv, found.cv(corrected=corrected), exact)
+    if wanted.axial_cv is not None:
+        wrong += _cv_differences("axial CV", wanted.axial_cv, found.axial_cv(), exact)
+    return wrong
+
+
+def _cv_differences(name: str, promised: CvFigure | DegenerateFigure, cv: Estimate | Degenerate, exact: bool) -> list[str]:
     if isinstance(cv, Degenerate):
-        return [f"a CV of {promised.value:.7g} where {cv.reason}"] if isinstance(promised, CvFigure) else []
+        return [f"a {name} of {promised.value:.7g} where {cv.reason}"] if isinstance(promised, CvFigure) else []
     if not isinstance(promised, CvFigure):
-        return [f"a CV of {cv.value:.7g} where there should be none"]
-    return _too_far([("CV", promised.value, cv.value, RELATIVE * cv.value)], exact)
+        return [f"a {name} of {cv.value:.7g} where there should be none"]
+    return _too_far([(name, promised.value, cv.value, RELATIVE * cv.value)], exact)
 
 
 def _too_far(rows: list[Row], exact: bool) -> list[str]:

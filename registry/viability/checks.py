@@ -14,9 +14,9 @@ from batteries.geometry import attractor as exact
 from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
-from registry.catalog.attestation import CheckFigure, DoseFigure, FrozenFigure
+from registry.catalog.attestation import CheckFigure, DoseFigure, FrozenFigure, Ratio
 from registry.viability.protocol import DESIGN, FACTS, Threshold, ViabilityProtocol
-from registry.viability.trials import Ratio, within
+from registry.viability.trials import within
 
 TINY = 1e-300  # keeps the logarithm of a ratio of zero finite
 Z99 = 2.5758293035489004  # two-sided 99%
@@ -29,7 +29,8 @@ class Measurement:
     Attributes:
         finite: Whether all weights and outputs are finite.
         radius_error: Largest distance of a row's length from 1.
-        cv: CV over the probe.
+        cv: Published CV over the probe.
+        axial_cv: Axial CV over the probe, which the checks rest on.
         rank: Effective rank.
         mse: Reconstruction error, clustered by image.
         mean_baseline: Error of predicting the probe's mean.
@@ -38,6 +39,7 @@ class Measurement:
     finite: bool
     radius_error: float
     cv: Estimate | Degenerate
+    axial_cv: Estimate | Degenerate
     rank: Estimate
     mse: Estimate
     mean_baseline: float
@@ -88,7 +90,7 @@ def hosted(trials: Sequence[FrozenFigure], protocol: ViabilityProtocol) -> list[
     gradient = min(known) if len(known) == len(trials) else math.nan
     return [
         _flag("frozen digest", unchanged, "weights' digest before and after the host's steps", words),
-        _all_hold("frozen CV", [trial.cv for trial in trials]),
+        _all_hold("frozen CV", [trial.axial_cv for trial in trials]),
         _all_hold("frozen rank", [trial.rank for trial in trials]),
         _at_least("frozen gradient", gradient, protocol.gradient, "smallest gradient norm at what a host feeds the cell"),
     ]
@@ -104,14 +106,12 @@ def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[Che
     share = _over_seeds([trial.kept for trial in at])
     retention = _over_seeds([trial.retention for trial in at])
     words = "share of what it explains beyond predicting the mean that it still explains"
-    t95, t99 = (estimates.student(confidence, max(1, len(at) - 1)) for confidence in (0.95, 0.99))
+    t99 = estimates.student(0.99, max(1, len(at) - 1))
     return [
-        _all_hold("dosed CV", [trial.cv for trial in at]),
+        _all_hold("dosed CV", [trial.axial_cv for trial in at]),
         _all_hold("dosed rank", [trial.rank for trial in at]),
         _at_least("content kept", share.value, protocol.kept, words, error=share.standard_error, quantile=t99),
-        _estimate(
-            "retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False, quantile=t95
-        ),
+        _estimate("retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False),
     ]
 
 
@@ -122,22 +122,24 @@ def rank(m: Measurement, D: int, protocol: ViabilityProtocol) -> CheckFigure:
 
 
 def band(m: Measurement, manifest: Manifest) -> CheckFigure:
-    """Check the measured band against the band in the manifest."""
-    claimed, D = manifest.identity.band, manifest.spec.D
-    label = None if isinstance(m.cv, Degenerate) else exact.band(m.cv.value, D)
-    reason = m.cv.reason if isinstance(m.cv, Degenerate) else f"CV is in {label or 'no band'}"
-    return _estimate("band", label == claimed, m.cv, f"CV in band {claimed}", FACTS, reason)
+    """Check the measured band, that of the axial CV, against the band in the manifest; report the published CV beside it."""
+    claimed, cv = manifest.identity.band, m.axial_cv
+    label = None if isinstance(cv, Degenerate) else exact.band(cv.value, manifest.spec.D)
+    published = "degenerate" if isinstance(m.cv, Degenerate) else f"{m.cv.value:.4f}"
+    reason = cv.reason if isinstance(cv, Degenerate) else f"axial CV is in band {label or 'none'}; published CV {published}"
+    return _estimate("band", label == claimed, cv, f"axial CV in band {claimed}", FACTS, reason)
 
 
 def attractor(m: Measurement, D: int) -> CheckFigure:
-    """Report whether the CV is on the attractor; not decisive, since a specialist may leave it."""
-    if isinstance(m.cv, Degenerate) or exact.SIMPLEX > D:
-        return _estimate("on attractor", None, m.cv, "CV / exact CV", FACTS, "no CV", decides=False)
+    """Report whether the axial CV is on the attractor; not decisive, since a specialist may leave it."""
+    cv = m.axial_cv
+    if isinstance(cv, Degenerate) or exact.SIMPLEX > D:
+        return _estimate("on attractor", None, cv, "axial CV / exact CV", FACTS, "no CV", decides=False)
     low, high = exact.ON_ATTRACTOR
-    ratio, error = m.cv.value / exact.sphere_cv(D), m.cv.standard_error / exact.sphere_cv(D)
-    on = exact.on_attractor(m.cv.value, D)
-    words = f"CV / exact CV in [{low}, {high}]; reported"
-    found = Estimate(ratio, error, m.cv.matrices, m.cv.by_image)
+    ratio, error = cv.value / exact.sphere_cv(D), cv.standard_error / exact.sphere_cv(D)
+    on = exact.on_attractor(cv.value, D)
+    words = f"axial CV / exact CV in [{low}, {high}]; reported"
+    found = Estimate(ratio, error, cv.matrices, cv.by_image)
     return _estimate("on attractor", on, found, words, FACTS, "on it" if on else "off it", decides=False)
 
 
@@ -146,8 +148,9 @@ def triage(manifest: Manifest) -> CheckFigure:
     point = _at_triage(manifest)
     if point is None:
         return _flag("triage", None, "tier 1: band at the triage step", "not recorded: the run was shorter", decides=False)
-    found = None if point.cv is None else exact.band(point.cv, manifest.spec.D)
-    words = f"band {found or 'none'} at step {point.step}"
+    cv, _ = point.deciding_cv
+    found = None if cv is None else exact.band(cv, manifest.spec.D)
+    words = f"band {found or 'none'} at step {point.step}, by the {point.cv_name}"
     return _flag("triage", found == manifest.identity.band, f"tier 1: band {manifest.identity.band} at the triage step", words)
 
 
@@ -157,11 +160,11 @@ def stable(manifest: Manifest) -> CheckFigure:
     later = [point for point in manifest.training.trajectory if start and point.step > start.step]
     if start is None or not later:
         return _flag("stable", None, "tier 2: CV holds after triage", "not recorded: the run was no longer", decides=False)
-    if start.cv is None or any(point.cv is None for point in later):
+    if any(point.deciding_cv[0] is None for point in (start, *later)):
         return _flag("stable", False, "tier 2: CV holds after triage", "a CV along training was degenerate")
     held = [(point.step, estimates.holds(_reading(start), _reading(point))) for point in later]
     step, worst = max(held, key=lambda row: max(abs(math.log(row[1].lower)), abs(math.log(row[1].upper))))
-    words = f"CV at step {step}, the farthest, over CV at step {start.step}"
+    words = f"{start.cv_name} at step {step}, the farthest, over that at step {start.step}"
     return _interval("stable", worst.holds, worst.ratio, worst.lower, worst.upper, _HOLDS_WORDS, FACTS, words)
 
 
@@ -229,9 +232,9 @@ def _at_triage(manifest: Manifest) -> TrainingPoint | None:
 
 def _reading(point: TrainingPoint) -> Estimate:
     """Convert a point of a trajectory to an estimate; a missing standard error becomes infinite, so that it cannot hold."""
-    assert point.cv is not None
-    error = math.inf if point.cv_standard_error is None else point.cv_standard_error
-    return Estimate(point.cv, error, 1, (point.cv,))
+    cv, standard_error = point.deciding_cv
+    assert cv is not None
+    return Estimate(cv, math.inf if standard_error is None else standard_error, 1, (cv,))
 
 
 _HOLDS_WORDS = f"ratio and both 95% bounds in [{estimates.HOLDS[0]}, {estimates.HOLDS[1]}]"
@@ -275,11 +278,10 @@ def _estimate(
     reason: str,
     *,
     decides: bool = True,
-    quantile: float = estimates.Z95,
 ) -> CheckFigure:
     if isinstance(found, Degenerate):
         return _interval(name, passed, None, None, None, threshold, source, reason, decides=decides)
-    lower, upper = (found.value + sign * quantile * found.standard_error for sign in (-1, 1))
+    lower, upper = found.interval()
     return _interval(name, passed, found.value, lower, upper, threshold, source, reason, decides=decides)
 
 

@@ -33,7 +33,8 @@ class NullFigures(Document):
 
     Attributes:
         mse: Error of each cell on the probe.
-        cv: CV of each cell that has one: already on the attractor, hence CV alone proves nothing.
+        cv: Published CV of each cell that has one.
+        axial_cv: Axial CV of each cell that has one: already on the attractor, hence CV alone proves nothing.
         frozen: Frozen trials of the cells.
         doses: Dose trials of the first cell.
         readouts: Read-outs of M and of omega of each cell.
@@ -41,6 +42,7 @@ class NullFigures(Document):
 
     mse: tuple[float, ...]
     cv: tuple[float, ...]
+    axial_cv: tuple[float, ...]
     frozen: tuple[FrozenFigure, ...]
     doses: tuple[DoseFigure, ...]
     readouts: tuple[ReadOutFigure, ...]
@@ -171,6 +173,7 @@ class Runner:
         return NullFigures(
             mse=tuple(m.mse.value for m in found),
             cv=tuple(m.cv.value for m in found if isinstance(m.cv, Estimate)),
+            axial_cv=tuple(m.axial_cv.value for m in found if isinstance(m.axial_cv, Estimate)),
             frozen=tuple(frozen),
             doses=tuple(doses),
             readouts=tuple(figure for model in models for figure in self.readouts(model, "untrained")),
@@ -183,6 +186,7 @@ def measurement(reading: Reading, own: Probe) -> Measurement:
         finite=bool(torch.isfinite(reading.mse).all()),
         radius_error=reading.radius_error,
         cv=reading.cv(),
+        axial_cv=reading.axial_cv(),
         rank=reading.effective_rank(),
         mse=reading.error(),
         mean_baseline=mean_error(own),

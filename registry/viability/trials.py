@@ -22,12 +22,10 @@ from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
 from batteries.noise import random_batch
 from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
-from registry.catalog.attestation import DoseFigure, FrozenFigure, Moment, ReturnFigure, Subject
+from registry.catalog.attestation import DoseFigure, FrozenFigure, Moment, Ratio, ReturnFigure, Subject
 from registry.viability.host_training import Watched, learn, make_host, score
 from registry.viability.protocol import ViabilityProtocol
 from registry.viability.tasks import Task
-
-Ratio = tuple[float, float, float]  # after over before, and both 95% bounds
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,22 @@ class State:
     """Figures of a cell at one step, on fixed images."""
 
     cv: Estimate | Degenerate
+    axial_cv: Estimate | Degenerate
     rank: Estimate
     mse: float
 
     def moment(self, step: int) -> Moment:
         """Convert to the form of an attestation."""
-        cv = self.cv if isinstance(self.cv, Estimate) else None
-        error = finite_or_none(cv.standard_error) if cv else None
-        return Moment(step=step, cv=cv.value if cv else None, cv_error=error, rank=self.rank.value, mse=self.mse)
+        (cv, error), (axial, axial_error) = _numbers(self.cv), _numbers(self.axial_cv)
+        return Moment(
+            step=step,
+            cv=cv,
+            cv_error=error,
+            rank=self.rank.value,
+            mse=self.mse,
+            axial_cv=axial,
+            axial_cv_error=axial_error,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,9 @@ def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory,
         score=found.value,
         score_error=found.standard_error,
         gradient=gradient,
-        cv=_ratio(before[0], after[0]),
-        rank=_held(before[1], after[1]),
+        cv=_ratio(before.cv, after.cv),
+        axial_cv=_ratio(before.axial_cv, after.axial_cv),
+        rank=_held(before.rank, after.rank),
         unchanged=container.digest == digest,
     )
 
@@ -132,6 +139,7 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
         score=score(host, task, watched)[0].value,
         weight_change=float(change.norm() / start.norm()),
         cv=_ratio(before.cv, after.cv),
+        axial_cv=_ratio(before.axial_cv, after.axial_cv),
         rank=_held(before.rank, after.rank),
         retention=after.mse / before.mse,
         kept=kept(before.mse, after.mse, mean_error(probe)),
@@ -181,9 +189,9 @@ def kept(before: float, after: float, mean: float) -> float:
 
 
 def is_back(before: State, now: State, mean: float, floor: float) -> bool:
-    """Tell whether CV and rank hold against ``before``, and the content, if there was any, is kept."""
+    """Tell whether axial CV and rank hold against ``before``, and the content, if there was any, is kept."""
     content = before.mse >= mean or kept(before.mse, now.mse, mean) >= floor
-    return content and within(_ratio(before.cv, now.cv)) and within(_held(before.rank, now.rank))
+    return content and within(_ratio(before.axial_cv, now.axial_cv)) and within(_held(before.rank, now.rank))
 
 
 def within(ratio: Ratio | None) -> bool:
@@ -192,21 +200,34 @@ def within(ratio: Ratio | None) -> bool:
     return ratio is not None and low <= ratio[1] and ratio[2] <= high
 
 
+@dataclass(frozen=True)
+class _Fed:
+    """Figures of a frozen cell on what a host feeds it: the CVs of one matrix per image, and the rank of all tokens."""
+
+    cv: Estimate | Degenerate
+    axial_cv: Estimate | Degenerate
+    rank: Estimate
+
+
 @torch.no_grad()
-def _rows_and_rank(cell: Mounted, images: Tensor) -> tuple[Estimate | Degenerate, Estimate]:
-    """Return the CV of one matrix per image, and the effective rank of all tokens."""
+def _rows_and_rank(cell: Mounted, images: Tensor) -> _Fed:
     matrices, ranks = [], []
     for part in images.split(64):
         found = cell.tokens(part)
         matrices.append(found.M[:, found.M.shape[1] // 2])
         ranks.append(simplex_cv.effective_rank(found.S).mean(dim=1))
-    image = torch.arange(len(images))
-    return simplex_cv.cv(torch.cat(matrices), image), estimates.clustered_mean(torch.cat(ranks), image)
+    M, image = torch.cat(matrices), torch.arange(len(images))
+    return _Fed(simplex_cv.cv(M, image), simplex_cv.axial_cv(M, image), estimates.clustered_mean(torch.cat(ranks), image))
 
 
 def _state(model: PatchSVAE, probe: Probe) -> State:
     reading = read(model, probe.images, probe.cluster)
-    return State(reading.cv(), reading.effective_rank(), float(reading.mse.mean()))
+    return State(reading.cv(), reading.axial_cv(), reading.effective_rank(), float(reading.mse.mean()))
+
+
+def _numbers(cv: Estimate | Degenerate) -> tuple[float | None, float | None]:
+    """Return a CV and its standard error; a degenerate one has neither."""
+    return (cv.value, finite_or_none(cv.standard_error)) if isinstance(cv, Estimate) else (None, None)
 
 
 def _ratio(before: Estimate | Degenerate, after: Estimate | Degenerate) -> Ratio | None:

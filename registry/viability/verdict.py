@@ -80,11 +80,11 @@ def verdict_of(failed: Set[str]) -> Verdict:
 
 
 def holding_rate(doses: Sequence[DoseFigure], p: ViabilityProtocol) -> float | None:
-    """Return the largest rate up to which all trials held CV, rank and content; None if there is none."""
+    """Return the largest rate up to which all trials held axial CV, rank and content; None if there is none."""
     held = None
     for rate in p.dose_rates:
         at = [dose for dose in doses if dose.rate == rate]
-        if not at or not all(within(d.cv) and within(d.rank) and d.kept >= p.kept.value for d in at):
+        if not at or not all(within(d.axial_cv) and within(d.rank) and d.kept >= p.kept.value for d in at):
             break
         held = rate
     return held
@@ -96,6 +96,8 @@ def _figures(null: NullFigures | None, doses: Sequence[DoseFigure], p: Viability
         figures["untrained MSE"] = mean(null.mse)
         if null.cv:
             figures["untrained CV"] = mean(null.cv)
+        if null.axial_cv:
+            figures["untrained axial CV"] = mean(null.axial_cv)
     at = [dose for dose in doses if dose.rate == p.reference_rate]
     if at:
         held = holding_rate(doses, p)
@@ -118,10 +120,10 @@ def _words(
     if any(check.name in OMEGA_CHECKS and not check.passed for check in found):
         words.append("Omega carries nothing here: read-outs of it do no better than those of untrained cells.")
     band, error = by_name.get("band"), by_name.get("error, untrained")
-    if null and null.cv and band and band.value is not None:
+    if null and null.axial_cv and band and band.value is not None:
         words.append(
-            f"CV does not separate a trained cell from an untrained one: this cell's is {band.value:.4f}, that of "
-            f"{len(null.cv)} untrained cells of its spec {min(null.cv):.4f} to {max(null.cv):.4f}."
+            f"Axial CV does not separate a trained cell from an untrained one: this cell's is {band.value:.4f}, that of "
+            f"{len(null.axial_cv)} untrained cells of its spec {min(null.axial_cv):.4f} to {max(null.axial_cv):.4f}."
         )
     if null and error and error.value is not None:
         words.append(f"What separates them: its reconstruction error is {error.value:.3g} times theirs.")

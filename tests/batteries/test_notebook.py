@@ -15,7 +15,7 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import Manifest
 from batteries.data import probes
 from registry.catalog.attestation import Attestation
-from tests.support.cells import attestation, filled, python, tiny
+from tests.support.cells import attestation, filled, python, tiny, with_axial
 
 HOSTILE = "<script>alert('1')</script>\"' onerror=x <img src=http://evil> \u202e\x1b[31m"
 EMPTY = {"img"}
@@ -145,6 +145,12 @@ def test_a_yanked_cell_says_so():
     with pytest.warns(registry.YankedWarning):
         (cell,) = registry.pull("high/tiny@1.0.0", registry=store)
     assert "yanked: wrong <b>data</b>" in checked(cell._repr_html_()).text
+
+
+def test_a_cell_says_which_cvs_it_has():
+    assert "CV (published)" in notebook.cell_card(tiny())
+    assert "CV (axial)" not in notebook.cell_card(tiny())
+    assert "0.9876, 1.070 of the attractor" in notebook.cell_card(with_axial(tiny(), 0.9876))
 
 
 def test_a_degenerate_cell():

@@ -47,7 +47,7 @@ PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what 
 }
 SAME = {  # return what another function or class of the table is or makes
     "batteries": "adopt measure untrained read_photos package probe train",
-    "batteries.geometry": "bulk_cv",
+    "batteries.geometry": "axial_cv bulk_cv",
     "batteries.images": "stream",
     "composer": "load save",
     "composer.procrustes": "map_into",

@@ -77,6 +77,14 @@ def filled(*some: Cell) -> MemoryStore:
     return store
 
 
+def with_axial(cell: Cell, value: float) -> Cell:
+    """The same weights, whose manifest has an axial CV beside the published one."""
+    own = cell.manifest.own
+    axial = own.cv.model_copy(update={"value": value, "ratio": value / 0.92307, "corrected": True})
+    measured = {cell.manifest.own_probe: own.model_copy(update={"axial_cv": axial})}
+    return Cell(cell.weights, cell.manifest.model_copy(update={"measured": measured}))
+
+
 def measured(cv: float | None, band: str | None) -> Measured:
     figure = CvFigure(
         value=cv or 1.0,

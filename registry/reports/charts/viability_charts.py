@@ -28,7 +28,7 @@ def dose_charts(found: Attestation) -> list[Chart]:
     holds = (Band(f"holds: {HOLDS[0]} to {HOLDS[1]}", *HOLDS),)
     kept = (Rule(f"least that counts as kept: {KEPT}", (KEPT,), style="exact"),)
     return [
-        _dose_chart(found, "CV, after over before", lambda dose: dose.cv, HOLDS, bands=holds),
+        _dose_chart(found, f"{found.cv_name}, after over before", lambda dose: dose.deciding_cv, HOLDS, bands=holds),
         _dose_chart(found, "Effective rank, after over before", lambda dose: dose.rank, HOLDS, bands=holds),
         _dose_chart(found, "Content kept, as a share", lambda dose: (dose.kept,), (KEPT, 1.0), rules=kept, floor=KEPT_FLOOR),
         _dose_chart(found, "Retention: error, after over before", lambda dose: (dose.retention,), (1.0,), log=True),
@@ -37,7 +37,7 @@ def dose_charts(found: Attestation) -> list[Chart]:
 
 def training_charts(found: Attestation) -> list[Chart]:
     """Chart CV and error along the cell's training."""
-    line: list[Reading] = [(p.step, p.cv, p.cv_standard_error, p.mse) for p in found.trajectory]
+    line: list[Reading] = [(p.step, *p.deciding_cv, p.mse) for p in found.trajectory]
     return _along(found, "training", [("cell", LOOKS["cell"], [line])])
 
 
@@ -120,10 +120,10 @@ def _along(found: Attestation, where: str, runs: Sequence[Runs], rules: tuple[Ru
     band = () if exact is None else (Band(f"on the attractor: {low} to {high} of it", *bounds),)
     steps = Axis.over("step", [0.0, *(step for step, _, _, _ in readings), *(at for rule in rules for at in rule.at)], steps=3)
     degenerate = _degenerate(sum(cv is None for _, cv, _, _ in readings))
-    cvs = Axis.over("CV", [*bounds, *(cv for _, cv, _, _ in readings if cv is not None)])
+    cvs = Axis.over(found.cv_name, [*bounds, *(cv for _, cv, _, _ in readings if cv is not None)])
     errors = Axis.over("MSE", [mse for _, _, _, mse in readings], log=True)
     return [
-        Chart(f"CV along {where}", steps, cvs, _lines(runs, _cv_point), band, (*target, *rules), degenerate),
+        Chart(f"{found.cv_name} along {where}", steps, cvs, _lines(runs, _cv_point), band, (*target, *rules), degenerate),
         Chart(
             f"Error (MSE) along {where}", steps, errors, _lines(runs, lambda reading: Point(reading[0], reading[3])), (), rules
         ),
@@ -131,7 +131,7 @@ def _along(found: Attestation, where: str, runs: Sequence[Runs], rules: tuple[Ru
 
 
 def _readings(moments: Iterable[Moment]) -> list[Reading]:
-    return [(moment.step, moment.cv, moment.cv_error, moment.mse) for moment in moments]
+    return [(moment.step, *moment.deciding_cv, moment.mse) for moment in moments]
 
 
 def _lines(runs: Sequence[Runs], point: Callable[[Reading], Point | None]) -> tuple[Series, ...]:

@@ -83,8 +83,7 @@ def test_widths_below_four_are_degenerate():
 
 
 def test_draws_are_five_distinct_rows_in_equal_chance():
-    M = torch.arange(8.0)[None, :, None].expand(1, 8, 1)
-    drawn = simplex_cv.draw_simplices(M, 20_000, torch.Generator().manual_seed(1))[0, :, :, 0]
+    drawn = simplex_cv.draw_rows(8, 1, 20_000, torch.Generator().manual_seed(1))[0]
     assert all(len(set(row)) == 5 for row in drawn[:2000].tolist())
     share = drawn.unique(return_counts=True)[1] / drawn.numel() * 8
     assert torch.allclose(share, torch.ones(8), atol=0.03)
@@ -121,13 +120,28 @@ def test_effective_rank_of_the_extremes():
 @pytest.mark.parametrize(
     ("value", "D", "label"),
     [
-        *((0.203, 16, "low"), (0.299, 16, "low"), (0.30, 16, None), (0.12, 16, None), (0.37, 16, "mid")),
-        *((0.36, 8, "mid"), (0.50, 8, None), (0.79, 4, None), (0.92, 4, "high"), (1.6, 4, "high")),
-        *((0.13, 32, "open"), (0.62, 5, "open")),
+        *((0.203, 16, "low"), (0.299, 16, "low"), (0.30, 16, "off"), (0.12, 16, "off"), (0.37, 16, "off")),
+        *((0.36, 8, "mid"), (0.203, 8, "off"), (0.50, 8, "off"), (0.79, 4, "off"), (0.92, 4, "high"), (1.6, 4, "high")),
+        *((0.13, 32, "open"), (0.203, 32, "off"), (0.62, 5, "open"), (0.92, 5, "off"), (0.0, 16, "off"), (-1.0, 24, "off")),
+        *((math.nan, 16, None), (math.nan, 24, None), (math.inf, 4, None), (0.92, 3, None), (0.92, 1, None)),
     ],
 )
 def test_bands(value, D, label):
     assert attractor.band(value, D) == label
+
+
+@given(st.floats(), st.integers(-1, 300))
+def test_every_cv_at_every_width_has_one_band_or_is_no_number(value, D):
+    label = attractor.band(value, D)
+    assert (label is None) == (D < 4 or not math.isfinite(value))
+    assert label in {None, "off", {4: "high", 8: "mid", 16: "low"}.get(D, "open")}
+    assert label != "open" or attractor.on_attractor(value, D)
+    assert not attractor.on_attractor(math.nan, D)
+
+
+@pytest.mark.parametrize("D", range(4, 65))
+def test_the_exact_value_is_in_the_band_of_its_width(D):
+    assert attractor.band(attractor.sphere_cv(D), D) == {4: "high", 8: "mid", 16: "low"}.get(D, "open")
 
 
 def test_the_flags_separate_every_published_figure():
@@ -137,14 +151,41 @@ def test_the_flags_separate_every_published_figure():
     assert not any(attractor.on_attractor(*pair) for pair in off)
 
 
+def test_an_interval_is_student_s_on_symmetric_images_and_reaches_farther_up_on_skewed_ones():
+    even = Estimate(2.0, 0.5, 4, (1.0, 2.0, 2.0, 3.0))
+    assert even.interval() == (pytest.approx(2 - 0.5 * t.ppf(0.975, 3)), pytest.approx(2 + 0.5 * t.ppf(0.975, 3)))
+    assert even.interval(0.99)[1] == pytest.approx(2 + 0.5 * t.ppf(0.995, 3))
+    lower, upper = _estimate([1.0] * 15 + [9.0]).interval()
+    assert upper - 1.5 > 1.5 - lower > 0
+
+
+def test_an_interval_of_one_image_is_infinite_or_as_its_error_says():
+    assert estimates.clustered_mean(torch.ones(5), torch.zeros(5)).interval() == (-math.inf, math.inf)
+    assert Estimate(1.0, 0.1, 1, (1.0,)).interval() == (pytest.approx(1 - 0.1959964), pytest.approx(1 + 0.1959964))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e80, 1e80), min_size=2, max_size=30), st.floats(0.5, 0.999))
+def test_an_interval_contains_its_value_and_scales_with_it(values, confidence):
+    found = _estimate(values)
+    lower, upper = found.interval(confidence)
+    assert lower <= found.value <= upper
+    twice = Estimate(2 * found.value, 2 * found.standard_error, found.matrices, tuple(2 * v for v in found.by_image))
+    assert twice.interval(confidence) == (pytest.approx(2 * lower), pytest.approx(2 * upper))
+
+
 def _estimate(values):
-    return estimates.clustered_mean(torch.tensor(values), torch.arange(len(values)))
+    return estimates.clustered_mean(torch.tensor(values, dtype=torch.float64), torch.arange(len(values)))
 
 
 def test_holds_needs_both_bounds_inside():
     before = _estimate([0.90, 0.92, 0.94, 0.92] * 8)
     assert estimates.holds(before, _estimate([0.91, 0.93, 0.96, 0.94] * 8)).holds
     assert not estimates.holds(before, _estimate([1.29, 1.30, 1.31, 1.30] * 8)).holds
+    few = estimates.holds(_estimate([0.92, 0.94, 0.96]), _estimate([0.98, 0.96, 1.0]))
+    pairs = [0.98 / 0.98 - 0.92 / 0.94, 0.96 / 0.98 - 0.94 / 0.94, 1.0 / 0.98 - 0.96 / 0.94]
+    error = float(torch.tensor(pairs).std()) / math.sqrt(3)
+    assert few.upper == pytest.approx(few.ratio * math.exp(t.ppf(0.975, 2) * error), rel=1e-6)
     noisy = Estimate(0.95, 0.2, 4, (0.5, 1.4, 0.6, 1.3))
     found = estimates.holds(before, noisy)
     assert 0.85 < found.ratio < 1.15
@@ -165,6 +206,10 @@ def test_holds_is_exact_on_scaled_pairs(factor, seed):
 @given(st.floats(0.01, 0.999), st.integers(1, 200))
 def test_student_s_quantile_is_scipy_s(confidence, df):
     assert estimates.student(confidence, df) == pytest.approx(t.ppf((1 + confidence) / 2, df), rel=1e-9)
+
+
+def test_student_s_quantile_of_infinite_freedom_is_normal():
+    assert estimates.student(0.95, math.inf) == pytest.approx(estimates.Z95)
 
 
 def test_radius_error():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from batteries import CellSpec, measure
-from batteries.cell.manifest import CvFigure, DegenerateFigure
+from batteries.cell.manifest import CvFigure, DegenerateFigure, Measured
 from batteries.data.probes import Probe
 from batteries.measurement.baselines import baselines, fit, to_patches
 from batteries.model.patch_svae import untrained
@@ -37,6 +37,20 @@ def test_figures_are_the_plain_ones(small):
     assert found.cv.matrices >= 64
     assert found.band == "high"
     assert found.held is None
+    assert found.deciding_cv is found.axial_cv
+    assert (found.cv.corrected, found.axial_cv.corrected) == (True, True)
+    assert found.axial_cv.value != found.cv.value
+
+
+def test_figures_from_before_the_axial_cv_keep_their_bytes(small):
+    now = measure(untrained(SPEC, 0), small)
+    old = now.model_copy(update={"axial_cv": None, "cv": now.cv.model_copy(update={"corrected": False})})
+    written = old.model_dump(mode="json")
+    assert "axial_cv" not in written
+    assert "corrected" not in written["cv"]
+    assert old.deciding_cv is old.cv
+    assert Measured.model_validate_json(old.to_bytes()) == old
+    assert Measured.model_validate_json(now.to_bytes()) == now
 
 
 def test_chunking_changes_nothing(small, monkeypatch):
@@ -60,6 +74,7 @@ def test_crops_of_one_photograph_are_one_cluster(small):
 def test_a_flat_cell_is_degenerate_in_its_figures(small):
     found = measure(untrained(CellSpec(V=12, D=4, patch_size=4, hidden=8, row_norm="layernorm"), 0), small)
     assert isinstance(found.cv, DegenerateFigure)
+    assert isinstance(found.axial_cv, DegenerateFigure)
     assert found.band is None
 
 

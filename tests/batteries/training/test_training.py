@@ -71,7 +71,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices,
     assert same(resumed, unbroken)
     assert resumed.trajectory == unbroken.trajectory
     assert resumed.cv_average == unbroken.cv_average
-    assert resumed.cv_at_triage == unbroken.cv_at_triage
+    assert resumed.axial_cv_at_triage == unbroken.axial_cv_at_triage
     assert [p.step for p in resumed.trajectory] == [4, 5, 8, 12]
 
 
@@ -131,7 +131,24 @@ def test_triage_stops_a_run_of_the_wrong_band(small):
     assert run.stopped
     assert run.step == 5
     assert run.triage.expected == "mid"
-    assert run.triage.found is None
+    assert run.triage.found == "off"
+
+
+def test_a_cell_outside_the_window_of_its_width_is_off(small, monkeypatch):
+    monkeypatch.setattr("batteries.packaging.package.probe", lambda name: small if name.startswith("noise") else probe(name))
+    label = Label(name="tiny", version="0.1.0", family="johanna", license="Apache-2.0", description="a test")
+    wide = CellSpec(V=16, D=8, patch_size=4, hidden=16, row_norm="none")
+    run = train(plan(spec=wide, steps=2), NoiseSource(), small)
+    assert package(run, NoiseSource(), label, "by hand").name == "off/tiny"
+
+
+def test_readings_along_training_have_both_cvs(small):
+    point = train(plan(steps=2), NoiseSource(), small).trajectory[-1]
+    assert point.deciding_cv == (point.axial_cv, point.axial_cv_standard_error)
+    assert point.axial_cv != point.cv
+    old = point.model_copy(update={"axial_cv": None, "axial_cv_standard_error": None})
+    assert old.deciding_cv == (point.cv, point.cv_standard_error)
+    assert sorted(old.model_dump()) == ["cv", "cv_standard_error", "mse", "step"]
 
 
 def test_the_expected_band():

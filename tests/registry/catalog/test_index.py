@@ -295,6 +295,19 @@ def test_summary_of_a_degenerate_cell():
     assert (summary.D, summary.parameters, summary.mse) == (SPEC.D, SPEC.parameters, 0.25)
 
 
+def test_summary_rests_on_the_axial_cv_where_there_is_one():
+    manifest = tiny().manifest
+    old = Summary.of(manifest)
+    assert (old.axial_cv, old.ratio) == (None, manifest.own.cv.ratio)
+    assert b"axial" not in old.to_bytes()
+    assert old.words[1] == "CV 0.920"
+    axial = manifest.own.cv.model_copy(update={"value": 1.2, "ratio": 1.3, "on_attractor": False, "corrected": True})
+    own = manifest.own.model_copy(update={"axial_cv": axial})
+    new = Summary.of(manifest.model_copy(update={"measured": {"noise16-64": own}}))
+    assert (new.cv, new.axial_cv, new.ratio, new.on_attractor) == (0.92, 1.2, 1.3, False)
+    assert new.words[1] == "axial CV 1.200"
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_edits_of_an_index_are_typed(small, data):

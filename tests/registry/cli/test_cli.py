@@ -164,7 +164,7 @@ def test_a_denied_band_leaves_nothing(capsys, tmp_path):
     path = tiny(cv=0.2, band="high").write(tmp_path / "cells")
     error = answered(capsys, "publish", path, "--to", tmp_path / "registry", code=6)["error"]
     assert error["code"] == "BAND_DENIED"
-    assert error["expected"].startswith("low")
+    assert error["expected"].startswith("off")
     assert not (tmp_path / "registry").exists()
 
 

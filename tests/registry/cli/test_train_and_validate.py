@@ -132,6 +132,12 @@ def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tm
     assert shlex.join(places) in facts.command
 
 
+def test_a_cell_is_named_off_only_where_its_cv_says_so(capsys, tmp_path):
+    words = ["--noise", "--steps", "1", "--size", "16", "--batch", "1", *SMALL, "--preset", "high", "--out", str(tmp_path)]
+    code, _, err = run(capsys, "train", "off/x", *words, "--run", str(tmp_path / "run"))
+    assert (code, "BAND_DENIED" in err, "expected high" in err) == (6, True, True)  # after training, which only tells
+
+
 @pytest.mark.slow
 def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
     assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
@@ -161,6 +167,8 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "high/x", "--steps", "1", "--noise", "--seed", "9" * 20], 2, "--seed"),
         (["train", "high/x", "--steps", "9", "--noise", "--size", "16", "--rate", "1e30"], 6, "training diverged"),
         (["train", "low/x", "--steps", "1", "--noise", "--preset", "high"], 6, "BAND_DENIED"),
+        (["train", "open/x", "--steps", "1", "--noise", "--preset", "high"], 6, "BAND_DENIED"),
+        (["train", "off/x", "--steps", "1", "--noise"], 2, "PRESET"),
         (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "control cannot be attested"),
         (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
         (["compose"], 2, "nothing to compose"),

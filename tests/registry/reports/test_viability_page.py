@@ -154,6 +154,20 @@ def full(**changes):
     return Attestation(**{**fields, **changes})
 
 
+def test_an_attestation_is_charted_by_the_cv_that_it_rests_on():
+    old = full()
+    assert old.cv_name == "CV"
+    assert "axial" not in page(old)
+    axial = tuple(trial.model_copy(update={"axial_cv": (1.5, 1.4, 1.6)}) for trial in old.doses)
+    points = tuple(p.model_copy(update={"axial_cv": 0.31, "axial_cv_standard_error": 0.001}) for p in old.trajectory)
+    new = full(doses=axial, trajectory=points)
+    assert new.cv_name == "axial CV"
+    text = page(new)
+    assert "axial CV along training" in text
+    assert "1.5 (1.4 to 1.6)" in text
+    assert b"axial" not in old.to_bytes()
+
+
 NOTHING = {"trajectory": (), "frozen": (), "doses": (), "returns": (), "controls": (), "figures": {}}
 
 
@@ -335,7 +349,7 @@ def names_of_checks():
     """Names of all checks that a protocol makes, and of those in the shipped attestations."""
     cell = tiny()
     null = Estimate(1.0, 0.1, 4, (1.0,))
-    found = Measurement(True, 0.0, null, null, null, 1.0)
+    found = Measurement(True, 0.0, null, null, null, null, 1.0)
     protocol = PROFILES["quick"]
     made = [checks.finite(True), *checks.standing(found, cell.manifest, [1.0], protocol)]
     made += checks.hosted([frozen("cell", TASKS[0], "plain", 0)], protocol)

@@ -14,7 +14,7 @@ from registry import MemoryStore, publish
 from registry.catalog import manifest_bundle
 from registry.catalog.index import Index
 from registry.stores.registry_card import registry_card
-from tests.support.cells import tiny
+from tests.support.cells import tiny, with_axial
 from tests.support.soak import many
 
 ADDRESS = "hf://local/cells"
@@ -54,6 +54,18 @@ def test_a_cells_card_lists_its_figures_as_results():
     assert found[manifest.own_probe, "effective_rank"].dataset_args["sha256"] == manifest.own.probe_digest
     assert ((manifest.own_probe, "cv") in found) == isinstance(manifest.own.cv, CvFigure)
     assert {probe for probe, _ in found} == set(manifest.measured)
+
+
+def test_both_cvs_are_on_the_cards_where_the_manifest_has_both():
+    cell = with_axial(tiny("b"), 0.9876)
+    own, card = (cell_card(one.manifest, "me/b") for one in (tiny("b"), cell))
+    assert "axial" not in own
+    assert "| CV | 0.92 |" in card
+    assert "| CV (axial) | 0.9876 |" in card
+    assert "Axial simplex CV" in card
+    index = Index.from_bytes(filled(tiny("a", seed=1), cell).read_index(), where="")
+    rows = [line for line in registry_card(index, ADDRESS).splitlines() if line.startswith("| high/")]
+    assert [row.split(" | ")[4:6] for row in rows] == [["0.92", "-"], ["0.92", "0.9876"]]
 
 
 def test_a_registrys_card_has_no_results():

@@ -72,12 +72,13 @@ def typed_band(cv, band, recorded):
 @pytest.mark.parametrize(
     ("cv", "claimed", "recorded", "expected"),
     [
-        (0.2, "high", "high", "low"),
-        (0.2, "high", "low", "low"),
+        (0.2, "high", "high", "off"),
+        (0.2, "high", "low", "off"),
         (0.92, "low", "low", "high"),
         (0.92, "high", "low", "high"),
         (0.92, "high", None, "high"),
-        (0.6, "high", "high", "no band"),
+        (0.6, "high", "high", "off"),
+        (0.92, "off", "off", "high"),
         (None, "high", None, "no band"),
         (None, "high", "high", "no band"),
     ],
@@ -91,6 +92,21 @@ def test_a_band_that_the_cv_denies(cv, claimed, recorded, expected):
     assert str(caught.value.found).startswith(claimed)
     assert store.keys() == []
     assert store.read_index() is None
+
+
+def test_the_band_is_that_of_the_axial_cv_where_there_is_one():
+    cell = typed_band(0.6, "high", "high")
+    own = cell.manifest.own.model_copy(update={"axial_cv": measured(0.92, "high").cv})
+    right = Cell(cell.weights, cell.manifest.model_copy(update={"measured": {"noise16-64": own}}))
+    assert publish(right, MemoryStore()).release.summary.axial_cv == 0.92
+    own = own.model_copy(update={"cv": own.axial_cv, "axial_cv": own.cv})
+    with pytest.raises(PolicyError, match="BAND_DENIED"):
+        publish(Cell(cell.weights, cell.manifest.model_copy(update={"measured": {"noise16-64": own}})), MemoryStore())
+
+
+def test_a_cell_off_its_band_is_published_as_such():
+    published = publish(typed_band(0.6, "off", "off"), MemoryStore())
+    assert str(published.reference) == "off/tiny@1.0.0"
 
 
 def test_values_that_are_not_finite():

@@ -18,7 +18,7 @@ ROW = {
     "band": "low", "name": "fresnel-256", "version": "1.2.0", "family": "fresnel", "license": "Apache-2.0", "verdict": "viable",
     "own_probe": "photos-256", "on_attractor": False, "holds": None, "yanked": False, "viable": True, "V": 64, "D": 16,
     "patch_size": 16, "resolution": 256, "parameters": 250211, "cv": 0.27, "cv_standard_error": None, "ratio": 1.3,
-    "mse": 0.006, "size": 1_003_404,
+    "axial_cv": 0.28, "axial_cv_standard_error": None, "mse": 0.006, "size": 1_003_404,
 }  # fmt: skip
 
 TRUE = [
@@ -28,6 +28,7 @@ TRUE = [
     'family in ("fresnel", "johanna")', "family != 'johanna'", "verdict == 'viable'", "yanked == False", "viable != yanked",
     "(D == 16) == viable", "not (D == 4 or yanked)", "mse > -1e-3", "mse < 1e999", "size < 2_000_000", "D == 0x10",
     "  viable  ", "(D\n==\n16)", "viable # a word", "'a' == 'a'", "not not viable", "viable == True in (True, False)",
+    "axial_cv > cv",
 ]  # fmt: skip
 
 FALSE = [
@@ -53,7 +54,7 @@ BAD = {
     "MSE < 1": "Did you mean mse?",
     "true": "Did you mean True?",
     "family == johanna": "a text needs quotes",
-    "zzz == 1": "The fields are D, V, band",
+    "zzz == 1": "The fields are D, V, axial_cv",
     "D": "expected a comparison or a flag, got a number: 'D'",
     "'text'": "got a text",
     "1": "got a number",

@@ -29,7 +29,8 @@ def measured(**changes):
     values = {
         "finite": True,
         "radius_error": 1e-7,
-        "cv": about(0.92),
+        "cv": about(0.95),
+        "axial_cv": about(0.92),
         "rank": about(3.9),
         "mse": about(0.1),
         "mean_baseline": 1.0,
@@ -53,8 +54,8 @@ def test_a_good_cell_passes_every_standing_check():
         ({"radius_error": 0.4}, "radius"),
         ({"rank": about(1.0)}, "rank"),
         ({"rank": about(2.81, 0.02)}, "rank"),
-        ({"cv": about(0.2)}, "band"),
-        ({"cv": Degenerate("flat", 3, 3)}, "band"),
+        ({"axial_cv": about(0.2)}, "band"),
+        ({"axial_cv": Degenerate("flat", 3, 3)}, "band"),
         ({"mse": about(1.1)}, "error, mean"),
         ({"mse": about(1.0, 0.1)}, "error, mean"),
         ({"mse": about(1.15)}, "error, untrained"),
@@ -66,7 +67,7 @@ def test_each_check_can_fail(changes, name):
 
 
 def test_leaving_the_attractor_is_reported_and_does_not_decide():
-    check = standing(cv=about(1.37))["on attractor"]
+    check = standing(axial_cv=about(1.37))["on attractor"]
     assert check.passed is False
     assert check.decides is False
     assert check.value == pytest.approx(1.37 / 0.92307, abs=1e-4)
@@ -78,9 +79,21 @@ def test_infinite_spread_never_passes_and_stays_json():
     assert check.upper is None
 
 
+def test_the_published_cv_decides_nothing_and_is_reported():
+    found = standing(cv=about(0.2))
+    assert found["band"].passed is True
+    assert (found["band"].value, found["band"].reason) == (0.92, "axial CV is in band high; published CV 0.2000")
+    assert "published CV degenerate" in standing(cv=Degenerate("flat", 3, 3))["band"].reason
+
+
+def test_the_interval_of_a_cv_is_student_s():
+    band = standing(axial_cv=Estimate(0.92, 0.001, 4, (0.91, 0.92, 0.92, 0.93)))["band"]
+    assert band.upper == pytest.approx(0.92 + 3.182446 * 0.001)
+
+
 def frozen(**changes):
     values = {"subject": "cell", "task": "t", "host": "h", "seed": 0, "score": 0.8, "score_error": 0.02, "gradient": 0.1}
-    values |= {"cv": (1.01, 0.99, 1.03), "rank": (1.0, 1.0, 1.0), "unchanged": True}
+    values |= {"cv": None, "axial_cv": (1.01, 0.99, 1.03), "rank": (1.0, 1.0, 1.0), "unchanged": True}
     return FrozenFigure(**{**values, **changes})
 
 
@@ -88,9 +101,9 @@ def frozen(**changes):
     ("changes", "name"),
     [
         ({"unchanged": False}, "frozen digest"),
-        ({"cv": (1.3, 1.29, 1.31)}, "frozen CV"),
-        ({"cv": (1.1, 1.05, 1.16)}, "frozen CV"),
-        ({"cv": None}, "frozen CV"),
+        ({"axial_cv": (1.3, 1.29, 1.31)}, "frozen CV"),
+        ({"axial_cv": (1.1, 1.05, 1.16)}, "frozen CV"),
+        ({"axial_cv": None}, "frozen CV"),
         ({"rank": (0.77, 0.76, 0.78)}, "frozen rank"),
         ({"gradient": 0.0}, "frozen gradient"),
         ({"gradient": None}, "frozen gradient"),
@@ -112,7 +125,7 @@ def test_the_lift_needs_its_lower_bound_above_the_untrained():
 
 def dose(**changes):
     values = {"subject": "cell", "rate": 1e-4, "seed": 0, "score": 0.5, "weight_change": 0.01, "moments": ()}
-    values |= {"cv": (1.0, 0.99, 1.01), "rank": (1.0, 0.99, 1.01), "retention": 1.2, "kept": 0.98}
+    values |= {"cv": None, "axial_cv": (1.0, 0.99, 1.01), "rank": (1.0, 0.99, 1.01), "retention": 1.2, "kept": 0.98}
     return DoseFigure(**{**values, **changes})
 
 
@@ -120,8 +133,8 @@ def dose(**changes):
     ("changes", "failed"),
     [
         ({}, []),
-        ({"cv": (1.3, 1.2, 1.4)}, ["dosed CV"]),
-        ({"cv": None}, ["dosed CV"]),
+        ({"axial_cv": (1.3, 1.2, 1.4)}, ["dosed CV"]),
+        ({"axial_cv": None}, ["dosed CV"]),
         ({"rank": (0.8, 0.79, 0.81)}, ["dosed rank"]),
         ({"kept": 0.5, "retention": 9.0}, ["content kept"]),
     ],
@@ -171,6 +184,16 @@ def trajectory(*cvs, triage=1, **changes):
     points = tuple(TrainingPoint(step=i + 1, mse=0.1, cv=cv, cv_standard_error=0.001) for i, cv in enumerate(cvs))
     tier = Triage(step=triage, expected="high", found="high", passed=True)
     return manifest.model_copy(update={"training": manifest.training.model_copy(update={"trajectory": points, "triage": tier})})
+
+
+def test_the_tiers_rest_on_the_axial_cv_where_the_trajectory_has_it():
+    manifest = trajectory(0.5, 0.5, 0.9)
+    points = tuple(
+        p.model_copy(update={"axial_cv": 0.92, "axial_cv_standard_error": 0.001}) for p in manifest.training.trajectory
+    )
+    manifest = manifest.model_copy(update={"training": manifest.training.model_copy(update={"trajectory": points})})
+    assert checks.triage(manifest).passed is True
+    assert checks.stable(manifest).passed is True
 
 
 def test_the_tiers_are_read_off_the_trajectory_and_not_taken_on_trust():
