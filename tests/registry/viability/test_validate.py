@@ -13,7 +13,7 @@ from registry import validate
 from registry.catalog.attestation import Attestation
 from registry.stores.directory import DirectoryStore
 from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
-from tests.support.cells import from_model
+from tests.support.cells import from_model, publish
 from tests.support.viability import SPEC, TEST
 
 pytestmark = pytest.mark.usefixtures("few_matrices")
@@ -128,7 +128,7 @@ def test_a_run_whose_control_passes_has_no_verdict(tmp_path):
 @pytest.mark.slow
 def test_a_controls_report_is_never_an_attestation(tmp_path, results):
     cell = from_model(SPEC, 0, "a")
-    registry.publish(cell, DirectoryStore(tmp_path))
+    publish(cell, DirectoryStore(tmp_path))
     report = validate(cell, control="none", profile=TEST, cache=results)
     assert report.attestation.cell == cell.digest
     with pytest.raises(PolicyError, match="report of a negative control"):
@@ -157,7 +157,7 @@ def test_the_report_as_a_page(report, tmp_path):
 def test_an_attestation_is_published_beside_its_cell(report, tmp_path):
     cell = from_model(SPEC, 0, "a")
     store = DirectoryStore(tmp_path)
-    registry.publish(cell, store)
+    publish(cell, store)
     index = registry.attest(report.attestation, store)
     row = index.attestations[cell.digest]["test-1"]
     assert row.verdict == report.verdict
