@@ -89,8 +89,8 @@ def publish(
 
     Raises:
         InputError: no target, or a version that cannot be published.
-        PolicyError: band contradicted by the CV (``BAND_DENIED``), figures that the weights do not have (``REPLAY_MISMATCH``) or
-            that cannot be measured here (``UNKNOWN_PROBE``), implausible weights or maps, or a read-only target.
+        PolicyError: band contradicted by the CV (``BAND_DENIED``), figures that the weights do not have (``REPLAY_MISMATCH``)
+            or that cannot be measured here (``UNKNOWN_PROBE``), implausible weights or maps, or a read-only target.
         ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
         IntegrityError: file that does not match its manifest.
         StoreError: no space or no permission.

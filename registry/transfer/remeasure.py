@@ -1,11 +1,11 @@
 """Replay of a cell's measurements on the probes of its manifest, and the figures that changed. Imports torch.
 
-Its tolerances are those of :mod:`batteries.measurement.differences`. Smaller changes cannot be told from rounding. In the cells
-trained on photographs attention has so little effect that permuting its tensors moves the errors by 1e-8 to 1e-6 only. The biases
-of its keys cancel in the softmax.
+Its tolerances are those of :mod:`batteries.measurement.differences`. Smaller changes cannot be told from rounding. In the
+cells trained on photographs attention has so little effect that permuting its tensors moves the errors by 1e-8 to 1e-6 only. The
+biases of its keys cancel in the softmax.
 
-Trajectory and triage cannot be measured again; that they contradict neither each other nor the finished cell is compared. Linear
-codes are fitted again where the training data was generated; elsewhere they are claims.
+Trajectory and triage cannot be measured again, but are compared with each other and with the finished cell. Linear codes are
+fitted again if the training data was generated; otherwise they are claims of the maker.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def _differences(model: PatchSVAE, manifest: Manifest, on: Probe, exact: bool) -
 
 def _claim_differences(manifest: Manifest, found: Measured, on: Probe, exact: bool) -> Iterator[Difference]:
     """Yield what in the history and the linear codes contradicts the rest."""
-    cv = found.cv if isinstance(found.cv, CvFigure) else None
+    cv, error = (found.cv.value, found.cv.standard_error) if isinstance(found.cv, CvFigure) else (None, None)
     yield from differences.history_differences(manifest)
-    yield from differences.last_reading_differences(manifest, cv and cv.value, cv and cv.standard_error, found.mse.value)
+    yield from differences.last_reading_differences(manifest, cv, error, found.mse.value)
     training, claimed = manifest.training, manifest.own.baselines
     if claimed is not None and training.seed is not None and training.data.digest == NoiseSource().facts.digest:
         code = linear_code(manifest.spec, training.size, training.seed, NoiseSource())

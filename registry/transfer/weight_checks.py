@@ -67,8 +67,8 @@ def replay(cell: Cell, *, where: object, exact: bool = False) -> tuple[str, ...]
 
     Raises:
         FormatError: as :func:`check_weights`.
-        PolicyError: as :func:`check_weights`, or figures that differ by more than the tolerance (``REPLAY_MISMATCH``), each with
-            what the manifest claims, what was measured, and the tolerance.
+        PolicyError: as :func:`check_weights`, or figures that differ by more than the tolerance (``REPLAY_MISMATCH``), each
+            with the value claimed, the value measured, and the tolerance.
     """
     check_weights(cell.weights, cell.spec, where=where)
     found = dict(registry.measure_again(cell, exact=exact))
