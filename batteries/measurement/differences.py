@@ -113,7 +113,7 @@ def last_reading_differences(manifest: Manifest, cv: float | None, cv_error: flo
     Args:
         manifest: Manifest with the trajectory.
         cv: Measured CV; None if degenerate.
-        cv_error: Its standard error; None if unknown.
+        cv_error: Standard error of the CV; None if unknown.
         mse: Measured error.
     """
     training = manifest.training

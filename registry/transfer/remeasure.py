@@ -1,8 +1,8 @@
 """Replay of a cell's measurements on the probes of its manifest, and the figures that changed. Imports torch.
 
 Its tolerances are those of :mod:`batteries.measurement.differences`. Smaller changes cannot be told from rounding. In the
-cells trained on photographs attention has so little effect that permuting its tensors moves the errors by 1e-8 to 1e-6 only. The
-biases of its keys cancel in the softmax.
+cells trained on photographs attention has so little effect that permuting its tensors moves the errors by 1e-8 to 1e-6 only.
+The biases of its keys cancel in the softmax.
 
 Trajectory and triage cannot be measured again, but are compared with each other and with the finished cell. Linear codes are
 fitted again if the training data was generated; otherwise they are claims of the maker.

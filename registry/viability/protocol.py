@@ -56,7 +56,7 @@ class ViabilityProtocol(Document):
         return_every: Steps between tests for recovery.
         radius: Largest distance of a row's length from 1.
         rank: Least effective rank, as a share of D.
-        claimed: Largest MSE, as a multiple of the manifest's.
+        claimed: Largest ratio of MSE and the manifest's, in either direction.
         null_share: Largest MSE, as a share of the untrained cells' mean.
         gradient: Least gradient norm at the input that the host feeds the cell.
         lift: Least lower 99% bound of the host's score over the untrained mean.

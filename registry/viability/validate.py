@@ -31,6 +31,8 @@ from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
 from registry.viability import checks, verdict
+from registry.viability.checks import Measurement
+from registry.viability.claims import Reference
 from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
 from registry.viability.host_training import own_hosts
 from registry.viability.protocol import PROFILES, Control, Profile, ViabilityProtocol
@@ -167,10 +169,11 @@ def _tried(runner: Runner) -> Attestation:
         return verdict.attestation(runner, [checks.finite(False)])
     runner.parts = runner.parts_of_a_cell
     null = runner.null()
-    runner.told("controls")
-    controls = _controls(runner, null)
     runner.told("the cell on its own probe")
-    found = _standing(runner, runner.cell, PatchSVAE.from_cell(runner.cell), null)
+    own = measurement(PatchSVAE.from_cell(runner.cell), runner.probe)
+    found = _standing(runner, runner.cell, own, null)
+    runner.told("controls")
+    controls = _controls(runner, null, Reference.measured(own.mse, own.cv))
     if not found[0].passed:
         return verdict.attestation(runner, found, controls, null=null)
     frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
@@ -190,7 +193,9 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
     runner.parts = 3 + len(runner.tasks) * len(runner.hosts)
     null = runner.null()
     runner.told("the control on the cell's own probe")
-    found = _standing(runner, subject, control_model(subject, control, seed), null)
+    own = measurement(PatchSVAE.from_cell(runner.cell), runner.probe)
+    reference = Reference.measured(own.mse, own.cv)
+    found = _standing(runner, subject, measurement(control_model(subject, control, seed), runner.probe), null, reference)
     frozen: tuple[FrozenFigure, ...] = ()
     if found[0].passed and control != "shuffled":  # its weights are the cell's: frozen trials would be the same
         frozen = runner.frozen(subject, 1)
@@ -233,11 +238,12 @@ def _finite(cell: Cell) -> bool:
     return all(np.isfinite(array).all() for array in cell.weights.values())
 
 
-def _standing(runner: Runner, cell: Cell, model: PatchSVAE, null: NullFigures) -> list[CheckFigure]:
-    found = measurement(model, runner.probe)
+def _standing(
+    runner: Runner, cell: Cell, found: Measurement, null: NullFigures, reference: Reference | None = None
+) -> list[CheckFigure]:
     if not found.finite:
         return [checks.finite(False)]
-    return [checks.finite(True), *checks.standing(found, cell.manifest, null.mse, runner.protocol)]
+    return [checks.finite(True), *checks.standing(found, cell.manifest, null.mse, runner.protocol, reference=reference)]
 
 
 def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:
@@ -245,8 +251,12 @@ def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures)
     return found + [checks.lift(task.name, task.decides, frozen, null.frozen, runner.protocol) for task in runner.tasks]
 
 
-def _controls(runner: Runner, null: NullFigures) -> tuple[ControlFigure, ...]:
-    """Test each control against its named check; the untrained one also against every deciding lift."""
+def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[ControlFigure, ...]:
+    """Test each control against its named check; the untrained one also against every deciding lift.
+
+    Error and CV of a control are compared with those measured of the cell, not with those that its manifest claims: a false
+    claim is a fault of the cell, and must not let a control pass.
+    """
     cell, seed, rows = runner.cell, runner.seed + CONTROL_SEED, []
     fresh = untrained_cell(cell, seed)
     frozen = runner.frozen(fresh, 1)
@@ -259,7 +269,8 @@ def _controls(runner: Runner, null: NullFigures) -> tuple[ControlFigure, ...]:
         if control == "nan":
             found = [checks.finite(_finite(subject))]
         else:
-            found = _standing(runner, subject, control_model(subject, control, seed), null)
+            model = control_model(subject, control, seed)
+            found = _standing(runner, subject, measurement(model, runner.probe), null, reference)
         check = next((check for check in found if check.name == named), found[0])  # without the named check, "finite" failed
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)

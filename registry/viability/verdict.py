@@ -8,6 +8,7 @@ from statistics import mean
 import torch
 
 from batteries import __version__
+from batteries.cell.cell import Cell
 from batteries.geometry import attractor
 from registry.catalog.attestation import (
     Attestation,
@@ -18,6 +19,7 @@ from registry.catalog.attestation import (
     ReturnFigure,
     Verdict,
 )
+from registry.viability.claims import History
 from registry.viability.protocol import Control, ViabilityProtocol
 from registry.viability.runner import NullFigures, Runner
 from registry.viability.trials import within
@@ -53,7 +55,7 @@ def attestation(
         protocol_digest=p.digest,
         control=control,
         verdict=verdict,
-        words=tuple(_words(found, null, frozen, doses, returns, p)),
+        words=(*_words(found, null, frozen, doses, returns, p), *_history_words(found, cell)),
         checks=tuple(found),
         controls=controls,
         trajectory=cell.manifest.training.trajectory,
@@ -124,6 +126,11 @@ def _words(
         )
     words += [_return_words(back) for back in returns]
     return words
+
+
+def _history_words(found: Sequence[CheckFigure], cell: Cell) -> list[str]:
+    """Say which tiers rest on claims, if they were looked at."""
+    return History.of(cell.manifest).words() if any(check.name == "history" for check in found) else []
 
 
 def _return_words(back: ReturnFigure) -> str:
