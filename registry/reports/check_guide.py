@@ -56,6 +56,11 @@ GUIDES = {
         "shown to be stable.",
         "Package the cell from its run, so that the trajectory is complete, or repeat the recorded command.",
     ),
+    "retrained": Guide(
+        "The recorded command does not lead to the readings of the manifest. The history that tiers 1 and 2 rest on is not "
+        "its history.",
+        "Train the cell again with its command, and package that run.",
+    ),
     "error, mean": Guide(
         "The reconstructions are not reliably better than an image of the mean colour. The tokens carry almost no content.",
         "Train longer, or with a lower learning rate. Check that the training images resemble those of the probe.",

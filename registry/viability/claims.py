@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from batteries.cell.manifest import MAX_TRAJECTORY, CvFigure, Manifest, TrainingPoint
+from batteries.cell.manifest import CLAIMED, MAX_TRAJECTORY, CvFigure, Manifest, TrainingPoint
 from batteries.geometry import attractor, estimates
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
@@ -24,7 +24,6 @@ from registry.viability.protocol import FACTS, ViabilityProtocol
 TRIAGE_STEP: int = Plan.model_fields["triage_step"].default
 READING_EVERY: int = Plan.model_fields["reading_every"].default
 NO_HISTORY = "no history"
-CLAIMED = "claimed by the maker"
 
 
 @dataclass(frozen=True)
@@ -134,9 +133,10 @@ def triage(manifest: Manifest) -> CheckFigure:
     past, name = History.of(manifest), "triage"
     if past.start is None:
         return _untested(name, past, 1, "tier 1: band at the triage step")
+    label = manifest.identity.band
     found = None if past.start.cv is None else attractor.band(past.start.cv, manifest.spec.D)
-    words = f"band {found or 'none'} at step {past.step}, {CLAIMED}"
-    return flag(name, found == manifest.identity.band, f"tier 1: band {manifest.identity.band} at the triage step", words)
+    words = f"band {found or 'none'} at step {past.step}"
+    return flag(name, found == label, f"tier 1: band {label} at the triage step ({CLAIMED})", words)
 
 
 def stable(manifest: Manifest) -> CheckFigure:
@@ -146,11 +146,11 @@ def stable(manifest: Manifest) -> CheckFigure:
     if start is None or not later:
         return _untested(name, past, 2, "tier 2: CV holds after triage")
     if any(not point.cv or point.cv < 0 for point in (start, *later)):
-        return flag(name, False, "tier 2: CV holds after triage", f"a CV along training was degenerate, {CLAIMED}")
+        return flag(name, False, f"tier 2: CV holds after triage ({CLAIMED})", "a CV along training was degenerate")
     held = [(point.step, estimates.holds(_reading(start), _reading(point))) for point in later]
     step, worst = max(held, key=lambda row: off((row[1].ratio, row[1].lower, row[1].upper)))
-    words = f"CV at step {step}, the farthest, over CV at step {start.step}, {CLAIMED}"
-    return interval(name, worst.holds, worst.ratio, worst.lower, worst.upper, HOLDS_WORDS, FACTS, words)
+    threshold, words = f"{HOLDS_WORDS} ({CLAIMED})", f"CV at step {step}, the farthest, over CV at step {start.step}"
+    return interval(name, worst.holds, worst.ratio, worst.lower, worst.upper, threshold, FACTS, words)
 
 
 def history(cv: Estimate | Degenerate, mse: float, manifest: Manifest) -> CheckFigure:

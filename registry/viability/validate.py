@@ -24,13 +24,14 @@ from batteries.io.home import home
 from batteries.lookup import Lookup
 from batteries.model.patch_svae import PatchSVAE
 from batteries.text import listed
+from batteries.training.rerun import Rerun
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
 from registry.reports.verdict_card import verdict_card
 from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
-from registry.viability import checks, verdict
+from registry.viability import checks, retraining, verdict
 from registry.viability.checks import Measurement
 from registry.viability.claims import Reference
 from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
@@ -115,6 +116,7 @@ def validate(
     registry: str | Store | None = None,
     profile: Profile | ViabilityProtocol = "quick",
     control: Control | None = None,
+    retrain: bool = False,
     host: HostFactory | None = None,
     task: Task | None = None,
     seed: int = 0,
@@ -129,6 +131,8 @@ def validate(
         registry: Registry in which to look up a reference; None for the default.
         profile: ``quick``, ``standard``, or a protocol of your own.
         control: Negative control of the cell's spec to test in its place; it must be walked back.
+        retrain: Also run the first 1000 steps of the command in the manifest again, where its training data is on this machine,
+            and compare the readings; this takes minutes.
         host: Factory of a network around a mounted cell, in place of the protocol's hosts; called with the cell, some images
             and the number of classes (0 if images are to be restored).
         task: Task for hosts, in place of the tasks of the cell's domain.
@@ -139,9 +143,10 @@ def validate(
         progress: Called with a description of the next part, the parts done and the parts in total.
 
     Raises:
-        NotFoundError: no such cell or file.
-        InputError: an unknown profile or control; a cell with other channels or input scale than the tasks' images; a host
-            that is unusable, as in :func:`registry.viability.host_training.make_host`.
+        NotFoundError: no such cell or file; with ``retrain``, training images that are not on this machine (``NO_DATA``).
+        InputError: an unknown profile or control; with ``retrain``, no command that trains the cell (``NO_RECIPE``); a cell
+            with other channels or input scale than the tasks' images; a host that is unusable, as in
+            :func:`registry.viability.host_training.make_host`.
         BatteriesError: errors of :func:`registry.pull` and :meth:`batteries.Cell.read`.
 
     >>> import registry
@@ -152,6 +157,7 @@ def validate(
     if control is not None and control not in CONTROLS:
         raise InputError("unknown control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
     cell = load(target, registry=registry)
+    rerun = retraining.prepared(cell, registry) if retrain and control is None else None
     protocol = _protocol(profile, custom=host is not None or task is not None)
     own = probe(cell.manifest.own_probe)
     tasks = (task,) if task else own_tasks(own.domain, protocol, seed)
@@ -159,15 +165,15 @@ def validate(
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else cache or home() / "viability"
     runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress)
-    found = _controlled(runner, control) if control else _tried(runner)
+    found = _controlled(runner, control) if control else _tried(runner, rerun)
     return Report(found, _shown(runner, control) if found.checks[0].passed else ())
 
 
-def _tried(runner: Runner) -> Attestation:
-    """Test the cell itself: controls, own probe, frozen trials, doses and recovery."""
+def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
+    """Test the cell itself: own probe, controls, retraining, frozen trials, doses and recovery."""
     if not _finite(runner.cell):
         return verdict.attestation(runner, [checks.finite(False)])
-    runner.parts = runner.parts_of_a_cell
+    runner.parts = runner.parts_of_a_cell + (rerun is not None)
     null = runner.null()
     runner.told("the cell on its own probe")
     own = measurement(PatchSVAE.from_cell(runner.cell), runner.probe)
@@ -176,6 +182,9 @@ def _tried(runner: Runner) -> Attestation:
     controls = _controls(runner, null, Reference.measured(own.mse, own.cv))
     if not found[0].passed:
         return verdict.attestation(runner, found, controls, null=null)
+    if rerun is not None:
+        runner.told("training again")
+        found.append(retraining.retrained(runner, rerun))
     frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
     found += _hosted(runner, frozen, null)
     doses = runner.doses()

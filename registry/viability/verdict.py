@@ -129,8 +129,11 @@ def _words(
 
 
 def _history_words(found: Sequence[CheckFigure], cell: Cell) -> list[str]:
-    """Say which tiers rest on claims, if they were looked at."""
-    return History.of(cell.manifest).words() if any(check.name == "history" for check in found) else []
+    """Say which tiers rest on claims, if they were looked at, and whether the first steps repeat, if they were run again."""
+    names = {check.name: check for check in found}
+    words = History.of(cell.manifest).words() if "history" in names else []
+    again = names.get("retrained")
+    return [*words, f"{again.reason[0].upper()}{again.reason[1:]}."] if again else words
 
 
 def _return_words(back: ReturnFigure) -> str:

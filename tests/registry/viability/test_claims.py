@@ -45,8 +45,8 @@ def outcome(found):
 def test_a_whole_history_decides_and_is_called_a_claim():
     found = manifest(*STEADY)
     assert outcome(found) == {"triage": True, "stable": True, "history": True}
-    assert "claimed by the maker" in claims.triage(found).reason
-    assert "claimed by the maker" in claims.stable(found).reason
+    assert "claimed by the maker" in claims.triage(found).threshold
+    assert "claimed by the maker" in claims.stable(found).threshold
     assert History.of(found).words() == ["Tiers 1 and 2 rest on the maker's trajectory."]
     assert outcome(manifest(*MOVED)) == {"triage": True, "stable": False, "history": True}
     assert outcome(manifest(*every(*[0.5] * 4, *[0.92] * 4))) == {"triage": False, "stable": False, "history": True}
