@@ -205,7 +205,7 @@ class Attestation(Document):
         protocol: Name and version of the protocol, such as ``quick-1``.
         protocol_digest: SHA-256 of the protocol's numbers.
         control: Negative control that took the cell's place, if any; such a report is never published.
-        verdict: *viable*, *walked back*, or *no verdict* if a control was not rejected.
+        verdict: *viable*, *walked back*, or *no verdict* if every deciding check passed and a control was not rejected.
         words: Grounds for the verdict, in sentences.
         checks: All checks, in the order they ran.
         controls: All negative controls.

@@ -58,7 +58,7 @@ def _bits(point: TrainingPoint) -> bytes:
 
 
 def _run(runner: Runner, rerun: Rerun) -> Readings:
-    return rerun.run(runner.probe.name, [_Steps(runner, rerun.steps)])
+    return rerun.run(runner.probe, [_Steps(runner, rerun.steps)])
 
 
 class _Steps:

@@ -86,7 +86,7 @@ class Report(Lookup[CheckFigure]):
 
     @property
     def verdict(self) -> Verdict:
-        """*viable*, *walked back*, or *no verdict* if a control was not rejected."""
+        """*viable*, *walked back*, or *no verdict* if all passed and a control was not rejected."""
         return self.attestation.verdict
 
     @property

@@ -36,15 +36,8 @@ def attestation(
     returns: tuple[ReturnFigure, ...] = (),
     control: Control | None = None,
 ) -> Attestation:
-    """Assemble the attestation of a test, with its verdict.
-
-    A verdict of *viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks:
-    its error rate is at most that of its weakest check (Berger 1982, intersection-union tests).
-    """
+    """Assemble the attestation of a test, with its verdict."""
     cell, p = runner.cell, runner.protocol
-    sound = all(control.rejected for control in controls)
-    passed = all(check.passed for check in found if check.decides)
-    verdict: Verdict = "no verdict" if not sound else "viable" if passed else "walked back"
     return Attestation(
         cell=cell.digest,
         reference=f"{cell.name}@{cell.version}",
@@ -54,7 +47,7 @@ def attestation(
         protocol=p.name,
         protocol_digest=p.digest,
         control=control,
-        verdict=verdict,
+        verdict=decided(found, controls),
         words=(*_words(found, null, frozen, doses, returns, p), *_history_words(found, cell)),
         checks=tuple(found),
         controls=controls,
@@ -68,6 +61,18 @@ def attestation(
         torch=torch.__version__,
         seed=runner.seed,
     )
+
+
+def decided(found: Sequence[CheckFigure], controls: Sequence[ControlFigure]) -> Verdict:
+    """Return the verdict.
+
+    *Viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks: its error rate
+    is at most that of its weakest check (Berger 1982, intersection-union tests). A control that is not rejected shows that
+    checks pass too easily: then nothing is viable, but a check that did not pass still counts.
+    """
+    if not all(check.passed for check in found if check.decides):
+        return "walked back"
+    return "viable" if all(control.rejected for control in controls) else "no verdict"
 
 
 def holding_rate(doses: Sequence[DoseFigure], p: ViabilityProtocol) -> float | None:
