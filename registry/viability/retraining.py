@@ -14,6 +14,7 @@ from registry.transfer.pull import load
 from registry.viability.check_figures import flag
 from registry.viability.runner import Runner
 
+NAME = "retrained"
 SHOWN = 50  # steps between two reports of progress
 
 
@@ -35,7 +36,7 @@ def prepared(cell: Cell, registry: str | Path | Store | None) -> Rerun:
 
 def retrained(runner: Runner, rerun: Rerun) -> CheckFigure:
     """Check that the first steps repeat the readings of the trajectory."""
-    manifest, name = runner.cell.manifest, "retrained"
+    manifest = runner.cell.manifest
     threshold = "the recorded command repeats the first readings of the trajectory"
     wrong = rerun.contradictions(manifest)
     if not wrong:
@@ -45,12 +46,12 @@ def retrained(runner: Runner, rerun: Rerun) -> CheckFigure:
         claimed = [point for point in manifest.training.trajectory if point.step <= found.steps]
         if not wrong and not claimed:
             words = f"no reading in the first {found.steps} steps to compare with"
-            return flag(name, None, threshold, words, decides=False)
+            return flag(NAME, None, threshold, words, decides=False)
     if wrong:
-        return flag(name, False, threshold, f"the recorded command does not repeat: {'; '.join(map(str, wrong))}"[:2000])
+        return flag(NAME, False, threshold, f"the recorded command does not repeat: {'; '.join(map(str, wrong))}"[:2000])
     exactly = " to the last bit" if set(map(_bits, claimed)) <= set(map(_bits, found.points)) else ""
     words = f"the first {found.steps} steps of the recorded command repeat{exactly}; readings compared: {len(claimed)}"
-    return flag(name, True, threshold, words)
+    return flag(NAME, True, threshold, words)
 
 
 def _bits(point: TrainingPoint) -> bytes:

@@ -4,7 +4,6 @@ import inspect
 import shlex
 
 import pytest
-from pydantic import ValidationError
 
 import batteries
 import registry
@@ -81,11 +80,6 @@ def test_a_command_that_trains_nothing_is_refused(command, code):
 def test_a_plan_that_cannot_be_is_refused(option):
     with pytest.raises(InputError, match=r"\[(USAGE|SPEC)\]"):
         Recipe.parse(f"batteries train high/x --noise --steps 1 {option}").plan(None)
-
-
-def test_a_recipe_is_strict():
-    with pytest.raises(ValidationError):
-        Recipe(reference="high/x", steps=1, stray=2)
 
 
 def test_torch_is_not_needed_to_read_a_recipe():
