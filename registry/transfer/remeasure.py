@@ -94,6 +94,9 @@ def _claim_differences(manifest: Manifest, found: Measured, on: Probe, exact: bo
     yield from differences.history_differences(manifest)
     yield from differences.last_reading_differences(manifest, cv, error, found.mse.value)
     training, claimed = manifest.training, manifest.own.baselines
+    null = manifest.untrained.get(on.name)
+    if null is not None and null.baselines != claimed:
+        yield Difference("baselines of the untrained cell", null.baselines, claimed, "none")
     if claimed is not None and training.seed is not None and training.data.digest == NoiseSource().facts.digest:
         code = linear_code(manifest.spec, training.size, training.seed, NoiseSource())
         yield from differences.baseline_differences(claimed, baselines(code, on.images, manifest.spec), exact=exact)

@@ -2,10 +2,12 @@
 
 import pytest
 
+import batteries
 import registry
 from batteries import Cell
 from batteries.cell.input_scale import of_unit_images
 from batteries.errors import PolicyError
+from batteries.training.recipe import Recipe
 from registry.reports import tables
 from registry.stores.memory import MemoryStore
 from registry.transfer import remeasure
@@ -73,6 +75,20 @@ def test_a_cell_that_ships_is_published_with_its_steps_told(cell):
     assert registry.mirror(store, MemoryStore()).copied == 1
 
 
+@pytest.mark.slow
+def test_a_cell_trained_here_is_published():
+    command = "batteries train high/tiny-16 --steps 2 --noise --batch 2 --size 16 --rows 12 --hidden 8 --seed 3"
+    recipe = Recipe.parse(command)
+    source = recipe.source(None)
+    trained = batteries.train(recipe.plan(None), source, "noise16-64")
+    label = batteries.Label(name="tiny-16", version="1.0.0", family="tiny", license="MIT", description="")
+    cell = batteries.package(trained, source, label, command)
+    assert registry.publish(cell, MemoryStore()).new
+    later = cell.manifest.training.model_copy(update={"seed": 4})
+    found = refused(Cell(cell.weights, cell.manifest.model_copy(update={"training": later})))
+    assert "untrained MSE" in found
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -108,6 +124,8 @@ def test_figures_on_the_other_probe_and_of_the_untrained_cell_are_measured(cell)
     assert "noise16-64: MSE" in refused(edited(cell, probe="noise16-64", mse=mse))
     null = cell.manifest.untrained["photos-64"].mse.model_copy(update={"value": 2.0})
     assert "photos-64: untrained MSE 2 claimed" in refused(edited(cell, "untrained", mse=null))
+    baselines = cell.manifest.own.baselines.model_copy(update={"mean": 2.0})
+    assert "baselines of the untrained cell" in refused(edited(cell, "untrained", baselines=baselines))
 
 
 def test_a_band_is_refused_before_anything_is_measured(cell):
