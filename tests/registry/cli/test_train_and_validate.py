@@ -234,7 +234,7 @@ def test_validate_takes_a_cell_file_and_attests(capsys, tmp_path, files):
     code, out, err = run(capsys, "validate", files[0], "--attest", str(tmp_path / "registry"))
     assert code == 7
     assert "lift to name the noise type" in out
-    assert "high/a@1.0.0: walked back because of: error vs mean" in err
+    assert "high/a@1.0.0: walked back because of: history, error vs mean, error vs manifest" in err
     listed = json.loads(run(capsys, "list", "--registry", str(tmp_path / "registry"), "--json")[1])
     assert listed["cells"][0]["attestations"]["test-1"]["verdict"] == "walked back"
 
