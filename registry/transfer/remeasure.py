@@ -13,12 +13,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+from pydantic import ValidationError
+
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import CvFigure, InputScale, Manifest, Measured
 from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe
 from batteries.data.sources import NoiseSource
 from batteries.errors import InputError
+from batteries.io.canonical_json import fields_of
 from batteries.measurement import differences
 from batteries.measurement.baselines import baselines
 from batteries.measurement.differences import Difference
@@ -78,7 +81,11 @@ def _is_ours(name: str, figures: Measured, spec: CellSpec) -> bool:
 def _differences(model: PatchSVAE, manifest: Manifest, on: Probe, exact: bool) -> Iterator[Difference]:
     input, spec = manifest.identity.input, manifest.spec
     if (wanted := manifest.measured.get(on.name)) is not None:
-        found = measure(model, on, input=input)
+        try:
+            found = measure(model, on, input=input)
+        except ValidationError as error:  # figures are finite
+            yield Difference("figures", "finite", fields_of(error), "none")
+            return
         yield from differences.differences(wanted, found, spec, exact=exact)
         if on.name == manifest.own_probe:
             yield from _claim_differences(manifest, found, on, exact)

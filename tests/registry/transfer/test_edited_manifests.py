@@ -1,5 +1,6 @@
 """Manifests edited in their favour are refused by ``publish``; what cannot be measured again is published as a claim."""
 
+import numpy as np
 import pytest
 
 import batteries
@@ -152,6 +153,13 @@ def test_linear_codes_of_generated_noise_are_fitted_again():
     noise = registry.load("high/attractor-64")
     baselines = noise.manifest.own.baselines.model_copy(update={"pca_width": 2.0})
     assert "baseline pca_width 2 claimed, 0.90" in refused(edited(noise, baselines=baselines))
+
+
+def test_results_that_are_not_finite_are_a_difference(cell):
+    weights = {name: np.array(array) for name, array in cell.weights.items()}
+    weights["dec_out.weight"] = np.full_like(weights["dec_out.weight"], 3e38)
+    found = dict(registry.measure_again(Cell(weights, cell.manifest), exact=False))
+    assert [words.split(" claimed")[0] for words in found["photos-64"][:1]] == ["figures finite"]
 
 
 # Forged trajectories.
