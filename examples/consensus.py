@@ -85,11 +85,7 @@ def crowd(names: Sequence[str], count: int) -> dict[str, batteries.Cell]:
 def strangers() -> dict[str, batteries.Cell]:
     """Return photograph cells, and untrained cells of their specs."""
     cells = {cell.name: cell for cell in registry.pull(*PHOTOGRAPHS)}
-    fresh = {
-        f"{name}, untrained, {seed}": untrained_cell(cells[name], seed)
-        for name in cells
-        for seed in range(UNTRAINED)
-    }
+    fresh = {f"{name}, untrained, {seed}": untrained_cell(cells[name], seed) for name in cells for seed in range(UNTRAINED)}
     return {**cells, **fresh}
 
 

@@ -21,6 +21,7 @@ MAX_TRAJECTORY = 256  # readings: about 30 KiB of a manifest
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
 BANDS = ("low", "mid", "high", "open", "off")
+CLAIMED = "claimed by the maker"  # label of what cannot be measured again: training data, trajectory, triage, linear codes
 
 Band = Literal["low", "mid", "high", "open", "off"]
 Domain = Literal["noise", "photos"]

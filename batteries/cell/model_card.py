@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from batteries.cell.manifest import CvFigure, DegenerateFigure, Manifest, Measured
+from batteries.cell.manifest import CLAIMED, CvFigure, DegenerateFigure, Manifest, Measured
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -123,10 +123,10 @@ def cell_card(manifest: Manifest, repo_id: str) -> str:
         ("CV", _cv(own.cv)),
         *[("CV (axial)", _cv(own.axial_cv))] * (own.axial_cv is not None),
         ("MSE", figure(own.mse.value)),
-        ("trained on", data.description),
+        (f"trained on ({CLAIMED})", data.description),
         *[("photographs of the probes among them", ", ".join(data.probe_photographs))] * bool(data.probe_photographs),
         ("licence", identity.license),
-        ("licence of the data", data.license),
+        (f"licence of the data ({CLAIMED})", data.license),
         ("sha256", manifest.file.sha256),
     ]
     parts = [

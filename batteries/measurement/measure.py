@@ -100,6 +100,7 @@ def measure(
     code: LinearCode | None = None,
     held: HeldFigure | None = None,
     input: InputScale | None = None,
+    corrected: bool = True,
 ) -> Measured:
     """Measure a model on a probe, for its manifest.
 
@@ -110,6 +111,8 @@ def measure(
         held: Second flag, if a trajectory is known.
         input: Scale of the model's images (``cell.manifest.identity.input``); by default mean 0 and std 1. Errors are always
             on the probe's own scale.
+        corrected: Correct the published CV for the number of rows, as in :func:`batteries.geometry.cv`; manifests from before
+            the correction are compared without it.
 
     Raises:
         InputError: unknown probe (``PROBE``, ``NO_PROBE``), or one whose images do not fit the cell.
@@ -127,7 +130,7 @@ def measure(
         probe=probe.name,
         probe_version=probe.version,
         probe_digest=probe.digest,
-        cv=cv_figure(found.cv(), model.spec),
+        cv=cv_figure(found.cv(corrected=corrected), model.spec, corrected=corrected),
         axial_cv=cv_figure(axial, model.spec),
         band=attractor.band(axial.value, model.spec.D) if isinstance(axial, Estimate) else None,
         held=held,
@@ -140,7 +143,7 @@ def measure(
     )
 
 
-def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | DegenerateFigure:
+def cv_figure(cv: Estimate | Degenerate, spec: CellSpec, *, corrected: bool = True) -> CvFigure | DegenerateFigure:
     """Convert a CV to its form in a manifest."""
     if isinstance(cv, Degenerate):
         return DegenerateFigure(degenerate=cv.reason)
@@ -153,7 +156,7 @@ def cv_figure(cv: Estimate | Degenerate, spec: CellSpec) -> CvFigure | Degenerat
         seed=CV_SEED,
         ratio=cv.value / attractor.sphere_cv(spec.D),
         on_attractor=attractor.on_attractor(cv.value, spec.D),
-        corrected=jackknife.suits(spec.V),
+        corrected=corrected and jackknife.suits(spec.V),
     )
 
 

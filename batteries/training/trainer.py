@@ -124,6 +124,7 @@ def train(
     *,
     start: Cell | None = None,
     folder: Path | None = None,
+    until: int | None = None,
     allow_probe_photos: bool = False,
     watchers: Sequence[Watcher] = (),
 ) -> Run:
@@ -135,6 +136,7 @@ def train(
         probe: Probe that the trajectory is measured on, or its name.
         start: Cell named by ``plan.start``.
         folder: Folder of the checkpoint; by default none is saved.
+        until: Step to stop at before the plan's last, on the plan's schedule; by default the run is finished.
         allow_probe_photos: Allow training images that overlap with photographs of the probes: any crop, scale, format, mirror
             image or rotation by 90 degrees. The manifest lists the photographs.
         watchers: Observers of every step and reading.
@@ -169,7 +171,8 @@ def train(
     saved = folder / "checkpoint.safetensors" if folder else None
     if saved and os.path.lexists(saved):
         run.restore(checkpoint.read(saved, model, run.optimiser, run.identity))
-    batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, plan.steps)
+    last = min(plan.steps, until or plan.steps)
+    batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, last)
     judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # their scale is right
     for images in batches if not run.stopped else ():
         with judged():

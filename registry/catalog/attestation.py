@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import Field, field_validator
 
 from batteries import short_repr
 from batteries.cell.manifest import Count, Positive, Sha256, Text, TrainingPoint
@@ -253,7 +253,7 @@ class ReturnFigure(Document):
     moments: tuple[Moment, ...]
 
 
-class Attestation(Document):
+class Attestation(GrownDocument):
     """A protocol's verdict about one cell, with every figure it rests on.
 
     Attributes:
@@ -265,8 +265,8 @@ class Attestation(Document):
         protocol: Name and version of the protocol, such as ``quick-1``.
         protocol_digest: SHA-256 of the protocol's numbers.
         control: Negative control that took the cell's place, if any; such a report is never published.
-        verdict: *viable*; *viable as a reconstructor* if only checks of what omega carries failed; *walked back*; or
-            *no verdict* if a control was not rejected.
+        verdict: *walked back* if a deciding check failed that reads more than omega; else *no verdict* if a control was not
+            rejected; else *viable*, or *viable as a reconstructor* if a check that reads omega alone failed.
         words: Grounds for the verdict, in sentences.
         checks: All checks, in the order they ran.
         controls: All negative controls.
@@ -290,6 +290,7 @@ class Attestation(Document):
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"
+    ADDED: ClassVar[tuple[str, ...]] = ("readouts",)
 
     schema_version: Literal["1.0"] = "1.0"
     cell: Sha256
@@ -314,13 +315,6 @@ class Attestation(Document):
     torch: Text
     seed: Count
     readouts: tuple[ReadOutFigure, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, write: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # a type would be its schema
-        written: dict[str, Any] = write(self)
-        if not self.readouts:  # the bytes of published attestations of older protocols stay as they are
-            del written["readouts"]
-        return written
 
     def __repr__(self) -> str:
         failed = [f"failed: {', '.join(self.failed)}"] if self.failed else []

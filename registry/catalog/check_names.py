@@ -10,6 +10,7 @@ from collections.abc import Iterable
 PRINTED = {
     "error, mean": "error vs mean",
     "error, claimed": "error vs manifest",
+    "CV, claimed": "CV vs manifest",
     "error, untrained": "error vs untrained",
     "error, worst type": "error on the worst type",
     "error, worst image": "error on the worst image",

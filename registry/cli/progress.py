@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -145,6 +146,21 @@ class ImageBar(_Bar):
         """Show the images done."""
         self._progress.update(self._task, completed=done)
         self._log.show("", done, self._images)
+
+
+class Stopwatch:
+    """Seconds of each step of a command, for its last line."""
+
+    def __init__(self) -> None:
+        self._begun: list[tuple[str, float]] = []
+
+    def begin(self, step: str) -> None:
+        """Begin a step, which ends with the next one or when the seconds are printed."""
+        self._begun.append((step, time.monotonic()))
+
+    def __str__(self) -> str:
+        ends = [start for _, start in self._begun[1:]] + [time.monotonic()]
+        return ", ".join(f"{step} {end - start:.1f} s" for (step, start), end in zip(self._begun, ends, strict=True))
 
 
 def working(words: str) -> AbstractContextManager[object]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 import batteries
 import registry
-from batteries.cell.spec import CellSpec, Preset
+from batteries.cell.spec import Preset
 from batteries.errors import ConflictError, InputError
 from batteries.training.plan import Schedule
+from batteries.training.recipe import Recipe
 from registry.catalog.reference import Reference
 from registry.cli.console import NOT_VIABLE, AsJson, Wide, app, say
 from registry.cli.options import (
@@ -24,7 +25,6 @@ from registry.cli.options import (
     cell_label,
     command_line,
     photographs,
-    typed,
     use,
     write_cell,
 )
@@ -32,9 +32,6 @@ from registry.cli.progress import TrainingBar
 from registry.cli.terminal.choices import choice
 from registry.cli.terminal.help import MAKE
 from registry.reports import summaries
-
-if TYPE_CHECKING:
-    from batteries.data.sources import Source
 
 OFF = "off"  # band outside the window of a cell's width
 PLACES = {"out", "run", "events", "wide", "threads", "as_json"}  # options without an effect on the cell
@@ -88,21 +85,10 @@ def train(
     wanted = Reference.parse(reference)
     if wanted.registry or wanted.range or wanted.digest:
         raise InputError("invalid name for a new cell", code="NO_VERSION", expected="band/name[@version]", found=reference)
+    recipe = Recipe.of(context.params)
     first = registry.load(start) if start else None
-    values: dict[str, Any] = {
-        "steps": steps,
-        "size": size,
-        "batch": batch,
-        "rate": rate,
-        "schedule": schedule,
-        "boost": boost,
-        "seed": seed,
-    }
-    values["start"] = first.digest if first else None
-    changes = {field: value for field, value in {"V": rows, "hidden": hidden}.items() if value is not None}
-    spec = CellSpec.preset(preset or wanted.band, **changes)  # type: ignore[arg-type]
-    plan = typed(batteries.Plan, spec=spec, **values)
-    source = _source(noise, photos or [], mix, data_license, data_source)
+    plan = recipe.plan(first.digest if first else None)
+    source = recipe.source(photographs(photos) if photos else None)
     label = cell_label(wanted, family, license, description)
     if wanted.band != OFF:  # only the CV after training can tell
         _refuse_other_band(batteries.expected_band(plan.spec), wanted)
@@ -125,16 +111,6 @@ def train(
     cell = batteries.package(finished, source, label, command_line(context, PLACES))
     _refuse_other_band(cell.manifest.identity.band, wanted)
     write_cell(cell, out, as_json, wide)
-
-
-def _source(noise: bool, places: list[str], mix: float, license: str, source: str) -> Source:
-    if noise == bool(places) or (noise and mix):
-        wanted = "--noise, or --photos PLACE (with --mix for a share of noise)"
-        raise InputError("missing or conflicting training data", code="USAGE", expected=wanted)
-    if noise:
-        return batteries.NoiseSource()
-    photos = batteries.PhotoSource(photographs(places), license, source)
-    return batteries.MixedSource(photos, mix) if mix else photos
 
 
 def _refuse_other_band(band: str | None, wanted: Reference) -> None:

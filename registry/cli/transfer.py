@@ -18,17 +18,16 @@ from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, emit_rows, on_terminal, say
 from registry.cli.options import Threads, use
-from registry.cli.progress import TransferBar, working
+from registry.cli.progress import Stopwatch, TransferBar, working
 from registry.cli.terminal.help import BROWSE, SHARE, TEST
 from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode, open_store
-from registry.transfer import weight_checks
 from registry.transfer.lockfile import Lock, LockedCell
 from registry.transfer.publish import publish as publish_cell
 from registry.transfer.pull import fetch
-from registry.transfer.pull_packed import PulledFile, fetch_packed, form_of_file
+from registry.transfer.pull_packed import PulledFile, fetch_packed
 from registry.transfer.search import named
 from registry.transfer.verify import Finding, verify_store
 from registry.transfer.verify import verify as verify_references
@@ -81,19 +80,16 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Publish a cell, a model or maps to a registry. A cell is first measured again and compared to its manifest."""
-    if form_of_file(cell_file) is not None:
-        published = publish_cell(cell_file, to)
-    else:
-        use(context, threads)
-        cell = Cell.read(cell_file)
-        with working(f"measuring {cell.name}"):
-            weight_checks.replay(cell, where=cell.name)
-        published = publish_cell(cell, to)
+    use(context, threads)
+    clock = Stopwatch()
+    with working(f"publishing {cell_file}"):
+        published = publish_cell(cell_file, to, progress=clock.begin)
     if as_json:
         emit_json(published)
     else:
         emit_row(published.reference, f"sha256:{published.release.blob.sha256}")
-    say(f"published, in index {published.number}" if published.new else "already published with the same bytes")
+    done = f"published, in index {published.number}" if published.new else "already published with the same bytes"
+    say(f"{done} ({clock})")
 
 
 @app.command(rich_help_panel=TEST, epilog="batteries verify --all")
@@ -101,7 +97,7 @@ def verify(
     context: typer.Context,
     references: MaybeReferences = None,
     every: Annotated[bool, typer.Option("--all", help="Verify the whole registry.")] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="Also measure each cell again: 1 to 2 s each.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Also measure each cell again: 2 to 6 s each.")] = False,
     registry: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,

@@ -31,6 +31,7 @@ def validate(
     control: Annotated[
         Control | None, choice(Control, code="CONTROL", help="Test a negative control in the cell's place.")
     ] = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Also repeat the first 1000 training steps.")] = False,
     seed: Seed = 0,
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry.")
@@ -51,6 +52,8 @@ def validate(
     use(context, threads)
     if control and attest:
         raise InputError("control cannot be attested", code="USAGE", remedy="Leave out --control or --attest.")
+    if control and retrain:
+        raise InputError("control was not trained", code="USAGE", remedy="Leave out --control or --retrain.")
     if attest:
         registry.open_store(attest)  # refuse an unusable registry before the test
     refuse_no_folder(html)
@@ -63,6 +66,7 @@ def validate(
                 registry=registry_,
                 profile=profile,
                 control=control,
+                retrain=retrain,
                 seed=seed,
                 fresh=fresh,
                 progress=bar.of(target),

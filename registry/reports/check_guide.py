@@ -51,12 +51,27 @@ GUIDES = {
         "The axial CV moved by more than 15% after triage, or is too uncertain. The geometry depends on when training stopped.",
         "Train with a schedule that lowers the learning rate towards the end, or package a checkpoint before the change.",
     ),
+    "history": Guide(
+        "The manifest lacks readings of the training that it records, or the last one is not of this cell. The cell is not "
+        "shown to be stable.",
+        "Package the cell from its run, so that the trajectory is complete, or repeat the recorded command.",
+    ),
+    "retrained": Guide(
+        "The recorded command does not lead to the readings of the manifest. The history that tiers 1 and 2 rest on is not "
+        "its history.",
+        "Train the cell again with its command, and package that run.",
+    ),
     "error, mean": Guide(
         "The reconstructions are not reliably better than an image of the mean colour. The tokens carry almost no content.",
         "Train longer, or with a lower learning rate. Check that the training images resemble those of the probe.",
     ),
     "error, claimed": Guide(
-        "The error is higher than the manifest states. The weights may not be those that the manifest describes.",
+        "The error is not the one that the manifest states. The weights may not be those that the manifest describes.",
+        "Pull the cell again and run `batteries verify`. If the cell is yours, package it again.",
+    ),
+    "CV, claimed": Guide(
+        "The CV is not the one that the manifest states. The weights may not be those that the manifest describes, or it was "
+        "edited.",
         "Pull the cell again and run `batteries verify`. If the cell is yours, package it again.",
     ),
     "error, untrained": Guide(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from batteries.cell.manifest import Manifest
+from batteries.cell.manifest import CLAIMED, Manifest
 from batteries.errors import BatteriesError
 from composer.artifact.form import ArtifactForm
 from composer.artifact.manifest import PackedManifest
@@ -102,20 +102,22 @@ def packed_manifest(located: Located, document: PackedManifest) -> list[FittedTa
 
 
 def manifest(located: Located, document: Manifest) -> list[FittedTable]:
-    """Tabulate the manifest of a cell, with the registry's facts about it."""
+    """Tabulate the manifest of a cell, with the registry's facts about it; what cannot be measured again is labelled."""
     fields = document.model_dump(mode="json")
     training = fields["training"]
     trajectory, data = training.pop("trajectory"), training.pop("data")
-    null = {f"untrained, {probe}": figures for probe, figures in fields["untrained"].items()}
+    figures = fields["measured"] | {f"untrained, {probe}": null for probe, null in fields["untrained"].items()}
+    claims = {probe: {name: found.pop(name) for name in ("baselines", "held")} for probe, found in figures.items()}
     return [
         _pairs(str(located.reference), _registry_rows(located)),
         _pairs("identity", fields["identity"]),
         _pairs("spec", {**fields["spec"], "parameters": document.spec.parameters}),
         _pairs("file", fields["file"]),
-        _pairs("training data", data),
-        _pairs("training", training),
-        _columns("measured", {**fields["measured"], **null}),
-        _rows("trajectory", trajectory),
+        _pairs(f"training data, {CLAIMED}", data),
+        _pairs(f"training, {CLAIMED}", training),
+        _columns("measured", figures),
+        _columns(f"baselines and second flag, {CLAIMED}", claims),
+        _rows(f"trajectory, {CLAIMED}", trajectory),
     ]
 
 

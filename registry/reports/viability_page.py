@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from batteries.cell.manifest import CLAIMED
 from registry.catalog import check_names
 from registry.catalog.attestation import Attestation, CheckFigure, ReturnFigure
 from registry.reports.charts import viability_charts
@@ -61,6 +62,7 @@ def page(
         recovery=_recovery,
         verdict_line=verdict_line,
         data_uri=_data_uri,
+        claimed=CLAIMED,
     )
 
 

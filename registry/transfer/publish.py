@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
@@ -33,7 +34,7 @@ from registry.catalog.release import RELEASES, AnyRelease, Attested, PackedRelea
 from registry.stores.settings import open_store
 from registry.stores.store import INDEX, Store, no_index
 from registry.transfer.pull_packed import Packed, form_of_file, read_packed
-from registry.transfer.weight_checks import check_weights
+from registry.transfer.weight_checks import check_weights, replay
 
 ATTEMPTS = 100  # to change an index that other writers change too
 PAUSE = 0.05  # longest wait between two attempts, in seconds
@@ -64,16 +65,32 @@ class Published(Document):
     __repr__ = short_repr.fields
 
 
-def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
+@dataclass(frozen=True)
+class Checked:
+    """A cell as it is written: manifest, its bytes and those of the weights, read back as strictly as a pull reads them."""
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    blob: bytes
+
+
+def publish(
+    cell: Cell | str | Path, registry: str | Path | Store, *, progress: Callable[[str], None] = lambda step: None
+) -> Published:
     """Publish an artifact to a registry. On return it is on disk and in the index.
+
+    A cell is measured again, and every measured figure of its manifest compared. What cannot be measured afterwards (its
+    training data and trajectory) is published as its maker's claim.
 
     Args:
         cell: Cell, or file of an artifact of any kind; the manifest gives its band, name and version.
         registry: Target, as an address or a store; a folder is created if needed.
+        progress: Callback with the next step: ``measuring`` for a cell, then ``writing``.
 
     Raises:
         InputError: no target, or a version that cannot be published.
-        PolicyError: band contradicted by the measured CV (``BAND_DENIED``), implausible weights or maps, or a read-only target.
+        PolicyError: band contradicted by the CV (``BAND_DENIED``), figures that the weights do not have (``REPLAY_MISMATCH``)
+            or that cannot be measured here (``UNKNOWN_PROBE``), implausible weights or maps, or a read-only target.
         ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
         IntegrityError: file that does not match its manifest.
         StoreError: no space or no permission.
@@ -88,13 +105,43 @@ def publish(cell: Cell | str | Path, registry: str | Path | Store) -> Published:
         raise InputError("not a cell", code="CELL", expected="a cell or its file", found=repr(cell)[:60], remedy=remedy)
     store = target_store(registry)
     if not isinstance(cell, Cell) and (form := form_of_file(cell)) is not None:
+        progress("writing")
         return _publish_packed(read_packed(cell, form), store)
     cell = cell if isinstance(cell, Cell) else Cell.read(cell)
-    manifest, manifest_bytes, blob = _read_back(cell)
+    checked = check(cell)
+    progress("measuring")
+    _refuse_false_figures(cell)
+    progress("writing")
+    return write(checked, store)
+
+
+def check(cell: Cell) -> Checked:
+    """Check all of a cell that needs no measurement: its bytes, weights and band.
+
+    Raises:
+        PolicyError: band contradicted by the CV (``BAND_DENIED``), or implausible weights.
+        IntegrityError: weights that do not match the manifest.
+        FormatError: manifest that no reader would accept.
+    """
+    manifest_bytes = cell.manifest.to_bytes()
+    manifest = Manifest.from_bytes(manifest_bytes, where=f"the manifest of {cell.name}")
+    blob = cell.to_bytes()
+    Cell.from_bytes(blob, manifest, where=cell.name)
     check_weights(cell.weights, cell.spec, where=cell.name)
     _refuse_denied_band(manifest)
+    return Checked(manifest, manifest_bytes, blob)
+
+
+def write(checked: Checked, store: Store) -> Published:
+    """Write a checked cell to a store and list it in the index.
+
+    Raises:
+        ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
+        StoreError: no space or no permission.
+    """
+    manifest = checked.manifest
     reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
-    return _put(store, reference, Release.of(manifest), blob, manifest_bytes)
+    return _put(store, reference, Release.of(manifest), checked.blob, checked.manifest_bytes)
 
 
 def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> Index:
@@ -267,14 +314,19 @@ def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, ma
     return Published(reference=reference, release=release, number=index.number, new=new)
 
 
-def _read_back(cell: Cell) -> tuple[Manifest, bytes, bytes]:
-    """Return the manifest and the bytes to write, after parsing them as strictly as a pull does."""
-    manifest_bytes = cell.manifest.to_bytes()
-    where = f"the manifest of {cell.name}"
-    manifest = Manifest.from_bytes(manifest_bytes, where=where)
-    blob = cell.to_bytes()
-    Cell.from_bytes(blob, manifest, where=cell.name)
-    return manifest, manifest_bytes, blob
+def _refuse_false_figures(cell: Cell) -> None:
+    """Measure a cell again, on every probe that its manifest names."""
+    replayed = replay(cell, where=cell.name)
+    strange = sorted({*cell.manifest.measured, *cell.manifest.untrained} - {*replayed})
+    if strange:
+        raise PolicyError(
+            "figures that cannot be measured again",
+            code="UNKNOWN_PROBE",
+            expected="probes of this package with the digests in the manifest, whose images the cell takes",
+            found=", ".join(strange),
+            where=cell.name,
+            remedy="Package the cell again with this version.",
+        )
 
 
 def _refuse_denied_band(manifest: Manifest) -> None:

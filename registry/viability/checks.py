@@ -1,6 +1,7 @@
 """Checks of the viability test: each makes a figure with threshold, interval and reason from readings.
 
-Checks rely on tensors and measurements, never on claims of a spec. A check raises no error and stops no other check.
+Checks rely on tensors and measurements, never on claims of a spec, but for those of :mod:`registry.viability.claims`. A check
+raises no error and stops no other check.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batteries.cell.manifest import Manifest, TrainingPoint
+from batteries.cell.manifest import Manifest
 from batteries.geometry import attractor as exact
 from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from registry.catalog.attestation import CheckFigure, DoseFigure, FrozenFigure, Ratio
-from registry.viability.protocol import DESIGN, FACTS, Threshold, ViabilityProtocol
+from registry.viability import claims
+from registry.viability.check_figures import HOLDS_WORDS, at_least, at_most, estimate, flag, interval, off
+from registry.viability.claims import Reference
+from registry.viability.protocol import FACTS, Threshold, ViabilityProtocol
 from registry.viability.trials import within
-
-TINY = 1e-300  # keeps the logarithm of a ratio of zero finite
-Z99 = 2.5758293035489004  # two-sided 99%
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,14 @@ def finite(found: bool) -> CheckFigure:
     )
 
 
-def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], protocol: ViabilityProtocol) -> list[CheckFigure]:
+def standing(
+    m: Measurement,
+    manifest: Manifest,
+    untrained: Sequence[float],
+    protocol: ViabilityProtocol,
+    *,
+    reference: Reference | None = None,
+) -> list[CheckFigure]:
     """Check what needs no host: geometry, tiers 1 and 2, and error.
 
     Args:
@@ -68,16 +76,20 @@ def standing(m: Measurement, manifest: Manifest, untrained: Sequence[float], pro
         manifest: Manifest of the cell.
         untrained: Errors of untrained cells of the same spec on the same probe.
         protocol: Protocol with the thresholds.
+        reference: Error and CV that the cell must have; by default those in its manifest.
     """
+    reference = reference or Reference.claimed(manifest)
     return [
         at_most("radius", m.radius_error, protocol.radius, "largest distance of a row's length from 1"),
         rank(m, manifest.spec.D, protocol),
         band(m, manifest),
         attractor(m, manifest.spec.D),
-        triage(manifest),
-        stable(manifest),
+        claims.triage(manifest),
+        claims.stable(manifest),
+        claims.history(m.cv, m.axial_cv, m.mse.value, manifest),
         baseline(m),
-        claimed(m, manifest, protocol),
+        claims.error(m.mse.value, reference, protocol),
+        claims.cv(m.cv, m.axial_cv, reference),
         error_null(m.mse, untrained, protocol),
     ]
 
@@ -89,10 +101,10 @@ def hosted(trials: Sequence[FrozenFigure], protocol: ViabilityProtocol) -> list[
     known = [trial.gradient for trial in trials if trial.gradient is not None]
     gradient = min(known) if len(known) == len(trials) else math.nan
     return [
-        _flag("frozen digest", unchanged, "weights' digest before and after the host's steps", words),
+        flag("frozen digest", unchanged, "weights' digest before and after the host's steps", words),
         _all_hold("frozen CV", [trial.axial_cv for trial in trials]),
         _all_hold("frozen rank", [trial.rank for trial in trials]),
-        _at_least("frozen gradient", gradient, protocol.gradient, "smallest gradient norm at what a host feeds the cell"),
+        at_least("frozen gradient", gradient, protocol.gradient, "smallest gradient norm at what a host feeds the cell"),
     ]
 
 
@@ -110,15 +122,15 @@ def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[Che
     return [
         _all_hold("dosed CV", [trial.axial_cv for trial in at]),
         _all_hold("dosed rank", [trial.rank for trial in at]),
-        _at_least("content kept", share.value, protocol.kept, words, error=share.standard_error, quantile=t99),
-        _estimate("retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False),
+        at_least("content kept", share.value, protocol.kept, words, error=share.standard_error, quantile=t99),
+        estimate("retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False),
     ]
 
 
 def rank(m: Measurement, D: int, protocol: ViabilityProtocol) -> CheckFigure:
     """Check the effective rank against a share of D; a rank-one cell has 1."""
     need = Threshold(value=protocol.rank.value * D, source=protocol.rank.source)
-    return _at_least("rank", m.rank.value, need, f"effective rank of {D}", error=m.rank.standard_error)
+    return at_least("rank", m.rank.value, need, f"effective rank of {D}", error=m.rank.standard_error)
 
 
 def band(m: Measurement, manifest: Manifest) -> CheckFigure:
@@ -127,45 +139,20 @@ def band(m: Measurement, manifest: Manifest) -> CheckFigure:
     label = None if isinstance(cv, Degenerate) else exact.band(cv.value, manifest.spec.D)
     published = "degenerate" if isinstance(m.cv, Degenerate) else f"{m.cv.value:.4f}"
     reason = cv.reason if isinstance(cv, Degenerate) else f"axial CV is in band {label or 'none'}; published CV {published}"
-    return _estimate("band", label == claimed, cv, f"axial CV in band {claimed}", FACTS, reason)
+    return estimate("band", label == claimed, cv, f"axial CV in band {claimed}", FACTS, reason)
 
 
 def attractor(m: Measurement, D: int) -> CheckFigure:
     """Report whether the axial CV is on the attractor; not decisive, since a specialist may leave it."""
     cv = m.axial_cv
     if isinstance(cv, Degenerate) or exact.SIMPLEX > D:
-        return _estimate("on attractor", None, cv, "axial CV / exact CV", FACTS, "no CV", decides=False)
+        return estimate("on attractor", None, cv, "axial CV / exact CV", FACTS, "no CV", decides=False)
     low, high = exact.ON_ATTRACTOR
     ratio, error = cv.value / exact.sphere_cv(D), cv.standard_error / exact.sphere_cv(D)
     on = exact.on_attractor(cv.value, D)
     words = f"axial CV / exact CV in [{low}, {high}]; reported"
     found = Estimate(ratio, error, cv.matrices, cv.by_image)
-    return _estimate("on attractor", on, found, words, FACTS, "on it" if on else "off it", decides=False)
-
-
-def triage(manifest: Manifest) -> CheckFigure:
-    """Check tier 1: the band at the triage step, from the manifest."""
-    point = _at_triage(manifest)
-    if point is None:
-        return _flag("triage", None, "tier 1: band at the triage step", "not recorded: the run was shorter", decides=False)
-    cv, _ = point.deciding_cv
-    found = None if cv is None else exact.band(cv, manifest.spec.D)
-    words = f"band {found or 'none'} at step {point.step}, by the {point.cv_name}"
-    return _flag("triage", found == manifest.identity.band, f"tier 1: band {manifest.identity.band} at the triage step", words)
-
-
-def stable(manifest: Manifest) -> CheckFigure:
-    """Check tier 2: the CVs after triage over that at triage, from the manifest's trajectory; the worst ratio counts."""
-    start = _at_triage(manifest)
-    later = [point for point in manifest.training.trajectory if start and point.step > start.step]
-    if start is None or not later:
-        return _flag("stable", None, "tier 2: CV holds after triage", "not recorded: the run was no longer", decides=False)
-    if any(point.deciding_cv[0] is None for point in (start, *later)):
-        return _flag("stable", False, "tier 2: CV holds after triage", "a CV along training was degenerate")
-    held = [(point.step, estimates.holds(_reading(start), _reading(point))) for point in later]
-    step, worst = max(held, key=lambda row: max(abs(math.log(row[1].lower)), abs(math.log(row[1].upper))))
-    words = f"{start.cv_name} at step {step}, the farthest, over that at step {start.step}"
-    return _interval("stable", worst.holds, worst.ratio, worst.lower, worst.upper, _HOLDS_WORDS, FACTS, words)
+    return estimate("on attractor", on, found, words, FACTS, "on it" if on else "off it", decides=False)
 
 
 def baseline(m: Measurement) -> CheckFigure:
@@ -173,12 +160,6 @@ def baseline(m: Measurement) -> CheckFigure:
     share = Estimate(m.mse.value / m.mean_baseline, m.mse.standard_error / m.mean_baseline, m.mse.matrices, m.mse.by_image)
     need = Threshold(value=1.0, source="predicting the mean is what a cell without content does")
     return at_most("error, mean", share.value, need, "MSE over that of predicting the mean", error=share.standard_error)
-
-
-def claimed(m: Measurement, manifest: Manifest, protocol: ViabilityProtocol) -> CheckFigure:
-    """Check the error against the manifest's, which another cell's weights would not reproduce."""
-    share = m.mse.value / manifest.own.mse.value
-    return at_most("error, claimed", share, protocol.claimed, "MSE over what the manifest claims")
 
 
 def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityProtocol) -> CheckFigure:
@@ -197,7 +178,7 @@ def lift(
     test = sum(t.score_error for t in trials if t.task == task) / len(ours)
     error = math.hypot(test, *(_spread(part) / math.sqrt(len(part)) for part in (ours, theirs)))
     words = f"score {mean:.3f} less the untrained mean {untrained:.3f}"
-    return _at_least(f"lift, {task}", mean - untrained, protocol.lift, words, error=error, decides=decides)
+    return at_least(f"lift, {task}", mean - untrained, protocol.lift, words, error=error, decides=decides)
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -215,101 +196,7 @@ def _all_hold(name: str, ratios: Sequence[Ratio | None]) -> CheckFigure:
     """Check that every trial held; the figure is the ratio farthest from 1."""
     known = [ratio for ratio in ratios if ratio is not None]
     if len(known) < len(ratios):
-        return _interval(name, False, None, None, None, _HOLDS_WORDS, FACTS, "the CV is degenerate")
-    value, lower, upper = max(known, key=_off)
+        return interval(name, False, None, None, None, HOLDS_WORDS, FACTS, "the CV is degenerate")
+    value, lower, upper = max(known, key=off)
     words = f"the farthest of {len(known)}"
-    return _interval(name, all(within(r) for r in known), value, lower, upper, _HOLDS_WORDS, FACTS, words)
-
-
-def _off(ratio: Ratio) -> float:
-    return max(abs(math.log(max(bound, TINY))) for bound in ratio[1:])
-
-
-def _at_triage(manifest: Manifest) -> TrainingPoint | None:
-    triage = manifest.training.triage
-    return next((p for p in manifest.training.trajectory if triage and p.step == triage.step), None)
-
-
-def _reading(point: TrainingPoint) -> Estimate:
-    """Convert a point of a trajectory to an estimate; a missing standard error becomes infinite, so that it cannot hold."""
-    cv, standard_error = point.deciding_cv
-    assert cv is not None
-    return Estimate(cv, math.inf if standard_error is None else standard_error, 1, (cv,))
-
-
-_HOLDS_WORDS = f"ratio and both 95% bounds in [{estimates.HOLDS[0]}, {estimates.HOLDS[1]}]"
-
-
-def at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:
-    """Check that the upper 99% bound is at most the limit."""
-    lower, upper = value - Z99 * error, value + Z99 * error
-    return _interval(name, upper <= limit.value, value, lower, upper, f"at most {limit.value:g}", limit.source, what)
-
-
-def _at_least(
-    name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0, quantile: float = Z99, decides: bool = True
-) -> CheckFigure:
-    """Check that the lower bound is at least the limit; with few seeds, pass Student's quantile."""
-    lower, upper = value - quantile * error, value + quantile * error
-    words = f"at least {limit.value:g}"
-    return _interval(name, lower >= limit.value, value, lower, upper, words, limit.source, what, decides=decides)
-
-
-def _flag(name: str, passed: bool | None, threshold: str, reason: str, *, decides: bool = True) -> CheckFigure:
-    return CheckFigure(
-        name=name,
-        passed=passed,
-        decides=decides,
-        value=None,
-        lower=None,
-        upper=None,
-        threshold=threshold,
-        source=DESIGN,
-        reason=reason,
-    )
-
-
-def _estimate(
-    name: str,
-    passed: bool | None,
-    found: Estimate | Degenerate,
-    threshold: str,
-    source: str,
-    reason: str,
-    *,
-    decides: bool = True,
-) -> CheckFigure:
-    if isinstance(found, Degenerate):
-        return _interval(name, passed, None, None, None, threshold, source, reason, decides=decides)
-    lower, upper = found.interval()
-    return _interval(name, passed, found.value, lower, upper, threshold, source, reason, decides=decides)
-
-
-def _interval(
-    name: str,
-    passed: bool | None,
-    value: float | None,
-    lower: float | None,
-    upper: float | None,
-    threshold: str,
-    source: str,
-    reason: str,
-    *,
-    decides: bool = True,
-) -> CheckFigure:
-    return CheckFigure(
-        name=name,
-        passed=passed,
-        decides=decides,
-        value=_number(value),
-        lower=_number(lower),
-        upper=_number(upper),
-        threshold=threshold,
-        source=source,
-        reason=reason,
-    )
-
-
-def _number(value: float | None) -> float | None:
-    """Replace NaN and infinity, which JSON lacks, by None."""
-    return value if value is not None and math.isfinite(value) else None
+    return interval(name, all(within(r) for r in known), value, lower, upper, HOLDS_WORDS, FACTS, words)

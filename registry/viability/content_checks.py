@@ -19,7 +19,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.attestation import CheckFigure, ReadOutFigure
-from registry.viability.checks import at_most
+from registry.viability.check_figures import at_most
 from registry.viability.protocol import Threshold, ViabilityProtocol
 
 DEAD = 1e-6  # variance of a row over patches: shipped and untrained cells have 2e-3 and more

@@ -13,7 +13,7 @@ from batteries.io.canonical_json import Document
 FACTS = "published triage and measured figures of the research the cells come from"
 DESIGN = "design decision, docs/decisions/0009-viability-profiles.md"
 MEASURED = "measured on the johanna cells before any verdict, docs/decisions/0009-viability-profiles.md"
-CONTENT = "between the shipped cells and crafted ones, docs/decisions/0031-content-checks.md"
+CONTENT = "between the shipped cells and crafted ones, docs/decisions/0033-content-checks.md"
 
 Profile = Literal["quick", "standard"]
 Control = Literal[
@@ -70,7 +70,7 @@ class ViabilityProtocol(Document):
         return_every: Steps between tests for recovery.
         radius: Largest distance of a row's length from 1.
         rank: Least effective rank, as a share of D.
-        claimed: Largest MSE, as a multiple of the manifest's.
+        claimed: Largest ratio of MSE and the manifest's, in either direction.
         null_share: Largest MSE, as a share of the untrained cells' mean.
         type_share: Largest error on a noise type or photograph, as a share of that of answering each image's mean colour.
         image_share: Largest error on one image, as a share of that of answering its type's mean colour.

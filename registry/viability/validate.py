@@ -22,15 +22,18 @@ from batteries.errors import InputError, UnknownKeyError
 from batteries.io import atomic_files
 from batteries.io.home import home
 from batteries.lookup import Lookup
+from batteries.measurement.measure import Reading
 from batteries.model.patch_svae import PatchSVAE
 from batteries.text import listed
+from batteries.training.rerun import Rerun
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, ReadOutFigure, Verdict
 from registry.reports.verdict_card import verdict_card
 from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
-from registry.viability import checks, content_checks, verdict
+from registry.viability import checks, content_checks, retraining, verdict
+from registry.viability.claims import Reference
 from registry.viability.controls import CONTROLS, NAMED_CHECK, OF_MODEL, control_cell, control_model, untrained_cell
 from registry.viability.host_training import own_hosts
 from registry.viability.protocol import PROFILES, Control, Profile, ViabilityProtocol
@@ -83,7 +86,7 @@ class Report(Lookup[CheckFigure]):
 
     @property
     def verdict(self) -> Verdict:
-        """*viable*, *walked back*, or *no verdict* if a control was not rejected."""
+        """*viable*, *walked back*, or *no verdict* if all passed and a control was not rejected."""
         return self.attestation.verdict
 
     @property
@@ -113,6 +116,7 @@ def validate(
     registry: str | Store | None = None,
     profile: Profile | ViabilityProtocol = "quick",
     control: Control | None = None,
+    retrain: bool = False,
     host: HostFactory | None = None,
     task: Task | None = None,
     seed: int = 0,
@@ -127,6 +131,8 @@ def validate(
         registry: Registry in which to look up a reference; None for the default.
         profile: ``quick``, ``standard``, or a protocol of your own.
         control: Negative control of the cell's spec to test in its place; it must be walked back.
+        retrain: Also run the first 1000 steps of the command in the manifest again, where its training data is on this machine,
+            and compare the readings; this takes minutes.
         host: Factory of a network around a mounted cell, in place of the protocol's hosts; called with the cell, some images
             and the number of classes (0 if images are to be restored).
         task: Task for hosts, in place of the tasks of the cell's domain.
@@ -137,9 +143,10 @@ def validate(
         progress: Called with a description of the next part, the parts done and the parts in total.
 
     Raises:
-        NotFoundError: no such cell or file.
-        InputError: an unknown profile or control; a cell with other channels or input scale than the tasks' images; a host
-            that is unusable, as in :func:`registry.viability.host_training.make_host`.
+        NotFoundError: no such cell or file; with ``retrain``, training images that are not on this machine (``NO_DATA``).
+        InputError: an unknown profile or control; with ``retrain``, no command that trains the cell (``NO_RECIPE``); a cell
+            with other channels or input scale than the tasks' images; a host that is unusable, as in
+            :func:`registry.viability.host_training.make_host`.
         BatteriesError: errors of :func:`registry.pull` and :meth:`batteries.Cell.read`.
 
     >>> import registry
@@ -150,6 +157,7 @@ def validate(
     if control is not None and control not in CONTROLS:
         raise InputError("unknown control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
     cell = load(target, registry=registry)
+    rerun = retraining.prepared(cell, registry) if retrain and control is None else None
     protocol = _protocol(profile, custom=host is not None or task is not None)
     own = probe(cell.manifest.own_probe)
     tasks = (task,) if task else own_tasks(own.domain, protocol, seed)
@@ -157,25 +165,30 @@ def validate(
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else cache or home() / "viability"
     runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress)
-    found = _controlled(runner, control) if control else _tried(runner)
+    found = _controlled(runner, control) if control else _tried(runner, rerun)
     return Report(found, _shown(runner, control) if found.checks[0].passed else ())
 
 
-def _tried(runner: Runner) -> Attestation:
-    """Test the cell itself: controls, own probe, frozen trials, doses and recovery."""
+def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
+    """Test the cell itself: own probe, controls, retraining, frozen trials, doses and recovery."""
     if not _finite(runner.cell):
         return verdict.attestation(runner, [checks.finite(False)])
-    runner.parts = runner.parts_of_a_cell
+    runner.parts = runner.parts_of_a_cell + (rerun is not None)
     null = runner.null()
     runner.told("the cell on its own probe")
     model = PatchSVAE.from_cell(runner.cell)
-    found = _standing(runner, runner.cell, model, null)
+    reading = runner.read(model)
+    own = measurement(reading, runner.probe)
+    found = _standing(runner, runner.cell, reading, null)
     if not found[0].passed:
         return verdict.attestation(runner, found, null=null)
     runner.told("controls")
-    controls = _controls(runner, null)
+    controls = _controls(runner, null, Reference.measured(own.mse, own.axial_cv))
     readouts = runner.readouts(model)
     found += _content(runner, model, readouts, null)
+    if rerun is not None:
+        runner.told("training again")
+        found.append(retraining.retrained(runner, rerun))
     frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
     found += _hosted(runner, frozen, null)
     doses = runner.doses()
@@ -196,7 +209,8 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
     null = runner.null()
     runner.told("the control on the cell's own probe")
     model = control_model(subject, control, seed, runner.probe)
-    found = _standing(runner, subject, model, null)
+    own = measurement(runner.read(PatchSVAE.from_cell(runner.cell)), runner.probe)
+    found = _standing(runner, subject, runner.read(model), null, Reference.measured(own.mse, own.axial_cv))
     readouts: tuple[ReadOutFigure, ...] = ()
     if found[0].passed:
         readouts = runner.readouts(model)
@@ -244,16 +258,17 @@ def _finite(cell: Cell) -> bool:
     return all(np.isfinite(array).all() for array in cell.weights.values())
 
 
-def _standing(runner: Runner, cell: Cell, model: PatchSVAE, null: NullFigures) -> list[CheckFigure]:
+def _standing(
+    runner: Runner, cell: Cell, reading: Reading, null: NullFigures, reference: Reference | None = None
+) -> list[CheckFigure]:
     """Check what needs one pass over the own probe."""
-    reading = runner.read(model)
     found = measurement(reading, runner.probe)
     if not found.finite:
         return [checks.finite(False)]
     content = content_checks.content(reading, runner.probe)
     return [
         checks.finite(True),
-        *checks.standing(found, cell.manifest, null.mse, runner.protocol),
+        *checks.standing(found, cell.manifest, null.mse, runner.protocol, reference=reference),
         *content_checks.of_content(content, cell.spec.V, runner.protocol),
     ]
 
@@ -274,8 +289,12 @@ def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures)
     return found + [checks.lift(task.name, task.decides, frozen, null.frozen, runner.protocol) for task in runner.tasks]
 
 
-def _controls(runner: Runner, null: NullFigures) -> tuple[ControlFigure, ...]:
-    """Test each control against its named check; the untrained one also against every deciding lift."""
+def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[ControlFigure, ...]:
+    """Test each control against its named check; the untrained one also against every deciding lift.
+
+    Error and CV of a control are compared with those measured of the cell, not with those that its manifest claims: a false
+    claim is a fault of the cell, and must not let a control pass.
+    """
     cell, seed, rows = runner.cell, runner.seed + CONTROL_SEED, []
     frozen = runner.frozen(untrained_cell(cell, seed), 1)
     for task in runner.tasks:
@@ -283,12 +302,12 @@ def _controls(runner: Runner, null: NullFigures) -> tuple[ControlFigure, ...]:
             lift = checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
             rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
-        check = _named(runner, control, named, null)
+        check = _named(runner, control, named, null, reference)
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)
 
 
-def _named(runner: Runner, control: Control, named: str, null: NullFigures) -> CheckFigure:
+def _named(runner: Runner, control: Control, named: str, null: NullFigures, reference: Reference) -> CheckFigure:
     """Make a control's named check; one that is not finite fails that first."""
     seed = runner.seed + CONTROL_SEED
     subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
@@ -300,5 +319,5 @@ def _named(runner: Runner, control: Control, named: str, null: NullFigures) -> C
     if named.startswith("read-out"):
         found = _content(runner, model, runner.readouts(model), null)
     else:
-        found = _standing(runner, subject, model, null)
+        found = _standing(runner, subject, runner.read(model), null, reference)
     return next((check for check in found if check.name == named), found[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from statistics import mean
 
 import torch
 
 from batteries import __version__
+from batteries.cell.cell import Cell
 from batteries.geometry import attractor
 from registry.catalog.attestation import (
     Attestation,
@@ -19,6 +20,7 @@ from registry.catalog.attestation import (
     ReturnFigure,
     Verdict,
 )
+from registry.viability.claims import History
 from registry.viability.content_checks import OMEGA_CHECKS
 from registry.viability.protocol import Control, ViabilityProtocol
 from registry.viability.runner import NullFigures, Runner
@@ -37,15 +39,8 @@ def attestation(
     readouts: tuple[ReadOutFigure, ...] = (),
     control: Control | None = None,
 ) -> Attestation:
-    """Assemble the attestation of a test, with its verdict.
-
-    A verdict of *viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks:
-    its error rate is at most that of its weakest check (Berger 1982, intersection-union tests).
-    """
+    """Assemble the attestation of a test, with its verdict."""
     cell, p = runner.cell, runner.protocol
-    sound = all(control.rejected for control in controls)
-    failed = {check.name for check in found if check.decides and not check.passed}
-    verdict: Verdict = "no verdict" if not sound else verdict_of(failed)
     return Attestation(
         cell=cell.digest,
         reference=f"{cell.name}@{cell.version}",
@@ -55,8 +50,8 @@ def attestation(
         protocol=p.name,
         protocol_digest=p.digest,
         control=control,
-        verdict=verdict,
-        words=tuple(_words(found, null, frozen, doses, returns, p)),
+        verdict=decided(found, controls),
+        words=(*_words(found, null, frozen, doses, returns, p), *_history_words(found, cell)),
         checks=tuple(found),
         controls=controls,
         trajectory=cell.manifest.training.trajectory,
@@ -72,11 +67,19 @@ def attestation(
     )
 
 
-def verdict_of(failed: Set[str]) -> Verdict:
-    """Return the verdict of a sound test from the names of the deciding checks that failed."""
-    if not failed:
-        return "viable"
-    return "viable as a reconstructor" if failed <= OMEGA_CHECKS else "walked back"
+def decided(found: Sequence[CheckFigure], controls: Sequence[ControlFigure]) -> Verdict:
+    """Return the verdict.
+
+    *Viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks: its error rate
+    is at most that of its weakest check (Berger 1982, intersection-union tests). A control that is not rejected shows that
+    checks pass too easily: then nothing is viable, but a check that did not pass still counts.
+    """
+    failed = {check.name for check in found if check.decides and not check.passed}
+    if failed - OMEGA_CHECKS:
+        return "walked back"
+    if not all(control.rejected for control in controls):
+        return "no verdict"
+    return "viable as a reconstructor" if failed else "viable"
 
 
 def holding_rate(doses: Sequence[DoseFigure], p: ViabilityProtocol) -> float | None:
@@ -139,6 +142,14 @@ def _words(
         )
     words += [_return_words(back) for back in returns]
     return words
+
+
+def _history_words(found: Sequence[CheckFigure], cell: Cell) -> list[str]:
+    """Say which tiers rest on claims, if they were looked at, and whether the first steps repeat, if they were run again."""
+    names = {check.name: check for check in found}
+    words = History.of(cell.manifest).words() if "history" in names else []
+    again = names.get("retrained")
+    return [*words, f"{again.reason[0].upper()}{again.reason[1:]}."] if again else words
 
 
 def _return_words(back: ReturnFigure) -> str:

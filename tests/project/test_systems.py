@@ -176,7 +176,7 @@ def audit(event, arguments):
 def test_nothing_is_needed_that_only_linux_has(tmp_path):
     code = (
         "import numpy, torch\n" + ON_MACOS + "import registry, batteries\n"
-        "from registry.transfer.publish import publish\n"
+        "from tests.support.cells import publish\n"
         "cell = registry.pull('low/fresnel-256', registry=sys.argv[2])[0]\n"
         "publish(cell, sys.argv[1]); registry.pull(cell.name, registry=sys.argv[1])\n"
     )

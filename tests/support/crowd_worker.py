@@ -7,7 +7,7 @@ import os
 import registry
 from batteries.errors import BatteriesError
 from batteries.io import atomic_files
-from tests.support.cells import tiny
+from tests.support import cells
 
 
 def start(work, tasks):
@@ -49,7 +49,7 @@ def publish(versions, seed, address, environment):
     outcomes = {}
     for name, version in versions:
         try:
-            registry.publish(tiny(name, version, seed=seed), address)
+            cells.publish(cells.tiny(name, version, seed=seed), address)
             outcomes[name, version] = "new"
         except BatteriesError as error:
             outcomes[name, version] = error.code

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from statistics import median
 
+from batteries.cell.manifest import CLAIMED
 from batteries.geometry.attractor import ON_ATTRACTOR
 from batteries.geometry.estimates import HOLDS, Z95
 from registry.catalog.attestation import Attestation, DoseFigure, FrozenFigure, Moment
@@ -38,7 +39,7 @@ def dose_charts(found: Attestation) -> list[Chart]:
 def training_charts(found: Attestation) -> list[Chart]:
     """Chart CV and error along the cell's training."""
     line: list[Reading] = [(p.step, *p.deciding_cv, p.mse) for p in found.trajectory]
-    return _along(found, "training", [("cell", LOOKS["cell"], [line])])
+    return _along(found, f"training, {CLAIMED}", [("cell", LOOKS["cell"], [line])])
 
 
 def trial_charts(found: Attestation) -> list[Chart]:

@@ -24,10 +24,9 @@ from registry.stores.cache import ASIDE, Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.settings import open_store
 from registry.stores.snapshot import Snapshot
-from registry.transfer.publish import publish
 from registry.transfer.pull import pull
 from registry.transfer.verify import verify_store
-from tests.support.cells import litter, python, tiny
+from tests.support.cells import litter, publish, python, tiny
 from tests.support.hubserver import TOKEN, apart
 from tests.support.soak import many
 

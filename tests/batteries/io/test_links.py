@@ -20,10 +20,9 @@ from registry.stores.settings import config_file
 from registry.stores.snapshot import locate
 from registry.stores.store import INDEX
 from registry.transfer.lockfile import Lock
-from registry.transfer.publish import publish
 from registry.transfer.verify import verify_store
 from tests.compatibility import refused, works
-from tests.support.cells import tiny, tree
+from tests.support.cells import publish, tiny, tree
 
 
 def linked_as_a_download(source, target):

@@ -12,12 +12,12 @@ from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFou
 from batteries.io import atomic_files
 from batteries.io.home import home
 from batteries.packaging import foreign_checkpoint
-from registry import DirectoryStore, publish, pull, verify_store
+from registry import DirectoryStore, pull, verify_store
 from registry.cli import main
 from registry.stores.fsck import fsck
 from registry.transfer.lockfile import Lock
 from tests.compatibility import refused
-from tests.support.cells import tiny
+from tests.support.cells import publish, tiny
 from tests.support.hubserver import QUIET
 
 pytestmark = pytest.mark.filterwarnings(QUIET)

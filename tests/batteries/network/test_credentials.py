@@ -9,11 +9,11 @@ from batteries import Cell, HubRepository
 from batteries.errors import InputError, NotFoundError, PolicyError, StoreWarning
 from batteries.network.credentials import find
 from batteries.network.hub_client import typed
-from registry import HubStore, publish, pull
+from registry import HubStore, pull
 from registry.cli import main
 from tests.compatibility import refused, works
 from tests.support import hostile_server
-from tests.support.cells import tiny
+from tests.support.cells import publish, tiny
 from tests.support.hubserver import QUIET
 
 pytestmark = pytest.mark.filterwarnings(QUIET)

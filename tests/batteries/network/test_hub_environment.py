@@ -12,13 +12,13 @@ from batteries import Cell, HubRepository
 from batteries.errors import InputError, TransportError
 from batteries.network.hub_environment import is_set, offline_variable
 from batteries.network.transport import Limits, Transport
-from registry import HubStore, publish, pull
+from registry import HubStore, pull
 from registry.cli import main
 from registry.cli.progress import TransferBar
 from registry.stores import settings
 from tests.compatibility import refused, works
 from tests.support import hostile_server
-from tests.support.cells import python, tiny
+from tests.support.cells import publish, python, tiny
 from tests.support.hubserver import QUIET
 
 pytestmark = pytest.mark.filterwarnings(QUIET)

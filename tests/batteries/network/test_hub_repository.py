@@ -12,14 +12,14 @@ from batteries.errors import (
     PolicyError,
 )
 from batteries.io import canonical_json
-from registry import DirectoryStore, attest, publish, pull, verify_store, yank
+from registry import DirectoryStore, attest, pull, verify_store, yank
 from registry.catalog import manifest_bundle, store_keys
 from registry.catalog.index import Index
 from registry.stores.hub import HubStore
 from registry.stores.snapshot import locate, open_snapshot
 from registry.transfer.mirror import mirror
 from registry.transfer.pull import pull_locked
-from tests.support.cells import attestation, cells, filled, python, tiny
+from tests.support.cells import attestation, cells, filled, publish, python, tiny
 from tests.support.hubserver import QUIET
 from tests.support.soak import many
 

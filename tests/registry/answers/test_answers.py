@@ -13,8 +13,8 @@ from registry.answers.encoding import ENCODING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS, Shown
 from registry.cli import main
-from registry.transfer.publish import attest, publish
-from tests.support.cells import attestation, tiny
+from registry.transfer.publish import attest
+from tests.support.cells import attestation, publish, tiny
 from tests.support.freeze_golden import SCHEMAS, answer_schemas
 
 
@@ -39,6 +39,7 @@ def test_the_published_schemas_are_the_answers(name):
     assert exported["additionalProperties"] is False
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_every_answer_is_strictly_what_its_schema_says(folder, capsys, tmp_path):
     cell_file = tiny("new", seed=3).write(tmp_path / "cells")
     asked = {
@@ -56,6 +57,7 @@ def test_every_answer_is_strictly_what_its_schema_says(folder, capsys, tmp_path)
         ANSWERS["publish"].model_validate_json(answered(capsys, "publish", cell_file, "--to", folder))
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_every_error_is_strictly_what_its_schema_says(folder, capsys):
     for code, command in {
         2: ("show", "nothing/at/all/here", "--registry", folder),

@@ -14,10 +14,9 @@ from batteries import Cell, CellSpec, probe
 from registry.answers.alignment import ALIGNING
 from registry.answers.transfer import ANSWERS
 from registry.cli import align, main
-from registry.transfer.publish import publish
 from tests.composer.procrustes.test_procrustes import rotation
 from tests.registry.reports.test_viability_page import needs_chromium, read, shown, words_of
-from tests.support.cells import from_model, python, tiny, tree, turned
+from tests.support.cells import from_model, publish, python, tiny, tree, turned
 
 SPEC = CellSpec(V=8, D=4, patch_size=16, hidden=8, depth=0, heads=2, smooth_width=2)
 FINE = CellSpec(V=6, D=4, patch_size=8, hidden=6, depth=0, heads=2, smooth_width=2)

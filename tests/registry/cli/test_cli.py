@@ -13,8 +13,8 @@ from registry.cli import browse, main
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.settings import config_file
-from registry.transfer.publish import attest, change_index, publish
-from tests.support.cells import ROOT, attestation, python, tiny, tree
+from registry.transfer.publish import attest, change_index
+from tests.support.cells import ROOT, attestation, publish, python, tiny, tree
 
 CLI = "import sys; from registry.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -147,6 +147,7 @@ def test_pull_does_not_write_one_version_over_another(folder, capsys, tmp_path):
     assert len(answered(capsys, "pull", *references, "--registry", folder)["cells"]) == 2
 
 
+@pytest.mark.usefixtures("by_hand")
 def test_publish(folder, capsys, tmp_path):
     path = tiny("new", seed=3).write(tmp_path / "cells")
     answer = answered(capsys, "publish", path, "--to", folder)

@@ -9,8 +9,7 @@ import pytest
 
 from registry.cli import main
 from registry.stores import settings
-from registry.transfer.publish import publish
-from tests.support.cells import ROOT, python, tiny, tree
+from tests.support.cells import ROOT, publish, python, tiny, tree
 
 CLI = "import sys; from registry.cli import main; code = main([]); assert 'torch' not in sys.modules; sys.exit(code)"
 

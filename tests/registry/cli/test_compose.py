@@ -10,8 +10,7 @@ from composer.artifact.model.manifest import ModelManifest
 from registry.answers.composition import COMPOSING
 from registry.answers.transfer import ANSWERS
 from registry.stores import settings
-from registry.transfer.publish import publish
-from tests.support.cells import from_model, tree
+from tests.support.cells import from_model, publish, tree
 from tests.support.commands import answered, run
 from tests.support.models import SPECS, images
 

@@ -13,7 +13,7 @@ from batteries.images.framing import Fit
 from registry.answers.composition import Composed
 from registry.answers.encoding import EncodeAnswer, ReconstructAnswer
 from registry.cli import encode as commands
-from registry.transfer.publish import publish
+from tests.support.cells import publish
 from tests.support.commands import answered, run
 from tests.support.encoding import arrays, cells, pictures
 

@@ -15,9 +15,8 @@ from batteries.io import atomic_files
 from registry.cli.terminal.interruption import exit_code
 from registry.stores.directory import LOCK
 from registry.transfer.parallel_jobs import side_by_side
-from registry.transfer.publish import publish
 from tests.compatibility import works
-from tests.support.cells import ROOT, litter, tiny
+from tests.support.cells import ROOT, litter, publish, tiny
 
 PROGRAM = "import sys; from registry.entry import main; sys.exit(main())"
 SOON = 2.5  # seconds, of which the program takes one on a machine that does other things too

@@ -7,8 +7,7 @@ import pytest
 from batteries import Cell
 from registry.answers.maintenance import MAINTENANCE
 from registry.cli import main
-from registry.transfer.publish import publish
-from tests.support.cells import tiny, tree
+from tests.support.cells import publish, tiny, tree
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from registry.cli import main
 from registry.reports.figures import number
 from registry.reports.fitted_table import FittedTable
 from registry.stores.cache import Cache
-from registry.transfer.publish import attest, publish
-from tests.support.cells import attestation, tiny
+from registry.transfer.publish import attest
+from tests.support.cells import attestation, publish, tiny
 from tests.support.terminals import in_terminal
 
 

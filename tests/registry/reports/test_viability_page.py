@@ -22,7 +22,7 @@ from registry.reports.charts.viability_charts import KEPT
 from registry.reports.check_guide import GUIDES, LIFT, guide
 from registry.reports.templating import TEMPLATES, render
 from registry.reports.viability_page import Reconstruction, page
-from registry.viability import checks
+from registry.viability import checks, retraining
 from registry.viability.checks import Measurement
 from registry.viability.protocol import PROFILES
 from registry.viability.reconstructions import reconstructions
@@ -357,7 +357,7 @@ def names_of_checks():
     trials = [frozen(subject, TASKS[0], "plain", 0) for subject in ("cell", "untrained")]
     made.append(checks.lift(TASKS[0], True, trials[:1], trials[1:], protocol))
     shipped = [Attestation.from_bytes(path.read_bytes(), where=path) for path in ATTESTATIONS.rglob("*.json")]
-    return {one.name for one in made} | {one.name for attestation in shipped for one in attestation.checks}
+    return {retraining.NAME, *(one.name for one in made)} | {one.name for attestation in shipped for one in attestation.checks}
 
 
 def test_every_check_of_every_protocol_has_a_meaning_and_a_remedy():

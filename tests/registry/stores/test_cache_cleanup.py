@@ -13,8 +13,7 @@ from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import check, collect
 from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
-from registry.transfer.publish import publish
-from tests.support.cells import tiny
+from tests.support.cells import publish, tiny
 
 HOUR, DAY = 3600.0, 86400.0
 

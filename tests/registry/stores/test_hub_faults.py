@@ -16,12 +16,12 @@ from batteries.errors import (
 )
 from batteries.network.hub_repository import HubRepository
 from batteries.network.limits import Limits
-from registry import publish, pull
+from registry import pull
 from registry.catalog import store_keys
 from registry.stores.hub import HubStore
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.mirror import mirror
-from tests.support.cells import DAMAGED, cells, filled, tiny, tree
+from tests.support.cells import DAMAGED, cells, filled, publish, tiny, tree
 from tests.support.hubserver import QUIET
 from tests.support.soak import many
 

@@ -8,8 +8,7 @@ from batteries.errors import InputError, IntegrityError, NotFoundError, Transpor
 from registry.catalog.reference import Reference
 from registry.stores.snapshot import locate, open_snapshot
 from registry.transfer.lockfile import Lock
-from registry.transfer.publish import publish
-from tests.support.cells import python, tiny
+from tests.support.cells import publish, python, tiny
 from tests.support.hubserver import QUIET
 
 pytestmark = pytest.mark.filterwarnings(QUIET)

@@ -20,11 +20,10 @@ from registry.stores.cache import Cache
 from registry.stores.hub import HubStore
 from registry.stores.settings import settings
 from registry.stores.snapshot import locate
-from registry.transfer.publish import publish
 from registry.transfer.pull_packed import fetch_packed
 from registry.transfer.wanted import Wanted
 from tests.compatibility import refused, works
-from tests.support.cells import ROOT, tiny
+from tests.support.cells import ROOT, publish, tiny
 from tests.support.hubserver import QUIET
 from tests.support.models import least
 

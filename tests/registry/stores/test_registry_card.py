@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from batteries.cell.manifest import CvFigure
 from batteries.cell.model_card import cell_card, escape, front_matter
 from batteries.io import canonical_json
-from registry import MemoryStore, publish
+from registry import MemoryStore
 from registry.catalog import manifest_bundle
 from registry.catalog.index import Index
 from registry.stores.registry_card import registry_card
-from tests.support.cells import tiny, with_axial
+from tests.support.cells import publish, tiny, with_axial
 from tests.support.soak import many
 
 ADDRESS = "hf://local/cells"

@@ -11,7 +11,7 @@ import registry
 from batteries import Cell
 from batteries.errors import FormatError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.home import home
-from registry import YankedWarning, open_store, publish, pull, pull_locked, yank
+from registry import YankedWarning, open_store, pull, pull_locked, yank
 from registry.catalog.reference import Reference
 from registry.cli import main
 from registry.stores import settings
@@ -21,7 +21,7 @@ from registry.transfer.lock_paths import absolute, portable
 from registry.transfer.lockfile import Lock
 from registry.transfer.mirror import mirror
 from tests.compatibility import refused, works
-from tests.support.cells import tiny, tree
+from tests.support.cells import publish, tiny, tree
 from tests.support.hubserver import QUIET
 
 pytestmark = pytest.mark.filterwarnings(QUIET)

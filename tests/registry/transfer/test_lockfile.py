@@ -11,8 +11,7 @@ from registry.stores.directory import DirectoryStore
 from registry.stores.snapshot import locate
 from registry.transfer.lockfile import Lock, diff
 from registry.transfer.mirror import mirror
-from registry.transfer.publish import publish
-from tests.support.cells import tiny, tree
+from tests.support.cells import publish, tiny, tree
 
 
 @pytest.fixture

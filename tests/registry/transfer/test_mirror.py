@@ -10,8 +10,8 @@ from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
 from registry.stores.store import INDEX
 from registry.transfer.mirror import mirror
-from registry.transfer.publish import attest, publish, yank
-from tests.support.cells import attestation, tiny
+from registry.transfer.publish import attest, yank
+from tests.support.cells import attestation, publish, tiny
 
 
 @pytest.fixture

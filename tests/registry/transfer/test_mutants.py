@@ -36,8 +36,8 @@ from registry.catalog.release import PackedRelease
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
-from registry.transfer.publish import attest, publish
-from tests.support.cells import DAMAGED, SPEC, attestation, tiny
+from registry.transfer.publish import attest
+from tests.support.cells import DAMAGED, SPEC, attestation, publish, tiny
 from tests.support.maps import consensus, container
 from tests.support.models import least
 from tests.support.mutants import text_mutant, tree_mutant

@@ -26,10 +26,9 @@ from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
 from registry.stores.settings import config_file, embedded, open_store
-from registry.transfer.publish import publish
 from registry.transfer.pull import pull
 from registry.transfer.verify import verify_store
-from tests.support.cells import litter, python, tiny, tree
+from tests.support.cells import litter, publish, python, tiny, tree
 
 
 class Counted(MemoryStore):
@@ -426,8 +425,8 @@ def test_no_torch_on_the_whole_path(tmp_path):
     code = """
 import sys
 import registry
-from tests.support.cells import attestation, tiny
-registry.publish(tiny(), sys.argv[1])
+from tests.support.cells import attestation, publish, tiny
+publish(tiny(), sys.argv[1])
 registry.attest(attestation(tiny()), sys.argv[1])
 (cell,) = registry.pull("high/tiny", registry=sys.argv[1])
 assert all(finding.ok for finding in registry.verify("high/tiny", registry=sys.argv[1]))

@@ -9,9 +9,9 @@ from registry.catalog.reference import Reference
 from registry.catalog.release import Summary
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import Snapshot
-from registry.transfer.publish import attest, publish
+from registry.transfer.publish import attest
 from registry.transfer.query import FIELDS, MAX_QUERY, Query, row_of
-from tests.support.cells import attestation, python, tiny
+from tests.support.cells import attestation, publish, python, tiny
 from tests.support.soak import many
 
 ROW = {

@@ -16,6 +16,7 @@ from batteries.cell.manifest import DegenerateFigure
 from batteries.cell.spec import PRESETS
 from batteries.errors import FormatError, PolicyError
 from batteries.model.patch_svae import arrays_of
+from batteries.packaging.package import UNTRAINED_SEED
 from registry import open_store
 from registry.transfer.remeasure import measure_again
 from registry.transfer.weight_checks import LARGEST, check_weights, replay
@@ -51,7 +52,9 @@ def here(cells):
         cell = cells[name]
         model = PatchSVAE.from_cell(cell)
         figures = {name: measure(model, probe(name)) for name in cell.manifest.measured}
-        return Cell(cell.weights, cell.manifest.model_copy(update={"measured": figures}))
+        null = untrained(cell.spec, cell.manifest.training.seed + UNTRAINED_SEED)
+        nulls = {name: measure(null, probe(name)) for name in cell.manifest.untrained}
+        return Cell(cell.weights, cell.manifest.model_copy(update={"measured": figures, "untrained": nulls}))
 
     return measured
 
@@ -64,12 +67,8 @@ def changed(cell, arrays):
 
 
 def refused(cell, *, exact=False):
-    """The code by which a cell is refused; None where it is not."""
-    try:
-        replay(cell, where=cell.name, exact=exact)
-    except PolicyError as error:
-        return error.code
-    return None
+    """The figures by which a cell is refused, of the first probe that has some; None where it is not."""
+    return next((words for _, words in measure_again(cell, exact=exact) if words), None)
 
 
 # No false alarm.
@@ -260,8 +259,9 @@ def test_it_says_what_is_wrong(cells):
     with pytest.raises(PolicyError) as caught:
         replay(changed(cell, {"dec_out.bias": -cell.weights["dec_out.bias"]}), where="a cell")
     assert (caught.value.code, caught.value.exit_code) == ("REPLAY_MISMATCH", 6)
-    assert "photos-64: root MSE" in str(caught.value)
-    assert "more" in str(caught.value)
+    assert "photos-64: MSE " in str(caught.value)
+    assert "claimed, " in str(caught.value)
+    assert "noise16-64: MSE " in str(caught.value)
 
 
 def claimed(cell, **fields):
@@ -276,13 +276,13 @@ def test_a_claim_that_the_weights_do_not_keep(cells):
     cell = cells[MID]
     own = cell.manifest.own
     lies = {
-        "root MSE": {"mse": own.mse.model_copy(update={"value": -own.mse.value})},
-        "CV 0.": {"cv": own.cv.model_copy(update={"value": own.cv.value * 1.00001})},
-        "there should be none": {"cv": DegenerateFigure(degenerate="flat rows")},
+        "MSE -0.0076": {"mse": own.mse.model_copy(update={"value": -own.mse.value})},
+        "CV 0.398": {"cv": own.cv.model_copy(update={"value": own.cv.value + 3 * own.cv.standard_error})},
+        "CV flat rows claimed, 0.39": {"cv": DegenerateFigure(degenerate="flat rows")},
         "effective rank": {"effective_rank": own.effective_rank.model_copy(update={"value": 3.0})},
         "S[0]": {"spectrum": (own.spectrum[0] + 1e-5, *own.spectrum[1:])},
-        "another width": {"spectrum": own.spectrum[:-1]},
-        "other groups": {"mse_by_group": {}},
+        "width 7 claimed, 8 measured": {"spectrum": own.spectrum[:-1]},
+        "groups [] claimed": {"mse_by_group": {}},
     }
     for words, fields in lies.items():
         with pytest.raises(PolicyError, match="REPLAY_MISMATCH") as caught:

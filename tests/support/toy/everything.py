@@ -12,7 +12,7 @@ from batteries.errors import BatteriesError
 from registry.cli import main
 from registry.stores.registry_card import registry_card
 from registry.stores.snapshot import locate, open_snapshot
-from tests.support.cells import tiny
+from tests.support.cells import publish, tiny
 from tests.support.toy.form import Note
 
 NOTE = Note("low ones are blurred", (0.5, -1.25, 3.0))
@@ -55,7 +55,7 @@ def in_a_file(folder):
 
 def in_a_registry(folder, path):
     home = folder / "registry"
-    registry.publish(CELL, home)
+    publish(CELL, home)
     assert command("publish", path, "--to", home, "--json")["release"]["summary"] == {"cells": 1, "length": 3, "license": "MIT"}
     index = open_snapshot(home).index
     assert (index.schema_version, list(index.notes), index.ADDED["notes"]) == ("1.3", ["note/blur"], "1.3")

@@ -2,8 +2,7 @@
 
 import pytest
 
-from registry.transfer.publish import publish
-from tests.support.cells import tiny
+from tests.support.cells import publish, tiny
 from tests.support.packed_kinds import KINDS, packed_kind
 
 

@@ -9,8 +9,7 @@ from batteries.io import canonical_json
 from composer.artifact.maps.document import SavedMaps
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS
-from registry.transfer.publish import publish
-from tests.support.cells import python
+from tests.support.cells import publish, python
 from tests.support.commands import answered, run
 from tests.support.packed_kinds import packed_kind
 

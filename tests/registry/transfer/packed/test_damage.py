@@ -19,8 +19,7 @@ from registry.stores.directory import DirectoryStore
 from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
 from registry.transfer.mirror import mirror
-from registry.transfer.publish import publish
-from tests.support.cells import litter
+from tests.support.cells import litter, publish
 from tests.support.faulty_disk import ERRORS, FaultyDisk, HastyDisk
 from tests.support.packed_kinds import blob_of, damage, found
 

@@ -16,8 +16,7 @@ from registry.stores.cache import Cache
 from registry.stores.snapshot import locate
 from registry.stores.store import INDEX
 from registry.transfer.lockfile import Lock, diff
-from registry.transfer.publish import publish
-from tests.support.cells import ROOT, tiny
+from tests.support.cells import ROOT, publish, tiny
 from tests.support.packed_kinds import packed_kind
 
 CELL = Release.of(tiny().manifest)

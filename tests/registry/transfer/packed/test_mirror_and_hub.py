@@ -12,8 +12,8 @@ from registry.stores.directory import DirectoryStore
 from registry.stores.registry_card import registry_card
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.mirror import mirror
-from registry.transfer.publish import publish, yank
-from tests.support.cells import tiny
+from registry.transfer.publish import yank
+from tests.support.cells import publish, tiny
 from tests.support.hubserver import QUIET
 
 

@@ -7,8 +7,7 @@ import pytest
 from batteries.errors import FormatError, IntegrityError, NotFoundError, PolicyError
 from batteries.io import canonical_json
 from registry.cli import main
-from registry.transfer.publish import publish
-from tests.support.cells import tiny
+from tests.support.cells import publish, tiny
 from tests.support.maps import document, resealed, with_document
 from tests.support.models import least
 from tests.support.packed_kinds import damage, packed_kind, rewritten

@@ -19,10 +19,9 @@ from registry.cli import main
 from registry.stores.cache import Cache
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import locate
-from registry.transfer.publish import publish
 from registry.transfer.pull_packed import fetch_packed
 from registry.transfer.wanted import Wanted
-from tests.support.cells import tiny
+from tests.support.cells import publish, tiny
 from tests.support.models import document, forged, forgeries, framed, least, sealed, with_document
 from tests.support.packed_kinds import damage, packed_kind, rewritten
 

@@ -1,0 +1,159 @@
+"""Recipe of a run: the options of ``batteries train`` that determine it, as typed by a user and as recorded by a manifest.
+
+Torch is imported only when the training data is made.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, ValidationError
+
+import batteries
+from batteries.cell.manifest import Sha256
+from batteries.cell.spec import CellSpec, Preset
+from batteries.errors import InputError
+from batteries.io.canonical_json import Document, fields_of
+from batteries.training.plan import Plan, Schedule
+
+if TYPE_CHECKING:
+    from batteries.data.photos import Photos
+    from batteries.data.sources import Source
+
+COMMAND = ["batteries", "train"]
+LABELS = {"family", "description", "license"}  # options that describe the cell and do not change it
+
+
+class Recipe(Document):
+    """Options that determine a run, with the defaults of the command.
+
+    Attributes:
+        reference: ``band/name[@version]`` of the cell.
+        steps: Optimiser steps.
+        noise: Whether to train on the noise types.
+        photos: Folders or globs of photographs.
+        allow_probe_photos: Whether to allow photographs of the probes.
+        mix: Share of noise among photographs.
+        size: Side of the training images.
+        batch: Images per step.
+        rate: Peak learning rate.
+        schedule: Schedule of the learning rate.
+        boost: Strength of the soft hand.
+        seed: Seed of the run.
+        start: Reference or file of the cell to start from.
+        preset: Preset of the spec; by default that of the band.
+        rows: Rows of M; by default those of the preset.
+        hidden: Hidden width; by default that of the preset.
+        data_license: Licences of the photographs.
+        data_source: Source of the photographs.
+    """
+
+    reference: str
+    steps: int
+    noise: bool = False
+    photos: tuple[str, ...] = ()
+    allow_probe_photos: bool = False
+    mix: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    size: int = 64
+    batch: int = 64
+    rate: float = 1e-3
+    schedule: Schedule = "onecycle"
+    boost: float = 0.5
+    seed: int = 0
+    start: str | None = None
+    preset: Preset | None = None
+    rows: int | None = None
+    hidden: int | None = None
+    data_license: str = "unknown"
+    data_source: str = "unknown"
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Recipe:
+        """Build a recipe from options by name; None stands for the default, and other names are left out.
+
+        Raises:
+            InputError: invalid values (``USAGE``), or neither or both kinds of training data.
+        """
+        given = {name: value for name, value in options.items() if name in cls.model_fields and value is not None}
+        try:
+            recipe = cls.model_validate(given, strict=False)
+        except ValidationError as error:
+            raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
+        if recipe.noise == bool(recipe.photos) or (recipe.noise and recipe.mix):
+            wanted = "--noise, or --photos PLACE (with --mix for a share of noise)"
+            raise InputError("missing or conflicting training data", code="USAGE", expected=wanted)
+        return recipe
+
+    @classmethod
+    def parse(cls, command: str) -> Recipe:
+        """Parse a command line as a manifest records it: with the long names of options.
+
+        Raises:
+            InputError: another command (``NO_RECIPE``), or invalid options (``USAGE``).
+
+        >>> recipe = Recipe.parse("batteries train high/mine-64 --steps 4000 --noise --rate 0.003")
+        >>> recipe.band, recipe.steps, recipe.rate
+        ('high', 4000, 0.003)
+        """
+        try:
+            words = shlex.split(command)
+            if words[:2] != COMMAND or len(words) < 3:
+                raise ValueError(command)
+            options = _options(words[3:])
+        except (ValueError, StopIteration) as error:  # shlex and a missing value
+            raise InputError(
+                "no command that trains the cell", code="NO_RECIPE", expected="batteries train ...", found=command[:200]
+            ) from error
+        return cls.of({"reference": words[2], **options})
+
+    @property
+    def band(self) -> str:
+        """Band in the name of the cell."""
+        return self.reference.partition("/")[0]
+
+    def plan(self, start: Sha256 | None) -> Plan:
+        """Return the plan of the run.
+
+        Args:
+            start: Digest of the cell to start from.
+
+        Raises:
+            InputError: unknown preset, invalid spec, or invalid options (``USAGE``).
+        """
+        changes = {field: value for field, value in {"V": self.rows, "hidden": self.hidden}.items() if value is not None}
+        spec = CellSpec.preset(self.preset or self.band, **changes)  # type: ignore[arg-type]  # refuses an unknown one
+        names = ("steps", "size", "batch", "rate", "schedule", "boost", "seed")
+        try:
+            return Plan(spec=spec, start=start, **{name: getattr(self, name) for name in names})
+        except ValidationError as error:
+            raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
+
+    def source(self, photos: Photos | None) -> Source:
+        """Return the training data.
+
+        Args:
+            photos: Photographs of the recipe's places; None for noise.
+        """
+        if photos is None:
+            return batteries.NoiseSource()
+        source = batteries.PhotoSource(photos, self.data_license, self.data_source)
+        return batteries.MixedSource(source, self.mix) if self.mix else source
+
+
+def _options(words: list[str]) -> dict[str, Any]:
+    """Return options by name, of a command line in the long form, in which each value follows its option."""
+    found: dict[str, Any] = {}
+    rest: Iterator[str] = iter(words)
+    for word in rest:
+        name = word.removeprefix("--").replace("-", "_")
+        if not word.startswith("--") or name not in Recipe.model_fields.keys() | LABELS:
+            raise ValueError(word)
+        if Recipe.model_fields.get(name) is not None and Recipe.model_fields[name].annotation is bool:
+            found[name] = True
+        elif name == "photos":
+            found.setdefault(name, []).append(next(rest))
+        else:
+            found[name] = next(rest)
+    return found
