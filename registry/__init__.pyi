@@ -9,6 +9,8 @@ from .catalog.index import Index as Index
 from .catalog.reference import Reference as Reference
 from .catalog.release import PackedRelease as PackedRelease
 from .catalog.release import Release as Release
+from .checks.protocol import PROFILES as PROFILES
+from .checks.protocol import ViabilityProtocol as ViabilityProtocol
 from .reports.viability_page import page as page
 from .stores.directory import DirectoryStore as DirectoryStore
 from .stores.hub import HubStore as HubStore
@@ -34,8 +36,6 @@ from .transfer.verify import verify as verify
 from .transfer.verify import verify_store as verify_store
 from .transfer.yanked_versions import YankedWarning as YankedWarning
 from .viability.controls import CONTROLS as CONTROLS
-from .viability.protocol import PROFILES as PROFILES
-from .viability.protocol import ViabilityProtocol as ViabilityProtocol
 from .viability.tasks import Task as Task
 from .viability.validate import Report as Report
 from .viability.validate import validate as validate

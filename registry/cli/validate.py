@@ -12,6 +12,7 @@ from batteries.errors import InputError
 from batteries.io import atomic_files
 from registry.catalog.attestation import verdict_words
 from registry.catalog.reference import is_pattern
+from registry.checks.protocol import Control, Profile
 from registry.cli.console import NOT_VIABLE, AsJson, Registry, Wide, app, emit, emit_json, say
 from registry.cli.options import Page, Seed, Threads, refuse_no_folder, use
 from registry.cli.progress import TrialBar
@@ -19,7 +20,6 @@ from registry.cli.terminal.choices import choice
 from registry.cli.terminal.help import TEST
 from registry.reports import summaries
 from registry.transfer.search import references_of
-from registry.viability.protocol import Control, Profile
 
 
 @app.command(rich_help_panel=TEST, epilog="batteries validate low/fresnel-256 --html report.html")

@@ -15,7 +15,7 @@ from batteries.data.probes import Probe
 from batteries.engine.torch_settings import PINNED
 from batteries.model.patch_svae import Output, PatchSVAE, arrays_of, untrained
 from batteries.packaging.package import UNTRAINED_SEED
-from registry.viability.protocol import Control
+from registry.checks.protocol import Control
 from registry.viability.surgery import constant_spectrum, decoder_fitted
 
 NAMED_CHECK: dict[Control, str] = {

@@ -17,7 +17,7 @@ from batteries.model.patch_svae import Output, Tokens
 from composer.container.outputs import CellOutput
 from composer.hosts.cell_hosts import HostFactory, Mounted, NamingHost, RestoringHost
 from composer.hosts.residual_mlp import StreamForm
-from registry.viability.protocol import ViabilityProtocol
+from registry.checks.protocol import ViabilityProtocol
 from registry.viability.tasks import Task
 
 SAMPLE = 128  # training images that set the scale of a host's features

@@ -17,9 +17,9 @@ from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import DoseFigure, FrozenFigure, ReadOutFigure, ReturnFigure, Subject
-from registry.viability.checks import Measurement
+from registry.checks.cell_checks import Measurement
+from registry.checks.protocol import ViabilityProtocol
 from registry.viability.controls import untrained_cell
-from registry.viability.protocol import ViabilityProtocol
 from registry.viability.readouts import read_outs
 from registry.viability.result_cache import ResultCache
 from registry.viability.tasks import Task, own_tasks

@@ -17,7 +17,7 @@ from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
 from batteries.noise import NAMES, of_types
-from registry.viability.protocol import ViabilityProtocol
+from registry.checks.protocol import ViabilityProtocol
 
 NAME_NOISE = "name the noise type"
 NAME_PHOTO = "name the photograph"

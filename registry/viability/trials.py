@@ -23,8 +23,9 @@ from batteries.model.patch_svae import PatchSVAE
 from batteries.noise import random_batch
 from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
 from registry.catalog.attestation import DoseFigure, FrozenFigure, Moment, Ratio, ReturnFigure, Subject
+from registry.checks.figures import within
+from registry.checks.protocol import ViabilityProtocol
 from registry.viability.host_training import Watched, learn, make_host, score
-from registry.viability.protocol import ViabilityProtocol
 from registry.viability.tasks import Task
 
 
@@ -192,12 +193,6 @@ def is_back(before: State, now: State, mean: float, floor: float) -> bool:
     """Tell whether axial CV and rank hold against ``before``, and the content, if there was any, is kept."""
     content = before.mse >= mean or kept(before.mse, now.mse, mean) >= floor
     return content and within(_ratio(before.axial_cv, now.axial_cv)) and within(_held(before.rank, now.rank))
-
-
-def within(ratio: Ratio | None) -> bool:
-    """Tell whether a ratio's bounds lie within :data:`batteries.geometry.estimates.HOLDS`."""
-    low, high = estimates.HOLDS
-    return ratio is not None and low <= ratio[1] and ratio[2] <= high
 
 
 @dataclass(frozen=True)

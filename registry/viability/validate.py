@@ -28,15 +28,16 @@ from batteries.text import listed
 from batteries.training.rerun import Rerun
 from composer.hosts.cell_hosts import HostFactory
 from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, ReadOutFigure, Verdict
+from registry.checks import cell_checks, content_checks
+from registry.checks.claims import Reference
+from registry.checks.protocol import PROFILES, Control, Profile, ViabilityProtocol
 from registry.reports.verdict_card import verdict_card
 from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
-from registry.viability import checks, content_checks, retraining, verdict
-from registry.viability.claims import Reference
+from registry.viability import retraining, verdict
 from registry.viability.controls import CONTROLS, NAMED_CHECK, OF_MODEL, control_cell, control_model, untrained_cell
 from registry.viability.host_training import own_hosts
-from registry.viability.protocol import PROFILES, Control, Profile, ViabilityProtocol
 from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NullFigures, Progress, Runner, measurement
@@ -172,7 +173,7 @@ def validate(
 def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     """Test the cell itself: own probe, controls, retraining, frozen trials, doses and recovery."""
     if not _finite(runner.cell):
-        return verdict.attestation(runner, [checks.finite(False)])
+        return verdict.attestation(runner, [cell_checks.finite(False)])
     runner.parts = runner.parts_of_a_cell + (rerun is not None)
     null = runner.null()
     runner.told("the cell on its own probe")
@@ -192,7 +193,7 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
     found += _hosted(runner, frozen, null)
     doses = runner.doses()
-    found += checks.dosed(doses, runner.protocol)
+    found += cell_checks.dosed(doses, runner.protocol)
     returns = runner.way_back(runner.cell, "cell"), runner.way_back(untrained_cell(runner.cell, 0), "untrained")
     return verdict.attestation(
         runner, found, controls, null=null, frozen=frozen, doses=doses, returns=returns, readouts=readouts
@@ -204,7 +205,7 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
     seed = runner.seed + CONTROL_SEED
     subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
     if not _finite(subject):
-        return verdict.attestation(runner, [checks.finite(False)], control=control)
+        return verdict.attestation(runner, [cell_checks.finite(False)], control=control)
     runner.parts = 3 + len(runner.tasks) * len(runner.hosts)
     null = runner.null()
     runner.told("the control on the cell's own probe")
@@ -264,11 +265,11 @@ def _standing(
     """Check what needs one pass over the own probe."""
     found = measurement(reading, runner.probe)
     if not found.finite:
-        return [checks.finite(False)]
+        return [cell_checks.finite(False)]
     content = content_checks.content(reading, runner.probe)
     return [
-        checks.finite(True),
-        *checks.standing(found, cell.manifest, null.mse, runner.protocol, reference=reference),
+        cell_checks.finite(True),
+        *cell_checks.standing(found, cell.manifest, null.mse, runner.protocol, reference=reference),
         *content_checks.of_content(content, cell.spec.V, runner.protocol),
     ]
 
@@ -285,8 +286,8 @@ def _mirrored(runner: Runner, model: PatchSVAE) -> CheckFigure:
 
 
 def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:
-    found = checks.hosted(frozen, runner.protocol)
-    return found + [checks.lift(task.name, task.decides, frozen, null.frozen, runner.protocol) for task in runner.tasks]
+    found = cell_checks.hosted(frozen, runner.protocol)
+    return found + [cell_checks.lift(task.name, task.decides, frozen, null.frozen, runner.protocol) for task in runner.tasks]
 
 
 def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[ControlFigure, ...]:
@@ -299,7 +300,7 @@ def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[
     frozen = runner.frozen(untrained_cell(cell, seed), 1)
     for task in runner.tasks:
         if task.decides:
-            lift = checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
+            lift = cell_checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
             rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
         check = _named(runner, control, named, null, reference)
@@ -312,7 +313,7 @@ def _named(runner: Runner, control: Control, named: str, null: NullFigures, refe
     seed = runner.seed + CONTROL_SEED
     subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
     if not _finite(subject):
-        return checks.finite(False)
+        return cell_checks.finite(False)
     model = control_model(subject, control, seed, runner.probe)
     if named == "error, mirrored":
         return _mirrored(runner, model)

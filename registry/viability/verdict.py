@@ -20,11 +20,11 @@ from registry.catalog.attestation import (
     ReturnFigure,
     Verdict,
 )
-from registry.viability.claims import History
-from registry.viability.content_checks import OMEGA_CHECKS
-from registry.viability.protocol import Control, ViabilityProtocol
+from registry.checks.claims import History
+from registry.checks.content_checks import OMEGA_CHECKS
+from registry.checks.figures import within
+from registry.checks.protocol import Control, ViabilityProtocol
 from registry.viability.runner import NullFigures, Runner
-from registry.viability.trials import within
 
 
 def attestation(

@@ -17,7 +17,7 @@ from batteries.readout import ReadOut
 from composer import Classifier, Composition, Denoiser, Route, align, compare, compose, wire
 from composer.alignment.untrained_null import untrained_tokens
 from composer.procrustes.similarity import fit
-from registry.viability.protocol import PROFILES
+from registry.checks.protocol import PROFILES
 from registry.viability.tasks import own_tasks
 from tests.compatibility import works
 from tests.support import models

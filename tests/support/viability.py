@@ -3,7 +3,7 @@
 import dataclasses
 
 from batteries import CellSpec, probe
-from registry.viability.protocol import PROFILES
+from registry.checks.protocol import PROFILES
 
 QUICK = PROFILES["quick"]
 TEST = QUICK.model_copy(

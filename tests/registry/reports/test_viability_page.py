@@ -17,14 +17,15 @@ from batteries.cell.manifest import TrainingPoint
 from batteries.geometry.estimates import Estimate
 from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
+from registry.checks import cell_checks as checks
+from registry.checks.cell_checks import Measurement
+from registry.checks.protocol import PROFILES
 from registry.reports.charts.chart import Axis, Chart, Look, Point, Series
 from registry.reports.charts.viability_charts import KEPT
 from registry.reports.check_guide import GUIDES, LIFT, guide
 from registry.reports.templating import TEMPLATES, render
 from registry.reports.viability_page import Reconstruction, page
-from registry.viability import checks, retraining
-from registry.viability.checks import Measurement
-from registry.viability.protocol import PROFILES
+from registry.viability import retraining
 from registry.viability.reconstructions import reconstructions
 from tests.support.cells import ROOT, tiny
 from tests.support.models import SPECS

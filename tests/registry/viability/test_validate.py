@@ -11,8 +11,8 @@ from batteries import Cell
 from batteries.errors import PolicyError
 from registry import validate
 from registry.catalog.attestation import Attestation, ControlFigure
+from registry.checks import cell_checks as checks
 from registry.stores.directory import DirectoryStore
-from registry.viability import checks
 from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
 from registry.viability.verdict import decided
 from tests.support.cells import from_model, publish

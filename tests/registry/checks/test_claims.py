@@ -7,8 +7,8 @@ from batteries import Cell
 from batteries.cell.manifest import TrainingPoint, Triage
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
-from registry.viability import claims
-from registry.viability.claims import History, Reference
+from registry.checks import claims
+from registry.checks.claims import History, Reference
 from tests.support.cells import tiny
 from tests.support.viability import QUICK
 
@@ -38,7 +38,7 @@ MOVED = every(1.4, 1.4, 1.4, 1.2, 1.0, 0.95, 0.92, 0.92)  # 1.2 at step 1000, 0.
 def outcome(found):
     return {
         check.name: check.passed if check.decides else "reported"
-        for check in (claims.triage(found), claims.stable(found), claims.history(about(0.92), 0.25, found))
+        for check in (claims.triage(found), claims.stable(found), claims.history(about(0.92), about(0.92), 0.25, found))
     }
 
 
@@ -67,7 +67,9 @@ def test_a_history_without_the_readings_of_a_tier_walks_back(points):
 def test_a_history_that_ends_at_triage_walks_back():
     found = manifest(*STEADY[:4])
     assert outcome(found) == {"triage": True, "stable": None, "history": False}
-    assert "step of the last reading 1000 claimed, 2000 measured" in claims.history(about(0.92), 0.25, found).reason
+    assert (
+        "step of the last reading 1000 claimed, 2000 measured" in claims.history(about(0.92), about(0.92), 0.25, found).reason
+    )
     assert History.of(found).words()[0] == "Tier 1 rests on the maker's trajectory."
 
 
@@ -81,7 +83,7 @@ def test_readings_left_out_are_mentioned():
     thinned = manifest(MOVED[3], MOVED[7])
     assert outcome(thinned)["stable"] is False
     words = "thinned: up to 1000 steps between readings, where packaging keeps 250"
-    assert words in claims.history(about(0.92), 0.25, thinned).reason
+    assert words in claims.history(about(0.92), about(0.92), 0.25, thinned).reason
     assert History.of(thinned).words() == [f"Tiers 1 and 2 rest on the maker's trajectory ({words})."]
     long = manifest(*every(*[0.92] * 200, first=1000, step=1000), steps=200_000)
     assert History.of(long).thinned == ""  # packaging keeps one reading of four
@@ -90,11 +92,11 @@ def test_readings_left_out_are_mentioned():
 @pytest.mark.parametrize("point", [(2000, 1.0), (2000, None), (1900, 0.92)])
 def test_the_last_reading_is_of_the_finished_cell(point):
     found = manifest(*STEADY[:-1], point)
-    assert claims.history(about(0.92), 0.25, found).passed is False
+    assert claims.history(about(0.92), about(0.92), 0.25, found).passed is False
 
 
 def test_another_error_in_the_last_reading_is_seen():
-    assert claims.history(about(0.92), 0.2501, manifest(*STEADY)).passed is False
+    assert claims.history(about(0.92), about(0.92), 0.2501, manifest(*STEADY)).passed is False
     assert claims.history(Degenerate("flat", 1, 1), 0.25, manifest(*STEADY)).passed is False
 
 
@@ -141,12 +143,12 @@ def test_an_error_that_no_cell_has_is_refused():
 
 @pytest.mark.parametrize(("claim", "passed"), [(0.92, True), (0.9225, True), (0.923, False), (0.917, False), (None, False)])
 def test_a_cv_beyond_the_interval_is_refused(claim, passed):
-    assert claims.cv(about(0.92), Reference(0.25, claim)).passed is passed
+    assert claims.cv(about(0.92), about(0.92), Reference(0.25, claim)).passed is passed
 
 
 def test_degenerate_figures_agree_only_with_each_other():
-    assert claims.cv(Degenerate("flat", 1, 1), Reference(0.25, None)).passed is True
-    assert claims.cv(Degenerate("flat", 1, 1), Reference(0.25, 0.92)).passed is False
+    assert claims.cv(Degenerate("flat", 1, 1), Degenerate("flat", 1, 1), Reference(0.25, None)).passed is True
+    assert claims.cv(Degenerate("flat", 1, 1), Degenerate("flat", 1, 1), Reference(0.25, 0.92)).passed is False
 
 
 def forged(name, **training):
@@ -170,6 +172,6 @@ def test_a_shipped_cell_that_is_not_stable_does_not_become_so_by_its_history():
         {"trajectory": tuple(point for point in points if point.step != 1000), "triage": late},
     ):
         found = forged("high/johanna-64", **history).manifest
-        assert claims.history(cv, mse, found).passed is False
+        assert claims.history(cv, cv, mse, found).passed is False
         assert not claims.stable(found).passed
     assert claims.stable(forged("high/johanna-64", triage=late).manifest).passed is False

@@ -19,8 +19,8 @@ from batteries.geometry.estimates import Estimate
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.attestation import CheckFigure, ReadOutFigure
-from registry.viability.check_figures import at_most
-from registry.viability.protocol import Threshold, ViabilityProtocol
+from registry.checks.figures import at_most
+from registry.checks.protocol import Threshold, ViabilityProtocol
 
 DEAD = 1e-6  # variance of a row over patches: shipped and untrained cells have 2e-3 and more
 SAME = 0.9999  # mean |cosine| of two rows: shipped and untrained cells have 0.994 and less

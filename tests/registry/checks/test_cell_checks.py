@@ -9,8 +9,8 @@ from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from registry import Task
 from registry.catalog.attestation import DoseFigure, FrozenFigure
-from registry.viability import checks
-from registry.viability.checks import Measurement
+from registry.checks import cell_checks as checks
+from registry.checks.cell_checks import Measurement
 from registry.viability.controls import untrained_cell
 from registry.viability.trials import Trial, kept
 from registry.viability.verdict import holding_rate

@@ -1,6 +1,6 @@
 """Checks of the viability test: each makes a figure with threshold, interval and reason from readings.
 
-Checks rely on tensors and measurements, never on claims of a spec, but for those of :mod:`registry.viability.claims`. A check
+Checks rely on tensors and measurements, never on claims of a spec, but for those of :mod:`registry.checks.claims`. A check
 raises no error and stops no other check.
 """
 
@@ -16,11 +16,10 @@ from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from registry.catalog.attestation import CheckFigure, DoseFigure, FrozenFigure, Ratio
-from registry.viability import claims
-from registry.viability.check_figures import HOLDS_WORDS, at_least, at_most, estimate, flag, interval, off
-from registry.viability.claims import Reference
-from registry.viability.protocol import FACTS, Threshold, ViabilityProtocol
-from registry.viability.trials import within
+from registry.checks import claims
+from registry.checks.claims import Reference
+from registry.checks.figures import HOLDS_WORDS, at_least, at_most, estimate, flag, interval, off, within
+from registry.checks.protocol import FACTS, Threshold, ViabilityProtocol
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from registry.catalog.attestation import CheckFigure, Ratio
-from registry.viability.protocol import DESIGN, Threshold
+from registry.checks.protocol import DESIGN, Threshold
 
 Z99 = 2.5758293035489004  # two-sided 99%
 TINY = 1e-300  # keeps the logarithm of a ratio of zero finite
@@ -18,6 +18,12 @@ HOLDS_WORDS = f"ratio and both 95% bounds in [{estimates.HOLDS[0]}, {estimates.H
 def off(ratio: Ratio) -> float:
     """Return the larger distance of a ratio's bounds from 1, on a logarithmic scale."""
     return max(abs(math.log(max(bound, TINY))) for bound in ratio[1:])
+
+
+def within(ratio: Ratio | None) -> bool:
+    """Tell whether a ratio's bounds lie within :data:`batteries.geometry.estimates.HOLDS`."""
+    low, high = estimates.HOLDS
+    return ratio is not None and low <= ratio[1] and ratio[2] <= high
 
 
 def at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:

@@ -18,8 +18,8 @@ from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.differences import cv_tolerance, last_reading_differences, reading_at
 from batteries.training.plan import Plan
 from registry.catalog.attestation import CheckFigure
-from registry.viability.check_figures import HOLDS_WORDS, estimate, flag, interval, off
-from registry.viability.protocol import FACTS, ViabilityProtocol
+from registry.checks.figures import HOLDS_WORDS, estimate, flag, interval, off
+from registry.checks.protocol import FACTS, ViabilityProtocol
 
 TRIAGE_STEP: int = Plan.model_fields["triage_step"].default
 READING_EVERY: int = Plan.model_fields["reading_every"].default
@@ -153,10 +153,8 @@ def stable(manifest: Manifest) -> CheckFigure:
         return flag(name, False, f"tier 2: CV holds after triage ({CLAIMED})", "a CV along training was degenerate")
     held = [(point.step, estimates.holds(_reading(start), _reading(point))) for point in later]
     step, worst = max(held, key=lambda row: off((row[1].ratio, row[1].lower, row[1].upper)))
-    threshold, words = (
-        f"{HOLDS_WORDS} ({CLAIMED})",
-        f"{start.cv_name} at step {step}, the farthest, over that at step {start.step}",
-    )
+    threshold = f"{HOLDS_WORDS} ({CLAIMED})"
+    words = f"{start.cv_name} at step {step}, the farthest, over that at step {start.step}"
     return interval(name, worst.holds, worst.ratio, worst.lower, worst.upper, threshold, FACTS, words)
 
 
