@@ -46,7 +46,7 @@ def test_a_manifest_that_ships_claims_what_is_measured(cell, found):
     ("name", "change", "figure"),
     [
         ("cv.value", lambda cv: 0.14, "CV"),
-        ("cv.value", lambda cv: cv * 1.01, "CV"),
+        ("cv.value", lambda cv: cv * 1.02, "CV"),
         ("cv.standard_error", lambda error: 1e-6, "standard error of the CV"),
         ("cv.standard_error", lambda error: error * 2.1, "standard error of the CV"),
         ("cv.standard_error", lambda error: None, "standard error of the CV"),
@@ -91,7 +91,7 @@ def test_a_difference_says_what_was_claimed_and_measured():
 
 def test_the_tolerance_of_a_cv_is_half_its_interval_and_never_infinite():
     assert cv_tolerance(0.2, 0.001) == pytest.approx(0.002576, abs=1e-6)
-    assert cv_tolerance(0.2, None) == pytest.approx(2e-7)
+    assert cv_tolerance(0.2, 0.0001) == cv_tolerance(0.2, None) == pytest.approx(0.002)
 
 
 def test_baselines_are_compared_where_they_can_be_fitted_again(cell):
@@ -131,4 +131,4 @@ def test_the_last_reading_is_of_the_finished_cell(cell):
     found = last_reading_differences(history(manifest, trajectory=points[:-1]), *figures)
     assert [one.figure for one in found] == ["step of the last reading", "MSE of the last reading"]
     assert last_reading_differences(manifest, None, None, own.mse.value)
-    assert last_reading_differences(manifest, own.cv.value + 3 * own.cv.standard_error, own.cv.standard_error, own.mse.value)
+    assert last_reading_differences(manifest, own.cv.value + 6 * own.cv.standard_error, own.cv.standard_error, own.mse.value)

@@ -7,6 +7,7 @@ import batteries
 import registry
 from batteries import Cell
 from batteries.cell.input_scale import of_unit_images
+from batteries.cell.model_card import cell_card
 from batteries.errors import PolicyError
 from batteries.training.recipe import Recipe
 from registry.reports import tables
@@ -192,6 +193,18 @@ def test_an_invented_trajectory_is_published_as_a_claim(cell):
     for claim in ("trajectory", "training", "training data", "baselines and second flag"):
         assert f"{claim}, claimed by the maker" in titles
     assert "measured" in titles
+
+
+def test_claims_are_labelled_on_a_card_and_on_a_page(cell):
+    card = cell_card(cell.manifest, "me/cell")
+    assert "trained on (claimed by the maker)" in card
+    assert "licence of the data (claimed by the maker)" in card
+    store = registry.open_store()
+    (key,) = store.keys(f"attestations/{cell.digest}")
+    attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
+    text = registry.page(attestation)
+    assert "CV along training, claimed by the maker" in text
+    assert "Along training: claimed by the maker, in the manifest." in text
 
 
 def test_the_command_tells_the_seconds(cell, tmp_path, capsys):
