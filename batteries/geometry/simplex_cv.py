@@ -96,7 +96,7 @@ def cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0, corrected
         draws: Simplices per matrix.
         seed: Seed of the draws.
         corrected: Correction of the bias from drawing all simplices among the same V rows
-            (:mod:`batteries.geometry.jackknife`), for V of 12 or more; published figures lack it.
+            (:mod:`batteries.geometry.jackknife`), for V of 12 or more; older figures lack it.
 
     Returns:
         Estimate, or :class:`Degenerate` if D < 4 or most simplices of any matrix are flat.

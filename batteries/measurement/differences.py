@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batteries.cell.manifest import (
-    Band,
     Baselines,
     CvFigure,
     DegenerateFigure,
@@ -78,7 +77,7 @@ def differences(claimed: Measured, found: Measured, spec: CellSpec, *, exact: bo
     """
     root = 0.0 if exact else root_tolerance(spec)
     rows = [
-        *_same(claimed, found, ("probe", "probe_version", "probe_digest")),
+        *_same(claimed, found, ("probe", "probe_version", "probe_digest", "band")),
         *_estimated("MSE", claimed.mse, found.mse, mse_tolerance(found.mse.value, root), exact),
         *_groups(claimed.mse_by_group, found.mse_by_group, root),
         *_spectrum(claimed.spectrum, found.spectrum, exact),
@@ -86,7 +85,6 @@ def differences(claimed: Measured, found: Measured, spec: CellSpec, *, exact: bo
         _near("radius error", claimed.radius_error, found.radius_error, _unless(exact, RADIUS * max(1.0, found.radius_error))),
         *_cv("CV", claimed.cv, found.cv, exact),
         *(_cv("axial CV", claimed.axial_cv, found.axial_cv, exact) if claimed.axial_cv and found.axial_cv else ()),
-        _equal("band", claimed.band, _band(claimed, found, spec)),
     ]
     return [row for row in rows if row is not None]
 
@@ -178,13 +176,6 @@ def _held(manifest: Manifest, held: HeldFigure) -> list[Difference]:
         _equal("held", held.holds, holds),
     )
     return [row for row in rows if row is not None]
-
-
-def _band(claimed: Measured, found: Measured, spec: CellSpec) -> Band | None:
-    """Return the band by the CV that the manifest rests on: the published one in a manifest without the axial one."""
-    if claimed.axial_cv is not None:
-        return found.band
-    return attractor.band(found.cv.value, spec.D) if isinstance(found.cv, CvFigure) else None
 
 
 def _cv(

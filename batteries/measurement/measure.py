@@ -100,7 +100,7 @@ def measure(
     code: LinearCode | None = None,
     held: HeldFigure | None = None,
     input: InputScale | None = None,
-    corrected: bool = True,
+    like: Measured | None = None,
 ) -> Measured:
     """Measure a model on a probe, for its manifest.
 
@@ -111,8 +111,7 @@ def measure(
         held: Second flag, if a trajectory is known.
         input: Scale of the model's images (``cell.manifest.identity.input``); by default mean 0 and std 1. Errors are always
             on the probe's own scale.
-        corrected: Correct the published CV for the number of rows, as in :func:`batteries.geometry.cv`; manifests from before
-            the correction are compared without it.
+        like: Figures of a manifest to compare with: without axial CV, or without correction for the number of rows, as these.
 
     Raises:
         InputError: unknown probe (``PROBE``, ``NO_PROBE``), or one whose images do not fit the cell.
@@ -125,14 +124,17 @@ def measure(
     """
     probe = probe_of(probe)
     found = read(model, probe.images, probe.cluster, input)
-    axial = found.axial_cv()
+    corrected = jackknife.suits(model.spec.V) and (like is None or _is_corrected(like.cv))
+    cv = found.cv(corrected=corrected)
+    axial = None if like is not None and like.axial_cv is None else found.axial_cv()
+    deciding = cv if axial is None else axial
     return Measured(
         probe=probe.name,
         probe_version=probe.version,
         probe_digest=probe.digest,
-        cv=cv_figure(found.cv(corrected=corrected), model.spec, corrected=corrected),
-        axial_cv=cv_figure(axial, model.spec),
-        band=attractor.band(axial.value, model.spec.D) if isinstance(axial, Estimate) else None,
+        cv=cv_figure(cv, model.spec, corrected=corrected),
+        axial_cv=None if axial is None else cv_figure(axial, model.spec, corrected=jackknife.suits(model.spec.V)),
+        band=attractor.band(deciding.value, model.spec.D) if isinstance(deciding, Estimate) else None,
         held=held,
         mse=estimated(found.error()),
         mse_by_group={name: float(found.mse[probe.group == i].mean()) for i, name in enumerate(probe.groups)},
@@ -143,8 +145,8 @@ def measure(
     )
 
 
-def cv_figure(cv: Estimate | Degenerate, spec: CellSpec, *, corrected: bool = True) -> CvFigure | DegenerateFigure:
-    """Convert a CV to its form in a manifest."""
+def cv_figure(cv: Estimate | Degenerate, spec: CellSpec, *, corrected: bool) -> CvFigure | DegenerateFigure:
+    """Convert a CV to its form in a manifest, which says whether it is corrected for the number of rows."""
     if isinstance(cv, Degenerate):
         return DegenerateFigure(degenerate=cv.reason)
     return CvFigure(
@@ -156,8 +158,12 @@ def cv_figure(cv: Estimate | Degenerate, spec: CellSpec, *, corrected: bool = Tr
         seed=CV_SEED,
         ratio=cv.value / attractor.sphere_cv(spec.D),
         on_attractor=attractor.on_attractor(cv.value, spec.D),
-        corrected=corrected and jackknife.suits(spec.V),
+        corrected=corrected,
     )
+
+
+def _is_corrected(cv: CvFigure | DegenerateFigure) -> bool:
+    return isinstance(cv, CvFigure) and cv.corrected
 
 
 def estimated(estimate: Estimate) -> Estimated:

@@ -10,13 +10,12 @@ fitted again if the training data was generated; otherwise they are claims of th
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
 from pydantic import ValidationError
 
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import CvFigure, InputScale, Manifest, Measured
+from batteries.cell.manifest import Manifest, Measured
 from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe
 from batteries.data.sources import NoiseSource
@@ -82,7 +81,7 @@ def _differences(model: PatchSVAE, manifest: Manifest, on: Probe, exact: bool) -
     input, spec = manifest.identity.input, manifest.spec
     if (wanted := manifest.measured.get(on.name)) is not None:
         try:
-            found = measure(model, on, input=input, corrected=_corrected(wanted))
+            found = measure(model, on, input=input, like=wanted)
         except ValidationError as error:  # figures are finite
             yield Difference("figures", "finite", fields_of(error), "none")
             return
@@ -90,7 +89,7 @@ def _differences(model: PatchSVAE, manifest: Manifest, on: Probe, exact: bool) -
         if on.name == manifest.own_probe:
             yield from _claim_differences(manifest, found, on, exact)
     if (wanted := manifest.untrained.get(on.name)) is not None:
-        null = _untrained(spec, (manifest.training.seed or 0) + UNTRAINED_SEED, on, input, _corrected(wanted))
+        null = measure(untrained(spec, (manifest.training.seed or 0) + UNTRAINED_SEED), on, input=input, like=wanted)
         for one in differences.differences(wanted, null, spec, exact=exact):
             yield Difference(f"untrained {one.figure}", one.claimed, one.measured, one.tolerance)
 
@@ -106,14 +105,3 @@ def _claim_differences(manifest: Manifest, found: Measured, on: Probe, exact: bo
     if claimed is not None and training.seed is not None and training.data.digest == NoiseSource().facts.digest:
         code = linear_code(manifest.spec, training.size, training.seed, NoiseSource())
         yield from differences.baseline_differences(claimed, baselines(code, on.images, manifest.spec), exact=exact)
-
-
-@functools.lru_cache(maxsize=4)
-def _untrained(spec: CellSpec, seed: int, on: Probe, input: InputScale, corrected: bool) -> Measured:
-    """Measure an untrained cell; cells of a spec and seed share it."""
-    return measure(untrained(spec, seed), on, input=input, corrected=corrected)
-
-
-def _corrected(figures: Measured) -> bool:
-    """Return whether the published CV of a manifest was corrected for the number of rows."""
-    return isinstance(figures.cv, CvFigure) and figures.cv.corrected
