@@ -16,6 +16,7 @@ from batteries.errors import BatteriesError, StoreWarning
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import AnyDocument, load_document
 from registry.stores.cache import REMEDY
+from registry.viability import shipped_results
 
 MAX_ENTRY = 2**20
 
@@ -26,14 +27,14 @@ class ResultCache:
 
     Attributes:
         folder: Folder of the results; None to keep nothing.
-        fresh: Compute every result again, in place of those that are kept.
+        fresh: Compute every result again, in place of those that are kept or ship with the package.
     """
 
     folder: Path | None = None
     fresh: bool = False
 
     def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
-        """Return the result kept under a key, package and version of torch, or else that of ``make``.
+        """Return the result that ships or is kept under a key, or else that of ``make``.
 
         Args:
             kind: Type of the result.
@@ -41,7 +42,7 @@ class ResultCache:
             make: Computes the result.
         """
         path = self._path(kind, key)
-        if not self.fresh and (kept := self._kept(kind, path)):
+        if not self.fresh and (kept := shipped_results.find(kind, key) or self._kept(kind, path)):
             return kept
         found = make()
         if path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -88,10 +88,10 @@ class Runner:
         key = {"spec": self.cell.spec.model_dump(mode="json"), "tasks": [task.name for task in self.tasks]}
         return self.cache.recall(NullFigures, key | self._numbers, self._make_null)
 
-    def frozen(self, cell: Cell, seeds: int) -> tuple[FrozenFigure, ...]:
-        """Run every task in every host around a frozen cell, ``seeds`` times each."""
+    def frozen(self, cell: Cell, seeds: int, tasks: Sequence[Task]) -> tuple[FrozenFigure, ...]:
+        """Run tasks in every host around a frozen cell, ``seeds`` times each."""
         found = []
-        for task in self.tasks:
+        for task in tasks:
             for name, factory in self.hosts.items():
                 for seed in range(self.seed, self.seed + seeds):
                     self.told(f"frozen in a host: {task.name}")
@@ -128,11 +128,16 @@ class Runner:
         return next(task for task in own_tasks(self.probe.domain, self.protocol, 0) if not task.restores)
 
     @property
+    def deciding(self) -> tuple[Task, ...]:
+        """Tasks that the verdict depends on."""
+        return tuple(task for task in self.tasks if task.decides)
+
+    @property
     def parts_of_a_cell(self) -> int:
         """Number of parts of a cell's own test: null, controls, own probe, frozen trials, doses, two recoveries."""
         p = self.protocol
-        hosted = len(self.tasks) * len(self.hosts)
-        return 5 + hosted * (p.frozen_seeds + 1) + (len(p.dose_rates) - 1) * p.dose_seeds + p.reference_seeds
+        hosted = len(self.hosts) * (len(self.tasks) * p.frozen_seeds + len(self.deciding))
+        return 5 + hosted + (len(p.dose_rates) - 1) * p.dose_seeds + p.reference_seeds
 
     @property
     def _host(self) -> HostFactory:

@@ -21,7 +21,7 @@ def constant_spectrum(spec: CellSpec, weights: Mapping[str, np.ndarray]) -> dict
     """Change ``enc_out`` so that rows come in pairs: one of two coordinates only, and its quarter turn.
 
     The two rows of a pair have the same length and are orthogonal, so they add a multiple of the identity of their plane to
-    M'M, whatever the image: S is constant, while the angle of each pair still varies with the image.
+    M'M, for every image: S is constant, while the angle of each pair still varies with the image.
     """
     changed = dict(weights)
     for name in ("enc_out.weight", "enc_out.bias"):

@@ -140,7 +140,7 @@ def validate(
         seed: Seed of everything random but the null.
         cache: Folder of finished parts, reused after an interruption and for other cells of the spec; None for the user's
             cache folder.
-        fresh: Compute every part again, those that are kept among them.
+        fresh: Compute every part again: those that are kept, and those of untrained cells that ship with the package.
         progress: Called with a description of the next part, the parts done and the parts in total.
 
     Raises:
@@ -190,7 +190,7 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     if rerun is not None:
         runner.told("training again")
         found.append(retraining.retrained(runner, rerun))
-    frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds)
+    frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds, runner.tasks)
     found += _hosted(runner, frozen, null)
     doses = runner.doses()
     found += cell_checks.dosed(doses, runner.protocol)
@@ -218,7 +218,7 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
         found += _content(runner, model, readouts, null)
     frozen: tuple[FrozenFigure, ...] = ()
     if found[0].passed and control not in OF_MODEL:  # frozen trials would be those of the cell
-        frozen = runner.frozen(subject, 1)
+        frozen = runner.frozen(subject, 1, runner.tasks)
         found += _hosted(runner, frozen, null)
     return verdict.attestation(runner, found, null=null, frozen=frozen, control=control, readouts=readouts)
 
@@ -297,11 +297,10 @@ def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[
     claim is a fault of the cell, and must not let a control pass.
     """
     cell, seed, rows = runner.cell, runner.seed + CONTROL_SEED, []
-    frozen = runner.frozen(untrained_cell(cell, seed), 1)
-    for task in runner.tasks:
-        if task.decides:
-            lift = cell_checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
-            rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
+    frozen = runner.frozen(untrained_cell(cell, seed), 1, runner.deciding)
+    for task in runner.deciding:
+        lift = cell_checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
+        rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
         check = _named(runner, control, named, null, reference)
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
