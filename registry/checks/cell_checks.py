@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from batteries.cell.manifest import Manifest
 from batteries.geometry import attractor as exact
-from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from registry.catalog.attestation import CheckFigure, DoseFigure, FrozenFigure, Ratio
 from registry.checks import claims
 from registry.checks.claims import Reference
-from registry.checks.figures import HOLDS_WORDS, at_least, at_most, estimate, flag, interval, off, within
+from registry.checks.figures import HOLDS_WORDS, at_least, at_most, estimate, flag, interval, off, t99, within
 from registry.checks.protocol import FACTS, Threshold, ViabilityProtocol
 
 
@@ -117,11 +116,10 @@ def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[Che
     share = _over_seeds([trial.kept for trial in at])
     retention = _over_seeds([trial.retention for trial in at])
     words = "share of what it explains beyond predicting the mean that it still explains"
-    t99 = estimates.student(0.99, max(1, len(at) - 1))
     return [
         _all_hold("dosed CV", [trial.axial_cv for trial in at]),
         _all_hold("dosed rank", [trial.rank for trial in at]),
-        at_least("content kept", share.value, protocol.kept, words, error=share.standard_error, quantile=t99),
+        at_least("content kept", share.value, protocol.kept, words, error=share.standard_error, quantile=t99(len(at))),
         estimate("retention", None, retention, "reported", FACTS, "error after the dose over before", decides=False),
     ]
 
@@ -129,7 +127,9 @@ def dosed(trials: Sequence[DoseFigure], protocol: ViabilityProtocol) -> list[Che
 def rank(m: Measurement, D: int, protocol: ViabilityProtocol) -> CheckFigure:
     """Check the effective rank against a share of D; a rank-one cell has 1."""
     need = Threshold(value=protocol.rank.value * D, source=protocol.rank.source)
-    return at_least("rank", m.rank.value, need, f"effective rank of {D}", error=m.rank.standard_error)
+    return at_least(
+        "rank", m.rank.value, need, f"effective rank of {D}", error=m.rank.standard_error, quantile=t99(m.rank.images)
+    )
 
 
 def band(m: Measurement, manifest: Manifest) -> CheckFigure:
@@ -158,14 +158,16 @@ def baseline(m: Measurement) -> CheckFigure:
     """Check the error against that of predicting the mean."""
     share = Estimate(m.mse.value / m.mean_baseline, m.mse.standard_error / m.mean_baseline, m.mse.matrices, m.mse.by_image)
     need = Threshold(value=1.0, source="predicting the mean is what a cell without content does")
-    return at_most("error, mean", share.value, need, "MSE over that of predicting the mean", error=share.standard_error)
+    words = "MSE over that of predicting the mean"
+    return at_most("error, mean", share.value, need, words, error=share.standard_error, quantile=t99(m.mse.images))
 
 
 def error_null(mse: Estimate, untrained: Sequence[float], protocol: ViabilityProtocol) -> CheckFigure:
     """Check the error against that of untrained cells."""
     mean = sum(untrained) / len(untrained)
     error = mse.standard_error / mean
-    return at_most("error, untrained", mse.value / mean, protocol.null_share, "MSE over the untrained mean", error=error)
+    words, quantile = "MSE over the untrained mean", t99(mse.images)
+    return at_most("error, untrained", mse.value / mean, protocol.null_share, words, error=error, quantile=quantile)
 
 
 def lift(

@@ -19,7 +19,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.attestation import CheckFigure, ReadOutFigure
-from registry.checks.figures import at_most
+from registry.checks.figures import Z99, at_most, t99
 from registry.checks.protocol import Threshold, ViabilityProtocol
 
 DEAD = 1e-6  # variance of a row over patches: shipped and untrained cells have 2e-3 and more
@@ -83,7 +83,9 @@ def of_content(found: Content, V: int, protocol: ViabilityProtocol) -> list[Chec
 def of_mirrored(found: Estimate, protocol: ViabilityProtocol) -> CheckFigure:
     """Check that mirror images of the probe are no harder than the probe."""
     words = "error on mirror images of the probe over that on the probe"
-    return at_most("error, mirrored", found.value, protocol.unseen, words, error=found.standard_error)
+    return at_most(
+        "error, mirrored", found.value, protocol.unseen, words, error=found.standard_error, quantile=t99(found.images)
+    )
 
 
 def of_readout(own: ReadOutFigure, null: Sequence[ReadOutFigure], protocol: ViabilityProtocol) -> CheckFigure:
@@ -93,13 +95,15 @@ def of_readout(own: ReadOutFigure, null: Sequence[ReadOutFigure], protocol: Viab
     """
     losses = torch.tensor([figure.losses for figure in null if figure.reads == own.reads], dtype=torch.float64)  # (cells, K)
     level, ratio = float(losses.mean()), own.loss / float(losses.mean())
-    images = own.within
+    images, quantile = own.within, Z99
     if images is None:
+        quantile = t99(len(own.losses))
         left = torch.tensor(own.losses, dtype=torch.float64) - ratio * losses.mean(dim=0)
         images = estimates.clustered_mean(left, torch.arange(len(left))).standard_error
     untrained = ratio * float(losses.mean(dim=1).std()) / math.sqrt(len(losses))
     words = f"loss of a read-out of {own.reads} alone, {own.loss:.3g}, over that of untrained cells, {level:.3g}"
-    return at_most(f"read-out, {own.reads}", ratio, protocol.readout, words, error=math.hypot(images, untrained) / level)
+    error = math.hypot(images, untrained) / level
+    return at_most(f"read-out, {own.reads}", ratio, protocol.readout, words, error=error, quantile=quantile)
 
 
 def _distance(images: Tensor, answer: Tensor) -> Tensor:

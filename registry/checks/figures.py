@@ -15,6 +15,11 @@ TINY = 1e-300  # keeps the logarithm of a ratio of zero finite
 HOLDS_WORDS = f"ratio and both 95% bounds in [{estimates.HOLDS[0]}, {estimates.HOLDS[1]}]"
 
 
+def t99(clusters: int) -> float:
+    """Return Student's two-sided 99% quantile of a mean over clusters."""
+    return estimates.student(0.99, max(1, clusters - 1))
+
+
 def off(ratio: Ratio) -> float:
     """Return the larger distance of a ratio's bounds from 1, on a logarithmic scale."""
     return max(abs(math.log(max(bound, TINY))) for bound in ratio[1:])
@@ -26,16 +31,16 @@ def within(ratio: Ratio | None) -> bool:
     return ratio is not None and low <= ratio[1] and ratio[2] <= high
 
 
-def at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0) -> CheckFigure:
-    """Check that the upper 99% bound is at most the limit."""
-    lower, upper = value - Z99 * error, value + Z99 * error
+def at_most(name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0, quantile: float = Z99) -> CheckFigure:
+    """Check that the upper bound is at most the limit; with few clusters, pass Student's quantile."""
+    lower, upper = value - quantile * error, value + quantile * error
     return interval(name, upper <= limit.value, value, lower, upper, f"at most {limit.value:g}", limit.source, what)
 
 
 def at_least(
     name: str, value: float, limit: Threshold, what: str, *, error: float = 0.0, quantile: float = Z99, decides: bool = True
 ) -> CheckFigure:
-    """Check that the lower bound is at least the limit; with few seeds, pass Student's quantile."""
+    """Check that the lower bound is at least the limit; with few seeds or clusters, pass Student's quantile."""
     lower, upper = value - quantile * error, value + quantile * error
     words = f"at least {limit.value:g}"
     return interval(name, lower >= limit.value, value, lower, upper, words, limit.source, what, decides=decides)

@@ -178,15 +178,12 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     null = runner.null()
     runner.told("the cell on its own probe")
     model = PatchSVAE.from_cell(runner.cell)
-    reading = runner.read(model)
-    own = measurement(reading, runner.probe)
-    found = _standing(runner, runner.cell, reading, null)
+    own = measurement(runner.read(model), runner.probe)
+    found, readouts = unhosted(runner, runner.cell, model, null)
     if not found[0].passed:
         return verdict.attestation(runner, found, null=null)
     runner.told("controls")
     controls = _controls(runner, null, Reference.measured(own.mse, own.axial_cv))
-    readouts = runner.readouts(model)
-    found += _content(runner, model, readouts, null)
     if rerun is not None:
         runner.told("training again")
         found.append(retraining.retrained(runner, rerun))
@@ -211,11 +208,7 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
     runner.told("the control on the cell's own probe")
     model = control_model(subject, control, seed, runner.probe)
     own = measurement(runner.read(PatchSVAE.from_cell(runner.cell)), runner.probe)
-    found = _standing(runner, subject, runner.read(model), null, Reference.measured(own.mse, own.axial_cv))
-    readouts: tuple[ReadOutFigure, ...] = ()
-    if found[0].passed:
-        readouts = runner.readouts(model)
-        found += _content(runner, model, readouts, null)
+    found, readouts = unhosted(runner, subject, model, null, Reference.measured(own.mse, own.axial_cv))
     frozen: tuple[FrozenFigure, ...] = ()
     if found[0].passed and control not in OF_MODEL:  # frozen trials would be those of the cell
         frozen = runner.frozen(subject, 1, runner.tasks)
@@ -259,6 +252,26 @@ def _finite(cell: Cell) -> bool:
     return all(np.isfinite(array).all() for array in cell.weights.values())
 
 
+def unhosted(
+    runner: Runner, cell: Cell, model: PatchSVAE, null: NullFigures, reference: Reference | None = None
+) -> tuple[list[CheckFigure], tuple[ReadOutFigure, ...]]:
+    """Make all checks that need no host; of a model that is not finite, only that one.
+
+    Args:
+        runner: Parts of the test.
+        cell: Cell under test, or a control.
+        model: Its model.
+        null: Figures of untrained cells.
+        reference: Error and CV that the cell must have; by default those in its manifest.
+    """
+    reading = runner.read(model)
+    found = _standing(runner, cell, reading, null, reference)
+    if not found[0].passed:
+        return found, ()
+    readouts = runner.readouts(model)
+    return found + _content(runner, model, reading, readouts, null), readouts
+
+
 def _standing(
     runner: Runner, cell: Cell, reading: Reading, null: NullFigures, reference: Reference | None = None
 ) -> list[CheckFigure]:
@@ -274,14 +287,16 @@ def _standing(
     ]
 
 
-def _content(runner: Runner, model: PatchSVAE, readouts: tuple[ReadOutFigure, ...], null: NullFigures) -> list[CheckFigure]:
+def _content(
+    runner: Runner, model: PatchSVAE, reading: Reading, readouts: tuple[ReadOutFigure, ...], null: NullFigures
+) -> list[CheckFigure]:
     """Check the error on mirror images, and what M and omega carry."""
     read = [content_checks.of_readout(figure, null.readouts, runner.protocol) for figure in readouts]
-    return [_mirrored(runner, model), *read]
+    return [_mirrored(runner, model, reading), *read]
 
 
-def _mirrored(runner: Runner, model: PatchSVAE) -> CheckFigure:
-    found = content_checks.mirrored(model, runner.probe, runner.read(model))
+def _mirrored(runner: Runner, model: PatchSVAE, reading: Reading) -> CheckFigure:
+    found = content_checks.mirrored(model, runner.probe, reading)
     return content_checks.of_mirrored(found, runner.protocol)
 
 
@@ -302,22 +317,23 @@ def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[
         lift = cell_checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
         rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
     for control, named in NAMED_CHECK.items():
-        check = _named(runner, control, named, null, reference)
+        check = named_check(runner, control, named, null, reference)
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)
 
 
-def _named(runner: Runner, control: Control, named: str, null: NullFigures, reference: Reference) -> CheckFigure:
+def named_check(runner: Runner, control: Control, named: str, null: NullFigures, reference: Reference) -> CheckFigure:
     """Make a control's named check; one that is not finite fails that first."""
     seed = runner.seed + CONTROL_SEED
     subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
     if not _finite(subject):
         return cell_checks.finite(False)
     model = control_model(subject, control, seed, runner.probe)
+    reading = runner.read(model)
     if named == "error, mirrored":
-        return _mirrored(runner, model)
+        return _mirrored(runner, model, reading)
     if named.startswith("read-out"):
-        found = _content(runner, model, runner.readouts(model), null)
+        found = _content(runner, model, reading, runner.readouts(model), null)
     else:
-        found = _standing(runner, subject, runner.read(model), null, reference)
+        found = _standing(runner, subject, reading, null, reference)
     return next((check for check in found if check.name == named), found[0])
