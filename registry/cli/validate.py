@@ -36,7 +36,7 @@ def validate(
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute again what earlier tests kept.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute kept and shipped parts again.")] = False,
     wide: Wide = False,
     registry_: Registry = None,
     threads: Threads = None,
