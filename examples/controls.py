@@ -22,7 +22,7 @@ from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NullFigures, Runner, measurement
 from registry.viability.tasks import own_tasks
-from registry.viability.validate import named_check, unhosted
+from registry.viability.unhosted import named_check, unhosted
 
 CELLS = ("low/fresnel-256", "low/johanna-64", "mid/fresnel-64", "mid/johanna-64", "high/fresnel-64", "high/freckles-64")
 SHOWN = ("rows", "error, worst type", "error, worst image", "error, mirrored", "read-out, M", "read-out, omega")

@@ -26,7 +26,7 @@ from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
 from registry.viability.tasks import own_tasks
-from registry.viability.validate import CONTROL_SEED
+from registry.viability.unhosted import CONTROL_SEED
 
 
 @dataclass(frozen=True)

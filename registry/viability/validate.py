@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from batteries import short_repr
@@ -22,13 +21,12 @@ from batteries.errors import InputError, UnknownKeyError
 from batteries.io import atomic_files
 from batteries.io.home import home
 from batteries.lookup import Lookup
-from batteries.measurement.measure import Reading
 from batteries.model.patch_svae import PatchSVAE
 from batteries.text import listed
 from batteries.training.rerun import Rerun
 from composer.hosts.cell_hosts import HostFactory
-from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, ReadOutFigure, Verdict
-from registry.checks import cell_checks, content_checks
+from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
+from registry.checks import cell_checks
 from registry.checks.claims import Reference
 from registry.checks.protocol import PROFILES, Control, Profile, ViabilityProtocol
 from registry.reports.verdict_card import verdict_card
@@ -42,8 +40,7 @@ from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NullFigures, Progress, Runner, measurement
 from registry.viability.tasks import Task, own_tasks
-
-CONTROL_SEED = 100  # distinct from the seeds of the null
+from registry.viability.unhosted import CONTROL_SEED, finite, named_check, unhosted
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ def validate(
 
 def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     """Test the cell itself: own probe, controls, retraining, frozen trials, doses and recovery."""
-    if not _finite(runner.cell):
+    if not finite(runner.cell):
         return verdict.attestation(runner, [cell_checks.finite(False)])
     runner.parts = runner.parts_of_a_cell + (rerun is not None)
     null = runner.null()
@@ -201,7 +198,7 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
     """Test a control in the cell's place: the checks without a host, and frozen trials if its weights differ."""
     seed = runner.seed + CONTROL_SEED
     subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
-    if not _finite(subject):
+    if not finite(subject):
         return verdict.attestation(runner, [cell_checks.finite(False)], control=control)
     runner.parts = 3 + len(runner.tasks) * len(runner.hosts)
     null = runner.null()
@@ -248,58 +245,6 @@ def _refuse_input(cell: Cell, tasks: tuple[Task, ...]) -> None:
             cell.spec.grid(images.shape[2], images.shape[3])
 
 
-def _finite(cell: Cell) -> bool:
-    return all(np.isfinite(array).all() for array in cell.weights.values())
-
-
-def unhosted(
-    runner: Runner, cell: Cell, model: PatchSVAE, null: NullFigures, reference: Reference | None = None
-) -> tuple[list[CheckFigure], tuple[ReadOutFigure, ...]]:
-    """Make all checks that need no host; of a model that is not finite, only that one.
-
-    Args:
-        runner: Parts of the test.
-        cell: Cell under test, or a control.
-        model: Its model.
-        null: Figures of untrained cells.
-        reference: Error and CV that the cell must have; by default those in its manifest.
-    """
-    reading = runner.read(model)
-    found = _standing(runner, cell, reading, null, reference)
-    if not found[0].passed:
-        return found, ()
-    readouts = runner.readouts(model)
-    return found + _content(runner, model, reading, readouts, null), readouts
-
-
-def _standing(
-    runner: Runner, cell: Cell, reading: Reading, null: NullFigures, reference: Reference | None = None
-) -> list[CheckFigure]:
-    """Check what needs one pass over the own probe."""
-    found = measurement(reading, runner.probe)
-    if not found.finite:
-        return [cell_checks.finite(False)]
-    content = content_checks.content(reading, runner.probe)
-    return [
-        cell_checks.finite(True),
-        *cell_checks.standing(found, cell.manifest, null.mse, runner.protocol, reference=reference),
-        *content_checks.of_content(content, cell.spec.V, runner.protocol),
-    ]
-
-
-def _content(
-    runner: Runner, model: PatchSVAE, reading: Reading, readouts: tuple[ReadOutFigure, ...], null: NullFigures
-) -> list[CheckFigure]:
-    """Check the error on mirror images, and what M and omega carry."""
-    read = [content_checks.of_readout(figure, null.readouts, runner.protocol) for figure in readouts]
-    return [_mirrored(runner, model, reading), *read]
-
-
-def _mirrored(runner: Runner, model: PatchSVAE, reading: Reading) -> CheckFigure:
-    found = content_checks.mirrored(model, runner.probe, reading)
-    return content_checks.of_mirrored(found, runner.protocol)
-
-
 def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:
     found = cell_checks.hosted(frozen, runner.protocol)
     return found + [cell_checks.lift(task.name, task.decides, frozen, null.frozen, runner.protocol) for task in runner.tasks]
@@ -320,20 +265,3 @@ def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[
         check = named_check(runner, control, named, null, reference)
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)
-
-
-def named_check(runner: Runner, control: Control, named: str, null: NullFigures, reference: Reference) -> CheckFigure:
-    """Make a control's named check; one that is not finite fails that first."""
-    seed = runner.seed + CONTROL_SEED
-    subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
-    if not _finite(subject):
-        return cell_checks.finite(False)
-    model = control_model(subject, control, seed, runner.probe)
-    reading = runner.read(model)
-    if named == "error, mirrored":
-        return _mirrored(runner, model, reading)
-    if named.startswith("read-out"):
-        found = _content(runner, model, reading, runner.readouts(model), null)
-    else:
-        found = _standing(runner, subject, reading, null, reference)
-    return next((check for check in found if check.name == named), found[0])
