@@ -1,0 +1,54 @@
+"""Checks that need no host: the same verdicts and figures, but for rounding, whatever computes them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.cells import ROOT
+
+SCRIPT = """
+import json, sys
+import torch
+import batteries, registry
+from batteries.model.patch_svae import PatchSVAE
+from registry.viability.host_training import own_hosts
+from registry.viability.result_cache import ResultCache
+from registry.viability.runner import Runner
+from registry.viability.tasks import own_tasks
+from registry.viability.unhosted import unhosted
+
+torch.set_num_threads(int(sys.argv[1]))
+cell, protocol = registry.load("high/johanna-64-s1"), registry.PROFILES["quick"]
+own = batteries.probe(cell.manifest.own_probe)
+tasks = own_tasks(own.domain, protocol, 0)
+runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, ResultCache(), lambda words, done, parts: None)
+found, _ = unhosted(runner, cell, PatchSVAE.from_cell(cell), runner.null())
+print(json.dumps({check.name: [check.passed, check.value] for check in found}))
+"""
+
+
+def figures(threads, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(threads)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_threads_and_kernels_change_no_verdict_and_no_figure_beyond_rounding():
+    plain, *others = figures(1), figures(2), figures(1, NUMBA_DISABLE_JIT="1")
+    assert plain["read-out, omega"][0] is True
+    for other in others:
+        assert {name: passed for name, (passed, _) in other.items()} == {name: passed for name, (passed, _) in plain.items()}
+        for name, (_, value) in plain.items():
+            if value is not None:
+                assert other[name][1] == pytest.approx(value, rel=1e-3, abs=1e-6), name
