@@ -23,7 +23,8 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Sha256, Text
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, load_document
-from registry.catalog.attestation import ControlFigure, Verdict, verdict_words
+from registry.catalog.attestation import Verdict, verdict_words
+from registry.catalog.figures import ControlFigure
 from registry.viability.controls import NAMED_CHECK
 
 PROTOCOL = registry.PROFILES["quick"]

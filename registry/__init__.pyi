@@ -1,10 +1,10 @@
 from .catalog.attestation import Attestation as Attestation
-from .catalog.attestation import CheckFigure as CheckFigure
-from .catalog.attestation import ControlFigure as ControlFigure
-from .catalog.attestation import DoseFigure as DoseFigure
-from .catalog.attestation import FrozenFigure as FrozenFigure
-from .catalog.attestation import ReadOutFigure as ReadOutFigure
-from .catalog.attestation import ReturnFigure as ReturnFigure
+from .catalog.figures import CheckFigure as CheckFigure
+from .catalog.figures import ControlFigure as ControlFigure
+from .catalog.figures import DoseFigure as DoseFigure
+from .catalog.figures import FrozenFigure as FrozenFigure
+from .catalog.figures import ReadOutFigure as ReadOutFigure
+from .catalog.figures import ReturnFigure as ReturnFigure
 from .catalog.index import Index as Index
 from .catalog.reference import Reference as Reference
 from .catalog.release import PackedRelease as PackedRelease

@@ -14,7 +14,7 @@ from batteries.cell.manifest import Manifest
 from batteries.geometry import attractor as exact
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
-from registry.catalog.attestation import CheckFigure, DoseFigure, FrozenFigure, Ratio
+from registry.catalog.figures import CheckFigure, DoseFigure, FrozenFigure, Ratio
 from registry.checks import claims
 from registry.checks.claims import Reference
 from registry.checks.figures import HOLDS_WORDS, at_least, at_most, estimate, flag, interval, off, t99, within

@@ -17,7 +17,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.differences import cv_tolerance, last_reading_differences, reading_at
 from batteries.training.plan import Plan
-from registry.catalog.attestation import CheckFigure
+from registry.catalog.figures import CheckFigure
 from registry.checks.figures import HOLDS_WORDS, estimate, flag, interval, off
 from registry.checks.protocol import FACTS, ViabilityProtocol
 

@@ -18,7 +18,7 @@ from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
-from registry.catalog.attestation import CheckFigure, ReadOutFigure
+from registry.catalog.figures import CheckFigure, ReadOutFigure
 from registry.checks.figures import Z99, at_most, t99
 from registry.checks.protocol import Threshold, ViabilityProtocol
 

@@ -7,7 +7,7 @@ import math
 from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
-from registry.catalog.attestation import CheckFigure, Ratio
+from registry.catalog.figures import CheckFigure, Ratio
 from registry.checks.protocol import DESIGN, Threshold
 
 Z99 = 2.5758293035489004  # two-sided 99%

@@ -11,7 +11,8 @@ from batteries.cell.manifest import CvFigure, DegenerateFigure, Estimated, Triag
 from registry.answers.alignment import Aligned, SwapFigure
 from registry.answers.composition import ComposedNode
 from registry.catalog import check_names
-from registry.catalog.attestation import Attestation, CheckFigure, DoseFigure
+from registry.catalog.attestation import Attestation
+from registry.catalog.figures import CheckFigure, DoseFigure
 from registry.reports import figures
 from registry.reports.figures import number
 from registry.reports.fitted_table import FittedTable

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from batteries.cell.manifest import CLAIMED
 from registry.catalog import check_names
-from registry.catalog.attestation import Attestation, CheckFigure, ReturnFigure
+from registry.catalog.attestation import Attestation
+from registry.catalog.figures import CheckFigure, ReturnFigure
 from registry.reports.charts import viability_charts
 from registry.reports.check_guide import guide
 from registry.reports.number_format import number

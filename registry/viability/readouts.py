@@ -25,7 +25,7 @@ from batteries.images.image_batch import unjudged
 from batteries.measurement.baselines import to_patches
 from batteries.model.patch_svae import PatchSVAE
 from batteries.readout import ReadOut
-from registry.catalog.attestation import ReadOutFigure, Subject, TokenKind
+from registry.catalog.figures import ReadOutFigure, Subject, TokenKind
 from registry.viability.tasks import Task
 
 LEARNED = 2  # patches of a training image

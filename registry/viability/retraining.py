@@ -8,7 +8,7 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import TrainingPoint
 from batteries.training.recipe import Recipe
 from batteries.training.rerun import Readings, Rerun, reading_differences
-from registry.catalog.attestation import CheckFigure
+from registry.catalog.figures import CheckFigure
 from registry.checks.figures import flag
 from registry.stores.store import Store
 from registry.transfer.pull import load

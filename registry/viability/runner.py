@@ -16,7 +16,7 @@ from batteries.io.canonical_json import Document
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
-from registry.catalog.attestation import DoseFigure, FrozenFigure, ReadOutFigure, ReturnFigure, Subject
+from registry.catalog.figures import DoseFigure, FrozenFigure, ReadOutFigure, ReturnFigure, Subject
 from registry.checks.cell_checks import Measurement
 from registry.checks.protocol import ViabilityProtocol
 from registry.viability.controls import untrained_cell

@@ -22,7 +22,7 @@ from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
 from batteries.noise import random_batch
 from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
-from registry.catalog.attestation import DoseFigure, FrozenFigure, Moment, Ratio, ReturnFigure, Subject
+from registry.catalog.figures import DoseFigure, FrozenFigure, Moment, Ratio, ReturnFigure, Subject
 from registry.checks.figures import within
 from registry.checks.protocol import ViabilityProtocol
 from registry.viability.host_training import Watched, learn, make_host, score

@@ -7,7 +7,7 @@ import numpy as np
 from batteries.cell.cell import Cell
 from batteries.measurement.measure import Reading
 from batteries.model.patch_svae import PatchSVAE
-from registry.catalog.attestation import CheckFigure, ReadOutFigure
+from registry.catalog.figures import CheckFigure, ReadOutFigure
 from registry.checks import cell_checks, content_checks
 from registry.checks.claims import Reference
 from registry.checks.protocol import Control

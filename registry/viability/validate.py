@@ -25,7 +25,8 @@ from batteries.model.patch_svae import PatchSVAE
 from batteries.text import listed
 from batteries.training.rerun import Rerun
 from composer.hosts.cell_hosts import HostFactory
-from registry.catalog.attestation import CUSTOM, Attestation, CheckFigure, ControlFigure, FrozenFigure, Verdict
+from registry.catalog.attestation import CUSTOM, Attestation, Verdict
+from registry.catalog.figures import CheckFigure, ControlFigure, FrozenFigure
 from registry.checks import cell_checks
 from registry.checks.claims import Reference
 from registry.checks.protocol import PROFILES, Control, Profile, ViabilityProtocol

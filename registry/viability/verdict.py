@@ -10,16 +10,8 @@ import torch
 from batteries import __version__
 from batteries.cell.cell import Cell
 from batteries.geometry import attractor
-from registry.catalog.attestation import (
-    Attestation,
-    CheckFigure,
-    ControlFigure,
-    DoseFigure,
-    FrozenFigure,
-    ReadOutFigure,
-    ReturnFigure,
-    Verdict,
-)
+from registry.catalog.attestation import Attestation, Verdict
+from registry.catalog.figures import CheckFigure, ControlFigure, DoseFigure, FrozenFigure, ReadOutFigure, ReturnFigure
 from registry.checks.claims import History
 from registry.checks.content_checks import OMEGA_CHECKS
 from registry.checks.figures import within

@@ -13,7 +13,7 @@ from batteries.cell.manifest import TrainingPoint
 from batteries.cell.spec import PRESETS
 from batteries.errors import ConflictError, FormatError, PolicyError
 from batteries.geometry import attractor
-from registry.catalog.attestation import ControlFigure
+from registry.catalog.figures import ControlFigure
 from tests.support.examples import example
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -23,7 +23,8 @@ from batteries.cell.manifest import (
     TrainingPoint,
 )
 from batteries.cell.spec import CellSpec
-from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure
+from registry.catalog.attestation import Attestation
+from registry.catalog.figures import CheckFigure, ControlFigure
 from registry.stores.memory import MemoryStore
 from registry.transfer import publish as publishing
 

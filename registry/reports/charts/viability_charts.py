@@ -10,7 +10,8 @@ from statistics import median
 from batteries.cell.manifest import CLAIMED
 from batteries.geometry.attractor import ON_ATTRACTOR
 from batteries.geometry.estimates import HOLDS, Z95
-from registry.catalog.attestation import Attestation, DoseFigure, FrozenFigure, Moment
+from registry.catalog.attestation import Attestation
+from registry.catalog.figures import DoseFigure, FrozenFigure, Moment
 from registry.reports.charts.chart import Axis, Band, Chart, Look, Point, Rule, Series
 from registry.reports.number_format import number
 

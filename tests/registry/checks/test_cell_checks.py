@@ -8,7 +8,7 @@ from batteries import probe
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from registry import Task
-from registry.catalog.attestation import DoseFigure, FrozenFigure
+from registry.catalog.figures import DoseFigure, FrozenFigure
 from registry.checks import cell_checks as checks
 from registry.checks.cell_checks import Measurement
 from registry.viability.controls import untrained_cell

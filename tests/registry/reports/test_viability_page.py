@@ -16,7 +16,8 @@ from batteries import probe
 from batteries.cell.manifest import TrainingPoint
 from batteries.geometry.estimates import Estimate
 from batteries.model.patch_svae import PatchSVAE
-from registry.catalog.attestation import Attestation, CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
+from registry.catalog.attestation import Attestation
+from registry.catalog.figures import CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
 from registry.checks import cell_checks as checks
 from registry.checks.cell_checks import Measurement
 from registry.checks.protocol import PROFILES

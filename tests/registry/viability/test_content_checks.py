@@ -12,7 +12,8 @@ import batteries
 import registry
 from batteries.cell.cell import Cell
 from batteries.model.patch_svae import PatchSVAE
-from registry.catalog.attestation import Attestation, ControlFigure, ReadOutFigure
+from registry.catalog.attestation import Attestation
+from registry.catalog.figures import ControlFigure, ReadOutFigure
 from registry.checks import content_checks
 from registry.checks.content_checks import OMEGA_CHECKS
 from registry.checks.figures import flag

@@ -10,7 +10,8 @@ import registry
 from batteries import Cell
 from batteries.errors import PolicyError
 from registry import validate
-from registry.catalog.attestation import Attestation, ControlFigure
+from registry.catalog.attestation import Attestation
+from registry.catalog.figures import ControlFigure
 from registry.checks import cell_checks as checks
 from registry.stores.directory import DirectoryStore
 from registry.viability.controls import CONTROLS, NAMED_CHECK, control_cell, control_model
