@@ -25,7 +25,7 @@ def unhosted(
     Args:
         runner: Parts of the test.
         cell: Cell under test, or a control.
-        model: Its model.
+        model: Model of the cell or control.
         null: Figures of untrained cells.
         reference: Error and CV that the cell must have; by default those in its manifest.
     """

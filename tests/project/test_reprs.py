@@ -193,6 +193,7 @@ def made(tmp_path_factory):
         "registry.PROFILES": registry.PROFILES,
         "registry.PackedRelease": registry.find("model/*", registry=store)[0].release,
         "registry.Published": publication,
+        "registry.ReadOutFigure": registry.ReadOutFigure(subject="cell", reads="omega", losses=(0.5, 0.25), within=None),
         "registry.PulledFile": registry.PulledFile(packed, pulled[0].origin, folder / "model.safetensors"),
         "registry.Reference": registry.Reference.parse("low/one@^1"),
         "registry.Release": found[0].release,
