@@ -16,6 +16,7 @@ from batteries.cell.manifest import CvFigure, Manifest
 from batteries.measurement.baselines import fit, to_patches
 from batteries.noise import NAMES, of_types
 
+ATTESTED = "standard-2"  # of the attestations that ship; its successor comes with the next versions of the cells
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- cells -->", "<!-- /cells -->"
 PER_TYPE, SEED = 400, 77  # images per noise type to fit its linear code, and their seed
@@ -41,7 +42,7 @@ def main() -> None:
     store = registry.open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
     cells = registry.pull(*sorted(index.cells))
-    verdicts = {cell.name: index.attestations[cell.digest][registry.PROFILES["standard"].name].verdict for cell in cells}
+    verdicts = {cell.name: index.attestations[cell.digest][ATTESTED].verdict for cell in cells}
     table = _table([cell.manifest for cell in cells], verdicts)
     commands = "\n".join(f"- `{cell.manifest.training.command}`" for cell in cells)
     parts = [HEAD, table, _floor(), f"## How each was trained\n\n{commands}"]
@@ -53,9 +54,8 @@ def main() -> None:
 
 
 def _table(manifests: list[Manifest], verdicts: dict[str, str]) -> str:
-    protocol = registry.PROFILES["standard"].name
     lines = [
-        f"| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe | {protocol} |",
+        f"| cell | parameters | CV | CV / exact | MSE | PCA, same width | untrained | probe | {ATTESTED} |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [_row(m, verdicts[f"{m.identity.band}/{m.identity.name}"]) for m in manifests])
