@@ -25,7 +25,7 @@ def cell():
 
 @pytest.fixture(scope="module")
 def found(cell):
-    return measure(PatchSVAE.from_cell(cell), cell.manifest.own_probe)
+    return measure(PatchSVAE.from_cell(cell), cell.manifest.own_probe, like=cell.manifest.own)
 
 
 def changed(figures, name, change):
@@ -124,11 +124,18 @@ def test_a_history_that_contradicts_itself(cell):
 
 def test_the_last_reading_is_of_the_finished_cell(cell):
     manifest, own = cell.manifest, cell.manifest.own
-    figures = own.cv.value, own.cv.standard_error, own.mse.value
+    figures = own.cv, own.cv, own.mse.value
     points = manifest.training.trajectory
     assert last_reading_differences(manifest, *figures) == []
     assert last_reading_differences(history(manifest, trajectory=()), *figures) == []
     found = last_reading_differences(history(manifest, trajectory=points[:-1]), *figures)
     assert [one.figure for one in found] == ["step of the last reading", "MSE of the last reading"]
-    assert last_reading_differences(manifest, None, None, own.mse.value)
-    assert last_reading_differences(manifest, own.cv.value + 6 * own.cv.standard_error, own.cv.standard_error, own.mse.value)
+    flat = DegenerateFigure(degenerate="flat")
+    assert last_reading_differences(manifest, flat, flat, own.mse.value)
+    other = own.cv.model_copy(update={"value": own.cv.value + 6 * own.cv.standard_error})
+    assert last_reading_differences(manifest, other, own.cv, own.mse.value)
+    assert last_reading_differences(manifest, own.cv, other, own.mse.value) == []  # no reading has an axial CV
+    last = points[-1].model_copy(update={"axial_cv": own.cv.value, "axial_cv_standard_error": 0.001})
+    axial = history(manifest, trajectory=(*points[:-1], last))
+    assert last_reading_differences(axial, other, own.cv, own.mse.value) == []
+    assert last_reading_differences(axial, own.cv, other, own.mse.value)
