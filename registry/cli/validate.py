@@ -29,7 +29,7 @@ def validate(
     profile: Annotated[Profile, choice(Profile, code="PROFILE", help="Numbers of the test, see above.")] = "quick",
     html: Page = None,
     control: Annotated[
-        Control | None, choice(Control, code="CONTROL", help="Test a negative control in the cell's place.")
+        Control | None, choice(Control, code="CONTROL", metavar="CONTROL", help="Test a control in the cell's place.")
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also repeat the first 1000 training steps.")] = False,
     seed: Seed = 0,
@@ -48,6 +48,9 @@ def validate(
 
     Profiles: quick; standard, with more seeds and longer recovery training. Finished parts are kept, and the same command
     resumes from them.
+
+    Controls, each of which a check must reject: untrained, none, scale, rank-one, doubled-rows, shuffled, scrambled, forgetful,
+    memorised, random-encoder, constant-S, nan.
     """
     use(context, threads)
     if control and attest:

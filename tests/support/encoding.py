@@ -15,7 +15,11 @@ SIZES = ((16, 24), (16, 24), (32, 16), (16, 24), (16, 16), (16, 16), (16, 16))
 
 
 def cells():
-    return [from_model(COARSE, 0, "coarse"), from_model(FINE, 1, "fine"), from_model(COARSE, 2, "other")]
+    return [
+        from_model(COARSE, 0, "coarse", band="mid"),
+        from_model(FINE, 1, "fine"),
+        from_model(COARSE, 2, "other", band="mid"),
+    ]
 
 
 def container():

@@ -9,7 +9,7 @@ import typer
 from batteries.errors import InputError
 
 
-def choice(kind: Any, *, code: str, help: str, show_default: str | bool = True) -> Any:
+def choice(kind: Any, *, code: str, help: str, show_default: str | bool = True, metavar: str | None = None) -> Any:
     """Return a typer option for a ``Literal``.
 
     Args:
@@ -17,6 +17,7 @@ def choice(kind: Any, *, code: str, help: str, show_default: str | bool = True) 
         code: Code of the error for any other word, that of the function which takes the value.
         help: Help of the option.
         show_default: Words for the default, if its value does not tell.
+        metavar: Name of the value in the help, in place of the words, if these are too many for a line.
     """
     words = get_args(kind)
 
@@ -30,7 +31,7 @@ def choice(kind: Any, *, code: str, help: str, show_default: str | bool = True) 
         return [word for word in words if word.startswith(incomplete)]
 
     return typer.Option(
-        metavar="|".join(words),
+        metavar=metavar or "|".join(words),
         parser=str,  # not the literal type: typer's own refusal has no code
         callback=checked,
         autocompletion=completed,

@@ -104,7 +104,7 @@ def test_what_is_there_of_something_else_is_made_again(model, tmp_path, change):
     elif change == "another image":
         composer.reconstruct(model, pictures([(16, 16)], seed=5), tmp_path / "out")
     elif change == "another cell":
-        path.write_bytes(made.images[0].files["high/coarse"].read_bytes())
+        path.write_bytes(made.images[0].files["mid/coarse"].read_bytes())
     elif change == "not a picture":
         path.write_bytes(b"words")
     else:

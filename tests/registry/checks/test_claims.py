@@ -97,7 +97,7 @@ def test_the_last_reading_is_of_the_finished_cell(point):
 
 def test_another_error_in_the_last_reading_is_seen():
     assert claims.history(about(0.92), about(0.92), 0.2501, manifest(*STEADY)).passed is False
-    assert claims.history(Degenerate("flat", 1, 1), 0.25, manifest(*STEADY)).passed is False
+    assert claims.history(Degenerate("flat", 1, 1), Degenerate("flat", 1, 1), 0.25, manifest(*STEADY)).passed is False
 
 
 def test_an_adopted_cell_keeps_its_verdict_and_says_that_it_has_no_history():

@@ -31,7 +31,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-REFS = ("high/coarse", "high/fine")
+REFS = ("mid/coarse", "high/fine")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_encode_is_composer_encode(place, capsys, images):
 def test_encode_prints_a_row_a_cell(place, capsys):
     code, out, err = run(capsys, "encode", *REFS, "pictures", "--fit", "pad", "--size", "32x24", "--out", "t.parquet")
     assert code == 0, err
-    assert "high/coarse" in out
+    assert "mid/coarse" in out
     assert "84" in out  # 7 images of 4 x 3 patches
     assert err == "7 images: t.parquet\n"
 
@@ -85,7 +85,7 @@ def test_reconstruct_is_composer_reconstruct(place, capsys):
 def test_cell_files_among_references(place, capsys):
     path = cells()[2].write(place / "files")
     answer = answered(capsys, EncodeAnswer, "encode", "high/fine", path, "pictures", "--fit", "crop", "--out", "t.npz")
-    assert [cell.name for cell in answer.record.cells] == ["high/fine", "high/other"]
+    assert [cell.name for cell in answer.record.cells] == ["high/fine", "mid/other"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_cell_files_among_references(place, capsys):
         (["encode", "high/fine", "pictures", "--fit", "turn", "--out", "t.npz"], 2, "crop"),
         (["encode", "high/fine", "pictures"], 2, "--out"),
         (["encode", "high/none", "pictures", "--out", "t.npz"], 3, "NO_CELL"),
-        (["encode", "high/coarse", "pictures/0.png", "--size", "12", "--out", "t.npz"], 2, "IMAGE_SIZE"),
+        (["encode", "mid/coarse", "pictures/0.png", "--size", "12", "--out", "t.npz"], 2, "IMAGE_SIZE"),
         (["reconstruct", "high/fine", "pictures", "--out", "grid.gif"], 2, "SUFFIX"),
     ],
 )
@@ -138,9 +138,9 @@ schema_version = "1.0"
 output = "all"
 
 [cells]
-coarse = "high/coarse"
+coarse = "mid/coarse"
 fine = "high/fine"
-other = "high/other"
+other = "mid/other"
 
 [nodes.swap]
 kind = "relay"
