@@ -102,7 +102,8 @@ def test_another_word_is_refused_with_the_codes_that_the_library_has(capsys, opt
 @pytest.mark.parametrize("option", CHOICES)
 def test_choices_are_completed_and_shown(capsys, monkeypatch, helped, option):
     words, known, _ = CHOICES[option]
-    assert "|".join(known[:2]) in helped(words[0])
+    shown = " ".join(helped(words[0]).split())
+    assert "|".join(known[:2]) in shown or ", ".join(known[:2]) in shown  # too many for a line: named in the text
     line = f"batteries {shlex.join(words)} {option} {known[0][0]}"
     completion = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_BATTERIES_COMPLETE": "complete_bash"}
     for name, value in completion.items():

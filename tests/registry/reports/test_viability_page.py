@@ -17,9 +17,11 @@ from batteries.cell.manifest import TrainingPoint
 from batteries.geometry.estimates import Estimate
 from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.attestation import Attestation
-from registry.catalog.figures import CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReturnFigure
+from registry.catalog.figures import CheckFigure, ControlFigure, DoseFigure, FrozenFigure, Moment, ReadOutFigure, ReturnFigure
 from registry.checks import cell_checks as checks
+from registry.checks import content_checks
 from registry.checks.cell_checks import Measurement
+from registry.checks.content_checks import Content
 from registry.checks.protocol import PROFILES
 from registry.reports.charts.chart import Axis, Chart, Look, Point, Series
 from registry.reports.charts.viability_charts import KEPT
@@ -358,6 +360,10 @@ def names_of_checks():
     made += checks.dosed([dose("cell", protocol.reference_rate, 0)], protocol)
     trials = [frozen(subject, TASKS[0], "plain", 0) for subject in ("cell", "untrained")]
     made.append(checks.lift(TASKS[0], True, trials[:1], trials[1:], protocol))
+    whole = Content({"a type": 1.0}, (1.0,), 1)
+    made += [*content_checks.of_content(whole, 1, protocol), content_checks.of_mirrored(null, protocol)]
+    read = [ReadOutFigure(subject="cell", reads=kind, losses=(0.5, 0.6), within=0.1) for kind in ("M", "omega")]
+    made += [content_checks.of_readout(one, [one, one], protocol) for one in read]
     shipped = [Attestation.from_bytes(path.read_bytes(), where=path) for path in ATTESTATIONS.rglob("*.json")]
     return {retraining.NAME, *(one.name for one in made)} | {one.name for attestation in shipped for one in attestation.checks}
 
