@@ -29,10 +29,11 @@ def measured_once():
     """Remember measurements of equal weights, for they are what takes time."""
     known, measure = {}, remeasure.measure
 
-    def remembered(model, on, *, input):
-        key = on.name, str(input), sum(float(weight.detach().double().sum()) for weight in model.parameters())
+    def remembered(model, on, *, input, like):
+        form = like.axial_cv is None, getattr(like.cv, "corrected", False)
+        key = on.name, str(input), form, sum(float(weight.detach().double().sum()) for weight in model.parameters())
         if key not in known:
-            known[key] = measure(model, on, input=input)
+            known[key] = measure(model, on, input=input, like=like)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patched:
