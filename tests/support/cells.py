@@ -39,7 +39,8 @@ SPEC = CellSpec(V=5, D=4, patch_size=1, hidden=2, depth=0, cross_layers=0, heads
 def tiny(name="tiny", version="1.0.0", *, seed=0, cv=0.92, band="high", description="made by hand") -> Cell:
     """A cell of about a kilobyte; the same arguments give the same bytes in every process."""
     generator = np.random.default_rng(seed)
-    shapes = SPEC.tensor_shapes()
+    spec = SPEC.model_copy(update={"D": {"low": 16, "mid": 8}.get(band, 4)})
+    shapes = spec.tensor_shapes()
     weights = {key: generator.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
     blob = weights_file.write(weights)
     own = measured(cv, band)
@@ -55,7 +56,7 @@ def tiny(name="tiny", version="1.0.0", *, seed=0, cv=0.92, band="high", descript
     )
     manifest = Manifest(
         identity=identity,
-        spec=SPEC,
+        spec=spec,
         file=file_facts(blob, weights),
         training=training(),
         own_probe="noise16-64",
