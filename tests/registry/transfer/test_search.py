@@ -109,7 +109,7 @@ def test_find_shows_what_list_shows(store):
 
 def test_find_with_a_condition(store):
     assert [str(one.reference) for one in registry.find("high/*", "viable", registry=store)] == ["high/one@1.1.0"]
-    assert [one.reference.name for one in registry.find(where="band == 'low' and D == 4", registry=store)] == ["one"]
+    assert [one.reference.name for one in registry.find(where="band == 'low' and D == 16", registry=store)] == ["one"]
     with pytest.raises(InputError, match="invalid condition on cells"):
         registry.find(where="vible", registry=store)
     with pytest.raises(InputError, match="condition on another kind"):
