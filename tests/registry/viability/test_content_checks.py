@@ -187,7 +187,7 @@ def test_photographs_are_paired_so_that_their_own_difficulty_adds_no_error():
     null = [figure("M", loss, "untrained", within=None) for loss in (0.50, 0.51, 0.49, 0.50, 0.50)]
     paired = content_checks.of_readout(figure("M", 0.25, within=None), null, QUICK)
     assert paired.upper - paired.value < 0.01
-    other = ReadOutFigure(subject="cell", reads="M", losses=(0.4, 0.1) * 8, within=None)
+    other = ReadOutFigure(subject="cell", reads="M", losses=(0.6, 0.0) * 8, within=None)
     assert not content_checks.of_readout(other, null, QUICK).passed
 
 
