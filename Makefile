@@ -17,7 +17,7 @@ PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=sho
 test: $(VENV)/.installed  ## the whole test suite
 	$(PARALLEL)
 
-quick: $(VENV)/.installed  ## the first case of every test not marked slow, within a minute
+quick: $(VENV)/.installed  ## the first case of every test not marked slow
 	$(PARALLEL) --quick --durations=5
 
 base:  ## tests of the wheel without extras, in .venv-base
