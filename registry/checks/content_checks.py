@@ -22,8 +22,8 @@ from registry.catalog.figures import CheckFigure, ReadOutFigure
 from registry.checks.figures import Z99, at_most, t99
 from registry.checks.protocol import Threshold, ViabilityProtocol
 
-DEAD = 1e-6  # variance of a row over patches: shipped and untrained cells have 2e-3 and more
-SAME = 0.9999  # mean |cosine| of two rows: shipped and untrained cells have 0.994 and less
+DEAD = 1e-6  # variance of a row over patches: shipped cells have 2e-3 and more
+SAME = 0.9999  # mean |cosine| of two rows: shipped cells have 0.994 and less
 OMEGA_CHECKS = frozenset({"read-out, omega", "lift, name the noise type"})  # those that read nothing but omega
 
 

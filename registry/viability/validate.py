@@ -129,7 +129,7 @@ def validate(
         target: Reference, path of a cell file, or cell.
         registry: Registry in which to look up a reference; None for the default.
         profile: ``quick``, ``standard``, or a protocol of your own.
-        control: Negative control of the cell's spec to test in its place; it must be walked back.
+        control: Negative control of the cell's spec to test in its place; it must not be viable.
         retrain: Also run the first 1000 steps of the command in the manifest again, where its training data is on this machine,
             and compare the readings; this takes minutes.
         host: Factory of a network around a mounted cell, in place of the protocol's hosts; called with the cell, some images
