@@ -74,7 +74,7 @@ def typed_band(cv, band, recorded):
     [
         (0.2, "high", "high", "off"),
         (0.2, "high", "low", "off"),
-        (0.92, "low", "low", "high"),
+        (0.92, "low", "low", "off"),
         (0.92, "high", "low", "high"),
         (0.92, "high", None, "high"),
         (0.6, "high", "high", "off"),
