@@ -56,7 +56,9 @@ def rejections(reference: str, seeds: int) -> Iterator[list[str]]:
 def figures(reference: str) -> list[str]:
     """Return the figures of a cell's content checks, with the bound that counts, and the checks without a host that fail."""
     runner, null = runner_of(reference)
-    found = {check.name: check for check in unhosted(runner, runner.cell, PatchSVAE.from_cell(runner.cell), null)[0]}
+    found = {
+        check.name: check for check in unhosted(runner, runner.cell, PatchSVAE.from_cell(runner.cell), runner.reading, null)[0]
+    }
     shown = (f"{found[name].value:.3g} ({found[name].upper:.3g})" for name in SHOWN)
     failed = [name.replace(", ", " ") for name, check in found.items() if check.decides and not check.passed]
     return [reference, *shown, "; ".join(failed) or "none"]

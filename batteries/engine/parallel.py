@@ -22,6 +22,7 @@ from batteries.engine.threads import start_kept
 MOST_WORKERS = 8  # threads: more would wait for the interpreter's lock
 
 Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 
 def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool = False) -> None:
@@ -68,6 +69,21 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool
         wait(under_way)
     if failed:
         raise failed[0]
+
+
+def results(calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Return the results of independent calls, in order; each has one thread of torch's, and the caller's gradient mode.
+
+    Raises:
+        BaseException: first exception of a call, once all threads have ended.
+    """
+    found: dict[int, Result] = {}
+
+    def work(index: int) -> None:
+        found[index] = calls[index]()
+
+    run(range(len(calls)), work, alone=True)
+    return [found[index] for index in range(len(calls))]
 
 
 def workers(pieces: int) -> int:

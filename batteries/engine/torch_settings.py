@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
@@ -56,6 +57,17 @@ def uncast_backward(backward: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def seed_cpu(seed: int) -> None:
-    """Seed the global generator of the CPU only, for use under ``torch.random.fork_rng(devices=[])``."""
-    torch.default_generator.manual_seed(seed)
+_global_generator = threading.RLock()
+
+
+@contextmanager
+def own_draws(seed: int | None = None) -> Iterator[None]:
+    """Restore the CPU's global generator afterwards, and keep other draws of this kind in other threads out meanwhile.
+
+    Args:
+        seed: Seed of the draws; None where they do not matter.
+    """
+    with _global_generator, torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        yield

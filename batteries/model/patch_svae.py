@@ -21,7 +21,7 @@ from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
 from batteries.engine import pytrees
-from batteries.engine.torch_settings import PINNED, neutral, seed_cpu, uncast
+from batteries.engine.torch_settings import PINNED, neutral, own_draws, uncast
 from batteries.errors import FormatError, InputError
 from batteries.images.image_batch import check_batch, judge_scale
 from batteries.model import spectral
@@ -160,7 +160,7 @@ class PatchSVAE(nn.Module):
         Images and reconstructions are on the cell's own input scale (:func:`batteries.images.to_input`,
         :func:`batteries.images.from_input`).
         """
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        with own_draws():  # initial weights are drawn, then replaced
             model = load_weights(cls(cell.spec), cell.weights)
         model.scale = cell.manifest.identity.input
         return model.eval()
@@ -296,8 +296,7 @@ def untrained(spec: CellSpec, seed: int) -> PatchSVAE:
     >>> model(batteries.probe("photos-64").images[:4]).recon.shape
     torch.Size([4, 3, 64, 64])
     """
-    with torch.random.fork_rng(devices=[]):
-        seed_cpu(seed)
+    with own_draws(seed):
         return PatchSVAE(spec)
 
 

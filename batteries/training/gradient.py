@@ -7,7 +7,7 @@ alone, and each piece has one thread of torch's, so no bit of a step depends on 
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -28,18 +28,15 @@ def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Ten
     Returns:
         Error, its gradient on each of the model's parameters in order, and M (1, V, D) of the first patch.
     """
-    parts = images.split(_piece(model, images))
     parameters = list(model.parameters())
-    found: dict[int, tuple[float, tuple[Tensor, ...], Tensor]] = {}
 
-    def work(index: int) -> None:
-        part = parts[index]
+    def share(part: Tensor) -> tuple[float, tuple[Tensor, ...], Tensor]:
         out = model(part)
         loss = (out.recon - part).square().mean() * (len(part) / len(images))
-        found[index] = loss.item(), torch.autograd.grad(loss, parameters), out.M[:1, 0].detach().clone()
+        return loss.item(), torch.autograd.grad(loss, parameters), out.M[:1, 0].detach().clone()
 
-    parallel.run(range(len(parts)), work, alone=True)
-    losses, gradients, matrices = zip(*(found[index] for index in range(len(parts))), strict=True)
+    found = parallel.results([partial(share, part) for part in images.split(_piece(model, images))])
+    losses, gradients, matrices = zip(*found, strict=True)
     return sum(losses), [reduce(torch.add, shares) for shares in zip(*gradients, strict=True)], matrices[0]
 
 

@@ -12,7 +12,7 @@ from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
-from batteries.engine.torch_settings import neutral, seed_cpu
+from batteries.engine.torch_settings import neutral, own_draws
 from batteries.errors import InputError, IntegrityError
 from batteries.io import canonical_json
 from batteries.model.patch_svae import Tokens
@@ -260,8 +260,7 @@ def wire(
     composition.check({name: cell.spec for name, cell in cells.items()}, size)
     container = compose({name: cells[name] for name in composition.cells}, images, seed=seed, dtype=dtype)
     routers = nn.ModuleDict()
-    with torch.random.fork_rng(devices=[]):
-        seed_cpu(seed)
+    with own_draws(seed):
         for name, node in composition.nodes.items():
             if isinstance(node, Route) and node.by == "router":
                 routers[module_name(name)] = router_for(composition, name, container)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from batteries.engine.torch_settings import seed_cpu
+from batteries.engine.torch_settings import own_draws
 from batteries.errors import InputError
 from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
@@ -76,8 +76,7 @@ def make_host(factory: HostFactory, cell: Watched, task: Task, seed: int) -> nn.
             another output than the task's (``HOST_OUTPUT``).
     """
     images, targets = task.train
-    with torch.random.fork_rng(devices=[]):
-        seed_cpu(seed)
+    with own_draws(seed):
         host = factory(cell, images[:: max(1, len(images) // SAMPLE)], task.classes)
     if not any(p.requires_grad for p in host.parameters()):
         raise InputError("host has nothing to train", code="HOST_FROZEN", found=type(host).__name__, where=task.name)

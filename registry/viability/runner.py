@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import torch
 
 from batteries.cell.cell import Cell
 from batteries.data.probes import Probe
+from batteries.engine import parallel
 from batteries.geometry.estimates import Estimate
-from batteries.io.canonical_json import Document
+from batteries.io.canonical_json import AnyDocument, Document
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
@@ -23,9 +25,25 @@ from registry.viability.controls import untrained_cell
 from registry.viability.readouts import read_outs
 from registry.viability.result_cache import ResultCache
 from registry.viability.tasks import Task, own_tasks
-from registry.viability.trials import Trial, dose_trial, frozen_trial, mean_error, return_trial
+from registry.viability.trials import Trial, dose_figure, frozen_trial, mean_error, return_trial
 
 Progress = Callable[[str, int, int], None]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a test that can be computed apart.
+
+    Attributes:
+        words: Description for progress.
+        key: Everything that the result depends on.
+        make: Computes the result.
+    """
+
+    words: str
+    key: Mapping[str, Any]
+    make: Callable[[], Any]
 
 
 class NullFigures(Document):
@@ -60,7 +78,8 @@ class Runner:
         hosts: Hosts by name; the first is that of the dose trials.
         seed: Seed of everything random but the null.
         cache: Cache of finished parts.
-        progress: Called before every part with its description, the parts done and the parts in total.
+        progress: Called before every part with its description, the parts done and the parts in total; one call at a time.
+        side_by_side: Whether trials may run in parallel threads, as those in hosts of our own do.
         parts: Number of parts.
         done: Number of parts begun.
     """
@@ -73,14 +92,17 @@ class Runner:
     seed: int
     cache: ResultCache
     progress: Progress
+    side_by_side: bool = True
     parts: int = 0
     done: int = 0
     _trials: dict[tuple[str, Subject], Trial] = field(default_factory=dict)
+    _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def told(self, words: str) -> None:
         """Report that a part begins."""
-        self.progress(words, self.done, self.parts)
-        self.done += 1
+        with self._telling:
+            self.progress(words, self.done, self.parts)
+            self.done += 1
 
     def null(self) -> NullFigures:
         """Return the figures of untrained cells; their seeds are fixed, so that all tests of a spec share one null."""
@@ -90,29 +112,34 @@ class Runner:
 
     def frozen(self, cell: Cell, seeds: int, tasks: Sequence[Task]) -> tuple[FrozenFigure, ...]:
         """Run tasks in every host around a frozen cell, ``seeds`` times each."""
-        found = []
-        for task in tasks:
-            for name, factory in self.hosts.items():
-                for seed in range(self.seed, self.seed + seeds):
-                    self.told(f"frozen in a host: {task.name}")
-                    key = self._key(cell, task, seed) | {"host": name}
-                    make = partial(frozen_trial, self._trial(cell), task, name, factory, seed)
-                    found.append(self.cache.recall(FrozenFigure, key, make))
-        return tuple(found)
+        trial, range_of_seeds = self._trial(cell), range(self.seed, self.seed + seeds)
+
+        def parts() -> Iterator[Part]:
+            for task in tasks:
+                for name, factory in self.hosts.items():
+                    for seed in range_of_seeds:
+                        key = self._key(cell, task, seed) | {"host": name}
+                        make = partial(frozen_trial, trial, task, name, factory, seed)
+                        yield Part(f"frozen in a host: {task.name}", key, make)
+
+        return self._all(FrozenFigure, list(parts()))
 
     def doses(self) -> tuple[DoseFigure, ...]:
         """Run the dose trials of the cell at every rate."""
         p = self.protocol
         seeds = {rate: p.reference_seeds if rate == p.reference_rate else p.dose_seeds for rate in p.dose_rates}
-        return tuple(self._dose(rate, self.seed + i) for rate in p.dose_rates for i in range(seeds[rate]))
+        parts = [self._dose(rate, self.seed + i) for rate in p.dose_rates for i in range(seeds[rate])]
+        return self._all(DoseFigure, parts)
 
-    def way_back(self, cell: Cell, subject: Subject) -> ReturnFigure:
-        """Run reconstruction training of a cell after the largest dose."""
-        self.told("recovery training")
-        p, task = self.protocol, self.tasks[-1]
-        key = self._key(cell, task, self.seed) | {"rate": p.dose_rates[-1]}
-        make = partial(return_trial, self._trial(cell, subject), task, self._host, p.dose_rates[-1], self.seed)
-        return self.cache.recall(ReturnFigure, key, make)
+    def ways_back(self, *subjects: Subject) -> tuple[ReturnFigure, ...]:
+        """Run reconstruction training of the cell, or of an untrained one of its spec, after the largest dose."""
+        cells = {"cell": self.cell, "untrained": untrained_cell(self.cell, 0)}
+        return self._all(ReturnFigure, [self._way_back(self._trial(cells[subject], subject)) for subject in subjects])
+
+    @cached_property
+    def reading(self) -> Reading:
+        """Reading of the cell itself on the own probe."""
+        return self.read(PatchSVAE.from_cell(self.cell))
 
     def read(self, model: PatchSVAE) -> Reading:
         """Run a model on the own probe."""
@@ -154,13 +181,33 @@ class Runner:
         return {"cell": cell.digest, "spec": spec, "task": task.name} | seeds | self._numbers
 
     def _trial(self, cell: Cell, subject: Subject = "cell") -> Trial:
-        return self._trials.setdefault((cell.digest, subject), Trial(cell, subject, self.protocol, self.probe))
+        if (key := (cell.digest, subject)) not in self._trials:
+            reading = self.reading if cell is self.cell else None
+            self._trials[key] = Trial(cell, subject, self.protocol, self.probe, reading)
+        return self._trials[key]
 
-    def _dose(self, rate: float, seed: int) -> DoseFigure:
-        self.told(f"under its host's gradient at {rate:g}")
+    def _dose(self, rate: float, seed: int) -> Part:
         trial, task = self._trial(self.cell), self.tasks[-1]
         key = self._key(self.cell, task, seed) | {"rate": rate}
-        return self.cache.recall(DoseFigure, key, lambda: dose_trial(trial, task, self._host, rate, seed)[0])
+        return Part(f"under its host's gradient at {rate:g}", key, partial(dose_figure, trial, task, self._host, rate, seed))
+
+    def _way_back(self, trial: Trial) -> Part:
+        task, rate = self.tasks[-1], self.protocol.dose_rates[-1]
+        key = self._key(trial.cell, task, self.seed) | {"rate": rate}
+        return Part("recovery training", key, partial(return_trial, trial, task, self._host, rate, self.seed))
+
+    def _all(self, kind: type[AnyDocument], parts: Sequence[Part]) -> tuple[AnyDocument, ...]:
+        """Return the results of parts that do not depend on each other."""
+
+        def result(part: Part) -> AnyDocument:
+            self.told(part.words)
+            return self.cache.recall(kind, part.key, part.make)
+
+        return tuple(self.each([partial(result, part) for part in parts]))
+
+    def each(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Return the results of independent calls, made in parallel threads where that is safe."""
+        return parallel.results(calls) if self.side_by_side else [call() for call in calls]
 
     def _make_null(self) -> NullFigures:
         p, hosts = self.protocol, list(self.hosts.items())
@@ -168,13 +215,15 @@ class Runner:
         fresh = [untrained_cell(self.cell, i) for i in range(p.untrained)]
         models = [PatchSVAE.from_cell(cell) for cell in fresh]
         found = [measurement(self.read(model), self.probe) for model in models]
-        frozen = [
-            frozen_trial(self._trial(cell, "untrained"), task, *hosts[i % len(hosts)], i)
-            for i, cell in enumerate(fresh)
-            for task in tasks
-        ]
+        frozen = self.each(
+            [
+                partial(frozen_trial, self._trial(cell, "untrained"), task, *hosts[i % len(hosts)], i)
+                for i, cell in enumerate(fresh)
+                for task in tasks
+            ]
+        )
         first = self._trial(fresh[0], "untrained")
-        doses = [dose_trial(first, tasks[-1], self._host, rate, 0)[0] for rate in p.dose_rates]
+        doses = self.each([partial(dose_figure, first, tasks[-1], self._host, rate, 0) for rate in p.dose_rates])
         return NullFigures(
             mse=tuple(m.mse.value for m in found),
             cv=tuple(m.cv.value for m in found if isinstance(m.cv, Estimate)),

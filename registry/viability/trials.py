@@ -18,7 +18,7 @@ from batteries.data.sources import seed_of
 from batteries.geometry import estimates, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
-from batteries.measurement.measure import finite_or_none, read
+from batteries.measurement.measure import Reading, finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
 from batteries.noise import random_batch
 from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
@@ -37,6 +37,11 @@ class State:
     axial_cv: Estimate | Degenerate
     rank: Estimate
     mse: float
+
+    @classmethod
+    def of(cls, reading: Reading) -> State:
+        """Derive the figures of a reading."""
+        return cls(reading.cv(), reading.axial_cv(), reading.effective_rank(), float(reading.mse.mean()))
 
     def moment(self, step: int) -> Moment:
         """Convert to the form of an attestation."""
@@ -61,17 +66,19 @@ class Trial:
         subject: Role of the cell in the report.
         protocol: Numbers of the test.
         probe: Probe of the cell's own domain.
+        reading: Reading of the cell on the probe, where it is at hand.
     """
 
     cell: Cell
     subject: Subject
     protocol: ViabilityProtocol
     probe: Probe
+    reading: Reading | None = None
 
     @cached_property
     def before(self) -> State:
         """State of the cell before any training."""
-        return _state(PatchSVAE.from_cell(self.cell), self.probe)
+        return State.of(self.reading) if self.reading else _state(PatchSVAE.from_cell(self.cell), self.probe)
 
     def learn(self, host: nn.Module, task: Task, seed: int, watched: Watched, **more: Any) -> float | None:
         """Call :func:`registry.viability.host_training.learn` with the protocol's numbers."""
@@ -149,6 +156,11 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
     return figure, model
 
 
+def dose_figure(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> DoseFigure:
+    """Return the figure alone of :func:`dose_trial`."""
+    return dose_trial(trial, task, factory, rate, seed)[0]
+
+
 def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed: int) -> ReturnFigure:
     """Change the cell by a dose, then train it to reconstruct its own domain until it has recovered."""
     protocol, probe = trial.protocol, trial.probe
@@ -216,8 +228,7 @@ def _rows_and_rank(cell: Mounted, images: Tensor) -> _Fed:
 
 
 def _state(model: PatchSVAE, probe: Probe) -> State:
-    reading = read(model, probe.images, probe.cluster)
-    return State(reading.cv(), reading.axial_cv(), reading.effective_rank(), float(reading.mse.mean()))
+    return State.of(read(model, probe.images, probe.cluster))
 
 
 def _numbers(cv: Estimate | Degenerate) -> tuple[float | None, float | None]:

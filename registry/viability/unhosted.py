@@ -18,7 +18,7 @@ CONTROL_SEED = 100  # distinct from the seeds of the null
 
 
 def unhosted(
-    runner: Runner, cell: Cell, model: PatchSVAE, null: NullFigures, reference: Reference | None = None
+    runner: Runner, cell: Cell, model: PatchSVAE, reading: Reading, null: NullFigures, reference: Reference | None = None
 ) -> tuple[list[CheckFigure], tuple[ReadOutFigure, ...]]:
     """Make all checks that need no host; of a model that is not finite, only that one.
 
@@ -26,10 +26,10 @@ def unhosted(
         runner: Parts of the test.
         cell: Cell under test, or a control.
         model: Model of the cell or control.
+        reading: Reading of the model on the own probe.
         null: Figures of untrained cells.
         reference: Error and CV that the cell must have; by default those in its manifest.
     """
-    reading = runner.read(model)
     found = _standing(runner, cell, reading, null, reference)
     if not found[0].passed:
         return found, ()

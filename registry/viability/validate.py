@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -163,7 +164,7 @@ def validate(
     _refuse_input(cell, tasks)
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else cache or home() / "viability"
-    runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress)
+    runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress, side_by_side=host is None)
     found = _controlled(runner, control) if control else _tried(runner, rerun)
     return Report(found, _shown(runner, control) if found.checks[0].passed else ())
 
@@ -175,9 +176,8 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     runner.parts = runner.parts_of_a_cell + (rerun is not None)
     null = runner.null()
     runner.told("the cell on its own probe")
-    model = PatchSVAE.from_cell(runner.cell)
-    own = measurement(runner.read(model), runner.probe)
-    found, readouts = unhosted(runner, runner.cell, model, null)
+    own = measurement(runner.reading, runner.probe)
+    found, readouts = unhosted(runner, runner.cell, PatchSVAE.from_cell(runner.cell), runner.reading, null)
     if not found[0].passed:
         return verdict.attestation(runner, found, null=null)
     runner.told("controls")
@@ -189,7 +189,7 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     found += _hosted(runner, frozen, null)
     doses = runner.doses()
     found += cell_checks.dosed(doses, runner.protocol)
-    returns = runner.way_back(runner.cell, "cell"), runner.way_back(untrained_cell(runner.cell, 0), "untrained")
+    returns = runner.ways_back("cell", "untrained")
     return verdict.attestation(
         runner, found, controls, null=null, frozen=frozen, doses=doses, returns=returns, readouts=readouts
     )
@@ -205,8 +205,8 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
     null = runner.null()
     runner.told("the control on the cell's own probe")
     model = control_model(subject, control, seed, runner.probe)
-    own = measurement(runner.read(PatchSVAE.from_cell(runner.cell)), runner.probe)
-    found, readouts = unhosted(runner, subject, model, null, Reference.measured(own.mse, own.axial_cv))
+    own = measurement(runner.reading, runner.probe)
+    found, readouts = unhosted(runner, subject, model, runner.read(model), null, Reference.measured(own.mse, own.axial_cv))
     frozen: tuple[FrozenFigure, ...] = ()
     if found[0].passed and control not in OF_MODEL:  # frozen trials would be those of the cell
         frozen = runner.frozen(subject, 1, runner.tasks)
@@ -262,7 +262,8 @@ def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[
     for task in runner.deciding:
         lift = cell_checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
         rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))
-    for control, named in NAMED_CHECK.items():
-        check = named_check(runner, control, named, null, reference)
+    calls = [partial(named_check, runner, control, named, null, reference) for control, named in NAMED_CHECK.items()]
+    checks = runner.each(calls)
+    for control, check in zip(NAMED_CHECK, checks, strict=True):
         rows.append(ControlFigure(name=control, rejected=check.passed is False, by=check.name))
     return tuple(rows)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from batteries.cell.spec import CellSpec
-from batteries.engine.torch_settings import neutral
+from batteries.engine.torch_settings import neutral, own_draws
 from batteries.errors import InputError
 from batteries.io.canonical_json import fields_of
 from composer.artifact.model import consensus as consensus_document
@@ -134,7 +134,7 @@ def put_together(opened: Opened[Artifact]) -> Wired | Container:
     maps = {name: consensus_document.map_of(saved, tensors[f"relays.{place}"]) for place, (name, saved) in relays}
     routers = nn.ModuleDict()
     for place, name in enumerate(sorted(artifact.routers)):
-        with torch.random.fork_rng(devices=[]):  # its initial weights are drawn at random, then replaced
+        with own_draws():  # its initial weights are drawn at random, then replaced
             router = router_for(composition, name, container)
         # a router may be trained further, so it gets its own memory
         router.load_state_dict({part: tensor.clone() for part, tensor in tensors[f"routers.{place}"].items()}, assign=True)

@@ -2,11 +2,12 @@
 
 import os
 import threading
+from functools import partial
 
 import pytest
 import torch
 
-from batteries import CellSpec
+from batteries import CellSpec, PatchSVAE
 from batteries.engine import parallel
 from batteries.errors import IntegrityError
 from composer import compose
@@ -175,3 +176,28 @@ def test_a_state_without_a_lock_is_refused(cells):
     for state in (None, {}, {"lock": 3}, {"lock": {"a": "b"}}):
         with pytest.raises(IntegrityError, match="without a lock"):
             compose(cells).set_extra_state(state)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_results_come_in_order_with_the_callers_gradients(grad):
+    def call(number):
+        threading.Event().wait(0.002 * (7 - number))
+        return number, torch.is_grad_enabled(), torch.get_num_threads()
+
+    with torch.set_grad_enabled(grad):
+        found = parallel.results([partial(call, number) for number in range(7)])
+    assert found == [(number, grad, 1) for number in range(7)]
+    assert parallel.results([]) == []
+
+
+def test_seeded_weights_are_the_same_in_many_threads():
+    """All draws share torch's global generator, so makers of weights wait for each other."""
+    alone = [from_model(SPEC, seed, "a").digest for seed in range(12)]
+
+    def make(seed):
+        PatchSVAE.from_cell(from_model(SPEC, 99, "b"))  # draws weights too, and replaces them
+        return from_model(SPEC, seed, "a").digest
+
+    before = torch.get_rng_state()
+    assert parallel.results([partial(make, seed) for seed in range(12)] * 3) == alone * 3
+    assert torch.equal(torch.get_rng_state(), before)

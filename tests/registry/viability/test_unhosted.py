@@ -25,7 +25,7 @@ cell, protocol = registry.load("high/johanna-64-s1"), registry.PROFILES["quick"]
 own = batteries.probe(cell.manifest.own_probe)
 tasks = own_tasks(own.domain, protocol, 0)
 runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, ResultCache(), lambda words, done, parts: None)
-found, _ = unhosted(runner, cell, PatchSVAE.from_cell(cell), runner.null())
+found, _ = unhosted(runner, cell, PatchSVAE.from_cell(cell), runner.reading, runner.null())
 print(json.dumps({check.name: [check.passed, check.value] for check in found}))
 """
 
