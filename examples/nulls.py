@@ -62,7 +62,7 @@ def record(cell: batteries.Cell, profile: Profile, recorder: Recorder) -> None:
     runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, recorder, lambda words, done, parts: None)
     runner.null()
     runner.frozen(untrained_cell(cell, CONTROL_SEED), 1, runner.deciding)
-    runner.ways_back("untrained")
+    runner.untrained_return()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import product
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +15,7 @@ from batteries.cell.cell import Cell
 from batteries.data.probes import Probe
 from batteries.engine import parallel
 from batteries.geometry.estimates import Estimate
-from batteries.io.canonical_json import AnyDocument, Document
+from batteries.io.canonical_json import Document
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
@@ -36,14 +37,34 @@ class Part:
     """A part of a test that can be computed apart.
 
     Attributes:
+        kind: Type of the result.
         words: Description for progress.
         key: Everything that the result depends on.
         make: Computes the result.
     """
 
+    kind: type[Document]
     words: str
     key: Mapping[str, Any]
     make: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of a cell in hosts.
+
+    Attributes:
+        frozen: Trials of the frozen cell.
+        doses: Trials under the host's gradient, at every rate.
+        returns: Recoveries of the cell, and of an untrained one, from the largest dose.
+    """
+
+    frozen: tuple[FrozenFigure, ...] = ()
+    doses: tuple[DoseFigure, ...] = ()
+    returns: tuple[ReturnFigure, ...] = ()
+
+
+NO_TRIALS = Trials()
 
 
 class NullFigures(Document):
@@ -112,29 +133,20 @@ class Runner:
 
     def frozen(self, cell: Cell, seeds: int, tasks: Sequence[Task]) -> tuple[FrozenFigure, ...]:
         """Run tasks in every host around a frozen cell, ``seeds`` times each."""
-        trial, range_of_seeds = self._trial(cell), range(self.seed, self.seed + seeds)
+        return tuple(self._all(list(self._frozen(cell, seeds, tasks))))
 
-        def parts() -> Iterator[Part]:
-            for task in tasks:
-                for name, factory in self.hosts.items():
-                    for seed in range_of_seeds:
-                        key = self._key(cell, task, seed) | {"host": name}
-                        make = partial(frozen_trial, trial, task, name, factory, seed)
-                        yield Part(f"frozen in a host: {task.name}", key, make)
+    def trials(self) -> Trials:
+        """Run all trials of the cell in hosts."""
+        frozen = list(self._frozen(self.cell, self.protocol.frozen_seeds, self.tasks))
+        doses = list(self._doses())
+        found = self._all([self._way_back("cell"), *frozen, *doses, self._way_back("untrained")])  # the longest first
+        own, *rest, untrained = found
+        return Trials(tuple(rest[: len(frozen)]), tuple(rest[len(frozen) :]), (own, untrained))
 
-        return self._all(FrozenFigure, list(parts()))
-
-    def doses(self) -> tuple[DoseFigure, ...]:
-        """Run the dose trials of the cell at every rate."""
-        p = self.protocol
-        seeds = {rate: p.reference_seeds if rate == p.reference_rate else p.dose_seeds for rate in p.dose_rates}
-        parts = [self._dose(rate, self.seed + i) for rate in p.dose_rates for i in range(seeds[rate])]
-        return self._all(DoseFigure, parts)
-
-    def ways_back(self, *subjects: Subject) -> tuple[ReturnFigure, ...]:
-        """Run reconstruction training of the cell, or of an untrained one of its spec, after the largest dose."""
-        cells = {"cell": self.cell, "untrained": untrained_cell(self.cell, 0)}
-        return self._all(ReturnFigure, [self._way_back(self._trial(cells[subject], subject)) for subject in subjects])
+    def untrained_return(self) -> ReturnFigure:
+        """Run the recovery of an untrained cell of the same spec."""
+        (found,) = self._all([self._way_back("untrained")])
+        return found
 
     @cached_property
     def reading(self) -> Reading:
@@ -186,24 +198,38 @@ class Runner:
             self._trials[key] = Trial(cell, subject, self.protocol, self.probe, reading)
         return self._trials[key]
 
-    def _dose(self, rate: float, seed: int) -> Part:
-        trial, task = self._trial(self.cell), self.tasks[-1]
-        key = self._key(self.cell, task, seed) | {"rate": rate}
-        return Part(f"under its host's gradient at {rate:g}", key, partial(dose_figure, trial, task, self._host, rate, seed))
+    def _frozen(self, cell: Cell, seeds: int, tasks: Sequence[Task]) -> Iterator[Part]:
+        trial, words = self._trial(cell), "frozen in a host: {}"
+        for task, (name, factory), i in product(tasks, self.hosts.items(), range(seeds)):
+            seed = self.seed + i
+            key = self._key(cell, task, seed) | {"host": name}
+            make = partial(frozen_trial, trial, task, name, factory, seed)
+            yield Part(FrozenFigure, words.format(task.name), key, make)
 
-    def _way_back(self, trial: Trial) -> Part:
+    def _doses(self) -> Iterator[Part]:
+        p, trial, task = self.protocol, self._trial(self.cell), self.tasks[-1]
+        for rate in p.dose_rates:
+            for i in range(p.reference_seeds if rate == p.reference_rate else p.dose_seeds):
+                seed = self.seed + i
+                key = self._key(self.cell, task, seed) | {"rate": rate}
+                make = partial(dose_figure, trial, task, self._host, rate, seed)
+                yield Part(DoseFigure, f"under its host's gradient at {rate:g}", key, make)
+
+    def _way_back(self, subject: Subject) -> Part:
+        cell = self.cell if subject == "cell" else untrained_cell(self.cell, 0)
         task, rate = self.tasks[-1], self.protocol.dose_rates[-1]
-        key = self._key(trial.cell, task, self.seed) | {"rate": rate}
-        return Part("recovery training", key, partial(return_trial, trial, task, self._host, rate, self.seed))
+        key = self._key(cell, task, self.seed) | {"rate": rate}
+        make = partial(return_trial, self._trial(cell, subject), task, self._host, rate, self.seed)
+        return Part(ReturnFigure, "recovery training", key, make)
 
-    def _all(self, kind: type[AnyDocument], parts: Sequence[Part]) -> tuple[AnyDocument, ...]:
+    def _all(self, parts: Sequence[Part]) -> list[Any]:
         """Return the results of parts that do not depend on each other."""
 
-        def result(part: Part) -> AnyDocument:
+        def result(part: Part) -> Document:
             self.told(part.words)
-            return self.cache.recall(kind, part.key, part.make)
+            return self.cache.recall(part.kind, part.key, part.make)
 
-        return tuple(self.each([partial(result, part) for part in parts]))
+        return self.each([partial(result, part) for part in parts])
 
     def each(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """Return the results of independent calls, made in parallel threads where that is safe."""

@@ -40,7 +40,7 @@ from registry.viability.controls import CONTROLS, NAMED_CHECK, OF_MODEL, control
 from registry.viability.host_training import own_hosts
 from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
-from registry.viability.runner import NullFigures, Progress, Runner, measurement
+from registry.viability.runner import NO_TRIALS, NullFigures, Progress, Runner, Trials, measurement
 from registry.viability.tasks import Task, own_tasks
 from registry.viability.unhosted import CONTROL_SEED, finite, named_check, unhosted
 
@@ -185,14 +185,9 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     if rerun is not None:
         runner.told("training again")
         found.append(retraining.retrained(runner, rerun))
-    frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds, runner.tasks)
-    found += _hosted(runner, frozen, null)
-    doses = runner.doses()
-    found += cell_checks.dosed(doses, runner.protocol)
-    returns = runner.ways_back("cell", "untrained")
-    return verdict.attestation(
-        runner, found, controls, null=null, frozen=frozen, doses=doses, returns=returns, readouts=readouts
-    )
+    trials = runner.trials()
+    found += [*_hosted(runner, trials.frozen, null), *cell_checks.dosed(trials.doses, runner.protocol)]
+    return verdict.attestation(runner, found, controls, null=null, trials=trials, readouts=readouts)
 
 
 def _controlled(runner: Runner, control: Control) -> Attestation:
@@ -207,11 +202,11 @@ def _controlled(runner: Runner, control: Control) -> Attestation:
     model = control_model(subject, control, seed, runner.probe)
     own = measurement(runner.reading, runner.probe)
     found, readouts = unhosted(runner, subject, model, runner.read(model), null, Reference.measured(own.mse, own.axial_cv))
-    frozen: tuple[FrozenFigure, ...] = ()
+    trials = NO_TRIALS
     if found[0].passed and control not in OF_MODEL:  # frozen trials would be those of the cell
-        frozen = runner.frozen(subject, 1, runner.tasks)
-        found += _hosted(runner, frozen, null)
-    return verdict.attestation(runner, found, null=null, frozen=frozen, control=control, readouts=readouts)
+        trials = Trials(runner.frozen(subject, 1, runner.tasks))
+        found += _hosted(runner, trials.frozen, null)
+    return verdict.attestation(runner, found, null=null, trials=trials, control=control, readouts=readouts)
 
 
 def _shown(runner: Runner, control: Control | None) -> tuple[Reconstruction, ...]:

@@ -16,7 +16,7 @@ from registry.checks.claims import History
 from registry.checks.content_checks import OMEGA_CHECKS
 from registry.checks.figures import within
 from registry.checks.protocol import Control, ViabilityProtocol
-from registry.viability.runner import NullFigures, Runner
+from registry.viability.runner import NO_TRIALS, NullFigures, Runner, Trials
 
 
 def attestation(
@@ -25,14 +25,13 @@ def attestation(
     controls: tuple[ControlFigure, ...] = (),
     *,
     null: NullFigures | None = None,
-    frozen: tuple[FrozenFigure, ...] = (),
-    doses: tuple[DoseFigure, ...] = (),
-    returns: tuple[ReturnFigure, ...] = (),
+    trials: Trials = NO_TRIALS,
     readouts: tuple[ReadOutFigure, ...] = (),
     control: Control | None = None,
 ) -> Attestation:
     """Assemble the attestation of a test, with its verdict."""
     cell, p = runner.cell, runner.protocol
+    frozen, doses, returns = trials.frozen, trials.doses, trials.returns
     return Attestation(
         cell=cell.digest,
         reference=f"{cell.name}@{cell.version}",
