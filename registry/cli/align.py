@@ -13,6 +13,7 @@ import batteries
 import composer
 from batteries.errors import InputError, PolicyError
 from batteries.io import atomic_files
+from batteries.short_repr import counted
 from batteries.text import unicode
 from composer.artifact.maps.manifest import MAPS
 from composer.vocabulary import GridChoice, TokenKind
@@ -106,7 +107,7 @@ def align(
         maps=out is not None,
         registry=registry_,
     )
-    with working(f"aligning {math.comb(len(cells), 2)} pairs of cells"):
+    with working(f"aligning {counted(math.comb(len(cells), 2), 'pair')} of cells"):
         found = compared(cells, asked)
     answer = found.answer
     if html is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import batteries
 import composer
 from batteries.cell.cell import Cell
+from batteries.short_repr import counted
 from registry.answers.alignment import Aligned, AlignedCell, PairFigure, SpectrumFigure, SwapFigure
 from registry.catalog.reference import Reference
 from registry.reports.figures import number
@@ -191,7 +192,9 @@ def _sentences(pairs: Sequence[PairFigure], swaps: Sequence[SwapFigure] | None) 
     """Summarise pairs and swaps in sentences."""
     related = [pair for pair in pairs if pair.related]
     verb = "are" if len(related) > 1 else "is"
-    words = [f"{len(related) or 'None'} of {len(pairs)} pairs {verb} related at {LEVEL:.0%} after Holm's correction."]
+    words = [
+        f"{len(related) or 'None'} of {counted(len(pairs), 'pair')} {verb} related at {LEVEL:.0%} after Holm's correction."
+    ]
     if related:
         lifts, over = [pair.lift for pair in related], [pair.lift_over_untrained for pair in related]
         known = [lift for lift in over if lift is not None]
