@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import alignment, artifact, container, eigen, encode, layers, start, step, threads, triage
+from benchmarks import alignment, artifact, container, eigen, encode, layers, optimiser, start, step, threads, triage
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "eigen": eigen.pairs,
     "step": step.pairs,
+    "optimiser": optimiser.pairs,
     "triage": triage.pairs,
     "memory": step.memory,
     "encode": encode.pairs,

@@ -14,6 +14,7 @@ from torch import Tensor
 from batteries import CellSpec, Plan, Run, untrained
 from batteries.model.patch_svae import BoundarySmooth
 from batteries.noise import random_batch
+from batteries.training.optimisers import optimisers_of
 from batteries.training.trainer import _step
 from benchmarks.harness import Pair
 from benchmarks.plain import plain, plain_step
@@ -59,7 +60,7 @@ def ours(spec: CellSpec) -> Run:
     """Make a run equivalent to the plain step: a constant rate and no soft hand."""
     model = untrained(spec, 0)
     plan = Plan(spec=spec, size=64, steps=10**9, rate=1e-3, schedule="constant", boost=0.0)
-    return Run(plan, "benchmark", model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=True))
+    return Run(plan, "benchmark", model, optimisers_of(plan, model))
 
 
 def _smoother(way: str, batch: int) -> Callable[[], object]:

@@ -6,6 +6,8 @@ P = channels * patch_size**2 values of a patch.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -17,6 +19,9 @@ RowNorm = Literal["sphere", "none", "layernorm", "scale"]
 Activation = Literal["gelu", "relu", "silu", "tanh", "identity"]
 Init = Literal["orthogonal", "kaiming_normal", "xavier_uniform", "small_normal"]
 Preset = Literal["low", "mid", "high"]
+
+NUMBER = re.compile(r"-?[0-9]{1,9}")
+TRUTH = {"true": True, "false": False}
 
 PRESETS: dict[str, dict[str, int]] = {
     "low": {"V": 64, "D": 16, "patch_size": 16, "hidden": 64},
@@ -164,6 +169,31 @@ class CellSpec(Document):
                 remedy="batteries.images.load(..., cell=cell, fit='crop') crops to multiples of it, fit='pad' pads.",
             )
         return height // self.patch_size, width // self.patch_size
+
+
+def changes_of(settings: Iterable[str]) -> dict[str, Any]:
+    """Parse fields of a spec given as text, for :meth:`CellSpec.preset`.
+
+    Args:
+        settings: Fields as ``NAME=VALUE``: numbers, ``true``, ``false`` or words.
+
+    Raises:
+        InputError: no ``NAME=VALUE``, a name that is no field, or a field given twice (``SPEC``).
+
+    >>> changes_of(["D=32", "activation=relu", "bounded_alpha=false"])
+    {'D': 32, 'activation': 'relu', 'bounded_alpha': False}
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError("setting without a value", code="SPEC", expected="NAME=VALUE", found=setting)
+        if name not in CellSpec.model_fields:
+            raise InputError("unknown field of a spec", code="SPEC", expected=" | ".join(CellSpec.model_fields), found=name)
+        if name in found:
+            raise InputError("duplicate field of a spec", code="SPEC", found=f"{name}={found[name]} and {setting}")
+        found[name] = int(text) if NUMBER.fullmatch(text) else TRUTH.get(text, text)
+    return found
 
 
 def default_heads(D: int) -> int:

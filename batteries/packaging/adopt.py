@@ -28,10 +28,9 @@ from batteries.errors import FormatError, InputError, PolicyError
 from batteries.io.canonical_json import fields_of
 from batteries.model.patch_svae import load_weights, untrained
 from batteries.packaging import foreign_checkpoint
+from batteries.packaging.measurable import refuse_unmeasurable
 from batteries.packaging.package import Label, linear_code, measured_cell
 
-CHANNELS, PROBE_SIZE = 3, 64  # channels and side of the smallest probes; the others' side is a multiple
-MAX_SIZE = 4096  # pixels, as in a training plan
 UNKNOWN = "unknown"
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -104,7 +103,8 @@ def adopt(
     choices = {"heads": heads, "activation": activation, "row_norm": row_norm, "bounded_alpha": bounded_alpha}
     spec = infer(shapes, width, choices, path)
     _refuse_misfits(shapes, spec, path)
-    _refuse_unmeasurable(spec, input, size, path)
+    refuse_unmeasurable(spec, size, path)
+    _refuse_input(spec, input, path)
     arrays, converted = foreign_checkpoint.floats(found.tensors, path)
     blob = weights_file.write(arrays)
     training = _training_facts(found, converted, source, size, command)
@@ -204,26 +204,17 @@ def _refuse_misfits(shapes: Shapes, spec: CellSpec, where: object) -> None:
         raise
 
 
-def _refuse_unmeasurable(spec: CellSpec, input: InputScale, size: int, where: object) -> None:
-    """Refuse, before any computation, a checkpoint that cannot be measured as a cell."""
-    if 4 * spec.parameters > weights_file.MAX_CELL:
-        most = weights_file.MAX_CELL // 4
-        raise FormatError(
-            "too large for a cell", code="TOO_LARGE", expected=f"{most:,} parameters", found=f"{spec.parameters:,}", where=where
-        )
-    channels = (spec.channels, len(input.mean), len(input.std))
-    if channels != (CHANNELS,) * 3:
+def _refuse_input(spec: CellSpec, input: InputScale, where: object) -> None:
+    """Refuse an input scale of another number of channels than the cell's."""
+    numbers = (len(input.mean), len(input.std))
+    if numbers != (spec.channels,) * 2:
         raise InputError(
-            "unsupported number of channels",
+            "input scale of another number of channels",
             code="CHANNELS",
-            expected=f"{CHANNELS} of the cell, and as many numbers of the input scale's mean and std",
-            found=channels,
+            expected=f"{spec.channels} numbers of mean and of std",
+            found=numbers,
             where=where,
         )
-    if not 1 <= size <= MAX_SIZE:
-        raise InputError("invalid image size", code="IMAGE_SIZE", expected=f"1 to {MAX_SIZE} pixels", found=size)
-    for side in (size, PROBE_SIZE):
-        spec.grid(side, side)
 
 
 def _training_facts(

@@ -1,8 +1,9 @@
-"""Checkpoint of a training run: one safetensors file with model, optimiser and readings, replaced atomically at each save."""
+"""Checkpoint of a training run: one safetensors file with model, optimisers and readings, replaced atomically at each save."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,27 @@ MAX_CHECKPOINT = 2**30
 KEY = "batteries-run"
 
 
-def write(path: Path, model: nn.Module, optimiser: Optimizer, state: dict[str, Any]) -> None:
+def write(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], state: dict[str, Any]) -> None:
     """Save a run atomically.
 
     Args:
         path: Checkpoint file.
         model: Model whose parameters are saved.
-        optimiser: Optimiser whose per-parameter tensors are saved.
+        optimisers: Optimisers whose per-parameter tensors are saved.
         state: State of the run as JSON: identity, step, readings.
 
     Raises:
         StoreError: no space or no permission.
     """
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    for index, entry in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
+    for first, optimiser in _numbered(optimisers):
+        for index, entry in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{first + index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
     atomic_files.replace(path, save({k: v.contiguous() for k, v in tensors.items()}, {KEY: json.dumps(state)}))
 
 
-def read(path: Path, model: nn.Module, optimiser: Optimizer, identity: str) -> dict[str, Any]:
-    """Restore a saved run into a model and its optimiser; return the saved state.
+def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity: str) -> dict[str, Any]:
+    """Restore a saved run into a model and its optimisers; return the saved state.
 
     Raises:
         ConflictError: checkpoint of a run with another plan, other data or another probe.
@@ -60,7 +62,7 @@ def read(path: Path, model: nn.Module, optimiser: Optimizer, identity: str) -> d
             where=path,
             remedy="Name another run folder, or remove the checkpoint to start afresh.",
         )
-    _restore(model, optimiser, tensors)
+    _restore(model, optimisers, tensors)
     return state
 
 
@@ -69,7 +71,15 @@ def identity(plan: canonical_json.Document, data: canonical_json.Document, probe
     return canonical_json.sha256(plan.to_bytes() + data.to_bytes() + probe_digest.encode())
 
 
-def _restore(model: nn.Module, optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+def _numbered(optimisers: Sequence[Optimizer]) -> Iterator[tuple[int, Optimizer]]:
+    """Yield each optimiser with the number of parameters before its own."""
+    first = 0
+    for optimiser in optimisers:
+        yield first, optimiser
+        first += sum(len(group["params"]) for group in optimiser.param_groups)
+
+
+def _restore(model: nn.Module, optimisers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
@@ -79,4 +89,7 @@ def _restore(model: nn.Module, optimiser: Optimizer, tensors: dict[str, Tensor])
         if kind == "optimiser":
             index, _, key = rest.partition(".")
             entries.setdefault(int(index), {})[key] = tensor
-    optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
+    for first, optimiser in _numbered(optimisers):
+        groups = optimiser.state_dict()["param_groups"]
+        own = {index: entries[first + index] for group in groups for index in group["params"] if first + index in entries}
+        optimiser.load_state_dict({"state": own, "param_groups": groups})

@@ -13,16 +13,17 @@ from pydantic import Field, ValidationError
 
 import batteries
 from batteries.cell.manifest import Sha256
-from batteries.cell.spec import CellSpec, Preset
+from batteries.cell.spec import CellSpec, Preset, changes_of
 from batteries.errors import InputError
 from batteries.io.canonical_json import Document, fields_of
-from batteries.training.plan import Plan, Schedule
+from batteries.training.plan import Optimiser, Plan, Schedule
 
 if TYPE_CHECKING:
     from batteries.data.photos import Photos
     from batteries.data.sources import Source
 
 COMMAND = ["batteries", "train"]
+REPEATED = {"photos", "set"}
 LABELS = {"family", "description", "license"}  # options that describe the cell and do not change it
 
 
@@ -38,14 +39,16 @@ class Recipe(Document):
         mix: Share of noise among photographs.
         size: Side of the training images.
         batch: Images per step.
-        rate: Peak learning rate.
+        optimiser: Optimiser of the weights.
+        rate: Peak learning rate; by default that of the optimiser.
         schedule: Schedule of the learning rate.
         boost: Strength of the soft hand.
         seed: Seed of the run.
         start: Reference or file of the cell to start from.
         preset: Preset of the spec; by default that of the band.
-        rows: Rows of M; by default those of the preset.
-        hidden: Hidden width; by default that of the preset.
+        set: Fields of the spec in place of the preset's, as ``NAME=VALUE``.
+        rows: V in an older command, which names it so.
+        hidden: Hidden width in an older command, likewise.
         data_license: Licences of the photographs.
         data_source: Source of the photographs.
     """
@@ -58,12 +61,14 @@ class Recipe(Document):
     mix: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     size: int = 64
     batch: int = 64
-    rate: float = 1e-3
+    optimiser: Optimiser = "adam"
+    rate: float | None = None
     schedule: Schedule = "onecycle"
     boost: float = 0.5
     seed: int = 0
     start: str | None = None
     preset: Preset | None = None
+    set: tuple[str, ...] = ()
     rows: int | None = None
     hidden: int | None = None
     data_license: str = "unknown"
@@ -120,11 +125,11 @@ class Recipe(Document):
             start: Digest of the cell to start from.
 
         Raises:
-            InputError: unknown preset, invalid spec, or invalid options (``USAGE``).
+            InputError: unknown preset (``PRESET``), invalid spec (``SPEC``), or invalid options (``USAGE``).
         """
-        changes = {field: value for field, value in {"V": self.rows, "hidden": self.hidden}.items() if value is not None}
-        spec = CellSpec.preset(self.preset or self.band, **changes)  # type: ignore[arg-type]  # refuses an unknown one
-        names = ("steps", "size", "batch", "rate", "schedule", "boost", "seed")
+        older = [f"{field}={value}" for field, value in {"V": self.rows, "hidden": self.hidden}.items() if value is not None]
+        spec = CellSpec.preset(self.preset or self.band, **changes_of([*older, *self.set]))  # type: ignore[arg-type]  # refuses an unknown one
+        names = ("steps", "size", "batch", "optimiser", "rate", "schedule", "boost", "seed")
         try:
             return Plan(spec=spec, start=start, **{name: getattr(self, name) for name in names})
         except ValidationError as error:
@@ -152,7 +157,7 @@ def _options(words: list[str]) -> dict[str, Any]:
             raise ValueError(word)
         if Recipe.model_fields.get(name) is not None and Recipe.model_fields[name].annotation is bool:
             found[name] = True
-        elif name == "photos":
+        elif name in REPEATED:
             found.setdefault(name, []).append(next(rest))
         else:
             found[name] = next(rest)

@@ -1,4 +1,4 @@
-"""One training loop: Adam, soft hand, triage of the band, a trajectory of MSE and CVs; resumable to the same numbers.
+"""One training loop: gradient, soft hand, triage of the band, a trajectory of MSE and CVs; resumable to the same numbers.
 
 Every step's batch and CV draws are seeded by (run seed, step), so a killed and resumed run passes through the same states as
 an uninterrupted one.
@@ -35,6 +35,7 @@ from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE, untrained
 from batteries.training import checkpoint
 from batteries.training.gradient import gradient
+from batteries.training.optimisers import optimisers_of
 from batteries.training.plan import Plan
 
 SOFT_HAND_DRAWS = 200  # simplices of one patch's M, as published
@@ -55,7 +56,7 @@ class Run:
     plan: Plan
     identity: str
     model: PatchSVAE
-    optimiser: torch.optim.Adam
+    optimisers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
     cv_average: float | None = None
     trajectory: list[TrainingPoint] = field(default_factory=list)
@@ -147,6 +148,7 @@ def train(
     Raises:
         ConflictError: checkpoint of another plan, other data or another probe in the folder; or a cell to start from that is
             not the plan's, or has another spec (``START``).
+        InputError: images or probe of sides that are no multiples of the patch size (``IMAGE_SIZE``), or of other channels.
         PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss that is not finite (``DIVERGED``);
             the last checkpoint is kept.
         StoreError: checkpoint that cannot be written.
@@ -159,6 +161,7 @@ def train(
     (2, False)
     """
     probe = probe_of(probe)
+    plan.spec.grid(*probe.images.shape[2:])  # refuses a probe that only the first reading would
     if not allow_probe_photos:
         refuse_shown(source)
     model = _first_model(plan, start)
@@ -166,11 +169,11 @@ def train(
         plan,
         checkpoint.identity(plan, source.facts, probe.digest),
         model,
-        torch.optim.Adam(model.parameters(), lr=plan.rate, fused=True),
+        optimisers_of(plan, model),
     )
     saved = folder / "checkpoint.safetensors" if folder else None
     if saved and os.path.lexists(saved):
-        run.restore(checkpoint.read(saved, model, run.optimiser, run.identity))
+        run.restore(checkpoint.read(saved, model, run.optimisers, run.identity))
     last = min(plan.steps, until or plan.steps)
     batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, last)
     judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # their scale is right
@@ -181,7 +184,7 @@ def train(
             watcher.stepped(run.step, loss)
         _take_readings(run, probe, watchers)
         if saved and (run.step % plan.checkpoint_every == 0 or run.step == plan.steps or run.stopped):
-            checkpoint.write(saved, model, run.optimiser, run.state())
+            checkpoint.write(saved, model, run.optimisers, run.state())
         if run.stopped:
             break
     model.eval()
@@ -222,7 +225,7 @@ def _step(run: Run, images: Tensor) -> float:
 
 
 def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
-    """Take one step of the optimiser, along the gradient of the loss times the soft hand."""
+    """Take one step of the optimisers, along the gradient of the loss times the soft hand."""
     plan, factor = run.plan, _soft_hand(run, M)
     for parameter, found in zip(run.model.parameters(), gradients, strict=True):
         parameter.grad = found * factor
@@ -230,9 +233,10 @@ def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
     if not math.isfinite(loss + norm.item()):
         remedy = "Lower the rate; the folder's checkpoint is from before."
         raise PolicyError("training diverged", code="DIVERGED", found=f"loss {loss}", where=f"step {run.step}", remedy=remedy)
-    for group in run.optimiser.param_groups:
-        group["lr"] = plan.rate_at(run.step)
-    run.optimiser.step()
+    for optimiser in run.optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = plan.rate_at(run.step)
+        optimiser.step()
 
 
 def _soft_hand(run: Run, M: Tensor) -> float:

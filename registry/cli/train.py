@@ -12,7 +12,8 @@ import batteries
 import registry
 from batteries.cell.spec import Preset
 from batteries.errors import ConflictError, InputError
-from batteries.training.plan import Schedule
+from batteries.packaging.measurable import refuse_unmeasurable
+from batteries.training.plan import Optimiser, Schedule
 from batteries.training.recipe import Recipe
 from registry.catalog.reference import Reference
 from registry.cli.console import NOT_VIABLE, AsJson, Wide, app, say
@@ -39,7 +40,7 @@ PLACES = {"out", "run", "events", "wide", "threads", "as_json"}  # options witho
 
 @app.command(
     rich_help_panel=MAKE,
-    epilog="batteries train high/mine-64 --noise --steps 4000 --batch 32 --rate 3e-3",
+    epilog="batteries train high/mine-64 --noise --steps 1000 --batch 16 --optimiser muon",
 )
 def train(
     context: typer.Context,
@@ -54,7 +55,10 @@ def train(
     mix: Annotated[float, typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of noise images, at most 0.9.")] = 0.0,
     size: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="Side of the training images.")] = 64,
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images per step.")] = 64,
-    rate: Annotated[float, typer.Option(metavar="RATE", help="Peak learning rate of Adam.")] = 1e-3,
+    optimiser: Annotated[Optimiser, choice(Optimiser, code="USAGE", help="Optimiser of the weights.")] = "adam",
+    rate: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Peak learning rate.", show_default="the optimiser's")
+    ] = None,
     schedule: Annotated[Schedule, choice(Schedule, code="USAGE", help="Schedule of the learning rate.")] = "onecycle",
     boost: Annotated[float, typer.Option(metavar="X", help="Strength of the soft hand on the loss; or 0.")] = 0.5,
     seed: Seed = 0,
@@ -64,8 +68,11 @@ def train(
     preset: Annotated[
         Preset | None, choice(Preset, code="PRESET", help="Spec to start from.", show_default="the band in the name")
     ] = None,
-    rows: Annotated[int | None, typer.Option(metavar="V", min=1, help="Rows of M.", show_default="the preset's")] = None,
-    hidden: Annotated[int | None, typer.Option(metavar="N", min=1, help="Hidden width.", show_default="the preset's")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Field of the spec, such as D=32 or depth=2.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(metavar="V", min=1, help="Rows of M: --set V=N.", hidden=True)] = None,
+    hidden: Annotated[int | None, typer.Option(metavar="N", min=1, help="Width: --set hidden=N.", hidden=True)] = None,
     family: Family = None,
     description: Description = "",
     license: Annotated[str, typer.Option(metavar="SPDX", help="Licence of the weights.")] = "Apache-2.0",
@@ -88,6 +95,7 @@ def train(
     recipe = Recipe.of(context.params)
     first = registry.load(start) if start else None
     plan = recipe.plan(first.digest if first else None)
+    refuse_unmeasurable(plan.spec, size, reference)
     source = recipe.source(photographs(photos) if photos else None)
     label = cell_label(wanted, family, license, description)
     if wanted.band != OFF:  # only the CV after training can tell

@@ -8,6 +8,7 @@ import pytest
 import batteries
 import registry
 from batteries.errors import InputError
+from batteries.training.plan import RATES
 from batteries.training.recipe import Recipe
 from registry.cli.train import train
 from tests.support.cells import python
@@ -21,6 +22,57 @@ def test_a_recorded_command_makes_its_plan():
     assert (recipe.band, plan.steps, plan.rate, plan.batch, plan.seed) == ("high", 40, 0.003, 64, 0)
     assert plan.spec == batteries.CellSpec.preset("high", V=12)
     assert recipe.source(None).facts == batteries.NoiseSource().facts
+
+
+def test_every_field_of_the_spec_may_be_set():
+    settings = "D=8 V=40 patch_size=8 hidden=24 depth=2 cross_layers=3 heads=4 smooth_width=4 activation=silu row_norm=none"
+    words = [word for text in [*settings.split(), "bounded_alpha=false", "init=small_normal"] for word in ("--set", text)]
+    plan = Recipe.parse(f"batteries train mid/x --noise --steps 1 --optimiser muon {shlex.join(words)}").plan(None)
+    assert (plan.optimiser, plan.rate) == ("muon", RATES["muon"])
+    told = {"depth": 2, "cross_layers": 3, "heads": 4, "smooth_width": 4, "activation": "silu", "row_norm": "none"}
+    assert plan.spec == batteries.CellSpec(
+        D=8, V=40, patch_size=8, hidden=24, bounded_alpha=False, init="small_normal", channels=3, **told
+    )
+
+
+def test_heads_are_those_of_the_width_that_is_set():
+    assert Recipe.parse("batteries train open/x --noise --steps 1 --preset low --set D=6").plan(None).spec.heads == 2
+    assert (
+        Recipe.parse("batteries train open/x --noise --steps 1 --preset low --set D=6 --set heads=3").plan(None).spec.heads == 3
+    )
+
+
+def test_older_options_mean_what_they_meant():
+    old = Recipe.parse("batteries train high/x --noise --steps 1 --rows 12 --hidden 8 --rate 0.003")
+    new = Recipe.parse("batteries train high/x --noise --steps 1 --set V=12 --set hidden=8 --rate 0.003")
+    assert old.plan(None).to_bytes() == new.plan(None).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["depht=2"], "expected V | D | patch_size | hidden"),
+        (["D"], "expected NAME=VALUE, got D"),
+        (["=3"], "unknown field"),
+        (["D=8", "D=16"], "duplicate field of a spec: got D=8 and D=16"),
+        (["D=x"], "D: "),
+        (["D="], "D: "),
+        (["D=1e99"], "D: "),
+        (["D=" + "9" * 5000], "D: "),
+        (["D=4.0"], "D: "),
+        (["D=true"], "D: "),
+        (["bounded_alpha=1"], "bounded_alpha: "),
+        (["activation=step", "V=2"], "V: "),
+        (["activation=step", "V=2"], "activation: "),
+        (["D=16", "heads=3"], "heads must divide D"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_refused(settings, says):
+    words = [word for text in settings for word in ("--set", text)]
+    with pytest.raises(InputError) as caught:
+        Recipe.parse(shlex.join(["batteries", "train", "high/x", "--noise", "--steps", "1", *words])).plan(None)
+    assert caught.value.code == "SPEC"
+    assert says in str(caught.value)
 
 
 def test_every_shipped_command_makes_the_recorded_plan():
@@ -49,7 +101,7 @@ def test_places_with_spaces_and_dashes_are_kept():
 def test_the_defaults_of_the_command_are_those_of_the_recipe():
     defaults = {name: given.default for name, given in inspect.signature(train).parameters.items()}
     fields = {name: field.default for name, field in Recipe.model_fields.items() if not field.is_required()}
-    assert {name: defaults[name] for name in fields} == {**fields, "photos": None}
+    assert {name: defaults[name] for name in fields} == {**fields, "photos": None, "set": None}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +120,8 @@ def test_the_defaults_of_the_command_are_those_of_the_recipe():
         ("batteries train high/x --steps 1 --noise --photos x", "USAGE"),
         ("batteries train high/x --steps 1 --photos x --mix 7", "USAGE"),
         ("batteries train high/x --steps 1 --noise --preset open", "USAGE"),
+        ("batteries train high/x --steps 1 --noise --optimiser lion", "USAGE"),
+        ("batteries train high/x --steps 1 --noise --rate fast", "USAGE"),
     ],
 )
 def test_a_command_that_trains_nothing_is_refused(command, code):
@@ -76,7 +130,7 @@ def test_a_command_that_trains_nothing_is_refused(command, code):
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("option", ["--rate -1", "--size 0", "--batch 0", "--rows 2"])
+@pytest.mark.parametrize("option", ["--rate -1", "--rate 0", "--size 0", "--batch 0", "--rows 2", "--rows 12 --set V=13"])
 def test_a_plan_that_cannot_be_is_refused(option):
     with pytest.raises(InputError, match=r"\[(USAGE|SPEC)\]"):
         Recipe.parse(f"batteries train high/x --noise --steps 1 {option}").plan(None)

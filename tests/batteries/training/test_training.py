@@ -11,7 +11,7 @@ import torch
 from batteries import CellSpec
 from batteries.data.probes import Probe, probe
 from batteries.data.sources import NoiseSource, seed_of
-from batteries.errors import ConflictError, FormatError, PolicyError
+from batteries.errors import ConflictError, FormatError, InputError, PolicyError
 from batteries.model.patch_svae import arrays_of
 from batteries.packaging.package import Label, package
 from batteries.training.plan import Plan
@@ -46,7 +46,7 @@ class Slow:
         print(step, flush=True)
         time.sleep(0.05)
     def read(self, point): pass
-t.train(t.plan(), t.NoiseSource(), small, folder=Path(sys.argv[1]), watchers=[Slow()])
+t.train(t.plan(optimiser=sys.argv[3]), t.NoiseSource(), small, folder=Path(sys.argv[1]), watchers=[Slow()])
 """
 
 
@@ -56,9 +56,9 @@ def same(run, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [2, 5, 8])
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices, after):
-    command = [sys.executable, "-c", RUN, str(tmp_path), str(few_matrices)]
+@pytest.mark.parametrize(("optimiser", "after"), [("adam", 2), ("adam", 5), ("adam", 8), ("adamw", 5), ("sgd", 5), ("muon", 5)])
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices, optimiser, after):
+    command = [sys.executable, "-c", RUN, str(tmp_path), str(few_matrices), optimiser]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in child.stdout:
         if int(line) == after:
@@ -66,8 +66,8 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices,
             break
     child.stdout.close()
     assert child.wait() == -signal.SIGKILL
-    resumed = train(plan(), NoiseSource(), small, folder=tmp_path)
-    unbroken = train(plan(), NoiseSource(), small)
+    resumed = train(plan(optimiser=optimiser), NoiseSource(), small, folder=tmp_path)
+    unbroken = train(plan(optimiser=optimiser), NoiseSource(), small)
     assert same(resumed, unbroken)
     assert resumed.trajectory == unbroken.trajectory
     assert resumed.cv_average == unbroken.cv_average
@@ -156,18 +156,26 @@ def test_the_expected_band():
     assert expected_band(CellSpec.preset("low", D=32)) == "open"
 
 
-@pytest.mark.parametrize("other", ["plan", "data", "probe"])
+@pytest.mark.parametrize("other", ["plan", "optimiser", "data", "probe"])
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, small, other):
     train(plan(steps=3), NoiseSource(), small, folder=tmp_path)
     changed = {"plan": plan(steps=3), "data": NoiseSource(), "probe": small}
     changed |= {
         "plan": {"plan": plan(steps=4)},
+        "optimiser": {"plan": plan(steps=3, optimiser="adamw")},
         "data": {"data": NoiseSource(types=(0, 1))},
         "probe": {"probe": dataclasses.replace(small, digest="1" * 64)},
     }[other]
     with pytest.raises(ConflictError, match="another run") as caught:
         train(changed["plan"], changed["data"], changed["probe"], folder=tmp_path)
     assert caught.value.exit_code == 6
+
+
+def test_a_probe_that_the_patches_do_not_tile_is_refused_before_the_first_step(small):
+    wide = CellSpec(V=16, D=4, patch_size=12, hidden=16)
+    with pytest.raises(InputError, match="multiples of 12") as caught:
+        train(plan(spec=wide, size=24), NoiseSource(), small, watchers=[Nobody()])
+    assert caught.value.code == "IMAGE_SIZE"
 
 
 @pytest.mark.parametrize("rate", [1e30, 1e38])

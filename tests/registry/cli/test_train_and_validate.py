@@ -17,6 +17,7 @@ import batteries
 import registry
 from batteries import Cell, probe
 from batteries.cell.input_scale import of_unit_images
+from batteries.training.recipe import Recipe
 from registry import Report
 from registry.catalog import check_names
 from registry.viability.controls import NAMED_CHECK
@@ -25,7 +26,7 @@ from tests.support.commands import run
 from tests.support.soak import SOAK
 from tests.support.viability import SPEC, TEST, few
 
-SMALL = ["--rows", "12", "--hidden", "8"]  # options of train: soon trained, soon measured
+SMALL = ["--set", "V=12", "--set", "hidden=8"]  # options of train: soon trained, soon measured
 SHORT_CLI = """
 import signal, sys, pytest
 from registry.cli import main
@@ -89,6 +90,20 @@ def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
     assert again[0] == 0
     for name in ("high/tiny-32.safetensors", "high/tiny-32.json"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_train_takes_any_spec_and_optimiser_and_records_them(capsys, tmp_path):
+    settings = ["--set", "D=6", "--set", "depth=2", "--set", "activation=silu", "--preset", "high", *SMALL]
+    words = [*shlex.split("--noise --steps 2 --size 32 --batch 4 --optimiser muon --json --out"), str(tmp_path), *settings]
+    code, out, _ = run(capsys, "train", "open/tiny-32", *words, "--run", str(tmp_path / "run"))
+    assert code == 0
+    manifest = Cell.read(json.loads(out)["path"]).manifest
+    assert manifest.spec == batteries.CellSpec.preset("high", D=6, V=12, hidden=8, depth=2, activation="silu")
+    assert manifest.spec.heads == 2
+    assert manifest.training.optimiser.startswith("Muon 0.02 on matrices")
+    plan = Recipe.parse(manifest.training.command).plan(None)
+    assert (plan.spec, plan.describe()[0]) == (manifest.spec, manifest.training.optimiser)
 
 
 @pytest.mark.slow
@@ -156,6 +171,15 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "high/x", "--steps", "1", "--noise", "--photos", "x"], 2, "missing or conflicting training data"),
         (["train", "high/x", "--steps", "1", "--noise", "--mix", "0.5"], 2, "with --mix"),
         (["train", "high/x", "--steps", "1", "--noise", "--rows", "4"], 2, "V: "),
+        (["train", "high/x", "--steps", "1", "--noise", "--set", "V=4", "--set", "init=none"], 2, "V: "),
+        (["train", "high/x", "--steps", "1", "--noise", "--set", "V=4", "--set", "init=none"], 2, "init: "),
+        (["train", "high/x", "--steps", "1", "--noise", "--set", "width=4"], 2, "expected V | D | patch_size"),
+        (["train", "high/x", "--steps", "1", "--noise", "--set", "channels=1"], 2, "CHANNELS"),
+        (["train", "off/x", "--steps", "1", "--noise", "--preset", "low", "--set", "D=2"], 2, "NO_CV"),
+        (["train", "low/x", "--steps", "1", "--noise", "--size", "48", "--set", "patch_size=48"], 2, "IMAGE_SIZE"),
+        (["train", "low/x", "--steps", "1", "--noise", "--set", "hidden=8192", "--set", "V=4096"], 4, "TOO_LARGE"),
+        (["train", "high/x", "--steps", "1", "--noise", "--optimiser", "lion"], 2, "adam | adamw | sgd | muon"),
+        (["train", "high/x", "--steps", "1", "--noise", "--rate", "0"], 2, "rate"),
         (["train", "open/x", "--steps", "1", "--noise"], 2, "unknown preset"),
         (["train", "high/x", "--steps", "1", "--noise", "--rate", "-1"], 2, "rate"),
         (["train", "high/x", "--steps", "1", "--noise", "--schedule", "zigzag"], 2, "schedule"),

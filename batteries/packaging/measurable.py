@@ -1,0 +1,39 @@
+"""Limits of a spec whose cells are measured on the named probes. Does not import torch."""
+
+from __future__ import annotations
+
+from batteries.cell import weights_file
+from batteries.cell.spec import CellSpec
+from batteries.errors import FormatError, InputError
+from batteries.geometry.attractor import SIMPLEX
+
+CHANNELS, PROBE_SIZE = 3, 64  # channels and side of the smallest probes; the others' side is a multiple
+MAX_SIZE = 4096  # pixels, as in a training plan
+
+
+def refuse_unmeasurable(spec: CellSpec, size: int, where: object) -> None:
+    """Refuse, before any computation, a spec whose cells cannot be measured.
+
+    Args:
+        spec: Architecture of a cell to train or to adopt.
+        size: Side of its images, in pixels.
+        where: Name of the cell, or path of its checkpoint, in messages.
+
+    Raises:
+        FormatError: more parameters than a cell may have (``TOO_LARGE``).
+        InputError: other channels than images have (``CHANNELS``), a width without a CV (``NO_CV``), or an image size that is
+            out of range or no multiple of the patch size (``IMAGE_SIZE``).
+    """
+    if 4 * spec.parameters > weights_file.MAX_CELL:
+        most = weights_file.MAX_CELL // 4
+        raise FormatError(
+            "too large for a cell", code="TOO_LARGE", expected=f"{most:,} parameters", found=f"{spec.parameters:,}", where=where
+        )
+    if spec.channels != CHANNELS:
+        raise InputError("unsupported number of channels", code="CHANNELS", expected=CHANNELS, found=spec.channels, where=where)
+    if spec.D < SIMPLEX:
+        raise InputError("width without a CV", code="NO_CV", expected=f"D of {SIMPLEX} or more", found=spec.D, where=where)
+    if not 1 <= size <= MAX_SIZE:
+        raise InputError("invalid image size", code="IMAGE_SIZE", expected=f"1 to {MAX_SIZE} pixels", found=size)
+    for side in (size, PROBE_SIZE):
+        spec.grid(side, side)
