@@ -184,7 +184,8 @@ def _too_few(untrained: int, pairs: int) -> list[str]:
     lowest = 1 / (1 + untrained) ** 2
     if not untrained or pairs * lowest <= LEVEL:
         return []
-    words = f"{untrained} untrained cells at each end give p-values of {number(lowest, 2)} or more, too high for {pairs} pairs"
+    of = counted(pairs, "pair")
+    words = f"{untrained} untrained cells at each end give p-values of {number(lowest, 2)} or more, too high for {of}"
     return [f"{words}: {composer.alignment.untrained_for(pairs, LEVEL)} are enough"]
 
 

@@ -134,8 +134,8 @@ def test_the_probe_is_of_what_the_cells_learned(run, cells, words, name, because
 
 def test_too_few_untrained_cells_to_say_anything_are_warned_of(run):
     out, err = run(*PAIR, "--untrained", 2)
-    assert err == "warning: 2 untrained cells at each end give p-values of 0.11 or more, too high for 1 pairs: 19 are enough\n"
-    assert "None of 1 pairs is related" in out
+    assert err == "warning: 2 untrained cells at each end give p-values of 0.11 or more, too high for 1 pair: 19 are enough\n"
+    assert "None of 1 pair is related" in out
 
 
 def test_what_the_library_warns_of_is_said_once(run, monkeypatch):
