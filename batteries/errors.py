@@ -85,7 +85,7 @@ class InputError(BatteriesError, ValueError):
     ...     batteries.probe("photos-65")
     ... except batteries.InputError as error:
     ...     print(error)
-    unknown probe: expected noise16-64 | photos-64 | photos-256, got photos-65 [NO_PROBE]
+    unknown probe: expected noise16-64 | noise16p-64 | photos-64 | photos-256, got photos-65 [NO_PROBE]
     """
 
     exit_code = 2

@@ -1,18 +1,22 @@
-"""The 16 noise types, seeded and vectorised.
+"""The 16 noise types, seeded and vectorised, in two mixes: that of this package, and the published one.
 
 Every type is a function (n, C, H, W, generator) -> (n, C, H, W) float32; all values are clamped to [-4, 4]. Choices that the
-published description leaves open are marked "own choice".
+published description leaves open are marked "own choice". :class:`Mix` has all in which the mixes differ; docs/noise.md tells
+what follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from batteries.cell.manifest import OWN_MIX, NoiseMix
 from batteries.engine.torch_settings import PINNED, neutral
+from batteries.errors import InputError
 
 __all__ = ["CLAMP", "NAMES", "of_types", "random_batch"]
 
@@ -29,18 +33,59 @@ class Shape(NamedTuple):
     width: int
 
 
+Maker = Callable[[Shape, Generator], Tensor]
+
+
+class Mix(NamedTuple):
+    """Choices in which the mixes differ.
+
+    Attributes:
+        plane: Largest value of a gradient's plane.
+        weight: Range of the weight of Gaussian noise in a mixture.
+        lowest: Frequency that the mean of coloured noise counts as; None for the lowest of the image (own choice).
+        scaled_quarter: True if the pink quarter of the quadrants has unit standard deviation before it is halved.
+    """
+
+    plane: float
+    weight: tuple[float, float]
+    lowest: float | None
+    scaled_quarter: bool
+
+
+MIXES: dict[NoiseMix, Mix] = {
+    "batteries": Mix(plane=1.0, weight=(0.0, 1.0), lowest=None, scaled_quarter=True),
+    "published": Mix(plane=2.0, weight=(0.2, 0.8), lowest=1e-8, scaled_quarter=False),
+}
+
+
+def refuse_unknown(mix: str) -> None:
+    """Check the name of a mix.
+
+    Raises:
+        InputError: no mix of that name (``NOISE_MIX``).
+    """
+    if mix not in MIXES:
+        raise InputError("unknown noise mix", code="NOISE_MIX", expected=" | ".join(MIXES), found=mix)
+
+
 @neutral()
-def of_types(types: Tensor, size: tuple[int, int], generator: Generator, *, channels: int = 3) -> Tensor:
+def of_types(
+    types: Tensor, size: tuple[int, int], generator: Generator, *, channels: int = 3, mix: NoiseMix = OWN_MIX
+) -> Tensor:
     """Generate images of the given noise types.
 
     Args:
-        types: Indices (B,) into :data:`TYPES`, from 0 to 15.
+        types: Indices (B,) into :data:`NAMES`, from 0 to 15.
         size: Height and width in pixels.
         generator: Source of all randomness; the same state and types give the same images.
         channels: Colour channels, independent except for the geometry of the structured types.
+        mix: Mix, ``batteries`` or ``published``; both draw the same random numbers.
 
     Returns:
         (B, channels, height, width) float32 in [-4, 4].
+
+    Raises:
+        InputError: no mix of that name (``NOISE_MIX``).
 
     >>> import torch
     >>> from batteries import noise
@@ -48,8 +93,9 @@ def of_types(types: Tensor, size: tuple[int, int], generator: Generator, *, chan
     >>> noise.of_types(torch.tensor([0, 3]), (32, 32), generator).shape
     torch.Size([2, 3, 32, 32])
     """
+    refuse_unknown(mix)
     images = torch.empty(len(types), channels, *size, **PINNED)
-    for index, (_, make) in enumerate(TYPES):
+    for index, make in enumerate(TYPES[mix].values()):
         chosen = (types == index).nonzero().squeeze(1)
         if len(chosen):
             images[chosen] = make(Shape(len(chosen), channels, *size), generator)
@@ -58,7 +104,13 @@ def of_types(types: Tensor, size: tuple[int, int], generator: Generator, *, chan
 
 @neutral()
 def random_batch(
-    batch: int, size: tuple[int, int], seed: int, *, types: Sequence[int] | None = None, channels: int = 3
+    batch: int,
+    size: tuple[int, int],
+    seed: int,
+    *,
+    types: Sequence[int] | None = None,
+    channels: int = 3,
+    mix: NoiseMix = OWN_MIX,
 ) -> tuple[Tensor, Tensor]:
     """Generate a batch of images of random noise types.
 
@@ -68,9 +120,13 @@ def random_batch(
         seed: Seed of types and images.
         types: Indices of the types to draw from; by default all 16.
         channels: Colour channels.
+        mix: Mix, as in :func:`of_types`.
 
     Returns:
         Images (batch, channels, height, width) and their types (batch,).
+
+    Raises:
+        InputError: no mix of that name (``NOISE_MIX``).
 
     >>> from batteries import noise
     >>> images, types = noise.random_batch(4, (32, 32), seed=0)
@@ -78,9 +134,9 @@ def random_batch(
     (torch.Size([4, 3, 32, 32]), ['quadrants', 'laplace', 'brown', 'gaussian'])
     """
     generator = Generator().manual_seed(seed)
-    allowed = torch.tensor(range(len(TYPES)) if types is None else types)
+    allowed = torch.tensor(range(len(NAMES)) if types is None else types)
     drawn = allowed[torch.randint(len(allowed), (batch,), generator=generator)]
-    return of_types(drawn, size, generator, channels=channels), drawn
+    return of_types(drawn, size, generator, channels=channels, mix=mix), drawn
 
 
 def _normal(shape: Shape, g: Generator) -> Tensor:
@@ -105,23 +161,19 @@ def _poisson(shape: Shape, g: Generator) -> Tensor:
     return torch.poisson(rate.expand(shape), generator=g) / rate - 1
 
 
-def _coloured(shape: Shape, g: Generator, exponent: float) -> Tensor:
+def _coloured(shape: Shape, g: Generator, exponent: float, lowest: float | None) -> Tensor:
     """Divide the amplitude spectrum of white noise by f**exponent, then scale each image to unit standard deviation."""
-    fy = torch.fft.fftfreq(shape.height, **PINNED)[:, None]
-    fx = torch.fft.rfftfreq(shape.width, **PINNED)[None, :]
-    frequency = (fy.square() + fx.square()).sqrt()
-    frequency[0, 0] = 1 / max(shape.height, shape.width)  # the mean counts as the lowest frequency
-    spectrum = torch.fft.rfft2(_normal(shape, g)) / frequency**exponent
-    images = torch.fft.irfft2(spectrum, s=(shape.height, shape.width))
+    images = _filtered(shape, g, exponent, lowest)
     return images / images.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
-def _pink(shape: Shape, g: Generator) -> Tensor:
-    return _coloured(shape, g, 1)
-
-
-def _brown(shape: Shape, g: Generator) -> Tensor:
-    return _coloured(shape, g, 2)
+def _filtered(shape: Shape, g: Generator, exponent: float, lowest: float | None) -> Tensor:
+    fy = torch.fft.fftfreq(shape.height, **PINNED)[:, None]
+    fx = torch.fft.rfftfreq(shape.width, **PINNED)[None, :]
+    frequency = (fy.square() + fx.square()).sqrt()
+    frequency[0, 0] = 1 / max(shape.height, shape.width) if lowest is None else lowest
+    spectrum = torch.fft.rfft2(_normal(shape, g)) / frequency**exponent
+    return torch.fft.irfft2(spectrum, s=(shape.height, shape.width))
 
 
 def _salt_and_pepper(shape: Shape, g: Generator) -> Tensor:
@@ -145,12 +197,12 @@ def _blocks(shape: Shape, g: Generator) -> Tensor:
     return coarse[n, c, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def _gradient(shape: Shape, g: Generator) -> Tensor:
-    """Make a plane from -1 to 1 at a random angle, with Gaussian noise of sigma 0.5."""
+def _gradient(shape: Shape, g: Generator, plane: float) -> Tensor:
+    """Make a plane from -plane to plane at a random angle, with Gaussian noise of sigma 0.5."""
     angle = _rand((shape.n, 1, 1, 1), g, 0, 2 * torch.pi)
     y = torch.linspace(-1, 1, shape.height, **PINNED)[:, None]
     x = torch.linspace(-1, 1, shape.width, **PINNED)[None, :]
-    return angle.cos() * x + angle.sin() * y + 0.5 * _normal(shape, g)
+    return plane * (angle.cos() * x + angle.sin() * y) + 0.5 * _normal(shape, g)
 
 
 def _checkerboard(shape: Shape, g: Generator) -> Tensor:
@@ -160,18 +212,18 @@ def _checkerboard(shape: Shape, g: Generator) -> Tensor:
     return (2 * parity.float() - 1)[:, None] + 0.3 * _normal(shape, g)
 
 
-def _mixture(shape: Shape, g: Generator) -> Tensor:
-    """Mix Gaussian and uniform [-1, 1] noise with a weight drawn per image from U(0, 1) (own choice)."""
-    weight = _rand((shape.n, 1, 1, 1), g)
+def _mixture(shape: Shape, g: Generator, bounds: tuple[float, float]) -> Tensor:
+    """Mix Gaussian and uniform [-1, 1] noise with a weight drawn per image from U(bounds) (0 and 1: own choice)."""
+    weight = _rand((shape.n, 1, 1, 1), g, *bounds)
     return weight * _normal(shape, g) + (1 - weight) * _uniform(shape, g)
 
 
-def _quadrants(shape: Shape, g: Generator) -> Tensor:
+def _quadrants(shape: Shape, g: Generator, pink: Maker) -> Tensor:
     """Fill the quarters of an image with Gaussian, uniform, pink / 2 and +-1 noise."""
     half_y, half_x = shape.height // 2, shape.width // 2
     images = _normal(shape, g)
     images[..., :half_y, half_x:] = _uniform(shape, g)[..., :half_y, half_x:]
-    images[..., half_y:, :half_x] = _pink(shape, g)[..., half_y:, :half_x] / 2
+    images[..., half_y:, :half_x] = pink(shape, g)[..., half_y:, :half_x] / 2
     images[..., half_y:, half_x:] = _signs(shape, g)[..., half_y:, half_x:]
     return images
 
@@ -194,22 +246,28 @@ def _signs(shape: Shape, g: Generator) -> Tensor:
     return (_rand(shape, g) < 0.5).float() * 2 - 1
 
 
-TYPES: tuple[tuple[str, Callable[[Shape, Generator], Tensor]], ...] = (
-    ("gaussian", _normal),
-    ("uniform", _uniform),
-    ("uniform-wide", _uniform_wide),
-    ("poisson", _poisson),
-    ("pink", _pink),
-    ("brown", _brown),
-    ("salt-and-pepper", _salt_and_pepper),
-    ("sparse", _sparse),
-    ("blocks", _blocks),
-    ("gradient", _gradient),
-    ("checkerboard", _checkerboard),
-    ("mixture", _mixture),
-    ("quadrants", _quadrants),
-    ("cauchy", _cauchy),
-    ("exponential", _exponential),
-    ("laplace", _laplace),
-)
-NAMES = tuple(name for name, _ in TYPES)
+def _types(mix: Mix) -> dict[str, Maker]:
+    """Return the generators of a mix by the name of their type, in the published order."""
+    quarter = _coloured if mix.scaled_quarter else _filtered
+    return {
+        "gaussian": _normal,
+        "uniform": _uniform,
+        "uniform-wide": _uniform_wide,
+        "poisson": _poisson,
+        "pink": partial(_coloured, exponent=1, lowest=mix.lowest),
+        "brown": partial(_coloured, exponent=2, lowest=mix.lowest),
+        "salt-and-pepper": _salt_and_pepper,
+        "sparse": _sparse,
+        "blocks": _blocks,
+        "gradient": partial(_gradient, plane=mix.plane),
+        "checkerboard": _checkerboard,
+        "mixture": partial(_mixture, bounds=mix.weight),
+        "quadrants": partial(_quadrants, pink=partial(quarter, exponent=1, lowest=mix.lowest)),
+        "cauchy": _cauchy,
+        "exponential": _exponential,
+        "laplace": _laplace,
+    }
+
+
+TYPES = {name: _types(mix) for name, mix in MIXES.items()}
+NAMES = tuple(TYPES[OWN_MIX])

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from batteries import short_repr
+from batteries.cell.manifest import OWN_MIX, NoiseMix
 from batteries.data.sources import seed_of
 from batteries.engine.torch_settings import neutral
 from batteries.measurement.measure import PATCHES_AT_ONCE
@@ -186,7 +187,14 @@ def _logits(weights: Tensor, features: Tensor) -> Tensor:
 
 
 @neutral()
-def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size: int = 64, seed: int = 0) -> float:
+def name_noise(
+    model: PatchSVAE,
+    *,
+    per_type: tuple[int, int] = (200, 100),
+    size: int = 64,
+    seed: int = 0,
+    mix: NoiseMix = OWN_MIX,
+) -> float:
     """Measure how accurately omega statistics of a cell identify the noise type; chance is 1/16.
 
     Args:
@@ -194,6 +202,7 @@ def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size
         per_type: Training and test images of each of the 16 types.
         size: Side of the images in pixels.
         seed: Seed of the images, which are the same for every model.
+        mix: Mix of the noise, as in :func:`batteries.noise.of_types`; that of the cell's own probe.
 
     >>> import batteries
     >>> model = batteries.untrained(batteries.CellSpec.preset("high", patch_size=16), seed=0)
@@ -201,17 +210,17 @@ def name_noise(model: PatchSVAE, *, per_type: tuple[int, int] = (200, 100), size
     >>> 0 <= accuracy <= 1
     True
     """
-    train, test = _noise_parts(per_type, size, seed, model.spec.channels)
+    train, test = _noise_parts(per_type, size, seed, model.spec.channels, mix)
     return logistic_accuracy((omega_statistics(model, train[0]), train[1]), (omega_statistics(model, test[0]), test[1]))
 
 
 @lru_cache(maxsize=1)  # a quarter of a gigabyte by default
 @neutral()
-def _noise_parts(per_type: tuple[int, int], size: int, seed: int, channels: int) -> list[tuple[Tensor, Tensor]]:
+def _noise_parts(per_type: tuple[int, int], size: int, seed: int, channels: int, mix: NoiseMix) -> list[tuple[Tensor, Tensor]]:
     """Generate the images and types of the training set, then of the test set."""
     parts = []
     for part, count in enumerate(per_type):
         types = torch.arange(len(NAMES)).repeat_interleave(count)
         generator = Generator().manual_seed(seed_of(seed, part, READOUT_SEED))
-        parts.append((of_types(types, (size, size), generator, channels=channels), types))
+        parts.append((of_types(types, (size, size), generator, channels=channels, mix=mix), types))
     return parts

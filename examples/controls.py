@@ -33,7 +33,7 @@ def runner_of(reference: str) -> tuple[Runner, NullFigures]:
     """Prepare the parts of a cell's test without a cache on disk, and its null."""
     cell = registry.load(reference)
     own = batteries.probe(cell.manifest.own_probe)
-    tasks = own_tasks(own.domain, PROTOCOL, 0)
+    tasks = own_tasks(own, PROTOCOL, 0)
     runner = Runner(cell, PROTOCOL, own, tasks, own_hosts(PROTOCOL), 0, ResultCache(), lambda words, done, parts: None)
     return runner, runner.null()
 

@@ -27,7 +27,7 @@ def main(targets: list[str]) -> None:
     table = FittedTable("cell", "rate", "score", "|dW|/|W|", "axial CV", "rank", "retention", "kept")
     for cell in map(registry.load, targets):
         own = batteries.probe(cell.manifest.own_probe)
-        task, host = own_tasks(own.domain, protocol, 0)[-1], next(iter(own_hosts(protocol).values()))
+        task, host = own_tasks(own, protocol, 0)[-1], next(iter(own_hosts(protocol).values()))
         for rate in RATES:
             found = [dose_trial(Trial(cell, "cell", protocol, own), task, host, rate, seed)[0] for seed in SEEDS]
             columns = ([d.score for d in found], [d.weight_change for d in found])

@@ -58,7 +58,7 @@ def record(cell: batteries.Cell, profile: Profile, recorder: Recorder) -> None:
     """Compute the parts of a cell's test that do not depend on its weights."""
     protocol = registry.PROFILES[profile]
     own = batteries.probe(cell.manifest.own_probe)
-    tasks = own_tasks(own.domain, protocol, 0)
+    tasks = own_tasks(own, protocol, 0)
     runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, recorder, lambda words, done, parts: None)
     runner.null()
     runner.frozen(untrained_cell(cell, CONTROL_SEED), 1, runner.deciding)

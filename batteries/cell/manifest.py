@@ -25,6 +25,8 @@ CLAIMED = "claimed by the maker"  # label of what cannot be measured again: trai
 
 Band = Literal["low", "mid", "high", "open", "off"]
 Domain = Literal["noise", "photos"]
+NoiseMix = Literal["batteries", "published"]  # docs/noise.md
+OWN_MIX: NoiseMix = "batteries"
 Sha256 = Annotated[str, Field(pattern=f"^{DIGEST.pattern}$")]
 Text = Annotated[str, Field(max_length=2000)]
 MAX_BLOB = 4 * 2**30  # the largest artifact of any kind
@@ -176,10 +178,10 @@ class DataSource(GrownDocument):
     """Training data of a cell. Null means unknown: the cell was adopted.
 
     ``probe_photographs`` names photographs of the probes that the training images show, by permission: errors on these probes
-    are not errors on unseen images. It is left out of the file where empty.
+    are not errors on unseen images. ``noise_mix`` names the generator of noise. Either is left out of the file at its default.
     """
 
-    ADDED: ClassVar[tuple[str, ...]] = ("probe_photographs",)
+    ADDED: ClassVar[tuple[str, ...]] = ("probe_photographs", "noise_mix")
 
     kind: Domain
     description: Text
@@ -188,6 +190,7 @@ class DataSource(GrownDocument):
     license: Text
     source: Text
     probe_photographs: tuple[Text, ...] = ()
+    noise_mix: NoiseMix = OWN_MIX
 
 
 class TrainingPoint(GrownDocument):

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from batteries import short_repr
-from batteries.cell.manifest import Domain
+from batteries.cell.manifest import OWN_MIX, Domain, NoiseMix
 from batteries.data.photos import to_float, to_tensor
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
@@ -40,6 +40,7 @@ class Probe:
         group: Index (B,) of each image's noise type or photograph in ``groups``.
         groups: Names of the noise types or photographs.
         digest: SHA-256 of the recipe and of the bytes of its photographs.
+        noise_mix: Mix of its noise types; of photographs that of this package, which is without meaning.
 
     >>> import batteries
     >>> probe = batteries.probe("noise16-64")
@@ -54,6 +55,7 @@ class Probe:
     group: Tensor
     groups: tuple[str, ...]
     digest: str
+    noise_mix: NoiseMix = OWN_MIX
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.images.shape[1:]))
@@ -73,7 +75,7 @@ class Probe:
         return self.group if self.domain == "photos" else torch.arange(len(self.images), device="cpu")
 
 
-PROBES = ("noise16-64", "photos-64", "photos-256")
+PROBES = ("noise16-64", "noise16p-64", "photos-64", "photos-256")
 
 
 @functools.cache
@@ -91,6 +93,8 @@ def probe(name: str) -> Probe:
     match name:
         case "noise16-64":
             return _noise_probe(name, size=64, seed=1600)
+        case "noise16p-64":
+            return _noise_probe(name, size=64, seed=1600, mix="published")
         case "photos-64":
             return _photo_probe(name, size=64, seed=6400)
         case "photos-256":
@@ -114,15 +118,17 @@ def probe_of(given: Probe | str) -> Probe:
     raise InputError("not a probe", code="PROBE", expected=expected, found=type(given).__name__, remedy=remedy)
 
 
-def own_probe(domain: Domain, size: int) -> str:
-    """Return the name of a cell's own probe: for photographs, that of 256 pixels if the training crops had that size.
+def own_probe(domain: Domain, size: int, noise_mix: NoiseMix = OWN_MIX) -> str:
+    """Return the name of a cell's own probe: that of its noise mix, or of photographs, 256 pixels wide if its crops were.
 
     >>> import batteries
     >>> batteries.own_probe("photos", 64), batteries.own_probe("photos", 256), batteries.own_probe("noise", 256)
     ('photos-64', 'photos-256', 'noise16-64')
+    >>> batteries.own_probe("noise", 64, "published")
+    'noise16p-64'
     """
     if domain == "noise":
-        return "noise16-64"
+        return "noise16-64" if noise_mix == OWN_MIX else "noise16p-64"
     return "photos-256" if size >= 256 else "photos-64"
 
 
@@ -132,11 +138,13 @@ def photographs() -> tuple[Path, ...]:
     return tuple(sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".png")))
 
 
-def _noise_probe(name: str, size: int, seed: int) -> Probe:
+def _noise_probe(name: str, size: int, seed: int, mix: NoiseMix = OWN_MIX) -> Probe:
     group = torch.arange(len(NAMES)).repeat_interleave(NOISE_PER_TYPE)
-    images = of_types(group, (size, size), Generator().manual_seed(seed))
+    images = of_types(group, (size, size), Generator().manual_seed(seed), mix=mix)
     recipe = {"name": name, "version": 1, "size": size, "seed": seed, "per_type": NOISE_PER_TYPE, "types": list(NAMES)}
-    return Probe(name, 1, "noise", images, group, NAMES, canonical_json.sha256(canonical_json.dump(recipe)))
+    if mix != OWN_MIX:
+        recipe["mix"] = mix
+    return Probe(name, 1, "noise", images, group, NAMES, canonical_json.sha256(canonical_json.dump(recipe)), mix)
 
 
 def _photo_probe(name: str, size: int, seed: int) -> Probe:

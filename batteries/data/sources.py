@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batteries.cell.manifest import DataSource
+from batteries.cell.manifest import OWN_MIX, DataSource, NoiseMix
 from batteries.data import photograph_overlap
 from batteries.data.photos import Photos
 from batteries.errors import PolicyError
 from batteries.io import canonical_json
-from batteries.noise import NAMES, random_batch
+from batteries.noise import NAMES, random_batch, refuse_unknown
 
 SHOWN = 6  # photographs in a message
 
@@ -44,6 +44,10 @@ class NoiseSource:
 
     Attributes:
         types: Indices into :data:`batteries.noise.NAMES`.
+        mix: Mix of the types: ``batteries``, or ``published`` for figures to compare with published ones (docs/noise.md).
+
+    Raises:
+        InputError: no mix of that name (``NOISE_MIX``).
 
     >>> import batteries
     >>> source = batteries.NoiseSource(types=(0, 1))
@@ -52,22 +56,28 @@ class NoiseSource:
     """
 
     types: tuple[int, ...] = tuple(range(len(NAMES)))
+    mix: NoiseMix = OWN_MIX
+
+    def __post_init__(self) -> None:
+        refuse_unknown(self.mix)
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
         """Generate images (count, 3, size, size) in [-4, 4]."""
-        return random_batch(count, (size, size), seed, types=self.types)[0]
+        return random_batch(count, (size, size), seed, types=self.types, mix=self.mix)[0]
 
     @property
     def facts(self) -> DataSource:
-        """Facts about the noise; the digest covers the names of the types."""
+        """Facts about the noise; the digest covers the names of the types, and of a mix that is not this package's."""
         chosen = [NAMES[index] for index in self.types]
+        own = self.mix == OWN_MIX
         return DataSource(
             kind="noise",
-            description=f"generated noise: {', '.join(chosen)}",
-            digest=canonical_json.sha256(canonical_json.dump(chosen)),
+            description=f"generated noise{'' if own else f', {self.mix} mix'}: {', '.join(chosen)}",
+            digest=canonical_json.sha256(canonical_json.dump(chosen if own else [self.mix, *chosen])),
             images=0,
             license="none needed: generated",
             source="batteries.noise",
+            noise_mix=self.mix,
         )
 
     @property
@@ -128,7 +138,7 @@ class PhotoSource:
 
 @dataclass(frozen=True)
 class MixedSource:
-    """Photographs with a share of noise, which keeps a cell from memorising its photographs.
+    """Photographs with a share of noise of this package's mix, which keeps a cell from memorising its photographs.
 
     Attributes:
         photos: Crops of photographs, the cell's own domain.

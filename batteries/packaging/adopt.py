@@ -229,6 +229,7 @@ def _training_facts(
         images=None,
         license=UNKNOWN,
         source=UNKNOWN,
+        noise_mix=source.facts.noise_mix,
     )
     try:
         return TrainingFacts(

@@ -11,6 +11,7 @@ from batteries.cell import weights_file
 from batteries.cell.cell import Cell, file_facts
 from batteries.cell.manifest import (
     MAX_TRAJECTORY,
+    DataSource,
     Family,
     HeldFigure,
     Identity,
@@ -89,7 +90,7 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
         raise PolicyError("run stopped by its triage", code="TRIAGE", found=run.triage, where=label.name)
     plan = run.plan
     blob = weights_file.write(arrays_of(run.model))
-    own = probe(own_probe(source.facts.kind, plan.size))
+    own = probe(own_probe_of(source.facts, plan.size))
     return measured_cell(
         run.model,
         blob,
@@ -127,7 +128,7 @@ def measured_cell(
         PolicyError: degenerate CV (``NO_BAND``).
     """
     spec = model.spec
-    own = probe(own_probe(training.data.kind, training.size))
+    own = probe(own_probe_of(training.data, training.size))
     other = probe("photos-64" if own.domain == "noise" else "noise16-64")
     measured = measure(model, own, code=code, held=held, input=input)
     identity = _identity(label, measured, training.size, input)  # refuses a cell without a band before the rest
@@ -142,6 +143,11 @@ def measured_cell(
         untrained={own.name: measure(null, own, code=code, input=input)},
     )
     return Cell.from_bytes(blob, manifest, where=manifest.path)
+
+
+def own_probe_of(data: DataSource, size: int) -> str:
+    """Return the name of the own probe of a cell that learned the data."""
+    return own_probe(data.kind, size, data.noise_mix)
 
 
 def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearCode:

@@ -6,13 +6,14 @@ Torch is imported only when the training data is made.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError
 
 import batteries
-from batteries.cell.manifest import Sha256
+from batteries.cell.manifest import OWN_MIX, NoiseMix, Sha256
 from batteries.cell.spec import CellSpec, Preset, changes_of
 from batteries.errors import InputError
 from batteries.io.canonical_json import Document, fields_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from batteries.data.sources import Source
 
 COMMAND = ["batteries", "train"]
+BARE: dict[str, str] = {"noise": OWN_MIX}  # value of an option that is given without one
 REPEATED = {"photos", "set"}
 LABELS = {"family", "description", "license"}  # options that describe the cell and do not change it
 
@@ -33,7 +35,7 @@ class Recipe(Document):
     Attributes:
         reference: ``band/name[@version]`` of the cell.
         steps: Optimiser steps.
-        noise: Whether to train on the noise types.
+        noise: Mix of the noise types to train on; None for photographs.
         photos: Folders or globs of photographs.
         allow_probe_photos: Whether to allow photographs of the probes.
         mix: Share of noise among photographs.
@@ -55,7 +57,7 @@ class Recipe(Document):
 
     reference: str
     steps: int
-    noise: bool = False
+    noise: NoiseMix | None = None
     photos: tuple[str, ...] = ()
     allow_probe_photos: bool = False
     mix: Annotated[float, Field(ge=0, le=0.9)] = 0.0
@@ -86,7 +88,7 @@ class Recipe(Document):
             recipe = cls.model_validate(given, strict=False)
         except ValidationError as error:
             raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
-        if recipe.noise == bool(recipe.photos) or (recipe.noise and recipe.mix):
+        if bool(recipe.noise) == bool(recipe.photos) or (recipe.noise and recipe.mix):
             wanted = "--noise, or --photos PLACE (with --mix for a share of noise)"
             raise InputError("missing or conflicting training data", code="USAGE", expected=wanted)
         return recipe
@@ -107,7 +109,7 @@ class Recipe(Document):
             if words[:2] != COMMAND or len(words) < 3:
                 raise ValueError(command)
             options = _options(words[3:])
-        except (ValueError, StopIteration) as error:  # shlex and a missing value
+        except (ValueError, IndexError) as error:  # shlex and a missing value
             raise InputError(
                 "no command that trains the cell", code="NO_RECIPE", expected="batteries train ...", found=command[:200]
             ) from error
@@ -142,7 +144,7 @@ class Recipe(Document):
             photos: Photographs of the recipe's places; None for noise.
         """
         if photos is None:
-            return batteries.NoiseSource()
+            return batteries.NoiseSource(mix=self.noise or OWN_MIX)
         source = batteries.PhotoSource(photos, self.data_license, self.data_source)
         return batteries.MixedSource(source, self.mix) if self.mix else source
 
@@ -150,15 +152,18 @@ class Recipe(Document):
 def _options(words: list[str]) -> dict[str, Any]:
     """Return options by name, of a command line in the long form, in which each value follows its option."""
     found: dict[str, Any] = {}
-    rest: Iterator[str] = iter(words)
-    for word in rest:
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
         name = word.removeprefix("--").replace("-", "_")
         if not word.startswith("--") or name not in Recipe.model_fields.keys() | LABELS:
             raise ValueError(word)
         if Recipe.model_fields.get(name) is not None and Recipe.model_fields[name].annotation is bool:
             found[name] = True
         elif name in REPEATED:
-            found.setdefault(name, []).append(next(rest))
+            found.setdefault(name, []).append(rest.popleft())
+        elif name in BARE and (not rest or rest[0].startswith("--")):
+            found[name] = BARE[name]
         else:
-            found[name] = next(rest)
+            found[name] = rest.popleft()
     return found

@@ -23,6 +23,7 @@ from registry.checks.figures import Z99, at_most, t99
 from registry.checks.protocol import Threshold, ViabilityProtocol
 
 DEAD = 1e-6  # variance of a row over patches: shipped cells have 2e-3 and more
+FLAT = 1e-6  # variance of pixels around their image's mean colour, below which there is only colour to answer
 SAME = 0.9999  # mean |cosine| of two rows: shipped cells have 0.994 and less
 OMEGA_CHECKS = frozenset({"read-out, omega", "lift, name the noise type"})  # those that read nothing but omega
 
@@ -32,7 +33,8 @@ class Content:
     """Errors and rows of a cell on its own probe.
 
     Attributes:
-        types: Error on each noise type or photograph, as a share of that of answering each image's mean colour.
+        types: Error on each noise type or photograph, as a share of that of answering each image's mean colour, but for types
+            of constant colours, as the published mix has.
         images: Error on each image, as a share of that of answering its type's mean colour.
         rows: Rows that vary over patches and are no copies of another.
     """
@@ -48,7 +50,8 @@ def content(reading: Reading, probe: Probe) -> Content:
     own = _distance(probe.images, probe.images.mean(dim=(2, 3), keepdim=True))
     level = torch.stack([probe.images[probe.group == kind].mean(dim=(0, 2, 3)) for kind in kinds])
     shared = _distance(probe.images, level[probe.group][:, :, None, None])
-    types = {name: _ratio(reading.mse, own, probe.group == kind) for kind, name in enumerate(probe.groups)}
+    members = {name: probe.group == kind for kind, name in enumerate(probe.groups)}
+    types = {name: _ratio(reading.mse, own, of) for name, of in members.items() if own[of].mean() > FLAT}
     return Content(types, tuple((reading.mse / shared).tolist()), _live_rows(reading.matrices))
 
 

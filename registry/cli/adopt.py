@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import batteries
 from batteries.cell.input_scale import IMAGENET, of_unit_images
-from batteries.cell.manifest import InputScale
+from batteries.cell.manifest import InputScale, NoiseMix
 from batteries.cell.spec import Activation, RowNorm
 from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
@@ -56,7 +56,9 @@ def adopt(
             help="Scale of its training images, see above.",
         ),
     ],
-    noise: Annotated[bool, typer.Option("--noise", help="Measure on the 16 noise types.")] = False,
+    noise: Annotated[
+        NoiseMix | None, choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Measure on the 16 noise types.")
+    ] = None,
     photos: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,11 +134,11 @@ def _scale(text: str) -> InputScale:
         raise InputError("invalid input scale", code="USAGE", expected=expected, found=found, where="--input") from error
 
 
-def _source(noise: bool, places: list[str]) -> Source:
-    if noise == bool(places):
+def _source(noise: NoiseMix | None, places: list[str]) -> Source:
+    if bool(noise) == bool(places):
         expected = "--noise, or --photos PLACE with photographs for the linear baselines"
         raise InputError("missing or conflicting domain", code="USAGE", expected=expected)
-    return batteries.NoiseSource() if noise else batteries.PhotoSource(photographs(places), "unknown", "unknown")
+    return batteries.NoiseSource(mix=noise) if noise else batteries.PhotoSource(photographs(places), "unknown", "unknown")
 
 
 def _refuse_other_band(cell: Cell, wanted: Reference) -> None:

@@ -82,7 +82,8 @@ def align(
     shuffled pairings and with untrained cells.
 
     Grids: coarsest averages finer cells over the regions of the coarsest; exact demands one grid. The probe is photos-64 if all
-    cells learned photographs, else noise16-64. A swap takes about half a second for each pair.
+    cells learned photographs, noise16p-64 if all that learned noise learned the published mix, else noise16-64. A swap takes
+    about half a second for each pair.
     """
     use(context, threads)
     label = packed_label(MAPS, out, name, version, license, description)

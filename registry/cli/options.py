@@ -17,6 +17,7 @@ from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import ConflictError, InputError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import AnyDocument, fields_of
+from batteries.training.recipe import BARE
 from composer.artifact.manifest import PackedLabel
 from registry.catalog.reference import Reference
 from registry.cli.console import emit, emit_json, emit_row, say
@@ -167,7 +168,7 @@ def command_line(context: typer.Context, aside: Container[str]) -> str:
             continue
         if parameter.param_type_name == "argument":
             words.append(str(value))
-        elif value is True:
+        elif value is True or value == BARE.get(parameter.name or ""):
             words.append(parameter.opts[0])
         else:
             words += [

@@ -10,6 +10,7 @@ import typer
 
 import batteries
 import registry
+from batteries.cell.manifest import NoiseMix
 from batteries.cell.spec import Preset
 from batteries.errors import ConflictError, InputError
 from batteries.packaging.measurable import refuse_unmeasurable
@@ -46,7 +47,9 @@ def train(
     context: typer.Context,
     reference: Annotated[str, typer.Argument(metavar="BAND/NAME[@VERSION]", help="Name of the new cell.")],
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps.")],
-    noise: Annotated[bool, typer.Option("--noise", help="Train on the 16 noise types.")] = False,
+    noise: Annotated[
+        NoiseMix | None, choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Train on the 16 noise types.")
+    ] = None,
     photos: Annotated[list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob.")] = None,
     allow_probe_photos: Annotated[
         bool,
@@ -100,7 +103,7 @@ def train(
     label = cell_label(wanted, family, license, description)
     if wanted.band != OFF:  # only the CV after training can tell
         _refuse_other_band(batteries.expected_band(plan.spec), wanted)
-    probe = batteries.probe(batteries.own_probe(source.facts.kind, size))
+    probe = batteries.probe(batteries.own_probe(source.facts.kind, size, source.facts.noise_mix))
     with TrainingBar(steps, wanted.path) as bar, contextlib.ExitStack() as open_logs:
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
         watchers: list[batteries.Watcher] = [bar, *log]

@@ -152,10 +152,15 @@ def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked) 
 
 def _own_probe(cells: Iterable[Cell]) -> tuple[str, str]:
     """Choose the probe by the cells' training data, and give the reason."""
-    learned = {cell.manifest.training.data.kind for cell in cells}
+    data = [cell.manifest.training.data for cell in cells]
+    learned = {one.kind for one in data}
     if learned == {"photos"}:
         return "photos-64", "all cells learned photographs"
-    return "noise16-64", "all cells learned noise" if learned == {"noise"} else "some cells learned noise, some photographs"
+    mixes = {one.noise_mix for one in data if one.kind == "noise"}
+    if len(mixes) > 1:
+        return "noise16-64", "cells learned noise of several mixes"
+    name = batteries.own_probe("noise", 64, *mixes)
+    return name, "all cells learned noise" if learned == {"noise"} else "some cells learned noise, some photographs"
 
 
 def _cell(name: str, cell: Cell, reference: Reference, spectrum: Spectrum | None) -> AlignedCell:

@@ -99,9 +99,12 @@ def _claim_differences(manifest: Manifest, found: Measured, on: Probe, exact: bo
     yield from differences.history_differences(manifest)
     yield from differences.last_reading_differences(manifest, found.cv, found.axial_cv or found.cv, found.mse.value)
     training, claimed = manifest.training, manifest.own.baselines
+    if training.data.kind == on.domain == "noise" and training.data.noise_mix != on.noise_mix:
+        yield Difference("noise mix of the own probe", on.noise_mix, training.data.noise_mix, "none")
     null = manifest.untrained.get(on.name)
     if null is not None and null.baselines != claimed:
         yield Difference("baselines of the untrained cell", null.baselines, claimed, "none")
-    if claimed is not None and training.seed is not None and training.data.digest == NoiseSource().facts.digest:
-        code = linear_code(manifest.spec, training.size, training.seed, NoiseSource())
+    source = NoiseSource(mix=training.data.noise_mix)
+    if claimed is not None and training.seed is not None and training.data.digest == source.facts.digest:
+        code = linear_code(manifest.spec, training.size, training.seed, source)
         yield from differences.baseline_differences(claimed, baselines(code, on.images, manifest.spec), exact=exact)

@@ -164,7 +164,7 @@ class Runner:
     @property
     def naming(self) -> Task:
         """Task of naming clean images of the own domain; its seed is fixed, so that cells and null read the same images."""
-        return next(task for task in own_tasks(self.probe.domain, self.protocol, 0) if not task.restores)
+        return next(task for task in own_tasks(self.probe, self.protocol, 0) if not task.restores)
 
     @property
     def deciding(self) -> tuple[Task, ...]:
@@ -237,7 +237,7 @@ class Runner:
 
     def _make_null(self) -> NullFigures:
         p, hosts = self.protocol, list(self.hosts.items())
-        tasks = own_tasks(self.probe.domain, p, 0) if len(hosts) > 1 else self.tasks
+        tasks = own_tasks(self.probe, p, 0) if len(hosts) > 1 else self.tasks
         fresh = [untrained_cell(self.cell, i) for i in range(p.untrained)]
         models = [PatchSVAE.from_cell(cell) for cell in fresh]
         found = [measurement(self.read(model), self.probe) for model in models]

@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor
 
 from batteries import short_repr
-from batteries.cell.manifest import Domain
+from batteries.cell.manifest import NoiseMix
 from batteries.data.photos import to_float, to_tensor
-from batteries.data.probes import photographs
+from batteries.data.probes import Probe, photographs
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
@@ -85,16 +85,22 @@ class Task:
 
 @lru_cache(maxsize=4)
 @neutral()
-def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
-    """Return the tasks of a domain, with equally many images per class.
+def own_tasks(own: Probe, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
+    """Return the tasks of a cell's domain, with equally many images per class.
 
     Classifying photographs does not decide: hosts of untrained cells do it as well
     (docs/decisions/0009-viability-profiles.md).
+
+    Args:
+        own: Own probe of the cell, whose domain and noise mix the images have.
+        protocol: Numbers of the test.
+        seed: Seed of the images.
     """
     size = protocol.size
-    if domain == "noise":
+    if own.domain == "noise":
         learn, judge = (max(1, count // len(NAMES)) for count in (protocol.train, protocol.test))
-        return (Task(NAME_NOISE, _noise(size, learn, seed), _noise(size, judge, seed + 1)),)
+        train, test = (_noise(size, each, seed + part, own.noise_mix) for part, each in enumerate((learn, judge)))
+        return (Task(NAME_NOISE, train, test),)
     pictures = [to_tensor(read_image(path)) for path in photographs()]
     left, right = ([_half(p, side) for p in pictures] for side in (0, 1))  # left half for training, right half for the test
     clean, labels = _crops(left, size, max(1, protocol.train // len(pictures)), seed)
@@ -104,9 +110,9 @@ def own_tasks(domain: Domain, protocol: ViabilityProtocol, seed: int) -> tuple[T
     return Task(DENOISE, (noisy, clean), (held_out_noisy, held_out), cluster=truth), naming
 
 
-def _noise(size: int, each: int, seed: int) -> tuple[Tensor, Tensor]:
+def _noise(size: int, each: int, seed: int, mix: NoiseMix) -> tuple[Tensor, Tensor]:
     labels = torch.arange(len(NAMES)).repeat_interleave(each)
-    return of_types(labels, (size, size), Generator().manual_seed(seed)), labels
+    return of_types(labels, (size, size), Generator().manual_seed(seed), mix=mix), labels
 
 
 def _half(picture: Tensor, side: int) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import composer
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import Domain
 from batteries.data.probes import Probe
 from batteries.data.sources import seed_of
 from batteries.geometry import estimates, simplex_cv
@@ -168,7 +167,7 @@ def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, se
     moments = [_state(model, probe).moment(0)]
     optimiser = torch.optim.Adam(model.parameters(), lr=protocol.return_rate)
     back: int | None = None
-    for step, images in enumerate(_own_images(probe.domain, task, protocol, seed), start=1):
+    for step, images in enumerate(_own_images(probe, task, protocol, seed), start=1):
         loss = (model(images).recon - images).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -247,12 +246,13 @@ def _held(before: Estimate, after: Estimate) -> Ratio:
     return held.ratio, held.lower, held.upper
 
 
-def _own_images(domain: Domain, task: Task, protocol: ViabilityProtocol, seed: int) -> Iterator[Tensor]:
+def _own_images(own: Probe, task: Task, protocol: ViabilityProtocol, seed: int) -> Iterator[Tensor]:
     """Yield batches of a cell's own domain; of photographs, the parts that the tasks train on."""
     clean = task.train[1] if task.restores else task.train[0]
     for step in range(protocol.return_limit):
-        if domain == "noise":
-            yield random_batch(protocol.return_batch, (protocol.size, protocol.size), seed_of(seed, step, 3))[0]
+        if own.domain == "noise":
+            size = (protocol.size, protocol.size)
+            yield random_batch(protocol.return_batch, size, seed_of(seed, step, 3), mix=own.noise_mix)[0]
         else:
             chosen = torch.randint(len(clean), (protocol.return_batch,), generator=torch.Generator().manual_seed(seed + step))
             yield clean[chosen]

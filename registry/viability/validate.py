@@ -160,7 +160,7 @@ def validate(
     rerun = retraining.prepared(cell, registry) if retrain and control is None else None
     protocol = _protocol(profile, custom=host is not None or task is not None)
     own = probe(cell.manifest.own_probe)
-    tasks = (task,) if task else own_tasks(own.domain, protocol, seed)
+    tasks = (task,) if task else own_tasks(own, protocol, seed)
     _refuse_input(cell, tasks)
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else cache or home() / "viability"

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batteries.noise import NAMES, TYPES, of_types, random_batch
+from batteries.errors import InputError
+from batteries.noise import MIXES, NAMES, TYPES, of_types, random_batch
 
 # mean and standard deviation after the clamp to [-4, 4], by integration or by definition
 MOMENTS = {
@@ -25,12 +26,16 @@ MOMENTS = {
 }
 
 
-def make(name, n=64, size=64, seed=0):
-    return of_types(torch.full((n,), NAMES.index(name)), (size, size), torch.Generator().manual_seed(seed))
+DIFFERENT = {"pink", "brown", "gradient", "mixture", "quadrants"}  # types that the published mix makes in another way
+
+
+def make(name, n=64, size=64, seed=0, mix="batteries"):
+    return of_types(torch.full((n,), NAMES.index(name)), (size, size), torch.Generator().manual_seed(seed), mix=mix)
 
 
 def test_there_are_sixteen_in_the_published_order():
-    assert len(TYPES) == 16
+    assert len(NAMES) == 16
+    assert {tuple(types) for types in TYPES.values()} == {NAMES}
     assert NAMES[0] == "gaussian"
     assert NAMES[5] == "brown"
     assert NAMES[13] == "cauchy"
@@ -84,3 +89,66 @@ def test_a_subset_of_types_stays_a_subset():
 
 def test_other_seeds_give_other_images():
     assert not torch.equal(random_batch(4, (8, 8), 0)[0], random_batch(4, (8, 8), 1)[0])
+
+
+def test_this_packages_mix_is_what_it_was():
+    images, types = random_batch(64, (24, 32), 5)
+    assert types[:8].tolist() == [3, 14, 15, 13, 6, 6, 0, 9]
+    assert float(images.double().sum()) == pytest.approx(1045.28352, abs=1e-3)
+    assert float(images.double().square().sum()) == pytest.approx(171739.22907, abs=1e-2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mixes_share_all_but_five_types(name):
+    assert torch.equal(make(name, n=4), make(name, n=4, mix="published")) == (name not in DIFFERENT)
+
+
+@pytest.mark.parametrize("size", [17, 64])
+@pytest.mark.parametrize("name", ["pink", "brown"])
+def test_published_coloured_noise_is_constant_colours(name, size):
+    images = make(name, size=size, mix="published")
+    assert images.std(dim=(2, 3)).max() < 1e-4
+    assert images.mean(dim=(2, 3)).std(dim=1, correction=0).mean() == pytest.approx(
+        1, abs=0.05
+    )  # each image was divided by its deviation
+    assert images.abs().max() <= 4
+
+
+def test_the_pink_quarter_of_published_quadrants_is_at_the_clamp():
+    quarters = make("quadrants", mix="published")
+    pink = quarters[..., 32:, :32]
+    assert set(pink.unique().tolist()) == {-4.0, 4.0}
+    assert not pink.std(dim=(2, 3)).any()
+    ours = make("quadrants")
+    for rows, columns in ((slice(32), slice(32)), (slice(32), slice(32, 64)), (slice(32, 64), slice(32, 64))):
+        assert torch.equal(quarters[..., rows, columns], ours[..., rows, columns])
+
+
+def test_published_planes_run_from_minus_two_to_two():
+    twice, once = make("gradient", mix="published"), make("gradient")
+    plane = twice - once  # the noise is the same
+    assert plane.abs().amax(dim=(1, 2, 3)).max() == pytest.approx(2**0.5, rel=0.02)  # along a diagonal
+    assert float(twice.std()) == pytest.approx(math.sqrt(4 / 3 * 65 / 63 + 0.25), rel=0.02)
+
+
+def test_the_published_mixture_is_never_near_either_of_its_two():
+    spread = make("mixture", n=256, mix="published").std(dim=(1, 2, 3))
+    bounds = [math.hypot(weight, (1 - weight) / math.sqrt(3)) for weight in (0.25, 0.2, 0.8)]  # least at 1/4
+    assert spread.min() > 0.98 * bounds[0]
+    assert spread.max() < 1.02 * bounds[2]
+    assert make("mixture", n=256).std(dim=(1, 2, 3)).max() > 0.95
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_a_mix_is_repeatable_finite_and_bounded(mix):
+    images, types = random_batch(40, (16, 24), 3, channels=2, mix=mix)
+    assert torch.equal(images, random_batch(40, (16, 24), 3, channels=2, mix=mix)[0])
+    assert torch.equal(types, random_batch(40, (16, 24), 3)[1])
+    assert torch.isfinite(images).all()
+    assert images.abs().max() <= 4
+
+
+def test_another_mix_is_refused():
+    with pytest.raises(InputError, match=r"expected batteries \| published, got pink") as caught:
+        random_batch(2, (8, 8), 0, mix="pink")
+    assert caught.value.code == "NOISE_MIX"

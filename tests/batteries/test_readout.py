@@ -138,6 +138,6 @@ def test_naming_noise_is_deterministic_and_shares_its_images(monkeypatch):
 
 
 def test_the_parts_differ_and_are_balanced():
-    (train, learned), (test, judged) = readout._noise_parts((6, 6), 16, 0, 3)
+    (train, learned), (test, judged) = readout._noise_parts((6, 6), 16, 0, 3, "batteries")
     assert learned.bincount().tolist() == judged.bincount().tolist() == [6] * 16
     assert not any(torch.equal(a, b) for a, b in zip(train, test, strict=True))

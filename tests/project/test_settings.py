@@ -66,7 +66,7 @@ MAKERS = {
     "a read-out": lambda: ReadOut.of(*TRAINED[0]).weights,
     "a trained cell": lambda: arrays_of(train(PLAN, NoiseSource(), SMALL).model),
     "measured figures": lambda: measure(untrained(FINE, 1), SMALL).model_dump(mode="json"),
-    "tasks": lambda: [(task.train, task.test) for task in own_tasks.__wrapped__("noise", PROTOCOL, 0)],
+    "tasks": lambda: [(task.train, task.test) for task in own_tasks.__wrapped__(probe("noise16-64"), PROTOCOL, 0)],
 }
 PLAN = Plan(spec=FINE, size=16, steps=2, batch=4, rate=1e-3)
 SMALL = dataclasses.replace(probe("noise16-64"), images=probe("noise16-64").images[::16, :, :16, :16], group=torch.arange(16))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, get_args
 
 import typer
 
 from batteries.errors import InputError
+from batteries.training.recipe import BARE
+
+VALUE = re.compile("[a-z0-9][a-z0-9-]*")  # no option, reference or path
 
 
 def choice(kind: Any, *, code: str, help: str, show_default: str | bool = True, metavar: str | None = None) -> Any:
@@ -38,3 +44,20 @@ def choice(kind: Any, *, code: str, help: str, show_default: str | bool = True, 
         help=help,
         show_default=show_default,
     )
+
+
+def with_values(words: Iterable[str]) -> list[str]:
+    """Insert the values of options that are given without one, as ``--noise`` may be.
+
+    >>> with_values(["train", "high/x", "--noise", "--steps", "4"])
+    ['train', 'high/x', '--noise', 'batteries', '--steps', '4']
+    >>> with_values(["--noise", "published"])
+    ['--noise', 'published']
+    """
+    found = []
+    for word, following in pairwise([*words, ""]):
+        found.append(word)
+        name = word.removeprefix("--")
+        if name != word and name in BARE and not VALUE.fullmatch(following):
+            found.append(BARE[name])
+    return found

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from registry.cli.terminal.choices import with_values
+
 BROWSE, MAKE, TEST, SHARE, MAINTAIN = COMMAND_GROUPS = ("Find and fetch", "Make and combine", "Test", "Publish", "Maintain")
 MOST_TOGETHER = 8  # options that need no groups
 NAME_COLUMNS = 28  # of the names of options; a longer name has a line of its own
@@ -28,6 +30,10 @@ Rows = dict[str, list[tuple[str, str]]]
 
 class Command(TyperCommand):
     """A command whose epilog is its worked example."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of a command line, some of whose options may lack a value."""
+        return super().parse_args(ctx, with_values(args))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the usage line's parts: arguments by their metavar."""

@@ -11,7 +11,8 @@ from batteries.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "size", "groups"), [("noise16-64", 256, 64, 16), ("photos-64", 96, 64, 16), ("photos-256", 32, 256, 16)]
+    ("name", "count", "size", "groups"),
+    [("noise16-64", 256, 64, 16), ("noise16p-64", 256, 64, 16), ("photos-64", 96, 64, 16), ("photos-256", 32, 256, 16)],
 )
 def test_shape_and_balance(name, count, size, groups):
     found = probe(name)
@@ -46,11 +47,22 @@ def test_crops_of_one_photograph_differ():
 
 def test_the_own_probe_of_a_cell():
     assert own_probe("noise", 64) == "noise16-64"
-    assert own_probe("photos", 64) == "photos-64"
+    assert own_probe("noise", 64, "published") == "noise16p-64"
+    assert own_probe("photos", 64) == own_probe("photos", 64, "published") == "photos-64"
     assert own_probe("photos", 256) == "photos-256"
 
 
+def test_the_noise_probes_are_of_their_mixes():
+    ours, published = probe("noise16-64"), probe("noise16p-64")
+    assert (ours.noise_mix, published.noise_mix) == ("batteries", "published")
+    assert ours != published
+    pink = published.images[published.group == published.groups.index("pink")]
+    assert pink.std(dim=(2, 3)).max() < 1e-4
+    gaussian = [one.images[one.group == 0] for one in (ours, published)]
+    assert torch.equal(*gaussian)  # types that the mixes share are the same images
+
+
 def test_an_unknown_probe():
-    with pytest.raises(InputError, match=r"noise16-64 \| photos-64 \| photos-256") as caught:
+    with pytest.raises(InputError, match=r"noise16-64 \| noise16p-64 \| photos-64 \| photos-256") as caught:
         probe("cats-32")
     assert (caught.value.code, caught.value.exit_code) == ("NO_PROBE", 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from batteries import MixedSource, NoiseSource, PhotoSource, read_photos
+from batteries import InputError, MixedSource, NoiseSource, PhotoSource, read_photos
 from batteries.noise import random_batch
 
 
@@ -35,3 +35,19 @@ def test_baselines_are_fitted_on_the_cells_own_domain(photographs):
     assert MixedSource(photographs, 0.25).domain is photographs
     assert photographs.domain is photographs
     assert NoiseSource().domain == NoiseSource()
+
+
+def test_the_published_mix_is_another_source():
+    ours, published = NoiseSource(), NoiseSource(mix="published")
+    assert ours.facts.digest != published.facts.digest
+    assert "published mix" in published.facts.description
+    assert (ours.facts.noise_mix, published.facts.noise_mix) == ("batteries", "published")
+    assert "noise_mix" not in ours.facts.to_bytes().decode()  # as in manifests of before
+    assert torch.equal(published.batch(3, 8, 16), random_batch(8, (16, 16), 3, mix="published")[0])
+    assert published.domain is published
+
+
+def test_another_mix_is_refused():
+    with pytest.raises(InputError, match=r"expected batteries \| published, got pink") as caught:
+        NoiseSource(mix="pink")
+    assert caught.value.code == "NOISE_MIX"

@@ -22,9 +22,10 @@ from tests.support.commands import run
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_measured_cell(capsys, tmp_path):
+@pytest.mark.parametrize(("noise", "own"), [(["--noise"], "noise16-64"), (["--noise", "published"], "noise16p-64")])
+def test_the_command_writes_a_measured_cell(capsys, tmp_path, noise, own):
     path = saved(tmp_path, {"model_state_dict": {f"module.{name}": tensor.half() for name, tensor in state().items()}})
-    words = ["adopt", path, "--name", "high/my-cell@0.3.0", "--input", "imagenet", "--noise", "--description", "two words"]
+    words = ["adopt", path, "--name", "high/my-cell@0.3.0", "--input", "imagenet", *noise, "--description", "two words"]
     code, out, err = run(capsys, *words, "--out", tmp_path, "--json")
     assert code == 0, err
     assert "float16 made float32" in err
@@ -34,8 +35,8 @@ def test_the_command_writes_a_measured_cell(capsys, tmp_path):
     assert answer["manifest"] == cell.manifest.model_dump(mode="json")
     assert (cell.name, cell.version, cell.spec) == ("high/my-cell", "0.3.0", SPEC)
     assert cell.manifest.identity.input == IMAGENET
-    assert cell.manifest.measured.keys() == {"noise16-64", "photos-64"}
-    assert cell.manifest.untrained.keys() == {"noise16-64"}
+    assert cell.manifest.measured.keys() == {own, "photos-64"}
+    assert cell.manifest.untrained.keys() == {own}
     assert cell.manifest.own.baselines.mean > 0
     facts = cell.manifest.training
     words_of_data = f"unknown: adopted from checkpoint.pt, sha256:{sha256(path.read_bytes())}, float16 made float32"
@@ -117,6 +118,7 @@ def test_imagenets_scale_on_ours():
     [
         (["--name", "high/x", "--noise"], 2, "--input"),
         (["--input", "plain", "--noise"], 2, "--name"),
+        (["--name", "high/x", "--input", "plain", "--noise", "pink"], 2, "expected batteries | published, got pink"),
         (["--name", "x", "--input", "plain", "--noise"], 2, "BAD_REFERENCE"),
         (["--name", "high/x", "--input", "plain"], 2, "--noise, or --photos"),
         (["--name", "high/x", "--input", "plain", "--noise", "--photos", "x"], 2, "missing or conflicting domain"),

@@ -91,6 +91,16 @@ def test_every_shipped_command_makes_the_recorded_plan():
         ), path
 
 
+@pytest.mark.parametrize(
+    ("words", "mix"), [("--noise", "batteries"), ("--noise batteries", "batteries"), ("--noise published", "published")]
+)
+def test_noise_names_its_mix(words, mix):
+    for command in (f"high/x {words} --steps 1", f"high/x --steps 1 {words}"):
+        recipe = Recipe.parse(f"batteries train {command}")
+        assert recipe.source(None) == batteries.NoiseSource(mix=mix)
+        assert recipe.steps == 1
+
+
 def test_places_with_spaces_and_dashes_are_kept():
     places = ["a b/*.png", "--odd", "it's"]
     words = ["batteries", "train", "low/x", "--steps", "1", *(word for place in places for word in ("--photos", place))]
@@ -121,6 +131,8 @@ def test_the_defaults_of_the_command_are_those_of_the_recipe():
         ("batteries train high/x --steps 1 --photos x --mix 7", "USAGE"),
         ("batteries train high/x --steps 1 --noise --preset open", "USAGE"),
         ("batteries train high/x --steps 1 --noise --optimiser lion", "USAGE"),
+        ("batteries train high/x --steps 1 --noise pink", "USAGE"),
+        ("batteries train high/x --steps 1 --noise published --photos x", "USAGE"),
         ("batteries train high/x --steps 1 --noise --rate fast", "USAGE"),
     ],
 )

@@ -33,6 +33,13 @@ def photographic(cell: Cell) -> Cell:
     return Cell(cell.weights, cell.manifest.model_copy(update={"training": training}))
 
 
+def published(cell: Cell) -> Cell:
+    """The same, said to have learned the published noise mix."""
+    data = cell.manifest.training.data.model_copy(update={"noise_mix": "published"})
+    training = cell.manifest.training.model_copy(update={"data": data})
+    return Cell(cell.weights, cell.manifest.model_copy(update={"training": training}))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A cell, its twin in another frame, strangers, one of another grid, one of grey images, and some of photographs."""
@@ -47,6 +54,7 @@ def folder(tmp_path_factory):
         tiny("grey"),
         photo,
         photographic(turned(photo, "print", np.eye(4))),
+        *(published(from_model(SPEC, seed, name)) for seed, name in ((8, "theirs"), (9, "likewise"))),
         *(from_model(LARGE, seed, f"large-{seed}") for seed in (0, 1)),
         from_model(CellSpec(V=8, D=4, patch_size=24, hidden=4, depth=0, heads=2), 1, "odd"),
     ):
@@ -121,13 +129,16 @@ def test_the_command_of_an_answer_gives_the_same_answer(run, capsys, folder):
         (("high/photo", "high/print"), [], "photos-64", "all cells learned photographs"),
         (("high/photo", "high/one"), [], "noise16-64", "some cells learned noise, some photographs"),
         (("high/photo", "high/print"), ["--probe", "noise16-64"], "noise16-64", "as asked"),
+        (("high/theirs", "high/likewise"), [], "noise16p-64", "all cells learned noise"),
+        (("high/theirs", "high/photo"), [], "noise16p-64", "some cells learned noise, some photographs"),
+        (("high/theirs", "high/one"), [], "noise16-64", "cells learned noise of several mixes"),
     ],
 )
 def test_the_probe_is_of_what_the_cells_learned(run, cells, words, name, because):
     out, _ = run(*cells, *words, "--untrained", 0, "--json")
     answer = ALIGNED.model_validate_json(out)
     assert (answer.probe, answer.probe_because, answer.untrained) == (name, because, 0)
-    assert answer.clusters == {"noise16-64": 256, "photos-64": 16}[name]
+    assert answer.clusters == {"noise16-64": 256, "noise16p-64": 256, "photos-64": 16}[name]
     assert answer.pairs[0].untrained is None
     assert "Untrained cells were left out" in answer.summary[-1]
 

@@ -23,6 +23,7 @@ CHOICES = {  # option: commands that take it, words, code of the error
     "--grid": (("align", "low/a", "low/b"), ("coarsest", "exact"), "GRIDS"),
     "--preset": (("train", "low/a", "--noise", "--steps", "1"), ("low", "mid", "high"), "PRESET"),
     "--schedule": (("train", "low/a", "--noise", "--steps", "1"), ("constant", "cosine", "onecycle"), "USAGE"),
+    "--noise": (("train", "low/a", "--steps", "1"), ("batteries", "published"), "USAGE"),
     "--optimiser": (("train", "low/a", "--noise", "--steps", "1"), ("adam", "adamw", "sgd", "muon"), "USAGE"),
     "--activation": (("adopt", "x", "--name", "low/a", "--input", "plain"), ("gelu", "relu"), "SPEC"),
     "--row-norm": (("adopt", "x", "--name", "low/a", "--input", "plain"), ("sphere", "none"), "SPEC"),

@@ -87,6 +87,10 @@ def test_a_cell_trained_here_is_published():
     label = batteries.Label(name="tiny-16", version="1.0.0", family="tiny", license="MIT", description="")
     cell = batteries.package(trained, source, label, command)
     assert registry.publish(cell, MemoryStore()).new
+    data = cell.manifest.training.data.model_copy(update={"noise_mix": "published"})
+    other = cell.manifest.training.model_copy(update={"data": data})
+    found = refused(Cell(cell.weights, cell.manifest.model_copy(update={"training": other})))
+    assert "noise mix of the own probe batteries claimed, published measured" in found
     later = cell.manifest.training.model_copy(update={"seed": 4})
     found = refused(Cell(cell.weights, cell.manifest.model_copy(update={"training": later})))
     assert "untrained MSE" in found

@@ -32,7 +32,7 @@ def tested(request):
     """A trained cell, its probe, the task its read-outs learn, and read-outs of untrained cells."""
     cell = registry.load(request.param)
     own = batteries.probe(cell.manifest.own_probe)
-    task = next(task for task in own_tasks(own.domain, FEW, 0) if not task.restores)
+    task = next(task for task in own_tasks(own, FEW, 0) if not task.restores)
     null = [f for seed in range(5) for f in read_outs(PatchSVAE.from_cell(untrained_cell(cell, seed)), task, "untrained")]
     return cell, own, task, null
 
@@ -53,6 +53,15 @@ ALL = {"rows", "error, worst type", "error, worst image", "error, mirrored", "re
 def test_a_trained_cell_passes_every_check(tested):
     cell, *others = tested
     assert passed(PatchSVAE.from_cell(cell), *others) == ALL
+
+
+def test_types_of_constant_colours_have_no_worst_error():
+    own, model = batteries.probe("noise16p-64"), batteries.untrained(batteries.CellSpec.preset("high", V=12, hidden=8), 0)
+    found = content_checks.content(batteries.measurement.measure.read(model, own.images, own.cluster), own)
+    assert set(own.groups) - set(found.types) == {"pink", "brown"}
+    assert max(found.types.values()) < 100
+    assert len(found.images) == len(own.images)
+    assert all(map(math.isfinite, found.images))
 
 
 @pytest.mark.slow

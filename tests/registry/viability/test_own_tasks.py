@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 import registry
+from batteries import probe
 from batteries.errors import BatteriesError, InputError, NotFoundError, PolicyError
+from batteries.noise import NAMES
 from registry import Task, validate
 from registry.stores.memory import MemoryStore
 from registry.viability.tasks import own_tasks
@@ -15,16 +17,25 @@ from tests.support.viability import SPEC, TEST
 pytestmark = pytest.mark.usefixtures("few_matrices")
 
 
-@pytest.mark.parametrize("domain", ["noise", "photos"])
-def test_tasks_are_balanced_and_their_parts_differ(domain):
-    tasks = own_tasks(domain, TEST, 0)
+@pytest.mark.parametrize("name", ["noise16-64", "noise16p-64", "photos-64"])
+def test_tasks_are_balanced_and_their_parts_differ(name):
+    tasks = own_tasks(probe(name), TEST, 0)
     for images, targets in (part for task in tasks for part in (task.train, task.test)):
         assert images.shape == (64, 3, 64, 64)
         assert targets.shape == images.shape or len(set(targets.bincount().tolist())) == 1
     naming = tasks[-1]
     assert naming.classes == 16
     assert not torch.equal(naming.train[0][:4], naming.test[0][:4])
-    assert [task.decides for task in tasks] == ([True] if domain == "noise" else [True, False])
+    assert [task.decides for task in tasks] == ([True, False] if name == "photos-64" else [True])
+
+
+def test_a_task_has_the_noise_mix_of_the_own_probe():
+    (ours,), (published,) = (own_tasks(probe(name), TEST, 0) for name in ("noise16-64", "noise16p-64"))
+    for (images, kinds), (others, _) in ((ours.train, published.train), (ours.test, published.test)):
+        pink = kinds == NAMES.index("pink")
+        assert images[pink].std(dim=(2, 3)).min() > 0.1
+        assert others[pink].std(dim=(2, 3)).max() < 1e-4
+        assert torch.equal(images[kinds == 0], others[kinds == 0])
 
 
 def images(n=8, channels=3, side=32):

@@ -76,7 +76,7 @@ class Shipped(ResultCache):
 def runner_of(reference):
     cell = registry.load(reference)
     own = batteries.probe(cell.manifest.own_probe)
-    tasks = own_tasks(own.domain, QUICK, 0)
+    tasks = own_tasks(own, QUICK, 0)
     return Runner(cell, QUICK, own, tasks, own_hosts(QUICK), 0, Shipped(), lambda words, done, parts: None)
 
 

@@ -23,7 +23,7 @@ from registry.viability.unhosted import unhosted
 torch.set_num_threads(int(sys.argv[1]))
 cell, protocol = registry.load("high/johanna-64-s1"), registry.PROFILES["quick"]
 own = batteries.probe(cell.manifest.own_probe)
-tasks = own_tasks(own.domain, protocol, 0)
+tasks = own_tasks(own, protocol, 0)
 runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, ResultCache(), lambda words, done, parts: None)
 found, _ = unhosted(runner, cell, PatchSVAE.from_cell(cell), runner.reading, runner.null())
 print(json.dumps({check.name: [check.passed, check.value] for check in found}))
