@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 
 
@@ -24,11 +26,14 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="module")
 def few_matrices():
-    """A CV of 32 matrices, for tests that compare readings or ask what follows from one: 256 take most of their time."""
-    from batteries.measurement import measure
+    """A CV of 32 matrices, and linear codes of few patches, for tests that compare readings or ask what follows from one.
 
+    256 matrices and 24,000 patches take most of their time.
+    """
+    measure, package = (importlib.import_module(f"batteries.{name}") for name in ("measurement.measure", "packaging.package"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(measure, "MATRICES", 32)
+        patched.setattr(package, "BASELINE_PATCHES", 2000)
         yield 32
 
 

@@ -25,6 +25,7 @@ from tests.support.commands import run
 from tests.support.soak import SOAK
 from tests.support.viability import SPEC, TEST, few
 
+pytestmark = pytest.mark.usefixtures("few_matrices")
 SMALL = ["--rows", "12", "--hidden", "8"]  # options of train: soon trained, soon measured
 SHORT_CLI = """
 import signal, sys, pytest

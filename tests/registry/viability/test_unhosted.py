@@ -21,7 +21,7 @@ from registry.viability.tasks import own_tasks
 from registry.viability.unhosted import unhosted
 
 torch.set_num_threads(int(sys.argv[1]))
-cell, protocol = registry.load("high/johanna-64-s1"), registry.PROFILES["quick"]
+cell, protocol = registry.load("high/johanna-64-s1"), registry.PROFILES["quick"].model_copy(update={"test": 64})
 own = batteries.probe(cell.manifest.own_probe)
 tasks = own_tasks(own.domain, protocol, 0)
 runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, ResultCache(), lambda words, done, parts: None)
