@@ -273,7 +273,7 @@ for case in [next(case for case in CASES if case.kernels.name.replace(".kernels"
 
 @pytest.mark.slow
 def test_on_a_processor_with_small_registers():
-    """The vectors of float32 are narrower there, and every one is several registers. Code is kept by the name of the processor."""
+    """Vectors of float32 are narrower there, and every one is several registers. Code is kept by the name of the processor."""
     pytest.importorskip("numba")
     done = run(SMALL, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
     assert done.returncode == 0, done.stderr
