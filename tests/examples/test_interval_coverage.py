@@ -63,6 +63,7 @@ def test_intervals_of_a_skewed_error_contain_its_mean(clusters):
     assert covers(found, math.exp(0.125))
 
 
+@pytest.mark.slow
 def test_student_s_intervals_of_a_skewed_error_contain_its_mean_too_seldom():
     found = list(coverage.mse_estimates(1.0, coverage.Design(16, 1), replicates=1000))
     alone, now = (coverage.covered(found, math.exp(0.5), interval) for interval in (coverage.student, Estimate.interval))

@@ -195,6 +195,7 @@ def test_tensors_of_another_name_shape_or_type(change):
         check_weights(arrays, SPEC, where="a cell")
 
 
+@pytest.mark.slow
 def test_torch_is_not_needed_for_the_numbers():
     code = "import sys; from registry.transfer import weight_checks; from tests.support.cells import *; "
     code += "weight_checks.check_weights(tiny().weights, SPEC, where='a cell'); assert 'torch' not in sys.modules"
@@ -289,6 +290,7 @@ def flipped(weights, rng):
 # What replay says, and what it cannot say.
 
 
+@pytest.mark.slow
 def test_it_says_what_is_wrong(cells):
     cell = cells[MID]
     with pytest.raises(PolicyError) as caught:
@@ -333,6 +335,7 @@ def test_a_claim_that_the_weights_do_not_keep(cells):
         assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_probe_that_is_not_ours_is_not_replayed(cells):
     assert replay(tiny(), where="a cell") == ()
     cell = cells[MID]
@@ -350,6 +353,7 @@ def test_relabelled_hidden_units_are_the_same_cell(cells):
     assert refused(changed(cell, same)) is None
 
 
+@pytest.mark.slow
 def test_the_own_probe_comes_first(cells):
     cell = cells[MID]
     assert [name for name, _ in measure_again(cell, exact=False)] == ["photos-64", "noise16-64"]

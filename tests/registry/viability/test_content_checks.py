@@ -116,6 +116,7 @@ def test_a_cell_trained_on_the_probe_is_found_by_its_mirror_images():
     assert found.value > 1.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["dead", "doubled", "opposite"])
 def test_one_row_without_a_use_is_found(change):
     cell = registry.load("high/johanna-64-s1")
