@@ -11,8 +11,8 @@ demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, va
 	$(BIN)/python examples/demo.py
 
 # One thread per worker, one worker per processor. An idle worker takes tests from the end of another's list, so that most files,
-# and the fixtures their tests share, stay with one worker.
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=short
+# and the fixtures their tests share, stay with one worker. Bytecode is kept, whatever the environment says: it halves collection.
+PARALLEL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=short
 
 test: $(VENV)/.installed  ## the whole test suite
 	$(PARALLEL)
@@ -31,7 +31,8 @@ soak: $(VENV)/.installed  ## the long forms of the fault-injection tests
 	    tests/batteries/network/test_transport.py tests/batteries/network/test_hub_repository.py \
 	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \
 	    tests/batteries/packaging/test_foreign_checkpoint.py \
-	    tests/batteries/packaging/test_adopted_function.py tests/registry/cli/test_train_and_validate.py
+	    tests/batteries/packaging/test_adopted_function.py tests/registry/cli/test_train_and_validate.py \
+	    tests/examples/test_wiring.py
 
 check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Surroundings of all tests, the examples in docstrings among them."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -9,16 +10,29 @@ import pytest
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parent / ".pytest_cache"))
 
 
+@pytest.fixture(scope="session")
+def _fresh(tmp_path_factory):
+    """Make empty folders. ``mktemp`` reads the names of all it made before, which of thousands takes longer than most tests."""
+    parent, numbers = tmp_path_factory.mktemp("fresh"), itertools.count()
+
+    def made():
+        folder = parent / str(next(numbers))
+        folder.mkdir()
+        return str(folder)
+
+    return made
+
+
 @pytest.fixture(autouse=True)
-def _own_surroundings(tmp_path_factory, monkeypatch):
+def _own_surroundings(_fresh, monkeypatch):
     """No test reads or writes the user's own cache, configuration or registry."""
-    monkeypatch.setenv("BATTERIES_HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("BATTERIES_HOME", _fresh())
+    monkeypatch.setenv("XDG_CONFIG_HOME", _fresh())
     monkeypatch.delenv("BATTERIES_REGISTRY", raising=False)
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(request, tmp_path_factory, monkeypatch):
+def _own_folder(request, _fresh, monkeypatch):
     """Give each example an empty working directory: it writes there, as it would for its reader."""
     if isinstance(request.node, pytest.DoctestItem):
-        monkeypatch.chdir(tmp_path_factory.mktemp("example"))
+        monkeypatch.chdir(_fresh())

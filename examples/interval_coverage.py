@@ -231,7 +231,12 @@ def _coverage() -> str:
 
 
 def _ranks(matrices: int, D: int, generator: Generator) -> Tensor:
-    return simplex_cv.effective_rank(torch.linalg.svdvals(uniform(matrices, V_OF[D], D, generator)))
+    return simplex_cv.effective_rank(_singular_values(uniform(matrices, V_OF[D], D, generator)))
+
+
+def _singular_values(M: Tensor) -> Tensor:
+    """Take them from the eigenvalues of M'M, which is several times as fast, and exact enough of rows so far from dependent."""
+    return torch.linalg.eigvalsh(M.mT @ M).sqrt()
 
 
 def _shares(before: list[Estimate], now: list[Estimate], expected: float) -> list[str]:

@@ -1,4 +1,11 @@
+import importlib
+import re
+
 import pytest
+
+MEASURES = re.compile(
+    r"\b(adopt|attest|measure\w*|mirror|package|publish|train|yank)\("
+)  # takes a second or more in an example
 
 
 def pytest_addoption(parser):
@@ -8,7 +15,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """With ``--quick``, the first case of each test that is not marked ``slow``. Tests marked ``cuda`` need a GPU."""
     if config.getoption("quick"):
-        fast = [item for item in items if not item.get_closest_marker("slow")]
+        fast = [item for item in items if not _is_slow(item)]
         first = {item.nodeid.partition("[")[0]: item for item in reversed(fast)}
         left = {*items} - {*first.values()}
         config.hook.pytest_deselected(items=[item for item in items if item in left])
@@ -22,13 +29,23 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="no GPU"))
 
 
+def _is_slow(item):
+    """An example cannot be marked, and is slow if it measures a cell."""
+    if isinstance(item, pytest.DoctestItem):
+        return any(MEASURES.search(example.source) for example in item.dtest.examples)
+    return item.get_closest_marker("slow") is not None
+
+
 @pytest.fixture(scope="module")
 def few_matrices():
-    """A CV of 32 matrices, for tests that compare readings or ask what follows from one: 256 take most of their time."""
-    from batteries.measurement import measure
+    """A CV of 32 matrices, and linear codes of few patches, for tests that compare readings or ask what follows from one.
 
+    256 matrices and 24,000 patches take most of their time.
+    """
+    measure, package = (importlib.import_module(f"batteries.{name}") for name in ("measurement.measure", "packaging.package"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(measure, "MATRICES", 32)
+        patched.setattr(package, "BASELINE_PATCHES", 2000)
         yield 32
 
 

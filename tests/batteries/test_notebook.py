@@ -196,6 +196,7 @@ def test_checks_that_were_not_made_and_that_do_not_decide():
     assert "not made (reported only)" in checked(report(checks=(check,))._repr_html_()).text
 
 
+@pytest.mark.slow
 def test_no_notebook_is_needed_and_a_prompt_loads_no_torch():
     code = """
 import sys

@@ -36,6 +36,7 @@ def test_a_read_out_across_two_cells(monkeypatch):
     assert all(found[2].mean("mapped") > found[2].mean(way) + 0.1 for way in transfer.CONTROLS)
 
 
+@pytest.mark.slow
 def test_parts_and_seeds_have_their_own_images():
     made = [transfer.images(part, seed) for part in transfer.PARTS for seed in (0, 1)]
     assert [len(types) for _, types in made] == [16 * transfer.PARTS[part] for part in transfer.PARTS for _ in (0, 1)]

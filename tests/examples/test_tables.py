@@ -202,6 +202,7 @@ def test_known_bounds_of_a_share(count, of, bounds):
     assert sweep.clopper_pearson(count, of) == pytest.approx(bounds, abs=5e-5)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 60).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
 def test_bounds_of_a_share_are_scipy_s(share):
@@ -271,6 +272,7 @@ def test_the_tables_of_the_sweep(lines):
     assert ("low", "scrambled", "finite") not in controls
 
 
+@pytest.mark.slow
 def test_the_sweep_keeps_what_stands_outside_its_comments(tmp_path, lines):
     page = tmp_path / "docs" / "viability.md"
     sweep.write_report(lines, page)

@@ -191,6 +191,7 @@ def ours():
     return House(ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_our_house_keeps_the_rule(ours, rule):
     assert list(rule(ours)) == []

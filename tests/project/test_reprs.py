@@ -226,6 +226,7 @@ def names_of(kind):
     return {f"{package}.{name}" for package, names in kind.items() for name in names.split()}
 
 
+@pytest.mark.slow
 def test_every_public_name_is_shown_or_said_to_be_plain(made):
     """A class is shown if something of it is; a function if its result is, or another's that makes the same."""
     missing = []
@@ -299,6 +300,7 @@ def many():
     return composer.compose({f"cell-{n}": one[n % 40] for n in range(200)})
 
 
+@pytest.mark.slow
 def test_two_hundred_cells_in_a_few_lines(many):
     out = many(images(2))
     shown = [many, out, composer.align(many.part(many.names[:30]), images(), tokens="omega"), many.explain((16, 16))]

@@ -237,6 +237,7 @@ def test_outputs_come_in_the_dtype_of_the_images(dtype):
         assert x.grad.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_float64_container_keeps_its_digits_for_float64_images():
     x = images().double()
     fine, coarse = compose(CELLS, dtype=torch.float64)(x).recon, compose(CELLS)(x).recon

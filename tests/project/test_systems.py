@@ -104,6 +104,7 @@ STREAMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shell", "arguments", "code", "word"), STREAMS)
 @works("Disks and systems", "stdin, stdout or stderr closed; a reader that leaves", note="a closed stdout: exit code 8")
 @refused("Disks and systems", "stdout on a full disk", "OUTPUT")
@@ -146,6 +147,7 @@ sys.platform = "win32"
 """
 
 
+@pytest.mark.slow
 @refused("Disks and systems", "Windows", "PLATFORM", note="the Windows Subsystem for Linux works as Linux does")
 def test_windows_is_one_typed_refusal_at_the_start():
     ran = python(ON_WINDOWS + "from registry.entry import main; sys.exit(main())", "list")

@@ -158,6 +158,7 @@ def test_make_fx(how):
         assert close(make_fx(model, **how)(images())(images()), model(images()))
 
 
+@pytest.mark.slow
 @works("torch", "FakeTensorMode: shapes and dtypes of outputs", note="with allow_non_fake_inputs, as the weights are real")
 def test_fake_tensors(model):
     mode, wanted = FakeTensorMode(allow_non_fake_inputs=True), model(images())
@@ -299,6 +300,7 @@ def test_checkpoints_and_hooks(model):
         assert close([gradient(run)], [wanted])
 
 
+@pytest.mark.slow
 @works("torch", "TensorBoard's add_graph of a PatchSVAE")
 def test_add_graph(tmp_path):
     tensorboard = pytest.importorskip("torch.utils.tensorboard")
@@ -308,6 +310,7 @@ def test_add_graph(tmp_path):
     assert any(path.stat().st_size > 1000 for path in tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_no_kernel_is_asked_for_where_something_watches(monkeypatch):
     def never(*given):
         raise AssertionError("a kernel is asked for")

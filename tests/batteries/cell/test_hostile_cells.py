@@ -392,6 +392,7 @@ def test_nothing_in_them_runs(report):
     assert not (ROOT / CANARY).exists()
 
 
+@pytest.mark.slow
 def test_the_hook_would_have_seen_it(tmp_path):
     """The same events, where something does run."""
     code = """
@@ -407,6 +408,7 @@ assert set(seen) & set(FORBIDDEN) >= {"pickle.find_class"}, seen
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_half_a_million_empty_tensors_are_refused_at_once():
     blob = empties(random.Random(0), 500_000)
     facts = GOOD.manifest.file.model_copy(update={"size": len(blob), "sha256": canonical_json.sha256(blob)})

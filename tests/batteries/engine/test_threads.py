@@ -232,6 +232,7 @@ def test_a_command_in_this_process_leaves_the_number_alone(capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["verify", "--all"], ["list"]])
 def test_torch_stays_out_of_what_needs_none(command):
     more = ["--threads", "2"] if command[0] == "verify" else []

@@ -107,6 +107,7 @@ def test_the_jackknife_is_that_of_its_definition():
     assert jackknife.corrected_cv(volumes, rows, V).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("V", "D"), [(16, 4), (16, 16)])
 def test_the_correction_removes_most_of_the_bias_of_few_rows(V, D):
     M, image, exact = uniform(1000, V, D, seed=7), torch.arange(1000), attractor.sphere_cv(D)

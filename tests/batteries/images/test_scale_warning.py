@@ -163,6 +163,7 @@ def test_what_a_network_computed_is_its_own_business(cells):
     container.cells(container.names[0])(good().requires_grad_().exp())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
 def test_the_warning_can_be_filtered_and_nothing_is_looked_at_in_a_trace(cells):
     container = composer.compose(cells)

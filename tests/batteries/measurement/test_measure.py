@@ -53,6 +53,7 @@ def test_figures_from_before_the_axial_cv_keep_their_bytes(small):
     assert Measured.model_validate_json(now.to_bytes()) == now
 
 
+@pytest.mark.slow
 def test_chunking_changes_nothing(small, monkeypatch):
     model = untrained(SPEC, 0)
     whole = measure(model, small)
@@ -62,6 +63,7 @@ def test_chunking_changes_nothing(small, monkeypatch):
     assert parts.cv.value == pytest.approx(whole.cv.value, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_crops_of_one_photograph_are_one_cluster(small):
     model = untrained(SPEC, 0)
     crops = dataclasses.replace(small, domain="photos", group=torch.arange(24) // 8)

@@ -338,6 +338,7 @@ def dual_of(function, x):
         return function(forward_ad.make_dual(x, x))
 
 
+@pytest.mark.slow
 @works("torch", "vmap, grad, jvp, make_fx of simplex_volumes, effective_rank and of maps that were fitted before")
 @pytest.mark.parametrize("name", ["volumes", "rank", "map"])
 def test_what_is_computed_of_tensors_is_transformed(name):

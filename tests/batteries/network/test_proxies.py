@@ -84,6 +84,7 @@ def test_a_proxy_that_refuses_is_named(monkeypatch, answer, code, what):
     assert error.retryable == (code == "UNREACHABLE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "play", [lambda talk: talk.wait(), lambda talk: talk.send(b"SSH-2.0-x\r\n"), lambda talk: talk.reset()]
 )
@@ -102,6 +103,7 @@ def test_a_proxy_whose_name_is_unknown_is_named(monkeypatch):
     assert "the proxy http://proxy.invalid:3128 of HTTPS_PROXY" in str(error)
 
 
+@pytest.mark.slow
 def test_a_deadline_behind_a_proxy_names_it(monkeypatch):
     with Server(lambda talk: talk.drip(b"x")) as server:
         monkeypatch.setenv("HTTPS_PROXY", server.url)

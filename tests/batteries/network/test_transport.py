@@ -62,6 +62,7 @@ def fuzzed():
         yield pair
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 def test_no_server_takes_much_memory():
     def play(talk):

@@ -25,6 +25,7 @@ class TestEncryption:
         with served(hostile_server.cutting(BODY, 50_000), tls=trusted) as (_, transport):
             assert transport.get("/x", limit=len(BODY)).body == BODY
 
+    @pytest.mark.slow
     def test_a_drip_under_encryption(self, trusted):
         assert refused(lambda talk: (talk.head(), talk.drip()), tls=trusted).code == "DEADLINE"
 
@@ -130,6 +131,7 @@ class TestProxies:
         assert caught.value.code == "UNREACHABLE"
         assert "secret" not in str(caught.value)
 
+    @pytest.mark.slow
     def test_one_that_drips(self, monkeypatch):
         with Server(lambda talk: talk.drip(b"x")) as server:
             monkeypatch.setenv("https_proxy", server.url)

@@ -16,6 +16,7 @@ from tests.support.talks import BODY, ONCE_MORE, QUICK, refused, served, silent_
 
 
 class TestTime:
+    @pytest.mark.slow
     def test_a_drip_for_ever_ends(self):
         starts = [
             b"",
@@ -57,6 +58,7 @@ class TestTime:
             error = refused(play, Limits(deadline=20.0, stall=0.3))
         assert (error.code, error.retryable) == ("SLOW", True)
 
+    @pytest.mark.slow
     def test_a_steady_stream_is_not_too_slow(self):
         def play(talk):
             talk.head(Content_Length=800)
@@ -67,6 +69,7 @@ class TestTime:
         with served(play, Limits(deadline=20.0, stall=0.2, slowest=64)) as (_, transport):
             assert len(transport.get("/x", limit=800).body) == 800
 
+    @pytest.mark.slow
     def test_a_silent_server_is_left_for_another_try(self):
         def play(talk):
             if talk.nth == 1:
@@ -82,6 +85,7 @@ class TestTime:
         assert (error.code, error.retryable) == ("STALLED", True)
         assert refused(lambda talk: talk.wait()).code == "DEADLINE"
 
+    @pytest.mark.slow
     def test_silence_in_place_of_keys(self, trusted):
         with (
             socket.create_server(("127.0.0.1", 0)) as silent,
@@ -107,6 +111,7 @@ class TestTime:
                     transport.get("/x", limit=1)
             assert opened() == before
 
+    @pytest.mark.slow
     def test_a_drip_on_a_kept_connection_leaves_no_thread(self):
         def play(talk):
             if talk.path == "/first":
@@ -121,6 +126,7 @@ class TestTime:
                 transport.get("/x", limit=1)
             assert set(threading.enumerate()) <= before
 
+    @pytest.mark.slow
     def test_a_name_service_that_does_not_answer(self, monkeypatch):
         release = threading.Event()
         silent_names(monkeypatch, release)

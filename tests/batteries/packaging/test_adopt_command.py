@@ -139,6 +139,7 @@ def test_bad_options(capsys, tmp_path, words, code, says):
     assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_its_help_starts_without_torch():
     code = "import sys; from registry.cli import main; main(['adopt', '--help']); print('torch' in sys.modules)"
     assert python(code).stdout.splitlines()[-1] == "False"

@@ -100,6 +100,7 @@ def test_and_measured_as_it_was_when_it_was_trained(tmp_path):
     assert found.manifest.own.baselines.pca == pytest.approx(cell.manifest.own.baselines.pca)
 
 
+@pytest.mark.slow
 def test_mean_zero_and_std_one_change_no_bit():
     images = probe("noise16-64").images[::64]
     assert torch.equal(to_input(images, PLAIN), images)

@@ -43,6 +43,7 @@ def altered(cell, **training):
     return Cell(cell.weights, cell.manifest.model_copy(update={"training": facts}))
 
 
+@pytest.mark.slow
 def test_a_run_repeats_to_the_last_bit(cell):
     rerun = prepared(cell)
     found = rerun.run(cell.manifest.own_probe)

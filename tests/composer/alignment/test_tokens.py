@@ -42,6 +42,7 @@ def test_grids():
     assert pad(torch.ones(1, 2, 3), 5).tolist() == [[[1, 1, 1, 0, 0]] * 2]
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS)
 def test_flat_matrices_are_as_far_from_each_other_as_before(seed, d):

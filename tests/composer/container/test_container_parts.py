@@ -82,6 +82,7 @@ def test_every_kind_of_spec_answers_as_alone(spec):
         assert close(out[cell.name].omega, alone.omega, 1e-5)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     n=st.integers(0, 7),

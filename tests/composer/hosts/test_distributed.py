@@ -66,6 +66,7 @@ def group():
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @works("Hosts and their state", "DistributedDataParallel and collectives in one process")
 @works("Hosts and their state", "DataParallel", note="on a machine without GPUs")
 def test_one_process(cells, group):

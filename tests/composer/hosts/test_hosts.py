@@ -145,6 +145,7 @@ def learn(made, x, y, steps=50, rate=3e-3):
     return losses[0], losses[-1]
 
 
+@pytest.mark.slow
 @every
 def test_it_learns_and_the_cells_do_not(container, kind, reads):
     labels = torch.arange(24) % 3

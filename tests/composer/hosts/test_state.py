@@ -226,6 +226,7 @@ def test_several_containers(cells, tmp_path):
     made(1).load_state_dict(state, strict=False)
 
 
+@pytest.mark.slow
 @works("Hosts and their state", "copy.deepcopy and pickle of a host")
 def test_copies_of_a_host(cells):
     made = host(cells)

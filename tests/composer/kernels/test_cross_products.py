@@ -173,6 +173,7 @@ def test_the_steps_bring_all_of_their_interval_to_one():
     assert 500 < float(small) / 1e-6 < 600
 
 
+@pytest.mark.slow
 @LAW
 @given(st.integers(16, 40), WIDTHS, SEEDS, st.sampled_from(["allowed", "forbidden"]), st.booleans())
 def test_maps_are_torchs_whatever_the_route(count, D, seed, reflection, singular):

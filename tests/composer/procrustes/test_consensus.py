@@ -113,6 +113,7 @@ def test_every_map_knows_its_ends():
     assert told.of([2]).names == ("c",)
 
 
+@pytest.mark.slow
 def test_who_joins_changes_nobody():
     tokens = kindred(5)
     late = {"e": tokens.pop("e")}

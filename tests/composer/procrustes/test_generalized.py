@@ -24,6 +24,7 @@ def turned(x, cells, noise=0.0):
     ]
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, CELLS)
 def test_copies_under_any_similarity_meet_in_the_frame(seed, cells):
@@ -51,6 +52,7 @@ def test_the_frame_is_nearer_to_what_is_hidden_than_any_cell():
     assert float(fit(generalised(tokens).tokens, hidden).residual) < min(float(fit(t, hidden).residual) for t in tokens) / 4
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, CELLS)
 def test_missing_rows_are_told_by_the_cells_that_have_them(seed, cells):

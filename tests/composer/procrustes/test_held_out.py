@@ -81,6 +81,7 @@ def test_sums_say_what_the_rows_say(seed, d, e, sizes, missing, most):
     assert float(cosine.abs().max()) <= 1 + 1e-12
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS)
 def test_a_mean_far_from_zero_costs_few_digits(seed):
@@ -107,6 +108,7 @@ def test_memory_is_bounded_and_changes_nothing(monkeypatch, name, size):
     assert (found.table is None) == (name == "TABLE")
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS)
 def test_axes_that_a_fit_leaves_open_are_turned_every_way(seed):

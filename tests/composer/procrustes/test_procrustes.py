@@ -37,6 +37,7 @@ def left_over(found, x, y):
 # Against scipy.
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS)
 def test_scipy_finds_the_same_rotation_and_residual(seed, d):
@@ -48,6 +49,7 @@ def test_scipy_finds_the_same_rotation_and_residual(seed, d):
     assert float(found.residual) == pytest.approx(scipy_procrustes(y.numpy(), x.numpy())[2], abs=1e-10)
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, st.integers(2, 6))
 def test_without_reflection_it_is_the_best_of_determinant_one(seed, d):
@@ -80,6 +82,7 @@ def test_many_pairs_at_once_are_scipys_one_by_one(d):
 # Against what was planted.
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS, st.booleans(), st.floats(0.1, 10))
 def test_a_planted_similarity_is_recovered(seed, d, reflect, scale):
@@ -92,6 +95,7 @@ def test_a_planted_similarity_is_recovered(seed, d, reflect, scale):
     assert torch.allclose(found(x), scale * x @ q + shift, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_under_noise_the_errors_are_as_large_as_they_should_be():
     """Standard errors of first order for an isotropic source and noise sigma: of the scale sigma / sqrt(n D), of an angle
     sigma / (scale sqrt(2 n)), of the shift at the mean sigma / sqrt(n)."""
@@ -109,6 +113,7 @@ def test_under_noise_the_errors_are_as_large_as_they_should_be():
         assert float(error.std()) == pytest.approx(wanted, rel=0.08)  # its own standard error is 1.6%
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, st.integers(2, 8))
 def test_whitening_undoes_a_stretch_of_the_axes(seed, d):
@@ -129,6 +134,7 @@ def test_whitening_undoes_a_stretch_of_the_axes(seed, d):
 # Laws.
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS, st.booleans(), st.sampled_from(["allowed", "forbidden"]), st.floats(0, 2))
 def test_a_fitted_map_is_never_worse_than_none(seed, d, scale, reflection, noise):
@@ -140,6 +146,7 @@ def test_a_fitted_map_is_never_worse_than_none(seed, d, scale, reflection, noise
     assert float(found.residual) == pytest.approx(left_over(found, x, y), abs=1e-10)
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS, st.booleans())
 def test_the_inverse_of_the_inverse_is_the_map(seed, d, whiten):
@@ -151,6 +158,7 @@ def test_the_inverse_of_the_inverse_is_the_map(seed, d, whiten):
     assert all(torch.allclose(getattr(again, name), getattr(found, name)) for name in TENSORS)
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS, st.booleans(), st.booleans())
 def test_two_maps_in_a_row_are_one(seed, d, first, second):
@@ -164,6 +172,7 @@ def test_two_maps_in_a_row_are_one(seed, d, first, second):
     assert bool(both.residual.isnan())
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS, st.booleans(), st.booleans())
 def test_the_residual_does_not_see_how_the_ends_are_turned(seed, d, one, other):
@@ -172,6 +181,7 @@ def test_the_residual_does_not_see_how_the_ends_are_turned(seed, d, one, other):
     assert float(fit(x @ p, y @ q).residual) == pytest.approx(float(fit(x, y).residual), abs=1e-10)
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, WIDTHS, st.sampled_from([0.0, torch.nan]))
 def test_masked_rows_are_as_if_they_were_not_there(seed, d, filling):
@@ -209,6 +219,7 @@ def test_a_batch_is_its_pairs_one_by_one(seed, d, scale, reflection, whiten):
 # Unequal widths.
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, st.integers(1, 6), st.integers(1, 6))
 def test_padding_is_what_zeros_do(seed, one, other):
@@ -224,6 +235,7 @@ def test_padding_is_what_zeros_do(seed, one, other):
         assert float(found.determinant) == 1, "a padded axis may be turned over at no cost"
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, st.integers(1, 6), st.integers(1, 6))
 def test_projection_keeps_the_leading_axes(seed, one, other):

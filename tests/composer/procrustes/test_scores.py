@@ -211,6 +211,7 @@ def test_the_order_of_regions_and_the_names_of_clusters_do_not_matter(seed):
     assert near(score(one, other, rows=rows, shuffles=30), score(one, other, rows=rows, clusters=names, shuffles=30))
 
 
+@pytest.mark.slow
 @LAW
 @given(SEEDS, st.booleans())
 def test_what_stands_in_missing_rows_is_not_looked_at(seed, same):
@@ -394,6 +395,7 @@ def test_shuffles_are_as_many_as_holm_needs_and_no_more(tests, level):
     assert found == SHUFFLES or tests * (1 / found) > level
 
 
+@pytest.mark.slow
 def test_all_of_many_related_pairs_are_found_after_correction():
     pairs = [related(16, 4, 3, noise=0.2, seed=10 * i) for i in range(15)]
     enough = shuffles_for(len(pairs))

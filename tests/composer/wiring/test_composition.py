@@ -310,6 +310,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @given(st.sets(st.sampled_from(sorted(FAULTS)), min_size=1))
 def test_every_fault_is_told_with_every_other(classes):
     cells = {"noise": "high/a", "photo": "high/b"}
@@ -321,6 +322,7 @@ def test_every_fault_is_told_with_every_other(classes):
     assert sorted(refused(document)) == sorted(FAULTS[name][2] for name in classes)
 
 
+@pytest.mark.slow
 def test_a_long_circle_is_cut():
     count = 3000
     nodes = {f"n{i:04d}": parallel(f"n{(i + 1) % count:04d}") for i in range(count)}
@@ -480,6 +482,7 @@ def test_cells_without_a_spec():
     assert isinstance(caught.value, BatteriesError)
 
 
+@pytest.mark.slow
 def test_wiring_needs_no_torch_and_nothing_else_needs_networkx():
     code = "import sys, composer.wiring.composition; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ)).returncode == 0

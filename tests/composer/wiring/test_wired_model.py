@@ -339,6 +339,7 @@ def test_a_new_model_evaluates(made):
     assert not made(ROUTED).training
 
 
+@pytest.mark.slow
 def test_a_cast_changes_nothing(made):
     model, x = made(NESTED).eval(), images()
     before = model(x)
@@ -376,6 +377,7 @@ def test_a_seed_decides_and_leaves_the_global_state_alone(made):
     assert not all(torch.equal(one[name], other[name]) for name in tensors)
 
 
+@pytest.mark.slow
 def test_the_state_has_routers_lock_and_composition_and_no_weights(cells, made):
     state = made(NESTED).state_dict()
     tensors = {name for name, value in state.items() if isinstance(value, torch.Tensor)}

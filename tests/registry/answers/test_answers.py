@@ -39,6 +39,7 @@ def test_the_published_schemas_are_the_answers(name):
     assert exported["additionalProperties"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("by_hand")
 def test_every_answer_is_strictly_what_its_schema_says(folder, capsys, tmp_path):
     cell_file = tiny("new", seed=3).write(tmp_path / "cells")

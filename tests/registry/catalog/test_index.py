@@ -206,6 +206,7 @@ range_texts = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(versions=st.sets(small_versions, min_size=1, max_size=8), text=range_texts, data=st.data())
 def test_nothing_newer_in_the_range_could_have_been_chosen(versions, text, data):

@@ -143,6 +143,7 @@ pins = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(registry=st.none() | names, band=st.sampled_from(FOLDERS), name=names, pin=pins)
 def test_round_trip(registry, band, name, pin):
     reference = Reference(registry, band, name, **pin)

@@ -159,6 +159,7 @@ def test_what_the_library_warns_of_is_said_once(run, monkeypatch):
     assert err == f"warning: {words}\n"
 
 
+@pytest.mark.slow
 def test_finer_cells_are_averaged_or_refused(run):
     out, _ = run("high/one", "high/fine", "--untrained", 0, "--json")
     answer = ALIGNED.model_validate_json(out)
@@ -253,6 +254,7 @@ def test_an_error_is_one_object_and_a_changed_cell_is_one_of_integrity(run, fold
     ANSWERS["error"].model_validate_json(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_help_starts_without_torch():
     code = "import sys; from registry.cli import main; main(['align', '--help']); print('torch' in sys.modules)"
     assert python(code).stdout.splitlines()[-1] == "False"

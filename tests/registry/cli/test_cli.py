@@ -277,6 +277,7 @@ for line in sys.argv[1:]:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_help_is_there_at_once():
     started = time.perf_counter()
     run = python(CLI, "--help")

@@ -79,6 +79,7 @@ def test_it_reads_and_never_writes_to_the_registry(folder, completed):
     assert tree(folder) == before
 
 
+@pytest.mark.slow
 def test_it_starts_without_torch_and_without_a_word(folder):
     run = python(CLI, **asked("batteries show high/ti"), BATTERIES_REGISTRY=str(folder))
     assert (run.returncode, run.stdout.split(), run.stderr) == (0, ["high/tinier", "high/tiny"], "")

@@ -44,6 +44,7 @@ def lab(tmp_path, monkeypatch):
     return work
 
 
+@pytest.mark.slow
 def test_a_file_is_composed_written_drawn_and_published(lab, capsys, tmp_path):
     words = ["compose", "pair.toml", "--out", "pair.safetensors", "--graph", "pair.mmd", "--description", "a pair"]
     answer = answered(capsys, COMPOSING["compose"], *words)
@@ -59,6 +60,7 @@ def test_a_file_is_composed_written_drawn_and_published(lab, capsys, tmp_path):
         assert pulled(images()).output["swap"].recon.shape == (8, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_references_alone_are_put_side_by_side(lab, capsys):
     words = ["--out", "two.safetensors", "--name", "both", "--version", "0.2.0", "--license", "MIT"]
     answer = answered(capsys, COMPOSING["compose"], "compose", "high/low@1.0.0", "lab/high/noise", *words)

@@ -157,6 +157,7 @@ of = ["best", "other"]
 """
 
 
+@pytest.mark.slow
 def test_compose_says_what_its_nodes_do(place, capsys):
     (place / "wiring.toml").write_text(WIRING)
     answer = answered(capsys, Composed, "compose", "wiring.toml", "--probe", "noise16-64")
@@ -173,6 +174,7 @@ def test_compose_says_what_its_nodes_do(place, capsys):
     assert "%, swap" in out
 
 
+@pytest.mark.slow
 def test_cells_side_by_side_have_no_table_of_nodes(place, capsys):
     code, out, _ = run(capsys, "compose", *REFS, "--probe", "noise16-64", "--json")
     (node,) = json.loads(out)["node_figures"]

@@ -121,6 +121,7 @@ def until(true, seconds=30):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("manner", "number"),
     [
@@ -142,6 +143,7 @@ def test_a_transfer_is_interrupted(start, tmp_path, manner, number):
     slow.close()
 
 
+@pytest.mark.slow
 @works("Disks and systems", "Ctrl-C, SIGTERM and SIGHUP while another process holds the lock of a registry")
 def test_a_wait_for_a_lock_is_interrupted(start, tmp_path):
     publish(tiny(), tmp_path / "registry")
@@ -217,6 +219,7 @@ def test_what_nohup_ignores_stays_ignored(start, tmp_path):
     slow.close()
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_is_no_traceback(tmp_path):
     """The terminal sends the signal itself, as a user's Ctrl-C does."""
     slow = Slow("silent")

@@ -12,8 +12,11 @@ from tests.support.cells import python
 
 TRAINING = """
 import sys
+import batteries.packaging.package
 from registry.cli import main
 from registry.cli.terminal import log_lines
+sys.modules["batteries.measurement.measure"].MATRICES = 32
+sys.modules["batteries.packaging.package"].BASELINE_PATCHES = 2000
 log_lines.INTERVAL = 0.05
 sys.exit(main(sys.argv[1:]))
 """

@@ -38,6 +38,7 @@ def answer(told, *arguments, code=0):
     return found
 
 
+@pytest.mark.slow
 def test_lock_pull_by_it_and_compare(folder, told, tmp_path):
     first, second = tmp_path / "first.lock", tmp_path / "second.lock"
     assert told("lock", "high/tiny@~1.0", "--registry", folder, "--out", first).split() == [
@@ -52,12 +53,14 @@ def test_lock_pull_by_it_and_compare(folder, told, tmp_path):
     assert [change.kind for change in answer(told, "diff", second, first).changes] == ["removed", "changed"]
 
 
+@pytest.mark.slow
 def test_a_mirror_answers_for_its_source(folder, told, tmp_path):
     assert answer(told, "mirror", folder, tmp_path / "b").copied == 3
     assert "versions: 3, copied: 0" in (told("mirror", folder, tmp_path / "b") and told.words)
     assert "faults: 0" in (told("verify", "--all", "--registry", tmp_path / "b") and told.words)
 
 
+@pytest.mark.slow
 def test_a_yanked_version_is_not_chosen_any_more(folder, told):
     assert answer(told, "yank", "high/tiny@1.1.0", "--reason", "wrong data", "--registry", folder).new
     assert not answer(told, "yank", "high/tiny@1.1.0", "--reason", "wrong data", "--registry", folder).new
@@ -65,6 +68,7 @@ def test_a_yanked_version_is_not_chosen_any_more(folder, told):
     assert told("pull", "high/tiny@1.1.0", "--registry", folder).startswith("high/tiny@1.1.0\t")
 
 
+@pytest.mark.slow
 def test_the_cache_is_checked_and_collected(folder, told):
     told("pull", "high/tiny", "high/other", "--registry", folder)
     found = answer(told, "fsck")
@@ -73,6 +77,7 @@ def test_the_cache_is_checked_and_collected(folder, told):
     assert answer(told, "gc", "--unused", "3").removed == 0
 
 
+@pytest.mark.slow
 def test_nothing_to_do_is_said(folder, told, tmp_path):
     lock = tmp_path / "cells.lock"
     told("lock", "high/tiny", "--registry", folder, "--out", lock)
@@ -94,6 +99,7 @@ def test_nothing_to_do_is_said(folder, told, tmp_path):
     assert told.words == "no version to copy; versions: 3, copied: 0; attestations: 0\n"
 
 
+@pytest.mark.slow
 def test_a_damaged_registry_is_named_and_put_right(folder, told, tmp_path):
     told("mirror", folder, tmp_path / "b")
     damaged = folder / "blobs" / tiny().digest

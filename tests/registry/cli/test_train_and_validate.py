@@ -26,6 +26,7 @@ from tests.support.commands import run
 from tests.support.soak import SOAK
 from tests.support.viability import SPEC, TEST, few
 
+pytestmark = pytest.mark.usefixtures("few_matrices")
 SMALL = ["--set", "V=12", "--set", "hidden=8"]  # options of train: soon trained, soon measured
 SHORT_CLI = """
 import signal, sys, pytest
@@ -147,6 +148,7 @@ def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tm
     assert shlex.join(places) in facts.command
 
 
+@pytest.mark.slow
 def test_a_cell_is_named_off_only_where_its_cv_says_so(capsys, tmp_path):
     words = ["--noise", "--steps", "1", "--size", "16", "--batch", "1", *SMALL, "--preset", "high", "--out", str(tmp_path)]
     code, _, err = run(capsys, "train", "off/x", *words, "--run", str(tmp_path / "run"))
@@ -228,6 +230,7 @@ def test_a_cell_alone_composes(capsys):
     assert "low/fresnel-256@" in out
 
 
+@pytest.mark.slow
 def test_a_cell_of_another_input_scale_is_fed_on_its_own(capsys, tmp_path):
     (plain,) = registry.pull("high/fresnel-64")
     imagenet = of_unit_images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -333,6 +336,7 @@ def test_a_stopped_validation_says_how_to_go_on_and_goes_on(capsys, tmp_path, mo
     assert len(list(results.iterdir())) > len(finished)
 
 
+@pytest.mark.slow
 def test_compose_prints_errors_and_lift(capsys):
     code, out, _ = run(capsys, "compose", "low/fresnel-256", "low/johanna-64", "high/johanna-64", "--json")
     assert code == 0
@@ -357,6 +361,7 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
     assert names["out"].error.shape == (8, 3)
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_exists(capsys):
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("batteries ")]
     assert len(lines) >= 8
@@ -364,6 +369,7 @@ def test_every_command_of_the_readme_exists(capsys):
         assert run(capsys, command, "--help")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 def test_help_starts_without_torch():
     code = "import sys; from registry.cli import main; main(['validate', '--help']); print('torch' in sys.modules)"

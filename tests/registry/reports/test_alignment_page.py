@@ -162,6 +162,7 @@ def test_a_frame_of_many_axes_is_cut_and_says_so():
     assert "low/cell-0, axis 25: " not in html
 
 
+@pytest.mark.slow
 def test_swaps_are_bars_or_where_there_are_too_many_a_table():
     few, many = page(aligned(4)), page(aligned(35))
     assert few.count('class="rod"') == 12 <= MOST_BARS

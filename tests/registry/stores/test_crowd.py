@@ -17,8 +17,8 @@ from tests.support.soak import many
 
 pytestmark = pytest.mark.filterwarnings(QUIET)
 
-CELLS = many(200, 500)
-PULLERS = many(32, 64)
+CELLS = many(100, 500)
+PULLERS = many(16, 64)
 
 
 @pytest.fixture(scope="module")

@@ -191,6 +191,7 @@ def test_an_endpoint_that_cannot_be_trusted(endpoint, kind, code):
     assert caught.value.code == code
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_an_answer_is_an_error_or_right(hub, elsewhere):
     cell = tiny()
     publish(cell, ADDRESS)
@@ -209,6 +210,7 @@ def test_every_flipped_byte_of_an_answer_is_an_error_or_right(hub, elsewhere):
     assert pull("high/tiny", registry=ADDRESS)[0].to_bytes() == cell.to_bytes()
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_about_a_repository_is_an_error_or_an_answer(hub):
     publish(tiny(), ADDRESS)
     commit = hub.head(REPO).id
@@ -295,6 +297,7 @@ def test_a_list_in_pages_is_whole(hub):
     assert len(registry.open_store(ADDRESS).keys()) == 8
 
 
+@pytest.mark.slow
 def test_an_answer_larger_than_promised_is_cut_short(hub, elsewhere):
     publish(tiny(), ADDRESS)
     for path in ("index.json", "blobs/"):

@@ -73,6 +73,7 @@ def test_offline_says_what_is_missing(hub):
     assert sum(hub.asked.values()) == 0
 
 
+@pytest.mark.slow
 def test_offline_opens_no_socket(hub):
     pull("high/tiny", "high/other")
     code = """

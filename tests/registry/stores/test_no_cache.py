@@ -74,6 +74,7 @@ def unwritable(request, tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 @works("Disks and systems", "a local registry without a writable cache: list, show, pull, verify, lock, mirror")
 def test_a_local_registry_needs_no_cache(unwritable, tmp_path, capsys):
     out = tmp_path / "out"
@@ -117,6 +118,7 @@ def test_what_is_kept_nowhere_is_an_error_that_names_the_variable(shelf, unwrita
     assert "BATTERIES_HOME" in capsys.readouterr().err.split("error:")[1]
 
 
+@pytest.mark.slow
 def test_warnings_are_words_even_where_they_are_errors(shelf, monkeypatch):
     monkeypatch.setenv("BATTERIES_HOME", os.devnull)
     code = "import sys; from registry.cli import main; sys.exit(main(['list', '--registry', sys.argv[1]]))"
@@ -174,6 +176,7 @@ def test_a_home_that_is_no_path_is_a_typed_error(monkeypatch, value):
         home()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="takes root and setpriv")
 @works("Disks and systems", "another user, whose HOME may not be looked into")
 def test_another_user(tmp_path):

@@ -86,6 +86,7 @@ def test_no_text_breaks_out_of_its_field(text):
 VALUES = st.none() | st.integers(-9, 9) | st.text(max_size=5)
 
 
+@pytest.mark.slow
 @settings(max_examples=many(50, 2000))
 @given(
     st.dictionaries(st.sampled_from([f"low/x/{n}.0.0.json" for n in range(9)]), st.dictionaries(st.text(max_size=5), VALUES))

@@ -23,6 +23,7 @@ def test_a_fourth_kind_is_saved_published_listed_pulled_mirrored_and_locked(tmp_
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+@pytest.mark.slow
 def test_no_kind_is_named_outside_of_its_folder():
     """Where a kind is named, a fourth would have to be named, too: only by the table, and by the commands that make one."""
     names = {"MODEL", "MAPS", "ModelManifest", "MapsManifest", "ModelSummary", "MapsSummary", "SavedMaps", "Artifact"}

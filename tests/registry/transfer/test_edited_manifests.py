@@ -71,6 +71,7 @@ def refused(cell):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_cell_that_ships_is_published_with_its_steps_told(cell):
     steps, store = [], MemoryStore()
     assert registry.publish(cell, store, progress=steps.append).new
@@ -149,18 +150,21 @@ def test_figures_of_a_probe_that_is_not_ours_cannot_be_published(cell):
         assert "noise16-64" in str(caught.value.found)
 
 
+@pytest.mark.slow
 def test_another_input_scale_has_other_figures(cell):
     scale = of_unit_images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     identity = cell.manifest.identity.model_copy(update={"input": scale})
     assert "MSE" in refused(Cell(cell.weights, cell.manifest.model_copy(update={"identity": identity})))
 
 
+@pytest.mark.slow
 def test_linear_codes_of_generated_noise_are_fitted_again():
     noise = registry.load("high/attractor-64")
     baselines = noise.manifest.own.baselines.model_copy(update={"pca_width": 2.0})
     assert "baseline pca_width 2 claimed, 0.90" in refused(edited(noise, baselines=baselines))
 
 
+@pytest.mark.slow
 def test_results_that_are_not_finite_are_a_difference(cell):
     weights = {name: np.array(array) for name, array in cell.weights.items()}
     weights["dec_out.weight"] = np.full_like(weights["dec_out.weight"], 3e38)

@@ -122,6 +122,7 @@ def test_no_flip_of_an_index_is_another_index():
             Index.from_bytes(damaged, where=INDEX)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_flips_in_a_folder(kind, tmp_path):
     store = DirectoryStore(tmp_path)
@@ -138,6 +139,7 @@ def test_flips_in_a_folder(kind, tmp_path):
     assert all(finding.ok for finding in verify_store(store))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("digest", [CELL.digest, OBJECTS["manifest"]])
 def test_flips_in_the_cache_are_set_aside_and_fetched_again(digest):
     store = Damaged()

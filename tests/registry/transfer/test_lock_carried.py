@@ -51,6 +51,7 @@ def lock_of(*references, where):
 # The registry that ships.
 
 
+@pytest.mark.slow
 @works("Hub and locks", "--registry embedded", note="flag, variable, config.toml, Python, the first part of a reference")
 def test_the_registry_that_ships_has_a_name(shipped, monkeypatch, capsys):
     assert open_store("embedded").url == open_store().url == open_store(shipped).url == "embedded"
@@ -177,6 +178,7 @@ def test_a_lock_written_through_a_link_is_carried_too(folder, tmp_path):
     assert pull_locked(Lock.read(tmp_path / "moved" / "cells.lock"))[0].digest == tiny().digest
 
 
+@pytest.mark.slow
 @works("Hub and locks", "A lock under git: a line a value, other indents, CRLF, a byte order mark, one line")
 def test_a_lock_is_json_for_people_and_read_in_any_layout(folder, tmp_path):
     lock = lock_of("high/tiny", "high/other", where=folder)
@@ -202,6 +204,7 @@ def test_a_lock_is_json_for_people_and_read_in_any_layout(folder, tmp_path):
         assert [cell.digest for cell in pull_locked(Lock.read(path))] == [one.blob.sha256 for one in lock.cells]
 
 
+@pytest.mark.slow
 @refused("Hub and locks", "A lock of a newer schema, with a key twice, or cut off", "SCHEMA_NEWER", note="each by its name")
 @pytest.mark.parametrize(
     ("change", "code"),
@@ -279,6 +282,7 @@ def test_the_warning_is_about_the_users_line(folder):
         assert [one.filename for one in caught] == [__file__]
 
 
+@pytest.mark.slow
 def test_the_command_says_it_once_on_stderr_and_in_json(folder, tmp_path, capsys):
     lock_of("high/tiny", "high/other", where=folder).write(tmp_path / "cells.lock")
     yank("high/tiny@1.1.0", "wrong data", folder)
@@ -321,6 +325,7 @@ def test_a_lock_of_the_hub(hub, elsewhere):
 # Registries that are not there.
 
 
+@pytest.mark.slow
 @refused("Hub and locks", "A command on a registry that is not there", "NO_REGISTRY", note="nothing is made")
 @pytest.mark.parametrize(
     "command",

@@ -43,6 +43,7 @@ def test_a_locked_pull_reads_no_index(folder):
     assert [(cell.origin.source, cell.origin.index_number) for cell in cells] == [(str(folder), None)] * 2
 
 
+@pytest.mark.slow
 def test_folder_mirror_and_cache_give_the_same_tree(folder, tmp_path, monkeypatch):
     lock = lock_of("high/tiny", "high/other", folder=folder)
     mirror(folder, tmp_path / "mirror")

@@ -97,7 +97,7 @@ def simplex_cv(M, rng):
     cvs = []
     for image in M.numpy():
         for patch in rng.choice(len(image), 3, replace=False):
-            rows = np.stack([rng.choice(M.shape[2], 5, replace=False) for _ in range(1000)])
+            rows = rng.random((1000, M.shape[2])).argpartition(5)[:, :5]
             points = image[patch][rows]
             edges = points[:, 1:] - points[:, :1]
             volumes = np.sqrt(np.abs(np.linalg.det(edges @ edges.transpose(0, 2, 1))))
@@ -137,8 +137,8 @@ def test_plain_code_finds_the_published_figures(images, path):
 
 
 def sphere_cv(D):
-    """CV of 4-simplices of uniform points, from a million of them: its error is below 0.1%."""
-    points = np.random.default_rng(1).standard_normal((1_000_000, 5, D))
+    """CV of 4-simplices of uniform points, from a quarter of a million of them: its error is below 0.2%."""
+    points = np.random.default_rng(1).standard_normal((250_000, 5, D))
     points /= np.linalg.norm(points, axis=-1, keepdims=True)
     edges = points[:, 1:] - points[:, :1]
     volumes = np.sqrt(np.abs(np.linalg.det(edges @ edges.transpose(0, 2, 1))))

@@ -183,6 +183,7 @@ def test_every_flipped_byte_of_a_manifest(store):
     assert list(Cache().folder.glob("blobs/*")) == []
 
 
+@pytest.mark.slow
 def test_flipped_bytes_of_the_weights(store):
     whole = store.read(BLOB, limit=10**6)
     positions = {*range(0, len(whole), 4), *range(16), len(whole) - 1}
@@ -421,6 +422,7 @@ assert len(pull(*names, registry=sys.argv[1])) == 20
     assert not (Cache().folder / "damaged").exists()
 
 
+@pytest.mark.slow
 def test_no_torch_on_the_whole_path(tmp_path):
     code = """
 import sys

@@ -185,6 +185,7 @@ texts = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=many(300, 30_000), deadline=None)
 @given(texts)
 def test_any_text_is_a_query_or_a_typed_error_at_once(text):
@@ -210,6 +211,7 @@ conditions = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=many(200, 10_000), deadline=None)
 @given(conditions)
 def test_where_nothing_is_missing_it_means_what_it_means_in_python(text):
@@ -221,6 +223,7 @@ def test_where_nothing_is_missing_it_means_what_it_means_in_python(text):
     assert query.matches(full) is bool(eval(text, {"__builtins__": {}}, dict(full)))  # noqa: S307
 
 
+@pytest.mark.slow
 def test_nothing_is_run():
     code = """
 import sys

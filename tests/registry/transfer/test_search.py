@@ -123,6 +123,7 @@ def test_what_was_found_is_pulled_from_where_it_was_found(store):
     assert all(finding.ok for finding in registry.verify(found))
 
 
+@pytest.mark.slow
 def test_other_kinds(store, tmp_path):
     of = container()
     label = PackedLabel(name="five", version="1.0.0", license="Apache-2.0", description="")
@@ -149,6 +150,7 @@ NEAR = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", NEAR)
 def test_a_name_that_is_nearly_right_is_told_in_python_and_on_the_command_line(folder, capsys, text):
     for ask in (registry.pull, registry.load, lambda text: registry.pull(text, registry=str(folder))):
@@ -176,6 +178,7 @@ def test_a_registry_that_cannot_be_read_does_not_hide_that_a_name_is_unknown(tmp
         registry.pull("one", registry=tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_commands_take_patterns(folder, capsys):
     pulled = answered(capsys, Pulled, "pull", "*/one")
     assert [row.reference for row in pulled.cells] == ["high/one@1.0.0", "low/one@1.0.0"]

@@ -113,6 +113,7 @@ def test_a_link_in_a_folder_is_a_fault_where_it_may_be_written_or_leads_to_other
     assert faults(verify_store(only_read)) == {MANIFEST: "MISSING"}
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_any_file_of_a_folder_is_found(tmp_path):
     publish(tiny(), tmp_path)
     attest(attestation(tiny()), tmp_path)

@@ -86,6 +86,7 @@ class Fixed(Pooled):
         self.requires_grad_(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("host", "code"), [(NoCell, "HOST_UNUSED"), (Wide, "HOST_OUTPUT"), (Fixed, "HOST_FROZEN")])
 def test_hosts_that_are_none(host, code):
     with pytest.raises(InputError) as caught:

@@ -39,6 +39,7 @@ def retrained(cell, cache=None, told=None):
     return retraining.retrained(runner, retraining.prepared(cell, None))
 
 
+@pytest.mark.slow
 def test_the_first_steps_repeat(cell):
     told = []
     check = retrained(cell, told=told)
@@ -54,6 +55,7 @@ def test_a_reading_that_differs_is_named(cell):
     assert check.reason.startswith("the recorded command does not repeat: MSE at step 60 ")
 
 
+@pytest.mark.slow
 def test_a_rounding_of_another_machine_repeats(cell):
     (point,) = cell.manifest.training.trajectory
     check = retrained(altered(cell, trajectory=(point.model_copy(update={"mse": point.mse * 1.01}),)))
@@ -67,6 +69,7 @@ def test_facts_of_another_run_are_named_without_training(cell, monkeypatch):
     assert "batch of the command 1 claimed, 2 measured" in check.reason
 
 
+@pytest.mark.slow
 def test_without_readings_nothing_is_compared(cell):
     check = retrained(altered(cell, trajectory=()))
     assert (check.passed, check.decides) == (None, False)
@@ -79,6 +82,7 @@ def test_the_readings_are_kept(cell, tmp_path, monkeypatch):
     assert retrained(cell, tmp_path) == first
 
 
+@pytest.mark.slow
 def test_data_that_is_not_here_is_refused_before_the_test(cell):
     photos = altered(cell, command="batteries train high/tiny-64 --steps 60 --photos /nowhere")
     with pytest.raises(NotFoundError, match="NO_DATA"):

@@ -123,6 +123,7 @@ def test_loaded_maps_have_memory_of_their_own(path, tmp_path):
     assert same(load(path).maps, loaded.maps)
 
 
+@pytest.mark.slow
 def test_what_maps_are_can_be_read_without_torch(path):
     code = """
 import sys, composer
@@ -136,6 +137,7 @@ print("torch" in sys.modules)
     assert done.stdout.split() == ["5", "False", "False", "False"], done.stderr
 
 
+@pytest.mark.slow
 def test_a_thousand_cells_of_sixteen_dimensions_fit(tmp_path):
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(24_576, 16, dtype=torch.float64, generator=generator)

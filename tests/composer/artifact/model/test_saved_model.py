@@ -239,6 +239,7 @@ print(sorted(set(heard) - {"import", "exec", "compile"}), "pickle" in str(heard)
     assert done.stdout.split("\n")[0] == "[] False", done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_model_is_can_be_read_without_torch(path):
     code = """
 import sys, composer

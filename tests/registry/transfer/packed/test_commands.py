@@ -51,6 +51,7 @@ def test_a_list_of_maps_says_what_they_are_into(folder, capsys):
 TOLD = {"model": ("by.router", "model/trio"), "maps": ("high/cell-2", "maps/five")}
 
 
+@pytest.mark.slow
 def test_show(kind, folder, capsys):
     for version, description in (("", "later"), ("@1.0.0", "made by hand")):
         words = "show", f"{kind.path}{version}", "--registry", folder
@@ -70,6 +71,7 @@ def test_show_of_maps_says_both_ends(folder, capsys):
     assert all(text in out for text in ("maps/pair@1.0.0", "high/cell-0", "high/cell-3", shown.manifest.probe[:8]))
 
 
+@pytest.mark.slow
 def test_verify_and_pull(kind, folder, capsys, tmp_path):
     verified = answered(capsys, ANSWERS["verify"], "verify", kind.path, "high/tiny", "--registry", folder)
     assert [finding.kind for finding in verified.findings] == ["manifest", "blob"] * 2
@@ -87,6 +89,7 @@ def test_verify_and_pull(kind, folder, capsys, tmp_path):
     assert run(capsys, *words)[:2] == (2, "")
 
 
+@pytest.mark.slow
 def test_a_pull_says_how_many_there_are_of_each_kind(folder, capsys):
     words = ["pull", "maps/five", "high/tiny", "model/least", "maps/pair", "--registry", folder]
     pulled = answered(capsys, ANSWERS["pull"], *words)
@@ -100,6 +103,7 @@ def test_a_pull_says_how_many_there_are_of_each_kind(folder, capsys):
     assert (code, err.splitlines()[-1]) == (0, "fetched and verified: cells 1, models 1, maps 2")
 
 
+@pytest.mark.slow
 def test_lock_diff_mirror_yank_fsck(kind, folder, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     locked = answered(capsys, MAINTENANCE["lock"], "lock", kind.path, "high/tiny", "--registry", folder)

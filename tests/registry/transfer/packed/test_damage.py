@@ -24,6 +24,7 @@ from tests.support.faulty_disk import ERRORS, FaultyDisk, HastyDisk
 from tests.support.packed_kinds import blob_of, damage, found
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_the_cache_is_fetched_again(kind, folder):
     text = f"{kind.path}@1.0.0"
     path = Cache().path(found(text, folder).release.blob.sha256)
@@ -102,6 +103,7 @@ def test_a_manifest_that_promises_another_artifact_is_refused(kind, files):
         assert code in {finding.error.code for finding in registry.verify(path, registry=store) if finding.error}
 
 
+@pytest.mark.slow
 def test_every_changed_byte_of_a_manifest_is_found(kind, folder):
     path = folder / kind.path / "1.0.0.json"
     data = path.read_bytes()

@@ -124,6 +124,7 @@ def test_a_table_of_each_kind(kind, files):
     assert index.with_all(yanked).table(kind.form.kind.plural) == yanked.table(kind.form.kind.plural)
 
 
+@pytest.mark.slow
 def test_a_lock_names_artifacts_beside_cells(kind, folder):
     texts = (f"{kind.path}@1.0.0", "high/tiny", f"{kind.kind}/{kind.other}", kind.path)
     lock, table = Lock.of(locate([Reference.parse(text) for text in texts], folder)), kind.form.kind.plural
@@ -171,6 +172,7 @@ def test_a_lock_of_all_kinds_without_one_of_them(folder):
             Lock.from_bytes(canonical_json.dump(value), where="x")
 
 
+@pytest.mark.slow
 def test_a_locked_pull_of_what_changed_is_refused(kind, folder, tmp_path):
     """Whoever rewrites a registry gives other bytes to those who choose by name, and an error to those who locked."""
     lock = Lock.of(locate([Reference.parse(f"{kind.path}@1.0.0")], folder))

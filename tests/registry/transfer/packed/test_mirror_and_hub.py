@@ -17,6 +17,7 @@ from tests.support.cells import publish, tiny
 from tests.support.hubserver import QUIET
 
 
+@pytest.mark.slow
 def test_a_mirror_has_all_kinds(kind, folder, tmp_path):
     yank(f"{kind.path}@1.0.0", "old", folder)
     mirrored = mirror(folder, tmp_path / "mirror")
@@ -45,6 +46,7 @@ def test_an_artifact_that_went_away_is_refused(kind, files, tmp_path):
 SHOWN = {"model": ("model/trio@1.1.0",), "maps": ("maps/five@1.1.0", "maps/pair@1.0.0", "2 x 2", "high/cell-3@1.0.0")}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(QUIET)
 def test_all_kinds_on_the_hub(kind, files, hub, elsewhere):
     where = "hf://me/cells"

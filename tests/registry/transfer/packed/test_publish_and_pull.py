@@ -23,6 +23,7 @@ from tests.support.models import cells, images
 from tests.support.packed_kinds import found, packed_kind
 
 
+@pytest.mark.slow
 def test_an_artifact_is_published_and_pulled_as_it_was(kind, files, tmp_path):
     path = files / f"{kind.name}.safetensors"
     published = publish(path, tmp_path / "registry")
@@ -41,6 +42,7 @@ def test_an_artifact_is_published_and_pulled_as_it_was(kind, files, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_pulled_model_is_what_its_lock_says(folder):
     registry.pull("model/trio", registry=folder)[0].container.verify()
 
