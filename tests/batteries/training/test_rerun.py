@@ -13,7 +13,7 @@ from batteries.errors import InputError, NotFoundError
 from batteries.training.recipe import Recipe
 from batteries.training.rerun import Readings, Rerun, reading_differences
 
-pytestmark = pytest.mark.usefixtures("few_matrices")
+pytestmark = [pytest.mark.usefixtures("few_matrices"), pytest.mark.slow]
 OPTIONS = "--batch 2 --size 16 --rows 12 --hidden 8"
 COMMAND = f"batteries train high/tiny-16 --steps 6 --noise {OPTIONS}"
 
@@ -43,7 +43,6 @@ def altered(cell, **training):
     return Cell(cell.weights, cell.manifest.model_copy(update={"training": facts}))
 
 
-@pytest.mark.slow
 def test_a_run_repeats_to_the_last_bit(cell):
     rerun = prepared(cell)
     found = rerun.run(cell.manifest.own_probe)
@@ -52,7 +51,6 @@ def test_a_run_repeats_to_the_last_bit(cell):
     assert [*reading_differences(cell.manifest.training.trajectory, found)] == []
 
 
-@pytest.mark.slow
 def test_it_stops_before_the_end_on_the_schedule_of_the_whole(monkeypatch, cell):
     whole = trained(COMMAND.replace("--steps 6", "--steps 260"))
     monkeypatch.setattr("batteries.training.rerun.STEPS", 250)
@@ -96,7 +94,6 @@ def test_noise_of_other_types_cannot_be_had(cell):
     assert caught.value.code == "NO_DATA"
 
 
-@pytest.mark.slow
 def test_photographs_are_compared_by_digest(tmp_path):
     folder = tmp_path / "two words"
     folder.mkdir()
@@ -117,7 +114,6 @@ def test_photographs_are_compared_by_digest(tmp_path):
         prepared(cell)
 
 
-@pytest.mark.slow
 def test_bundled_photographs_are_found_wherever_the_command_had_them(cell):
     photos = batteries.read_photos(photographs()[0].parent)
     recorded = altered(
@@ -128,7 +124,6 @@ def test_bundled_photographs_are_found_wherever_the_command_had_them(cell):
     assert prepared(recorded).source.facts.digest == photos.digest
 
 
-@pytest.mark.slow
 def test_a_cell_to_start_from_is_part_of_the_run(cell, tmp_path):
     path = cell.write(tmp_path)
     command = f"batteries train high/tiny-16 --steps 2 --noise --start {path} {OPTIONS}"

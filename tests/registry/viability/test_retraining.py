@@ -14,7 +14,7 @@ from tests.registry.cli.test_train_and_validate import run
 from tests.support.cells import from_model
 from tests.support.viability import SPEC, TEST, few
 
-pytestmark = pytest.mark.usefixtures("few_matrices")
+pytestmark = [pytest.mark.usefixtures("few_matrices"), pytest.mark.slow]
 COMMAND = "batteries train high/tiny-64 --steps 60 --noise --batch 1 --size 16 --rows 12 --hidden 8"
 
 
@@ -39,7 +39,6 @@ def retrained(cell, cache=None, told=None):
     return retraining.retrained(runner, retraining.prepared(cell, None))
 
 
-@pytest.mark.slow
 def test_the_first_steps_repeat(cell):
     told = []
     check = retrained(cell, told=told)
@@ -55,7 +54,6 @@ def test_a_reading_that_differs_is_named(cell):
     assert check.reason.startswith("the recorded command does not repeat: MSE at step 60 ")
 
 
-@pytest.mark.slow
 def test_a_rounding_of_another_machine_repeats(cell):
     (point,) = cell.manifest.training.trajectory
     check = retrained(altered(cell, trajectory=(point.model_copy(update={"mse": point.mse * 1.01}),)))
@@ -69,7 +67,6 @@ def test_facts_of_another_run_are_named_without_training(cell, monkeypatch):
     assert "batch of the command 1 claimed, 2 measured" in check.reason
 
 
-@pytest.mark.slow
 def test_without_readings_nothing_is_compared(cell):
     check = retrained(altered(cell, trajectory=()))
     assert (check.passed, check.decides) == (None, False)
@@ -82,7 +79,6 @@ def test_the_readings_are_kept(cell, tmp_path, monkeypatch):
     assert retrained(cell, tmp_path) == first
 
 
-@pytest.mark.slow
 def test_data_that_is_not_here_is_refused_before_the_test(cell):
     photos = altered(cell, command="batteries train high/tiny-64 --steps 60 --photos /nowhere")
     with pytest.raises(NotFoundError, match="NO_DATA"):
@@ -97,7 +93,6 @@ def test_a_control_is_not_trained(capsys):
     assert "control was not trained" in err
 
 
-@pytest.mark.slow
 def test_the_report_says_so(cell, tmp_path):
     told = []
     report = validate(cell, profile=TEST, retrain=True, cache=tmp_path, progress=lambda *row: told.append(row))
