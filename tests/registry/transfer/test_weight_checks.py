@@ -78,8 +78,10 @@ def figures_of_few(cells):
 
 
 @pytest.fixture
-def of_few(monkeypatch, figures_of_few):
+def of_few(monkeypatch, here, figures_of_few):
     """To plant faults in: on every fourth image and 32 matrices, where they have less to show in than on a whole probe."""
+    if SOAK:
+        return here
     monkeypatch.setattr(remeasure, "probe", every_fourth)
     monkeypatch.setattr("batteries.measurement.measure.MATRICES", 32)
     return figures_of_few
