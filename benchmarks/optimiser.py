@@ -9,7 +9,7 @@ import torch
 
 from batteries import CellSpec, Plan, Run, threads, untrained
 from batteries.noise import random_batch
-from batteries.training.muon import MATCH_RMS, BatchedMuon
+from batteries.training.muon import BatchedMuon
 from batteries.training.optimisers import optimisers_of
 from batteries.training.plan import Optimiser
 from batteries.training.trainer import _step
@@ -44,7 +44,7 @@ def _ours(matrices: list[torch.nn.Parameter]) -> torch.optim.Muon:
 
 
 def _torchs(matrices: list[torch.nn.Parameter]) -> torch.optim.Muon:
-    return torch.optim.Muon(matrices, lr=1e-4, weight_decay=0.0, adjust_lr_fn=MATCH_RMS)
+    return torch.optim.Muon(matrices, lr=1e-4, weight_decay=0.0)
 
 
 def _updater(make: Callable[[list[torch.nn.Parameter]], torch.optim.Muon], band: str) -> Callable[[], None]:

@@ -13,12 +13,9 @@ from torch import Tensor
 from torch.optim import Muon
 from torch.optim.optimizer import ParamsT
 
-RMS = 0.2  # root mean square of AdamW's usual update, which `match_rms_adamw` gives to Muon's: arXiv 2502.16982, section 2.2
-MATCH_RMS = "match_rms_adamw"
-
 
 class BatchedMuon(Muon):
-    """torch's Muon without weight decay, its updates of the size of AdamW's; state and hyper-parameters are torch's.
+    """torch's Muon without weight decay; state, hyper-parameters and size of the updates are torch's own defaults.
 
     Args:
         matrices: Parameters of two dimensions, all on one device.
@@ -26,7 +23,7 @@ class BatchedMuon(Muon):
     """
 
     def __init__(self, matrices: ParamsT, lr: float) -> None:
-        super().__init__(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn=MATCH_RMS)
+        super().__init__(matrices, lr=lr, weight_decay=0.0)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch's is untyped
@@ -40,7 +37,7 @@ class BatchedMuon(Muon):
             steps = [self._momentum(matrix, group["momentum"], nesterov=group["nesterov"]) for matrix in matrices]
             steps = orthogonal(steps, group["ns_coefficients"], group["ns_steps"], group["eps"])
             for matrix, step in zip(matrices, steps, strict=True):
-                matrix.add_(step, alpha=-group["lr"] * RMS * max(matrix.shape) ** 0.5)
+                matrix.add_(step, alpha=-group["lr"] * max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5)
         return loss
 
     def _momentum(self, matrix: Tensor, momentum: float, *, nesterov: bool) -> Tensor:

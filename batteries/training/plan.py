@@ -100,4 +100,4 @@ class Plan(GrownDocument):
                 return f"SGD {self.rate:g}, Nesterov momentum {MOMENTUM:g}, no weight decay"
             case "muon":
                 rate = f"{self.rate:g}"
-                return f"Muon {rate} on matrices, updates of AdamW's size, Adam {rate} on the rest, no weight decay"
+                return f"Muon {rate} on matrices, Adam {rate} on the rest, no weight decay"

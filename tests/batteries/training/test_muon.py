@@ -101,7 +101,7 @@ def walk(optimiser, matrices, steps):
 
 
 def torchs(matrices):
-    return torch.optim.Muon(matrices, lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    return torch.optim.Muon(matrices, lr=0.1, weight_decay=0.0)
 
 
 def test_a_step_is_torchs_within_bfloat16():
