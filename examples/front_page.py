@@ -124,8 +124,8 @@ def _key() -> str:
     """Explain the columns."""
     noise, photos = (len(probe_of(one).images[:: EVERY_IMAGE[one.data]]) for one in (SETTINGS[0], SETTINGS[-1]))
     asked = f"{PROTOCOL.readout.value:g} or less"
-    return f"""- *ms a step*: median CPU time of a training step on one thread, readings left out; in brackets its ratio to the mean of
-  Adam's runs of the same band and data. Processes that share a machine slow each other down: read the ratios.
+    return f"""- *ms a step*: median CPU time of a training step on one thread, readings left out; in brackets its ratio to the
+  mean of Adam's runs of the same band and data. Processes that share a machine slow each other down: read the ratios.
 - *omega / untrained*, *M / untrained*: loss of a read-out of omega alone or of M alone (`{PROTOCOL.name}`), over the mean of
   {UNTRAINED} untrained cells. Below 1 the cell carries more than an untrained one; the viability test asks for {asked}.
 - *spread of S*: standard deviation over mean of a singular value over all patches of the probe, averaged over the D values.
@@ -209,10 +209,10 @@ def _spread(values: Sequence[float], digits: int | None = None) -> str:
 def _best(found: Results) -> str:
     """Compare the best rates of both optimisers: a table, and what it rests on."""
     rows = [_best_row(band, data, found) for data in DATA for band in BATCHES]
-    words = f"""The best rate of an optimiser is that of least final error among the rates with all runs here, each of them ending
-on the attractor. *steps*: the first reading, one every {EVERY} steps, at which Muon's mean error is not above Adam's after
-{STEPS}; *CPU time*: that of these steps as a share of Adam's {STEPS}. All follow the schedule of {STEPS} steps: a run planned for
-fewer may do better in them."""
+    words = f"""The best rate of an optimiser is that of least final error among the rates with all runs here, each of them
+ending on the attractor. *steps*: the first reading, one every {EVERY} steps, at which Muon's mean error is not above Adam's
+after {STEPS}; *CPU time*: that of these steps as a share of Adam's {STEPS}. All follow the schedule of {STEPS} steps: a run
+planned for fewer may do better in them."""
     return f"{words}\n\n{_formatted(BEST_COLUMNS, rows)}"
 
 
