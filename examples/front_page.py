@@ -124,8 +124,9 @@ def _key() -> str:
     """Explain the columns."""
     noise, photos = (len(probe_of(one).images[:: EVERY_IMAGE[one.data]]) for one in (SETTINGS[0], SETTINGS[-1]))
     asked = f"{PROTOCOL.readout.value:g} or less"
-    return f"""- *ms a step*: median CPU time of a training step on one thread, readings left out; in brackets its ratio to the
-  mean of Adam's runs of the same band and data. Processes that share a machine slow each other down: read the ratios.
+    return f"""- *ms a step*: median CPU time of a training step on one thread, with the making of its images; in brackets its
+  ratio to the mean of Adam's runs of the same band and data. Processes that share a machine slow each other down: read the
+  ratios.
 - *omega / untrained*, *M / untrained*: loss of a read-out of omega alone or of M alone (`{PROTOCOL.name}`), over the mean of
   {UNTRAINED} untrained cells. Below 1 the cell carries more than an untrained one; the viability test asks for {asked}.
 - *spread of S*: standard deviation over mean of a singular value over all patches of the probe, averaged over the D values.
