@@ -1,0 +1,266 @@
+"""Runs of the front and their results: what each trains, and the files in which results outlast runs and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import batteries
+from batteries.cell.manifest import Count, Domain, Sha256, Text, TrainingPoint
+from batteries.cell.spec import PRESETS
+from batteries.geometry import attractor
+from batteries.io import atomic_files, canonical_json
+from batteries.io.canonical_json import Document, load_document
+
+Band = Literal["low", "mid", "high"]
+Optimiser = Literal["adam", "muon"]
+
+BATCHES: dict[Band, int] = {"low": 32, "mid": 32, "high": 16}
+DATA: tuple[Domain, ...] = ("noise", "photos")
+RATES: dict[Optimiser, tuple[float, ...]] = {"adam": (1e-3, 3e-3, 1e-2), "muon": (0.005, 0.01, 0.02)}
+SEEDS = (1, 2, 3)
+STEPS = 600
+EVERY = 100  # steps between readings
+SIZE = 64  # pixels a side
+MIX = 0.25  # share of noise among photographs, as low/fresnel-64 has it
+MAX_RESULT = 2**16  # bytes
+MAX_KEPT = 2**24  # bytes
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seeds only."""
+
+    band: Band
+    data: Domain
+    optimiser: Optimiser
+    rate: float
+
+    @property
+    def name(self) -> str:
+        """Name without a seed."""
+        return f"{self.band}-{self.data}-{self.optimiser}-{self.rate:g}"
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Its runs."""
+        return tuple(Job(self, seed) for seed in SEEDS)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the front."""
+
+    setting: Setting
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return f"{self.setting.name}-{self.seed}"
+
+    @property
+    def command(self) -> str:
+        """Command that does this run alone."""
+        return f"python examples/front.py --only {self.name}"
+
+    @property
+    def plan(self) -> batteries.Plan:
+        """Training plan, which with the data determines the result."""
+        return batteries.Plan(
+            spec=batteries.CellSpec.preset(self.setting.band),
+            size=SIZE,
+            steps=STEPS,
+            batch=BATCHES[self.setting.band],
+            rate=self.setting.rate,
+            schedule="onecycle",
+            seed=self.seed,
+            reading_every=EVERY,
+            checkpoint_every=EVERY,
+            optimiser=self.setting.optimiser,
+        )
+
+    @property
+    def plan_digest(self) -> str:
+        """SHA-256 of the plan without its empty fields, and of the kind of data; results of other plans are ignored."""
+        plan = self.plan.model_dump(mode="json", exclude_none=True)
+        mix = MIX if self.setting.data == "photos" else None
+        return canonical_json.sha256(canonical_json.dump({"data": self.setting.data, "mix": mix, "plan": plan}))
+
+
+SETTINGS = tuple(Setting(band, data, kind, rate) for data in DATA for band in BATCHES for kind in RATES for rate in RATES[kind])
+JOBS = tuple(job for setting in SETTINGS for job in setting.jobs)
+NAMED = {job.name: job for job in JOBS}
+
+
+class Share(Document):
+    """Swap score of another seed's omega in the place of a cell's own.
+
+    Attributes:
+        source: Seed of the other cell.
+        worth: Error with the mean omega over that with its own, on the images of the swap.
+        share: Share of the mean's cost that the other cell's mapped omega recovers; None if the mean costs nothing.
+        bounds: 95% bounds of the share; None if they are infinite.
+    """
+
+    source: Count
+    worth: float
+    share: float | None
+    bounds: tuple[float, float] | None
+
+
+class Losses(Document):
+    """Losses of the read-outs of M and of omega alone."""
+
+    M: float
+    omega: float
+
+
+class Content(Document):
+    """Content of a trained cell's tokens.
+
+    Attributes:
+        spread: Standard deviation over mean of S, over all patches of the probe; averaged over the D values.
+        losses: Losses of the read-outs of the cell.
+        untrained: Mean losses of the read-outs of untrained cells.
+        worth: Error with the mean omega over that with the cell's own.
+    """
+
+    spread: float
+    losses: Losses
+    untrained: Losses
+    worth: float
+
+
+class Result(Document):
+    """Result of a job.
+
+    Attributes:
+        name: Name of the job.
+        plan: SHA-256 of plan and kind of data.
+        data: SHA-256 of the training data.
+        trajectory: Readings along training; empty if the run diverged.
+        diverged: Step at which the loss was no longer finite; None if it did not diverge.
+        step_seconds: Median CPU seconds of a training step, on one thread; None if no step was timed.
+        content: Content of the trained cell; None if the run diverged.
+        shares: Swap scores of cells of smaller seeds.
+    """
+
+    name: Text
+    plan: Sha256
+    data: Sha256
+    trajectory: tuple[TrainingPoint, ...]
+    diverged: Text | None = None
+    step_seconds: float | None = None
+    content: Content | None = None
+    shares: tuple[Share, ...] = ()
+
+    def at(self, step: int) -> TrainingPoint | None:
+        """Return the reading at a step, if any."""
+        return next((point for point in self.trajectory if point.step == step), None)
+
+
+Results = Mapping[Job, Result]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Results of finished runs on this machine, and those kept in the repository.
+
+    Attributes:
+        folder: Folder of runs, with a file per result and a folder of its checkpoint.
+        kept: File with one line per result, written with the report.
+    """
+
+    folder: Path
+    kept: Path
+
+    def path(self, job: Job) -> Path:
+        """Return the file of a job's own result."""
+        return self.folder / f"{job.name}.json"
+
+    def read(self, job: Job) -> Result | None:
+        """Read the result of a job from its own file, or else from the kept lines; None if there is none of its plan."""
+        return self._own(job) or self._kept().get(job)
+
+    def write(self, job: Job, result: Result) -> None:
+        """Write the file of a job's own result."""
+        atomic_files.replace(self.path(job), result.to_bytes())
+
+    def all(self) -> dict[Job, Result]:
+        """Read every known result, in the order of the jobs."""
+        kept = self._kept()
+        return {job: result for job in JOBS if (result := self._own(job) or kept.get(job)) is not None}
+
+    def keep(self, results: Results) -> None:
+        """Write the file of kept lines."""
+        atomic_files.replace(self.kept, b"".join(results[job].to_bytes() for job in JOBS if job in results))
+
+    def _own(self, job: Job) -> Result | None:
+        path = self.path(job)
+        if not path.exists():
+            return None
+        return _of_plan(job, load_document(Result, atomic_files.read(path, limit=MAX_RESULT), where=path, limit=MAX_RESULT))
+
+    def _kept(self) -> dict[Job, Result]:
+        if not self.kept.exists():
+            return {}
+        lines = atomic_files.read(self.kept, limit=MAX_KEPT).splitlines(keepends=True)
+        named = {
+            found.name: found for found in (load_document(Result, line, where=self.kept, limit=MAX_RESULT) for line in lines)
+        }
+        return {job: found for name, job in NAMED.items() if (found := _of_plan(job, named.get(name))) is not None}
+
+
+def _of_plan(job: Job, found: Result | None) -> Result | None:
+    return found if found is not None and (found.name, found.plan) == (job.name, job.plan_digest) else None
+
+
+def exact(band: Band) -> float:
+    """Return the CV of points uniform on the sphere of a band's width."""
+    return attractor.sphere_cv(PRESETS[band]["D"])
+
+
+def ratio_of(job: Job, point: TrainingPoint) -> float | None:
+    """Return the CV of a reading over the exact one; None if it is degenerate."""
+    cv, _ = point.deciding_cv
+    return None if cv is None else cv / exact(job.setting.band)
+
+
+def ends_on(job: Job, result: Result) -> bool:
+    """Tell whether a run ended on the attractor; degenerate and diverged ones did not."""
+    last = result.at(STEPS)
+    cv = None if last is None else last.deciding_cv[0]
+    return cv is not None and attractor.on_attractor(cv, PRESETS[job.setting.band]["D"])
+
+
+def of_setting(setting: Setting, found: Results) -> dict[Job, Result]:
+    """Select the results of a setting."""
+    return {job: found[job] for job in setting.jobs if job in found}
+
+
+def best(band: Band, data: Domain, optimiser: Optimiser, found: Results) -> Setting | None:
+    """Return the setting of least final error among those with all runs here, each of them ending on the attractor."""
+    errors = {}
+    for setting in SETTINGS:
+        own = of_setting(setting, found)
+        fits = (setting.band, setting.data, setting.optimiser) == (band, data, optimiser)
+        if fits and len(own) == len(SEEDS) and all(ends_on(*run) for run in own.items()):
+            errors[setting] = mean_errors(own.values())[STEPS]
+    return min(errors, key=lambda setting: errors[setting], default=None)
+
+
+def mean_errors(results: Iterable[Result]) -> dict[int, float]:
+    """Return the mean error over runs at each step that all of them have read."""
+    runs = [{point.step: point.mse for point in result.trajectory} for result in results]
+    steps = sorted(set.intersection(*map(set, runs))) if runs else []
+    return {step: fmean(run[step] for run in runs) for step in steps}
+
+
+def mean_step(results: Iterable[Result]) -> float | None:
+    """Return the mean CPU seconds of a step over runs; None if none was timed."""
+    known = [result.step_seconds for result in results if result.step_seconds is not None]
+    return fmean(known) if known else None
