@@ -117,7 +117,7 @@ def _spread(model: PatchSVAE, probe: Probe) -> float:
 
 
 def _task(setting: Setting) -> Task:
-    return next(task for task in own_tasks(setting.data, PROTOCOL, 0) if not task.restores)
+    return next(task for task in own_tasks(probe_of(setting), PROTOCOL, 0) if not task.restores)
 
 
 def _losses(model: PatchSVAE, task: Task) -> Losses:

@@ -20,7 +20,7 @@ Optimiser = Literal["adam", "muon"]
 
 BATCHES: dict[Band, int] = {"low": 32, "mid": 32, "high": 16}
 DATA: tuple[Domain, ...] = ("noise", "photos")
-RATES: dict[Optimiser, tuple[float, ...]] = {"adam": (1e-3, 3e-3, 1e-2), "muon": (0.005, 0.01, 0.02)}
+RATES: dict[Optimiser, tuple[float, ...]] = {"adam": (1e-3, 3e-3, 1e-2), "muon": (0.01, 0.02, 0.04)}
 SEEDS = (1, 2, 3)
 STEPS = 600
 EVERY = 100  # steps between readings

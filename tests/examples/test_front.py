@@ -31,10 +31,10 @@ def row(found, name):
 
 def test_the_front_has_108_runs_of_108_plans():
     assert len(jobs.JOBS) == len(jobs.NAMED) == len({job.plan_digest for job in jobs.JOBS}) == 108
-    job = named("high-photos-muon-0.02-3")
-    assert job.command == "python examples/front.py --only high-photos-muon-0.02-3"
+    job = named("high-photos-muon-0.04-3")
+    assert job.command == "python examples/front.py --only high-photos-muon-0.04-3"
     plan = job.plan
-    assert (plan.batch, plan.rate, plan.seed, plan.steps, plan.boost, plan.optimiser) == (16, 0.02, 3, 600, 0.5, "muon")
+    assert (plan.batch, plan.rate, plan.seed, plan.steps, plan.boost, plan.optimiser) == (16, 0.04, 3, 600, 0.5, "muon")
     assert {job.plan.batch for job in jobs.JOBS if job.setting.band != "high"} == {32}
 
 
@@ -60,11 +60,11 @@ def test_the_tables_of_the_front_and_what_is_missing(store, tmp_path, some):
     )
     high = ("2", "0.03000 ± 0.01414", "0.01500 ± 0.00707", "1.300 ± 0.141", "1 of 2", *("-",) * 6)
     assert row(some, "low-noise-adam-0.003") == low
-    assert row(some, "high-photos-muon-0.02") == high
+    assert row(some, "high-photos-muon-0.04") == high
     assert row(some, "mid-noise-adam-0.01") == ("0", *("-",) * 10)
     sentence = next(line for line in text.splitlines() if line.startswith("Missing, 104 of 108: "))
     assert "low-noise-adam-0.003 (3)," in sentence
-    assert "high-photos-muon-0.02 (2)." in sentence
+    assert "high-photos-muon-0.04 (2)." in sentence
     assert "mid-noise-adam-0.01," in sentence
     assert f"at most {0.002 / attractor.sphere_cv(16):.3f}" in text
 
@@ -88,7 +88,7 @@ def test_diverged_and_degenerate_runs_count_as_off_the_attractor():
 
 
 def test_runs_on_different_photographs_are_told():
-    first, second = named("low-photos-adam-0.001-1"), named("high-photos-muon-0.02-1")
+    first, second = named("low-photos-adam-0.001-1"), named("high-photos-muon-0.04-1")
     found = {first: result(first), second: result(second, data="1" * 64)}
     assert "did not all have the same photographs" in page.report(found, page.NO_RECIPE)
 
@@ -97,12 +97,12 @@ def test_a_step_is_compared_with_adam_s_of_the_same_band_and_data():
     seconds = {
         "mid-noise-adam-0.001-1": 0.04,
         "mid-noise-adam-0.01-2": 0.06,
-        "mid-noise-muon-0.02-1": 0.06,
-        "mid-photos-muon-0.02-1": 0.06,
+        "mid-noise-muon-0.04-1": 0.06,
+        "mid-photos-muon-0.04-1": 0.06,
     }
     found = {named(name): result(named(name), step_seconds=taken) for name, taken in seconds.items()}
-    assert row(found, "mid-noise-muon-0.02")[5] == "60 (1.20)"
-    assert row(found, "mid-photos-muon-0.02")[5] == "60"
+    assert row(found, "mid-noise-muon-0.04")[5] == "60 (1.20)"
+    assert row(found, "mid-photos-muon-0.04")[5] == "60"
 
 
 def test_a_swap_share_is_the_mean_over_pairs_whose_omega_carries_something():

@@ -133,7 +133,7 @@ def tiny(monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_resumes_and_its_content_is_that_of_its_weights(store, tiny):
-    first, second = named("high-noise-muon-0.02-1"), named("high-noise-muon-0.02-2")
+    first, second = named("high-noise-muon-0.04-1"), named("high-noise-muon-0.04-2")
     probe, source = batteries.probe("noise16-64"), batteries.NoiseSource()
     batteries.train(second.plan, source, probe, folder=store.folder / second.name, until=2)
     whole = batteries.train(second.plan, source, probe)

@@ -40,6 +40,6 @@ def some_results():
     return {
         named("low-noise-adam-0.003-1"): result(named("low-noise-adam-0.003-1"), (1.0, 0.5), step_seconds=0.05),
         named("low-noise-adam-0.003-2"): result(named("low-noise-adam-0.003-2"), (1.1, 0.7), content=CONTENT),
-        named("high-photos-muon-0.02-1"): result(named("high-photos-muon-0.02-1"), (1.2, 0.01)),
-        named("high-photos-muon-0.02-3"): result(named("high-photos-muon-0.02-3"), (1.4, 0.02)),
+        named("high-photos-muon-0.04-1"): result(named("high-photos-muon-0.04-1"), (1.2, 0.01)),
+        named("high-photos-muon-0.04-3"): result(named("high-photos-muon-0.04-3"), (1.4, 0.02)),
     }
