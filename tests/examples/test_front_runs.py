@@ -144,7 +144,7 @@ def test_a_run_resumes_and_its_content_is_that_of_its_weights(store, tiny):
 
     own, S = found[0].content, whole.model.tokens(probe.images).S.detach().numpy().reshape(-1, TINY.D).astype(float)
     assert own.spread == pytest.approx((S.std(axis=0) / S.mean(axis=0)).mean(), rel=1e-4)
-    (task,) = own_tasks("noise", content.PROTOCOL, 0)
+    (task,) = own_tasks(batteries.probe("noise16-64"), content.PROTOCOL, 0)
     rows, omega = read_outs(whole.model, task, "cell")
     assert own.losses == jobs.Losses(M=rows.loss, omega=omega.loss)
     nulls = [read_outs(batteries.untrained(TINY, UNTRAINED_SEED + seed).eval(), task, "untrained") for seed in range(2)]
