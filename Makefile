@@ -16,7 +16,8 @@ demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, va
 	$(BIN)/python examples/demo.py
 
 # One thread per worker, one worker per processor. An idle worker takes tests from the end of another's list, so that most files,
-# and the fixtures their tests share, stay with one worker. Bytecode is kept, whatever the environment says: it halves collection.
+# and the fixtures their tests share, stay with one worker. Bytecode is kept even under
+# PYTHONDONTWRITEBYTECODE: it halves collection.
 PARALLEL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=short
 
 test: $(VENV)/.installed  ## the whole test suite
