@@ -21,7 +21,6 @@ from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import AnyDocument
 from registry.checks.protocol import Profile
 from registry.viability import shipped_results
-from registry.viability.controls import untrained_cell
 from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
@@ -61,7 +60,7 @@ def record(cell: batteries.Cell, profile: Profile, recorder: Recorder) -> None:
     tasks = own_tasks(own, protocol, 0)
     runner = Runner(cell, protocol, own, tasks, own_hosts(protocol), 0, recorder, lambda words, done, parts: None)
     runner.null()
-    runner.frozen(untrained_cell(cell, CONTROL_SEED), 1, runner.deciding)
+    runner.frozen(runner.untrained(CONTROL_SEED), 1, runner.deciding)
     runner.untrained_return()
 
 

@@ -117,7 +117,7 @@ class ViabilityProtocol(Document):
     type_share: Threshold = Threshold(value=0.97, source=CONTENT)
     image_share: Threshold = Threshold(value=0.97, source=CONTENT)
     unseen: Threshold = Threshold(value=1.05, source=CONTENT)
-    readout: Threshold = Threshold(value=0.95, source=CONTENT)
+    readout: Threshold = Threshold(value=0.9, source=CONTENT)
     gradient: Threshold = Threshold(value=1e-7, source="floor below which a gradient counts as lost; the audit protocol")
     lift: Threshold = Threshold(value=0.02, source=DESIGN)
     kept: Threshold = Threshold(value=0.9, source=MEASURED)

@@ -117,6 +117,7 @@ class Runner:
     parts: int = 0
     done: int = 0
     _trials: dict[tuple[str, Subject], Trial] = field(default_factory=dict)
+    _untrained: dict[str, int] = field(default_factory=dict)
     _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def told(self, words: str) -> None:
@@ -130,6 +131,12 @@ class Runner:
         self.told("untrained cells of the same spec")
         key = {"spec": self.cell.spec.model_dump(mode="json"), "tasks": [task.name for task in self.tasks]}
         return self.cache.recall(NullFigures, key | self._numbers, self._make_null)
+
+    def untrained(self, seed: int) -> Cell:
+        """Return an untrained cell; results of it are kept under its seed, since its last bits are those of a machine."""
+        cell = untrained_cell(self.cell, seed)
+        self._untrained[cell.digest] = seed
+        return cell
 
     def frozen(self, cell: Cell, seeds: int, tasks: Sequence[Task]) -> tuple[FrozenFigure, ...]:
         """Run tasks in every host around a frozen cell, ``seeds`` times each."""
@@ -190,7 +197,9 @@ class Runner:
         """Return the cache key of a trial; it includes the test's seed, on which the tasks' images depend."""
         spec = cell.spec.model_dump(mode="json")
         seeds = {"seed": seed, "test": self.seed}
-        return {"cell": cell.digest, "spec": spec, "task": task.name} | seeds | self._numbers
+        untrained = self._untrained.get(cell.digest)
+        subject = {"cell": cell.digest} if untrained is None else {"untrained": untrained}
+        return subject | {"spec": spec, "task": task.name} | seeds | self._numbers
 
     def _trial(self, cell: Cell, subject: Subject = "cell") -> Trial:
         if (key := (cell.digest, subject)) not in self._trials:
@@ -216,7 +225,7 @@ class Runner:
                 yield Part(DoseFigure, f"under its host's gradient at {rate:g}", key, make)
 
     def _way_back(self, subject: Subject) -> Part:
-        cell = self.cell if subject == "cell" else untrained_cell(self.cell, 0)
+        cell = self.cell if subject == "cell" else self.untrained(0)
         task, rate = self.tasks[-1], self.protocol.dose_rates[-1]
         key = self._key(cell, task, self.seed) | {"rate": rate}
         make = partial(return_trial, self._trial(cell, subject), task, self._host, rate, self.seed)

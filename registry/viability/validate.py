@@ -36,7 +36,7 @@ from registry.reports.viability_page import Reconstruction, page
 from registry.stores.store import Store
 from registry.transfer.pull import load
 from registry.viability import retraining, verdict
-from registry.viability.controls import CONTROLS, NAMED_CHECK, OF_MODEL, control_cell, control_model, untrained_cell
+from registry.viability.controls import CONTROLS, NAMED_CHECK, OF_MODEL, control_cell, control_model
 from registry.viability.host_training import own_hosts
 from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
@@ -252,8 +252,8 @@ def _controls(runner: Runner, null: NullFigures, reference: Reference) -> tuple[
     Error and CV of a control are compared with those measured of the cell, not with those that its manifest claims: a false
     claim is a fault of the cell, and must not let a control pass.
     """
-    cell, seed, rows = runner.cell, runner.seed + CONTROL_SEED, []
-    frozen = runner.frozen(untrained_cell(cell, seed), 1, runner.deciding)
+    seed, rows = runner.seed + CONTROL_SEED, []
+    frozen = runner.frozen(runner.untrained(seed), 1, runner.deciding)
     for task in runner.deciding:
         lift = cell_checks.lift(task.name, True, frozen, null.frozen, runner.protocol)
         rows.append(ControlFigure(name="untrained", rejected=lift.passed is False, by=lift.name))

@@ -1,5 +1,6 @@
 """Results of untrained cells that ship with the package: used, checked by digest, and computed again on request."""
 
+import numpy as np
 import pytest
 
 import batteries
@@ -8,13 +9,14 @@ from batteries.errors import IntegrityError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, load_document
 from batteries.model.patch_svae import PatchSVAE
-from registry.viability import shipped_results
+from registry.viability import controls, shipped_results
 from registry.viability.controls import untrained_cell
 from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
 from registry.viability.shipped_results import ShippedResults
 from registry.viability.tasks import own_tasks
+from registry.viability.unhosted import CONTROL_SEED
 
 QUICK = registry.PROFILES["quick"]
 
@@ -83,6 +85,19 @@ def runner_of(reference):
 @pytest.mark.parametrize("found", registry.find("*/*", registry="embedded"), ids=lambda found: str(found.reference))
 def test_the_null_of_every_shipped_cell_ships(found):
     assert len(runner_of(str(found.reference)).null().mse) == QUICK.untrained
+
+
+def test_the_trials_of_untrained_cells_ship_for_machines_whose_last_bits_differ(monkeypatch):
+    """Orthogonal initial weights come from a factorisation, which rounds as the processor's library does."""
+    whole = controls._untrained
+    monkeypatch.setattr(
+        controls, "_untrained", lambda *one: {name: array * np.float32(1 + 2e-7) for name, array in whole(*one).items()}
+    )
+    runner = runner_of("high/johanna-64")
+    digests = {runner.untrained(0).digest, controls._of_weights(runner.cell.manifest, whole(runner.cell, 0)).digest}
+    assert len(digests) == 2
+    assert len(runner.frozen(runner.untrained(CONTROL_SEED), 1, runner.deciding)) == len(runner.hosts)
+    assert runner.untrained_return().subject == "untrained"
 
 
 @pytest.mark.slow
