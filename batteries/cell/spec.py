@@ -20,7 +20,7 @@ Activation = Literal["gelu", "relu", "silu", "tanh", "identity"]
 Init = Literal["orthogonal", "kaiming_normal", "xavier_uniform", "small_normal"]
 Preset = Literal["low", "mid", "high"]
 
-NUMBER = re.compile(r"-?[0-9]{1,9}")
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 TRUTH = {"true": True, "false": False}
 
 PRESETS: dict[str, dict[str, int]] = {

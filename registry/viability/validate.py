@@ -140,7 +140,8 @@ def validate(
         cache: Folder of finished parts, reused after an interruption and for other cells of the spec; None for the user's
             cache folder.
         fresh: Compute every part again: those that are kept, and those of untrained cells that ship with the package.
-        progress: Called with a description of the next part, the parts done and the parts in total.
+        progress: Called with a description of the next part, the parts done and the parts in total; one call at a time, also
+            from other threads than the caller's.
 
     Raises:
         NotFoundError: no such cell or file; with ``retrain``, training images that are not on this machine (``NO_DATA``).

@@ -65,6 +65,7 @@ def test_older_options_mean_what_they_meant():
         (["activation=step", "V=2"], "V: "),
         (["activation=step", "V=2"], "activation: "),
         (["D=16", "heads=3"], "heads must divide D"),
+        (["D=9999999999"], "D: Input should be less than or equal to 256"),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused(settings, says):
