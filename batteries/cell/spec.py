@@ -72,8 +72,9 @@ class CellSpec(Document):
     @model_validator(mode="before")
     @classmethod
     def _choose_heads(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "heads" not in data and isinstance(data.get("D"), int):
-            return {**data, "heads": default_heads(data["D"])}
+        if isinstance(data, dict) and "heads" not in data:
+            width = data.get("D")
+            return {**data, "heads": default_heads(width) if isinstance(width, int) else 1}  # else D is what is refused
         return data
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
 from batteries.io import canonical_json
-from batteries.noise import NAMES, of_types
+from batteries.noise import NAMES, of_types, refuse_unknown
 
 NOISE_PER_TYPE = 16
 CROPS_PER_PHOTO = {64: 6, 256: 2}
@@ -126,8 +126,12 @@ def own_probe(domain: Domain, size: int, noise_mix: NoiseMix = OWN_MIX) -> str:
     ('photos-64', 'photos-256', 'noise16-64')
     >>> batteries.own_probe("noise", 64, "published")
     'noise16p-64'
+
+    Raises:
+        InputError: unknown mix (``NOISE_MIX``).
     """
     if domain == "noise":
+        refuse_unknown(noise_mix)
         return "noise16-64" if noise_mix == OWN_MIX else "noise16p-64"
     return "photos-256" if size >= 256 else "photos-64"
 

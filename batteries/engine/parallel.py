@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import TypeVar
 
 import torch
@@ -25,7 +25,14 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
-def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool = False) -> None:
+_failures: ContextVar[Sequence[BaseException]] = ContextVar("failures of the pieces beside this one", default=())
+
+
+class LeftError(Exception):
+    """End of a long piece whose result is no longer wanted."""
+
+
+def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool = False, long: bool = False) -> None:
     """Call ``work`` on every piece, on as many threads as torch has.
 
     Modes that observe operators do not see other threads, so under one all work is done in this thread.
@@ -35,9 +42,12 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool
         work: Function that is safe to run concurrently.
         alone: Gives every piece, even a single one, one thread of torch's, so that no bit of its result depends on the number
             of threads, and the caller's gradient mode. Otherwise gradients are off, and a single piece runs in this thread.
+            Under a mode that observes operators the pieces have the caller's threads.
+        long: Gives pieces that take seconds threads apart from those of short ones, which would wait for them.
 
     Raises:
-        BaseException: first exception of ``work``, once all threads have ended.
+        BaseException: first exception of ``work``, or of the thread that waits, once all threads have ended; long pieces should
+            call :func:`leave_if_failed` now and then.
     """
     watched = dispatch.watched()
     threads = 1 if watched else workers(len(pieces))
@@ -50,6 +60,7 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool
     inference, gradients = torch.is_inference_mode_enabled(), alone and torch.is_grad_enabled()
 
     def work_on() -> None:
+        _failures.set(failed)
         try:
             with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
                 while not failed:
@@ -61,7 +72,7 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool
         except BaseException as error:
             failed.append(error)
 
-    under_way = [_pool(threads, share).submit(copy_context().run, work_on) for _ in range(threads)]
+    under_way = [_pool(threads, share, long).submit(copy_context().run, work_on) for _ in range(threads)]
     try:
         wait(under_way)
     except BaseException as error:  # such as Ctrl-C, which reaches only the thread that waits
@@ -71,8 +82,18 @@ def run(pieces: Sequence[Piece], work: Callable[[Piece], object], *, alone: bool
         raise failed[0]
 
 
-def results(calls: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Return the results of independent calls, in order; each has one thread of torch's, and the caller's gradient mode.
+def leave_if_failed() -> None:
+    """End this piece if another one failed, or if its caller was interrupted.
+
+    Raises:
+        LeftError: for :func:`run`, which raises the first exception instead.
+    """
+    if _failures.get():
+        raise LeftError
+
+
+def results(calls: Sequence[Callable[[], Result]], *, long: bool = False) -> list[Result]:
+    """Return the results of independent calls, in order, as :func:`run` with ``alone``.
 
     Raises:
         BaseException: first exception of a call, once all threads have ended.
@@ -82,7 +103,7 @@ def results(calls: Sequence[Callable[[], Result]]) -> list[Result]:
     def work(index: int) -> None:
         found[index] = calls[index]()
 
-    run(range(len(calls)), work, alone=True)
+    run(range(len(calls)), work, alone=True, long=long)
     return [found[index] for index in range(len(calls))]
 
 
@@ -91,19 +112,19 @@ def workers(pieces: int) -> int:
     return max(1, min(pieces, torch.get_num_threads(), MOST_WORKERS))
 
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, int, bool], ThreadPoolExecutor] = {}
 _making = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)  # a child has only one thread
 
 
-def _pool(threads: int, share: int) -> ThreadPoolExecutor:
+def _pool(threads: int, share: int, long: bool) -> ThreadPoolExecutor:
     """Return the pool of a number of threads with a share of torch's threads each, made once and used by all callers.
 
     Neither the caller's number of torch threads nor that of new threads changes.
     """
     with _making:
-        if (threads, share) not in _pools:
+        if (threads, share, long) not in _pools:
             ready = threading.Barrier(threads)
 
             def settle() -> None:
@@ -114,5 +135,5 @@ def _pool(threads: int, share: int) -> ThreadPoolExecutor:
             pool = ThreadPoolExecutor(threads, thread_name_prefix="batteries-piece")
             with start_kept():
                 wait([pool.submit(settle) for _ in range(threads)])
-            _pools[threads, share] = pool
-        return _pools[threads, share]
+            _pools[threads, share, long] = pool
+        return _pools[threads, share, long]

@@ -48,7 +48,8 @@ def train(
     reference: Annotated[str, typer.Argument(metavar="BAND/NAME[@VERSION]", help="Name of the new cell.")],
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps.")],
     noise: Annotated[
-        NoiseMix | None, choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Train on the 16 noise types.")
+        NoiseMix | None,
+        choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Train on noise; no name: batteries."),
     ] = None,
     photos: Annotated[list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob.")] = None,
     allow_probe_photos: Annotated[

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from batteries.engine import parallel
 from batteries.engine.torch_settings import own_draws
 from batteries.errors import InputError
 from batteries.geometry import estimates
@@ -120,6 +121,7 @@ def learn(
     generator = torch.Generator().manual_seed(seed)
     smallest = float("inf")
     for step in range(1, steps + 1):
+        parallel.leave_if_failed()
         chosen = torch.randint(len(images), (batch,), generator=generator)
         loss = _loss(host(images[chosen]), targets[chosen])
         optimiser.zero_grad()

@@ -242,7 +242,7 @@ class Runner:
 
     def each(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """Return the results of independent calls, made in parallel threads where that is safe."""
-        return parallel.results(calls) if self.side_by_side else [call() for call in calls]
+        return parallel.results(calls, long=True) if self.side_by_side else [call() for call in calls]
 
     def _make_null(self) -> NullFigures:
         p, hosts = self.protocol, list(self.hosts.items())

@@ -14,6 +14,7 @@ import composer
 from batteries.cell.cell import Cell
 from batteries.data.probes import Probe
 from batteries.data.sources import seed_of
+from batteries.engine import parallel
 from batteries.geometry import estimates, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
@@ -168,6 +169,7 @@ def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, se
     optimiser = torch.optim.Adam(model.parameters(), lr=protocol.return_rate)
     back: int | None = None
     for step, images in enumerate(_own_images(probe, task, protocol, seed), start=1):
+        parallel.leave_if_failed()
         loss = (model(images).recon - images).square().mean()
         optimiser.zero_grad()
         loss.backward()

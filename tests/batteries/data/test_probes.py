@@ -48,6 +48,8 @@ def test_crops_of_one_photograph_differ():
 def test_the_own_probe_of_a_cell():
     assert own_probe("noise", 64) == "noise16-64"
     assert own_probe("noise", 64, "published") == "noise16p-64"
+    with pytest.raises(InputError, match="unknown noise mix"):
+        own_probe("noise", 64, "another")
     assert own_probe("photos", 64) == own_probe("photos", 64, "published") == "photos-64"
     assert own_probe("photos", 256) == "photos-256"
 

@@ -1,6 +1,8 @@
 """Pieces of work on threads: every one done, every error told, nobody else's number of threads changed."""
 
 import os
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -201,3 +203,61 @@ def test_seeded_weights_are_the_same_in_many_threads():
     before = torch.get_rng_state()
     assert parallel.results([partial(make, seed) for seed in range(12)] * 3) == alone * 3
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_short_pieces_do_not_wait_for_long_ones():
+    began, ended = threading.Event(), threading.Event()
+
+    def long_piece():
+        began.set()
+        assert ended.wait(30)
+
+    other = threading.Thread(target=lambda: parallel.results([long_piece] * 2, long=True))
+    other.start()
+    assert began.wait(30)
+    try:
+        assert parallel.results([lambda: 1, lambda: 2]) == [1, 2]
+    finally:
+        ended.set()
+        other.join()
+
+
+def test_long_pieces_end_when_another_one_fails():
+    steps = []
+
+    def trial():
+        for step in range(10_000):
+            parallel.leave_if_failed()
+            steps.append(step)
+            threading.Event().wait(0.001)
+
+    def fault():
+        threading.Event().wait(0.01)
+        raise ZeroDivisionError("of a piece")
+
+    with pytest.raises(ZeroDivisionError, match="of a piece"):
+        parallel.results([trial, fault], long=True)
+    assert len(steps) < 5_000
+    parallel.leave_if_failed()  # outside there is nothing to leave
+
+
+def test_long_pieces_end_when_their_caller_is_interrupted():
+    code = """
+import os, signal, threading, time
+from batteries.engine import parallel
+
+def trial():
+    for step in range(600):
+        parallel.leave_if_failed()
+        time.sleep(0.05)
+
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+began = time.monotonic()
+try:
+    parallel.results([trial, trial], long=True)
+except KeyboardInterrupt:
+    print(time.monotonic() - began < 10)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("True\n", "")
