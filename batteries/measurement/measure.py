@@ -11,6 +11,7 @@ from batteries import short_repr
 from batteries.cell.manifest import CvFigure, DegenerateFigure, Estimated, HeldFigure, InputScale, Measured
 from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe_of
+from batteries.engine import parallel
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.geometry import attractor, estimates, jackknife, simplex_cv
 from batteries.geometry.estimates import Estimate
@@ -80,6 +81,7 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | 
     order = torch.rand(len(images), patches, generator=generator, **PINNED).argsort(dim=1)
     chosen = order[:, : max(1, MATRICES // len(images))]
     for part in torch.arange(len(images)).split(max(1, PATCHES_AT_ONCE // patches)):
+        parallel.leave_if_failed()
         with unjudged():
             out = model(images[part] if input is None else to_input(images[part], input))
         recon = out.recon if input is None else from_input(out.recon, input)

@@ -20,6 +20,7 @@ import torch
 from einops import rearrange
 from torch import Generator, Tensor
 
+from batteries.engine import parallel
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.images.image_batch import unjudged
 from batteries.measurement.baselines import to_patches
@@ -85,6 +86,7 @@ def _features(model: PatchSVAE, images: Tensor, count: int) -> _Features:
 
 def _tokens(model: PatchSVAE, images: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows of M (B, K, V D) and omega (B, K, D) of chosen patches (B, K), and statistics of omega (B, 2 D)."""
+    parallel.leave_if_failed()
     tokens = model.tokens(images)
     place = torch.arange(len(images))[:, None], chosen
     statistics = torch.cat([tokens.omega.mean(dim=1), tokens.omega.std(dim=1, correction=0)], dim=1)
