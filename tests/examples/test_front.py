@@ -6,19 +6,9 @@ import pytest
 
 from batteries.geometry import attractor
 from tests.support.examples import rows
-from tests.support.front import front, jobs, named, page, pictures, put, result, some_results
+from tests.support.front import front, jobs, named, page, pictures, put, result
 
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-@pytest.fixture
-def store(tmp_path):
-    return jobs.Store(tmp_path / "runs", tmp_path / "results" / "front.jsonl")
-
-
-@pytest.fixture
-def some():
-    return some_results()
 
 
 def row(found, name):

@@ -12,17 +12,7 @@ from batteries.model.patch_svae import arrays_of
 from batteries.packaging.package import UNTRAINED_SEED
 from registry.viability.readouts import read_outs
 from registry.viability.tasks import own_tasks
-from tests.support.front import CONTENT, content, front, jobs, named, put, result, some_results
-
-
-@pytest.fixture
-def store(tmp_path):
-    return jobs.Store(tmp_path / "runs", tmp_path / "results" / "front.jsonl")
-
-
-@pytest.fixture
-def some():
-    return some_results()
+from tests.support.front import CONTENT, content, front, jobs, named, put, result
 
 
 def test_a_finished_run_is_read_and_one_of_another_plan_is_not(store, monkeypatch):
