@@ -63,8 +63,8 @@ batteries validate low/mine-64.safetensors
 ```
 
 *mixed* has photographs, drawings and a pattern; *wallpapers* has photographs and renderings. MSE is on `photos-64`, of which no
-photograph is among them (the best linear code of the same width: {pca}). *Kept* is the share of content left by the host's dose:
-0.9 or more is asked. Minutes are of both commands, on {cores} cores."""
+photograph is among them (the best linear code of the same width: {pca}). *Kept* is the share of content left by the host's
+dose: 0.9 or more is asked. Minutes are of both commands, on {cores} cores."""
 
 
 def main() -> None:
@@ -132,9 +132,7 @@ def _verdict(answer: dict[str, Any]) -> dict[str, Any]:
 
 def page(answers: list[dict[str, Any]]) -> str:
     """Format the page of all runs."""
-    own = [
-        batteries.Cell.read(FOLDER / run["set"] / "low" / f"dozen-{run['seed']}.safetensors").manifest.own for run in answers
-    ]
+    own = [batteries.Cell.read(cell_file(run["set"], run["seed"])).manifest.own for run in answers]
     rows = [_row(run, figures) for run, figures in zip(answers, own, strict=True)]
     pca = sorted({f"{figures.baselines.pca:.4f}" for figures in own if figures.baselines})
     head = HEAD.format(recipe=" ".join(RECIPE), pca=", ".join(pca), cores=os.cpu_count())
