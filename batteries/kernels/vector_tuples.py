@@ -20,6 +20,7 @@ __all__ = [
     "add_outer",
     "add_products",
     "add_several",
+    "add_shifted",
     "make_load_several",
     "make_spread_several",
     "make_zero_several",
@@ -126,6 +127,19 @@ def add_products(typing: Any, sums: Any, x: Any, memory: Any, at: Any) -> Any:
         factors = _numbers(context, builder, memory, args[2:], sums)
         pairs = zip(factors, each(builder, args[0], sums), strict=True)
         return context.make_tuple(builder, sums, [multiply_add(builder, args[1], factor, total) for factor, total in pairs])
+
+    return sums(sums, x, memory, types.intp), emit
+
+
+@intrinsic
+def add_shifted(typing: Any, sums: Any, x: Any, memory: Any, at: Any) -> Any:
+    """Add to each of the sums x times its own vector of an array: the first at ``at``, the others one element further each."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = _apart(context, builder, memory, (*args[2:], ir.Constant(args[3].type, 1)), sums)
+        pairs = zip(each(builder, args[0], sums), places, strict=True)
+        found = [multiply_add(builder, args[1], builder.load(place, align=sums.dtype.size), so_far) for so_far, place in pairs]
+        return context.make_tuple(builder, sums, found)
 
     return sums(sums, x, memory, types.intp), emit
 

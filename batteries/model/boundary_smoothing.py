@@ -2,7 +2,9 @@
 
 The hidden activations are five times as large as the image, and those of a batch exceed the processor's cache: that, not the
 arithmetic, dominates the time of two plain convolutions. So a batch is processed in chunks that fit the cache, in
-channels-last order, and the backward pass recomputes the hidden activations instead of storing them.
+channels-last order, and the backward pass recomputes the hidden activations instead of storing them. Where the weights get a
+gradient, as in training, kernels do both passes if they can; elsewhere torch's convolutions remain, to the bit those that the
+figures of published manifests were measured with.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 
 from batteries.engine import dispatch
 from batteries.engine.torch_settings import uncast_backward
-from batteries.model import derivatives
+from batteries.model import derivatives, smoothing_kernels
 
 CHUNK_PIXELS = 4 * 64 * 64  # pixels of one chunk; measured in docs/decisions/0008-training-step.md
 
@@ -52,6 +54,8 @@ class _Smooth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
         ctx.save_for_backward(images, w1, b1, w2, b2)
+        if ctx.needs_input_grad[1] and smoothing_kernels.serve(images, w1, b1, w2, b2, whole=True):
+            return smoothing_kernels.smooth(images, w1[None], b1[None], w2[None], b2[None])
         smoothed = torch.empty_like(images)
         chunk = _chunk(images)
         for part, into in zip(images.split(chunk), smoothed.split(chunk), strict=True):
@@ -66,6 +70,8 @@ class _Smooth(torch.autograd.Function):
         images, w1, b1, w2, _ = given = ctx.saved_tensors
         if derivatives.wanted(*grads):
             return derivatives.pulled(derivatives.smooth, given, ctx.needs_input_grad, grads)
+        if all(ctx.needs_input_grad[1:]) and smoothing_kernels.serve(images, grads[0], w1, b1, w2, whole=True):
+            return smoothing_kernels.pull_all(images, grads[0], w1, b1, w2)
         on_weights = any(ctx.needs_input_grad[1:])
         on_images = torch.empty_like(images)
         totals = [torch.zeros_like(w1), torch.zeros_like(b1), torch.zeros_like(w2), w2.new_zeros(len(w2))]

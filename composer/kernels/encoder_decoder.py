@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from batteries.kernels.float32_vectors import WIDTH, fill, load, load_part, load_several, zero_several
+from batteries.kernels.gelu import gelu
 from batteries.kernels.kernel_cache import kernel
 from batteries.kernels.vectors import Array, add_outer, add_several, njit, root, store, store_part, store_several, total
-from composer.kernels.float32_vectors import WIDTH, fill, load, load_part, load_several, zero_several
-from composer.kernels.gelu import gelu
 from composer.kernels.row_operations import gate_rows, repeated, unit_rows
 from composer.kernels.weight_packing import norms, pack, whole
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from batteries.kernels.exponential import exp2
+from batteries.kernels.float32_vectors import WIDTH, fill, load_several
 from batteries.kernels.kernel_cache import kernel
 from batteries.kernels.vectors import Array, Vector, add_dot, add_products, njit, store, store_several, where_above
-from composer.kernels.exponential import exp2
-from composer.kernels.float32_vectors import WIDTH, fill, load_several
 
 __all__ = ["kernels"]
 

@@ -13,9 +13,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from batteries.kernels.float32_vectors import WIDTH, fill, floats
 from batteries.kernels.vector_type import INT, address, intrinsic, multiply_add, transpose
 from batteries.kernels.vectors import Array, Vector, njit, root, where_above
-from composer.kernels.float32_vectors import WIDTH, fill, floats
 
 __all__ = ["BLOCK", "NARROW", "gate_rows", "repeated", "turn_block", "unit_rows"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from batteries.kernels.float32_vectors import WIDTH
 from batteries.kernels.vectors import Array, njit
-from composer.kernels.float32_vectors import WIDTH
 from composer.kernels.row_operations import BLOCK, turn_block
 
 __all__ = ["norms", "pack", "whole"]

@@ -259,7 +259,7 @@ def test_another_process_finds_the_code_of_every_kernel_on_disk():
 
 
 SMALL = """
-from composer.kernels import float32_vectors
+from batteries.kernels import float32_vectors
 assert float32_vectors.WIDTH == 16
 from tests.support.kernel_cases import CASES, take_few
 take_few(setattr)

@@ -14,7 +14,7 @@ from batteries import CellSpec
 from batteries.kernels import eigensolver
 from batteries.kernels.jit import Kernels
 from batteries.model import boundary_smoothing as single
-from batteries.model import derivatives, spectral
+from batteries.model import derivatives, smoothing_kernels, spectral
 from batteries.model.patch_svae import untrained
 from composer.container import attention, boundary_smoothing, encoder_decoder
 from composer.container.batched_forward import Stage
@@ -164,7 +164,7 @@ def _smoothing(channels: int, width: int, height: int, across: int) -> Case:
 
     ask, plain = partial(derived, boundary_smoothing.smooth), partial(derived, alone)
     name = f"smoothing, {channels} to {width}, {height}x{across}"
-    return Case(name, boundary_smoothing._convolution, FLOAT, draw, ask, plain, 1e-5, axis=1)
+    return Case(name, smoothing_kernels._convolution, FLOAT, draw, ask, plain, 1e-5, axis=1)
 
 
 @cache

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from batteries.model import boundary_smoothing as single
+from batteries.model import smoothing_kernels
 from composer.container import boundary_smoothing
 from tests.support.laws import given, settings, st
 
@@ -55,7 +56,7 @@ def test_values_and_gradients_are_those_of_each_cell(C, B, channels, width, side
 @pytest.mark.parametrize("fast", [True, False])
 def test_against_float64(monkeypatch, fast):
     if not fast:
-        monkeypatch.setattr(boundary_smoothing, "_fast", lambda images, weights: False)
+        monkeypatch.setattr(smoothing_kernels, "serve", lambda *given, **wanted: False)
     images, first, last, grad = case(3, 2, height=40, across=70)
     wide = [images.double(), *(tuple(w.double() for w in pair) for pair in (first, last)), grad.double()]
     for found, wanted in zip(answers(boundary_smoothing.smooth, images, first, last, grad), answers(alone, *wide), strict=True):
@@ -164,9 +165,9 @@ def test_images_and_weights_are_left_alone_and_weights_get_no_gradient():
 def test_the_fast_route_is_taken_where_it_is_meant_to_be():
     pytest.importorskip("numba")
     images, first, last, _ = case()
-    assert boundary_smoothing._fast(images, [*first, *last])
-    assert not boundary_smoothing._fast(images.double(), [w.double() for w in (*first, *last)])
-    assert not boundary_smoothing._fast(images[:, :0], [*first, *last])
+    assert smoothing_kernels.serve(images, *first, *last, pulled=True)
+    assert not smoothing_kernels.serve(images.double(), *(w.double() for w in (*first, *last)))
+    assert not smoothing_kernels.serve(images[:, :0], *first, *last)
 
 
 @pytest.mark.cuda

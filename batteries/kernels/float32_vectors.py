@@ -1,4 +1,4 @@
-"""Float32 vectors for the kernels of composer, sized for this processor's registers.
+"""Float32 vectors for kernels of layers, sized for this processor's registers.
 
 With AVX-512, one vector is 4 of 32 registers, into which the compiler splits it: independent multiply-adds hide each other's
 latency, and a number is broadcast once for all four. On other processors, with 16 registers of half the size or less, a vector

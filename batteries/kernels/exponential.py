@@ -1,4 +1,4 @@
-"""Powers 2**x of vectors of :mod:`composer.kernels.float32_vectors`. Importing this module imports numba and llvmlite."""
+"""Powers 2**x of vectors of :mod:`batteries.kernels.float32_vectors`. Importing this module imports numba and llvmlite."""
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from batteries.kernels.float32_vectors import fill
 from batteries.kernels.vector_type import intrinsic
 from batteries.kernels.vectors import Vector, njit, where_above
-from composer.kernels.float32_vectors import fill
 
 __all__ = ["exp2"]
 

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
+from batteries.kernels.exponential import exp2
+from batteries.kernels.float32_vectors import fill
 from batteries.kernels.vectors import Vector, magnitude, njit, where_above
-from composer.kernels.exponential import exp2
-from composer.kernels.float32_vectors import fill
 
 __all__ = ["gelu", "slope"]
 

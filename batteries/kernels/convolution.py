@@ -1,12 +1,13 @@
-"""Kernels for the boundary smoothing of a container's cells, each with its own weights.
+"""Kernels for the boundary smoothing of cells, each with its own weights.
 
-Importing this module imports numba; only :mod:`composer.container.boundary_smoothing` does, on the first call that can use it.
+Importing this module imports numba; only :mod:`batteries.model.smoothing_kernels` does, on the first call that can use it.
 
 An image is processed row by row. A row of the output needs three rows of the image and three of the hidden layer ("middle"),
 each with a zero at both ends, which fit the L1 cache. A vector is a segment of a row. The sums of a few output channels stay in
 registers and share every load, so that speed is bound by the multiply-add units.
 
-Nothing is summed across lanes or threads: the result for an image depends only on the image and its cell, bit by bit.
+Nothing is summed across images or threads: the result for an image, its share of a gradient on the weights included, depends
+only on the image and its cell, bit by bit.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators, allow-any-generics
@@ -18,16 +19,30 @@ from typing import Any
 
 import numpy as np
 
+from batteries.kernels.float32_vectors import WIDTH, load, load_part, spread_several
+from batteries.kernels.gelu import gelu, slope
 from batteries.kernels.kernel_cache import kernel
-from batteries.kernels.vectors import Array, add_products, njit, store, store_part, store_several
-from composer.kernels.float32_vectors import WIDTH, load, load_part, spread_several
-from composer.kernels.gelu import gelu, slope
+from batteries.kernels.vectors import (
+    Array,
+    add_products,
+    add_shifted,
+    njit,
+    store,
+    store_part,
+    store_several,
+    total,
+    vectors,
+)
 
-__all__ = ["FEW", "MANY", "pull", "smooth"]
+__all__ = ["FEW", "MANY", "pull", "pull_all", "smooth"]
 
 MANY, FEW = 4, 3  # output channels at a time, of the convolutions to the middle and to the image
 EDGE = 16  # zeros between two rows
-TAPS = 9
+TAPS, SIDE = 9, 3
+
+LANES = 16 if WIDTH == 64 else 8  # of the sums of a gradient on weights: nine of them, and an operand, stay in registers
+_narrow = vectors(np.float32, LANES)
+_load, _load_part, _load_several = _narrow.load, _narrow.load_part, _narrow.load_several
 
 Layer = tuple[Array, Array]  # weight (C, groups, inputs, 9, outputs of a group) and bias (C, groups * outputs of a group)
 
@@ -141,6 +156,50 @@ def _convolution(count: int) -> Callable[..., None]:
 _to_middle, _to_image = _convolution(MANY), _convolution(FEW)
 
 
+# ---- the gradient on weights -----------------------------------------------------------------------------------------
+
+
+@njit
+def _correlate(rows: Array, at: int, count: int, ring: Array, y: int, depth: int, sums: Array, stride: int, width: int) -> None:
+    """Add the products of ``count`` rows from ``at`` and the rows of a ring buffer around y, shifted by each tap.
+
+    The sums are LANES partial ones for each row, channel of the ring buffer and tap.
+    """
+    slots = _slot(y - 1, depth, stride) - 1, _slot(y, depth, stride) - 1, _slot(y + 1, depth, stride) - 1
+    for channel in range(count):
+        for source in range(depth):
+            first, offset = (channel * depth + source) * TAPS * LANES, source * stride
+            above = _load_several(sums, first, LANES, SIDE)
+            here = _load_several(sums, first + SIDE * LANES, LANES, SIDE)
+            below = _load_several(sums, first + 2 * SIDE * LANES, LANES, SIDE)
+            for x in range(0, width, LANES):
+                given = _load(rows, at + channel * stride + x)
+                above = add_shifted(above, given, ring, slots[0] + offset + x)
+                here = add_shifted(here, given, ring, slots[1] + offset + x)
+                below = add_shifted(below, given, ring, slots[2] + offset + x)
+            store_several(sums, first, LANES, above)
+            store_several(sums, first + SIDE * LANES, LANES, here)
+            store_several(sums, first + 2 * SIDE * LANES, LANES, below)
+
+
+@njit
+def _add_rows(rows: Array, at: int, count: int, sums: Array, stride: int, width: int) -> None:
+    """Add rows to LANES partial sums each."""
+    for channel in range(count):
+        found = _load(sums, channel * LANES)
+        for x in range(0, width, LANES):
+            found = found + _load_part(rows, at + channel * stride + x, width - x)
+        store(sums, channel * LANES, found)
+
+
+@njit
+def _total(sums: Array, out: Array, first: int, count: int) -> None:
+    """Write each sum of LANES partial ones, and clear them."""
+    for i in range(count):
+        out[first + i] = total(_load(sums, i * LANES))
+    sums[:] = 0.0
+
+
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 
 
@@ -178,38 +237,72 @@ def smooth(images: Array, first: Layer, last: Layer, out: Array, start: int, sto
                 _emit(rows, change, out, n, y - 1, stride)
 
 
-@kernel
-def pull(images: Array, grad: Array, first: Layer, back: Layer, home: Layer, out: Array, start: int, stop: int) -> None:
-    """Compute the gradient of :func:`smooth` with respect to its images, recomputing the middle.
+def _pulling(whole: bool) -> Callable[..., None]:
+    """Build the gradient of :func:`smooth`, on its images alone, or on its weights too."""
 
-    Args:
-        images: Images (C B, channels, height, width), float32, contiguous.
-        grad: Gradient of the output, of the shape of images, float32, contiguous.
-        first: Weights and biases of the first convolution, in groups of MANY outputs.
-        back: Transpose of the last convolution, in groups of MANY outputs.
-        home: Transpose of the first convolution, in groups of FEW outputs.
-        out: Gradient of the images, of their shape, written.
-        start: First image.
-        stop: Image after the last one.
-    """
-    _, channels, height, width = images.shape
-    per_cell, middles, stride = len(images) // len(first[0]), first[1].shape[1], _stride(width)
-    rows, grads, change = _rows(3 * channels, stride), _rows(3 * channels, stride), _rows(home[1].shape[1], stride)
-    before, middle = _rows(middles, stride), _rows(3 * middles, stride)
-    for n in range(start, stop):
-        rows[:], grads[:], middle[:] = 0.0, 0.0, 0.0
-        _feed(images, n, 0, rows, stride)
-        _feed(grad, n, 0, grads, stride)
-        for y in range(height + 1):
-            _feed(images, n, y + 1, rows, stride)
-            _feed(grad, n, y + 1, grads, stride)
-            at = _slot(y, middles, stride)
-            if y < height:
-                _to_middle(first, n // per_cell, rows, y, channels, before, EDGE, stride, width)
-                _to_middle(back, n // per_cell, grads, y, channels, middle, at, stride, width)
-                _weigh(before, middle, at, middles, stride, width)
-            else:
-                _clear(middle, at, middles, stride)
-            if y > 0:
-                _to_image(home, n // per_cell, middle, y - 1, middles, change, EDGE, stride, width)
-                _emit(grads, change, out, n, y - 1, stride)
+    def pull(
+        images: Array,
+        grad: Array,
+        first: Layer,
+        back: Layer,
+        home: Layer,
+        out: Array,
+        on_first: Array,
+        on_bias: Array,
+        on_last: Array,
+        start: int,
+        stop: int,
+    ) -> None:
+        """Compute the gradient of :func:`smooth`, recomputing the middle.
+
+        Args:
+            images: Images (C B, channels, height, width), float32, contiguous.
+            grad: Gradient of the output, of the shape of images, float32, contiguous.
+            first: Weights and biases of the first convolution, in groups of MANY outputs.
+            back: Transpose of the last convolution, in groups of MANY outputs.
+            home: Transpose of the first convolution, in groups of FEW outputs.
+            out: Gradient of the images, of their shape, written.
+            on_first: Gradient of the first weights (C B middles channels 9), flat, by image; written if wanted.
+            on_bias: Gradient of the first biases (C B middles), likewise.
+            on_last: Gradient of the last weights, with the taps reversed, (C B middles channels 9), likewise.
+            start: First image.
+            stop: Image after the last one.
+        """
+        _, channels, height, width = images.shape
+        per_cell, middles, stride = len(images) // len(first[0]), first[1].shape[1], _stride(width)
+        rows, grads, change = _rows(3 * channels, stride), _rows(3 * channels, stride), _rows(home[1].shape[1], stride)
+        before, middle = _rows(middles, stride), _rows(3 * middles, stride)
+        products = middles * channels * TAPS
+        sums_first, sums_last = np.zeros(products * LANES, np.float32), np.zeros(products * LANES, np.float32)
+        sums_bias = np.zeros(middles * LANES, np.float32)
+        for n in range(start, stop):
+            rows[:], grads[:], middle[:] = 0.0, 0.0, 0.0
+            _feed(images, n, 0, rows, stride)
+            _feed(grad, n, 0, grads, stride)
+            for y in range(height + 1):
+                _feed(images, n, y + 1, rows, stride)
+                _feed(grad, n, y + 1, grads, stride)
+                at = _slot(y, middles, stride)
+                if y < height:
+                    _to_middle(first, n // per_cell, rows, y, channels, before, EDGE, stride, width)
+                    _to_middle(back, n // per_cell, grads, y, channels, middle, at, stride, width)
+                    _weigh(before, middle, at, middles, stride, width)
+                    if whole:
+                        _correlate(middle, at, middles, rows, y, channels, sums_first, stride, width)
+                        _add_rows(middle, at, middles, sums_bias, stride, width)
+                        _activate(before, EDGE, middles, stride, width)
+                        _correlate(before, EDGE, middles, grads, y, channels, sums_last, stride, width)
+                else:
+                    _clear(middle, at, middles, stride)
+                if y > 0:
+                    _to_image(home, n // per_cell, middle, y - 1, middles, change, EDGE, stride, width)
+                    _emit(grads, change, out, n, y - 1, stride)
+            if whole:
+                _total(sums_first, on_first, n * products, products)
+                _total(sums_last, on_last, n * products, products)
+                _total(sums_bias, on_bias, n * middles, middles)
+
+    return pull
+
+
+pull, pull_all = kernel(_pulling(whole=False)), kernel(_pulling(whole=True))
