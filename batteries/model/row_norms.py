@@ -13,7 +13,7 @@ DIVISOR_FLOOR = 1e-8  # as in the public code of the last two
 
 
 def standardised(M: Tensor) -> Tensor:
-    """Subtract from every row (..., D) its mean, and divide it by its unbiased standard deviation, of D - 1 degrees of freedom."""
+    """Subtract from every row (..., D) its mean, and divide it by its unbiased standard deviation."""
     return (M - M.mean(dim=-1, keepdim=True)) / M.std(dim=-1, keepdim=True).clamp_min(DIVISOR_FLOOR)
 
 
