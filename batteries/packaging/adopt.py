@@ -92,7 +92,7 @@ def adopt(
     on its own input scale, and its reconstructions are converted back, so that its errors compare with those of other cells.
 
     Args:
-        path: File of torch 1.6 or later (``.pt``), or a ``.safetensors`` file: a state dict, bare or under ``model_state_dict``,
+        path: File of torch 1.6 or later (``.pt``), or a ``.safetensors`` file: bare, or under ``model_state_dict``,
             ``model_state``, ``state_dict``, ``model`` or ``ema_...``.
         label: Name, version, family, licence, description.
         input: Scale of the images the checkpoint was trained on, relative to photographs in [-1, 1] and noise as generated.

@@ -1,4 +1,4 @@
-"""Public cells made by plain code: tensors under the public names, a config in the public trainers' words, a float64 forward pass.
+"""Public cells made by plain code: tensors under the public names, configs in the public words, a float64 forward pass.
 
 Written from docs/decisions/0035-foreign-checkpoints.md, without anything of the package under test.
 """
