@@ -53,7 +53,7 @@ class Adoptable:
         converted: Other dtypes of the file's tensors.
         size: Side of its training images in pixels: the option, that of the config, or 64.
         claimed: Claims of the file about its training; None if it has none.
-        lines: How it was read, a sentence each.
+        lines: Sources of its function, a sentence each.
     """
 
     name: str

@@ -54,7 +54,7 @@ class Foreign:
         key: Entry of the file that the tensors are of; None if they are the file itself.
         tensors: Tensors by name, without wrappers and prefixes, of any shape and dtype.
         beside: Entries of the file beside the tensors, such as its config, as data.
-        lines: What was chosen, taken off or skipped, a sentence each.
+        lines: Choices made in reading it, a sentence each.
     """
 
     name: str

@@ -77,7 +77,7 @@ REMEDY = "If the config is wrong, save the state dict without it, and give what 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a config says.
+    """Settings and claims of a config.
 
     Attributes:
         counts: Counts of the spec by field, those that tensors tell among them.
@@ -223,7 +223,7 @@ def refuse_contradictions(settings: Settings, spec: CellSpec, said: Mapping[str,
     """Refuse a config that contradicts the tensors.
 
     Args:
-        settings: What the config says.
+        settings: Settings of the config.
         spec: Spec that the tensors tell.
         said: Options of the user, which win over the config.
         where: Name of the file in messages.

@@ -49,7 +49,7 @@ class State:
         key: Name of their entry; None for the file itself.
         tensors: Tensors by name, without a prefix.
         beside: Other entries of the file that have a textual name.
-        lines: What was chosen and taken off, a sentence each.
+        lines: Choices made, a sentence each.
     """
 
     key: str | None
