@@ -227,8 +227,26 @@ class Triage(Document):
     passed: bool
 
 
-class TrainingFacts(Document):
-    """Training of a cell, and the command that repeats it. Null means unknown: the cell was adopted."""
+class Claimed(Document):
+    """Claims of a foreign checkpoint about its own training, none of them measured here. Null where it has none.
+
+    ``rate`` is the learning rate; ``test_mse`` is an error on images, of a scale, and of a mix that are not known.
+    """
+
+    epoch: Count | None = None
+    test_mse: float | None = None
+    dataset: Text | None = None
+    rate: float | None = None
+
+
+class TrainingFacts(GrownDocument):
+    """Training of a cell, and the command that repeats it. Null means unknown: the cell was adopted.
+
+    Of an adopted cell, ``claimed`` is what its file claims, and ``reading`` how the file was read, a sentence each; either is
+    left out of the file where empty.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("claimed", "reading")
 
     data: DataSource
     command: Text
@@ -243,6 +261,8 @@ class TrainingFacts(Document):
     torch: Text
     triage: Triage | None
     trajectory: Annotated[tuple[TrainingPoint, ...], Field(max_length=MAX_TRAJECTORY)]
+    claimed: Claimed | None = None
+    reading: tuple[Text, ...] = ()
 
 
 class Manifest(Document):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from batteries.errors import InputError
-from batteries.io.canonical_json import Document, fields_of
+from batteries.io.canonical_json import GrownDocument, fields_of
 
-RowNorm = Literal["sphere", "none", "layernorm", "scale"]
+RowNorm = Literal["sphere", "none", "layernorm", "layernorm_unbiased", "scale", "row_max"]
 Activation = Literal["gelu", "relu", "silu", "tanh", "identity"]
+ActivationSites = Literal["all", "enc_in"]
 Init = Literal["orthogonal", "kaiming_normal", "xavier_uniform", "small_normal"]
 Preset = Literal["low", "mid", "high"]
 
@@ -30,7 +31,7 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-class CellSpec(Document):
+class CellSpec(GrownDocument):
     """Architecture of a cell; equal specs have equal tensor names and shapes.
 
     Attributes:
@@ -44,8 +45,11 @@ class CellSpec(Document):
         smooth_width: Middle channels of the boundary smoothing.
         channels: Colour channels of an image.
         activation: Nonlinearity of encoder and decoder (the boundary smoothing keeps GELU).
-        row_norm: Normalisation of the rows of M: unit length (``sphere``), none, LayerNorm without weights, or division
-            by the mean row length of the batch (``scale``). All but ``sphere`` are controls.
+        activation_sites: Layers with this activation: all of encoder and decoder, or ``enc_in`` alone, as in the published
+            ablations, where the other layers keep GELU.
+        row_norm: Normalisation of the rows of M: unit length (``sphere``), none, LayerNorm without weights (of the public code:
+            ``layernorm_unbiased``), division by the mean row length of the batch (``scale``), or by the largest absolute
+            value of a row (``row_max``). All but ``sphere`` are controls.
         bounded_alpha: Limit on the change of a singular value by attention: 20% if true, its softplus if false (ablation).
         init: Initialisation of ``enc_out``.
 
@@ -54,6 +58,8 @@ class CellSpec(Document):
     >>> spec.heads, spec.parameters, spec.grid(64, 64)
     (2, 59279, (8, 8))
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("activation_sites",)
 
     V: Annotated[int, Field(ge=5, le=4096)]
     D: Annotated[int, Field(ge=2, le=256)]
@@ -65,6 +71,7 @@ class CellSpec(Document):
     smooth_width: Annotated[int, Field(ge=1, le=1024)] = 16
     channels: Annotated[int, Field(ge=1, le=64)] = 3
     activation: Activation = "gelu"
+    activation_sites: ActivationSites = "all"
     row_norm: RowNorm = "sphere"
     bounded_alpha: bool = True
     init: Init = "orthogonal"

@@ -42,7 +42,7 @@ def write(arrays: Mapping[str, np.ndarray]) -> bytes:
     import numpy as np
     from safetensors.numpy import save
 
-    _refuse_non_finite(arrays, where="the cell to be written")
+    refuse_non_finite(arrays, where="the cell to be written")
     return save({name: np.ascontiguousarray(arrays[name], dtype=np.float32) for name in sorted(arrays)})
 
 
@@ -70,7 +70,7 @@ def read(data: bytes, spec: CellSpec, *, where: object) -> Arrays:
         for name, (shape, start, end) in extents.items()
     }
     if not np.isfinite(np.frombuffer(body, dtype="<f4")).all():  # one pass; tensors are searched only after a failure
-        _refuse_non_finite(arrays, where)
+        refuse_non_finite(arrays, where)
     return arrays
 
 
@@ -201,7 +201,12 @@ def _canonical_header(spec: CellSpec) -> bytes:
     return text.ljust(-(-len(text) // 8) * 8)  # the format pads its header to 8 bytes with spaces
 
 
-def _refuse_non_finite(arrays: Mapping[str, np.ndarray], where: object) -> None:
+def refuse_non_finite(arrays: Mapping[str, np.ndarray], where: object) -> None:
+    """Refuse NaN and infinities.
+
+    Raises:
+        PolicyError: non-finite values, with the tensors that have them (``NON_FINITE``).
+    """
     import numpy as np
 
     wrong = [f"{name} ({int((~np.isfinite(array)).sum())})" for name, array in arrays.items() if not np.isfinite(array).all()]

@@ -68,6 +68,17 @@ def band(value: float, D: int) -> Band | None:
     return name if low <= value < high else "off"
 
 
+def band_of(value: float | None, D: int) -> Band | None:
+    """Return the band of a cell: that of its CV, or ``open`` for widths below 4, which have no CV.
+
+    >>> band_of(0.2, 16), band_of(None, 3), band_of(None, 16)
+    ('low', 'open', None)
+    """
+    if D < SIMPLEX:
+        return "open"
+    return None if value is None else band(value, D)
+
+
 def on_attractor(value: float, D: int) -> bool:
     """Return True if CV / exact sphere CV lies in [0.85, 1.25]; never for a CV that is no number, or for D < 4.
 

@@ -136,7 +136,7 @@ def measure(
         probe_digest=probe.digest,
         cv=cv_figure(cv, model.spec, corrected=corrected),
         axial_cv=None if axial is None else cv_figure(axial, model.spec, corrected=jackknife.suits(model.spec.V)),
-        band=attractor.band(deciding.value, model.spec.D) if isinstance(deciding, Estimate) else None,
+        band=attractor.band_of(deciding.value if isinstance(deciding, Estimate) else None, model.spec.D),
         held=held,
         mse=estimated(found.error()),
         mse_by_group={name: float(found.mse[probe.group == i].mean()) for i, name in enumerate(probe.groups)},

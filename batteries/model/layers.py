@@ -29,6 +29,16 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+def first_activation(spec: CellSpec) -> type[nn.Module]:
+    """Return the activation after ``enc_in``."""
+    return ACTIVATIONS[spec.activation]
+
+
+def activation_of(spec: CellSpec) -> type[nn.Module]:
+    """Return the activation of all layers after ``enc_in``."""
+    return ACTIVATIONS[spec.activation if spec.activation_sites == "all" else "gelu"]
+
+
 def normed(x: Tensor) -> Tensor:
     """Subtract from every vector (..., width) its mean, and divide it by its standard deviation."""
     return _layer_norm(x, None, None)

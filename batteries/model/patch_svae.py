@@ -27,8 +27,15 @@ from batteries.images.image_batch import check_batch, judge_scale
 from batteries.model import spectral
 from batteries.model.attention import attend
 from batteries.model.inputs import taken
-from batteries.model.layers import ACTIVATIONS as ACTIVATIONS
-from batteries.model.layers import BoundarySmooth, LayerNorm, hidden_block, initialise, normed
+from batteries.model.layers import (
+    BoundarySmooth,
+    LayerNorm,
+    activation_of,
+    first_activation,
+    hidden_block,
+    initialise,
+)
+from batteries.model.row_norms import ROW_NORMS
 
 ALPHA_LIMIT = 0.2  # largest relative change of a singular value by one attention layer
 ALPHA_START = -2.0
@@ -138,7 +145,7 @@ class PatchSVAE(nn.Module):
         super().__init__()
         self.spec = spec
         self.scale = InputScale(mean=(0.0,) * spec.channels, std=(1.0,) * spec.channels)
-        activation = ACTIVATIONS[spec.activation]
+        first, activation = first_activation(spec), activation_of(spec)
         self.enc_in = nn.Linear(spec.patch_dim, spec.hidden, **PINNED)
         self.enc_blocks = nn.ModuleList(hidden_block(spec.hidden, activation) for _ in range(spec.depth))
         self.enc_out = nn.Linear(spec.hidden, spec.V * spec.D, **PINNED)
@@ -147,7 +154,7 @@ class PatchSVAE(nn.Module):
         self.dec_out = nn.Linear(spec.hidden, spec.patch_dim, **PINNED)
         self.cross_attn = nn.ModuleList(CrossAttention(spec) for _ in range(spec.cross_layers))
         self.boundary_smooth = BoundarySmooth(spec)
-        self.act = activation()
+        self.act_in, self.act = first(), activation()
         initialise(self.enc_out.weight, spec)
 
     def __repr__(self) -> str:
@@ -243,7 +250,7 @@ class PatchSVAE(nn.Module):
         return self._rows(self._hidden(patches)), grid
 
     def _hidden(self, patches: Tensor) -> Tensor:
-        h: Tensor = self.act(self.enc_in(patches))  # (B, N, H)
+        h: Tensor = self.act_in(self.enc_in(patches))  # (B, N, H)
         for block in self.enc_blocks:
             h = h + block(h)
         return h
@@ -251,15 +258,9 @@ class PatchSVAE(nn.Module):
     def _rows(self, h: Tensor) -> Tensor:
         """Map hidden activations (B, N, H) to M (B, N, V, D), with rows normalised as the spec says."""
         M = rearrange(self.enc_out(h), "B N (V D) -> B N V D", D=self.spec.D)
-        match self.spec.row_norm:
-            case "sphere":
-                return spectral.unit_rows(M)
-            case "layernorm":
-                return normed(M)
-            case "scale":
-                return M / M.norm(dim=-1).mean().clamp_min(spectral.ROW_FLOOR)
-            case "none":
-                return M
+        if self.spec.row_norm == "scale":
+            return M / M.norm(dim=-1).mean().clamp_min(spectral.ROW_FLOOR)
+        return ROW_NORMS[self.spec.row_norm](M)
 
     def _attend(self, S: Tensor) -> Tensor:
         """Multiply the factors of all layers for singular values (B, N, D)."""

@@ -1,51 +1,71 @@
-"""Conversion of a foreign checkpoint to a cell: its spec is inferred from tensor shapes, and it is measured like any cell.
+"""Conversion of a foreign checkpoint to a cell: its function is read from tensors and config, and it is measured like any cell.
 
-Fields that shapes do not determine are arguments with the published defaults: attention heads, activation, row norm and the
-bound of alpha. Unknown facts of its training are null in the manifest, never guessed.
+Attention heads, activation and its sites, row norm and the bound of alpha are as options say, else as the config says, else as
+published. Unknown facts of its training are null in the manifest; what the file claims of them is kept as claims.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
-from batteries import __version__
+from batteries import __version__, short_repr
 from batteries.cell import weights_file
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import DataSource, InputScale, TrainingFacts
-from batteries.cell.spec import Activation, CellSpec, RowNorm
+from batteries.cell.manifest import Claimed, DataSource, InputScale, TrainingFacts
+from batteries.cell.spec import Activation, ActivationSites, CellSpec, RowNorm, default_heads
 from batteries.data.sources import Source, refuse_shown
 from batteries.engine.torch_settings import neutral
 from batteries.errors import FormatError, InputError, PolicyError
 from batteries.io.canonical_json import fields_of
 from batteries.model.patch_svae import load_weights, untrained
-from batteries.packaging import foreign_checkpoint
+from batteries.packaging import foreign_checkpoint, foreign_config
+from batteries.packaging.foreign_config import Readout, Settings
+from batteries.packaging.inferred_spec import Shapes, infer
 from batteries.packaging.measurable import refuse_unmeasurable
 from batteries.packaging.package import Label, linear_code, measured_cell
 
 UNKNOWN = "unknown"
 
-Shapes = Mapping[str, tuple[int, ...]]
+DEFAULT_SIZE = 64  # pixels
+ABLATIONS, ABLATION_HEADS = (
+    "model_state",
+    4,
+)  # entry with the weights in files of the ablation trainers, and their default heads
 
-# tensors and axes that have each size
-SIZES = {
-    "hidden": ("enc_in.weight 0", "enc_in.bias 0", "enc_out.weight 1", "dec_in.weight 0", "dec_in.bias 0", "dec_out.weight 1"),
-    "patch_dim": ("enc_in.weight 1", "dec_out.weight 0", "dec_out.bias 0"),
-    "V * D": ("enc_out.weight 0", "enc_out.bias 0", "dec_in.weight 1"),
-    "channels": ("boundary_smooth.net.0.weight 1", "boundary_smooth.net.2.weight 0", "boundary_smooth.net.2.bias 0"),
-    "smooth_width": ("boundary_smooth.net.0.weight 0", "boundary_smooth.net.0.bias 0", "boundary_smooth.net.2.weight 1"),
-}
-WIDTHS = ("alpha_logits 0", "norm.weight 0", "norm.bias 0", "out_proj.weight 0", "out_proj.bias 0", "qkv.weight 1")
-BLOCK = re.compile(r"(?:enc|dec)_blocks\.(\d{1,4})\.")
-LAYER = re.compile(r"cross_attn\.(\d{1,4})\.")
+
+@dataclass(frozen=True, eq=False)
+class Adoptable:
+    """Checkpoint whose function is known: all of an adoption that needs no measurement.
+
+    Attributes:
+        name: Name of the file, without its folder.
+        digest: SHA-256 of the file.
+        spec: Architecture.
+        arrays: Weights as float32 arrays by tensor name.
+        converted: Other dtypes of the file's tensors.
+        size: Side of its training images in pixels: the option, that of the config, or 64.
+        claimed: Claims of the file about its training; None if it has none.
+        lines: Sources of its function, a sentence each.
+    """
+
+    name: str
+    digest: str
+    spec: CellSpec
+    arrays: dict[str, np.ndarray]
+    converted: tuple[str, ...]
+    size: int
+    claimed: Claimed | None
+    lines: tuple[str, ...]
+
+    __repr__ = short_repr.fields
 
 
 @neutral()
@@ -55,63 +75,72 @@ def adopt(
     label: Label,
     input: InputScale,
     source: Source,
-    size: int = 64,
+    key: str | None = None,
+    size: int | None = None,
     width: int | None = None,
     heads: int | None = None,
-    activation: Activation = "gelu",
-    row_norm: RowNorm = "sphere",
-    bounded_alpha: bool = True,
+    activation: Activation | None = None,
+    activation_sites: ActivationSites | None = None,
+    row_norm: RowNorm | None = None,
+    bounded_alpha: bool | None = None,
     command: str = "batteries.adopt",
 ) -> Cell:
     """Make a cell from a PatchSVAE checkpoint, without running any code of the file.
 
-    The cell is measured as by :func:`batteries.package`. Its model sees the probes on its own input scale, and its
-    reconstructions are converted back, so that its errors are comparable with those of other cells.
+    What the tensors do not tell is read from the config in the file, if it has one; arguments win over it, and
+    ``cell.manifest.training.reading`` says so. The cell is measured as by :func:`batteries.package`. Its model sees the probes
+    on its own input scale, and its reconstructions are converted back, so that its errors compare with those of other cells.
 
     Args:
-        path: File of torch 1.6 or later (``.pt``), or a ``.safetensors`` file: a state dict, bare or under ``state_dict``,
-            ``model`` or ``model_state_dict``.
+        path: File of torch 1.6 or later (``.pt``), or a ``.safetensors`` file: bare, or under ``model_state_dict``,
+            ``model_state``, ``state_dict``, ``model`` or ``ema_...``.
         label: Name, version, family, licence, description.
         input: Scale of the images the checkpoint was trained on, relative to photographs in [-1, 1] and noise as generated.
             :mod:`batteries.cell.input_scale` has ImageNet's, and converts a normalisation of images in [0, 1].
         source: Images of the cell's own domain, which name the domain and serve to fit the linear baselines.
-        size: Side of its training images, in pixels.
-        width: Width D; required if the checkpoint has no cross-attention to infer it from.
-        heads: Attention heads; by default as published for the width.
-        activation: Nonlinearity of encoder and decoder.
-        row_norm: Normalisation of the rows of M.
-        bounded_alpha: Limit of 20% on the change of a singular value by attention.
+        key: Entry of the file that has the weights; by default the first of the usual ones.
+        size: Side of its training images, in pixels; by default the config's, or 64.
+        width: Width D; required if neither cross-attention nor a config tells it.
+        heads: Attention heads; by default the config's, or as published for the width.
+        activation: Nonlinearity of encoder and decoder; by default the config's, or GELU.
+        activation_sites: Layers with this activation; by default as the config says, or all.
+        row_norm: Normalisation of the rows of M; by default the config's, or unit length.
+        bounded_alpha: Limit of 20% on the change of a singular value by attention; by default True.
         command: Command that repeats the adoption, for the manifest.
 
     Raises:
         NotFoundError: missing file.
         PolicyError: checkpoint that needs code (``UNSAFE_FORMAT``), non-finite weights or figures, or a degenerate CV.
-        FormatError: damaged file, not one state dict, not a PatchSVAE, or unsupported dtypes; all misfits are listed.
-        InputError: missing width, or arguments that do not fit the checkpoint.
+        FormatError: damaged file, no state dict, not a PatchSVAE or a relative of it (``RELATIVE``), a config that contradicts
+            itself or the tensors (``CONFIG``), or unsupported dtypes; all misfits are listed.
+        InputError: missing width, arguments that do not fit the checkpoint, a function that no spec has (``FUNCTION``,
+            ``READOUT``), or heads that published trainers differ on (``HEADS``).
 
     >>> import batteries, torch
     >>> model = batteries.untrained(batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4), seed=0)
-    >>> torch.save(model.state_dict(), "checkpoint.pt")
+    >>> torch.save({"model_state_dict": model.state_dict(), "config": {"n_heads": 4}, "epoch": 7}, "checkpoint.pt")
     >>> label = batteries.Label(name="theirs", version="1.0.0", family="theirs", license="unknown", description="")
     >>> cell = batteries.adopt("checkpoint.pt", label=label, input=batteries.InputScale(), source=batteries.NoiseSource())
-    >>> cell.name, cell.spec == model.spec
-    ('high/theirs', True)
+    >>> cell.name, cell.spec.heads, cell.manifest.training.claimed.epoch
+    ('high/theirs', 4, 7)
     """
     refuse_shown(source)
-    found = foreign_checkpoint.read(path)
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
-    choices = {"heads": heads, "activation": activation, "row_norm": row_norm, "bounded_alpha": bounded_alpha}
-    spec = infer(shapes, width, choices, path)
-    _refuse_misfits(shapes, spec, path)
-    refuse_unmeasurable(spec, size, path)
-    _refuse_input(spec, input, path)
-    arrays, converted = foreign_checkpoint.floats(found.tensors, path)
-    blob = weights_file.write(arrays)
-    training = _training_facts(found, converted, source, size, command)
-    code = replace(linear_code(spec, size, 0, source), fitted_on=f"at adoption: {source.facts.description}"[:2000])
-    model = load_weights(untrained(spec, 0), arrays)
+    options = {
+        "heads": heads,
+        "activation": activation,
+        "activation_sites": activation_sites,
+        "row_norm": row_norm,
+        "bounded_alpha": bounded_alpha,
+    }
+    found = adoptable(path, key=key, size=size, width=width, options=options)
+    refuse_unmeasurable(found.spec, found.size, path, any_width=True, data=found.claimed.dataset if found.claimed else None)
+    _refuse_input(found.spec, input, path)
+    training = _training_facts(found, source, command)
+    code = linear_code(found.spec, found.size, 0, source)
+    code = replace(code, fitted_on=f"at adoption: {source.facts.description}"[:2000])
+    model = load_weights(untrained(found.spec, 0), found.arrays)
     try:
-        return measured_cell(model, blob, label, training, code=code, input=input)
+        return measured_cell(model, weights_file.write(found.arrays), label, training, code=code, input=input)
     except ValidationError as error:  # a manifest holds finite figures only
         raise PolicyError(
             "non-finite figures",
@@ -122,77 +151,89 @@ def adopt(
         ) from error
 
 
-def infer(shapes: Shapes, width: int | None, choices: Mapping[str, Any], where: object) -> CellSpec:
-    """Infer the spec that most of the tensors' shapes agree on; disagreeing shapes are refused later.
+def adoptable(
+    path: str | Path, *, key: str | None = None, size: int | None = None, width: int | None = None, options: Mapping[str, Any]
+) -> Adoptable:
+    """Read a checkpoint and find out its function, without measuring it.
 
     Args:
-        shapes: Shape by tensor name.
-        width: Width D, if there is no cross-attention to infer it from.
-        choices: Fields of the spec that shapes do not determine; as published if missing or None.
-        where: Name of the file in messages.
+        path: File.
+        key: Entry of the file that has the weights, or None.
+        size: Side of the training images in pixels, or None.
+        width: Width D, or None.
+        options: Fields of the spec that tensors do not tell, each as the user says, or None.
 
     Raises:
-        FormatError: missing sizes, or sizes that no PatchSVAE has.
-        InputError: missing width, width that contradicts the shapes, or invalid choices.
+        BatteriesError: any error of :func:`adopt`, except those of measuring.
     """
-    sizes = {name: _most(shapes, places) for name, places in SIZES.items()}
-    hidden, patch_dim, matrix, channels, smooth_width = sizes.values()
-    layers = _count(LAYER, shapes)
-    D = _width(shapes, matrix, layers, width, where) if matrix else 0
-    side = math.isqrt(patch_dim // channels) if channels else 0
-    if 0 in sizes.values() or matrix % D or channels * side**2 != patch_dim:
-        raise FormatError(
-            "not a PatchSVAE checkpoint",
-            code="ST_TENSORS",
-            expected="enc_in, enc_out, dec_in, dec_out and boundary_smooth.net, of sizes that agree (0: none found)",
-            found="; ".join([*(f"{name} {size}" for name, size in sizes.items()), f"D {D}", ", ".join(sorted(shapes))]),
-            where=where,
-        )
-    read: dict[str, Any] = {
-        "V": matrix // D,
-        "D": D,
-        "patch_size": side,
-        "hidden": hidden,
-        "depth": _count(BLOCK, shapes),
-        "cross_layers": layers,
-        "smooth_width": smooth_width,
-        "channels": channels,
-    }
-    try:
-        return CellSpec(**read, **{name: value for name, value in choices.items() if value is not None})
-    except ValidationError as error:
-        raise InputError("invalid spec", code="SPEC", found=fields_of(error), where=where) from error
+    found = foreign_checkpoint.read(path, key)
+    settings = foreign_config.read(found.beside, path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
+    refuse_other_readout(foreign_config.readout_of(settings, shapes, path), path)
+    said = {name: value for name, value in {**options, "D": width}.items() if value is not None}
+    choices = {**settings.choices, **{"heads": settings.counts.get("heads")}, **said}
+    D = choices.pop("D", None if any(name.startswith("cross_attn.") for name in shapes) else settings.counts.get("D"))
+    spec = infer(shapes, D, choices, path)
+    foreign_config.refuse_contradictions(settings, spec, said, path)
+    _refuse_misfits(shapes, spec, path)
+    if "heads" not in choices or choices["heads"] is None:
+        _refuse_doubtful_heads(spec, found.key, path)
+    arrays, converted = foreign_checkpoint.floats(found.tensors, path)
+    weights_file.refuse_non_finite(arrays, path)
+    lines = (*found.lines, *_sources(spec, settings, said))
+    return Adoptable(
+        found.name,
+        found.digest,
+        spec,
+        arrays,
+        converted,
+        next(side for side in (size, settings.size, DEFAULT_SIZE) if side is not None),
+        settings.claimed,
+        lines,
+    )
 
 
-def _width(shapes: Shapes, matrix: int, layers: int, given: int | None, where: object) -> int:
-    """Return D, inferred from the layers of cross-attention, or else as given."""
-    told = _most(shapes, (f"cross_attn.{layer}.{place}" for layer in range(layers) for place in WIDTHS))
-    if not told and given is None:
+def refuse_other_readout(readout: Readout, where: object) -> None:
+    """Refuse read-outs that specs lack: the one place to change once they have them.
+
+    Raises:
+        InputError: linear read-out, or none (``READOUT``).
+    """
+    if readout != "svd":
+        words = {"linear": "a linear map of M in place of its modes", "none": "column norms of M in place of its modes"}
         raise InputError(
-            "unknown width: no cross-attention",
-            code="WIDTH",
-            expected=f"D, a divisor of {matrix} (V * D)",
-            where=where,
-            remedy="Give the width: width=D, or --width D.",
+            "unsupported read-out", code="READOUT", expected="svd", found=f"{readout}: {words[readout]}", where=where
         )
-    if given is not None and (given < 1 or (told and told != given) or matrix % given):
-        expected = str(told) if told else f"a divisor of {matrix} (V * D)"
-        raise InputError("width contradicts the tensors", code="WIDTH", expected=expected, found=given, where=where)
-    return told or given or 0
 
 
-def _most(shapes: Shapes, places: Iterable[str]) -> int:
-    """Return the most common size of these places ("name axis"); 0 if none exists."""
-    sizes: Counter[int] = Counter()
-    for place in places:
-        name, _, axis = place.partition(" ")
-        sizes.update(shapes.get(name, ())[int(axis) : int(axis) + 1])
-    return sizes.most_common(1)[0][0] if sizes else 0
+def _refuse_doubtful_heads(spec: CellSpec, key: str | None, where: object) -> None:
+    """Refuse to guess the heads where published trainers differ on them."""
+    usual = {default_heads(spec.D), ABLATION_HEADS if spec.D % ABLATION_HEADS == 0 else default_heads(spec.D)}
+    if key == ABLATIONS and spec.cross_layers and len(usual) > 1:
+        raise InputError(
+            "unknown number of heads",
+            code="HEADS",
+            expected=" or ".join(map(str, sorted(usual))),
+            found=f"{ABLATIONS} of D {spec.D} without heads in a config: trainers that write it have both",
+            where=where,
+            remedy="Give the heads: heads=N, or --heads N.",
+        )
 
 
-def _count(numbered: re.Pattern[str], shapes: Shapes) -> int:
-    """Return one more than the highest number in the names."""
-    return max((int(match[1]) + 1 for name in shapes if (match := numbered.match(name))), default=0)
+def _sources(spec: CellSpec, settings: Settings, said: Mapping[str, Any]) -> list[str]:
+    """Tell where the fields that tensors do not tell come from: options, which win over the config, config, or publications."""
+    config = {**settings.choices, **{name: settings.counts[name] for name in ("heads", "D") if name in settings.counts}}
+    lines = []
+    for field in ("D", "heads", "activation", "activation_sites", "row_norm", "bounded_alpha"):
+        value = getattr(spec, field)
+        if field in said:
+            over = f", not {config[field]} of the config" if config.get(field, value) != value else ""
+            lines.append(f"{field} {value} by option{over}")
+        elif field in config:
+            lines.append(f"{field} {value} of the config")
+    if spec.cross_layers and "heads" not in {*said, *config}:
+        lines.append(f"heads {spec.heads} as published for D {spec.D}: nothing in the file tells them")
+    return lines
 
 
 def _refuse_misfits(shapes: Shapes, spec: CellSpec, where: object) -> None:
@@ -217,14 +258,12 @@ def _refuse_input(spec: CellSpec, input: InputScale, where: object) -> None:
         )
 
 
-def _training_facts(
-    found: foreign_checkpoint.Foreign, converted: tuple[str, ...], source: Source, size: int, command: str
-) -> TrainingFacts:
-    """Return the known facts: the file, and the settings it was measured with."""
+def _training_facts(found: Adoptable, source: Source, command: str) -> TrainingFacts:
+    """Return the known facts: the file, how it was read, its claims, and the settings it was measured with."""
     words = f"unknown: adopted from {found.name}, sha256:{found.digest}"
     data = DataSource(
         kind=source.facts.kind,
-        description=f"{words}, {' and '.join(converted)} made float32" if converted else words,
+        description=f"{words}, {' and '.join(found.converted)} made float32" if found.converted else words,
         digest=None,
         images=None,
         license=UNKNOWN,
@@ -237,7 +276,7 @@ def _training_facts(
             command=command,
             steps=None,
             batch=None,
-            size=size,
+            size=found.size,
             optimiser=UNKNOWN,
             schedule=UNKNOWN,
             soft_hand=UNKNOWN,
@@ -246,6 +285,8 @@ def _training_facts(
             torch=torch.__version__,
             triage=None,
             trajectory=(),
+            claimed=found.claimed,
+            reading=tuple(line[:2000] for line in found.lines),
         )
     except ValidationError as error:
         raise InputError("invalid training facts", code="TRAINING", found=fields_of(error)) from error

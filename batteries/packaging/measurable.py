@@ -11,13 +11,15 @@ CHANNELS, PROBE_SIZE = 3, 64  # channels and side of the smallest probes; the ot
 MAX_SIZE = 4096  # pixels, as in a training plan
 
 
-def refuse_unmeasurable(spec: CellSpec, size: int, where: object) -> None:
+def refuse_unmeasurable(spec: CellSpec, size: int, where: object, *, any_width: bool = False, data: str | None = None) -> None:
     """Refuse, before any computation, a spec whose cells cannot be measured.
 
     Args:
         spec: Architecture of a cell to train or to adopt.
         size: Side of its images, in pixels.
         where: Name of the cell, or path of its checkpoint, in messages.
+        any_width: Permission for widths without a CV, whose band is ``open``; training needs one for its triage.
+        data: Data set that the images would have to be of, if it is known.
 
     Raises:
         FormatError: more parameters than a cell may have (``TOO_LARGE``).
@@ -30,8 +32,15 @@ def refuse_unmeasurable(spec: CellSpec, size: int, where: object) -> None:
             "too large for a cell", code="TOO_LARGE", expected=f"{most:,} parameters", found=f"{spec.parameters:,}", where=where
         )
     if spec.channels != CHANNELS:
-        raise InputError("unsupported number of channels", code="CHANNELS", expected=CHANNELS, found=spec.channels, where=where)
-    if spec.D < SIMPLEX:
+        named = f", trained on {data}" if data else ""
+        raise InputError(
+            "unsupported number of channels",
+            code="CHANNELS",
+            expected=f"{CHANNELS}: no probe has other images",
+            found=f"{spec.channels}{named}",
+            where=where,
+        )
+    if not any_width and spec.D < SIMPLEX:
         raise InputError("width without a CV", code="NO_CV", expected=f"D of {SIMPLEX} or more", found=spec.D, where=where)
     if not 1 <= size <= MAX_SIZE:
         raise InputError("invalid image size", code="IMAGE_SIZE", expected=f"1 to {MAX_SIZE} pixels", found=size)

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from batteries.cell.spec import CellSpec
 from batteries.model import spectral
-from batteries.model.layers import normed
-from batteries.model.patch_svae import ACTIVATIONS, ALPHA_LIMIT
+from batteries.model.layers import activation_of, first_activation, normed
+from batteries.model.patch_svae import ALPHA_LIMIT
+from batteries.model.row_norms import ROW_NORMS
 from batteries.model.spectral import Spectrum
 from composer.container import encoder_decoder
 from composer.container.attention import attend
@@ -74,7 +75,9 @@ class Stage:
 
     def _encode(self, patches: Tensor) -> Tensor:
         """Encode patches (n, P) to (C, n, V D), before the normalisation of rows."""
-        return self._linear("enc_out", self._blocks("enc_blocks", self._act(self._linear("enc_in", patches))))
+        return self._linear(
+            "enc_out", self._blocks("enc_blocks", first_activation(self.spec)()(self._linear("enc_in", patches)))
+        )
 
     def _decode(self, gated: Tensor, grid: Grid) -> Tensor:
         """Decode M_hat (C, B, N, V, D) to images before smoothing."""
@@ -115,19 +118,13 @@ class Stage:
         return torch.addcmul(bias[:, None], normed(x), weight[:, None])
 
     def _rows(self, M: Tensor) -> Tensor:
-        match self.spec.row_norm:
-            case "sphere":
-                return spectral.unit_rows(M)
-            case "layernorm":
-                return normed(M)
-            case "scale":
-                lengths = M.norm(dim=-1).mean(dim=(1, 2, 3), keepdim=True)  # over all images, as in PatchSVAE
-                return M / lengths[..., None].clamp_min(spectral.ROW_FLOOR)
-            case "none":
-                return M
+        if self.spec.row_norm == "scale":
+            lengths = M.norm(dim=-1).mean(dim=(1, 2, 3), keepdim=True)  # over all images, as in PatchSVAE
+            return M / lengths[..., None].clamp_min(spectral.ROW_FLOOR)
+        return ROW_NORMS[self.spec.row_norm](M)
 
     def _act(self, x: Tensor) -> Tensor:
-        y: Tensor = ACTIVATIONS[self.spec.activation]()(x)
+        y: Tensor = activation_of(self.spec)()(x)
         return y
 
     def _pair(self, name: str) -> tuple[Tensor, Tensor]:

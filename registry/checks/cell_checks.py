@@ -135,7 +135,7 @@ def rank(m: Measurement, D: int, protocol: ViabilityProtocol) -> CheckFigure:
 def band(m: Measurement, manifest: Manifest) -> CheckFigure:
     """Check the measured band, that of the axial CV, against the band in the manifest; report the published CV beside it."""
     claimed, cv = manifest.identity.band, m.axial_cv
-    label = None if isinstance(cv, Degenerate) else exact.band(cv.value, manifest.spec.D)
+    label = exact.band_of(None if isinstance(cv, Degenerate) else cv.value, manifest.spec.D)
     published = "degenerate" if isinstance(m.cv, Degenerate) else f"{m.cv.value:.4f}"
     reason = cv.reason if isinstance(cv, Degenerate) else f"axial CV is in band {label or 'none'}; published CV {published}"
     return estimate("band", label == claimed, cv, f"axial CV in band {claimed}", FACTS, reason)

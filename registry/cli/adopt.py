@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 import batteries
 from batteries.cell.input_scale import IMAGENET, of_unit_images
-from batteries.cell.manifest import InputScale, NoiseMix
-from batteries.cell.spec import Activation, RowNorm
+from batteries.cell.manifest import CLAIMED, InputScale, NoiseMix
+from batteries.cell.spec import Activation, ActivationSites, RowNorm
 from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
 from registry.catalog.reference import Reference
@@ -66,13 +66,27 @@ def adopt(
             help="Measure on photographs; a folder or glob.",
         ),
     ] = None,
-    size: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="Side of its training images.")] = 64,
-    width: Annotated[int | None, typer.Option(metavar="D", min=1, help="Width, without cross-attention to tell it.")] = None,
-    heads: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Attention heads.", show_default="as published for the width")
+    key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Entry with the weights.", show_default="the usual ones")
     ] = None,
-    activation: Annotated[Activation, choice(Activation, code="SPEC", help="Activation of the layers.")] = "gelu",
-    row_norm: Annotated[RowNorm, choice(RowNorm, code="SPEC", help="Normalisation of the rows of M.")] = "sphere",
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", min=1, help="Side of its training images.", show_default="its config's, or 64"),
+    ] = None,
+    width: Annotated[int | None, typer.Option(metavar="D", min=1, help="Width, where the file does not tell it.")] = None,
+    heads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Attention heads.", show_default="its config's, or as published")
+    ] = None,
+    activation: Annotated[
+        Activation | None, choice(Activation, code="SPEC", help="Activation.", show_default="its config's, or gelu")
+    ] = None,
+    activation_sites: Annotated[
+        ActivationSites | None,
+        choice(ActivationSites, code="SPEC", help="Layers that have it.", show_default="its config's, or all"),
+    ] = None,
+    row_norm: Annotated[
+        RowNorm | None, choice(RowNorm, code="SPEC", help="Norm of the rows of M.", show_default="its config's, or sphere")
+    ] = None,
     unbounded_alpha: Annotated[
         bool, typer.Option("--unbounded-alpha", help="Attention without its 20% limit, see above.")
     ] = False,
@@ -91,6 +105,8 @@ def adopt(
 
     Without --noise the cell's domain is photographs; those of --photos fit the linear baselines. Attention changes a singular
     value by at most 20% unless --unbounded-alpha is given.
+
+    What tensors do not tell is read from the file's config: heads, activation and its sites, row norm, size. Options win.
     """
     use(context, threads)
     wanted = Reference.parse(name)
@@ -101,21 +117,29 @@ def adopt(
             label=label,
             input=_scale(input),
             source=_source(noise, photos or []),
+            key=key,
             size=size,
             width=width,
             heads=heads,
             activation=activation,
+            activation_sites=activation_sites,
             row_norm=row_norm,
-            bounded_alpha=not unbounded_alpha,
+            bounded_alpha=False if unbounded_alpha else None,
             command=command_line(context, PLACES),
         )
     _refuse_other_band(cell, wanted)
     write_cell(cell, out, as_json, wide)
-    say(f"training {cell.manifest.training.data.description}")
+    facts = cell.manifest.training
+    say(f"training {facts.data.description}")
+    for line in facts.reading:
+        say(line)
+    if facts.claimed:
+        claims = facts.claimed.model_dump(exclude_none=True).items()
+        say(f"{CLAIMED}: {', '.join(f'{name} {value}' for name, value in claims)}")
     say(f"parameters: {cell.spec.parameters:,}, of D {cell.spec.D}, V {cell.spec.V}, patch {cell.spec.patch_size}")
     say(
-        f"not checked against the weights: heads {cell.spec.heads}, activation {cell.spec.activation}, "
-        f"row norm {cell.spec.row_norm}, input scale"
+        f"not checked against the weights: heads {cell.spec.heads}, activation {cell.spec.activation} "
+        f"({cell.spec.activation_sites}), row norm {cell.spec.row_norm}, input scale"
     )
 
 

@@ -22,7 +22,7 @@ from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, CvFigure, Manifest, Text
 from batteries.errors import ConflictError, InputError, IntegrityError, PolicyError
-from batteries.geometry.attractor import band
+from batteries.geometry.attractor import band_of
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
 from registry.catalog import store_keys
@@ -332,7 +332,7 @@ def _refuse_false_figures(cell: Cell) -> None:
 def _refuse_denied_band(manifest: Manifest) -> None:
     """Raise if the band is not the one measured by the deciding CV on the cell's own probe."""
     own, claimed, deciding = manifest.own, manifest.identity.band, manifest.own.deciding_cv
-    measured = band(deciding.value, manifest.spec.D) if isinstance(deciding, CvFigure) else None
+    measured = band_of(deciding.value if isinstance(deciding, CvFigure) else None, manifest.spec.D)
     if measured is None or {claimed, own.band} != {measured}:
         cv = f"CV {deciding.value:.4g}" if isinstance(deciding, CvFigure) else deciding.degenerate
         raise PolicyError(

@@ -105,7 +105,10 @@ def test_weight_gradients_agree_with_float64_autograd(preset):
         assert ((found.grad - wanted.grad).abs().max() / scale) < 2e-3, name
 
 
-@pytest.mark.parametrize(("norm", "check"), [("sphere", 1e-6), ("layernorm", None), ("scale", None), ("none", None)])
+@pytest.mark.parametrize(
+    ("norm", "check"),
+    [("sphere", 1e-6), *((norm, None) for norm in ("layernorm", "layernorm_unbiased", "scale", "row_max", "none"))],
+)
 @pytest.mark.parametrize("activation", ["gelu", "relu", "silu", "tanh", "identity"])
 def test_every_option_runs(norm, check, activation):
     model = untrained(CellSpec.preset("high", row_norm=norm, activation=activation, bounded_alpha=False), 0)

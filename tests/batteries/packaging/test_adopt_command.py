@@ -9,7 +9,7 @@ from PIL import Image
 
 import batteries
 import registry
-from batteries import Cell, InputScale
+from batteries import Cell, InputScale, PatchSVAE
 from batteries.cell.input_scale import IMAGENET, of_unit_images
 from batteries.cell.manifest import Manifest
 from batteries.errors import InputError, PolicyError
@@ -19,6 +19,7 @@ from registry.cli import main
 from tests.support.cells import python, tree
 from tests.support.checkpoints import MEAN, PLAIN, SPEC, STD, saved, state
 from tests.support.commands import run
+from tests.support.public_models import Public
 
 
 @pytest.mark.slow
@@ -79,6 +80,42 @@ def test_a_band_that_the_cv_denies_is_refused_before_anything_is_written(capsys,
     assert f"got {band}" in err
     assert "Name it high/x" in err
     assert tree(tmp_path) == before
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("D", [2, 3])
+def test_a_width_without_a_cv_is_open_and_its_claims_are_kept(capsys, tmp_path, D):
+    public = Public(D=D, heads=D, V=20)
+    content = {"model_state_dict": public.state(), "config": public.config(), "epoch": 3, "test_mse": 0.25}
+    (tmp_path / "registry").mkdir()
+    words = ["--name", "open/mine-64", "--input", "plain", "--noise", "--out", tmp_path]
+    code, out, err = run(capsys, "adopt", saved(tmp_path, content), *words)
+    assert code == 0, err
+    assert "open/mine-64@1.0.0" in out
+    assert f"heads {D} of the config" in err
+    assert "claimed by the maker: epoch 3, test_mse 0.25, dataset omega_noise, rate 0.0001" in err
+    cell = Cell.read(tmp_path / "open" / "mine-64.safetensors")
+    assert cell.manifest.training.claimed.model_dump() == {"epoch": 3, "test_mse": 0.25, "dataset": "omega_noise", "rate": 1e-4}
+    assert "weights of model_state_dict" in cell.manifest.training.reading
+    assert cell.manifest.own.cv.degenerate == cell.manifest.own.axial_cv.degenerate == f"D = {D} has no 4-volume"
+    assert cell.manifest.own.band == "open"
+    assert Manifest.from_bytes(cell.manifest.to_bytes(), where="x") == cell.manifest
+    assert PatchSVAE.from_cell(cell)(torch.zeros(1, 3, 8, 8)).omega.shape == (1, 4, D)
+    code, _, err = run(capsys, "publish", tmp_path / "open" / "mine-64.safetensors", "--to", tmp_path / "registry")
+    assert code == 0, err
+    for command in (["show", "open/mine-64"], ["list"]):
+        code, out, err = run(capsys, *command, "--registry", tmp_path / "registry")
+        assert code == 0, err
+        assert "mine-64" in out
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_other_channels_have_no_probe_and_the_data_is_named(capsys, tmp_path, channels):
+    public = Public(channels=channels)
+    path = saved(tmp_path, {"model_state_dict": public.state(), "config": public.config()})
+    code, _, err = run(capsys, "adopt", path, "--name", "high/x", "--input", "plain", "--noise", "--out", tmp_path)
+    assert code == 2
+    assert f"expected 3: no probe has other images, got {channels}, trained on omega_noise" in err
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ import contextlib
 import importlib
 import io
 import os
+import pathlib
 import pickle
 import random
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,6 +19,7 @@ from batteries import Label
 from batteries.errors import FormatError, PolicyError
 from batteries.io.canonical_json import sha256
 from batteries.packaging import foreign_checkpoint
+from batteries.packaging.inert_pickle import Skipped
 from tests.support.cells import python, tree
 from tests.support.checkpoints import saved, state
 from tests.support.soak import many
@@ -41,6 +44,55 @@ def test_the_usual_wrappings(tmp_path, wrap):
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in state().items())
 
 
+@pytest.mark.parametrize(
+    ("content", "key", "lines"),
+    [
+        (lambda s, o: {"model": o, "state_dict": s}, "state_dict", ["weights of state_dict, not of model"]),
+        (lambda s, o: {**o, "model": s}, "model", ["weights of model"]),
+        (lambda s, o: {"ema": s, "model_state": o}, "ema", ["weights of ema"]),
+        (
+            lambda s, o: {**prefixed("a.", s), **prefixed("ema.", o)},
+            None,
+            ["prefix a. taken off", "weights under a., not under ema."],
+        ),
+    ],
+)
+def test_of_two_sets_it_says_which_it_took(tmp_path, content, key, lines):
+    good, other = state(), state(seed=1)
+    found = foreign_checkpoint.read(saved(tmp_path, content(good, other)), key if key == "ema" else None)
+    assert (found.key, list(found.lines)) == (key, lines)
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in good.items())
+
+
+def prefixed(prefix, tensors):
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def test_numbers_of_numpy_and_paths_are_left_unread(tmp_path):
+    beside = {"loss": np.float32(0.5), "rng": np.ones(3), "out": pathlib.Path("/tmp/x"), "steps": [np.int64(4)]}
+    found = foreign_checkpoint.read(saved(tmp_path, {"model": state(), **beside}))
+    assert found.tensors.keys() == state().keys()
+    assert isinstance(found.beside["loss"], Skipped)
+    (line,) = (line for line in found.lines if "left unread" in line)
+    assert "multiarray.scalar" in line
+    assert "PosixPath" in line
+    with pytest.raises(PolicyError, match="getattr"):
+        foreign_checkpoint.read(saved(tmp_path, {"model": state(), "x": Hostile(getattr, pathlib.Path, "cwd"), **beside}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "data", "says"),
+    [
+        ("data.pkl", b"\x80\x02}r\xff\xff\xff\x7f.", "an entry 2147483647 of its memo"),
+        ("byteorder", b"big", "byte order"),
+    ],
+)
+def test_a_pickle_that_asks_for_memory_and_another_byte_order_are_refused(tmp_path, entry, data, says):
+    path = rewritten(tmp_path, lambda name, old: data if name.endswith(entry) else old)
+    with pytest.raises((FormatError, PolicyError), match=says):
+        foreign_checkpoint.read(path)
+
+
 def test_safetensors_with_metadata_behind_a_link(tmp_path):
     save_file(dict(state()), tmp_path / "blob", metadata={"format": "pt"})
     (tmp_path / "model.safetensors").symlink_to(tmp_path / "blob")
@@ -52,9 +104,8 @@ def test_safetensors_with_metadata_behind_a_link(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (lambda s: {"model": s, "state_dict": s}, "state_dict and model"),
-        (lambda s: {**s, "model": s}, "model and the file itself"),
-        (lambda s: {"net": s}, "got none of them"),
+        (lambda s: {"net": s}, "got none of them, but tensors under net"),
+        (lambda s: {"model": {"inner": s}}, "got none of them"),
         (lambda s: {}, "got none of them"),
         (lambda s: list(s.values()), "a list"),
         (lambda s: torch.zeros(3), "a Tensor"),

@@ -18,12 +18,24 @@ from tests.support.cells import from_model, python
 LOW = CellSpec(V=16, D=8, patch_size=8, hidden=16)
 HIGH = CellSpec(V=12, D=4, patch_size=4, hidden=8, cross_layers=2)
 NORMS = [
-    CellSpec(V=8, D=4, patch_size=4, hidden=8, row_norm=row_norm, activation=activation, depth=depth, bounded_alpha=bounded)
-    for row_norm, activation, depth, bounded in (
-        ("layernorm", "relu", 0, True),
-        ("scale", "silu", 2, True),
-        ("none", "tanh", 1, False),
-        ("sphere", "identity", 1, True),
+    CellSpec(
+        V=8,
+        D=4,
+        patch_size=4,
+        hidden=8,
+        row_norm=row_norm,
+        activation=activation,
+        activation_sites=sites,
+        depth=depth,
+        bounded_alpha=bounded,
+    )
+    for row_norm, activation, sites, depth, bounded in (
+        ("layernorm", "relu", "all", 0, True),
+        ("layernorm_unbiased", "relu", "enc_in", 1, True),
+        ("row_max", "tanh", "enc_in", 2, True),
+        ("scale", "silu", "all", 2, True),
+        ("none", "tanh", "all", 1, False),
+        ("sphere", "identity", "all", 1, True),
     )
 ]
 
