@@ -127,7 +127,7 @@ class Plainest(PlainSVAE):
         wide = M.double()
         gram = wide.mT @ wide + RIDGE * torch.eye(self.spec.D, dtype=torch.float64)
         S = torch.linalg.eigvalsh(gram).flip(-1).clamp_min(EIGENVALUE_FLOOR).sqrt().to(M.dtype)
-        return Tokens(M, S, S * self._attend(S), grid)
+        return Tokens(M, S, S * self.factors(S), grid)
 
     def _rows(self, h: Tensor) -> Tensor:
         return nn.functional.normalize(self.enc_out(h).unflatten(-1, (self.spec.V, self.spec.D)), dim=-1)

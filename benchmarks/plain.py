@@ -26,7 +26,7 @@ class PlainSVAE(PatchSVAE):
         S = values.flip(-1).clamp_min(EIGENVALUE_FLOOR).sqrt()
         W = vectors.flip(-1)
         U = wide @ W / S.clamp_min(SINGULAR_FLOOR)[..., None, :]
-        omega = S.to(M.dtype) * self._attend(S.to(M.dtype))
+        omega = S.to(M.dtype) * self.factors(S.to(M.dtype))
         gated = (U.to(M.dtype) * omega[..., None, :]) @ W.mT.to(M.dtype)
         h = self.act(self.dec_in(rearrange(gated, "B N V D -> B N (V D)")))
         for block in self.dec_blocks:

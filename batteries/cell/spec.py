@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from batteries.errors import InputError
-from batteries.io.canonical_json import Document, fields_of
+from batteries.io.canonical_json import GrownDocument, fields_of
 
 RowNorm = Literal["sphere", "none", "layernorm", "scale"]
 Activation = Literal["gelu", "relu", "silu", "tanh", "identity"]
+Readout = Literal["svd", "linear", "none"]
 Init = Literal["orthogonal", "kaiming_normal", "xavier_uniform", "small_normal"]
 Preset = Literal["low", "mid", "high"]
 
@@ -30,7 +31,7 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-class CellSpec(Document):
+class CellSpec(GrownDocument):
     """Architecture of a cell; equal specs have equal tensor names and shapes.
 
     Attributes:
@@ -48,12 +49,17 @@ class CellSpec(Document):
             by the mean row length of the batch (``scale``). All but ``sphere`` are controls.
         bounded_alpha: Limit on the change of a singular value by attention: 20% if true, its softplus if false (ablation).
         init: Initialisation of ``enc_out``.
+        readout: Path from M to the decoder: ``svd``, by singular values; ``linear``, by a matrix of (V D, V D) with bias, whose
+            output's columns are scaled by their lengths; ``none``, the columns of M scaled so. The cross-attention is over the
+            singular values or those lengths; omega of ``linear`` and ``none`` is S, unscaled (:mod:`batteries.model.bottleneck`).
 
     >>> import batteries
     >>> spec = batteries.CellSpec(V=32, D=4, patch_size=8, hidden=64)
     >>> spec.heads, spec.parameters, spec.grid(64, 64)
     (2, 59279, (8, 8))
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("readout",)
 
     V: Annotated[int, Field(ge=5, le=4096)]
     D: Annotated[int, Field(ge=2, le=256)]
@@ -68,6 +74,7 @@ class CellSpec(Document):
     row_norm: RowNorm = "sphere"
     bounded_alpha: bool = True
     init: Init = "orthogonal"
+    readout: Readout = "svd"
 
     @model_validator(mode="before")
     @classmethod
@@ -142,6 +149,8 @@ class CellSpec(Document):
         linear("enc_in", self.patch_dim, self.hidden)
         blocks("enc_blocks")
         linear("enc_out", self.hidden, self.V * self.D)
+        if self.readout == "linear":
+            linear("readout", self.V * self.D, self.V * self.D)
         linear("dec_in", self.V * self.D, self.hidden)
         blocks("dec_blocks")
         linear("dec_out", self.hidden, self.patch_dim)
