@@ -49,9 +49,9 @@ class CellSpec(GrownDocument):
             by the mean row length of the batch (``scale``). All but ``sphere`` are controls.
         bounded_alpha: Limit on the change of a singular value by attention: 20% if true, its softplus if false (ablation).
         init: Initialisation of ``enc_out``.
-        readout: Path from M to the decoder: ``svd``, by singular values; ``linear``, by a matrix of (V D, V D) with bias, whose
-            output's columns are scaled by their lengths; ``none``, the columns of M scaled so. The cross-attention is over the
-            singular values or those lengths; omega of ``linear`` and ``none`` is S, unscaled (:mod:`batteries.model.bottleneck`).
+        readout: Path from M to the decoder (:mod:`batteries.model.bottleneck`): ``svd``, its singular values scaled by
+            cross-attention; ``linear``, a matrix of (V D, V D) with bias, and the columns of the result scaled by their lengths
+            and by cross-attention over these; ``none``, the same without the matrix. Omega of the last two is S, unscaled.
 
     >>> import batteries
     >>> spec = batteries.CellSpec(V=32, D=4, patch_size=8, hidden=64)

@@ -150,9 +150,9 @@ class PatchSVAE(nn.Module):
         self.cross_attn = nn.ModuleList(CrossAttention(spec) for _ in range(spec.cross_layers))
         self.boundary_smooth = BoundarySmooth(spec)
         self.act = activation()
-        if spec.readout == "linear":  # last, so that a seed gives the other layers the weights of the other readouts
-            self.readout = nn.Linear(spec.V * spec.D, spec.V * spec.D, **PINNED)
         initialise(self.enc_out.weight, spec)
+        if spec.readout == "linear":  # last, so that a seed gives the other layers the weights that other readouts have
+            self.readout = nn.Linear(spec.V * spec.D, spec.V * spec.D, **PINNED)
 
     def __repr__(self) -> str:
         return f"PatchSVAE({self.spec!r}, {self.spec.parameters:,} parameters)"

@@ -204,8 +204,8 @@ class Container(NamedCells["Container"], nn.Module):
 
         Raises:
             NotFoundError: unknown cell (``NO_CELL``).
-            InputError: shapes other than the cell's, or a number of patches other than the grid's (``MATRICES``), or omega for a
-                cell whose decoder does not read it (``OMEGA``).
+            InputError: shapes other than the cell's, or a number of patches other than the grid's (``MATRICES``); or omega for
+                a cell whose decoder does not read it (``OMEGA``).
         """
         group, index = self.place(name)
         spec = self.groups[group].spec

@@ -100,7 +100,7 @@ def encode_flops(spec: CellSpec, size: tuple[int, int]) -> int:
 
 
 def flops(spec: CellSpec, size: tuple[int, int]) -> int:
-    """Count the floating-point operations of a reconstruction, with bottleneck, decoder and smoothing, see :func:`encode_flops`."""
+    """Count the floating-point operations of a reconstruction: bottleneck, decoder, smoothing, and :func:`encode_flops`."""
     rows, columns = spec.grid(*size)
     patches, H = rows * columns, spec.hidden
     decoder = spec.V * spec.D * H + 2 * spec.depth * H * H + H * spec.patch_dim
