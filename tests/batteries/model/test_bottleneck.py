@@ -94,7 +94,9 @@ def test_a_spec_with_singular_values_is_written_as_before():
         CellSpec.preset("high", readout="qr")
 
 
-@pytest.mark.parametrize("spec", [CellSpec(**SMALL), CellSpec.preset("high"), CellSpec.preset("low")], ids=["small", "high", "low"])
+@pytest.mark.parametrize(
+    "spec", [CellSpec(**SMALL), CellSpec.preset("high"), CellSpec.preset("low")], ids=["small", "high", "low"]
+)
 @pytest.mark.parametrize("readout", OTHERS)
 def test_float32_agrees_with_the_float64_reference(spec, readout):
     model = shaken(spec.model_copy(update={"readout": readout}))
