@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
 import batteries
 from batteries import CellSpec, NoiseSource, Plan, probe, train
@@ -12,7 +13,6 @@ from batteries.errors import ConflictError, FormatError
 from batteries.model.patch_svae import arrays_of, untrained
 
 SPEC = CellSpec(V=12, D=4, patch_size=16, hidden=8)
-OTHERS = ["linear", "none"]
 
 
 def plan(readout, **changes):
@@ -43,25 +43,25 @@ def test_a_checkpoint_of_another_readout_is_refused(tmp_path, small):
         train(plan("svd"), NoiseSource(), small, folder=tmp_path)
 
 
-@pytest.mark.parametrize("readout", OTHERS)
-def test_a_packaged_cell_names_its_readout_and_is_read_again(tmp_path, small, readout):
-    run = train(plan(readout, steps=2), NoiseSource(), small)
+@pytest.mark.slow
+def test_a_packaged_cell_names_its_readout_and_is_read_again(tmp_path, small):
+    run = train(plan("linear", steps=2), NoiseSource(), small)
     label = batteries.Label(name="mine", version="1.0.0", family="mine", license="Apache-2.0", description="A test.")
     cell = batteries.package(run, NoiseSource(), label, command="none")
     path = cell.write(tmp_path)
     manifest = json.loads(path.with_suffix(".json").read_bytes())
-    assert manifest["spec"]["readout"] == readout
+    assert manifest["spec"]["readout"] == "linear"
     assert batteries.Cell.read(path) == cell
     assert cell.manifest.own.mse.value == pytest.approx(float(small_error(cell)), rel=1e-5)
-    assert f"readout={readout!r}" in repr(cell.spec)
+    assert "readout='linear'" in repr(cell.spec)
     assert "- svd" not in cell_card(cell.manifest, "me/mine")
     del manifest["spec"]["readout"]
     path.with_suffix(".json").write_bytes(batteries.io.canonical_json.dump(manifest))
-    if readout == "linear":  # whose tensors tell it; those of the other are of two functions
-        with pytest.raises(FormatError, match=r"readout\.weight is unexpected"):
-            batteries.Cell.read(path)
+    with pytest.raises(FormatError, match=r"readout\.weight is unexpected"):
+        batteries.Cell.read(path)
 
 
 def small_error(cell):
     images = probe("noise16-64").images
-    return (batteries.PatchSVAE.from_cell(cell)(images).recon - images).square().mean()
+    with torch.no_grad():
+        return (batteries.PatchSVAE.from_cell(cell)(images).recon - images).square().mean()
