@@ -25,6 +25,7 @@ from torch import Tensor
 from batteries.cell.spec import Readout
 from batteries.errors import InputError
 from batteries.model import spectral
+from batteries.model.derivatives import EIGENVALUE_FLOOR
 from batteries.model.spectral import Spectrum
 
 
@@ -146,7 +147,7 @@ class Columns:
     def gated(self, M: Tensor, layers: Layers) -> Gated:
         """Map M if it is to be mapped, and attend to the lengths of the columns."""
         X = self._mapped(M, layers)
-        lengths = torch.linalg.vector_norm(X, dim=-2)
+        lengths = X.square().sum(dim=-2).clamp_min(EIGENVALUE_FLOOR).sqrt()  # vector_norm takes three times as long
         return Gated(X, lengths * layers.factors(lengths), None)
 
     def tokens(self, M: Tensor, gated: Gated) -> tuple[Tensor, Tensor]:
