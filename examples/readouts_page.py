@@ -74,7 +74,7 @@ def report(found: Results) -> str:
     return f"""Written by `python examples/readouts.py`, which keeps the results in [readouts.jsonl](readouts.jsonl).
 `python examples/readouts.py --jobs` lists the {len(JOBS)} runs as commands of their own, for several processes to share.
 
-The presets learn the 16 noise types with each readout of a spec ([decision](../decisions/0035-readouts.md)), from the same
+The presets learn the 16 noise types with each readout of a spec ([decision](../decisions/0036-readouts.md)), from the same
 images and, matrix apart, from the same initial weights: {STEPS} steps of Muon at {plan.rate:g}, {plan.schedule}, at {SIZE}
 pixels. Images a step: {batches}. Readings every {EVERY} steps on `noise16-{SIZE}`; figures are those of the last step, mean ±
 standard deviation over seeds.

@@ -8,7 +8,7 @@ S are the singular values of M in all of them, which for unit rows are on one sc
 | ``linear`` | S | X diag(c r), with X = A M + b, A over all V D numbers, c the lengths of its columns, r by attention over c |
 | ``none`` | S | the same with X = M |
 
-The last two are the published cells without a decomposition (docs/decisions/0035-readouts.md): the lengths of the columns of X
+The last two are the published cells without a decomposition (docs/decisions/0036-readouts.md): the lengths of the columns of X
 take the place of singular values, and the axes that of singular vectors. Their decoders do not read omega.
 
 Legend: V rows, D width; axes before them are of patches, images and cells.
