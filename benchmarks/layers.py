@@ -38,8 +38,7 @@ def _halves(stage: Stage, images: torch.Tensor) -> list[tuple[str, Callable[[], 
     patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)
     with torch.no_grad():
         M = stage.matrices(images)
-        found = spectral.spectrum(M)
-        ratio = stage.factors(found.S)
+        gated = stage.bottleneck.gated(M, stage)
     rows = (len(weights["enc_in.bias"]), -1, spec.V, spec.D)
     return [
         (
@@ -49,8 +48,8 @@ def _halves(stage: Stage, images: torch.Tensor) -> list[tuple[str, Callable[[], 
         ),
         (
             "gate and decoders",
-            lambda: encoder_decoder.decode(spec, weights, M, found.W, ratio, grid),
-            lambda: stage._decode(spectral.gate(M, found, ratio), grid).contiguous(),
+            lambda: encoder_decoder.decode(spec, weights, M, gated.axes, gated.ratio, grid),
+            lambda: stage._decode(gated.matrices(), grid).contiguous(),
         ),
     ]
 

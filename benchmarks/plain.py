@@ -20,20 +20,24 @@ class PlainSVAE(PatchSVAE):
     def reconstruct(self, images: Tensor) -> Tensor:
         """Reconstruct images (B, C, height, width)."""
         M, grid = self._matrices(images)
-        wide = M.double()
-        gram = wide.mT @ wide + RIDGE * torch.eye(self.spec.D, dtype=torch.float64)
-        values, vectors = torch.linalg.eigh(gram)
-        S = values.flip(-1).clamp_min(EIGENVALUE_FLOOR).sqrt()
-        W = vectors.flip(-1)
-        U = wide @ W / S.clamp_min(SINGULAR_FLOOR)[..., None, :]
-        omega = S.to(M.dtype) * self._attend(S.to(M.dtype))
-        gated = (U.to(M.dtype) * omega[..., None, :]) @ W.mT.to(M.dtype)
+        gated = self._gated(M) if self.spec.readout == "svd" else self.bottleneck.gated(M, self).matrices()
         h = self.act(self.dec_in(rearrange(gated, "B N V D -> B N (V D)")))
         for block in self.dec_blocks:
             h = h + block(h)
         p = self.spec.patch_size
         y = rearrange(self.dec_out(h), "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=grid[0], gw=grid[1], p=p, q=p)
         return y + self.boundary_smooth.net(y)
+
+    def _gated(self, M: Tensor) -> Tensor:
+        """Compute U diag(omega) V'."""
+        wide = M.double()
+        gram = wide.mT @ wide + RIDGE * torch.eye(self.spec.D, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(gram)
+        S = values.flip(-1).clamp_min(EIGENVALUE_FLOOR).sqrt()
+        W = vectors.flip(-1)
+        U = wide @ W / S.clamp_min(SINGULAR_FLOOR)[..., None, :]
+        omega = S.to(M.dtype) * self.factors(S.to(M.dtype))
+        return (U.to(M.dtype) * omega[..., None, :]) @ W.mT.to(M.dtype)
 
 
 def plain(spec: CellSpec, seed: int) -> PlainSVAE:

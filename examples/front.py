@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import argparse
 import functools
-import time
 from pathlib import Path
-from statistics import median
 
 import front_page
 from front_content import add_shares, content_of, probe_of
 from front_jobs import JOBS, MIX, NAMED, SETTINGS, STEPS, Job, Result, Store, ratio_of
+from run_training import trained
 
 import batteries
 import registry
-from batteries.cell.manifest import Domain, TrainingPoint
+from batteries.cell.manifest import Domain
 from batteries.data.sources import Source
-from batteries.errors import BatteriesError, NotFoundError, PolicyError
+from batteries.errors import BatteriesError, NotFoundError
 from batteries.io import path_patterns
 from batteries.training.recipe import Recipe
 
@@ -35,25 +34,6 @@ PHOTOGRAPHS = "low/fresnel-64"  # cell whose training photographs these are
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "runs" / "front"
 PAGE = ROOT / "docs" / "results" / "front.md"
-
-
-class Clock:
-    """Watcher that times training steps, without the readings between them, in CPU seconds of this process."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._since: float | None = None  # none before the first step, which pays for what is made once
-
-    def stepped(self, step: int, loss: float) -> None:
-        """Note the time of a step."""
-        now = time.process_time()
-        if self._since is not None:
-            self.seconds.append(now - self._since)
-        self._since = now
-
-    def read(self, point: TrainingPoint) -> None:
-        """Leave out the time of a reading."""
-        self._since = time.process_time()
 
 
 def run(job: Job, store: Store) -> Result:
@@ -67,21 +47,17 @@ def run(job: Job, store: Store) -> Result:
 
 
 def _trained(job: Job, folder: Path) -> Result:
-    source, clock = source_of(job.setting.data), Clock()
-    known = {"name": job.name, "plan": job.plan_digest, "data": source.facts.digest}
-    with batteries.threads(1):
-        try:
-            found = batteries.train(job.plan, source, probe_of(job.setting), folder=folder / job.name, watchers=[clock])
-        except PolicyError as error:
-            if error.code != "DIVERGED":
-                raise
-            return Result(**known, trajectory=(), diverged=str(error.where))
-        return Result(
-            **known,
-            trajectory=tuple(found.trajectory),
-            step_seconds=median(clock.seconds) if clock.seconds else None,
-            content=content_of(job, found.model, folder),
-        )
+    source = source_of(job.setting.data)
+    found = trained(job.plan, source, probe_of(job.setting), folder / job.name)
+    return Result(
+        name=job.name,
+        plan=job.plan_digest,
+        data=source.facts.digest,
+        trajectory=found.trajectory,
+        diverged=found.diverged,
+        step_seconds=found.step_seconds,
+        content=None if found.model is None else content_of(job, found.model, folder),
+    )
 
 
 @functools.cache

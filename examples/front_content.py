@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import safetensors
 import torch
-from front_jobs import MAX_RESULT, SIZE, Content, Job, Losses, Result, Setting, Share, Store
+from front_jobs import SIZE, Content, Job, Result, Setting, Share, Store
+from run_training import losses, untrained_losses
 
 import batteries
 import composer
@@ -21,13 +21,9 @@ import registry
 from batteries.cell import weights_file
 from batteries.cell.cell import file_facts
 from batteries.data.probes import Probe
-from batteries.io import atomic_files
-from batteries.io.canonical_json import load_document
-from batteries.model.patch_svae import PatchSVAE, arrays_of, untrained
-from batteries.packaging.package import UNTRAINED_SEED
+from batteries.model.patch_svae import PatchSVAE, arrays_of
 from batteries.training import checkpoint
 from composer.alignment import Swap
-from registry.viability.readouts import read_outs
 from registry.viability.tasks import Task, own_tasks
 
 PROTOCOL = registry.PROFILES["quick"]
@@ -48,8 +44,10 @@ def content_of(job: Job, model: PatchSVAE, folder: Path) -> Content:
     cell = _cell(job.setting, arrays_of(model))
     return Content(
         spread=_spread(model, probe_of(job.setting)),
-        losses=_losses(model, _task(job.setting)),
-        untrained=_untrained_losses(job, folder),
+        losses=losses(model, _task(job.setting)),
+        untrained=untrained_losses(
+            job.plan.spec, _task(job.setting), UNTRAINED, folder / f"untrained-{job.setting.band}-{job.setting.data}.json"
+        ),
         worth=_swapped(job.setting, cell, cell).worth,
     )
 
@@ -118,23 +116,6 @@ def _spread(model: PatchSVAE, probe: Probe) -> float:
 
 def _task(setting: Setting) -> Task:
     return next(task for task in own_tasks(probe_of(setting), PROTOCOL, 0) if not task.restores)
-
-
-def _losses(model: PatchSVAE, task: Task) -> Losses:
-    rows, omega = read_outs(model, task, "cell")
-    return Losses(M=rows.loss, omega=omega.loss)
-
-
-def _untrained_losses(job: Job, folder: Path) -> Losses:
-    """Read the mean losses of untrained cells, or measure them once."""
-    path = folder / f"untrained-{job.setting.band}-{job.setting.data}.json"
-    if path.exists():
-        return load_document(Losses, atomic_files.read(path, limit=MAX_RESULT), where=path, limit=MAX_RESULT)
-    models = [untrained(job.plan.spec, UNTRAINED_SEED + seed).eval() for seed in range(UNTRAINED)]
-    each = [_losses(model, _task(job.setting)) for model in models]
-    found = Losses(M=fmean(one.M for one in each), omega=fmean(one.omega for one in each))
-    atomic_files.replace(path, found.to_bytes())
-    return found
 
 
 def _swapped(setting: Setting, source: batteries.Cell, target: batteries.Cell) -> Swap:

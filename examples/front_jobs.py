@@ -1,4 +1,4 @@
-"""Runs of the front and their results: what each trains, and the files in which results outlast runs and machines."""
+"""Runs of the front and their results: what each trains, and what is found of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
+from run_store import Losses, RunResult, RunStore
+
 import batteries
-from batteries.cell.manifest import Count, Domain, Sha256, Text, TrainingPoint
+from batteries.cell.manifest import Count, Domain, TrainingPoint
 from batteries.cell.spec import PRESETS
 from batteries.geometry import attractor
-from batteries.io import atomic_files, canonical_json
-from batteries.io.canonical_json import Document, load_document
+from batteries.io import canonical_json
+from batteries.io.canonical_json import Document
 
 Band = Literal["low", "mid", "high"]
 Optimiser = Literal["adam", "muon"]
@@ -26,8 +28,6 @@ STEPS = 600
 EVERY = 100  # steps between readings
 SIZE = 64  # pixels a side
 MIX = 0.25  # share of noise among photographs, as low/fresnel-64 has it
-MAX_RESULT = 2**16  # bytes
-MAX_KEPT = 2**24  # bytes
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,6 @@ class Share(Document):
     bounds: tuple[float, float] | None
 
 
-class Losses(Document):
-    """Losses of the read-outs of M and of omega alone."""
-
-    M: float
-    omega: float
-
-
 class Content(Document):
     """Content of a trained cell's tokens.
 
@@ -135,88 +128,26 @@ class Content(Document):
     worth: float
 
 
-class Result(Document):
+class Result(RunResult):
     """Result of a job.
 
     Attributes:
-        name: Name of the job.
-        plan: SHA-256 of plan and kind of data.
-        data: SHA-256 of the training data.
-        trajectory: Readings along training; empty if the run diverged.
-        diverged: Step at which the loss was no longer finite; None if it did not diverge.
-        step_seconds: Median CPU seconds of a training step, on one thread; None if no step was timed.
         content: Content of the trained cell; None if the run diverged.
         shares: Swap scores of cells of smaller seeds.
     """
 
-    name: Text
-    plan: Sha256
-    data: Sha256
-    trajectory: tuple[TrainingPoint, ...]
-    diverged: Text | None = None
-    step_seconds: float | None = None
     content: Content | None = None
     shares: tuple[Share, ...] = ()
-
-    def at(self, step: int) -> TrainingPoint | None:
-        """Return the reading at a step, if any."""
-        return next((point for point in self.trajectory if point.step == step), None)
 
 
 Results = Mapping[Job, Result]
 
 
-@dataclass(frozen=True)
-class Store:
-    """Results of finished runs on this machine, and those kept in the repository.
+class Store(RunStore[Job, Result]):
+    """Results of the front's jobs, see :class:`run_store.RunStore`."""
 
-    Attributes:
-        folder: Folder of runs, with a file per result and a folder of its checkpoint.
-        kept: File with one line per result, written with the report.
-    """
-
-    folder: Path
-    kept: Path
-
-    def path(self, job: Job) -> Path:
-        """Return the file of a job's own result."""
-        return self.folder / f"{job.name}.json"
-
-    def read(self, job: Job) -> Result | None:
-        """Read the result of a job from its own file, or else from the kept lines; None if there is none of its plan."""
-        return self._own(job) or self._kept().get(job)
-
-    def write(self, job: Job, result: Result) -> None:
-        """Write the file of a job's own result."""
-        atomic_files.replace(self.path(job), result.to_bytes())
-
-    def all(self) -> dict[Job, Result]:
-        """Read every known result, in the order of the jobs."""
-        kept = self._kept()
-        return {job: result for job in JOBS if (result := self._own(job) or kept.get(job)) is not None}
-
-    def keep(self, results: Results) -> None:
-        """Write the file of kept lines."""
-        atomic_files.replace(self.kept, b"".join(results[job].to_bytes() for job in JOBS if job in results))
-
-    def _own(self, job: Job) -> Result | None:
-        path = self.path(job)
-        if not path.exists():
-            return None
-        return _of_plan(job, load_document(Result, atomic_files.read(path, limit=MAX_RESULT), where=path, limit=MAX_RESULT))
-
-    def _kept(self) -> dict[Job, Result]:
-        if not self.kept.exists():
-            return {}
-        lines = atomic_files.read(self.kept, limit=MAX_KEPT).splitlines(keepends=True)
-        named = {
-            found.name: found for found in (load_document(Result, line, where=self.kept, limit=MAX_RESULT) for line in lines)
-        }
-        return {job: found for name, job in NAMED.items() if (found := _of_plan(job, named.get(name))) is not None}
-
-
-def _of_plan(job: Job, found: Result | None) -> Result | None:
-    return found if found is not None and (found.name, found.plan) == (job.name, job.plan_digest) else None
+    def __init__(self, folder: Path, kept: Path) -> None:
+        super().__init__(folder, kept, JOBS, Result)
 
 
 def exact(band: Band) -> float:

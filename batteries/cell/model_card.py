@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 LIBRARY = "svae-batteries"
 CARD = "README.md"
-TAGS = (LIBRARY, "autoencoder", "svd")
+TAGS = (LIBRARY, "autoencoder")
+SPECTRAL = "svd"  # tag of cells whose decoder receives singular values
 OTHER = "other"
 TASK = "image-feature-extraction"  # the Hub's nearest name
 # Licences that the Hub knows by their SPDX names in lower case; it refuses a card with any other name.
@@ -45,7 +46,7 @@ def front_matter(licenses: Iterable[str], cell: Manifest | None = None, repo_id:
     card = ModelCardData(
         library_name=LIBRARY,
         license=license,
-        tags=list(TAGS),
+        tags=[*TAGS, *([SPECTRAL] if cell is None or cell.spec.readout == "svd" else [])],
         model_name=repo_id,
         eval_results=None if cell is None else _results(cell),
     )

@@ -18,6 +18,7 @@ from batteries.io.canonical_json import GrownDocument, fields_of
 RowNorm = Literal["sphere", "none", "layernorm", "layernorm_unbiased", "scale", "row_max"]
 Activation = Literal["gelu", "relu", "silu", "tanh", "identity"]
 ActivationSites = Literal["all", "enc_in"]
+Readout = Literal["svd", "linear", "none"]
 Init = Literal["orthogonal", "kaiming_normal", "xavier_uniform", "small_normal"]
 Preset = Literal["low", "mid", "high"]
 
@@ -52,6 +53,9 @@ class CellSpec(GrownDocument):
             value of a row (``row_max``). All but ``sphere`` are controls.
         bounded_alpha: Limit on the change of a singular value by attention: 20% if true, its softplus if false (ablation).
         init: Initialisation of ``enc_out``.
+        readout: Path from M to the decoder (:mod:`batteries.model.bottleneck`): ``svd``, its singular values scaled by
+            cross-attention; ``linear``, a matrix of (V D, V D) with bias, and the columns of the result scaled by their lengths
+            and by cross-attention over these; ``none``, the same without the matrix. Omega of the last two is S, unscaled.
 
     >>> import batteries
     >>> spec = batteries.CellSpec(V=32, D=4, patch_size=8, hidden=64)
@@ -59,7 +63,7 @@ class CellSpec(GrownDocument):
     (2, 59279, (8, 8))
     """
 
-    ADDED: ClassVar[tuple[str, ...]] = ("activation_sites",)
+    ADDED: ClassVar[tuple[str, ...]] = ("activation_sites", "readout")
 
     V: Annotated[int, Field(ge=5, le=4096)]
     D: Annotated[int, Field(ge=2, le=256)]
@@ -75,6 +79,7 @@ class CellSpec(GrownDocument):
     row_norm: RowNorm = "sphere"
     bounded_alpha: bool = True
     init: Init = "orthogonal"
+    readout: Readout = "svd"
 
     @model_validator(mode="before")
     @classmethod
@@ -149,6 +154,8 @@ class CellSpec(GrownDocument):
         linear("enc_in", self.patch_dim, self.hidden)
         blocks("enc_blocks")
         linear("enc_out", self.hidden, self.V * self.D)
+        if self.readout == "linear":
+            linear("readout", self.V * self.D, self.V * self.D)
         linear("dec_in", self.V * self.D, self.hidden)
         blocks("dec_blocks")
         linear("dec_out", self.hidden, self.patch_dim)

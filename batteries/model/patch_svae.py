@@ -1,4 +1,4 @@
-"""PatchSVAE: a patch autoencoder whose bottleneck is a matrix with rows on a sphere, represented by its singular values.
+"""PatchSVAE: a patch autoencoder whose bottleneck is a matrix with rows on a sphere.
 
 Letters: B images, N patches of an image, V rows of M, D width, H hidden, P = channels * patch_size**2.
 Modules and parameters are named as in existing public checkpoints.
@@ -26,6 +26,7 @@ from batteries.errors import FormatError, InputError
 from batteries.images.image_batch import check_batch, judge_scale
 from batteries.model import spectral
 from batteries.model.attention import attend
+from batteries.model.bottleneck import BOTTLENECKS, Bottleneck
 from batteries.model.inputs import taken
 from batteries.model.layers import (
     BoundarySmooth,
@@ -48,7 +49,8 @@ class Tokens:
     Attributes:
         M: Matrices (B, N, V, D), with rows of unit length under the ``sphere`` row norm.
         S: Singular values of M (B, N, D), descending.
-        omega: Singular values after cross-attention (B, N, D), also called ``S_coord``.
+        omega: Singular values after cross-attention (B, N, D), also called ``S_coord``; S itself if the spec's readout is not
+            ``svd``.
         grid: Rows and columns of patches; their product is N.
     """
 
@@ -65,12 +67,12 @@ class Encoded(Tokens):
     """Tokens, with the tensors that decoding needs besides.
 
     Attributes:
-        ratio: Factor of each mode (B, N, D), omega / S.
-        W: Right singular vectors (B, N, D, D), float64, as columns.
+        ratio: Factor of each mode (B, N, D), omega / S; of each column if the spec's readout is not ``svd``.
+        W: Right singular vectors (B, N, D, D), float64, as columns; None if the spec's readout is not ``svd``.
     """
 
     ratio: Tensor
-    W: Tensor
+    W: Tensor | None
 
     __repr__ = short_repr.fields
 
@@ -83,7 +85,7 @@ class Output:
         recon: Reconstructed images (B, channels, height, width).
         M: Matrices (B, N, V, D).
         S: Singular values of M (B, N, D), descending.
-        omega: Singular values after cross-attention (B, N, D).
+        omega: Singular values after cross-attention (B, N, D); S itself if the spec's readout is not ``svd``.
     """
 
     recon: Tensor
@@ -100,7 +102,7 @@ pytrees.register_fields(Output, ("recon", "M", "S", "omega"))
 
 
 class CrossAttention(nn.Module):
-    """Layer of attention over the patches of an image, which slightly scales every singular value."""
+    """Layer of attention over the patches of an image, which slightly scales every singular value, or length of a column."""
 
     def __init__(self, spec: CellSpec) -> None:
         super().__init__()
@@ -112,7 +114,7 @@ class CrossAttention(nn.Module):
         self.alpha_logits = nn.Parameter(torch.full((spec.D,), ALPHA_START, **PINNED))
 
     def forward(self, S: Tensor) -> Tensor:
-        """Compute the factor (B, N, D) of each singular value (B, N, D)."""
+        """Compute the factor (B, N, D) of each singular value or length (B, N, D)."""
         q, k, v = rearrange(self.qkv(self.norm(S)), "B N (three heads d) -> three B heads N d", three=3, heads=self.heads)
         mixed = attend(q, k, v)
         change = torch.tanh(self.out_proj(rearrange(mixed, "B heads N d -> B N (heads d)")))
@@ -156,6 +158,8 @@ class PatchSVAE(nn.Module):
         self.boundary_smooth = BoundarySmooth(spec)
         self.act_in, self.act = first(), activation()
         initialise(self.enc_out.weight, spec)
+        if spec.readout == "linear":  # last, so that a seed gives the other layers the weights that other readouts have
+            self.readout = nn.Linear(spec.V * spec.D, spec.V * spec.D, **PINNED)
 
     def __repr__(self) -> str:
         return f"PatchSVAE({self.spec!r}, {self.spec.parameters:,} parameters)"
@@ -178,9 +182,25 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: not four axes, other channels, or sides that are not multiples of the patch size.
         """
-        encoded = self._encoded(images)
-        found = self._decoded(encoded), encoded.M, encoded.S, encoded.omega
-        return Output(*(part.to(images.dtype) for part in found))
+        own = self._taken(images)
+        with uncast(own.device):
+            M, grid = self._matrices(own)
+            gated = self.bottleneck.gated(M, self)
+            S, omega = self.bottleneck.tokens(M, gated)
+            recon = self.decode_matrices(gated.matrices(), grid)
+        return Output(*(part.to(images.dtype) for part in (recon, M, S, omega)))
+
+    def reconstruction(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the reconstruction of images (B, channels, height, width), and M, without tokens that nothing else needs.
+
+        Raises:
+            InputError: any error of :meth:`forward`.
+        """
+        own = self._taken(images)
+        with uncast(own.device):
+            M, grid = self._matrices(own)
+            recon = self.decode_matrices(self.bottleneck.gated(M, self).matrices(), grid)
+        return recon.to(images.dtype), M.to(images.dtype)
 
     def tokens(self, images: Tensor) -> Tokens:
         """Encode images (B, channels, height, width) to M, S and omega, which is all that measures and hosts need.
@@ -192,7 +212,7 @@ class PatchSVAE(nn.Module):
         with uncast(own.device):
             M, grid = self._matrices(own)
             S = spectral.singular_values(M)
-            omega = S * self._attend(S)
+            omega = self.bottleneck.omega(S, self)
         M, S, omega = (part.to(images.dtype) for part in (M, S, omega))
         return Tokens(M, S, omega, grid)
 
@@ -202,16 +222,27 @@ class PatchSVAE(nn.Module):
         Raises:
             InputError: any error of :meth:`forward`.
         """
-        found = self._encoded(images)
-        M, S, omega, ratio = (part.to(images.dtype) for part in (found.M, found.S, found.omega, found.ratio))
-        return Encoded(M, S, omega, found.grid, ratio, found.W)
+        own = self._taken(images)
+        with uncast(own.device):
+            M, grid = self._matrices(own)
+            gated = self.bottleneck.gated(M, self)
+            S, omega = self.bottleneck.tokens(M, gated)
+        M, S, omega, ratio = (part.to(images.dtype) for part in (M, S, omega, gated.ratio))
+        return Encoded(M, S, omega, grid, ratio, None if gated.spectrum is None else gated.spectrum.W)
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Decode the result of :meth:`encode` to images (B, channels, height, width)."""
-        return self._decoded(encoded).to(encoded.M.dtype)
+        with uncast(encoded.M.device):
+            return self.decode_matrices(self.received(encoded), encoded.grid).to(encoded.M.dtype)
+
+    def received(self, encoded: Encoded) -> Tensor:
+        """Compute the matrices (B, N, V, D) that the decoder receives for a result of :meth:`encode`."""
+        M, S, ratio = (part.to(self.enc_in.weight.dtype) for part in (encoded.M, encoded.S, encoded.ratio))
+        with uncast(M.device):
+            return self.bottleneck.resumed(M, S, ratio, encoded.W, self).matrices()
 
     def decode_matrices(self, gated: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Decode gated matrices M_hat (B, N, V, D) to images (B, channels, height, width)."""
+        """Decode matrices as the decoder receives them (B, N, V, D) to images (B, channels, height, width)."""
         with uncast(gated.device):
             h = self.act(self.dec_in(rearrange(gated.to(self.enc_in.weight.dtype), "B N V D -> B N (V D)")))
             for block in self.dec_blocks:
@@ -221,20 +252,21 @@ class PatchSVAE(nn.Module):
             smoothed: Tensor = self.boundary_smooth(images)
         return smoothed.to(gated.dtype)
 
-    def _encoded(self, images: Tensor) -> Encoded:
-        """Encode images in the dtype of the weights."""
-        own = self._taken(images)
-        with uncast(own.device):
-            M, grid = self._matrices(own)
-            found = spectral.spectrum(M)
-            ratio = self._attend(found.S)
-            return Encoded(M, found.S, found.S * ratio, grid, ratio, found.W)
+    @property
+    def bottleneck(self) -> Bottleneck:
+        """Path from M to tokens and decoder, as the spec's readout says."""
+        return BOTTLENECKS[self.spec.readout]
 
-    def _decoded(self, encoded: Encoded) -> Tensor:
-        """Decode to images in the dtype of the weights."""
-        M, S, ratio = (part.to(self.enc_in.weight.dtype) for part in (encoded.M, encoded.S, encoded.ratio))
-        with uncast(M.device):
-            return self.decode_matrices(spectral.gate(M, spectral.Spectrum(S, encoded.W), ratio), encoded.grid)
+    def factors(self, lengths: Tensor) -> Tensor:
+        """Multiply the factors of all layers of cross-attention for singular values or lengths (B, N, D)."""
+        ratio = torch.ones_like(lengths)
+        for layer in self.cross_attn:
+            ratio = ratio * layer(lengths * ratio)
+        return ratio
+
+    def transformed(self, M: Tensor) -> Tensor:
+        """Map M (B, N, V, D) by the matrix of the ``linear`` readout to (B, N, V, D)."""
+        return rearrange(self.readout(rearrange(M, "B N V D -> B N (V D)")), "B N (V D) -> B N V D", D=self.spec.D)
 
     def _taken(self, images: Tensor) -> Tensor:
         """Check images, warn about their scale, and convert them to the dtype of the weights."""
@@ -261,13 +293,6 @@ class PatchSVAE(nn.Module):
         if self.spec.row_norm == "scale":
             return M / M.norm(dim=-1).mean().clamp_min(spectral.ROW_FLOOR)
         return ROW_NORMS[self.spec.row_norm](M)
-
-    def _attend(self, S: Tensor) -> Tensor:
-        """Multiply the factors of all layers for singular values (B, N, D)."""
-        ratio = torch.ones_like(S)
-        for layer in self.cross_attn:
-            ratio = ratio * layer(S * ratio)
-        return ratio
 
 
 def grid_of(images: Tensor, spec: CellSpec) -> tuple[int, int]:

@@ -31,9 +31,9 @@ def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Ten
     parameters = list(model.parameters())
 
     def share(part: Tensor) -> tuple[float, tuple[Tensor, ...], Tensor]:
-        out = model(part)
-        loss = (out.recon - part).square().mean() * (len(part) / len(images))
-        return loss.item(), torch.autograd.grad(loss, parameters), out.M[:1, 0].detach().clone()
+        recon, M = model.reconstruction(part)
+        loss = (recon - part).square().mean() * (len(part) / len(images))
+        return loss.item(), torch.autograd.grad(loss, parameters), M[:1, 0].detach().clone()
 
     found = parallel.results([partial(share, part) for part in images.split(_piece(model, images))])
     losses, gradients, matrices = zip(*found, strict=True)

@@ -139,9 +139,9 @@ def swap(
 
     Raises:
         NotFoundError: unknown cell.
-        InputError: unknown kind of tokens (``TOKENS``), fewer than four clusters (``FEW_IMAGES``), not one label per image
-            (``CLUSTERS``), grids of which neither subdivides the other (``GRIDS``), rows that do not pair (``PAIRS``), or
-            tokens that are constant.
+        InputError: unknown kind of tokens (``TOKENS``), omega for a target that does not decode it (``OMEGA``), fewer than four
+            clusters (``FEW_IMAGES``), not one label per image (``CLUSTERS``), grids of which neither subdivides the other
+            (``GRIDS``), rows that do not pair (``PAIRS``), or tokens that are constant.
 
     Warns:
         FewSamplesWarning: fewer patches than dimensions.

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from batteries.cell.spec import CellSpec
 from batteries.model import spectral
+from batteries.model.bottleneck import BOTTLENECKS, Bottleneck, Gated
 from batteries.model.layers import activation_of, first_activation, normed
 from batteries.model.patch_svae import ALPHA_LIMIT
 from batteries.model.row_norms import ROW_NORMS
-from batteries.model.spectral import Spectrum
 from composer.container import encoder_decoder
 from composer.container.attention import attend
 from composer.container.boundary_smoothing import smooth
@@ -54,22 +54,31 @@ class Stage:
         M = rearrange(raw, "C (B N) (V D) -> C B N V D", N=grid[0] * grid[1], D=self.spec.D)
         return M if self.compiled and self.spec.row_norm == "sphere" else self._rows(M)
 
-    def factors(self, S: Tensor) -> Tensor:
-        """Compute the factor of each singular value (C, B, N, D) by cross-attention."""
-        ratio = torch.ones_like(S)
+    @property
+    def bottleneck(self) -> Bottleneck:
+        """Path from M to tokens and decoders, as the spec's readout says."""
+        return BOTTLENECKS[self.spec.readout]
+
+    def factors(self, lengths: Tensor) -> Tensor:
+        """Compute the factor of each singular value or length (C, B, N, D) by cross-attention."""
+        ratio = torch.ones_like(lengths)
         for layer in range(self.spec.cross_layers):
-            ratio = ratio * self._attend(f"cross_attn.{layer}", S * ratio)
+            ratio = ratio * self._attend(f"cross_attn.{layer}", lengths * ratio)
         return ratio
 
-    def images(self, M: Tensor, found: Spectrum, ratio: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
-        """Decode M (C, B, N, V, D), with its modes scaled by factors (C, B, N, D): (C, B, channels, height, width).
+    def transformed(self, M: Tensor) -> Tensor:
+        """Map M (C, B, N, V, D) by the matrix of each cell's ``linear`` readout to (C, B, N, V, D)."""
+        return self._linear("readout", rearrange(M, "C B N V D -> C (B N) (V D)")).view(M.shape)
+
+    def images(self, gated: Gated, grid: Grid, out: Tensor | None = None) -> Tensor:
+        """Decode what the bottleneck passes on, of matrices (C, B, N, V, D): (C, B, channels, height, width).
 
         Reconstructions are written to ``out`` if given, without a gradient.
         """
         if self.compiled:
-            stitched = encoder_decoder.decode(self.spec, self.weights, M, found.W, ratio, grid)
+            stitched = encoder_decoder.decode(self.spec, self.weights, gated.X, gated.axes, gated.ratio, grid)
         else:
-            stitched = self._decode(spectral.gate(M, found, ratio), grid)
+            stitched = self._decode(gated.matrices(), grid)
         first, last = (self._pair(f"boundary_smooth.net.{layer}") for layer in (0, 2))
         return smooth(stitched, first, last, out)
 

@@ -197,14 +197,15 @@ class Container(NamedCells["Container"], nn.Module):
             name: Name of the cell.
             M: Matrices (B, N, V, D).
             grid: Rows and columns of patches.
-            omega: Replacement (B, N, D) of omega; defaults to the cell's own omega of M.
+            omega: Replacement (B, N, D) of omega, for a cell of the readout ``svd``; defaults to the cell's own omega of M.
 
         Returns:
             Images (B, channels, height, width).
 
         Raises:
             NotFoundError: unknown cell (``NO_CELL``).
-            InputError: shapes other than the cell's, or a number of patches other than the grid's (``MATRICES``).
+            InputError: shapes other than the cell's, or a number of patches other than the grid's (``MATRICES``); or omega for
+                a cell whose decoder does not read it (``OMEGA``).
         """
         group, index = self.place(name)
         spec = self.groups[group].spec
@@ -220,7 +221,11 @@ class Container(NamedCells["Container"], nn.Module):
             )
         dtype = self.groups[group].stack.dtype
         own = None if omega is None else omega.to(dtype)
-        return self.groups[group].decode(index, M.to(dtype), grid, own).to(M.dtype)
+        try:
+            return self.groups[group].decode(index, M.to(dtype), grid, own).to(M.dtype)
+        except InputError as error:
+            error.where = name
+            raise
 
     def spec(self, name: str) -> CellSpec:
         """Return the spec of a cell."""

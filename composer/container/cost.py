@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from batteries import short_repr
 from batteries.cell.spec import CellSpec
+from batteries.model.bottleneck import BOTTLENECKS
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,30 @@ def encode_flops(spec: CellSpec, size: tuple[int, int]) -> int:
     rows, columns = spec.grid(*size)
     patches, D, H = rows * columns, spec.D, spec.hidden
     layers = spec.patch_dim * H + 2 * spec.depth * H * H + H * spec.V * D
-    attention = spec.cross_layers * (4 * D * D + 2 * patches * D)
+    attention = _attention(spec, patches) if BOTTLENECKS[spec.readout].reads_omega else 0
     return patches * (2 * (layers + spec.V * D * D + attention) + 9 * D**3)
 
 
 def flops(spec: CellSpec, size: tuple[int, int]) -> int:
-    """Count the floating-point operations of a reconstruction, with gate, decoder and smoothing, see :func:`encode_flops`."""
+    """Count the floating-point operations of a reconstruction: bottleneck, decoder, smoothing, and :func:`encode_flops`."""
     rows, columns = spec.grid(*size)
-    H = spec.hidden
+    patches, H = rows * columns, spec.hidden
     decoder = spec.V * spec.D * H + 2 * spec.depth * H * H + H * spec.patch_dim
-    gate = spec.D**3 + spec.V * spec.D**2
     smoothing = 2 * 9 * spec.channels * spec.smooth_width * size[0] * size[1]
-    return encode_flops(spec, size) + 2 * (rows * columns * (decoder + gate) + smoothing)
+    return encode_flops(spec, size) + 2 * (patches * (decoder + _bottleneck(spec, patches)) + smoothing)
+
+
+def _attention(spec: CellSpec, patches: int) -> int:
+    """Count the products of cross-attention for one patch."""
+    return spec.cross_layers * (4 * spec.D * spec.D + 2 * patches * spec.D)
+
+
+def _bottleneck(spec: CellSpec, patches: int) -> int:
+    """Count the products from M, and from omega if the decoder reads it, to what the decoder receives of one patch."""
+    match spec.readout:
+        case "svd":
+            return spec.D**3 + spec.V * spec.D**2
+        case "linear":
+            return (spec.V * spec.D) ** 2 + spec.V * spec.D + _attention(spec, patches)
+        case "none":
+            return spec.V * spec.D + _attention(spec, patches)

@@ -33,7 +33,7 @@ def fits(spec: CellSpec, given: Tensor) -> bool:
     """Return whether the kernels support a spec and the given images or tokens."""
     if not _kernels.serves(given):
         return False
-    if spec.activation != "gelu" or spec.D not in NARROW or not 1 <= spec.depth <= DEEPEST or spec.parameters > LARGEST:
+    if spec.activation != "gelu" or spec.D not in NARROW or not 1 <= spec.depth <= DEEPEST or _packed(spec) > LARGEST:
         return False
     return _kernels(spec.depth) is not None
 
@@ -51,13 +51,13 @@ def encode(spec: CellSpec, weights: Weights, patches: Tensor) -> Tensor:
 
 
 def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor, grid: Grid) -> Tensor:
-    """Decode matrices to images before smoothing.
+    """Decode matrices M W diag(ratio) W' to images before smoothing.
 
     Args:
         spec: Spec of the cells.
         weights: Weights (C, *shape) by tensor name.
         M: Matrices (C, B, N, V, D).
-        W: Right singular vectors as columns (C, B, N, D, D), float64.
+        W: Axes as columns (C, B, N, D, D), float64, such as right singular vectors.
         ratio: Factor (C, B, N, D) of each mode.
         grid: Rows and columns of patches.
 
@@ -73,11 +73,16 @@ def decode(spec: CellSpec, weights: Weights, M: Tensor, W: Tensor, ratio: Tensor
     return out
 
 
+def _packed(spec: CellSpec) -> int:
+    """Return the number of parameters of a cell whose readout has none: that of ``linear`` is torch's to multiply by."""
+    return spec.model_copy(update={"readout": "none"}).parameters
+
+
 def _run(kernel: Any, spec: CellSpec, arguments: list[Any], out: Tensor, patches: int) -> None:
     chunk = _kernels.module.CHUNK
     chunks = -(-patches // chunk)
     work = partial(kernel, *arguments, out.numpy())
-    share(work, len(out) * chunks, NANOSECONDS * spec.parameters * min(patches, chunk))
+    share(work, len(out) * chunks, NANOSECONDS * _packed(spec) * min(patches, chunk))
 
 
 def _layers(spec: CellSpec, weights: Weights, half: str) -> tuple[tuple[Any, ...], ...]:

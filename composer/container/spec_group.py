@@ -58,12 +58,16 @@ class Group(nn.Module):
         return {tap: found[tap] for tap in (*TAPS, "patch_error") if tap in found}  # in the same order by all code paths
 
     def decode(self, place: int, M: Tensor, grid: Grid, omega: Tensor | None) -> Tensor:
-        """Decode M (B, N, V, D) with a given or its own omega (B, N, D) in one cell: (B, channels, height, width)."""
+        """Decode M (B, N, V, D) with a given or its own omega (B, N, D) in one cell: (B, channels, height, width).
+
+        Raises:
+            InputError: omega for a decoder that does not read it (``OMEGA``).
+        """
         stage, stacked = Stage.of(self.spec, self.stack.chosen([place]), M, M if omega is None else omega), M[None]
         with uncast(M.device):
-            found = spectral.spectrum(stacked)
-            ratio = stage.factors(found.S) if omega is None else omega[None] / found.S.clamp_min(spectral.SINGULAR_FLOOR)
-            return stage.images(stacked, found, ratio, grid)[0]
+            own = stage.bottleneck
+            gated = own.gated(stacked, stage) if omega is None else own.with_omega(stacked, omega[None])
+            return stage.images(gated, grid)[0]
 
     def _forward(self, images: Tensor, chosen: Sequence[int], taps: frozenset[str], chunk_bytes: int) -> dict[str, Tensor]:
         grid = self.spec.grid(images.shape[2], images.shape[3])
@@ -154,12 +158,13 @@ def _run(stage: Stage, images: Tensor, grid: Grid, taps: frozenset[str], out: Te
         return {"M": M}
     if "recon" not in taps:
         S = spectral.singular_values(M)
-        omega = {"omega": S * stage.factors(S)} if "omega" in taps else {}
+        omega = {"omega": stage.bottleneck.omega(S, stage)} if "omega" in taps else {}
         return {tap: tensor for tap, tensor in {"M": M, "S": S, **omega}.items() if tap in taps}
-    spectrum = spectral.spectrum(M)
-    ratio = stage.factors(spectrum.S)
-    recon = stage.images(M, spectrum, ratio, grid, out)
-    found = {"M": M, "S": spectrum.S, "omega": spectrum.S * ratio} | ({"recon": recon} if out is None else {})
+    gated = stage.bottleneck.gated(M, stage)
+    recon = stage.images(gated, grid, out)
+    found = {"M": M} | ({"recon": recon} if out is None else {})
+    if taps & {"S", "omega"}:
+        found["S"], found["omega"] = stage.bottleneck.tokens(M, gated)
     return {tap: tensor for tap, tensor in found.items() if tap in taps} | {"patch_error": _patch_error(recon, images, grid)}
 
 

@@ -153,6 +153,8 @@ def _relays(composition: Named, specs: Mapping[str, CellSpec], size: Size) -> It
         source, target = specs[node.source], specs[node.target]
         if source.D != target.D:
             yield f"{name}: D is {source.D} in {node.source!r}, and {target.D} in {node.target!r}"
+        if node.tokens == "omega" and target.readout != "svd":
+            yield f"{name}: {node.target!r} decodes no omega, only rows, as its readout is {target.readout}"
         if node.tokens == "rows" and source.V != target.V:
             yield f"{name}: V is {source.V} in {node.source!r}, and {target.V} in {node.target!r}"
         if target.patch_size % source.patch_size:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from batteries.cell.cell import Cell
 from batteries.cell.spec import CellSpec
-from batteries.model import spectral
 from batteries.model.patch_svae import PatchSVAE, load_weights
 from registry.viability.readouts import Ridge
 
@@ -47,15 +46,13 @@ def decoder_fitted(cell: Cell, weights: Mapping[str, np.ndarray], images: Tensor
     """
     model = load_weights(PatchSVAE(cell.spec), weights)
     own = PatchSVAE.from_cell(cell)
-    received = own.dec_in(_gated(own, images).to(own.dec_in.weight.dtype)).double()  # (n, H)
-    found = Ridge.of(_gated(model, images), received)
+    received = own.dec_in(_received(own, images).to(own.dec_in.weight.dtype)).double()  # (n, H)
+    found = Ridge.of(_received(model, images), received)
     weight, bias = found.affine
     return {**weights, "dec_in.weight": weight.T.float().numpy().copy(), "dec_in.bias": bias.float().numpy().copy()}
 
 
-def _gated(model: PatchSVAE, images: Tensor) -> Tensor:
+def _received(model: PatchSVAE, images: Tensor) -> Tensor:
     """Return what the decoder receives (n, V D), float64, for patches evenly spaced over the images."""
-    found = model.encode(images)
-    gated = spectral.gate(found.M, spectral.Spectrum(found.S, found.W), found.ratio)
-    patches = gated.flatten(2).flatten(0, 1)  # (B N, V D)
+    patches = model.received(model.encode(images)).flatten(2).flatten(0, 1)  # (B N, V D)
     return patches[:: max(1, len(patches) // PATCHES)].double()

@@ -12,7 +12,7 @@ from batteries.model.patch_svae import arrays_of
 from batteries.packaging.package import UNTRAINED_SEED
 from registry.viability.readouts import read_outs
 from registry.viability.tasks import own_tasks
-from tests.support.front import CONTENT, content, front, jobs, named, put, result
+from tests.support.front import CONTENT, content, front, jobs, named, put, result, training
 
 
 def test_a_finished_run_is_read_and_one_of_another_plan_is_not(store, monkeypatch):
@@ -77,8 +77,8 @@ def test_the_outcome_of_a_run_is_kept_and_other_errors_leave_none(store, monkeyp
 
 def test_steps_are_timed_without_readings(monkeypatch):
     times = iter([10.0, 11.0, 13.0, 20.0, 21.5])
-    monkeypatch.setattr(front.time, "process_time", lambda: next(times))
-    clock = front.Clock()
+    monkeypatch.setattr(training.time, "process_time", lambda: next(times))
+    clock = training.Clock()
     clock.stepped(1, 0.5)
     clock.stepped(2, 0.5)
     clock.stepped(3, 0.5)
@@ -136,9 +136,9 @@ def test_a_run_resumes_and_its_content_is_that_of_its_weights(store, tiny):
     assert own.spread == pytest.approx((S.std(axis=0) / S.mean(axis=0)).mean(), rel=1e-4)
     (task,) = own_tasks(batteries.probe("noise16-64"), content.PROTOCOL, 0)
     rows, omega = read_outs(whole.model, task, "cell")
-    assert own.losses == jobs.Losses(M=rows.loss, omega=omega.loss)
+    assert own.losses == training.Losses(M=rows.loss, omega=omega.loss)
     nulls = [read_outs(batteries.untrained(TINY, UNTRAINED_SEED + seed).eval(), task, "untrained") for seed in range(2)]
-    assert own.untrained == jobs.Losses(
+    assert own.untrained == training.Losses(
         **{one[0].reads: np.mean([figure.loss for figure in one]) for one in zip(*nulls, strict=True)}
     )
     assert found[1].content.untrained == own.untrained

@@ -9,8 +9,9 @@ from tests.support.examples import example
 
 front = example("front")
 jobs, content, page, pictures = (sys.modules[f"front_{name}"] for name in ("jobs", "content", "page", "pictures"))
+training = sys.modules["run_training"]
 
-LOSSES = jobs.Losses(M=0.4, omega=0.5), jobs.Losses(M=0.5, omega=0.8)
+LOSSES = training.Losses(M=0.4, omega=0.5), training.Losses(M=0.5, omega=0.8)
 CONTENT = jobs.Content(spread=0.02, losses=LOSSES[0], untrained=LOSSES[1], worth=1.5)
 
 

@@ -15,6 +15,7 @@ from batteries.kernels import eigensolver
 from batteries.kernels.jit import Kernels
 from batteries.model import boundary_smoothing as single
 from batteries.model import derivatives, smoothing_kernels, spectral
+from batteries.model.bottleneck import Gated
 from batteries.model.patch_svae import untrained
 from composer.container import attention, boundary_smoothing, encoder_decoder
 from composer.container.batched_forward import Stage
@@ -193,7 +194,7 @@ def _halves(**fields: Any) -> list[Case]:
     def decode(dtype: torch.dtype, M: Tensor, ratio: Tensor) -> tuple[Tensor]:
         M, ratio = M.transpose(0, 1), ratio.transpose(0, 1)
         stage = Stage.of(spec, _weights(spec, dtype), M, ratio)
-        return (stage.images(M, spectral.spectrum(M), ratio, (rows, columns)),)
+        return (stage.images(Gated(M, ratio, spectral.spectrum(M)), (rows, columns)),)
 
     made = f"V={spec.V}, D={spec.D}, hidden {spec.hidden}, depth {spec.depth}"
     ways = [

@@ -143,3 +143,14 @@ def test_what_cannot_be_swapped_is_named():
         assert caught.value.code == code
     with pytest.raises(NotFoundError, match="NO_CELL"):
         swap(container, "none", "b", x)
+
+
+@pytest.mark.parametrize("readout", ["linear", "none"])
+def test_a_target_without_singular_values_takes_rows_and_no_omega(readout):
+    target = from_model(SPEC.model_copy(update={"readout": readout}), 1, "target")
+    model = compose({"svd": from_model(SPEC, 0, "source"), readout: target})
+    with pytest.raises(InputError, match="does not read omega") as caught:
+        swap(model, "svd", readout, images())
+    assert (caught.value.code, caught.value.where) == ("OMEGA", readout)
+    assert swap(model, "svd", readout, images(), tokens="rows").error("own") > 0
+    assert swap(model, readout, "svd", images()).error("mapped") > 0

@@ -38,6 +38,10 @@ NORMS = [
         ("sphere", "identity", "all", 1, True),
     )
 ]
+READOUTS = [
+    CellSpec(V=8, D=4, patch_size=4, hidden=8, readout=readout, depth=depth, cross_layers=cross_layers)
+    for readout, depth, cross_layers in (("linear", 1, 1), ("linear", 0, 0), ("none", 1, 2), ("svd", 1, 1))
+]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_gradients_on_images_are_the_loops(trained, dtype, scale):
     assert float((x.grad - y.grad).abs().max()) <= scale * float(y.grad.abs().max())
 
 
-@pytest.mark.parametrize("spec", NORMS, ids=lambda spec: spec.row_norm)
+@pytest.mark.parametrize("spec", NORMS + READOUTS, ids=lambda spec: f"{spec.row_norm}-{spec.readout}-{spec.depth}")
 def test_every_kind_of_spec_answers_as_alone(spec):
     members = [from_model(spec, seed, f"cell-{seed}") for seed in range(3)]
     out = compose(members)(images())
@@ -114,6 +118,45 @@ def test_chunks_and_taps_change_no_number(cells, n, chunk, grad, taps):
             assert have.shape == wanted.shape
             assert have.requires_grad == grad
             assert torch.allclose(have, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def readouts():
+    """Cells of every readout, of two specs of each, which no order of groups keeps together."""
+    specs = [*READOUTS, *(spec.model_copy(update={"patch_size": 8}) for spec in READOUTS)]
+    return [from_model(spec, seed, f"cell-{seed}") for seed, spec in enumerate(specs)]
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
+@pytest.mark.parametrize("grad", [False, True])
+def test_cells_of_different_readouts_share_a_container(readouts, dtype, scale, grad):
+    x = images().to(dtype).requires_grad_(grad)
+    out = compose(readouts, dtype=dtype)(x, TAPS)
+    for cell in readouts:
+        alone, found = PatchSVAE.from_cell(cell).to(dtype)(x), out[cell.name]
+        assert all(close(getattr(found, tap), getattr(alone, tap), scale) for tap in TAPS), cell.spec
+        assert (found.omega is found.S or torch.equal(found.omega, found.S)) == (cell.spec.readout != "svd")
+
+
+@pytest.mark.parametrize("tap", ["recon", "omega", "S", "M"])
+def test_gradients_through_every_readout_are_the_loops(readouts, tap):
+    x, y = (images(2).double().requires_grad_() for _ in range(2))
+    out = compose(readouts, dtype=torch.float64)(x, [tap])
+    sum(getattr(cell, tap).square().sum() for cell in out.values()).backward()
+    sum(getattr(PatchSVAE.from_cell(cell).double()(y), tap).square().sum() for cell in readouts).backward()
+    assert float((x.grad - y.grad).abs().max()) <= 1e-10 * max(1.0, float(y.grad.abs().max()))
+
+
+def test_omega_is_decoded_by_singular_values_alone(readouts):
+    container = compose(readouts)
+    for name, cell in container(images(), TAPS).items():
+        assert torch.allclose(container.decode(name, cell.M, cell.grid), cell.recon, atol=1e-5)
+        if container.spec(name).readout == "svd":
+            assert torch.allclose(container.decode(name, cell.M, cell.grid, cell.omega), cell.recon, atol=1e-5)
+            continue
+        with pytest.raises(InputError, match="does not read omega") as caught:
+            container.decode(name, cell.M, cell.grid, cell.omega)
+        assert (caught.value.code, caught.value.where) == ("OMEGA", name)
 
 
 def test_what_was_not_tapped_says_so(cells):
@@ -233,13 +276,15 @@ def test_explain_counts_what_is_there(cells):
             container.explain(bad)
 
 
-def test_flops_of_the_linear_layers_are_torchs_own_count(cells):
+@pytest.mark.parametrize("readout", ["svd", "linear", "none"])
+def test_flops_of_the_linear_layers_are_torchs_own_count(readout):
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = PatchSVAE.from_cell(cells[0])
+    cell = from_model(LOW.model_copy(update={"readout": readout}), 0, "a", band="mid")
+    model = PatchSVAE.from_cell(cell)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(images(1, (64, 64)))
-    told = compose([cells[0]]).explain((64, 64)).flops
+    told = compose([cell]).explain((64, 64)).flops
     assert 0.8 < counter.get_total_flops() / told < 1.05  # torch counts neither our kernels nor the eigenvalues
 
 

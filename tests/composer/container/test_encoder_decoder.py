@@ -7,6 +7,7 @@ import torch
 
 from batteries import CellSpec
 from batteries.model import spectral
+from batteries.model.bottleneck import Gated
 from batteries.model.patch_svae import untrained
 from composer.container import encoder_decoder
 from composer.container.batched_forward import Stage
@@ -46,7 +47,7 @@ def answers(stage, images):
     M = stage.matrices(images)
     found = spectral.spectrum(M)
     ratio = 1 + 0.3 * torch.sin(torch.arange(found.S.numel(), dtype=M.dtype)).view_as(found.S)
-    return M, stage.images(M, found, ratio, stage.spec.grid(*images.shape[2:]))
+    return M, stage.images(Gated(M, ratio, found), stage.spec.grid(*images.shape[2:]))
 
 
 def near(found, wanted):
@@ -84,7 +85,7 @@ def test_as_torch_has_it_in_float64(spec, cells, count, columns, seed):
     assert torch.allclose(M, spectral.unit_rows(raw) if spec.row_norm == "sphere" else raw, rtol=1e-5, atol=1e-7)
     found = spectral.spectrum(M.double())
     ratio = 1 + 0.3 * torch.sin(torch.arange(found.S.numel(), dtype=torch.float64)).view_as(found.S)
-    assert near(decoded, wide.images(M.double(), found, ratio, spec.grid(*images.shape[2:])))
+    assert near(decoded, wide.images(Gated(M.double(), ratio, found), spec.grid(*images.shape[2:])))
 
 
 def test_many_patches_go_by_in_pieces():

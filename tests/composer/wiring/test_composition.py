@@ -440,6 +440,8 @@ UNEVEN = {
         {"c": spec(24)},
         (48, 48),
     ),
+    "omegas: 'b' decodes no omega, only rows, as its readout is linear": ({"b": spec(16, readout="linear")}, None),
+    "omegas: 'b' decodes no omega, only rows, as its readout is none": ({"b": spec(16, readout="none")}, (64, 64)),
     "c: channels are 1, and 3 in 'a'": ({"c": spec(8, channels=1)}, None),
     "b: an image of 64 x 72 is not a multiple of 16 pixels": ({}, (64, 72)),
     "a: an image of 0 x 64 is not a multiple of 4 pixels": ({}, (0, 64)),
@@ -449,6 +451,7 @@ UNEVEN = {
 @pytest.mark.parametrize("size", [None, (64, 64), (16, 160)])
 def test_cells_that_go_together(size):
     CHECKED.check(GOOD_SPECS, size)
+    CHECKED.check(GOOD_SPECS | {"a": spec(4, readout="linear"), "c": spec(8, readout="none")}, size)
     CHECKED.check(GOOD_SPECS | {"a": spec(4, V=32, hidden=16), "c": spec(8, D=2, V=5), "other": spec(3)}, size)
 
 
