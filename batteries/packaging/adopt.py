@@ -20,14 +20,14 @@ from batteries import __version__, short_repr
 from batteries.cell import weights_file
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Claimed, DataSource, InputScale, TrainingFacts
-from batteries.cell.spec import Activation, ActivationSites, CellSpec, RowNorm, default_heads
+from batteries.cell.spec import Activation, ActivationSites, CellSpec, Readout, RowNorm, default_heads
 from batteries.data.sources import Source, refuse_shown
 from batteries.engine.torch_settings import neutral
 from batteries.errors import FormatError, InputError, PolicyError
 from batteries.io.canonical_json import fields_of
 from batteries.model.patch_svae import load_weights, untrained
 from batteries.packaging import foreign_checkpoint, foreign_config
-from batteries.packaging.foreign_config import Readout, Settings
+from batteries.packaging.foreign_config import Settings
 from batteries.packaging.inferred_spec import Shapes, infer
 from batteries.packaging.measurable import refuse_unmeasurable
 from batteries.packaging.package import Label, linear_code, measured_cell
@@ -83,6 +83,7 @@ def adopt(
     activation_sites: ActivationSites | None = None,
     row_norm: RowNorm | None = None,
     bounded_alpha: bool | None = None,
+    readout: Readout | None = None,
     command: str = "batteries.adopt",
 ) -> Cell:
     """Make a cell from a PatchSVAE checkpoint, without running any code of the file.
@@ -106,6 +107,7 @@ def adopt(
         activation_sites: Layers with this activation; by default as the config says, or all.
         row_norm: Normalisation of the rows of M; by default the config's, or unit length.
         bounded_alpha: Limit of 20% on the change of a singular value by attention; by default True.
+        readout: Way from M to the decoder; by default as config and tensors say, or by singular value decomposition.
         command: Command that repeats the adoption, for the manifest.
 
     Raises:
@@ -113,8 +115,8 @@ def adopt(
         PolicyError: checkpoint that needs code (``UNSAFE_FORMAT``), non-finite weights or figures, or a degenerate CV.
         FormatError: damaged file, no state dict, not a PatchSVAE or a relative of it (``RELATIVE``), a config that contradicts
             itself or the tensors (``CONFIG``), or unsupported dtypes; all misfits are listed.
-        InputError: missing width, arguments that do not fit the checkpoint, a function that no spec has (``FUNCTION``,
-            ``READOUT``), or heads that published trainers differ on (``HEADS``).
+        InputError: missing width, arguments that do not fit the checkpoint, a function that no spec has (``FUNCTION``),
+            or heads that published trainers differ on (``HEADS``).
 
     >>> import batteries, torch
     >>> model = batteries.untrained(batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4), seed=0)
@@ -131,6 +133,7 @@ def adopt(
         "activation_sites": activation_sites,
         "row_norm": row_norm,
         "bounded_alpha": bounded_alpha,
+        "readout": readout,
     }
     found = adoptable(path, key=key, size=size, width=width, options=options)
     refuse_unmeasurable(found.spec, found.size, path, any_width=True, data=found.claimed.dataset if found.claimed else None)
@@ -169,9 +172,9 @@ def adoptable(
     found = foreign_checkpoint.read(path, key)
     settings = foreign_config.read(found.beside, path)
     shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
-    refuse_other_readout(foreign_config.readout_of(settings, shapes, path), path)
     said = {name: value for name, value in {**options, "D": width}.items() if value is not None}
-    choices = {**settings.choices, **{"heads": settings.counts.get("heads")}, **said}
+    readout = foreign_config.readout_of(settings, shapes, said.get("readout"), path)
+    choices = {**settings.choices, "heads": settings.counts.get("heads"), **said, "readout": readout}
     D = choices.pop("D", None if any(name.startswith("cross_attn.") for name in shapes) else settings.counts.get("D"))
     spec = infer(shapes, D, choices, path)
     foreign_config.refuse_contradictions(settings, spec, said, path)
@@ -193,19 +196,6 @@ def adoptable(
     )
 
 
-def refuse_other_readout(readout: Readout, where: object) -> None:
-    """Refuse read-outs that specs lack: the one place to change once they have them.
-
-    Raises:
-        InputError: linear read-out, or none (``READOUT``).
-    """
-    if readout != "svd":
-        words = {"linear": "a linear map of M in place of its modes", "none": "column norms of M in place of its modes"}
-        raise InputError(
-            "unsupported read-out", code="READOUT", expected="svd", found=f"{readout}: {words[readout]}", where=where
-        )
-
-
 def _refuse_doubtful_heads(spec: CellSpec, key: str | None, where: object) -> None:
     """Refuse to guess the heads where published trainers differ on them."""
     usual = {default_heads(spec.D), ABLATION_HEADS if spec.D % ABLATION_HEADS == 0 else default_heads(spec.D)}
@@ -223,8 +213,10 @@ def _refuse_doubtful_heads(spec: CellSpec, key: str | None, where: object) -> No
 def _sources(spec: CellSpec, settings: Settings, said: Mapping[str, Any]) -> list[str]:
     """Tell where the fields that tensors do not tell come from: options, which win over the config, config, or publications."""
     config = {**settings.choices, **{name: settings.counts[name] for name in ("heads", "D") if name in settings.counts}}
+    if settings.readout:
+        config["readout"] = settings.readout
     lines = []
-    for field in ("D", "heads", "activation", "activation_sites", "row_norm", "bounded_alpha"):
+    for field in ("D", "heads", "activation", "activation_sites", "row_norm", "bounded_alpha", "readout"):
         value = getattr(spec, field)
         if field in said:
             over = f", not {config[field]} of the config" if config.get(field, value) != value else ""

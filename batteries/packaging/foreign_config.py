@@ -11,14 +11,12 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, TypeGuard, get_args
 
 from batteries import short_repr
 from batteries.cell.manifest import Claimed
-from batteries.cell.spec import Activation, CellSpec, RowNorm
+from batteries.cell.spec import Activation, CellSpec, Readout, RowNorm
 from batteries.errors import FormatError, InputError
-
-Readout = Literal["svd", "linear", "none"]
 
 CONFIGS = ("config", "cfg", "hyper_parameters")  # entries of a file, in the order in which they are read
 NESTED = ("model_kwargs", "battery_kwargs", "model_config", "spec")  # tables inside a config that describe the model
@@ -188,18 +186,22 @@ def _readout(config: Mapping[str, Any], where: object) -> Readout | None:
     return "svd" if config.keys() & {"linear_readout", "readout", "svd_mode"} else None
 
 
-def readout_of(settings: Settings, names: Collection[str], where: object) -> Readout:
-    """Return the read-out that config and tensor names tell.
+def readout_of(settings: Settings, names: Collection[str], said: Readout | None, where: object) -> Readout:
+    """Return the read-out that the user, the config or the tensors' names tell, in this order.
 
     Raises:
-        FormatError: a config that contradicts the tensors (``CONFIG``).
+        InputError: an option that contradicts the tensors (``READOUT``).
+        FormatError: a config that contradicts them (``CONFIG``).
     """
     linear = any(name.startswith("readout.") for name in names)
-    said = settings.readout or ("linear" if linear else "svd")
-    if linear != (said == "linear"):
-        found = f"readout {said}, tensors {'with' if linear else 'without'} readout.weight"
-        raise _fault("config contradicts the tensors", "readout.weight if and only if the read-out is linear", found, where)
-    return said
+    readout = said or settings.readout or ("linear" if linear else "svd")
+    if linear != (readout == "linear"):
+        expected = "readout.weight if and only if the read-out is linear"
+        found = f"readout {readout}, tensors {'with' if linear else 'without'} readout.weight"
+        if said:
+            raise InputError("option contradicts the tensors", code="READOUT", expected=expected, found=found, where=where)
+        raise _fault("config contradicts the tensors", expected, found, where)
+    return readout
 
 
 def _claimed(beside: Mapping[str, Any], config: Mapping[str, Any]) -> Claimed | None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 import batteries
 from batteries.cell.input_scale import IMAGENET, of_unit_images
 from batteries.cell.manifest import CLAIMED, InputScale, NoiseMix
-from batteries.cell.spec import Activation, ActivationSites, RowNorm
+from batteries.cell.spec import Activation, ActivationSites, Readout, RowNorm
 from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
 from registry.catalog.reference import Reference
@@ -87,6 +87,9 @@ def adopt(
     row_norm: Annotated[
         RowNorm | None, choice(RowNorm, code="SPEC", help="Norm of the rows of M.", show_default="its config's, or sphere")
     ] = None,
+    readout: Annotated[
+        Readout | None, choice(Readout, code="SPEC", help="Way from M to the decoder.", show_default="its config's, or svd")
+    ] = None,
     unbounded_alpha: Annotated[
         bool, typer.Option("--unbounded-alpha", help="Attention without its 20% limit, see above.")
     ] = False,
@@ -125,6 +128,7 @@ def adopt(
             activation_sites=activation_sites,
             row_norm=row_norm,
             bounded_alpha=False if unbounded_alpha else None,
+            readout=readout,
             command=command_line(context, PLACES),
         )
     _refuse_other_band(cell, wanted)

@@ -114,7 +114,8 @@ class Public:
         h = blocks(act["dec_in"](linear(((U * S[..., None, :]) @ Vt).flatten(2), "dec_in")), "dec")
         image = F.fold(linear(h, "dec_out").mT, images.shape[2:], self.patch, stride=self.patch)
         first, last = ((w[f"boundary_smooth.net.{i}.weight"], w[f"boundary_smooth.net.{i}.bias"]) for i in (0, 2))
-        return S, image + F.conv2d(act["boundary_smooth"](F.conv2d(image, *first, padding=1)), *last, padding=1)
+        omega = S if self.readout == "svd" else torch.linalg.svdvals(M)  # ours: the lengths of the columns are no spectrum
+        return omega, image + F.conv2d(act["boundary_smooth"](F.conv2d(image, *first, padding=1)), *last, padding=1)
 
     def modes(self, M, linear):
         if self.readout == "svd":

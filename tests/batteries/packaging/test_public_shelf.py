@@ -224,9 +224,23 @@ NORMS = {
     ),
 }
 READOUTS = {
-    "linear": Item(Public(readout="linear"), changed(linear_readout=True, svd_mode="none"), code="READOUT", says=("linear",)),
-    "linear without a config": Item(Public(readout="linear"), lambda s, c: s, code="READOUT", says=("linear",)),
-    "none": Item(Public(readout="none"), changed(linear_readout=True, match_params=False), code="READOUT", says=("none",)),
+    "linear": Item(
+        Public(readout="linear"),
+        changed(linear_readout=True, svd_mode="none"),
+        says=("readout linear of the config",),
+    ),
+    "linear without a config": Item(Public(readout="linear"), lambda s, c: s),
+    "linear of four heads": Item(Public(heads=4, readout="linear"), changed(linear_readout=True)),
+    "linear without attention": Item(Public(readout="linear", cross=0), changed(linear_readout=True)),
+    "none": Item(
+        Public(readout="none"), changed(linear_readout=True, match_params=False), says=("readout none of the config",)
+    ),
+    "none by option": Item(
+        Public(readout="none"), lambda s, c: s, {"options": {"readout": "none"}}, says=("readout none by option",)
+    ),
+    "linear by option, without its matrix": Item(
+        BASE, changed(), {"options": {"readout": "linear"}}, code="READOUT", says=("without readout.weight",)
+    ),
     "svd": Item(BASE, changed(linear_readout=False, svd_mode="default", match_params=True, svd_compute_dtype="fp64")),
     "float32": Item(Public(float32=True), changed(svd_mode="fp32"), code="FUNCTION", says=("svd_mode 'fp32'",)),
     "of the batch": Item(BASE, changed(svd_mode="batch_shared"), code="FUNCTION", says=("batch_shared",)),
