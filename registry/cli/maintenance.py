@@ -31,7 +31,7 @@ UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kMGT]?)B?")
 
 
-@app.command(rich_help_panel=MAINTAIN, epilog="batteries lock 'low/johanna-64@^2' --out cells.lock")
+@app.command(rich_help_panel=MAINTAIN, epilog="batteries lock 'low/johanna-64@^3' --out cells.lock")
 def lock(
     references: References,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Lock file to write.")] = LOCK_FILE,

@@ -69,7 +69,7 @@ def pull(
         StoreError: disk failure.
 
     >>> import registry
-    >>> low, high = registry.pull("low/fresnel-64", "high/johanna-64@^2")
+    >>> low, high = registry.pull("low/fresnel-64", "high/johanna-64@^3")
     >>> low.name, high.version
     ('low/fresnel-64', '2.0.0')
     """

@@ -14,24 +14,32 @@ from registry import open_store, verify_store
 FEW = (60, 40)  # images a noise type, to train and to test
 SEEDS = ("johanna-64-s1", "johanna-64-s2", "johanna-64-s3")  # short runs: alignment needs pairs
 FAMILIES = {
-    "low": ("attractor-64", "fresnel-256", "fresnel-64", "johanna-64", *SEEDS),
-    "mid": ("fresnel-64", "johanna-64"),
-    "high": ("attractor-64", "freckles-64", "fresnel-64", "johanna-64", *SEEDS),
+    "low": ("attractor-64", "fresnel-256", "fresnel-64", "johanna-64", "johanna-p-64", *SEEDS),
+    "mid": ("fresnel-64", "johanna-64", "johanna-p-64"),
+    "high": ("attractor-64", "freckles-64", "fresnel-64", "johanna-64", "johanna-p-64", *SEEDS),
 }
 NAMES = tuple(f"{band}/{name}" for band, names in FAMILIES.items() for name in names)
 
-# The most that a cell's error may be on its own probe, and the largest ratio to the exact attractor where it is to stay on it.
+# The most that a cell's error may be on its own probe, and the bounds of its axial CV over the exact one.
 # low/ and mid/johanna: no code of 64 numbers that is linear within a noise type does better than 0.874 on this probe
-# (docs/results/cells.md), PCA-64 does 0.891.
+# (docs/results/cells.md), PCA-64 does 0.891; 0.868 on that of the published mix.
 ERROR = {
-    "high/johanna-64": 0.005,
-    "high/freckles-64": 0.001,
-    "high/attractor-64": 0.05,
-    "high/fresnel-64": 0.001,
-    "low/johanna-64": 0.891,
-    "mid/johanna-64": 0.891,
+    "high/johanna-64": 2e-4,
+    "high/freckles-64": 3e-4,
+    "high/attractor-64": 1e-3,
+    "high/fresnel-64": 4e-5,
+    "high/johanna-p-64": 1e-3,
+    "low/johanna-64": 0.880,
+    "mid/johanna-64": 0.880,
+    "low/johanna-p-64": 0.860,
+    "mid/johanna-p-64": 0.860,
 }
-RATIO = {"high/attractor-64": 1.15, "low/attractor-64": 1.05}
+NEAR, WIDER = (0.95, 1.05), (0.9, 1.1)
+RATIO = {
+    **dict.fromkeys(("low/johanna-64", "mid/johanna-64", "high/johanna-64", "high/freckles-64"), NEAR),
+    **dict.fromkeys(("low/attractor-64", "high/attractor-64"), NEAR),
+    **dict.fromkeys(("high/fresnel-64", "low/johanna-p-64", "mid/johanna-p-64", "high/johanna-p-64"), WIDER),
+}
 TIMES_PCA = {"low/fresnel-256": 1.5, "low/fresnel-64": 1.5, "mid/fresnel-64": 1.5}
 
 
@@ -82,28 +90,29 @@ def test_it_is_better_than_nothing_and_says_where_it_came_from(cells, name):
 def test_each_is_as_good_as_promised(cells):
     own = {name: cell.manifest.own for name, cell in cells.items()}
     assert {name: own[name].mse.value for name, most in ERROR.items() if own[name].mse.value > most} == {}
-    assert {name: own[name].deciding_cv.ratio for name, most in RATIO.items() if own[name].deciding_cv.ratio > most} == {}
+    ratios = {name: own[name].deciding_cv.ratio for name in RATIO}
+    assert {name: ratio for name, ratio in ratios.items() if not RATIO[name][0] <= ratio <= RATIO[name][1]} == {}
     shares = {name: own[name].mse.value / own[name].baselines.pca for name in TIMES_PCA}
     assert {name: share for name, share in shares.items() if share > TIMES_PCA[name]} == {}
     assert {name for name, cell in cells.items() if cell.spec.parameters > 250_211} == set()
 
 
-ATTESTED = "standard-2"  # cells are attested by its successor when they are trained again
-DIGEST = "c2ee4be67f38010a695a30a721202e4d7561ae8ad417f7b415d9bcca5c30f289"
+PROTOCOL = registry.PROFILES["quick"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_has_an_attestation_of_the_standard_profile(cells, name):
-    store, rates = open_store(), registry.PROFILES["standard"].dose_rates
+def test_each_is_viable_and_attested(cells, name):
+    store = open_store()
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
-    attested = index.attestations[cells[name].digest][ATTESTED]
+    attested = index.attestations[cells[name].digest][PROTOCOL.name]
     key = f"attestations/{cells[name].digest}/{attested.sha256}.json"
     found = registry.Attestation.from_bytes(store.read(key, limit=attested.size), where=key)
-    assert (found.reference, found.protocol, found.protocol_digest) == (f"{name}@{cells[name].version}", ATTESTED, DIGEST)
+    assert (found.reference, found.protocol, found.verdict) == (f"{name}@{cells[name].version}", PROTOCOL.name, "viable")
+    assert found.protocol_digest == PROTOCOL.digest
     assert all(control.rejected for control in found.controls)
     assert any("CV does not separate a trained cell from an untrained one" in words for words in found.words)
-    seeds = {rate: {d.seed for d in found.doses if (d.subject, d.rate) == ("cell", rate)} for rate in rates}
-    assert min(map(len, seeds.values())) >= 5
+    seeds = {d.seed for d in found.doses if (d.subject, d.rate) == ("cell", PROTOCOL.reference_rate)}
+    assert len(seeds) == PROTOCOL.reference_seeds
 
 
 NAMING = tuple(name for name in NAMES if "fresnel" not in name)
