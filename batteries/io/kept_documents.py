@@ -12,10 +12,9 @@ from typing import Any
 from batteries.errors import BatteriesError, StoreWarning
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import AnyDocument, load_document
-from batteries.io.home import HOME_VARIABLE
+from batteries.io.home import REMEDY
 
 MAX_ENTRY = 2**20
-REMEDY = f"Set {HOME_VARIABLE} to a folder that can be written."
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from batteries.data.sources import Source, refuse_shown
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
-from batteries.packaging.foreign_cell import Adoptable, adoptable
 from batteries.packaging.checkpoint_places import CheckpointFile
+from batteries.packaging.foreign_cell import Adoptable, adoptable
 from batteries.packaging.measurable import refuse_unmeasurable
 from batteries.packaging.package import Label, assembled
 from batteries.packaging.shared_figures import SharedFigures
