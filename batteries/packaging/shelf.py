@@ -191,9 +191,7 @@ def _tables(folder: Path | None) -> dict[str, dict[str, Any]]:
         tables = tomllib.loads(atomic_files.read(path, limit=MAX_DEFAULTS, links=True).decode())
         if wrong := [name for name, table in tables.items() if not isinstance(table, dict)]:
             raise _bad_defaults(f"{', '.join(wrong)} outside of a table", path)
-        found = {
-            pattern: {name.replace("-", "_"): _tupled(value) for name, value in tables[pattern].items()} for pattern in tables
-        }
+        found = {pattern: _named_as_fields(table) for pattern, table in tables.items()}
         for table in found.values():
             Options(**table)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -30,6 +30,7 @@ FIELD = re.compile(r"\{(stem|parent)\}")
 BETWEEN = re.compile(r"[^a-z0-9]+")
 LONGEST = 48  # characters of a field, so that names with two of them stay short
 ANY = "open"  # a band, for checks of a name whose band is not known yet
+FIRST = "1.0.0"
 USAGE = InputError.exit_code
 State = Literal["adopted", "kept", "ready", "incomplete", "refused"]
 
@@ -169,7 +170,7 @@ def dry_rows(items: Sequence[ShelfItem]) -> Iterator[tuple[AdoptedFile, int]]:
             )
             data = found.claimed.dataset if found.claimed else None
             refuse_unmeasurable(found.spec, found.size, item.file, any_width=True, data=data)
-            reference = str(wanted_name(item)).replace(f"{ANY}/", f"{BAND}/", 1) if options.name else None
+            reference = _expected_reference(item) if options.name else None
         except BatteriesError as error:
             yield _refused(item, error, started), error.exit_code
         else:
@@ -185,6 +186,13 @@ def dry_rows(items: Sequence[ShelfItem]) -> Iterator[tuple[AdoptedFile, int]]:
                 ),
                 USAGE if options.missing else 0,
             )
+
+
+def _expected_reference(item: ShelfItem) -> str:
+    """Return the reference of a checkpoint's cell before it is measured."""
+    wanted = wanted_name(item)
+    band = BAND if BAND in (item.options.name or "") else wanted.band
+    return f"{band}/{wanted.name}@{wanted.version or FIRST}"
 
 
 def _refused(item: ShelfItem, error: BatteriesError, started: float) -> AdoptedFile:
@@ -227,7 +235,7 @@ def label_of(options: Options, wanted: Reference) -> batteries.Label:
     return typed(
         batteries.Label,
         name=wanted.name,
-        version=wanted.version or "1.0.0",
+        version=wanted.version or FIRST,
         family=options.family or wanted.name.split("-")[0],
         license=options.license or "unknown",
         description=options.description or "",

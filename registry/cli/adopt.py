@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @app.command(
     rich_help_panel=MAKE,
-    epilog="batteries adopt checkpoint.pt --name high/theirs --input imagenet \\\n    --photos ./pictures",
+    epilog="batteries adopt ./checkpoints --name '{band}/{stem}' --input imagenet \\\n    --photos ./pictures",
 )
 def adopt(
     context: typer.Context,
@@ -96,8 +96,8 @@ def adopt(
 ) -> None:
     """Make cells of public PatchSVAE checkpoints. Their weights are kept and measured like those of a trained cell.
 
-    A place is a file, folder, glob, or hf://owner/repo[@revision][:pattern]. In --name, measuring fills in {band};
-    {stem} and {parent} are those of the path; x_epoch10 and x_best become versions of one cell. After a refusal the next file follows; the
+    A place is a file, folder, glob, or hf://owner/repo[@revision][:pattern]. In --name, measuring fills in {band}; {stem} and
+    {parent} are those of the path; x_epoch10 and x_best become versions of one cell. After a refusal the next file follows; the
     exit code is the highest. Run again, the command measures no finished file again. A file adopt.toml, in the folder or
     beside it, may have options by glob.
 
