@@ -187,7 +187,9 @@ class Stopwatch:
         self._begun: list[tuple[str, float]] = []
 
     def begin(self, step: str) -> None:
-        """Begin a step, which ends with the next one or when the seconds are printed."""
+        """Begin a step, unless it is the current one; it ends with the next one or when the seconds are printed."""
+        if self._begun and self._begun[-1][0] == step:
+            return
         self._begun.append((step, time.monotonic()))
 
     def __str__(self) -> str:
