@@ -32,7 +32,9 @@ from registry.catalog.index import Index
 from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference, ReferenceText
 from registry.catalog.release import RELEASES, AnyRelease, Attested, PackedRelease, Pin, Release
+from registry.stores.memory import MemoryStore
 from registry.stores.settings import open_store
+from registry.stores.snapshot import Snapshot
 from registry.stores.store import INDEX, Store, no_index
 from registry.transfer.pull_packed import Packed, form_of_file, read_packed
 from registry.transfer.weight_checks import check_weights, replay
@@ -206,6 +208,18 @@ def write(checked: Checked, store: Store) -> Published:
     """
     (published,) = _put(store, [Ready.of_cell(checked)])
     return published
+
+
+def snapshot_of_file(path: str | Path) -> Snapshot:
+    """Return a registry of one artifact, that of a file; a cell is verified against its manifest and not measured again.
+
+    Raises:
+        BatteriesError: any error of :meth:`batteries.Cell.read`, or of reading an artifact of another kind.
+    """
+    form = form_of_file(path)
+    store = MemoryStore(url=str(path))
+    _put(store, [Ready.of_cell(check(Cell.read(path))) if form is None else Ready.of_packed(read_packed(path, form))])
+    return Snapshot(store, read_index_of(store)[0])
 
 
 def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> Index:
