@@ -45,7 +45,7 @@ class AdoptedFile(Answer):
         reference: ``band/name@version`` of its cell; in a dry run with ``{band}`` where measuring will tell it.
         path: Path of the cell.
         spec: Architecture; null if it is not known.
-        reading: How the file was read, a sentence each.
+        reading: Sources of its function, a sentence each.
         missing: Options that measuring would need, in a dry run.
         seconds: Time that it took.
         error: Reason of a refusal.

@@ -55,7 +55,7 @@ def list_cells(
     as_json: AsJson = False,
     **kinds: bool,
 ) -> None:
-    """List the cells of a registry, or its models or maps; or the artifact of a file."""
+    """List cells, models or maps of a registry, or of a file."""
     query = None if where is None else Query.parse(where)
     kind = _listed_kind(kinds, pattern)
     if pattern.endswith(SUFFIX):
@@ -81,11 +81,9 @@ def show(
     mode: InMode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the manifest and the verdicts of an artifact, by reference or by its file."""
-    if reference.endswith(SUFFIX):
-        located = _located_in_file(reference)
-    else:
-        located = _one(reference, registry, settings.mode(mode))
+    """Show the manifest and the verdicts of an artifact."""
+    from_file = reference.endswith(SUFFIX)
+    located = _located_in_file(reference) if from_file else _one(reference, registry, settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
     if located.reference.kind is CELL:
         cell = located.manifest(cache)
