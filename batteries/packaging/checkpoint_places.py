@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -113,17 +113,19 @@ def _on_hub(place: str) -> list[CheckpointFile]:
     tree = repository.tree(commit)
     pattern = parts["pattern"] or "*"
     chosen = [name for name in sorted(tree) if PurePosixPath(name).suffix in SUFFIXES and fnmatchcase(name, pattern)]
-    return [_hub_file(repository, commit, PurePosixPath(name)) for name in chosen]
+    return [_hub_file(repository, commit, PurePosixPath(name), tree) for name in chosen]
 
 
-def _hub_file(repository: batteries.HubRepository, commit: str, inside: PurePosixPath) -> CheckpointFile:
-    read = partial(repository.read, commit=commit)
-    return CheckpointFile(
-        f"{repository.url}:{inside}",
-        inside,
-        lambda: read(str(inside), limit=MAX_FOREIGN),
-        lambda name: read(str(inside.with_name(name)), limit=MAX_BESIDE),
-    )
+def _hub_file(repository: batteries.HubRepository, commit: str, inside: PurePosixPath, tree: Container[str]) -> CheckpointFile:
+    where = f"{repository.url}:{inside}"
+
+    def beside(name: str) -> bytes:
+        path = str(inside.with_name(name))
+        if path not in tree:  # costs no request
+            raise NotFoundError("no such file", code="NO_FILE", expected=path, where=where)
+        return repository.read(path, commit=commit, limit=MAX_BESIDE)
+
+    return CheckpointFile(where, inside, partial(repository.read, str(inside), commit=commit, limit=MAX_FOREIGN), beside)
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -20,7 +20,8 @@ from batteries.cell.manifest import Claimed
 from batteries.cell.spec import CellSpec, default_heads
 from batteries.errors import FormatError, InputError
 from batteries.packaging import foreign_checkpoint, foreign_config
-from batteries.packaging.checkpoint_places import CheckpointFile
+from batteries.packaging.checkpoint_places import CheckpointFile, local_file
+from batteries.packaging.final_report import with_report
 from batteries.packaging.foreign_config import Settings
 from batteries.packaging.inferred_spec import Shapes, infer
 
@@ -78,7 +79,8 @@ def adoptable(
     Raises:
         BatteriesError: any error of :func:`batteries.adopt`, except those of measuring.
     """
-    found = foreign_checkpoint.read(path, key)
+    file = path if isinstance(path, CheckpointFile) else local_file(path)
+    found = foreign_checkpoint.read(file, key)
     settings = foreign_config.read(found.beside, path)
     shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
     said = {name: value for name, value in {**options, "D": width}.items() if value is not None}
@@ -92,7 +94,8 @@ def adoptable(
         _refuse_doubtful_heads(spec, found.key, path)
     arrays, converted = foreign_checkpoint.floats(found.tensors, path)
     weights_file.refuse_non_finite(arrays, path)
-    lines = (*found.lines, *_sources(spec, settings, said))
+    claimed, report_lines = with_report(settings.claimed, file)
+    lines = (*found.lines, *_sources(spec, settings, said), *report_lines)
     return Adoptable(
         found.name,
         found.digest,
@@ -100,7 +103,7 @@ def adoptable(
         arrays,
         converted,
         next(side for side in (size, settings.size, DEFAULT_SIZE) if side is not None),
-        settings.claimed,
+        claimed,
         lines,
     )
 

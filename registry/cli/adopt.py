@@ -133,7 +133,7 @@ def _adopt_one(adopting: Shelf, item: ShelfItem, as_json: bool, wide: bool) -> N
     for line in facts.reading:
         say(line)
     if facts.claimed:
-        claims = facts.claimed.model_dump(exclude_none=True).items()
+        claims = facts.claimed.model_dump(exclude_none=True, exclude={"trajectory"}).items()
         say(f"{CLAIMED}: {', '.join(f'{name} {value}' for name, value in claims)}")
     say(f"parameters: {cell.spec.parameters:,}, of D {cell.spec.D}, V {cell.spec.V}, patch {cell.spec.patch_size}")
     say(

@@ -1,5 +1,7 @@
 """Many checkpoints in one command: rows, names, phases, options by glob, refusals, resuming after a kill, a repository."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from batteries import Cell
 from batteries.errors import BatteriesError, FormatError
-from batteries.packaging import checkpoint_places, package, shelf
+from batteries.packaging import adoptable, checkpoint_places, package, shelf
 from batteries.packaging.checkpoint_places import files_at, local_file
 from registry.answers.adoption import AdoptAnswer
 from tests.support.cells import litter
@@ -207,3 +209,27 @@ def test_phases_keep_the_order_of_epochs(epochs, others):
         alone = [one for one, _ in epochs].count(name) == 1
         assert found[f"d/{whole}.pt"] == ((whole, None) if alone else (name, f"0.{number}.0"))
     assert all(found[f"d/{name}.pt"] == (name, None) for name in others)
+
+
+REPORT = {"per_epoch_metrics": [{"epoch": 1, "test_mse": 0.5, "cv_ema": 0.9}, {"epoch": 2, "test_mse": math.nan}, "x"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "points", "dataset", "line"),
+    [
+        (json.dumps({**REPORT, "noise_types": [0, 4]}), [(1, 0.5, 0.9), (2, None, None)], "noise_types 0, 4", "claims of"),
+        ('{"config": {"dataset": "shapes"}}', [], "shapes", "claims of"),
+        ("[1]", None, None, "not a table"),
+        ("{", None, None, "left unread: JSONDecodeError"),
+        ("[" * 100_000, None, None, "left unread"),
+    ],
+)
+def test_a_report_beside_a_checkpoint_is_claimed(tmp_path, text, points, dataset, line):
+    (tmp_path / "final_report.json").write_text(text)
+    found = adoptable(saved(tmp_path, state()), options={})
+    assert line in found.lines[-1]
+    if points is None:
+        assert found.claimed is None
+    else:
+        assert [(one.epoch, one.test_mse, one.cv) for one in found.claimed.trajectory] == points
+        assert found.claimed.dataset == dataset
