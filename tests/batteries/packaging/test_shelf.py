@@ -137,6 +137,8 @@ def test_a_killed_command_is_resumed_also_from_a_repository(capsys, tmp_path, mo
 
 def test_a_dry_run_reads_and_measures_nothing(capsys, tmp_path):
     folder = filled(tmp_path / "shelf", "ab")
+    code, out, _ = run(capsys, "adopt", folder, "--dry-run", "--json")
+    assert (code, len(AdoptAnswer.model_validate_json(out).files)) == (2, 2)
     (folder / "c.pt").write_bytes(b"no")
     found = run(capsys, "adopt", folder, "--dry-run", "--json")
     answer = AdoptAnswer.model_validate_json(found[1])
