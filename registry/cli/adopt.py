@@ -20,7 +20,7 @@ from batteries.io.kept_documents import KeptDocuments
 from batteries.packaging import checkpoint_places
 from batteries.packaging.shelf import Options, ShelfItem, items
 from registry.answers.adoption import AdoptAnswer, AdoptedFile, Shelf, dry_rows
-from registry.cli.console import Answered, AsJson, Wide, app, emit_json, emit_row, say
+from registry.cli.console import AnsweredError, AsJson, Wide, app, emit_json, emit_row, say
 from registry.cli.options import CellFolder, Family, MaybeDescription, Threads, photographs, print_cell, use
 from registry.cli.progress import AdoptionBar, working
 from registry.cli.terminal.choices import choice
@@ -158,7 +158,7 @@ def _answer(rows: Iterator[tuple[AdoptedFile, int]], count: int, as_json: bool) 
     states = Counter(row.state for row in done)
     say(f"files: {len(done)}; {', '.join(f'{number} {state}' for state, number in states.items())}")
     if worst:
-        raise Answered(worst)
+        raise AnsweredError(worst)
 
 
 def _source(options: Options) -> Source:

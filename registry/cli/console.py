@@ -133,7 +133,7 @@ def say(text: str) -> None:
         typer.echo(plain(text), err=True)
 
 
-class Answered(Exception):
+class AnsweredError(Exception):
     """End of a command that has printed its answer, with an exit code that may be any."""
 
     def __init__(self, code: int) -> None:
@@ -158,7 +158,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if as_json and code == USAGE:  # from typer's parser; errors of batteries do not reach this line
             _emit_error({"error": _bare_error("USAGE", "invalid command line: see stderr")})
         return code
-    except Answered as end:
+    except AnsweredError as end:
         return end.code
     except KeyboardInterrupt:
         return interruption.exit_code(signal.SIGINT)
