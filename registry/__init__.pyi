@@ -24,6 +24,7 @@ from .transfer.mirror import mirror as mirror
 from .transfer.publish import Published as Published
 from .transfer.publish import attest as attest
 from .transfer.publish import publish as publish
+from .transfer.publish import publish_all as publish_all
 from .transfer.publish import yank as yank
 from .transfer.pull import load as load
 from .transfer.pull import pull as pull

@@ -227,16 +227,28 @@ class Triage(Document):
     passed: bool
 
 
-class Claimed(Document):
+class ClaimedPoint(Document):
+    """Reading that the maker of a foreign checkpoint reports of an epoch. Null where there is none."""
+
+    epoch: Count
+    test_mse: float | None
+    cv: float | None
+
+
+class Claimed(GrownDocument):
     """Claims of a foreign checkpoint about its own training, none of them measured here. Null where it has none.
 
     ``rate`` is the learning rate; ``test_mse`` is an error on images, of a scale, and of a mix that are not known.
+    ``trajectory`` is that of a report beside the checkpoint; it is left out of the file where empty.
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("trajectory",)
 
     epoch: Count | None = None
     test_mse: float | None = None
     dataset: Text | None = None
     rate: float | None = None
+    trajectory: Annotated[tuple[ClaimedPoint, ...], Field(max_length=MAX_TRAJECTORY)] = ()
 
 
 class TrainingFacts(GrownDocument):

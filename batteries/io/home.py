@@ -11,9 +11,10 @@ import platformdirs
 
 from batteries.errors import InputError
 
-__all__ = ["HOME_VARIABLE", "home", "own_folder"]
+__all__ = ["HOME_VARIABLE", "REMEDY", "home", "own_folder"]
 
 HOME_VARIABLE = "BATTERIES_HOME"
+REMEDY = f"Set {HOME_VARIABLE} to a writable folder."
 NOWHERE = Path(os.devnull)  # cannot contain a folder
 
 

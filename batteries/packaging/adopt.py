@@ -6,71 +6,32 @@ published. Unknown facts of its training are null in the manifest; what the file
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 
-from batteries import __version__, short_repr
+from batteries import __version__
 from batteries.cell import weights_file
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import Claimed, DataSource, InputScale, TrainingFacts
-from batteries.cell.spec import Activation, ActivationSites, CellSpec, Readout, RowNorm, default_heads
+from batteries.cell.manifest import DataSource, InputScale, TrainingFacts
+from batteries.cell.spec import Activation, ActivationSites, CellSpec, Readout, RowNorm
 from batteries.data.sources import Source, refuse_shown
 from batteries.engine.torch_settings import neutral
-from batteries.errors import FormatError, InputError, PolicyError
+from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
-from batteries.model.patch_svae import load_weights, untrained
-from batteries.packaging import foreign_checkpoint, foreign_config
-from batteries.packaging.foreign_config import Settings
-from batteries.packaging.inferred_spec import Shapes, infer
+from batteries.packaging.checkpoint_places import CheckpointFile
+from batteries.packaging.foreign_cell import Adoptable, adoptable
 from batteries.packaging.measurable import refuse_unmeasurable
-from batteries.packaging.package import Label, linear_code, measured_cell
+from batteries.packaging.package import Label, assembled
+from batteries.packaging.shared_figures import SharedFigures
 
 UNKNOWN = "unknown"
-
-DEFAULT_SIZE = 64  # pixels
-ABLATIONS, ABLATION_HEADS = (
-    "model_state",
-    4,
-)  # entry with the weights in files of the ablation trainers, and their default heads
-
-
-@dataclass(frozen=True, eq=False)
-class Adoptable:
-    """Checkpoint whose function is known: all of an adoption that needs no measurement.
-
-    Attributes:
-        name: Name of the file, without its folder.
-        digest: SHA-256 of the file.
-        spec: Architecture.
-        arrays: Weights as float32 arrays by tensor name.
-        converted: Other dtypes of the file's tensors.
-        size: Side of its training images in pixels: the option, that of the config, or 64.
-        claimed: Claims of the file about its training; None if it has none.
-        lines: Sources of its function, a sentence each.
-    """
-
-    name: str
-    digest: str
-    spec: CellSpec
-    arrays: dict[str, np.ndarray]
-    converted: tuple[str, ...]
-    size: int
-    claimed: Claimed | None
-    lines: tuple[str, ...]
-
-    __repr__ = short_repr.fields
 
 
 @neutral()
 def adopt(
-    path: str | Path,
+    path: str | Path | CheckpointFile,
     *,
     label: Label,
     input: InputScale,
@@ -85,6 +46,7 @@ def adopt(
     bounded_alpha: bool | None = None,
     readout: Readout | None = None,
     command: str = "batteries.adopt",
+    shared: SharedFigures | None = None,
 ) -> Cell:
     """Make a cell from a PatchSVAE checkpoint, without running any code of the file.
 
@@ -109,6 +71,7 @@ def adopt(
         bounded_alpha: Limit of 20% on the change of a singular value by attention; by default True.
         readout: Way from M to the decoder; by default as config and tensors say, or by singular value decomposition.
         command: Command that repeats the adoption, for the manifest.
+        shared: Figures of earlier adoptions, so that linear codes and untrained nulls are computed once per spec.
 
     Raises:
         NotFoundError: missing file.
@@ -139,11 +102,10 @@ def adopt(
     refuse_unmeasurable(found.spec, found.size, path, any_width=True, data=found.claimed.dataset if found.claimed else None)
     _refuse_input(found.spec, input, path)
     training = _training_facts(found, source, command)
-    code = linear_code(found.spec, found.size, 0, source)
-    code = replace(code, fitted_on=f"at adoption: {source.facts.description}"[:2000])
-    model = load_weights(untrained(found.spec, 0), found.arrays)
+    blob = weights_file.write(found.arrays)
     try:
-        return measured_cell(model, weights_file.write(found.arrays), label, training, code=code, input=input)
+        figures = (shared or SharedFigures()).figures(found, source, input, where=label.name)
+        return assembled(found.spec, blob, found.arrays, label, training, input=input, figures=figures)
     except ValidationError as error:  # a manifest holds finite figures only
         raise PolicyError(
             "non-finite figures",
@@ -152,89 +114,6 @@ def adopt(
             where=path,
             remedy="Its weights are finite, but not its results on a probe: check the file and the input scale.",
         ) from error
-
-
-def adoptable(
-    path: str | Path, *, key: str | None = None, size: int | None = None, width: int | None = None, options: Mapping[str, Any]
-) -> Adoptable:
-    """Read a checkpoint and find out its function, without measuring it.
-
-    Args:
-        path: File.
-        key: Entry of the file that has the weights, or None.
-        size: Side of the training images in pixels, or None.
-        width: Width D, or None.
-        options: Fields of the spec that tensors do not tell, each as the user says, or None.
-
-    Raises:
-        BatteriesError: any error of :func:`adopt`, except those of measuring.
-    """
-    found = foreign_checkpoint.read(path, key)
-    settings = foreign_config.read(found.beside, path)
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
-    said = {name: value for name, value in {**options, "D": width}.items() if value is not None}
-    readout = foreign_config.readout_of(settings, shapes, said.get("readout"), path)
-    choices = {**settings.choices, "heads": settings.counts.get("heads"), **said, "readout": readout}
-    D = choices.pop("D", None if any(name.startswith("cross_attn.") for name in shapes) else settings.counts.get("D"))
-    spec = infer(shapes, D, choices, path)
-    foreign_config.refuse_contradictions(settings, spec, said, path)
-    _refuse_misfits(shapes, spec, path)
-    if "heads" not in choices or choices["heads"] is None:
-        _refuse_doubtful_heads(spec, found.key, path)
-    arrays, converted = foreign_checkpoint.floats(found.tensors, path)
-    weights_file.refuse_non_finite(arrays, path)
-    lines = (*found.lines, *_sources(spec, settings, said))
-    return Adoptable(
-        found.name,
-        found.digest,
-        spec,
-        arrays,
-        converted,
-        next(side for side in (size, settings.size, DEFAULT_SIZE) if side is not None),
-        settings.claimed,
-        lines,
-    )
-
-
-def _refuse_doubtful_heads(spec: CellSpec, key: str | None, where: object) -> None:
-    """Refuse to guess the heads where published trainers differ on them."""
-    usual = {default_heads(spec.D), ABLATION_HEADS if spec.D % ABLATION_HEADS == 0 else default_heads(spec.D)}
-    if key == ABLATIONS and spec.cross_layers and len(usual) > 1:
-        raise InputError(
-            "unknown number of heads",
-            code="HEADS",
-            expected=" or ".join(map(str, sorted(usual))),
-            found=f"{ABLATIONS} of D {spec.D} without heads in a config: trainers that write it have both",
-            where=where,
-            remedy="Give the heads: heads=N, or --heads N.",
-        )
-
-
-def _sources(spec: CellSpec, settings: Settings, said: Mapping[str, Any]) -> list[str]:
-    """Tell where the fields that tensors do not tell come from: options, which win over the config, config, or publications."""
-    config = {**settings.choices, **{name: settings.counts[name] for name in ("heads", "D") if name in settings.counts}}
-    if settings.readout:
-        config["readout"] = settings.readout
-    lines = []
-    for field in ("D", "heads", "activation", "activation_sites", "row_norm", "bounded_alpha", "readout"):
-        value = getattr(spec, field)
-        if field in said:
-            over = f", not {config[field]} of the config" if config.get(field, value) != value else ""
-            lines.append(f"{field} {value} by option{over}")
-        elif field in config:
-            lines.append(f"{field} {value} of the config")
-    if spec.cross_layers and "heads" not in {*said, *config}:
-        lines.append(f"heads {spec.heads} as published for D {spec.D}: nothing in the file tells them")
-    return lines
-
-
-def _refuse_misfits(shapes: Shapes, spec: CellSpec, where: object) -> None:
-    try:
-        weights_file.refuse_misfits({name: (shape, 0, 0) for name, shape in shapes.items()}, spec, where)
-    except FormatError as error:
-        error.expected = f"{spec.parameters:,} parameters of {spec!r}"
-        error.found = f"{sum(map(math.prod, shapes.values())):,}: {error.found}"
-        raise
 
 
 def _refuse_input(spec: CellSpec, input: InputScale, where: object) -> None:

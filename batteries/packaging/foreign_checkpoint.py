@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import pickle
 import warnings
 import zipfile
@@ -25,12 +24,12 @@ from torch import Tensor
 
 from batteries import short_repr
 from batteries.cell.cell import SUFFIX
-from batteries.errors import BatteriesError, FormatError, NotFoundError, PolicyError
-from batteries.io import atomic_files, placeholders
+from batteries.errors import BatteriesError, FormatError, PolicyError
+from batteries.io import placeholders
 from batteries.io.canonical_json import sha256
 from batteries.packaging import foreign_state, inert_pickle
+from batteries.packaging.checkpoint_places import CheckpointFile, local_file
 
-MAX_FOREIGN = 2**30  # bytes: weights of the largest cell in float64, with two moments of an optimiser, and as much again
 MAX_PICKLE = 4 * 2**20  # bytes; the largest seen is a hundred times smaller
 MAX_ENTRIES = 4096  # entries of the archive: one per tensor, including the optimiser's
 MAX_NAME = 200  # characters of a tensor's name
@@ -67,11 +66,11 @@ class Foreign:
     __repr__ = short_repr.fields
 
 
-def read(path: str | Path, key: str | None = None) -> Foreign:
+def read(path: str | Path | CheckpointFile, key: str | None = None) -> Foreign:
     """Read the tensors of a ``.safetensors`` file, or of a ``.pt`` file in the zip format of torch 1.6 and later.
 
     Args:
-        path: File, or a link to it, of at most 1 GiB.
+        path: File, a link to it, or a file of a repository, of at most 1 GiB.
         key: Entry of the file that has the weights; by default the first of the usual ones.
 
     Raises:
@@ -80,16 +79,16 @@ def read(path: str | Path, key: str | None = None) -> Foreign:
         FormatError: neither format, damaged, too large, no state dict of tensors, or one of a relative of PatchSVAE
             (``RELATIVE``).
     """
-    path = Path(path)
-    data = atomic_files.read(_resolved(path), limit=MAX_FOREIGN)
-    with _typed(path, data):
-        loaded = _of_safetensors(data) if path.suffix == SUFFIX else _load(data, path)
+    file = path if isinstance(path, CheckpointFile) else local_file(path)
+    data = file.read()
+    with _typed(file, data):
+        loaded = _of_safetensors(data) if file.inside.suffix == SUFFIX else _load(data, file)
         skipped = sorted(name for name in inert_pickle.skipped_in(loaded) if name.startswith(("numpy.", "pathlib.")))
         if skipped and not foreign_state.entries_of(loaded):
-            raise _unsafe(", ".join(skipped), path)
-        found = foreign_state.choose(loaded, key, path)
+            raise _unsafe(", ".join(skipped), file)
+        found = foreign_state.choose(loaded, key, file)
     lines = (*found.lines, *([f"left unread beside the weights: {', '.join(skipped)}"] if skipped else []))
-    name = path.name.encode(errors="replace").decode()
+    name = file.inside.name.encode(errors="replace").decode()
     return Foreign(name, sha256(data), found.key, found.tensors, found.beside, lines)
 
 
@@ -107,17 +106,8 @@ def floats(tensors: Mapping[str, Tensor], where: object) -> tuple[dict[str, np.n
     return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}, tuple(sorted(converted))
 
 
-def _resolved(path: Path) -> Path:
-    """Resolve links, since a download cache links to files of other names."""
-    with atomic_files.typed(path):
-        real = Path(os.path.realpath(path))
-        if not real.is_file():
-            raise NotFoundError("no such file", code="NO_FILE", expected="a checkpoint", where=path)
-    return real
-
-
 @contextlib.contextmanager
-def _typed(where: Path, data: bytes) -> Iterator[None]:
+def _typed(where: object, data: bytes) -> Iterator[None]:
     """Convert any error of a reader of untrusted bytes to this package's; hide its warnings, meant for authors of files."""
     try:
         with warnings.catch_warnings():
@@ -142,7 +132,7 @@ def _of_safetensors(data: bytes) -> Any:
     return tensors | {name: json.loads(text) for name, text in texts.items() if name in BESIDE and text.startswith("{")}
 
 
-def _load(data: bytes, where: Path) -> Any:
+def _load(data: bytes, where: object) -> Any:
     if data[:4] != ZIP:
         if data[:1] == PICKLE:
             raise _unsafe("a bare pickle", where)
@@ -155,7 +145,7 @@ def _load(data: bytes, where: Path) -> Any:
     return inert_pickle.load(program, zipfile.ZipFile(io.BytesIO(data)), folder)
 
 
-def _pickle_of(archive: zipfile.ZipFile, size: int, where: Path) -> tuple[bytes, str]:
+def _pickle_of(archive: zipfile.ZipFile, size: int, where: object) -> tuple[bytes, str]:
     """Extract the pickle of an archive, and its folder, refusing zip bombs: entries must be uncompressed and not overlap."""
     rows = archive.infolist()
     if len(rows) > MAX_ENTRIES or len({row.filename for row in rows}) < len(rows):
@@ -177,7 +167,7 @@ def _pickle_of(archive: zipfile.ZipFile, size: int, where: Path) -> tuple[bytes,
     return archive.read(pickles[0]), pickles[0].filename.removesuffix("/data.pkl")
 
 
-def _unsafe(found: str, where: Path) -> PolicyError:
+def _unsafe(found: str, where: object) -> PolicyError:
     return PolicyError(
         "checkpoint would run code when loaded",
         code="UNSAFE_FORMAT",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 
 from batteries import __version__
@@ -65,6 +67,20 @@ class Label(Document):
     description: Text
 
 
+class Figures(Document):
+    """Figures of a cell, as its manifest has them.
+
+    Attributes:
+        own_probe: Name of its own probe.
+        measured: Figures of the cell by probe: its own, and that of the other domain.
+        untrained: Figures of an untrained cell of its spec, on its own probe.
+    """
+
+    own_probe: str
+    measured: dict[str, Measured]
+    untrained: dict[str, Measured]
+
+
 @neutral()
 def package(run: Run, source: Source, label: Label, command: str) -> Cell:
     """Measure a finished run and make a cell of it.
@@ -89,65 +105,97 @@ def package(run: Run, source: Source, label: Label, command: str) -> Cell:
     if run.stopped:
         raise PolicyError("run stopped by its triage", code="TRIAGE", found=run.triage, where=label.name)
     plan = run.plan
-    blob = weights_file.write(arrays_of(run.model))
-    own = probe(own_probe_of(source.facts, plan.size))
-    return measured_cell(
+    arrays = arrays_of(run.model)
+    own = own_probe_of(source.facts, plan.size)
+    code = linear_code(plan.spec, plan.size, plan.seed, source)
+    input = InputScale(mean=(0.0,) * plan.spec.channels, std=(1.0,) * plan.spec.channels)
+    figures = measured_figures(
         run.model,
-        blob,
-        label,
-        _training_facts(run, source, command),
-        code=linear_code(plan.spec, plan.size, plan.seed, source),
-        input=InputScale(mean=(0.0,) * plan.spec.channels, std=(1.0,) * plan.spec.channels),
+        own,
+        code=code,
+        null=lambda: untrained_figures(plan.spec, own, plan.seed, code, input),
+        input=input,
         held=_held(run, own),
+        where=label.name,
     )
+    training = _training_facts(run, source, command)
+    return assembled(plan.spec, weights_file.write(arrays), arrays, label, training, input=input, figures=figures)
 
 
 @neutral()
-def measured_cell(
+def measured_figures(
     model: PatchSVAE,
-    blob: bytes,
-    label: Label,
-    training: TrainingFacts,
+    own: Probe,
     *,
     code: LinearCode,
+    null: Callable[[], Measured],
     input: InputScale,
     held: HeldFigure | None = None,
-) -> Cell:
-    """Measure a model on the probes of both domains, and an untrained null, and make a cell of it.
+    where: object,
+) -> Figures:
+    """Measure a model on its own probe and on that of the other domain.
 
     Args:
         model: Model trained here or elsewhere.
-        blob: Bytes of its weights file.
-        label: Name, version, family, licence, description.
-        training: Known facts of its training.
+        own: Own probe of the cell.
         code: Linear code for the baselines.
+        null: Function that returns the figures of an untrained cell on the own probe; called last.
         input: Scale of the model's images; errors are always on this package's scale.
         held: Second flag, if a trajectory is known.
+        where: Name of the cell in messages.
 
     Raises:
         PolicyError: degenerate CV (``NO_BAND``).
     """
-    spec = model.spec
-    own = probe(own_probe_of(training.data, training.size))
     other = probe("photos-64" if own.domain == "noise" else "noise16-64")
     measured = measure(model, own, code=code, held=held, input=input)
-    identity = _identity(label, measured, training.size, input)  # refuses a cell without a band before the rest
-    null = untrained(spec, (training.seed or 0) + UNTRAINED_SEED)
+    _refuse_no_band(measured, where)  # before the rest is measured
+    figures = {own.name: measured, other.name: measure(model, other, input=input)}
+    return Figures(own_probe=own.name, measured=figures, untrained={own.name: null()})
+
+
+def assembled(
+    spec: CellSpec,
+    blob: bytes,
+    arrays: Mapping[str, np.ndarray],
+    label: Label,
+    training: TrainingFacts,
+    *,
+    input: InputScale,
+    figures: Figures,
+) -> Cell:
+    """Make a cell of its weights, its figures and the known facts of its training.
+
+    Args:
+        spec: Architecture.
+        blob: Bytes of its weights file.
+        arrays: Weights by tensor name.
+        label: Name, version, family, licence, description.
+        training: Known facts of its training.
+        input: Scale of the model's images.
+        figures: Figures of the model and of an untrained null.
+    """
+    measured = figures.measured[figures.own_probe]
     manifest = Manifest(
-        identity=identity,
+        identity=_identity(label, measured, training.size, input),
         spec=spec,
-        file=file_facts(blob, arrays_of(model)),
+        file=file_facts(blob, arrays),
         training=training,
-        own_probe=own.name,
-        measured={own.name: measured, other.name: measure(model, other, input=input)},
-        untrained={own.name: measure(null, own, code=code, input=input)},
+        own_probe=figures.own_probe,
+        measured=figures.measured,
+        untrained=figures.untrained,
     )
     return Cell.from_bytes(blob, manifest, where=manifest.path)
 
 
-def own_probe_of(data: DataSource, size: int) -> str:
-    """Return the name of the own probe of a cell that learned the data."""
-    return own_probe(data.kind, size, data.noise_mix)
+def untrained_figures(spec: CellSpec, own: Probe, seed: int, code: LinearCode, input: InputScale) -> Measured:
+    """Measure an untrained cell of a spec, the null of a run of this seed, on the own probe of the run."""
+    return measure(untrained(spec, seed + UNTRAINED_SEED), own, code=code, input=input)
+
+
+def own_probe_of(data: DataSource, size: int) -> Probe:
+    """Return the own probe of a cell that learned the data."""
+    return probe(own_probe(data.kind, size, data.noise_mix))
 
 
 def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearCode:
@@ -157,16 +205,20 @@ def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearC
     return baselines.fit(images, spec)
 
 
-def _identity(label: Label, measured: Measured, size: int, input: InputScale) -> Identity:
+def _refuse_no_band(measured: Measured, where: object) -> None:
     if measured.band is None:
         raise PolicyError(
             "no CV, hence no band",
             code="NO_BAND",
             expected="rows of M whose simplices have a volume, and D of 4 or more",
             found=measured.axial_cv,
-            where=label.name,
+            where=where,
             remedy="Check the row norm and the width; for an adopted cell, the input scale too.",
         )
+
+
+def _identity(label: Label, measured: Measured, size: int, input: InputScale) -> Identity:
+    assert measured.band is not None, "a cell without a band has no figures"
     return Identity(
         band=measured.band,
         name=label.name,

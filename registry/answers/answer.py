@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Any
 
-from batteries.errors import BatteriesError
-from batteries.io.canonical_json import Document
+from pydantic import ConfigDict, ValidationError
+
+from batteries.errors import BatteriesError, InputError
+from batteries.io.canonical_json import AnyDocument, Document, fields_of
 from batteries.text import unicode
 
 
@@ -36,3 +38,15 @@ class ErrorAnswer(Answer):
     """Answer of every command that fails; the exit code is not 0."""
 
     error: Fault
+
+
+def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
+    """Build a document from options.
+
+    Raises:
+        InputError: values that their fields reject, all of them named (``USAGE``).
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error

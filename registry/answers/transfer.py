@@ -181,6 +181,12 @@ class Pulled(Answer):
     cells: tuple[PulledCell, ...]
 
 
+class PublishedAll(Answer):
+    """Answer of ``batteries publish`` for several files, which are one release."""
+
+    artifacts: tuple[Published, ...]
+
+
 class Checked(Answer):
     """One object that was checked: its kind and key, and its error, if any."""
 
@@ -214,6 +220,7 @@ ANSWERS: dict[str, type[Document]] = {
     "error": ErrorAnswer,
     "list": Listed,
     "publish": Published,
+    "publish-all": PublishedAll,
     "pull": Pulled,
     "show": Shown,
     "verify": VerifyAnswer,

@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
 import batteries
-from batteries.cell.input_scale import IMAGENET, of_unit_images
-from batteries.cell.manifest import CLAIMED, InputScale, NoiseMix
+from batteries import packaging
+from batteries.cell.manifest import CLAIMED, NoiseMix
 from batteries.cell.spec import Activation, ActivationSites, Readout, RowNorm
-from batteries.errors import InputError, PolicyError
-from batteries.io.canonical_json import fields_of
-from registry.catalog.reference import Reference
-from registry.cli.console import AsJson, Wide, app, say
-from registry.cli.options import (
-    CellFolder,
-    Description,
-    Family,
-    Threads,
-    cell_label,
-    command_line,
-    photographs,
-    use,
-    write_cell,
-)
-from registry.cli.progress import working
+from batteries.errors import InputError
+from batteries.io.home import home
+from batteries.io.kept_documents import KeptDocuments
+from batteries.packaging import checkpoint_places
+from batteries.packaging.shelf import Options, ShelfItem, items
+from registry.answers.adoption import AdoptAnswer, AdoptedFile, Shelf, dry_rows
+from registry.cli.console import AnsweredError, AsJson, Wide, app, emit_json, emit_row, say
+from registry.cli.options import CellFolder, Family, MaybeDescription, Threads, photographs, print_cell, use
+from registry.cli.progress import AdoptionBar, working
 from registry.cli.terminal.choices import choice
 from registry.cli.terminal.help import MAKE
 
 if TYPE_CHECKING:
-    from batteries.cell.cell import Cell
     from batteries.data.sources import Source
-
-CHANNELS = 3
-PLACES = {"out", "wide", "threads", "as_json"}  # options without an effect on the cell
-SCALES = {"plain": InputScale(), "imagenet": IMAGENET}
 
 
 @app.command(
     rich_help_panel=MAKE,
-    epilog="batteries adopt checkpoint.pt --name high/theirs --input imagenet \\\n    --photos ./pictures",
+    epilog="batteries adopt ./checkpoints --name '{band}/{stem}' --input imagenet \\\n    --photos ./pictures",
 )
 def adopt(
     context: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file.")],
-    name: Annotated[str, typer.Option("--name", metavar="BAND/NAME[@VERSION]", help="Name of the new cell.")],
+    places: Annotated[list[str], typer.Argument(metavar="PLACE...", help="Files, folders, globs or hf://, see above.")],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="BAND/NAME[@VERSION]", help="Name of the new cell, see above.")
+    ] = None,
     input: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--input",
             metavar="plain|imagenet|MEAN/STD",
             help="Scale of its training images, see above.",
         ),
-    ],
+    ] = None,
     noise: Annotated[
         NoiseMix | None, choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Measure on the 16 noise types.")
     ] = None,
@@ -94,14 +86,20 @@ def adopt(
         bool, typer.Option("--unbounded-alpha", help="Attention without its 20% limit, see above.")
     ] = False,
     family: Family = None,
-    description: Description = "",
-    license: Annotated[str, typer.Option(metavar="SPDX", help="Licence of the weights.")] = "unknown",
+    description: MaybeDescription = None,
+    license: Annotated[str | None, typer.Option(metavar="SPDX", help="Licence of the weights.", show_default="unknown")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the files and measure nothing.")] = False,
     out: CellFolder = Path(),
     wide: Wide = False,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a cell of a public PatchSVAE checkpoint. Its weights are kept and measured like those of a trained cell.
+    """Make cells of public PatchSVAE checkpoints. Their weights are kept and measured like those of a trained cell.
+
+    A place is a file, folder, glob, or hf://owner/repo[@revision][:pattern]. In --name, measuring fills in {band}; {stem} and
+    {parent} are those of the path; x_epoch10 and x_best become versions of one cell. After a refusal the next file follows; the
+    exit code is the highest. Run again, the command measures no finished file again. A file adopt.toml, in the folder or
+    beside it, may have options by glob.
 
     Scales of training images: plain is [-1, 1], and noise as generated; imagenet is [0, 1] normalised with ImageNet's mean and
     std; MEAN/STD, one number each or R,G,B, is [0, 1] normalised with these.
@@ -112,33 +110,30 @@ def adopt(
     What tensors do not tell is read from the file's config: heads, activation and its sites, row norm, size. Options win.
     """
     use(context, threads)
-    wanted = Reference.parse(name)
-    label = cell_label(wanted, family, license, description)
-    with working(f"measuring {wanted.path}"):
-        cell = batteries.adopt(
-            checkpoint,
-            label=label,
-            input=_scale(input),
-            source=_source(noise, photos or []),
-            key=key,
-            size=size,
-            width=width,
-            heads=heads,
-            activation=activation,
-            activation_sites=activation_sites,
-            row_norm=row_norm,
-            bounded_alpha=False if unbounded_alpha else None,
-            readout=readout,
-            command=command_line(context, PLACES),
-        )
-    _refuse_other_band(cell, wanted)
-    write_cell(cell, out, as_json, wide)
+    given = {name: context.params[name] for name in Options.model_fields}
+    given["photos"] = tuple(photos or ())
+    single = checkpoint_places.is_single(places)
+    files = {file.where: file for place in places for file in checkpoint_places.files_at(place)}
+    shelf = items(list(files.values()), given)
+    if dry_run:
+        return _answer(dry_rows(shelf), len(shelf), as_json)
+    shared = packaging.SharedFigures(KeptDocuments(home() / "adopted").recall)
+    adopting = Shelf(out, shared, _source)
+    if single:
+        return _adopt_one(adopting, shelf[0], as_json, wide)
+    return _answer(adopting.rows(shelf), len(shelf), as_json)
+
+
+def _adopt_one(adopting: Shelf, item: ShelfItem, as_json: bool, wide: bool) -> None:
+    with working(f"measuring {item.file}"):
+        cell, write = adopting.adopt(item)
+    print_cell(cell, write(), as_json, wide)
     facts = cell.manifest.training
     say(f"training {facts.data.description}")
     for line in facts.reading:
         say(line)
     if facts.claimed:
-        claims = facts.claimed.model_dump(exclude_none=True).items()
+        claims = facts.claimed.model_dump(exclude_none=True, exclude={"trajectory"}).items()
         say(f"{CLAIMED}: {', '.join(f'{name} {value}' for name, value in claims)}")
     say(f"parameters: {cell.spec.parameters:,}, of D {cell.spec.D}, V {cell.spec.V}, patch {cell.spec.patch_size}")
     say(
@@ -147,36 +142,35 @@ def adopt(
     )
 
 
-def _scale(text: str) -> InputScale:
-    """Parse ``plain``, ``imagenet``, or MEAN/STD with which images in [0, 1] were normalised."""
-    if text in SCALES:
-        return SCALES[text]
-    try:
-        mean, std = ([float(number) for number in part.split(",")] for part in text.split("/"))
-        if not {len(mean), len(std)} <= {1, CHANNELS}:
-            raise ValueError(f"{len(mean)} and {len(std)} numbers")
-        return of_unit_images(mean * (CHANNELS // len(mean)), std * (CHANNELS // len(std)))
-    except ValueError as error:  # pydantic's errors are ValueErrors
-        found = f"{text!r} ({fields_of(error) if isinstance(error, ValidationError) else error})"
-        expected = "plain, imagenet, or MEAN/STD such as 0.5/0.5 or 0.485,0.456,0.406/0.229,0.224,0.225"
-        raise InputError("invalid input scale", code="USAGE", expected=expected, found=found, where="--input") from error
+def _answer(rows: Iterator[tuple[AdoptedFile, int]], count: int, as_json: bool) -> None:
+    """Print a row for each file as soon as it is done, and end with the worst exit code."""
+    done: list[AdoptedFile] = []
+    worst = 0
+    with AdoptionBar(count) as bar:
+        for row, code in rows:
+            done.append(row)
+            worst = max(worst, code)
+            bar.moved(len(done), row.file)
+            if not as_json:
+                emit_row(*row.fields)
+    if as_json:
+        emit_json(AdoptAnswer(files=tuple(done)))
+    states = Counter(row.state for row in done)
+    say(f"files: {len(done)}; {', '.join(f'{number} {state}' for state, number in states.items())}")
+    if worst:
+        raise AnsweredError(worst)
 
 
-def _source(noise: NoiseMix | None, places: list[str]) -> Source:
-    if bool(noise) == bool(places):
+def _source(options: Options) -> Source:
+    """Return the images of a cell's own domain, which are read once for all cells of the same options."""
+    if (options.noise and options.photos) or not (options.noise or options.photos):
         expected = "--noise, or --photos PLACE with photographs for the linear baselines"
         raise InputError("missing or conflicting domain", code="USAGE", expected=expected)
-    return batteries.NoiseSource(mix=noise) if noise else batteries.PhotoSource(photographs(places), "unknown", "unknown")
+    if options.noise:
+        return batteries.NoiseSource(mix=options.noise)
+    return _photographs(options.photos)
 
 
-def _refuse_other_band(cell: Cell, wanted: Reference) -> None:
-    band = cell.manifest.identity.band
-    if band != wanted.band:
-        raise PolicyError(
-            "band does not match the CV",
-            code="BAND_DENIED",
-            expected=band,
-            found=wanted.band,
-            where=str(wanted),
-            remedy=f"Name it {band}/{wanted.name}; or check the input scale, the width and the row norm.",
-        )
+@lru_cache
+def _photographs(places: tuple[str, ...]) -> Source:
+    return batteries.PhotoSource(photographs(places), "unknown", "unknown")

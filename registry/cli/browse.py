@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from batteries.cell.artifact_kinds import ArtifactKind
+from batteries.cell.cell import SUFFIX
 from batteries.errors import InputError
 from batteries.text import listed
 from composer.artifact.kinds import FORMS
 from registry.answers.answer import Answer
 from registry.answers.transfer import SHOWN, Listed, Shown
 from registry.catalog.kinds import CELL, KINDS
-from registry.catalog.reference import NamePattern
+from registry.catalog.reference import NamePattern, Reference
 from registry.cli.completion import OneReference
 from registry.cli.console import AsJson, InMode, Registry, Wide, app, emit, emit_json, say
 from registry.cli.terminal.help import BROWSE
@@ -25,6 +26,7 @@ from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode
 from registry.stores.snapshot import Located, open_snapshot
+from registry.transfer.publish import snapshot_of_file
 from registry.transfer.query import Query
 from registry.transfer.search import located, named, rows
 
@@ -44,7 +46,7 @@ def with_kinds(command: Callable[..., None]) -> Callable[..., None]:
 @app.command("list", rich_help_panel=BROWSE, epilog="batteries list 'low/*' --where 'mse < 0.01 and viable'")
 @with_kinds
 def list_cells(
-    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern such as 'low/*'.")] = "*",
+    pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Part of a name, 'low/*', or a cell file.")] = "*",
     where: Annotated[str | None, typer.Option("--where", metavar="CONDITION", help="Only cells that meet a condition.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every version, not only the newest.")] = False,
     wide: Wide = False,
@@ -53,10 +55,14 @@ def list_cells(
     as_json: AsJson = False,
     **kinds: bool,
 ) -> None:
-    """List the cells of a registry, or its models or maps."""
+    """List cells, models or maps of a registry, or of a file."""
     query = None if where is None else Query.parse(where)
     kind = _listed_kind(kinds, pattern)
-    snapshot = open_snapshot(registry, mode=settings.mode(mode))
+    if pattern.endswith(SUFFIX):
+        snapshot, pattern = snapshot_of_file(pattern), "*"
+        kind = next(one for one in KINDS.values() if snapshot.index.table(one.plural))
+    else:
+        snapshot = open_snapshot(registry, mode=settings.mode(mode))
     known = snapshot.index.table(kind.plural)
     found = rows(snapshot, pattern, kind, query, every=every)
     if as_json:
@@ -76,7 +82,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the manifest and the verdicts of an artifact."""
-    located = _one(reference, registry, settings.mode(mode))
+    from_file = reference.endswith(SUFFIX)
+    located = _located_in_file(reference) if from_file else _one(reference, registry, settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
     if located.reference.kind is CELL:
         cell = located.manifest(cache)
@@ -85,6 +92,13 @@ def show(
         packed = located.packed_manifest(cache)
         answer = SHOWN[located.reference.kind.name].of(located, manifest=packed)
         _emit(answer, tables.packed_manifest(located, packed), as_json)
+
+
+def _located_in_file(path: str) -> Located:
+    """Find the one artifact of a file."""
+    snapshot = snapshot_of_file(path)
+    ((name, version, _),) = snapshot.index.everything()
+    return snapshot.find(Reference.parse(name).at(version))
 
 
 def _listed_kind(flags: Mapping[str, bool], pattern: str) -> ArtifactKind:

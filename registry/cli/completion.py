@@ -39,7 +39,7 @@ def references(context: typer.Context, incomplete: str) -> list[str]:
 
 
 OneReference = Annotated[
-    str, typer.Argument(metavar="REFERENCE", help="[registry/]band/name[@version], or alias.", autocompletion=references)
+    str, typer.Argument(metavar="REFERENCE|FILE", help="[registry/]band/name[@version], or a file.", autocompletion=references)
 ]
 References = Annotated[
     list[str],

@@ -133,6 +133,14 @@ def say(text: str) -> None:
         typer.echo(plain(text), err=True)
 
 
+class AnsweredError(Exception):
+    """End of a command that has printed its answer, with an exit code that may be any."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the app and return its exit code. Without arguments the process's own are used, and idle OpenMP threads sleep.
 
@@ -150,6 +158,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if as_json and code == USAGE:  # from typer's parser; errors of batteries do not reach this line
             _emit_error({"error": _bare_error("USAGE", "invalid command line: see stderr")})
         return code
+    except AnsweredError as end:
+        return end.code
     except KeyboardInterrupt:
         return interruption.exit_code(signal.SIGINT)
     except BatteriesError as error:

@@ -6,19 +6,18 @@ import shlex
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 import batteries
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import ConflictError, InputError
 from batteries.io import atomic_files
-from batteries.io.canonical_json import AnyDocument, fields_of
 from batteries.training.recipe import BARE
 from composer.artifact.manifest import PackedLabel
+from registry.answers.answer import typed
 from registry.catalog.reference import Reference
 from registry.cli.console import emit, emit_json, emit_row, say
 from registry.reports import summaries
@@ -57,23 +56,11 @@ def use(context: typer.Context, threads: int | None) -> None:
         context.with_resource(batteries.threads(threads))
 
 
-def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:
-    """Build a document from options.
-
-    Raises:
-        InputError: values that their fields reject, all of them named (``USAGE``).
-    """
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
-
-
 def cell_label(wanted: Reference, family: str | None, license: str, description: str) -> batteries.Label:
     """Make the label of a new cell.
 
     Raises:
-        InputError: as :func:`typed`.
+        InputError: as :func:`registry.answers.answer.typed`.
     """
     family = family or wanted.name.split("-")[0]
     said = {"version": wanted.version or "1.0.0", "family": family, "license": license, "description": description}
@@ -82,7 +69,11 @@ def cell_label(wanted: Reference, family: str | None, license: str, description:
 
 def write_cell(cell: Cell, out: Path, as_json: bool, wide: bool) -> None:
     """Write a new cell into the folder of its band, and print it with its path."""
-    path = cell.write(out / cell.manifest.identity.band)
+    print_cell(cell, cell.write(out / cell.manifest.identity.band), as_json, wide)
+
+
+def print_cell(cell: Cell, path: Path, as_json: bool, wide: bool) -> None:
+    """Print a new cell with its path."""
     if as_json:
         emit_json({"path": str(path), "manifest": cell.manifest.model_dump(mode="json")})
     else:

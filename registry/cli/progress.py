@@ -148,6 +148,38 @@ class ImageBar(_Bar):
         self._log.show("", done, self._images)
 
 
+class AdoptionBar(_Bar):
+    """A bar over the checkpoints that are adopted.
+
+    Args:
+        files: Number of checkpoints.
+    """
+
+    def __init__(self, files: int) -> None:
+        from rich import progress as bars
+
+        columns = (
+            bars.TextColumn("files"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.TimeRemainingColumn(),
+        )
+        super().__init__(columns, LogLines("adopting", "files"), transient=True)
+        self._files = files
+        self._task = self._progress.add_task("", total=files)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        if kind in (KeyboardInterrupt, SystemExit):
+            stderr().print("stopped; finished files are kept, and the same command resumes from them")
+
+    def moved(self, done: int, file: str) -> None:
+        """Show the files done and the last of them."""
+        self._progress.update(self._task, completed=done, description=file)
+        self._log.show(file, done, self._files)
+
+
 class Stopwatch:
     """Seconds of each step of a command, for its last line."""
 
@@ -155,7 +187,9 @@ class Stopwatch:
         self._begun: list[tuple[str, float]] = []
 
     def begin(self, step: str) -> None:
-        """Begin a step, which ends with the next one or when the seconds are printed."""
+        """Begin a step, unless it is the current one; it ends with the next one or when the seconds are printed."""
+        if self._begun and self._begun[-1][0] == step:
+            return
         self._begun.append((step, time.monotonic()))
 
     def __str__(self) -> str:

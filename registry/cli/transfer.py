@@ -10,13 +10,13 @@ import typer
 
 from batteries.cell.cell import Cell
 from batteries.errors import InputError
-from registry.answers.transfer import Pulled, PulledCell, VerifyAnswer
+from registry.answers.transfer import PublishedAll, Pulled, PulledCell, VerifyAnswer
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL, KINDS, kind_of_folder
 from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import Pin
 from registry.cli.completion import MaybeReferences
-from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, emit_rows, on_terminal, say
+from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_rows, on_terminal, say
 from registry.cli.options import Threads, use
 from registry.cli.progress import Stopwatch, TransferBar, working
 from registry.cli.terminal.help import BROWSE, SHARE, TEST
@@ -25,7 +25,7 @@ from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode, open_store
 from registry.transfer.lockfile import Lock, LockedCell
-from registry.transfer.publish import publish as publish_cell
+from registry.transfer.publish import publish_all
 from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import PulledFile, fetch_packed
 from registry.transfer.search import named
@@ -71,24 +71,29 @@ def pull(
 @app.command(rich_help_panel=SHARE, epilog="batteries publish low/mine.safetensors --to ./registry")
 def publish(
     context: typer.Context,
-    cell_file: Annotated[
-        Path,
-        typer.Argument(metavar="CELL_FILE", help="NAME.safetensors, with NAME.json beside it."),
+    cell_files: Annotated[
+        list[Path],
+        typer.Argument(metavar="CELL_FILE...", help="NAME.safetensors, with NAME.json beside it."),
     ],
     to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a cell, a model or maps to a registry. A cell is first measured again and compared to its manifest."""
+    """Publish cells, models or maps to a registry. Each cell is first measured again and compared to its manifest.
+
+    Several files are one release: all of them are listed at once, or none after an error.
+    """
     use(context, threads)
     clock = Stopwatch()
-    with working(f"publishing {cell_file}"):
-        published = publish_cell(cell_file, to, progress=clock.begin)
+    with working(f"publishing {cell_files[0] if len(cell_files) == 1 else f'{len(cell_files)} files'}"):
+        published = publish_all(cell_files, to, progress=clock.begin)
     if as_json:
-        emit_json(published)
+        emit_json(published[0] if len(cell_files) == 1 else PublishedAll(artifacts=tuple(published)))
     else:
-        emit_row(published.reference, f"sha256:{published.release.blob.sha256}")
-    done = f"published, in index {published.number}" if published.new else "already published with the same bytes"
+        emit_rows((one.reference, f"sha256:{one.release.blob.sha256}") for one in published)
+    new = sum(one.new for one in published)
+    many = "" if len(published) == 1 else f"{new} of {len(published)} "
+    done = f"{many}published, in index {published[0].number}" if new else "already published with the same bytes"
     say(f"{done} ({clock})")
 
 

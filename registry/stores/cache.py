@@ -13,7 +13,7 @@ from pathlib import Path
 
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
 from batteries.io import atomic_files
-from batteries.io.home import HOME_VARIABLE, home
+from batteries.io.home import REMEDY, home
 from batteries.io.verified import Verified
 from registry.catalog.release import Pin
 from registry.stores.directory import DirectoryStore
@@ -26,7 +26,6 @@ LOCKS = "locks"
 ASIDE = "damaged"  # folder of damaged files, kept for diagnosis
 WAIT = 60.0  # seconds to wait for another process's transfer of the same bytes; then both transfer them
 USED_EVERY = 3600.0  # seconds between two updates of a file's time of use
-REMEDY = f"Set {HOME_VARIABLE} to a writable folder."
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from batteries.cell.manifest import MAX_BLOB, Count
 from batteries.errors import BatteriesError, InputError, IntegrityError, NotFoundError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import DIGEST, Document, sha256
-from registry.stores.cache import REMEDY, Cache
+from batteries.io.home import REMEDY
+from registry.stores.cache import Cache
 from registry.stores.rollback_guard import Memory
 
 GRACE = 3600.0  # seconds since the last use during which a file may still be in use

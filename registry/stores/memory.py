@@ -24,8 +24,9 @@ class MemoryStore:
 
     fixed_commit = None
 
-    def __init__(self, *, writable: bool = True) -> None:
+    def __init__(self, *, writable: bool = True, url: str = "memory") -> None:
         self.writable = writable
+        self._url = url
         self._held: dict[str, bytes] = {}
         self._index: bytes | None = None
         self._lock = threading.Lock()
@@ -35,8 +36,8 @@ class MemoryStore:
 
     @property
     def url(self) -> str:
-        """Constant ``memory``: a store in memory has no address."""
-        return "memory"
+        """Name of the store in messages: ``memory``, or what its contents are of."""
+        return self._url
 
     def read_many(self, limits: Mapping[str, int]) -> dict[str, bytes]:
         """See :meth:`Store.read_many`."""

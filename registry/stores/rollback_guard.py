@@ -19,9 +19,10 @@ from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
 from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import Document, load_document
+from batteries.io.home import REMEDY
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
-from registry.stores.cache import REMEDY, Cache
+from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.store import Store
 

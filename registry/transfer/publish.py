@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -25,13 +25,16 @@ from batteries.errors import ConflictError, InputError, IntegrityError, PolicyEr
 from batteries.geometry.attractor import band_of
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, sha256
+from composer.artifact.manifest import PackedManifest
 from registry.catalog import store_keys
 from registry.catalog.attestation import CUSTOM, Attestation
 from registry.catalog.index import Index
 from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference, ReferenceText
 from registry.catalog.release import RELEASES, AnyRelease, Attested, PackedRelease, Pin, Release
+from registry.stores.memory import MemoryStore
 from registry.stores.settings import open_store
+from registry.stores.snapshot import Snapshot
 from registry.stores.store import INDEX, Store, no_index
 from registry.transfer.pull_packed import Packed, form_of_file, read_packed
 from registry.transfer.weight_checks import check_weights, replay
@@ -74,6 +77,37 @@ class Checked:
     blob: bytes
 
 
+@dataclass(frozen=True)
+class Ready:
+    """An artifact that was checked: its exact reference, its release, and its bytes with those of its manifest."""
+
+    reference: Reference
+    release: AnyRelease
+    blob: Data
+    manifest: bytes
+
+    @classmethod
+    def of_cell(cls, checked: Checked) -> Ready:
+        """Return the cell, ready to be written."""
+        manifest = checked.manifest
+        return cls(_exact(manifest), Release.of(manifest), checked.blob, checked.manifest_bytes)
+
+    @classmethod
+    def of_packed(cls, packed: Packed) -> Ready:
+        """Return an artifact of another kind; its file is self-contained, so its cells need not be in the registry."""
+        manifest = packed.manifest
+        return cls(_exact(manifest), PackedRelease.of(manifest), packed.data, manifest.to_bytes())
+
+    @property
+    def version(self) -> str:
+        """Exact version."""
+        return str(self.reference.version)
+
+
+def _exact(manifest: Manifest | PackedManifest) -> Reference:
+    return Reference.parse(f"{manifest.path}@{manifest.identity.version}")
+
+
 def publish(
     cell: Cell | str | Path, registry: str | Path | Store, *, progress: Callable[[str], None] = lambda step: None
 ) -> Published:
@@ -101,18 +135,51 @@ def publish(
     ('low/fresnel-64@1.0.0', 1, True)
     """
     if not isinstance(cell, Cell | str | Path):
-        remedy = "Publish cells one by one: [registry.publish(cell, target) for cell in cells]."
+        remedy = "Publish several as one release with registry.publish_all."
         raise InputError("not a cell", code="CELL", expected="a cell or its file", found=repr(cell)[:60], remedy=remedy)
+    (published,) = publish_all([cell], registry, progress=progress)
+    return published
+
+
+def publish_all(
+    cells: Iterable[Cell | str | Path], registry: str | Path | Store, *, progress: Callable[[str], None] = lambda step: None
+) -> list[Published]:
+    """Publish artifacts to a registry as one release: the index lists all of them at once, or none after an error.
+
+    Args:
+        cells: Cells, or files of artifacts of any kind.
+        registry: Target, as for :func:`publish`.
+        progress: Callback with the next step: ``measuring`` for each cell, then ``writing``.
+
+    Raises:
+        InputError: nothing to publish (``CELL``), or two artifacts of one reference (``TWICE``).
+        BatteriesError: any error of :func:`publish`.
+
+    >>> import registry
+    >>> cells = registry.pull("low/fresnel-64", "high/fresnel-64")
+    >>> [(str(one.reference), one.number) for one in registry.publish_all(cells, "cells")]
+    [('low/fresnel-64@1.0.0', 1), ('high/fresnel-64@1.0.0', 1)]
+    """
     store = target_store(registry)
+    ready = [_ready(cell, progress) for cell in cells]
+    references = [str(one.reference) for one in ready]
+    if not ready:
+        raise InputError("nothing to publish", code="CELL", expected="cells or their files")
+    if twice := sorted({one for one in references if references.count(one) > 1}):
+        raise InputError("two artifacts of one reference", code="TWICE", found=", ".join(twice))
+    progress("writing")
+    return _put(store, ready)
+
+
+def _ready(cell: Cell | str | Path, progress: Callable[[str], None]) -> Ready:
+    """Check an artifact; a cell is measured again."""
     if not isinstance(cell, Cell) and (form := form_of_file(cell)) is not None:
-        progress("writing")
-        return _publish_packed(read_packed(cell, form), store)
+        return Ready.of_packed(read_packed(cell, form))
     cell = cell if isinstance(cell, Cell) else Cell.read(cell)
     checked = check(cell)
     progress("measuring")
     _refuse_false_figures(cell)
-    progress("writing")
-    return write(checked, store)
+    return Ready.of_cell(checked)
 
 
 def check(cell: Cell) -> Checked:
@@ -139,9 +206,20 @@ def write(checked: Checked, store: Store) -> Published:
         ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
         StoreError: no space or no permission.
     """
-    manifest = checked.manifest
-    reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
-    return _put(store, reference, Release.of(manifest), checked.blob, checked.manifest_bytes)
+    (published,) = _put(store, [Ready.of_cell(checked)])
+    return published
+
+
+def snapshot_of_file(path: str | Path) -> Snapshot:
+    """Return a registry of one artifact, that of a file; a cell is verified against its manifest and not measured again.
+
+    Raises:
+        BatteriesError: any error of :meth:`batteries.Cell.read`, or of reading an artifact of another kind.
+    """
+    form = form_of_file(path)
+    store = MemoryStore(url=str(path))
+    _put(store, [Ready.of_cell(check(Cell.read(path))) if form is None else Ready.of_packed(read_packed(path, form))])
+    return Snapshot(store, read_index_of(store)[0])
 
 
 def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> Index:
@@ -299,19 +377,27 @@ def _present_store(registry: str | Path | Store) -> Store:
     return store
 
 
-def _publish_packed(packed: Packed, store: Store) -> Published:
-    """Publish an artifact of another kind; its file is self-contained, so its cells need not be in the registry."""
-    manifest = packed.manifest
-    reference = Reference.parse(f"{manifest.path}@{manifest.identity.version}")
-    return _put(store, reference, PackedRelease.of(manifest), packed.data, manifest.to_bytes())
+def _put(store: Store, ready: Sequence[Ready]) -> list[Published]:
+    """Write artifacts, and list them in one change of the index."""
+    for one in ready:
+        store.put(store_keys.blob(one.release.blob.sha256), one.blob)
+        store.put(store_keys.manifest(one.reference.path, one.version), one.manifest)
+    new: set[str] = set()
 
+    def listing_all(index: Index) -> Index:
+        new.clear()
+        listed = Index()
+        for one in ready:
+            if index.with_release(one.reference.path, one.version, one.release) is not index:
+                listed = listed.with_release(one.reference.path, one.version, one.release)
+                new.add(str(one.reference))
+        return index.with_all(listed)
 
-def _put(store: Store, reference: Reference, release: AnyRelease, blob: Data, manifest: bytes) -> Published:
-    version = str(reference.version)
-    store.put(store_keys.blob(release.blob.sha256), blob)
-    store.put(store_keys.manifest(reference.path, version), manifest)
-    index, new = change_index(store, lambda index: index.with_release(reference.path, version, release))
-    return Published(reference=reference, release=release, number=index.number, new=new)
+    index, changed = change_index(store, listing_all)
+    return [
+        Published(reference=one.reference, release=one.release, number=index.number, new=changed and str(one.reference) in new)
+        for one in ready
+    ]
 
 
 def _refuse_false_figures(cell: Cell) -> None:

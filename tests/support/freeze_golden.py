@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batteries import Manifest
 from composer.artifact import MapsManifest, ModelManifest
+from registry.answers.adoption import ADOPTING
 from registry.answers.alignment import ALIGNING
 from registry.answers.composition import COMPOSING
 from registry.answers.encoding import ENCODING
@@ -19,7 +20,7 @@ SCHEMAS = ROOT / "docs" / "schema"
 
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
-    answers = {**ANSWERS, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING}
+    answers = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING}
     return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
 
 

@@ -21,7 +21,7 @@ GROUPS = {  # of options, by parameter
     "Training": ("steps", "batch", "optimiser", "rate", "schedule", "boost", "start", "run", "events"),
     "Cell": ("preset", "set", "width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
     "Label": ("name", "version", "family", "description", "license", "data_license", "data_source"),
-    "Output": ("out", "tokens", "fresh", "graph", "html", "attest", "wide", "as_json"),
+    "Output": ("out", "tokens", "fresh", "graph", "html", "attest", "dry_run", "wide", "as_json"),
     "General": ("seed", "registry", "registry_", "mode", "threads", "help"),
 }
 GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}

@@ -137,7 +137,7 @@ def test_the_input_scale_is_read(tmp_path, monkeypatch, text, scale):
         raise PolicyError("far enough", code="ENOUGH")
 
     monkeypatch.setattr(batteries, "adopt", refuse)
-    assert main(["adopt", str(tmp_path), "--name", "high/x", "--input", text, "--noise"]) == 6
+    assert main(["adopt", str(saved(tmp_path, state())), "--name", "high/x", "--input", text, "--noise"]) == 6
     assert given == [scale]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batteries import CellSpec, InputScale
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError, PolicyError
-from batteries.packaging.adopt import infer
+from batteries.packaging.inferred_spec import infer
 from tests.support.checkpoints import SPEC, adopt, saved, state
 
 

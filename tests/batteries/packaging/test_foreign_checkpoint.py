@@ -252,7 +252,7 @@ def test_a_flipped_byte_is_a_typed_error_or_reads(tmp_path):
 
 
 def test_more_than_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("batteries.packaging.foreign_checkpoint.MAX_FOREIGN", 1000)
+    monkeypatch.setattr("batteries.packaging.checkpoint_places.MAX_FOREIGN", 1000)
     with pytest.raises(FormatError, match="TOO_LARGE"):
         foreign_checkpoint.read(saved(tmp_path, state()))
 

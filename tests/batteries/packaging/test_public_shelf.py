@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from batteries.errors import BatteriesError
 from batteries.model.patch_svae import load_weights, untrained
-from batteries.packaging.adopt import adoptable
+from batteries.packaging.foreign_cell import adoptable
 from tests.support.public_models import ACTIVATIONS, SITES, Public
 
 MOST = 1e-5  # difference of omega and reconstruction

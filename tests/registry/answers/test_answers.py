@@ -6,6 +6,7 @@ import os
 import pytest
 
 from batteries.errors import InputError
+from registry.answers.adoption import ADOPTING
 from registry.answers.alignment import ALIGNING
 from registry.answers.answer import Fault
 from registry.answers.composition import COMPOSING
@@ -32,7 +33,7 @@ def answered(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", {**ANSWERS, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING})
+@pytest.mark.parametrize("name", {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING})
 def test_the_published_schemas_are_the_answers(name):
     exported = json.loads((SCHEMAS / f"{name}-1.0.json").read_text())
     assert exported == json.loads(json.dumps(answer_schemas()[name]))
@@ -56,6 +57,16 @@ def test_every_answer_is_strictly_what_its_schema_says(folder, capsys, tmp_path)
             assert json.loads(out) == answer.model_dump(mode="json"), command
     for _ in range(2):
         ANSWERS["publish"].model_validate_json(answered(capsys, "publish", cell_file, "--to", folder))
+    more = tiny("more", seed=4).write(tmp_path / "cells")
+    release = ANSWERS["publish-all"].model_validate_json(answered(capsys, "publish", cell_file, more, "--to", folder))
+    assert [(str(one.reference), one.new, one.number) for one in release.artifacts] == [
+        ("high/new@1.0.0", False, 5),
+        ("high/more@1.0.0", True, 5),
+    ]
+    shown = ANSWERS["show"].model_validate_json(answered(capsys, "show", more))
+    assert (shown.reference, shown.manifest, shown.attestations) == ("high/more@1.0.0", tiny("more", seed=4).manifest, {})
+    listed = ANSWERS["list"].model_validate_json(answered(capsys, "list", more, "--where", "D == 4"))
+    assert (listed.registry, [one.reference for one in listed.cells]) == (str(more), ["high/more@1.0.0"])
 
 
 @pytest.mark.usefixtures("by_hand")

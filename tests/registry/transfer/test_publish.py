@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from batteries.cell.cell import Cell
-from batteries.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
+from batteries.errors import BatteriesError, ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.canonical_json import sha256
 from registry.catalog.index import Index
 from registry.catalog.release import Release
 from registry.cli.program import main
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
-from registry.transfer.publish import attest, change_index
+from registry.transfer.publish import attest, change_index, publish_all
 from registry.transfer.pull import pull
 from registry.transfer.verify import verify_store
 from tests.support.cells import ROOT, attestation, litter, measured, publish, python, tiny, tree
@@ -58,6 +58,38 @@ def test_other_bytes_under_a_version_are_a_conflict(other):
         publish(other, store)
     assert (caught.value.code, caught.value.exit_code) == ("VERSION_EXISTS", 6)
     assert store.read_index() == before
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_several_are_one_release():
+    store = MemoryStore()
+    cells = [tiny("a"), tiny("b", seed=1), tiny("b", "1.1.0", seed=2)]
+    published = publish_all(cells, store)
+    assert [(str(one.reference), one.number, one.new) for one in published] == [
+        ("high/a@1.0.0", 1, True),
+        ("high/b@1.0.0", 1, True),
+        ("high/b@1.1.0", 1, True),
+    ]
+    again = publish_all([*cells, tiny("c", seed=3)], store)
+    assert [one.new for one in again] == [False, False, False, True]
+    assert index_of(store).number == 2
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize(
+    ("more", "code"), [(tiny(seed=9), "VERSION_EXISTS"), (tiny("a"), "TWICE"), (tiny("low", band="low"), "BAND_DENIED")]
+)
+def test_a_release_with_a_fault_lists_nothing(more, code):
+    store = MemoryStore()
+    publish(tiny(), store)
+    with pytest.raises(BatteriesError, match=code):
+        publish_all([tiny("a"), more], store)
+    assert [path for path, _, _ in index_of(store).everything()] == ["high/tiny"]
+
+
+def test_an_empty_release_is_refused():
+    with pytest.raises(InputError, match="CELL"):
+        publish_all([], MemoryStore())
 
 
 # Refusals. None of them leaves a byte.

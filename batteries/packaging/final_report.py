@@ -1,0 +1,72 @@
+"""Report of a public trainer beside a checkpoint, ``final_report.json``: trajectory and data, as claims."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from batteries.cell.manifest import MAX_TRAJECTORY, Claimed, ClaimedPoint
+from batteries.errors import BatteriesError, NotFoundError
+from batteries.packaging.checkpoint_places import CheckpointFile
+
+REPORT = "final_report.json"
+POINTS = "per_epoch_metrics"
+LONGEST = 200  # characters of the data set's name
+
+
+def with_report(claimed: Claimed | None, file: CheckpointFile) -> tuple[Claimed | None, list[str]]:
+    """Add the claims of the report beside a checkpoint to those of its file, which win; return them with a line about it.
+
+    Args:
+        claimed: Claims of the file itself, or None.
+        file: Checkpoint.
+    """
+    try:
+        report = json.loads(file.beside(REPORT), parse_constant=lambda name: None)
+    except NotFoundError:
+        return claimed, []
+    except (BatteriesError, ValueError, RecursionError) as error:
+        return claimed, [f"{REPORT} left unread: {type(error).__name__}"]
+    if not isinstance(report, dict):
+        return claimed, [f"{REPORT} left unread: not a table"]
+    own = claimed or Claimed()
+    found = Claimed(
+        epoch=own.epoch,
+        test_mse=own.test_mse,
+        dataset=own.dataset or _dataset(report),
+        rate=own.rate,
+        trajectory=_trajectory(report.get(POINTS)),
+    )
+    return (None if found == Claimed() else found), [f"claims of {REPORT} beside it"]
+
+
+def _dataset(report: Mapping[str, Any]) -> str | None:
+    """Return the data set that a report names, or its noise types."""
+    config = report.get("config")
+    for table in (report, config if isinstance(config, dict) else {}):
+        if isinstance(table.get("dataset"), str):
+            return str(table["dataset"])[:LONGEST]
+        for name in ("noise_names", "noise_types"):
+            if isinstance(table.get(name), list) and table[name]:
+                return f"{name} {', '.join(map(str, table[name]))}"[:LONGEST]
+    return None
+
+
+def _trajectory(rows: Any) -> tuple[ClaimedPoint, ...]:
+    """Return the readings of epochs, thinned evenly to the number that a manifest holds, the last among them."""
+    usable = [row for row in rows if isinstance(row, dict) and _is_count(row.get("epoch"))] if isinstance(rows, list) else []
+    every = max(1, -(-len(usable) // (MAX_TRAJECTORY - 1)))
+    kept = [row for number, row in enumerate(usable) if number % every == 0 or number == len(usable) - 1]
+    return tuple(
+        ClaimedPoint(epoch=row["epoch"], test_mse=_number(row.get("test_mse")), cv=_number(row.get("cv_ema"))) for row in kept
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value) else None
