@@ -97,22 +97,25 @@ def test_each_is_as_good_as_promised(cells):
     assert {name for name, cell in cells.items() if cell.spec.parameters > 250_211} == set()
 
 
-PROTOCOL = registry.PROFILES["quick"]
+QUICK = registry.PROFILES["quick"]
+# protocols of the attestations that ship, with the digest of each: cells that were trained again have that of today
+DIGESTS = {QUICK.name: QUICK.digest, "standard-2": "c2ee4be67f38010a695a30a721202e4d7561ae8ad417f7b415d9bcca5c30f289"}
+BEFORE = ("low/attractor-64", *(f"low/{name}" for name in SEEDS), "low/fresnel-64", "low/fresnel-256", "mid/fresnel-64")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_viable_and_attested(cells, name):
-    store = open_store()
+    store, protocol = open_store(), "standard-2" if name in BEFORE else QUICK.name
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
-    attested = index.attestations[cells[name].digest][PROTOCOL.name]
+    attested = index.attestations[cells[name].digest][protocol]
     key = f"attestations/{cells[name].digest}/{attested.sha256}.json"
     found = registry.Attestation.from_bytes(store.read(key, limit=attested.size), where=key)
-    assert (found.reference, found.protocol, found.verdict) == (f"{name}@{cells[name].version}", PROTOCOL.name, "viable")
-    assert found.protocol_digest == PROTOCOL.digest
+    assert (found.reference, found.protocol, found.verdict) == (f"{name}@{cells[name].version}", protocol, "viable")
+    assert found.protocol_digest == DIGESTS[protocol]
     assert all(control.rejected for control in found.controls)
     assert any("CV does not separate a trained cell from an untrained one" in words for words in found.words)
-    seeds = {d.seed for d in found.doses if (d.subject, d.rate) == ("cell", PROTOCOL.reference_rate)}
-    assert len(seeds) == PROTOCOL.reference_seeds
+    seeds = {d.seed for d in found.doses if (d.subject, d.rate) == ("cell", QUICK.reference_rate)}
+    assert len(seeds) >= QUICK.reference_seeds
 
 
 NAMING = tuple(name for name in NAMES if "fresnel" not in name)
