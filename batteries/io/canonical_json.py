@@ -74,7 +74,7 @@ class GrownDocument(Document):
         written: dict[str, Any] = write(self)
         for name in self.ADDED:
             if getattr(self, name) == type(self).model_fields[name].default:
-                del written[name]
+                written.pop(name, None)  # the caller may have excluded it
         return written
 
 

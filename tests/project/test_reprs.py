@@ -51,7 +51,7 @@ SAME = {  # return what another function or class of the table is or makes
     "batteries.images": "stream",
     "composer": "load save",
     "composer.procrustes": "map_into",
-    "registry": "load measure_again pull_locked validate verify_store yank open_store publish attest mirror",
+    "registry": "load measure_again pull_locked validate verify_store yank open_store publish publish_all attest mirror",
 }
 ABSTRACT = {"ArtifactForm", "Artifact", "PackedRelease", "Mirrored", "Release"}  # made below, of a class of their own
 

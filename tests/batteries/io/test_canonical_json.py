@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from batteries import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
+from batteries.io.canonical_json import GrownDocument
 from tests.support.cells import tiny
 
 values = st.recursive(
@@ -110,3 +111,17 @@ def test_a_changed_byte_is_an_error_or_another_manifest(at, change):
         return
     assert found != MANIFEST
     assert found.to_bytes() == bytes(data)
+
+
+class Grown(GrownDocument):
+    ADDED = ("extra",)
+    kept: int
+    extra: int = 0
+
+
+@pytest.mark.parametrize(("extra", "written"), [(0, {"kept": 1}), (2, {"kept": 1, "extra": 2})])
+def test_a_field_added_later_is_left_out_at_its_default_and_may_be_excluded(extra, written):
+    document = Grown(kept=1, extra=extra)
+    assert document.model_dump() == written
+    assert document.model_dump(exclude={"extra"}) == {"kept": 1}
+    assert document.model_dump(include={"extra"}) == {name: value for name, value in written.items() if name == "extra"}
