@@ -76,16 +76,16 @@ def pull_all(images: Tensor, grad: Tensor, w1: Tensor, b1: Tensor, w2: Tensor) -
     return out, first, bias, last.flip(-2, -1).transpose(0, 1).contiguous(), grad.sum((0, 2, 3), dtype=torch.float64).float()
 
 
-def _try(kernel: Any, name: str) -> None:
+def _try(run: Any, name: str) -> None:
     ones = partial(torch.ones, dtype=torch.float32, device="cpu")
     image, weight, bias = ones(1, 1, 1, 1), ones(1, 1, 1, 3, 3), ones(1, 1)
     match name:
         case "smooth":
             layers = (_packed(_array(weight), _array(bias), count) for count in (_many(), _few()))
-            kernel(_array(image), *layers, _array(image), 0, 1)
+            run(_array(image), *layers, _array(image), 0, 1)
         case _:
             none = [np.zeros(4 * 9, np.float32) for _ in range(3)]
-            kernel(_array(image), _array(image), *_transposed(weight, bias, weight), _array(image), *none, 0, 1)
+            run(_array(image), _array(image), *_transposed(weight, bias, weight), _array(image), *none, 0, 1)
 
 
 _convolution = Kernels("batteries.kernels.convolution", getattr, _try, dtypes=(torch.float32,))

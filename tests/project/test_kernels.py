@@ -263,7 +263,7 @@ from batteries.kernels import float32_vectors
 assert float32_vectors.WIDTH == 16
 from tests.support.kernel_cases import CASES, take_few
 take_few(setattr)
-of_vectors = "batteries.jacobi", "composer.narrow_attention", "composer.convolution", "composer.encoder_decoder"
+of_vectors = "batteries.jacobi", "composer.narrow_attention", "batteries.convolution", "composer.encoder_decoder"
 for case in [next(case for case in CASES if case.kernels.name.replace(".kernels", "") == name) for name in of_vectors]:
     given = case.given(17)
     case.near(case.ask(*given), given)
