@@ -159,8 +159,8 @@ def forged(name, **training):
 
 
 def test_a_shipped_cell_that_is_not_stable_does_not_become_so_by_its_history():
-    """``high/johanna-64`` is walked back since its CV moved after triage."""
-    cell = registry.load("high/johanna-64")
+    """``high/johanna-64@2.0.0`` is walked back since its CV moved after triage."""
+    cell = registry.load("high/johanna-64@2.0.0")
     points, own = cell.manifest.training.trajectory, cell.manifest.own
     cv, mse = about(own.cv.value, own.cv.standard_error), own.mse.value
     late = cell.manifest.training.triage.model_copy(update={"step": 3000})
@@ -171,7 +171,7 @@ def test_a_shipped_cell_that_is_not_stable_does_not_become_so_by_its_history():
         {"trajectory": points[6:], "triage": None},
         {"trajectory": tuple(point for point in points if point.step != 1000), "triage": late},
     ):
-        found = forged("high/johanna-64", **history).manifest
+        found = forged("high/johanna-64@2.0.0", **history).manifest
         assert claims.history(cv, cv, mse, found).passed is False
         assert not claims.stable(found).passed
-    assert claims.stable(forged("high/johanna-64", triage=late).manifest).passed is False
+    assert claims.stable(forged("high/johanna-64@2.0.0", triage=late).manifest).passed is False

@@ -21,7 +21,7 @@ NAME = "high/fresnel-64"
 
 @pytest.fixture(scope="module")
 def cell():
-    return registry.load(NAME)
+    return registry.load(f"{NAME}@1.0.0")
 
 
 @pytest.fixture(scope="module", autouse=True)

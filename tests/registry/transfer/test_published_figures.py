@@ -18,7 +18,7 @@ from batteries.cell.spec import CellSpec
 
 REGISTRY = Path(__file__).parents[3] / "manifests"
 PHOTOGRAPHS = Path(__file__).parents[3] / "batteries" / "photographs"
-CELLS = ["low/fresnel-64", "mid/fresnel-64", "high/fresnel-64"]
+CELLS = ["low/fresnel-64", "mid/fresnel-64", "high/fresnel-64@1.0.0"]
 Z99 = 2.576
 
 

@@ -36,7 +36,7 @@ def shipped():
 
 
 SHIPPED = shipped()
-HIGH, LOW, MID = (name for name in SHIPPED if "fresnel-64" in name)  # one of each band; their own probe is the quickest
+HIGH, LOW, MID = (name for name in SHIPPED if "fresnel-64@1" in name)  # one of each band; their own probe is the quickest
 PLANTED_IN = SHIPPED if SOAK else [HIGH, LOW, MID]
 
 

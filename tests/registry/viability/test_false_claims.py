@@ -21,7 +21,7 @@ def results(tmp_path_factory):
 
 def edited(factor):
     """The cell with its error claimed so many times as high."""
-    cell = registry.load("high/johanna-64-s1")
+    cell = registry.load("high/johanna-64-s1@1.0.0")
     manifest = cell.manifest
     own = manifest.own.model_copy(
         update={"mse": manifest.own.mse.model_copy(update={"value": manifest.own.mse.value * factor})}
