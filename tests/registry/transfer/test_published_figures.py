@@ -18,15 +18,15 @@ from batteries.cell.spec import CellSpec
 
 REGISTRY = Path(__file__).parents[3] / "manifests"
 PHOTOGRAPHS = Path(__file__).parents[3] / "batteries" / "photographs"
-CELLS = ["low/fresnel-64", "mid/fresnel-64", "high/fresnel-64@1.0.0"]
+CELLS = ["low/fresnel-64", "mid/fresnel-64", "high/fresnel-64"]
 Z99 = 2.576
 
 
 def parts(path):
     """Manifest and weights of the newest version, straight from the files."""
     index = json.loads((REGISTRY / "index.json").read_text())
-    release = max(index["cells"][path].items())[1]
-    manifest = json.loads(next((REGISTRY / path).glob("*")).read_text())
+    version, release = max(index["cells"][path].items())
+    manifest = json.loads((REGISTRY / path / f"{version}.json").read_text())
     weights = load((REGISTRY / "blobs" / release["blob"]["sha256"]).read_bytes())
     return manifest, {name: tensor.double() for name, tensor in weights.items()}
 
