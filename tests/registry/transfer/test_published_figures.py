@@ -18,14 +18,16 @@ from batteries.cell.spec import CellSpec
 
 REGISTRY = Path(__file__).parents[3] / "manifests"
 PHOTOGRAPHS = Path(__file__).parents[3] / "batteries" / "photographs"
-CELLS = ["low/fresnel-64", "mid/fresnel-64", "high/fresnel-64"]
+CELLS = ["low/fresnel-64", "mid/fresnel-64", "high/fresnel-64@1.0.0"]
 Z99 = 2.576
 
 
 def parts(path):
-    """Manifest and weights of the newest version, straight from the files."""
+    """Manifest and weights of a version, or of the newest one, straight from the files."""
     index = json.loads((REGISTRY / "index.json").read_text())
-    version, release = max(index["cells"][path].items())
+    path, _, version = path.partition("@")
+    version = version or max(index["cells"][path])
+    release = index["cells"][path][version]
     manifest = json.loads((REGISTRY / path / f"{version}.json").read_text())
     weights = load((REGISTRY / "blobs" / release["blob"]["sha256"]).read_bytes())
     return manifest, {name: tensor.double() for name, tensor in weights.items()}
