@@ -64,7 +64,7 @@ class Index(Tables, Lookup[Mapping[str, AnyRelease]]):
     >>> store = registry.open_store()
     >>> index = registry.Index.from_bytes(store.read_index(), where=store.url)
     >>> index.versions("high/freckles-64"), index.newest("high/freckles-64")
-    (['1.0.0', '1.1.0'], '1.1.0')
+    (['1.0.0', '1.1.0', '2.0.0'], '2.0.0')
     """
 
     number: Count = 0

@@ -158,7 +158,7 @@ def publish_all(
     >>> import registry
     >>> cells = registry.pull("low/fresnel-64", "high/fresnel-64")
     >>> [(str(one.reference), one.number) for one in registry.publish_all(cells, "cells")]
-    [('low/fresnel-64@1.0.0', 1), ('high/fresnel-64@1.0.0', 1)]
+    [('low/fresnel-64@1.0.0', 1), ('high/fresnel-64@2.0.0', 1)]
     """
     store = target_store(registry)
     ready = [_ready(cell, progress) for cell in cells]

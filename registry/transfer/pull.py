@@ -71,7 +71,7 @@ def pull(
     >>> import registry
     >>> low, high = registry.pull("low/fresnel-64", "high/johanna-64@^3")
     >>> low.name, high.version
-    ('low/fresnel-64', '2.0.0')
+    ('low/fresnel-64', '3.0.0')
     """
     wanted = wanted_of(_expanded(references, registry, mode), registry, mode)
     found = _load(wanted, progress)

@@ -22,7 +22,7 @@ NAMES = tuple(f"{band}/{name}" for band, names in FAMILIES.items() for name in n
 
 # The most that a cell's error may be on its own probe, and the bounds of its axial CV over the exact one.
 # low/ and mid/johanna: no code of 64 numbers that is linear within a noise type does better than 0.874 on this probe
-# (docs/results/cells.md), PCA-64 does 0.891; 0.868 on that of the published mix.
+# (docs/results/cells.md), PCA-64 does 0.891; 0.863 on that of the published mix.
 ERROR = {
     "high/johanna-64": 2e-4,
     "high/freckles-64": 3e-4,
