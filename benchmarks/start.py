@@ -17,8 +17,9 @@ from batteries.cell import weights_file
 from batteries.cell.cell import Cell, file_facts
 from benchmarks.harness import Pair
 from registry.stores.directory import DirectoryStore
-from registry.transfer.publish import check, write
+from registry.transfer.publish import write
 from registry.transfer.verify import verify_store
+from registry.transfer.weight_checks import check
 
 FLOOR = "import pydantic, typer"  # imports that every command needs
 CELLS = 500

@@ -12,20 +12,20 @@ run leaves a small JSON file there, and its weights for swaps with the cells of 
 
 from __future__ import annotations
 
-import argparse
 import functools
 from pathlib import Path
 
 import front_page
 from front_content import add_shares, content_of, probe_of
-from front_jobs import JOBS, MIX, NAMED, SETTINGS, STEPS, Job, Result, Store, ratio_of
+from front_jobs import JOBS, MIX, SETTINGS, STEPS, Job, Result, Store, ratio_of
+from run_command import obey
 from run_training import trained
 
 import batteries
 import registry
 from batteries.cell.manifest import Domain
 from batteries.data.sources import Source
-from batteries.errors import BatteriesError, NotFoundError
+from batteries.errors import NotFoundError
 from batteries.io import path_patterns
 from batteries.training.recipe import Recipe
 
@@ -107,35 +107,10 @@ def _told(job: Job, result: Result) -> str:
     return f"{job.name}: {', '.join(words)}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Front of error against distance from the attractor.")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of results and checkpoints; default: runs/front")
-    ways = parser.add_mutually_exclusive_group()
-    ways.add_argument("--only", metavar="NAME", help="do one run, such as low-noise-muon-0.02-1")
-    ways.add_argument("--jobs", action="store_true", help="print the commands of all runs")
-    ways.add_argument("--report", action="store_true", help="write the report from the existing results")
-    return parser
-
-
 def main() -> None:
     """Run the command."""
-    parser = _parser()
-    given = parser.parse_args()
-    if given.jobs:
-        print("\n".join(job.command for job in JOBS))
-        return
-    if given.only and given.only not in NAMED:
-        parser.error(f"no such run: {given.only}; --jobs lists them")
-    store = Store(given.folder, PAGE.with_suffix(".jsonl"))
-    try:
-        if not given.report:
-            for job in (NAMED[given.only],) if given.only else JOBS:
-                print(_told(job, run(job, store)), flush=True)
-        if not given.only:
-            missing = write_report(store, PAGE)
-            print(f"written: {PAGE}; missing: {', '.join(job.name for job in missing) or 'nothing'}")
-    except BatteriesError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+    about = "Front of error against distance from the attractor."
+    obey(about, folder=FOLDER, page=PAGE, store_of=Store, run=run, write=write_report, told=_told)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import front_pictures
 from front_content import EVERY_IMAGE, PROTOCOL, UNTRAINED, probe_of
@@ -35,6 +34,7 @@ from front_jobs import (
     of_setting,
     ratio_of,
 )
+from pages import NONE, spread
 
 from batteries.cell.manifest import Domain
 from batteries.geometry import attractor
@@ -45,7 +45,6 @@ SHOWN = (STEPS // 2, STEPS)  # steps whose error the tables show
 TITLES: dict[Domain, str] = {"noise": "Noise", "photos": "Photographs"}
 RECIPE = re.compile("<!-- recipe -->.*?<!-- /recipe -->", re.DOTALL)
 NO_RECIPE = "<!-- recipe -->\nNo recipe is chosen yet.\n<!-- /recipe -->"
-NONE = "-"
 
 COLUMNS = (
     *("band", "optimiser", "peak rate", "runs"),
@@ -152,8 +151,8 @@ def _row(setting: Setting, found: Results) -> list[str]:
     ratios = [ratio for job, point in last if (ratio := ratio_of(job, point)) is not None]
     return [
         *(setting.band, setting.optimiser, f"{setting.rate:g}", str(len(own))),
-        *map(_spread, errors),
-        _spread(ratios, 3),
+        *map(spread, errors),
+        spread(ratios, 3),
         f"{sum(ends_on(*run) for run in own.items())} of {len(own)}" if own else NONE,
         _milliseconds(setting, found),
         *_contents(own.values()),
@@ -182,7 +181,7 @@ def _contents(results: Iterable[Result]) -> list[str]:
         (lambda content: content.spread, 4),
         (lambda content: content.worth, None),
     )
-    return [_spread([figure(content) for content in contents], digits) for figure, digits in figures]
+    return [spread([figure(content) for content in contents], digits) for figure, digits in figures]
 
 
 def _shares(results: Iterable[Result]) -> str:
@@ -194,17 +193,6 @@ def _shares(results: Iterable[Result]) -> str:
     outermost = min((low for low, _ in bounds), default=0), max((high for _, high in bounds), default=0)
     known = " ({:.3f} to {:.3f})".format(*outermost) if len(bounds) == len(carrying) else ""
     return f"{mean(share.share for share in carrying if share.share is not None):.3f}{known}"
-
-
-def _spread(values: Sequence[float], digits: int | None = None) -> str:
-    """Format mean and standard deviation, by default with the mean's four digits; a single value has no deviation."""
-    if not values:
-        return NONE
-    middle = mean(values)
-    if digits is None:
-        digits = max(0, 3 - math.floor(math.log10(abs(middle)))) if middle else 3
-    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{middle:.{digits}f}{deviation}"
 
 
 def _best(found: Results) -> str:
@@ -223,7 +211,7 @@ def _best_row(band: Band, data: Domain, found: Results) -> list[str]:
     runs = [list(of_setting(setting, found).values()) if setting else [] for setting in settings]
     for setting, own in zip(settings, runs, strict=True):
         finals = [point.mse for result in own if (point := result.at(STEPS)) is not None]
-        row += [f"{setting.rate:g}" if setting else NONE, _spread(finals)]
+        row += [f"{setting.rate:g}" if setting else NONE, spread(finals)]
     return [*row, *_reached(*runs)]
 
 

@@ -6,10 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 
 from batteries.geometry import estimates
 from batteries.io import atomic_files
 
+NONE = "-"  # figure that is not known
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
@@ -36,6 +38,21 @@ def wilson(count: int, of: int) -> tuple[float, float]:
     share, squared = count / of, estimates.Z95**2
     middle, half = share + squared / (2 * of), estimates.Z95 * math.sqrt((share * (1 - share) + squared / (4 * of)) / of)
     return (middle - half) / (1 + squared / of), (middle + half) / (1 + squared / of)
+
+
+def spread(values: Sequence[float], digits: int | None = None) -> str:
+    """Format mean and standard deviation, by default with the mean's four digits; a single value has no deviation.
+
+    >>> spread([1.0, 2.0]), spread([0.5], 1), spread([])
+    ('1.500 ± 0.707', '0.5', '-')
+    """
+    if not values:
+        return NONE
+    middle = mean(values)
+    if digits is None:
+        digits = max(0, 3 - math.floor(math.log10(abs(middle)))) if middle else 3
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{middle:.{digits}f}{deviation}"
 
 
 def put(page: Path, title: str, section: str, text: str) -> None:

@@ -12,16 +12,15 @@ leaves a small JSON file there. A run takes one thread.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import readouts_page
-from readouts_jobs import JOBS, NAMED, SIZE, STEPS, Job, Result, Store
+from readouts_jobs import JOBS, SIZE, STEPS, Job, Result, Store
 from readouts_page import PROTOCOL, UNTRAINED
+from run_command import obey
 from run_training import losses, trained, untrained_losses
 
 import batteries
-from batteries.errors import BatteriesError
 from batteries.geometry import attractor
 from registry.viability.tasks import own_tasks
 
@@ -81,35 +80,10 @@ def _told(job: Job, result: Result) -> str:
     return f"{job.name}: {', '.join(words)}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Readouts of a spec: singular values, a matrix, or neither.")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of results and checkpoints; default: runs/readouts")
-    ways = parser.add_mutually_exclusive_group()
-    ways.add_argument("--only", metavar="NAME", help="do one run, such as high-linear-1")
-    ways.add_argument("--jobs", action="store_true", help="print the commands of all runs")
-    ways.add_argument("--report", action="store_true", help="write the report from the existing results")
-    return parser
-
-
 def main() -> None:
     """Run the command."""
-    parser = _parser()
-    given = parser.parse_args()
-    if given.jobs:
-        print("\n".join(job.command for job in JOBS))
-        return
-    if given.only and given.only not in NAMED:
-        parser.error(f"no such run: {given.only}; --jobs lists them")
-    store = Store(given.folder, PAGE.with_suffix(".jsonl"))
-    try:
-        if not given.report:
-            for job in (NAMED[given.only],) if given.only else JOBS:
-                print(_told(job, run(job, store)), flush=True)
-        if not given.only:
-            missing = write_report(store, PAGE)
-            print(f"written: {PAGE}; missing: {', '.join(job.name for job in missing) or 'nothing'}")
-    except BatteriesError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+    about = "Readouts of a spec: singular values, a matrix, or neither."
+    obey(about, folder=FOLDER, page=PAGE, store_of=Store, run=run, write=write_report, told=_told)
 
 
 if __name__ == "__main__":

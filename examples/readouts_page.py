@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from pages import put, table
+from pages import NONE, put, spread, table
 from readouts_jobs import BATCHES, EVERY, JOBS, READOUTS, SIZE, STEPS, Job, Result, Results
 
 from batteries.cell.spec import CellSpec, Preset, Readout
@@ -20,7 +20,6 @@ TITLE = "Readouts: singular values, a matrix, or neither"
 PROTOCOL = PROFILES["quick"]
 UNTRAINED = 2  # untrained cells of a spec
 CONFIDENCE = 0.95
-NONE = "-"
 FEWEST = 2  # seeds of an interval
 COLUMNS = (
     "readout",
@@ -112,28 +111,17 @@ def _row(band: Preset, readout: Readout, found: Results) -> list[str]:
         readout,
         f"{CellSpec.preset(band, readout=readout).parameters:,}",
         str(len(own)),
-        _spread([error for result in own if (error := _error(result)) is not None]),
-        _spread([cv / attractor.sphere_cv(width) for cv in cvs], 3),
+        spread([error for result in own if (error := _error(result)) is not None]),
+        spread([cv / attractor.sphere_cv(width) for cv in cvs], 3),
         f"{sum(attractor.on_attractor(cv, width) for cv in cvs)} of {len(own)}" if own else NONE,
-        _spread([losses.M / null.M for losses, null in known], 3),
-        _spread([losses.omega / null.omega for losses, null in known], 3),
-        _spread([1000 * one.step_seconds for one in own if one.step_seconds is not None], 0),
+        spread([losses.M / null.M for losses, null in known], 3),
+        spread([losses.omega / null.omega for losses, null in known], 3),
+        spread([1000 * one.step_seconds for one in own if one.step_seconds is not None], 0),
     ]
 
 
 def _runs(band: Preset, readout: Readout, found: Results) -> list[Result]:
     return [result for job, result in found.items() if (job.band, job.readout) == (band, readout)]
-
-
-def _spread(values: Sequence[float], digits: int | None = None) -> str:
-    """Format mean and standard deviation, by default with the mean's four digits; a single value has no deviation."""
-    if not values:
-        return NONE
-    middle = mean(values)
-    if digits is None:
-        digits = max(0, 3 - math.floor(math.log10(abs(middle)))) if middle else 3
-    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{middle:.{digits}f}{deviation}"
 
 
 def _answers(found: Results) -> str:

@@ -24,6 +24,11 @@ class Planned(Protocol):
         ...
 
     @property
+    def command(self) -> str:
+        """Command that does it alone."""
+        ...
+
+    @property
     def plan_digest(self) -> str:
         """SHA-256 of all that its result depends on; results of other plans are ignored."""
         ...

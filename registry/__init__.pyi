@@ -22,14 +22,14 @@ from .transfer.lockfile import Lock as Lock
 from .transfer.mirror import Mirrored as Mirrored
 from .transfer.mirror import mirror as mirror
 from .transfer.publish import Published as Published
-from .transfer.publish import attest as attest
 from .transfer.publish import publish as publish
 from .transfer.publish import publish_all as publish_all
-from .transfer.publish import yank as yank
 from .transfer.pull import load as load
 from .transfer.pull import pull as pull
 from .transfer.pull import pull_locked as pull_locked
 from .transfer.pull_packed import PulledFile as PulledFile
+from .transfer.remarks import attest as attest
+from .transfer.remarks import yank as yank
 from .transfer.remeasure import measure_again as measure_again
 from .transfer.search import find as find
 from .transfer.verify import Finding as Finding

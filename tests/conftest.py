@@ -63,7 +63,7 @@ def hub(monkeypatch):
 @pytest.fixture
 def by_hand(monkeypatch):
     """Let ``publish`` take cells made by hand, whose figures nothing measured."""
-    monkeypatch.setattr("registry.transfer.publish._refuse_false_figures", lambda cell: None)
+    monkeypatch.setattr("registry.transfer.publish.refuse_false_figures", lambda cell: None)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from registry.catalog.kinds import with_tables
 from registry.stores.cache_cleanup import Collected
 from registry.transfer.lockfile import ChangedCell, Lock, LockedCell, LockedIndex, locked_rows
 from registry.transfer.mirror import Mirrored
-from registry.transfer.publish import Yanked
+from registry.transfer.remarks import Yanked
 
 
 @with_tables(lambda form: (locked_rows(form), ...))

@@ -23,7 +23,7 @@ from registry.stores.fsck import fsck as check_registry
 from registry.transfer.lockfile import Lock
 from registry.transfer.lockfile import diff as diff_locks
 from registry.transfer.mirror import mirror as mirror_registry
-from registry.transfer.publish import yank as yank_version
+from registry.transfer.remarks import yank as yank_version
 from registry.transfer.search import located, named
 
 LOCK_FILE = Path("cells.lock")

@@ -19,8 +19,8 @@ from registry.catalog.kinds import CELL, KINDS, with_tables
 from registry.catalog.reference import Reference
 from registry.stores.cache import Cache
 from registry.stores.snapshot import Located, Snapshot, check_attestation, open_snapshot
-from registry.stores.store import Store
-from registry.transfer.publish import change_index, read_index_of, target_store
+from registry.stores.store import Store, change_index, read_index_of
+from registry.transfer.publish import target_store
 from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import fetch_packed
 from registry.transfer.wanted import Progress, Wanted

@@ -10,6 +10,7 @@ from typing import Any
 
 from batteries.arguments import each
 from batteries.cell.cell import SUFFIX, Cell
+from batteries.engine.daemon_threads import side_by_side
 from batteries.errors import BatteriesError, InputError
 from batteries.io.verified import Verified
 from registry.catalog import store_keys
@@ -21,7 +22,6 @@ from registry.stores.settings import Mode
 from registry.stores.snapshot import Located, check_manifest
 from registry.stores.store import Store
 from registry.transfer.lockfile import Lock, LockedCell
-from registry.transfer.parallel_jobs import side_by_side
 from registry.transfer.pull_packed import load_packed
 from registry.transfer.search import named, references_of
 from registry.transfer.wanted import Progress, Wanted, wanted_of, warn_of_yanked

@@ -1,4 +1,4 @@
-"""Plausibility checks of weights by their values, independent of digests.
+"""Checks of a cell before it is published: its weights by their values, independent of digests, its band, its figures.
 
 :func:`check_weights` examines the values alone: finite, bounded, no constant matrices. :func:`replay` measures the cell again,
 which also finds permuted or rescaled tensors and flipped bits.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import registry
 from batteries.cell.cell import Cell
+from batteries.cell.manifest import CvFigure, Manifest
 from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, PolicyError
+from batteries.geometry.attractor import band_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +86,63 @@ def replay(cell: Cell, *, where: object, exact: bool = False) -> tuple[str, ...]
             remedy="The weights were damaged before they were packaged, or the manifest was edited: package the cell again.",
         )
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A cell as it is written: manifest, its bytes and those of the weights, read back as strictly as a pull reads them."""
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    blob: bytes
+
+
+def check(cell: Cell) -> Checked:
+    """Check all of a cell that needs no measurement: its bytes, weights and band.
+
+    Raises:
+        PolicyError: band contradicted by the CV (``BAND_DENIED``), or implausible weights.
+        IntegrityError: weights that do not match the manifest.
+        FormatError: manifest that no reader would accept.
+    """
+    manifest_bytes = cell.manifest.to_bytes()
+    manifest = Manifest.from_bytes(manifest_bytes, where=f"the manifest of {cell.name}")
+    blob = cell.to_bytes()
+    Cell.from_bytes(blob, manifest, where=cell.name)
+    check_weights(cell.weights, cell.spec, where=cell.name)
+    _refuse_denied_band(manifest)
+    return Checked(manifest, manifest_bytes, blob)
+
+
+def refuse_false_figures(cell: Cell) -> None:
+    """Measure a cell again, on every probe that its manifest names."""
+    replayed = replay(cell, where=cell.name)
+    strange = sorted({*cell.manifest.measured, *cell.manifest.untrained} - {*replayed})
+    if strange:
+        raise PolicyError(
+            "figures that cannot be measured again",
+            code="UNKNOWN_PROBE",
+            expected="probes of this package with the digests in the manifest, whose images the cell takes",
+            found=", ".join(strange),
+            where=cell.name,
+            remedy="Package the cell again with this version.",
+        )
+
+
+def _refuse_denied_band(manifest: Manifest) -> None:
+    """Raise if the band is not the one measured by the deciding CV on the cell's own probe."""
+    own, claimed, deciding = manifest.own, manifest.identity.band, manifest.own.deciding_cv
+    measured = band_of(deciding.value if isinstance(deciding, CvFigure) else None, manifest.spec.D)
+    if measured is None or {claimed, own.band} != {measured}:
+        cv = f"CV {deciding.value:.4g}" if isinstance(deciding, CvFigure) else deciding.degenerate
+        raise PolicyError(
+            "band contradicted by the measured CV",
+            code="BAND_DENIED",
+            expected=f"{measured or 'no band'} ({cv} on {manifest.own_probe})",
+            found=f"{claimed} (and {own.band or 'no band'} beside the CV)",
+            where=manifest.path,
+            remedy="A band is measured, never typed: package the cell again.",
+        )
 
 
 def _is_dead(name: str, array: np.ndarray, ranges: Mapping[str, tuple[float, float]]) -> bool:

@@ -26,7 +26,7 @@ from composer.hosts import FrozenCell, NamingHost, RestoringHost, StreamForm
 from registry.catalog.release import RELEASES
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
-from registry.transfer.publish import attest, yank
+from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, filled, from_model, publish, tiny
 from tests.support.models import cells, images, model
 

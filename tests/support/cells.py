@@ -27,6 +27,7 @@ from registry.catalog.attestation import Attestation
 from registry.catalog.figures import CheckFigure, ControlFigure
 from registry.stores.memory import MemoryStore
 from registry.transfer import publish as publishing
+from registry.transfer.weight_checks import check
 
 ROOT = Path(__file__).parents[2]
 DAMAGED = (  # what is said of a document whose bytes were changed, or are another file's
@@ -91,7 +92,7 @@ def publish(cell, registry) -> publishing.Published:
     """Publish a cell made by hand, whose figures nothing measured: the tests of these are in ``test_claims.py``."""
     if not isinstance(cell, Cell):
         return publishing.publish(cell, registry)
-    return publishing.write(publishing.check(cell), publishing.target_store(registry))
+    return publishing.write(check(cell), publishing.target_store(registry))
 
 
 def measured(cv: float | None, band: str | None) -> Measured:

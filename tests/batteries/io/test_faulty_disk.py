@@ -11,8 +11,8 @@ from batteries.errors import StoreError
 from batteries.io import filesystem
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
-from registry.transfer.publish import attest
 from registry.transfer.pull import pull
+from registry.transfer.remarks import attest
 from registry.transfer.verify import verify_store
 from tests.support.cells import attestation, litter, publish, tiny
 from tests.support.faulty_disk import ERRORS, SHORT, FaultyDisk, HastyDisk

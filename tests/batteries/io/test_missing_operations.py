@@ -15,7 +15,7 @@ from batteries.io.missing_operations import ERRORS
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.snapshot import open_snapshot
-from registry.transfer.publish import yank
+from registry.transfer.remarks import yank
 from registry.transfer.verify import verify_store
 from tests.compatibility import works
 from tests.support.cells import litter, publish, tiny

@@ -17,7 +17,7 @@ from batteries.io import atomic_files, filesystem
 from batteries.io.filesystem import Disk
 from registry.catalog.index import Index
 from registry.stores.directory import DirectoryStore
-from registry.transfer.publish import attest
+from registry.transfer.remarks import attest
 from registry.transfer.verify import verify_store
 from tests.support.cells import attestation, publish, tiny
 from tests.support.faulty_disk import HastyDisk, MemoryDisk, RecordingDisk

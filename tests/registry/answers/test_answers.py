@@ -14,7 +14,7 @@ from registry.answers.encoding import ENCODING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS, Shown
 from registry.cli import main
-from registry.transfer.publish import attest
+from registry.transfer.remarks import attest
 from tests.support.cells import attestation, publish, tiny
 from tests.support.freeze_golden import SCHEMAS, answer_schemas
 

@@ -13,7 +13,8 @@ from registry.cli import browse, main
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.settings import config_file
-from registry.transfer.publish import attest, change_index
+from registry.stores.store import change_index
+from registry.transfer.remarks import attest
 from tests.support.cells import ROOT, attestation, publish, python, tiny, tree
 
 CLI = "import sys; from registry.cli import main; sys.exit(main(sys.argv[1:]))"

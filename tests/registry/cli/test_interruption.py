@@ -11,10 +11,10 @@ import time
 
 import pytest
 
+from batteries.engine.daemon_threads import side_by_side
 from batteries.io import atomic_files
 from registry.cli.terminal.interruption import exit_code
 from registry.stores.directory import LOCK
-from registry.transfer.parallel_jobs import side_by_side
 from tests.compatibility import works
 from tests.support.cells import ROOT, litter, publish, tiny
 

@@ -10,7 +10,7 @@ from registry.cli import main
 from registry.reports.figures import number
 from registry.reports.fitted_table import FittedTable
 from registry.stores.cache import Cache
-from registry.transfer.publish import attest
+from registry.transfer.remarks import attest
 from tests.support.cells import attestation, publish, tiny
 from tests.support.terminals import in_terminal
 

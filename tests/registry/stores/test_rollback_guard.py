@@ -13,7 +13,7 @@ from registry.stores.memory import MemoryStore
 from registry.stores.settings import embedded
 from registry.stores.snapshot import open_snapshot
 from registry.stores.store import INDEX
-from registry.transfer.publish import attest, yank
+from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, publish, tiny
 
 

@@ -12,8 +12,8 @@ from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
 from registry.stores.store import INDEX
-from registry.transfer.publish import attest
 from registry.transfer.pull import pull
+from registry.transfer.remarks import attest
 from registry.transfer.verify import verify_store
 from tests.support.cells import DAMAGED, attestation, publish, tiny, tree
 from tests.support.soak import many

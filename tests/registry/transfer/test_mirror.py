@@ -10,7 +10,7 @@ from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
 from registry.stores.store import INDEX
 from registry.transfer.mirror import mirror
-from registry.transfer.publish import attest, yank
+from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, publish, tiny
 
 

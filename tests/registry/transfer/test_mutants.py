@@ -36,7 +36,7 @@ from registry.catalog.release import PackedRelease
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
-from registry.transfer.publish import attest
+from registry.transfer.remarks import attest
 from tests.support.cells import DAMAGED, SPEC, attestation, publish, tiny
 from tests.support.maps import consensus, container
 from tests.support.models import least

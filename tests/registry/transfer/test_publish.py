@@ -15,8 +15,10 @@ from registry.catalog.release import Release
 from registry.cli.program import main
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
-from registry.transfer.publish import attest, change_index, publish_all
+from registry.stores.store import change_index
+from registry.transfer.publish import publish_all
 from registry.transfer.pull import pull
+from registry.transfer.remarks import attest
 from registry.transfer.verify import verify_store
 from tests.support.cells import ROOT, attestation, litter, measured, publish, python, tiny, tree
 
@@ -334,7 +336,7 @@ def test_kills_lose_nothing_that_was_acknowledged(tmp_path):
 
 # A full disk.
 
-BY_HAND = "from registry.transfer import publish; publish._refuse_false_figures = lambda cell: None;"
+BY_HAND = "from registry.transfer import publish; publish.refuse_false_figures = lambda cell: None;"
 CLI = "import sys; from registry.cli import main; sys.exit(main(sys.argv[1:]))"
 
 

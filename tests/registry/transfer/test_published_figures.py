@@ -97,7 +97,7 @@ def clustered(values):
 
 
 def simplex_cv(M, rng, corrected):
-    """CV of 4-simplices of three patches of every image, 1000 of five different rows each; jackknifed over rows if corrected."""
+    """CV of 4-simplices of three patches of every image, 1000 of five different rows each, jackknifed over rows or not."""
     cvs, V = [], M.shape[2]
     for image in M.numpy():
         for patch in rng.choice(len(image), 3, replace=False):

@@ -9,8 +9,8 @@ from registry.catalog.reference import Reference
 from registry.catalog.release import Summary
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import Snapshot
-from registry.transfer.publish import attest
 from registry.transfer.query import FIELDS, MAX_QUERY, Query, row_of
+from registry.transfer.remarks import attest
 from tests.support.cells import attestation, publish, python, tiny
 from tests.support.soak import many
 

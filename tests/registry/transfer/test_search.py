@@ -10,7 +10,7 @@ from registry.answers.maintenance import LockAnswer
 from registry.answers.transfer import Listed, Pulled, Shown, VerifyAnswer
 from registry.catalog.reference import NamePattern, Reference
 from registry.stores import settings
-from registry.transfer.publish import attest, yank
+from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, filled, publish, tiny
 from tests.support.commands import answered, run
 from tests.support.maps import consensus, container

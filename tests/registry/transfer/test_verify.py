@@ -5,7 +5,7 @@ from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
-from registry.transfer.publish import attest
+from registry.transfer.remarks import attest
 from registry.transfer.verify import verify, verify_store
 from tests.support.cells import attestation, publish, tiny
 

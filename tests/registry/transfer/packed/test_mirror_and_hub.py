@@ -12,7 +12,7 @@ from registry.stores.directory import DirectoryStore
 from registry.stores.registry_card import registry_card
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.mirror import mirror
-from registry.transfer.publish import yank
+from registry.transfer.remarks import yank
 from tests.support.cells import publish, tiny
 from tests.support.hubserver import QUIET
 

@@ -14,9 +14,9 @@ from registry.stores import settings
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
 from registry.stores.snapshot import open_snapshot
-from registry.transfer.publish import attest, yank
 from registry.transfer.pull import pull_cells
 from registry.transfer.pull_packed import form_of_file, read_packed
+from registry.transfer.remarks import attest, yank
 from registry.transfer.yanked_versions import YankedWarning
 from tests.support.cells import attestation, publish, tiny, tree
 from tests.support.models import cells, images
