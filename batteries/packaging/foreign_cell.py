@@ -26,10 +26,8 @@ from batteries.packaging.foreign_config import Settings
 from batteries.packaging.inferred_spec import Shapes, infer
 
 DEFAULT_SIZE = 64  # pixels
-ABLATIONS, ABLATION_HEADS = (
-    "model_state",
-    4,
-)  # entry with the weights in files of the ablation trainers, and their default heads
+ABLATIONS = "model_state"  # entry with the weights in files of the ablation trainers
+ABLATION_HEADS = 4  # their default
 
 
 @dataclass(frozen=True, eq=False)

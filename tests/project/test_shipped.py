@@ -97,15 +97,20 @@ def test_each_is_as_good_as_promised(cells):
     assert {name for name, cell in cells.items() if cell.spec.parameters > 250_211} == set()
 
 
-QUICK = registry.PROFILES["quick"]
-# protocols of the attestations that ship, with the digest of each: cells that were trained again have that of today
-DIGESTS = {QUICK.name: QUICK.digest, "standard-2": "c2ee4be67f38010a695a30a721202e4d7561ae8ad417f7b415d9bcca5c30f289"}
+QUICK, STANDARD = registry.PROFILES["quick"], registry.PROFILES["standard"]
+# cells with an attestation of the standard profile, and that of the protocol that they have; the others wait for one
 BEFORE = ("low/attractor-64", *(f"low/{name}" for name in SEEDS), "low/fresnel-64", "low/fresnel-256", "mid/fresnel-64")
+PROTOCOLS = dict.fromkeys(NAMES, QUICK.name) | dict.fromkeys(BEFORE, "standard-2")
+DIGESTS = {
+    QUICK.name: QUICK.digest,
+    STANDARD.name: STANDARD.digest,
+    "standard-2": "c2ee4be67f38010a695a30a721202e4d7561ae8ad417f7b415d9bcca5c30f289",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_viable_and_attested(cells, name):
-    store, protocol = open_store(), "standard-2" if name in BEFORE else QUICK.name
+    store, protocol = open_store(), PROTOCOLS[name]
     index = registry.Index.from_bytes(store.read_index(), where="the embedded index")
     attested = index.attestations[cells[name].digest][protocol]
     key = f"attestations/{cells[name].digest}/{attested.sha256}.json"
@@ -114,8 +119,9 @@ def test_each_is_viable_and_attested(cells, name):
     assert found.protocol_digest == DIGESTS[protocol]
     assert all(control.rejected for control in found.controls)
     assert any("CV does not separate a trained cell from an untrained one" in words for words in found.words)
-    seeds = {d.seed for d in found.doses if (d.subject, d.rate) == ("cell", QUICK.reference_rate)}
-    assert len(seeds) >= QUICK.reference_seeds
+    seeds = {rate: {d.seed for d in found.doses if (d.subject, d.rate) == ("cell", rate)} for rate in STANDARD.dose_rates}
+    assert min(map(len, seeds.values())) >= (QUICK.dose_seeds if protocol == QUICK.name else 5)
+    assert len(seeds[STANDARD.reference_rate]) >= QUICK.reference_seeds
 
 
 NAMING = tuple(name for name in NAMES if "fresnel" not in name)
