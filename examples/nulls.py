@@ -2,7 +2,8 @@
 
     python examples/nulls.py [quick|standard ...]
 
-Results of the given profiles are computed anew, one or two minutes a spec; the file then holds no others.
+One or two minutes a spec. Results that the file holds are kept, and those of other specs, probes or profiles are dropped; without
+the file all are computed.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ from registry.viability.unhosted import CONTROL_SEED
 
 @dataclass(frozen=True)
 class Recorder(ResultCache):
-    """A cache that computes every result once, and keeps it under the address at which it ships."""
+    """A cache that computes every result that does not ship yet once, and keeps all under the addresses at which they ship."""
 
     results: dict[str, JsonValue] = field(default_factory=dict)
 
     def recall(self, kind: type[AnyDocument], key: Mapping[str, Any], make: Callable[[], AnyDocument]) -> AnyDocument:
-        """Return the result of ``make``, or the one computed before."""
+        """Return the result that ships, or the one computed before, or that of ``make``."""
         address = shipped_results.address(kind, key)
         if address not in self.results:
-            self.results[address] = make().model_dump(mode="json")
+            result = shipped_results.find(kind, key) or make()
+            self.results[address] = result.model_dump(mode="json")
         return kind.model_validate_json(canonical_json.dump(self.results[address]))
 
 

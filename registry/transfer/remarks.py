@@ -1,4 +1,4 @@
-"""What is said of published versions afterwards: attestations of cells, and versions not to be used."""
+"""Attestations of published versions, and the mark of a version that is not to be used."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-LARGEST = 1000.0  # limit of a weight: shipped cells reach 2.2, untrained ones start with 2.0 (``alpha_logits``)
+LARGEST = 1000.0  # limit of a weight: shipped cells reach 7.0, untrained ones start with 2.0 (``alpha_logits``)
 SMOOTHING = "boundary_smooth.net.2"  # weight and bias start as zeros, which makes smoothing the identity
 SHOWN = 6  # largest number of faults in a message
 

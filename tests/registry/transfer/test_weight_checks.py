@@ -133,7 +133,7 @@ def test_an_untrained_cell_has_weights_like_any_other(preset, init):
 
 def test_the_bound_is_far_from_every_cell_that_ships(cells):
     largest = max(float(np.abs(array).max()) for cell in cells.values() for array in cell.weights.values())
-    assert largest * 400 < LARGEST
+    assert largest * 100 < LARGEST
 
 
 # The numbers alone.
