@@ -27,7 +27,7 @@ SEEDS = (1, 2, 3)
 STEPS = 600
 EVERY = 100  # steps between readings
 SIZE = 64  # pixels a side
-MIX = 0.25  # share of noise among photographs, as low/fresnel-64 has it
+MIX = 0.25  # share of noise among photographs
 
 
 @dataclass(frozen=True)
