@@ -35,14 +35,14 @@ def with_report(claimed: Claimed | None, file: CheckpointFile) -> tuple[Claimed 
     found = Claimed(
         epoch=own.epoch,
         test_mse=own.test_mse,
-        dataset=own.dataset or _dataset(report),
+        dataset=own.dataset or dataset_of(report),
         rate=own.rate,
         trajectory=_trajectory(report.get(POINTS)),
     )
     return (None if found == Claimed() else found), [f"claims of {REPORT} beside it"]
 
 
-def _dataset(report: Mapping[str, Any]) -> str | None:
+def dataset_of(report: Mapping[str, Any]) -> str | None:
     """Return the data set that a report names, or its noise types."""
     config = report.get("config")
     for table in (report, config if isinstance(config, dict) else {}):

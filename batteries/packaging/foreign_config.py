@@ -119,6 +119,11 @@ def config_of(beside: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for table in tables for name, value in table.items() if isinstance(name, str) and value is not None}
 
 
+def tells_function(table: Mapping[str, Any]) -> bool:
+    """Return True if a table has settings of a cell's function, understood or not."""
+    return any(name in UNDERSTOOD or name in NESTED or OF_THE_FUNCTION.search(name) for name in table)
+
+
 def _count(config: Mapping[str, Any], names: tuple[str, ...], where: object) -> int | None:
     """Return the count under one of several keys, which must not contradict each other."""
     said = {name: config[name] for name in names if name in config}
