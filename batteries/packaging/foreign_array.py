@@ -39,7 +39,7 @@ class Bank:
         title: Name of its battery in the config, if it has one.
         phase: Phase of training, if the config tells it.
         loaded: Weights under the key, and beside them its config and claims, as in a file of its own.
-        lines: How the array was read, a sentence each.
+        lines: Choices made in reading the array, a sentence each.
     """
 
     key: str
@@ -108,7 +108,7 @@ class _Rows:
     Attributes:
         known: Rows by number of the battery; empty if it is not certain which bank each is of.
         phases: Names of the phases; empty if there is one, or if the banks are not of these.
-        doubt: Reason why nothing is known, if there are rows.
+        doubt: Reason why nothing is known although there are rows.
     """
 
     known: Mapping[int, dict[str, Any]]
@@ -130,7 +130,8 @@ class _Rows:
             expected = "a row for each bank, since rows have settings of the function"
             raise _fault(expected, f"{len(rows)} rows for banks up to {banks - 1}", file)
         of_phases = f" of {len(phases)} phases" if phases else ""
-        return cls({}, (), f"{len(rows)} rows for {batteries} batteries{of_phases}, but banks up to {banks - 1}")
+        counts = f"{len(rows)} rows, {batteries} batteries{of_phases}, banks 0 to {banks - 1}"
+        return cls({}, (), f"rows cannot be matched with banks ({counts})")
 
 
 def _numbered(rows: list[dict[str, Any]], batteries: int) -> dict[int, dict[str, Any]]:

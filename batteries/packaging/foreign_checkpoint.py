@@ -53,7 +53,7 @@ class Opened:
         file: File.
         where: Path or address in messages; of a bank with its key.
         digest: SHA-256 of the file.
-        loaded: Its contents, as data.
+        loaded: Contents of the file, as data.
         array: Array in it, or None.
     """
 

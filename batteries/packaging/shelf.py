@@ -157,7 +157,7 @@ def cells_of(item: ShelfItem, opened: Opened) -> list[ShelfItem]:
 
     Args:
         item: Checkpoint.
-        opened: The same in memory.
+        opened: Contents of its file.
     """
     array, key = opened.array, item.options.key
     if array is None or (key is not None and key not in array.banks):

@@ -46,13 +46,16 @@ class Rows(ABC):
             return
         self.total += len(cells) - 1
         for cell in cells:
-            try:
-                facts, code = self.row(cell)
-                yield self._row(cell, started, facts), code
-            except BatteriesError as error:
-                yield self._refused(cell, error, started)
+            yield self._of_cell(cell, started)
             started = time.monotonic()
         yield from self.after(item, cells)
+
+    def _of_cell(self, item: ShelfItem, started: float) -> Row:
+        try:
+            facts, code = self.row(item)
+        except BatteriesError as error:
+            return self._refused(item, error, started)
+        return self._row(item, started, facts), code
 
     @abstractmethod
     def row(self, item: ShelfItem) -> tuple[dict[str, Any], int]:

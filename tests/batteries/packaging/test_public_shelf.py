@@ -317,8 +317,15 @@ ARRAYS = {
     "no table": bank(BASE, [FOUR], "[1]", code="CONFIG", says=("a table",)),
     "rows of numbers": bank(BASE, [FOUR], config_of(BASE, [1, 2]), code="CONFIG", says=("names or tables",)),
     "no list of rows": bank(BASE, [FOUR], config_of(BASE, {"a": 1}), code="CONFIG", says=("batteries a list",)),
-    "too few rows": bank(FOUR, [BASE], config_of(FOUR, ["a"]), says=("heads 4", "left out: 1 rows for 1 batteries")),
-    "too many rows": bank(FOUR, [BASE], config_of(FOUR, list("abc")), says=("heads 4", "left out: 3 rows for 3 batteries")),
+    "too few rows": bank(
+        FOUR,
+        [BASE],
+        config_of(FOUR, ["a"]),
+        says=("heads 4", "cannot be matched with banks (1 rows, 1 batteries, banks 0 to 1)"),
+    ),
+    "too many rows": bank(
+        FOUR, [BASE], config_of(FOUR, list("abc")), says=("heads 4", "banks (3 rows, 3 batteries, banks 0 to 1)")
+    ),
     "too few rows with settings": bank(
         WIDE, [BASE, BASE], config_of(BASE, MIXED_ROWS), code="CONFIG", says=("a row for each bank", "2 rows for banks up to 2")
     ),
