@@ -102,8 +102,8 @@ def adopt(
     exit code is the highest. Run again, the command measures no finished file again. A file adopt.toml, in the folder or
     beside it, may have options by glob.
 
-    An array is a safetensors file of banks.N with a config.json: each bank becomes a cell, named by the config, and all of them one
-    model, in FOLDER/model. --key banks.N takes one bank alone.
+    An array is a safetensors file of banks.N with a config.json: each bank becomes a cell, named by the config, and all of
+    them one model, in FOLDER/model. --key banks.N takes one bank alone.
 
     Scales of training images: plain is [-1, 1], and noise as generated; imagenet is [0, 1] normalised with ImageNet's mean and
     std; MEAN/STD, one number each or R,G,B, is [0, 1] normalised with these.
