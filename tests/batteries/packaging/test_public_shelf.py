@@ -323,9 +323,7 @@ ARRAYS = {
         config_of(FOUR, ["a"]),
         says=("heads 4", "(1 rows, 1 batteries, banks 0 to 1)"),
     ),
-    "too many rows": bank(
-        FOUR, [BASE], config_of(FOUR, list("abc")), says=("heads 4", "(3 rows, 3 batteries, banks 0 to 1)")
-    ),
+    "too many rows": bank(FOUR, [BASE], config_of(FOUR, list("abc")), says=("heads 4", "(3 rows, 3 batteries, banks 0 to 1)")),
     "too few rows with settings": bank(
         WIDE, [BASE, BASE], config_of(BASE, MIXED_ROWS), code="CONFIG", says=("a row for each bank", "2 rows for banks up to 2")
     ),
