@@ -1,5 +1,7 @@
+import dataclasses
 import importlib
 import re
+import sys
 
 import pytest
 
@@ -47,6 +49,21 @@ def few_matrices():
         patched.setattr(measure, "MATRICES", 32)
         patched.setattr(package, "BASELINE_PATCHES", 2000)
         yield 32
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Measure on one image of a group, and little of it."""
+    from batteries import probe
+
+    def some(name):
+        whole, every = probe(name), 6 if name == "photos-64" else 16
+        return dataclasses.replace(whole, images=whole.images[::every], group=whole.group[::every])
+
+    monkeypatch.setattr("batteries.packaging.package.probe", some)
+    monkeypatch.setattr("registry.transfer.remeasure.probe", some)
+    monkeypatch.setattr("batteries.packaging.package.BASELINE_PATCHES", 512)
+    monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 64)
 
 
 @pytest.fixture

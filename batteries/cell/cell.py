@@ -246,8 +246,8 @@ def _read_beside(path: Path) -> tuple[bytes, Path]:
     for place in (beside, *([path.with_name(MANIFEST_FILE)] if path.name == WEIGHTS_FILE else [])):
         with contextlib.suppress(NotFoundError):
             return atomic_files.read(place, limit=MAX_MANIFEST, links=True), place
-    what, remedy = "missing manifest of a cell file", "Keep the two files together."
-    raise NotFoundError(what, code="NO_MANIFEST", expected=beside, remedy=remedy)
+    remedy = "Keep the two files together. Files of other trainers become cells by batteries adopt."
+    raise NotFoundError("missing manifest of a cell file", code="NO_MANIFEST", expected=beside, remedy=remedy)
 
 
 def _read_in(folder: Path, name: str, *, limit: int) -> bytes:

@@ -6,8 +6,6 @@ published. Unknown facts of its training are null in the manifest; what the file
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from pydantic import ValidationError
 
@@ -20,8 +18,8 @@ from batteries.data.sources import Source, refuse_shown
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, PolicyError
 from batteries.io.canonical_json import fields_of
-from batteries.packaging.checkpoint_places import CheckpointFile
 from batteries.packaging.foreign_cell import Adoptable, adoptable
+from batteries.packaging.foreign_checkpoint import AnyCheckpoint
 from batteries.packaging.measurable import refuse_unmeasurable
 from batteries.packaging.package import Label, assembled
 from batteries.packaging.shared_figures import SharedFigures
@@ -31,7 +29,7 @@ UNKNOWN = "unknown"
 
 @neutral()
 def adopt(
-    path: str | Path | CheckpointFile,
+    path: AnyCheckpoint,
     *,
     label: Label,
     input: InputScale,
@@ -61,7 +59,8 @@ def adopt(
         input: Scale of the images the checkpoint was trained on, relative to photographs in [-1, 1] and noise as generated.
             :mod:`batteries.cell.input_scale` has ImageNet's, and converts a normalisation of images in [0, 1].
         source: Images of the cell's own domain, which name the domain and serve to fit the linear baselines.
-        key: Entry of the file that has the weights; by default the first of the usual ones.
+        key: Entry of the file that has the weights, such as ``banks.3`` of an array, which needs one; by default the first of
+            the usual ones.
         size: Side of its training images, in pixels; by default the config's, or 64.
         width: Width D; required if neither cross-attention nor a config tells it.
         heads: Attention heads; by default the config's, or as published for the width.

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import batteries
+from batteries.cell.artifact_kinds import name_in
 from batteries.cell.cell import SUFFIX
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, InputError, NotFoundError
@@ -52,7 +53,7 @@ def is_single(places: Iterable[str]) -> bool:
 
 
 def files_at(place: str) -> list[CheckpointFile]:
-    """List the checkpoints at a place, sorted by path; packaged cells among them are left out.
+    """List the checkpoints at a place, sorted by path; packaged cells, models and maps among local files are left out.
 
     Args:
         place: File, folder, glob, or ``hf://owner/repo[@revision][:pattern]``, in whose pattern ``*`` also matches ``/``.
@@ -92,8 +93,8 @@ def _here(path: Path) -> list[CheckpointFile]:
 
 
 def _may_be(path: Path) -> bool:
-    """Return True for a file with the suffix of a checkpoint that is no packaged cell."""
-    return path.suffix in SUFFIXES and not (path.suffix == SUFFIX and _is_cell(path))
+    """Return True for a file with the suffix of a checkpoint that is neither a packaged cell nor another artifact."""
+    return path.suffix in SUFFIXES and not (path.suffix == SUFFIX and (_is_cell(path) or _is_artifact(path)))
 
 
 def _is_cell(path: Path) -> bool:
@@ -102,6 +103,13 @@ def _is_cell(path: Path) -> bool:
     except BatteriesError:
         return False
     return True
+
+
+def _is_artifact(path: Path) -> bool:
+    try:
+        return name_in(atomic_files.mapped(path, limit=MAX_FOREIGN, links=True)) is not None
+    except BatteriesError:
+        return False
 
 
 def _on_hub(place: str) -> list[CheckpointFile]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from batteries.cell.manifest import Claimed
 from batteries.cell.spec import CellSpec, default_heads
 from batteries.errors import FormatError, InputError
 from batteries.packaging import foreign_checkpoint, foreign_config
-from batteries.packaging.checkpoint_places import CheckpointFile, local_file
 from batteries.packaging.final_report import with_report
+from batteries.packaging.foreign_checkpoint import AnyCheckpoint
 from batteries.packaging.foreign_config import Settings
 from batteries.packaging.inferred_spec import Shapes, infer
 
@@ -35,7 +34,7 @@ class Adoptable:
     """Checkpoint whose function is known: all of an adoption that needs no measurement.
 
     Attributes:
-        name: Name of the file, without its folder.
+        name: Name of the file, without its folder; of a bank with its key.
         digest: SHA-256 of the file.
         spec: Architecture.
         arrays: Weights as float32 arrays by tensor name.
@@ -58,7 +57,7 @@ class Adoptable:
 
 
 def adoptable(
-    path: str | Path | CheckpointFile,
+    path: AnyCheckpoint,
     *,
     key: str | None = None,
     size: int | None = None,
@@ -68,7 +67,7 @@ def adoptable(
     """Read a checkpoint and find out its function, without measuring it.
 
     Args:
-        path: File.
+        path: File, or one that is in memory.
         key: Entry of the file that has the weights, or None.
         size: Side of the training images in pixels, or None.
         width: Width D, or None.
@@ -77,8 +76,8 @@ def adoptable(
     Raises:
         BatteriesError: any error of :func:`batteries.adopt`, except those of measuring.
     """
-    file = path if isinstance(path, CheckpointFile) else local_file(path)
-    found = foreign_checkpoint.read(file, key)
+    opened = foreign_checkpoint.opened(path)
+    found = foreign_checkpoint.read(opened, key)
     settings = foreign_config.read(found.beside, path)
     shapes = {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
     said = {name: value for name, value in {**options, "D": width}.items() if value is not None}
@@ -92,7 +91,7 @@ def adoptable(
         _refuse_doubtful_heads(spec, found.key, path)
     arrays, converted = foreign_checkpoint.floats(found.tensors, path)
     weights_file.refuse_non_finite(arrays, path)
-    claimed, report_lines = with_report(settings.claimed, file)
+    claimed, report_lines = (settings.claimed, []) if opened.array else with_report(settings.claimed, opened.file)
     lines = (*found.lines, *_sources(spec, settings, said), *report_lines)
     return Adoptable(
         found.name,

@@ -24,11 +24,13 @@ from torch import Tensor
 
 from batteries import short_repr
 from batteries.cell.cell import SUFFIX
-from batteries.errors import BatteriesError, FormatError, PolicyError
+from batteries.errors import BatteriesError, FormatError, InputError, PolicyError
 from batteries.io import placeholders
 from batteries.io.canonical_json import sha256
 from batteries.packaging import foreign_state, inert_pickle
 from batteries.packaging.checkpoint_places import CheckpointFile, local_file
+from batteries.packaging.foreign_array import Array, Bank, array_in
+from batteries.text import listed
 
 MAX_PICKLE = 4 * 2**20  # bytes; the largest seen is a hundred times smaller
 MAX_ENTRIES = 4096  # entries of the archive: one per tensor, including the optimiser's
@@ -44,11 +46,38 @@ SAVE_AGAIN = "If you trust the file, load it with torch and save its state dict 
 
 
 @dataclass(frozen=True, eq=False)
-class Foreign:
-    """Contents of a foreign checkpoint.
+class Opened:
+    """A checkpoint that is in memory, from which each of its cells is taken without reading it again.
 
     Attributes:
-        name: Name of the file, without its folder.
+        file: File.
+        where: Path or address in messages; of a bank with its key.
+        digest: SHA-256 of the file.
+        loaded: Contents of the file, as data.
+        array: Array in it, or None.
+    """
+
+    file: CheckpointFile
+    where: str
+    digest: str
+    loaded: Any
+    array: Array | None
+
+    __repr__ = short_repr.fields
+
+    def __str__(self) -> str:
+        return self.where
+
+
+AnyCheckpoint = str | Path | CheckpointFile | Opened
+
+
+@dataclass(frozen=True, eq=False)
+class Foreign:
+    """A cell of a foreign checkpoint.
+
+    Attributes:
+        name: Name of the file, without its folder; of a bank with its key.
         digest: SHA-256 of the file.
         key: Entry of the file that the tensors are of; None if they are the file itself.
         tensors: Tensors by name, without wrappers and prefixes, of any shape and dtype.
@@ -66,30 +95,66 @@ class Foreign:
     __repr__ = short_repr.fields
 
 
-def read(path: str | Path | CheckpointFile, key: str | None = None) -> Foreign:
-    """Read the tensors of a ``.safetensors`` file, or of a ``.pt`` file in the zip format of torch 1.6 and later.
+def opened(path: AnyCheckpoint) -> Opened:
+    """Read a ``.safetensors`` file, or a ``.pt`` file in the zip format of torch 1.6 and later.
 
     Args:
-        path: File, a link to it, or a file of a repository, of at most 1 GiB.
-        key: Entry of the file that has the weights; by default the first of the usual ones.
+        path: File, a link to it, or a file of a repository, of at most 1 GiB. One that is open already is returned as it is.
 
     Raises:
         NotFoundError: missing file, or not a file.
         PolicyError: pickle that calls more than makers of tensors, of NumPy's numbers and of paths (``UNSAFE_FORMAT``).
-        FormatError: neither format, damaged, too large, no state dict of tensors, or one of a relative of PatchSVAE
-            (``RELATIVE``).
+        FormatError: neither format, damaged, too large, or an array with an invalid config (``CONFIG``).
     """
+    if isinstance(path, Opened):
+        return path
     file = path if isinstance(path, CheckpointFile) else local_file(path)
     data = file.read()
     with _typed(file, data):
-        loaded = _of_safetensors(data) if file.inside.suffix == SUFFIX else _load(data, file)
+        if file.inside.suffix == SUFFIX:
+            loaded = _of_safetensors(data)
+            return Opened(file, str(file), sha256(data), loaded, array_in(loaded, file))
+        return Opened(file, str(file), sha256(data), _load(data, file), None)
+
+
+def read(path: AnyCheckpoint, key: str | None = None) -> Foreign:
+    """Take the tensors of a cell out of a checkpoint.
+
+    Args:
+        path: Checkpoint, as in :func:`opened`.
+        key: Entry of the file that has the weights; by default the first of the usual ones. Required for an array.
+
+    Raises:
+        InputError: no such entry, or an array without a key (``KEY``).
+        FormatError: no state dict of tensors, or one of a relative of PatchSVAE (``RELATIVE``).
+        BatteriesError: any error of :func:`opened`.
+    """
+    found = opened(path)
+    bank = _bank(found.array, key, found) if found.array else None
+    loaded = bank.loaded if bank else found.loaded
+    with _typed(found):
         skipped = sorted(name for name in inert_pickle.skipped_in(loaded) if name.startswith(("numpy.", "pathlib.")))
         if skipped and not foreign_state.entries_of(loaded):
-            raise _unsafe(", ".join(skipped), file)
-        found = foreign_state.choose(loaded, key, file)
-    lines = (*found.lines, *([f"left unread beside the weights: {', '.join(skipped)}"] if skipped else []))
-    name = file.inside.name.encode(errors="replace").decode()
-    return Foreign(name, sha256(data), found.key, found.tensors, found.beside, lines)
+            raise _unsafe(", ".join(skipped), found)
+        state = foreign_state.choose(loaded, key, found)
+    unread = [f"left unread beside the weights: {', '.join(skipped)}"] if skipped else []
+    name = found.file.inside.name.encode(errors="replace").decode() + (f":{key}" if bank else "")
+    lines = (*(bank.lines if bank else ()), *state.lines, *unread)
+    return Foreign(name, found.digest, state.key, state.tensors, state.beside, lines)
+
+
+def _bank(array: Array, key: str | None, where: object) -> Bank:
+    """Return the bank of an array that has a key."""
+    if key is not None and key in array.banks:
+        return array.banks[key]
+    raise InputError(
+        "no such bank in an array of cells",
+        code="KEY",
+        expected=listed(list(array.banks)),
+        found=key or "no key",
+        where=where,
+        remedy="Name a bank with key=, or --key; or adopt all of them: batteries adopt FILE --name '{band}/{stem}'.",
+    )
 
 
 def floats(tensors: Mapping[str, Tensor], where: object) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -107,8 +172,11 @@ def floats(tensors: Mapping[str, Tensor], where: object) -> tuple[dict[str, np.n
 
 
 @contextlib.contextmanager
-def _typed(where: object, data: bytes) -> Iterator[None]:
-    """Convert any error of a reader of untrusted bytes to this package's; hide its warnings, meant for authors of files."""
+def _typed(where: object, data: bytes = ZIP) -> Iterator[None]:
+    """Convert any error of a reader of untrusted bytes to this package's; hide its warnings, meant for authors of files.
+
+    Bytes that are no archive may stand in for another file, which is then named.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -7,16 +7,17 @@ config with the field names of :class:`batteries.CellSpec` has this package's me
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard, get_args
+from typing import Any, get_args
 
 from batteries import short_repr
 from batteries.cell.manifest import Claimed
 from batteries.cell.spec import Activation, CellSpec, Readout, RowNorm
 from batteries.errors import FormatError, InputError
+from batteries.packaging.final_report import LONGEST, count_in, number_in
+from batteries.text import unicode
 
 CONFIGS = ("config", "cfg", "hyper_parameters")  # entries of a file, in the order in which they are read
 NESTED = ("model_kwargs", "battery_kwargs", "model_config", "spec")  # tables inside a config that describe the model
@@ -119,6 +120,11 @@ def config_of(beside: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for table in tables for name, value in table.items() if isinstance(name, str) and value is not None}
 
 
+def tells_function(table: Mapping[str, Any]) -> bool:
+    """Return True if a table has settings of a cell's function, understood or not."""
+    return any(name in UNDERSTOOD or name in NESTED or OF_THE_FUNCTION.search(name) for name in table)
+
+
 def _count(config: Mapping[str, Any], names: tuple[str, ...], where: object) -> int | None:
     """Return the count under one of several keys, which must not contradict each other."""
     said = {name: config[name] for name in names if name in config}
@@ -206,19 +212,15 @@ def readout_of(settings: Settings, names: Collection[str], said: Readout | None,
 
 def _claimed(beside: Mapping[str, Any], config: Mapping[str, Any]) -> Claimed | None:
     """Return the claims of a file, each where it has the type of one."""
-    epoch, dataset, rate = beside.get("epoch"), config.get("dataset"), config.get("lr")
-    errors: list[Any] = [beside.get(name) for name in ("test_mse", "val_mse")]
+    dataset = config.get("dataset")
+    errors = [number_in(beside.get(name)) for name in ("test_mse", "val_mse")]
     claimed = Claimed(
-        epoch=epoch if type(epoch) is int and epoch >= 0 else None,
-        test_mse=next((float(error) for error in errors if _is_number(error)), None),
-        dataset=dataset[:200] if isinstance(dataset, str) else None,
-        rate=float(rate) if _is_number(rate) else None,
+        epoch=count_in(beside.get("epoch")),
+        test_mse=next((error for error in errors if error is not None), None),
+        dataset=unicode(dataset)[:LONGEST] if isinstance(dataset, str) else None,
+        rate=number_in(config.get("lr")),
     )
     return None if claimed == Claimed() else claimed
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def refuse_contradictions(settings: Settings, spec: CellSpec, said: Mapping[str, Any], where: object) -> None:

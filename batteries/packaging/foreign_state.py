@@ -21,7 +21,7 @@ OURS = re.compile(r"(enc_in|enc_out|enc_blocks|dec_in|dec_out|dec_blocks|cross_a
 
 # architectures near PatchSVAE, by a tensor's name; docs/decisions/0035-foreign-checkpoints.md
 RELATIVES = (
-    (r"(.*\.)?banks\.\d+\..+", "an array of cells: save the state of one of them (banks.N) by itself"),
+    (r"(.*\.)?banks\.\d+\..+", "an array of cells: save it as one safetensors file, or the state of one bank by itself"),
     (
         r"(.*\.)?decoder\.(mode_proc|fuse)\b.*",
         "PatchSVAE v2, whose decoder reads what its eigensolver reports beside the modes",

@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -29,7 +29,11 @@ from batteries.cell.spec import Activation, ActivationSites, Readout, RowNorm
 from batteries.errors import FormatError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, fields_of
-from batteries.packaging.checkpoint_places import CheckpointFile
+from batteries.packaging.checkpoint_places import SUFFIXES, CheckpointFile
+
+if TYPE_CHECKING:
+    from batteries.packaging.foreign_array import Bank
+    from batteries.packaging.foreign_checkpoint import Opened
 
 DEFAULTS = "adopt.toml"
 MAX_DEFAULTS = 2**20
@@ -106,19 +110,28 @@ class Options(Document):
 
 @dataclass(frozen=True)
 class ShelfItem:
-    """A checkpoint to adopt.
+    """A checkpoint to adopt, or a bank of an array.
 
     Attributes:
         file: File.
-        options: Options for it.
-        run: Name of its run: of the file, or what the phases of one run have in common.
-        version: Version of the cell, if the file is one of several phases of a run.
+        options: Options for it; of a bank with its key.
+        run: Name of its run: of the file or of the bank's battery, or what the phases of one run have in common.
+        version: Version of the cell, if it is one of several phases of a run.
+        array: Name of the array of a bank.
+        opened: The file in memory, once it is read.
     """
 
     file: CheckpointFile
     options: Options
     run: str
     version: str | None
+    array: str | None = None
+    opened: Opened | None = None
+
+    @property
+    def where(self) -> str:
+        """Path or address in messages; of a bank with its key."""
+        return str(self.opened or self.file)
 
 
 def items(files: Sequence[CheckpointFile], said: Mapping[str, Any]) -> list[ShelfItem]:
@@ -135,6 +148,50 @@ def items(files: Sequence[CheckpointFile], said: Mapping[str, Any]) -> list[Shel
     tables = {folder: _tables(folder) for folder in {file.folder for file in files}}
     phases = phases_of(files)
     return [ShelfItem(file, _options(file, tables[file.folder], given), *phases[file.where]) for file in files]
+
+
+def cells_of(item: ShelfItem, opened: Opened) -> list[ShelfItem]:
+    """Return the cells of a checkpoint that is read: itself, or the banks of an array, all of them or that of its key.
+
+    A bank has the name of its battery, or that of the array and the battery's number; its phase is its version, as of files.
+
+    Args:
+        item: Checkpoint.
+        opened: Contents of its file.
+    """
+    array, key = opened.array, item.options.key
+    if array is None or (key is not None and key not in array.banks):
+        return [replace(item, opened=opened)]
+    title = array.title or item.run
+    names = {one: _name_of(bank, title) for one, bank in array.banks.items()}
+    files = [replace(item.file, where=one, inside=PurePosixPath(f"{name}.bank")) for one, name in names.items()]
+    return [
+        replace(
+            item,
+            options=item.options.model_copy(update={"key": one}),
+            run=run,
+            version=version or item.version,
+            array=title,
+            opened=replace(opened, where=f"{item.file}:{one}"),
+        )
+        for one, (run, version) in _numbered(phases_of(files)).items()
+        if key in (None, one)
+    ]
+
+
+def _name_of(bank: Bank, array: str) -> str:
+    """Return the name of a bank as that of a file of its own, without a suffix."""
+    title = (bank.title or f"{array}-{bank.battery}").replace("/", "-")
+    suffix = PurePosixPath(title).suffix
+    name = title.removesuffix(suffix) if suffix in SUFFIXES else title
+    return f"{name}_{bank.phase}" if bank.phase else name
+
+
+def _numbered(runs: Mapping[str, tuple[str, str | None]]) -> dict[str, tuple[str, str | None]]:
+    """Add the number of its bank to a name that several banks have."""
+    count = Counter(runs.values())
+    several = {key: f"{run}-{key.rpartition('.')[2]}" for key, (run, version) in runs.items() if count[run, version] > 1}
+    return {key: (several.get(key, run), version) for key, (run, version) in runs.items()}
 
 
 def phases_of(files: Iterable[CheckpointFile]) -> dict[str, tuple[str, str | None]]:

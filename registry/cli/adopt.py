@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +17,10 @@ from batteries.errors import InputError
 from batteries.io.home import home
 from batteries.io.kept_documents import KeptDocuments
 from batteries.packaging import checkpoint_places
-from batteries.packaging.shelf import Options, ShelfItem, items
-from registry.answers.adoption import AdoptAnswer, AdoptedFile, Shelf, dry_rows
+from batteries.packaging.shelf import Options, ShelfItem, cells_of, items
+from registry.adoption.measured_rows import Adoption
+from registry.adoption.rows import DryRun, Rows
+from registry.answers.adoption import AdoptAnswer, AdoptedFile, AdoptedModel
 from registry.cli.console import AnsweredError, AsJson, Wide, app, emit_json, emit_row, say
 from registry.cli.options import CellFolder, Family, MaybeDescription, Threads, photographs, print_cell, use
 from registry.cli.progress import AdoptionBar, working
@@ -101,6 +102,9 @@ def adopt(
     exit code is the highest. Run again, the command measures no finished file again. A file adopt.toml, in the folder or
     beside it, may have options by glob.
 
+    An array is a safetensors file of banks.N with a config.json: each bank becomes a cell, named by the config, and all of
+    them one model, in FOLDER/model. --key banks.N takes one bank alone.
+
     Scales of training images: plain is [-1, 1], and noise as generated; imagenet is [0, 1] normalised with ImageNet's mean and
     std; MEAN/STD, one number each or R,G,B, is [0, 1] normalised with these.
 
@@ -112,21 +116,22 @@ def adopt(
     use(context, threads)
     given = {name: context.params[name] for name in Options.model_fields}
     given["photos"] = tuple(photos or ())
-    single = checkpoint_places.is_single(places)
     files = {file.where: file for place in places for file in checkpoint_places.files_at(place)}
     shelf = items(list(files.values()), given)
     if dry_run:
-        return _answer(dry_rows(shelf), len(shelf), as_json)
+        return _answer(DryRun(shelf), as_json)
     shared = packaging.SharedFigures(KeptDocuments(home() / "adopted").recall)
-    adopting = Shelf(out, shared, _source)
-    if single:
-        return _adopt_one(adopting, shelf[0], as_json, wide)
-    return _answer(adopting.rows(shelf), len(shelf), as_json)
+    adoption = Adoption(shelf, out, shared, _source)
+    if checkpoint_places.is_single(places):
+        first, *_ = cells_of(shelf[0], packaging.opened(shelf[0].file))
+        if first.array is None or key is not None:
+            return _adopt_one(adoption, first, as_json, wide)
+    return _answer(adoption, as_json)
 
 
-def _adopt_one(adopting: Shelf, item: ShelfItem, as_json: bool, wide: bool) -> None:
-    with working(f"measuring {item.file}"):
-        cell, write = adopting.adopt(item)
+def _adopt_one(adoption: Adoption, item: ShelfItem, as_json: bool, wide: bool) -> None:
+    with working(f"measuring {item.where}"):
+        cell, write = adoption.adopt(item)
     print_cell(cell, write(), as_json, wide)
     facts = cell.manifest.training
     say(f"training {facts.data.description}")
@@ -142,21 +147,23 @@ def _adopt_one(adopting: Shelf, item: ShelfItem, as_json: bool, wide: bool) -> N
     )
 
 
-def _answer(rows: Iterator[tuple[AdoptedFile, int]], count: int, as_json: bool) -> None:
-    """Print a row for each file as soon as it is done, and end with the worst exit code."""
-    done: list[AdoptedFile] = []
+def _answer(rows: Rows, as_json: bool) -> None:
+    """Print a row for each cell and model as soon as it is done, and end with the worst exit code."""
+    cells: list[AdoptedFile] = []
+    models: list[AdoptedModel] = []
     worst = 0
-    with AdoptionBar(count) as bar:
+    with AdoptionBar() as bar:
         for row, code in rows:
-            done.append(row)
+            cells.append(row) if isinstance(row, AdoptedFile) else models.append(row)
             worst = max(worst, code)
-            bar.moved(len(done), row.file)
+            bar.moved(len(cells), rows.total, row.fields[1])
             if not as_json:
                 emit_row(*row.fields)
     if as_json:
-        emit_json(AdoptAnswer(files=tuple(done)))
-    states = Counter(row.state for row in done)
-    say(f"files: {len(done)}; {', '.join(f'{number} {state}' for state, number in states.items())}")
+        emit_json(AdoptAnswer(files=tuple(cells), models=tuple(models)))
+    states = Counter([*(cell.state for cell in cells), *(model.state for model in models)])
+    said = ", ".join(f"{number} {state}" for state, number in states.items())
+    say(f"files: {len({row.file for row in cells})}; {said}")
     if worst:
         raise AnsweredError(worst)
 

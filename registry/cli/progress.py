@@ -149,35 +149,30 @@ class ImageBar(_Bar):
 
 
 class AdoptionBar(_Bar):
-    """A bar over the checkpoints that are adopted.
+    """A bar over the cells that are adopted, whose number grows with each array that is read."""
 
-    Args:
-        files: Number of checkpoints.
-    """
-
-    def __init__(self, files: int) -> None:
+    def __init__(self) -> None:
         from rich import progress as bars
 
         columns = (
-            bars.TextColumn("files"),
+            bars.TextColumn("cells"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.description}"),
             bars.TimeRemainingColumn(),
         )
-        super().__init__(columns, LogLines("adopting", "files"), transient=True)
-        self._files = files
-        self._task = self._progress.add_task("", total=files)
+        super().__init__(columns, LogLines("adopting", "cells"), transient=True)
+        self._task = self._progress.add_task("", total=None)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         if kind in (KeyboardInterrupt, SystemExit):
-            stderr().print("stopped; finished files are kept, and the same command resumes from them")
+            stderr().print("stopped; finished cells are kept, and the same command resumes from them")
 
-    def moved(self, done: int, file: str) -> None:
-        """Show the files done and the last of them."""
-        self._progress.update(self._task, completed=done, description=file)
-        self._log.show(file, done, self._files)
+    def moved(self, done: int, total: int, cell: str) -> None:
+        """Show the number of cells done, that of all known by now, and the last of them."""
+        self._progress.update(self._task, completed=done, total=total, description=cell)
+        self._log.show(cell, done, total)
 
 
 class Stopwatch:

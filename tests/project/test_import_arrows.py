@@ -36,7 +36,7 @@ WINGS = {
         "wiring",
         "artifact encoding",
     ],
-    "registry": ["catalog", "stores", "transfer", "answers", "reports", "checks", "viability", "cli", "entry"],
+    "registry": ["catalog", "stores", "transfer", "answers", "adoption", "reports", "checks", "viability", "cli", "entry"],
 }
 PACKAGES = list(WINGS)  # each may import those before it
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

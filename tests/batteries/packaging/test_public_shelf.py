@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from batteries.errors import BatteriesError
 from batteries.model.patch_svae import load_weights, untrained
 from batteries.packaging.foreign_cell import adoptable
+from tests.support.public_arrays import PHASES, config_of, kwargs_of, rows_of, saved_array
 from tests.support.public_models import ACTIVATIONS, SITES, Public
 
 MOST = 1e-5  # difference of omega and reconstruction
@@ -263,6 +264,76 @@ SIZES = {
     "two counts of one thing": Item(BASE, changed(n_cross=2), code="CONFIG", says=("n_cross_layers 1, n_cross 2",)),
     "a count in words": Item(BASE, changed(n_heads="four"), code="CONFIG", says=("n_heads 'four'",)),
 }
+
+
+def bank(public, others, config=None, key=None, *, options=None, code=None, says=(), **saving):
+    """A cell as the last bank of an array, behind others, with the array's config."""
+    return Item(
+        public,
+        lambda s, c: lambda folder: saved_array(folder, [*others, public], config, name="cell.safetensors", **saving),
+        {"key": key or f"banks.{len(others)}", "options": options or {}},
+        code,
+        says,
+    )
+
+
+LINEAR = Public(readout="linear", heads=4)  # the function of the published array
+WIDE = Public(D=8, heads=4)
+MIXED_ROWS = [{"name": "a"}, {"name": "b", "battery_kwargs": kwargs_of(WIDE)}]
+SPHERE_SOLVERS = {"battery_kwargs": kwargs_of(LINEAR, linear_readout=True, svd_mode="none", match_params=True)}
+ARRAYS = {
+    "svd": bank(
+        FOUR, [Public(seed=1, heads=4)], config_of(FOUR, ["a", "b"]), says=("array of 2 banks", "bank 1, battery 1", "heads 4")
+    ),
+    "without a config": bank(BASE, [FOUR], says=("no config.json beside it", NO_CONFIG)),
+    "linear": bank(
+        LINEAR,
+        [Public(seed=n, readout="linear") for n in range(5)],
+        config_of(LINEAR, rows_of(2), PHASES, n_batteries=2, **SPHERE_SOLVERS),
+        says=("bank 5, battery 1 in phase final", "readout linear of the config", "heads 4 of the config"),
+    ),
+    "linear without a config": bank(LINEAR, [BASE], options={"heads": 4}, says=("heads 4 by option",)),
+    "none": bank(Public(readout="none"), [BASE], None, options={"readout": "none"}),
+    "mixed, with a config each": bank(WIDE, [BASE], config_of(BASE, MIXED_ROWS), says=("heads 4 of the config",)),
+    "mixed, without configs": bank(Public(D=8), [LINEAR, BASE], says=(NO_CONFIG,)),
+    "mixed, with one config": bank(WIDE, [BASE], config_of(BASE, ["a", "b"]), code="CONFIG", says=("D 4", "D 8")),
+    "mixed, one of whom is damaged": bank(
+        BASE, [FOUR], more={"banks.2.enc_in.weight": torch.zeros(3, 3)}, says=("array of 3 banks",)
+    ),
+    "behind a prefix": bank(BASE, [FOUR], prefix="module.array.", says=("prefix module.array. taken off",)),
+    "beside a router": bank(BASE, [FOUR], more={"router.weight": torch.zeros(3)}, says=("beside the banks: router.weight",)),
+    "a config in the header": bank(
+        FOUR, [BASE], header={"config": json.dumps(config_of(FOUR, ["a", "b"]))}, says=("heads 4 of the config",)
+    ),
+    "of no key": bank(BASE, [FOUR], key="bank", code="KEY", says=("banks.0, banks.1", "got bank")),
+    "another architecture": bank(
+        BASE, [FOUR], config_of(BASE, battery_kwargs={"model_type": "v2"}), code="FUNCTION", says=("v2",)
+    ),
+    "two prefixes": bank(
+        BASE, [FOUR], more={"ema.banks.0.enc_in.weight": torch.zeros(3)}, code="STATE_DICT", says=("banks., ema.banks.",)
+    ),
+    "not JSON": bank(BASE, [FOUR], "{", code="CONFIG", says=("config.json", "JSONDecodeError", "remove it")),
+    "nested too deeply": bank(BASE, [FOUR], "[" * 100_000, code="CONFIG", says=("config.json",)),
+    "no table": bank(BASE, [FOUR], "[1]", code="CONFIG", says=("a table",)),
+    "rows of numbers": bank(BASE, [FOUR], config_of(BASE, [1, 2]), code="CONFIG", says=("names or tables",)),
+    "no list of rows": bank(BASE, [FOUR], config_of(BASE, {"a": 1}), code="CONFIG", says=("batteries a list",)),
+    "too few rows": bank(
+        FOUR,
+        [BASE],
+        config_of(FOUR, ["a"]),
+        says=("heads 4", "(1 rows, 1 batteries, banks 0 to 1)"),
+    ),
+    "too many rows": bank(FOUR, [BASE], config_of(FOUR, list("abc")), says=("heads 4", "(3 rows, 3 batteries, banks 0 to 1)")),
+    "too few rows with settings": bank(
+        WIDE, [BASE, BASE], config_of(BASE, MIXED_ROWS), code="CONFIG", says=("a row for each bank", "2 rows for banks up to 2")
+    ),
+    "a failed row": bank(
+        BASE,
+        [FOUR],
+        config_of(BASE, rows_of(1, ()), n_batteries=2),
+        says=("no row for battery 1", "may be those of an untrained cell"),
+    ),
+}
 SHELF = {
     f"{subject}: {name}": item
     for subject, items in (
@@ -272,6 +343,7 @@ SHELF = {
         ("norm", NORMS),
         ("read-out", READOUTS),
         ("size", SIZES),
+        ("array", ARRAYS),
     )
     for name, item in items.items()
 }
@@ -280,6 +352,8 @@ SHELF = {
 def written(folder, item):
     """Write a file of the shelf; return its path."""
     content = (item.wrap or general)(item.public.state(), item.public.config())
+    if callable(content):
+        return content(folder)
     if isinstance(content, tuple):
         _, tensors, metadata = content
         save_file(tensors, folder / "cell.safetensors", metadata=metadata)
@@ -307,9 +381,9 @@ def difference(found, public, weights):
     return max(float((out.omega - omega).abs().max()), float((out.recon - recon).abs().max()))
 
 
-def test_the_shelf_has_sixty_files():
-    assert len(SHELF) >= 60
-    assert sum(item.code is None for item in SHELF.values()) >= 40
+def test_the_shelf_is_large():
+    assert len(SHELF) >= 110
+    assert sum(item.code is None for item in SHELF.values()) >= 70
 
 
 @pytest.mark.parametrize("item", SHELF.values(), ids=SHELF)

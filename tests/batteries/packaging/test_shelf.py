@@ -21,6 +21,7 @@ from tests.support.cells import litter
 from tests.support.checkpoints import saved, state
 from tests.support.commands import run
 from tests.support.hubserver import QUIET, serving
+from tests.support.public_arrays import config_of, saved_array
 from tests.support.public_models import Public
 
 WORDS = ["--input", "plain", "--noise", "--name", "{band}/{stem}"]
@@ -100,39 +101,45 @@ def test_a_band_that_the_cv_denies_is_said_and_the_figures_are_kept(capsys, tmp_
 @pytest.mark.filterwarnings(QUIET)
 @pytest.mark.usefixtures("few")
 def test_a_killed_command_is_resumed_also_from_a_repository(capsys, tmp_path, monkeypatch):
-    folder = filled(tmp_path / "shelf", "abcd")
+    folder = filled(tmp_path / "shelf", "a")
+    banks = [Public(V=24, seed=seed) for seed in range(3)]
+    saved_array(folder, banks, config_of(banks[0], list("bcd")))
     words = ["adopt", str(folder), *WORDS, "--out", str(tmp_path / "out")]
     program = [sys.executable, "-c", QUICK, *words]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ) as process:
         done = [process.stdout.readline().split("\t")[0] for _ in range(2)]
         process.send_signal(signal.SIGKILL)
-    assert done == ["adopted", "adopted"]
+    assert done == ["adopted", "adopted"]  # a file, and the first bank of three
     code, out, err = run(capsys, *words)
     assert code == 0, err
     states = [row[0] for row in rows(out)]
     assert states[:2] == ["kept", "kept"]
-    assert states[3] == "adopted"  # the third may have been finished before the signal arrived
+    assert states[3:] == ["adopted", "composed"]  # the third may have been finished before the signal arrived
     assert litter(tmp_path / "out") == []
     cells = {path.stem: Cell.read(path) for path in (tmp_path / "out" / "high").glob("*.safetensors")}
     assert sorted(cells) == list("abcd")
+    model = (tmp_path / "out" / "model" / "array.safetensors").read_bytes()
     with serving() as hub:
         client = huggingface_hub.HfApi(endpoint=hub.url, token=hub.token)
         client.create_repo("them/shelf")
         client.upload_folder(repo_id="them/shelf", folder_path=folder, path_in_repo="cells")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", hub.token)
-        place = "hf://them/shelf@main:cells/[ab].pt"
+        place = "hf://them/shelf@main:cells/a*"
         code, out, err = run(capsys, "adopt", place, *WORDS, "--out", tmp_path / "hub", "--json")
         assert code == 0, err
         answer = AdoptAnswer.model_validate_json(out)
-        assert [(row.state, row.file) for row in answer.files] == [
-            ("kept", "hf://them/shelf:cells/a.pt"),
-            ("kept", "hf://them/shelf:cells/b.pt"),
+        assert [(row.state, row.file, row.bank) for row in answer.files] == [
+            ("kept", "hf://them/shelf:cells/a.pt", None),
+            *(("kept", "hf://them/shelf:cells/array.safetensors", f"banks.{number}") for number in range(3)),
         ]
+        assert [(row.state, row.reference) for row in answer.models] == [("composed", "model/array@1.0.0")]
         code, _, err = run(capsys, "adopt", "hf://them/shelf:none/*", *WORDS)
         assert (code, "NO_FILE" in err) == (3, True)
-    for name in "ab":
-        assert Cell.read(tmp_path / "hub" / "high" / f"{name}.safetensors") == cells[name]
+    adopted = {name: Cell.read(tmp_path / "hub" / "high" / f"{name}.safetensors") for name in "abcd"}
+    assert adopted["a"] == cells["a"]
+    assert {name: cell.digest for name, cell in adopted.items()} == {name: cell.digest for name, cell in cells.items()}
+    assert (tmp_path / "hub" / "model" / "array.safetensors").read_bytes() == model
 
 
 def test_a_dry_run_reads_and_measures_nothing(capsys, tmp_path):
