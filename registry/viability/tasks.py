@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ from batteries import short_repr
 from batteries.cell.manifest import NoiseMix
 from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import Probe, photographs
+from batteries.data.sources import NoiseSource
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
@@ -88,6 +90,9 @@ class Task:
 def own_tasks(own: Probe, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
     """Return the tasks of a cell's domain, with equally many images per class.
 
+    Hosts of a cell of noise name the types of its own probe. A single type leaves nothing to name: they then name all 16 of its
+    mix (docs/decisions/0038-noise-types.md).
+
     Classifying photographs does not decide: hosts of untrained cells do it as well
     (docs/decisions/0009-viability-profiles.md).
 
@@ -98,8 +103,9 @@ def own_tasks(own: Probe, protocol: ViabilityProtocol, seed: int) -> tuple[Task,
     """
     size = protocol.size
     if own.domain == "noise":
-        learn, judge = (max(1, count // len(NAMES)) for count in (protocol.train, protocol.test))
-        train, test = (_noise(size, each, seed + part, own.noise_mix) for part, each in enumerate((learn, judge)))
+        named = NoiseSource.of_probe(own).types if len(own.groups) > 1 else range(len(NAMES))
+        learn, judge = (max(1, count // len(named)) for count in (protocol.train, protocol.test))
+        train, test = (_noise(named, size, each, seed + part, own.noise_mix) for part, each in enumerate((learn, judge)))
         return (Task(NAME_NOISE, train, test),)
     pictures = [to_tensor(read_image(path)) for path in photographs()]
     left, right = ([_half(p, side) for p in pictures] for side in (0, 1))  # left half for training, right half for the test
@@ -110,9 +116,9 @@ def own_tasks(own: Probe, protocol: ViabilityProtocol, seed: int) -> tuple[Task,
     return Task(DENOISE, (noisy, clean), (held_out_noisy, held_out), cluster=truth), naming
 
 
-def _noise(size: int, each: int, seed: int, mix: NoiseMix) -> tuple[Tensor, Tensor]:
-    labels = torch.arange(len(NAMES)).repeat_interleave(each)
-    return of_types(labels, (size, size), Generator().manual_seed(seed), mix=mix), labels
+def _noise(named: Sequence[int], size: int, each: int, seed: int, mix: NoiseMix) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(len(named)).repeat_interleave(each)
+    return of_types(torch.tensor(named)[labels], (size, size), Generator().manual_seed(seed), mix=mix), labels
 
 
 def _half(picture: Tensor, side: int) -> Tensor:
