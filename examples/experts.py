@@ -54,7 +54,7 @@ class Errors:
 
     Attributes:
         train: Logs of mean and standard deviation of the patches' errors (n, cells, 2), and types (n,).
-        test: The same of test images.
+        test: Logs and types of the test images, in the same form.
     """
 
     train: tuple[Tensor, Tensor]
@@ -110,7 +110,7 @@ class Named:
 
     @property
     def beats(self) -> tuple[bool, bool | None]:
-        """Whether the experts' lower bound is above the upper ones of all untrained containers, and of the generalist."""
+        """Tell if the experts' lower bound is above the upper ones of all untrained containers, and of the generalist."""
         low = wilson(self.experts, self.of)[0]
         one = None if self.generalist is None else low > wilson(self.generalist, self.of)[1]
         return low > max(wilson(count, self.of)[1] for count in self.untrained), one

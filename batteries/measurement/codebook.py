@@ -32,7 +32,7 @@ class CodebookReading:
         constancy: Mean length of the mean rows: 1 if rows are the same for all patches, near 0 if they point anywhere.
         angle: Angle between a row and its quantised one, in radians.
         mse: Mean squared error of the reconstruction.
-        quantised_mse: The same with quantised rows.
+        quantised_mse: Mean squared error of the reconstruction from quantised rows.
 
     >>> import batteries
     >>> spec = batteries.CellSpec.preset("high", patch_size=16, hidden=16, smooth_width=4)
