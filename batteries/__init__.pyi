@@ -27,6 +27,8 @@ from .errors import NotFoundError as NotFoundError
 from .errors import PolicyError as PolicyError
 from .errors import StoreError as StoreError
 from .errors import TransportError as TransportError
+from .measurement.codebook import CodebookReading as CodebookReading
+from .measurement.codebook import codebook as codebook
 from .measurement.measure import measure as measure
 from .model.patch_svae import PatchSVAE as PatchSVAE
 from .model.patch_svae import untrained as untrained

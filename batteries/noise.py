@@ -7,7 +7,7 @@ what follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -66,6 +66,21 @@ def refuse_unknown(mix: str) -> None:
     """
     if mix not in MIXES:
         raise InputError("unknown noise mix", code="NOISE_MIX", expected=" | ".join(MIXES), found=mix)
+
+
+def indices_of(names: Iterable[str]) -> tuple[int, ...]:
+    """Return the indices of noise types by name, ascending.
+
+    Raises:
+        InputError: unknown or doubled name, or no name (``NOISE_TYPE``).
+    """
+    given = list(names)
+    unknown = [name for name in given if name not in NAMES]
+    if unknown or not given:
+        raise InputError("unknown noise type", code="NOISE_TYPE", expected=", ".join(NAMES), found=", ".join(unknown) or "none")
+    if doubled := sorted({name for name in given if given.count(name) > 1}):
+        raise InputError("duplicate noise type", code="NOISE_TYPE", expected="each type once", found=", ".join(doubled))
+    return tuple(sorted(map(NAMES.index, given)))
 
 
 @neutral()

@@ -2,8 +2,8 @@
 
     python examples/nulls.py [quick|standard ...]
 
-One or two minutes a spec. Results that the file holds are kept, and those of other specs, probes or profiles are dropped;
-without the file all are computed.
+One or two minutes for each spec and probe. Results that the file holds are kept, and those of other specs, probes or profiles
+are dropped; without the file all are computed.
 """
 
 from __future__ import annotations

@@ -178,10 +178,11 @@ class DataSource(GrownDocument):
     """Training data of a cell. Null means unknown: the cell was adopted.
 
     ``probe_photographs`` names photographs of the probes that the training images show, by permission: errors on these probes
-    are not errors on unseen images. ``noise_mix`` names the generator of noise. Either is left out of the file at its default.
+    are not errors on unseen images. ``noise_mix`` names the generator of noise, ``noise_types`` its types if not all. Each is
+    left out of the file at its default.
     """
 
-    ADDED: ClassVar[tuple[str, ...]] = ("probe_photographs", "noise_mix")
+    ADDED: ClassVar[tuple[str, ...]] = ("probe_photographs", "noise_mix", "noise_types")
 
     kind: Domain
     description: Text
@@ -191,6 +192,7 @@ class DataSource(GrownDocument):
     source: Text
     probe_photographs: tuple[Text, ...] = ()
     noise_mix: NoiseMix = OWN_MIX
+    noise_types: tuple[Text, ...] = ()
 
 
 class TrainingPoint(GrownDocument):

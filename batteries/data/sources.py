@@ -13,9 +13,10 @@ from torch import Tensor
 from batteries.cell.manifest import OWN_MIX, DataSource, NoiseMix
 from batteries.data import photograph_overlap
 from batteries.data.photos import Photos
+from batteries.data.probes import Probe
 from batteries.errors import PolicyError
 from batteries.io import canonical_json
-from batteries.noise import NAMES, random_batch, refuse_unknown
+from batteries.noise import NAMES, indices_of, random_batch, refuse_unknown
 
 SHOWN = 6  # photographs in a message
 
@@ -47,7 +48,7 @@ class NoiseSource:
         mix: Mix of the types: ``batteries``, or ``published`` for figures to compare with published ones (docs/noise.md).
 
     Raises:
-        InputError: no mix of that name (``NOISE_MIX``).
+        InputError: no mix of that name (``NOISE_MIX``); no types, or one that is unknown or doubled (``NOISE_TYPE``).
 
     >>> import batteries
     >>> source = batteries.NoiseSource(types=(0, 1))
@@ -60,6 +61,22 @@ class NoiseSource:
 
     def __post_init__(self) -> None:
         refuse_unknown(self.mix)
+        indices_of(NAMES[kind] if kind in range(len(NAMES)) else str(kind) for kind in self.types)
+
+    @classmethod
+    def recorded(cls, facts: DataSource) -> NoiseSource:
+        """Return the source that a manifest records.
+
+        Raises:
+            InputError: no types of those names (``NOISE_TYPE``).
+        """
+        indices_of(facts.noise_types or NAMES)
+        return cls(tuple(map(NAMES.index, facts.noise_types or NAMES)), facts.noise_mix)
+
+    @classmethod
+    def of_probe(cls, probe: Probe) -> NoiseSource:
+        """Return the source of images like those of a probe of noise."""
+        return cls(tuple(map(NAMES.index, probe.groups)), probe.noise_mix)
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
         """Generate images (count, 3, size, size) in [-4, 4]."""
@@ -78,6 +95,7 @@ class NoiseSource:
             license="none needed: generated",
             source="batteries.noise",
             noise_mix=self.mix,
+            noise_types=() if len(chosen) == len(NAMES) else tuple(chosen),
         )
 
     @property

@@ -2,6 +2,8 @@ from .attractor import band as band
 from .attractor import bulk_cv as bulk_cv
 from .attractor import on_attractor as on_attractor
 from .attractor import sphere_cv as sphere_cv
+from .codebook import Codebook as Codebook
+from .codebook import uniform_angle as uniform_angle
 from .estimates import Estimate as Estimate
 from .estimates import Held as Held
 from .estimates import clustered_mean as clustered_mean

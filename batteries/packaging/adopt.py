@@ -139,6 +139,7 @@ def _training_facts(found: Adoptable, source: Source, command: str) -> TrainingF
         license=UNKNOWN,
         source=UNKNOWN,
         noise_mix=source.facts.noise_mix,
+        noise_types=source.facts.noise_types,
     )
     try:
         return TrainingFacts(

@@ -195,7 +195,7 @@ def untrained_figures(spec: CellSpec, own: Probe, seed: int, code: LinearCode, i
 
 def own_probe_of(data: DataSource, size: int) -> Probe:
     """Return the own probe of a cell that learned the data."""
-    return probe(own_probe(data.kind, size, data.noise_mix))
+    return probe(own_probe(data.kind, size, data.noise_mix, data.noise_types))
 
 
 def linear_code(spec: CellSpec, size: int, seed: int, source: Source) -> LinearCode:

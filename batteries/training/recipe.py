@@ -36,6 +36,7 @@ class Recipe(Document):
         reference: ``band/name[@version]`` of the cell.
         steps: Optimiser steps.
         noise: Mix of the noise types to train on; None for photographs.
+        types: Names of the noise types, separated by commas, in any order; by default all 16.
         photos: Folders or globs of photographs.
         allow_probe_photos: Whether to allow photographs of the probes.
         mix: Share of noise among photographs.
@@ -58,6 +59,7 @@ class Recipe(Document):
     reference: str
     steps: int
     noise: NoiseMix | None = None
+    types: str | None = None
     photos: tuple[str, ...] = ()
     allow_probe_photos: bool = False
     mix: Annotated[float, Field(ge=0, le=0.9)] = 0.0
@@ -88,8 +90,9 @@ class Recipe(Document):
             recipe = cls.model_validate(given, strict=False)
         except ValidationError as error:
             raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
-        if bool(recipe.noise) == bool(recipe.photos) or (recipe.noise and recipe.mix):
-            wanted = "--noise, or --photos PLACE (with --mix for a share of noise)"
+        stray = recipe.types is not None if recipe.photos else recipe.mix
+        if bool(recipe.noise) == bool(recipe.photos) or stray:
+            wanted = "--noise (with --types for some of its types), or --photos PLACE (with --mix for a share of noise)"
             raise InputError("missing or conflicting training data", code="USAGE", expected=wanted)
         return recipe
 
@@ -142,9 +145,13 @@ class Recipe(Document):
 
         Args:
             photos: Photographs of the recipe's places; None for noise.
+
+        Raises:
+            InputError: no noise types of those names (``NOISE_TYPE``).
         """
         if photos is None:
-            return batteries.NoiseSource(mix=self.noise or OWN_MIX)
+            types = batteries.noise.NAMES if self.types is None else self.types.split(",")
+            return batteries.NoiseSource(batteries.noise.indices_of(types), self.noise or OWN_MIX)
         source = batteries.PhotoSource(photos, self.data_license, self.data_source)
         return batteries.MixedSource(source, self.mix) if self.mix else source
 

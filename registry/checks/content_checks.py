@@ -7,7 +7,7 @@ what the tokens carry, since the decoder reads M and never omega alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from registry.catalog.figures import CheckFigure, ReadOutFigure
-from registry.checks.figures import Z99, at_most, t99
+from registry.checks.figures import Z99, at_most, flag, t99
 from registry.checks.protocol import Threshold, ViabilityProtocol
 
 DEAD = 1e-6  # variance of a row over patches: shipped cells have 2e-3 and more
@@ -71,16 +71,24 @@ def mirrored(model: PatchSVAE, probe: Probe, reading: Reading) -> Estimate:
 
 def of_content(found: Content, V: int, protocol: ViabilityProtocol) -> list[CheckFigure]:
     """Check that all rows are used, and that no type and no image is answered no better than by a constant."""
-    name, worst = max(found.types.items(), key=lambda item: item[1])
     quantiles = torch.tensor(found.images, dtype=torch.float64).quantile(torch.tensor([0.5, 0.95, 0.99], dtype=torch.float64))
     middle, high, higher = (f"{q:.3g}" for q in quantiles.tolist())
     tails = f"error on an image over that of its type's mean colour; median {middle}, 95% {high}, 99% {higher}"
     lost = Threshold(value=0.0, source=protocol.type_share.source)
     return [
         at_most("rows", float(V - found.rows), lost, f"rows of {V} that are constant or copies of another"),
-        at_most("error, worst type", worst, protocol.type_share, f"error on {name} over that of each image's mean colour"),
+        _worst_type(found.types, protocol),
         at_most("error, worst image", max(found.images), protocol.image_share, tails),
     ]
+
+
+def _worst_type(types: Mapping[str, float], protocol: ViabilityProtocol) -> CheckFigure:
+    """Check the type of largest error; types of constant colours alone leave nothing to judge."""
+    if not types:
+        words = "the probe has constant colours only: no pattern to reconstruct"
+        return flag("error, worst type", None, f"at most {protocol.type_share.value:g}", words, decides=False)
+    name, worst = max(types.items(), key=lambda item: item[1])
+    return at_most("error, worst type", worst, protocol.type_share, f"error on {name} over that of each image's mean colour")
 
 
 def of_mirrored(found: Estimate, protocol: ViabilityProtocol) -> CheckFigure:

@@ -14,6 +14,7 @@ from batteries.cell.manifest import NoiseMix
 from batteries.cell.spec import Preset
 from batteries.errors import ConflictError, InputError
 from batteries.packaging.measurable import refuse_unmeasurable
+from batteries.packaging.package import own_probe_of
 from batteries.training.plan import Optimiser, Schedule
 from batteries.training.recipe import Recipe
 from registry.catalog.reference import Reference
@@ -50,6 +51,10 @@ def train(
     noise: Annotated[
         NoiseMix | None,
         choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Train on noise; no name: batteries."),
+    ] = None,
+    types: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Noise types to train on.", show_default="all 16"),
     ] = None,
     photos: Annotated[list[str] | None, typer.Option(metavar="PLACE", help="Train on photographs: a folder or a glob.")] = None,
     allow_probe_photos: Annotated[
@@ -104,7 +109,7 @@ def train(
     label = cell_label(wanted, family, license, description)
     if wanted.band != OFF:  # only the CV after training can tell
         _refuse_other_band(batteries.expected_band(plan.spec), wanted)
-    probe = batteries.probe(batteries.own_probe(source.facts.kind, size, source.facts.noise_mix))
+    probe = own_probe_of(source.facts, size)
     with TrainingBar(steps, wanted.path) as bar, contextlib.ExitStack() as open_logs:
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
         watchers: list[batteries.Watcher] = [bar, *log]

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import Manifest, Measured
+from batteries.cell.manifest import DataSource, Manifest, Measured
 from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe
 from batteries.data.sources import NoiseSource
@@ -26,6 +26,7 @@ from batteries.measurement.baselines import baselines
 from batteries.measurement.differences import Difference
 from batteries.measurement.measure import measure
 from batteries.model.patch_svae import PatchSVAE, untrained
+from batteries.noise import NAMES
 from batteries.packaging.package import UNTRAINED_SEED, linear_code
 
 
@@ -104,7 +105,24 @@ def _claim_differences(manifest: Manifest, found: Measured, on: Probe, exact: bo
     null = manifest.untrained.get(on.name)
     if null is not None and null.baselines != claimed:
         yield Difference("baselines of the untrained cell", null.baselines, claimed, "none")
-    source = NoiseSource(mix=training.data.noise_mix)
-    if claimed is not None and training.seed is not None and training.data.digest == source.facts.digest:
+    yield from _type_differences(training.data, on)
+    source = _generated(training.data)
+    if source is not None and claimed is not None and training.seed is not None:
         code = linear_code(manifest.spec, training.size, training.seed, source)
         yield from differences.baseline_differences(claimed, baselines(code, on.images, manifest.spec), exact=exact)
+
+
+def _type_differences(data: DataSource, on: Probe) -> Iterator[Difference]:
+    """Compare the noise types of the training data with those of the own probe."""
+    types = data.noise_types or NAMES
+    if data.kind == on.domain == "noise" and sorted(types) != sorted(on.groups):
+        yield Difference("noise types of the own probe", ", ".join(on.groups), ", ".join(types), "none")
+
+
+def _generated(data: DataSource) -> NoiseSource | None:
+    """Return the generator of the training data; None if they are others."""
+    try:
+        source = NoiseSource.recorded(data)
+    except InputError:  # types of no name, which the own probe contradicts
+        return None
+    return source if source.facts.digest == data.digest else None

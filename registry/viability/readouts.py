@@ -5,6 +5,8 @@
 | ``M`` | pixels of a patch, from the rows of its M | the same |
 | ``omega`` | noise type of an image, from mean and standard deviation of omega | pixels of a patch, from omega and squares |
 
+Pixels are of images of the cell's own domain. The types to name are those of the task: of a cell of a single type, all 16.
+
 The loss is the share of the variance that remains unexplained, or the share of images with the wrong name. It is compared with
 that of read-outs of untrained cells, which are random features of the same size and are not easily beaten.
 
@@ -27,7 +29,7 @@ from batteries.measurement.baselines import to_patches
 from batteries.model.patch_svae import PatchSVAE
 from batteries.readout import ReadOut
 from registry.catalog.figures import ReadOutFigure, Subject, TokenKind
-from registry.viability.tasks import Task
+from registry.viability.tasks import Parts, Task
 
 LEARNED = 2  # patches of a training image
 JUDGED = 8  # patches of a test image
@@ -38,22 +40,26 @@ PENALTY = 0.1  # of a ridge regression, in units of the mean squared length of a
 @neutral()
 @unjudged()
 @torch.no_grad()
-def read_outs(model: PatchSVAE, task: Task, subject: Subject) -> tuple[ReadOutFigure, ReadOutFigure]:
-    """Fit read-outs of M and of omega to a task's training images, and measure their losses on its test images.
+def read_outs(model: PatchSVAE, task: Task, subject: Subject, own: Parts | None = None) -> tuple[ReadOutFigure, ReadOutFigure]:
+    """Fit read-outs of M and of omega to training images, and measure their losses on test images.
 
     Args:
         model: Model of the cell.
         task: Task with class labels; a cluster per test image marks crops of one photograph.
         subject: Role of the cell in the report.
+        own: Images of the cell's own domain, whose pixels are read from M, if the task has others.
     """
-    learned, judged = (_features(model, *part) for part in ((task.train[0], LEARNED), (task.test[0], JUDGED)))
+    learned, judged = _both(model, task.train[0], task.test[0])
     classes = task.train[1], task.test[1]
-    rows = _unexplained(learned.rows, learned.pixels, judged.rows, judged.pixels)
+    of_rows = (learned, judged) if own is None else _both(model, own.train[0], own.test[0])
+    rows = _unexplained(of_rows[0].rows, of_rows[0].pixels, of_rows[1].rows, of_rows[1].pixels)
     if task.cluster is None:
         omega = (ReadOut.of(learned.statistics, classes[0])(judged.statistics) != classes[1]).double()
     else:
         omega = _unexplained(learned.omega, learned.pixels, judged.omega, judged.pixels)
-    return _figure(subject, "M", rows, task), _figure(subject, "omega", omega, task)
+    strata = task.cluster is None
+    kinds = classes[1] if own is None else own.test[1]
+    return _figure(subject, "M", rows, kinds, strata=strata), _figure(subject, "omega", omega, classes[1], strata=strata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,10 @@ class _Features:
     rows: Tensor
     omega: Tensor
     statistics: Tensor
+
+
+def _both(model: PatchSVAE, train: Tensor, test: Tensor) -> tuple[_Features, _Features]:
+    return _features(model, train, LEARNED), _features(model, test, JUDGED)
 
 
 def _features(model: PatchSVAE, images: Tensor, count: int) -> _Features:
@@ -101,11 +111,11 @@ def _unexplained(learned: Tensor, pixels: Tensor, judged: Tensor, wanted: Tensor
     return (found - wanted).square().mean(dim=(1, 2)) / spread
 
 
-def _figure(subject: Subject, reads: TokenKind, each: Tensor, task: Task) -> ReadOutFigure:
+def _figure(subject: Subject, reads: TokenKind, each: Tensor, labels: Tensor, *, strata: bool) -> ReadOutFigure:
     """Average the losses of test images (B,) by class; images of a noise type are a stratum, photographs are clusters."""
-    kinds = [each[task.test[1] == kind] for kind in range(task.classes)]
+    kinds = [each[labels == kind] for kind in labels.unique()]
     within = None
-    if task.cluster is None and min(map(len, kinds)) > 1:
+    if strata and min(map(len, kinds)) > 1:
         within = math.sqrt(sum(float(kind.var()) / len(kind) for kind in kinds)) / len(kinds)
     return ReadOutFigure(subject=subject, reads=reads, losses=tuple(float(kind.mean()) for kind in kinds), within=within)
 

@@ -25,7 +25,7 @@ from registry.checks.protocol import ViabilityProtocol
 from registry.viability.controls import untrained_cell
 from registry.viability.readouts import read_outs
 from registry.viability.result_cache import ResultCache
-from registry.viability.tasks import Task, own_tasks
+from registry.viability.tasks import Parts, Task, own_images, own_tasks
 from registry.viability.trials import Trial, dose_figure, frozen_trial, mean_error, return_trial
 
 Progress = Callable[[str, int, int], None]
@@ -166,12 +166,17 @@ class Runner:
 
     def readouts(self, model: PatchSVAE, subject: Subject = "cell") -> tuple[ReadOutFigure, ...]:
         """Measure the read-outs of M and of omega of a model, on clean images of the own domain."""
-        return read_outs(model, self.naming, subject)
+        return read_outs(model, self.naming, subject, self.own_images if len(self.probe.groups) == 1 else None)
 
     @property
     def naming(self) -> Task:
-        """Task of naming clean images of the own domain; its seed is fixed, so that cells and null read the same images."""
+        """Task of naming clean images; its seed is fixed, so that cells and null read the same images."""
         return next(task for task in own_tasks(self.probe, self.protocol, 0) if not task.restores)
+
+    @property
+    def own_images(self) -> Parts:
+        """Clean images of the own domain with their labels: those of :attr:`naming`, unless there is a single type to name."""
+        return own_images(self.probe, self.protocol, 0)
 
     @property
     def deciding(self) -> tuple[Task, ...]:

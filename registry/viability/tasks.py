@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from batteries import short_repr
 from batteries.cell.manifest import NoiseMix
 from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import Probe, photographs
+from batteries.data.sources import NoiseSource
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
@@ -83,10 +86,20 @@ class Task:
         return 0 if self.restores else int(self.train[1].max()) + 1
 
 
+class Parts(NamedTuple):
+    """Two disjoint parts of labelled images: images (B, channels, height, width), and labels (B,)."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
 @lru_cache(maxsize=4)
 @neutral()
 def own_tasks(own: Probe, protocol: ViabilityProtocol, seed: int) -> tuple[Task, ...]:
     """Return the tasks of a cell's domain, with equally many images per class.
+
+    Hosts of a cell of noise name the types of its own probe. A single type leaves nothing to name: they then name all 16 of its
+    mix (docs/decisions/0039-noise-types.md), and :func:`own_images` has images of that type.
 
     Classifying photographs does not decide: hosts of untrained cells do it as well
     (docs/decisions/0009-viability-profiles.md).
@@ -98,9 +111,8 @@ def own_tasks(own: Probe, protocol: ViabilityProtocol, seed: int) -> tuple[Task,
     """
     size = protocol.size
     if own.domain == "noise":
-        learn, judge = (max(1, count // len(NAMES)) for count in (protocol.train, protocol.test))
-        train, test = (_noise(size, each, seed + part, own.noise_mix) for part, each in enumerate((learn, judge)))
-        return (Task(NAME_NOISE, train, test),)
+        named = NoiseSource.of_probe(own).types if len(own.groups) > 1 else range(len(NAMES))
+        return (Task(NAME_NOISE, *_noise(named, own.noise_mix, protocol, seed)),)
     pictures = [to_tensor(read_image(path)) for path in photographs()]
     left, right = ([_half(p, side) for p in pictures] for side in (0, 1))  # left half for training, right half for the test
     clean, labels = _crops(left, size, max(1, protocol.train // len(pictures)), seed)
@@ -110,9 +122,29 @@ def own_tasks(own: Probe, protocol: ViabilityProtocol, seed: int) -> tuple[Task,
     return Task(DENOISE, (noisy, clean), (held_out_noisy, held_out), cluster=truth), naming
 
 
-def _noise(size: int, each: int, seed: int, mix: NoiseMix) -> tuple[Tensor, Tensor]:
-    labels = torch.arange(len(NAMES)).repeat_interleave(each)
-    return of_types(labels, (size, size), Generator().manual_seed(seed), mix=mix), labels
+@lru_cache(maxsize=4)
+@neutral()
+def own_images(own: Probe, protocol: ViabilityProtocol, seed: int) -> Parts:
+    """Return clean images of a cell's own domain with their labels: those that a task names, or of the single type of a cell.
+
+    Args:
+        own: Own probe of the cell.
+        protocol: Numbers of the test.
+        seed: Seed of the images.
+    """
+    if own.domain == "noise" and len(own.groups) == 1:
+        return _noise(NoiseSource.of_probe(own).types, own.noise_mix, protocol, seed)
+    naming = own_tasks(own, protocol, seed)[-1]
+    return Parts(naming.train, naming.test)
+
+
+def _noise(kinds: Sequence[int], mix: NoiseMix, protocol: ViabilityProtocol, seed: int) -> Parts:
+    parts = []
+    for part, count in enumerate((protocol.train, protocol.test)):
+        labels = torch.arange(len(kinds)).repeat_interleave(max(1, count // len(kinds)))
+        size, generator = (protocol.size, protocol.size), Generator().manual_seed(seed + part)
+        parts.append((of_types(torch.tensor(kinds)[labels], size, generator, mix=mix), labels))
+    return Parts(*parts)
 
 
 def _half(picture: Tensor, side: int) -> Tensor:

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 import composer
 from batteries.cell.cell import Cell
 from batteries.data.probes import Probe
-from batteries.data.sources import seed_of
+from batteries.data.sources import NoiseSource, seed_of
 from batteries.engine import parallel
 from batteries.geometry import estimates, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.measure import Reading, finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
-from batteries.noise import random_batch
 from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
 from registry.catalog.figures import DoseFigure, FrozenFigure, Moment, Ratio, ReturnFigure, Subject
 from registry.checks.figures import within
@@ -253,8 +252,7 @@ def _own_images(own: Probe, task: Task, protocol: ViabilityProtocol, seed: int) 
     clean = task.train[1] if task.restores else task.train[0]
     for step in range(protocol.return_limit):
         if own.domain == "noise":
-            size = (protocol.size, protocol.size)
-            yield random_batch(protocol.return_batch, size, seed_of(seed, step, 3), mix=own.noise_mix)[0]
+            yield NoiseSource.of_probe(own).batch(seed_of(seed, step, 3), protocol.return_batch, protocol.size)
         else:
             chosen = torch.randint(len(clean), (protocol.return_batch,), generator=torch.Generator().manual_seed(seed + step))
             yield clean[chosen]

@@ -68,7 +68,7 @@ def _mirrored(runner: Runner, model: PatchSVAE, reading: Reading) -> CheckFigure
 def named_check(runner: Runner, control: Control, named: str, null: NullFigures, reference: Reference) -> CheckFigure:
     """Make a control's named check; one that is not finite fails that first."""
     seed = runner.seed + CONTROL_SEED
-    subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
+    subject = control_cell(runner.cell, control, seed, runner.own_images.train[0])
     if not finite(subject):
         return cell_checks.finite(False)
     model = control_model(subject, control, seed, runner.probe)

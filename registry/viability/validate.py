@@ -194,7 +194,7 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
 def _controlled(runner: Runner, control: Control) -> Attestation:
     """Test a control in the cell's place: the checks without a host, and frozen trials if its weights differ."""
     seed = runner.seed + CONTROL_SEED
-    subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
+    subject = control_cell(runner.cell, control, seed, runner.own_images.train[0])
     if not finite(subject):
         return verdict.attestation(runner, [cell_checks.finite(False)], control=control)
     runner.parts = 3 + len(runner.tasks) * len(runner.hosts)
@@ -215,7 +215,7 @@ def _shown(runner: Runner, control: Control | None) -> tuple[Reconstruction, ...
     if control is None:
         return reconstructions(PatchSVAE.from_cell(runner.cell), runner.probe)
     seed = runner.seed + CONTROL_SEED
-    subject = control_cell(runner.cell, control, seed, runner.naming.train[0])
+    subject = control_cell(runner.cell, control, seed, runner.own_images.train[0])
     return reconstructions(control_model(subject, control, seed, runner.probe), runner.probe)
 
 

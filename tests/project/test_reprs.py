@@ -36,7 +36,7 @@ MOST_LINES, MOST_CHARACTERS = 20, 2000
 DUMP = re.compile(r"tensor\(|array\(|(-?\d+\.\d+(e-?\d+)?,? +){5}")
 PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what another returns
     "batteries": "expected_band own_probe threads",
-    "batteries.geometry": "band clustered_mean effective_rank holds on_attractor radius_error sphere_cv",
+    "batteries.geometry": "band clustered_mean effective_rank holds on_attractor radius_error sphere_cv uniform_angle",
     "batteries.images": "files from_input load to_input",
     "batteries.noise": "of_types random_batch",
     "batteries.readout": "fit logistic_accuracy name_noise omega_statistics",
@@ -46,7 +46,7 @@ PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what 
     "registry": "page",
 }
 SAME = {  # return what another function or class of the table is or makes
-    "batteries": "adopt measure untrained read_photos package probe train",
+    "batteries": "adopt codebook measure untrained read_photos package probe train",
     "batteries.geometry": "axial_cv bulk_cv",
     "batteries.images": "stream",
     "composer": "load save",
@@ -123,6 +123,8 @@ def made(tmp_path_factory):
         "batteries.geometry.cv": own,
         "batteries.geometry.Estimate": own,
         "batteries.geometry.Held": batteries.geometry.Held(1.0, 0.9, 1.1, True),
+        "batteries.geometry.Codebook": (book := batteries.geometry.Codebook.of_rows(torch.eye(40))),
+        "batteries.CodebookReading": batteries.CodebookReading(book, 0.01, 0.9, own, own, own),
         "batteries.geometry.Degenerate": batteries.geometry.Degenerate("flat rows", 3, 4),
         "batteries.images.ReadImage": batteries.images.ReadImage("one.png", batch[0], (16, 16)),
         "batteries.readout.ReadOut": batteries.readout.ReadOut.of(torch.randn(40, 6), torch.arange(40) % 4),

@@ -8,6 +8,7 @@ import torch
 
 from batteries.data.probes import PROBES, own_probe, photographs, probe
 from batteries.errors import InputError
+from batteries.noise import NAMES
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,49 @@ def test_the_noise_probes_are_of_their_mixes():
     assert pink.std(dim=(2, 3)).max() < 1e-4
     gaussian = [one.images[one.group == 0] for one in (ours, published)]
     assert torch.equal(*gaussian)  # types that the mixes share are the same images
+
+
+@pytest.mark.parametrize(
+    ("name", "per_type"),
+    [("noise16-64:pink", 256), ("noise16p-64:pink+brown", 128), ("noise16-64:gaussian+poisson+laplace", 86)],
+)
+def test_a_probe_of_some_types(name, per_type):
+    found, whole = probe(name), probe(name.partition(":")[0])
+    assert found.groups == tuple(name.partition(":")[2].split("+"))
+    assert found.group.bincount().tolist() == [per_type] * len(found.groups)
+    assert (found.noise_mix, found.domain) == (whole.noise_mix, "noise")
+    assert found != whole
+    same = (found.images[:1] == whole.images).flatten(1).all(dim=1)
+    assert not same.any()  # images of its own
+
+
+def test_probes_of_other_types_share_no_random_numbers():
+    first, second = (probe(f"noise16-64:{name}").images[0].flatten() for name in ("gaussian", "laplace"))
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("noise16-64:", "NOISE_TYPE", "unknown noise type"),
+        ("noise16-64:mauve", "NOISE_TYPE", "got mauve"),
+        ("noise16-64:pink+pink", "NOISE_TYPE", "duplicate noise type"),
+        ("noise16-64:brown+pink", "NO_PROBE", r"expected noise16-64:pink\+brown"),
+        ("noise16p-64:" + "+".join(NAMES), "NO_PROBE", "expected noise16p-64,"),
+        ("photos-64:chelsea", "NO_PROBE", "unknown probe"),
+    ],
+)
+def test_no_probe_of_such_types(name, code, words):
+    with pytest.raises(InputError, match=words) as caught:
+        probe(name)
+    assert caught.value.code == code
+
+
+def test_the_own_probe_of_some_types():
+    assert own_probe("noise", 64, noise_types=["brown", "pink"]) == "noise16-64:pink+brown"
+    assert own_probe("noise", 64, "published", NAMES[::-1]) == "noise16p-64"
+    with pytest.raises(InputError, match="NOISE_TYPE"):
+        own_probe("noise", 64, noise_types=["mauve"])
 
 
 def test_an_unknown_probe():

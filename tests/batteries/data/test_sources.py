@@ -47,6 +47,21 @@ def test_the_published_mix_is_another_source():
     assert published.domain is published
 
 
+def test_a_source_of_some_types_is_recorded_and_made_again():
+    source = NoiseSource((5, 4), "published")
+    assert source.facts.noise_types == ("brown", "pink")
+    assert NoiseSource.recorded(source.facts) == source
+    assert NoiseSource.recorded(NoiseSource().facts) == NoiseSource()
+    assert "noise_types" not in NoiseSource().facts.to_bytes().decode()  # as in manifests of before
+    assert torch.equal(source.batch(3, 8, 16), random_batch(8, (16, 16), 3, types=(5, 4), mix="published")[0])
+
+
+@pytest.mark.parametrize("types", [(), (16,), (-1,), (4, 4)])
+def test_types_that_are_none_are_refused(types):
+    with pytest.raises(InputError, match="NOISE_TYPE"):
+        NoiseSource(types)
+
+
 def test_another_mix_is_refused():
     with pytest.raises(InputError, match=r"expected batteries \| published, got pink") as caught:
         NoiseSource(mix="pink")

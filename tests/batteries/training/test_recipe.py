@@ -154,3 +154,29 @@ def test_torch_is_not_needed_to_read_a_recipe():
     code += f"Recipe.parse({COMMAND!r}).plan(None); assert 'torch' not in sys.modules"
     done = python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_noise_types_in_any_order_are_one_source():
+    first, second = (
+        Recipe.parse(f"batteries train high/x --steps 1 --noise published --types {types}").source(None)
+        for types in ("pink,brown", "brown,pink")
+    )
+    assert first == second == batteries.NoiseSource((4, 5), "published")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("--noise --types pink,mauve", "NOISE_TYPE", "got mauve"),
+        ("--noise --types pink,pink", "NOISE_TYPE", "duplicate noise type"),
+        ("--noise --types ''", "NOISE_TYPE", "unknown noise type"),
+        ("--types pink", "USAGE", "--noise (with --types"),
+        ("--photos . --types pink", "USAGE", "--noise (with --types"),
+        ("--photos . --mix 0.2 --types pink", "USAGE", "--noise (with --types"),
+    ],
+)
+def test_noise_types_that_are_refused(words, code, says):
+    with pytest.raises(InputError) as caught:
+        Recipe.parse(f"batteries train high/x --steps 1 {words}").source(None)
+    assert caught.value.code == code
+    assert says in str(caught.value)

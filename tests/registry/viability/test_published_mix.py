@@ -50,10 +50,10 @@ def test_it_is_published_and_validated_with_its_run_repeated(cell, tmp_path, mon
         seen.append(whole := batteries.probe(name))
         return dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8], digest="2" * 64)
 
-    def noted(model, task, subject):
+    def noted(model, task, subject, own):
         pink = task.train[0][task.train[1] == probe.groups.index("pink")]
         assert pink.std(dim=(2, 3)).max() < 1e-4
-        return read_outs(model, task, subject)
+        return read_outs(model, task, subject, own)
 
     probe = batteries.probe("noise16p-64")
     monkeypatch.setattr("registry.viability.validate.probe", few)
