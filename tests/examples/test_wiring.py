@@ -178,12 +178,13 @@ def test_a_row_of_relays():
     ("swaps", "wrong"),
     [
         ([swap()], []),
-        ([swap("low/a", mean=1.01)], []),
-        ([swap("low/a")], ["LOW"]),
+        ([swap(), swap("low/a", mean=1.04)], []),
+        ([swap(), swap("low/a", mean=1.06)], ["LOW"]),
         ([swap(mean=1.5, mapped=1.1)], ["HIGH: without"]),
         ([swap(mapped=5.0)], ["HIGH, one start"]),
-        ([swap(one_start=False, kind="rows", mapped=9.0)], []),
-        ([swap(one_start=False, kind="rows")], ["rows of cells"]),
+        ([swap(one_start=False)], ["HIGH, one start"]),
+        ([swap(), swap(one_start=False, kind="rows", mapped=9.0)], []),
+        ([swap(), swap(one_start=False, kind="rows")], ["rows of cells"]),
     ],
 )
 def test_claims_of_relays_can_fail(swaps, wrong):
