@@ -61,8 +61,8 @@ class Cell:
 
     >>> import batteries, registry
     >>> cell = registry.load("low/fresnel-64")
-    >>> cell.name, cell.version, cell.spec.D
-    ('low/fresnel-64', '1.0.0', 16)
+    >>> cell.name, cell.spec.D
+    ('low/fresnel-64', 16)
     >>> path = cell.write("cells")
     >>> batteries.Cell.read(path) == cell
     True

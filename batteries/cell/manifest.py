@@ -284,8 +284,8 @@ class Manifest(Document):
 
     >>> import registry
     >>> manifest = registry.load("low/fresnel-64").manifest
-    >>> manifest.path, manifest.own_probe, round(manifest.own.cv.value, 2)
-    ('low/fresnel-64', 'photos-64', 0.25)
+    >>> manifest.path, manifest.own_probe, manifest.own.band
+    ('low/fresnel-64', 'photos-64', 'low')
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"

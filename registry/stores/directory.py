@@ -41,7 +41,7 @@ class DirectoryStore:
 
     >>> import registry
     >>> store = registry.DirectoryStore("cells")
-    >>> published = registry.publish(registry.load("low/fresnel-64"), store)
+    >>> published = registry.publish(registry.load("low/fresnel-64@1.0.0"), store)
     >>> registry.load("low/fresnel-64", registry="cells").version
     '1.0.0'
     """

@@ -85,7 +85,7 @@ class Located:
         release: Release of that version in the index.
 
     >>> import registry
-    >>> registry.find("low/fresnel-64", registry="embedded")
+    >>> registry.find("low/fresnel-64@1.0.0", registry="embedded")
     [Located(low/fresnel-64@1.0.0, 250,211 parameters, CV 0.254, MSE 0.0068, viable)]
     """
 

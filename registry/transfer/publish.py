@@ -113,7 +113,7 @@ def publish(
         StoreError: no space or no permission.
 
     >>> import registry
-    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> published = registry.publish(registry.load("low/fresnel-64@1.0.0"), "cells")
     >>> str(published.reference), published.number, published.new
     ('low/fresnel-64@1.0.0', 1, True)
     """
@@ -139,7 +139,7 @@ def publish_all(
         BatteriesError: any error of :func:`publish`.
 
     >>> import registry
-    >>> cells = registry.pull("low/fresnel-64", "high/fresnel-64")
+    >>> cells = registry.pull("low/fresnel-64@1.0.0", "high/fresnel-64@2.0.0")
     >>> [(str(one.reference), one.number) for one in registry.publish_all(cells, "cells")]
     [('low/fresnel-64@1.0.0', 1), ('high/fresnel-64@2.0.0', 1)]
     """

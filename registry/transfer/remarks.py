@@ -99,7 +99,7 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
         PolicyError: read-only target.
 
     >>> import registry
-    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> published = registry.publish(registry.load("low/fresnel-64@1.0.0"), "cells")
     >>> registry.yank("low/fresnel-64@1.0.0", "wrong data", "cells").number
     2
     """

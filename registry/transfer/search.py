@@ -45,8 +45,8 @@ def find(
 
     >>> import registry
     >>> found = registry.find("mid/*", where="D == 8 and viable", registry="embedded")
-    >>> [str(one.reference) for one in found]
-    ['mid/fresnel-64@1.0.0', 'mid/johanna-64@2.0.0', 'mid/johanna-p-64@1.0.0']
+    >>> [one.reference.path for one in found]
+    ['mid/fresnel-64', 'mid/johanna-64', 'mid/johanna-p-64']
     """
     query = None if where is None else Query.parse(where)
     return rows(open_snapshot(registry, mode=mode), pattern, NamePattern(None, pattern).kind, query)

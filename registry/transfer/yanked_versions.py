@@ -20,7 +20,7 @@ class YankedWarning(UserWarning):
 
     >>> import warnings
     >>> import registry
-    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells")
+    >>> published = registry.publish(registry.load("low/fresnel-64@1.0.0"), "cells")
     >>> yanked = registry.yank("low/fresnel-64@1.0.0", "wrong data", "cells")
     >>> with warnings.catch_warnings(record=True, action="always") as caught:
     ...     cells = registry.pull("low/fresnel-64@1.0.0", registry="cells")
