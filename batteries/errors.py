@@ -96,7 +96,7 @@ class NotFoundError(BatteriesError):
 
     >>> import batteries, registry
     >>> try:
-    ...     registry.load("low/fresnel-64@9.9.9")
+    ...     registry.load("low/johanna-p-64@9.9.9")
     ... except batteries.NotFoundError as error:
     ...     error.code, error.expected
     ('NO_VERSION', 'one of 1.0.0')

@@ -55,11 +55,11 @@ class Attestation(GrownDocument):
         seed: Seed of all randomness in the protocol.
 
     >>> import registry
-    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64@2.1.0")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> attestation.protocol, attestation.verdict, attestation.failed
-    ('standard-2', 'viable', ())
+    ('quick-3', 'viable', ())
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"

@@ -14,7 +14,6 @@ from batteries.cell.manifest import NoiseMix
 from batteries.cell.spec import Preset
 from batteries.errors import ConflictError, InputError
 from batteries.packaging.measurable import refuse_unmeasurable
-from batteries.packaging.package import own_probe_of
 from batteries.training.plan import Optimiser, Schedule
 from batteries.training.recipe import Recipe
 from registry.catalog.reference import Reference
@@ -109,7 +108,8 @@ def train(
     label = cell_label(wanted, family, license, description)
     if wanted.band != OFF:  # only the CV after training can tell
         _refuse_other_band(batteries.expected_band(plan.spec), wanted)
-    probe = own_probe_of(source.facts, size)
+    facts = source.facts
+    probe = batteries.probe(batteries.own_probe(facts.kind, size, facts.noise_mix, facts.noise_types))
     with TrainingBar(steps, wanted.path) as bar, contextlib.ExitStack() as open_logs:
         log = [open_logs.enter_context(contextlib.closing(batteries.Events(events)))] if events else []
         watchers: list[batteries.Watcher] = [bar, *log]

@@ -17,7 +17,7 @@ class MemoryStore:
 
     >>> import registry
     >>> store = registry.MemoryStore()
-    >>> published = registry.publish(registry.load("low/fresnel-64"), store)
+    >>> published = registry.publish(registry.load("low/fresnel-64@1.0.0"), store)
     >>> store.keys("low/")
     ['low/fresnel-64/1.0.0.json']
     """

@@ -123,8 +123,8 @@ def open_store(registry: str | Path | None = None, *, writable: bool = False) ->
 
     >>> import registry
     >>> store = registry.open_store()
-    >>> store.url, len(store.keys("low/fresnel-64"))
-    ('embedded', 1)
+    >>> store.url, store.keys("low/fresnel-64")[0]
+    ('embedded', 'low/fresnel-64/1.0.0.json')
     """
     if writable and not (registry is not None and str(registry)):
         raise InputError(

@@ -85,8 +85,8 @@ class Located:
         release: Release of that version in the index.
 
     >>> import registry
-    >>> registry.find("low/fresnel-64@1.0.0", registry="embedded")
-    [Located(low/fresnel-64@1.0.0, 250,211 parameters, CV 0.254, MSE 0.0068, viable)]
+    >>> registry.find("low/fresnel-64", registry="embedded")
+    [Located(low/fresnel-64@2.1.0, 250,211 parameters, axial CV 0.202, MSE 0.006, viable)]
     """
 
     snapshot: Snapshot

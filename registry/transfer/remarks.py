@@ -38,12 +38,12 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
         StoreError: no space or no permission.
 
     >>> import registry
-    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64@2.1.0")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> published = registry.publish(cell, "cells")
     >>> [*registry.attest(attestation, "cells").attestations[cell.digest]]
-    ['standard-2']
+    ['quick-3']
     """
     data = attestation if isinstance(attestation, bytes) else attestation.to_bytes()
     document = Attestation.from_bytes(data, where="the attestation")

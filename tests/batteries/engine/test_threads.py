@@ -123,7 +123,7 @@ main()
 """
 CALLS = {
     "train": ("batteries", "train", ["high/mine-64", "--noise", "--steps", "1"]),
-    "adopt": ("batteries", "adopt", ["a.pt", "--name", "high/mine", "--input", "plain", "--noise"]),
+    "adopt": ("batteries", "adopt", ["{file}", "--name", "high/mine", "--input", "plain", "--noise"]),
     "validate": ("registry", "validate", ["low/fresnel-64"]),
     "compose": ("composer", "wire", ["low/fresnel-64"]),
     "encode": ("composer", "encode", ["low/fresnel-64", "{image}", "--out", "{image}.npz"]),

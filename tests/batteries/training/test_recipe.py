@@ -76,6 +76,7 @@ def test_a_spec_that_cannot_be_is_refused(settings, says):
     assert says in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::registry.YankedWarning")
 def test_every_shipped_command_makes_the_recorded_plan():
     index = registry.Index.from_bytes(registry.open_store().read_index(), where="the embedded index")
     for path, version, _ in index.everything():

@@ -169,7 +169,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["train", "high/x", "--steps", "1"], 2, "--noise, or --photos"),
+        (["train", "high/x", "--steps", "1"], 2, "--noise (with --types for some of its types), or --photos"),
         (["train", "high/x", "--steps", "1", "--noise", "--photos", "x"], 2, "missing or conflicting training data"),
         (["train", "high/x", "--steps", "1", "--noise", "--mix", "0.5"], 2, "with --mix"),
         (["train", "high/x", "--steps", "1", "--noise", "--rows", "4"], 2, "V: "),

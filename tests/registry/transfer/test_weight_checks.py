@@ -25,6 +25,7 @@ from registry.transfer.weight_checks import LARGEST, check_weights, replay
 from tests.support.cells import SPEC, python, tiny
 from tests.support.soak import SOAK, many
 
+pytestmark = pytest.mark.filterwarnings("ignore::registry.YankedWarning")  # every version is pulled
 FLIPS = many(40, 1000)  # in all cells together
 MOST_MISSED = 0.01  # of the flips of an exponent's bit
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.support.cells import ROOT
+from tests.support.soak import SOAK
 
 SCRIPT = """
 import json, sys
@@ -46,6 +47,7 @@ def figures(threads, **environment):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not SOAK, reason="two minutes; `make soak` runs it")
 def test_threads_and_kernels_change_no_verdict_and_no_figure_beyond_rounding():
     plain, *others = figures(1), figures(2), figures(1, NUMBA_DISABLE_JIT="1")
     assert plain["read-out, omega"][0] is True
