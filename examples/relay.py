@@ -117,7 +117,9 @@ def claims(found: Sequence[Relay]) -> dict[str, bool]:
             relay.swap.worth < 1 + LITTLE for relay in low
         ),
         "HIGH: without its omega a cell has more than twice the error": all(relay.swap.worth > 2 for relay in high),
-        "HIGH, one start: A's omega recovers more than that of any untrained cell, or of another image": bool(carries) and all(carries),
+        "HIGH, one start: A's omega recovers more than that of any untrained cell, or of another image": (
+            bool(carries) and all(carries)
+        ),
         "rows of cells from two starts are worse than the mean: row i of one is not row i of the other": all(rows),
     }
 
