@@ -150,12 +150,12 @@ def test_the_signature_of_a_container_is_in_the_order_of_its_errors():
     )
 
 
-def swap(source="high/a", one_start=True, kind="omega", **changes):
+def swap(source="high/a", one_start=True, kind="omega", probe="photos-64", **changes):
     errors = {"own": 1.0, "mean": 5.0, "mapped": 2.0, "shuffled": 6.0} | changes
     spread = torch.linspace(0.9, 1.1, 40, dtype=torch.float64)
     found = {name: value * spread for name, value in errors.items()}
     made = composer.alignment.Swap("source", "target", kind, found, torch.arange(40) // 2)
-    return relay.Relay(made, (source, "high/b"), one_start, "photos-64", [made.share("mean") + 0.025, 0.0])
+    return relay.Relay(made, (source, "high/b"), one_start, probe, [made.share("mean") + 0.025, 0.0])
 
 
 def test_a_row_of_relays():
@@ -178,8 +178,9 @@ def test_a_row_of_relays():
     ("swaps", "wrong"),
     [
         ([swap()], []),
-        ([swap(), swap("low/a", mean=1.04)], []),
-        ([swap(), swap("low/a", mean=1.06)], ["LOW"]),
+        ([swap(), swap("low/a", probe="noise16-64", mean=1.01)], []),
+        ([swap(), swap("low/a", probe="noise16-64")], ["LOW, noise"]),
+        ([swap(), swap("low/a")], []),
         ([swap(mean=1.5, mapped=1.1)], ["HIGH: without"]),
         ([swap(mapped=5.0)], ["HIGH, one start"]),
         ([swap(one_start=False)], ["HIGH, one start"]),
