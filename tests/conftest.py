@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import importlib
 import re
 import sys
@@ -64,6 +65,14 @@ def few(monkeypatch):
     monkeypatch.setattr("registry.transfer.remeasure.probe", some)
     monkeypatch.setattr("batteries.packaging.package.BASELINE_PATCHES", 512)
     monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 64)
+
+
+@pytest.fixture(scope="module")
+def frozen_heap():
+    """For tests that ask for an answer at once: keep the collector off what earlier tests left, up to a second of work."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def read(pair=("low/a", "low/b"), kind="omega", **changes):
         "least squares": 0.0625,
         "unturned": 0.1,
         "untouched": 0.05,
-        "shuffled": 0.1 if pair[0].startswith("low") else 0.2,
+        "shuffled": 0.1,
         "untrained": 0.0625,
     } | {way.replace("_", " "): mean for way, mean in changes.items()}
     return transfer.Transfer(pair, True, kind, {way: (mean - 0.01, mean, mean + 0.01) for way, mean in means.items()})
@@ -122,9 +122,8 @@ HIGH = ("high/a", "high/b")
         ([], None),
         ([read(kind="moment", unturned=0.7)], "LOW, moment"),
         ([read(kind="moment", mapped=0.15)], "within a band"),
-        ([read(mapped=0.4)], "omega and S: no more"),
-        ([read(untouched=0.1)], "LOW, omega and S"),
-        ([read(HIGH, shuffled=0.1)], "HIGH, omega and S"),
+        ([read(untouched=0.2)], "omega and S, within"),
+        ([read(HIGH, shuffled=0.2)], "omega and S, within"),
         ([read(least_squares=0.1)], "omega and S: by the map"),
     ],
 )

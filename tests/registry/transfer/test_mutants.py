@@ -5,7 +5,6 @@ mutant changes fields and is written canonically again (an index also gets the d
 schema that has to say no, and not the form.
 """
 
-import gc
 import json
 import random
 import re
@@ -42,6 +41,8 @@ from tests.support.maps import consensus, container
 from tests.support.models import least
 from tests.support.mutants import text_mutant, tree_mutant
 from tests.support.soak import many
+
+pytestmark = pytest.mark.usefixtures("frozen_heap")
 
 SEED = 5
 SECONDS = 1.0  # of one processor, for one mutant
@@ -330,17 +331,9 @@ SIZES = {
 }  # those of the manifests and of the header are the limits
 
 
-@pytest.fixture
-def frozen_heap():
-    """Keep the collector off what earlier tests left, which a reader's many small lists would have it visit again and again."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.mark.parametrize("filling", FILLINGS)
 @pytest.mark.parametrize("name", KINDS)
-def test_the_worst_that_fits_is_refused_at_once(name, filling, frozen_heap):
+def test_the_worst_that_fits_is_refused_at_once(name, filling):
     data = KINDS[name].file(FILLINGS[filling](SIZES[name]), random.Random(0))
     assert len(data) <= 2 * SIZES[name] + max(len(MODEL), len(MAPS))  # a document is quoted in its header
     started = time.process_time()

@@ -186,15 +186,16 @@ texts = st.one_of(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("frozen_heap")
 @settings(max_examples=many(300, 30_000), deadline=None)
 @given(texts)
 def test_any_text_is_a_query_or_a_typed_error_at_once(text):
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         assert Query.parse(text).matches(ROW) in (True, False)
     except InputError as error:
         str(error)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 numbers = st.sampled_from(["D", "V", "cv", "mse", "1", "-2.5", "16", "cv_standard_error"])
