@@ -49,13 +49,19 @@ def test_a_measured_cv_leaves_every_bit_and_is_in_every_reading(small):
     off, measured, on = (train(plan(**changes), NoiseSource(), small) for changes in ({"boost": 0.0}, {"hand": "measured"}, {}))
     assert same(off, measured)
     assert not same(off, on)
-    assert [point.cv_average for point in off.trajectory] == [None] * 3
-    assert "cv_average" not in off.trajectory[0].model_dump()
+    assert off.cv_averages == [None] * 3
     for run in (measured, on):
-        averages = [point.cv_average for point in run.trajectory]
-        assert len({*averages}) == 3
-        assert averages[-1] == run.cv_average
-    assert measured.trajectory[0].model_copy(update={"cv_average": None}) == off.trajectory[0]
+        assert len({*run.cv_averages}) == len(run.trajectory) == 3
+        assert run.cv_averages[-1] == run.cv_average
+    assert measured.trajectory == off.trajectory
+
+
+def test_a_checkpoint_from_before_has_no_averages_of_its_readings():
+    run = begun()
+    state = {**run.state(), "trajectory": [{"step": 2, "mse": 0.5, "cv": None, "cv_standard_error": None}]}
+    del state["cv_averages"]
+    run.restore(state)
+    assert run.cv_averages == [None]
 
 
 @pytest.mark.parametrize("hand", ["loss", "measured", "penalty"])
