@@ -52,7 +52,7 @@ class Plan(GrownDocument):
         start: Digest of the cell whose weights the run starts from; by default a seeded untrained cell.
         optimiser: ``adam``, ``adamw`` (decoupled weight decay 0.01), ``sgd`` (Nesterov momentum 0.9), ``muon`` (orthogonalised
             updates of the matrices, and Adam of the same rate for biases, norms and convolutions), or ``lbfgs`` (L-BFGS with
-            several gradients a step, all on the step's images).
+            a line search: up to 26 gradients a step, all on the step's images; a ``constant`` rate of 1 suits).
         momentum: Classical momentum of ``sgd`` in place of Nesterov's, from 0, plain SGD, to below 1.
         hand: Form of the soft hand, with prox a Gaussian of the relative distance of the average CV from the exact attractor.
             ``loss``: the loss is (1 + boost * prox) * mse, without a gradient through prox. ``measured``: the average is
