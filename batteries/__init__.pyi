@@ -37,8 +37,8 @@ from .packaging.adopt import adopt as adopt
 from .packaging.package import Label as Label
 from .packaging.package import package as package
 from .training.plan import Plan as Plan
+from .training.run import Run as Run
 from .training.tensorboard import Events as Events
-from .training.trainer import Run as Run
 from .training.trainer import Watcher as Watcher
 from .training.trainer import expected_band as expected_band
 from .training.trainer import train as train

@@ -12,7 +12,7 @@ from batteries.noise import random_batch
 from batteries.training.muon import BatchedMuon
 from batteries.training.optimisers import optimisers_of
 from batteries.training.plan import Optimiser
-from batteries.training.trainer import _step
+from batteries.training.step import take_step
 from benchmarks.harness import Pair
 
 BANDS, BATCHES = ("low", "mid", "high"), (16, 32)
@@ -36,7 +36,7 @@ def _stepper(optimiser: Optimiser, band: str, batch: int) -> Callable[[], float]
     spec = CellSpec.preset(band)  # type: ignore[arg-type]
     plan = Plan(spec=spec, size=64, steps=10**9, rate=1e-4, schedule="constant", optimiser=optimiser)
     model = untrained(spec, 0)
-    return partial(_step, Run(plan, "benchmark", model, optimisers_of(plan, model)), random_batch(batch, (64, 64), 0)[0])
+    return partial(take_step, Run(plan, "benchmark", model, optimisers_of(plan, model)), random_batch(batch, (64, 64), 0)[0])
 
 
 def _ours(matrices: list[torch.nn.Parameter]) -> torch.optim.Muon:

@@ -15,7 +15,7 @@ from batteries import CellSpec, Plan, Run, untrained
 from batteries.model.patch_svae import BoundarySmooth
 from batteries.noise import random_batch
 from batteries.training.optimisers import optimisers_of
-from batteries.training.trainer import _step
+from batteries.training.step import take_step
 from benchmarks.harness import Pair
 from benchmarks.plain import plain, plain_step
 
@@ -53,7 +53,7 @@ def stepper(way: str, band: str, batch: int) -> Callable[[], float]:
     if way == "plain":
         model = plain(spec, 0)
         return partial(plain_step, model, torch.optim.Adam(model.parameters(), lr=1e-3), images)
-    return partial(_step, ours(spec), images)
+    return partial(take_step, ours(spec), images)
 
 
 def ours(spec: CellSpec) -> Run:
@@ -80,7 +80,7 @@ def losses(way: str, band: str, batch: int, steps: int) -> list[float]:
     batches: list[Tensor] = [random_batch(batch, (64, 64), seed)[0] for seed in range(steps)]
     if way == "ours":
         run = ours(spec)
-        return [_step(run, images) for images in batches]
+        return [take_step(run, images) for images in batches]
     model = plain(spec, 0)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     return [plain_step(model, optimiser, images) for images in batches]

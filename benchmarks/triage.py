@@ -13,7 +13,8 @@ from batteries import CellSpec, NoiseSource, Plan, probe, train
 from batteries.data.prefetch import ahead
 from batteries.data.sources import seed_of
 from batteries.geometry import simplex_cv
-from batteries.training.trainer import SOFT_HAND_DRAWS, _step
+from batteries.training.soft_hand import DRAWS
+from batteries.training.step import take_step
 from benchmarks.harness import Pair
 from benchmarks.plain import plain, plain_step
 from benchmarks.step import ours
@@ -54,7 +55,7 @@ def _stretch(plan: Plan, steps: int) -> None:
     run = ours(plan.spec)
     run.plan = plan
     for images in ahead(lambda step: NoiseSource().batch(seed_of(plan.seed, step), plan.batch, plan.size), 0, steps):
-        _step(run, images)
+        take_step(run, images)
 
 
 def _plain_stretch(plan: Plan, steps: int) -> None:
@@ -66,7 +67,7 @@ def _plain_stretch(plan: Plan, steps: int) -> None:
         with torch.no_grad():
             M = model.tokens(images[:1]).M
         reading = simplex_cv.cv(
-            M[:, 0], torch.zeros(1), draws=SOFT_HAND_DRAWS, seed=seed_of(plan.seed, step, 2), corrected=False
+            M[:, 0], torch.zeros(1), draws=DRAWS, seed=seed_of(plan.seed, step, 2), corrected=False
         )
         assert math.isfinite(getattr(reading, "value", math.nan))
         plain_step(model, optimiser, images)

@@ -139,6 +139,38 @@ def axial_cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> 
     return _mean_cv(_one_sign(M.cpu()), image, draws, torch.Generator().manual_seed(seed), corrected=True, axial=True)
 
 
+def differentiable_cv(M: Tensor, *, draws: int, seed: int) -> Tensor | Degenerate:
+    """Compute the published CV of one matrix, as :func:`cv` without its correction, with a gradient on the rows.
+
+    The volumes are sqrt(det(E E')) / k!, the Cayley-Menger determinant of k+1 points written with the k edges E from the first.
+    A simplex without volume has no gradient of its own.
+
+    Args:
+        M: Matrix (V, D), finite.
+        draws: Simplices drawn.
+        seed: Seed of the draws.
+
+    Returns:
+        CV, a float64 tensor without axes that is differentiable in M, or :class:`Degenerate` as :func:`cv`.
+
+    >>> M = torch.nn.functional.normalize(torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    >>> found = differentiable_cv(M.requires_grad_(), draws=200, seed=0)
+    >>> reading = cv(M.detach()[None], torch.zeros(1, dtype=torch.int64), draws=200, seed=0, corrected=False)
+    >>> abs(found.item() - reading.value) < 1e-12, torch.autograd.grad(found, M)[0].shape
+    (True, torch.Size([32, 8]))
+    """
+    V, width = M.shape
+    if width < SIMPLEX:
+        return Degenerate(f"D = {width} has no 4-volume", flat=1, matrices=1)
+    rows = draw_rows(V, 1, draws, torch.Generator().manual_seed(seed))[0]
+    grams = _edge_grams(M.cpu().double()[rows])  # (draws, k, k)
+    squares = _determinant(grams).clamp_min(torch.finfo(torch.float64).tiny)  # the root has no slope at 0
+    volumes = squares.sqrt() / math.factorial(SIMPLEX)
+    if _count_flat(volumes.detach()[None], grams.detach()[None]):
+        return Degenerate("the rows of 1 of 1 matrices lie in a hyperplane", flat=1, matrices=1)
+    return volumes.std() / volumes.mean()
+
+
 def effective_rank(S: Tensor) -> Tensor:
     """Compute exp(entropy of S / sum S), between 1 (one mode) and D (equal modes).
 

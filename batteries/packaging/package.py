@@ -37,7 +37,7 @@ from batteries.measurement import baselines
 from batteries.measurement.baselines import LinearCode
 from batteries.measurement.measure import held_figure, measure, read
 from batteries.model.patch_svae import PatchSVAE, arrays_of, untrained
-from batteries.training.trainer import Run
+from batteries.training.run import Run
 
 BASELINE_PATCHES = 24_000  # training patches that the linear codes are fitted on
 BASELINE_SEED = 1  # purpose in seed_of: 0 trains, 1 fits baselines, 2 draws the soft hand's simplices

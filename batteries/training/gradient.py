@@ -7,6 +7,7 @@ alone, and each piece has one thread of torch's, so no bit of a step depends on 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, reduce
 
 import torch
@@ -18,24 +19,29 @@ from batteries.model.patch_svae import PatchSVAE
 PIECE_PIXELS = 16 * 64 * 64  # pixels of one piece; docs/decisions/0023-threads.md
 
 
-def gradient(model: PatchSVAE, images: Tensor) -> tuple[float, list[Tensor], Tensor]:
+def gradient(
+    model: PatchSVAE, images: Tensor, term: Callable[[Tensor], Tensor] | None = None
+) -> tuple[float, list[Tensor], Tensor]:
     """Compute the mean squared error of reconstructions, and its gradient.
 
     Args:
         model: Model being trained.
         images: Images (B, channels, height, width).
+        term: Differentiable function of M (1, V, D) of the first patch, whose gradient is added; it belongs to the first piece.
 
     Returns:
-        Error, its gradient on each of the model's parameters in order, and M (1, V, D) of the first patch.
+        Error without the term, the gradient on each of the model's parameters in order, and M (1, V, D) of the first patch.
     """
     parameters = list(model.parameters())
 
-    def share(part: Tensor) -> tuple[float, tuple[Tensor, ...], Tensor]:
+    def share(part: Tensor, term: Callable[[Tensor], Tensor] | None) -> tuple[float, tuple[Tensor, ...], Tensor]:
         recon, M = model.reconstruction(part)
         loss = (recon - part).square().mean() * (len(part) / len(images))
-        return loss.item(), torch.autograd.grad(loss, parameters), M[:1, 0].detach().clone()
+        whole = loss if term is None else loss + term(M[:1, 0]).to(loss.dtype)
+        return loss.item(), torch.autograd.grad(whole, parameters), M[:1, 0].detach().clone()
 
-    found = parallel.results([partial(share, part) for part in images.split(_piece(model, images))])
+    parts = images.split(_piece(model, images))
+    found = parallel.results([partial(share, part, None if index else term) for index, part in enumerate(parts)])
     losses, gradients, matrices = zip(*found, strict=True)
     return sum(losses), [reduce(torch.add, shares) for shares in zip(*gradients, strict=True)], matrices[0]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import LBFGS, SGD, Adam, AdamW, Optimizer
 
 from batteries.training.muon import BatchedMuon
-from batteries.training.plan import DECAY, MOMENTUM, Plan
+from batteries.training.plan import DECAY, EVALUATIONS, HISTORY, ITERATIONS, MOMENTUM, Plan
 
 
 def optimisers_of(plan: Plan, model: nn.Module) -> tuple[Optimizer, ...]:
@@ -18,8 +18,13 @@ def optimisers_of(plan: Plan, model: nn.Module) -> tuple[Optimizer, ...]:
         case "adamw":
             return (AdamW(parameters, lr=plan.rate, weight_decay=DECAY, fused=True),)
         case "sgd":
-            return (SGD(parameters, lr=plan.rate, momentum=MOMENTUM, nesterov=True, fused=True),)
+            nesterov = plan.momentum is None
+            momentum = MOMENTUM if plan.momentum is None else plan.momentum
+            return (SGD(parameters, lr=plan.rate, momentum=momentum, nesterov=nesterov, fused=True),)
         case "muon":
             matrices = [parameter for parameter in parameters if parameter.ndim == 2]
             rest = [parameter for parameter in parameters if parameter.ndim != 2]
             return BatchedMuon(matrices, lr=plan.rate), Adam(rest, lr=plan.rate, fused=True)
+        case "lbfgs":
+            limits = {"max_iter": ITERATIONS, "max_eval": EVALUATIONS, "history_size": HISTORY}
+            return (LBFGS(parameters, lr=plan.rate, line_search_fn="strong_wolfe", **limits),)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from batteries.cell.manifest import Sha256, Text
 from batteries.cell.spec import CellSpec
+from batteries.geometry.attractor import SIMPLEX
 from batteries.io.canonical_json import GrownDocument
+from batteries.training import schedules
+from batteries.training.schedules import Schedule
 
-Optimiser = Literal["adam", "adamw", "sgd", "muon"]
-Schedule = Literal["constant", "cosine", "onecycle"]
-# Rates that a command without one stands for, also in published manifests. docs/decisions/0034-optimisers.md
-RATES: dict[str, float] = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.3, "muon": 0.02}
+Optimiser = Literal["adam", "adamw", "sgd", "muon", "lbfgs"]
+Hand = Literal["loss", "measured", "penalty"]
+# Rates that a command without one stands for, also in published manifests. docs/decisions/0034-optimisers.md, 0042-plans.md
+RATES: dict[str, float] = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.3, "muon": 0.02, "lbfgs": 1.0}
+CLIPS: dict[str, float] = {"adam": 1.0, "adamw": 1.0, "sgd": 1.0, "muon": 1.0, "lbfgs": 0.0}  # likewise
+BOOSTS: dict[str, float] = {"loss": 0.5, "measured": 0.0, "penalty": 10.0}  # likewise; that of the penalty is ours
+CHOICES: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("rate", "optimiser", RATES),
+    ("clip", "optimiser", CLIPS),
+    ("boost", "hand", BOOSTS),
+)  # field, field that its default depends on, and the defaults
 DECAY = 0.01  # decoupled weight decay of AdamW
 MOMENTUM = 0.9  # of SGD
-WARM_UP = 0.1  # share of a one-cycle run spent rising
-FINAL_RATE = 0.01  # share of the peak rate at the end of cosine and one-cycle
+# A step of L-BFGS. docs/decisions/0042-plans.md
+HISTORY = 10  # pairs of steps and changes of the gradient that the curvature is estimated from
+ITERATIONS = 4  # moves of a step, each along a line
+EVALUATIONS = 16  # gradients of a step, about: a search along a line that is under way takes one more
 
 
 class Plan(GrownDocument):
@@ -29,26 +40,35 @@ class Plan(GrownDocument):
         steps: Optimiser steps.
         batch: Images per step.
         rate: Peak learning rate; by default that of the optimiser in :data:`RATES`.
-        schedule: Schedule of the learning rate.
-        clip: Largest norm of the gradient.
+        schedule: Schedule of the learning rate: :func:`batteries.training.schedules.share`.
+        clip: Largest norm of the gradient, by default 1; 0 leaves it as it is, as ``lbfgs`` must.
         seed: Seed of weights, data and draws.
-        boost: Strength of the soft hand: the loss is (1 + boost * prox) * mse, prox a Gaussian of the relative distance of the
-            average CV from the exact attractor; no gradient passes through prox. 0 turns it off.
+        boost: Strength of the soft hand, by default that of its form: 0.5 for ``loss``, which 0 turns off, and the weight 10 for
+            ``penalty``; 0 for ``measured``, which has none.
         sigma: Width of the soft hand's Gaussian.
         triage_step: Step at which the band is checked; a run in the wrong band stops there.
         reading_every: Steps between readings of the trajectory.
         checkpoint_every: Steps between checkpoints.
         start: Digest of the cell whose weights the run starts from; by default a seeded untrained cell.
-        optimiser: ``adam``, ``adamw`` (decoupled weight decay 0.01), ``sgd`` (Nesterov momentum 0.9), or ``muon``:
-            orthogonalised updates of the matrices, and Adam of the same rate for biases, norms and convolutions.
+        optimiser: ``adam``, ``adamw`` (decoupled weight decay 0.01), ``sgd`` (Nesterov momentum 0.9), ``muon`` (orthogonalised
+            updates of the matrices, and Adam of the same rate for biases, norms and convolutions), or ``lbfgs`` (L-BFGS with
+            several gradients a step, all on the step's images).
+        momentum: Classical momentum of ``sgd`` in place of Nesterov's, from 0, plain SGD, to below 1.
+        hand: Form of the soft hand, with prox a Gaussian of the relative distance of the average CV from the exact attractor.
+            ``loss``: the loss is (1 + boost * prox) * mse, without a gradient through prox. ``measured``: the average is
+            taken, and the loss is mse. ``penalty``: the loss is mse + boost * (CV / exact - 1)^2, with the gradient through
+            the CV of the first patch's rows.
+        fixed_batch: Whether every step sees the images of the first: full-batch training.
 
     >>> import batteries
     >>> plan = batteries.Plan(spec=batteries.CellSpec.preset("high"), size=64, steps=4000, rate=3e-3, schedule="cosine")
     >>> plan.batch, plan.rate_at(0)
     (128, 0.003)
+    >>> batteries.Plan(spec=plan.spec, size=64, steps=1000, optimiser="sgd", momentum=0.0, rate=1e-2).describe()[0]
+    'SGD 0.01, no momentum, no weight decay, gradient norm at most 1'
     """
 
-    ADDED: ClassVar[tuple[str, ...]] = ("optimiser",)
+    ADDED: ClassVar[tuple[str, ...]] = ("optimiser", "momentum", "hand", "fixed_batch")
 
     spec: CellSpec
     size: Annotated[int, Field(ge=1, le=4096)]
@@ -56,7 +76,7 @@ class Plan(GrownDocument):
     batch: Annotated[int, Field(ge=1)] = 128
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Schedule = "onecycle"
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(ge=0)] = 1.0
     seed: Annotated[int, Field(ge=0)] = 0
     boost: Annotated[float, Field(ge=0)] = 0.5
     sigma: Annotated[float, Field(gt=0)] = 0.15
@@ -65,39 +85,85 @@ class Plan(GrownDocument):
     checkpoint_every: Annotated[int, Field(ge=1)] = 250
     start: Sha256 | None = None
     optimiser: Optimiser = "adam"
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    hand: Hand = "loss"
+    fixed_batch: bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _choose_rate(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("rate") is None and data.get("optimiser", "adam") in get_args(Optimiser):
-            return {**data, "rate": RATES[data.get("optimiser", "adam")]}
-        return data
+    def _choose_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        chosen = dict(data)
+        for field, by, defaults in CHOICES:
+            if chosen.get(field) is None:
+                kind = chosen.get(by, cls.model_fields[by].default)
+                chosen.pop(field, None)
+                if isinstance(kind, str) and kind in defaults:  # else it is what is refused
+                    chosen[field] = defaults[kind]
+        return chosen
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Plan:
+        wrong = []
+        if self.momentum is not None and self.optimiser != "sgd":
+            wrong.append(f"momentum is a setting of sgd, not of {self.optimiser}")
+        if self.optimiser == "lbfgs" and self.clip:
+            wrong.append("clip must be 0 for lbfgs, which compares the gradient with the loss")
+        if self.hand == "measured" and self.boost:
+            wrong.append("boost must be 0 for the hand measured, which leaves the loss as it is")
+        if self.hand == "penalty" and not self.boost:
+            wrong.append("boost must be above 0 for the hand penalty; the hand measured has no effect on the loss")
+        if self.hand != "loss" and self.spec.D < SIMPLEX:
+            wrong.append(f"the hand {self.hand} needs a CV, and so a spec with D of at least {SIMPLEX}, not {self.spec.D}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @property
+    def reads_cv(self) -> bool:
+        """True if the soft hand reads a CV at every step."""
+        return self.spec.D >= SIMPLEX and (self.hand != "loss" or self.boost > 0)
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        done = step / self.steps
-        if self.schedule == "constant":
-            return self.rate
-        if self.schedule == "onecycle" and done < WARM_UP:
-            return self.rate * (FINAL_RATE + (1 - FINAL_RATE) * done / WARM_UP)
-        start = WARM_UP if self.schedule == "onecycle" else 0.0
-        falling = (1 + math.cos(math.pi * (done - start) / (1 - start))) / 2
-        return self.rate * (FINAL_RATE + (1 - FINAL_RATE) * falling)
+        return self.rate * schedules.share(self.schedule, step, self.steps)
 
     def describe(self) -> tuple[Text, Text, Text]:
         """Describe optimiser, schedule and soft hand for the manifest."""
-        hand = "off" if self.boost == 0 else f"boost {self.boost:g}, sigma {self.sigma:g}, target exact sphere CV"
+        clip = f"gradient norm at most {self.clip:g}" if self.clip else "gradient not clipped"
+        batch = ", every step on the images of the first" if self.fixed_batch else ""
         start = f", started from the cell sha256:{self.start}" if self.start else ""
-        return f"{self._optimiser_words()}, gradient norm at most {self.clip:g}{start}", self.schedule, hand
+        return f"{self._optimiser_words()}, {clip}{batch}{start}", self.schedule, self._hand_words()
 
     def _optimiser_words(self) -> str:
+        rate = f"{self.rate:g}"
         match self.optimiser:
             case "adam":
-                return f"Adam {self.rate:g}, no weight decay"
+                return f"Adam {rate}, no weight decay"
             case "adamw":
-                return f"AdamW {self.rate:g}, weight decay {DECAY:g}"
+                return f"AdamW {rate}, weight decay {DECAY:g}"
             case "sgd":
-                return f"SGD {self.rate:g}, Nesterov momentum {MOMENTUM:g}, no weight decay"
+                return f"SGD {rate}, {self._momentum_words()}, no weight decay"
             case "muon":
-                rate = f"{self.rate:g}"
                 return f"Muon {rate} on matrices, Adam {rate} on the rest, no weight decay"
+            case "lbfgs":
+                return (
+                    f"LBFGS {rate}, history {HISTORY}, at most {ITERATIONS} moves and {EVALUATIONS} gradients a step, "
+                    "no weight decay"
+                )
+
+    def _momentum_words(self) -> str:
+        if self.momentum is None:
+            return f"Nesterov momentum {MOMENTUM:g}"
+        return f"momentum {self.momentum:g}" if self.momentum else "no momentum"
+
+    def _hand_words(self) -> str:
+        match self.hand:
+            case "loss":
+                words = f"boost {self.boost:g}, sigma {self.sigma:g}, target exact sphere CV"
+                return words if self.boost else "off"
+            case "measured":
+                return "measured, loss unchanged"
+            case "penalty":
+                return f"penalty {self.boost:g} * (CV / exact sphere CV - 1)^2 on the rows of the first patch"

@@ -1,4 +1,4 @@
-"""One training loop: gradient, soft hand, triage of the band, a trajectory of MSE and CVs; resumable to the same numbers.
+"""One training loop: steps, triage of the band, a trajectory of MSE and CVs; resumable to the same numbers.
 
 Every step's batch and CV draws are seeded by (run seed, step), so a killed and resumed run passes through the same states as
 an uninterrupted one.
@@ -6,90 +6,35 @@ an uninterrupted one.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from batteries import short_repr
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Band, InputScale, TrainingPoint, Triage
 from batteries.cell.spec import CellSpec
 from batteries.data.prefetch import ahead
 from batteries.data.probes import Probe, probe_of
 from batteries.data.sources import OWN_SOURCES, Source, refuse_shown, seed_of
-from batteries.engine import parallel
 from batteries.engine.torch_settings import neutral
-from batteries.errors import ConflictError, InputError, PolicyError
-from batteries.geometry import attractor, simplex_cv
+from batteries.errors import ConflictError, InputError
+from batteries.geometry import attractor
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.images.image_batch import unjudged
 from batteries.measurement.measure import finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE, untrained
 from batteries.training import checkpoint
-from batteries.training.gradient import gradient
 from batteries.training.optimisers import optimisers_of
 from batteries.training.plan import Plan
-
-SOFT_HAND_DRAWS = 200  # simplices of one patch's M, as published
-EMA_DECAY = 0.99
-
-
-@dataclass
-class Run:
-    """State of a run between two steps.
-
-    >>> import batteries
-    >>> spec = batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4)
-    >>> run = batteries.train(batteries.Plan(spec=spec, size=64, steps=2, batch=4), batteries.NoiseSource(), "noise16-64")
-    >>> [point.step for point in run.trajectory], run.model.spec.D
-    ([2], 4)
-    """
-
-    plan: Plan
-    identity: str
-    model: PatchSVAE
-    optimisers: tuple[torch.optim.Optimizer, ...]
-    step: int = 0
-    cv_average: float | None = None
-    trajectory: list[TrainingPoint] = field(default_factory=list)
-    triage: Triage | None = None
-    axial_cv_at_triage: Estimate | None = None
-
-    __repr__ = short_repr.fields
-
-    def state(self) -> dict[str, Any]:
-        """Return the state saved in a checkpoint besides the tensors."""
-        at = self.axial_cv_at_triage
-        return {
-            "identity": self.identity,
-            "step": self.step,
-            "cv_average": self.cv_average,
-            "trajectory": [point.model_dump(mode="json") for point in self.trajectory],
-            "triage": self.triage.model_dump(mode="json") if self.triage else None,
-            "axial_cv_at_triage": [at.value, at.standard_error, at.matrices, at.by_image] if at else None,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
-        self.step, self.cv_average = state["step"], state["cv_average"]
-        self.trajectory = [TrainingPoint(**point) for point in state["trajectory"]]
-        self.triage = Triage(**state["triage"]) if state["triage"] else None
-        if at := state.get("axial_cv_at_triage"):  # older checkpoints lack it, hence a comparison with it
-            value, error, matrices, by_image = at
-            self.axial_cv_at_triage = Estimate(value, error, matrices, tuple(by_image))
-
-    @property
-    def stopped(self) -> bool:
-        """True if the triage ended the run."""
-        return self.triage is not None and not self.triage.passed
+from batteries.training.run import Run
+from batteries.training.step import take_step
 
 
 class Watcher(Protocol):
@@ -175,11 +120,11 @@ def train(
     if saved and os.path.lexists(saved):
         run.restore(checkpoint.read(saved, model, run.optimisers, run.identity))
     last = min(plan.steps, until or plan.steps)
-    batches = ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, last)
+    batches = _batches(plan, source, run.step, last)
     judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # their scale is right
     for images in batches if not run.stopped else ():
         with judged():
-            loss = _step(run, images)
+            loss = take_step(run, images)
         for watcher in watchers:
             watcher.stepped(run.step, loss)
         _take_readings(run, probe, watchers)
@@ -189,6 +134,19 @@ def train(
             break
     model.eval()
     return run
+
+
+def _batches(plan: Plan, source: Source, first: int, last: int) -> Iterator[Tensor]:
+    """Yield the images (batch, channels, size, size) of each step, or those of step 0 again and again if the plan says so."""
+
+    def made(step: int) -> Tensor:
+        return source.batch(seed_of(plan.seed, step), plan.batch, plan.size)
+
+    if not plan.fixed_batch:
+        yield from ahead(made, first, last)
+        return
+    for images in ahead(made, 0, 1):
+        yield from repeat(images, last - first)
 
 
 def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
@@ -216,45 +174,6 @@ def expected_band(spec: CellSpec) -> Band | None:
     return attractor.band(attractor.sphere_cv(spec.D), spec.D) if spec.D >= attractor.SIMPLEX else None
 
 
-def _step(run: Run, images: Tensor) -> float:
-    with torch.autocast(images.device.type, enabled=False):  # worker threads do not inherit it
-        loss, gradients, M = gradient(run.model, images)
-        parallel.run([gradients], lambda found: _update(run, loss, found, M), alone=True)
-    run.step += 1
-    return loss
-
-
-def _update(run: Run, loss: float, gradients: list[Tensor], M: Tensor) -> None:
-    """Take one step of the optimisers, along the gradient of the loss times the soft hand."""
-    plan, factor = run.plan, _soft_hand(run, M)
-    for parameter, found in zip(run.model.parameters(), gradients, strict=True):
-        parameter.grad = found * factor
-    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.clip)
-    if not math.isfinite(loss + norm.item()):
-        remedy = "Lower the rate; the folder's checkpoint is from before."
-        raise PolicyError("training diverged", code="DIVERGED", found=f"loss {loss}", where=f"step {run.step}", remedy=remedy)
-    for optimiser in run.optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate_at(run.step)
-        optimiser.step()
-
-
-def _soft_hand(run: Run, M: Tensor) -> float:
-    """Return the loss factor 1 + boost * exp(-(distance / sigma)^2 / 2), from the CV of M (1, V, D) and the attractor."""
-    plan = run.plan
-    if plan.boost == 0 or plan.spec.D < attractor.SIMPLEX:
-        return 1.0
-    seed, image = seed_of(plan.seed, run.step, 2), torch.zeros(1, dtype=torch.int64)
-    reading = simplex_cv.cv(M, image, draws=SOFT_HAND_DRAWS, seed=seed, corrected=False)  # as published
-    if isinstance(reading, Estimate):
-        before = reading.value if run.cv_average is None else run.cv_average
-        run.cv_average = EMA_DECAY * before + (1 - EMA_DECAY) * reading.value
-    if run.cv_average is None:
-        return 1.0
-    distance = run.cv_average / attractor.sphere_cv(plan.spec.D) - 1
-    return 1 + plan.boost * math.exp(-((distance / plan.sigma) ** 2) / 2)
-
-
 def _take_readings(run: Run, probe: Probe, watchers: Sequence[Watcher]) -> None:
     plan = run.plan
     at_triage = run.step == plan.triage_step
@@ -262,7 +181,13 @@ def _take_readings(run: Run, probe: Probe, watchers: Sequence[Watcher]) -> None:
         return
     found = read(run.model, probe.images, probe.cluster)
     cv, axial = found.cv(), found.axial_cv()
-    point = TrainingPoint(step=run.step, mse=float(found.mse.mean()), **_cv_fields("cv", cv), **_cv_fields("axial_cv", axial))
+    point = TrainingPoint(
+        step=run.step,
+        mse=float(found.mse.mean()),
+        cv_average=run.cv_average,
+        **_cv_fields("cv", cv),
+        **_cv_fields("axial_cv", axial),
+    )
     run.trajectory.append(point)
     if at_triage:
         run.axial_cv_at_triage = axial if isinstance(axial, Estimate) else None

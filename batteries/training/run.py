@@ -1,0 +1,64 @@
+"""State of a training run between two steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from batteries import short_repr
+from batteries.cell.manifest import TrainingPoint, Triage
+from batteries.geometry.estimates import Estimate
+from batteries.model.patch_svae import PatchSVAE
+from batteries.training.plan import Plan
+
+
+@dataclass
+class Run:
+    """State of a run between two steps.
+
+    >>> import batteries
+    >>> spec = batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4)
+    >>> run = batteries.train(batteries.Plan(spec=spec, size=64, steps=2, batch=4), batteries.NoiseSource(), "noise16-64")
+    >>> [point.step for point in run.trajectory], run.model.spec.D
+    ([2], 4)
+    """
+
+    plan: Plan
+    identity: str
+    model: PatchSVAE
+    optimisers: tuple[torch.optim.Optimizer, ...]
+    step: int = 0
+    cv_average: float | None = None
+    trajectory: list[TrainingPoint] = field(default_factory=list)
+    triage: Triage | None = None
+    axial_cv_at_triage: Estimate | None = None
+
+    __repr__ = short_repr.fields
+
+    def state(self) -> dict[str, Any]:
+        """Return the state saved in a checkpoint besides the tensors."""
+        at = self.axial_cv_at_triage
+        return {
+            "identity": self.identity,
+            "step": self.step,
+            "cv_average": self.cv_average,
+            "trajectory": [point.model_dump(mode="json") for point in self.trajectory],
+            "triage": self.triage.model_dump(mode="json") if self.triage else None,
+            "axial_cv_at_triage": [at.value, at.standard_error, at.matrices, at.by_image] if at else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.step, self.cv_average = state["step"], state["cv_average"]
+        self.trajectory = [TrainingPoint(**point) for point in state["trajectory"]]
+        self.triage = Triage(**state["triage"]) if state["triage"] else None
+        if at := state.get("axial_cv_at_triage"):  # older checkpoints lack it, hence a comparison with it
+            value, error, matrices, by_image = at
+            self.axial_cv_at_triage = Estimate(value, error, matrices, tuple(by_image))
+
+    @property
+    def stopped(self) -> bool:
+        """True if the triage ended the run."""
+        return self.triage is not None and not self.triage.passed

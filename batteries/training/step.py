@@ -1,0 +1,96 @@
+"""One step of a run: gradient, soft hand, clipping, and update of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from batteries.engine import parallel
+from batteries.engine.threads import threads
+from batteries.errors import PolicyError
+from batteries.training import soft_hand
+from batteries.training.gradient import gradient
+from batteries.training.run import Run
+
+
+def take_step(run: Run, images: Tensor) -> float:
+    """Update the weights of a run, its average CV and its number of steps.
+
+    Args:
+        run: Run before the step.
+        images: Images (B, channels, height, width) of the step.
+
+    Returns:
+        Mean squared error of the images before the update.
+
+    Raises:
+        PolicyError: loss or gradient that is not finite (``DIVERGED``).
+    """
+    with torch.autocast(images.device.type, enabled=False):  # worker threads do not inherit it
+        loss = _search(run, images) if run.plan.optimiser == "lbfgs" else _follow(run, images)
+    run.step += 1
+    return loss
+
+
+def _follow(run: Run, images: Tensor) -> float:
+    """Take a step of optimisers that need one gradient."""
+    loss, gradients, M = gradient(run.model, images, soft_hand.penalty(run.plan, run.step))
+
+    def update(gradients: Sequence[Tensor]) -> None:
+        _read_cv(run, M)
+        _set_gradients(run, loss, gradients)
+        for optimiser in run.optimisers:
+            _set_rate(run, optimiser)
+            optimiser.step()
+
+    parallel.run([gradients], update, alone=True)
+    return loss
+
+
+def _search(run: Run, images: Tensor) -> float:
+    """Take a step of an optimiser that asks for several gradients, all of one objective.
+
+    Images, simplices of the penalty and the factor of the soft hand stay the same during the step; the average CV is updated
+    once, before the first move. The optimiser's own arithmetic has one thread, so that no bit depends on their number.
+    """
+    count, term = torch.get_num_threads(), soft_hand.penalty(run.plan, run.step)
+    losses: list[float] = []
+
+    def objective() -> float:
+        with threads(count):
+            loss, gradients, M = gradient(run.model, images, term)
+        if not losses:
+            _read_cv(run, M)
+        losses.append(loss)
+        _set_gradients(run, loss, gradients)
+        added = 0.0 if term is None else term(M).item()
+        return soft_hand.factor(run.plan, run.cv_average) * loss + added
+
+    with threads(1):
+        for optimiser in run.optimisers:
+            _set_rate(run, optimiser)
+            optimiser.step(objective)
+    return losses[0]
+
+
+def _read_cv(run: Run, M: Tensor) -> None:
+    run.cv_average = soft_hand.averaged(run.plan, run.step, M, run.cv_average)
+
+
+def _set_gradients(run: Run, loss: float, gradients: Sequence[Tensor]) -> None:
+    """Give the parameters the gradient times the factor of the soft hand, clipped."""
+    factor = soft_hand.factor(run.plan, run.cv_average)
+    for parameter, found in zip(run.model.parameters(), gradients, strict=True):
+        parameter.grad = found * factor
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.plan.clip or math.inf)
+    if not math.isfinite(loss + norm.item()):
+        remedy = "Lower the rate; the folder's checkpoint is from before."
+        raise PolicyError("training diverged", code="DIVERGED", found=f"loss {loss}", where=f"step {run.step}", remedy=remedy)
+
+
+def _set_rate(run: Run, optimiser: torch.optim.Optimizer) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = run.plan.rate_at(run.step)
