@@ -66,8 +66,6 @@ def _plain_stretch(plan: Plan, steps: int) -> None:
         images = NoiseSource().batch(seed_of(plan.seed, step), plan.batch, plan.size)
         with torch.no_grad():
             M = model.tokens(images[:1]).M
-        reading = simplex_cv.cv(
-            M[:, 0], torch.zeros(1), draws=DRAWS, seed=seed_of(plan.seed, step, 2), corrected=False
-        )
+        reading = simplex_cv.cv(M[:, 0], torch.zeros(1), draws=DRAWS, seed=seed_of(plan.seed, step, 2), corrected=False)
         assert math.isfinite(getattr(reading, "value", math.nan))
         plain_step(model, optimiser, images)

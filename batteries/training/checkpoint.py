@@ -1,4 +1,8 @@
-"""Checkpoint of a training run: one safetensors file with model, optimisers and readings, replaced atomically at each save."""
+"""Checkpoint of a training run: one safetensors file with model, optimisers and readings, replaced atomically at each save.
+
+A tensor of an optimiser's state for a parameter is stored as it is; other values are JSON beside it, with the tensors in them
+named. The hyper-parameters of an optimiser are those of its plan.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from batteries.io import atomic_files, canonical_json
 
 MAX_CHECKPOINT = 2**30
 KEY = "batteries-run"
+VALUES = "batteries-optimiser"  # values of an optimiser's state that are no tensors; absent where all are
 
 
 def write(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], state: dict[str, Any]) -> None:
@@ -26,17 +31,23 @@ def write(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], state: 
     Args:
         path: Checkpoint file.
         model: Model whose parameters are saved.
-        optimisers: Optimisers whose per-parameter tensors are saved.
+        optimisers: Optimisers whose state is saved: tensors, numbers, words and None, and lists, tuples and dicts of these.
         state: State of the run as JSON: identity, step, readings.
 
     Raises:
         StoreError: no space or no permission.
     """
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    values: dict[str, Any] = {}
     for first, optimiser in _numbered(optimisers):
         for index, entry in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{first + index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
-    atomic_files.replace(path, save({k: v.contiguous() for k, v in tensors.items()}, {KEY: json.dumps(state)}))
+            for key, value in entry.items():
+                name = f"optimiser.{first + index}.{key}"
+                form = _packed(value, name, tensors)
+                if not isinstance(value, Tensor):
+                    values[name] = form
+    metadata = {KEY: json.dumps(state)} | ({VALUES: json.dumps(values)} if values else {})
+    atomic_files.replace(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
 
 
 def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity: str) -> dict[str, Any]:
@@ -51,6 +62,7 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         state: dict[str, Any] = json.loads(header["__metadata__"][KEY])
+        values: dict[str, Any] = json.loads(header["__metadata__"].get(VALUES, "{}"))
     except (SafetensorError, ValueError, KeyError) as error:
         raise FormatError("not a checkpoint", code="CHECKPOINT", found=error, where=path) from error
     if state["identity"] != identity:
@@ -62,7 +74,7 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
             where=path,
             remedy="Name another run folder, or remove the checkpoint to start afresh.",
         )
-    _restore(model, optimisers, tensors)
+    _restore(model, optimisers, tensors, values)
     return state
 
 
@@ -79,16 +91,45 @@ def _numbered(optimisers: Sequence[Optimizer]) -> Iterator[tuple[int, Optimizer]
         first += sum(len(group["params"]) for group in optimiser.param_groups)
 
 
-def _restore(model: nn.Module, optimisers: Sequence[Optimizer], tensors: dict[str, Tensor]) -> None:
+def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return a value as JSON, with its tensors put under names that begin with the given one."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach()
+        return {"tensor": name}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_packed(part, f"{name}.{place}", tensors) for place, part in enumerate(value)]}
+    if isinstance(value, dict):
+        return {"dict": [[key, _packed(part, f"{name}.{place}", tensors)] for place, (key, part) in enumerate(value.items())]}
+    assert value is None or isinstance(value, bool | int | float | str), f"{name} is a {type(value).__name__}"
+    return value
+
+
+def _unpacked(form: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the value of a form that :func:`_packed` made; its tensors are taken out of those given."""
+    if not isinstance(form, dict):
+        return form
+    ((kind, inner),) = form.items()
+    match kind:
+        case "tensor":
+            return tensors.pop(inner)
+        case "dict":
+            return {key: _unpacked(part, tensors) for key, part in inner}
+        case _:
+            parts = [_unpacked(part, tensors) for part in inner]
+            return parts if kind == "list" else tuple(parts)
+
+
+def _restore(model: nn.Module, optimisers: Sequence[Optimizer], tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+    found: dict[str, Any] = {name: _unpacked(form, tensors) for name, form in values.items()}
+    entries: dict[int, dict[str, Any]] = {}
+    for name, value in (tensors | found).items():
         kind, _, rest = name.partition(".")
         if kind == "optimiser":
             index, _, key = rest.partition(".")
-            entries.setdefault(int(index), {})[key] = tensor
+            entries.setdefault(int(index), {})[key] = value
     for first, optimiser in _numbered(optimisers):
         groups = optimiser.state_dict()["param_groups"]
         own = {index: entries[first + index] for group in groups for index in group["params"] if first + index in entries}

@@ -43,8 +43,8 @@ class Plan(GrownDocument):
         schedule: Schedule of the learning rate: :func:`batteries.training.schedules.share`.
         clip: Largest norm of the gradient, by default 1; 0 leaves it as it is, as ``lbfgs`` must.
         seed: Seed of weights, data and draws.
-        boost: Strength of the soft hand, by default that of its form: 0.5 for ``loss``, which 0 turns off, and the weight 10 for
-            ``penalty``; 0 for ``measured``, which has none.
+        boost: Strength of the soft hand, by default that of its form: 0.5 for ``loss``, which 0 turns off; the weight 10 for
+            ``penalty``; 0 for ``measured``.
         sigma: Width of the soft hand's Gaussian.
         triage_step: Step at which the band is checked; a run in the wrong band stops there.
         reading_every: Steps between readings of the trajectory.

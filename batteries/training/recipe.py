@@ -17,7 +17,8 @@ from batteries.cell.manifest import OWN_MIX, NoiseMix, Sha256
 from batteries.cell.spec import CellSpec, Preset, changes_of
 from batteries.errors import InputError
 from batteries.io.canonical_json import Document, fields_of
-from batteries.training.plan import Optimiser, Plan, Schedule
+from batteries.training.plan import Hand, Optimiser, Plan
+from batteries.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from batteries.data.photos import Photos
@@ -44,8 +45,12 @@ class Recipe(Document):
         batch: Images per step.
         optimiser: Optimiser of the weights.
         rate: Peak learning rate; by default that of the optimiser.
+        momentum: Classical momentum of SGD; by default Nesterov's.
         schedule: Schedule of the learning rate.
-        boost: Strength of the soft hand.
+        clip: Largest norm of the gradient, 0 for any; by default that of the optimiser.
+        hand: Form of the soft hand.
+        boost: Strength of the soft hand; by default that of its form.
+        fixed_batch: Whether every step sees the images of the first.
         seed: Seed of the run.
         start: Reference or file of the cell to start from.
         preset: Preset of the spec; by default that of the band.
@@ -67,8 +72,12 @@ class Recipe(Document):
     batch: int = 64
     optimiser: Optimiser = "adam"
     rate: float | None = None
+    momentum: float | None = None
     schedule: Schedule = "onecycle"
-    boost: float = 0.5
+    clip: float | None = None
+    hand: Hand = "loss"
+    boost: float | None = None
+    fixed_batch: bool = False
     seed: int = 0
     start: str | None = None
     preset: Preset | None = None
@@ -134,9 +143,9 @@ class Recipe(Document):
         """
         older = [f"{field}={value}" for field, value in {"V": self.rows, "hidden": self.hidden}.items() if value is not None]
         spec = CellSpec.preset(self.preset or self.band, **changes_of([*older, *self.set]))  # type: ignore[arg-type]  # refuses an unknown one
-        names = ("steps", "size", "batch", "optimiser", "rate", "schedule", "boost", "seed")
+        settings = {name: getattr(self, name) for name in Plan.model_fields.keys() & Recipe.model_fields.keys() - {"start"}}
         try:
-            return Plan(spec=spec, start=start, **{name: getattr(self, name) for name in names})
+            return Plan(spec=spec, start=start, **settings)
         except ValidationError as error:
             raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
 

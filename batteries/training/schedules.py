@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: the share of the peak rate at each step, a function of the step and the length of the run alone."""
+"""Schedules of the learning rate: the share of the peak rate at a step, determined by the step and the length of the run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Soft hand of a run: CV of the first patch's rows at every step, its average, and its effect on the loss.
 
-The published soft hand multiplies the loss; its three other forms are those of the published ablations: a penalty with a gradient
+The published soft hand multiplies the loss. The other forms are those of the published ablations: a penalty with a gradient
 through the CV, a CV that is measured without an effect, and none.
 """
 
@@ -46,7 +46,7 @@ def averaged(plan: Plan, step: int, M: Tensor, average: float | None) -> float |
 
 
 def factor(plan: Plan, average: float | None) -> float:
-    """Return the factor of the loss, 1 + boost * exp(-(distance / sigma)^2 / 2) for ``loss``, with the distance of an average CV."""
+    """Return the factor of the mse: 1 + boost * exp(-(distance / sigma)^2 / 2) for ``loss``, by the average CV; else 1."""
     if plan.hand != "loss" or plan.boost == 0 or average is None:
         return 1.0
     distance = average / attractor.sphere_cv(plan.spec.D) - 1

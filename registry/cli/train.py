@@ -14,8 +14,9 @@ from batteries.cell.manifest import NoiseMix
 from batteries.cell.spec import Preset
 from batteries.errors import ConflictError, InputError
 from batteries.packaging.measurable import refuse_unmeasurable
-from batteries.training.plan import Optimiser, Schedule
+from batteries.training.plan import Hand, Optimiser
 from batteries.training.recipe import Recipe
+from batteries.training.schedules import Schedule
 from registry.catalog.reference import Reference
 from registry.cli.console import NOT_VIABLE, AsJson, Wide, app, say
 from registry.cli.options import (
@@ -67,8 +68,18 @@ def train(
     rate: Annotated[
         float | None, typer.Option(metavar="RATE", help="Peak learning rate.", show_default="the optimiser's")
     ] = None,
+    momentum: Annotated[
+        float | None, typer.Option(metavar="X", help="Classical momentum of sgd, from 0.", show_default="Nesterov's 0.9")
+    ] = None,
     schedule: Annotated[Schedule, choice(Schedule, code="USAGE", help="Schedule of the learning rate.")] = "onecycle",
-    boost: Annotated[float, typer.Option(metavar="X", help="Strength of the soft hand on the loss; or 0.")] = 0.5,
+    clip: Annotated[
+        float | None, typer.Option(metavar="NORM", help="Largest norm of the gradient; 0: any.", show_default="the optimiser's")
+    ] = None,
+    hand: Annotated[Hand, choice(Hand, code="USAGE", help="Form of the soft hand on the CV.")] = "loss",
+    boost: Annotated[
+        float | None, typer.Option(metavar="X", help="Strength of the soft hand; or 0.", show_default="the hand's")
+    ] = None,
+    fixed_batch: Annotated[bool, typer.Option("--fixed-batch", help="Every step sees the images of the first.")] = False,
     seed: Seed = 0,
     start: Annotated[
         str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from the weights of this cell.")

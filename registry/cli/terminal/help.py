@@ -17,8 +17,11 @@ EXIT_CODES = """0 success, 1 bug, 2 usage, 3 not found, 4 integrity or format, 5
 6 refused, 7 not viable, 8 local disk"""
 OTHER = "Options"
 GROUPS = {  # of options, by parameter
-    "Data": ("key", "fit", "noise", "photos", "allow_probe_photos", "mix", "size", "input", "images", "probe"),
-    "Training": ("steps", "batch", "optimiser", "rate", "schedule", "boost", "start", "run", "events"),
+    "Data": ("key", "fit", "noise", "types", "photos", "allow_probe_photos", "mix", "size", "input", "images", "probe"),
+    "Training": (
+        *("steps", "batch", "fixed_batch", "optimiser", "rate", "momentum", "schedule", "clip"),
+        *("hand", "boost", "start", "run", "events"),
+    ),
     "Cell": ("preset", "set", "width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
     "Label": ("name", "version", "family", "description", "license", "data_license", "data_source"),
     "Output": ("out", "tokens", "fresh", "graph", "html", "attest", "dry_run", "wide", "as_json"),
