@@ -135,7 +135,9 @@ class _Missing:
             if self._reported(identity):  # by another driver, since the list was made
                 self._claims.pop(identity).close()
                 continue
-            folders.make(place := self._place(identity))
+            place = self._place(identity)
+            with atomic_files.typed(place, writing=True):
+                folders.make(place)
             yield Task(identity, carry_out_run, (self._wanted[identity][0], place))
 
     def finish(self, identity: str, report: RunReport, timing: Timing) -> None:
@@ -175,7 +177,6 @@ class _Missing:
         for run in runs:
             names = {"group": run.group, "variant": run.variant, "band": run.band, "command": run.command}
             path = run_report.path_of(self._folder, run.name)
-            folders.make(path.parent)
             atomic_files.replace(path, report.model_copy(update=names).to_bytes())
 
 
@@ -197,7 +198,6 @@ def claim_folder(program: Program, text: bytes, folder: Path) -> None:
                 where=folder,
                 remedy="Name another folder with --out.",
             )
-    folders.make(folder)
     atomic_files.replace(path, text)
 
 

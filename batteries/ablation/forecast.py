@@ -102,7 +102,7 @@ def forecast(
     peaks = [cost.peak_bytes for cost in costs.values() if cost.peak_bytes is not None]
     return Forecast(
         {identity: costs[_kind(run)].seconds(run) for identity, run in wanted.items()},
-        task_runner.workers_of(engine, workers),
+        workers or task_runner.granted(),
         max(peaks, default=None),
     )
 

@@ -113,6 +113,8 @@ def _run(program: Program, group: Group, variant: str, band: str) -> AblationRun
         recipe = Recipe.of({"preset": band, **options, "set": _settings(options), "reference": "open/run"})
         spec = recipe.plan(None).spec
         spec.grid(recipe.size, recipe.size)
+        if not recipe.photos:  # these are read when a run needs them
+            recipe.source(None)
         label = f"{group.id}-{variant}-{band}".lower().replace("_", "-")
         recipe = recipe.model_copy(update={"reference": f"{expected_band(spec) or 'open'}/{label}"})
         run = AblationRun(program.name, group.id, variant, band, recipe, program.readings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,8 @@ def ablate(
     out = out or Path(chosen.name)
     if dry_run:
         return _forecast(chosen, runs, out, engine, workers, wide=wide, as_json=as_json)
+    if find_spec("tensorboard") is None:
+        say("no TensorBoard events: pip install 'svae-batteries[tensorboard]'")
     with RunsBar("runs", "ablating") as bar:
         progress = ablation.carry_out(
             chosen,
