@@ -54,7 +54,7 @@ class Judged:
     @property
     def z(self) -> float | None:
         """Difference of the CV from the published one in standard errors of both; None if either is missing."""
-        cv = self.report.measured and self.report.measured.cv
+        cv = self.report.cv
         if self.published is None or not isinstance(cv, CvFigure):
             return None
         reading = READING_ERRORS.get(self.report.plan.spec.D, 0.0)
@@ -149,8 +149,8 @@ def band_matrix(found: Snapshot) -> list[Row]:
             "outcome": one.report.outcome,
             "steps": one.report.steps,
             "D": one.report.plan.spec.D,
-            **_cv_columns("cv", one.report.measured and one.report.measured.cv),
-            **_cv_columns("axial_cv", one.report.measured and one.report.measured.axial_cv),
+            **_cv_columns("cv", one.report.cv),
+            **_cv_columns("axial_cv", one.report.axial_cv),
             "cv_ema": one.report.cv_average,
             "exact_sphere": _sphere(one.report.plan.spec.D),
             "ratio": one.trained.ratio,
@@ -177,7 +177,7 @@ def anomalies(found: Snapshot) -> list[Row]:
     """Return a row for each thing that is not as a run in its band has it."""
     rows = []
     for one in found.judged:
-        cv = one.report.measured and one.report.measured.cv
+        cv = one.report.cv
         average = one.report.cv_average
         checks = {
             "diverged": (one.report.outcome == "diverged", f"loss not finite at step {one.report.steps}"),

@@ -16,7 +16,8 @@ from batteries.errors import InputError, PolicyError
 from batteries.measurement.measure import measure
 from batteries.model.patch_svae import untrained
 from batteries.training.tensorboard import Events
-from batteries.training.trainer import Run, train
+from batteries.training.run import Run
+from batteries.training.trainer import train
 
 try:
     import resource

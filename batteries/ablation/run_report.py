@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from batteries.cell.manifest import DataSource, Measured, Sha256, TrainingPoint
+from batteries.cell.manifest import CvFigure, DataSource, DegenerateFigure, Measured, Sha256, TrainingPoint
 from batteries.errors import ConflictError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, load_document
@@ -61,6 +61,16 @@ class RunReport(Document):
     def name(self) -> str:
         """Name of the run: group, variant and band."""
         return f"{self.group}/{self.variant}/{self.band}"
+
+    @property
+    def cv(self) -> CvFigure | DegenerateFigure | None:
+        """Published CV of the trained cell; None if the run diverged."""
+        return None if self.measured is None else self.measured.cv
+
+    @property
+    def axial_cv(self) -> CvFigure | DegenerateFigure | None:
+        """Axial CV of the trained cell; None if the run diverged."""
+        return None if self.measured is None else self.measured.axial_cv
 
 
 class Timing(Document):

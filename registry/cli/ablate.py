@@ -39,7 +39,7 @@ def ablate(
     band: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this band; may be repeated.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast time and memory, and run nothing.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the reports.", show_default="its name")] = None,
-    engine: Engine = None,
+    engine: Engine = "processes",
     workers: Workers = None,
     wide: Wide = False,
     as_json: AsJson = False,
@@ -52,7 +52,7 @@ def ablate(
     batteries ablate report FOLDER writes its tables and a page.
     """
     if program == REPORT:
-        if folder is None or group or band or dry_run or out or engine or workers:
+        if folder is None or group or band or dry_run or out or workers:
             raise InputError("a report takes a folder alone", code="USAGE", expected="batteries ablate report FOLDER")
         return _report(folder, as_json)
     if folder is not None:
@@ -70,14 +70,11 @@ def ablate(
             text,
             runs,
             out,
-            **_place(engine, workers),
+            engine=engine,
+            workers=workers,
             shown=lambda progress: bar.moved(progress.done, progress.runs),
         )
     return _carried_out(chosen, out, progress, as_json)
-
-
-def _place(engine: str | None, workers: int | None) -> dict[str, object]:
-    return {"engine": engine or "processes", "workers": workers}
 
 
 def _carried_out(program: Program, out: Path, progress: Progress, as_json: bool) -> None:
@@ -109,7 +106,7 @@ def _forecast(
     program: Program,
     runs: list[AblationRun],
     out: Path,
-    engine: str | None,
+    engine: str,
     workers: int | None,
     *,
     wide: bool,
@@ -117,7 +114,7 @@ def _forecast(
 ) -> None:
     left = ablation.without_report(program, runs, out)
     with RunsBar("kinds of run", "measuring") as bar:
-        found = ablation.forecast(left, **_place(engine, workers), shown=bar.moved)
+        found = ablation.forecast(left, engine=engine, workers=workers, shown=bar.moved)
     rows, counted = [], set[str]()
     for group in program.groups:
         mine = [run for run in runs if run.group == group.id]

@@ -14,6 +14,7 @@ from batteries.cell.manifest import CvFigure, DegenerateFigure
 from batteries.geometry.attractor import ON_ATTRACTOR
 from registry.reports.charts.bar_chart import Bar, Bars
 from registry.reports.charts.chart import Axis
+from registry.reports.charts.heatmap import Heatmap, Square
 from registry.reports.number_format import interval, number
 from registry.reports.templating import render
 
@@ -32,6 +33,7 @@ def page(found: Snapshot) -> str:
         meta=aggregate.snapshot_meta(found),
         summaries=aggregate.group_summaries(found),
         anomalies=aggregate.anomalies(found),
+        matrix=_matrix(found),
         sections=[_section(found, group) for group in found.program.groups if found.of(group.id)],
         published=[one for one in found.judged if one.published is not None],
         compared=_compared,
@@ -40,6 +42,28 @@ def page(found: Snapshot) -> str:
         counts=lambda summary: tuple(summary[flag] for flag in TONES),
         window=ON_ATTRACTOR,
     )
+
+
+def _matrix(found: Snapshot) -> Heatmap:
+    """Draw CV / exact CV of every run: variants down, bands across."""
+    of = {(one.report.group, one.report.variant, one.report.band): one for one in found.judged}
+    rows = [
+        (f"{group.id} {variant}", [_square(of.get((group.id, variant, band))) for band in found.program.bands])
+        for group in found.program.groups
+        for variant in group.variants
+    ]
+    on = sum(one.trained.flag == "on" for one in found.judged)
+    key = ((Square("", 1.0, "sure", ""), "on the attractor"), (Square("", 0.0, "unsure", ""), "not shown to be"))
+    told = f"Axial CV over the exact CV of {len(found.judged)} runs; {on} are on their attractor."
+    return Heatmap("Axial CV / exact CV on the sphere", rows, list(found.program.bands), told, key)
+
+
+def _square(one: Judged | None) -> Square | None:
+    if one is None:
+        return None
+    ratio, flag = one.trained.ratio, one.trained.flag
+    label = f"{ratio:.2f}" if ratio is not None else "flat" if flag == "degenerate" else "div."
+    return Square(label, 0.5, "sure" if flag == "on" else "unsure", f"{one.report.name}: {label}, {flag}")
 
 
 @dataclass(frozen=True)
@@ -55,7 +79,7 @@ class _Section:
 
     group: Group
     chart: Bars
-    rows: list[tuple[str, str, tuple[str, ...]]]
+    rows: Sequence[tuple[str, str, tuple[str, ...]]]
     cannot_fail: bool
 
 
@@ -74,8 +98,8 @@ def _figures(one: Judged) -> tuple[str, ...]:
     report, measured = one.report, one.report.measured
     exact, name = exact_of(report.plan.spec)
     return (
-        _cv(measured and measured.cv),
-        _cv(measured and measured.axial_cv),
+        _cv(report.cv),
+        _cv(report.axial_cv),
         "" if exact is None else f"{number(exact)}, {name}",
         interval(one.trained.lower, one.trained.upper),
         number(report.cv_average),
@@ -116,17 +140,16 @@ def _bar(one: Judged) -> Bar:
 
 def _compared(one: Judged) -> tuple[Any, ...]:
     """Return the row of a figure that the source states: theirs, ours, the exact value, and whether they agree."""
-    measured = one.report.measured
     exact, name = exact_of(one.report.plan.spec)
     if one.z is None:
-        said = "degenerate here: every 4-volume is zero" if one.trained.flag == "degenerate" else one.trained.flag
+        said = "degenerate here: every 4-volume is zero" if one.trained.flag == "degenerate" else str(one.trained.flag)
     else:
         said = f"{'reproduced' if abs(one.z) <= aggregate.Z95 else 'contradicted'}, z {one.z:+.1f}".replace(
             "-", "\N{MINUS SIGN}"
         )
     return (
         number(one.published),
-        _cv(measured and measured.cv),
+        _cv(one.report.cv),
         "" if exact is None else f"{number(exact)}, {name}",
         said,
     )
