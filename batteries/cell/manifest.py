@@ -196,13 +196,9 @@ class DataSource(GrownDocument):
 
 
 class TrainingPoint(GrownDocument):
-    """Measurement during training, on the cell's own probe; a CV is null where degenerate, the axial one in older files too.
+    """Measurement during training, on the cell's own probe; a CV is null where degenerate, the axial one in older files too."""
 
-    ``cv_average`` is the average CV of the soft hand, of one patch of each step's images; it is left out of the file where the
-    soft hand reads none.
-    """
-
-    ADDED: ClassVar[tuple[str, ...]] = ("axial_cv", "axial_cv_standard_error", "cv_average")
+    ADDED: ClassVar[tuple[str, ...]] = ("axial_cv", "axial_cv_standard_error")
 
     step: Count
     mse: float
@@ -210,7 +206,6 @@ class TrainingPoint(GrownDocument):
     cv_standard_error: float | None
     axial_cv: float | None = None
     axial_cv_standard_error: float | None = None
-    cv_average: float | None = None
 
     @property
     def cv_name(self) -> str:

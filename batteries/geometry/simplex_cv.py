@@ -164,10 +164,10 @@ def differentiable_cv(M: Tensor, *, draws: int, seed: int) -> Tensor | Degenerat
         return Degenerate(f"D = {width} has no 4-volume", flat=1, matrices=1)
     rows = draw_rows(V, 1, draws, torch.Generator().manual_seed(seed))[0]
     grams = _edge_grams(M.cpu().double()[rows])  # (draws, k, k)
-    squares = _determinant(grams).clamp_min(torch.finfo(torch.float64).tiny)  # the root has no slope at 0
-    volumes = squares.sqrt() / math.factorial(SIMPLEX)
-    if _count_flat(volumes.detach()[None], grams.detach()[None]):
+    if _count_flat(_volumes(grams.detach())[None], grams.detach()[None]):
         return Degenerate("the rows of 1 of 1 matrices lie in a hyperplane", flat=1, matrices=1)
+    squares = _determinant(grams).clamp_min(torch.finfo(torch.float64).tiny)  # a root has no slope at 0
+    volumes = squares.sqrt() / math.factorial(SIMPLEX)
     return volumes.std() / volumes.mean()
 
 

@@ -18,6 +18,18 @@ from batteries.training.plan import Plan
 class Run:
     """State of a run between two steps.
 
+    Attributes:
+        plan: Settings of the run.
+        identity: Digest of plan, data and probe.
+        model: Model being trained.
+        optimisers: Optimisers that share its parameters.
+        step: Steps taken.
+        cv_average: Average CV of the soft hand, of one patch of each step's images; None if it reads none.
+        trajectory: Readings on the probe.
+        cv_averages: Average CV of the soft hand at each reading of the trajectory.
+        triage: Band at the triage step, once it was checked.
+        axial_cv_at_triage: Axial CV at the triage step.
+
     >>> import batteries
     >>> spec = batteries.CellSpec.preset("high", patch_size=8, hidden=16, smooth_width=4)
     >>> run = batteries.train(batteries.Plan(spec=spec, size=64, steps=2, batch=4), batteries.NoiseSource(), "noise16-64")
@@ -32,6 +44,7 @@ class Run:
     step: int = 0
     cv_average: float | None = None
     trajectory: list[TrainingPoint] = field(default_factory=list)
+    cv_averages: list[float | None] = field(default_factory=list)
     triage: Triage | None = None
     axial_cv_at_triage: Estimate | None = None
 
@@ -45,6 +58,7 @@ class Run:
             "step": self.step,
             "cv_average": self.cv_average,
             "trajectory": [point.model_dump(mode="json") for point in self.trajectory],
+            "cv_averages": self.cv_averages,
             "triage": self.triage.model_dump(mode="json") if self.triage else None,
             "axial_cv_at_triage": [at.value, at.standard_error, at.matrices, at.by_image] if at else None,
         }
@@ -53,6 +67,7 @@ class Run:
         """Restore what :meth:`state` returned."""
         self.step, self.cv_average = state["step"], state["cv_average"]
         self.trajectory = [TrainingPoint(**point) for point in state["trajectory"]]
+        self.cv_averages = state.get("cv_averages", [None] * len(self.trajectory))  # older checkpoints lack them
         self.triage = Triage(**state["triage"]) if state["triage"] else None
         if at := state.get("axial_cv_at_triage"):  # older checkpoints lack it, hence a comparison with it
             value, error, matrices, by_image = at

@@ -9,7 +9,7 @@ from batteries.errors import InputError
 
 
 class Events:
-    """Watcher that writes loss, MSE, both CVs and the average CV of the soft hand as TensorBoard events.
+    """Watcher that writes loss, MSE and both CVs as TensorBoard events.
 
     Args:
         folder: Folder of the event file.
@@ -47,10 +47,10 @@ class Events:
     def read(self, point: TrainingPoint) -> None:
         """Log a reading of the trajectory, and flush."""
         self._writer.add_scalar("probe/mse", point.mse, point.step)
-        cvs = {"probe/cv": point.cv, "probe/axial_cv": point.axial_cv, "cv_average": point.cv_average}
-        for name, value in cvs.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, point.step)
+        if point.cv is not None:
+            self._writer.add_scalar("probe/cv", point.cv, point.step)
+        if point.axial_cv is not None:
+            self._writer.add_scalar("probe/axial_cv", point.axial_cv, point.step)
         self._writer.flush()
 
     def close(self) -> None:

@@ -181,14 +181,9 @@ def _take_readings(run: Run, probe: Probe, watchers: Sequence[Watcher]) -> None:
         return
     found = read(run.model, probe.images, probe.cluster)
     cv, axial = found.cv(), found.axial_cv()
-    point = TrainingPoint(
-        step=run.step,
-        mse=float(found.mse.mean()),
-        cv_average=run.cv_average,
-        **_cv_fields("cv", cv),
-        **_cv_fields("axial_cv", axial),
-    )
+    point = TrainingPoint(step=run.step, mse=float(found.mse.mean()), **_cv_fields("cv", cv), **_cv_fields("axial_cv", axial))
     run.trajectory.append(point)
+    run.cv_averages.append(run.cv_average)
     if at_triage:
         run.axial_cv_at_triage = axial if isinstance(axial, Estimate) else None
         label = attractor.band(axial.value, plan.spec.D) if isinstance(axial, Estimate) else None

@@ -51,6 +51,21 @@ def test_a_run_repeats_to_the_last_bit(cell):
     assert [*reading_differences(cell.manifest.training.trajectory, found)] == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--optimiser lbfgs --fixed-batch --schedule linear",
+        "--hand penalty --boost 2 --schedule restarts",
+        "--optimiser sgd --momentum 0.0 --rate 0.1 --clip 0.0 --hand measured",
+    ],
+)
+def test_a_run_of_other_settings_repeats_to_the_last_bit(options):
+    cell = trained(f"{COMMAND} {options}")
+    found = prepared(cell).run(cell.manifest.own_probe)
+    assert prepared(cell).contradictions(cell.manifest) == []
+    assert found.points == cell.manifest.training.trajectory
+
+
 def test_it_stops_before_the_end_on_the_schedule_of_the_whole(monkeypatch, cell):
     whole = trained(COMMAND.replace("--steps 6", "--steps 260"))
     monkeypatch.setattr("batteries.training.rerun.STEPS", 250)

@@ -1,6 +1,7 @@
 """Training: it learns, resumes to the same numbers after a kill, and stops a run of the wrong band."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def small():
 
 
 RUN = """
-import sys, time
+import json, sys, time
 from pathlib import Path
 from batteries.measurement import measure
 from tests.batteries.training import test_training as t
@@ -46,7 +47,7 @@ class Slow:
         print(step, flush=True)
         time.sleep(0.05)
     def read(self, point): pass
-t.train(t.plan(optimiser=sys.argv[3]), t.NoiseSource(), small, folder=Path(sys.argv[1]), watchers=[Slow()])
+t.train(t.plan(**json.loads(sys.argv[3])), t.NoiseSource(), small, folder=Path(sys.argv[1]), watchers=[Slow()])
 """
 
 
@@ -56,9 +57,19 @@ def same(run, other):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("optimiser", "after"), [("adam", 2), ("adam", 5), ("adam", 8), ("adamw", 5), ("sgd", 5), ("muon", 5)])
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices, optimiser, after):
-    command = [sys.executable, "-c", RUN, str(tmp_path), str(few_matrices), optimiser]
+@pytest.mark.parametrize(
+    ("changes", "after"),
+    [
+        *(({"optimiser": "adam"}, after) for after in (2, 5, 8)),
+        *(({"optimiser": optimiser}, 5) for optimiser in ("adamw", "sgd", "muon", "lbfgs")),
+        ({"optimiser": "sgd", "momentum": 0.0, "rate": 0.1, "schedule": "restarts"}, 5),
+        ({"hand": "penalty"}, 5),
+        ({"optimiser": "lbfgs", "hand": "penalty", "fixed_batch": True, "schedule": "linear"}, 8),
+    ],
+    ids=str,
+)
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices, changes, after):
+    command = [sys.executable, "-c", RUN, str(tmp_path), str(few_matrices), json.dumps(changes)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in child.stdout:
         if int(line) == after:
@@ -66,11 +77,12 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, few_matrices,
             break
     child.stdout.close()
     assert child.wait() == -signal.SIGKILL
-    resumed = train(plan(optimiser=optimiser), NoiseSource(), small, folder=tmp_path)
-    unbroken = train(plan(optimiser=optimiser), NoiseSource(), small)
+    resumed = train(plan(**changes), NoiseSource(), small, folder=tmp_path)
+    unbroken = train(plan(**changes), NoiseSource(), small)
     assert same(resumed, unbroken)
     assert resumed.trajectory == unbroken.trajectory
     assert resumed.cv_average == unbroken.cv_average
+    assert resumed.cv_averages == unbroken.cv_averages
     assert resumed.axial_cv_at_triage == unbroken.axial_cv_at_triage
     assert [p.step for p in resumed.trajectory] == [4, 5, 8, 12]
 
@@ -202,7 +214,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, small):
         train(plan(), NoiseSource(), small, folder=tmp_path)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle", "linear", "restarts"])
 def test_schedules(schedule):
     p = plan(steps=100, rate=1.0, schedule=schedule)
     rates = [p.rate_at(step) for step in range(100)]

@@ -108,6 +108,23 @@ def test_train_takes_any_spec_and_optimiser_and_records_them(capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--optimiser sgd --momentum 0.0 --schedule restarts --clip 0.0 --hand measured",
+        "--optimiser lbfgs --hand penalty --boost 3.0 --fixed-batch",
+    ],
+)
+def test_settings_of_a_run_are_in_the_command_it_records(capsys, tmp_path, options):
+    words = [*shlex.split(f"--noise --steps 1 --size 32 --batch 4 {options} --json --out"), str(tmp_path), *SMALL]
+    code, out, _ = run(capsys, "train", "high/tiny-32", *words, "--run", str(tmp_path / "run"))
+    assert code == 0
+    training = Cell.read(json.loads(out)["path"]).manifest.training
+    assert set(shlex.split(options)) <= set(shlex.split(training.command))
+    assert Recipe.parse(training.command).plan(None).describe() == (training.optimiser, training.schedule, training.soft_hand)
+
+
+@pytest.mark.slow
 def test_train_may_start_from_a_cell_file(capsys, tmp_path):
     words = ["train", "high/tiny-32", "--noise", "--steps", "1", "--size", "32", "--batch", "4", *SMALL, "--json"]
     assert run(capsys, *words, "--out", str(tmp_path), "--run", str(tmp_path / "run"))[0] == 0
@@ -188,6 +205,12 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "open/x", "--steps", "1", "--noise"], 2, "unknown preset"),
         (["train", "high/x", "--steps", "1", "--noise", "--rate", "-1"], 2, "rate"),
         (["train", "high/x", "--steps", "1", "--noise", "--schedule", "zigzag"], 2, "schedule"),
+        (["train", "high/x", "--steps", "1", "--noise", "--hand", "none"], 2, "unknown hand: expected loss | measured"),
+        (["train", "high/x", "--steps", "1", "--noise", "--momentum", "0.9"], 2, "setting of sgd, not of adam"),
+        (["train", "high/x", "--steps", "1", "--noise", "--optimiser", "sgd", "--momentum", "1"], 2, "momentum"),
+        (["train", "high/x", "--steps", "1", "--noise", "--optimiser", "lbfgs", "--clip", "1"], 2, "clip must be 0"),
+        (["train", "high/x", "--steps", "1", "--noise", "--hand", "measured", "--boost", "1"], 2, "boost must be 0"),
+        (["train", "high/x", "--steps", "1", "--noise", "--clip", "nan"], 2, "clip"),
         (["train", "low/x", "--steps", "1", "--noise", "--size", "40"], 2, "multiples of 16"),
         (["train", "Low/x", "--steps", "1", "--noise"], 2, "BAD_REFERENCE"),
         (["train", "high/x", "--steps", "1", "--photos", "{empty}"], 3, "no readable photograph"),

@@ -1,0 +1,151 @@
+"""Plans: mixtures that are refused as a whole, bytes of before, and the settings of every published ablation."""
+
+import pytest
+from pydantic import ValidationError
+
+import batteries
+from batteries import CellSpec, Plan
+from batteries.errors import InputError
+from batteries.training.plan import BOOSTS, CLIPS, RATES
+from batteries.training.recipe import Recipe
+
+HIGH = CellSpec.preset("high")
+ADDED = ("momentum", "hand", "fixed_batch")
+
+
+def plan(**changes):
+    return Plan(**{"spec": HIGH, "size": 64, "steps": 1000, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        *(({"optimiser": kind, "momentum": 0.5}, f"sgd, not of {kind}") for kind in RATES if kind != "sgd"),
+        ({"optimiser": "sgd", "momentum": 1.0}, "less than 1"),
+        ({"optimiser": "sgd", "momentum": -0.1}, "greater than or equal to 0"),
+        ({"optimiser": "sgd", "momentum": float("nan")}, "momentum"),
+        ({"optimiser": "lbfgs", "clip": 1.0}, "clip must be 0 for lbfgs"),
+        ({"clip": -1.0}, "clip"),
+        ({"hand": "measured", "boost": 0.5}, "boost must be 0 for the hand measured"),
+        ({"hand": "penalty", "boost": 0.0}, "boost must be above 0 for the hand penalty"),
+        ({"hand": "soft"}, "hand"),
+        ({"hand": None}, "hand"),
+        ({"hand": ["loss"]}, "hand"),
+        ({"schedule": "zigzag"}, "schedule"),
+        ({"fixed_batch": 1}, "fixed_batch"),
+        *(({"hand": hand, "spec": CellSpec.preset("high", D=3)}, "D of at least 4, not 3") for hand in ("measured", "penalty")),
+    ],
+)
+def test_a_mixture_that_cannot_be_is_refused(changes, says):
+    with pytest.raises(ValidationError, match=says):
+        plan(**changes)
+
+
+def test_every_fault_is_named_at_once():
+    with pytest.raises(ValidationError) as caught:
+        plan(optimiser="lbfgs", momentum=0.9, clip=1.0, hand="measured", boost=0.5)
+    assert all(word in str(caught.value) for word in ("momentum is", "clip must", "boost must"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--optimiser muon --momentum 0.9", "momentum is a setting of sgd, not of muon"),
+        ("--momentum 0.9", "momentum is a setting of sgd, not of adam"),
+        ("--optimiser sgd --momentum 1", "momentum: Input should be less than 1"),
+        ("--optimiser lbfgs --clip 1", "clip must be 0 for lbfgs"),
+        ("--hand measured --boost 1", "boost must be 0"),
+        ("--hand penalty --boost 0", "boost must be above 0"),
+    ],
+)
+def test_a_command_of_such_a_mixture_is_a_usage_error(options, says):
+    with pytest.raises(InputError, match=says) as caught:
+        Recipe.parse(f"batteries train high/x --noise --steps 1 {options}").plan(None)
+    assert (caught.value.code, caught.value.exit_code) == ("USAGE", 2)
+
+
+def test_settings_at_their_defaults_are_not_written():
+    for changes in ({}, {"optimiser": "muon"}, {"boost": 0.0}, {"schedule": "cosine", "clip": 0.5}):
+        text = plan(**changes).to_bytes().decode()
+        assert not any(f'"{name}"' in text for name in ADDED)
+        assert Plan.model_validate_json(text) == plan(**changes)
+    for changes in (
+        {"optimiser": "sgd", "momentum": 0.0},
+        {"hand": "penalty"},
+        {"hand": "measured"},
+        {"optimiser": "lbfgs", "fixed_batch": True},
+    ):
+        assert Plan.model_validate_json(plan(**changes).to_bytes()) == plan(**changes)
+        assert all(f'"{name}"' in plan(**changes).to_bytes().decode() for name in changes)
+
+
+def test_defaults_follow_optimiser_and_hand():
+    assert {kind: plan(optimiser=kind).clip for kind in RATES} == CLIPS
+    assert {hand: plan(hand=hand).boost for hand in BOOSTS} == BOOSTS
+    assert plan(rate=None, clip=None, boost=None) == plan()
+    assert plan(hand="penalty", boost=3.0).boost == 3.0
+
+
+def test_every_setting_has_words_of_its_own():
+    settings = [
+        {},
+        {"optimiser": "sgd", "rate": 0.1},
+        {"optimiser": "sgd", "rate": 0.1, "momentum": 0.0},
+        {"optimiser": "sgd", "rate": 0.1, "momentum": 0.9},
+        {"optimiser": "lbfgs"},
+        {"fixed_batch": True},
+        {"clip": 0.0},
+        {"boost": 0.0},
+        {"hand": "measured"},
+        {"hand": "penalty"},
+        {"hand": "penalty", "boost": 1.0},
+        {"schedule": "linear"},
+        {"schedule": "restarts"},
+    ]
+    words = [plan(**changes).describe() for changes in settings]
+    assert len(set(words)) == len(words)
+    assert words[3][0] == "SGD 0.1, momentum 0.9, no weight decay, gradient norm at most 1"
+    assert words[6][0] == "Adam 0.001, no weight decay, gradient not clipped"
+
+
+PROGRAM = {  # variants of the published program by group, as options of ``batteries train``
+    "A": ["--seed 0", "--seed 4"],
+    "B": [f"--types {types}" for types in ("gaussian", "cauchy,laplace")],
+    "C": [
+        "--optimiser adam --rate 1e-4",
+        "--optimiser sgd --momentum 0 --rate 1e-2",
+        "--optimiser sgd --momentum 0.9 --rate 1e-2",
+        "--optimiser adamw --rate 1e-4",
+    ],
+    "D": [f"--schedule {name}" for name in ("cosine", "constant", "linear", "restarts", "onecycle")],
+    "E": ["--hand loss", "--boost 0", "--hand measured", "--hand penalty"],
+    "F": [f"--set activation={name}" for name in ("gelu", "relu", "silu", "tanh", "identity")],
+    "G": [f"--set row_norm={name}" for name in ("sphere", "none", "layernorm", "scale")],
+    "I": [*(f"--set cross_layers={count}" for count in range(3)), "--set bounded_alpha=false"],
+    "J": [f"--set V={V} --set hidden={hidden}" for V, hidden in ((16, 32), (32, 64), (64, 64), (64, 128), (128, 128))],
+    "K": [f"--batch {count}" for count in (32, 128, 512, 1024)],
+    "L": [f"--set init={name}" for name in ("orthogonal", "kaiming_normal", "xavier_uniform", "small_normal")],
+    "M": [
+        f"--optimiser sgd --momentum {momentum} --rate {rate} --clip 0"
+        for momentum, rate in ((0, 0.1), (0.9, 0.5), (0.99, 1.0))
+    ],
+    "floors": [
+        "--optimiser adam",
+        "--optimiser adamw",
+        "--optimiser sgd --momentum 0.9",
+        "--optimiser muon",
+        "--optimiser lbfgs",
+        "--optimiser lbfgs --fixed-batch",
+    ],
+}
+
+
+@pytest.mark.parametrize("group", PROGRAM)
+def test_every_variant_of_the_published_program_is_a_plan(group):
+    found = []
+    for band in ("low", "mid", "high"):
+        for options in PROGRAM[group]:
+            recipe = Recipe.parse(f"batteries train {band}/x --steps 1000 --noise {options}")
+            found.append((recipe.plan(None).to_bytes(), recipe.source(None)))
+    assert len({*found}) == len(found)
+    assert batteries.expected_band(recipe.plan(None).spec) == "high"
