@@ -39,7 +39,7 @@ class Judged:
 
     Attributes:
         group: Group of the run.
-        report: Report of the run.
+        report: Report.
         trained: Verdict on the trained cell.
         untrained: Verdict on the cell before training.
         published: CV that the source states for it, if any.
@@ -67,7 +67,7 @@ class Snapshot:
 
     Attributes:
         program: Program.
-        text: Its text.
+        text: Text of the program.
         runs: All its runs.
         judged: Runs with a report, in order.
         seconds: Time of the computations whose timing is kept.

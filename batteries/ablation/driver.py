@@ -170,6 +170,7 @@ class _Missing:
         """Return True if a computation has a report, after writing it for all runs that are wanted."""
         found = self.reports(identity)
         if found:
+            atomic_files.remove(self._place(identity) / CHECKPOINT)  # of a driver that was killed in between
             self._write(next(iter(found.values())), [run for run in self._wanted[identity] if run.name not in found])
         return bool(found)
 

@@ -15,8 +15,8 @@ from batteries.cell.manifest import TrainingPoint
 from batteries.errors import InputError, PolicyError
 from batteries.measurement.measure import measure
 from batteries.model.patch_svae import untrained
-from batteries.training.tensorboard import Events
 from batteries.training.run import Run
+from batteries.training.tensorboard import Events
 from batteries.training.trainer import train
 
 try:

@@ -77,7 +77,7 @@ class Program(Document):
     Attributes:
         name: Name of the program, which its results carry.
         title: Title of its page.
-        source: Where it comes from.
+        source: Publication or question that it comes from.
         base: Options of every run.
         bands: Options of each band, by name; a name is a preset's, unless its options have a ``preset``.
         groups: Groups, in order.

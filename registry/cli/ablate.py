@@ -11,6 +11,7 @@ import typer
 from batteries import ablation
 from batteries.errors import InputError
 from batteries.io import atomic_files
+from registry import reports
 from registry.answers.ablation import AblateAnswer, AblateReport, FailedRun, ForecastAnswer, ForecastRow
 from registry.answers.answer import Fault
 from registry.cli.console import AnsweredError, AsJson, Wide, app, emit, emit_json, emit_row, say
@@ -53,7 +54,7 @@ def ablate(
     """
     if program == REPORT:
         if folder is None or group or band or dry_run or out or workers:
-            raise InputError("a report takes a folder alone", code="USAGE", expected="batteries ablate report FOLDER")
+            raise InputError("unexpected option of a report", code="USAGE", expected="batteries ablate report FOLDER")
         return _report(folder, as_json)
     if folder is not None:
         raise InputError("folder without report", code="USAGE", expected="--out FOLDER", found=folder)
@@ -90,11 +91,9 @@ def _carried_out(program: Program, out: Path, progress: Progress, as_json: bool)
 
 
 def _report(folder: Path, as_json: bool) -> None:
-    from registry.reports import ablation_page
-
     found = ablation.snapshot(folder)
     files = ablation.write_tables(found, folder)
-    atomic_files.replace(folder / PAGE, ablation_page.page(found).encode())
+    atomic_files.replace(folder / PAGE, reports.snapshot_page(found).encode())
     names = tuple(str(path) for path in (*files, folder / PAGE))
     if as_json:
         emit_json(AblateReport(program=found.program.name, runs=len(found.runs), reports=len(found.judged), files=names))

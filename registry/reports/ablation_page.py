@@ -25,7 +25,7 @@ AXIS = Axis(  # farther ends are drawn to its edge
 )
 
 
-def page(found: Snapshot) -> str:
+def snapshot_page(found: Snapshot) -> str:
     """Return the page of a program's reports; the same reports give the same bytes."""
     return render(
         "ablation.html.j2",

@@ -1,4 +1,4 @@
-"""``batteries ablate``: forecast, runs, report, and what it refuses. Runs are those of tests/batteries/ablation/test_driver.py."""
+"""``batteries ablate``: forecast, runs, report, and what it refuses; tests/batteries/ablation/test_driver.py has the runs."""
 
 import json
 

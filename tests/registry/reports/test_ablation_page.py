@@ -6,7 +6,7 @@ import pytest
 
 from batteries.ablation.aggregate import snapshot
 from batteries.cell.manifest import DegenerateFigure
-from registry.reports.ablation_page import page
+from registry.reports.ablation_page import snapshot_page as page
 from tests.batteries.ablation.test_verdicts import HIGH, cv
 from tests.registry.reports.test_viability_page import (
     HOSTILE,
