@@ -26,5 +26,6 @@ def optimisers_of(plan: Plan, model: nn.Module) -> tuple[Optimizer, ...]:
             rest = [parameter for parameter in parameters if parameter.ndim != 2]
             return BatchedMuon(matrices, lr=plan.rate), Adam(rest, lr=plan.rate, fused=True)
         case "lbfgs":
-            limits = {"max_iter": ITERATIONS, "max_eval": EVALUATIONS, "history_size": HISTORY}
+            most = EVALUATIONS - 1  # torch's search along a line takes one gradient more than it is given
+            limits = {"max_iter": ITERATIONS, "max_eval": most, "history_size": HISTORY}
             return (LBFGS(parameters, lr=plan.rate, line_search_fn="strong_wolfe", **limits),)

@@ -28,8 +28,8 @@ DECAY = 0.01  # decoupled weight decay of AdamW
 MOMENTUM = 0.9  # of SGD
 # A step of L-BFGS. docs/decisions/0042-plans.md
 HISTORY = 10  # pairs of steps and changes of the gradient that the curvature is estimated from
-ITERATIONS = 4  # moves of a step, each along a line
-EVALUATIONS = 16  # gradients of a step, about: a search along a line that is under way takes one more
+ITERATIONS = 20  # moves of a step at most, each along a line
+EVALUATIONS = 26  # gradients of a step at most
 
 
 class Plan(GrownDocument):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ def _search(run: Run, images: Tensor) -> float:
     losses: list[float] = []
 
     def objective() -> float:
-        with threads(count):
+        with _threads(count):
             loss, gradients, M = gradient(run.model, images, term)
         if not losses:
             _read_cv(run, M)
@@ -69,11 +70,16 @@ def _search(run: Run, images: Tensor) -> float:
         added = 0.0 if term is None else term(M).item()
         return soft_hand.factor(run.plan, run.cv_average) * loss + added
 
-    with threads(1):
+    with _threads(1):
         for optimiser in run.optimisers:
             _set_rate(run, optimiser)
             optimiser.step(objective)
     return losses[0]
+
+
+def _threads(count: int) -> AbstractContextManager[object]:
+    """Set the number of threads for a ``with``; a setting that would change nothing takes longer than a small gradient."""
+    return nullcontext() if torch.get_num_threads() == count else threads(count)
 
 
 def _read_cv(run: Run, M: Tensor) -> None:

@@ -15,11 +15,11 @@ from batteries.training.plan import EVALUATIONS
 from batteries.training.run import Run
 from batteries.training.trainer import _batches
 
-SPEC = CellSpec(V=16, D=4, patch_size=4, hidden=16)
+SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8, smooth_width=4)
 
 
 def plan(**changes):
-    values = {"spec": SPEC, "size": 16, "steps": 20, "batch": 8, "schedule": "constant", "optimiser": "lbfgs"}
+    values = {"spec": SPEC, "size": 16, "steps": 20, "batch": 4, "schedule": "constant", "optimiser": "lbfgs"}
     return Plan(**{**values, **changes})
 
 
@@ -46,13 +46,13 @@ def asked(monkeypatch):
 def test_a_step_asks_for_a_bounded_number_of_gradients_of_its_own_images(asked):
     seen, averages = asked
     run = begun()
-    for index in range(6):
+    for index in range(3):
         seen.clear()
         walk(run, 1)
-        assert 1 < len(seen) <= EVALUATIONS + 1
-        wanted = NoiseSource().batch(seed_of(0, index), 8, 16)
+        assert 1 < len(seen) <= EVALUATIONS
+        wanted = NoiseSource().batch(seed_of(0, index), 4, 16)
         assert all(torch.equal(images, wanted) for images in seen)
-    assert averages == list(range(6))  # once a step
+    assert averages == list(range(3))  # once a step
 
 
 @pytest.mark.parametrize("hand", ["loss", "penalty"])
@@ -64,7 +64,7 @@ def test_a_step_lowers_its_own_objective(hand):
         term = soft_hand.penalty(run.plan, step_index)
         return soft_hand.factor(run.plan, average) * loss + (0.0 if term is None else term(M).item())
 
-    for index, images in enumerate(_batches(run.plan, NoiseSource(), 0, 6)):
+    for index, images in enumerate(_batches(run.plan, NoiseSource(), 0, 3)):
         average = soft_hand.averaged(run.plan, index, step.gradient(run.model, images)[2], run.cv_average)
         before = objective(images, index, average)
         step.take_step(run, images)
@@ -75,10 +75,10 @@ def test_a_step_lowers_its_own_objective(hand):
 def test_a_fixed_batch_is_that_of_the_first_step_and_its_loss_falls():
     run = begun(fixed_batch=True, boost=0.0)
     (images,) = _batches(run.plan, NoiseSource(), 0, 1)
-    assert torch.equal(images, NoiseSource().batch(seed_of(0, 0), 8, 16))
+    assert torch.equal(images, NoiseSource().batch(seed_of(0, 0), 4, 16))
     assert [torch.equal(images, other) for other in _batches(run.plan, NoiseSource(), 5, 8)] == [True] * 3
     assert [*_batches(run.plan, NoiseSource(), 20, 20)] == []
-    losses = walk(run, 12)
+    losses = walk(run, 5)
     assert all(later < earlier for earlier, later in pairwise(losses))
     assert losses[-1] < 0.7 * losses[0]
 
