@@ -24,7 +24,8 @@ with the fault first, then the place, the expected and actual values, and the re
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copyreg
+from typing import Any, ClassVar
 
 
 class BatteriesError(Exception):
@@ -68,6 +69,10 @@ class BatteriesError(Exception):
         self.remedy = remedy
         self.retryable = retryable
         super().__init__(what)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep all fields in a pickle, which would call the constructor with its first argument alone."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         where = "" if self.where is None else f" in {self.where}"

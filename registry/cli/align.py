@@ -18,7 +18,6 @@ from batteries.text import unicode
 from composer.artifact.maps.manifest import MAPS
 from composer.vocabulary import GridChoice, TokenKind
 from registry.catalog.reference import Reference
-from registry.cli.completion import MaybeReferences
 from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
 from registry.cli.options import (
     ArtifactLicense,
@@ -36,6 +35,7 @@ from registry.cli.options import (
 )
 from registry.cli.progress import working
 from registry.cli.terminal.choices import choice
+from registry.cli.terminal.completion import MaybeReferences
 from registry.cli.terminal.help import TEST
 from registry.reports import summaries
 from registry.reports.alignment_page import page

@@ -10,9 +10,9 @@ import typer
 
 from batteries.errors import BatteriesError, InputError
 from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer
-from registry.cli.completion import References
 from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
 from registry.cli.progress import TransferBar
+from registry.cli.terminal.completion import References
 from registry.cli.terminal.help import MAINTAIN, SHARE
 from registry.reports import tables
 from registry.stores import settings

@@ -47,6 +47,8 @@ ArtifactVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Ve
 ArtifactLicense = Annotated[str | None, typer.Option(metavar="SPDX", help="Licence.", show_default="those of the cells")]
 CellFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")]
 Page = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of HTML with charts.")]
+Engine = Annotated[str, typer.Option(metavar="processes|ray[://ADDRESS]", help="Place of the work.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tasks at a time.", show_default="one per core")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of everything random.")]
 
 

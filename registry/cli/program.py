@@ -11,11 +11,12 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import compose, encode, maintenance, train, validate
+from registry.cli import ablate, compose, encode, maintenance, train, validate
 from registry.cli.console import app, run
 from registry.cli.terminal import interruption
 
 __all__ = [
+    "ablate",
     "adopt",
     "align",
     "app",

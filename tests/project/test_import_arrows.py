@@ -23,7 +23,7 @@ WINGS = {
         "measurement notebook",
         "readout",
         "training",
-        "packaging",
+        "packaging ablation",
         "__main__",
     ],
     "composer": [

@@ -9,7 +9,7 @@ import composer
 import registry
 from batteries.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError, PolicyError
 from composer.artifact.kinds import FORMS
-from registry.cli.completion import references
+from registry.cli.terminal.completion import references
 from registry.stores import settings
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
