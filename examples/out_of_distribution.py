@@ -42,8 +42,8 @@ HEAD = """# Out of distribution
 Written by `python examples/out_of_distribution.py --write`. {images} images of {size} x {size} pixels of each kind; photographs
 are those of the probe. *left*: sum of the squared errors of a kind's images over the sum of their squared differences from
 their own mean colour: 0 is perfect, 1 as good as the mean colour of each image. PCA-{components}: linear code of 16 x 16
-patches, fitted on the 16 known noise types. These are what the *johanna* cells learned, here with other seeds; the *fresnel* cells
-learned photographs and some of this noise."""
+patches, fitted on the 16 known noise types. These are what the *johanna* cells learned, here with other seeds; the *fresnel*
+cells learned photographs and some of this noise."""
 RATIOS = """## Error over the error on known noise
 
 *ratio*: mean squared error on a kind over that on the known types, with 95% bounds (delta method on its logarithm, clustered by
