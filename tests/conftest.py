@@ -65,6 +65,16 @@ def few(monkeypatch):
 
 
 @pytest.fixture(scope="module")
+def few_in_module():
+    """As :func:`few`, for cells that the tests of a module share."""
+    from tests.support.viability import measure_little
+
+    with pytest.MonkeyPatch.context() as patched:
+        measure_little(patched.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
 def frozen_heap():
     """For tests that ask for an answer at once: keep the collector off what earlier tests left, up to a second of work."""
     gc.freeze()

@@ -44,6 +44,8 @@ def measure_little(setattr):
     """Train, package and publish on one image of a group, and little of it; ``setattr`` as pytest's monkeypatch has it."""
     setattr("batteries.packaging.package.probe", one_of_a_group)
     setattr("registry.transfer.remeasure.probe", one_of_a_group)
-    setattr("batteries.training.trainer.probe_of", lambda given: one_of_a_group(given if isinstance(given, str) else given.name))
+    setattr(
+        "batteries.training.trainer.probe_of", lambda given: one_of_a_group(given if isinstance(given, str) else given.name)
+    )
     setattr("batteries.packaging.package.BASELINE_PATCHES", 512)
     setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 64)

@@ -21,8 +21,9 @@ from registry.transfer import remeasure
 from registry.viability import trials
 from registry.viability.readouts import read_outs
 from registry.viability.tasks import own_images, own_tasks
-from tests.support.viability import QUICK, TEST, measure_little, one_of_a_group
+from tests.support.viability import QUICK, TEST, one_of_a_group
 
+pytestmark = pytest.mark.usefixtures("few_in_module")
 WORDS = [
     "train",
     "high/pink-32",
@@ -46,15 +47,8 @@ SHORT = TEST.model_copy(update={"dose_rates": (1e-4,), "reference_seeds": 1, "re
 PINK = NAMES.index("pink")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def little():
-    with pytest.MonkeyPatch.context() as patched:
-        measure_little(patched.setattr)
-        yield
-
-
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory, little):
+def cell(tmp_path_factory, few_in_module):
     folder = tmp_path_factory.mktemp("expert")
     assert main([*WORDS, "--out", str(folder), "--run", str(folder / "run")]) == 0
     return Cell.read(folder / "high" / "pink-32.safetensors")

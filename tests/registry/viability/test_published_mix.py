@@ -14,7 +14,21 @@ from tests.support.commands import run
 from tests.support.viability import TEST, one_of_a_group
 
 pytestmark = pytest.mark.usefixtures("few")
-WORDS = ["--steps", "6", "--size", "32", "--batch", "4", "--set", "V=12", "--set", "hidden=8", "--set", "patch_size=16", "--json"]
+WORDS = [
+    "--steps",
+    "6",
+    "--size",
+    "32",
+    "--batch",
+    "4",
+    "--set",
+    "V=12",
+    "--set",
+    "hidden=8",
+    "--set",
+    "patch_size=16",
+    "--json",
+]
 
 
 @pytest.fixture

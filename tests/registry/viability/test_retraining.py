@@ -12,21 +12,14 @@ from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
 from tests.registry.cli.test_train_and_validate import run
 from tests.support.cells import from_model
-from tests.support.viability import SPEC, TEST, few, measure_little
+from tests.support.viability import SPEC, TEST, few
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("few_in_module"), pytest.mark.slow]
 COMMAND = "batteries train high/tiny-64 --steps 60 --noise --batch 1 --size 32 --rows 12 --hidden 8 --set patch_size=16"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def little():
-    with pytest.MonkeyPatch.context() as patched:
-        measure_little(patched.setattr)
-        yield
-
-
 @pytest.fixture(scope="module")
-def cell(little):
+def cell(few_in_module):
     """A cell of a recorded command, with a trajectory read on the few images of these tests."""
     recipe = Recipe.parse(COMMAND)
     source = recipe.source(None)
