@@ -20,8 +20,8 @@ demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, va
 # PYTHONDONTWRITEBYTECODE: it halves collection.
 PARALLEL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=short
 
-test: $(VENV)/.installed  ## the whole test suite
-	$(PARALLEL)
+test: $(VENV)/.installed  ## the whole test suite, and its dearest tests
+	$(PARALLEL) --durations=25
 
 quick: $(VENV)/.installed  ## the first case of every test not marked slow
 	$(PARALLEL) --quick --durations=5
