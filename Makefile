@@ -20,8 +20,8 @@ demo: $(VENV)/.installed  ## pull three cells, compose them, run photographs, va
 # PYTHONDONTWRITEBYTECODE: it halves collection.
 PARALLEL := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal --tb=short
 
-test: $(VENV)/.installed  ## the whole test suite
-	$(PARALLEL)
+test: $(VENV)/.installed  ## the whole test suite, and its dearest tests
+	$(PARALLEL) --durations=25
 
 quick: $(VENV)/.installed  ## the first case of every test not marked slow
 	$(PARALLEL) --quick --durations=5
@@ -37,8 +37,8 @@ soak: $(VENV)/.installed  ## the long forms of the fault-injection tests
 	    tests/batteries/network/test_transport.py tests/batteries/network/test_hub_repository.py \
 	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \
 	    tests/batteries/packaging/test_foreign_checkpoint.py \
-	    tests/batteries/packaging/test_adopted_function.py tests/registry/cli/test_train_and_validate.py \
-	    tests/examples/test_wiring.py tests/registry/viability/test_unhosted.py
+	    tests/batteries/training/test_training.py tests/batteries/packaging/test_adopted_function.py tests/registry/cli/test_train_and_validate.py \
+	    tests/examples/test_wiring.py tests/examples/test_interval_coverage.py tests/registry/viability/test_unhosted.py
 
 check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .

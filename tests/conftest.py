@@ -1,8 +1,6 @@
-import dataclasses
 import gc
 import importlib
 import re
-import sys
 
 import pytest
 
@@ -32,6 +30,12 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="no GPU"))
 
 
+def pytest_collection_finish():
+    """Keep the collector off the modules and the thousands of tests, which it would walk again and again for nothing."""
+    gc.collect()
+    gc.freeze()
+
+
 def _is_slow(item):
     """An example cannot be marked, and is slow if it measures a cell."""
     if isinstance(item, pytest.DoctestItem):
@@ -55,24 +59,25 @@ def few_matrices():
 @pytest.fixture
 def few(monkeypatch):
     """Measure on one image of a group, and little of it."""
-    from batteries import probe
+    from tests.support.viability import measure_little
 
-    def some(name):
-        whole, every = probe(name), 6 if name == "photos-64" else 16
-        return dataclasses.replace(whole, images=whole.images[::every], group=whole.group[::every])
+    measure_little(monkeypatch.setattr)
 
-    monkeypatch.setattr("batteries.packaging.package.probe", some)
-    monkeypatch.setattr("registry.transfer.remeasure.probe", some)
-    monkeypatch.setattr("batteries.packaging.package.BASELINE_PATCHES", 512)
-    monkeypatch.setattr(sys.modules["batteries.measurement.measure"], "MATRICES", 64)
+
+@pytest.fixture(scope="module")
+def few_in_module():
+    """As :func:`few`, for cells that the tests of a module share."""
+    from tests.support.viability import measure_little
+
+    with pytest.MonkeyPatch.context() as patched:
+        measure_little(patched.setattr)
+        yield
 
 
 @pytest.fixture(scope="module")
 def frozen_heap():
     """For tests that ask for an answer at once: keep the collector off what earlier tests left, up to a second of work."""
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from batteries.packaging.final_report import with_report
 from batteries.packaging.foreign_checkpoint import AnyCheckpoint
 from batteries.packaging.foreign_config import Settings
 from batteries.packaging.inferred_spec import Shapes, infer
+from batteries.packaging.measurable import refuse_too_large
 
 DEFAULT_SIZE = 64  # pixels
 ABLATIONS = "model_state"  # entry with the weights in files of the ablation trainers
@@ -87,6 +88,7 @@ def adoptable(
     spec = infer(shapes, D, choices, path)
     foreign_config.refuse_contradictions(settings, spec, said, path)
     _refuse_misfits(shapes, spec, path)
+    refuse_too_large(spec, path)  # before its numbers are read: a file of kilobytes can claim any size
     if "heads" not in choices or choices["heads"] is None:
         _refuse_doubtful_heads(spec, found.key, path)
     arrays, converted = foreign_checkpoint.floats(found.tensors, path)

@@ -26,11 +26,7 @@ def refuse_unmeasurable(spec: CellSpec, size: int, where: object, *, any_width: 
         InputError: other channels than images have (``CHANNELS``), a width without a CV (``NO_CV``), or an image size that is
             out of range or no multiple of the patch size (``IMAGE_SIZE``).
     """
-    if 4 * spec.parameters > weights_file.MAX_CELL:
-        most = weights_file.MAX_CELL // 4
-        raise FormatError(
-            "too large for a cell", code="TOO_LARGE", expected=f"{most:,} parameters", found=f"{spec.parameters:,}", where=where
-        )
+    refuse_too_large(spec, where)
     if spec.channels != CHANNELS:
         named = f", trained on {data}" if data else ""
         raise InputError(
@@ -46,3 +42,16 @@ def refuse_unmeasurable(spec: CellSpec, size: int, where: object, *, any_width: 
         raise InputError("invalid image size", code="IMAGE_SIZE", expected=f"1 to {MAX_SIZE} pixels", found=size)
     for side in (size, PROBE_SIZE):
         spec.grid(side, side)
+
+
+def refuse_too_large(spec: CellSpec, where: object) -> None:
+    """Refuse a spec with more parameters than a cell may have.
+
+    Raises:
+        FormatError: too many parameters (``TOO_LARGE``).
+    """
+    most = weights_file.MAX_CELL // 4
+    if spec.parameters > most:
+        raise FormatError(
+            "too large for a cell", code="TOO_LARGE", expected=f"{most:,} parameters", found=f"{spec.parameters:,}", where=where
+        )

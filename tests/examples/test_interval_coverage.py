@@ -9,11 +9,13 @@ from scipy.stats import binom
 
 from batteries.geometry import Estimate, clustered_mean, simplex_cv, sphere_cv
 from tests.support.examples import example
+from tests.support.soak import SOAK
 
 coverage = example("interval_coverage")
 DRAWS, REPLICATES = 200, 400
 LEAST, MOST = 0.93, 0.97
-MANY = 256  # clusters of the largest design
+MANY = 256 if SOAK else 64  # matrices of the largest design for a CV
+OF_SOAK = pytest.mark.skipif(not SOAK, reason="four times the matrices; `make soak` runs it")
 
 
 @functools.cache
@@ -45,13 +47,15 @@ def test_intervals_of_a_cv_contain_the_exact_one(D, axial):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("clusters", "each"), [(16, 3), (16, 12), (64, 1), (MANY, 1)])
+@pytest.mark.parametrize(
+    ("clusters", "each"), [(16, 3), (64, 1), pytest.param(16, 12, marks=OF_SOAK), pytest.param(256, 1, marks=OF_SOAK)]
+)
 def test_intervals_of_a_cv_of_any_design_contain_the_exact_one(clusters, each):
     assert covers(measured(pool(16, True, MANY * REPLICATES), coverage.Design(clusters, each)), sphere_cv(16))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("D", "clusters", "each"), [(4, 16, 3), (16, 16, 3), (16, 64, 1), (16, MANY, 1)])
+@pytest.mark.parametrize(("D", "clusters", "each"), [(4, 16, 3), (16, 16, 3), (16, 64, 1), (16, 256, 1)])
 def test_intervals_of_a_rank_contain_its_mean(D, clusters, each):
     assert covers(coverage.rank_estimates(D, coverage.Design(clusters, each)), mean_rank(D))
 

@@ -253,8 +253,9 @@ def run(code, **environment):
 @pytest.mark.slow
 def test_another_process_finds_the_code_of_every_kernel_on_disk():
     pytest.importorskip("numba")
-    run(FOUND)  # a process of its own: what this one has in memory may have been compiled into another test's folder
     done = run(FOUND)
+    if done.returncode:  # what this process has in memory may have been compiled into another test's folder
+        done = run(FOUND)
     assert done.returncode == 0, done.stderr
 
 

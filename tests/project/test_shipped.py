@@ -11,7 +11,7 @@ from batteries.packaging.package import UNTRAINED_SEED
 from batteries.readout import name_noise
 from registry import open_store, verify_store
 
-FEW = (60, 40)  # images a noise type, to train and to test
+FEW = (30, 20)  # images a noise type, to train and to test
 SEEDS = ("johanna-64-s1", "johanna-64-s2", "johanna-64-s3")  # short runs: alignment needs pairs
 FAMILIES = {
     "low": ("attractor-64", "fresnel-256", "fresnel-64", "johanna-64", "johanna-p-64", *SEEDS),
@@ -72,7 +72,9 @@ def test_figures_are_those_of_the_manifest(cells, name):
         )
         assert found.radius_error < 1e-6
         assert found.band == wanted.band
-    assert measure(model, cell.manifest.own_probe).band == cell.manifest.identity.band  # by the axial CV, too
+        if wanted.probe == cell.manifest.own_probe:  # by the axial CV, too
+            axial = found if found.axial_cv else measure(model, on)
+            assert axial.band == cell.manifest.identity.band
 
 
 @pytest.mark.parametrize("name", NAMES)

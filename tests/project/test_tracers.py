@@ -119,6 +119,7 @@ def test_outputs_are_trees_of_tensors(name):
     assert close([taken(make_fx(lambda x: model(x))(x)(other))], [taken(model(other))])
     assert close([taken(torch.func.jvp(model, (x,), (direction,))[1])], [tangent(x)])
     if name == "container":  # it folds constants, for seconds
+        model = compose(cells()[:1])
         assert close([taken(torch.func.linearize(model, x)[1](direction))], [tangent(x)])
     _, kept = torch.func.grad(lambda x: (taken(model(x)).sum(), model(x)), has_aux=True)(x)
     assert close([taken(kept)], [taken(model(x))])

@@ -109,17 +109,29 @@ def test_every_command_that_loads_torch_has_the_option():
 
 
 REPORT = """
-import sys
-sys.argv = ["batteries", *{arguments!r}]
-import {module} as module
-def report(*given, **more):
-    import os, torch
-    found = {{name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}}
-    print("found:", torch.get_num_threads(), found["OMP_WAIT_POLICY"], found["OMP_NUM_THREADS"])
-    raise SystemExit(0)
-setattr(module, {name!r}, report)
+import contextlib, importlib, json, os, sys
 from registry.cli import main
-main()
+
+NAMES = "OMP_WAIT_POLICY", "OMP_NUM_THREADS"
+found, before = [], {name: os.environ.get(name) for name in NAMES}
+
+def report(*given, **more):
+    import torch
+    found.append([str(torch.get_num_threads()), *map(os.environ.get, NAMES)])
+    raise SystemExit(0)
+
+for module, name, arguments in json.loads(sys.argv[1]):  # each as the first of its process, but for modules that are loaded
+    sys.argv = ["batteries", *arguments]
+    place = importlib.import_module(module)
+    was = getattr(place, name)
+    setattr(place, name, report)
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
+        main()
+    setattr(place, name, was)
+    sys.modules["torch"].set_num_threads(5)
+    for name, value in before.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+print(json.dumps(found))
 """
 CALLS = {
     "train": ("batteries", "train", ["high/mine-64", "--noise", "--steps", "1"]),
@@ -136,35 +148,39 @@ IMAGE = Path(batteries.__file__).parent / "photographs" / "chelsea.png"
 FILE = Path(__file__).parents[2] / "golden" / "format-1.0" / "tiny.safetensors"
 
 
-def reported(command, *more, **environment):
-    """Threads, way to wait and OMP_NUM_THREADS where a command begins to compute, in a process of its own."""
-    module, name, arguments = CALLS[command]
-    words = [command, *(word.replace("{file}", str(FILE)).replace("{image}", str(IMAGE)) for word in arguments), *more]
+def reported(*calls, **environment):
+    """Threads, way to wait and OMP_NUM_THREADS where commands begin to compute, in a process that they share."""
+    given = []
+    for command, *more in calls:
+        module, name, arguments = CALLS[command]
+        words = (word.replace("{file}", str(FILE)).replace("{image}", str(IMAGE)) for word in arguments)
+        given.append((module, name, [command, *words, *more]))
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}
     found = subprocess.run(
-        [sys.executable, "-c", REPORT.format(module=module, name=name, arguments=words)],
+        [sys.executable, "-c", REPORT, json.dumps(given)],
         capture_output=True,
         text=True,
         env={**clean, **environment},
         check=False,
     )
-    lines = [line for line in found.stdout.splitlines() if line.startswith("found:")]
-    assert lines, found.stdout + found.stderr
-    return lines[0].split()[1:]
+    assert found.returncode == 0, found.stdout + found.stderr
+    answers = json.loads(found.stdout)
+    assert len(answers) == len(calls), found.stderr
+    return answers
 
 
 @pytest.mark.slow
 @works("Threads", "`--threads` of every command that computes")
-@pytest.mark.parametrize("command", COMPUTING)
-def test_a_command_computes_on_so_many(command):
-    assert reported(command, "--threads", "3")[:2] == ["3", "PASSIVE"]
+def test_a_command_computes_on_so_many():
+    found = dict(zip(COMPUTING, reported(*((command, "--threads", "3") for command in COMPUTING)), strict=True))
+    assert {command: answer[:2] for command, answer in found.items()} == {command: ["3", "PASSIVE"] for command in COMPUTING}
 
 
 @pytest.mark.slow
 @works("Threads", "`OMP_NUM_THREADS` and `OMP_WAIT_POLICY` under a command", note="what the user set stands")
 def test_what_the_user_set_stands():
-    assert reported("compose", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="ACTIVE") == ["1", "ACTIVE", "1"]
-    assert reported("compose", "--threads", "2", OMP_NUM_THREADS="1")[0] == "2"
+    assert reported(["compose"], OMP_NUM_THREADS="1", OMP_WAIT_POLICY="ACTIVE") == [["1", "ACTIVE", "1"]]
+    assert reported(["compose", "--threads", "2"], OMP_NUM_THREADS="1")[0][0] == "2"
 
 
 @pytest.mark.slow

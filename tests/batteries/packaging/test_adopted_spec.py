@@ -119,6 +119,12 @@ def test_bad_input(tmp_path, content, options, kind, says):
     assert says in str(caught.value)
 
 
+def test_no_number_is_read_of_what_is_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr("batteries.packaging.foreign_checkpoint.floats", lambda *_: pytest.fail("read"))
+    with pytest.raises(FormatError, match="TOO_LARGE"):
+        adopt(saved(tmp_path, expanded(BIG)))
+
+
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
     ("name", "value", "says"),

@@ -13,7 +13,7 @@ from batteries.errors import InputError, NotFoundError
 from batteries.training.recipe import Recipe
 from batteries.training.rerun import Readings, Rerun, reading_differences
 
-pytestmark = [pytest.mark.usefixtures("few_matrices"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("few_in_module"), pytest.mark.slow]
 OPTIONS = "--batch 2 --size 16 --rows 12 --hidden 8"
 COMMAND = f"batteries train high/tiny-16 --steps 6 --noise {OPTIONS}"
 
@@ -30,7 +30,7 @@ def trained(command=COMMAND, source=None, start=None):
 
 
 @pytest.fixture(scope="module")
-def cell(few_matrices):
+def cell(few_in_module):
     return trained()
 
 

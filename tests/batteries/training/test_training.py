@@ -18,6 +18,7 @@ from batteries.packaging.package import Label, package
 from batteries.training.plan import Plan
 from batteries.training.trainer import expected_band, train
 from tests.support.cells import ROOT
+from tests.support.soak import SOAK
 
 pytestmark = pytest.mark.usefixtures("few_matrices")
 SPEC = CellSpec(V=16, D=4, patch_size=4, hidden=16)
@@ -61,10 +62,9 @@ def same(run, other):
     ("changes", "after"),
     [
         *(({"optimiser": "adam"}, after) for after in (2, 5, 8)),
-        *(({"optimiser": optimiser}, 5) for optimiser in ("adamw", "sgd", "muon", "lbfgs")),
-        ({"optimiser": "sgd", "momentum": 0.0, "rate": 0.1, "schedule": "restarts"}, 5),
-        ({"hand": "penalty"}, 5),
+        ({"optimiser": "muon"}, 5),
         ({"optimiser": "lbfgs", "hand": "penalty", "fixed_batch": True, "schedule": "linear"}, 8),
+        *(({"optimiser": optimiser}, 5) for optimiser in (("adamw", "sgd", "lbfgs") if SOAK else ())),
     ],
     ids=str,
 )

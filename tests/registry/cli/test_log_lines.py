@@ -11,12 +11,11 @@ from registry.cli.terminal.log_lines import LogLines
 from tests.support.cells import python
 
 TRAINING = """
-import sys
-import batteries.packaging.package
+import sys, pytest
 from registry.cli import main
 from registry.cli.terminal import log_lines
-sys.modules["batteries.measurement.measure"].MATRICES = 32
-sys.modules["batteries.packaging.package"].BASELINE_PATCHES = 2000
+from tests.support.viability import measure_little
+measure_little(pytest.MonkeyPatch().setattr)
 log_lines.INTERVAL = 0.05
 sys.exit(main(sys.argv[1:]))
 """

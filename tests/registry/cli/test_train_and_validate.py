@@ -65,6 +65,7 @@ def files(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few")
 def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
     words = [
         "train",
@@ -94,6 +95,7 @@ def test_train_writes_a_cell_that_its_command_trains_again(capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few")
 def test_train_takes_any_spec_and_optimiser_and_records_them(capsys, tmp_path):
     settings = ["--set", "D=6", "--set", "depth=2", "--set", "activation=silu", "--preset", "high", *SMALL]
     words = [*shlex.split("--noise --steps 2 --size 32 --batch 4 --optimiser muon --json --out"), str(tmp_path), *settings]
@@ -125,6 +127,7 @@ def test_settings_of_a_run_are_in_the_command_it_records(capsys, tmp_path, optio
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few")
 def test_train_may_start_from_a_cell_file(capsys, tmp_path):
     words = ["train", "high/tiny-32", "--noise", "--steps", "1", "--size", "32", "--batch", "4", *SMALL, "--json"]
     assert run(capsys, *words, "--out", str(tmp_path), "--run", str(tmp_path / "run"))[0] == 0
@@ -138,6 +141,7 @@ def test_train_may_start_from_a_cell_file(capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few")
 def test_train_on_photographs_names_what_it_skips(capsys, tmp_path):
     Image.linear_gradient("L").save(tmp_path / "a.png")
     (tmp_path / "broken.jpg").write_bytes(b"no")
@@ -150,6 +154,7 @@ def test_train_on_photographs_names_what_it_skips(capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few")
 def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tmp_path):
     for place in ("one", "two"):
         (tmp_path / place).mkdir()
@@ -166,6 +171,7 @@ def test_train_on_photographs_of_several_places_with_noise_among_them(capsys, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few")
 def test_a_cell_is_named_off_only_where_its_cv_says_so(capsys, tmp_path):
     words = ["--noise", "--steps", "1", "--size", "16", "--batch", "1", *SMALL, "--preset", "high", "--out", str(tmp_path)]
     code, _, err = run(capsys, "train", "off/x", *words, "--run", str(tmp_path / "run"))
@@ -173,13 +179,17 @@ def test_a_cell_is_named_off_only_where_its_cv_says_so(capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few")
 def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
+    assert batteries.Plan.model_fields["triage_step"].default == 1000
+    planned = Recipe.plan
+    monkeypatch.setattr(Recipe, "plan", lambda *given: planned(*given).model_copy(update={"triage_step": 100}))
     assert batteries.expected_band(batteries.CellSpec.preset("high")) == "high"  # what the command asks beforehand
     monkeypatch.setattr("batteries.training.trainer.expected_band", lambda spec: "mid")
-    words = ["--noise", "--steps", "1001", "--size", "4", "--batch", "1", "--rate", "1e-6"]
+    words = ["--noise", "--steps", "101", "--size", "4", "--batch", "1", "--rate", "1e-6"]
     code, _, err = run(capsys, "train", "high/x", *words, "--run", str(tmp_path / "run"), "--out", str(tmp_path))
     assert code == 7
-    assert "run stopped: band high at step 1000, expected mid" in err
+    assert "run stopped: band high at step 100, expected mid" in err
     assert not (tmp_path / "high").exists()
 
 

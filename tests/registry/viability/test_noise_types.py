@@ -21,9 +21,9 @@ from registry.transfer import remeasure
 from registry.viability import trials
 from registry.viability.readouts import read_outs
 from registry.viability.tasks import own_images, own_tasks
-from tests.support.viability import QUICK, TEST
+from tests.support.viability import QUICK, TEST, one_of_a_group
 
-pytestmark = pytest.mark.usefixtures("few_matrices")
+pytestmark = pytest.mark.usefixtures("few_in_module")
 WORDS = [
     "train",
     "high/pink-32",
@@ -48,7 +48,7 @@ PINK = NAMES.index("pink")
 
 
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory):
+def cell(tmp_path_factory, few_in_module):
     folder = tmp_path_factory.mktemp("expert")
     assert main([*WORDS, "--out", str(folder), "--run", str(folder / "run")]) == 0
     return Cell.read(folder / "high" / "pink-32.safetensors")
@@ -72,7 +72,7 @@ def test_its_figures_are_of_its_type(cell):
     assert set(manifest.measured) == {"noise16-64:pink", "photos-64"}
     assert set(manifest.untrained) == {"noise16-64:pink"}
     assert set(manifest.own.mse_by_group) == {"pink"}
-    source, probe = NoiseSource(types=(PINK,)), batteries.probe("noise16-64:pink")
+    source, probe = NoiseSource(types=(PINK,)), one_of_a_group("noise16-64:pink")
     found = batteries.measurement.baselines.baselines(linear_code(cell.spec, 32, 0, source), probe.images, cell.spec)
     assert manifest.own.baselines.pca_width == pytest.approx(found.pca_width, rel=1e-6)
 
@@ -159,7 +159,8 @@ def few_of(own):
     return dataclasses.replace(own, images=own.images[::8], group=own.group[::8], digest="5" * 64)
 
 
-def test_linear_codes_of_constant_colours_are_exact():
+def test_linear_codes_of_constant_colours_are_exact(monkeypatch):
+    monkeypatch.setattr("batteries.packaging.package.BASELINE_PATCHES", 2000)
     own, spec = batteries.probe("noise16p-64:pink"), batteries.CellSpec.preset("high")
     code = linear_code(spec, 64, 0, NoiseSource((PINK,), "published"))
     found = batteries.measurement.baselines.baselines(code, own.images, spec)

@@ -11,14 +11,28 @@ from batteries import Cell, NoiseSource
 from batteries.packaging.package import linear_code
 from registry.viability.readouts import read_outs
 from tests.support.commands import run
-from tests.support.viability import TEST
+from tests.support.viability import TEST, one_of_a_group
 
-pytestmark = pytest.mark.usefixtures("few_matrices")
-WORDS = ["--steps", "6", "--size", "32", "--batch", "4", "--set", "V=12", "--set", "hidden=8", "--json"]
+pytestmark = pytest.mark.usefixtures("few")
+WORDS = [
+    "--steps",
+    "6",
+    "--size",
+    "32",
+    "--batch",
+    "4",
+    "--set",
+    "V=12",
+    "--set",
+    "hidden=8",
+    "--set",
+    "patch_size=16",
+    "--json",
+]
 
 
 @pytest.fixture
-def cell(capsys, tmp_path):
+def cell(capsys, tmp_path, few):
     places = ["--out", str(tmp_path), "--run", str(tmp_path / "run")]
     code, out, _ = run(capsys, "train", "high/mine-p-32", "--noise", "published", *WORDS, *places)
     assert code == 0
@@ -33,7 +47,7 @@ def test_its_figures_are_of_the_published_mix(cell):
     assert set(manifest.untrained) == {"noise16p-64"}
     assert manifest.training.data == NoiseSource(mix="published").facts
     assert "--noise published" in manifest.training.command
-    probe = batteries.probe("noise16p-64")
+    probe = one_of_a_group("noise16p-64")
     mixes = [linear_code(cell.spec, 32, 0, NoiseSource(mix=mix)) for mix in ("published", "batteries")]
     found = [batteries.measurement.baselines.baselines(code, probe.images, cell.spec).pca_width for code in mixes]
     assert manifest.own.baselines.pca_width == pytest.approx(found[0], rel=1e-6)

@@ -14,12 +14,12 @@ from tests.registry.cli.test_train_and_validate import run
 from tests.support.cells import from_model
 from tests.support.viability import SPEC, TEST, few
 
-pytestmark = [pytest.mark.usefixtures("few_matrices"), pytest.mark.slow]
-COMMAND = "batteries train high/tiny-64 --steps 60 --noise --batch 1 --size 16 --rows 12 --hidden 8"
+pytestmark = [pytest.mark.usefixtures("few_in_module"), pytest.mark.slow]
+COMMAND = "batteries train high/tiny-64 --steps 60 --noise --batch 1 --size 32 --rows 12 --hidden 8 --set patch_size=16"
 
 
 @pytest.fixture(scope="module")
-def cell(few_matrices):
+def cell(few_in_module):
     """A cell of a recorded command, with a trajectory read on the few images of these tests."""
     recipe = Recipe.parse(COMMAND)
     source = recipe.source(None)
