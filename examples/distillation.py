@@ -1,10 +1,10 @@
 """Does a teacher speed training up? MID taught by LOW, and LOW by MID, against the same budget without, over five seeds.
 
-    python examples/distillation.py            # the missing runs of thirty, on all processors, then docs/results/distillation.md
+    python examples/distillation.py            # the missing runs of thirty, then docs/results/distillation.md
     python examples/distillation.py --report   # the page, from the existing runs
 
-A run is 600 steps of 32 noise images with Muon; the teacher is the shipped *johanna* cell. ``docs/results/distillation.jsonl`` has
-every known run. Another session, on another machine too, does the missing ones only.
+A run is 600 steps of 32 noise images with Muon; the teacher is the shipped *johanna* cell. Runs are made on all processors, and
+``docs/results/distillation.jsonl`` has every known one: another session, on another machine too, does the missing ones only.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ TARGET_STEP = 3 * STEPS // 4  # an error that the runs without a teacher have re
 
 HEAD = """# Distillation
 
-Written by `python examples/distillation.py`: {steps} steps of {batch} images of the 16 noise types, Muon, one-cycle, seeds {seeds}; the target is the
-image, moved towards the teacher's reconstruction by *share*; a share of 0 is the same budget without a teacher. Errors are those of images
-on {probe}, whatever the target. *images to the error*: training images until a reading is at most the mean error that runs without a
-teacher have after {target} steps; readings are {every} steps apart, and between two of them the error is taken as linear. Means over seeds ±
-standard error; *difference*: from the runs without a teacher of the same seeds, with the 95% interval of its mean (Student, {freedom} degrees
-of freedom)."""
+Written by `python examples/distillation.py`: {steps} steps of {batch} images of the 16 noise types, Muon, one-cycle, seeds {seeds};
+the target is the image, moved towards the teacher's reconstruction by *share*; a share of 0 is the same budget without a
+teacher. Errors are those of images on {probe}, whatever the target. *images to the error*: training images until a reading
+is at most the mean error that runs without a teacher have after {target} steps; readings are {every} steps apart, and between two
+of them the error is taken as linear. Means over seeds ± standard error; *difference*: from the runs without a teacher of the
+same seeds, with the 95% interval of its mean (Student, {freedom} degrees of freedom)."""
 
 
 @dataclass(frozen=True)
