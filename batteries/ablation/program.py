@@ -32,7 +32,15 @@ from batteries.io.canonical_json import Document, fields_of
 
 SUFFIX = ".toml"
 MAX_PROGRAM = 2**20
-FORBIDDEN = {"reference", "start", "allow_probe_photos", "rows", "hidden"}  # a run has its own name, and starts untrained
+FORBIDDEN = {
+    "reference",
+    "start",
+    "teacher",
+    "distil",
+    "allow_probe_photos",
+    "rows",
+    "hidden",
+}  # a run has its own name, and starts untrained
 
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")]  # also the name of a folder
 Options = dict[str, Any]

@@ -74,7 +74,10 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
             where=path,
             remedy="Name another run folder, or remove the checkpoint to start afresh.",
         )
-    _restore(model, optimisers, tensors, values)
+    try:
+        _restore(model, optimisers, tensors, values)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # a name, a form or a shape
+        raise FormatError("not a checkpoint of this model", code="CHECKPOINT", found=error, where=path) from error
     return state
 
 

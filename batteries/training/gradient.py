@@ -20,7 +20,10 @@ PIECE_PIXELS = 16 * 64 * 64  # pixels of one piece; docs/decisions/0023-threads.
 
 
 def gradient(
-    model: PatchSVAE, images: Tensor, term: Callable[[Tensor], Tensor] | None = None
+    model: PatchSVAE,
+    images: Tensor,
+    term: Callable[[Tensor], Tensor] | None = None,
+    target: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[float, list[Tensor], Tensor]:
     """Compute the mean squared error of reconstructions, and its gradient.
 
@@ -28,6 +31,7 @@ def gradient(
         model: Model being trained.
         images: Images (B, channels, height, width).
         term: Differentiable function of M (1, V, D) of the first patch, whose gradient is added; it belongs to the first piece.
+        target: Function from images to what their reconstructions are compared with; by default the images themselves.
 
     Returns:
         Error without the term, the gradient on each of the model's parameters in order, and M (1, V, D) of the first patch.
@@ -36,7 +40,7 @@ def gradient(
 
     def share(part: Tensor, term: Callable[[Tensor], Tensor] | None) -> tuple[float, tuple[Tensor, ...], Tensor]:
         recon, M = model.reconstruction(part)
-        loss = (recon - part).square().mean() * (len(part) / len(images))
+        loss = (recon - (part if target is None else target(part))).square().mean() * (len(part) / len(images))
         whole = loss if term is None else loss + term(M[:1, 0]).to(loss.dtype)
         return loss.item(), torch.autograd.grad(whole, parameters), M[:1, 0].detach().clone()
 

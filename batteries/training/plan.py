@@ -26,6 +26,7 @@ CHOICES: tuple[tuple[str, str, dict[str, float]], ...] = (
 )  # field, field that its default depends on, and the defaults
 DECAY = 0.01  # decoupled weight decay of AdamW
 MOMENTUM = 0.9  # of SGD
+DISTIL = 0.5  # share of a teacher in the target; ours
 # A step of L-BFGS. docs/decisions/0042-plans.md
 HISTORY = 10  # pairs of steps and changes of the gradient that the curvature is estimated from
 ITERATIONS = 20  # moves of a step at most, each along a line
@@ -59,6 +60,8 @@ class Plan(GrownDocument):
             taken, and the loss is mse. ``penalty``: the loss is mse + boost * (CV / exact - 1)^2, with the gradient through
             the CV of the first patch's rows.
         fixed_batch: Whether every step sees the images of the first: full-batch training.
+        teacher: Digest of a cell whose reconstructions are part of what the cell learns to make of an image.
+        distil: Share of the teacher's reconstruction in that target, by default 0.5; the rest is the image itself.
 
     >>> import batteries
     >>> plan = batteries.Plan(spec=batteries.CellSpec.preset("high"), size=64, steps=4000, rate=3e-3, schedule="cosine")
@@ -68,7 +71,7 @@ class Plan(GrownDocument):
     'SGD 0.01, no momentum, no weight decay, gradient norm at most 1'
     """
 
-    ADDED: ClassVar[tuple[str, ...]] = ("optimiser", "momentum", "hand", "fixed_batch")
+    ADDED: ClassVar[tuple[str, ...]] = ("optimiser", "momentum", "hand", "fixed_batch", "teacher", "distil")
 
     spec: CellSpec
     size: Annotated[int, Field(ge=1, le=4096)]
@@ -88,6 +91,8 @@ class Plan(GrownDocument):
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     hand: Hand = "loss"
     fixed_batch: bool = False
+    teacher: Sha256 | None = None
+    distil: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +100,8 @@ class Plan(GrownDocument):
         if not isinstance(data, dict):
             return data
         chosen = dict(data)
+        if chosen.get("distil") is None:
+            chosen["distil"] = DISTIL if chosen.get("teacher") is not None else 0.0
         for field, by, defaults in CHOICES:
             if chosen.get(field) is None:
                 kind = chosen.get(by, cls.model_fields[by].default)
@@ -116,6 +123,8 @@ class Plan(GrownDocument):
             wrong.append("boost must be above 0 for the hand penalty; the hand measured has no effect on the loss")
         if self.hand != "loss" and self.spec.D < SIMPLEX:
             wrong.append(f"the hand {self.hand} needs a CV, and so a spec with D of at least {SIMPLEX}, not {self.spec.D}")
+        if (self.teacher is None) != (self.distil == 0):
+            wrong.append("teacher and distil must be given together, with distil above 0")
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
@@ -134,7 +143,8 @@ class Plan(GrownDocument):
         clip = f"gradient norm at most {self.clip:g}" if self.clip else "gradient not clipped"
         batch = ", every step on the images of the first" if self.fixed_batch else ""
         start = f", started from the cell sha256:{self.start}" if self.start else ""
-        return f"{self._optimiser_words()}, {clip}{batch}{start}", self.schedule, self._hand_words()
+        teacher = f", {self.distil:g} of the target by the cell sha256:{self.teacher}" if self.teacher else ""
+        return f"{self._optimiser_words()}, {clip}{batch}{start}{teacher}", self.schedule, self._hand_words()
 
     def _optimiser_words(self) -> str:
         rate = f"{self.rate:g}"

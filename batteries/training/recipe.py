@@ -53,6 +53,8 @@ class Recipe(Document):
         fixed_batch: Whether every step sees the images of the first.
         seed: Seed of the run.
         start: Reference or file of the cell to start from.
+        teacher: Reference or file of the cell whose reconstructions are part of the target.
+        distil: Share of these; by default the plan's.
         preset: Preset of the spec; by default that of the band.
         set: Fields of the spec in place of the preset's, as ``NAME=VALUE``.
         rows: V in an older command, which names it so.
@@ -80,6 +82,8 @@ class Recipe(Document):
     fixed_batch: bool = False
     seed: int = 0
     start: str | None = None
+    teacher: str | None = None
+    distil: float | None = None
     preset: Preset | None = None
     set: tuple[str, ...] = ()
     rows: int | None = None
@@ -132,20 +136,22 @@ class Recipe(Document):
         """Band in the name of the cell."""
         return self.reference.partition("/")[0]
 
-    def plan(self, start: Sha256 | None) -> Plan:
+    def plan(self, start: Sha256 | None, teacher: Sha256 | None = None) -> Plan:
         """Return the plan of the run.
 
         Args:
             start: Digest of the cell to start from.
+            teacher: Digest of the teacher.
 
         Raises:
             InputError: unknown preset (``PRESET``), invalid spec (``SPEC``), or invalid options (``USAGE``).
         """
         older = [f"{field}={value}" for field, value in {"V": self.rows, "hidden": self.hidden}.items() if value is not None]
         spec = CellSpec.preset(self.preset or self.band, **changes_of([*older, *self.set]))  # type: ignore[arg-type]  # refuses an unknown one
-        settings = {name: getattr(self, name) for name in Plan.model_fields.keys() & Recipe.model_fields.keys() - {"start"}}
+        shared = Plan.model_fields.keys() & Recipe.model_fields.keys() - {"start", "teacher"}
+        settings = {name: getattr(self, name) for name in shared}
         try:
-            return Plan(spec=spec, start=start, **settings)
+            return Plan(spec=spec, start=start, teacher=teacher, **settings)
         except ValidationError as error:
             raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
 

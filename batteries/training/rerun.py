@@ -45,27 +45,31 @@ class Rerun:
         plan: Plan that they make.
         source: Training data, with the digest in the manifest.
         start: Cell that the run started from.
+        teacher: Cell that taught the run.
     """
 
     recipe: Recipe
     plan: Plan
     source: Source
     start: Cell | None
+    teacher: Cell | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, recipe: Recipe, start: Cell | None) -> Rerun:
+    def of(cls, manifest: Manifest, recipe: Recipe, start: Cell | None, teacher: Cell | None = None) -> Rerun:
         """Prepare the run of a manifest.
 
         Args:
             manifest: Manifest of the cell.
             recipe: Recipe in its command.
             start: Cell that the recipe starts from.
+            teacher: Cell that the recipe learns from.
 
         Raises:
             NotFoundError: training images that are not on this machine (``NO_DATA``).
             InputError: as :meth:`Recipe.plan`.
         """
-        return cls(recipe, recipe.plan(start.digest if start else None), _source(recipe, manifest.training.data), start)
+        plan = recipe.plan(start.digest if start else None, teacher.digest if teacher else None)
+        return cls(recipe, plan, _source(recipe, manifest.training.data), start, teacher)
 
     @property
     def steps(self) -> int:
@@ -88,6 +92,7 @@ class Rerun:
             self.source,
             own_probe,
             start=self.start,
+            teacher=self.teacher,
             until=self.steps,
             allow_probe_photos=allowed,
             watchers=watchers,

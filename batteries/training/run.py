@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from batteries import short_repr
 from batteries.cell.manifest import TrainingPoint, Triage
@@ -22,6 +23,7 @@ class Run:
         plan: Settings of the run.
         identity: Digest of plan, data and probe.
         model: Model being trained.
+        teacher: Model whose reconstructions are part of the target, in evaluation mode; None without one.
         optimisers: Optimisers that share its parameters.
         step: Steps taken.
         cv_average: Average CV of the soft hand, of one patch of each step's images; None if it reads none.
@@ -47,6 +49,7 @@ class Run:
     cv_averages: list[float | None] = field(default_factory=list)
     triage: Triage | None = None
     axial_cv_at_triage: Estimate | None = None
+    teacher: PatchSVAE | None = None
 
     __repr__ = short_repr.fields
 
@@ -72,6 +75,14 @@ class Run:
         if at := state.get("axial_cv_at_triage"):  # older checkpoints lack it, hence a comparison with it
             value, error, matrices, by_image = at
             self.axial_cv_at_triage = Estimate(value, error, matrices, tuple(by_image))
+
+    def target(self, images: Tensor) -> Tensor:
+        """Return what reconstructions of images (B, channels, height, width) are compared with in training."""
+        if self.teacher is None:
+            return images
+        with torch.no_grad():
+            taught = self.teacher.reconstruction(images)[0]
+        return images.lerp(taught, self.plan.distil)
 
     @property
     def stopped(self) -> bool:

@@ -25,7 +25,7 @@ def take_step(run: Run, images: Tensor) -> float:
         images: Images (B, channels, height, width) of the step.
 
     Returns:
-        Mean squared error of the images before the update.
+        Mean squared error before the update, of the images or of the target that a teacher is part of.
 
     Raises:
         PolicyError: loss or gradient that is not finite (``DIVERGED``).
@@ -38,7 +38,7 @@ def take_step(run: Run, images: Tensor) -> float:
 
 def _follow(run: Run, images: Tensor) -> float:
     """Take a step of optimisers that need one gradient."""
-    loss, gradients, M = gradient(run.model, images, soft_hand.penalty(run.plan, run.step))
+    loss, gradients, M = gradient(run.model, images, soft_hand.penalty(run.plan, run.step), run.target)
 
     def update(gradients: Sequence[Tensor]) -> None:
         _read_cv(run, M)
@@ -62,7 +62,7 @@ def _search(run: Run, images: Tensor) -> float:
 
     def objective() -> float:
         with _threads(count):
-            loss, gradients, M = gradient(run.model, images, term)
+            loss, gradients, M = gradient(run.model, images, term, run.target)
         if not losses:
             _read_cv(run, M)
         losses.append(loss)

@@ -69,6 +69,7 @@ def train(
     probe: Probe | str,
     *,
     start: Cell | None = None,
+    teacher: Cell | None = None,
     folder: Path | None = None,
     until: int | None = None,
     allow_probe_photos: bool = False,
@@ -81,6 +82,7 @@ def train(
         source: Training images.
         probe: Probe that the trajectory is measured on, or its name.
         start: Cell named by ``plan.start``.
+        teacher: Cell named by ``plan.teacher``.
         folder: Folder of the checkpoint; by default none is saved.
         until: Step to stop at before the plan's last, on the plan's schedule; by default the run is finished.
         allow_probe_photos: Allow training images that overlap with photographs of the probes: any crop, scale, format, mirror
@@ -92,8 +94,9 @@ def train(
 
     Raises:
         ConflictError: checkpoint of another plan, other data or another probe in the folder; or a cell to start from that is
-            not the plan's, or has another spec (``START``).
-        InputError: images or probe of sides that are no multiples of the patch size (``IMAGE_SIZE``), or of other channels.
+            not the plan's, or has another spec (``START``), or a teacher that is not the plan's (``TEACHER``).
+        InputError: images or probe of sides that are no multiples of the patch size (``IMAGE_SIZE``), or of other channels; a
+            cell to start from, or a teacher, that takes rescaled images (``START_INPUT``).
         PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss that is not finite (``DIVERGED``);
             the last checkpoint is kept.
         StoreError: checkpoint that cannot be written.
@@ -115,6 +118,7 @@ def train(
         checkpoint.identity(plan, source.facts, probe.digest),
         model,
         optimisers_of(plan, model),
+        teacher=_teacher(plan, teacher),
     )
     saved = folder / "checkpoint.safetensors" if folder else None
     if saved and os.path.lexists(saved):
@@ -153,15 +157,36 @@ def _first_model(plan: Plan, start: Cell | None) -> PatchSVAE:
     wanted, found = (plan.start, plan.spec), (start and start.digest, start.spec if start else plan.spec)
     if wanted != found:
         raise ConflictError("starting cell does not match the plan", code="START", expected=wanted, found=found)
-    if start is not None and start.manifest.identity.input != InputScale():
+    if start is None:
+        return untrained(plan.spec, plan.seed)
+    _refuse_scale(start, "starting cell")
+    return PatchSVAE.from_cell(start).train()
+
+
+def _teacher(plan: Plan, teacher: Cell | None) -> PatchSVAE | None:
+    if plan.teacher != (teacher and teacher.digest):
+        found = teacher and teacher.digest
+        raise ConflictError("teacher does not match the plan", code="TEACHER", expected=plan.teacher, found=found)
+    if teacher is None:
+        return None
+    _refuse_scale(teacher, "teacher")
+    if teacher.spec.channels != plan.spec.channels:
+        expected, found = (f"{spec.channels} channels" for spec in (plan.spec, teacher.spec))
+        raise ConflictError("teacher of other images", code="TEACHER", expected=expected, found=found, where=teacher.name)
+    teacher.spec.grid(plan.size, plan.size)
+    return PatchSVAE.from_cell(teacher).eval().requires_grad_(False)
+
+
+def _refuse_scale(cell: Cell, role: str) -> None:
+    channels = cell.spec.channels
+    if cell.manifest.identity.input != InputScale(mean=(0.0,) * channels, std=(1.0,) * channels):
         raise InputError(
-            "unsupported input scale of the starting cell",
+            f"unsupported input scale of the {role}",
             code="START_INPUT",
             expected="mean 0 and standard deviation 1, as training does not rescale images",
-            found=start.manifest.identity.input,
-            where=start.name,
+            found=cell.manifest.identity.input,
+            where=cell.name,
         )
-    return PatchSVAE.from_cell(start).train() if start else untrained(plan.spec, plan.seed)
 
 
 def expected_band(spec: CellSpec) -> Band | None:

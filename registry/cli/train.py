@@ -84,6 +84,12 @@ def train(
     start: Annotated[
         str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from the weights of this cell.")
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Learn from reconstructions of this cell.")
+    ] = None,
+    distil: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of these in the target.", show_default="0.5")
+    ] = None,
     preset: Annotated[
         Preset | None, choice(Preset, code="PRESET", help="Spec to start from.", show_default="the band in the name")
     ] = None,
@@ -113,7 +119,8 @@ def train(
         raise InputError("invalid name for a new cell", code="NO_VERSION", expected="band/name[@version]", found=reference)
     recipe = Recipe.of(context.params)
     first = registry.load(start) if start else None
-    plan = recipe.plan(first.digest if first else None)
+    taught = registry.load(teacher) if teacher else None
+    plan = recipe.plan(first.digest if first else None, taught.digest if taught else None)
     refuse_unmeasurable(plan.spec, size, reference)
     source = recipe.source(photographs(photos) if photos else None)
     label = cell_label(wanted, family, license, description)
@@ -129,6 +136,7 @@ def train(
             source,
             probe,
             start=first,
+            teacher=taught,
             folder=run or Path("runs") / wanted.band / wanted.name,
             allow_probe_photos=allow_probe_photos,
             watchers=watchers,

@@ -1,0 +1,1 @@
+from .ablation_page import snapshot_page as snapshot_page

@@ -23,15 +23,15 @@ def prepared(cell: Cell, registry: str | Path | Store | None) -> Rerun:
 
     Args:
         cell: Cell under test.
-        registry: Registry of the cell that the run started from, if it did.
+        registry: Registry of the cells that the run started from and learned from, if it did.
 
     Raises:
         InputError: no such command (``NO_RECIPE``), or invalid options (``USAGE``).
-        NotFoundError: training images that are not on this machine (``NO_DATA``), or no cell to start from.
+        NotFoundError: training images that are not on this machine (``NO_DATA``), or no cell to start or learn from.
     """
     recipe = Recipe.parse(cell.manifest.training.command)
-    start = load(recipe.start, registry=registry) if recipe.start else None
-    return Rerun.of(cell.manifest, recipe, start)
+    start, teacher = (load(one, registry=registry) if one else None for one in (recipe.start, recipe.teacher))
+    return Rerun.of(cell.manifest, recipe, start, teacher)
 
 
 def retrained(runner: Runner, rerun: Rerun) -> CheckFigure:

@@ -20,7 +20,7 @@ GROUPS = {  # of options, by parameter
     "Data": ("key", "fit", "noise", "types", "photos", "allow_probe_photos", "mix", "size", "input", "images", "probe"),
     "Training": (
         *("steps", "batch", "fixed_batch", "optimiser", "rate", "momentum", "schedule", "clip"),
-        *("hand", "boost", "start", "run", "events"),
+        *("hand", "boost", "start", "teacher", "distil", "run", "events"),
     ),
     "Cell": ("preset", "set", "width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
     "Label": ("name", "version", "family", "description", "license", "data_license", "data_source"),

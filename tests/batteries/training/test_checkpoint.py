@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from batteries.errors import FormatError
 from batteries.training import checkpoint
 from tests.support.laws import given, settings, st
 
@@ -122,3 +123,21 @@ def test_state_of_tensors_alone_is_stored_as_before(tmp_path):
     header = data[8 : 8 + int.from_bytes(data[:8], "little")].decode()
     assert checkpoint.VALUES not in header
     assert '"optimiser.3.exp_avg_sq"' in header
+
+
+@pytest.mark.parametrize(
+    "form", [{"tensor": "none"}, {"list": [{"tensor": "none"}]}, {"dict": 3}, {"list": None}, {}, {"dict": [["a"]]}]
+)
+def test_a_form_that_cannot_be_read_is_an_error_of_the_checkpoint(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(checkpoint, "_packed", lambda value, name, tensors: form)
+    checkpoint.write(tmp_path / "saved", model(), [Stateful(model(), {0: {"a": None}})], {"identity": "a"})
+    with pytest.raises(FormatError, match="not a checkpoint of this model") as caught:
+        checkpoint.read(tmp_path / "saved", model(), [Stateful(model())], "a")
+    assert caught.value.code == "CHECKPOINT"
+
+
+def test_a_checkpoint_of_other_shapes_is_named(tmp_path):
+    checkpoint.write(tmp_path / "saved", torch.nn.Linear(3, 2), [], {"identity": "a"})
+    for other in (torch.nn.Linear(4, 2), model()):
+        with pytest.raises(FormatError, match="not a checkpoint of this model"):
+            checkpoint.read(tmp_path / "saved", other, [], "a")
