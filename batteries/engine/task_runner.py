@@ -19,6 +19,8 @@ from batteries.errors import BatteriesError, ConflictError, InputError
 MOST_WORKERS = 4096
 LOOK = 0.2  # seconds between two looks at `stop`
 
+Run = Callable[[Iterable[Task]], Iterable[Outcome]]  # `run` with its options, or a function in its place
+
 
 class Pool(Protocol):
     """Workers of an engine."""
@@ -90,6 +92,21 @@ def run(
     if address.kind == "ray":
         RayCluster.refuse_missing()
     return _outcomes(iter(tasks), lambda: _pool(address, workers), retries, stop or threading.Event())
+
+
+def in_this_process(tasks: Iterable[Task]) -> Iterator[Outcome]:
+    """Make the calls of tasks one after the other, here; their errors are raised."""
+    for task in tasks:
+        yield Outcome(task, task.call(*task.arguments))
+
+
+def gathered(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """Return the values of all tasks by name.
+
+    Raises:
+        BatteriesError: first error of a task.
+    """
+    return {outcome.task.name: outcome.result() for outcome in outcomes}
 
 
 def granted() -> int:

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +91,21 @@ class Engine:
             contextlib.closing(run(tasks, engine=self.address, workers=self.workers)) as outcomes,
         ):
             yield outcomes
+
+    def run(
+        self, tasks: Iterable[Task], ended: Callable[[int, int | None], None] = lambda done, total: None
+    ) -> Iterator[Outcome]:
+        """Run tasks and yield their outcomes.
+
+        Args:
+            tasks: Tasks.
+            ended: Called after each with the tasks that are done, and the tasks in all if they can be counted.
+        """
+        total = len(tasks) if isinstance(tasks, Sized) else None
+        with self.running(tasks) as outcomes:
+            for done, outcome in enumerate(outcomes, 1):
+                ended(done, total)
+                yield outcome
 
 
 def engine_of(engine: str | None, workers: int | None, threads: int | None) -> Engine | None:

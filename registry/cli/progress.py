@@ -126,11 +126,11 @@ class TaskBar(_Bar):
     Args:
         words: Subject of the work, such as ``validating``.
         unit: Unit of what is counted, such as ``cells``.
-        total: Number of tasks.
+        total: Number of tasks; None while it is unknown.
         kept: What another run resumes from; None for nothing.
     """
 
-    def __init__(self, words: str, unit: str, total: int, kept: str | None = None) -> None:
+    def __init__(self, words: str, unit: str, total: int | None, kept: str | None = None) -> None:
         from rich import progress as bars
 
         columns = (bars.TextColumn(unit), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
@@ -147,9 +147,13 @@ class TaskBar(_Bar):
 
     def ended(self) -> None:
         """Count one more task."""
-        self._done += 1
-        self._progress.update(self._task, completed=self._done)
-        self._log.show("", self._done, self._total)
+        self.moved(self._done + 1, self._total)
+
+    def moved(self, done: int, total: int | None) -> None:
+        """Show the tasks done and the tasks in all."""
+        self._done = done
+        self._progress.update(self._task, completed=done, total=total)
+        self._log.show("", done, total)
 
 
 class ImageBar(_Bar):
