@@ -101,7 +101,7 @@ def encode(
         batch: Most images to run at once; large ones are fewer.
         fresh: True to begin anew, without the parts of a call that was stopped.
         progress: Called with the number of finished images, after each group.
-        run: Function that runs tasks and yields their outcomes, such as :func:`batteries.engine.task_runner.run`, for a task for
+        run: Function that runs tasks and yields their outcomes, such as :func:`batteries.engine.task_runner.run`: a task for
             each group; memory then holds one group for each worker. Left out, the groups are run here, one after the other.
 
     Raises:
