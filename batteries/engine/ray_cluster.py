@@ -64,7 +64,7 @@ class RayCluster:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task can start."""
+        """True if another task can start."""
         return len(self._running) < self._most
 
     @property

@@ -31,7 +31,7 @@ class Pool(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether another task can start."""
+        """True if another task can start."""
 
     @property
     def running(self) -> int:

@@ -58,7 +58,7 @@ class WorkerProcesses:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task can start."""
+        """True if another task can start."""
         return self.running < self._most
 
     @property

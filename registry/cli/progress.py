@@ -127,7 +127,7 @@ class TaskBar(_Bar):
         words: Subject of the work, such as ``validating``.
         unit: Unit of what is counted, such as ``cells``.
         total: Number of tasks; None while it is unknown.
-        kept: What another run resumes from; None for nothing.
+        kept: Finished parts that another run resumes from; None for none.
     """
 
     def __init__(self, words: str, unit: str, total: int | None, kept: str | None = None) -> None:

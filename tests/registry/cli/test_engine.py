@@ -52,10 +52,6 @@ def test_a_cell_that_cannot_be_tested_leaves_the_reports_of_the_others(capsys, m
     }
     assert page.exists()
     assert "no test of this cell" in err
-    code, out, err = run(capsys, "validate", good, missing, "--workers", "1")
-    assert code == 3
-    assert "good" in out
-    assert "viable: every deciding check passed" in err
 
 
 @pytest.mark.slow
@@ -67,8 +63,9 @@ def test_every_cell_viable_is_a_success(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_pairs_have_the_scores_of_one_process(capsys, monkeypatch, tmp_path):
-    publish(tmp_path / "registry", *(from_model(SPEC, seed, name) for seed, name in enumerate(("a", "b", "c"))))
+def test_pairs_have_the_scores_of_one_process(capsys, tmp_path):
+    for seed, name in enumerate(("a", "b", "c")):
+        publish(from_model(SPEC, seed, name), tmp_path / "registry")
     words = ["align", "high/a", "high/b", "high/c", "--registry", tmp_path / "registry", "--json"]
     found = []
     for more in (("--threads", "1"), PROCESSES):
@@ -93,11 +90,10 @@ def photos(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_encoded_files_are_the_same_to_the_bit_and_resumed(capsys, tmp_path, photos, suffix):
+def test_encoded_files_are_the_same_to_the_bit_and_resumed(capsys, tmp_path, photos):
     files = [str(from_model(SPEC, seed, name).write(tmp_path)) for seed, name in enumerate("ab")]
     words = ["encode", *files, photos, "--batch", "2", "--tokens", "omega,M", "--json"]
-    out, other = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
+    out, other = tmp_path / "one.npz", tmp_path / "two.npz"
     assert run(capsys, *words, "--out", out)[0] == 0
     code, answer, err = run(capsys, *words, "--out", other, *PROCESSES)
     assert code == 0, err
@@ -117,7 +113,7 @@ def test_encoded_files_are_the_same_to_the_bit_and_resumed(capsys, tmp_path, pho
     [
         (("--engine", "threads"), 2, "processes | ray | ray:auto"),
         (("--engine", "ray://head"), 2, "ENGINE"),
-        (("--workers", "0"), 2, "0"),
+        (("--workers", "0"), 2, "--workers"),
         (("--workers", "2", "--threads", "1"), 2, "each task of an engine has one thread"),
     ],
 )
