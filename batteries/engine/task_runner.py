@@ -83,6 +83,7 @@ def run(
             (``MAIN_GUARD``).
         ConflictError: two tasks of one name (``TWICE``).
         TransportError: a cluster that cannot be reached (``ENGINE_UNREACHABLE``).
+        BatteriesError: the system starts no process (``WORKER_START``).
     """
     address = EngineAddress.parse(engine)
     if workers is not None:

@@ -6,14 +6,15 @@ import pytest
 
 import registry
 from batteries.errors import InputError
-from registry import Report
-from registry.viability.validate import validate
+from tests.support import tasks
 from tests.support.cells import attestation
-from tests.support.viability import TEST, few
 
 
 def short_validate(cell, **settings):
     """Run the test on few images, a matter of seconds."""
+    from registry.viability.validate import validate  # with torch, which other calls of this module do without
+    from tests.support.viability import TEST, few
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(registry.PROFILES, "quick", TEST)
         patched.setattr("registry.viability.validate.probe", few)
@@ -28,4 +29,6 @@ def named_verdict(cell, **settings):
         raise InputError("no test of this cell", code="UNTESTED", found=cell.name)
     if name == "broken":
         raise ZeroDivisionError("by zero")
-    return Report(attestation(cell, verdict="walked back" if name == "walked" else "viable"))
+    if name == "killer":
+        tasks.killed()
+    return registry.Report(attestation(cell, verdict="walked back" if name == "walked" else "viable"))

@@ -318,6 +318,13 @@ def test_a_worker_of_another_version_ends_the_run(monkeypatch):
     assert (raised.value.code, raised.value.expected, raised.value.found) == ("ENGINE_VERSION", "9.9.9", batteries.__version__)
 
 
+def test_a_system_that_starts_no_process_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(BatteriesError) as raised:
+        list(run([Task("a", tasks.square, (2,))], workers=1))
+    assert (raised.value.code, raised.value.retryable) == ("WORKER_START", True)
+
+
 def test_what_drawing_a_task_raises_comes_after_the_outcomes_that_were_there():
     def draw():
         yield Task("a", tasks.square, (2,))
