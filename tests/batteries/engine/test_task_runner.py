@@ -226,8 +226,8 @@ def test_an_early_end_leaves_no_process(tmp_path, end):
     if end == "close":
         outcomes.close()
     elif end == "throw":
-        with pytest.raises(KeyboardInterrupt):
-            outcomes.throw(KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
+            outcomes.throw(KeyboardInterrupt("Ctrl-C"))
     else:
         stop.set()
         assert list(outcomes) == []
