@@ -9,6 +9,7 @@ from PIL import Image
 from tests.support.cells import from_model, publish, tiny
 from tests.support.commands import run
 from tests.support.engine_cells import named_verdict, short_validate
+from tests.support.soak import SOAK
 from tests.support.viability import SPEC
 
 pytestmark = pytest.mark.usefixtures("few_matrices")
@@ -16,11 +17,16 @@ PROCESSES = ("--engine", "processes", "--workers", "2")
 
 
 @pytest.mark.slow
-def test_a_cell_has_the_figures_of_one_thread(capsys, monkeypatch, tmp_path):
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Ray closes its logs when the program ends
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+@pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.skipif(not SOAK, reason="long"))])
+def test_a_cell_has_the_figures_of_one_thread(capsys, monkeypatch, tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray")
     monkeypatch.setattr("registry.validate", short_validate)
     file = from_model(SPEC, 0, "a").write(tmp_path)
     found = []
-    for home, words in enumerate((("--threads", "1"), PROCESSES)):
+    for home, words in enumerate((("--threads", "1"), ("--engine", engine, "--workers", "2"))):
         monkeypatch.setenv("BATTERIES_HOME", str(tmp_path / f"home{home}"))
         code, out, err = run(capsys, "validate", file, *words, "--json")
         assert code == 7, err
