@@ -37,7 +37,8 @@ soak: $(VENV)/.installed  ## the long forms of the fault-injection tests
 	    tests/batteries/network/test_transport.py tests/batteries/network/test_hub_repository.py \
 	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \
 	    tests/batteries/packaging/test_foreign_checkpoint.py \
-	    tests/batteries/training/test_training.py tests/batteries/packaging/test_adopted_function.py tests/registry/cli/test_train_and_validate.py \
+	    tests/batteries/training/test_training.py tests/batteries/packaging/test_adopted_function.py \
+	    tests/registry/cli/test_train_and_validate.py tests/registry/cli/test_engine.py \
 	    tests/examples/test_wiring.py tests/examples/test_interval_coverage.py tests/registry/viability/test_unhosted.py
 
 check: $(VENV)/.installed  ## style and types

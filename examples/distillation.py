@@ -38,7 +38,7 @@ HEAD = """# Distillation
 
 Written by `python examples/distillation.py`: {steps} steps of {batch} images of the 16 noise types, Muon, seeds {seeds};
 the target is the image, moved towards the teacher's reconstruction by *share*; a share of 0 is the same budget without a
-teacher. Errors are those of images on {probe}, whatever the target. *images to the error*: training images until a reading
+teacher. Errors are those of images on {probe}, not of the target. *images to the error*: training images until a reading
 is at most the mean error that runs without a teacher have after {target} steps; readings are {every} apart, and between two
 of them the error is taken as linear. Means over seeds ± standard error; *difference*: from the runs without a teacher of the
 same seeds, with the 95% interval of its mean (Student, {freedom} degrees of freedom)."""

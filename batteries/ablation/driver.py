@@ -19,6 +19,7 @@ from batteries.ablation.program import Program
 from batteries.ablation.run_report import TIMING, RunReport, Timing
 from batteries.ablation.runs import AblationRun, distinct, runs_of
 from batteries.engine import task_runner
+from batteries.engine.task_runner import Run
 from batteries.engine.tasks import Task
 from batteries.errors import BatteriesError, ConflictError, StoreError
 from batteries.io import atomic_files, folders
@@ -51,8 +52,7 @@ def carry_out(
     runs: Sequence[AblationRun],
     folder: Path,
     *,
-    engine: str = "processes",
-    workers: int | None = None,
+    run: Run = task_runner.run,
     shown: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Carry out the runs that have no report; a run that fails is left for the next time, and the others go on.
@@ -62,8 +62,7 @@ def carry_out(
         text: Text of the program, kept in the folder.
         runs: Runs to carry out.
         folder: Folder of the results, made if missing.
-        engine: Place of the work: see :func:`batteries.engine.task_runner.run`.
-        workers: Number of runs at a time; by default one per processor.
+        run: Function that runs tasks and yields their outcomes; by default one process per processor.
         shown: Function that receives the progress whenever it changes.
 
     Raises:
@@ -84,13 +83,13 @@ def carry_out(
     while missing.left:
         before = len(missing.left)
         with ExitStack() as claims:
-            for outcome in task_runner.run(missing.claimed(claims), engine=engine, workers=workers):
+            for outcome in run(missing.claimed(claims)):
                 identity = outcome.task.name
                 if outcome.error is None:
                     missing.finish(identity, *outcome.value)
                     progress.done += len(wanted[identity])
                 else:
-                    progress.failed |= {run.name: outcome.error for run in wanted[identity]}
+                    progress.failed |= {one.name: outcome.error for one in wanted[identity]}
                 missing.end(identity)
                 shown(progress)
         count_known()

@@ -15,6 +15,7 @@ from batteries.ablation.execution import StepClock, peak_bytes
 from batteries.ablation.runs import AblationRun, distinct
 from batteries.cell.manifest import TrainingPoint
 from batteries.engine import task_runner
+from batteries.engine.task_runner import Run
 from batteries.engine.tasks import Task
 from batteries.errors import PolicyError
 from batteries.measurement.measure import measure
@@ -72,7 +73,7 @@ class Forecast:
 def forecast(
     runs: Sequence[AblationRun],
     *,
-    engine: str = "processes",
+    run: Run = task_runner.run,
     workers: int | None = None,
     shown: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forecast:
@@ -80,8 +81,8 @@ def forecast(
 
     Args:
         runs: Runs without a report.
-        engine: Place of the work: see :func:`batteries.engine.task_runner.run`.
-        workers: Number of runs at a time; by default one per processor.
+        run: Function that runs tasks and yields their outcomes; by default one process per processor.
+        workers: Number of runs at a time that ``run`` keeps busy; by default one per processor.
         shown: Function that receives the number of kinds measured, and of all.
 
     Raises:
@@ -89,19 +90,19 @@ def forecast(
     """
     wanted = {identity: same[0] for identity, same in distinct(runs).items()}
     kinds: dict[str, AblationRun] = {}
-    for run in wanted.values():
-        kinds.setdefault(_kind(run), run)
+    for one in wanted.values():
+        kinds.setdefault(_kind(one), one)
     costs: dict[str, Cost] = {}
-    tasks = [Task(f"kind-{place}", _cost, (run,)) for place, run in enumerate(kinds.values())]
+    tasks = [Task(f"kind-{place}", _cost, (one,)) for place, one in enumerate(kinds.values())]
     named = dict(zip((task.name for task in tasks), kinds, strict=True))
-    for outcome in task_runner.run(tasks, engine=engine, workers=workers):
+    for outcome in run(tasks):
         if outcome.error is not None:
             raise outcome.error
         costs[named[outcome.task.name]] = outcome.value
         shown(len(costs), len(kinds))
     peaks = [cost.peak_bytes for cost in costs.values() if cost.peak_bytes is not None]
     return Forecast(
-        {identity: costs[_kind(run)].seconds(run) for identity, run in wanted.items()},
+        {identity: costs[_kind(one)].seconds(one) for identity, one in wanted.items()},
         workers or task_runner.granted(),
         max(peaks, default=None),
     )

@@ -42,7 +42,7 @@ class EngineAddress:
         if text == "ray:auto":
             return cls("ray", "auto")
         for start, scheme in (("ray://", "ray://"), ("ray:", "")):
-            place = HOST_AND_PORT.fullmatch(text.removeprefix(start)) if text.startswith(start) else None
+            place = HOST_AND_PORT.fullmatch(str(text).removeprefix(start)) if str(text).startswith(start) else None
             if place is not None and 0 < int(place[1]) <= MOST_PORT:
                 return cls("ray", scheme + place[0])
-        raise InputError("unknown engine", code="ENGINE", expected=FORMS, found=text[:80])
+        raise InputError("unknown engine", code="ENGINE", expected=FORMS, found=str(text)[:80])

@@ -64,7 +64,7 @@ class RayCluster:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task can start."""
+        """True if another task can start."""
         return len(self._running) < self._most
 
     @property
@@ -190,6 +190,6 @@ def _unreachable(error: BaseException) -> BatteriesError:
         "Ray cluster cannot be reached",
         code="ENGINE_UNREACHABLE",
         found=" ".join(f"{type(error).__name__}: {error}".split())[:300],
-        remedy="See that it runs, with the same versions of Ray and of Python as here.",
+        remedy="See that it runs, with the versions of Ray and of Python that are here, and give its token in RAY_AUTH_TOKEN.",
         retryable=True,
     )

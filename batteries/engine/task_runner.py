@@ -19,6 +19,8 @@ from batteries.errors import BatteriesError, ConflictError, InputError
 MOST_WORKERS = 4096
 LOOK = 0.2  # seconds between two looks at `stop`
 
+Run = Callable[[Iterable[Task]], Iterable[Outcome]]  # `run` with its options, or a function in its place
+
 
 class Pool(Protocol):
     """Workers of an engine."""
@@ -29,7 +31,7 @@ class Pool(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether another task can start."""
+        """True if another task can start."""
 
     @property
     def running(self) -> int:
@@ -81,6 +83,7 @@ def run(
             (``MAIN_GUARD``).
         ConflictError: two tasks of one name (``TWICE``).
         TransportError: a cluster that cannot be reached (``ENGINE_UNREACHABLE``).
+        BatteriesError: the system starts no process (``WORKER_START``).
     """
     address = EngineAddress.parse(engine)
     if workers is not None:
@@ -90,6 +93,21 @@ def run(
     if address.kind == "ray":
         RayCluster.refuse_missing()
     return _outcomes(iter(tasks), lambda: _pool(address, workers), retries, stop or threading.Event())
+
+
+def in_this_process(tasks: Iterable[Task]) -> Iterator[Outcome]:
+    """Make the calls of tasks one after the other, here; their errors are raised."""
+    for task in tasks:
+        yield Outcome(task, task.call(*task.arguments))
+
+
+def gathered(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """Return the values of all tasks by name.
+
+    Raises:
+        BatteriesError: first error of a task.
+    """
+    return {outcome.task.name: outcome.result() for outcome in outcomes}
 
 
 def granted() -> int:

@@ -68,7 +68,7 @@ def refuse_in_program() -> None:
 
 
 def _receive(connection: Connection, driver: int, inbox: SimpleQueue[bytes]) -> None:
-    """Take in tasks, and end the process with its driver, whatever the main thread is doing.
+    """Take in tasks, and end the process with its driver, also while the main thread computes.
 
     A killed driver closes the connection; where a process that it forked holds it open, the parent's number tells.
     """

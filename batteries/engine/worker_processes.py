@@ -21,7 +21,7 @@ from pathlib import Path
 
 from batteries import __version__
 from batteries.engine.tasks import Attempt, Lost, Task
-from batteries.errors import InputError
+from batteries.errors import BatteriesError, InputError
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 GRACE = 2.0  # seconds for a process to end by itself
@@ -58,7 +58,7 @@ class WorkerProcesses:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task can start."""
+        """True if another task can start."""
         return self.running < self._most
 
     @property
@@ -78,7 +78,11 @@ class WorkerProcesses:
             )
 
     def start(self, attempt: Attempt) -> None:
-        """Start a task in an idle worker, or in a new one."""
+        """Start a task in an idle worker, or in a new one.
+
+        Raises:
+            BatteriesError: the system starts no process (``WORKER_START``).
+        """
         idle = (worker for worker in self._workers if worker.attempt is None and worker.process.poll() is None)
         worker = next(idle, None) or self._started()
         worker.attempt = attempt
@@ -137,18 +141,27 @@ class WorkerProcesses:
             "version": __version__,
             "program": _program(),
         }
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, json.dumps(given)],
-                stdin=subprocess.DEVNULL,
-                stdout=_stderr(),
-                stderr=_stderr(),
-                env={**os.environ, **ONE_THREAD},
-                pass_fds=[theirs.fileno()],
-            )
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", PROGRAM, json.dumps(given)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=_stderr(),
+                    stderr=_stderr(),
+                    env={**os.environ, **ONE_THREAD},
+                    pass_fds=[theirs.fileno()],
+                )
+        except OSError as error:
+            ours.close()
+            raise _unstarted(error) from error
         worker = _Worker(process, ours)
         self._workers.append(worker)
         return worker
+
+
+def _unstarted(error: OSError) -> BatteriesError:
+    remedy = "Use fewer workers: the system allows no more processes, or has no memory for one."
+    return BatteriesError("worker cannot be started", code="WORKER_START", found=error, remedy=remedy, retryable=True)
 
 
 def _stderr() -> int:

@@ -37,11 +37,13 @@ import torch
 from torch import Generator, Tensor
 
 from batteries import short_repr
+from batteries.engine.task_runner import Run, in_this_process
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, UnknownKeyError
 from composer.alignment.align import paired
+from composer.alignment.pair_tasks import Untrained, computed
 from composer.alignment.probe_images import ProbeImages, images_on
-from composer.alignment.untrained_null import untrained_nulls, untrained_tokens
+from composer.alignment.untrained_null import untrained_nulls
 from composer.container.container import Container
 from composer.grids import pad
 from composer.procrustes.generalized import generalised, maps_into
@@ -49,7 +51,7 @@ from composer.procrustes.held_out import Split
 from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import digest_of
 from composer.procrustes.score_document import LEVEL, Score
-from composer.procrustes.scores import score, shuffles_for
+from composer.procrustes.scores import shuffles_for
 from composer.vocabulary import Grid, GridChoice, TokenKind
 
 FLOOR = LEVEL / 2  # lowest corrected p-value that all pairs can reach; the level itself would leave no margin
@@ -206,6 +208,7 @@ def compare(
     pairs: Sequence[Names] | None = None,
     untrained: int | None = None,
     seed: int = 0,
+    run: Run | None = None,
 ) -> PairTable:
     """Score pairs of cells on their tokens, paired by image region.
 
@@ -219,6 +222,8 @@ def compare(
         untrained: Number U of untrained cells of each spec at each end, 0 to omit that null. Defaults to as many as Holm's
             method needs to be able to reject all pairs at 0.025, and at least 19.
         seed: Seed of the halves, shuffles and intervals.
+        run: Function that runs tasks and yields their outcomes, such as :func:`batteries.engine.task_runner.run`. Defaults to
+            one after the other, in this process.
 
     Raises:
         InputError: no pair, or a cell paired with itself (``PAIRS``), a negative ``untrained`` (``UNTRAINED``), or the errors
@@ -242,14 +247,12 @@ def compare(
     found, regions = paired(container, images, tokens, grid)
     found = {name: own.cpu() for name, own in found.items()}
     most = shuffles_for(len(chosen), FLOOR)
-    direct = [score(found[one], found[other], clusters=clusters, seed=seed, shuffles=most) for one, other in chosen]
+    specs = {name: container.spec(name) for name in dict.fromkeys(name for names in chosen for name in names)} if count else {}
+    how = {"clusters": clusters, "seed": seed, "shuffles": most}
+    fresh = Untrained(tuple(dict.fromkeys(specs.values())), 2 * count, images, tokens, regions)
+    direct, draws = computed(run or in_this_process, fresh, container, found, chosen, how)
     split = Split.drawn(torch.arange(len(images)) if clusters is None else clusters, Generator().manual_seed(seed))
     if count:
-        specs = {name: container.spec(name) for name in dict.fromkeys(name for names in chosen for name in names)}
-        draws = {
-            spec: [own.cpu() for own in untrained_tokens(spec, 2 * count, container, images, tokens, regions)]
-            for spec in dict.fromkeys(specs.values())
-        }
         nulls = untrained_nulls({name: found[name] for name in specs}, specs, draws, split, chosen)
         direct = [replace(one, untrained=null) for one, null in zip(direct, nulls, strict=True)]
     scored = zip(chosen, direct, _by_way_of_the_frame(found, split, chosen), strict=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from batteries.cell import weights_file
+from batteries.cell.manifest import InputScale
 from batteries.cell.spec import CellSpec
 from batteries.model.patch_svae import arrays_of, untrained
 from batteries.packaging.package import UNTRAINED_SEED
@@ -25,30 +26,39 @@ TOGETHER = 2**22  # weights of cells run at a time: 16 MiB
 CHUNK = 2**22  # numbers in the sums of pairs scored at a time: 32 MiB
 
 
-def untrained_tokens(
-    spec: CellSpec, count: int, like: Container, images: Tensor, tokens: TokenKind, grid: Grid
+def seed_groups(spec: CellSpec, count: int) -> list[range]:
+    """Return the seeds of ``count`` untrained cells of a spec, in groups that are run at a time."""
+    at_a_time = max(1, TOGETHER // spec.parameters)
+    return [range(start, min(start + at_a_time, count)) for start in range(0, count, at_a_time)]
+
+
+def untrained_group(
+    spec: CellSpec,
+    seeds: range,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    scale: InputScale,
+    images: Tensor,
+    tokens: TokenKind,
+    grid: Grid,
 ) -> list[Tensor]:
     """Compute tokens (B, G, width) of untrained cells of a spec, from seeds that no training starts from.
 
     Args:
         spec: Spec of the untrained cells.
-        count: Number of cells; a larger number keeps the first ones the same.
-        like: Container whose dtype, device and input scale the cells take.
-        images: Images (B, channels, height, width) in the cells' input scale.
+        seeds: Seeds of the cells, from 0.
+        dtype: Type of their weights.
+        device: Device that they run on.
+        scale: Input scale of the cells.
+        images: Images (B, channels, height, width) in that scale.
         tokens: Kind of tokens, see :mod:`composer.alignment.tokens`.
         grid: Rows and columns of regions.
     """
-    found: list[Tensor] = []
-    at_a_time = max(1, TOGETHER // spec.parameters)
-    for start in range(0, count, at_a_time):
-        seeds = range(start, min(start + at_a_time, count))
-        weights = {f"untrained-{seed}": arrays_of(untrained(spec, UNTRAINED_SEED + seed)) for seed in seeds}
-        stack = like.groups[0].stack
-        group = Group(spec, Stack.of(list(weights.values()), stack.dtype).to(stack.device))
-        lock = {name: {"tensors": weights_file.tensor_digest(arrays)} for name, arrays in weights.items()}
-        cells = Container([group], {name: (0, place) for place, name in enumerate(weights)}, lock, like.scale)
-        found += tokens_on(grid, cells, images, tokens).values()
-    return found
+    weights = {f"untrained-{seed}": arrays_of(untrained(spec, UNTRAINED_SEED + seed)) for seed in seeds}
+    group = Group(spec, Stack.of(list(weights.values()), dtype).to(device))
+    lock = {name: {"tensors": weights_file.tensor_digest(arrays)} for name, arrays in weights.items()}
+    cells = Container([group], {name: (0, place) for place, name in enumerate(weights)}, lock, scale)
+    return list(tokens_on(grid, cells, images, tokens).values())
 
 
 def untrained_nulls(

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from batteries import __version__, short_repr
+from batteries.engine.task_runner import Run
+from batteries.engine.tasks import Task
 from batteries.engine.torch_settings import neutral
 from batteries.images.framing import Fit, Size, checked_size
 from batteries.images.image_arrays import Layout, Scale
@@ -22,10 +24,11 @@ from composer.container.container import Container
 from composer.encoding import array_files, parquet_file
 from composer.encoding.arguments import TOKEN_FILES, checked_batch, checked_tokens, token_file
 from composer.encoding.cells import Cells, container_of, recipe
+from composer.encoding.group_tasks import PackedContainer, arrays, group_tokens
 from composer.encoding.image_groups import ImageGroup, group_size, in_groups
 from composer.encoding.part_folder import PartFolder
 from composer.encoding.record import EncodedCell, EncodingRecord, Token
-from composer.encoding.token_layout import FLOAT, Piece, layout_of, numbers_of
+from composer.encoding.token_layout import Piece, layout_of, numbers_of
 
 FORMATS = dict(zip(TOKEN_FILES, (array_files.safetensors, array_files.npz, parquet_file.parquet), strict=True))
 BATCH = 16  # images of a group
@@ -74,6 +77,7 @@ def encode(
     batch: int = BATCH,
     fresh: bool = False,
     progress: Progress = lambda done: None,
+    run: Run | None = None,
 ) -> Encoded:
     """Run cells over images, and write their tokens to one file: ``.safetensors``, ``.npz`` or ``.parquet``.
 
@@ -97,6 +101,8 @@ def encode(
         batch: Most images to run at once; large ones are fewer.
         fresh: True to begin anew, without the parts of a call that was stopped.
         progress: Called with the number of finished images, after each group.
+        run: Function that runs tasks and yields their outcomes, such as :func:`batteries.engine.task_runner.run`: a task for
+            each group; memory then holds one group for each worker. Left out, the groups are run here, one after the other.
 
     Raises:
         InputError: an unknown format (``SUFFIX``) or token (``TOKENS``), a folder in the file's place (``FOLDER``), an extra
@@ -116,18 +122,15 @@ def encode(
     path, wanted, batch = token_file(out), checked_tokens(tokens), checked_batch(batch)
     container = container_of(cells)
     read = stream(source, cell=container, scale=scale, fit=fit, size=size, layout=layout)
-    run = _Run(container, wanted, PartFolder(path, recipe(container, container.names, tokens=wanted)))
-    with run.parts.held(fresh):
-        pieces = []
-        for piece in run.pieces(read, batch):
-            pieces.append(piece)
-            progress(piece.first + len(piece.images))
+    made = _Groups(container, wanted, PartFolder(path, recipe(container, container.names, tokens=wanted)))
+    with made.parts.held(fresh):
+        pieces = made.pieces(read, batch, progress) if run is None else made.pieces_of_tasks(read, batch, progress, run)
         record = _record(container, wanted, fit, checked_size(size, form_of(container).patch), pieces)
-        run.parts.finish(FORMATS[path.suffix](record, pieces, run.read))
-    return Encoded(path, record, run.reused)
+        made.parts.finish(FORMATS[path.suffix](record, pieces, made.read))
+    return Encoded(path, record, made.reused)
 
 
-class _Run:
+class _Groups:
     """Groups run through a container, each to its part.
 
     Attributes:
@@ -141,29 +144,51 @@ class _Run:
         self._container = container
         self._tokens = tokens
 
-    def pieces(self, read: Iterable[ReadImage], batch: int) -> Iterator[Piece]:
-        """Yield every group as soon as its part is there."""
-        most = group_size(self._container, batch, lambda sides: numbers_of(layout_of(self._container, self._tokens, sides)))
-        for group in in_groups(read, most):
-            layout = layout_of(self._container, self._tokens, group.sides)
-            piece = Piece(self.parts.key(group.digests()), group.first, group.images, layout)
+    def pieces(self, read: Iterable[ReadImage], batch: int, progress: Progress) -> list[Piece]:
+        """Run every group here, and return their pieces."""
+        pieces = []
+        for group, piece in self._drawn(read, batch):
             if self.parts.holds(piece.key, piece.size):
                 self.reused += len(piece.images)
             else:
-                self.parts.write(piece.key, self._arrays(group))
-            yield piece
+                self.parts.write(piece.key, arrays(self._container, group.batch, self._tokens))
+            pieces.append(piece)
+            progress(piece.first + len(piece.images))
+        return pieces
+
+    def pieces_of_tasks(self, read: Iterable[ReadImage], batch: int, progress: Progress, run: Run) -> list[Piece]:
+        """Run every group as a task, write its part when it is done, and return the pieces in order."""
+        pieces: list[Piece] = []
+        under_way: dict[str, Piece] = {}
+        packed = PackedContainer.of(self._container)
+        done = 0
+
+        def tasks() -> Iterator[Task]:
+            nonlocal done
+            for group, piece in self._drawn(read, batch):
+                pieces.append(piece)
+                if piece.key in under_way or self.parts.holds(piece.key, piece.size):
+                    self.reused += len(piece.images)
+                    done += len(piece.images)
+                else:
+                    under_way[piece.key] = piece
+                    yield Task(piece.key, group_tokens, (packed, self._tokens, group.batch.numpy()))
+
+        for outcome in run(tasks()):
+            self.parts.write(outcome.task.name, [memoryview(outcome.result())])
+            done += len(under_way[outcome.task.name].images)
+            progress(done)
+        return pieces
 
     def read(self, piece: Piece) -> memoryview:
         """Return the bytes of a part."""
         return self.parts.read(piece.key, piece.size)
 
-    def _arrays(self, group: ImageGroup) -> Iterator[memoryview]:
-        """Yield the tokens of a group, in the order of the layout."""
-        out = self._container(group.batch.to(self._container.device), self._tokens)
-        for name in self._container.names:
-            for token in self._tokens:
-                values = getattr(out[name], token).cpu().contiguous().numpy()
-                yield memoryview(values.astype(FLOAT, copy=False)).cast("B")
+    def _drawn(self, read: Iterable[ReadImage], batch: int) -> Iterator[tuple[ImageGroup, Piece]]:
+        most = group_size(self._container, batch, lambda sides: numbers_of(layout_of(self._container, self._tokens, sides)))
+        for group in in_groups(read, most):
+            layout = layout_of(self._container, self._tokens, group.sides)
+            yield group, Piece(self.parts.key(group.digests()), group.first, group.images, layout)
 
 
 def _record(

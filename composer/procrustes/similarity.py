@@ -50,6 +50,9 @@ class FewSamplesWarning(UserWarning):
         self.width = width
         super().__init__(f"{rows} rows for {width} dimensions: unrelated tokens fit as well, so judge the map on other images")
 
+    def __reduce__(self) -> tuple[type[FewSamplesWarning], tuple[int, int]]:
+        return type(self), (self.rows, self.width)
+
 
 @dataclass(frozen=True, eq=False)
 class Alignment:

@@ -15,7 +15,7 @@ from registry import reports
 from registry.answers.ablation import AblateAnswer, AblateReport, FailedRun, ForecastAnswer, ForecastRow
 from registry.answers.answer import Fault
 from registry.cli.console import AnsweredError, AsJson, Wide, app, emit, emit_json, emit_row, say
-from registry.cli.options import Engine, Workers
+from registry.cli.options import Engine, EngineOption, Workers, engine_of
 from registry.cli.progress import RunsBar
 from registry.cli.terminal.help import TEST
 from registry.reports.fitted_table import FittedTable
@@ -40,7 +40,7 @@ def ablate(
     band: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this band; may be repeated.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast time and memory, and run nothing.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the reports.", show_default="its name")] = None,
-    engine: Engine = "processes",
+    engine: EngineOption = None,
     workers: Workers = None,
     wide: Wide = False,
     as_json: AsJson = False,
@@ -53,7 +53,7 @@ def ablate(
     batteries ablate report FOLDER writes its tables and a page.
     """
     if program == REPORT:
-        if folder is None or group or band or dry_run or out or workers:
+        if folder is None or group or band or dry_run or out or engine or workers:
             raise InputError("unexpected option of a report", code="USAGE", expected="batteries ablate report FOLDER")
         return _report(folder, as_json)
     if folder is not None:
@@ -61,8 +61,9 @@ def ablate(
     chosen, text = ablation.read_program(program)
     runs = ablation.runs_of(chosen, tuple(group or ()), tuple(band or ()))
     out = out or Path(chosen.name)
+    place = engine_of(engine, workers, None) or Engine("processes", None)
     if dry_run:
-        return _forecast(chosen, runs, out, engine, workers, wide=wide, as_json=as_json)
+        return _forecast(chosen, runs, out, place, wide=wide, as_json=as_json)
     if find_spec("tensorboard") is None:
         say("no TensorBoard events: pip install 'svae-batteries[tensorboard]'")
     with RunsBar("runs", "ablating") as bar:
@@ -71,8 +72,7 @@ def ablate(
             text,
             runs,
             out,
-            engine=engine,
-            workers=workers,
+            run=place.run,
             shown=lambda progress: bar.moved(progress.done, progress.runs),
         )
     return _carried_out(chosen, out, progress, as_json)
@@ -105,15 +105,14 @@ def _forecast(
     program: Program,
     runs: list[AblationRun],
     out: Path,
-    engine: str,
-    workers: int | None,
+    place: Engine,
     *,
     wide: bool,
     as_json: bool,
 ) -> None:
     left = ablation.without_report(program, runs, out)
     with RunsBar("kinds of run", "measuring") as bar:
-        found = ablation.forecast(left, engine=engine, workers=workers, shown=bar.moved)
+        found = ablation.forecast(left, run=place.run, workers=place.workers, shown=bar.moved)
     rows, counted = [], set[str]()
     for group in program.groups:
         mine = [run for run in runs if run.group == group.id]

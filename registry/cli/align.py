@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,17 +24,20 @@ from registry.cli.options import (
     ArtifactLicense,
     ArtifactName,
     ArtifactVersion,
+    EngineOption,
     MaybeDescription,
     Page,
     Seed,
     Threads,
+    Workers,
     different,
+    engine_of,
     licensed,
     packed_label,
     refuse_no_folder,
     use,
 )
-from registry.cli.progress import working
+from registry.cli.progress import TaskBar, working
 from registry.cli.terminal.choices import choice
 from registry.cli.terminal.completion import MaybeReferences
 from registry.cli.terminal.help import TEST
@@ -74,6 +78,8 @@ def align(
     wide: Wide = False,
     registry_: Registry = None,
     threads: Threads = None,
+    engine: EngineOption = None,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Score how well the tokens of each cell predict another's.
@@ -83,9 +89,10 @@ def align(
 
     Grids: coarsest averages finer cells over the regions of the coarsest; exact demands one grid. The probe is photos-64 if all
     cells learned photographs, noise16p-64 if all that learned noise learned the published mix, else noise16-64. A swap takes
-    about half a second for each pair.
+    about half a second for each pair. With --engine untrained cells and pairs are tasks.
     """
     use(context, threads)
+    chosen = engine_of(engine, workers, threads)
     label = packed_label(MAPS, out, name, version, license, description)
     refuse_no_folder(html)
     wanted = _wanted(references or [], registry_)
@@ -108,8 +115,13 @@ def align(
         maps=out is not None,
         registry=registry_,
     )
-    with working(f"aligning {counted(math.comb(len(cells), 2), 'pair')} of cells"):
-        found = compared(cells, asked)
+    words = f"aligning {counted(math.comb(len(cells), 2), 'pair')} of cells"
+    if chosen is None:
+        with working(words):
+            found = compared(cells, asked)
+    else:
+        with TaskBar(words, "tasks", None) as bar:
+            found = compared(cells, asked, partial(chosen.run, ended=bar.moved))
     answer = found.answer
     if html is not None:
         answer = answer.model_copy(update={"page": unicode(html)})

@@ -17,7 +17,7 @@ from batteries.io import path_patterns
 from composer.encoding.arguments import PNG, checked_tokens, picture_place, token_file
 from registry.answers.encoding import EncodeAnswer, ReconstructAnswer
 from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
-from registry.cli.options import Threads, use
+from registry.cli.options import EngineOption, Threads, Workers, engine_of, use
 from registry.cli.progress import ImageBar
 from registry.cli.terminal.help import MAKE
 from registry.reports import encoding_tables
@@ -54,20 +54,33 @@ def encode(
     fresh: Fresh = False,
     registry_: Registry = None,
     threads: Threads = None,
+    engine: EngineOption = None,
+    workers: Workers = None,
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Run cells over images and write their tokens.
 
     Images are the last arguments that exist as paths, or the last one. The same command resumes a run that was stopped.
+    With --engine groups of images are tasks.
     """
     use(context, threads)
+    chosen = engine_of(engine, workers, threads)
     token_file(out)  # refused before anything is fetched
     wanted, sides = checked_tokens(_tokens(tokens)), _sides(size)
     cells, images = _cells_and_images(arguments, registry_)
     with ImageBar(len(images), resumes=True) as bar:
         encoded = composer.encode(
-            cells, images, out, tokens=wanted, fit=fit, size=sides, batch=batch, fresh=fresh, progress=bar.moved
+            cells,
+            images,
+            out,
+            tokens=wanted,
+            fit=fit,
+            size=sides,
+            batch=batch,
+            fresh=fresh,
+            progress=bar.moved,
+            run=None if chosen is None else chosen.run,
         )
     answer = EncodeAnswer.of(encoded)
     if as_json:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +16,9 @@ import typer
 import batteries
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX, Cell
+from batteries.engine.engine_address import EngineAddress
+from batteries.engine.task_runner import MOST_WORKERS, run
+from batteries.engine.tasks import Outcome, Task
 from batteries.errors import ConflictError, InputError
 from batteries.io import atomic_files
 from batteries.training.recipe import BARE
@@ -37,7 +43,16 @@ Threads = Annotated[
         show_default="OMP_NUM_THREADS, one per core",
     ),
 ]
-
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="ENGINE", help="Run in processes, or on ray[://HOST:PORT].", show_default="this process"),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", min=1, max=MOST_WORKERS, help="Tasks of the engine at a time.", show_default="one per core"
+    ),
+]
 
 Family = Annotated[str | None, typer.Option(metavar="NAME", help="Family of the cell.", show_default="first word of its name")]
 Description = Annotated[str, typer.Option(metavar="TEXT", help="Description, a sentence.")]
@@ -47,8 +62,6 @@ ArtifactVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Ve
 ArtifactLicense = Annotated[str | None, typer.Option(metavar="SPDX", help="Licence.", show_default="those of the cells")]
 CellFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")]
 Page = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of HTML with charts.")]
-Engine = Annotated[str, typer.Option(metavar="processes|ray[://ADDRESS]", help="Place of the work.")]
-Workers = Annotated[int | None, typer.Option(metavar="N", min=1, help="Most tasks at a time.", show_default="one per core")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of everything random.")]
 
 
@@ -56,6 +69,58 @@ def use(context: typer.Context, threads: int | None) -> None:
     """Set the number of compute threads until the command ends; None leaves torch's own."""
     if threads is not None:
         context.with_resource(batteries.threads(threads))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Engine of a command.
+
+    Attributes:
+        address: Address of the engine.
+        workers: Most tasks at a time; None for the engine's default.
+    """
+
+    address: str
+    workers: int | None
+
+    @contextlib.contextmanager
+    def running(self, tasks: Iterable[Task]) -> Iterator[Iterator[Outcome]]:
+        """Run tasks inside this ``with``. What libraries print meanwhile, as Ray does, goes to stderr."""
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            contextlib.closing(run(tasks, engine=self.address, workers=self.workers)) as outcomes,
+        ):
+            yield outcomes
+
+    def run(
+        self, tasks: Iterable[Task], ended: Callable[[int, int | None], None] = lambda done, total: None
+    ) -> Iterator[Outcome]:
+        """Run tasks and yield their outcomes.
+
+        Args:
+            tasks: Tasks.
+            ended: Called after each with the tasks that are done, and the tasks in all if they can be counted.
+        """
+        total = len(tasks) if isinstance(tasks, Sized) else None
+        with self.running(tasks) as outcomes:
+            for done, outcome in enumerate(outcomes, 1):
+                ended(done, total)
+                yield outcome
+
+
+def engine_of(engine: str | None, workers: int | None, threads: int | None) -> Engine | None:
+    """Return the engine that the options ask for; None without any, where the work is done in this process.
+
+    Raises:
+        InputError: an unknown engine (``ENGINE``), or one with ``--threads`` (``USAGE``).
+    """
+    if engine is None and workers is None:
+        return None
+    if threads is not None:
+        remedy = "Leave out --threads, or --engine and --workers."
+        raise InputError("each task of an engine has one thread", code="USAGE", found=f"--threads {threads}", remedy=remedy)
+    EngineAddress.parse(engine or "processes")
+    return Engine(engine or "processes", workers)
 
 
 def cell_label(wanted: Reference, family: str | None, license: str, description: str) -> batteries.Label:

@@ -107,7 +107,7 @@ class TrialBar(_Bar):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         if kind in (KeyboardInterrupt, SystemExit):
-            stderr().print("stopped; finished parts are kept, and the same command resumes from them")
+            _say_kept("parts")
 
     def of(self, cell: str) -> Callable[[str, int, int], None]:
         """Add a row for a cell and return the function that updates it."""
@@ -118,6 +118,42 @@ class TrialBar(_Bar):
             self._log.show(words, done, parts, subject=f"validating {cell}")
 
         return moved
+
+
+class TaskBar(_Bar):
+    """A bar over the tasks that an engine runs.
+
+    Args:
+        words: Subject of the work, such as ``validating``.
+        unit: Unit of what is counted, such as ``cells``.
+        total: Number of tasks; None while it is unknown.
+        kept: Finished parts that another run resumes from; None for none.
+    """
+
+    def __init__(self, words: str, unit: str, total: int | None, kept: str | None = None) -> None:
+        from rich import progress as bars
+
+        columns = (bars.TextColumn(unit), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
+        super().__init__(columns, LogLines(words, unit), transient=True)
+        self._task = self._progress.add_task("", total=total)
+        self._total = total
+        self._done = 0
+        self._kept = kept
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        if self._kept is not None and kind in (KeyboardInterrupt, SystemExit):
+            _say_kept(self._kept)
+
+    def ended(self) -> None:
+        """Count one more task."""
+        self.moved(self._done + 1, self._total)
+
+    def moved(self, done: int, total: int | None) -> None:
+        """Show the tasks done and the tasks in all."""
+        self._done = done
+        self._progress.update(self._task, completed=done, total=total)
+        self._log.show("", done, total)
 
 
 class ImageBar(_Bar):
@@ -140,7 +176,7 @@ class ImageBar(_Bar):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         if self._resumes and kind in (KeyboardInterrupt, SystemExit):
-            stderr().print("stopped; finished images are kept, and the same command resumes from them")
+            _say_kept("images")
 
     def moved(self, done: int) -> None:
         """Show the images done."""
@@ -193,7 +229,7 @@ class AdoptionBar(_Bar):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         if kind in (KeyboardInterrupt, SystemExit):
-            stderr().print("stopped; finished cells are kept, and the same command resumes from them")
+            _say_kept("cells")
 
     def moved(self, done: int, total: int, cell: str) -> None:
         """Show the number of cells done, that of all known by now, and the last of them."""
@@ -226,6 +262,10 @@ def working(words: str) -> AbstractContextManager[object]:
     shown = _progress(columns, transient=True)
     shown.add_task(words, total=None)
     return LogLines(words) if shown.disable else shown
+
+
+def _say_kept(what: str) -> None:
+    stderr().print(f"stopped; finished {what} are kept, and the same command resumes from them")
 
 
 def _progress(columns: tuple[ProgressColumn, ...], transient: bool, hidden: bool = False) -> Progress:

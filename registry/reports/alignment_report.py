@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from batteries.data.probes import Probe
+    from batteries.engine.task_runner import Run
     from composer.alignment.pairs import PairTable
     from composer.alignment.residual_spectrum import Spectrum
     from composer.alignment.swap import Swap
@@ -86,12 +87,13 @@ class _Figures:
     warnings: tuple[str, ...]
 
 
-def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
+def compared(cells: Mapping[str, Cell], asked: Asked, run: Run | None = None) -> Compared:
     """Compare cells on a probe.
 
     Args:
         cells: Two or more cells, by name.
         asked: Settings of the comparison.
+        run: Function that runs tasks, as :func:`composer.compare` takes it; None for its default.
 
     Raises:
         InputError: invalid settings, as in :func:`composer.compare`, :func:`composer.swap` and :func:`batteries.probe`.
@@ -103,7 +105,7 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
     name, because = (asked.probe, "as asked") if asked.probe else _own_probe(cells.values())
     chosen = batteries.probe(name)
     images = batteries.images.to_input(chosen.images, container.scale)
-    found = _figures(container, images, chosen, asked)
+    found = _figures(container, images, chosen, asked, run)
     rows = zip(found.table.pairs, found.table.p_values, found.table.related(LEVEL), strict=True)
     pairs = tuple(PairFigure.of(pair, p, related) for pair, p, related in rows)
     swaps = None if found.swaps is None else tuple(map(SwapFigure.of, found.swaps))
@@ -136,13 +138,13 @@ def compared(cells: Mapping[str, Cell], asked: Asked) -> Compared:
     return Compared(answer, found.maps, container.lock)
 
 
-def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked) -> _Figures:
+def _figures(container: Container, images: Tensor, chosen: Probe, asked: Asked, run: Run | None) -> _Figures:
     """Compute scores, spectra, swaps and maps, and collect the distinct warnings."""
     how: dict[str, Any] = {"tokens": asked.tokens, "clusters": chosen.cluster, "seed": asked.seed}
     on_grid = {**how, "grid": asked.grid}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", composer.procrustes.FewSamplesWarning)
-        table = composer.compare(container, images, untrained=asked.untrained, **on_grid)
+        table = composer.compare(container, images, untrained=asked.untrained, run=run, **on_grid)
         spectra = composer.spectra(container, images, **on_grid) if asked.page else {}
         ordered = permutations(container.names, 2)
         swaps = [composer.swap(container, *names, images, **how) for names in ordered] if asked.swap else None

@@ -15,7 +15,7 @@ from batteries.model.patch_svae import arrays_of
 from batteries.noise import NAMES, of_types, random_batch
 from batteries.readout import ReadOut
 from composer import Classifier, Composition, Denoiser, Route, align, compare, compose, wire
-from composer.alignment.untrained_null import untrained_tokens
+from composer.alignment.untrained_null import untrained_group
 from composer.procrustes.similarity import fit
 from registry.checks.protocol import PROFILES
 from registry.viability.tasks import own_tasks
@@ -59,7 +59,9 @@ MAKERS = {
     "an alignment": lambda: compose(CELLS, X).consensus,
     "a map": lambda: fit(X.flatten(1)[:, :4].double().repeat(3, 1), X.flatten(1)[:, 4:8].double().repeat(3, 1)),
     "a wired model": lambda: dict(models.model().named_parameters()),
-    "tokens of untrained cells": lambda: untrained_tokens(FINE, 2, compose(CELLS), X, "S", (2, 2)),
+    "tokens of untrained cells": lambda: untrained_group(
+        FINE, range(2), torch.float32, "cpu", compose(CELLS).scale, X, "S", (2, 2)
+    ),
     "a table of pairs": lambda: compare(compose(CELLS[:2]), X).p_values,
     "a classifier": lambda: seeded(lambda: Classifier(compose(CELLS), X, 3)).state_dict(),
     "a denoiser": lambda: seeded(lambda: Denoiser(compose(CELLS), X)).state_dict(),

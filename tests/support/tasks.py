@@ -25,6 +25,12 @@ def marked_nap(folder, name, seconds):
     return name
 
 
+def marked_answer(folder, name, size):
+    """Return an answer that a connection does not hold until the driver reads it."""
+    Path(folder, name).write_text(str(os.getpid()))
+    return bytes(size)
+
+
 def raises(error):
     raise error
 

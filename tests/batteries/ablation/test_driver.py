@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
 from batteries.ablation import driver, run_report
-from batteries.ablation.driver import carry_out, without_report
+from batteries.ablation.driver import without_report
 from batteries.ablation.run_report import Timing, path_of
 from batteries.engine.tasks import Outcome
 from batteries.errors import BatteriesError, ConflictError, FormatError, StoreError
@@ -34,16 +35,20 @@ def here(monkeypatch):
         names = {"group": run.group, "variant": run.variant, "identity": run.identity, "plan": run.plan}
         return report().model_copy(update=names), Timing(seconds=1.0, step_seconds=0.1, peak_bytes=1)
 
-    def run(tasks, *, engine, workers):
-        for task in tasks:
-            try:
-                yield Outcome(task, task.call(*task.arguments))
-            except BatteriesError as error:
-                yield Outcome(task, error=error)
-
     monkeypatch.setattr(driver, "carry_out_run", one)
-    monkeypatch.setattr(driver.task_runner, "run", run)
     return made
+
+
+def run(tasks):
+    """An engine in this process."""
+    for task in tasks:
+        try:
+            yield Outcome(task, task.call(*task.arguments))
+        except BatteriesError as error:
+            yield Outcome(task, error=error)
+
+
+carry_out = partial(driver.carry_out, run=run)
 
 
 def files(folder):
@@ -191,5 +196,6 @@ def test_two_drivers_share_a_folder_and_a_killed_one_loses_nothing(tmp_path):
     assert not list(folder.rglob("checkpoint.safetensors"))
     assert {json.loads(path.read_bytes())["peak_bytes"] > 0 for path in folder.rglob("timing.json")} == {True}
     whole = ablate(tmp_path / "tiny.toml", tmp_path / "whole")
-    assert whole.wait(timeout=300) == 0
+    _, err = whole.communicate(timeout=300)
+    assert whole.returncode == 0, err
     assert files(tmp_path / "whole") == files(folder)

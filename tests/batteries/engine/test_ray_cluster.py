@@ -1,6 +1,7 @@
 """Tasks on a real Ray of this machine: the same contract as processes, a killed worker, a killed driver, several addresses."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,13 +12,19 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import batteries
 from batteries.engine.task_runner import run
 from batteries.engine.tasks import Task
 from batteries.errors import BatteriesError, InputError, TransportError
 from tests.support import tasks
+from tests.support.cells import from_model, tiny
+from tests.support.commands import run as command
+from tests.support.engine_cells import named_verdict
+from tests.support.viability import SPEC
 
 ray = pytest.importorskip("ray")
 ROOT = Path(__file__).parents[3]
@@ -140,6 +147,23 @@ def test_a_cluster_that_does_not_answer_is_unreachable(monkeypatch, scheme):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(TransportError, match="ENGINE_UNREACHABLE"):
         list(run([Task("a", tasks.square, (2,))], engine=f"{scheme}127.0.0.1:{port}"))
+
+
+@pytest.mark.usefixtures("few_matrices")
+def test_a_command_on_ray_writes_the_file_of_one_thread_and_answers_alone_on_stdout(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("registry.validate", named_verdict)
+    cells = [tiny("good").write(tmp_path), tiny("killer").write(tmp_path)]
+    code, out, _ = command(capsys, "validate", *cells, "--engine", "ray", "--workers", "2", "--json")
+    assert code == 1
+    answer = json.loads(out)
+    assert [row["verdict"] for row in answer["reports"]] == ["viable"]
+    assert [row["error"]["code"] for row in answer["failures"]] == ["WORKER_LOST"]
+    cell = from_model(SPEC, 0, "a").write(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "image.png")
+    words = ["encode", cell, tmp_path / "image.png", "--tokens", "omega,M"]
+    assert command(capsys, *words, "--threads", "1", "--out", tmp_path / "here.npz")[0] == 0
+    assert command(capsys, *words, "--engine", "ray", "--out", tmp_path / "there.npz")[0] == 0
+    assert (tmp_path / "here.npz").read_bytes() == (tmp_path / "there.npz").read_bytes()
 
 
 DRIVER = """

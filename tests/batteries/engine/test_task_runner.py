@@ -195,6 +195,17 @@ def test_a_worker_that_is_killed_costs_its_own_task_alone(tmp_path):
     assert found == ["WORKER_LOST", "done"]
 
 
+def test_a_worker_that_is_killed_in_the_middle_of_its_answer_costs_its_own_task_alone(tmp_path):
+    quick, long = Task("quick", tasks.square, (2,)), Task("long", tasks.nap, (1.0,))
+    with closing(run([quick, Task("nap", tasks.marked_answer, (tmp_path, "nap", 10**8)), long], workers=2)) as outcomes:
+        assert next(outcomes).task is quick
+        (sender,) = marks(tmp_path, 1)
+        time.sleep(0.5)  # it waits for this process to read
+        os.kill(sender, signal.SIGKILL)
+        found = {outcome.task.name: (outcome.attempts, outcome.error) for outcome in outcomes}
+    assert found == {"nap": (2, None), "long": (1, None)}
+
+
 def test_an_idle_worker_that_is_killed_costs_nothing():
     with closing(run((Task(str(n), tasks.nap, (0.05 if n else 0.3,)) for n in range(6)), workers=2)) as outcomes:
         idle = next(outcomes).value
@@ -215,8 +226,8 @@ def test_an_early_end_leaves_no_process(tmp_path, end):
     if end == "close":
         outcomes.close()
     elif end == "throw":
-        with pytest.raises(KeyboardInterrupt):
-            outcomes.throw(KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
+            outcomes.throw(KeyboardInterrupt("Ctrl-C"))
     else:
         stop.set()
         assert list(outcomes) == []
@@ -318,6 +329,13 @@ def test_a_worker_of_another_version_ends_the_run(monkeypatch):
     assert (raised.value.code, raised.value.expected, raised.value.found) == ("ENGINE_VERSION", "9.9.9", batteries.__version__)
 
 
+def test_a_system_that_starts_no_process_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(BatteriesError) as raised:
+        list(run([Task("a", tasks.square, (2,))], workers=1))
+    assert (raised.value.code, raised.value.retryable) == ("WORKER_START", True)
+
+
 def test_what_drawing_a_task_raises_comes_after_the_outcomes_that_were_there():
     def draw():
         yield Task("a", tasks.square, (2,))
@@ -388,7 +406,7 @@ def test_an_address_is_parsed(text, kind, cluster):
 @pytest.mark.parametrize(
     "text",
     ["", "Ray", "processes:2", "ray:", "ray:/", "ray://", "ray:head", "ray://head", "ray://head:0", "ray://head:65536",
-     "ray://head:1:2", "ray://:1", "ray://a b:1", "ray://head:10001\n", "ray:http://a:1", "dask"],
+     "ray://head:1:2", "ray://:1", "ray://a b:1", "ray://head:10001\n", "ray:http://a:1", "dask", None, 3],
 )  # fmt: skip
 def test_another_address_is_refused(text):
     with pytest.raises(InputError, match="ENGINE"):

@@ -12,7 +12,7 @@ from batteries.model.patch_svae import untrained
 from batteries.packaging.package import UNTRAINED_SEED
 from composer import compare, compose
 from composer.alignment.pairs import FLOOR, _by_way_of_the_frame, untrained_for
-from composer.alignment.untrained_null import _null, _rows, crossed, untrained_nulls, untrained_tokens
+from composer.alignment.untrained_null import _null, _rows, crossed, seed_groups, untrained_group, untrained_nulls
 from composer.grids import pool
 from composer.procrustes import FewSamplesWarning, holm, score
 from composer.procrustes.held_out import Split
@@ -188,15 +188,20 @@ def test_untrained_cells_are_run_once_and_shared(monkeypatch):
 
 
 def test_untrained_tokens_are_those_of_untrained_cells_and_no_seed_counts_twice(monkeypatch):
-    x, like = images(8), container(SPEC)
-    found = untrained_tokens(FINE, 3, like, x, "S", (2, 2))
+    x = images(8)
+
+    def tokens(count, like):
+        where = like.groups[0].stack.dtype, "cpu", like.scale
+        return [one for seeds in seed_groups(FINE, count) for one in untrained_group(FINE, seeds, *where, x, "S", (2, 2))]
+
+    found = tokens(3, container(SPEC))
     for seed, own in enumerate(found):
         wanted = untrained(FINE, UNTRAINED_SEED + seed).tokens(x)
         assert torch.allclose(own, pool(wanted.S, wanted.grid, (2, 2)).detach(), atol=1e-5)
     monkeypatch.setattr(composer.alignment.untrained_null, "TOGETHER", 1)
-    again = untrained_tokens(FINE, 2, like, x, "S", (2, 2))
+    again = tokens(2, container(SPEC))
     assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(again, found, strict=False))
-    assert untrained_tokens(FINE, 1, container(SPEC, dtype=torch.float64), x, "S", (2, 2))[0].dtype == torch.float64
+    assert tokens(1, container(SPEC, dtype=torch.float64))[0].dtype == torch.float64
 
 
 @given(st.integers(1, 3000))

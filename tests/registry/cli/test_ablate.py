@@ -17,7 +17,7 @@ def program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_bytes(TINY)
 
-    def run(tasks, *, engine, workers):
+    def run(tasks, **options):
         for task in tasks:
             made = task.arguments[0]
             if made.name == "S/one/high" and not (tmp_path / "space").exists():
@@ -27,7 +27,7 @@ def program(tmp_path, monkeypatch):
             timing = driver.Timing(seconds=1.0, step_seconds=0.1, peak_bytes=1)
             yield Outcome(task, (report().model_copy(update=names), timing))
 
-    monkeypatch.setattr(driver.task_runner, "run", run)
+    monkeypatch.setattr("registry.cli.options.run", run)
     return tmp_path
 
 
