@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ import pytest
 from PIL import Image
 
 import batteries
-from batteries.engine.task_runner import run
+from batteries import ablation
+from batteries.engine.task_runner import in_this_process, run
 from batteries.engine.tasks import Task
 from batteries.errors import BatteriesError, InputError, TransportError
 from tests.support import tasks
+from tests.support.ablations import tiny as tiny_ablation
 from tests.support.cells import from_model, tiny
 from tests.support.commands import run as command
 from tests.support.engine_cells import named_verdict
@@ -169,9 +172,11 @@ def test_a_command_on_ray_writes_the_file_of_one_thread_and_answers_alone_on_std
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
-from batteries.engine.task_runner import run
+from batteries import ablation
+from batteries.engine.task_runner import in_this_process, run
 from batteries.engine.tasks import Task
 from tests.support import tasks
+from tests.support.ablations import tiny as tiny_ablation
 
 folder = Path(sys.argv[1])
 before = signal.getsignal(signal.SIGTERM)
@@ -193,6 +198,44 @@ def started_by(pid):
     for one in found:
         found += below.get(one, [])
     return [one for one in found[1:] if not Path(f"/proc/{one}/cmdline").read_text().startswith(AGENTS)]
+
+
+def busy_workers():
+    """Processes of Ray that work on a task; an idle one says so in its title."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            title = path.read_bytes()
+            if title.startswith(b"ray::") and not title.startswith((b"ray::IDLE", b"ray::Dashboard", b"ray::Runtime")):
+                yield int(path.parent.name)
+
+
+def test_an_ablation_on_ray_has_the_same_reports_with_a_worker_killed_in_the_middle(tmp_path):
+    program, text, runs = tiny_ablation()
+    killed = []
+
+    def kill_one():
+        end = time.monotonic() + LIMIT
+        while not killed and time.monotonic() < end:
+            for pid in busy_workers():
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    found = ablation.carry_out(program, text, runs, tmp_path / "ray", run=partial(run, engine="ray", workers=2))
+    killer.join()
+    assert len(killed) == 1
+    assert (found.done, found.failed) == (4, {})
+    with batteries.threads(1):
+        ablation.carry_out(program, text, runs, tmp_path / "here", run=in_this_process)
+    there, here = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("final_report.json")}
+        for folder in (tmp_path / "ray", tmp_path / "here")
+    )
+    assert len(there) == 4
+    assert there == here
 
 
 def test_a_killed_driver_loses_nothing_finished_and_takes_its_cluster_with_it(tmp_path):
