@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batteries import ablation
+from batteries.engine.engine_address import EngineAddress
 from batteries.errors import InputError
 from batteries.io import atomic_files
 from registry import reports
 from registry.answers.ablation import AblateAnswer, AblateReport, FailedRun, ForecastAnswer, ForecastRow
 from registry.answers.answer import Fault
 from registry.cli.console import AnsweredError, AsJson, Wide, app, emit, emit_json, emit_row, say
-from registry.cli.options import Engine, EngineOption, Workers, engine_of
+from registry.cli.options import Engine, OtherProcess, Workers
 from registry.cli.progress import RunsBar
 from registry.cli.terminal.help import TEST
 from registry.reports.fitted_table import FittedTable
@@ -23,14 +24,12 @@ from registry.reports.fitted_table import FittedTable
 if TYPE_CHECKING:
     from batteries.ablation import AblationRun, Program, Progress
 
-REPORT = "report"
+REPORT, PROCESSES = "report", "processes"
 PAGE = "index.html"
 MIB = 2**20
 
 
-@app.command(
-    rich_help_panel=TEST, epilog="batteries ablate published --group G --out ablation\nbatteries ablate report ablation"
-)
+@app.command(rich_help_panel=TEST, epilog="batteries ablate published --group G --out ablation")
 def ablate(
     program: Annotated[
         str, typer.Argument(metavar="[PROGRAM|report]", help="Name of a program, or a file *.toml.")
@@ -40,20 +39,20 @@ def ablate(
     band: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this band; may be repeated.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast time and memory, and run nothing.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the reports.", show_default="its name")] = None,
-    engine: EngineOption = None,
+    engine: OtherProcess = PROCESSES,
     workers: Workers = None,
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
-    """Carry out an ablation program: many runs that differ in one thing each, with a report of every one.
+    """Carry out an ablation program, with a report of each run.
 
-    Programs: published (149 runs in 12 groups, and what they leave open), d-ladder, or a file. Run again, the command
-    carries out what has no report; several may share a folder.
+    Programs: published (149 runs in 12 groups, and what they leave open), d-ladder (widths of the rows), floors
+    (optimisers), or a file. The same command carries out what has no report yet; several may share a folder.
 
     batteries ablate report FOLDER writes its tables and a page.
     """
     if program == REPORT:
-        if folder is None or group or band or dry_run or out or engine or workers:
+        if folder is None or group or band or dry_run or out or engine != PROCESSES or workers:
             raise InputError("unexpected option of a report", code="USAGE", expected="batteries ablate report FOLDER")
         return _report(folder, as_json)
     if folder is not None:
@@ -61,7 +60,8 @@ def ablate(
     chosen, text = ablation.read_program(program)
     runs = ablation.runs_of(chosen, tuple(group or ()), tuple(band or ()))
     out = out or Path(chosen.name)
-    place = engine_of(engine, workers, None) or Engine("processes", None)
+    EngineAddress.parse(engine)
+    place = Engine(engine, workers)
     if dry_run:
         return _forecast(chosen, runs, out, place, wide=wide, as_json=as_json)
     if find_spec("tensorboard") is None:

@@ -43,10 +43,9 @@ Threads = Annotated[
         show_default="OMP_NUM_THREADS, one per core",
     ),
 ]
-EngineOption = Annotated[
-    str | None,
-    typer.Option("--engine", metavar="ENGINE", help="Run in processes, or on ray[://HOST:PORT].", show_default="this process"),
-]
+ENGINE_HELP = "Run in processes, or on ray[://HOST:PORT]."
+EngineOption = Annotated[str | None, typer.Option("--engine", metavar="ENGINE", help=ENGINE_HELP, show_default="this process")]
+OtherProcess = Annotated[str, typer.Option("--engine", metavar="ENGINE", help=ENGINE_HELP)]
 Workers = Annotated[
     int | None,
     typer.Option(
