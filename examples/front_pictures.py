@@ -3,70 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 from front_jobs import BATCHES, DATA, RATES, Band, Job, Optimiser, Result, Results, best, exact, of_setting
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from panels import Curve, Panel, drawn
 
 from batteries.cell.manifest import Domain
 from batteries.geometry import attractor, estimates
 from registry.reports.charts.chart import Axis
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-INK, GRID, SHADE = "#333333", "#dddddd", "#e3ece5"
 COLOURS: dict[Optimiser, str] = {"adam": "#0072b2", "muon": "#d55e00"}  # distinct for the colour-blind (Okabe and Ito 2008)
-MARK = 4  # radius of a marker
-KEY = 28  # height of the key below the panels
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 30, 44  # margins of a panel
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A run along training: its points, the marker at its end, and the interval of its last x."""
-
-    colour: str
-    path: list[tuple[float, float]]
-    shape: int
-    interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Axes of a panel, which map values to coordinates, and its curves; a range of x may be shaded."""
-
-    width: ClassVar[int] = 330
-    left: ClassVar[int] = LEFT
-    right: ClassVar[int] = width - RIGHT
-    top: ClassVar[int] = TOP
-
-    title: str
-    x: Axis
-    y: Axis
-    curves: list[Curve]
-    height: int
-    shaded: tuple[float, float] | None = None
-
-    @property
-    def bottom(self) -> int:
-        """Lower end of the y axis."""
-        return self.height - BOTTOM
-
-    def across(self, value: float) -> float:
-        """Return the coordinate of a value on x."""
-        return self.left + self.x.share(value) * (self.right - self.left)
-
-    def down(self, value: float) -> float:
-        """Return the coordinate of a value on y."""
-        return self.bottom - self.y.share(value) * (self.bottom - self.top)
 
 
 def front(found: Results) -> str:
@@ -75,7 +20,7 @@ def front(found: Results) -> str:
     shapes = [(f"{kind} {rate:g}", COLOURS[kind], shape) for kind in RATES for shape, rate in enumerate(RATES[kind])]
     what = "MSE against CV over exact CV; one path a run along training, a marker at its end with the 95% interval of its CV."
     low, high = attractor.ON_ATTRACTOR
-    return _drawn("Error against distance from the attractor", what, rows, shapes, f"on the attractor: {low} to {high}")
+    return drawn("Error against distance from the attractor", what, rows, shapes, f"on the attractor: {low} to {high}")
 
 
 def samples(found: Results) -> str:
@@ -87,7 +32,7 @@ def samples(found: Results) -> str:
     rows = [[_along(band, data, words, unit, found) for band in BATCHES] for data in DATA for words, unit in ways]
     shapes = [(kind, COLOURS[kind], 0) for kind in RATES]
     what = "MSE along images seen and along CPU time of training, for the best rate of each optimiser; one line a run."
-    return _drawn("Error along samples and along time", what, rows, shapes, "y: MSE, log axis")
+    return drawn("Error along samples and along time", what, rows, shapes, "y: MSE, log axis")
 
 
 def path_of(job: Job, result: Result) -> list[tuple[float, float, float | None]]:
@@ -131,15 +76,3 @@ def _panel(
     x = Axis.over(words, [*also, *(across for across, _ in points)])
     y = Axis.over("MSE", [down for _, down in points], log=True)
     return Panel(title, x, y, curves, height, shaded)
-
-
-def _drawn(title: str, what: str, rows: list[list[Panel]], shapes: list[tuple[str, str, int]], note: str) -> str:
-    return TEMPLATES.get_template("front.svg.j2").render(
-        title=title,
-        what=what,
-        rows=rows,
-        shapes=shapes,
-        note=note,
-        swatch=rows[0][0].shaded is not None,
-        **{"ink": INK, "grid": GRID, "shade": SHADE, "mark": MARK, "key": KEY, "left": LEFT},
-    )

@@ -5,9 +5,10 @@ from xml.etree import ElementTree
 import pytest
 
 from batteries.geometry import attractor
-from tests.support.examples import rows
+from tests.support.examples import example, rows
 from tests.support.front import front, jobs, named, page, pictures, put, result
 
+panels = example("panels")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -155,7 +156,7 @@ def test_the_picture_has_a_path_and_a_marker_for_each_run(some):
     empty, root = (ElementTree.fromstring(pictures.front(found)) for found in ({}, some))
     assert root.tag == f"{SVG}svg"
     assert [len(lines_of(drawing)) for drawing in (empty, root)] == [0, len(some)]
-    shaded = [group for group in root.findall(f"{SVG}g") if group.find(f"{SVG}rect[@fill='{pictures.SHADE}']") is not None]
+    shaded = [group for group in root.findall(f"{SVG}g") if group.find(f"{SVG}rect[@fill='{panels.SHADE}']") is not None]
     assert len(shaded) == 7  # six panels and the key
     squares = [rect for rect in root.iter(f"{SVG}rect") if rect.get("fill") == pictures.COLOURS["adam"]]
     assert len(squares) == 2 + 1  # the key's
@@ -165,7 +166,7 @@ def test_the_picture_has_a_path_and_a_marker_for_each_run(some):
     assert width == 3 * pictures.Panel.width
     for line in lines_of(root):
         assert len(line) == 6
-        assert all(pictures.LEFT <= x <= pictures.Panel.width and 0 <= y <= height for x, y in line)
+        assert all(panels.LEFT <= x <= pictures.Panel.width and 0 <= y <= height for x, y in line)
 
 
 @pytest.mark.parametrize("old", ["", "# An older page without the comments\n"])
