@@ -102,9 +102,7 @@ def answer(ladder: Sequence[Rung]) -> list[str]:
         where = "in" if low <= value < high else "outside"
         said.append(f"Is D = 32 a new band? Its CV is {value:.4f}, {where} LOW's window ({low:g} to {high:g}).")
         if wide in on and wide in before:
-            said.append(
-                "It lies on the attractor of its own width, as before training: a band names a width, and is not found by training."
-            )
+            said.append("It lies on the attractor of its width, as it did before training: a band names a width.")
     return said
 
 
