@@ -43,10 +43,16 @@ Threads = Annotated[
         show_default="OMP_NUM_THREADS, one per core",
     ),
 ]
-EngineOption = Annotated[
-    str | None,
-    typer.Option("--engine", metavar="ENGINE", help="Run in processes, or on ray[://HOST:PORT].", show_default="this process"),
-]
+
+
+def _engine(default: str) -> typer.models.OptionInfo:
+    words = "Run in processes, or on ray[://HOST:PORT]."
+    option: typer.models.OptionInfo = typer.Option("--engine", metavar="ENGINE", help=words, show_default=default)
+    return option
+
+
+EngineOption = Annotated[str | None, _engine("this process")]
+OwnEngine = Annotated[str | None, _engine("processes")]  # of a command whose work is always an engine's
 Workers = Annotated[
     int | None,
     typer.Option(
