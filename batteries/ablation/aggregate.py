@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from batteries.ablation.driver import PROGRAM
 from batteries.ablation.program import Group, Program
 from batteries.ablation.run_report import TIMING, RunReport, Timing
 from batteries.ablation.runs import AblationRun, distinct, runs_of
+from batteries.ablation.single_reading import reading_of
 from batteries.ablation.verdicts import Verdict, exact_of
 from batteries.cell.manifest import CvFigure, DegenerateFigure, Measured
 from batteries.errors import NotFoundError
@@ -27,8 +27,6 @@ from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import load_document
 
 MAX_TIMING = 2**16
-# standard deviation of one published reading of 200 simplices, by D (measured on uniform rows: docs/results/coverage.md)
-READING_ERRORS = {16: 0.011, 8: 0.019, 4: 0.054}
 Z95 = 1.96
 Row = dict[str, Any]
 
@@ -53,12 +51,8 @@ class Judged:
 
     @property
     def z(self) -> float | None:
-        """Difference of the CV from the published one in standard errors of both; None if either is missing."""
-        cv = self.report.cv
-        if self.published is None or not isinstance(cv, CvFigure):
-            return None
-        reading = READING_ERRORS.get(self.report.plan.spec.D, 0.0)
-        return (cv.value - self.published) / (math.hypot(cv.standard_error or 0.0, reading) or math.inf)
+        """Difference of the CV from the published reading in standard errors of both; None if they cannot be compared."""
+        return None if self.published is None else _z_of_reading(self.report, self.published)
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ def snapshot(folder: Path) -> Snapshot:
         FormatError: damaged report.
     """
     path = folder / PROGRAM
-    if not path.exists():
+    if not run_report.exists(path):
         raise NotFoundError(
             "no ablation in this folder",
             code="NO_RUNS",
@@ -116,13 +110,14 @@ def snapshot(folder: Path) -> Snapshot:
     judged, timings = [], []
     for run in runs:
         path = run_report.path_of(folder, run.name)
-        if path.exists():
+        if run_report.exists(path):
             report = run_report.read(path)
             run_report.refuse_other(report, run.identity, path)
             group = groups[run.group]
             published = group.published.get(run.variant, {}).get(run.band)
+            report = run_report.named(report, run)  # one that was copied from another run of the computation
             judged.append(Judged(group, report, verdicts.of_run(report), verdicts.of_untrained(report), published))
-        if (timing := path.with_name(TIMING)).exists():
+        if run_report.exists(timing := path.with_name(TIMING)):
             timings.append(load_document(Timing, atomic_files.read(timing, limit=MAX_TIMING), where=timing, limit=MAX_TIMING))
     return Snapshot(program, text, tuple(runs), tuple(judged), sum(one.seconds for one in timings), len(timings))
 
@@ -187,7 +182,7 @@ def anomalies(found: Snapshot) -> list[Row]:
             ),
             "not on the attractor": (one.trained.flag in ("off", "undecided", "degenerate"), one.trained.flag),
             "verdicts disagree": (one.trained.disagree, f"matched {one.trained.matched}, flag {one.trained.flag}"),
-            "CV-EMA apart from CV": (_apart(cv, average, one.report.plan.spec.D), f"CV-EMA {average}, CV {_value(cv)}"),
+            "CV-EMA apart from CV": (_apart(one.report, average), f"CV-EMA {average}, CV {_value(cv)}"),
             "published figure not reproduced": (one.z is not None and abs(one.z) > Z95, f"z {one.z}"),
         }
         rows += [{**_key(one.report), "anomaly": name, "detail": detail} for name, (holds, detail) in checks.items() if holds]
@@ -265,7 +260,7 @@ def _summary(found: Snapshot, group: Group) -> Row:
         "disagreements": sum(one.trained.disagree for one in judged),
         "untrained_matched": controls,
         "untrained_on": sum(one.untrained.flag == "on" for one in judged),
-        "can_fail": bool(judged) and controls < len(judged),
+        "can_fail": controls < len(judged) if judged else None,
         "published_figures": sum(one.published is not None for one in judged),
         "reproduced": sum(one.z is not None and abs(one.z) <= Z95 for one in judged),
     }
@@ -296,12 +291,15 @@ def _z(cv: CvFigure | None, exact: float | None) -> float | None:
     return None if cv is None or exact is None or not cv.standard_error else (cv.value - exact) / cv.standard_error
 
 
-def _apart(cv: CvFigure | DegenerateFigure | None, average: float | None, D: int) -> bool:
+def _z_of_reading(report: RunReport, reading: float) -> float | None:
+    law = reading_of(report.plan.spec)
+    return law.z(reading, report.cv.value, report.cv.standard_error or 0.0) if law and isinstance(report.cv, CvFigure) else None
+
+
+def _apart(report: RunReport, average: float | None) -> bool:
     """Return True if an average of single readings is farther from the CV than a single reading would be."""
-    if average is None or not isinstance(cv, CvFigure):
-        return False
-    error = math.hypot(cv.standard_error or 0.0, READING_ERRORS.get(D, 0.0))
-    return abs(average - cv.value) > Z95 * error
+    z = None if average is None else _z_of_reading(report, average)
+    return z is not None and abs(z) > Z95
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -69,9 +69,13 @@ def carry_out(
         ConflictError: folder of another program (``OTHER_PROGRAM``), or report of another run of that name (``RUN_CHANGED``).
         StoreError: report that cannot be written; the finished ones are kept.
     """
-    claim_folder(program, text, folder)
+    folder = folder.absolute()  # a worker may have another working directory
+    refuse_other_program(program, folder)
     wanted = distinct(runs)
     missing = _Missing(folder, wanted, distinct(runs_of(program)))
+    for identity in wanted:
+        missing.reports(identity)  # refuses a changed run before anything is written
+    atomic_files.replace(folder / PROGRAM, text)
     progress = Progress(len(runs))
 
     def count_known() -> None:
@@ -160,7 +164,7 @@ class _Missing:
             ConflictError: report of another computation (``RUN_CHANGED``).
         """
         paths = {run.name: run_report.path_of(self._folder, run.name) for run in self._siblings[identity]}
-        found = {name: run_report.read(path) for name, path in paths.items() if path.exists()}
+        found = {name: run_report.read(path) for name, path in paths.items() if run_report.exists(path)}
         for name, report in found.items():
             run_report.refuse_other(report, identity, paths[name])
         return found
@@ -175,19 +179,17 @@ class _Missing:
 
     def _write(self, report: RunReport, runs: Sequence[AblationRun]) -> None:
         for run in runs:
-            names = {"group": run.group, "variant": run.variant, "band": run.band, "command": run.command}
-            path = run_report.path_of(self._folder, run.name)
-            atomic_files.replace(path, report.model_copy(update=names).to_bytes())
+            atomic_files.replace(run_report.path_of(self._folder, run.name), run_report.named(report, run).to_bytes())
 
 
-def claim_folder(program: Program, text: bytes, folder: Path) -> None:
-    """Keep the text of a program in its folder.
+def refuse_other_program(program: Program, folder: Path) -> None:
+    """Refuse the folder of a program of another name.
 
     Raises:
         ConflictError: folder of another program (``OTHER_PROGRAM``).
     """
     path = folder / PROGRAM
-    if path.exists():
+    if run_report.exists(path):
         kept = programs.parse(atomic_files.read(path, limit=programs.MAX_PROGRAM), where=path)
         if kept.name != program.name:
             raise ConflictError(
@@ -198,7 +200,6 @@ def claim_folder(program: Program, text: bytes, folder: Path) -> None:
                 where=folder,
                 remedy="Name another folder with --out.",
             )
-    atomic_files.replace(path, text)
 
 
 def without_report(program: Program, runs: Sequence[AblationRun], folder: Path) -> list[AblationRun]:

@@ -19,7 +19,8 @@ of a group differ; a later table wins, field by field of ``set``::
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +77,8 @@ class Group(Document):
         for table in (self.chosen, self.published):
             if stray := table.keys() - self.variants.keys():
                 raise ValueError(f"not a variant of group {self.id}: {', '.join(sorted(stray))}")
+        _refuse_alike("band", self.bands)
+        _refuse_alike("variant", self.variants)
         return self
 
 
@@ -102,9 +105,8 @@ class Program(Document):
 
     @model_validator(mode="after")
     def _consistent(self) -> Program:
-        ids = [group.id for group in self.groups]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"a group of an id twice: {', '.join(ids)}")
+        _refuse_alike("group", [group.id for group in self.groups])
+        _refuse_alike("band", self.bands)
         for group in self.groups:
             named = {*group.bands, *(band for figures in group.published.values() for band in figures)}
             if stray := named - self.bands.keys():
@@ -149,6 +151,13 @@ class Program(Document):
         ]
 
 
+def _refuse_alike(what: str, names: Iterable[str]) -> None:
+    """Refuse names that are one folder on some systems, and one name in a command."""
+    counts = Counter(name.lower().replace("_", "-") for name in names)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ValueError(f"a {what} twice, or two that differ in case or - and _ alone: {', '.join(twice)}")
+
+
 def names() -> list[str]:
     """Return the names of the programs that come with this package."""
     return sorted(entry.name.removesuffix(SUFFIX) for entry in _folder().iterdir() if entry.name.endswith(SUFFIX))
@@ -182,7 +191,7 @@ def parse(data: bytes, *, where: object) -> Program:
     """
     try:
         table: Mapping[str, Any] = tomllib.loads(data.decode())
-    except ValueError as error:  # also text that is not UTF-8
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8
         raise FormatError("not TOML", code="TOML", found=error, where=where) from error
     try:
         return Program.model_validate(table, strict=False)

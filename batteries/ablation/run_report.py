@@ -6,13 +6,16 @@ A report holds nothing that differs between two runs of the same computation; ti
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from batteries.cell.manifest import CvFigure, DataSource, DegenerateFigure, Measured, Sha256, TrainingPoint
 from batteries.errors import ConflictError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, load_document
 from batteries.training.plan import Plan
+
+if TYPE_CHECKING:
+    from batteries.ablation.runs import AblationRun
 
 REPORT, TIMING = "final_report.json", "timing.json"
 MAX_REPORT = 2**22
@@ -92,6 +95,16 @@ def path_of(folder: Path, run: str) -> Path:
     return folder.joinpath(*run.split("/"), REPORT)
 
 
+def exists(path: Path) -> bool:
+    """Return True if there is a file of that name.
+
+    Raises:
+        StoreError: no permission to look.
+    """
+    with atomic_files.typed(path):
+        return path.exists()
+
+
 def read(path: Path) -> RunReport:
     """Read a report.
 
@@ -99,6 +112,12 @@ def read(path: Path) -> RunReport:
         FormatError: not a report, or damaged.
     """
     return load_document(RunReport, atomic_files.read(path, limit=MAX_REPORT), where=path, limit=MAX_REPORT)
+
+
+def named(report: RunReport, run: AblationRun) -> RunReport:
+    """Return a report under the name of a run of the same computation."""
+    names = {"program": run.program, "group": run.group, "variant": run.variant, "band": run.band, "command": run.command}
+    return report.model_copy(update=names)
 
 
 def refuse_other(report: RunReport, identity: str, path: Path) -> None:

@@ -19,6 +19,7 @@ from batteries.training.plan import Plan
 from batteries.training.recipe import COMMAND, Recipe
 from batteries.training.trainer import expected_band
 
+LARGEST = 2**31
 WORDS = {value: word for word, value in TRUTH.items()}
 
 
@@ -52,8 +53,12 @@ class AblationRun:
         """Command that trains the cell of the run."""
         words = [*COMMAND, self.recipe.reference]
         for field, value in self.recipe.model_dump(exclude_defaults=True, exclude={"reference"}).items():
+            option = f"--{field.replace('_', '-')}"
+            if isinstance(value, bool):  # True, as it is not the default
+                words.append(option)
+                continue
             for item in value if isinstance(value, tuple | list) else (value,):
-                words += [f"--{field.replace('_', '-')}", f"{item}"]
+                words += [option, f"{item}"]
         return shlex.join(words)
 
     @cached_property
@@ -127,4 +132,9 @@ def _run(program: Program, group: Group, variant: str, band: str) -> AblationRun
 def _settings(options: Options) -> Sequence[str]:
     """Return fields of a spec as ``NAME=VALUE``."""
     fields: dict[str, Any] = options.get("set", {})
+    for name, value in fields.items():
+        if isinstance(value, int) and abs(value) > LARGEST:  # its digits may be too many to write
+            raise InputError(
+                "too large a number for a field of a spec", code="SPEC", expected=f"at most {LARGEST:,}", where=name
+            )
     return tuple(f"{name}={WORDS[value] if isinstance(value, bool) else value}" for name, value in fields.items())

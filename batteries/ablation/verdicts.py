@@ -25,8 +25,8 @@ class Verdict:
         band: Band of the reading, by the published windows; None if there is no reading.
         matched: Whether this is the expected band: the published verdict.
         ratio: CV / exact CV on the sphere; None if degenerate or diverged.
-        lower: Lower 95% bound of the ratio.
-        upper: Upper 95% bound of the ratio.
+        lower: Lower 95% bound of the ratio; None without a standard error.
+        upper: Upper 95% bound of the ratio, likewise.
         flag: ``on`` the attractor if both bounds lie in [0.85, 1.25], ``off`` if the whole interval lies outside, else
             ``undecided``; or the reason why there is no ratio.
     """
@@ -75,9 +75,11 @@ def exact_of(spec: CellSpec) -> tuple[float | None, str]:
     return attractor.sphere_cv(width), f"sphere of {width} dimensions"
 
 
-def bounds(cv: CvFigure) -> tuple[float, float]:
-    """Return the 95% bounds of a CV, clustered by image."""
-    reach = student(0.95, cv.images - 1) * (cv.standard_error or 0.0)
+def bounds(cv: CvFigure) -> tuple[float, float] | None:
+    """Return the 95% bounds of a CV, clustered by image; None without a standard error."""
+    if cv.standard_error is None:
+        return None
+    reach = student(0.95, cv.images - 1) * cv.standard_error
     return cv.value - reach, cv.value + reach
 
 
@@ -91,7 +93,9 @@ def _verdict(spec: CellSpec, measured: Measured | None, average: float | None) -
     if isinstance(cv, DegenerateFigure):
         return Verdict(expected, band, band is not None and band == expected, None, None, None, "degenerate")
     exact = attractor.sphere_cv(spec.D)
-    low, high = (bound / exact for bound in bounds(cv))
+    if (reach := bounds(cv)) is None:
+        return Verdict(expected, band, band == expected, cv.ratio, None, None, "undecided")
+    low, high = (bound / exact for bound in reach)
     inside = [attractor.ON_ATTRACTOR[0] <= value <= attractor.ON_ATTRACTOR[1] for value in (low, cv.ratio, high)]
     apart = high < attractor.ON_ATTRACTOR[0] or low > attractor.ON_ATTRACTOR[1]
     flag: Flag = "on" if all(inside) else "off" if apart else "undecided"

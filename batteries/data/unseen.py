@@ -18,6 +18,7 @@ from batteries.errors import InputError
 from batteries.noise import CLAMP, of_types
 
 CONTRASTS = (0.05, 0.25, 4.0)  # factors of known Gaussian noise
+LEAST_PIXELS, MOST_PIXELS = 2, 4096  # sides; a spectrum of one pixel has its mean alone
 EULER = 0.5772156649015329  # Euler's constant, the mean of Gumbel's law
 WEIBULL = 0.7  # shape, heavy-tailed
 GEOMETRIC = 0.3  # probability of a success
@@ -42,13 +43,17 @@ def unseen(name: str, count: int, size: int, seed: int, channels: int = 3) -> Te
         (count, channels, size, size) float32 in [-4, 4].
 
     Raises:
-        InputError: no kind of that name (``UNSEEN``).
+        InputError: no kind of that name (``UNSEEN``), or a number or size that it has no images of (``IMAGE_SIZE``).
 
     >>> unseen("arcsine", 2, 16, seed=0).shape
     torch.Size([2, 3, 16, 16])
     """
     if name not in KINDS:
         raise InputError("unknown kind of unseen images", code="UNSEEN", expected=" | ".join(KINDS), found=name)
+    largest = math.isqrt((len(_english()) - 1) // channels) if name == "text" else MOST_PIXELS
+    if count < 1 or not LEAST_PIXELS <= size <= largest:
+        expected = f"an image or more, of {LEAST_PIXELS} to {largest} pixels"
+        raise InputError("no such images", code="IMAGE_SIZE", expected=expected, found=f"{count} of {size} pixels", where=name)
     generator = Generator().manual_seed(seed)
     return KINDS[name]((count, channels, size, size), generator).clamp_(-CLAMP, CLAMP)
 

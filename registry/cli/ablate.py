@@ -12,12 +12,13 @@ from batteries import ablation
 from batteries.engine.engine_address import EngineAddress
 from batteries.errors import InputError
 from batteries.io import atomic_files
+from batteries.short_repr import counted
 from registry import reports
 from registry.answers.ablation import AblateAnswer, AblateReport, FailedRun, ForecastAnswer, ForecastRow
 from registry.answers.answer import Fault
 from registry.cli.console import AnsweredError, AsJson, Wide, app, emit, emit_json, emit_row, say
 from registry.cli.options import Engine, OtherProcess, Workers
-from registry.cli.progress import RunsBar
+from registry.cli.progress import TaskBar
 from registry.cli.terminal.help import TEST
 from registry.reports.fitted_table import FittedTable
 
@@ -66,7 +67,7 @@ def ablate(
         return _forecast(chosen, runs, out, place, wide=wide, as_json=as_json)
     if find_spec("tensorboard") is None:
         say("no TensorBoard events: pip install 'svae-batteries[tensorboard]'")
-    with RunsBar("runs", "ablating") as bar:
+    with TaskBar("ablating", "runs", len(runs), kept="runs") as bar:
         progress = ablation.carry_out(
             chosen,
             text,
@@ -111,13 +112,13 @@ def _forecast(
     as_json: bool,
 ) -> None:
     left = ablation.without_report(program, runs, out)
-    with RunsBar("kinds of run", "measuring") as bar:
+    with TaskBar("measuring", "kinds of run", None) as bar:
         found = ablation.forecast(left, run=place.run, workers=place.workers, shown=bar.moved)
-    rows, counted = [], set[str]()
+    rows, above = [], set[str]()
     for group in program.groups:
         mine = [run for run in runs if run.group == group.id]
-        new = {run.identity for run in left if run.group == group.id} - counted
-        counted |= new
+        new = {run.identity for run in left if run.group == group.id} - above
+        above |= new
         if mine:
             rows.append(
                 ForecastRow(
@@ -149,5 +150,5 @@ def _emit_forecast(answer: ForecastAnswer, wide: bool) -> None:
     memory = "" if answer.memory is None else f", {answer.memory / MIB:,.0f} MiB"
     say(
         f"{answer.missing} of {answer.runs} runs left, in {answer.computations} computations: "
-        f"{answer.minutes:.1f} minutes on {answer.workers} workers{memory}"
+        f"{answer.minutes:.1f} minutes on {counted(answer.workers, 'worker')}{memory}"
     )

@@ -184,32 +184,6 @@ class ImageBar(_Bar):
         self._log.show("", done, self._images)
 
 
-class RunsBar(_Bar):
-    """A bar over runs that are carried out.
-
-    Args:
-        what: Plural of what is counted.
-        doing: Word for the work, in log lines.
-    """
-
-    def __init__(self, what: str, doing: str) -> None:
-        from rich import progress as bars
-
-        columns = (bars.TextColumn(what), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
-        super().__init__(columns, LogLines(doing, what), transient=True)
-        self._task = self._progress.add_task("", total=None)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        super().__exit__(kind, error, trace)
-        if kind in (KeyboardInterrupt, SystemExit):
-            stderr().print("stopped; finished runs are kept, and the same command resumes from them")
-
-    def moved(self, done: int, total: int) -> None:
-        """Show the number of runs done, and of all."""
-        self._progress.update(self._task, completed=done, total=total)
-        self._log.show("", done, total)
-
-
 class AdoptionBar(_Bar):
     """A bar over the cells that are adopted, whose number grows with each array that is read."""
 

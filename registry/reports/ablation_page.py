@@ -142,7 +142,7 @@ def _compared(one: Judged) -> tuple[Any, ...]:
     """Return the row of a figure that the source states: theirs, ours, the exact value, and whether they agree."""
     exact, name = exact_of(one.report.plan.spec)
     if one.z is None:
-        said = "degenerate here: every 4-volume is zero" if one.trained.flag == "degenerate" else str(one.trained.flag)
+        said = "degenerate here: every 4-volume is zero" if one.trained.flag == "degenerate" else "cannot be compared"
     else:
         said = f"{'reproduced' if abs(one.z) <= aggregate.Z95 else 'contradicted'}, z {one.z:+.1f}".replace(
             "-", "\N{MINUS SIGN}"

@@ -7,6 +7,7 @@ import pytest
 
 from batteries.ablation import aggregate
 from batteries.ablation.aggregate import snapshot, write_tables
+from batteries.ablation.single_reading import reading_of
 from batteries.cell.manifest import DegenerateFigure
 from batteries.errors import ConflictError, FormatError, NotFoundError
 from batteries.geometry import sphere_cv
@@ -49,6 +50,21 @@ def test_what_is_missing_is_said(tmp_path):
     assert [row["reports"] for row in aggregate.group_summaries(found)] == [1, 1]
 
 
+def test_nothing_is_said_of_a_group_without_reports(tmp_path):
+    found = snapshot(filled(tmp_path / "a", left_out=("N/sphere/high", "N/none/high")))
+    row = aggregate.group_summaries(found)[1]
+    assert (row["reports"], row["match_rate"], row["can_fail"]) == (0, None, None)
+
+
+def test_a_report_that_was_copied_from_another_run_of_the_computation_has_its_place_for_a_name(tmp_path):
+    folder = filled(tmp_path / "a")
+    copied = (folder / "S" / "zero" / "high" / "final_report.json").read_bytes()
+    (folder / "N" / "sphere" / "high" / "final_report.json").write_bytes(copied)
+    found = snapshot(folder)
+    assert [row["variant"] for row in aggregate.band_matrix(found)] == ["zero", "one", "sphere", "none"]
+    assert found.missing == []
+
+
 def anomalies_of(tmp_path, **reports):
     rows = aggregate.anomalies(snapshot(filled(tmp_path / "a", **reports)))
     return {(row["group"], row["variant"], row["anomaly"]) for row in rows}
@@ -61,7 +77,7 @@ def test_anomalies_are_named(tmp_path):
         tmp_path,
         S_zero=good,
         S_one=report(outcome="diverged"),
-        N_sphere=report(cv=cv(HIGH), axial_cv=cv(HIGH), cv_average=0.7533),
+        N_sphere=report(cv=cv(HIGH), axial_cv=cv(HIGH), cv_average=0.3),
         N_none=report(cv=flat, axial_cv=flat, cv_average=None),
     )
     assert found == {
@@ -75,10 +91,11 @@ def test_anomalies_are_named(tmp_path):
 
 
 def test_a_published_figure_is_reproduced_or_not(tmp_path):
-    for value, reproduced in ((0.9, True), (0.95, True), (1.1, False)):
+    law = reading_of(report().plan.spec)
+    for value, reproduced in ((0.9, True), (0.95, True), (1.6, False)):
         good = report(cv=cv(value), axial_cv=cv(HIGH), cv_average=HIGH)
         found = snapshot(filled(tmp_path / str(value), S_zero=good))
-        assert found.judged[0].z == pytest.approx((value - 0.9) / (0.054**2 + 0.001**2) ** 0.5)
+        assert found.judged[0].z == pytest.approx((value - 0.9) / (law.deviation**2 + 0.001**2) ** 0.5)
         summary = aggregate.group_summaries(found)[0]
         assert (summary["published_figures"], summary["reproduced"]) == (1, int(reproduced))
 

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from batteries.ablation import driver, run_report
+from batteries.ablation.aggregate import snapshot
 from batteries.ablation.driver import without_report
 from batteries.ablation.run_report import Timing, path_of
 from batteries.engine.tasks import Outcome
@@ -128,11 +130,65 @@ def test_other_programs_and_damaged_reports_are_refused_before_any_work(here, tm
     for refused in (lambda: carry_out(longer, words, theirs, tmp_path), lambda: without_report(longer, theirs, tmp_path)):
         with pytest.raises(ConflictError, match="RUN_CHANGED"):
             refused()
+    assert (tmp_path / "program.toml").read_bytes() == text
     path = path_of(tmp_path, "S/one/high")
     path.write_bytes(b"{}")
     with pytest.raises(FormatError, match="SCHEMA"):
         carry_out(program, text, runs, tmp_path)
     assert len(here) == 3
+
+
+def test_workers_end_before_their_claims_when_a_report_cannot_be_written(here, tmp_path, monkeypatch):
+    program, text, runs = tiny()
+    ended = []
+
+    def two_at_a_time(tasks):
+        first, second = itertools.islice(tasks, 2)
+        try:
+            yield Outcome(first, first.call(*first.arguments))
+        finally:
+            with pytest.raises(StoreError, match="LOCK_TIMEOUT"), lock(tmp_path / ".locks" / f"{second.name}.lock", 0):
+                pass
+            ended.append(second.name)
+
+    def full(*given):
+        raise StoreError("no space", code="NO_SPACE")
+
+    monkeypatch.setattr(driver._Missing, "finish", full)
+    with pytest.raises(StoreError, match="NO_SPACE"):
+        driver.carry_out(program, text, runs, tmp_path, run=two_at_a_time)
+    assert ended == [runs[1].identity]
+
+
+def test_a_worker_with_another_working_directory_finds_the_folder(here, tmp_path, monkeypatch):
+    program, text, runs = tiny()
+    monkeypatch.chdir(tmp_path)
+    places = []
+
+    def noted(tasks):
+        for task in tasks:
+            places.append(task.arguments[1])
+            yield Outcome(task, task.call(*task.arguments))
+
+    driver.carry_out(program, text, runs, Path("ablation"), run=noted)
+    assert all(place.is_absolute() for place in places)
+    assert len(places) == 3
+
+
+def test_a_folder_that_cannot_be_looked_into_is_typed(here, tmp_path, monkeypatch):
+    program, text, runs = tiny()
+
+    def refused(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    for look in (
+        lambda: carry_out(program, text, runs, tmp_path),
+        lambda: without_report(program, runs, tmp_path),
+        lambda: snapshot(tmp_path),
+    ):
+        with pytest.raises(StoreError):
+            look()
 
 
 def test_a_program_that_grew_keeps_its_reports(here, tmp_path):

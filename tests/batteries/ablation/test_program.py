@@ -77,8 +77,12 @@ def test_later_tables_win_and_fields_of_a_spec_are_merged():
 def test_a_command_trains_the_cell_of_a_run():
     from batteries.training.recipe import Recipe
 
-    for run in tiny()[2]:
+    with_switch = changed(b"one = { seed = 1 }", b"one = { fixed_batch = true }")
+    for run in [*tiny()[2], *tiny(with_switch)[2]]:
         assert Recipe.parse(run.command) == run.recipe
+    for name in programs.names():
+        for run in runs_of(read_program(name)[0]):
+            assert Recipe.parse(run.command) == run.recipe
 
 
 def test_groups_and_bands_are_chosen():
@@ -98,6 +102,10 @@ def test_groups_and_bands_are_chosen():
         (b"name = ", "TOML", ""),
         (b"\xff", "TOML", "utf-8"),
         (b'name = "x"', "PROGRAM", "title"),
+        (b"a = " + b"[" * 50_000, "TOML", "recursion"),
+        (changed(b'id = "N"', b'id = "s"'), "PROGRAM", "case"),
+        (changed(b"\none = {", b"\nZERO = {"), "PROGRAM", "variant twice"),
+        (changed(b'title = "Norm"', b'title = "Norm"\nbands = ["high", "high"]'), "PROGRAM", "band twice"),
         (changed(b'id = "N"', b'id = "S"'), "PROGRAM", "twice"),
         (changed(b'id = "N"', b'id = "../N"'), "PROGRAM", "groups.1.id"),
         (changed(b"\none = {", b'\n"a/b" = {'), "PROGRAM", "variants"),
@@ -123,6 +131,7 @@ def test_bad_programs_are_refused_by_name(text, code, words):
         (b"one = { seed = 1 }", b"one = { speed = 1 }", "PROGRAM"),
         (b"one = { seed = 1 }", b'one = { optimiser = "magic" }', "USAGE"),
         (b"one = { seed = 1 }", b"one = { set = { D = 1 } }", "SPEC"),
+        (b"one = { seed = 1 }", b"one = { set = { D = 0x" + b"f" * 6000 + b" } }", "SPEC"),
         (b"one = { seed = 1 }", b"one = { set = { colour = 1 } }", "SPEC"),
         (b"one = { seed = 1 }", b"one = { size = 60 }", "IMAGE_SIZE"),
         (b"one = { seed = 1 }", b'one = { types = "mauve" }', "NOISE_TYPE"),

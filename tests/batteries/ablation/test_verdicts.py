@@ -69,3 +69,8 @@ def test_the_exact_value_is_that_of_the_norm():
     for D in (2, 3):
         for norm in ("sphere", "none"):
             assert exact_of(CellSpec.preset("low", D=D, row_norm=norm)) == (None, "degenerate")
+
+
+def test_without_a_standard_error_nothing_is_decided():
+    found = verdicts.of_run(report(axial_cv=cv(HIGH, None)))
+    assert (found.flag, found.lower, found.upper) == ("undecided", None, None)

@@ -59,6 +59,12 @@ def test_frequencies_are_high_in_blue_and_violet_and_neighbours_alike_in_a_rando
     assert alike("random-walk") == pytest.approx(0.95, abs=0.02)
 
 
+@pytest.mark.parametrize(("name", "count", "size"), [("text", 1, 480), ("text", 0, 64), ("blue", 1, 1), ("grating", 2, 0)])
+def test_images_that_cannot_be_are_refused(name, count, size):
+    with pytest.raises(InputError, match="IMAGE_SIZE"):
+        unseen(name, count, size, seed=0)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(InputError, match="UNSEEN"):
         unseen("pink", 1, 8, seed=0)

@@ -61,7 +61,7 @@ def test_verdicts_figures_and_choices_are_told(tmp_path):
     for told in (
         "4 of 4 runs",
         "2 of 2 of the source; the others are ours",
-        "reproduced, z +0.4",
+        "reproduced, z +0.2",
         "rows as they are",
         "(ours)",
     ):
