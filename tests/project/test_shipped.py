@@ -40,7 +40,7 @@ RATIO = {
     **dict.fromkeys(("low/attractor-64", "high/attractor-64", "low/fresnel-64", "mid/fresnel-64"), NEAR),
     **dict.fromkeys(("high/fresnel-64", "low/johanna-p-64", "mid/johanna-p-64", "high/johanna-p-64"), WIDER),
 }
-TIMES_PCA = {"low/fresnel-256": 1.5, "low/fresnel-64": 1.15, "mid/fresnel-64": 1.15}
+TIMES_PCA = {"low/fresnel-256": 1.5, "low/fresnel-64": 1.12, "mid/fresnel-64": 1.10}
 
 
 @pytest.fixture(scope="module")
