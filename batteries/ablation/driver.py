@@ -206,8 +206,9 @@ def without_report(program: Program, runs: Sequence[AblationRun], folder: Path) 
     """Return the runs whose computation has no report in a folder, which need not exist.
 
     Raises:
-        ConflictError: report of another run of that name (``RUN_CHANGED``).
+        ConflictError: folder of another program (``OTHER_PROGRAM``), or report of another run of that name (``RUN_CHANGED``).
     """
+    refuse_other_program(program, folder)
     wanted = distinct(runs)
     missing = _Missing(folder, wanted, distinct(runs_of(program)))
     left = {identity for identity in wanted if not missing.reports(identity)}

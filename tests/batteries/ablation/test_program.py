@@ -110,6 +110,14 @@ def test_groups_and_bands_are_chosen():
         assert caught.value.found in ("Z", "low")
 
 
+def test_groups_without_the_chosen_bands_are_refused():
+    program, _ = read_program("published")
+    with pytest.raises(InputError, match="NO_BAND") as caught:
+        runs_of(program, groups=("J",), bands=("high",))
+    assert caught.value.expected == "low"
+    assert len(runs_of(program, groups=("J", "A"), bands=("high",))) == 5
+
+
 @pytest.mark.parametrize(
     ("text", "code", "words"),
     [
