@@ -121,7 +121,8 @@ class _Missing:
     def take_known(self) -> list[str]:
         """Take out and return what has a report by now."""
         known = [identity for identity in self.left if self._reported(identity)]
-        self.left = [identity for identity in self.left if identity not in known]
+        taken = set(known)
+        self.left = [identity for identity in self.left if identity not in taken]
         return known
 
     def claimed(self, claims: ExitStack) -> Iterator[Task]:
