@@ -121,7 +121,8 @@ class _Missing:
     def take_known(self) -> list[str]:
         """Take out and return what has a report by now."""
         known = [identity for identity in self.left if self._reported(identity)]
-        self.left = [identity for identity in self.left if identity not in known]
+        taken = set(known)
+        self.left = [identity for identity in self.left if identity not in taken]
         return known
 
     def claimed(self, claims: ExitStack) -> Iterator[Task]:
@@ -206,8 +207,9 @@ def without_report(program: Program, runs: Sequence[AblationRun], folder: Path) 
     """Return the runs whose computation has no report in a folder, which need not exist.
 
     Raises:
-        ConflictError: report of another run of that name (``RUN_CHANGED``).
+        ConflictError: folder of another program (``OTHER_PROGRAM``), or report of another run of that name (``RUN_CHANGED``).
     """
+    refuse_other_program(program, folder)
     wanted = distinct(runs)
     missing = _Missing(folder, wanted, distinct(runs_of(program)))
     left = {identity for identity in wanted if not missing.reports(identity)}

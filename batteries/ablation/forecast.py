@@ -130,11 +130,13 @@ def _cost(run: AblationRun) -> Cost:
     """Measure a kind of run on the first of its plans."""
     clock = _Until()
     plan = run.plan.model_copy(update={"reading_every": STEPS, "steps": max(STEPS, run.plan.steps)})
+    begun = time.perf_counter()
     try:
         train(plan, run.source, run.probe, until=STEPS, watchers=[clock])
-    except PolicyError as error:  # a divergence: its steps were timed
-        if error.code != "DIVERGED" or not clock.seconds:
+    except PolicyError as error:  # a divergence is a result, and costs its steps
+        if error.code != "DIVERGED":
             raise
     since = time.perf_counter()
+    step = median(clock.seconds) if clock.seconds else since - begun  # diverged before a step could be timed
     measure(untrained(plan.spec, plan.seed).eval(), run.probe)
-    return Cost(median(clock.seconds), clock.reading, time.perf_counter() - since, peak_bytes())
+    return Cost(step, clock.reading, time.perf_counter() - since, peak_bytes())

@@ -134,7 +134,7 @@ class Program(Document):
         """Return groups with their bands, of those named; none named stands for all.
 
         Raises:
-            InputError: no group (``NO_GROUP``) or band (``NO_BAND``) of that name.
+            InputError: no group (``NO_GROUP``) or band (``NO_BAND``) of that name, or none of the bands in any of the groups.
         """
         for code, named, known in (
             ("NO_GROUP", groups, [group.id for group in self.groups]),
@@ -144,11 +144,17 @@ class Program(Document):
                 what = "group" if code == "NO_GROUP" else "band"
                 expected = " | ".join(known)
                 raise InputError(f"no such {what}", code=code, expected=expected, found=", ".join(stray), where=self.name)
-        return [
+        found = [
             (group, tuple(band for band in group.bands or self.bands if not bands or band in bands))
             for group in self.groups
             if not groups or group.id in groups
         ]
+        if not any(own for _, own in found):
+            expected = " | ".join(dict.fromkeys(band for group, _ in found for band in group.bands))
+            raise InputError(
+                "no such band in these groups", code="NO_BAND", expected=expected, found=", ".join(bands), where=self.name
+            )
+        return found
 
 
 def _refuse_alike(what: str, names: Iterable[str]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from batteries.cell.manifest import CvFigure, DataSource, DegenerateFigure, Measured, Sha256, TrainingPoint
-from batteries.errors import ConflictError
+from batteries.errors import ConflictError, FormatError
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, load_document
+from batteries.training import checkpoint
 from batteries.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -109,9 +110,20 @@ def read(path: Path) -> RunReport:
     """Read a report.
 
     Raises:
-        FormatError: not a report, or damaged.
+        FormatError: not a report, or damaged (``REPORT`` if plan or data are not those of its identity).
     """
-    return load_document(RunReport, atomic_files.read(path, limit=MAX_REPORT), where=path, limit=MAX_REPORT)
+    report = load_document(RunReport, atomic_files.read(path, limit=MAX_REPORT), where=path, limit=MAX_REPORT)
+    found = checkpoint.identity(report.plan, report.data, report.untrained.probe_digest)
+    if found != report.identity:
+        raise FormatError(
+            "report that was changed",
+            code="REPORT",
+            expected=f"plan, data and probe of {report.identity}",
+            found=found,
+            where=path,
+            remedy="Remove it to carry out the run afresh.",
+        )
+    return report
 
 
 def named(report: RunReport, run: AblationRun) -> RunReport:

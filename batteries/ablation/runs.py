@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from batteries.ablation.program import Group, Options, Program
 from batteries.cell.spec import TRUTH
-from batteries.data.photos import read_photos
+from batteries.data.photos import Photos, read_photos
 from batteries.data.probes import Probe, own_probe, probe
 from batteries.data.sources import Source
 from batteries.errors import BatteriesError, InputError
@@ -71,7 +71,7 @@ class AblationRun:
     @cached_property
     def source(self) -> Source:
         """Training data of the run."""
-        return self.recipe.source(read_photos(*self.recipe.photos) if self.recipe.photos else None)
+        return self.recipe.source(_photographs(self.recipe.photos) if self.recipe.photos else None)
 
     @cached_property
     def probe(self) -> Probe:
@@ -106,6 +106,11 @@ def distinct(runs: Iterable[AblationRun]) -> dict[str, list[AblationRun]]:
     for run in runs:
         found.setdefault(run.identity, []).append(run)
     return found
+
+
+@lru_cache(maxsize=8)  # else every run of a program would read and hold its own
+def _photographs(places: tuple[str, ...]) -> Photos:
+    return read_photos(*places)
 
 
 def _run(program: Program, group: Group, variant: str, band: str) -> AblationRun:

@@ -27,16 +27,15 @@ AS_MODULE = "__mp_main__"  # name of a program that is loaded and not run, as mu
 _loading = threading.Event()
 
 
-def serve(handle: int, driver: int, version: str, program: tuple[str, str] | None) -> None:
+def serve(connection: Connection, driver: int, version: str, program: tuple[str, str] | None) -> None:
     """Answer the driver's tasks.
 
     Args:
-        handle: Descriptor of the connection.
+        connection: Connection to the driver.
         driver: Process of the driver.
         version: Version of this package in the driver.
         program: ``module`` and its name or ``path`` and the file of the driver's program; None if it has neither.
     """
-    connection = Connection(handle)
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, driver, inbox), name="batteries-inbox", daemon=True).start()
 

@@ -29,11 +29,14 @@ PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 import json, sys
-given = json.loads(sys.argv[1])
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+given = json.loads(connection.recv_bytes())
 sys.path[:], sys.argv[:] = given["path"], given["argv"]
 from batteries.engine.worker_main import serve
-serve(given["handle"], given["driver"], given["version"], given["program"] and tuple(given["program"]))
+serve(connection, given["driver"], given["version"], given["program"] and tuple(given["program"]))
 """  # Ctrl-C reaches every process of a terminal: the driver alone decides
+NO_SHADOWS = "-P"  # else a json.py of the working directory would be the worker's
 
 
 @dataclass
@@ -136,7 +139,6 @@ class WorkerProcesses:
         given = {
             "path": sys.path,
             "argv": sys.argv,
-            "handle": theirs.fileno(),
             "driver": os.getpid(),
             "version": __version__,
             "program": _program(),
@@ -144,7 +146,7 @@ class WorkerProcesses:
         try:
             with theirs:
                 process = subprocess.Popen(
-                    [sys.executable, "-c", PROGRAM, json.dumps(given)],
+                    [sys.executable, NO_SHADOWS, "-c", PROGRAM, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=_stderr(),
                     stderr=_stderr(),
@@ -154,6 +156,8 @@ class WorkerProcesses:
         except OSError as error:
             ours.close()
             raise _unstarted(error) from error
+        with contextlib.suppress(OSError):  # a dead worker is found by `ended`
+            ours.send_bytes(json.dumps(given).encode())  # a command line has room for a few thousand file names
         worker = _Worker(process, ours)
         self._workers.append(worker)
         return worker

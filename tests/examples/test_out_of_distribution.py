@@ -23,6 +23,17 @@ def test_a_ratio_has_bounds_of_both_errors():
     assert high == pytest.approx(3 * math.exp(4.3027 * relative), rel=1e-3)  # Student's quantile for 2 degrees of freedom
 
 
+def test_the_spread_between_strata_is_no_error_of_their_mean():
+    types = torch.arange(4).repeat_interleave(200)
+    values = torch.randn(800, generator=torch.Generator().manual_seed(0)) + 100 * types
+    found = ood.stratified_mean(values, types)
+    assert found.value == pytest.approx(150, abs=0.1)
+    assert found.standard_error == pytest.approx(1 / math.sqrt(800), rel=0.1)
+    assert found.freedom == pytest.approx(796, rel=0.05)
+    single = torch.where(types == 2, values, 100.0 * types)
+    assert ood.stratified_mean(single, types).freedom == pytest.approx(199)
+
+
 def test_the_linear_code_leaves_what_its_components_miss():
     spec = ood.CellSpec.preset("low")
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -126,6 +126,12 @@ def test_a_folder_that_is_none_and_reports_of_other_runs(tmp_path):
         snapshot(folder)
     (folder / "program.toml").write_bytes(TINY)
     path = folder / "S" / "zero" / "high" / "final_report.json"
-    path.write_bytes(path.read_bytes()[:-100])
+    whole = path.read_bytes()
+    assert whole.count(b'"D":4') == 1
+    path.write_bytes(whole.replace(b'"D":4', b'"D":8'))
+    with pytest.raises(FormatError, match="REPORT") as caught:
+        snapshot(folder)
+    assert "S/zero/high" in str(caught.value)
+    path.write_bytes(whole[:-100])
     with pytest.raises(FormatError, match="S/zero/high"):
         snapshot(folder)

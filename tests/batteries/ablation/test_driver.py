@@ -124,8 +124,9 @@ def test_other_programs_and_damaged_reports_are_refused_before_any_work(here, tm
     program, text, runs = tiny()
     carry_out(program, text, runs, tmp_path)
     other, words, theirs = tiny(changed(b'name = "tiny"', b'name = "other"'))
-    with pytest.raises(ConflictError, match="OTHER_PROGRAM"):
-        carry_out(other, words, theirs, tmp_path)
+    for refused in (lambda: carry_out(other, words, theirs, tmp_path), lambda: without_report(other, theirs, tmp_path)):
+        with pytest.raises(ConflictError, match="OTHER_PROGRAM"):
+            refused()
     longer, words, theirs = tiny(changed(b"steps = 4", b"steps = 5"))
     for refused in (lambda: carry_out(longer, words, theirs, tmp_path), lambda: without_report(longer, theirs, tmp_path)):
         with pytest.raises(ConflictError, match="RUN_CHANGED"):

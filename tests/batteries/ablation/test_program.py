@@ -85,6 +85,20 @@ def test_a_command_trains_the_cell_of_a_run():
             assert Recipe.parse(run.command) == run.recipe
 
 
+def test_runs_share_their_photographs(tmp_path, monkeypatch):
+    from batteries.ablation import runs as module
+
+    read = []
+
+    monkeypatch.setattr(module, "read_photos", lambda *places: read.append(places) or places)
+    monkeypatch.setattr("batteries.training.recipe.Recipe.source", lambda recipe, photos: photos)
+    text = changed(b'noise = "batteries"', f'photos = ["{tmp_path}"]'.encode())
+    module._photographs.cache_clear()
+    assert [run.source for run in [*tiny(text)[2], *tiny(text)[2]]] == [(str(tmp_path),)] * 8
+    assert read == [(str(tmp_path),)]
+    module._photographs.cache_clear()
+
+
 def test_groups_and_bands_are_chosen():
     program, _, _ = tiny()
     assert [run.name for run in runs_of(program, groups=("N",))] == ["N/sphere/high", "N/none/high"]
@@ -94,6 +108,14 @@ def test_groups_and_bands_are_chosen():
             runs_of(program, **chosen)
         assert caught.value.code == code
         assert caught.value.found in ("Z", "low")
+
+
+def test_groups_without_the_chosen_bands_are_refused():
+    program, _ = read_program("published")
+    with pytest.raises(InputError, match="NO_BAND") as caught:
+        runs_of(program, groups=("J",), bands=("high",))
+    assert caught.value.expected == "low"
+    assert len(runs_of(program, groups=("J", "A"), bands=("high",))) == 5
 
 
 @pytest.mark.parametrize(

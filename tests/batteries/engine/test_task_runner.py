@@ -247,6 +247,15 @@ def test_an_exception_in_the_caller_leaves_no_process(tmp_path):
     assert gone(marks(tmp_path, 1))
 
 
+def test_a_command_line_of_any_length_and_modules_beside_it_are_no_matter(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [*sys.argv, *["x" * 50] * 8000])  # more than the system takes as one argument, or a pipe
+    monkeypatch.chdir(tmp_path)
+    for name in ("json", "signal", "sys", "multiprocessing"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError")
+    (outcome,) = run([Task("square", tasks.square, (3,))], workers=1)
+    assert (outcome.value, outcome.attempts) == (9, 1)
+
+
 DRIVER = """
     import sys
     from pathlib import Path
