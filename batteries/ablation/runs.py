@@ -66,7 +66,7 @@ class AblationRun:
         """Plan of the run, with readings evenly spaced, the last at its end; the report judges the band, not the triage."""
         plan = self.recipe.plan(None)
         every = max(1, plan.steps // self.readings)
-        return plan.model_copy(update={"reading_every": every, "triage_step": plan.steps + 1})
+        return plan.model_copy(update={"reading_every": every, "checkpoint_every": every, "triage_step": plan.steps + 1})
 
     @cached_property
     def source(self) -> Source:

