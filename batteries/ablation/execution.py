@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +11,13 @@ from statistics import median
 from batteries.ablation.run_report import RunReport, Timing
 from batteries.ablation.runs import AblationRun
 from batteries.cell.manifest import TrainingPoint
+from batteries.engine.process_memory import peak_bytes
 from batteries.errors import InputError, PolicyError
 from batteries.measurement.measure import measure
 from batteries.model.patch_svae import untrained
 from batteries.training.run import Run
 from batteries.training.tensorboard import Events
 from batteries.training.trainer import train
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 EVENTS = "events"
 
@@ -91,14 +86,6 @@ def carry_out_run(run: AblationRun, folder: Path | None) -> tuple[RunReport, Tim
     return report, Timing(
         seconds=seconds, step_seconds=median(clock.seconds) if clock.seconds else None, peak_bytes=peak_bytes()
     )
-
-
-def peak_bytes() -> int | None:
-    """Return the largest resident memory of this process so far; None where the system does not tell."""
-    if resource is None:
-        return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from batteries.ablation.execution import StepClock, peak_bytes
+from batteries.ablation.execution import StepClock
 from batteries.ablation.runs import AblationRun, distinct
 from batteries.cell.manifest import TrainingPoint
 from batteries.engine import task_runner
+from batteries.engine.process_memory import peak_bytes
 from batteries.engine.task_runner import Run
 from batteries.engine.tasks import Task
 from batteries.errors import PolicyError
@@ -33,13 +34,13 @@ class Cost:
         step: Seconds of a step.
         reading: Seconds of a reading.
         measuring: Seconds of the figures of a cell on its probe.
-        peak_bytes: Largest resident memory of the worker; None where the system does not tell.
+        peak_bytes: Largest resident memory of the worker.
     """
 
     step: float
     reading: float
     measuring: float
-    peak_bytes: int | None
+    peak_bytes: int
 
     def seconds(self, run: AblationRun) -> float:
         """Return the forecast time of a run: its steps, its readings, and the figures of its trained and untrained cell."""
@@ -54,12 +55,12 @@ class Forecast:
     Attributes:
         seconds: Forecast time of each computation, by its identity.
         workers: Workers at a time.
-        peak_bytes: Largest resident memory of one worker; None where the system does not tell.
+        peak_bytes: Largest resident memory of one worker.
     """
 
     seconds: dict[str, float]
     workers: int
-    peak_bytes: int | None
+    peak_bytes: int
 
     @property
     def wall(self) -> float:
@@ -100,11 +101,10 @@ def forecast(
             raise outcome.error
         costs[named[outcome.task.name]] = outcome.value
         shown(len(costs), len(kinds))
-    peaks = [cost.peak_bytes for cost in costs.values() if cost.peak_bytes is not None]
     return Forecast(
         {identity: costs[_kind(one)].seconds(one) for identity, one in wanted.items()},
         workers or task_runner.granted(),
-        max(peaks, default=None),
+        max((cost.peak_bytes for cost in costs.values()), default=0),
     )
 
 

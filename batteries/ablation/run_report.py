@@ -83,12 +83,12 @@ class Timing(Document):
     Attributes:
         seconds: Time from start to report, of the sitting that finished it.
         step_seconds: Median time of a step; null for a run of one step.
-        peak_bytes: Largest resident memory of the worker up to then; null where the system does not tell.
+        peak_bytes: Largest resident memory of the worker up to then.
     """
 
     seconds: float
     step_seconds: float | None
-    peak_bytes: int | None
+    peak_bytes: int
 
 
 def path_of(folder: Path, run: str) -> Path:

@@ -30,7 +30,7 @@ Names = tuple[str, str]
 Scored = tuple[Score, tuple[Warning, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Untrained:
     """Untrained cells to run.
 

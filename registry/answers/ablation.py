@@ -64,7 +64,7 @@ class ForecastAnswer(Answer):
         computations: Number of computations that these need: runs that differ in name alone are one.
         minutes: Time until the last worker is done.
         workers: Workers at a time.
-        memory: Bytes of all workers at a time; null where the system does not tell.
+        memory: Bytes of all workers at a time.
     """
 
     program: str
@@ -74,7 +74,7 @@ class ForecastAnswer(Answer):
     computations: int
     minutes: float
     workers: int
-    memory: int | None
+    memory: int
 
 
 class AblateReport(Answer):

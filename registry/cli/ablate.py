@@ -137,7 +137,7 @@ def _forecast(
         computations=len(found.seconds),
         minutes=found.wall / 60,
         workers=found.workers,
-        memory=None if found.peak_bytes is None else found.peak_bytes * found.workers,
+        memory=found.peak_bytes * found.workers,
     )
     emit_json(answer) if as_json else _emit_forecast(answer, wide)
 
@@ -147,8 +147,8 @@ def _emit_forecast(answer: ForecastAnswer, wide: bool) -> None:
     for row in answer.groups:
         table.add_row(row.group, row.title, row.runs, row.missing, f"{row.minutes:.1f}")
     emit(table, wide=wide)
-    memory = "" if answer.memory is None else f", {answer.memory / MIB:,.0f} MiB"
     say(
         f"{answer.missing} of {answer.runs} runs left, in {answer.computations} computations: "
-        f"{answer.minutes:.1f} minutes on {counted(answer.workers, 'worker')}{memory}"
+        f"{answer.minutes:.1f} minutes on {counted(answer.workers, 'worker')}, "
+        f"{answer.memory / MIB:,.0f} MiB"
     )

@@ -256,7 +256,7 @@ def test_claims_of_a_consensus_can_fail(found, wrong):
 def test_what_is_written_and_when_it_fails(monkeypatch, tmp_path, capsys):
     usual = [read(), read(kind="moment"), read(HIGH), read(HIGH, "moment")]
     for module, right, wrong in (
-        (transfer, usual, [read(mapped=0.4), read(kind="moment")]),
+        (transfer, usual, [read(untouched=0.3), read(kind="moment")]),
         (consensus, large(), large(kept=False)),
     ):
         monkeypatch.setattr(module, "RESULTS", tmp_path)

@@ -17,6 +17,7 @@ SOURCES = sorted(path for package in ("batteries", "composer", "registry") for p
 LAYER = {
     "batteries/io/filesystem.py",
     "batteries/engine/processors.py",
+    "batteries/engine/process_memory.py",
     "batteries/io/operating_system.py",
 }  # where what only some systems have is asked for
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "posix"}

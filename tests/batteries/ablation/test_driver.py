@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_looked_into_is_typed(here, tmp_path, monkeypatc
         lambda: without_report(program, runs, tmp_path),
         lambda: snapshot(tmp_path),
     ):
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="DISK"):
             look()
 
 

@@ -78,9 +78,13 @@ def test_gradients_on_weights_are_near_those_in_float64(B, channels, width, heig
     first, last = weights(channels, width, torch.float32)
     assert smoothing_kernels.serve(images, *first, *last, whole=True)
     wide = [[w.double() for w in pair] for pair in (first, last)]
-    for found, exact in zip(pulled(images, first, last, grad), pulled(images.double(), *wide, grad.double()), strict=True):
+    # the size of a gradient on weights whose terms, one a pixel, do not happen to cancel; rounding does not cancel with them
+    usual = float(grad.norm() * last[0].abs().max())
+    exacts = pulled(images.double(), *wide, grad.double())
+    for place, (found, exact) in enumerate(zip(pulled(images, first, last, grad), exacts, strict=True)):
         assert found.shape == exact.shape
-        assert (found - exact).abs().max() <= 3e-6 * max(1e-3, float(exact.abs().max()))
+        of_weights = place >= 2
+        assert (found - exact).abs().max() <= 3e-6 * max(1e-3, float(exact.abs().max()), usual if of_weights else 0.0)
 
 
 def test_a_gradient_on_weights_is_the_same_to_the_bit_on_any_number_of_threads():

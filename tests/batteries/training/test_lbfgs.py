@@ -38,7 +38,7 @@ def asked(monkeypatch):
     """Images of every gradient asked for, and how often the average CV was taken."""
     seen, averages = [], []
     gradient, averaged = step.gradient, soft_hand.averaged
-    monkeypatch.setattr(step, "gradient", lambda model, images, term: seen.append(images) or gradient(model, images, term))
+    monkeypatch.setattr(step, "gradient", lambda model, images, *rest: seen.append(images) or gradient(model, images, *rest))
     monkeypatch.setattr(soft_hand, "averaged", lambda *given: averages.append(given[1]) or averaged(*given))
     return seen, averages
 
