@@ -79,7 +79,7 @@ def test_gradients_on_weights_are_near_those_in_float64(B, channels, width, heig
     assert smoothing_kernels.serve(images, *first, *last, whole=True)
     wide = [[w.double() for w in pair] for pair in (first, last)]
     # the size of a gradient on weights whose terms, one a pixel, do not happen to cancel; rounding does not cancel with them
-    usual = float(grad.norm() * last[0].abs().max())
+    usual = float(grad.norm() * last[0].detach().abs().max())
     exacts = pulled(images.double(), *wide, grad.double())
     for place, (found, exact) in enumerate(zip(pulled(images, first, last, grad), exacts, strict=True)):
         assert found.shape == exact.shape
