@@ -34,9 +34,9 @@ axial CV over exact CV lies within 0.85 to 1.25, across an edge, or outside. *un
 before their first step; a rule that all of them match cannot fail."""
 FIGURES = """## Figures of the source
 
-A published CV is one reading of 200 simplices; its standard deviation is taken as measured on uniform rows (0.011, 0.019,
-0.054 for D of 16, 8, 4). *reproduced*: within 1.96 standard errors of both. *exact* is that of the attractor which the row
-norm implies."""
+A published CV is one reading of 200 simplices; its bias and standard deviation are measured here, for each row norm, V and D
+(`batteries/ablation/single_reading.py`). *reproduced*: within 1.96 standard errors of both. *exact* is that of the attractor
+which the row norm implies."""
 DISAGREE = """## Where the two verdicts disagree"""
 
 
@@ -53,7 +53,7 @@ def report(found: Snapshot) -> str:
     )
     parts = [head, groups(found), FIGURES, figures(found), *sentences(found), DISAGREE, disagreements(found)]
     if found.missing:
-        parts.append(f"Not carried out yet: {', '.join(found.missing)}.")
+        parts.append(f"Runs not carried out yet, which snapshot_meta.json lists: {len(found.missing)}.")
     return "\n\n".join(parts)
 
 

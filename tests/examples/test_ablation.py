@@ -34,4 +34,4 @@ def test_what_is_missing_and_what_contradicts_is_said(tmp_path):
     folder = filled(tmp_path / "a", left_out=("S/one/high",), S_zero=report(cv=cv(1.6)))
     found = page.report(snapshot(folder))
     assert f"contradicted, z {snapshot(folder).judged[0].z:+.1f}" in found
-    assert "Not carried out yet: S/one/high." in found
+    assert "Runs not carried out yet, which snapshot_meta.json lists: 1." in found
