@@ -13,7 +13,7 @@ from pages import NONE, RESULTS, table
 
 from batteries import ablation
 from batteries.ablation import aggregate
-from batteries.ablation.aggregate import Judged, Snapshot
+from batteries.ablation.judged_runs import Judged, Snapshot
 from batteries.ablation.verdicts import exact_of
 from batteries.cell.manifest import CvFigure
 from batteries.io import atomic_files

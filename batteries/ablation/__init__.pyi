@@ -1,11 +1,11 @@
-from .aggregate import Snapshot as Snapshot
-from .aggregate import snapshot as snapshot
 from .aggregate import write_tables as write_tables
 from .driver import Progress as Progress
 from .driver import carry_out as carry_out
 from .driver import without_report as without_report
 from .forecast import Forecast as Forecast
 from .forecast import forecast as forecast
+from .judged_runs import Snapshot as Snapshot
+from .judged_runs import snapshot as snapshot
 from .program import Program as Program
 from .program import read_program as read_program
 from .run_report import RunReport as RunReport

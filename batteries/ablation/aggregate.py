@@ -5,121 +5,23 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from batteries import __version__
-from batteries.ablation import program as programs
-from batteries.ablation import run_report, verdicts
-from batteries.ablation.driver import PROGRAM
-from batteries.ablation.program import Group, Program
-from batteries.ablation.run_report import TIMING, RunReport, Timing
-from batteries.ablation.runs import AblationRun, distinct, runs_of
-from batteries.ablation.single_reading import reading_of
-from batteries.ablation.verdicts import Verdict, exact_of
+from batteries.ablation.judged_runs import Snapshot, z_of_reading
+from batteries.ablation.program import Group
+from batteries.ablation.run_report import RunReport
+from batteries.ablation.runs import distinct
+from batteries.ablation.verdicts import exact_of
 from batteries.cell.manifest import CvFigure, DegenerateFigure, Measured
-from batteries.errors import NotFoundError
 from batteries.geometry import attractor
 from batteries.io import atomic_files, canonical_json
-from batteries.io.canonical_json import load_document
 
-MAX_TIMING = 2**16
 Z95 = 1.96
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A run with its verdicts.
-
-    Attributes:
-        group: Group of the run.
-        report: Report.
-        trained: Verdict on the trained cell.
-        untrained: Verdict on the cell before training.
-        published: CV that the source states for it, if any.
-    """
-
-    group: Group
-    report: RunReport
-    trained: Verdict
-    untrained: Verdict
-    published: float | None
-
-    @property
-    def z(self) -> float | None:
-        """Difference of the CV from the published reading in standard errors of both; None if they cannot be compared."""
-        return None if self.published is None else _z_of_reading(self.report, self.published)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Reports of a program in a folder.
-
-    Attributes:
-        program: Program.
-        text: Text of the program.
-        runs: All its runs.
-        judged: Runs with a report, in order.
-        seconds: Time of the computations whose timing is kept.
-        timed: Number of these.
-    """
-
-    program: Program
-    text: bytes
-    runs: tuple[AblationRun, ...]
-    judged: tuple[Judged, ...]
-    seconds: float
-    timed: int
-
-    @property
-    def missing(self) -> list[str]:
-        """Names of the runs without a report."""
-        found = {one.report.name for one in self.judged}
-        return [run.name for run in self.runs if run.name not in found]
-
-    def of(self, group: str) -> list[Judged]:
-        """Return the runs of a group."""
-        return [one for one in self.judged if one.group.id == group]
-
-
-def snapshot(folder: Path) -> Snapshot:
-    """Read the reports of a folder.
-
-    Raises:
-        NotFoundError: folder without a program (``NO_RUNS``).
-        ConflictError: report of another run of that name (``RUN_CHANGED``).
-        FormatError: damaged report.
-    """
-    path = folder / PROGRAM
-    if not run_report.exists(path):
-        raise NotFoundError(
-            "no ablation in this folder",
-            code="NO_RUNS",
-            expected=PROGRAM,
-            where=folder,
-            remedy="batteries ablate PROGRAM --out FOLDER carries one out.",
-        )
-    text = atomic_files.read(path, limit=programs.MAX_PROGRAM)
-    program = programs.parse(text, where=path)
-    runs = runs_of(program)
-    groups = {group.id: group for group in program.groups}
-    judged, timings = [], []
-    for run in runs:
-        path = run_report.path_of(folder, run.name)
-        if run_report.exists(path):
-            report = run_report.read(path)
-            run_report.refuse_other(report, run.identity, path)
-            group = groups[run.group]
-            published = group.published.get(run.variant, {}).get(run.band)
-            report = run_report.named(report, run)  # one that was copied from another run of the computation
-            judged.append(Judged(group, report, verdicts.of_run(report), verdicts.of_untrained(report), published))
-        if run_report.exists(timing := path.with_name(TIMING)):
-            timings.append(load_document(Timing, atomic_files.read(timing, limit=MAX_TIMING), where=timing, limit=MAX_TIMING))
-    return Snapshot(program, text, tuple(runs), tuple(judged), sum(one.seconds for one in timings), len(timings))
 
 
 def write_tables(found: Snapshot, folder: Path) -> list[Path]:
@@ -291,14 +193,9 @@ def _z(cv: CvFigure | None, exact: float | None) -> float | None:
     return None if cv is None or exact is None or not cv.standard_error else (cv.value - exact) / cv.standard_error
 
 
-def _z_of_reading(report: RunReport, reading: float) -> float | None:
-    law = reading_of(report.plan.spec)
-    return law.z(reading, report.cv.value, report.cv.standard_error or 0.0) if law and isinstance(report.cv, CvFigure) else None
-
-
 def _apart(report: RunReport, average: float | None) -> bool:
     """Return True if an average of single readings is farther from the CV than a single reading would be."""
-    z = None if average is None else _z_of_reading(report, average)
+    z = None if average is None else z_of_reading(report, average)
     return z is not None and abs(z) > Z95
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batteries.ablation import aggregate
-from batteries.ablation.aggregate import Judged, Snapshot
+from batteries.ablation.judged_runs import Judged, Snapshot
 from batteries.ablation.program import Group
 from batteries.ablation.verdicts import exact_of
 from batteries.cell.manifest import CvFigure, DegenerateFigure

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from batteries.ablation import aggregate
-from batteries.ablation.aggregate import snapshot, write_tables
+from batteries.ablation.aggregate import write_tables
+from batteries.ablation.judged_runs import snapshot
 from batteries.ablation.single_reading import reading_of
 from batteries.cell.manifest import DegenerateFigure
 from batteries.errors import ConflictError, FormatError, NotFoundError

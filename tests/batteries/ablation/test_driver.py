@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from batteries.ablation import driver, run_report
-from batteries.ablation.aggregate import snapshot
 from batteries.ablation.driver import without_report
+from batteries.ablation.judged_runs import snapshot
 from batteries.ablation.run_report import Timing, path_of
 from batteries.engine.tasks import Outcome
 from batteries.errors import BatteriesError, ConflictError, FormatError, StoreError

@@ -27,6 +27,7 @@ from tests.support.ablations import tiny as tiny_ablation
 from tests.support.cells import from_model, tiny
 from tests.support.commands import run as command
 from tests.support.engine_cells import named_verdict
+from tests.support.processes import gone
 from tests.support.viability import SPEC
 
 ray = pytest.importorskip("ray")
@@ -62,21 +63,6 @@ def marks(folder, count):
             return [int(pid) for pid in found]
         time.sleep(0.05)
     raise AssertionError("no task has begun")
-
-
-def alive(pid):
-    """Whether a process lives; one that waits for its parent to read its code does not."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
-def gone(pids):
-    end = time.monotonic() + LIMIT
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not any(map(alive, pids))
 
 
 def test_tasks_fail_alone_and_typed_and_the_others_are_done():
@@ -127,7 +113,7 @@ def test_an_early_end_cancels_what_runs(tmp_path):
     with closing(run(rows, engine="ray", workers=2)) as outcomes:
         assert next(outcomes).value == 4
         pids = marks(tmp_path, 1)
-    assert gone(pids)
+    assert gone(pids, LIMIT)
 
 
 def test_a_worker_of_another_version_ends_the_run(monkeypatch):
@@ -247,5 +233,5 @@ def test_a_killed_driver_loses_nothing_finished_and_takes_its_cluster_with_it(tm
         driver.kill()
     assert worker in started
     assert len(started) > 3
-    assert gone(started)
+    assert gone(started, LIMIT)
     assert {path.name: int(path.read_text()) for path in tmp_path.glob("quick*")} == {"quick0": 0, "quick1": 1, "quick2": 4}

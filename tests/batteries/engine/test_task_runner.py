@@ -23,24 +23,10 @@ from batteries.engine.task_runner import granted, run
 from batteries.engine.tasks import Task, answered, attempted
 from batteries.errors import BatteriesError, ConflictError, InputError, UnknownKeyError
 from tests.support import tasks
+from tests.support.processes import gone
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 10  # seconds within which processes end
-
-
-def alive(pid):
-    """Whether a process lives; one that waits for its parent to read its code does not."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
-def gone(pids):
-    end = time.monotonic() + LIMIT
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not any(map(alive, pids))
 
 
 def children():
@@ -52,7 +38,7 @@ def children():
 def _no_process_left():
     before = children()
     yield
-    assert gone(children() - before)
+    assert gone(children() - before, LIMIT)
 
 
 def script(tmp_path, text, *arguments):
@@ -231,7 +217,7 @@ def test_an_early_end_leaves_no_process(tmp_path, end):
     else:
         stop.set()
         assert list(outcomes) == []
-    assert gone(pids)
+    assert gone(pids, LIMIT)
 
 
 def test_an_exception_in_the_caller_leaves_no_process(tmp_path):
@@ -244,7 +230,7 @@ def test_an_exception_in_the_caller_leaves_no_process(tmp_path):
 
     with pytest.raises(ZeroDivisionError, match="4"):
         call()
-    assert gone(marks(tmp_path, 1))
+    assert gone(marks(tmp_path, 1), LIMIT)
 
 
 def test_a_command_line_of_any_length_and_modules_beside_it_are_no_matter(tmp_path, monkeypatch):
@@ -278,7 +264,7 @@ def test_a_driver_that_is_ended_loses_nothing_finished_and_leaves_no_worker(tmp_
         driver.send_signal(number)
         driver.communicate(timeout=LIMIT)
     assert driver.returncode == -number
-    assert gone(workers)
+    assert gone(workers, LIMIT)
     assert {path.name: int(path.read_text()) for path in tmp_path.glob("quick*")} == {f"quick{n}": n * n for n in range(5)}
 
 

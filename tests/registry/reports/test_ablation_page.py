@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from batteries.ablation.aggregate import snapshot
+from batteries.ablation.judged_runs import snapshot
 from batteries.cell.manifest import DegenerateFigure
 from registry.reports.ablation_page import snapshot_page as page
 from tests.batteries.ablation.test_verdicts import HIGH, cv
