@@ -8,6 +8,7 @@ from .estimates import Estimate as Estimate
 from .estimates import Held as Held
 from .estimates import clustered_mean as clustered_mean
 from .estimates import holds as holds
+from .multiple_testing import holm as holm
 from .simplex_cv import Degenerate as Degenerate
 from .simplex_cv import axial_cv as axial_cv
 from .simplex_cv import cv as cv

@@ -279,7 +279,7 @@ class PatchSVAE(nn.Module):
         grid = grid_of(images, self.spec)
         p = self.spec.patch_size
         patches = rearrange(images, "B C (gh p) (gw q) -> B (gh gw) (C p q)", p=p, q=p)  # (B, N, P)
-        return self._rows(self._hidden(patches)), grid
+        return self.rows(self._hidden(patches)), grid
 
     def _hidden(self, patches: Tensor) -> Tensor:
         h: Tensor = self.act_in(self.enc_in(patches))  # (B, N, H)
@@ -287,7 +287,7 @@ class PatchSVAE(nn.Module):
             h = h + block(h)
         return h
 
-    def _rows(self, h: Tensor) -> Tensor:
+    def rows(self, h: Tensor) -> Tensor:
         """Map hidden activations (B, N, H) to M (B, N, V, D), with rows normalised as the spec says."""
         M = rearrange(self.enc_out(h), "B N (V D) -> B N V D", D=self.spec.D)
         if self.spec.row_norm == "scale":

@@ -40,6 +40,7 @@ from batteries import short_repr
 from batteries.engine.task_runner import Run, in_this_process
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, UnknownKeyError
+from batteries.geometry.multiple_testing import holm
 from composer.alignment.align import paired
 from composer.alignment.pair_tasks import Untrained, computed
 from composer.alignment.probe_images import ProbeImages, images_on
@@ -48,7 +49,6 @@ from composer.container.container import Container
 from composer.grids import pad
 from composer.procrustes.generalized import generalised, maps_into
 from composer.procrustes.held_out import Split
-from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import digest_of
 from composer.procrustes.score_document import LEVEL, Score
 from composer.procrustes.scores import shuffles_for

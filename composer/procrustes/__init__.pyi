@@ -3,7 +3,6 @@ from .generalized import Frame as Frame
 from .generalized import change as change
 from .generalized import generalised as generalised
 from .generalized import map_into as map_into
-from .multiple_testing import holm as holm
 from .score_document import Null as Null
 from .score_document import Score as Score
 from .scores import score as score

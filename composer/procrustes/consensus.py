@@ -16,11 +16,11 @@ from torch import Tensor
 from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import ConflictError, InputError, NotFoundError, PolicyError, UnknownKeyError
+from batteries.geometry.multiple_testing import holm
 from batteries.lookup import Lookup
 from batteries.text import listed
 from composer.procrustes.fixed_point import frames_of
 from composer.procrustes.generalized import Frame, generalised, maps_into
-from composer.procrustes.multiple_testing import holm
 from composer.procrustes.provenance import Pairing, digest_of
 from composer.procrustes.score_document import LEVEL, Score
 from composer.procrustes.scores import score, shuffles_for

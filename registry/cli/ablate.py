@@ -16,10 +16,10 @@ from batteries.short_repr import counted
 from registry import reports
 from registry.answers.ablation import AblateAnswer, AblateReport, FailedRun, ForecastAnswer, ForecastRow
 from registry.answers.answer import Fault
-from registry.cli.console import AnsweredError, AsJson, Wide, app, emit, emit_json, emit_row, say
-from registry.cli.options import Engine, OtherProcess, Workers
-from registry.cli.progress import TaskBar
+from registry.cli.terminal.console import AnsweredError, AsJson, Wide, app, emit, emit_json, emit_row, say
 from registry.cli.terminal.help import TEST
+from registry.cli.terminal.options import Engine, OtherProcess, Workers
+from registry.cli.terminal.progress import TaskBar
 from registry.reports.fitted_table import FittedTable
 
 if TYPE_CHECKING:

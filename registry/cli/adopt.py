@@ -21,11 +21,11 @@ from batteries.packaging.shelf import Options, ShelfItem, cells_of, items
 from registry.adoption.measured_rows import Adoption
 from registry.adoption.rows import DryRun, Rows
 from registry.answers.adoption import AdoptAnswer, AdoptedFile, AdoptedModel
-from registry.cli.console import AnsweredError, AsJson, Wide, app, emit_json, emit_row, say
-from registry.cli.options import CellFolder, Family, MaybeDescription, Threads, photographs, print_cell, use
-from registry.cli.progress import AdoptionBar, working
 from registry.cli.terminal.choices import choice
+from registry.cli.terminal.console import AnsweredError, AsJson, Wide, app, emit_json, emit_row, say
 from registry.cli.terminal.help import MAKE
+from registry.cli.terminal.options import CellFolder, Family, MaybeDescription, Threads, photographs, print_cell, use
+from registry.cli.terminal.progress import AdoptionBar, working
 
 if TYPE_CHECKING:
     from batteries.data.sources import Source

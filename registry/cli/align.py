@@ -19,8 +19,11 @@ from batteries.text import unicode
 from composer.artifact.maps.manifest import MAPS
 from composer.vocabulary import GridChoice, TokenKind
 from registry.catalog.reference import Reference
-from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
-from registry.cli.options import (
+from registry.cli.terminal.choices import choice
+from registry.cli.terminal.completion import MaybeReferences
+from registry.cli.terminal.console import AsJson, Registry, Wide, app, emit, emit_json, say
+from registry.cli.terminal.help import TEST
+from registry.cli.terminal.options import (
     ArtifactLicense,
     ArtifactName,
     ArtifactVersion,
@@ -37,10 +40,7 @@ from registry.cli.options import (
     refuse_no_folder,
     use,
 )
-from registry.cli.progress import TaskBar, working
-from registry.cli.terminal.choices import choice
-from registry.cli.terminal.completion import MaybeReferences
-from registry.cli.terminal.help import TEST
+from registry.cli.terminal.progress import TaskBar, working
 from registry.reports import summaries
 from registry.reports.alignment_page import page
 from registry.reports.alignment_report import Asked, compared

@@ -17,8 +17,8 @@ from registry.answers.answer import Answer
 from registry.answers.transfer import SHOWN, Listed, Shown
 from registry.catalog.kinds import CELL, KINDS
 from registry.catalog.reference import NamePattern, Reference
-from registry.cli.console import AsJson, InMode, Registry, Wide, app, emit, emit_json, say
 from registry.cli.terminal.completion import OneReference
+from registry.cli.terminal.console import AsJson, InMode, Registry, Wide, app, emit, emit_json, say
 from registry.cli.terminal.help import BROWSE
 from registry.reports import tables
 from registry.reports.fitted_table import FittedTable

@@ -15,8 +15,9 @@ from batteries.io import atomic_files
 from batteries.text import unicode
 from composer.artifact.model.manifest import MODEL, ModelManifest
 from registry.answers.composition import Composed, ComposedCell, ComposedNode
-from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
-from registry.cli.options import (
+from registry.cli.terminal.console import AsJson, Registry, Wide, app, emit, emit_json, say
+from registry.cli.terminal.help import MAKE
+from registry.cli.terminal.options import (
     ArtifactLicense,
     ArtifactName,
     ArtifactVersion,
@@ -28,8 +29,7 @@ from registry.cli.options import (
     photographs,
     use,
 )
-from registry.cli.progress import working
-from registry.cli.terminal.help import MAKE
+from registry.cli.terminal.progress import working
 from registry.reports import summaries
 from registry.transfer.pull import pull_cells
 

@@ -16,10 +16,10 @@ from batteries.errors import InputError
 from batteries.io import path_patterns
 from composer.encoding.arguments import PNG, checked_tokens, picture_place, token_file
 from registry.answers.encoding import EncodeAnswer, ReconstructAnswer
-from registry.cli.console import AsJson, Registry, Wide, app, emit, emit_json, say
-from registry.cli.options import EngineOption, Threads, Workers, engine_of, use
-from registry.cli.progress import ImageBar
+from registry.cli.terminal.console import AsJson, Registry, Wide, app, emit, emit_json, say
 from registry.cli.terminal.help import MAKE
+from registry.cli.terminal.options import EngineOption, Threads, Workers, engine_of, use
+from registry.cli.terminal.progress import ImageBar
 from registry.reports import encoding_tables
 from registry.transfer.pull import pull_cells
 from registry.transfer.search import references_of

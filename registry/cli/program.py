@@ -12,8 +12,8 @@ from registry.cli import transfer
 
 # isort: split
 from registry.cli import ablate, compose, encode, maintenance, train, validate
-from registry.cli.console import app, run
 from registry.cli.terminal import interruption
+from registry.cli.terminal.console import app, run
 
 __all__ = [
     "ablate",

@@ -18,8 +18,10 @@ from batteries.training.plan import Hand, Optimiser
 from batteries.training.recipe import Recipe
 from batteries.training.schedules import Schedule
 from registry.catalog.reference import Reference
-from registry.cli.console import NOT_VIABLE, AsJson, Wide, app, say
-from registry.cli.options import (
+from registry.cli.terminal.choices import choice
+from registry.cli.terminal.console import NOT_VIABLE, AsJson, Wide, app, say
+from registry.cli.terminal.help import MAKE
+from registry.cli.terminal.options import (
     CellFolder,
     Description,
     Family,
@@ -31,9 +33,7 @@ from registry.cli.options import (
     use,
     write_cell,
 )
-from registry.cli.progress import TrainingBar
-from registry.cli.terminal.choices import choice
-from registry.cli.terminal.help import MAKE
+from registry.cli.terminal.progress import TrainingBar
 from registry.reports import summaries
 
 OFF = "off"  # band outside the window of a cell's width

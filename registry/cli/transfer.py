@@ -15,11 +15,11 @@ from registry.catalog import store_keys
 from registry.catalog.kinds import CELL, KINDS, kind_of_folder
 from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import Pin
-from registry.cli.console import AsJson, InMode, Registry, app, emit, emit_json, emit_rows, on_terminal, say
-from registry.cli.options import Threads, use
-from registry.cli.progress import Stopwatch, TransferBar, working
 from registry.cli.terminal.completion import MaybeReferences
+from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit, emit_json, emit_rows, on_terminal, say
 from registry.cli.terminal.help import BROWSE, SHARE, TEST
+from registry.cli.terminal.options import Threads, use
+from registry.cli.terminal.progress import Stopwatch, TransferBar, working
 from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache

@@ -18,11 +18,11 @@ from registry.answers.answer import Fault
 from registry.catalog.attestation import verdict_words
 from registry.catalog.reference import is_pattern
 from registry.checks.protocol import Control, Profile
-from registry.cli.console import NOT_VIABLE, AnsweredError, AsJson, Registry, Wide, app, emit, emit_json, say
-from registry.cli.options import Engine, EngineOption, Page, Seed, Threads, Workers, engine_of, refuse_no_folder, use
-from registry.cli.progress import TaskBar, TrialBar
 from registry.cli.terminal.choices import choice
+from registry.cli.terminal.console import NOT_VIABLE, AnsweredError, AsJson, Registry, Wide, app, emit, emit_json, say
 from registry.cli.terminal.help import TEST
+from registry.cli.terminal.options import Engine, EngineOption, Page, Seed, Threads, Workers, engine_of, refuse_no_folder, use
+from registry.cli.terminal.progress import TaskBar, TrialBar
 from registry.reports import summaries
 from registry.transfer.search import references_of
 

@@ -23,7 +23,7 @@ WINGS = {
         "measurement notebook",
         "readout",
         "training",
-        "packaging ablation",
+        "packaging ablation diagnostics",
         "__main__",
     ],
     "composer": [

@@ -36,13 +36,12 @@ MOST_LINES, MOST_CHARACTERS = 20, 2000
 DUMP = re.compile(r"tensor\(|array\(|(-?\d+\.\d+(e-?\d+)?,? +){5}")
 PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what another returns
     "batteries": "expected_band own_probe threads",
-    "batteries.geometry": "band clustered_mean effective_rank holds on_attractor radius_error sphere_cv uniform_angle",
+    "batteries.geometry": "band clustered_mean effective_rank holds holm on_attractor radius_error sphere_cv uniform_angle",
     "batteries.images": "files from_input load to_input",
     "batteries.noise": "of_types random_batch",
     "batteries.readout": "fit logistic_accuracy name_noise omega_statistics",
     "composer": "draw",
     "composer.alignment": "untrained_for",
-    "composer.procrustes": "holm",
     "registry": "page",
 }
 SAME = {  # return what another function or class of the table is or makes

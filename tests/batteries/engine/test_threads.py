@@ -22,7 +22,8 @@ from batteries.engine.processors import quota
 from batteries.engine.threads import MOST_THREADS
 from batteries.model.patch_svae import arrays_of
 from batteries.training.gradient import gradient
-from registry.cli import options, run
+from registry.cli import run
+from registry.cli.terminal import options
 from tests.compatibility import refused, works
 
 SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8)

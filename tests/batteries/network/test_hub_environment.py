@@ -14,7 +14,7 @@ from batteries.network.hub_environment import is_set, offline_variable
 from batteries.network.transport import Limits, Transport
 from registry import HubStore, pull
 from registry.cli import main
-from registry.cli.progress import TransferBar
+from registry.cli.terminal.progress import TransferBar
 from registry.stores import settings
 from tests.compatibility import refused, works
 from tests.support import hostile_server

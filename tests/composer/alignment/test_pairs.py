@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 import composer.alignment.untrained_null
 from batteries import CellSpec
 from batteries.errors import InputError, NotFoundError
+from batteries.geometry import holm
 from batteries.model.patch_svae import untrained
 from batteries.packaging.package import UNTRAINED_SEED
 from composer import compare, compose
 from composer.alignment.pairs import FLOOR, _by_way_of_the_frame, untrained_for
 from composer.alignment.untrained_null import _null, _rows, crossed, seed_groups, untrained_group, untrained_nulls
 from composer.grids import pool
-from composer.procrustes import FewSamplesWarning, holm, score
+from composer.procrustes import FewSamplesWarning, score
 from composer.procrustes.held_out import Split
 from composer.procrustes.scores import LEVEL, shuffles_for
 from tests.composer.procrustes.test_procrustes import draw, rotation

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from batteries import CellSpec
 from batteries.errors import InputError
+from batteries.geometry.multiple_testing import holm
 from batteries.model.patch_svae import untrained
-from composer.procrustes.multiple_testing import holm
 from composer.procrustes.score_document import FiniteScore, Score
 from composer.procrustes.scores import ENOUGH, FIRST, LEVEL, SHUFFLES, Null, drawn_until_enough, score, shuffles_for
 from composer.procrustes.similarity import FewSamplesWarning, fit

@@ -27,7 +27,7 @@ def program(tmp_path, monkeypatch):
             timing = driver.Timing(seconds=1.0, step_seconds=0.1, peak_bytes=1)
             yield Outcome(task, (report().model_copy(update=names), timing))
 
-    monkeypatch.setattr("registry.cli.options.run", run)
+    monkeypatch.setattr("registry.cli.terminal.options.run", run)
     return tmp_path
 
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from registry.cli.progress import TransferBar, working
 from registry.cli.terminal import log_lines
 from registry.cli.terminal.log_lines import LogLines
+from registry.cli.terminal.progress import TransferBar, working
 from tests.support.cells import python
 
 TRAINING = """

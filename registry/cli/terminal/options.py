@@ -25,7 +25,7 @@ from batteries.training.recipe import BARE
 from composer.artifact.manifest import PackedLabel
 from registry.answers.answer import typed
 from registry.catalog.reference import Reference
-from registry.cli.console import emit, emit_json, emit_row, say
+from registry.cli.terminal.console import emit, emit_json, emit_row, say
 from registry.reports import summaries
 from registry.transfer.search import references_of
 

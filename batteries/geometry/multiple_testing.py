@@ -11,8 +11,8 @@ from collections.abc import Sequence
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """Correct p-values for their number by Holm's step-down method, and return them in the order given.
 
-    >>> from composer import procrustes
-    >>> procrustes.holm([0.01, 0.04, 0.03])
+    >>> from batteries import geometry
+    >>> geometry.holm([0.01, 0.04, 0.03])
     (0.03, 0.06, 0.06)
     """
     corrected = [0.0] * len(p_values)
