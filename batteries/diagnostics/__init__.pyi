@@ -2,5 +2,5 @@ from .figures import Definition as Definition
 from .figures import Figure as Figure
 from .figures import estimated as estimated
 from .figures import jackknifed as jackknifed
-from .stages import Stages as Stages
-from .stages import stages as stages
+from .pipeline import Stages as Stages
+from .pipeline import stages as stages
