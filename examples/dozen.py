@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "runs" / "dozen"
 PAGE = RESULTS / "dozen.md"
 
-RECIPE = ("--mix", "0.25", "--optimiser", "muon", "--steps", "800", "--batch", "32")
+RECIPE = ("--mix", "0.25", "--augment", "--optimiser", "muon", "--steps", "1200", "--batch", "32")
 SEEDS = range(3)
 SIZES = (
     (96, 128), (256, 256), (320, 240), (400, 300), (500, 375), (640, 480), (720, 1280),
@@ -43,7 +43,7 @@ SETS = {
         *(f"mate/nature/{name}.jpg" for name in ("Aqua", "Dune", "Garden", "LadyBird", "Wood")),
         "Bridge_by_Sander_Klootwijk.jpg",
         "Fossa_by_Jasper_Roks.jpg",
-        "Wine_by_Jakkub_Mede.jpg",
+        "Kleiber_by_Lukas_Baubkus.jpg",
         "umang_by_Abhishek_Mudgal.jpg",
     ),
     "wallpapers": tuple(

@@ -55,7 +55,7 @@ class Attestation(GrownDocument):
         seed: Seed of all randomness in the protocol.
 
     >>> import registry
-    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64@3.0.0")
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64@3.2.0")
     >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> attestation.protocol, attestation.verdict, attestation.failed

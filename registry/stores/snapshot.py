@@ -86,7 +86,7 @@ class Located:
 
     >>> import registry
     >>> registry.find("low/fresnel-64", registry="embedded")
-    [Located(low/fresnel-64@3.0.0, 250,211 parameters, axial CV 0.202, MSE 0.0059, viable)]
+    [Located(low/fresnel-64@3.2.0, 250,211 parameters, axial CV 0.200, MSE 0.0056, viable)]
     """
 
     snapshot: Snapshot

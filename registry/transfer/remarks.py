@@ -38,7 +38,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
         StoreError: no space or no permission.
 
     >>> import registry
-    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64@3.0.0")
+    >>> store, cell = registry.open_store(), registry.load("low/fresnel-64@3.2.0")
     >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> published = registry.publish(cell, "cells")

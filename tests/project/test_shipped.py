@@ -37,10 +37,10 @@ ERROR = {
 NEAR, WIDER = (0.95, 1.05), (0.9, 1.1)
 RATIO = {
     **dict.fromkeys(("low/johanna-64", "mid/johanna-64", "high/johanna-64", "high/freckles-64"), NEAR),
-    **dict.fromkeys(("low/attractor-64", "high/attractor-64", "low/fresnel-64", "mid/fresnel-64"), NEAR),
+    **dict.fromkeys(("low/attractor-64", "high/attractor-64", "low/fresnel-64", "mid/fresnel-64", "low/fresnel-256"), NEAR),
     **dict.fromkeys(("high/fresnel-64", "low/johanna-p-64", "mid/johanna-p-64", "high/johanna-p-64"), WIDER),
 }
-TIMES_PCA = {"low/fresnel-256": 1.5, "low/fresnel-64": 1.12, "mid/fresnel-64": 1.10}
+TIMES_PCA = dict.fromkeys(("low/fresnel-256", "low/fresnel-64", "mid/fresnel-64"), 1.10)
 
 
 @pytest.fixture(scope="module")
