@@ -1,4 +1,4 @@
-"""What HIGH encodes: the error that each mode of a D = 4 cell saves, and what its singular values follow.
+"""Modes of HIGH cells: the error that each one saves, and the properties of a patch that its singular value follows.
 
 python examples/modes.py           # prints the page
 python examples/modes.py --write   # also writes docs/results/modes.md and docs/results/modes.svg
@@ -20,7 +20,7 @@ import registry
 from batteries import diagnostics
 from batteries.data.probes import Probe
 from batteries.diagnostics import Figure, Modes
-from batteries.diagnostics.modes import CHANGES
+from batteries.diagnostics.mode_changes import CHANGES
 from batteries.geometry import estimates
 from batteries.io import atomic_files
 from registry.reports.charts.chart import Axis
@@ -39,10 +39,10 @@ HEAD = """# What HIGH encodes
 Written by `python examples/modes.py --write`. A cell of D = 4 gives its decoder the four singular directions of each patch;
 here one of them at a time is changed in all patches (`diagnostics.modes`), on the cell's own probe, beside {seeds} untrained
 cells of the same spec on the same images. *removed*: its gate is 0. *even gate*: its gate is the mean over the patches of the
-image, so that attention no longer tells patches apart. *even size*: its omega is the mean over the patches of the image. *ratio*: to
-the error without a change. Intervals are 95%, clustered by image or photograph; *untrained*: the lowest and highest of the
-untrained cells. An error above the variance of the images is no loss of detail: the decoder receives matrices unlike any of its
-training."""
+image, so that attention no longer tells patches apart. *even size*: its omega is the mean over the patches of the image.
+*ratio*: to the error without a change. Intervals are 95%, clustered by image or photograph; *untrained*: the lowest and highest
+of the untrained cells. An error above the variance of the images is no loss of detail: the decoder receives matrices unlike
+any of its training."""
 CORRELATED = """## Singular values and properties of a patch
 
 Spearman's rank correlation over the patches of an image, mean over images ± standard error; in brackets the largest absolute
@@ -60,9 +60,9 @@ class Seen:
 
     Attributes:
         name: Name of the cell.
-        probe: Its own probe.
-        modes: Its modes.
-        untrained: Those of the untrained cells.
+        probe: Probe of all of them, the cell's own.
+        modes: Modes of the cell.
+        untrained: Modes of each untrained cell.
     """
 
     name: str

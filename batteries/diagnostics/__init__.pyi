@@ -2,9 +2,9 @@ from .figures import Definition as Definition
 from .figures import Figure as Figure
 from .figures import estimated as estimated
 from .figures import jackknifed as jackknifed
-from .modes import ModeChange as ModeChange
-from .modes import Modes as Modes
-from .modes import modes as modes
+from .mode_changes import ModeChange as ModeChange
+from .mode_changes import Modes as Modes
+from .mode_changes import modes as modes
 from .patch_properties import ModeCorrelation as ModeCorrelation
 from .pipeline import Stages as Stages
 from .pipeline import stages as stages

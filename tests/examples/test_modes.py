@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from batteries.diagnostics.modes import ERROR
+from batteries.diagnostics.mode_changes import ERROR
 from tests.support.examples import RESULTS, example, rows
 
 modes = example("modes")

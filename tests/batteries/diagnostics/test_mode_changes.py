@@ -8,7 +8,7 @@ import torch
 
 import batteries
 from batteries import diagnostics
-from batteries.diagnostics.modes import CHANGES
+from batteries.diagnostics.mode_changes import CHANGES
 from batteries.diagnostics.patch_properties import correlations, patch_statistics
 
 SMALL = {"hidden": 16, "smooth_width": 4}

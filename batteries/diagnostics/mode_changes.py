@@ -38,7 +38,7 @@ class ModeChange:
         change: Name of the change, of :data:`CHANGES`.
         group: Group of the images; None of all images.
         error: Mean squared error.
-        ratio: Its ratio to the error of the same images without a change.
+        ratio: Ratio to the error of the same images without a change.
     """
 
     mode: int
