@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import kept_lines
 from pages import RESULTS, table
 
 import batteries
@@ -94,8 +95,22 @@ def run(band: str, share: float, seed: int) -> Taught:
 
 def known(path: Path = KNOWN) -> list[Taught]:
     """Return the runs of a file."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [Taught(**{**row, "mse": tuple(row["mse"])}) for row in map(json.loads, lines)]
+    return of_lines(kept_lines.read(path))
+
+
+def of_lines(lines: bytes) -> list[Taught]:
+    """Return the runs of kept lines."""
+    return [Taught(**{**row, "mse": tuple(row["mse"])}) for row in map(json.loads, lines.splitlines())]
+
+
+def keep(one: Taught, path: Path = KNOWN) -> None:
+    """Write a run among the kept lines, in place of an earlier one of its identity."""
+
+    def merged(lines: bytes) -> bytes:
+        found = {each.key: each for each in (*of_lines(lines), one)}
+        return "".join(json.dumps(asdict(found[key])) + "\n" for key in sorted(found)).encode()
+
+    kept_lines.merge(path, merged)
 
 
 def current(found: Sequence[Taught]) -> list[Taught]:
@@ -200,19 +215,13 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Compare training with and without a teacher.")
     parser.add_argument("--report", action="store_true", help="only write the page")
     given = parser.parse_args(words)
-    found = known()
-    tasks = (
-        []
-        if given.report
-        else [Task(f"{band}-{share:g}-{seed}", run, (band, share, seed)) for band, share, seed in missing(found)]
-    )
+    jobs = [] if given.report else missing(known())
+    tasks = [Task(f"{band}-{share:g}-{seed}", run, (band, share, seed)) for band, share, seed in jobs]
     for outcome in task_runner.run(tasks):
         one = outcome.result()
-        found.append(one)
-        atomic_files.replace(
-            KNOWN, "".join(json.dumps(asdict(each)) + "\n" for each in sorted(found, key=lambda r: r.key)).encode()
-        )
+        keep(one)
         print(f"{outcome.task.name}: {one.mse[-1]:.4f}", flush=True)
+    found = known()  # with those of other sessions
     left = missing(found)
     if left:
         print(f"missing: {len(left)} runs", file=sys.stderr)

@@ -32,6 +32,7 @@ class Judged:
         trained: Verdict on the trained cell.
         untrained: Verdict on the cell before training.
         published: CV that the source states for it, if any.
+        timing: Cost of the run, if it is known; of runs that are one computation the first alone has it.
     """
 
     group: Group
@@ -39,6 +40,7 @@ class Judged:
     trained: Verdict
     untrained: Verdict
     published: float | None
+    timing: Timing | None = None
 
     @property
     def z(self) -> float | None:
@@ -101,29 +103,31 @@ def snapshot(folder: Path) -> Snapshot:
     program = programs.parse(text, where=path)
     runs = runs_of(program)
     groups = {group.id: group for group in program.groups}
-    judged, timings = [], []
+    judged: list[Judged] = []
+    timings: list[Timing] = []
     for run in runs:
         path = run_report.path_of(folder, run.name)
+        timing = _timing(path.with_name(TIMING))
+        timings += [timing] if timing else []
         if run_report.exists(path):
             report = run_report.read(path)
             run_report.refuse_other(report, run.identity, path)
             group = groups[run.group]
             published = group.published.get(run.variant, {}).get(run.band)
             report = run_report.named(report, run)  # one that was copied from another run of the computation
-            judged.append(Judged(group, report, verdicts.of_run(report), verdicts.of_untrained(report), published))
-        timings += _timing(path.with_name(TIMING))
+            judged.append(Judged(group, report, verdicts.of_run(report), verdicts.of_untrained(report), published, timing))
     return Snapshot(program, text, tuple(runs), tuple(judged), sum(one.seconds for one in timings), len(timings))
 
 
-def _timing(path: Path) -> list[Timing]:
+def _timing(path: Path) -> Timing | None:
     """Return the timing of a run, if there is one that can be read."""
     try:
         if run_report.exists(path):
-            return [load_document(Timing, atomic_files.read(path, limit=MAX_TIMING), where=path, limit=MAX_TIMING)]
+            return load_document(Timing, atomic_files.read(path, limit=MAX_TIMING), where=path, limit=MAX_TIMING)
     except BatteriesError:
         remedy = "Remove the file; only a run that is carried out afresh is timed again."
         warnings.warn(StoreWarning("unreadable timing is left out", code="TIMING", where=path, remedy=remedy), stacklevel=2)
-    return []
+    return None
 
 
 def z_of_reading(report: RunReport, reading: float) -> float | None:

@@ -1,9 +1,10 @@
 """Text that looks like English to a patch of bytes: sentences of common words, drawn independently, without a meaning.
 
 The words are a list of our own, in about the order of their use, and a word of rank r is drawn in proportion to
-1 / (r + 2.7), Zipf's law in Mandelbrot's form. Letters, lengths of words, blanks and stops are those of English prose; grammar and order of words are not. A text of an
-author would have these too, but 64 x 64 pixels of three channels are 12,288 bytes, and no text of that length several times
-over is ours to ship; those that come with Python differ between its versions.
+1 / (r + 2.7), Zipf's law in Mandelbrot's form. Letters, lengths of words, blanks and stops are about those of English prose;
+grammar and order of words are not. A text of an author would have these too, but 64 x 64 pixels of three channels are
+12,288 bytes, and no text of that length several times over is ours to ship; those that come with Python differ between its
+versions.
 """
 
 from __future__ import annotations

@@ -112,9 +112,10 @@ def adopt(
     Scales of training images: plain is [-1, 1], and noise as generated; imagenet is [0, 1] normalised with ImageNet's mean and
     std; MEAN/STD, one number each or R,G,B, is [0, 1] normalised with these.
 
-    Without --noise the cell's domain is photographs; those of --photos fit the linear baselines. An expert of some noise types is
-    measured on a probe of these alone: --noise --types pink,brown. Attention changes a singular
-    value by at most 20% unless --unbounded-alpha is given.
+    Without --noise the cell's domain is photographs; those of --photos fit the linear baselines. A cell of some noise types is
+    measured on a probe of these alone: --noise --types pink,brown.
+
+    Attention changes a singular value by at most 20% unless --unbounded-alpha is given.
 
     What tensors do not tell is read from the file's config: heads, activation and its sites, row norm, size. Options win.
     """
