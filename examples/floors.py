@@ -223,8 +223,8 @@ def _panel(
     return Panel(title, x, Axis.over("", [down for _, down in points], log=log), curves, 240)
 
 
-def report(found: Snapshot, folder: Path) -> str:
-    """Format the page."""
+def report(found: Snapshot, folder: Path, stem: str) -> str:
+    """Format the page, whose picture has its stem."""
     program = found.program
     head = (
         "optimiser",
@@ -253,7 +253,7 @@ def report(found: Snapshot, folder: Path) -> str:
     bands = {band: of for band in program.bands if (of := courses(found, band))}
     said = [f"- {sentence}" for band, of in bands.items() for sentence in sentences(band, of)]
     tables = [f"## {band.upper()}\n\n{table(head, rows(of))}" for band, of in bands.items()]
-    image = f"![Error along samples and along seconds, and CV over exact CV]({PAGE.stem}.svg)"
+    image = f"![Error along samples and along seconds, and CV over exact CV]({stem}.svg)"
     shown = ["\n".join(said), image, *tables] if bands else ["No run has ended yet."]
     missing = f"Runs without a report, which `batteries ablate` carries out: {len(found.missing) or NONE}."
     return "\n\n".join([words, *shown, missing])
@@ -273,7 +273,7 @@ def main(words: list[str]) -> int:
         parser.exit(error.exit_code, f"{error}\n")
     if any(courses(found, band) for band in found.program.bands):
         atomic_files.replace(given.page.with_suffix(".svg"), picture(found).encode())
-    atomic_files.replace(given.page, f"{report(found, given.folder)}\n".encode())
+    atomic_files.replace(given.page, f"{report(found, given.folder, given.page.stem)}\n".encode())
     print(f"{len(found.judged)} of {len(found.runs)} runs: {given.page}")
     return 0
 
