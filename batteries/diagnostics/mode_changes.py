@@ -39,6 +39,14 @@ class ModeChange:
         group: Group of the images; None of all images.
         error: Mean squared error.
         ratio: Ratio to the error of the same images without a change.
+
+    >>> import batteries
+    >>> from batteries import diagnostics
+    >>> model = batteries.untrained(batteries.CellSpec.preset("high"), seed=0)
+    >>> images, types = batteries.noise.random_batch(4, (16, 16), seed=0)
+    >>> row = diagnostics.modes(model, images, types, cluster=types).changes[0]
+    >>> row.mode, row.change, row.group
+    (0, 'removed', None)
     """
 
     mode: int
@@ -58,6 +66,14 @@ class Modes:
         whole: Mean squared error without a change, by group; None stands for all images.
         changes: A row per mode, change and group.
         correlations: A row per singular value and property of a patch.
+
+    >>> import batteries
+    >>> from batteries import diagnostics
+    >>> model = batteries.untrained(batteries.CellSpec.preset("high"), seed=0)
+    >>> images, types = batteries.noise.random_batch(4, (16, 16), seed=0)
+    >>> found = diagnostics.modes(model, images, types, cluster=types)
+    >>> found.change(0, "even size").ratio.name, found.correlation(3, "contrast").mode
+    ('MSE with a changed mode, over that without change, mode 1, even size', 3)
     """
 
     whole: Mapping[int | None, Figure]
@@ -112,7 +128,7 @@ def modes(model: PatchSVAE, images: Tensor, group: Tensor, cluster: Tensor) -> M
     >>> from batteries import diagnostics
     >>> model = batteries.untrained(batteries.CellSpec.preset("high"), seed=0)
     >>> images, types = batteries.noise.random_batch(4, (16, 16), seed=0)
-    >>> found = diagnostics.modes(model, images, types, cluster=torch.arange(4))
+    >>> found = diagnostics.modes(model, images, types, cluster=types)
     >>> found.change(3, "removed").ratio.name
     'MSE with a changed mode, over that without change, mode 4, removed'
     >>> found.correlation(0, "contrast").images

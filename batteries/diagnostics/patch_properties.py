@@ -32,6 +32,14 @@ class ModeCorrelation:
         statistic: Name of the property, of :func:`patch_statistics`.
         figure: Mean over images, undefined if either is constant in every image.
         images: Number of images in the mean: those where neither is constant.
+
+    >>> import batteries
+    >>> from batteries import diagnostics
+    >>> model = batteries.untrained(batteries.CellSpec.preset("high"), seed=0)
+    >>> images, types = batteries.noise.random_batch(4, (16, 16), seed=0)
+    >>> row = diagnostics.modes(model, images, types, cluster=types).correlations[0]
+    >>> row.mode, row.statistic, row.images
+    (0, 'luminance', 4)
     """
 
     mode: int

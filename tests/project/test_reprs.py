@@ -15,6 +15,7 @@ import torch
 import batteries
 import composer
 import registry
+from batteries import diagnostics
 from batteries.data.photos import Photos
 from batteries.data.probes import Probe, probe
 from batteries.errors import FormatError
@@ -46,6 +47,7 @@ PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what 
 }
 SAME = {  # return what another function or class of the table is or makes
     "batteries": "adopt codebook measure untrained read_photos package probe train",
+    "batteries.diagnostics": "modes",
     "batteries.geometry": "axial_cv bulk_cv",
     "batteries.images": "stream",
     "composer": "load save",
@@ -98,6 +100,7 @@ def made(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", registry.YankedWarning)
         pulled = registry.pull("high/tiny", registry=store)
+    modes = diagnostics.modes(net, small.images, small.group, small.cluster)
     shown = {
         "batteries.Cell": pulled[0],
         "batteries.CellSpec": spec,
@@ -119,6 +122,9 @@ def made(tmp_path_factory):
         "batteries encoded": net.encode(batch),
         "batteries an output": net(batch),
         "batteries a linear code": LinearCode(torch.zeros(3072), torch.zeros(3072, 3072), "40 patches"),
+        "batteries.diagnostics.ModeChange": modes.changes[0],
+        "batteries.diagnostics.ModeCorrelation": modes.correlations[0],
+        "batteries.diagnostics.Modes": modes,
         "batteries.geometry.cv": own,
         "batteries.geometry.Estimate": own,
         "batteries.geometry.Held": batteries.geometry.Held(1.0, 0.9, 1.1, True),
