@@ -72,7 +72,7 @@ class Course:
     def at(self, samples: float) -> float:
         """Return the error after so many samples, of those of the run.
 
-        >>> Course((0.0, 10.0), (1.0, 0.01), (1.0,), None).at(5.0)
+        >>> round(Course((0.0, 10.0), (1.0, 0.01), (1.0,), None).at(5.0), 6)
         0.1
         """
         for (first, before), (last, after) in pairwise(zip(self.samples, self.mse, strict=True)):
