@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from batteries.io import canonical_json
 from batteries.noise import NAMES, indices_of, random_batch, refuse_unknown
 
 SHOWN = 6  # photographs in a message
+AUGMENT_SEED = 4  # purpose in seed_of, distinct from training, baselines, soft hand and read-outs
 
 
 class Source(Protocol):
@@ -112,6 +113,7 @@ class PhotoSource:
         photos: Photographs read by :func:`batteries.data.photos.read_photos`.
         license: SPDX expression of the photographs' licences.
         source: Place where the photographs are available, such as an address.
+        augment: Whether crops are also turned by quarter turns, negated, and their channels permuted, each uniformly at random.
 
     >>> import batteries
     >>> from PIL import Image
@@ -124,10 +126,12 @@ class PhotoSource:
     photos: Photos
     license: str
     source: str
+    augment: bool = False
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
         """Cut crops (count, 3, size, size) in [-1, 1]."""
-        return self.photos.crops(count, size, seed)
+        crops = self.photos.crops(count, size, seed)
+        return _augmented(crops, seed_of(seed, 0, AUGMENT_SEED)) if self.augment else crops
 
     @functools.cached_property
     def shown(self) -> dict[str, str]:
@@ -138,10 +142,13 @@ class PhotoSource:
     def facts(self) -> DataSource:
         """Names, number, digest and licence of the photographs, and the probes' photographs among them."""
         names = ", ".join(self.photos.names)
+        shown = names if len(names) <= 1900 else f"{names[:1900]} ..."
+        varied = "; crops turned, negated, channels permuted" if self.augment else ""
+        digest = self.photos.digest
         return DataSource(
             kind="photos",
-            description=(names if len(names) <= 1900 else f"{names[:1900]} ...") + f" ({len(self.photos.skipped)} skipped)",
-            digest=self.photos.digest,
+            description=f"{shown} ({len(self.photos.skipped)} skipped){varied}",
+            digest=canonical_json.sha256(canonical_json.dump([digest, "augment"])) if self.augment else digest,
             images=len(self.photos.names),
             license=self.license,
             source=self.source,
@@ -149,9 +156,9 @@ class PhotoSource:
         )
 
     @property
-    def domain(self) -> Source:
-        """This source, whole."""
-        return self
+    def domain(self) -> PhotoSource:
+        """Photographs as they are."""
+        return replace(self, augment=False) if self.augment else self
 
 
 @dataclass(frozen=True)
@@ -188,8 +195,8 @@ class MixedSource:
 
     @property
     def domain(self) -> Source:
-        """Photographs alone."""
-        return self.photos
+        """Photographs alone, as they are."""
+        return self.photos.domain
 
 
 OWN_SOURCES = (NoiseSource, PhotoSource, MixedSource)
@@ -212,6 +219,15 @@ def refuse_shown(source: Source) -> None:
             found=", ".join(named[:SHOWN]) + (f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""),
             remedy="Leave these out, or allow them (allow_probe_photos=True, --allow-probe-photos); the manifest lists them.",
         )
+
+
+def _augmented(crops: Tensor, seed: int) -> Tensor:
+    """Turn each crop (B, 3, size, size) by quarter turns, negate it or not, and permute its channels, all at random."""
+    generator = torch.Generator().manual_seed(seed)
+    turns = torch.randint(4, (len(crops),), generator=generator).tolist()
+    signs = torch.randint(2, (len(crops), 1, 1, 1), generator=generator) * 2.0 - 1
+    orders = [torch.randperm(crops.shape[1], generator=generator) for _ in turns]
+    return signs * torch.stack([crop[order].rot90(k, (1, 2)) for crop, order, k in zip(crops, orders, turns, strict=True)])
 
 
 def seed_of(run_seed: int, step: int, purpose: int = 0) -> int:

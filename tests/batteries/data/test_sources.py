@@ -1,5 +1,8 @@
 """Where training batches come from: the same for the same seed, and told truly in the manifest."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -11,7 +14,8 @@ from batteries.noise import random_batch
 @pytest.fixture
 def photographs(tmp_path):
     for index in range(2):
-        Image.effect_noise((100, 90), 40 + index).convert("RGB").save(tmp_path / f"{index}.png")
+        channels = [Image.effect_noise((100, 90), 40 + index) for _ in range(3)]
+        Image.merge("RGB", channels).save(tmp_path / f"{index}.png")
     return PhotoSource(read_photos(tmp_path), "CC0-1.0", "made here")
 
 
@@ -66,3 +70,28 @@ def test_another_mix_is_refused():
     with pytest.raises(InputError, match=r"expected batteries \| published, got pink") as caught:
         NoiseSource(mix="pink")
     assert caught.value.code == "NOISE_MIX"
+
+
+def test_augmented_crops_are_the_crops_turned_negated_and_with_permuted_channels(photographs):
+    plain, varied = photographs.batch(3, 40, 16), replace(photographs, augment=True).batch(3, 40, 16)
+    seen = set()
+    for one, other in zip(plain, varied, strict=True):
+        ways = {
+            (sign, turns, order): sign * one[list(order)].rot90(turns, (1, 2))
+            for sign in (1, -1)
+            for turns in range(4)
+            for order in itertools.permutations(range(3))
+        }
+        found = [way for way, image in ways.items() if torch.equal(image, other)]
+        assert found
+        seen.add(found[0])
+    assert len(seen) > 15
+    assert torch.equal(varied, replace(photographs, augment=True).batch(3, 40, 16))
+
+
+def test_augmentation_is_in_the_facts_and_not_in_the_domain(photographs):
+    source, plain = replace(photographs, augment=True), photographs
+    assert source.facts.digest != plain.facts.digest
+    assert "turned, negated" in source.facts.description
+    assert source.domain == plain == MixedSource(source, 0.1).domain
+    assert MixedSource(source, 0.1).facts.digest != MixedSource(plain, 0.1).facts.digest
