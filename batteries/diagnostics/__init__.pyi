@@ -2,5 +2,8 @@ from .figures import Definition as Definition
 from .figures import Figure as Figure
 from .figures import estimated as estimated
 from .figures import jackknifed as jackknifed
+from .inspection import Column as Column
+from .inspection import Inspection as Inspection
+from .inspection import inspect as inspect
 from .pipeline import Stages as Stages
 from .pipeline import stages as stages
