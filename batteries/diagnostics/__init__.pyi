@@ -1,3 +1,7 @@
+from .comparison import ComparedRow as ComparedRow
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .contrasts import Contrast as Contrast
 from .figures import Definition as Definition
 from .figures import Figure as Figure
 from .figures import estimated as estimated
@@ -5,5 +9,6 @@ from .figures import jackknifed as jackknifed
 from .inspection import Column as Column
 from .inspection import Inspection as Inspection
 from .inspection import inspect as inspect
+from .inspection_watcher import InspectionWatcher as InspectionWatcher
 from .pipeline import Stages as Stages
 from .pipeline import stages as stages

@@ -20,7 +20,7 @@ from batteries.cell.spec import CellSpec
 from batteries.diagnostics.figures import Definition, Figure, estimated
 from batteries.diagnostics.image_sums import ImageSums, Part, power_sums
 from batteries.diagnostics.pipeline import Stages
-from batteries.geometry import estimates, simplex_cv
+from batteries.geometry import simplex_cv
 from batteries.geometry.attractor import SIMPLEX
 from batteries.geometry.estimates import HOLDS
 from batteries.geometry.simplex_cv import Degenerate
@@ -43,7 +43,7 @@ PATCHES = Definition(
     "cv-patches",
     "CV of patches",
     STAGE,
-    "mean over images of sd / mean of the volumes of 200 simplices of five patches' activations",
+    "mean over images of sd / mean of the volumes of 200 simplices of five patches' activations; flat images left out",
     HOLDS,
 )
 VARIATION = Definition(
@@ -144,9 +144,14 @@ def _simplices(image: int, activations: Tensor) -> float | Degenerate:
 
 def _cv_of_patches(place: str, found: list[float | Degenerate], cluster: Tensor) -> Figure:
     flat = [one for one in found if isinstance(one, Degenerate)]
-    if flat:
+    if 2 * len(flat) > len(found):
         return Figure(PATCHES, place, undefined=f"{flat[0].reason}, in {len(flat)} of {len(found)} images")
-    return estimated(PATCHES, estimates.clustered_mean(torch.tensor(found), cluster), place)
+    sums = ImageSums()
+    sums.add(
+        cv=torch.tensor([0.0 if isinstance(one, Degenerate) else one for one in found]),
+        known=torch.tensor([not isinstance(one, Degenerate) for one in found]),
+    )
+    return sums.mean(PATCHES, cluster, "cv", "known", place)
 
 
 def _variation(sums: Tensor) -> Tensor:

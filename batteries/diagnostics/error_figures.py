@@ -50,18 +50,14 @@ class ErrorFigures:
         images, recon = part.images.double(), part.recon.double()
         ranked = torch.tensor([rank_correlation(*pair) for pair in zip(images.flatten(1), recon.flatten(1), strict=True)])
         known = ranked.isfinite()
-        mse = (recon - images).square().mean(dim=(1, 2, 3)).cpu()
         self._sums.add(
             images=torch.ones(len(images)),
-            mse=mse,
+            mse=(recon - images).square().mean(dim=(1, 2, 3)),
             residual=(recon - images).square().sum(dim=(1, 2, 3)),
             variance=(images - images.mean(dim=(2, 3), keepdim=True)).square().sum(dim=(1, 2, 3)),
             ranked=torch.where(known, ranked, 0.0),
             known=known,
         )
-        for group, name in enumerate(self._sample.groups):
-            inside = self._sample.group[part.index] == group
-            self._sums.add(**{f"in {name}": inside, f"mse {name}": mse * inside})
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield the errors; that of a group is clustered by image."""
@@ -69,8 +65,8 @@ class ErrorFigures:
         yield self._sums.mean(RELATIVE, cluster, "residual", "variance")
         yield self._sums.mean(SPEARMAN, cluster, "ranked", "known")
         each = torch.arange(len(cluster))
-        for name in self._sample.groups:
-            yield self._sums.mean(BY_GROUP, each, f"mse {name}", f"in {name}", name)
+        for group, name in enumerate(self._sample.groups):
+            yield self._sums.mean(BY_GROUP, each, "mse", "images", name, only=self._sample.group == group)
 
 
 class ReadoutFigures:

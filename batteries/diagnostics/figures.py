@@ -110,6 +110,8 @@ def jackknifed(
     if n == 1:
         return Figure(definition, place, value, math.inf, by_cluster=(value,))
     pseudo = n * value - (n - 1) * function(total - by_cluster)  # (n,)
+    if not pseudo.isfinite().all():  # a figure of one cluster alone
+        return Figure(definition, place, value, math.inf, by_cluster=(value,))
     error = float(pseudo.std() / math.sqrt(n))
     return Figure(definition, place, value, error, by_cluster=tuple(pseudo.tolist()))
 

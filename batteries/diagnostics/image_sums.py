@@ -62,18 +62,36 @@ class ImageSums:
             self._parts[name].append(value.double().cpu().reshape(len(value), -1))
 
     def figure(
-        self, definition: Definition, cluster: Tensor, function: Callable[..., Tensor], *names: str, place: str = ""
+        self,
+        definition: Definition,
+        cluster: Tensor,
+        function: Callable[..., Tensor],
+        *names: str,
+        place: str = "",
+        only: Tensor | None = None,
     ) -> Figure:
-        """Compute a figure, a function (...) of some of the sums (..., k) over all images, with its jackknife error."""
+        """Compute a figure, a function (...) of some of the sums (..., k) over images, with its jackknife error.
+
+        Args:
+            definition: Definition of the figure.
+            cluster: Cluster (B,) of each image.
+            function: Function of the sums.
+            names: Names of the sums.
+            place: Place of the figure.
+            only: Whether each image (B,) counts; by default all do.
+        """
         parts = [torch.cat(self._parts[name]) for name in names]
         widths = [part.shape[1] for part in parts]
-        return jackknifed(
-            definition, torch.cat(parts, dim=1), cluster, lambda total: function(*total.split(widths, dim=-1)), place
-        )
+        sums = torch.cat(parts, dim=1)
+        if only is not None:
+            sums, cluster = sums[only], cluster[only]
+        return jackknifed(definition, sums, cluster, lambda total: function(*total.split(widths, dim=-1)), place)
 
-    def mean(self, definition: Definition, cluster: Tensor, total: str, count: str, place: str = "") -> Figure:
-        """Compute the ratio of two sums."""
-        return self.figure(definition, cluster, lambda x, n: x[..., 0] / n[..., 0], total, count, place=place)
+    def mean(
+        self, definition: Definition, cluster: Tensor, total: str, count: str, place: str = "", only: Tensor | None = None
+    ) -> Figure:
+        """Compute the ratio of two sums, as :meth:`figure`."""
+        return self.figure(definition, cluster, lambda x, n: x[..., 0] / n[..., 0], total, count, place=place, only=only)
 
 
 def power_sums(x: Tensor, powers: int) -> Tensor:

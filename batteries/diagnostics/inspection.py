@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -100,6 +100,18 @@ class Inspection:
 
     __repr__ = short_repr.fields
 
+    def at(self, size: int) -> Inspection:
+        """Return the inspection of images of one size alone, named with it.
+
+        Raises:
+            InputError: size that was not inspected (``SIZE``).
+        """
+        columns = tuple(column for column in self.columns if column.size[1] == size)
+        if not columns:
+            sizes = " | ".join(str(column.size[1]) for column in self.columns)
+            raise InputError("size that was not inspected", code="SIZE", expected=sizes, found=size)
+        return replace(self, name=f"{self.name} at {size} pixels", columns=columns)
+
 
 @neutral()
 @torch.no_grad()
@@ -126,7 +138,8 @@ def inspect(
 
     Raises:
         InputError: images that do not fit the cell (``IMAGE_SHAPE``, ``IMAGE_SIZE``); a size that is too large (``SIZE``), or
-            sizes beside images given as such (``SIZE``); an unknown probe (``PROBE``, ``NO_PROBE``).
+            sizes beside images given as such (``SIZE``); an unknown probe (``PROBE``, ``NO_PROBE``); no images, or clusters of
+            another number (``IMAGES``); values or weights that are not finite (``NOT_FINITE``).
 
     >>> import batteries
     >>> model = batteries.untrained(batteries.CellSpec.preset("high", hidden=16), seed=0)
@@ -135,10 +148,12 @@ def inspect(
     >>> figure.value > 1, figure.standard_error > 0, figure.definition.formula
     (True, True, 'mean of the largest singular value / mean of the smallest')
     """
+    if not all(weights.isfinite().all() for weights in model.parameters()):
+        raise InputError("weights that are not finite", code="NOT_FINITE", where=name)
     if isinstance(images, Tensor):
         if sizes:
             raise InputError("sizes beside images", code="SIZE", expected="a probe, or no sizes", found=list(sizes))
-        grid_of(images, model.spec)
+        _check(images, cluster, model)
         return Inspection(name, model.spec, "images", (_column(model, samples.of_images(images, cluster), None, input),))
     probe = probe_of(images)
     chosen = tuple(sizes) or (probe.images.shape[-1],)
@@ -146,6 +161,16 @@ def inspect(
         samples.patches_of(size, model.spec)  # refused before any work
     drawn = [(samples.of_probe(probe, size, model.spec), _training(probe, size, model.spec)) for size in chosen]
     return Inspection(name, model.spec, probe.name, tuple(_column(model, *pair, input) for pair in drawn))
+
+
+def _check(images: Tensor, cluster: Tensor | None, model: PatchSVAE) -> None:
+    grid_of(images, model.spec)
+    if len(images) == 0 or (cluster is not None and cluster.shape != (len(images),)):
+        shape = None if cluster is None else tuple(cluster.shape)
+        found = f"{len(images)} images" if shape is None else f"{len(images)} images, and clusters of shape {shape}"
+        raise InputError("images without clusters", code="IMAGES", expected="images, and a cluster of each", found=found)
+    if not images.isfinite().all():
+        raise InputError("images that are not finite", code="NOT_FINITE", where="images")
 
 
 def _training(probe: Probe, size: int, spec: CellSpec) -> Sample:

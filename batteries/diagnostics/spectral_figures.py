@@ -19,6 +19,7 @@ from batteries.geometry import simplex_cv
 STAGE = "spectral bottleneck"
 EPS = torch.finfo(torch.float64).eps
 ROUNDINGS = 16  # of the size of eps, for each column
+ZERO = 1e-5  # singular value that only the ridge of the decomposition explains
 FULL_RANK = 1e-5  # smallest S_D / S_0 for which the squared ratio leaves digits in float64
 ROUND_RADIUS = 1e-6  # deviation of a float32 row from unit length
 
@@ -67,6 +68,7 @@ class SpectralFigures:
         self._sums = ImageSums()
         self._largest = {U_ERROR: 0.0, V_ERROR: 0.0, FACTORISATION: 0.0}
         self._flattest = 1.0  # smallest S_D / S_0 of a patch
+        self._largest_S = float("inf")  # smallest S_0 of a patch
         self._decomposed = True
 
     def take(self, part: Part) -> None:
@@ -87,6 +89,7 @@ class SpectralFigures:
         )
         self._add_variance(part)
         self._flattest = min(self._flattest, float((S[..., -1] / S[..., 0]).min()))
+        self._largest_S = min(self._largest_S, float(S[..., 0].min()))
         self._decomposed = part.stages.gated.spectrum is not None
         if self._decomposed:
             self._factorise(part)
@@ -115,9 +118,25 @@ class SpectralFigures:
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield the figures of the bottleneck."""
-        sums, D = self._sums, self._spec.D
-        for mode in range(D):
+        sums = self._sums
+        for mode in range(self._spec.D):
             yield sums.figure(SPECTRUM, cluster, lambda S, n, i=mode: S[..., i] / n[..., 0], "S", "n", place=f"mode {mode}")
+        yield from self._shares(cluster)
+        yield from self._exact()
+        radius = sums.figure(RADIUS, cluster, lambda x, n: 1 + x[..., 0] / n[..., 0], "longer", "rows")
+        deviation = sums.figure(RADIUS_SD, cluster, _deviation, "longer", "longer2", "rows")
+        exact = self._spec.row_norm == "sphere"
+        for figure in (radius, deviation):
+            yield Figure(figure.definition, value=figure.value, tolerance=ROUND_RADIUS) if exact else figure
+        yield sums.figure(VARIANCE, cluster, _retained, "received", "received2", "patch", "patch2", "n")
+
+    def _shares(self, cluster: Tensor) -> Iterator[Figure]:
+        """Yield the figures that a matrix of zeros does not have."""
+        sums = self._sums
+        if self._largest_S < ZERO:
+            for definition in (RATIO, EFFECTIVE_RANK, PATCH_RANK, PARTICIPATION, ENERGY, S_SPREAD):
+                yield Figure(definition, undefined="M of a patch is zero")
+            return
         if self._flattest < FULL_RANK:
             yield Figure(RATIO, undefined="a singular value is zero")
         else:
@@ -125,13 +144,9 @@ class SpectralFigures:
         yield sums.mean(EFFECTIVE_RANK, cluster, "rank", "n")
         yield sums.figure(PATCH_RANK, cluster, _rank_of_gram, "gram")
         yield sums.mean(PARTICIPATION, cluster, "participation", "n")
-        for mode in range(D):
+        for mode in range(self._spec.D):
             yield sums.figure(ENERGY, cluster, lambda S2, i=mode: S2[..., i] / S2.sum(dim=-1), "S2", place=f"mode {mode}")
         yield sums.figure(S_SPREAD, cluster, _spread, "S", "S2", "n")
-        yield from self._exact()
-        yield sums.figure(RADIUS, cluster, lambda x, n: 1 + x[..., 0] / n[..., 0], "longer", "rows")
-        yield sums.figure(RADIUS_SD, cluster, _deviation, "longer", "longer2", "rows")
-        yield sums.figure(VARIANCE, cluster, _retained, "received", "received2", "patch", "patch2", "n")
 
     def _exact(self) -> Iterator[Figure]:
         """Yield the figures whose value is 0 but for rounding."""
@@ -144,7 +159,7 @@ class SpectralFigures:
         for definition, value in self._largest.items():
             if not self._decomposed:
                 yield Figure(definition, undefined=f"the readout {self._spec.readout} has no decomposition")
-            elif definition is U_ERROR and self._flattest < FULL_RANK:
+            elif definition is U_ERROR and (self._flattest < FULL_RANK or self._largest_S < ZERO):
                 yield Figure(definition, undefined="a singular value is zero, and its column of U any vector")
             else:
                 yield Figure(definition, value=value, tolerance=tolerances[definition])
