@@ -1,3 +1,4 @@
+from .comparison import LEVEL as LEVEL
 from .comparison import ComparedRow as ComparedRow
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
