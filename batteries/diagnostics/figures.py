@@ -26,7 +26,7 @@ class Definition:
         key: Short name without blanks, such as ``effective-rank``.
         title: Name in tables.
         stage: Part of a cell that it describes.
-        formula: One line.
+        formula: Formula, in one line.
         margin: Range of the ratio of two values that count as the same; from 1 to 1 if any difference counts.
 
     >>> from batteries import diagnostics

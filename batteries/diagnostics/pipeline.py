@@ -26,8 +26,8 @@ class Stages:
         enc_in: Activations after the first layer (B, N, H).
         enc_blocks: Activations after each residual block of the encoder, each (B, N, H).
         M: Matrices (B, N, V, D).
-        gated: What the decoder receives, with its decomposition.
-        lengths: What cross-attention reads (B, N, D): singular values of M, or lengths of columns if the readout is
+        gated: Matrices that the decoder receives, with their decomposition.
+        lengths: Input of cross-attention (B, N, D): singular values of M, or lengths of columns if the readout is
             not ``svd``.
         layers: Factors (B, N, D) of each layer of cross-attention; their product is that of all layers.
         S: Singular values of M (B, N, D), descending.

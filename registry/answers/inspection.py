@@ -21,7 +21,7 @@ class DefinedFigure(Answer):
         key: Short name without blanks.
         title: Name in tables.
         stage: Part of a cell that it describes.
-        formula: One line.
+        formula: Formula, in one line.
         margin: Range of the ratio of two values that count as the same.
     """
 

@@ -18,7 +18,7 @@ from registry.cli.terminal.console import AsJson, Registry, Wide, app, emit, emi
 from registry.cli.terminal.help import TEST
 from registry.cli.terminal.options import Page, Threads, refuse_no_folder, use
 from registry.cli.terminal.progress import working
-from registry.reports import inspection_tables
+from registry.reports.inspections import inspection_tables
 
 if TYPE_CHECKING:
     from batteries.diagnostics import Inspection

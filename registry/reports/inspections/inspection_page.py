@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from registry.answers.inspection import Inspected, InspectedSize, MeasuredFigure
-from registry.reports import inspection_tables
 from registry.reports.charts.chart import Axis, Chart, Look, Point, Series
+from registry.reports.inspections import inspection_tables
 from registry.reports.templating import render
 
 LOOKS = (
