@@ -46,7 +46,7 @@ class Figure:
     """Value of a figure.
 
     Attributes:
-        definition: Its definition.
+        definition: Definition of the figure.
         place: Mode, layer, block or group that it is of; empty if there is one place only.
         value: Value; None if it is undefined.
         standard_error: Standard error, clustered by image; None of an exact figure, infinite for a single cluster.
