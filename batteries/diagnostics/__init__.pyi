@@ -1,3 +1,8 @@
+from .comparison import LEVEL as LEVEL
+from .comparison import ComparedRow as ComparedRow
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .contrasts import Contrast as Contrast
 from .figures import Definition as Definition
 from .figures import Figure as Figure
 from .figures import estimated as estimated
@@ -6,5 +11,9 @@ from .mode_changes import ModeChange as ModeChange
 from .mode_changes import Modes as Modes
 from .mode_changes import modes as modes
 from .patch_properties import ModeCorrelation as ModeCorrelation
+from .inspection import Column as Column
+from .inspection import Inspection as Inspection
+from .inspection import inspect as inspect
+from .inspection_watcher import InspectionWatcher as InspectionWatcher
 from .pipeline import Stages as Stages
 from .pipeline import stages as stages

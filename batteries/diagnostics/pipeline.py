@@ -26,8 +26,8 @@ class Stages:
         enc_in: Activations after the first layer (B, N, H).
         enc_blocks: Activations after each residual block of the encoder, each (B, N, H).
         M: Matrices (B, N, V, D).
-        gated: What the decoder receives, with its decomposition.
-        lengths: What cross-attention reads (B, N, D): singular values of M, or lengths of columns if the readout is
+        gated: Matrices that the decoder receives, with their decomposition.
+        lengths: Input of cross-attention (B, N, D): singular values of M, or lengths of columns if the readout is
             not ``svd``.
         layers: Factors (B, N, D) of each layer of cross-attention; their product is that of all layers.
         S: Singular values of M (B, N, D), descending.
@@ -35,6 +35,12 @@ class Stages:
         dec_in: Activations after the first layer of the decoder (B, N, H).
         dec_blocks: Activations after each residual block of the decoder, each (B, N, H).
         recon: Reconstructed images (B, channels, height, width).
+
+    >>> import batteries
+    >>> model = batteries.untrained(batteries.CellSpec.preset("low"), seed=0)
+    >>> found = batteries.diagnostics.stages(model, batteries.probe("photos-64").images[:1])
+    >>> isinstance(found, batteries.diagnostics.Stages)
+    True
     """
 
     enc_in: Tensor
@@ -59,6 +65,12 @@ def stages(model: PatchSVAE, images: Tensor) -> Stages:
 
     Raises:
         InputError: images that do not fit the cell.
+
+    >>> import batteries
+    >>> model = batteries.untrained(batteries.CellSpec.preset("high"), seed=0)
+    >>> found = batteries.diagnostics.stages(model, batteries.probe("noise16-64").images[:2])
+    >>> found.enc_in.shape, found.M.shape, len(found.layers)
+    (torch.Size([2, 256, 64]), torch.Size([2, 256, 32, 4]), 1)
     """
     grid = grid_of(images, model.spec)
     weight, p = model.enc_in.weight, model.spec.patch_size
@@ -67,15 +79,14 @@ def stages(model: PatchSVAE, images: Tensor) -> Stages:
         enc_in = model.act_in(model.enc_in(patches))
         enc_blocks = _residual(model.enc_blocks, enc_in)
         M = model.rows(enc_blocks[-1] if enc_blocks else enc_in)
-        gated = model.bottleneck.gated(M, model)
+        recorded = _Recorded(model)
+        gated = model.bottleneck.gated(M, recorded)
         S, omega = model.bottleneck.tokens(M, gated)
-        lengths = gated.spectrum.S if gated.spectrum else gated.X.norm(dim=-2)
         received = gated.matrices()
         dec_in = model.act(model.dec_in(rearrange(received, "B N V D -> B N (V D)")))
         dec_blocks = _residual(model.dec_blocks, dec_in)
         recon = model.decode_matrices(received, grid)
-        layers = _factors(model, lengths)
-    return Stages(enc_in, enc_blocks, M, gated, lengths, layers, S, omega, dec_in, dec_blocks, recon)
+    return Stages(enc_in, enc_blocks, M, gated, recorded.lengths, tuple(recorded.layers), S, omega, dec_in, dec_blocks, recon)
 
 
 def _residual(blocks: nn.ModuleList, h: Tensor) -> tuple[Tensor, ...]:
@@ -87,10 +98,26 @@ def _residual(blocks: nn.ModuleList, h: Tensor) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _factors(model: PatchSVAE, lengths: Tensor) -> tuple[Tensor, ...]:
-    """Return the factors (B, N, D) of each layer of cross-attention, each of which reads lengths scaled by those before."""
-    found = []
-    for layer in model.cross_attn:
-        found.append(layer(lengths))
-        lengths = lengths * found[-1]
-    return tuple(found)
+class _Recorded:
+    """Layers of a model for its bottleneck, which keep the factors of each layer of cross-attention.
+
+    Attributes:
+        lengths: Lengths that were attended to (B, N, D).
+        layers: Factors (B, N, D) of each layer, which reads lengths scaled by the layers before.
+    """
+
+    def __init__(self, model: PatchSVAE) -> None:
+        self._model = model
+        self.layers: list[Tensor] = []
+
+    def factors(self, lengths: Tensor) -> Tensor:
+        """Multiply the factors of all layers, as the model does."""
+        self.lengths, ratio = lengths, torch.ones_like(lengths)
+        for layer in self._model.cross_attn:
+            self.layers.append(layer(lengths * ratio))
+            ratio = ratio * self.layers[-1]
+        return ratio
+
+    def transformed(self, M: Tensor) -> Tensor:
+        """Map M by the matrix of the ``linear`` readout."""
+        return self._model.transformed(M)

@@ -11,7 +11,7 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import ablate, compose, encode, maintenance, train, validate
+from registry.cli import ablate, compare, compose, encode, inspect, maintenance, train, validate
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
 
@@ -21,8 +21,10 @@ __all__ = [
     "align",
     "app",
     "browse",
+    "compare",
     "compose",
     "encode",
+    "inspect",
     "main",
     "maintenance",
     "run",

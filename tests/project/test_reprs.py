@@ -101,7 +101,25 @@ def made(tmp_path_factory):
         warnings.simplefilter("ignore", registry.YankedWarning)
         pulled = registry.pull("high/tiny", registry=store)
     modes = diagnostics.modes(net, small.images, small.group, small.cluster)
+    diagnostics = batteries.diagnostics
+    inspected = diagnostics.inspect(net, batch)
+    compared = diagnostics.compare(inspected, diagnostics.inspect(batteries.untrained(spec, 1), batch))
+    figure = inspected.columns[0].figures[0]
     shown = {
+        "batteries.diagnostics.Column": inspected.columns[0],
+        "batteries.diagnostics.ComparedRow": compared.rows[0],
+        "batteries.diagnostics.Comparison": compared,
+        "batteries.diagnostics.Contrast": compared.rows[0].contrast,
+        "batteries.diagnostics.Definition": figure.definition,
+        "batteries.diagnostics.Figure": figure,
+        "batteries.diagnostics.Inspection": inspected,
+        "batteries.diagnostics.InspectionWatcher": diagnostics.InspectionWatcher(batch),
+        "batteries.diagnostics.Stages": diagnostics.stages(net, batch),
+        "batteries.diagnostics.compare": compared,
+        "batteries.diagnostics.estimated": figure,
+        "batteries.diagnostics.inspect": inspected,
+        "batteries.diagnostics.jackknifed": figure,
+        "batteries.diagnostics.stages": diagnostics.stages(net, batch),
         "batteries.Cell": pulled[0],
         "batteries.CellSpec": spec,
         "batteries.Events": batteries.Events(folder / "events"),
