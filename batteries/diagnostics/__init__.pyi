@@ -1,3 +1,7 @@
+from .diagnosis.diagnose import Diagnosis as Diagnosis
+from .diagnosis.diagnose import diagnose as diagnose
+from .diagnosis.findings import Finding as Finding
+from .diagnosis.verdict import Verdict as Verdict
 from .figures import Definition as Definition
 from .figures import Figure as Figure
 from .figures import estimated as estimated

@@ -1,0 +1,235 @@
+"""The universal diagnostic: every section for a cell, and the same for untrained cells of its spec and a linear code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from batteries import __version__, short_repr
+from batteries.cell.manifest import OWN_MIX, Domain, InputScale, NoiseMix
+from batteries.cell.spec import CellSpec
+from batteries.diagnostics.diagnosis import fingerprint, pictures, reconstruction, resolution, survival, verdict
+from batteries.diagnostics.diagnosis.coders import Coder, LinearCoder, ModelCoder, linear_coder, width_of
+from batteries.diagnostics.diagnosis.findings import Finding
+from batteries.diagnostics.diagnosis.kinds import SIDE, kinds
+from batteries.diagnostics.diagnosis.pictures import Picture, SpectrumMap
+from batteries.diagnostics.diagnosis.verdict import Verdict, Word
+from batteries.engine.torch_settings import neutral
+from batteries.errors import InputError
+from batteries.io.canonical_json import Document
+from batteries.io.kept_documents import KeptDocuments
+from batteries.model.patch_svae import PatchSVAE, untrained
+from batteries.noise import refuse_unknown
+
+UNTRAINED = 5
+UNTRAINED_SEED = 4300  # of the first untrained cell; no training starts from it
+LARGEST_NULL = 512  # pixels of untrained cells but the first: attention over 65,536 patches takes 16 s
+CHANNELS = 3
+PARTS = 1 + UNTRAINED + 6
+
+Progress = Callable[[str, int, int], None]
+
+
+class NullFigures(Document):
+    """Figures of an untrained cell or of a linear code, by key and place.
+
+    Attributes:
+        values: Value by key and place; None where it is undefined.
+        word: Verdict.
+    """
+
+    values: dict[str, float | None]
+    word: Word
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Diagnosis of a cell.
+
+    Attributes:
+        spec: Architecture.
+        home: Domain that it learned.
+        size: Side of its training images in pixels.
+        mix: Mix of the known noise.
+        findings: Figures of all sections, with those of untrained cells and of the linear code beside them.
+        verdict: Specialist or generalist.
+        untrained: Verdicts of five untrained cells of the spec.
+        linear: Verdict of the linear code.
+        linear_width: Number of its components.
+        confusion: Test images (16, 16) of each known law, in rows, by the name that omega gives them.
+        pictures: Images with their reconstructions.
+        maps: Singular values over the patches of images.
+    """
+
+    spec: CellSpec
+    home: Domain
+    size: int
+    mix: NoiseMix
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+    untrained: tuple[Word, ...]
+    linear: Word
+    linear_width: int
+    confusion: Tensor
+    pictures: tuple[Picture, ...]
+    maps: tuple[SpectrumMap, ...]
+
+    def __repr__(self) -> str:
+        figures = short_repr.counted(len(self.findings), "figure")
+        return short_repr.headed(self, f"{self.verdict.word}, at home on {self.verdict.home}", figures)
+
+    def section(self, stage: str) -> tuple[Finding, ...]:
+        """Return the findings of a section, such as ``resolution``."""
+        return tuple(one for one in self.findings if one.figure.definition.stage == stage)
+
+    def find(self, key: str, place: str = "") -> Finding:
+        """Return the finding of a definition's key and a place.
+
+        Raises:
+            InputError: no such finding (``FINDING``).
+        """
+        for one in self.findings:
+            if (one.figure.definition.key, one.figure.place) == (key, place):
+                return one
+        known = ", ".join(dict.fromkeys(one.figure.definition.key for one in self.findings))
+        raise InputError("no such finding", code="FINDING", expected=f"a key of {known}, and its place", found=f"{key} {place}")
+
+
+@neutral()
+@torch.no_grad()
+def diagnose(
+    model: PatchSVAE,
+    *,
+    home: Domain = "noise",
+    size: int = 64,
+    mix: NoiseMix = OWN_MIX,
+    folder: Path | None = None,
+    fresh: bool = False,
+    progress: Progress = lambda words, done, parts: None,
+) -> Diagnosis:
+    """Measure a model on all kinds of images, sizes, tiles and noise, beside untrained cells and a linear code.
+
+    Args:
+        model: Model of the cell; its images are on ``model.scale``.
+        home: Domain that it learned.
+        size: Side of its training images in pixels, at most 256.
+        mix: Mix of the known noise.
+        folder: Folder in which figures of untrained cells and linear codes are kept for other cells of the spec; None for none.
+        fresh: Compute these again.
+        progress: Called with a description of the next part, the parts done and the parts in total.
+
+    Raises:
+        InputError: other channels than 3 (``CHANNELS``), patches larger than 64 pixels (``PATCH``), a size that is no multiple
+            of the patch size or above 256 (``SIZE``), an unknown domain (``DOMAIN``) or mix (``NOISE_MIX``), or weights that
+            are not finite (``NOT_FINITE``).
+
+    >>> import batteries
+    >>> from batteries import diagnostics
+    >>> cell = batteries.untrained(batteries.CellSpec.preset("low", hidden=16, smooth_width=2), seed=0)
+    >>> diagnostics.diagnose(cell, home="photos").find("compression").figure.value
+    48.0
+    """
+    _check(model, home, size, mix)
+    done = iter(range(PARTS))
+
+    def told(words: str) -> None:
+        progress(words, next(done), PARTS)
+
+    kept = KeptDocuments(folder, fresh)
+    key = {
+        "spec": model.spec.model_dump(mode="json"),
+        "scale": model.scale.model_dump(mode="json"),
+        **{"home": home, "size": size, "mix": mix, "package": __version__, "torch": torch.__version__, "form": 1},
+    }
+    told("linear code")
+    linear = kept.recall(NullFigures, {**key, "coder": "linear"}, lambda: _null(linear_coder(model.spec, home, mix), home, size, mix))
+    nulls = []
+    for index in range(UNTRAINED):
+        told(f"untrained cell {index + 1}")
+        seed, largest = UNTRAINED_SEED + index, LARGEST_NULL if index else resolution.SIDES[-1]
+        coder = ModelCoder(_untrained(model.spec, seed, model.scale))
+        named = {**key, "coder": "untrained", "seed": seed, "largest": largest}
+        nulls.append(kept.recall(NullFigures, named, lambda coder=coder, largest=largest: _null(coder, home, size, mix, largest)))
+    coder = ModelCoder(model)
+    found, judged, confusion = _measured(coder, home, size, mix, told=told)
+    told("pictures")
+    side = _side(model.spec)
+    return Diagnosis(
+        spec=model.spec,
+        home=home,
+        size=size,
+        mix=mix,
+        findings=tuple(
+            replace(one, untrained=tuple(null.values.get(one.key) for null in nulls), linear=linear.values.get(one.key))
+            for one in found
+        ),
+        verdict=judged,
+        untrained=tuple(null.word for null in nulls),
+        linear=linear.word,
+        linear_width=width_of(model.spec),
+        confusion=confusion,
+        pictures=pictures.pictures(coder, kinds(side, mix)),
+        maps=pictures.maps(coder, size, mix),
+    )
+
+
+def _measured(
+    coder: Coder,
+    home: Domain,
+    size: int,
+    mix: NoiseMix,
+    largest: int = resolution.SIDES[-1],
+    told: Callable[[str], None] = lambda words: None,
+) -> tuple[list[Finding], Verdict, Tensor]:
+    """Measure all sections of a coder: findings, verdict and confusion matrix."""
+    side = _side(coder.spec)
+    images = kinds(side, mix)
+    told("kinds of images")
+    errors = reconstruction.kind_errors(coder, images)
+    judged = verdict.judge(errors, home)
+    told("sizes")
+    by_size = resolution.by_size(coder, home, size, mix, largest)
+    told("tiles")
+    by_tile = resolution.by_tile(coder, home, min(size, 256), mix)
+    told("signal in noise")
+    survived = survival.survival(coder, next(kind for kind in images if kind.name == "photographs"))
+    counted = survival.linear_compression(coder.spec) if isinstance(coder, LinearCoder) else survival.compression(coder.spec)
+    told("fingerprints of noise")
+    named = fingerprint.fingerprint(coder, side, mix)
+    findings = [*errors.findings, *by_size, *by_tile, *survived, *counted, *named.findings, *judged.ratios]
+    return findings, judged, named.confusion
+
+
+def _null(coder: Coder, home: Domain, size: int, mix: NoiseMix, largest: int = resolution.SIDES[-1]) -> NullFigures:
+    found, judged, _ = _measured(coder, home, size, mix, largest)
+    return NullFigures(values={one.key: one.figure.value for one in found}, word=judged.word)
+
+
+def _untrained(spec: CellSpec, seed: int, scale: InputScale) -> PatchSVAE:
+    model = untrained(spec, seed).eval()
+    model.scale = scale
+    return model
+
+
+def _side(spec: CellSpec) -> int:
+    return SIDE // spec.patch_size * spec.patch_size
+
+
+def _check(model: PatchSVAE, home: Domain, size: int, mix: NoiseMix) -> None:
+    spec = model.spec
+    refuse_unknown(mix)
+    if home not in verdict.HOMES:
+        raise InputError("unknown domain", code="DOMAIN", expected=" | ".join(verdict.HOMES), found=home)
+    if spec.channels != CHANNELS:
+        raise InputError("cell of other channels", code="CHANNELS", expected=CHANNELS, found=spec.channels)
+    if spec.patch_size > SIDE:
+        raise InputError("patches larger than the images", code="PATCH", expected=f"at most {SIDE} pixels", found=spec.patch_size)
+    if not 0 < size <= 256 or size % spec.patch_size:
+        expected = f"a multiple of {spec.patch_size}, at most 256"
+        raise InputError("training size that cannot be diagnosed", code="SIZE", expected=expected, found=size)
+    if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
+        raise InputError("weights that are not finite", code="NOT_FINITE", expected="finite weights", found="NaN or infinity")
