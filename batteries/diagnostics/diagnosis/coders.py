@@ -162,7 +162,7 @@ class LinearCoder:
 
 
 def width_of(spec: CellSpec) -> int:
-    """Return the number of components of the linear code: the narrowest layer of a cell, or D where none is narrower than a patch."""
+    """Return the width of the linear code: that of a cell's narrowest layer, or D where none is narrower than a patch."""
     k = min(spec.hidden, spec.V * (spec.D - 1), spec.patch_dim)
     return k if k < spec.patch_dim else min(spec.D, spec.patch_dim)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from batteries import __version__, short_repr
-from batteries.cell.manifest import OWN_MIX, Domain, InputScale, NoiseMix
+from batteries.cell.cell import Cell
+from batteries.cell.manifest import OWN_MIX, Domain, NoiseMix
 from batteries.cell.spec import CellSpec
 from batteries.diagnostics.diagnosis import fingerprint, pictures, reconstruction, resolution, survival, verdict
 from batteries.diagnostics.diagnosis.coders import Coder, LinearCoder, ModelCoder, linear_coder, width_of
@@ -22,16 +24,33 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.io.canonical_json import Document
 from batteries.io.kept_documents import KeptDocuments
-from batteries.model.patch_svae import PatchSVAE, untrained
+from batteries.model.patch_svae import PatchSVAE
+from batteries.model.patch_svae import untrained as untrained_model
 from batteries.noise import refuse_unknown
 
 UNTRAINED = 5
 UNTRAINED_SEED = 4300  # of the first untrained cell; no training starts from it
 LARGEST_NULL = 512  # pixels of untrained cells but the first: attention over 65,536 patches takes 16 s
 CHANNELS = 3
-PARTS = 1 + UNTRAINED + 6
+OWN_PARTS = 7  # parts besides the untrained cells
+FORM = 1  # of the kept figures: another number leaves those of an earlier program alone
 
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images of a diagnosis.
+
+    Attributes:
+        home: Domain that the cell learned.
+        size: Side of its training images in pixels.
+        mix: Mix of the known noise.
+    """
+
+    home: Domain = "noise"
+    size: int = SIDE
+    mix: NoiseMix = OWN_MIX
 
 
 class NullFigures(Document):
@@ -52,9 +71,7 @@ class Diagnosis:
 
     Attributes:
         spec: Architecture.
-        home: Domain that it learned.
-        size: Side of its training images in pixels.
-        mix: Mix of the known noise.
+        setting: Images that it was measured on.
         findings: Figures of all sections, with those of untrained cells and of the linear code beside them.
         verdict: Specialist or generalist.
         untrained: Verdicts of five untrained cells of the spec.
@@ -66,9 +83,7 @@ class Diagnosis:
     """
 
     spec: CellSpec
-    home: Domain
-    size: int
-    mix: NoiseMix
+    setting: Setting
     findings: tuple[Finding, ...]
     verdict: Verdict
     untrained: tuple[Word, ...]
@@ -102,22 +117,24 @@ class Diagnosis:
 @neutral()
 @torch.no_grad()
 def diagnose(
-    model: PatchSVAE,
+    subject: Cell | PatchSVAE,
     *,
-    home: Domain = "noise",
-    size: int = 64,
-    mix: NoiseMix = OWN_MIX,
+    home: Domain | None = None,
+    size: int | None = None,
+    mix: NoiseMix | None = None,
+    untrained: int = UNTRAINED,
     folder: Path | None = None,
     fresh: bool = False,
     progress: Progress = lambda words, done, parts: None,
 ) -> Diagnosis:
-    """Measure a model on all kinds of images, sizes, tiles and noise, beside untrained cells and a linear code.
+    """Measure a cell on all kinds of images, sizes, tiles and noise, beside untrained cells and a linear code.
 
     Args:
-        model: Model of the cell; its images are on ``model.scale``.
-        home: Domain that it learned.
-        size: Side of its training images in pixels, at most 256.
-        mix: Mix of the known noise.
+        subject: Cell, or a model, whose images are on ``model.scale``.
+        home: Domain that it learned; by default that of a cell's manifest, of a model noise.
+        size: Side of its training images in pixels, at most 256; by default that of a cell's manifest, of a model 64.
+        mix: Mix of the known noise; by default that of a cell's manifest, of a model this package's.
+        untrained: Number of untrained cells to compare with.
         folder: Folder in which figures of untrained cells and linear codes are kept for other cells of the spec; None for none.
         fresh: Compute these again.
         progress: Called with a description of the next part, the parts done and the parts in total.
@@ -129,40 +146,31 @@ def diagnose(
 
     >>> import batteries
     >>> from batteries import diagnostics
-    >>> cell = batteries.untrained(batteries.CellSpec.preset("low", hidden=16, smooth_width=2), seed=0)
-    >>> diagnostics.diagnose(cell, home="photos").find("compression").figure.value
+    >>> model = batteries.untrained(batteries.CellSpec.preset("low", hidden=16, smooth_width=2), seed=0)
+    >>> diagnostics.diagnose(model, untrained=0).find("compression").figure.value
     48.0
     """
-    _check(model, home, size, mix)
-    done = iter(range(PARTS))
+    model = PatchSVAE.from_cell(subject) if isinstance(subject, Cell) else subject
+    setting = _setting(subject, home, size, mix)
+    _check(model, setting)
+    done, parts = itertools.count(), untrained + OWN_PARTS
 
     def told(words: str) -> None:
-        progress(words, next(done), PARTS)
+        progress(words, next(done), parts)
 
-    kept = KeptDocuments(folder, fresh)
-    key = {
-        "spec": model.spec.model_dump(mode="json"),
-        "scale": model.scale.model_dump(mode="json"),
-        **{"home": home, "size": size, "mix": mix, "package": __version__, "torch": torch.__version__, "form": 1},
-    }
     told("linear code")
-    linear = kept.recall(NullFigures, {**key, "coder": "linear"}, lambda: _null(linear_coder(model.spec, home, mix), home, size, mix))
+    kept = _Kept(KeptDocuments(folder, fresh), model, setting)
+    linear = kept.linear()
     nulls = []
-    for index in range(UNTRAINED):
+    for index in range(untrained):
         told(f"untrained cell {index + 1}")
-        seed, largest = UNTRAINED_SEED + index, LARGEST_NULL if index else resolution.SIDES[-1]
-        coder = ModelCoder(_untrained(model.spec, seed, model.scale))
-        named = {**key, "coder": "untrained", "seed": seed, "largest": largest}
-        nulls.append(kept.recall(NullFigures, named, lambda coder=coder, largest=largest: _null(coder, home, size, mix, largest)))
-    coder = ModelCoder(model)
-    found, judged, confusion = _measured(coder, home, size, mix, told=told)
+        nulls.append(kept.untrained(index))
+    coder, side = ModelCoder(model), _side(model.spec)
+    found, judged, confusion = _measured(coder, setting, told=told)
     told("pictures")
-    side = _side(model.spec)
     return Diagnosis(
         spec=model.spec,
-        home=home,
-        size=size,
-        mix=mix,
+        setting=setting,
         findings=tuple(
             replace(one, untrained=tuple(null.values.get(one.key) for null in nulls), linear=linear.values.get(one.key))
             for one in found
@@ -172,20 +180,54 @@ def diagnose(
         linear=linear.word,
         linear_width=width_of(model.spec),
         confusion=confusion,
-        pictures=pictures.pictures(coder, kinds(side, mix)),
-        maps=pictures.maps(coder, size, mix),
+        pictures=pictures.pictures(coder, kinds(side, setting.mix)),
+        maps=pictures.maps(coder, min(setting.size, side), setting.mix),
     )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Figures of untrained cells and of the linear code of a spec, each computed once for all cells of it."""
+
+    documents: KeptDocuments
+    model: PatchSVAE
+    setting: Setting
+
+    def linear(self) -> NullFigures:
+        """Return the figures of the linear code."""
+        return self._recall(
+            "linear", {}, lambda: _null(linear_coder(self.model.spec, self.setting.home, self.setting.mix), self.setting)
+        )
+
+    def untrained(self, index: int) -> NullFigures:
+        """Return the figures of an untrained cell of the model's spec and input scale."""
+        seed, largest = UNTRAINED_SEED + index, LARGEST_NULL if index else resolution.SIDES[-1]
+
+        def make() -> NullFigures:
+            null = untrained_model(self.model.spec, seed).eval()
+            null.scale = self.model.scale
+            return _null(ModelCoder(null), self.setting, largest)
+
+        return self._recall("untrained", {"seed": seed, "largest": largest}, make)
+
+    def _recall(self, coder: str, more: dict[str, int], make: Callable[[], NullFigures]) -> NullFigures:
+        key = {
+            **{"coder": coder, "form": FORM, "package": __version__, "torch": torch.__version__, **more},
+            "spec": self.model.spec.model_dump(mode="json"),
+            "scale": self.model.scale.model_dump(mode="json"),
+            **asdict(self.setting),
+        }
+        return self.documents.recall(NullFigures, key, make)
 
 
 def _measured(
     coder: Coder,
-    home: Domain,
-    size: int,
-    mix: NoiseMix,
+    setting: Setting,
     largest: int = resolution.SIDES[-1],
     told: Callable[[str], None] = lambda words: None,
 ) -> tuple[list[Finding], Verdict, Tensor]:
     """Measure all sections of a coder: findings, verdict and confusion matrix."""
+    home, size, mix = setting.home, setting.size, setting.mix
     side = _side(coder.spec)
     images = kinds(side, mix)
     told("kinds of images")
@@ -194,7 +236,7 @@ def _measured(
     told("sizes")
     by_size = resolution.by_size(coder, home, size, mix, largest)
     told("tiles")
-    by_tile = resolution.by_tile(coder, home, min(size, 256), mix)
+    by_tile = resolution.by_tile(coder, home, min(size, side), mix)
     told("signal in noise")
     survived = survival.survival(coder, next(kind for kind in images if kind.name == "photographs"))
     counted = survival.linear_compression(coder.spec) if isinstance(coder, LinearCoder) else survival.compression(coder.spec)
@@ -204,30 +246,36 @@ def _measured(
     return findings, judged, named.confusion
 
 
-def _null(coder: Coder, home: Domain, size: int, mix: NoiseMix, largest: int = resolution.SIDES[-1]) -> NullFigures:
-    found, judged, _ = _measured(coder, home, size, mix, largest)
+def _null(coder: Coder, setting: Setting, largest: int = resolution.SIDES[-1]) -> NullFigures:
+    found, judged, _ = _measured(coder, setting, largest)
     return NullFigures(values={one.key: one.figure.value for one in found}, word=judged.word)
 
 
-def _untrained(spec: CellSpec, seed: int, scale: InputScale) -> PatchSVAE:
-    model = untrained(spec, seed).eval()
-    model.scale = scale
-    return model
+def _setting(subject: Cell | PatchSVAE, home: Domain | None, size: int | None, mix: NoiseMix | None) -> Setting:
+    """Return what is given, and the rest from a cell's manifest."""
+    if isinstance(subject, Cell):
+        training = subject.manifest.training
+        known = Setting(training.data.kind, training.size, training.data.noise_mix)
+    else:
+        known = Setting()
+    return Setting(home or known.home, known.size if size is None else size, mix or known.mix)
 
 
 def _side(spec: CellSpec) -> int:
     return SIDE // spec.patch_size * spec.patch_size
 
 
-def _check(model: PatchSVAE, home: Domain, size: int, mix: NoiseMix) -> None:
-    spec = model.spec
-    refuse_unknown(mix)
+def _check(model: PatchSVAE, setting: Setting) -> None:
+    spec, home, size = model.spec, setting.home, setting.size
+    refuse_unknown(setting.mix)
     if home not in verdict.HOMES:
         raise InputError("unknown domain", code="DOMAIN", expected=" | ".join(verdict.HOMES), found=home)
     if spec.channels != CHANNELS:
         raise InputError("cell of other channels", code="CHANNELS", expected=CHANNELS, found=spec.channels)
     if spec.patch_size > SIDE:
-        raise InputError("patches larger than the images", code="PATCH", expected=f"at most {SIDE} pixels", found=spec.patch_size)
+        raise InputError(
+            "patches larger than the images", code="PATCH", expected=f"at most {SIDE} pixels", found=spec.patch_size
+        )
     if not 0 < size <= 256 or size % spec.patch_size:
         expected = f"a multiple of {spec.patch_size}, at most 256"
         raise InputError("training size that cannot be diagnosed", code="SIZE", expected=expected, found=size)

@@ -57,10 +57,13 @@ def pictures(coder: ModelCoder, kinds: Sequence[Kind]) -> tuple[Picture, ...]:
     return tuple(Picture(kind.name, kind.images[0], coder.reconstruct(kind.images[:1])[0]) for kind in shown)
 
 
-def maps(coder: ModelCoder, size: int, mix: NoiseMix = OWN_MIX) -> tuple[SpectrumMap, ...]:
-    """Map the singular values of a photograph and of an image of four noise laws, each of 4 by 4 training images."""
+def maps(coder: ModelCoder, side: int, mix: NoiseMix = OWN_MIX) -> tuple[SpectrumMap, ...]:
+    """Map the singular values of a photograph and of an image of four noise laws, of four times a side."""
     found = []
-    for name, images in {"photograph": wholes("photos", GRID * size, 1)[0], "quadrants": wholes("noise", GRID * size, 1, mix)[0]}.items():
+    for name, images in {
+        "photograph": wholes("photos", GRID * side, 1)[0],
+        "quadrants": wholes("noise", GRID * side, 1, mix)[0],
+    }.items():
         S, _ = coder.tokens(images)
         rows, columns = grid_of(images, coder.spec)
         found.append(SpectrumMap(name, images[0], S[0].T.unflatten(1, (rows, columns))))

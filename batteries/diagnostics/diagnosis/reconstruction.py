@@ -21,7 +21,9 @@ from batteries.measurement.measure import CV_SEED, Reading
 
 STAGE = "kinds"
 MSE = Definition("mse", "MSE", STAGE, "mean over images, channels and pixels of (reconstruction - image)^2")
-LEFT = Definition("left", "share left", STAGE, "sum of squared errors / sum of squared differences from each image's mean colour")
+LEFT = Definition(
+    "left", "share left", STAGE, "sum of squared errors / sum of squared differences from each image's mean colour"
+)
 SPECTRUM = Definition("spectrum", "mean S", STAGE, "mean over images and patches of each singular value of M")
 CV = Definition("cv", "axial CV of rows", STAGE, "axial CV of the volumes of simplices of rows of M")
 POOLED = ("known laws", "unseen laws")  # groups with a mean over their kinds, which are strata
@@ -66,14 +68,14 @@ def kind_errors(coder: Coder, kinds: Sequence[Kind]) -> KindErrors:
     for group in POOLED:
         if of := [kind.name for kind in kinds if kind.group == group]:
             strata_of = torch.arange(len(of)).repeat_interleave(torch.tensor([len(errors[name]) for name in of]))
-            joined = (torch.cat([values[name] for name in of]) for values in (errors, differences))
-            parts.append(_Part(group, *joined, partial(strata.stratified_mean, stratum=strata_of)))
-    mse = {part.name: part.mean(part.errors.double()) for part in parts}
+            mse, spread = (torch.cat([values[name] for name in of]) for values in (errors, differences))
+            parts.append(_Part(group, mse, spread, partial(strata.stratified_mean, stratum=strata_of)))
+    means = {part.name: part.mean(part.errors.double()) for part in parts}
     left = {part.name: strata.share(part.errors, part.differences, part.mean) for part in parts}
-    findings = [positive(MSE, one, name) for name, one in mse.items()]
+    findings = [positive(MSE, one, name) for name, one in means.items()]
     findings += [positive(LEFT, one, name) for name, one in left.items()]
     readings = [(kind, reading) for kind, _, reading in found if reading is not None]
-    return KindErrors(mse, left, (*findings, *_geometry(readings)))
+    return KindErrors(means, left, (*findings, *_geometry(readings)))
 
 
 def variances(images: Tensor) -> Tensor:

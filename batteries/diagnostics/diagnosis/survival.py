@@ -23,7 +23,9 @@ DECIBELS = (20, 10, 0, -10)  # ten times the logarithm of the variance of the im
 NOISE_SEED = 37  # purpose in seed_of, distinct from others
 NUMBERS_IN = Definition("numbers-in", "numbers of a patch", COMPRESSION, "channels p^2")
 ROWS = Definition("numbers-rows", "numbers of M", COMPRESSION, "V (D - 1) of unit rows, V D of others")
-NARROWEST = Definition("numbers-least", "numbers of the narrowest layer", COMPRESSION, "min(hidden, numbers of M, numbers of a patch)")
+NARROWEST = Definition(
+    "numbers-least", "numbers of the narrowest layer", COMPRESSION, "min(hidden, numbers of M, numbers of a patch)"
+)
 TOKENS = Definition("numbers-omega", "numbers of omega", COMPRESSION, "D, which cannot be decoded alone")
 RATIO = Definition("compression", "compression", COMPRESSION, "numbers of a patch / numbers of the narrowest layer; 1: none")
 TO_OMEGA = Definition("compression-omega", "compression to omega", COMPRESSION, "numbers of a patch / D")
@@ -45,9 +47,7 @@ def survival(coder: Coder, photographs: Kind) -> list[Finding]:
 
 def correlations(found: Tensor, clean: Tensor) -> Tensor:
     """Return Pearson's correlation (B,) of images (B, channels, height, width), each about its mean colour; 0 of a constant."""
-    first, second = (
-        (images.double() - images.double().mean(dim=(2, 3), keepdim=True)).flatten(1) for images in (found, clean)
-    )
+    first, second = ((images.double() - images.double().mean(dim=(2, 3), keepdim=True)).flatten(1) for images in (found, clean))
     norms = first.norm(dim=1) * second.norm(dim=1)
     return torch.where(norms > 0, (first * second).sum(dim=1) / norms.clamp_min(1e-300), 0.0)
 

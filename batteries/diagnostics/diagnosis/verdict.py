@@ -17,7 +17,7 @@ from batteries.geometry import strata
 Word = Literal["generalist", "specialist", "undecided"]
 BOUND = 1.4
 SOURCE = (
-    "published diagnostics of the Freckles cells: 16 unseen noise laws within 1.4 times the error on known ones. Unseen against "
+    "published diagnostics of the Freckles cells: 16 unseen noise laws within 1.4 times the error on known ones. Unseen and "
     "known laws are compared by MSE, as there; other kinds by the share left, since their contrast differs (own choice)."
 )
 HOMES: dict[Domain, str] = {"noise": "known laws", "photos": "photographs"}
@@ -26,7 +26,9 @@ FOREIGN: dict[Domain, tuple[str, ...]] = {
     "photos": ("known laws", "unseen laws", "text"),
 }
 CONFIDENCE = 1 - 0.05 / 3  # of each of three ratios, so that all hold with 95% (Bonferroni)
-RATIO = Definition("ratio", "error over that at home", "verdict", "MSE of unseen over known laws; else share left over share left")
+RATIO = Definition(
+    "ratio", "error over that at home", "verdict", "MSE of unseen over known laws; else share left over share left"
+)
 
 
 @dataclass(frozen=True)
