@@ -11,7 +11,7 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import ablate, compose, encode, maintenance, train, validate
+from registry.cli import ablate, compose, diagnose, encode, maintenance, train, validate
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
 
@@ -22,6 +22,7 @@ __all__ = [
     "app",
     "browse",
     "compose",
+    "diagnose",
     "encode",
     "main",
     "maintenance",

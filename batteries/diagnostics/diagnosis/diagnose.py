@@ -26,7 +26,7 @@ from batteries.io.canonical_json import Document
 from batteries.io.kept_documents import KeptDocuments
 from batteries.model.patch_svae import PatchSVAE
 from batteries.model.patch_svae import untrained as untrained_model
-from batteries.noise import refuse_unknown
+from batteries.noise import NAMES, refuse_unknown
 
 UNTRAINED = 5
 UNTRAINED_SEED = 4300  # of the first untrained cell; no training starts from it
@@ -96,6 +96,11 @@ class Diagnosis:
     def __repr__(self) -> str:
         figures = short_repr.counted(len(self.findings), "figure")
         return short_repr.headed(self, f"{self.verdict.word}, at home on {self.verdict.home}", figures)
+
+    @property
+    def laws(self) -> tuple[str, ...]:
+        """Names of the rows and columns of the confusion matrix."""
+        return NAMES
 
     def section(self, stage: str) -> tuple[Finding, ...]:
         """Return the findings of a section, such as ``resolution``."""

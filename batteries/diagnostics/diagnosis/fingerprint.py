@@ -21,10 +21,8 @@ from batteries.readout import ReadOut
 
 STAGE = "fingerprint"
 READ = "logistic regression on mean and standard deviation of omega over the patches of an image"
-NAMED = Definition("named", "known laws named", STAGE, f"accuracy of a {READ}; chance is 1/16")
-APART = Definition(
-    "apart", "known and unseen told apart", STAGE, f"accuracy of known or unseen by a {READ}, of 32 laws; chance is 1/2"
-)
+NAMED = Definition("named", "law named", STAGE, f"accuracy of a {READ}; chance is 1/16")
+APART = Definition("apart", "known or unseen", STAGE, f"accuracy of known or unseen by a {READ}, of 32 laws; chance is 1/2")
 TRAIN, TEST = 40, 20  # images of each of the 32 laws
 PRINT_SEED = 41  # purpose in seed_of, distinct from others
 

@@ -61,15 +61,16 @@ def kind_errors(coder: Coder, kinds: Sequence[Kind]) -> KindErrors:
     found = [(kind, *coder.errors(kind.images, kind.fold)) for kind in kinds]
     errors = {kind.name: mse for kind, mse, _ in found}
     differences = {kind.name: variances(kind.images) for kind in kinds}
-    parts = [
-        _Part(kind.name, errors[kind.name], differences[kind.name], partial(estimates.clustered_mean, image=kind.cluster))
-        for kind in kinds
-    ]
+    parts = []
     for group in POOLED:
         if of := [kind.name for kind in kinds if kind.group == group]:
             strata_of = torch.arange(len(of)).repeat_interleave(torch.tensor([len(errors[name]) for name in of]))
             mse, spread = (torch.cat([values[name] for name in of]) for values in (errors, differences))
             parts.append(_Part(group, mse, spread, partial(strata.stratified_mean, stratum=strata_of)))
+    parts += [
+        _Part(kind.name, errors[kind.name], differences[kind.name], partial(estimates.clustered_mean, image=kind.cluster))
+        for kind in kinds
+    ]
     means = {part.name: part.mean(part.errors.double()) for part in parts}
     left = {part.name: strata.share(part.errors, part.differences, part.mean) for part in parts}
     findings = [positive(MSE, one, name) for name, one in means.items()]

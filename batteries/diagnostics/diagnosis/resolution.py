@@ -26,15 +26,15 @@ from batteries.noise import NAMES, of_types
 RESOLUTION, TILES = "resolution", "tiles"
 SIZE = Definition(
     "size",
-    "error over that at the training size",
+    "error over training size",
     RESOLUTION,
     "mean squared error / that of the same pixels at the training size",
 )
 OMEGA = Definition("tile-omega", "distance of omega", TILES, "norm(omega of whole - omega of tiles) / norm(omega of tiles)")
-S = Definition("tile-S", "the same without cross-attention", TILES, "norm(S of whole - S of tiles) / norm(S of tiles)")
+S = Definition("tile-S", "distance of S", TILES, "norm(S of whole - S of tiles) / norm(S of tiles)")
 RECON = Definition(
     "tile-recon",
-    "difference of reconstructions",
+    "difference of images",
     TILES,
     "sum (recon of whole - recon of tiles)^2 / sum (recon of tiles - image)^2",
 )

@@ -17,8 +17,8 @@ from batteries.geometry import estimates
 
 SURVIVAL, COMPRESSION = "survival", "compression"
 FORMULA = "mean over photographs of corr({}, clean image) with Gaussian noise added, about the mean colour"
-SIGNAL = Definition("signal", "correlation with the clean image", SURVIVAL, FORMULA.format("reconstruction"))
-NOISY = Definition("noisy", "the same of the noisy image itself", SURVIVAL, FORMULA.format("noisy image"))
+SIGNAL = Definition("signal", "reconstruction and clean", SURVIVAL, FORMULA.format("reconstruction"))
+NOISY = Definition("noisy", "noisy and clean", SURVIVAL, FORMULA.format("noisy image"))
 DECIBELS = (20, 10, 0, -10)  # ten times the logarithm of the variance of the image over that of the noise
 NOISE_SEED = 37  # purpose in seed_of, distinct from others
 NUMBERS_IN = Definition("numbers-in", "numbers of a patch", COMPRESSION, "channels p^2")

@@ -26,9 +26,7 @@ FOREIGN: dict[Domain, tuple[str, ...]] = {
     "photos": ("known laws", "unseen laws", "text"),
 }
 CONFIDENCE = 1 - 0.05 / 3  # of each of three ratios, so that all hold with 95% (Bonferroni)
-RATIO = Definition(
-    "ratio", "error over that at home", "verdict", "MSE of unseen over known laws; else share left over share left"
-)
+RATIO = Definition("ratio", "error over home", "verdict", "MSE of unseen over known laws; else share left over share left")
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,15 @@ class Verdict:
         word: Generalist if every ratio's upper bound is at most 1.4, specialist if a lower bound is above, else undecided.
         home: Group of images that counts as the cell's own domain.
         ratios: Error on each foreign kind over that at home, with bounds of 98.3%, so that the three hold with 95%.
+        bound: Largest ratio of a generalist.
+        source: Source of the bound.
     """
 
     word: Word
     home: str
     ratios: tuple[Finding, ...]
+    bound: float = BOUND
+    source: str = SOURCE
 
     __repr__ = short_repr.fields
 
