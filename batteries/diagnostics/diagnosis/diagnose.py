@@ -30,7 +30,10 @@ from batteries.noise import NAMES, refuse_unknown
 
 UNTRAINED = 5
 UNTRAINED_SEED = 4300  # of the first untrained cell; no training starts from it
-LARGEST_NULL = 512  # pixels of untrained cells but the first: attention over 65,536 patches takes 16 s
+LARGEST, LARGEST_NULL = (
+    1024,
+    512,
+)  # pixels; the second of untrained cells but the first: attention over 65,536 patches takes 16 s
 CHANNELS = 3
 OWN_PARTS = 7  # parts besides the untrained cells
 FORM = 1  # of the kept figures: another number leaves those of an earlier program alone
@@ -145,9 +148,9 @@ def diagnose(
         progress: Called with a description of the next part, the parts done and the parts in total.
 
     Raises:
-        InputError: other channels than 3 (``CHANNELS``), patches larger than 64 pixels (``PATCH``), a size that is no multiple
-            of the patch size or above 256 (``SIZE``), an unknown domain (``DOMAIN``) or mix (``NOISE_MIX``), or weights that
-            are not finite (``NOT_FINITE``).
+        InputError: neither a cell nor a model (``CELL``), other channels than 3 (``CHANNELS``), patches larger than 64 pixels
+            (``PATCH``), a size that is no multiple of the patch size or above 256 (``SIZE``), an unknown domain (``DOMAIN``) or
+            mix (``NOISE_MIX``), or weights that are not finite (``NOT_FINITE``).
 
     >>> import batteries
     >>> from batteries import diagnostics
@@ -155,6 +158,8 @@ def diagnose(
     >>> diagnostics.diagnose(model, untrained=0).find("compression").figure.value
     48.0
     """
+    if not isinstance(subject, Cell | PatchSVAE):
+        raise InputError("neither a cell nor a model", code="CELL", expected="batteries.Cell", found=type(subject).__name__)
     model = PatchSVAE.from_cell(subject) if isinstance(subject, Cell) else subject
     setting = _setting(subject, home, size, mix)
     _check(model, setting)
@@ -206,7 +211,7 @@ class _Kept:
 
     def untrained(self, index: int) -> NullFigures:
         """Return the figures of an untrained cell of the model's spec and input scale."""
-        seed, largest = UNTRAINED_SEED + index, LARGEST_NULL if index else resolution.SIDES[-1]
+        seed, largest = UNTRAINED_SEED + index, LARGEST_NULL if index else LARGEST
 
         def make() -> NullFigures:
             null = untrained_model(self.model.spec, seed).eval()
@@ -228,7 +233,7 @@ class _Kept:
 def _measured(
     coder: Coder,
     setting: Setting,
-    largest: int = resolution.SIDES[-1],
+    largest: int = LARGEST,
     told: Callable[[str], None] = lambda words: None,
 ) -> tuple[list[Finding], Verdict, Tensor]:
     """Measure all sections of a coder: findings, verdict and confusion matrix."""
@@ -251,7 +256,7 @@ def _measured(
     return findings, judged, named.confusion
 
 
-def _null(coder: Coder, setting: Setting, largest: int = resolution.SIDES[-1]) -> NullFigures:
+def _null(coder: Coder, setting: Setting, largest: int = LARGEST) -> NullFigures:
     found, judged, _ = _measured(coder, setting, largest)
     return NullFigures(values={one.key: one.figure.value for one in found}, word=judged.word)
 

@@ -42,16 +42,15 @@ class Fingerprint:
     __repr__ = short_repr.fields
 
 
-def fingerprint(coder: Coder, side: int, mix: NoiseMix = OWN_MIX, counts: tuple[int, int] = (TRAIN, TEST)) -> Fingerprint:
+def fingerprint(coder: Coder, side: int, mix: NoiseMix = OWN_MIX) -> Fingerprint:
     """Name held-out noise by the tokens of a coder.
 
     Args:
         coder: Coder whose tokens are read.
         side: Side of the images in pixels.
         mix: Mix of the known noise.
-        counts: Training and test images of each law.
     """
-    (train, classes), (test, truth) = ((statistics(coder, images), laws) for images, laws in _laws(counts, side, mix))
+    (train, classes), (test, truth) = ((statistics(coder, images), laws) for images, laws in _laws((TRAIN, TEST), side, mix))
     known, asked = classes < len(NAMES), truth < len(NAMES)
     named = ReadOut.of(train[known], classes[known])(test[asked])
     wanted = truth[asked]

@@ -47,7 +47,7 @@ FEW_TYPES = ("quadrants", "blocks")  # noise of the largest images: four laws in
 ROUNDING = 1e-5  # of S, float32 rows that were multiplied in batches of other sizes
 
 
-def sizes(patch: int, size: int, largest: int = SIDES[-1]) -> tuple[int, ...]:
+def sizes(patch: int, size: int, largest: int = 1024) -> tuple[int, ...]:
     """Return the multiples of a patch size that are nearest to 36 to 1024 pixels, without the training size.
 
     >>> sizes(4, 64), sizes(16, 64, largest=256)
@@ -57,7 +57,7 @@ def sizes(patch: int, size: int, largest: int = SIDES[-1]) -> tuple[int, ...]:
     return tuple(side for side in found if side != size)
 
 
-def by_size(coder: Coder, home: Domain, size: int, mix: NoiseMix = OWN_MIX, largest: int = SIDES[-1]) -> list[Finding]:
+def by_size(coder: Coder, home: Domain, size: int, mix: NoiseMix = OWN_MIX, largest: int = 1024) -> list[Finding]:
     """Compare the error at other sizes with that of the same pixels at the training size.
 
     The error's clusters are images, or tiles where there are fewer than 8 images.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from registry.reports.charts.chart import Axis, Look
 
-ALONG = 300  # length of the axis, in pixels, as all lengths below
+ALONG = 420  # length of the axis, in pixels, as all lengths below
 LETTER = 7.5  # average width of a letter of a label
 FOOT = 46  # height of the ticks and the axis label
 CELL, UNTRAINED, LINEAR = Look("cell", "circle"), Look("untrained", "triangle"), Look("linear", "diamond")
