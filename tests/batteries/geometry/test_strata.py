@@ -44,7 +44,7 @@ def test_bounds_cover_in_95_of_100_cases():
         first, second = (clustered_mean(1 + draws(seed + shift, 30), torch.arange(30)) for shift in (0, 5000))
         _, low, high = strata.ratio(first, second)
         covered += low <= 1 <= high
-    assert covered / 300 == pytest.approx(0.95, abs=0.03)
+    assert 0.93 < covered / 300 < 0.99
 
 
 def test_equal_strata_have_no_error_and_infinite_freedom():

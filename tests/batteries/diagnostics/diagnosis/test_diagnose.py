@@ -10,6 +10,7 @@ from batteries.diagnostics.diagnosis import fingerprint, resolution
 from tests.support.planted_coders import SPEC
 
 
+@pytest.mark.slow
 def test_a_diagnosis_has_every_section_and_keeps_its_null(tmp_path, monkeypatch):
     monkeypatch.setattr(resolution, "SIDES", (36, 64, 128))
     monkeypatch.setattr(fingerprint, "TRAIN", 4)
