@@ -18,7 +18,8 @@ def diagnosed(found: DiagnoseAnswer) -> FittedTable:
     """Return the table, without single noise laws, singular values and the error of a single kind."""
     table = FittedTable("figure", "of", "cell", "untrained", "PCA", wrapping=("figure",), optional=("PCA",))
     for one in shown(found):
-        table.add_row(one.title, one.place, value(one), untrained(one.untrained), _number(one.linear))
+        own = "undefined" if one.value is None else value(one)
+        table.add_row(one.title, one.place, own, untrained(one.untrained), _number(one.linear))
     return table
 
 

@@ -18,14 +18,11 @@ def finding(definition, value, place="", error=0.01, untrained=(1.0, None), line
 
 def by_hand(word="generalist", linear="specialist", size=64):
     """A diagnosis, of whose figures the noisy image and one CV are undefined."""
-    names = [kind.name for kind in kinds(32)]
+    names = ["known laws", "unseen laws", *(kind.name for kind in kinds(32))]
     ratios = tuple(finding(RATIO, 0.5, place) for place in ("unseen laws", "photographs", "text"))
     lost = Definition("lost", "a lost figure", "compression", "0 / 0")
     found = [
-        *(
-            finding(reconstruction.LEFT, 10.0 ** -(i % 5), name, 1e-6)
-            for i, name in enumerate(["known laws", "unseen laws", *names])
-        ),
+        *(finding(reconstruction.LEFT, 10.0 ** -(i % 5), name, 1e-6) for i, name in enumerate(names)),
         *(finding(reconstruction.SPECTRUM, 3.0 - mode, f"text, mode {mode}", linear=None) for mode in (1, 2)),
         finding(reconstruction.CV, 0.2, "text", linear=None),
         Finding(Figure(reconstruction.CV, "gradients", undefined="all simplices are flat")),

@@ -13,6 +13,7 @@ from batteries.diagnostics.diagnosis.findings import Finding
 from batteries.diagnostics.diagnosis.reconstruction import KindErrors
 from batteries.diagnostics.figures import Definition, Figure
 from batteries.geometry import strata
+from batteries.geometry.estimates import Estimate
 
 Word = Literal["generalist", "specialist", "undecided"]
 BOUND = 1.4
@@ -27,6 +28,8 @@ FOREIGN: dict[Domain, tuple[str, ...]] = {
 }
 CONFIDENCE = 1 - 0.05 / 3  # of each of three ratios, so that all hold with 95% (Bonferroni)
 RATIO = Definition("ratio", "error over home", "verdict", "MSE of unseen over known laws; else share left over share left")
+
+UNSEEN = Definition("unseen", "unseen over known laws", "verdict", "MSE of unseen laws / MSE of known laws")
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,19 @@ def word_of(ratios: Sequence[Finding]) -> Word:
     return "undecided"
 
 
+def published(errors: KindErrors) -> Finding:
+    """Return the ratio that published diagnostics speak of, with its 95% bounds: of unseen over known laws, of any cell."""
+    return _compared(UNSEEN, "", errors.mse["unseen laws"], errors.mse["known laws"], 0.95)
+
+
 def _ratio(errors: KindErrors, home: str, group: str) -> Finding:
     by = errors.mse if {home, group} == {"known laws", "unseen laws"} else errors.left
-    own, other = by[home], by[group]
+    return _compared(RATIO, group, by[group], by[home], CONFIDENCE)
+
+
+def _compared(definition: Definition, place: str, other: Estimate, own: Estimate, confidence: float) -> Finding:
     if not all(math.isfinite(one.value) and one.value > 0 for one in (own, other)):
-        return Finding(Figure(RATIO, group, undefined="an error of 0, or none that is finite"))
-    value, low, high = strata.ratio(other, own, CONFIDENCE)
+        return Finding(Figure(definition, place, undefined="an error of 0, or none that is finite"))
+    value, low, high = strata.ratio(other, own, confidence)
     relative = math.hypot(*(one.standard_error / one.value for one in (own, other)))
-    return Finding(Figure(RATIO, group, value, value * relative), low, high)
+    return Finding(Figure(definition, place, value, value * relative), low, high)
