@@ -27,19 +27,20 @@ FOLDER = Path("runs") / "diagnostics"
 LIMIT = 2**22  # bytes of a diagnosis
 HEAD = """# Diagnoses of the shipped cells
 
-Written by `python examples/diagnostics.py --write`; one cell with all its figures and pictures: `batteries diagnose CELL --html FILE`.
-{count} of {of} cells. Five untrained cells of the spec and the best linear code of the cell's width stand beside every figure of a diagnosis.
+Written by `python examples/diagnostics.py --write`; one cell with all its figures and pictures: `batteries diagnose CELL
+--html FILE`. {count} of {of} cells. Five untrained cells of the spec and the best linear code of the cell's width stand
+beside every figure of a diagnosis.
 
-*home*: images of the cell's own domain, the 16 known noise laws or photographs. *verdict*: generalist if the error on unseen laws,
-on text, and on photographs or known noise is at most {bound:g} times that at home, by the upper bounds of three intervals that hold together
-with 95%; specialist if a lower bound is above it. The bound is a {source}
-*share left*: sum of the squared errors over that of the squared differences from each image's mean colour, ± its standard error.
-*unseen / known*: MSE on 16 unseen laws over that on the known ones, with its interval. *1024 px*: error of an image of 1,024 pixels
-over that of the same pixels cut to the training size. *omega, tiles*: distance of omega of an image encoded whole from that of its 16 tiles
-encoded apart; 0 is a factor of cross-attention that no longer depends on the image. *signal*: correlation of reconstructions of
-photographs under as much noise as signal (0 dB) with the clean ones; the noisy images themselves have {noisy}.
-*compression*: numbers of a patch over those of the narrowest layer. *named*: held-out noise named by omega, chance {chance:.3f};
-in brackets the mean of untrained cells. *apart*: known told from unseen laws by omega, chance 0.5."""
+*home*: images of the cell's own domain, the 16 known noise laws or photographs. *verdict*: generalist if the error on
+unseen laws, on text, and on photographs or known noise is at most {bound:g} times that at home, by the upper bounds of
+three intervals that hold together with 95%; specialist if a lower bound is above it. The bound is a {source} *share left*:
+sum of the squared errors over that of the squared differences from each image's mean colour, ± its standard error. *unseen
+/ known*: MSE on 16 unseen laws over that on the known ones, with its interval. *1024 px*: error of an image of 1,024 pixels
+over that of the same pixels cut to the training size. *omega, tiles*: distance of omega of an image encoded whole from that
+of its 16 tiles encoded apart; 0 is a factor of cross-attention that no longer depends on the image. *signal*: correlation
+of reconstructions of photographs under as much noise as signal (0 dB) with the clean ones; the noisy images themselves have
+{noisy}. *compression*: numbers of a patch over those of the narrowest layer. *named*: held-out noise named by omega, chance
+{chance:.3f}; in brackets the mean of untrained cells. *apart*: known told from unseen laws by omega, chance 0.5."""
 COLUMNS = (
     *("cell", "home", "verdict", "of PCA", "of untrained", "share left at home", "PCA", "untrained", "unseen / known"),
     *(
