@@ -51,8 +51,8 @@ def diagnosis_page(answer: DiagnoseAnswer, found: Diagnosis, pipeline: Sequence[
     """Return the page of a diagnosis; the same diagnosis gives the same bytes.
 
     Args:
-        answer: Its figures.
-        found: Its pictures and maps.
+        answer: Figures of the diagnosis.
+        found: Diagnosis, with pictures and maps.
         pipeline: Charts of CV along the cell's stages, to stand beside CV by kind of images.
     """
     return render(
