@@ -56,7 +56,7 @@ def ratio(error: Estimate, reference: Estimate, confidence: float = 0.95) -> tup
     >>> from batteries import geometry
     >>> one = geometry.clustered_mean(torch.tensor([1.0, 2.0, 3.0]), torch.arange(3))
     >>> [round(value, 3) for value in ratio(one, one)]
-    [1.0, 0.03, 33.554]
+    [1.0, 0.173, 5.792]
     """
     relative = math.hypot(*(one.standard_error / one.value for one in (error, reference)))
     reach = _grown(student(confidence, max(1, min(error.freedom, reference.freedom))) * relative)

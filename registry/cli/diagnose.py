@@ -16,7 +16,7 @@ from registry.cli.terminal.console import AsJson, Registry, Wide, app, emit, emi
 from registry.cli.terminal.help import TEST
 from registry.cli.terminal.options import Page, Threads, refuse_no_folder, use
 from registry.cli.terminal.progress import TaskBar
-from registry.reports import diagnosis_tables
+from registry.reports.diagnosis import diagnosis_tables
 
 KEPT = "diagnostics"  # folder of the figures of untrained cells, in the user's cache folder
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from batteries.data.probes import Probe
 from batteries.model.patch_svae import PatchSVAE
-from registry.reports.png import png_pair
+from registry.reports.charts.png import png_pair
 from registry.reports.viability_page import Reconstruction
 
 SHOWN = 4

@@ -80,6 +80,13 @@ class Diagnosis:
         confusion: Test images (16, 16) of each known law, in rows, by the name that omega gives them.
         pictures: Images with their reconstructions.
         maps: Singular values over the patches of images.
+
+    >>> import batteries
+    >>> from batteries import diagnostics
+    >>> model = batteries.untrained(batteries.CellSpec.preset("low", hidden=16, smooth_width=2), seed=0)
+    >>> found = diagnostics.diagnose(model, untrained=0)
+    >>> found.verdict.home, len(found.section("tiles")), found.find("numbers-omega").figure.value
+    ('known laws', 3, 16)
     """
 
     spec: CellSpec

@@ -21,6 +21,12 @@ class Finding:
         high: Upper 95% bound; None as ``low``.
         untrained: Values of untrained cells, in the order of their seeds; None where it is undefined or was not asked.
         linear: Value of the linear code; None if it has none.
+
+    >>> from batteries import diagnostics
+    >>> definition = diagnostics.Definition("mse", "MSE", "kinds", "mean of (reconstruction - image)^2")
+    >>> found = diagnostics.Finding(diagnostics.Figure(definition, "text", 0.5), low=0.4, high=0.6, linear=0.7)
+    >>> found.key, found.low, found.linear
+    ('mse text', 0.4, 0.7)
     """
 
     figure: Figure

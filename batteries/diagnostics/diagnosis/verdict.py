@@ -42,6 +42,10 @@ class Verdict:
         ratios: Error on each foreign kind over that at home, with bounds of 98.3%, so that the three hold with 95%.
         bound: Largest ratio of a generalist.
         source: Source of the bound.
+
+    >>> from batteries import diagnostics
+    >>> diagnostics.Verdict("generalist", "known laws", ratios=()).bound
+    1.4
     """
 
     word: Word

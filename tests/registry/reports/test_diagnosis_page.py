@@ -12,8 +12,8 @@ from PIL import Image
 from batteries.diagnostics.diagnosis.pictures import Picture
 from registry.answers.diagnosis import DiagnoseAnswer
 from registry.reports.charts import diagnosis_charts
-from registry.reports.diagnosis_page import diagnosis_page
-from registry.reports.png import heat_png, png
+from registry.reports.charts.png import heat_png, png
+from registry.reports.diagnosis.diagnosis_page import diagnosis_page
 from tests.registry.reports.test_viability_page import (
     HOSTILE,
     PHONE,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from registry.answers.diagnosis import DiagnoseAnswer
 from registry.reports.charts import diagnosis_charts
 from registry.reports.charts.chart import Chart
-from registry.reports.diagnosis_tables import SECTIONS, untrained
-from registry.reports.diagnosis_tables import value as formatted
+from registry.reports.charts.png import data_uri, heat_png, png_pair
+from registry.reports.diagnosis.diagnosis_tables import SECTIONS, untrained
+from registry.reports.diagnosis.diagnosis_tables import value as formatted
 from registry.reports.number_format import number
-from registry.reports.png import data_uri, heat_png, png_pair
 from registry.reports.templating import render
 
 if TYPE_CHECKING:
