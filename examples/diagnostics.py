@@ -33,7 +33,10 @@ beside every figure of a diagnosis.
 
 *home*: images of the cell's own domain, the 16 known noise laws or photographs. *verdict*: generalist if the error on
 unseen laws, on text, and on photographs or known noise is at most {bound:g} times that at home, by the upper bounds of
-three intervals that hold together with 95%; specialist if a lower bound is above it. Source of the bound: {source} *share left*:
+three intervals that hold together with 95%; specialist if a lower bound is above it. Source of the
+bound: {source}
+
+*share left*:
 sum of the squared errors over that of the squared differences from each image's mean colour, ± its standard error. *unseen
 / known*: MSE on 16 unseen laws over that on the known ones, with its interval. *1024 px*: error of an image of 1,024 pixels
 over that of the same pixels cut to the training size. *omega, tiles*: distance of omega of an image encoded whole from that
