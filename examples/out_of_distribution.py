@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from batteries.data.sources import seed_of
 from batteries.data.unseen import CONTRASTS, LAWS, unseen
 from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
+from batteries.geometry.strata import ratio, stratified_mean
 from batteries.io import atomic_files
 from batteries.measurement.baselines import LinearCode, to_patches
 from batteries.measurement.measure import read
@@ -75,46 +75,6 @@ class Row:
     kind: str
     errors: dict[str, Estimate]
     left: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Stratified(Estimate):
-    """Mean over strata that are given, each with some images.
-
-    Attributes:
-        degrees: Degrees of freedom of the standard error.
-    """
-
-    degrees: float
-
-    @property
-    def freedom(self) -> float:
-        """Degrees of freedom of the standard error."""
-        return self.degrees
-
-
-def stratified_mean(values: Tensor, stratum: Tensor) -> Stratified:
-    """Estimate the mean of values (n,) over strata (n,) of equally many images: the spread between strata is no error.
-
-    The degrees of freedom are those of Welch and Satterthwaite.
-
-    >>> found = stratified_mean(torch.tensor([1.0, 2.0, 11.0, 12.0]), torch.tensor([0, 0, 1, 1]))
-    >>> found.value, round(found.standard_error, 3), found.freedom
-    (6.5, 0.354, 2.0)
-    """
-    parts = [values[stratum == one].double() for one in stratum.unique()]
-    shares = torch.stack([part.var() / len(part) for part in parts])
-    degrees = shares.sum().square() / (shares.square() / torch.tensor([len(part) - 1 for part in parts])).sum()
-    error = shares.sum().sqrt() / len(parts)
-    return Stratified(float(values.double().mean()), float(error), len(values), tuple(values.tolist()), float(degrees))
-
-
-def ratio(error: Estimate, reference: Estimate) -> tuple[float, float, float]:
-    """Return the ratio of two independent errors, with its 95% bounds."""
-    relative = math.hypot(*(one.standard_error / one.value for one in (error, reference)))
-    reach = math.exp(estimates.student(0.95, min(error.freedom, reference.freedom)) * relative)
-    value = error.value / reference.value
-    return value, value / reach, value * reach
 
 
 def kinds() -> dict[str, tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import ablate, compare, compose, encode, inspect, maintenance, train, validate
+from registry.cli import ablate, compare, compose, diagnose, encode, inspect, maintenance, train, validate
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
 
@@ -23,6 +23,7 @@ __all__ = [
     "browse",
     "compare",
     "compose",
+    "diagnose",
     "encode",
     "inspect",
     "main",

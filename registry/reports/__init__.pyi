@@ -1,2 +1,3 @@
 from .ablation_page import snapshot_page as snapshot_page
+from .diagnosis.diagnosis_page import diagnosis_page as diagnosis_page
 from .inspections.inspection_page import inspected_page as inspected_page
