@@ -101,7 +101,6 @@ def made(tmp_path_factory):
         warnings.simplefilter("ignore", registry.YankedWarning)
         pulled = registry.pull("high/tiny", registry=store)
     modes = diagnostics.modes(net, small.images, small.group, small.cluster)
-    diagnostics = batteries.diagnostics
     inspected = diagnostics.inspect(net, batch)
     compared = diagnostics.compare(inspected, diagnostics.inspect(batteries.untrained(spec, 1), batch))
     figure = inspected.columns[0].figures[0]
