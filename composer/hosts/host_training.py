@@ -16,7 +16,7 @@ from batteries.geometry.estimates import Estimate
 from batteries.images.image_batch import unjudged
 from batteries.model.patch_svae import Output, Tokens
 from composer.container.outputs import CellOutput
-from composer.hosts.cell_hosts import HostFactory, Mounted, NamingHost, RestoringHost
+from composer.hosts.cell_hosts import FORM, FrozenCell, HostFactory, Model, Mounted, NamingHost, RestoringHost, cells_of
 from composer.hosts.residual_mlp import StreamForm
 from composer.hosts.tasks import Task
 
@@ -55,10 +55,22 @@ class Watched:
         self.gradient = gradient.norm()
 
 
-def residual_host(form: StreamForm) -> HostFactory:
-    """Return the factory of a residual MLP of a form: a classifier for tasks with classes, else a restorer."""
+def residual_host(form: StreamForm = FORM, beside: Model | None = None) -> HostFactory:
+    """Return the factory of a residual MLP: a classifier for tasks with classes, else a restorer.
+
+    Args:
+        form: Form of the MLP.
+        beside: Container whose cells, frozen, the host reads beside the mounted one.
+
+    >>> import batteries, composer, registry
+    >>> frozen = composer.compose(registry.load("low/fresnel-64"))
+    >>> cell, images = batteries.PatchSVAE.from_cell(registry.load("low/johanna-64")), batteries.probe("photos-64").images[:4]
+    >>> composer.hosts.residual_host(beside=frozen)(cell, images, 16)(images).shape
+    torch.Size([4, 16])
+    """
+    frozen = () if beside is None else tuple(FrozenCell(beside, name) for name in cells_of(beside).names)
     return lambda cell, sample, classes: (
-        NamingHost(cell, sample, classes, form) if classes else RestoringHost(cell, sample, form)
+        NamingHost(cell, sample, classes, form, frozen) if classes else RestoringHost(cell, sample, form, frozen)
     )
 
 

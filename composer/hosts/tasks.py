@@ -35,6 +35,7 @@ class Task:
         test: Test images and targets of the same form.
         cluster: Clusters (B,) of test images for standard errors; None for one image per cluster.
         decides: Whether the verdict depends on the task.
+        shown: Photographs of the probes that the training images show.
 
     Raises:
         InputError: images without a target each (``TASK_IMAGES``); fewer than two classes, or a test class that is missing in
@@ -53,6 +54,7 @@ class Task:
     test: tuple[Tensor, Tensor]
     cluster: Tensor | None = None
     decides: bool = True
+    shown: tuple[str, ...] = ()
 
     __repr__ = short_repr.fields
 
@@ -85,10 +87,14 @@ class Task:
 
 
 class Parts(NamedTuple):
-    """Two disjoint parts of labelled images: images (B, channels, height, width), and labels (B,)."""
+    """Two disjoint parts of labelled images: images (B, channels, height, width), and labels (B,).
+
+    ``shown`` names the photographs of the probes in the first part.
+    """
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,8 @@ def naming_noise(kinds: Sequence[int], mix: NoiseMix, numbers: TaskSize, seed: i
         numbers: Numbers of the images.
         seed: Seed of the images.
     """
-    return Task(NAME_NOISE, *noise_parts(kinds, mix, numbers, seed))
+    train, test, _ = noise_parts(kinds, mix, numbers, seed)
+    return Task(NAME_NOISE, train, test)
 
 
 def noise_parts(kinds: Sequence[int], mix: NoiseMix, numbers: TaskSize, seed: int) -> Parts:
@@ -129,7 +136,8 @@ def noise_parts(kinds: Sequence[int], mix: NoiseMix, numbers: TaskSize, seed: in
         labels = torch.arange(len(kinds)).repeat_interleave(max(1, count // len(kinds)))
         size, generator = (numbers.size, numbers.size), Generator().manual_seed(seed + part)
         parts.append((of_types(torch.tensor(kinds)[labels], size, generator, mix=mix), labels))
-    return Parts(*parts)
+    train, test = parts
+    return Parts(train, test)
 
 
 def photo_parts(numbers: TaskSize, seed: int) -> Parts:
@@ -138,12 +146,12 @@ def photo_parts(numbers: TaskSize, seed: int) -> Parts:
     left, right = ([half(p, side) for p in pictures] for side in (0, 1))
     clean, labels = crops(left, numbers.size, max(1, numbers.train // len(pictures)), seed)
     held_out, truth = crops(right, numbers.size, max(1, numbers.crops // len(pictures)), seed + 1)
-    return Parts((clean, labels), (held_out, truth))
+    return Parts((clean, labels), (held_out, truth), tuple(path.stem for path in photographs()))
 
 
 def naming_photos(parts: Parts) -> Task:
     """Make the task of naming the photograph of a crop; hosts of untrained cells do it as well, so that it does not decide."""
-    return Task(NAME_PHOTO, parts.train, parts.test, cluster=parts.test[1], decides=False)
+    return Task(NAME_PHOTO, parts.train, parts.test, cluster=parts.test[1], decides=False, shown=parts.shown)
 
 
 def denoising(parts: Parts, sigma: float, seed: int) -> Task:
@@ -154,9 +162,9 @@ def denoising(parts: Parts, sigma: float, seed: int) -> Task:
         sigma: Standard deviation of the noise.
         seed: Seed of the noise.
     """
-    (clean, _), (held_out, truth) = parts
+    (clean, _), (held_out, truth), shown = parts
     noisy, held_out_noisy = (x + sigma * _gaussian(x, seed + part) for part, x in enumerate((clean, held_out)))
-    return Task(DENOISE, (noisy, clean), (held_out_noisy, held_out), cluster=truth)
+    return Task(DENOISE, (noisy, clean), (held_out_noisy, held_out), cluster=truth, shown=shown)
 
 
 def refuse_unfit(cell: Cell, tasks: Sequence[Task]) -> None:

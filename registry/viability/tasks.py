@@ -64,4 +64,4 @@ def own_images(own: Probe, protocol: ViabilityProtocol, seed: int) -> Parts:
     if own.domain == "noise" and len(own.groups) == 1:
         return noise_parts(NoiseSource.of_probe(own).types, own.noise_mix, sizes(protocol), seed)
     naming = own_tasks(own, protocol, seed)[-1]
-    return Parts(naming.train, naming.test)
+    return Parts(naming.train, naming.test, naming.shown)
