@@ -1,5 +1,6 @@
 from .adapt import adapt as adapt
 from .adapted import Adapted as Adapted
+from .adapted import next_label as next_label
 from .guard import AdaptMoment as AdaptMoment
 from .hold import Hold as Hold
 from .own_domain import OwnDomain as OwnDomain

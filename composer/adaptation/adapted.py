@@ -20,6 +20,7 @@ from batteries.model.patch_svae import arrays_of
 from batteries.packaging.package import Label, assembled, linear_code, measured_figures, untrained_figures
 from composer.adaptation.adapting import Ended, Job, Learned
 from composer.adaptation.guard import AdaptMoment
+from composer.hosts.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class Adapted:
     Attributes:
         cell: New cell.
         parent: Cell that it was, unchanged.
+        task: Task of the host.
         host: Host that learned around the new cell.
         score: Score of the host on test images: accuracy, or R2 where images are restored.
         moments: Looks of the guard, in order, those after which the cell went back included.
@@ -43,6 +45,7 @@ class Adapted:
 
     cell: Cell
     parent: Cell
+    task: Task
     host: nn.Module
     score: Estimate
     moments: tuple[AdaptMoment, ...]
@@ -72,7 +75,7 @@ def packaged(job: Job, learned: Learned, label: Label, command: str) -> Adapted:
     blob = weights_file.write(arrays)
     facts, adapted = _training_facts(job, learned, command), _adaptation(job, learned)
     cell = assembled(parent.spec, blob, arrays, label, facts, input=input, figures=figures, adapted=adapted)
-    return Adapted(cell, parent, learned.host, learned.score, learned.moments, learned.ended)
+    return Adapted(cell, parent, job.task, learned.host, learned.score, learned.moments, learned.ended)
 
 
 def next_label(parent: Cell, task: str) -> Label:

@@ -158,7 +158,7 @@ def learn(job: Job, progress: Progress = lambda step, loss, moment: None) -> Lea
     with threads(1), unjudged():
         model = PatchSVAE.from_cell(job.cell)
         start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-        guard = Guard(model, probe(job.cell.manifest.own_probe), job.domain, job.hold.content if job.hold else 0.0)
+        guard = Guard(model, probe(job.cell.manifest.own_probe), job.domain, (job.hold or Hold()).content)
         _refuse_no_content(job, guard)
         terms = _terms(job, guard)
         watched = Watched(model)
