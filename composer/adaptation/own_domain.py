@@ -19,6 +19,7 @@ from batteries.cell.manifest import DataSource
 from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import photographs, probe
 from batteries.data.sources import NoiseSource, PhotoSource, Source, seed_of
+from batteries.engine.threads import threads
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
@@ -130,7 +131,8 @@ def naming(seed: int = 0, numbers: TaskSize | None = None) -> Task:
     >>> composer.adaptation.naming().classes
     16
     """
-    return tasks.naming_noise(OWN_TYPES, "batteries", numbers or TaskSize(), seed)
+    with threads(1):  # a spread over the pixels of an image is a sum that depends on them
+        return tasks.naming_noise(OWN_TYPES, "batteries", numbers or TaskSize(), seed)
 
 
 @neutral()

@@ -43,7 +43,7 @@ PLACES = {"out", "attest", "registry_", "wide", "threads", "as_json"}  # options
 
 @app.command(
     rich_help_panel=MAKE,
-    epilog="batteries adapt high/johanna-64 --task naming --name mine-64 --hold reconstruction=10,cv=10",
+    epilog="batteries adapt high/johanna-64 --task naming --name mine-64",
 )
 def adapt(
     context: typer.Context,
