@@ -19,6 +19,7 @@ class HoldFigures(Document):
     content: float
     every: Positive
     backoffs: Count
+    guarded: bool
 
 
 class Adaptation(Document):

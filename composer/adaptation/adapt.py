@@ -16,8 +16,8 @@ from batteries.packaging.package import Label
 from batteries.training.plan import Plan
 from composer.adaptation.adapted import Adapted, next_label, packaged
 from composer.adaptation.adapting import Job, Progress, learn
+from composer.adaptation.domains import OwnDomain, own_domain
 from composer.adaptation.hold import Hold
-from composer.adaptation.own_domain import OwnDomain, own_domain
 from composer.hosts.cell_hosts import FrozenCell, HostFactory
 from composer.hosts.tasks import Task, refuse_unfit
 
@@ -87,14 +87,14 @@ def adapt(
     domain = domain or own_domain(cell)
     if isinstance(domain.source, PhotoSource):
         refuse_shown(domain.source)
-    plan = _plan(cell, optimiser, steps=steps, rate=rate, batch=batch, seed=seed, size=domain.images.shape[-1])
+    plan = plan_of(cell, optimiser, steps=steps, rate=rate, batch=batch, seed=seed, size=domain.images.shape[-1])
     if not 0 < host_rate < float("inf"):
         raise InputError("invalid options", code="USAGE", expected="a host_rate above 0", found=host_rate)
     job = Job(cell, host, task, domain, hold, plan, host_rate)
     return packaged(job, learn(job, progress), label or next_label(cell, task.name), command)
 
 
-def _plan(cell: Cell, optimiser: str, *, rate: float | None, **numbers: int) -> Plan:
+def plan_of(cell: Cell, optimiser: str, *, rate: float | None, **numbers: int) -> Plan:
     """Return the plan of the cell's weights: a constant rate, no soft hand, no clipping."""
     if optimiser not in get_args(AdaptOptimiser):
         expected = " | ".join(get_args(AdaptOptimiser))

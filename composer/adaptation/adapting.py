@@ -27,9 +27,9 @@ from batteries.images.image_batch import unjudged
 from batteries.model.patch_svae import PatchSVAE
 from batteries.training.optimisers import optimisers_of
 from batteries.training.plan import Plan
+from composer.adaptation.domains import OwnDomain
 from composer.adaptation.guard import AdaptMoment, Guard
 from composer.adaptation.hold import Hold
-from composer.adaptation.own_domain import OwnDomain
 from composer.adaptation.terms import Terms
 from composer.hosts.cell_hosts import HostFactory
 from composer.hosts.host_training import Watched, make_host, score, task_loss
@@ -177,7 +177,7 @@ def learn(job: Job, progress: Progress = lambda step, loss, moment: None) -> Lea
             moment, point = guard.look(model, course.step, course.rate, change(model, start))
             moments.append(moment)
             progress(course.step, loss, moment)
-            if job.hold is None or moment.holds:
+            if job.hold is None or not job.hold.guarded or moment.holds:
                 course.points.append(point)
                 held = course.state()
                 continue

@@ -14,7 +14,7 @@ from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.content import kept, mean_error
 from batteries.measurement.measure import Reading, finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
-from composer.adaptation.own_domain import OwnDomain
+from composer.adaptation.domains import OwnDomain
 
 
 @dataclass(frozen=True)

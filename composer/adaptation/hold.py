@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from batteries.errors import InputError
 
 TERMS = ("reconstruction", "cv", "anchor")
+
+
+def _flag(text: str) -> bool:
+    return {"0": False, "1": True}[text]
+
+
+KINDS: dict[Any, Callable[[str], float | int | bool]] = {"float": float, "int": int, "bool": _flag}  # by annotation
 
 
 @dataclass(frozen=True)
@@ -29,13 +38,14 @@ class Hold:
         content: Least share kept of the variance explained beyond the mean, from 0 to 1.
         every: Steps between two looks of the guard.
         backoffs: Returns to a state that held before the adaptation ends.
+        guarded: Whether the guard acts; otherwise it only measures.
 
     Raises:
         InputError: a weight that is negative or not finite, a share outside [0, 1], or counts that are too small (``HOLD``).
 
     >>> from composer import Hold
     >>> Hold(anchor=3.0)
-    Hold(reconstruction=10.0, cv=10.0, anchor=3.0, content=0.95, every=25, backoffs=3)
+    Hold(reconstruction=10.0, cv=10.0, anchor=3.0, content=0.95, every=25, backoffs=3, guarded=True)
     """
 
     reconstruction: float = 10.0
@@ -44,23 +54,26 @@ class Hold:
     content: float = 0.95
     every: int = 25
     backoffs: int = 3
+    guarded: bool = True
 
     def __post_init__(self) -> None:
         wrong = [name for name in TERMS if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0)]
         if not (_is_number(self.content) and 0 <= self.content <= 1):
             wrong.append("content")
         wrong += [name for name, least in (("every", 1), ("backoffs", 0)) if not _is_count(getattr(self, name), least)]
+        if not isinstance(self.guarded, bool):
+            wrong.append("guarded")
         if wrong:
             raise InputError(
                 "invalid hold",
                 code="HOLD",
-                expected="weights of at least 0, a content from 0 to 1, every of 1 or more, backoffs of 0 or more",
+                expected="weights and backoffs of at least 0, a content from 0 to 1, every of 1 or more, guarded True or False",
                 found=", ".join(f"{name}={getattr(self, name)!r}" for name in wrong),
             )
 
     @classmethod
     def parse(cls, text: str) -> Hold:
-        """Parse a hold, as the command takes it: ``NAME=NUMBER`` with commas; names left out have their default.
+        """Parse a hold, as the command takes it: ``NAME=NUMBER`` with commas; ``guarded=0`` turns the guard off.
 
         Raises:
             InputError: not of that form, a name given twice, or invalid values (``HOLD``).
@@ -68,8 +81,8 @@ class Hold:
         >>> Hold.parse("reconstruction=10,cv=0").cv
         0.0
         """
-        found: dict[str, float | int] = {}
-        kinds = {one.name: int if one.type == "int" else float for one in fields(cls)}
+        found: dict[str, float | int | bool] = {}
+        kinds = {one.name: KINDS[one.type] for one in fields(cls)}
         for part in text.split(","):
             name, _, value = part.strip().partition("=")
             try:

@@ -9,7 +9,7 @@ import batteries
 from batteries import CellSpec
 from batteries.data.sources import NoiseSource
 from composer.adaptation import OwnDomain, naming
-from composer.adaptation.adapt import _plan
+from composer.adaptation.adapt import plan_of
 from composer.adaptation.adapting import Job
 from composer.hosts import StreamForm, TaskSize, residual_host
 from tests.support.viability import one_of_a_group
@@ -29,7 +29,7 @@ def small_cell(name="small-64"):
 
 def job(cell, hold, *, factory=HOST, task=None, steps=6, rate=1e-3, optimiser="adam", seed=0, domain=None):
     """Everything of an adaptation of a few steps."""
-    plan = _plan(cell, optimiser, rate=rate, steps=steps, batch=8, seed=seed, size=64)
+    plan = plan_of(cell, optimiser, rate=rate, steps=steps, batch=8, seed=seed, size=64)
     return Job(cell, factory, task or naming(numbers=LITTLE), domain or little_domain(), hold, plan, 1e-2)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from batteries.data.sources import NoiseSource, seed_of
-from batteries.geometry import axial_cv
+from batteries.geometry import axial_cv, cv
 from batteries.geometry.simplex_cv import differentiable_cv
 from batteries.model.patch_svae import untrained
 from composer import Hold
@@ -48,17 +48,17 @@ def test_the_volumes_bring_the_axial_cv_to_that_before():
     model = untrained(SPEC, 2)
     images = NoiseSource().batch(7, 16, 64)
 
-    def cv():
+    def now():
         return axial_cv(model.tokens(images).M[:, 0].detach(), torch.arange(16)).value
 
-    target, before = 0.6 * cv(), cv()
+    target, before = 1.2 * now(), now()
     held = Terms(Hold(reconstruction=0, cv=10, anchor=0), NoiseSource(), 64, model, 0.5, target, 0)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(30):
         optimiser.zero_grad()
         held.loss(model, step).backward()
         optimiser.step()
-    assert abs(cv() - target) < 0.5 * abs(before - target)
+    assert abs(now() - target) < 0.5 * abs(before - target)
 
 
 def test_a_degenerate_parent_has_no_volumes():
@@ -67,15 +67,11 @@ def test_a_degenerate_parent_has_no_volumes():
 
 
 def test_several_matrices_at_once_are_each_of_them():
-    M = torch.nn.functional.normalize(
-        torch.randn(5, 12, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64), dim=-1
-    )
-    together = differentiable_cv(M.requires_grad_(), draws=30, seed=0, axial=True)
-    assert together.shape == (5,)
-    assert torch.autograd.gradcheck(
-        lambda M: differentiable_cv(M, draws=20, seed=0, axial=True), M[:2].detach().requires_grad_()
-    )
-    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(6)[:, None]
-    assert together.mean().item() == pytest.approx(
-        differentiable_cv(M * signs, draws=3000, seed=0, axial=True).mean().item(), rel=0.2
-    )
+    rows = torch.randn(5, 12, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    M = torch.nn.functional.normalize(rows, dim=-1)
+    few = M[:2].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda M: differentiable_cv(M, draws=20, seed=0, axial=True), few)
+    readings = [cv(one[None], torch.zeros(1, dtype=torch.int64), draws=400, seed=0, corrected=False).value for one in M[:1]]
+    assert differentiable_cv(M[:1], draws=400, seed=0).tolist() == pytest.approx(readings, rel=1e-12)
+    many = [axial_cv(one[None], torch.zeros(1, dtype=torch.int64), draws=4000).value for one in M]
+    assert differentiable_cv(M, draws=4000, seed=1, axial=True).tolist() == pytest.approx(many, rel=0.1)
