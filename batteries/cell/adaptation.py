@@ -23,7 +23,7 @@ class HoldFigures(Document):
 
 
 class Adaptation(Document):
-    """How a cell became another one in a host.
+    """Origin of a cell that another one became in a host.
 
     Attributes:
         parent: ``band/name@version`` of the cell it was.

@@ -79,7 +79,17 @@ def packaged(job: Job, learned: Learned, label: Label, command: str) -> Adapted:
 
 
 def next_label(parent: Cell, task: str) -> Label:
-    """Return the default label of an adapted cell: its parent's name with the next minor version."""
+    """Return the default label of an adapted cell: its parent's name with the next minor version.
+
+    Args:
+        parent: Cell to be adapted.
+        task: Name of the task.
+
+    >>> import composer, registry
+    >>> label = composer.adaptation.next_label(registry.load("low/johanna-64@3.1.0"), "denoise")
+    >>> label.name, label.version
+    ('johanna-64', '3.2.0')
+    """
     identity = parent.manifest.identity
     return Label(
         name=identity.name,

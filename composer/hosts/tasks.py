@@ -107,6 +107,10 @@ class TaskSize:
         test: Test images of noise.
         crops: Test crops of photographs; fewer than ``test``, since crops of one photograph are alike.
         sigma: Standard deviation of the Gaussian noise to be removed from photographs.
+
+    >>> from composer import hosts
+    >>> hosts.TaskSize(train=64)
+    TaskSize(size=64, train=64, test=320, crops=160, sigma=0.25)
     """
 
     size: int = 64

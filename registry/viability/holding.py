@@ -67,7 +67,12 @@ def certify(adapted: Adapted | Iterable[Adapted], earlier: Attestation | None = 
 
 
 def current_certificate(cell: Cell, registry: str | Store) -> Attestation | None:
-    """Return the current certificate of a cell in a registry; None without one."""
+    """Return the current certificate of a cell in a registry; None without one.
+
+    >>> import registry
+    >>> registry.current_certificate(registry.load("low/fresnel-64"), registry.open_store()) is None
+    True
+    """
     snapshot = Snapshot.take(target_store(registry))
     attested = snapshot.index.attestations.get(cell.digest, {}).get(PROTOCOL)
     if attested is None:
