@@ -133,9 +133,7 @@ def made(tmp_path_factory):
         "batteries.geometry.Degenerate": batteries.geometry.Degenerate("flat rows", 3, 4),
         "batteries.images.ReadImage": batteries.images.ReadImage("one.png", batch[0], (16, 16)),
         "batteries.readout.ReadOut": batteries.readout.ReadOut.of(torch.randn(40, 6), torch.arange(40) % 4),
-        "composer.Adapted": composer.Adapted(
-            one, one, task(), ResidualMLP(8, 4, StreamForm()), own, (moment,) * 40, "finished"
-        ),
+        "composer.Adapted": composer.Adapted(one, one, task(), ResidualMLP(8, 4, form), own, (moment,) * 40, "finished"),
         "composer.Encoded": encoded,
         "composer.Hold": composer.Hold(),
         "composer.adaptation.AdaptMoment": moment,
