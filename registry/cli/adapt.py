@@ -84,7 +84,7 @@ def adapt(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adapt a cell in a host that learns a task, hold it, and write it as a new cell.
+    """Adapt a cell in a host, hold it, and write a new cell.
 
     Tasks: naming, of the 16 noise types; denoising, of photographs. The cell's weights follow the host's gradient and, on
     images of its own domain, the terms of --hold: reconstruction (10), cv (10) and anchor (0), weights of terms; content
