@@ -70,7 +70,8 @@ def adaptation(found: Adapted) -> list[Any]:
     end = "finished" if found.ended == "finished" else "ended by the guard"
     words = [
         f"{facts.task}: {score} of the host {figures.estimate(facts.score, facts.score_error)}, on its test images",
-        f"{end} after {facts.steps} steps and {facts.backoffs} back-offs, dose {facts.dose:.3g}; CV and rank over the parent's",
+        f"{end} after {facts.steps} steps and {facts.backoffs} back-offs, dose {facts.dose:.3g}",
+        "CV and rank below are over those of the parent",
     ]
     return [*words, table]
 
