@@ -11,12 +11,13 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import ablate, compare, compose, diagnose, encode, inspect, maintenance, train, validate
+from registry.cli import ablate, adapt, compare, compose, diagnose, encode, inspect, maintenance, train, validate
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
 
 __all__ = [
     "ablate",
+    "adapt",
     "adopt",
     "align",
     "app",

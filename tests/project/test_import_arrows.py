@@ -33,7 +33,7 @@ WINGS = {
         "procrustes",
         "container",
         "hosts alignment",
-        "wiring",
+        "wiring adaptation",
         "artifact encoding",
     ],
     "registry": ["catalog", "stores", "transfer", "answers", "adoption", "reports", "checks", "viability", "cli", "entry"],

@@ -22,8 +22,9 @@ from batteries.errors import FormatError
 from batteries.images.image_batch import ScaleWarning
 from batteries.measurement.baselines import LinearCode
 from batteries.training.trainer import train
+from composer.adaptation import AdaptMoment, OwnDomain
 from composer.container.outputs import TAPS
-from composer.hosts import FrozenCell, NamingHost, RestoringHost, StreamForm
+from composer.hosts import FrozenCell, NamingHost, ResidualMLP, RestoringHost, StreamForm
 from registry.catalog.release import RELEASES
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
@@ -43,6 +44,7 @@ PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what 
     "batteries.readout": "fit logistic_accuracy name_noise omega_statistics",
     "composer": "draw",
     "composer.alignment": "untrained_for",
+    "composer.hosts": "residual_host",
     "registry": "page",
 }
 SAME = {  # return what another function or class of the table is or makes
@@ -50,9 +52,11 @@ SAME = {  # return what another function or class of the table is or makes
     "batteries.diagnostics": "modes",
     "batteries.geometry": "axial_cv bulk_cv",
     "batteries.images": "stream",
-    "composer": "load save",
+    "composer": "adapt load save",
+    "composer.adaptation": "adapt denoising naming next_label own_domain",
     "composer.procrustes": "map_into",
-    "registry": "load measure_again pull_locked validate verify_store yank open_store publish publish_all attest mirror",
+    "registry": "attest certify current_certificate load measure_again mirror open_store publish publish_all pull_locked "
+    "validate verify_store yank",
 }
 ABSTRACT = {"ArtifactForm", "Artifact", "PackedRelease", "Mirrored", "Release"}  # made below, of a class of their own
 
@@ -96,7 +100,9 @@ def made(tmp_path_factory):
     found = registry.find(registry=store)
     matrices = torch.randn(32, 8, 4)
     own = batteries.geometry.cv(matrices, torch.arange(32) // 8)
-    pair = table.pairs[0]
+    pair, form = table.pairs[0], StreamForm()
+    held = batteries.geometry.Held(1.0, 0.9, 1.1, True)
+    moment = AdaptMoment(25, 1e-3, 0.94, held, held, 0.01, ("content 0.940 kept, at least 0.95 wanted",))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", registry.YankedWarning)
         pulled = registry.pull("high/tiny", registry=store)
@@ -150,7 +156,13 @@ def made(tmp_path_factory):
         "batteries.geometry.Degenerate": batteries.geometry.Degenerate("flat rows", 3, 4),
         "batteries.images.ReadImage": batteries.images.ReadImage("one.png", batch[0], (16, 16)),
         "batteries.readout.ReadOut": batteries.readout.ReadOut.of(torch.randn(40, 6), torch.arange(40) % 4),
+        "composer.Adapted": composer.Adapted(one, one, task(), ResidualMLP(8, 4, form), own, (moment,) * 40, "finished"),
         "composer.Encoded": encoded,
+        "composer.Hold": composer.Hold(),
+        "composer.adaptation.AdaptMoment": moment,
+        "composer.adaptation.OwnDomain": OwnDomain(source, batch, torch.arange(len(batch)), "noise"),
+        "composer.hosts.Task": task(),
+        "composer.hosts.TaskSize": composer.hosts.TaskSize(),
         "composer.encode": encoded,
         "composer.Reconstructed": reconstructed,
         "composer.reconstruct": reconstructed,
