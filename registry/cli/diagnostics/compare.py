@@ -11,7 +11,7 @@ import registry
 from batteries import diagnostics
 from batteries.errors import InputError
 from registry.answers.inspection import ComparedCells
-from registry.cli.inspect import ProbeName, Sizes, inspected
+from registry.cli.diagnostics.inspect import ProbeName, Sizes, inspected
 from registry.cli.terminal.completion import References
 from registry.cli.terminal.console import AsJson, Registry, Wide, app, emit, emit_json
 from registry.cli.terminal.help import TEST
