@@ -1,5 +1,7 @@
 from . import alignment as alignment
 from . import artifact as artifact
+from . import audit as audit
+from . import credit as credit
 from . import hosts as hosts
 from . import procrustes as procrustes
 from .alignment.align import align as align
