@@ -157,7 +157,9 @@ def _gradient(weakest: StateReading, relative: float | None, samples: int, limit
     low, faded = value < limits.gradient.value, relative is not None and relative < limits.relative.value
     reason = f"{value:.3g} at {weakest.name}, {'below' if low else 'not below'} {limits.gradient.value:g}"
     if relative is not None:
-        reason += f"; {relative:.3g} times that before the first step, {'below' if faded else 'not below'} {limits.relative.value:g}"
+        reason += (
+            f"; {relative:.3g} times that before the first step, {'below' if faded else 'not below'} {limits.relative.value:g}"
+        )
     if samples < ENOUGH:
         reason += f"; {samples} samples, fewer than {ENOUGH}"
     bounds = (weakest.gradient_lower, weakest.gradient_upper)

@@ -129,7 +129,9 @@ class AuditReport(Document):
         for one in self.diagnostics:
             bounds = "" if one.lower is None or one.upper is None else f"{one.lower:.3g} to {one.upper:.3g}"
             value = "-" if one.value is None else f"{one.value:.4g}"
-            word = {None: "not measured", True: "yes", False: "no"}[one.fired] + ("" if one.clear in (None, True) else ", unclear")
+            word = {None: "not measured", True: "yes", False: "no"}[one.fired] + (
+                "" if one.clear in (None, True) else ", unclear"
+            )
             rows.append((one.key, one.name, value, bounds, f"{one.threshold.value:g}", word, one.reason))
         return "\n".join([f"{self.host}: {self.verdict}", *_aligned(rows)])
 

@@ -170,7 +170,9 @@ class _Calls:
 
     def _note(self, block: nn.Module, given: tuple[Any, ...], named: dict[str, Any], returned: Any) -> None:
         into = next((value for value in (*given, *named.values()) if isinstance(value, Tensor)), None)
-        out = next((value for value in returned if isinstance(value, Tensor)), None) if isinstance(returned, tuple) else returned
+        out = (
+            next((value for value in returned if isinstance(value, Tensor)), None) if isinstance(returned, tuple) else returned
+        )
         if into is None or not isinstance(out, Tensor):
             raise _no_stream("blocks from a tensor to a tensor", type(returned).__name__)
         self._order.append(block)
@@ -180,7 +182,9 @@ class _Calls:
     def made(self) -> tuple[Tensor, list[Tensor]]:
         """Return the input of the first block and the outputs of all."""
         if tuple(self._order) != self._stream.blocks:
-            raise _no_stream("every block called once, in order", f"{len(self._order)} calls of {len(self._stream.blocks)} blocks")
+            raise _no_stream(
+                "every block called once, in order", f"{len(self._order)} calls of {len(self._stream.blocks)} blocks"
+            )
         for name, into, out in zip(self._stream.names, self.inputs, self._outputs, strict=True):
             if into.shape != out.shape or into.shape != self.inputs[0].shape:
                 raise InputError(
@@ -237,7 +241,12 @@ def _is_list(value: object) -> bool:
 
 def _no_blocks(host: nn.Module, expected: str, found: str) -> InputError:
     return InputError(
-        "no blocks to hook", code="NO_BLOCKS", expected=expected, found=found, where=type(host).__name__, remedy=f"Please {LOST}."
+        "no blocks to hook",
+        code="NO_BLOCKS",
+        expected=expected,
+        found=found,
+        where=type(host).__name__,
+        remedy=f"Please {LOST}.",
     )
 
 

@@ -13,6 +13,13 @@ from .rule import CreditRule as CreditRule
 from .rule import FrozenBlocks as FrozenBlocks
 from .rule import LocalPass as LocalPass
 from .rule import true_signals as true_signals
+from .rules import rule_of as rule_of
+from .tasks import CreditTask as CreditTask
+from .tasks import cifar_task as cifar_task
+from .tasks import digit_task as digit_task
+from .tasks import noise_task as noise_task
+from .tasks import photograph_task as photograph_task
+from .tasks import through_cells as through_cells
 from .training import CreditPlan as CreditPlan
 from .training import seeded as seeded
 from .training import train as train

@@ -269,5 +269,3 @@ def _share(before: float, after: float, best: float, where: str) -> float:
     if not before > best:
         raise InputError("loss not lowered by its gradient", code="NUDGE", expected=f"below {before}", found=best, where=where)
     return (before - after) / (before - best)
-
-

@@ -153,7 +153,9 @@ class _rerouted:  # noqa: N801 - a context manager
 
 
 def _hook(matrix: Tensor) -> Callable[[nn.Module, Any, Any], tuple[Tensor | None, ...]]:
-    def reroute(layer: nn.Module, to_input: tuple[Tensor | None, ...], at_output: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    def reroute(
+        layer: nn.Module, to_input: tuple[Tensor | None, ...], at_output: tuple[Tensor, ...]
+    ) -> tuple[Tensor | None, ...]:
         if to_input[0] is None:
             return to_input
         if isinstance(layer, nn.Conv2d):

@@ -102,9 +102,7 @@ def train(
     return found
 
 
-def _step(
-    host: Staged, rule: CreditRule, optimiser: torch.optim.Optimizer, x: Tensor, targets: Tensor, where: str
-) -> float:
+def _step(host: Staged, rule: CreditRule, optimiser: torch.optim.Optimizer, x: Tensor, targets: Tensor, where: str) -> float:
     if rule.learns:
         rule.learn(LocalPass.of(host, x, targets))
     loss = rule.gradients(host, x, targets)
