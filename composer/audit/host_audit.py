@@ -1,9 +1,9 @@
 """Audit of a host's gradient: the four diagnostics of a published study of feedback alignment, on held-out batches.
 
 Definitions. The study states thresholds and leaves these open, so that they are ours: (a) norms of the stream are means over
-samples; (b) the median over samples of |g_l| / min(1, |g|), where g_l is the gradient of a sample's loss at h_l and g that at the
-output, so that a task which is solved, with a small g, is not taken for a gradient that vanishes on its way; the relative floor;
-(c) the mean cosine between gradients of samples of different batches, at h_L, estimated from the mean unit gradient of each.
+samples; (b) the median over samples of |g_l| / min(1, |g|), where g_l is the gradient of a sample's loss at h_l and g that at
+the output, so that a task which is solved, with a small g, is not taken for a gradient that vanishes on its way; the relative
+floor; (c) the mean cosine between gradients of samples of different batches, at h_L, from the mean unit gradient of each.
 """
 
 from __future__ import annotations

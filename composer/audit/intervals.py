@@ -36,8 +36,8 @@ def around(by_batch: Sequence[float]) -> tuple[float, float, float]:
 def cosine_between(directions: Tensor) -> tuple[float, float, float]:
     """Return the mean inner product of the directions (n, F) of different batches, with jackknife bounds.
 
-    For means of unit vectors it estimates the squared length of their expectation without bias: it does not depend on the number
-    of samples in a batch.
+    For means of unit vectors it estimates the squared length of their expectation without bias: it does not depend on the
+    number of samples in a batch.
 
     >>> import torch
     >>> cosine_between(torch.tensor([[1.0, 0.0]]).repeat(3, 1))

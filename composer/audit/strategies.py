@@ -1,7 +1,7 @@
 """Decision utility: verdicts that seven strategies of reporting would have reached on the same runs.
 
-The source names the strategies by what they report; that each accepts a run unless something that it reports speaks against it is
-ours. A run of the audit *all* is the reference: a strategy errs where it accepts what the whole audit walks back.
+The source names the strategies by what they report. Ours: each accepts a run above chance unless something that it reports
+speaks against it. The whole audit is the reference: a strategy misses what it accepts and the audit walks back.
 """
 
 from __future__ import annotations

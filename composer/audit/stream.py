@@ -1,8 +1,8 @@
 """Reading of a residual stream through hooks: norms of states, gradients of each sample's loss, and their direction.
 
-Any module will do whose blocks are called one after the other, once in a pass, on one stream of constant shape. A block's output
-is either the stream itself, as in torch's transformer layers, or the branch that the host adds to it, as in the hosts here. The
-gradient of the loss at h_{l+1} is that at the output of block l in both cases.
+Any module will do whose blocks are called one after the other, once in a pass, on one stream of constant shape. A block's
+output is either the stream itself, as in torch's transformer layers, or the branch that the host adds to it, as in the hosts
+here. The gradient of the loss at h_{l+1} is that at the output of block l in both cases.
 
 Legend: B samples of a batch, L blocks; h_0 the input of the first block, h_l the stream after block l.
 """
@@ -26,7 +26,7 @@ Form = Literal["branch", "stream"]
 Blocks = str | Sequence[nn.Module]
 
 CLOSE = 1e-4  # difference between two states, as a share of their norm, up to which they are the same
-LOST = "name the blocks: audit(..., blocks='path.to.blocks')"
+REMEDY = "Name the blocks: audit(..., blocks='path.to.blocks')."
 
 
 @dataclass(frozen=True)
@@ -240,14 +240,8 @@ def _is_list(value: object) -> bool:
 
 
 def _no_blocks(host: nn.Module, expected: str, found: str) -> InputError:
-    return InputError(
-        "no blocks to hook",
-        code="NO_BLOCKS",
-        expected=expected,
-        found=found,
-        where=type(host).__name__,
-        remedy=f"Please {LOST}.",
-    )
+    where = type(host).__name__
+    return InputError("no blocks to hook", code="NO_BLOCKS", expected=expected, found=found, where=where, remedy=REMEDY)
 
 
 def _no_stream(expected: str, found: str, where: str | None = None) -> InputError:

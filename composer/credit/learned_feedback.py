@@ -52,8 +52,8 @@ class _Learned(CreditRule):
 class StateBridge(_Learned):
     """State bridge: block l learns by the loss of the read-out at the last state predicted from h_l.
 
-    A matrix A_l, the identity at the start, is trained to predict h_L from h_l. The signal is the gradient at h_l of the loss of
-    the read-out, held constant, at h_l A_l. Ours: the definition; on tokens or maps one matrix serves all places.
+    A matrix A_l, the identity at the start, is trained to predict h_L from h_l. The signal is the gradient at h_l of the loss
+    of the read-out, held constant, at h_l A_l. Ours: the definition; on tokens or maps one matrix serves all places.
 
     Args:
         host: Host with the shapes.
@@ -78,7 +78,7 @@ class StateBridge(_Learned):
 
     def signals(self, local: LocalPass) -> list[Tensor]:
         """Return the gradients of the losses at the predicted last states."""
-        found = []
+        found: list[Tensor] = []
         with torch.enable_grad():
             for h, matrix in zip(local.states[:-1], self.feedback, strict=True):
                 state = h.clone().requires_grad_()

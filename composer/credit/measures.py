@@ -1,15 +1,14 @@
 """Measures of a rule's signals against the true gradient: deep cosine and its null, nudging, decrease of the loss.
 
-All take a host as it is, in evaluation mode, on one batch. Definitions that the source leaves open are ours: the deep cosine of
-a layer is the mean over samples of the cosine between signal and true gradient at h_l, l = 1 ... L, and the deep cosine of a rule
-is the mean over layers; a nudge moves one state of the stream against the signal; a decrease is that of one step of all blocks.
+All take a host as it is, in evaluation mode, on one batch. Definitions that the source leaves open are ours: the deep cosine
+of a layer is the mean over samples of the cosine between signal and true gradient at h_l, l = 1 ... L, and that of a rule the
+mean over layers; a nudge moves one state of the stream against the signal; a decrease is that of one step of all blocks.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -246,13 +245,13 @@ def _stepped(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor, size: f
     if len(slopes) != len(weights):  # frozen: no step
         return _loss(host, x, targets)
     length = size * _norm(weights) / max(_norm(slopes), 1e-300)
-    moved = copy.deepcopy([p.data for p in weights])
+    before = [weight.clone() for weight in weights]
     try:
         for weight, slope in zip(weights, slopes, strict=True):
-            weight -= length * slope
+            weight.sub_(length * slope)
         return _loss(host, x, targets)
     finally:
-        for weight, old in zip(weights, moved, strict=True):
+        for weight, old in zip(weights, before, strict=True):
             weight.copy_(old)
 
 

@@ -80,8 +80,8 @@ class FeedbackAlignment(CreditRule):
 class DirectFeedback(CreditRule):
     """Direct feedback alignment: the output error reaches every block through a fixed random matrix of its own.
 
-    With ``penalty`` the local loss of a block has a term penalty * |f|^2, the squared norm of its output, averaged over samples.
-    Ours: matrices (K, F) of variance 1 / K, for a map or for tokens all of whose numbers are fed; the term does not count as signal.
+    With ``penalty`` the local loss of a block has a term penalty * |f|^2, the squared norm of its output, averaged over
+    samples; it does not count as signal. Ours: matrices (K, F) of variance 1 / K, for all numbers of a map or of tokens.
 
     Args:
         host: Host with the shapes.
@@ -153,9 +153,7 @@ class _rerouted:  # noqa: N801 - a context manager
 
 
 def _hook(matrix: Tensor) -> Callable[[nn.Module, Any, Any], tuple[Tensor | None, ...]]:
-    def reroute(
-        layer: nn.Module, to_input: tuple[Tensor | None, ...], at_output: tuple[Tensor, ...]
-    ) -> tuple[Tensor | None, ...]:
+    def reroute(layer: nn.Module, to_input: Any, at_output: Any) -> tuple[Tensor | None, ...]:
         if to_input[0] is None:
             return to_input
         if isinstance(layer, nn.Conv2d):

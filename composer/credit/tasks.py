@@ -20,7 +20,7 @@ from batteries import short_repr
 from batteries.data.cifar import read_cifar
 from batteries.data.photos import to_float, to_tensor
 from batteries.data.probes import photographs
-from batteries.engine.torch_settings import PINNED, neutral
+from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.images.decoding import read_image
 from batteries.images.image_batch import unjudged
@@ -106,7 +106,7 @@ def noise_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> CreditT
         types = torch.arange(len(NAMES)).repeat_interleave(count)
         generator = Generator().manual_seed(2 * seed + part)
         parts.append((of_types(types, (SIDE, SIDE), generator), types))
-    return CreditTask("noise", *parts, len(NAMES))
+    return CreditTask("noise", parts[0], parts[1], len(NAMES))
 
 
 @neutral()
@@ -127,7 +127,7 @@ def photograph_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> Cr
     for part, count in enumerate(per_class):
         crops = [_crop(rng, picture, part) for picture in pictures for _ in range(count)]
         parts.append((to_float(torch.stack(crops)), torch.arange(len(pictures)).repeat_interleave(count)))
-    return CreditTask("photographs", *parts, len(pictures))
+    return CreditTask("photographs", parts[0], parts[1], len(pictures))
 
 
 @neutral()
@@ -148,7 +148,7 @@ def digit_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> CreditT
         drawn = np.stack([_digit(rng, digit) for digit in range(10) for _ in range(count)])
         images = torch.from_numpy(drawn).float()[:, None].expand(-1, 3, -1, -1).contiguous()
         parts.append((images, torch.arange(10).repeat_interleave(count)))
-    return CreditTask("digits", *parts, 10)
+    return CreditTask("digits", parts[0], parts[1], 10)
 
 
 def cifar_task(folder: str | Path) -> CreditTask:

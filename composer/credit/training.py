@@ -88,7 +88,7 @@ def train(
     parts = math.ceil(len(inputs) / plan.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.epochs * parts)
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    mean_losses: list[float] = []
     look(0)
     for epoch in range(1, plan.epochs + 1):
         host.train()
@@ -96,10 +96,10 @@ def train(
         for chosen in torch.randperm(len(inputs), generator=generator).split(plan.batch):
             losses.append(_step(host, rule, optimiser, inputs[chosen], targets[chosen], f"epoch {epoch}"))
             schedule.step()
-        found.append(math.fsum(losses) / len(losses))
+        mean_losses.append(math.fsum(losses) / len(losses))
         look(epoch)
     host.eval()
-    return found
+    return mean_losses
 
 
 def _step(host: Staged, rule: CreditRule, optimiser: torch.optim.Optimizer, x: Tensor, targets: Tensor, where: str) -> float:

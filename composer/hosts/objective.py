@@ -44,11 +44,12 @@ def sample_scores(output: Tensor, targets: Tensor, spread: float = 1.0) -> Tenso
 
 def _refuse_unfit(output: Tensor, targets: Tensor) -> None:
     if targets.is_floating_point():
-        if output.shape == targets.shape:
-            return
-    elif output.ndim == 2 and targets.shape == output.shape[:1] and len(targets) and 0 <= int(targets.min()):
-        if int(targets.max()) < output.shape[1]:
-            return
+        fits = output.shape == targets.shape
+    else:
+        fits = output.ndim == 2 and len(targets) > 0 and targets.shape == output.shape[:1]
+        fits = fits and 0 <= int(targets.min()) <= int(targets.max()) < output.shape[1]
+    if fits:
+        return
     raise InputError(
         "output and targets do not fit",
         code="TARGETS",
