@@ -24,8 +24,8 @@ class EquilibriumPropagation(CreditRule):
     """Equilibrium propagation with a nudge of finite size.
 
     Args:
-        beta: Size of the nudge.
-        sweeps: Passes in which the nudged equilibrium is found; the tensions then change by O(beta^sweeps).
+        beta: Size of the nudge; it is small if beta times the gradient is small against the stream.
+        sweeps: Passes, two or more, in which the nudged equilibrium is found to O(beta^sweeps).
 
     >>> import torch
     >>> from composer import credit, hosts
@@ -38,36 +38,37 @@ class EquilibriumPropagation(CreditRule):
     name = "ep"
     ours = "energy of squared differences along the stream; equilibrium by sweeps of its tensions"
 
-    def __init__(self, beta: float = 0.1, sweeps: int = 3) -> None:
+    def __init__(self, beta: float = 0.01, sweeps: int = 2) -> None:
         self.beta = beta
         self.sweeps = sweeps
 
     def signals(self, local: LocalPass) -> list[Tensor]:
         """Return the tensions at the nudged equilibrium, over minus beta."""
-        return self._settled(local.host, local.branches[0].detach(), local.targets)
+        _, tensions = self._settled(local.host, local.branches[0].detach(), local.targets)
+        return [tension / -self.beta for tension in tensions]
 
     def gradients(self, host: Staged, x: Tensor, targets: Tensor) -> float:
         """Set the derivatives of the energy at the nudged equilibrium, over beta, and return the loss of the free one."""
         host.zero_grad()
         begun = host.begin(x)
-        with torch.no_grad():
-            free = sample_losses(_stream(host, begun.detach(), None)[1], targets).mean()
-        signals = self._settled(host, begun.detach(), targets)
-        tensions = [-self.beta * signal for signal in signals]
+        free, tensions = self._settled(host, begun.detach(), targets)
         _, output = _stream(host, begun, tensions)
         sample_losses(output, targets).mean().backward()  # at the states these are the signals, to O(beta^sweeps)
-        return float(free)
+        return free
 
-    def _settled(self, host: Staged, begun: Tensor, targets: Tensor) -> list[Tensor]:
-        """Sweep until the tensions belong to the states that they make; return them over minus beta."""
+    def _settled(self, host: Staged, begun: Tensor, targets: Tensor) -> tuple[float, list[Tensor]]:
+        """Sweep until the tensions belong to the states that they make; return the mean free loss, and the tensions."""
         tensions: list[Tensor] | None = None
-        signals: list[Tensor] = []
-        for _ in range(self.sweeps):
+        free = 0.0
+        for sweep in range(self.sweeps):
             with torch.enable_grad():
                 states, output = _stream(host, begun.clone().requires_grad_(), tensions)
-                signals = list(torch.autograd.grad(sample_losses(output, targets).sum(), states))
+                losses = sample_losses(output, targets)
+                signals = torch.autograd.grad(losses.sum(), states)
+            free = free if sweep else float(losses.detach().mean())
             tensions = [-self.beta * signal for signal in signals]
-        return signals
+        assert tensions is not None
+        return free, tensions
 
 
 def _stream(host: Staged, begun: Tensor, tensions: list[Tensor] | None) -> tuple[list[Tensor], Tensor]:
