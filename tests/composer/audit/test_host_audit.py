@@ -134,13 +134,10 @@ def test_accuracy_below_the_baseline_fires_d():
 
 
 def test_random_initial_networks_never_fire():
+    forms = ({}, {"terminal_norm": False}, {"terminal_norm": False, "block_norm": False}, {"blocks": 12})
     for seed in range(5):
-        for made in (
-            mlp(seed=seed),
-            mlp(seed=seed, terminal_norm=False),
-            mlp(seed=seed, block_norm=False, terminal_norm=False),
-        ):
-            assert audit.audit(made, batches()).fired == ()
+        for form in forms:
+            assert audit.audit(mlp(seed=seed, **form), batches()).fired == ()
 
 
 def test_modes_and_weights_stay():
@@ -225,6 +222,11 @@ def poisoned():
     return made
 
 
+def unknown_form():
+    one = mlp(blocks=1)
+    return audit.audit(one, batches(), blocks=[*one.blocks])
+
+
 def other_baseline():
     x, y = samples()
     return audit.Baseline.of(mlp(), audit.batched(x, y.roll(1), size=100))
@@ -239,10 +241,8 @@ BAD = {
     "changing width": (lambda: audit.audit(Widening(), batches()), "WIDTH"),
     "a block called twice": (lambda: audit.audit(Twice(), batches()), "STREAM"),
     "no residual stream": (lambda: audit.audit(Between(), batches()), "STREAM"),
-    "one block of a form that is not known": (
-        lambda: audit.audit(nn.Sequential(mlp(blocks=1)), batches(), blocks="0.blocks"),
-        None,
-    ),
+    "one block of a form that is not known": (unknown_form, "STREAM"),
+    "no block": (lambda: audit.audit(mlp(), batches(), blocks=[]), "NO_BLOCKS"),
     "the wrong form": (lambda: audit.audit(mlp(), batches(), form="stream"), "STREAM"),
     "nan": (lambda: audit.audit(poisoned(), batches()), "NOT_FINITE"),
     "another task's baseline": (lambda: audit.audit(mlp(), batches(), baseline=other_baseline()), "BASELINE"),
