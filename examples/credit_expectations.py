@@ -1,4 +1,4 @@
-"""What the source and the first look lead one to expect, beside what the runs say."""
+"""Expectations of the source and of a first look, beside the measurements of the runs."""
 
 from __future__ import annotations
 

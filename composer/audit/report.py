@@ -18,12 +18,19 @@ class StateReading(Document):
     Attributes:
         name: Name of the block that leaves it; ``input`` for h_0.
         norm: Mean norm of the state over samples.
-        growth: That norm over the one before the block; None for h_0.
+        growth: Norm over the one before the block; None for h_0.
         growth_lower: Lower 95% bound of the growth, over batches.
         growth_upper: Upper 95% bound.
         gradient: Median over samples of the gradient's norm, as (b) takes it.
         gradient_lower: Lower 95% bound of the gradient, over batches.
         gradient_upper: Upper 95% bound.
+
+    >>> import torch
+    >>> from composer import audit, hosts
+    >>> host = hosts.ResidualMLP(8, 3, hosts.StreamForm(width=32, blocks=2))
+    >>> report = audit.audit(host, audit.batched(torch.randn(90, 8), torch.arange(90) % 3, size=30))
+    >>> [state.name for state in report.states]
+    ['input', 'blocks.0', 'blocks.1']
     """
 
     name: Text
@@ -51,6 +58,13 @@ class Diagnostic(Document):
         decides: True if the verdict depends on it.
         where: Block that the value is of, if it is of one.
         reason: Reason in words.
+
+    >>> import torch
+    >>> from composer import audit, hosts
+    >>> host = hosts.ResidualMLP(8, 3, hosts.StreamForm(width=32, blocks=2))
+    >>> report = audit.audit(host, audit.batched(torch.randn(90, 8), torch.arange(90) % 3, size=30))
+    >>> report.of("a").name, report.of("a").threshold.value
+    ('largest growth of one block', 50.0)
     """
 
     key: Key

@@ -21,6 +21,10 @@ class Sensitivity(Document):
         upper: Upper end; None if there is none.
         own_lower: Lower end of the range in which the diagnostic itself changes for no host of the set.
         own_upper: Upper end.
+
+    >>> from composer import audit
+    >>> audit.sensitivity([], audit.Thresholds())[0].threshold
+    'growth'
     """
 
     threshold: ThresholdName

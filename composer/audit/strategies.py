@@ -22,6 +22,13 @@ class AuditedRun:
         report: Audit at the end of the run, with a baseline.
         chance: Score of guessing.
         cosine: Deep cosine of the rule's signals against the true gradient; None if it was not measured.
+
+    >>> import torch
+    >>> from composer import audit, hosts
+    >>> host = hosts.ResidualMLP(8, 3, hosts.StreamForm(width=32, blocks=2))
+    >>> report = audit.audit(host, audit.batched(torch.randn(90, 8), torch.arange(90) % 3, size=30))
+    >>> audit.AuditedRun(report, chance=1 / 3, cosine=None).report.trustworthy
+    True
     """
 
     report: AuditReport
@@ -38,6 +45,10 @@ class Utility(Document):
         walked_back: Runs that it does not accept.
         missed: Runs that it accepts and the whole audit walks back.
         withheld: Runs that it does not accept and the whole audit calls trustworthy.
+
+    >>> from composer import audit
+    >>> audit.utility([])[0]
+    Utility(strategy='accuracy', accepted=0, walked_back=0, missed=0, withheld=0)
     """
 
     strategy: str

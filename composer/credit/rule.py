@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from batteries import short_repr
 from batteries.errors import InputError
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
@@ -34,6 +35,13 @@ class LocalPass:
         loss: Mean loss, with the graph of the read-out alone.
         error: Gradient of each sample's loss at its output (B, K).
         top: Gradient of each sample's loss at h_L.
+
+    >>> import torch
+    >>> from composer import credit, hosts
+    >>> host = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
+    >>> local = credit.LocalPass.of(host, torch.zeros(5, 8), torch.arange(5) % 3)
+    >>> len(local.states), local.error.shape
+    (3, torch.Size([5, 3]))
     """
 
     host: Staged
@@ -43,6 +51,8 @@ class LocalPass:
     loss: Tensor
     error: Tensor
     top: Tensor
+
+    __repr__ = short_repr.fields
 
     @classmethod
     def of(cls, host: Staged, x: Tensor, targets: Tensor) -> LocalPass:
@@ -66,11 +76,24 @@ class CreditRule:
         name: Name of the rule.
         ours: Definitions that the source leaves open, in words; empty if none.
         learns: True if the rule has feedback of its own to train.
+
+    >>> import torch
+    >>> from composer import credit, hosts
+    >>> class Reversed(credit.CreditRule):
+    ...     name = "reversed"
+    ...     def signals(self, local):
+    ...         return [-signal for signal in credit.Backpropagation().signals(local)]
+    >>> host = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
+    >>> credit.deep_cosine(Reversed(), host, torch.randn(30, 8), torch.arange(30) % 3)
+    (-1.0, -1.0)
     """
 
     name: ClassVar[str]
     ours: ClassVar[str] = ""
     learns: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name})"
 
     def signals(self, local: LocalPass) -> list[Tensor]:
         """Return the signals at h_0 ... h_L, each (B, ...), in units of the gradient of one sample's loss."""
@@ -143,7 +166,15 @@ class Backpropagation(CreditRule):
 
 
 class FrozenBlocks(Backpropagation):
-    """Baseline: blocks as they were made; begin and read-out learn by backpropagation through them."""
+    """Baseline: blocks as they were made; begin and read-out learn by backpropagation through them.
+
+    >>> import torch
+    >>> from composer import credit, hosts
+    >>> host = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
+    >>> _ = credit.FrozenBlocks().gradients(host, torch.randn(30, 8), torch.arange(30) % 3)
+    >>> any(p.requires_grad for p in host.blocks.parameters())
+    False
+    """
 
     name = "frozen"
     ours = "what lies before the first block learns, too"
