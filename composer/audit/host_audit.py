@@ -42,7 +42,7 @@ def audit(
         host: Any module whose blocks share a stream of constant width, such as :class:`composer.hosts.ResidualMLP`, or a host
             that contains one. It is read in evaluation mode and not changed.
         batches: Held-out inputs and targets, three batches or more, at least 512 samples in all to be comparable with the
-            source. Targets are classes, or values of the output's shape.
+            source, and alike, with all classes in each. Targets are classes, or values of the shape of the output.
         blocks: Path of the blocks in the host, or the blocks; by default the only list named ``blocks`` in it.
         form: ``branch`` if a block returns what is added to the stream, ``stream`` if it returns the stream; by default found
             from two consecutive blocks.

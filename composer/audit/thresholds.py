@@ -48,7 +48,7 @@ class Thresholds(Document):
 
     growth: Threshold = Threshold(value=50.0, healthy="below 25", failing="from 100", source=STUDY)
     gradient: Threshold = Threshold(value=1e-7, healthy="about 1e-4", failing="about 1e-9", source=STUDY)
-    relative: Threshold = Threshold(value=1e-3, healthy="0.03 to 3", failing="below 1e-3", source=OURS)
+    relative: Threshold = Threshold(value=1e-2, healthy="0.09 to 4", failing="about 1e-3", source=OURS)
     stability: Threshold = Threshold(value=0.3, healthy="about 0.1", failing="-0.005 to 0.99", source=STUDY)
     margin: Threshold = Threshold(value=0.0, healthy="about 0.25", failing="below 0", source=STUDY)
     weak: float = 0.02

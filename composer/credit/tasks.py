@@ -1,5 +1,7 @@
 """Tasks of the study of credit rules: images with classes, or what a container of cells makes of them.
 
+Classes take turns in every part, so that a batch of consecutive samples has all of them in equal number.
+
 No digits ship with a dependency of this package. The digits here are printed: those of the font that Pillow carries, in random
 size, place and angle, under noise. Ours.
 """
@@ -103,7 +105,7 @@ def noise_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> CreditT
     """
     parts = []
     for part, count in enumerate(per_class):
-        types = torch.arange(len(NAMES)).repeat_interleave(count)
+        types = torch.arange(len(NAMES)).repeat(count)
         generator = Generator().manual_seed(2 * seed + part)
         parts.append((of_types(types, (SIDE, SIDE), generator), types))
     return CreditTask("noise", parts[0], parts[1], len(NAMES))
@@ -125,8 +127,8 @@ def photograph_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> Cr
     pictures = [to_tensor(read_image(path)) for path in photographs()]
     parts = []
     for part, count in enumerate(per_class):
-        crops = [_crop(rng, picture, part) for picture in pictures for _ in range(count)]
-        parts.append((to_float(torch.stack(crops)), torch.arange(len(pictures)).repeat_interleave(count)))
+        crops = [_crop(rng, picture, part) for _ in range(count) for picture in pictures]
+        parts.append((to_float(torch.stack(crops)), torch.arange(len(pictures)).repeat(count)))
     return CreditTask("photographs", parts[0], parts[1], len(pictures))
 
 
@@ -145,9 +147,9 @@ def digit_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> CreditT
     rng = np.random.default_rng(seed)
     parts = []
     for count in per_class:
-        drawn = np.stack([_digit(rng, digit) for digit in range(10) for _ in range(count)])
+        drawn = np.stack([_digit(rng, digit) for _ in range(count) for digit in range(10)])
         images = torch.from_numpy(drawn).float()[:, None].expand(-1, 3, -1, -1).contiguous()
-        parts.append((images, torch.arange(10).repeat_interleave(count)))
+        parts.append((images, torch.arange(10).repeat(count)))
     return CreditTask("digits", parts[0], parts[1], 10)
 
 

@@ -13,7 +13,7 @@ THRESHOLDS = audit.Thresholds()
 def report(a=1.5, b=1.0, relative=None, c=0.0, d=0.1, accuracy=0.6):
     """An audit with these values."""
     base = audit.audit(mlp(), batches(), baseline=audit.Baseline.of(mlp(), batches()))
-    faded = relative is not None and relative < 1e-3
+    faded = relative is not None and relative < 1e-2
     found = {"a": (a, a > 50), "b": (b, b < 1e-7 or faded), "c": (c, c > 0.3), "d": (d, d < 0)}
     diagnostics = tuple(
         one.model_copy(update={"value": found[one.key][0], "fired": found[one.key][1]}) for one in base.diagnostics
