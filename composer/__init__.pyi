@@ -1,6 +1,8 @@
 from . import adaptation as adaptation
 from . import alignment as alignment
 from . import artifact as artifact
+from . import audit as audit
+from . import credit as credit
 from . import hosts as hosts
 from . import procrustes as procrustes
 from .adaptation.adapt import adapt as adapt

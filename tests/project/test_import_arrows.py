@@ -33,6 +33,7 @@ WINGS = {
         "procrustes",
         "container",
         "hosts alignment",
+        "audit credit",
         "wiring adaptation",
         "artifact encoding",
     ],

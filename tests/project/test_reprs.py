@@ -24,12 +24,14 @@ from batteries.measurement.baselines import LinearCode
 from batteries.training.trainer import train
 from composer.adaptation import AdaptMoment, OwnDomain
 from composer.container.outputs import TAPS
+from composer.credit import LocalPass
 from composer.hosts import FrozenCell, NamingHost, ResidualMLP, RestoringHost, StreamForm
 from registry.catalog.release import RELEASES
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
 from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, filled, from_model, publish, tiny
+from tests.support.credit import batches, mlp, samples
 from tests.support.models import cells, images, model
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +45,8 @@ PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what 
     "batteries.noise": "of_types random_batch",
     "batteries.readout": "fit logistic_accuracy name_noise omega_statistics",
     "composer": "draw",
+    "composer.audit": "batched decisions frozen_blocks",
+    "composer.credit": "deep_cosine loss_decrease nudging train true_signals",
     "composer.alignment": "untrained_for",
     "composer.hosts": "residual_host",
     "registry": "page",
@@ -54,6 +58,7 @@ SAME = {  # return what another function or class of the table is or makes
     "batteries.images": "stream",
     "composer": "adapt load save",
     "composer.adaptation": "adapt denoising naming next_label own_domain",
+    "composer.credit": "cifar_task digit_task noise_task photograph_task rule_of seeded through_cells",
     "composer.procrustes": "map_into",
     "registry": "attest certify current_certificate load measure_again mirror open_store publish publish_all pull_locked "
     "validate verify_store yank",
@@ -82,6 +87,7 @@ def made(tmp_path_factory):
     maps = composer.pack(container.consensus, folder / "maps.safetensors", label, lock=container.lock)
     packed = composer.pack(wired, folder / "model.safetensors", label)
     table = composer.compare(container, batch, untrained=1)
+    audited, watcher = composer.audit.audit(mlp(), batches()), composer.audit.AuditWatcher(batches())
     spec = batteries.CellSpec(V=8, D=4, patch_size=8, hidden=4)
     net = batteries.untrained(spec, 0)
     one = from_model(spec, 0, "one")
@@ -198,7 +204,32 @@ def made(tmp_path_factory):
         "composer.artifact.PackedLabel": label,
         "composer.artifact.SavedMaps": composer.read(folder / "maps.safetensors"),
         "composer.artifact.kinds": composer.artifact.kinds.FORMS,
+        "composer.audit.AuditReport": audited,
+        "composer.audit.AuditWatcher": watcher,
+        "composer.audit.AuditedRun": composer.audit.AuditedRun(audited, 0.1, 0.5),
+        "composer.audit.Baseline": composer.audit.Baseline.of(mlp(), batches()),
+        "composer.audit.Diagnostic": audited.of("a"),
+        "composer.audit.StateReading": audited.states[1],
+        "composer.audit.Thresholds": composer.audit.Thresholds(),
+        "composer.audit.audit": audited,
+        "composer.audit.sensitivity": composer.audit.sensitivity([audited], composer.audit.Thresholds())[0],
+        "composer.audit.utility": composer.audit.utility([])[0],
+        "composer.credit.Backpropagation": composer.credit.Backpropagation(),
+        "composer.credit.CreditBridge": composer.credit.CreditBridge(mlp(), samples()[0], 6, 0),
+        "composer.credit.CreditPlan": composer.credit.CreditPlan(),
+        "composer.credit.CreditTask": composer.credit.noise_task((1, 1)),
+        "composer.credit.DirectFeedback": composer.credit.DirectFeedback(mlp(), samples()[0], 6, 0),
+        "composer.credit.EquilibriumPropagation": composer.credit.EquilibriumPropagation(),
+        "composer.credit.FeedbackAlignment": composer.credit.FeedbackAlignment(mlp(), 0),
+        "composer.credit.FreshNull": composer.credit.FreshNull(0.1, 0.0, 0.01, 20),
+        "composer.credit.FrozenBlocks": composer.credit.FrozenBlocks(),
+        "composer.credit.LocalPass": LocalPass.of(mlp(), *samples()),
+        "composer.credit.StateBridge": composer.credit.StateBridge(mlp(), samples()[0]),
+        "composer.credit.fresh_null": composer.credit.FreshNull(0.1, 0.0, 0.01, 20),
+        "composer.hosts.ConvNet": composer.hosts.ConvNet(4, composer.hosts.ImageForm()),
         "composer.hosts.FrozenCell": frozen,
+        "composer.hosts.ImageForm": composer.hosts.ImageForm(),
+        "composer.hosts.VisionTransformer": composer.hosts.VisionTransformer(4, composer.hosts.ImageForm()),
         "composer.hosts.NamingHost": NamingHost(frozen, sample, 4, StreamForm()),
         "composer.hosts.ResidualMLP": composer.hosts.ResidualMLP(8, 4, StreamForm(blocks=40)),
         "composer.hosts.RestoringHost": RestoringHost(frozen, sample, StreamForm()),
