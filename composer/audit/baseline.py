@@ -16,7 +16,7 @@ from batteries.errors import InputError
 from batteries.images.image_batch import unjudged
 from batteries.io.canonical_json import Document
 from composer.audit.stream import Blocks, evaluated, stream_of
-from composer.hosts.objective import sample_scores
+from composer.hosts.objective import output_of, sample_scores
 
 Batch = tuple[Tensor, Tensor]
 FEWEST_BATCHES = 3  # from which cosines between batches have a jackknife error
@@ -53,13 +53,14 @@ class Baseline(Document):
             batches: Inputs and targets, those of the audit.
 
         Raises:
-            InputError: unusable batches (``BATCHES``), targets that do not fit (``TARGETS``).
+            InputError: no module (``HOST``), unusable batches (``BATCHES``), targets that do not fit (``TARGETS``), an output
+                that is not finite (``NOT_FINITE``).
         """
         held = checked(batches)
         spread = spread_of(held)
         with evaluated(host), torch.no_grad(), unjudged():
-            scores = [float(sample_scores(host(x), targets, spread).mean()) for x, targets in held]
-        return cls(scores=tuple(scores), data=digest_of(held))
+            scores = tuple(_score(host, x, targets, spread) for x, targets in held)
+        return cls(scores=scores, data=digest_of(held))
 
     @property
     def accuracy(self) -> float:
@@ -111,8 +112,8 @@ def batched(inputs: Tensor, targets: Tensor, size: int = 128) -> list[Batch]:
     >>> [len(y) for _, y in audit.batched(torch.zeros(300, 8), torch.zeros(300).long())]
     [128, 128, 44]
     """
-    if len(inputs) != len(targets) or size < 1:
-        found = f"{len(inputs)} and {len(targets)}, batches of {size}"
+    if not inputs.ndim or not targets.ndim or len(inputs) != len(targets) or size < 1:
+        found = f"{tuple(inputs.shape)} and {tuple(targets.shape)}, batches of {size}"
         raise InputError("unusable batches", code="BATCHES", expected="one target a sample, a size of 1 or more", found=found)
     return list(zip(inputs.split(size), targets.split(size), strict=True))
 
@@ -121,14 +122,19 @@ def checked(batches: Iterable[Batch]) -> list[Batch]:
     """Return batches as a list.
 
     Raises:
-        InputError: fewer than three batches, or one that is no pair of tensors of one length, or empty (``BATCHES``).
+        InputError: fewer than three batches, or one that is no pair of tensors of one length, or empty; batches that differ in
+            more than their number of samples (``BATCHES``).
     """
-    held = list(batches)
+    held = list(batches) if isinstance(batches, Iterable) else []
     good = all(isinstance(pair, tuple | list) and len(pair) == 2 and _matched(*pair) for pair in held)
     if len(held) < FEWEST_BATCHES or not good:
         expected = f"{FEWEST_BATCHES} or more pairs of inputs and targets"
         raise InputError("unusable batches", code="BATCHES", expected=expected, found=f"{len(held)} batches")
-    return [(x, targets) for x, targets in held]
+    forms = {tuple((tuple(part.shape[1:]), part.dtype) for part in pair) for pair in held}
+    if len(forms) > 1:
+        found = "; ".join(" and ".join(f"{shape} {dtype}" for shape, dtype in form) for form in sorted(forms, key=str))
+        raise InputError("batches differ", code="BATCHES", expected="samples of one shape and dtype", found=found)
+    return [(_usable(x), _usable(targets)) for x, targets in held]
 
 
 def digest_of(batches: Sequence[Batch]) -> str:
@@ -149,5 +155,17 @@ def spread_of(batches: Sequence[Batch]) -> float:
     return max(float(values.var(correction=0)), torch.finfo(torch.float64).tiny)
 
 
+def _score(host: nn.Module, x: Tensor, targets: Tensor, spread: float) -> float:
+    output = output_of(host, x)
+    scores = sample_scores(output, targets, spread)
+    if not (output.isfinite().all() and scores.isfinite().all()):
+        raise InputError("output not finite", code="NOT_FINITE", expected="finite values", where=type(host).__name__)
+    return float(scores.mean())
+
+
+def _usable(values: Tensor) -> Tensor:
+    return values.clone() if values.is_inference() else values  # those of inference mode take no part in a gradient
+
+
 def _matched(x: object, targets: object) -> bool:
-    return isinstance(x, Tensor) and isinstance(targets, Tensor) and x.ndim > 0 and 0 < len(x) == len(targets)
+    return isinstance(x, Tensor) and isinstance(targets, Tensor) and x.ndim > 0 < targets.ndim and 0 < len(x) == len(targets)

@@ -53,7 +53,7 @@ def audit(
     Raises:
         InputError: no module (``HOST``) or blocks (``NO_BLOCKS``); no residual stream (``STREAM``), or one of changing width
             (``WIDTH``); unusable batches (``BATCHES``) or targets (``TARGETS``); values that are not finite (``NOT_FINITE``);
-            a baseline of other data (``BASELINE``).
+            a baseline or a first audit of other data (``BASELINE``, ``FIRST``); an unknown form (``FORM``).
 
     >>> import torch
     >>> from composer import audit, hosts
@@ -71,6 +71,12 @@ def audit(
             expected=f"sha256 {data[:12]}...",
             found=f"{baseline.data[:12]}...",
             remedy="Measure the baseline on the batches of the audit: Baseline.of(host, batches).",
+        )
+    if first is not None and first.data != data:
+        remedy = "Audit the host on the same batches before its first step."
+        found = f"{first.data[:12]}..."
+        raise InputError(
+            "first audit of other data", code="FIRST", expected=f"sha256 {data[:12]}...", found=found, remedy=remedy
         )
     stream = stream_of(host, blocks, form)
     readings = list(read(host, stream, held, spread_of(held)))

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from batteries.errors import InputError
 from batteries.images.image_batch import unjudged
-from composer.hosts.objective import sample_losses, sample_scores
+from composer.hosts.objective import output_of, sample_losses, sample_scores
 from composer.hosts.residual_mlp import Staged
 
 Form = Literal["branch", "stream"]
@@ -72,10 +72,12 @@ def stream_of(host: nn.Module, blocks: Blocks | None = None, form: Form | None =
         form: Meaning of a block's output; by default found when the host runs, and known for hosts of this package.
 
     Raises:
-        InputError: no module (``HOST``), or no blocks of that name, none at all, or several lists of them (``NO_BLOCKS``).
+        InputError: no module (``HOST``), an unknown form (``FORM``), or no blocks of that name, none at all, or several lists
+            of them (``NO_BLOCKS``).
     """
-    if not isinstance(host, nn.Module):
-        raise InputError("not a module", code="HOST", expected="a torch.nn.Module", found=type(host).__name__)
+    refuse_no_module(host)
+    if form is not None and form not in get_args(Form):
+        raise InputError("unknown form of blocks", code="FORM", expected=" | ".join(get_args(Form)), found=repr(form))
     names = {module: name for name, module in host.named_modules()}
     owner: nn.Module | None = None
     if blocks is None:
@@ -91,6 +93,8 @@ def stream_of(host: nn.Module, blocks: Blocks | None = None, form: Form | None =
             raise _no_blocks(host, "a path to a list of modules", blocks)
         chosen = tuple(listed)  # type: ignore[arg-type]
         owner = next((module for module, name in names.items() if name == blocks.rpartition(".")[0]), None)
+    elif not isinstance(blocks, Iterable):
+        raise _no_blocks(host, "a path, or several modules", type(blocks).__name__)
     else:
         chosen = tuple(blocks)
     if not chosen or any(block not in names for block in chosen):
@@ -119,7 +123,12 @@ def read(host: nn.Module, stream: Stream, batches: Iterable[tuple[Tensor, Tensor
 
 @contextmanager
 def evaluated(host: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, and restore every module's own mode."""
+    """Set evaluation mode, and restore every module's own mode.
+
+    Raises:
+        InputError: no module (``HOST``).
+    """
+    refuse_no_module(host)
     modes = {module: module.training for module in host.modules()}
     host.eval()
     try:
@@ -132,8 +141,8 @@ def evaluated(host: nn.Module) -> Iterator[None]:
 def _reading(host: nn.Module, stream: Stream, x: Tensor, targets: Tensor, spread: float) -> BatchReading:
     calls = _Calls(stream)
     with torch.enable_grad(), unjudged(), calls:
-        fed = x.detach().requires_grad_() if x.is_floating_point() else x
-        output = host(fed)
+        fed = x.detach().clone().requires_grad_() if x.is_floating_point() else x
+        output = output_of(host, fed)
         losses = sample_losses(output, targets)
         first, outputs = calls.made()
         sources = [output, first, *outputs]
@@ -148,7 +157,8 @@ def _reading(host: nn.Module, stream: Stream, x: Tensor, targets: Tensor, spread
     _refuse_not_finite(stream, norms, gradients)
     last = grads[-1].flatten(1).double()
     unit = last / last.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    return BatchReading(norms, gradients, _norm(grads[0]), unit.mean(dim=0), sample_scores(output.detach(), targets, spread))
+    scores = sample_scores(output.detach(), targets, spread)
+    return BatchReading(*(part.cpu() for part in (norms, gradients, _norm(grads[0]), unit.mean(dim=0), scores)))
 
 
 class _Calls:
@@ -158,21 +168,26 @@ class _Calls:
         self._stream = stream
         self._handles: list[Any] = []
         self._order: list[nn.Module] = []
+        self._versions: list[int] = []  # of the inputs, before their blocks
         self.inputs: list[Tensor] = []
         self._outputs: list[Tensor] = []
 
     def __enter__(self) -> None:
-        self._handles = [block.register_forward_hook(self._note, with_kwargs=True) for block in self._stream.blocks]
+        for block in self._stream.blocks:
+            self._handles.append(block.register_forward_pre_hook(self._given, with_kwargs=True))
+            self._handles.append(block.register_forward_hook(self._note, with_kwargs=True))
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
 
+    def _given(self, block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        into = _tensor_of((*given, *named.values()))
+        self._versions += [] if into is None else [into._version]
+
     def _note(self, block: nn.Module, given: tuple[Any, ...], named: dict[str, Any], returned: Any) -> None:
-        into = next((value for value in (*given, *named.values()) if isinstance(value, Tensor)), None)
-        out = (
-            next((value for value in returned if isinstance(value, Tensor)), None) if isinstance(returned, tuple) else returned
-        )
+        into = _tensor_of((*given, *named.values()))
+        out = _tensor_of(returned) if isinstance(returned, tuple) else returned
         if into is None or not isinstance(out, Tensor):
             raise _no_stream("blocks from a tensor to a tensor", type(returned).__name__)
         self._order.append(block)
@@ -195,6 +210,9 @@ class _Calls:
                     where=name,
                     remedy="Audit the stages of constant width one by one: audit(..., blocks=...).",
                 )
+        for name, into, version in zip(self._stream.names, self.inputs, self._versions, strict=True):
+            if into._version != version:
+                raise _no_stream("a stream that no layer changes in place", "an input that was changed", name)
         return self.inputs[0], self._outputs
 
 
@@ -207,6 +225,11 @@ def _states(stream: Stream, inputs: list[Tensor], outputs: list[Tensor]) -> list
         if not _same(state, into):
             raise _no_stream(f"the stream as a {form} of the block before", "another input", name)
     return [inputs[0], *left]
+
+
+def _tensor_of(values: tuple[Any, ...]) -> Tensor | None:
+    """Return the first tensor among the values of a call."""
+    return next((value for value in values if isinstance(value, Tensor)), None)
 
 
 def _form(inputs: list[Tensor], outputs: list[Tensor]) -> Form:
@@ -233,6 +256,16 @@ def _refuse_not_finite(stream: Stream, norms: Tensor, gradients: Tensor) -> None
             raise InputError(f"{what} not finite", code="NOT_FINITE", expected="finite values", where=where)
     if bool((norms.mean(dim=1) == 0).any()):
         raise _no_stream("states other than zero", "a state of norm 0 in every sample")
+
+
+def refuse_no_module(host: object) -> None:
+    """Check that a host is a module.
+
+    Raises:
+        InputError: no module (``HOST``).
+    """
+    if not isinstance(host, nn.Module):
+        raise InputError("not a module", code="HOST", expected="a torch.nn.Module", found=type(host).__name__)
 
 
 def _is_list(value: object) -> bool:

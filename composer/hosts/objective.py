@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from batteries.errors import InputError
+
+
+def output_of(host: nn.Module, x: Tensor) -> Tensor:
+    """Run a host on a batch.
+
+    Raises:
+        InputError: inputs of a shape or dtype that the host does not take (``BATCHES``).
+    """
+    try:
+        output: Tensor = host(x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        found = f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}: {str(error)[:200]}"
+        raise InputError("host does not take the inputs", code="BATCHES", found=found, where=type(host).__name__) from error
+    return output
 
 
 def sample_losses(output: Tensor, targets: Tensor) -> Tensor:
@@ -25,7 +42,7 @@ def sample_losses(output: Tensor, targets: Tensor) -> Tensor:
     _refuse_unfit(output, targets)
     if targets.is_floating_point():
         return (output - targets).square().flatten(1).mean(dim=1)
-    return F.cross_entropy(output, targets, reduction="none")
+    return F.cross_entropy(output, targets.long(), reduction="none")
 
 
 def sample_scores(output: Tensor, targets: Tensor, spread: float = 1.0) -> Tensor:
@@ -42,7 +59,9 @@ def sample_scores(output: Tensor, targets: Tensor, spread: float = 1.0) -> Tenso
     return (output.argmax(dim=1) == targets).double()
 
 
-def _refuse_unfit(output: Tensor, targets: Tensor) -> None:
+def _refuse_unfit(output: object, targets: Tensor) -> None:
+    if not isinstance(output, Tensor):
+        raise InputError("output is no tensor", code="TARGETS", expected="one tensor", found=type(output).__name__)
     if targets.is_floating_point():
         fits = output.shape == targets.shape
     else:
