@@ -49,14 +49,12 @@ class ErrorFigures(Gatherer):
         """Add a few images."""
         ranked = torch.tensor([rank_correlation(*pair) for pair in zip(whole.images, whole.recon, strict=True)])
         known = ranked.isfinite()
-        images = whole.images.double()
-        residual = (whole.recon - images).square()
+        residual = (whole.recon - whole.images.double()).square_()
         self._sums.add(
             whole.index,
-            images=torch.ones(len(images)),
+            images=torch.ones(len(residual)),
             mse=residual.mean(dim=(1, 2, 3)),
-            residual=residual.sum(dim=(1, 2, 3)),
-            variance=images.sub_(images.mean(dim=(2, 3), keepdim=True)).square_().sum(dim=(1, 2, 3)),
+            variance=variances(whole.images),
             ranked=torch.where(known, ranked, 0.0),
             known=known,
         )
@@ -64,7 +62,7 @@ class ErrorFigures(Gatherer):
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield the errors; that of a group is clustered by image."""
         yield self._sums.mean(MSE, cluster, "mse", "images")
-        yield self._sums.mean(RELATIVE, cluster, "residual", "variance")
+        yield self._sums.mean(RELATIVE, cluster, "mse", "variance")
         yield self._sums.mean(SPEARMAN, cluster, "ranked", "known")
         each = torch.arange(len(cluster))
         for group, name in enumerate(self._sample.groups):
@@ -98,6 +96,12 @@ class ReadoutFigures(Gatherer):
             yield Figure(READOUT, undefined=self._reason)
         else:
             yield self._sums.mean(READOUT, cluster, "named", "images")
+
+
+def variances(images: Tensor) -> Tensor:
+    """Return the mean squared difference (b,), float64, of images (b, channels, height, width) from their own mean colour."""
+    wide = images.double()
+    return (wide - wide.mean(dim=(2, 3), keepdim=True)).square_().mean(dim=(1, 2, 3))
 
 
 def fitted_readout(train: Sample | None, omega: Callable[[Sample], Tensor]) -> tuple[ReadOut | None, str]:
