@@ -193,7 +193,7 @@ def _column(model: PatchSVAE, sample: Sample, train: Sample | None, input: Input
     )
     digest = hashlib.sha256()
     for index, images in sample.parts(model.spec):
-        digest.update(images.contiguous().cpu().numpy())
+        digest.update(images.contiguous().cpu().numpy().data)
         _run(model, index, images, input, gatherers)
     figures = tuple(figure for gatherer in gatherers for figure in gatherer.figures(sample.cluster))
     clusters = len(sample.cluster.unique())
