@@ -6,7 +6,7 @@
 | CV of patches | volumes of simplices of the activations of five patches of one image |
 | coefficient of variation | all activations of a stage: standard deviation over mean, no simplices |
 
-Letters: b images, N patches of an image, V rows of M, D width, H width of a stage.
+Letters: b images, N patches of an image, n of them at a time, V rows of M, D width, H width of a stage.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from batteries.cell.spec import CellSpec
 from batteries.diagnostics.figures import Definition, Figure, estimated
-from batteries.diagnostics.image_sums import ImageSums, Part, power_sums
-from batteries.diagnostics.pipeline import Stages
+from batteries.diagnostics.image_sums import Gatherer, ImageSums, Part, Whole, power_sums
+from batteries.diagnostics.pipeline import Steps
 from batteries.geometry import simplex_cv
 from batteries.geometry.attractor import SIMPLEX
 from batteries.geometry.estimates import HOLDS
@@ -52,7 +52,7 @@ VARIATION = Definition(
 KURTOSIS = Definition("kurtosis", "kurtosis", DECODER, "mean of (x - mean)^4 / variance^2 over all activations; normal: 3")
 
 
-class RowFigures:
+class RowFigures(Gatherer):
     """Gatherer of the CV of rows, on the same sample of matrices as :func:`batteries.measure`.
 
     Args:
@@ -64,40 +64,61 @@ class RowFigures:
         generator = torch.Generator().manual_seed(CV_SEED)
         order = torch.rand(images, patches, generator=generator).argsort(dim=1)
         self._chosen = order[:, : max(1, MATRICES // images)]  # (B, few)
-        self._matrices: list[Tensor] = []
+        self._matrices: Tensor | None = None
 
     def take(self, part: Part) -> None:
-        """Add a part."""
-        each = torch.arange(len(part.index))[:, None]
-        self._matrices.append(part.stages.M[each, self._chosen[part.index]].cpu())
+        """Keep the chosen ones of some patches."""
+        M = part.steps.M
+        if self._matrices is None:
+            self._matrices = torch.empty(*self._chosen.shape, *M.shape[2:], dtype=M.dtype)  # (B, few, V, D)
+        at = self._chosen[part.index] - part.place[0]  # (b, few)
+        image, few = ((at >= 0) & (at < len(part.place))).nonzero(as_tuple=True)
+        self._matrices[part.index[image], few] = M[image, at[image, few]].cpu()
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield both CVs of rows."""
-        matrices = torch.cat(self._matrices)  # (B, few, V, D)
+        matrices = self._matrices
+        assert matrices is not None
         of_matrix, flat = cluster[:, None].expand(matrices.shape[:2]).flatten(), matrices.flatten(0, 1)
         for definition, function in ((ROWS, simplex_cv.cv), (AXIAL, simplex_cv.axial_cv)):
             found = function(flat, of_matrix, seed=CV_SEED)
             yield Figure(definition, undefined=found.reason) if isinstance(found, Degenerate) else estimated(definition, found)
 
 
-class ActivationFigures:
+class ActivationFigures(Gatherer):
     """Gatherer of the CV of patches, the coefficient of variation, and the decoder's kurtosis.
 
     Args:
         spec: Spec of the cell.
+        images: Number of images.
+        patches: Number of patches of an image.
     """
 
-    def __init__(self, spec: CellSpec) -> None:
+    def __init__(self, spec: CellSpec, images: int, patches: int) -> None:
         self._spec = spec
-        self._sums = ImageSums()
+        self._patches = patches
+        self._sums = ImageSums(images)
         self._cvs: dict[str, list[float | Degenerate]] = {}
+        self._chosen: dict[tuple[str, int], Tensor] = {}  # activations (few, H) of each stage, of the images at hand
 
     def take(self, part: Part) -> None:
-        """Add a part."""
-        for place, activations in stages_of(part.stages).items():
-            self._sums.add(**{place: power_sums(activations, 4 if place.startswith("dec") else 2)})
-            self._cvs.setdefault(place, []).extend(map(_simplices, part.index.tolist(), activations))
-        self._sums.add(reconstruction=power_sums(part.recon.unsqueeze(1), 4))
+        """Add some patches, and keep the activations of those that are chosen."""
+        named = _named(part.steps)
+        for place, activations in named.items():
+            self._sums.add(part.index, **{place: power_sums(activations, 4 if place.startswith("dec") else 2)})
+        for row, image in enumerate(part.index.tolist()):
+            at = _order(image, self._patches) - part.place[0]
+            here = (at >= 0) & (at < len(part.place))
+            for place, activations in named.items():
+                of = self._chosen.setdefault((place, image), activations.new_empty(len(at), activations.shape[2]))
+                of[here] = activations[row, at[here]]
+
+    def end(self, whole: Whole) -> None:
+        """Compute the CV of the chosen patches of each image."""
+        for (place, image), activations in self._chosen.items():
+            self._cvs.setdefault(place, []).append(_simplices(image, activations))
+        self._chosen.clear()
+        self._sums.add(whole.index, reconstruction=power_sums(whole.given.transpose(1, 2), 4))
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield the figures of every stage."""
@@ -112,30 +133,34 @@ class ActivationFigures:
             yield self._sums.figure(KURTOSIS, cluster, _kurtosis, place, place=place)
 
 
-def stages_of(stages: Stages) -> dict[str, Tensor]:
-    """Return the activations (b, N, H) of every stage by its name, in order."""
-    named = {"enc_in": stages.enc_in}
-    named |= {f"enc_block_{place}": block for place, block in enumerate(stages.enc_blocks)}
-    named |= {"M": stages.M.flatten(2), "S before attention": stages.S}
-    if stages.gated.spectrum is not None:
-        ratio = torch.ones_like(stages.S)
-        for place, factor in enumerate(stages.layers):
+def _named(steps: Steps) -> dict[str, Tensor]:
+    """Return the activations (b, n, H) of every stage by its name, in order."""
+    named = {"enc_in": steps.enc_in}
+    named |= {f"enc_block_{place}": block for place, block in enumerate(steps.enc_blocks)}
+    named |= {"M": steps.M.flatten(2), "S before attention": steps.S}
+    if steps.gated.spectrum is not None:
+        ratio = torch.ones_like(steps.S)
+        for place, factor in enumerate(steps.layers):
             ratio = ratio * factor
-            named[f"S after layer {place}"] = stages.S * ratio
-    named["dec_in"] = stages.dec_in
-    return named | {f"dec_block_{place}": block for place, block in enumerate(stages.dec_blocks)}
+            named[f"S after layer {place}"] = steps.S * ratio
+    named["dec_in"] = steps.dec_in
+    return named | {f"dec_block_{place}": block for place, block in enumerate(steps.dec_blocks)}
+
+
+def _order(image: int, patches: int) -> Tensor:
+    """Choose patches of an image, at random if there are many."""
+    if patches <= MOST_PATCHES:
+        return torch.arange(patches)
+    return torch.randperm(patches, generator=torch.Generator().manual_seed(CV_SEED + image))[:MOST_PATCHES]
 
 
 def _simplices(image: int, activations: Tensor) -> float | Degenerate:
-    """Compute the CV of the volumes of simplices of the patches (N, H) of an image."""
+    """Compute the CV of the volumes of simplices of patches (N, H) of an image."""
     N = len(activations)
     if N <= SIMPLEX:
         return Degenerate(f"{N} patches of an image, fewer than 5", flat=1, matrices=1)
     if activations.shape[1] < SIMPLEX:
         return Degenerate(f"width {activations.shape[1]} has no 4-volume", flat=1, matrices=1)
-    generator = torch.Generator().manual_seed(CV_SEED + image)
-    if N > MOST_PATCHES:
-        activations = activations[torch.randperm(N, generator=generator)[:MOST_PATCHES].to(activations.device)]
     found = simplex_cv.cv(activations[None], torch.zeros(1), draws=PATCH_DRAWS, seed=CV_SEED + image)
     if isinstance(found, Degenerate):
         return Degenerate("the activations of five patches lie in a hyperplane", flat=1, matrices=1)
@@ -146,8 +171,9 @@ def _cv_of_patches(place: str, found: list[float | Degenerate], cluster: Tensor)
     flat = [one for one in found if isinstance(one, Degenerate)]
     if 2 * len(flat) > len(found):
         return Figure(PATCHES, place, undefined=f"{flat[0].reason}, in {len(flat)} of {len(found)} images")
-    sums = ImageSums()
+    sums = ImageSums(len(found))
     sums.add(
+        torch.arange(len(found)),
         cv=torch.tensor([0.0 if isinstance(one, Degenerate) else one for one in found]),
         known=torch.tensor([not isinstance(one, Degenerate) for one in found]),
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries.diagnostics.figures import Definition, Figure
-from batteries.diagnostics.image_sums import ImageSums, Part
+from batteries.diagnostics.image_sums import Gatherer, ImageSums, Whole
 from batteries.engine.torch_settings import uncast
 from batteries.model.patch_svae import ALPHA_LIMIT, CrossAttention, PatchSVAE
 
@@ -33,36 +33,39 @@ OWN_COSINE = Definition("qk-cosine-own", "query-key cosine, own patch", STAGE, "
 ALPHA = Definition("alpha", "alpha", STAGE, "0.2 sigmoid(logit) of a mode; softplus(logit) without the bound")
 
 
-class AttentionFigures:
+class AttentionFigures(Gatherer):
     """Gatherer of the figures of cross-attention.
 
     Args:
         model: Model of the cell.
+        images: Number of images.
     """
 
-    def __init__(self, model: PatchSVAE) -> None:
+    def __init__(self, model: PatchSVAE, images: int) -> None:
         self._layers = [layer for layer in model.cross_attn if isinstance(layer, CrossAttention)]
-        self._sums = ImageSums()
+        self._sums = ImageSums(images)
 
-    def take(self, part: Part) -> None:
-        """Add a part."""
-        lengths, ratio = part.stages.lengths, torch.ones_like(part.stages.lengths)
-        for place, (layer, factor) in enumerate(zip(self._layers, part.stages.layers, strict=True)):
+    def end(self, whole: Whole) -> None:
+        """Add all patches of a few images."""
+        lengths, ratio = whole.lengths, torch.ones_like(whole.lengths)
+        for place, (layer, factor) in enumerate(zip(self._layers, whole.layers, strict=True)):
             pairs, own = _cosines(layer, lengths * ratio)
-            self._sums.add(**{f"pairs {place}": pairs, f"own {place}": own, f"image {place}": torch.ones_like(own)})
+            sums = {f"pairs {place}": pairs, f"own {place}": own, f"image {place}": torch.ones_like(own)}
+            self._sums.add(whole.index, **sums)
             ratio = ratio * factor
-            self._add_change(f"layer {place}", factor)
-        self._add_change("all layers", ratio)
+            self._add_change(whole.index, f"layer {place}", factor)
+        self._add_change(whole.index, "all layers", ratio)
 
-    def _add_change(self, place: str, factor: Tensor) -> None:
+    def _add_change(self, index: Tensor, place: str, factor: Tensor) -> None:
         change = factor.double() - 1  # (b, N, D)
         self._sums.add(
+            index,
             **{
                 f"n {place}": torch.full((len(change),), change[0].numel()),
                 f"size {place}": change.abs().sum(dim=(1, 2)),
                 f"change {place}": change.sum(dim=1),
                 f"change2 {place}": change.square().sum(dim=(1, 2)),
-            }
+            },
         )
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:

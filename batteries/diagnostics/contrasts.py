@@ -31,6 +31,10 @@ class Contrast:
         high: Upper 95% bound; None without a spread.
         p: P-value; None if no hypothesis can be tested, or of exact figures.
         exceeds: Whether the difference of exact figures exceeds their tolerance.
+
+    >>> from batteries import diagnostics
+    >>> diagnostics.Contrast(0.5, low=0.25, high=0.75, p=0.001).exceeds
+    False
     """
 
     difference: float

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from batteries.diagnostics.figures import Definition, Figure
-from batteries.diagnostics.image_sums import ImageSums, Part
+from batteries.diagnostics.image_sums import Gatherer, ImageSums, Whole
 from batteries.diagnostics.samples import Sample
 from batteries.readout import ReadOut
 
@@ -34,7 +34,7 @@ READOUT = Definition(
 )
 
 
-class ErrorFigures:
+class ErrorFigures(Gatherer):
     """Gatherer of errors.
 
     Args:
@@ -43,18 +43,18 @@ class ErrorFigures:
 
     def __init__(self, sample: Sample) -> None:
         self._sample = sample
-        self._sums = ImageSums()
+        self._sums = ImageSums(len(sample.group))
 
-    def take(self, part: Part) -> None:
-        """Add a part."""
-        images, recon = part.images.double(), part.recon.double()
-        ranked = torch.tensor([rank_correlation(*pair) for pair in zip(images.flatten(1), recon.flatten(1), strict=True)])
+    def end(self, whole: Whole) -> None:
+        """Add a few images."""
+        ranked = torch.tensor([rank_correlation(*pair) for pair in zip(whole.images, whole.recon, strict=True)])
         known = ranked.isfinite()
+        residual = (whole.recon - whole.images.double()).square_()
         self._sums.add(
-            images=torch.ones(len(images)),
-            mse=(recon - images).square().mean(dim=(1, 2, 3)),
-            residual=(recon - images).square().sum(dim=(1, 2, 3)),
-            variance=(images - images.mean(dim=(2, 3), keepdim=True)).square().sum(dim=(1, 2, 3)),
+            whole.index,
+            images=torch.ones(len(residual)),
+            mse=residual.mean(dim=(1, 2, 3)),
+            variance=variances(whole.images),
             ranked=torch.where(known, ranked, 0.0),
             known=known,
         )
@@ -62,14 +62,14 @@ class ErrorFigures:
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield the errors; that of a group is clustered by image."""
         yield self._sums.mean(MSE, cluster, "mse", "images")
-        yield self._sums.mean(RELATIVE, cluster, "residual", "variance")
+        yield self._sums.mean(RELATIVE, cluster, "mse", "variance")
         yield self._sums.mean(SPEARMAN, cluster, "ranked", "known")
         each = torch.arange(len(cluster))
         for group, name in enumerate(self._sample.groups):
             yield self._sums.mean(BY_GROUP, each, "mse", "images", name, only=self._sample.group == group)
 
 
-class ReadoutFigures:
+class ReadoutFigures(Gatherer):
     """Gatherer of the read-out of omega, fitted to other images of the same groups.
 
     Args:
@@ -82,13 +82,13 @@ class ReadoutFigures:
         self._sample = sample
         self._fitted = fitted
         self._reason = reason
-        self._sums = ImageSums()
+        self._sums = ImageSums(len(sample.group))
 
-    def take(self, part: Part) -> None:
-        """Add a part."""
+    def end(self, whole: Whole) -> None:
+        """Add a few images."""
         if self._fitted is not None:
-            named = self._fitted(statistics(part.stages.omega)).cpu() == self._sample.group[part.index]
-            self._sums.add(named=named, images=torch.ones(len(named)))
+            named = self._fitted(statistics(whole.omega)).cpu() == self._sample.group[whole.index]
+            self._sums.add(whole.index, named=named, images=torch.ones(len(named)))
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield the share of images that are named."""
@@ -96,6 +96,12 @@ class ReadoutFigures:
             yield Figure(READOUT, undefined=self._reason)
         else:
             yield self._sums.mean(READOUT, cluster, "named", "images")
+
+
+def variances(images: Tensor) -> Tensor:
+    """Return the mean squared difference (b,), float64, of images (b, channels, height, width) from their own mean colour."""
+    wide = images.double()
+    return (wide - wide.mean(dim=(2, 3), keepdim=True)).square_().mean(dim=(1, 2, 3))
 
 
 def fitted_readout(train: Sample | None, omega: Callable[[Sample], Tensor]) -> tuple[ReadOut | None, str]:
@@ -118,10 +124,11 @@ def statistics(omega: Tensor) -> Tensor:
 
 
 def rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Compute Spearman's rank correlation of values (n,), with mean ranks of ties; NaN if either is constant."""
-    first, second = _ranks(x), _ranks(y)
-    first, second = first - first.mean(), second - second.mean()
-    return float((first * second).sum() / (first.square().sum() * second.square().sum()).sqrt())
+    """Compute Spearman's rank correlation of values of one shape, with mean ranks of ties; NaN if either is constant."""
+    first, second = (_ranks(values.flatten()) for values in (x, y))
+    first.sub_(first.mean())
+    second.sub_(second.mean())
+    return float(first @ second / (first @ first * (second @ second)).sqrt())
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -1,65 +1,94 @@
-"""Sums over the patches of each image, of which figures are functions, and the part of a sample that they are taken of."""
+"""Sums over the patches of each image, of which figures are functions, and the parts of a sample that they are taken of."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from batteries import short_repr
 from batteries.diagnostics.figures import Definition, Figure, jackknifed
-from batteries.diagnostics.pipeline import Stages
+from batteries.diagnostics.pipeline import Steps
 
-PATCHES_IN_FLOAT64 = 4096  # at a time
+VALUES_IN_FLOAT64 = 2**20  # at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A few images that a cell has run on.
+    """Some patches of a few images that a cell has run on.
 
     Attributes:
         index: Index (b,) of each image in its sample.
-        given: Images as the cell takes them (b, channels, height, width).
-        images: Images on the probe's own scale.
-        recon: Reconstructions on the probe's own scale.
-        stages: Intermediate results.
+        place: Index (n,) of each patch in its image.
+        steps: Intermediate results of these patches.
     """
 
     index: Tensor
-    given: Tensor
-    images: Tensor
-    recon: Tensor
-    stages: Stages
+    place: Tensor
+    steps: Steps
 
     __repr__ = short_repr.fields
 
 
-class Gatherer(Protocol):
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """A few images that a cell has run on, once all of their patches have been taken.
+
+    Attributes:
+        index: Index (b,) of each image in its sample.
+        images: Images on the probe's own scale (b, channels, height, width).
+        recon: Reconstructions on the probe's own scale.
+        given: Reconstructions on the cell's scale.
+        omega: Omega tokens (b, N, D).
+        lengths: Input of cross-attention (b, N, D).
+        layers: Factors (b, N, D) of each layer of cross-attention.
+    """
+
+    index: Tensor
+    images: Tensor
+    recon: Tensor
+    given: Tensor
+    omega: Tensor
+    lengths: Tensor
+    layers: tuple[Tensor, ...]
+
+    __repr__ = short_repr.fields
+
+
+class Gatherer:
     """Collector of what a family of figures needs, one part of a sample after another."""
 
     def take(self, part: Part) -> None:
-        """Add a part."""
-        ...
+        """Add some patches of a few images."""
+
+    def end(self, whole: Whole) -> None:
+        """Add what takes all patches of a few images."""
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
-        """Yield the figures of all parts, whose images have these clusters (B,)."""
-        ...
+        """Yield the figures of all images, which have these clusters (B,)."""
+        raise NotImplementedError
 
 
 class ImageSums:
-    """Named sums of each image, one part of a sample after another."""
+    """Named sums of each image, added up in place: small results kept between large ones would split the heap.
 
-    def __init__(self) -> None:
-        self._parts: defaultdict[str, list[Tensor]] = defaultdict(list)
+    Args:
+        images: Number of images B.
+    """
 
-    def add(self, **sums: Tensor) -> None:
-        """Add sums (b,) or (b, k) of further images."""
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._sums: dict[str, Tensor] = {}  # each (B, k)
+
+    def add(self, index: Tensor, **sums: Tensor) -> None:
+        """Add sums (b,) or (b, k) to those of images of an index (b,)."""
         for name, value in sums.items():
-            self._parts[name].append(value.double().cpu().reshape(len(value), -1))
+            found = value.double().cpu().reshape(len(value), -1)
+            if name not in self._sums:
+                self._sums[name] = found.new_zeros(self._images, found.shape[1])
+            self._sums[name].index_add_(0, index, found)
 
     def figure(
         self,
@@ -80,7 +109,7 @@ class ImageSums:
             place: Place of the figure.
             only: Whether each image (B,) counts; by default all do.
         """
-        parts = [torch.cat(self._parts[name]) for name in names]
+        parts = [self._sums[name] for name in names]
         widths = [part.shape[1] for part in parts]
         sums = torch.cat(parts, dim=1)
         if only is not None:
@@ -95,9 +124,9 @@ class ImageSums:
 
 
 def power_sums(x: Tensor, powers: int) -> Tensor:
-    """Sum the powers from 0 of the values of each image (b, N, ...) in float64, to (b, powers + 1)."""
+    """Sum the powers from 0 of the values of each image (b, n, ...) in float64, to (b, powers + 1)."""
     total = x.new_zeros(len(x), powers + 1, dtype=torch.float64)
-    for some in x.split(PATCHES_IN_FLOAT64, dim=1):
+    for some in x.split(max(1, VALUES_IN_FLOAT64 * x.shape[1] // x.numel()), dim=1):
         values = some.double().flatten(1)
         power = torch.ones_like(values)
         for k in range(powers + 1):

@@ -19,8 +19,8 @@ from batteries.diagnostics.activation_figures import ActivationFigures, RowFigur
 from batteries.diagnostics.attention_figures import AttentionFigures
 from batteries.diagnostics.error_figures import ErrorFigures, ReadoutFigures, fitted_readout, statistics
 from batteries.diagnostics.figures import Figure
-from batteries.diagnostics.image_sums import Gatherer, Part
-from batteries.diagnostics.pipeline import stages
+from batteries.diagnostics.image_sums import Gatherer, Part, Whole
+from batteries.diagnostics.pipeline import Passage
 from batteries.diagnostics.samples import Sample
 from batteries.diagnostics.spectral_figures import SpectralFigures
 from batteries.engine import parallel
@@ -181,33 +181,40 @@ def _training(probe: Probe, size: int, spec: CellSpec) -> Sample:
 
 
 def _column(model: PatchSVAE, sample: Sample, train: Sample | None, input: InputScale | None) -> Column:
-    rows, columns = model.spec.grid(*sample.size)
+    count, (rows, columns) = len(sample.group), model.spec.grid(*sample.size)
     readout = fitted_readout(train, lambda images: _omega_statistics(model, images, input))
     gatherers: tuple[Gatherer, ...] = (
-        SpectralFigures(model.spec),
-        AttentionFigures(model),
-        RowFigures(len(sample.group), rows * columns),
-        ActivationFigures(model.spec),
+        SpectralFigures(model.spec, count),
+        AttentionFigures(model, count),
+        RowFigures(count, rows * columns),
+        ActivationFigures(model.spec, count, rows * columns),
         ErrorFigures(sample),
         ReadoutFigures(sample, *readout),
     )
     digest = hashlib.sha256()
     for index, images in sample.parts(model.spec):
-        parallel.leave_if_failed()
-        digest.update(images.contiguous().cpu().numpy().tobytes())
-        part = _run(model, index, images, input)
-        for gatherer in gatherers:
-            gatherer.take(part)
+        digest.update(images.contiguous().cpu().numpy().data)
+        _run(model, index, images, input, gatherers)
     figures = tuple(figure for gatherer in gatherers for figure in gatherer.figures(sample.cluster))
     clusters = len(sample.cluster.unique())
-    return Column(sample.size, rows * columns, len(sample.group), clusters, digest.hexdigest(), figures)
+    return Column(sample.size, rows * columns, count, clusters, digest.hexdigest(), figures)
 
 
-def _run(model: PatchSVAE, index: Tensor, images: Tensor, input: InputScale | None) -> Part:
-    given = images if input is None else to_input(images, input)
-    found = stages(model, given)
-    recon = found.recon.to(images)
-    return Part(index, given, images, recon if input is None else from_input(recon, input), found)
+def _run(model: PatchSVAE, index: Tensor, images: Tensor, input: InputScale | None, gatherers: Sequence[Gatherer]) -> None:
+    """Run images of an index (b,), and let every gatherer take what it needs."""
+    passage = Passage(model, images if input is None else to_input(images, input))
+    omega = []
+    for place, steps in passage.parts():
+        parallel.leave_if_failed()
+        part = Part(index, place, steps)
+        for gatherer in gatherers:
+            gatherer.take(part)
+        omega.append(steps.omega)
+    given = passage.recon().to(images)
+    recon = given if input is None else from_input(given, input)
+    whole = Whole(index, images, recon, given, torch.cat(omega, dim=1), passage.lengths, passage.layers)
+    for gatherer in gatherers:
+        gatherer.end(whole)
 
 
 def _omega_statistics(model: PatchSVAE, sample: Sample, input: InputScale | None) -> Tensor:

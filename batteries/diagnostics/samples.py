@@ -26,6 +26,7 @@ from batteries.noise import NAMES, of_types
 MOST_SIZE = 1024  # pixels
 MOST_PATCHES = 2**16  # of one image: time of attention grows with their square
 PATCHES = 2**16  # of all images of a size, except that every group keeps an image
+MOST_PATCHES_IN_ALL = 2**18  # beyond which some groups have none: four images of 65,536 patches
 NOISE_SEED = 8  # purpose in seed_of, distinct from training, baselines, soft hand and read-out
 PHOTO_SEED = 100  # times the size: the seeds of the probes of 64 and 256 pixels
 
@@ -73,7 +74,8 @@ def of_probe(probe: Probe, size: int, spec: CellSpec, *, most: int | None = None
         probe: Probe.
         size: Side in pixels.
         spec: Spec of the cell that is to read it.
-        most: Images of a group; by default as many as the probe has, fewer if they have too many patches.
+        most: Images of a group; by default as many as the probe has, fewer if they have too many patches. Where one of each
+            group is too many, as of noise at 1,024 pixels in patches of 4, some groups have none.
         seed: Seed of new images; 0 stands for the probe's own where they have the size.
 
     Raises:
@@ -82,12 +84,13 @@ def of_probe(probe: Probe, size: int, spec: CellSpec, *, most: int | None = None
     """
     patches = patches_of(size, spec)
     per_group = most or min(int(probe.group.bincount().max()), max(1, PATCHES // (patches * len(probe.groups))))
+    groups = _spread(probe.groups, MOST_PATCHES_IN_ALL // patches)
     own = probe.images.shape[1] == spec.channels or probe.domain == "photos"
     if seed == 0 and own and probe.images.shape[2:] == (size, size):
         return _own(probe, size, per_group)
     if probe.domain == "photos":
-        return _crops(probe, size, per_group, seed)
-    return _noise(probe, size, per_group, seed, spec.channels)
+        return _crops(probe, size, per_group, seed, groups)
+    return _noise(probe, size, per_group, seed, spec.channels, groups)
 
 
 def patches_of(size: int, spec: CellSpec) -> int:
@@ -105,6 +108,13 @@ def patches_of(size: int, spec: CellSpec) -> int:
     return rows * columns
 
 
+def _spread(groups: tuple[str, ...], most: int) -> tuple[str, ...]:
+    """Choose some of the groups, spread evenly from the first to the last, if there are more than a number."""
+    if len(groups) <= most:
+        return groups
+    return tuple(groups[index] for index in np.linspace(0, len(groups) - 1, most).round().astype(int))
+
+
 def _own(probe: Probe, size: int, per_group: int) -> Sample:
     places = [(probe.group == group).nonzero()[:per_group, 0] for group in range(len(probe.groups))]
     kept = torch.cat(places).sort().values
@@ -112,8 +122,8 @@ def _own(probe: Probe, size: int, per_group: int) -> Sample:
     return Sample((size, size), probe.group[kept], probe.groups, probe.cluster[kept], images.__getitem__)
 
 
-def _noise(probe: Probe, size: int, per_group: int, seed: int, channels: int) -> Sample:
-    types = torch.tensor([NAMES.index(name) for name in probe.groups])
+def _noise(probe: Probe, size: int, per_group: int, seed: int, channels: int, groups: tuple[str, ...]) -> Sample:
+    types = torch.tensor([NAMES.index(name) for name in groups])
     group = torch.arange(len(types)).repeat_interleave(per_group)
 
     def one(index: int) -> Tensor:
@@ -123,15 +133,15 @@ def _noise(probe: Probe, size: int, per_group: int, seed: int, channels: int) ->
     def draw(indices: Tensor) -> Tensor:
         return torch.cat([one(index) for index in indices.tolist()])
 
-    return Sample((size, size), group, probe.groups, torch.arange(len(group)), draw)
+    return Sample((size, size), group, groups, torch.arange(len(group)), draw)
 
 
-def _crops(probe: Probe, size: int, per_group: int, seed: int) -> Sample:
+def _crops(probe: Probe, size: int, per_group: int, seed: int, groups: tuple[str, ...]) -> Sample:
     files = {path.stem: path for path in photographs()}
     rng = np.random.default_rng(PHOTO_SEED * size + seed)
     crops: list[Tensor] = []
     names: list[str] = []
-    for name in probe.groups:
+    for name in groups:
         if name not in files:
             expected = f"{probe.images.shape[2]} pixels, as its photographs are not at hand"
             raise InputError("no crops of that size", code="SIZE", expected=expected, found=size, where=probe.name)

@@ -1,6 +1,6 @@
 """Figures of the spectral bottleneck: spectrum, ranks, orthogonality, sphere radius, energy, variance.
 
-Letters: b images, N patches of an image, V rows of M, D width.
+Letters: b images, n of their patches, V rows of M, D width.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from batteries.cell.spec import CellSpec
 from batteries.diagnostics.figures import Definition, Figure
-from batteries.diagnostics.image_sums import PATCHES_IN_FLOAT64, ImageSums, Part
+from batteries.diagnostics.image_sums import Gatherer, ImageSums, Part
 from batteries.geometry import simplex_cv
 
 STAGE = "spectral bottleneck"
@@ -56,27 +55,31 @@ VARIANCE = Definition(
 )
 
 
-class SpectralFigures:
+class SpectralFigures(Gatherer):
     """Gatherer of the figures of the bottleneck.
 
     Args:
         spec: Spec of the cell.
+        images: Number of images.
     """
 
-    def __init__(self, spec: CellSpec) -> None:
+    def __init__(self, spec: CellSpec, images: int) -> None:
         self._spec = spec
-        self._sums = ImageSums()
+        self._sums = ImageSums(images)
         self._largest = {U_ERROR: 0.0, V_ERROR: 0.0, FACTORISATION: 0.0}
         self._flattest = 1.0  # smallest S_D / S_0 of a patch
         self._largest_S = float("inf")  # smallest S_0 of a patch
         self._decomposed = True
 
     def take(self, part: Part) -> None:
-        """Add a part."""
-        S = part.stages.S.double()  # (b, N, D)
+        """Add some patches of a few images."""
+        steps = part.steps
+        S = steps.S.double()  # (b, n, D)
         squares = S.square()
-        lengths = part.stages.M.norm(dim=-1, dtype=torch.float64).flatten(1) - 1  # (b, N V)
+        lengths = steps.M.norm(dim=-1, dtype=torch.float64).flatten(1) - 1  # (b, n V)
+        patches, received = steps.patches.double(), steps.received.double().flatten(2)
         self._sums.add(
+            part.index,
             n=torch.full((len(S),), S.shape[1]),
             S=S.sum(dim=1),
             S2=squares.sum(dim=1),
@@ -86,35 +89,26 @@ class SpectralFigures:
             rows=torch.full((len(S),), lengths.shape[1]),
             longer=lengths.sum(dim=1),
             longer2=lengths.square().sum(dim=1),
+            patch=patches.sum(dim=1),
+            patch2=patches.square().sum(dim=(1, 2)),
+            received=received.sum(dim=1),
+            received2=received.square().sum(dim=(1, 2)),
         )
-        self._add_variance(part)
         self._flattest = min(self._flattest, float((S[..., -1] / S[..., 0]).min()))
         self._largest_S = min(self._largest_S, float(S[..., 0].min()))
-        self._decomposed = part.stages.gated.spectrum is not None
+        self._decomposed = steps.gated.spectrum is not None
         if self._decomposed:
-            self._factorise(part)
+            self._factorise(steps.M.double(), steps.gated.axes)
 
-    def _add_variance(self, part: Part) -> None:
-        p = self._spec.patch_size
-        patches = rearrange(part.given, "b C (gh p) (gw q) -> b (gh gw) (C p q)", p=p, q=p)
-        for name, entries in (("patch", patches), ("received", part.stages.gated.matrices().flatten(2))):
-            total, squares = entries.sum(dim=1, dtype=torch.float64), entries.new_zeros(len(entries), dtype=torch.float64)
-            for some in entries.split(PATCHES_IN_FLOAT64, dim=1):
-                squares += some.double().square().sum(dim=(1, 2))
-            self._sums.add(**{name: total, f"{name}2": squares})
-
-    def _factorise(self, part: Part) -> None:
-        M, W = part.stages.M.flatten(0, 1), part.stages.gated.axes.flatten(0, 1)
-        for some, axes in zip(M.split(PATCHES_IN_FLOAT64), W.split(PATCHES_IN_FLOAT64), strict=True):
-            wide = some.double()
-            scaled = wide @ axes  # U diag(S), (n, V, D)
-            S = scaled.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-            found = {
-                U_ERROR: _distance((scaled / S).mT @ (scaled / S)),
-                V_ERROR: _distance(axes.mT @ axes),
-                FACTORISATION: float((scaled @ axes.mT - wide).abs().max() / wide.abs().max()),
-            }
-            self._largest = {one: max(value, found[one]) for one, value in self._largest.items()}
+    def _factorise(self, M: Tensor, axes: Tensor) -> None:
+        scaled = M @ axes  # U diag(S), (b, n, V, D)
+        S = scaled.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+        found = {
+            U_ERROR: _distance((scaled / S).mT @ (scaled / S)),
+            V_ERROR: _distance(axes.mT @ axes),
+            FACTORISATION: float((scaled @ axes.mT - M).abs().max() / M.abs().max()),
+        }
+        self._largest = {one: max(value, found[one]) for one, value in self._largest.items()}
 
     def figures(self, cluster: Tensor) -> Iterator[Figure]:
         """Yield the figures of the bottleneck."""
@@ -166,7 +160,7 @@ class SpectralFigures:
 
 
 def _distance(gram: Tensor) -> float:
-    """Return the largest entry of the difference of matrices (n, D, D) from the identity."""
+    """Return the largest entry of the difference of matrices (..., D, D) from the identity."""
     return float((gram - torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)).abs().max())
 
 

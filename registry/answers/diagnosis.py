@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Self
 
 from batteries.cell.manifest import Count, Domain, NoiseMix, Positive
-from registry.answers.answer import Answer
+from registry.answers.answer import Answer, finite
 
 if TYPE_CHECKING:
     from batteries.diagnostics import Diagnosis, Finding
@@ -56,9 +55,9 @@ class DiagnosisFigure(Answer):
             place=figure.place,
             formula=definition.formula,
             value=figure.value,
-            standard_error=_finite(figure.standard_error),
-            low=_finite(found.low),
-            high=_finite(found.high),
+            standard_error=finite(figure.standard_error),
+            low=finite(found.low),
+            high=finite(found.high),
             tolerance=figure.tolerance,
             undefined=figure.undefined,
             untrained=found.untrained,
@@ -128,10 +127,6 @@ class DiagnoseAnswer(Answer):
     def of_key(self, key: str) -> tuple[DiagnosisFigure, ...]:
         """Return the figures of a definition, one a place."""
         return tuple(one for one in self.figures if one.key == key)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 DIAGNOSING: dict[str, type[Answer]] = {"diagnose": DiagnoseAnswer}

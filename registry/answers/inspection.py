@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Self
 
 from batteries.cell.manifest import Count, Positive, Sha256
-from registry.answers.answer import Answer
+from registry.answers.answer import Answer, finite
 
 if TYPE_CHECKING:
     from batteries.diagnostics.comparison import ComparedRow, Comparison
@@ -61,13 +60,12 @@ class MeasuredFigure(Answer):
     @classmethod
     def of(cls, figure: Figure) -> Self:
         """Return the document of a figure."""
-        error = figure.standard_error
         return cls(
             key=figure.definition.key,
             name=figure.name,
             place=figure.place,
             value=figure.value,
-            standard_error=error if error is not None and math.isfinite(error) else None,
+            standard_error=finite(figure.standard_error),
             tolerance=figure.tolerance,
             undefined=figure.undefined,
         )

@@ -2,11 +2,12 @@
 
 import torch
 
-from batteries.diagnostics import Definition, Diagnosis, Figure, Finding, Verdict
+from batteries.diagnostics import Column, Definition, Diagnosis, Figure, Finding, Inspection, Verdict
+from batteries.diagnostics.activation_figures import KURTOSIS, PATCHES, VARIATION
 from batteries.diagnostics.diagnosis import fingerprint, reconstruction, resolution, survival
-from batteries.diagnostics.diagnosis.diagnose import Setting
 from batteries.diagnostics.diagnosis.kinds import kinds
 from batteries.diagnostics.diagnosis.pictures import Picture, SpectrumMap
+from batteries.diagnostics.diagnosis.sections import Setting
 from batteries.diagnostics.diagnosis.verdict import RATIO
 from tests.support.planted_coders import SPEC
 
@@ -14,6 +15,14 @@ from tests.support.planted_coders import SPEC
 def finding(definition, value, place="", error=0.01, untrained=(1.0, None), linear=0.9):
     figure = Figure(definition, place, value, error)
     return Finding(figure, value - 2 * error, value + 2 * error, untrained, linear)
+
+
+def column(size):
+    """Figures along the pipeline, of which one is undefined."""
+    stages = ("enc_in", "M", "dec_in")
+    figures = [Figure(defined, place, 0.5 + i, 0.1) for defined in (PATCHES, VARIATION) for i, place in enumerate(stages)]
+    figures += [Figure(PATCHES, "dec_block_0", undefined="flat"), Figure(KURTOSIS, "dec_in", 3.0, 0.2)]
+    return Column((size, size), 16, 8, 8, "0" * 64, tuple(figures))
 
 
 def by_hand(word="generalist", linear="specialist", size=64):
@@ -48,5 +57,6 @@ def by_hand(word="generalist", linear="specialist", size=64):
         linear_width=8,
         confusion=torch.eye(16, dtype=torch.int64) * 20 + 1,
         pictures=(Picture("text", image, image * 0.9),),
+        inspection=Inspection("cell", SPEC, "images", (column(size),)),
         maps=(SpectrumMap("photograph", image, torch.rand(16, 4, 4, generator=torch.Generator().manual_seed(0))),),
     )

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from batteries import __version__, short_repr
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import OWN_MIX, Domain, NoiseMix
+from batteries.cell.manifest import Domain, NoiseMix
 from batteries.cell.spec import CellSpec
-from batteries.diagnostics.diagnosis import fingerprint, pictures, reconstruction, resolution, survival, verdict
-from batteries.diagnostics.diagnosis.coders import Coder, LinearCoder, ModelCoder, linear_coder, width_of
+from batteries.diagnostics.diagnosis import pictures, resolution, verdict
+from batteries.diagnostics.diagnosis.coders import Coder, ModelCoder, linear_coder, width_of
 from batteries.diagnostics.diagnosis.findings import Finding
 from batteries.diagnostics.diagnosis.kinds import SIDE, kinds
 from batteries.diagnostics.diagnosis.pictures import Picture, SpectrumMap
+from batteries.diagnostics.diagnosis.sections import LARGEST, Setting, measured, side_of
 from batteries.diagnostics.diagnosis.verdict import Verdict, Word
+from batteries.diagnostics.inspection import Inspection, inspect
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.io.canonical_json import Document
@@ -30,27 +32,13 @@ from batteries.noise import NAMES, refuse_unknown
 
 UNTRAINED = 5
 UNTRAINED_SEED = 4300  # of the first untrained cell; no training starts from it
-LARGEST, LARGEST_NULL = 1024, 512  # pixels; the latter of untrained cells but the first: attention takes 16 s at 1024
+LARGEST_NULL = 512  # pixels, of untrained cells but the first: attention takes 16 s at 1024
+INSPECTED = 16  # images, one of each type of noise or photograph
 CHANNELS = 3
 OWN_PARTS = 7  # parts besides the untrained cells
 FORM = 2  # of the kept figures: another number leaves those of an earlier program alone
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Images of a diagnosis.
-
-    Attributes:
-        home: Domain that the cell learned.
-        size: Side of its training images in pixels.
-        mix: Mix of the known noise.
-    """
-
-    home: Domain = "noise"
-    size: int = SIDE
-    mix: NoiseMix = OWN_MIX
 
 
 class NullFigures(Document):
@@ -80,6 +68,7 @@ class Diagnosis:
         confusion: Test images (16, 16) of each known law, in rows, by the name that omega gives them.
         pictures: Images with their reconstructions.
         maps: Singular values over the patches of images.
+        inspection: Figures along the pipeline on images of the training size.
 
     >>> import batteries
     >>> from batteries import diagnostics
@@ -99,6 +88,7 @@ class Diagnosis:
     confusion: Tensor
     pictures: tuple[Picture, ...]
     maps: tuple[SpectrumMap, ...]
+    inspection: Inspection
 
     def __repr__(self) -> str:
         figures = short_repr.counted(len(self.findings), "figure")
@@ -179,8 +169,8 @@ def diagnose(
     for index in range(untrained):
         told(f"untrained cell {index + 1}")
         nulls.append(kept.untrained(index))
-    coder, side = ModelCoder(model), _side(model.spec)
-    found, judged, confusion = _measured(coder, setting, told=told)
+    coder, side = ModelCoder(model), side_of(model.spec)
+    found, judged, confusion = measured(coder, setting, told=told)
     told("pictures")
     return Diagnosis(
         spec=model.spec,
@@ -196,7 +186,13 @@ def diagnose(
         confusion=confusion,
         pictures=pictures.pictures(coder, kinds(side, setting.mix)),
         maps=pictures.maps(coder, min(setting.size, side), setting.mix),
+        inspection=_inspection(model, setting),
     )
+
+
+def _inspection(model: PatchSVAE, setting: Setting) -> Inspection:
+    images, _ = resolution.wholes(setting.home, setting.size, INSPECTED, setting.mix)
+    return inspect(model, images, input=model.scale)
 
 
 @dataclass(frozen=True)
@@ -234,43 +230,8 @@ class _Kept:
         return self.documents.recall(NullFigures, key, make)
 
 
-def _measured(
-    coder: Coder,
-    setting: Setting,
-    largest: int = LARGEST,
-    told: Callable[[str], None] = lambda words: None,
-) -> tuple[list[Finding], Verdict, Tensor]:
-    """Measure all sections of a coder: findings, verdict and confusion matrix."""
-    home, size, mix = setting.home, setting.size, setting.mix
-    side = _side(coder.spec)
-    images = kinds(side, mix)
-    told("kinds of images")
-    errors = reconstruction.kind_errors(coder, images)
-    judged = verdict.judge(errors, home)
-    told("sizes")
-    by_size = resolution.by_size(coder, home, size, mix, largest)
-    told("tiles")
-    by_tile = resolution.by_tile(coder, home, min(size, side), mix)
-    told("signal in noise")
-    survived = survival.survival(coder, next(kind for kind in images if kind.name == "photographs"))
-    counted = survival.linear_compression(coder.spec) if isinstance(coder, LinearCoder) else survival.compression(coder.spec)
-    told("fingerprints of noise")
-    named = fingerprint.fingerprint(coder, side, mix)
-    findings = [
-        *errors.findings,
-        *by_size,
-        *by_tile,
-        *survived,
-        *counted,
-        *named.findings,
-        *judged.ratios,
-        verdict.published(errors),
-    ]
-    return findings, judged, named.confusion
-
-
 def _null(coder: Coder, setting: Setting, largest: int = LARGEST) -> NullFigures:
-    found, judged, _ = _measured(coder, setting, largest)
+    found, judged, _ = measured(coder, setting, largest)
     return NullFigures(values={one.key: one.figure.value for one in found}, word=judged.word)
 
 
@@ -282,10 +243,6 @@ def _setting(subject: Cell | PatchSVAE, home: Domain | None, size: int | None, m
     else:
         known = Setting()
     return Setting(home or known.home, known.size if size is None else size, mix or known.mix)
-
-
-def _side(spec: CellSpec) -> int:
-    return SIDE // spec.patch_size * spec.patch_size
 
 
 def _check(model: PatchSVAE, setting: Setting) -> None:

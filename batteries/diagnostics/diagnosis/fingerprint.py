@@ -14,6 +14,7 @@ from batteries.data.sources import seed_of
 from batteries.data.unseen import LAWS, unseen
 from batteries.diagnostics.diagnosis.coders import Coder
 from batteries.diagnostics.diagnosis.findings import Finding, plain
+from batteries.diagnostics.error_figures import statistics
 from batteries.diagnostics.figures import Definition, estimated
 from batteries.geometry import estimates
 from batteries.noise import NAMES, of_types
@@ -50,7 +51,9 @@ def fingerprint(coder: Coder, side: int, mix: NoiseMix = OWN_MIX) -> Fingerprint
         side: Side of the images in pixels.
         mix: Mix of the known noise.
     """
-    (train, classes), (test, truth) = ((statistics(coder, images), laws) for images, laws in _laws((TRAIN, TEST), side, mix))
+    (train, classes), (test, truth) = (
+        (statistics(coder.tokens(images)[1]), laws) for images, laws in _laws((TRAIN, TEST), side, mix)
+    )
     known, asked = classes < len(NAMES), truth < len(NAMES)
     named = ReadOut.of(train[known], classes[known])(test[asked])
     wanted = truth[asked]
@@ -63,12 +66,6 @@ def fingerprint(coder: Coder, side: int, mix: NoiseMix = OWN_MIX) -> Fingerprint
         for definition, right in hits.items()
     ]
     return Fingerprint(tuple(found), confusion)
-
-
-def statistics(coder: Coder, images: Tensor) -> Tensor:
-    """Return the mean and standard deviation (B, 2D) of a coder's tokens over the patches of each image."""
-    _, omega = coder.tokens(images)
-    return torch.cat([omega.mean(dim=1), omega.std(dim=1, correction=0)], dim=1)
 
 
 @lru_cache(maxsize=1)  # about a tenth of a gigabyte

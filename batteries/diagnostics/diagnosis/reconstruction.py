@@ -13,6 +13,8 @@ from batteries import short_repr
 from batteries.diagnostics.diagnosis.coders import Coder
 from batteries.diagnostics.diagnosis.findings import Finding, positive
 from batteries.diagnostics.diagnosis.kinds import Kind
+from batteries.diagnostics.error_figures import MSE as IMAGES_MSE
+from batteries.diagnostics.error_figures import RELATIVE, variances
 from batteries.diagnostics.figures import Definition, Figure, estimated
 from batteries.geometry import estimates, simplex_cv, strata
 from batteries.geometry.estimates import Estimate
@@ -20,10 +22,8 @@ from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.measure import CV_SEED, Reading
 
 STAGE = "kinds"
-MSE = Definition("mse", "MSE", STAGE, "mean over images, channels and pixels of (reconstruction - image)^2")
-LEFT = Definition(
-    "left", "share left", STAGE, "sum of squared errors / sum of squared differences from each image's mean colour"
-)
+MSE = Definition("mse", "MSE", STAGE, IMAGES_MSE.formula)
+LEFT = Definition("left", "share left", STAGE, RELATIVE.formula)
 SPECTRUM = Definition("spectrum", "mean S", STAGE, "mean over images and patches of each singular value of M")
 CV = Definition("cv", "axial CV of rows", STAGE, "axial CV of the volumes of simplices of rows of M")
 POOLED = ("known laws", "unseen laws")  # groups with a mean over their kinds, which are strata
@@ -77,11 +77,6 @@ def kind_errors(coder: Coder, kinds: Sequence[Kind]) -> KindErrors:
     findings += [positive(LEFT, one, name) for name, one in left.items()]
     readings = [(kind, reading) for kind, _, reading in found if reading is not None]
     return KindErrors(means, left, (*findings, *_geometry(readings)))
-
-
-def variances(images: Tensor) -> Tensor:
-    """Return the mean squared difference (B,) of images (B, channels, height, width) from their own mean colour."""
-    return (images - images.mean(dim=(2, 3), keepdim=True)).double().square().mean(dim=(1, 2, 3))
 
 
 def _geometry(readings: Sequence[tuple[Kind, Reading]]) -> list[Finding]:

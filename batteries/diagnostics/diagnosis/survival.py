@@ -10,7 +10,7 @@ from batteries.data.sources import seed_of
 from batteries.diagnostics.diagnosis.coders import Coder, width_of
 from batteries.diagnostics.diagnosis.findings import Finding, exact, plain
 from batteries.diagnostics.diagnosis.kinds import Kind
-from batteries.diagnostics.diagnosis.reconstruction import variances
+from batteries.diagnostics.error_figures import variances
 from batteries.diagnostics.figures import Definition, estimated
 from batteries.engine.torch_settings import PINNED
 from batteries.geometry import estimates

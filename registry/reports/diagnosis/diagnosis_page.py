@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry.answers.diagnosis import DiagnoseAnswer
-from registry.reports.charts import diagnosis_charts
-from registry.reports.charts.chart import Chart
+from registry.answers.inspection import Inspected
+from registry.reports.charts import diagnosis_charts, inspection_charts
 from registry.reports.charts.png import data_uri, heat_png, png_pair
 from registry.reports.diagnosis.diagnosis_tables import SECTIONS, untrained
 from registry.reports.diagnosis.diagnosis_tables import value as formatted
@@ -47,19 +47,19 @@ class Shown:
     note: str
 
 
-def diagnosis_page(answer: DiagnoseAnswer, found: Diagnosis, pipeline: Sequence[Chart] = ()) -> str:
+def diagnosis_page(answer: DiagnoseAnswer, found: Diagnosis) -> str:
     """Return the page of a diagnosis; the same diagnosis gives the same bytes.
 
     Args:
         answer: Figures of the diagnosis.
-        found: Diagnosis, with pictures and maps.
-        pipeline: Charts of CV along the cell's stages, to stand beside CV by kind of images.
+        found: Diagnosis, with pictures, maps and an inspection.
     """
     return render(
         "diagnosis.html.j2",
         found=answer,
         drawn=diagnosis_charts,
-        pipeline=pipeline,
+        images=found.inspection.columns[0].images,
+        pipeline=inspection_charts.pipeline(Inspected.of(found.inspection)),
         reconstructions=[_pair(one.kind, one.image, one.recon) for one in found.pictures],
         maps=[_map(one.name, one.image, one.S) for one in found.maps],
         sections=[(TITLES[name], answer.section(name)) for name in SECTIONS],

@@ -100,8 +100,9 @@ def probe():
 
 
 def test_a_cell_and_itself_differ_in_nothing(model, probe):
-    found = diagnostics.inspect(model, probe.images)
-    compared = diagnostics.compare(found, diagnostics.inspect(model, probe.images))
+    images = probe.images[::8]
+    found = diagnostics.inspect(model, images)
+    compared = diagnostics.compare(found, diagnostics.inspect(model, images))
     assert compared.marked == compared.sentences == ()
     assert all(row.paired for row in compared.rows)
     assert {row.contrast.difference for row in compared.rows if row.contrast} == {0.0}
@@ -112,7 +113,7 @@ def test_another_decoder_marks_the_error_and_neither_cv_nor_rank(model, probe):
     with torch.no_grad():
         other.dec_out.weight.mul_(3)
     compared = diagnostics.compare(
-        diagnostics.inspect(model, probe.images, name="one"), diagnostics.inspect(other, probe.images, name="other")
+        diagnostics.inspect(model, probe.images[::2], name="one"), diagnostics.inspect(other, probe.images[::2], name="other")
     )
     marked = {row.first.definition.key for row in compared.marked}
     assert {"mse", "relative-error"} <= marked
@@ -134,7 +135,7 @@ def test_other_layers_are_undefined_there(model, probe):
 
 def test_two_sizes_of_a_cell_are_not_paired(model):
     noise = batteries.probe("noise16-64")
-    few = batteries.Probe(noise.name, 1, "noise", noise.images[::8], noise.group[::8], noise.groups, "few")
+    few = batteries.Probe(noise.name, 1, "noise", noise.images[::16], noise.group[::16], noise.groups, "few")
     found = diagnostics.inspect(model, few, sizes=(64, 32))
     assert [column.size for column in found.columns] == [(64, 64), (32, 32)]
     compared = diagnostics.compare(found.at(64), found.at(32))
@@ -153,6 +154,7 @@ def test_halves_of_a_probe_are_stratified(probe):
     assert not own[0] & own[1]
 
 
+@pytest.mark.slow
 def test_halves_of_pseudo_values_mark_nothing(model, probe):
     (column,) = diagnostics.inspect(model, probe).columns
     clean, _ = controls.draws_without_mark(column, probe.group, 100)

@@ -20,7 +20,7 @@ SPEC = batteries.CellSpec.preset("low", hidden=8, smooth_width=2, V=16)
 
 def small_probe():
     noise = batteries.probe("noise16-64")
-    return batteries.Probe(noise.name, 1, "noise", noise.images[::8], noise.group[::8], noise.groups, "few")
+    return batteries.Probe(noise.name, 1, "noise", noise.images[::16], noise.group[::16], noise.groups, "few")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_inspect_answers_and_writes_a_page(files, tmp_path, capsys):
     assert main(["inspect", files[0], "--html", str(page), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert Inspected.model_validate_json(json.dumps(answer)).page == str(page)
-    assert answer["sizes"][0]["images"] == 32
+    assert answer["sizes"][0]["images"] == 16
     assert page.read_text().startswith("<!doctype html>")
 
 

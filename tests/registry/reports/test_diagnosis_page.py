@@ -71,6 +71,13 @@ def test_every_kind_has_its_row_with_untrained_cells_and_the_linear_code():
     assert torch.allclose(steps, steps[:1].expand(4))  # powers of ten are evenly apart
 
 
+def test_the_pipeline_is_charted_as_in_an_inspection():
+    words = words_of(page(by_hand()))
+    for title in ("CV of simplices of five patches", "Coefficient of variation", "Kurtosis of the decoder"):
+        assert title in words
+    assert "On 8 images of the training size" in words
+
+
 def test_pictures_are_images_and_maps_run_from_dark_to_light():
     html = page(by_hand())
     images = [Image.open(BytesIO(b64decode(data))) for data in re.findall(r"data:image/png;base64,([^\"]+)", html)]
