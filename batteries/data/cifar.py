@@ -39,6 +39,7 @@ def read_cifar(folder: str | Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor,
         FormatError: the pickled version (``CIFAR_PICKLE``); a file that is no whole number of records, or a class above 9
             (``CIFAR``); too large (``TOO_LARGE``).
         StoreError: failing disk, no permission.
+        InputError: invalid path.
 
     >>> from pathlib import Path
     >>> for name in ("data_batch_1.bin", "test_batch.bin"):
@@ -48,9 +49,12 @@ def read_cifar(folder: str | Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor,
     (torch.Size([1, 3, 32, 32]), tensor([7]))
     """
     place = Path(folder)
-    present = [place / name for name in TRAINING if (place / name).is_file()]
-    if not present or not (place / TEST).is_file():
-        if any((place / name).with_suffix("").is_file() for name in (*TRAINING, TEST)):
+    with atomic_files.typed(place):
+        present = [place / name for name in TRAINING if (place / name).is_file()]
+        complete = bool(present) and (place / TEST).is_file()
+        pickled = any((place / name).with_suffix("").is_file() for name in (*TRAINING, TEST))
+    if not complete:
+        if pickled:
             raise FormatError("pickled version of CIFAR-10", code="CIFAR_PICKLE", where=place, remedy=REMEDY)
         expected = f"{TRAINING[0]} and {TEST}"
         raise NotFoundError("missing files of CIFAR-10", code="NO_CIFAR", expected=expected, where=place, remedy=REMEDY)

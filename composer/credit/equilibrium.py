@@ -12,9 +12,12 @@ differs from backpropagation's by O(beta), and becomes it in the limit.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from batteries.errors import InputError
 from composer.credit.rule import CreditRule, LocalPass
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
@@ -26,6 +29,9 @@ class EquilibriumPropagation(CreditRule):
     Args:
         beta: Size of the nudge; it is small if beta times the gradient is small against the stream.
         sweeps: Passes, two or more, in which the nudged equilibrium is found to O(beta^sweeps).
+
+    Raises:
+        InputError: a beta of zero or not finite, or fewer than two sweeps (``RULE``).
 
     >>> import torch
     >>> from composer import credit, hosts
@@ -39,6 +45,9 @@ class EquilibriumPropagation(CreditRule):
     ours = "energy of squared differences along the stream; equilibrium by sweeps of its tensions"
 
     def __init__(self, beta: float = 0.01, sweeps: int = 2) -> None:
+        if not (math.isfinite(beta) and beta) or sweeps < 2:
+            found = f"beta {beta}, {sweeps} sweeps"
+            raise InputError("invalid rule", code="RULE", expected="a nudge other than 0, two sweeps or more", found=found)
         self.beta = beta
         self.sweeps = sweeps
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from batteries.engine.torch_settings import PINNED
+from batteries.errors import InputError
 from composer.credit.rule import CreditRule, LocalPass, feedback_like, through
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
@@ -106,6 +107,9 @@ class CreditBridge(_Learned):
         outputs: Number K of outputs.
         seed: Seed of the first matrices, of variance 1 / K.
 
+    Raises:
+        InputError: no outputs (``RULE``).
+
     >>> import torch
     >>> from composer import credit, hosts
     >>> host = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
@@ -118,6 +122,8 @@ class CreditBridge(_Learned):
     ours = "feedback matrices learned towards the signal of the next block, pulled back through that block alone"
 
     def __init__(self, host: Staged, sample: Tensor, outputs: int, seed: int) -> None:
+        if outputs < 1:
+            raise InputError("invalid rule", code="RULE", expected="an output or more", found=f"{outputs} outputs")
         with torch.no_grad():
             features = host.begin(sample[:2])[0].numel()
         shapes = [(outputs, features)] * len(host.blocks)

@@ -57,7 +57,8 @@ class FreshNull:
     def z(self) -> float:
         """Distance from the null in its standard errors: of one draw and of the mean over the draws."""
         error = self.deviation * math.sqrt(1 + 1 / self.draws)
-        return (self.own - self.mean) / error if error else math.copysign(math.inf, self.own - self.mean)
+        above = self.own - self.mean
+        return above / error if error else math.copysign(math.inf, above) if above else 0.0
 
     @property
     def separated(self) -> bool:
@@ -226,9 +227,9 @@ def _cosines(signals: Sequence[Tensor], true: Sequence[Tensor]) -> tuple[float, 
 def _nudged_loss(local: LocalPass, place: int, signal: Tensor, size: float) -> float:
     """Compute the mean loss after a nudge of h_place against a signal."""
     h = local.states[place]
-    norms = (part.flatten(1).norm(dim=1) for part in (h, signal))
-    scale = size * next(norms) / next(norms).clamp_min(torch.finfo(signal.dtype).tiny)  # (B,)
-    h = h - scale.view(-1, *[1] * (h.ndim - 1)) * signal
+    unit = F.normalize(signal.flatten(1).double(), dim=1, eps=1e-300).view_as(signal)  # 0 where the signal is
+    norms = h.flatten(1).norm(dim=1).view(-1, *[1] * (h.ndim - 1))
+    h = h - (size * norms * unit).to(h.dtype)
     for block in local.host.blocks[place:]:
         h = h + block(h)
     return float(sample_losses(local.host.finish(h), local.targets).double().mean())
@@ -237,13 +238,12 @@ def _nudged_loss(local: LocalPass, place: int, signal: Tensor, size: float) -> f
 @torch.no_grad()
 def _stepped(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor, size: float) -> float:
     """Compute the mean loss after a step of the blocks along a rule's gradient."""
-    with torch.enable_grad():
+    with _own_gradients(host), torch.enable_grad():
         rule.gradients(host, x, targets)
-    slopes = [p.grad.clone() for p in host.blocks.parameters() if p.grad is not None]
-    host.zero_grad()
-    weights = list(host.blocks.parameters())
-    if len(slopes) != len(weights):  # frozen: no step
+        steps = [(weight, weight.grad) for weight in host.blocks.parameters() if weight.grad is not None]
+    if not steps:  # frozen
         return _loss(host, x, targets)
+    weights, slopes = zip(*steps, strict=True)
     length = size * _norm(weights) / max(_norm(slopes), 1e-300)
     before = [weight.clone() for weight in weights]
     try:
@@ -253,6 +253,19 @@ def _stepped(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor, size: f
     finally:
         for weight, old in zip(weights, before, strict=True):
             weight.copy_(old)
+
+
+@contextmanager
+def _own_gradients(host: Staged) -> Iterator[None]:
+    """Restore the gradients that a user has of a host."""
+    held = [(weight, weight.grad) for weight in host.parameters()]
+    for weight, _ in held:
+        weight.grad = None
+    try:
+        yield
+    finally:
+        for weight, slope in held:
+            weight.grad = slope
 
 
 @torch.no_grad()

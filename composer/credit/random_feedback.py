@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import grad as convolution
 
+from batteries.errors import InputError
 from composer.credit.rule import CreditRule, LocalPass, feedback_like
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
@@ -90,6 +91,9 @@ class DirectFeedback(CreditRule):
         seed: Seed of the matrices.
         penalty: Factor of the squared norm of block outputs.
 
+    Raises:
+        InputError: no outputs, or a penalty that is negative or not finite (``RULE``).
+
     >>> import torch
     >>> from composer import credit, hosts
     >>> host = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
@@ -102,6 +106,9 @@ class DirectFeedback(CreditRule):
     ours = "feedback of variance 1 / K over all numbers of a sample's stream"
 
     def __init__(self, host: Staged, sample: Tensor, outputs: int, seed: int, penalty: float = 0.0) -> None:
+        if outputs < 1 or not 0 <= penalty < math.inf:
+            found = f"{outputs} outputs, penalty {penalty}"
+            raise InputError("invalid rule", code="RULE", expected="an output or more, a penalty of 0 or more", found=found)
         self.penalty = penalty
         shapes = [(outputs, _features(host, sample))] * (len(host.blocks) + 1)
         generator = torch.Generator().manual_seed(seed)

@@ -172,8 +172,8 @@ class FrozenBlocks(Backpropagation):
     >>> from composer import credit, hosts
     >>> host = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
     >>> _ = credit.FrozenBlocks().gradients(host, torch.randn(30, 8), torch.arange(30) % 3)
-    >>> any(p.requires_grad for p in host.blocks.parameters())
-    False
+    >>> any(p.grad is not None for p in host.blocks.parameters()), host.leave.weight.grad is not None
+    (False, True)
     """
 
     name = "frozen"
@@ -181,8 +181,14 @@ class FrozenBlocks(Backpropagation):
 
     def gradients(self, host: Staged, x: Tensor, targets: Tensor) -> float:
         """Set the true gradients of all parameters outside of the blocks."""
-        host.blocks.requires_grad_(False)
-        return super().gradients(host, x, targets)
+        learning = [weight for weight in host.blocks.parameters() if weight.requires_grad]
+        try:
+            for weight in learning:
+                weight.requires_grad_(False)
+            return super().gradients(host, x, targets)
+        finally:
+            for weight in learning:
+                weight.requires_grad_(True)
 
 
 def through(block: nn.Module, h: Tensor, signal: Tensor) -> Tensor:

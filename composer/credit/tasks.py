@@ -99,12 +99,15 @@ def noise_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> CreditT
         per_class: Training and test images of a type.
         seed: Seed of the images.
 
+    Raises:
+        InputError: no image of a class in a part (``TASK_IMAGES``).
+
     >>> from composer import credit
     >>> credit.noise_task(per_class=(2, 1)).test[0].shape
     torch.Size([16, 3, 16, 16])
     """
     parts = []
-    for part, count in enumerate(per_class):
+    for part, count in enumerate(_counts(per_class)):
         types = torch.arange(len(NAMES)).repeat(count)
         generator = Generator().manual_seed(2 * seed + part)
         parts.append((of_types(types, (SIDE, SIDE), generator), types))
@@ -119,6 +122,9 @@ def photograph_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> Cr
         per_class: Training and test crops of a photograph.
         seed: Seed of the crops.
 
+    Raises:
+        InputError: no image of a class in a part (``TASK_IMAGES``).
+
     >>> from composer import credit
     >>> credit.photograph_task(per_class=(2, 1)).test[0].shape
     torch.Size([16, 3, 16, 16])
@@ -126,7 +132,7 @@ def photograph_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> Cr
     rng = np.random.default_rng(seed)
     pictures = [to_tensor(read_image(path)) for path in photographs()]
     parts = []
-    for part, count in enumerate(per_class):
+    for part, count in enumerate(_counts(per_class)):
         crops = [_crop(rng, picture, part) for _ in range(count) for picture in pictures]
         parts.append((to_float(torch.stack(crops)), torch.arange(len(pictures)).repeat(count)))
     return CreditTask("photographs", parts[0], parts[1], len(pictures))
@@ -140,13 +146,16 @@ def digit_task(per_class: tuple[int, int] = PER_CLASS, seed: int = 0) -> CreditT
         per_class: Training and test images of a digit.
         seed: Seed of the images.
 
+    Raises:
+        InputError: no image of a class in a part (``TASK_IMAGES``).
+
     >>> from composer import credit
     >>> credit.digit_task(per_class=(2, 1)).test[0].shape
     torch.Size([10, 3, 16, 16])
     """
     rng = np.random.default_rng(seed)
     parts = []
-    for count in per_class:
+    for count in _counts(per_class):
         drawn = np.stack([_digit(rng, digit) for _ in range(count) for digit in range(10)])
         images = torch.from_numpy(drawn).float()[:, None].expand(-1, 3, -1, -1).contiguous()
         parts.append((images, torch.arange(10).repeat(count)))
@@ -220,6 +229,13 @@ def _features(cell: CellOutput, reads: CellInput) -> Tensor:
             return cell.M.flatten(2)
         case "signature":
             return cell.patch_error[..., None].clamp_min(FLOOR).log()
+
+
+def _counts(per_class: tuple[int, int]) -> tuple[int, int]:
+    if len(per_class) != 2 or min(per_class) < 1:
+        expected = "an image of a class or more, for training and for the test"
+        raise InputError("too few images", code="TASK_IMAGES", expected=expected, found=per_class)
+    return per_class
 
 
 def _crop(rng: np.random.Generator, picture: Tensor, part: int) -> Tensor:

@@ -81,6 +81,37 @@ def test_true_signals_are_of_each_samples_own_loss():
         assert torch.allclose(gradients, torch.cat([one[place] for one in alone]), atol=1e-6)
 
 
+def test_a_nudge_leaves_samples_alone_that_have_no_gradient():
+    """In float32 the loss of a sample that is named with certainty has a gradient of exactly zero."""
+    host, (x, classes) = mlp(terminal_norm=False), samples(60)
+    host.enter.weight.data.mul_(1e4)
+    x = torch.cat([x, 1e-3 * x])  # long states beside short ones, which the gradient still reaches
+    classes = torch.cat([host(x[:60]).argmax(dim=1), classes])
+    assert not true_signals(host, x, classes)[1][:60].any(dim=1).all()
+    assert credit.nudging(credit.Backpropagation(), host, x, classes) == pytest.approx([1.0] * 3)
+
+
+def test_frozen_blocks_take_no_step():
+    host, (x, classes) = mlp(), samples(60)
+    assert credit.loss_decrease(credit.FrozenBlocks(), host, x, classes) == 0
+    assert all(weight.requires_grad for weight in host.parameters())
+    host.blocks[0].requires_grad_(False)
+    assert credit.loss_decrease(credit.Backpropagation(), host, x, classes) == 1
+    assert [p.requires_grad for p in host.blocks.parameters()] == [False] * 6 + [True] * 12
+
+
+def test_gradients_of_the_user_are_kept():
+    host, (x, classes) = mlp(), samples(60)
+    host(x).sum().backward()
+    before = [weight.grad.clone() for weight in host.parameters()]
+    credit.loss_decrease(credit.FeedbackAlignment(host, 0), host, x, classes)
+    assert all(torch.equal(weight.grad, old) for weight, old in zip(host.parameters(), before, strict=True))
+
+
+def test_a_null_without_deviation():
+    assert [credit.FreshNull(own, 0.1, 0.0, 20).separated for own in (0.0, 0.1, 0.2)] == [False, False, True]
+
+
 def test_modes_are_restored():
     host = mlp().train()
     credit.deep_cosine(credit.Backpropagation(), host, *samples(12))

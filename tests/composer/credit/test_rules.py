@@ -208,6 +208,11 @@ BAD = {
     "a rate that is no number": (lambda: credit.CreditPlan(rate=float("nan")), InputError, "CREDIT_PLAN"),
     "an unknown rule": (lambda: credit.rule_of("hebb", mlp(), samples()[0], CLASSES, 0), InputError, "RULE"),
     "a penalty of no size": (lambda: credit.rule_of("dfa+-1", mlp(), samples()[0], CLASSES, 0), InputError, "RULE"),
+    "a nudge of zero": (lambda: credit.EquilibriumPropagation(beta=0.0), InputError, "RULE"),
+    "one sweep": (lambda: credit.EquilibriumPropagation(sweeps=1), InputError, "RULE"),
+    "a penalty of nan": (lambda: credit.DirectFeedback(mlp(), samples()[0], CLASSES, 0, float("nan")), InputError, "RULE"),
+    "no outputs": (lambda: credit.rule_of("dfa", mlp(), samples()[0], 0, 0), InputError, "RULE"),
+    "no outputs of a bridge": (lambda: credit.rule_of("credit-bridge", mlp(), samples()[0], 0, 0), InputError, "RULE"),
     "a form that does not divide": (lambda: hosts.ImageForm(side=16, patch=5), InputError, "IMAGE_FORM"),
 }
 

@@ -7,7 +7,7 @@ import torch
 
 from batteries import CellSpec
 from batteries.data import cifar
-from batteries.errors import FormatError, InputError, NotFoundError
+from batteries.errors import FormatError, InputError, NotFoundError, StoreError
 from composer import compose, credit
 from composer.credit.tasks import PER_CLASS
 from tests.support.cells import from_model
@@ -26,6 +26,13 @@ def test_tasks_are_seeded_balanced_and_of_separate_parts(name):
     assert torch.equal(task.train[0], again.train[0])
     assert not torch.equal(task.train[0], other.train[0])
     assert not any(torch.equal(image, held) for image in task.train[0] for held in task.test[0])
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("per_class", [(2, 0), (0, 2), (2,)])
+def test_parts_without_images_are_refused(name, per_class):
+    with pytest.raises(InputError, match="TASK_IMAGES"):
+        MADE[name][0](per_class)
 
 
 def test_the_reference_task_has_its_size():
@@ -95,6 +102,7 @@ def test_channels_and_rows_are_in_place(tmp_path):
 CASES = {
     "no folder": (lambda path: path / "none", NotFoundError, "NO_CIFAR"),
     "an empty folder": (lambda path: path, NotFoundError, "NO_CIFAR"),
+    "a name too long": (lambda path: path / ("x" * 300), StoreError, "DISK"),
     "a record cut short": (lambda path: folder(path, test=records(1)[:-1]), FormatError, "CIFAR"),
     "an empty file": (lambda path: folder(path, train=(b"",)), FormatError, "CIFAR"),
     "a class above nine": (lambda path: folder(path, test=records(10)), FormatError, "CIFAR"),
