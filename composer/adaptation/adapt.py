@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from batteries.cell.cell import Cell
 from batteries.data.sources import PhotoSource, refuse_shown
@@ -70,9 +71,10 @@ def adapt(
         progress: Called after each step with its number, the host's loss, and the last look of the guard.
 
     Raises:
-        InputError: a frozen cell of a container (``FROZEN_CELL``), or what is no cell (``CELL``), no task (``TASK``) or no hold
-            (``HOLD``); a task whose images do not fit the cell (``CELL_INPUT``, ``IMAGE_SIZE``); invalid numbers (``USAGE``);
-            an unusable host, as in :func:`composer.hosts.host_training.make_host`.
+        InputError: a frozen cell of a container (``FROZEN_CELL``), or what is no cell (``CELL``), no task (``TASK``), no hold
+            (``HOLD``), no factory of a host (``HOST``) or no domain (``DOMAIN``); a task whose images do not fit the cell
+            (``CELL_INPUT``, ``IMAGE_SIZE``); invalid numbers (``USAGE``); an unusable host, as in
+            :func:`composer.hosts.host_training.make_host`.
         PolicyError: a loss or gradient that is not finite (``DIVERGED``), no state that held (``NOT_HELD``), a parent without
             content to hold (``NO_CONTENT``), or photographs of the probes among those of the domain (``PROBE_PHOTOS``).
 
@@ -82,9 +84,11 @@ def adapt(
     >>> found.cell.manifest.adapted.parent_digest == cell.digest, found.moments[-1].holds
     (True, True)
     """
-    _refuse_kinds(cell, task, hold)
+    _refuse_kinds(cell, host, task, hold)
     refuse_unfit(cell, [task])
-    domain = domain or own_domain(cell)
+    domain = own_domain(cell) if domain is None else domain
+    if not isinstance(domain, OwnDomain):
+        raise InputError("not a domain", code="DOMAIN", expected="composer.adaptation.own_domain(...)", found=repr(domain)[:60])
     if isinstance(domain.source, PhotoSource):
         refuse_shown(domain.source)
     plan = plan_of(cell, optimiser, steps=steps, rate=rate, batch=batch, seed=seed, size=domain.images.shape[-1])
@@ -107,8 +111,8 @@ def plan_of(cell: Cell, optimiser: str, *, rate: float | None, **numbers: int) -
         raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
 
 
-def _refuse_kinds(cell: object, task: object, hold: object) -> None:
-    """Refuse what is no cell, no task and no hold; a cell that hosts share is named with their number."""
+def _refuse_kinds(cell: object, host: object, task: object, hold: object) -> None:
+    """Refuse what is no cell, no factory, no task and no hold; a cell that hosts share is named with their number."""
     if isinstance(cell, FrozenCell):
         raise InputError(
             "frozen cell of a container",
@@ -123,3 +127,8 @@ def _refuse_kinds(cell: object, task: object, hold: object) -> None:
             raise InputError(f"not {expected}", code=code, expected=expected, found=repr(given)[:60])
     if hold is not None and not isinstance(hold, Hold):
         raise InputError("not a hold", code="HOLD", expected="composer.Hold(...), or None", found=repr(hold)[:60])
+    if isinstance(host, nn.Module) or not callable(host):
+        remedy = (
+            "Pass a function of the mounted cell, images and the number of classes, such as composer.hosts.residual_host()."
+        )
+        raise InputError("not a factory of a host", code="HOST", found=type(host).__name__, remedy=remedy)

@@ -15,8 +15,9 @@ from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.images.image_batch import unjudged
 from batteries.io.canonical_json import Document
-from composer.audit.stream import Blocks, evaluated, stream_of
-from composer.hosts.objective import output_of, sample_scores
+from composer.audit.stream import Blocks, stream_of
+from composer.hosts.evaluation import evaluated, output_of
+from composer.hosts.objective import sample_scores
 
 Batch = tuple[Tensor, Tensor]
 FEWEST_BATCHES = 3  # from which cosines between batches have a jackknife error

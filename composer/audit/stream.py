@@ -10,7 +10,6 @@ Legend: B samples of a batch, L blocks; h_0 the input of the first block, h_l th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 
 from batteries.errors import InputError
 from batteries.images.image_batch import unjudged
-from composer.hosts.objective import output_of, sample_losses, sample_scores
+from composer.hosts.evaluation import evaluated, output_of, refuse_no_module
+from composer.hosts.objective import sample_losses, sample_scores
 from composer.hosts.residual_mlp import Staged
 
 Form = Literal["branch", "stream"]
@@ -119,23 +119,6 @@ def read(host: nn.Module, stream: Stream, batches: Iterable[tuple[Tensor, Tensor
     with evaluated(host):
         for x, targets in batches:
             yield _reading(host, stream, x, targets, spread)
-
-
-@contextmanager
-def evaluated(host: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, and restore every module's own mode.
-
-    Raises:
-        InputError: no module (``HOST``).
-    """
-    refuse_no_module(host)
-    modes = {module: module.training for module in host.modules()}
-    host.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _reading(host: nn.Module, stream: Stream, x: Tensor, targets: Tensor, spread: float) -> BatchReading:
@@ -256,16 +239,6 @@ def _refuse_not_finite(stream: Stream, norms: Tensor, gradients: Tensor) -> None
             raise InputError(f"{what} not finite", code="NOT_FINITE", expected="finite values", where=where)
     if bool((norms.mean(dim=1) == 0).any()):
         raise _no_stream("states other than zero", "a state of norm 0 in every sample")
-
-
-def refuse_no_module(host: object) -> None:
-    """Check that a host is a module.
-
-    Raises:
-        InputError: no module (``HOST``).
-    """
-    if not isinstance(host, nn.Module):
-        raise InputError("not a module", code="HOST", expected="a torch.nn.Module", found=type(host).__name__)
 
 
 def _is_list(value: object) -> bool:

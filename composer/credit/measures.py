@@ -21,6 +21,7 @@ from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from composer.credit.rule import Backpropagation, CreditRule, LocalPass, refuse_unstaged, true_signals
+from composer.hosts.evaluation import evaluated
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
 
@@ -89,7 +90,7 @@ def deep_cosine(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor) -> t
     (1.0, 1.0)
     """
     refuse_unstaged(host)
-    with _evaluated(host):
+    with evaluated(host), torch.enable_grad():
         local = LocalPass.of(host, x, targets)
         return _cosines(rule.signals(local), true_signals(host, x, targets))
 
@@ -122,7 +123,7 @@ def fresh_null(
         raise InputError("too few draws", code="DRAWS", expected="2 or more", found=draws)
     refuse_unstaged(host)
     generator = torch.Generator().manual_seed(seed)
-    with _evaluated(host):
+    with evaluated(host), torch.enable_grad():
         local, true = LocalPass.of(host, x, targets), true_signals(host, x, targets)
         found = []
         for _ in range(draws):
@@ -158,7 +159,7 @@ def nudging(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor, *, size:
     [1.0, 1.0]
     """
     refuse_unstaged(host)
-    with _evaluated(host):
+    with evaluated(host), torch.enable_grad():
         local = LocalPass.of(host, x, targets)
         signals, true = rule.signals(local), true_signals(host, x, targets)
         return tuple(
@@ -193,24 +194,11 @@ def loss_decrease(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor, *,
     1.0
     """
     refuse_unstaged(host)
-    with _evaluated(host), torch.no_grad():
+    with evaluated(host), torch.no_grad():
         before = _loss(host, x, targets)
         return _share(
             before, _stepped(rule, host, x, targets, size), _stepped(Backpropagation(), host, x, targets, size), "blocks"
         )
-
-
-@contextmanager
-def _evaluated(host: Staged) -> Iterator[None]:
-    """Set evaluation mode and gradients, and restore every module's mode."""
-    modes = {module: module.training for module in host.modules()}
-    host.eval()
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _cosines(signals: Sequence[Tensor], true: Sequence[Tensor]) -> tuple[float, ...]:

@@ -42,7 +42,8 @@ def rule_of(name: str, host: Staged, sample: Tensor, outputs: int, seed: int) ->
         seed: Seed of random feedback.
 
     Raises:
-        InputError: unknown rule, or no outputs (``RULE``); a host without a stream in view (``STAGED``) or blocks (``NO_BLOCKS``).
+        InputError: unknown rule, or no outputs (``RULE``); a host without a stream in view (``STAGED``) or blocks
+            (``NO_BLOCKS``).
 
     >>> import torch
     >>> from composer import credit, hosts

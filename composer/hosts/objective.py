@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from batteries.errors import InputError
-
-
-def output_of(host: nn.Module, x: Tensor) -> Tensor:
-    """Run a host on a batch.
-
-    Raises:
-        InputError: inputs of a shape or dtype that the host does not take (``BATCHES``).
-    """
-    try:
-        output: Tensor = host(x)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        found = f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')}: {str(error)[:200]}"
-        raise InputError("host does not take the inputs", code="BATCHES", found=found, where=type(host).__name__) from error
-    return output
 
 
 def sample_losses(output: Tensor, targets: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from batteries import __version__
-from batteries.cell.adaptation import Adaptation
+from batteries.cell.adaptation import Adaptation, HoldFigures
 from batteries.cell.cell import Cell
 from batteries.errors import ConflictError, InputError
 from batteries.geometry import attractor
@@ -61,7 +61,7 @@ def certify(adapted: Adapted | Iterable[Adapted], earlier: Attestation | None = 
     if digests != {parent.digest}:
         raise ConflictError("adaptations of several cells", code="OTHER_PARENT", expected=parent.digest, found=sorted(digests))
     rows = {check.name: (check, dose) for check, dose in zip(earlier.checks, earlier.doses, strict=True)} if earlier else {}
-    rows |= {_name(_facts(one)): (_check(one), _dose(one)) for one in trials}
+    rows |= {_name(one): (_check(one), _dose(one)) for one in trials}
     checks, doses = zip(*(rows[name] for name in sorted(rows)), strict=True)
     return _attestation(parent, checks, doses, trials[0])
 
@@ -87,10 +87,22 @@ def _facts(one: Adapted) -> Adaptation:
     return facts
 
 
-def _name(facts: Adaptation) -> str:
-    weights = [f"{term} {getattr(facts.hold, term):g}" for term in TERMS if facts.hold and getattr(facts.hold, term)]
-    terms = " + ".join(weights) or ("guard alone" if facts.hold else "raw")
-    return f"{facts.task}: {terms}; {facts.optimiser} {facts.rate:g}; host {facts.host} {facts.host_rate:g}; seed {facts.seed}"
+def _name(one: Adapted) -> str:
+    """Return the name of a trial: all that was asked of it, so that no trial takes the place of another."""
+    facts, batch = _facts(one), one.cell.manifest.training.batch
+    steps = f"{facts.steps} steps" if facts.ended == "finished" else f"ended by the guard after {facts.steps} steps"
+    return (
+        f"{facts.task}: {_hold_words(facts.hold)}; {facts.optimiser} {facts.rate:g}; "
+        f"host {facts.host} {facts.host_rate:g}; {steps} of {batch}; seed {facts.seed}"
+    )
+
+
+def _hold_words(hold: HoldFigures | None) -> str:
+    if hold is None:
+        return "raw"
+    terms = " + ".join(f"{term} {getattr(hold, term):g}" for term in TERMS if getattr(hold, term)) or "no term"
+    guard = f"guard every {hold.every}, {hold.backoffs} back-offs" if hold.guarded else "no guard"
+    return f"{terms}; content {hold.content:g}; {guard}"
 
 
 def _check(one: Adapted) -> CheckFigure:
@@ -99,7 +111,7 @@ def _check(one: Adapted) -> CheckFigure:
     words = [f"{reached}, weights changed by {facts.weight_change:.3g}, {facts.steps} steps, {facts.backoffs} back-offs"]
     words += faults or [f"beyond: {text}" for moment in one.moments[-1:] for text in moment.faults]
     return CheckFigure(
-        name=_name(facts),
+        name=_name(one),
         passed=not faults and one.ended == "finished",
         decides=facts.hold is not None,
         value=facts.dose,

@@ -134,10 +134,12 @@ def test_frozen_cells_of_the_container_are_untouched(cell):
     assert bits(found.model) != bits(alone.model)  # the host reads what is beside the cell
 
 
-@pytest.mark.parametrize("given", ["frozen", "text", "task", "hold", "host_rate", "optimiser", "steps", "rate"])
+@pytest.mark.parametrize(
+    "given", ["frozen", "text", "host", "task", "hold", "domain", "host_rate", "optimiser", "steps", "rate"]
+)
 def test_bad_arguments_are_refused(cell, given):
     task, hold, more, code = naming(numbers=LITTLE), Hold(), {}, "USAGE"
-    subject = cell
+    subject, host = cell, HOST
     match given:
         case "frozen":
             subject, code = FrozenCell(composer.compose(cell)), "FROZEN_CELL"
@@ -145,6 +147,10 @@ def test_bad_arguments_are_refused(cell, given):
             assert subject.hosts == len(hosts)
         case "text":
             subject, code = "high/small-64", "CELL"
+        case "host":  # made, in place of its factory
+            host, code = torch.nn.Linear(3, 16), "HOST"
+        case "domain":
+            more, code = {"domain": "noise"}, "DOMAIN"
         case "task":
             task, code = task.train, "TASK"
         case "hold":
@@ -156,7 +162,7 @@ def test_bad_arguments_are_refused(cell, given):
         case "steps":
             more = {given: 0}
     with pytest.raises(InputError, match=code) as caught:
-        composer.adapt(subject, HOST, task, hold=hold, **more)
+        composer.adapt(subject, host, task, hold=hold, **more)
     if given == "frozen":
         assert "frozen in 2 hosts" in str(caught.value)
 

@@ -50,6 +50,17 @@ def test_a_certificate_says_what_was_tried_and_what_held(parent, trials):
 
 
 @pytest.mark.slow
+def test_an_easier_trial_takes_the_place_of_no_other(parent, trials):
+    """Fewer steps, or a lower bound of content, are a trial of their own: the one that did not hold stays."""
+    easy = [Hold(every=4), Hold(every=4, content=0.5)]
+    tries = [composer.adapt(parent, HOST, naming(numbers=LITTLE), hold=hold, rate=1e-4, steps=2, batch=4) for hold in easy]
+    found = registry.certify(tries, registry.certify(trials))
+    assert len(found.checks) == len(trials) + len(easy)
+    assert found.verdict == "does not hold"
+    assert registry.certify(trials[0], found).checks == found.checks  # a repetition
+
+
+@pytest.mark.slow
 def test_a_certificate_makes_no_cell_viable(parent, trials):
     store = registry.MemoryStore()
     registry.publish(parent, store)
