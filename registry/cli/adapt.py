@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ import batteries
 import composer
 import registry
 from batteries.cell.cell import SUFFIX, Cell
-from batteries.errors import ConflictError, InputError
+from batteries.errors import ConflictError, InputError, StoreError
 from batteries.io import atomic_files
 from composer.adaptation.hold import Hold
 from registry.catalog.reference import Reference
@@ -99,6 +100,7 @@ def adapt(
     frozen = composer.compose([registry.load(one, registry=registry_) for one in beside]) if beside else None
     label = _label(parent, name, description, license, task)
     _refuse_existing(parent.manifest.identity.band, label.name, out)
+    _refuse_unwritable(out / parent.manifest.identity.band)
     if attest:
         registry.open_store(attest)  # refuse an unusable registry before the work
     source = batteries.PhotoSource(photographs(photos), "unknown", "unknown") if photos else None
@@ -120,9 +122,9 @@ def adapt(
             progress=bar.stepped,
         )
     _refuse_existing(found.cell.manifest.identity.band, label.name, out)
+    path = found.cell.write(out / found.cell.manifest.identity.band)
     if attest:
         registry.attest(registry.certify(found, registry.current_certificate(parent, attest)), attest)
-    path = found.cell.write(out / found.cell.manifest.identity.band)
     if as_json:
         moments = [summaries.moment(moment) for moment in found.moments]
         manifest = found.cell.manifest.model_dump(mode="json")
@@ -170,3 +172,18 @@ def _refuse_existing(band: str, name: str, out: Path) -> None:
     if there:
         remedy = "Pass another --name or --out."
         raise ConflictError("file of a cell exists", code="FILE_EXISTS", where=path, remedy=remedy)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before the work rather than after it.
+
+    Raises:
+        StoreError: no folder, or no permission (``DISK``).
+    """
+    with atomic_files.typed(folder):
+        whole = folder.absolute()
+        nearest = next(place for place in (whole, *whole.parents) if place.exists())
+        usable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    if not usable:
+        remedy = "Pass another --out."
+        raise StoreError("folder cannot be written", code="DISK", expected="a writable folder", where=nearest, remedy=remedy)

@@ -12,7 +12,7 @@ import pytest
 import registry
 from batteries import Cell
 from registry.viability.holding import PROTOCOL
-from tests.support.adaptation import small_cell
+from tests.support.adaptation import LITTLE, small_cell
 from tests.support.commands import run
 from tests.support.viability import measure_little, one_of_a_group
 
@@ -26,6 +26,7 @@ def little():
         patch.setattr("composer.adaptation.adapting.probe", one_of_a_group)
         patch.setattr("composer.adaptation.adapted.probe", one_of_a_group)
         patch.setattr("composer.adaptation.domains.probe", one_of_a_group)
+        patch.setattr("composer.adaptation.domains.NUMBERS", LITTLE)
         yield
 
 
@@ -99,6 +100,14 @@ def test_bad_options_write_nothing(parent, tmp_path, capsys, words, code, said):
     assert (found, out) == (code, "")
     assert said in err
     assert not [*tmp_path.rglob("*")]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(parent, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("composer.adapt", lambda *given, **named: pytest.fail("the work began"))
+    (tmp_path / "file").write_bytes(b"")
+    code, _, err = run(capsys, "adapt", parent, *FEW, "--out", tmp_path / "file" / "cells", "--attest", tmp_path / "registry")
+    assert (code, "DISK" in err) == (8, True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
 
 
 def test_no_file_is_written_over(parent, tmp_path, capsys):
