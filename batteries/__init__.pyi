@@ -1,5 +1,6 @@
 __version__: str
 
+from . import diagnostics as diagnostics
 from . import geometry as geometry
 from . import images as images
 from . import noise as noise

@@ -1,7 +1,13 @@
+from . import adaptation as adaptation
 from . import alignment as alignment
 from . import artifact as artifact
+from . import audit as audit
+from . import credit as credit
 from . import hosts as hosts
 from . import procrustes as procrustes
+from .adaptation.adapt import adapt as adapt
+from .adaptation.adapted import Adapted as Adapted
+from .adaptation.hold import Hold as Hold
 from .alignment.align import align as align
 from .alignment.align import join as join
 from .alignment.pairs import compare as compare

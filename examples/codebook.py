@@ -18,8 +18,8 @@ import registry
 from batteries.geometry import estimates
 from batteries.io import atomic_files
 from batteries.measurement.codebook import CodebookReading
+from batteries.measurement.content import mean_error
 from batteries.packaging.package import UNTRAINED_SEED
-from registry.viability.trials import mean_error
 
 CELLS = ("low/johanna-64", "low/fresnel-64", "mid/johanna-64", "mid/fresnel-64", "high/johanna-64", "high/fresnel-64")
 UNTRAINED = 3  # cells of each spec
@@ -123,7 +123,7 @@ def measure(name: str) -> Row:
     own = batteries.probe(cell.manifest.own_probe)
     found = batteries.codebook(batteries.PatchSVAE.from_cell(cell), own)
     null = [batteries.codebook(batteries.untrained(cell.spec, UNTRAINED_SEED + seed), own) for seed in range(UNTRAINED)]
-    return Row(name, found, tuple(null), cell.spec.V, mean_error(own))
+    return Row(name, found, tuple(null), cell.spec.V, mean_error(own.images))
 
 
 def conclusion(rows: Sequence[Row]) -> str:

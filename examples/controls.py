@@ -18,10 +18,9 @@ import registry
 from batteries.model.patch_svae import PatchSVAE
 from registry.checks.claims import Reference
 from registry.viability.controls import NAMED_CHECK
-from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NullFigures, Runner, measurement
-from registry.viability.tasks import own_tasks
+from registry.viability.tasks import own_hosts, own_tasks
 from registry.viability.unhosted import named_check, unhosted
 
 CELLS = ("low/fresnel-256", "low/johanna-64", "mid/fresnel-64", "mid/johanna-64", "high/fresnel-64", "high/freckles-64")

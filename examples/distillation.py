@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import kept_lines
 from pages import RESULTS, table
+from panels import Curve, Panel, drawn
 
 import batteries
 import registry
@@ -25,10 +27,12 @@ from batteries.engine import task_runner
 from batteries.engine.tasks import Task
 from batteries.geometry import estimates
 from batteries.io import atomic_files
+from registry.reports.charts.chart import Axis
 
 PAGE, KNOWN = RESULTS / "distillation.md", RESULTS / "distillation.jsonl"
 TEACHERS = {"mid": "low/johanna-64", "low": "mid/johanna-64"}
 SHARES = (0.0, 0.5, 1.0)
+COLOURS = dict(zip(SHARES, ("#999999", "#0072b2", "#d55e00"), strict=True))  # distinct for the colour-blind
 SEEDS = range(5)
 STEPS, BATCH, READINGS = 600, 32, 24
 PROBE = "noise16-64"
@@ -94,8 +98,22 @@ def run(band: str, share: float, seed: int) -> Taught:
 
 def known(path: Path = KNOWN) -> list[Taught]:
     """Return the runs of a file."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [Taught(**{**row, "mse": tuple(row["mse"])}) for row in map(json.loads, lines)]
+    return of_lines(kept_lines.read(path))
+
+
+def of_lines(lines: bytes) -> list[Taught]:
+    """Return the runs of kept lines."""
+    return [Taught(**{**row, "mse": tuple(row["mse"])}) for row in map(json.loads, lines.splitlines())]
+
+
+def keep(one: Taught, path: Path = KNOWN) -> None:
+    """Write a run among the kept lines, in place of an earlier one of its identity."""
+
+    def merged(lines: bytes) -> bytes:
+        found = {each.key: each for each in (*of_lines(lines), one)}
+        return "".join(json.dumps(asdict(found[key])) + "\n" for key in sorted(found)).encode()
+
+    kept_lines.merge(path, merged)
 
 
 def current(found: Sequence[Taught]) -> list[Taught]:
@@ -174,7 +192,8 @@ def report(found: Sequence[Taught]) -> str:
         every=STEPS // READINGS,
         freedom=len(SEEDS) - 1,
     )
-    return "\n\n".join([words, table(head, rows), "\n".join(f"- {line}" for line in said)])
+    image = "![Error of every run along training images](distillation.svg)"
+    return "\n\n".join([words, table(head, rows), image, "\n".join(f"- {line}" for line in said)])
 
 
 def sentence(band: str, share: float, taught: Sequence[float | None], alone: Sequence[float | None]) -> str:
@@ -195,28 +214,40 @@ def mean(values: Sequence[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}"
 
 
+def picture(found: Sequence[Taught]) -> str:
+    """Draw the error of every run along training images: a panel per student, a colour per share."""
+    panels = []
+    for band, teacher in TEACHERS.items():
+        curves = [
+            Curve(colour, [((place + 1) * STEPS // READINGS * BATCH, mse) for place, mse in enumerate(one.mse)], 0)
+            for share, colour in COLOURS.items()
+            for one in found
+            if (one.band, one.share) == (band, share)
+        ]
+        points = [point for curve in curves for point in curve.path]
+        x, y = (Axis.over("training images", [at for at, _ in points]), Axis.over("", [mse for _, mse in points], log=True))
+        panels.append(Panel(f"{band} taught by {teacher}: MSE, log axis", x, y, curves, 280))
+    shapes = [(f"share {share:g}", colour, 0) for share, colour in COLOURS.items()]
+    return drawn("Distillation", "MSE along training images, one line a run, by share of the teacher.", [panels], shapes, "")
+
+
 def main(words: list[str]) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Compare training with and without a teacher.")
     parser.add_argument("--report", action="store_true", help="only write the page")
     given = parser.parse_args(words)
-    found = known()
-    tasks = (
-        []
-        if given.report
-        else [Task(f"{band}-{share:g}-{seed}", run, (band, share, seed)) for band, share, seed in missing(found)]
-    )
+    jobs = [] if given.report else missing(known())
+    tasks = [Task(f"{band}-{share:g}-{seed}", run, (band, share, seed)) for band, share, seed in jobs]
     for outcome in task_runner.run(tasks):
         one = outcome.result()
-        found.append(one)
-        atomic_files.replace(
-            KNOWN, "".join(json.dumps(asdict(each)) + "\n" for each in sorted(found, key=lambda r: r.key)).encode()
-        )
+        keep(one)
         print(f"{outcome.task.name}: {one.mse[-1]:.4f}", flush=True)
+    found = known()  # with those of other sessions
     left = missing(found)
     if left:
         print(f"missing: {len(left)} runs", file=sys.stderr)
         return 1
+    atomic_files.replace(PAGE.with_suffix(".svg"), picture(current(found)).encode())
     atomic_files.replace(PAGE, f"{report(current(found))}\n".encode())
     return 0
 

@@ -13,8 +13,7 @@ from rich.console import Console
 import batteries
 import registry
 from registry.reports.fitted_table import FittedTable
-from registry.viability.host_training import own_hosts
-from registry.viability.tasks import own_tasks
+from registry.viability.tasks import own_hosts, own_tasks
 from registry.viability.trials import Trial, dose_trial
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 1e-2)

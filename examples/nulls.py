@@ -22,10 +22,9 @@ from batteries.io import atomic_files, canonical_json
 from batteries.io.canonical_json import AnyDocument
 from registry.checks.protocol import Profile
 from registry.viability import shipped_results
-from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
-from registry.viability.tasks import own_tasks
+from registry.viability.tasks import own_hosts, own_tasks
 from registry.viability.unhosted import CONTROL_SEED
 
 

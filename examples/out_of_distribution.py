@@ -7,13 +7,15 @@ python examples/out_of_distribution.py --write   # also writes docs/results/out-
 from __future__ import annotations
 
 import argparse
-import math
+import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pages import RESULTS, table
+from panels import Curve, Panel, drawn
 from torch import Generator, Tensor
 
 import batteries
@@ -23,18 +25,22 @@ from batteries.data.sources import seed_of
 from batteries.data.unseen import CONTRASTS, LAWS, unseen
 from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
+from batteries.geometry.strata import ratio, stratified_mean
 from batteries.io import atomic_files
 from batteries.measurement.baselines import LinearCode, to_patches
 from batteries.measurement.measure import read
 from batteries.model.patch_svae import PatchSVAE
 from batteries.noise import NAMES, of_types
 from batteries.packaging.package import linear_code
+from registry.reports.charts.chart import Axis
 
 CELLS = ("high/johanna-64", "mid/johanna-64", "low/johanna-64", "high/fresnel-64", "mid/fresnel-64", "low/fresnel-64")
 BANDS = ("high", "mid", "low")
 IMAGES, SIZE, PURPOSE = 48, 64, 11  # images of a kind; pixels; purpose of a seed, distinct from those of the library
 SIZES = (32, 128)
 COMPONENTS = 64  # of the linear code, as wide as LOW's and MID's bottleneck
+COLOURS = {"high": "#0072b2", "mid": "#d55e00", "low": "#009e73"}  # distinct for the colour-blind (Okabe and Ito 2008)
+GREY = "#999999"
 KNOWN = "known noise"
 CLOSE = 1.4  # published bound of the error on unseen laws over that on known ones
 
@@ -44,7 +50,8 @@ Written by `python examples/out_of_distribution.py --write`. {images} images of 
 are those of the probe. *left*: sum of the squared errors of a kind's images over the sum of their squared differences from
 their own mean colour: 0 is perfect, 1 as good as the mean colour of each image. PCA-{components}: linear code of 16 x 16
 patches, fitted on the 16 known noise types. These are what the *johanna* cells learned, here with other seeds; the *fresnel*
-cells learned photographs and some of this noise."""
+cells learned photographs and some of this noise. *text*: words of English drawn at random (`batteries.data.english_like`), a
+byte for each value."""
 RATIOS = """## Error over the error on known noise
 
 *ratio*: mean squared error on a kind over that on the known types, with 95% bounds (delta method on its logarithm, clustered by
@@ -68,46 +75,6 @@ class Row:
     kind: str
     errors: dict[str, Estimate]
     left: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Stratified(Estimate):
-    """Mean over strata that are given, each with some images.
-
-    Attributes:
-        degrees: Degrees of freedom of the standard error.
-    """
-
-    degrees: float
-
-    @property
-    def freedom(self) -> float:
-        """Degrees of freedom of the standard error."""
-        return self.degrees
-
-
-def stratified_mean(values: Tensor, stratum: Tensor) -> Stratified:
-    """Estimate the mean of values (n,) over strata (n,) of equally many images: the spread between strata is no error.
-
-    The degrees of freedom are those of Welch and Satterthwaite.
-
-    >>> found = stratified_mean(torch.tensor([1.0, 2.0, 11.0, 12.0]), torch.tensor([0, 0, 1, 1]))
-    >>> found.value, round(found.standard_error, 3), found.freedom
-    (6.5, 0.354, 2.0)
-    """
-    parts = [values[stratum == one].double() for one in stratum.unique()]
-    shares = torch.stack([part.var() / len(part) for part in parts])
-    degrees = shares.sum().square() / (shares.square() / torch.tensor([len(part) - 1 for part in parts])).sum()
-    error = shares.sum().sqrt() / len(parts)
-    return Stratified(float(values.double().mean()), float(error), len(values), tuple(values.tolist()), float(degrees))
-
-
-def ratio(error: Estimate, reference: Estimate) -> tuple[float, float, float]:
-    """Return the ratio of two independent errors, with its 95% bounds."""
-    relative = math.hypot(*(one.standard_error / one.value for one in (error, reference)))
-    reach = math.exp(estimates.student(0.95, min(error.freedom, reference.freedom)) * relative)
-    value = error.value / reference.value
-    return value, value / reach, value * reach
 
 
 def kinds() -> dict[str, tuple[Tensor, Tensor]]:
@@ -196,10 +163,49 @@ def report(rows: Sequence[Row]) -> str:
             lefts,
             RATIOS.format(close=CLOSE),
             table(["kind", *found], cells),
+            "![Error over that on known noise, and the share left, by kind](out-of-distribution.svg)",
             "## What follows",
             "\n".join(f"- {sentence}" for sentence in sentences(rows)),
         ]
     )
+
+
+class KindPanel(Panel):
+    """Panel with a line for each kind of images, named on the left."""
+
+    width: ClassVar[int] = 480
+    left: ClassVar[int] = 176
+    right: ClassVar[int] = 466
+
+
+def picture(rows: Sequence[Row]) -> str:
+    """Draw the ratios to the error on known noise, with intervals, and the share that is left, by kind."""
+    coders = {f"{band}/johanna-64": colour for band, colour in COLOURS.items()}
+    found = {name: ratios(rows, name) for name in coders}
+    places = {one.kind: float(len(rows) - place) for place, one in enumerate(rows)}  # the first kind is at the top
+    bounded = [
+        Curve(colour, [(value, places[kind])], 0, (low, high))
+        for name, colour in coders.items()
+        for kind, (value, low, high) in found[name].items()
+    ]
+    left = [
+        Curve(colour, [(one.left[name], places[one.kind])], 0)
+        for name, colour in {**coders, f"PCA-{COMPONENTS}": GREY}.items()
+        for one in rows
+    ]
+    ends = [bound for own in found.values() for _, low, high in own.values() for bound in (low, high)]
+    ratio_panel = _panel("MSE over that on known noise, 95%", "ratio, log axis", bounded, places, [*ends, CLOSE])
+    shaded = dataclasses.replace(ratio_panel, shaded=(min(ends), CLOSE))
+    shares = _panel("Share of squared differences left", "left, log axis", left, places, [one.path[0][0] for one in left])
+    shapes = [*((name, colour, 0) for name, colour in COLOURS.items()), (f"PCA-{COMPONENTS}", GREY, 0)]
+    what = "By kind of images: the error of johanna cells over that on known noise, and the share of squared differences left."
+    return drawn("Out of distribution", what, [[shaded, shares]], shapes, f"at most {CLOSE:g}, as published")
+
+
+def _panel(title: str, words: str, curves: list[Curve], places: dict[str, float], across: Iterable[float]) -> KindPanel:
+    ticks = tuple((place, kind) for kind, place in places.items())
+    kinds_axis = Axis("", 0.4, len(places) + 0.6, False, ticks)
+    return KindPanel(title, Axis.over(words, across, log=True), kinds_axis, curves, 80 + 16 * len(places))
 
 
 def main(words: list[str]) -> int:
@@ -207,9 +213,11 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Measure cells on images unlike those of their training.")
     parser.add_argument("--write", action="store_true", help="also write docs/results/out-of-distribution.md")
     given = parser.parse_args(words)
-    text = report(measure(kinds()))
+    rows = measure(kinds())
+    text = report(rows)
     print(text)
     if given.write:
+        atomic_files.replace(RESULTS / "out-of-distribution.svg", picture(rows).encode())
         atomic_files.replace(RESULTS / "out-of-distribution.md", f"{text}\n".encode())
     return 0
 

@@ -6,8 +6,8 @@
     python examples/readouts.py --report                # writes the report from the existing results
 
 The report is docs/results/readouts.md, and docs/results/readouts.jsonl has every known result: a later session, on another
-machine too, does the missing runs only. An interrupted run resumes from its checkpoint in ``runs/readouts``; a finished run
-leaves a small JSON file there. A run takes one thread.
+machine too, does the missing runs only, and several may run at once. An interrupted run resumes from its checkpoint in
+``runs/readouts``; a finished run leaves a small JSON file there. A run takes one thread.
 """
 
 from __future__ import annotations

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import kept_lines
+
 from batteries.cell.manifest import Sha256, Text, TrainingPoint
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, load_document
 
 MAX_RESULT = 2**16  # bytes
-MAX_KEPT = 2**24  # bytes
 
 
 class Planned(Protocol):
@@ -75,7 +76,7 @@ class RunStore(Generic[Run, Found]):
 
     Attributes:
         folder: Folder of runs, with a file per result and a folder of its checkpoint.
-        kept: File with one line per result, written with the report.
+        kept: File with one line per result, written as each run ends.
         runs: All runs, in the order of the kept lines.
         form: Class of the results.
     """
@@ -94,8 +95,9 @@ class RunStore(Generic[Run, Found]):
         return self._own(run) or self._kept().get(run)
 
     def write(self, run: Run, result: Found) -> None:
-        """Write the file of a run's own result."""
+        """Write the file of a run's own result, and its kept line."""
         atomic_files.replace(self.path(run), result.to_bytes())
+        self.keep({run: result})
 
     def all(self) -> dict[Run, Found]:
         """Read every known result, in the order of the runs."""
@@ -103,8 +105,13 @@ class RunStore(Generic[Run, Found]):
         return {run: result for run in self.runs if (result := self._own(run) or kept.get(run)) is not None}
 
     def keep(self, results: Mapping[Run, Found]) -> None:
-        """Write the file of kept lines."""
-        atomic_files.replace(self.kept, b"".join(results[run].to_bytes() for run in self.runs if run in results))
+        """Write results among the kept lines, in place of those of the same runs; results of other plans are left out."""
+
+        def merged(lines: bytes) -> bytes:
+            found = self._of(lines) | {run: one for run, one in results.items() if _of_plan(run, one) is not None}
+            return b"".join(found[run].to_bytes() for run in self.runs if run in found)
+
+        kept_lines.merge(self.kept, merged)
 
     def _own(self, run: Run) -> Found | None:
         path = self.path(run)
@@ -113,12 +120,12 @@ class RunStore(Generic[Run, Found]):
         return _of_plan(run, load_document(self.form, atomic_files.read(path, limit=MAX_RESULT), where=path, limit=MAX_RESULT))
 
     def _kept(self) -> dict[Run, Found]:
-        if not self.kept.exists():
-            return {}
-        lines = atomic_files.read(self.kept, limit=MAX_KEPT).splitlines(keepends=True)
-        named = {
-            found.name: found for found in (load_document(self.form, line, where=self.kept, limit=MAX_RESULT) for line in lines)
-        }
+        return self._of(kept_lines.read(self.kept))
+
+    def _of(self, lines: bytes) -> dict[Run, Found]:
+        """Return the results of current plans among kept lines."""
+        every = (load_document(self.form, one, where=self.kept, limit=MAX_RESULT) for one in lines.splitlines(keepends=True))
+        named = {found.name: found for found in every}
         return {run: found for run in self.runs if (found := _of_plan(run, named.get(run.name))) is not None}
 
 

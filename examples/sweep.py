@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+import kept_lines
+
 import registry
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import Count, Sha256, Text
@@ -32,8 +34,6 @@ ATTESTED = "standard-2"  # of the attestations that ship those with five seeds a
 SPACING = max(PROTOCOL.frozen_seeds, PROTOCOL.dose_seeds, PROTOCOL.reference_seeds)  # no two tests share a seed
 CONFIDENCE = 0.95
 HALVINGS = 60  # bisections of an interval of length 1, beyond the precision of a float
-MAX_LINES = 2**26  # bytes
-PATIENCE = 60.0  # seconds, with another process that writes
 
 ROOT = Path(__file__).parents[1]
 LINES = ROOT / "runs" / "sweep" / "verdicts.jsonl"
@@ -112,19 +112,14 @@ def line_of(report: registry.Report) -> Line:
 
 
 def append(line: Line, lines: Path) -> None:
-    """Add a line under a lock; the file is replaced as a whole."""
-    lines.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.lock(lines.with_suffix(".lock"), PATIENCE):
-        before = atomic_files.read(lines, limit=MAX_LINES) if lines.exists() else b""
-        atomic_files.replace(lines, before + line.to_bytes())
+    """Add a line."""
+    kept_lines.merge(lines, lambda before: before + line.to_bytes())
 
 
 def read(lines: Path) -> list[Line]:
     """Read the lines of the current protocol, sorted by cell and seed; the last of each counts."""
-    if not lines.exists():
-        return []
-    rows = atomic_files.read(lines, limit=MAX_LINES).splitlines(keepends=True)
-    found = [load_document(Line, row, where=lines, limit=MAX_LINES) for row in rows]
+    rows = kept_lines.read(lines).splitlines(keepends=True)
+    found = [load_document(Line, row, where=lines, limit=kept_lines.MAX_KEPT) for row in rows]
     current = {(line.reference, line.cell, line.seed): line for line in found if line.protocol_digest == PROTOCOL.digest}
     return [current[key] for key in sorted(current)]
 

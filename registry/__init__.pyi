@@ -37,6 +37,8 @@ from .transfer.verify import verify as verify
 from .transfer.verify import verify_store as verify_store
 from .transfer.yanked_versions import YankedWarning as YankedWarning
 from .viability.controls import CONTROLS as CONTROLS
+from .viability.holding import certify as certify
+from .viability.holding import current_certificate as current_certificate
 from .viability.tasks import Task as Task
 from .viability.validate import Report as Report
 from .viability.validate import validate as validate

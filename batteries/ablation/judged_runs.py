@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from batteries.ablation.runs import AblationRun, runs_of
 from batteries.ablation.single_reading import reading_of
 from batteries.ablation.verdicts import Verdict
 from batteries.cell.manifest import CvFigure
-from batteries.errors import NotFoundError
+from batteries.errors import BatteriesError, NotFoundError, StoreWarning
 from batteries.io import atomic_files
 from batteries.io.canonical_json import load_document
 
@@ -31,6 +32,7 @@ class Judged:
         trained: Verdict on the trained cell.
         untrained: Verdict on the cell before training.
         published: CV that the source states for it, if any.
+        timing: Cost of the run, if it is known; of runs that are one computation the first alone has it.
     """
 
     group: Group
@@ -38,6 +40,7 @@ class Judged:
     trained: Verdict
     untrained: Verdict
     published: float | None
+    timing: Timing | None = None
 
     @property
     def z(self) -> float | None:
@@ -83,6 +86,9 @@ def snapshot(folder: Path) -> Snapshot:
         NotFoundError: folder without a program (``NO_RUNS``).
         ConflictError: report of another run of that name (``RUN_CHANGED``).
         FormatError: damaged report.
+
+    Warns:
+        StoreWarning: timing that cannot be read (``TIMING``), as if there were none: no verdict depends on it.
     """
     path = folder / PROGRAM
     if not run_report.exists(path):
@@ -97,19 +103,31 @@ def snapshot(folder: Path) -> Snapshot:
     program = programs.parse(text, where=path)
     runs = runs_of(program)
     groups = {group.id: group for group in program.groups}
-    judged, timings = [], []
+    judged: list[Judged] = []
+    timings: list[Timing] = []
     for run in runs:
         path = run_report.path_of(folder, run.name)
+        timing = _timing(path.with_name(TIMING))
+        timings += [timing] if timing else []
         if run_report.exists(path):
             report = run_report.read(path)
             run_report.refuse_other(report, run.identity, path)
             group = groups[run.group]
             published = group.published.get(run.variant, {}).get(run.band)
             report = run_report.named(report, run)  # one that was copied from another run of the computation
-            judged.append(Judged(group, report, verdicts.of_run(report), verdicts.of_untrained(report), published))
-        if run_report.exists(timing := path.with_name(TIMING)):
-            timings.append(load_document(Timing, atomic_files.read(timing, limit=MAX_TIMING), where=timing, limit=MAX_TIMING))
+            judged.append(Judged(group, report, verdicts.of_run(report), verdicts.of_untrained(report), published, timing))
     return Snapshot(program, text, tuple(runs), tuple(judged), sum(one.seconds for one in timings), len(timings))
+
+
+def _timing(path: Path) -> Timing | None:
+    """Return the timing of a run, if there is one that can be read."""
+    try:
+        if run_report.exists(path):
+            return load_document(Timing, atomic_files.read(path, limit=MAX_TIMING), where=path, limit=MAX_TIMING)
+    except BatteriesError:
+        remedy = "Remove the file; only a run that is carried out afresh is timed again."
+        warnings.warn(StoreWarning("unreadable timing is left out", code="TIMING", where=path, remedy=remedy), stacklevel=2)
+    return None
 
 
 def z_of_reading(report: RunReport, reading: float) -> float | None:

@@ -92,7 +92,7 @@ class Program(Document):
         base: Options of every run.
         bands: Options of each band, by name; a name is a preset's, unless its options have a ``preset``.
         groups: Groups, in order.
-        readings: Readings along a run, evenly spaced, the last at its end.
+        readings: Readings along a run, evenly spaced, the last at its end; one more or less where they do not divide the steps.
     """
 
     name: Word

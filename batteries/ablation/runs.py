@@ -65,7 +65,7 @@ class AblationRun:
     def plan(self) -> Plan:
         """Plan of the run, with readings evenly spaced, the last at its end; the report judges the band, not the triage."""
         plan = self.recipe.plan(None)
-        every = max(1, plan.steps // self.readings)
+        every = even_spacing(plan.steps, self.readings)
         return plan.model_copy(update={"reading_every": every, "checkpoint_every": every, "triage_step": plan.steps + 1})
 
     @cached_property
@@ -106,6 +106,23 @@ def distinct(runs: Iterable[AblationRun]) -> dict[str, list[AblationRun]]:
     for run in runs:
         found.setdefault(run.identity, []).append(run)
     return found
+
+
+def even_spacing(steps: int, readings: int) -> int:
+    """Return the steps between readings of a run, at the multiples and at the end: that with the last gap most like the others.
+
+    The number of readings is the one asked for where it divides the steps; otherwise one more or less may be more even.
+
+    >>> [even_spacing(steps, 4) for steps in (1000, 10, 13, 3)]
+    [250, 2, 3, 1]
+    """
+
+    def unevenness(every: int) -> tuple[float, int]:
+        count = -(-steps // every)
+        return 1 - (steps - (count - 1) * every) / every, abs(count - readings)
+
+    counts = range(max(1, readings - 1), readings + 2)
+    return min((-(-steps // count) for count in counts), key=unevenness)  # the smallest of a count has its widest last gap
 
 
 @lru_cache(maxsize=8)  # else every run of a program would read and hold its own

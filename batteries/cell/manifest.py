@@ -12,8 +12,15 @@ from pydantic import AfterValidator, Field, model_validator
 from semver import Version
 
 from batteries import short_repr
+from batteries.cell.adaptation import Adaptation
+from batteries.cell.field_types import MAX_BLOB as MAX_BLOB
+from batteries.cell.field_types import Count as Count
+from batteries.cell.field_types import Positive as Positive
+from batteries.cell.field_types import Sha256 as Sha256
+from batteries.cell.field_types import Size as Size
+from batteries.cell.field_types import Text as Text
 from batteries.cell.spec import CellSpec
-from batteries.io.canonical_json import DIGEST, Document, GrownDocument, load_document
+from batteries.io.canonical_json import Document, GrownDocument, load_document
 
 MAX_MANIFEST = 64 * 2**10
 MAX_TRAJECTORY = 256  # readings: about 30 KiB of a manifest
@@ -27,12 +34,6 @@ Band = Literal["low", "mid", "high", "open", "off"]
 Domain = Literal["noise", "photos"]
 NoiseMix = Literal["batteries", "published"]  # docs/noise.md
 OWN_MIX: NoiseMix = "batteries"
-Sha256 = Annotated[str, Field(pattern=f"^{DIGEST.pattern}$")]
-Text = Annotated[str, Field(max_length=2000)]
-MAX_BLOB = 4 * 2**30  # the largest artifact of any kind
-Size = Annotated[int, Field(gt=0, le=MAX_BLOB)]
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
 
 
 def _plain_name(name: str) -> str:
@@ -279,8 +280,10 @@ class TrainingFacts(GrownDocument):
     reading: tuple[Text, ...] = ()
 
 
-class Manifest(Document):
+class Manifest(GrownDocument):
     """Complete description of a cell, made at packaging.
+
+    ``adapted`` is there if the cell learned in a host: its parent, its dose, and what was held.
 
     >>> import registry
     >>> manifest = registry.load("low/fresnel-64").manifest
@@ -289,6 +292,7 @@ class Manifest(Document):
     """
 
     SCHEMA_VERSION: ClassVar[str] = "1.0"
+    ADDED: ClassVar[tuple[str, ...]] = ("adapted",)
 
     schema_version: Literal["1.0"] = "1.0"
     identity: Identity
@@ -298,6 +302,7 @@ class Manifest(Document):
     own_probe: str
     measured: dict[str, Measured]
     untrained: dict[str, Measured]
+    adapted: Adaptation | None = None
 
     @model_validator(mode="after")
     def _own_probe_is_measured(self) -> Manifest:

@@ -1,4 +1,4 @@
-"""Images that no training of ours has seen: sixteen further noise laws, text as bytes, and known noise at other contrasts.
+"""Images that no training of ours has seen: sixteen further noise laws, English-like text as bytes, other contrasts.
 
 The laws have mean 0 and standard deviation 1, and are clamped as the known types are. The list is our own choice: published
 diagnostics speak of sixteen unseen laws without defining them.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
+from batteries.data.english_like import english_like
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.errors import InputError
 from batteries.noise import CLAMP, of_types
@@ -50,9 +51,8 @@ def unseen(name: str, count: int, size: int, seed: int, channels: int = 3) -> Te
     """
     if name not in KINDS:
         raise InputError("unknown kind of unseen images", code="UNSEEN", expected=" | ".join(KINDS), found=name)
-    largest = math.isqrt((len(_english()) - 1) // channels) if name == "text" else MOST_PIXELS
-    if count < 1 or not LEAST_PIXELS <= size <= largest:
-        expected = f"an image or more, of {LEAST_PIXELS} to {largest} pixels"
+    if count < 1 or not LEAST_PIXELS <= size <= MOST_PIXELS:
+        expected = f"an image or more, of {LEAST_PIXELS} to {MOST_PIXELS} pixels"
         raise InputError("no such images", code="IMAGE_SIZE", expected=expected, found=f"{count} of {size} pixels", where=name)
     generator = Generator().manual_seed(seed)
     return KINDS[name]((count, channels, size, size), generator).clamp_(-CLAMP, CLAMP)
@@ -158,19 +158,9 @@ def _random_walk(shape: Shape, g: Generator) -> Tensor:
 
 
 def _text(shape: Shape, g: Generator) -> Tensor:
-    """Take stretches of English text, a byte for each value, as byte / 127.5 - 1."""
-    text, size = _english(), math.prod(shape[1:])
-    starts = torch.randint(len(text) - size, (shape[0],), generator=g)
-    return torch.stack([text[start : start + size] for start in starts.tolist()]).view(shape) / 127.5 - 1
-
-
-@cache
-def _english() -> Tensor:
-    """Return the bytes of the reference that ships with Python, by topic."""
-    from pydoc_data.topics import topics
-
-    words = "\n".join(topics[name] for name in sorted(topics)).encode("ascii", "replace")
-    return torch.frombuffer(bytearray(words), dtype=torch.uint8).float()
+    """Write a text for each image, words of English without a meaning, a byte for each value, as byte / 127.5 - 1."""
+    texts = [english_like(math.prod(shape[1:]), g) for _ in range(shape[0])]
+    return torch.frombuffer(bytearray(b"".join(texts)), dtype=torch.uint8).float().view(shape) / 127.5 - 1
 
 
 def _scaled(shape: Shape, g: Generator, factor: float) -> Tensor:

@@ -26,15 +26,19 @@ class Definition:
         key: Short name without blanks, such as ``effective-rank``.
         title: Name in tables.
         stage: Part of a cell that it describes.
-        formula: One line.
-        margin: Largest factor by which two values may differ and count as the same; 1 if any difference counts.
+        formula: Formula, in one line.
+        margin: Range of the ratio of two values that count as the same; from 1 to 1 if any difference counts.
+
+    >>> from batteries import diagnostics
+    >>> diagnostics.Definition("mse", "MSE", "end to end", "mean over values of (reconstruction - image)^2").margin
+    (1.0, 1.0)
     """
 
     key: str
     title: str
     stage: str
     formula: str
-    margin: float = 1.0
+    margin: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,18 @@ class Figure:
     """Value of a figure.
 
     Attributes:
-        definition: Its definition.
+        definition: Definition of the figure.
         place: Mode, layer, block or group that it is of; empty if there is one place only.
         value: Value; None if it is undefined.
         standard_error: Standard error, clustered by image; None of an exact figure, infinite for a single cluster.
         tolerance: Largest value that rounding explains, of an exact figure; None of an estimate.
         undefined: Reason why it has no value; empty if it has one.
         by_cluster: Pseudo-value of each cluster of images, in order: their mean is about the value.
+
+    >>> from batteries import diagnostics
+    >>> mse = diagnostics.Definition("mse", "MSE", "end to end", "mean over values of (reconstruction - image)^2")
+    >>> diagnostics.Figure(mse, "pink", 0.5, standard_error=0.1).name
+    'MSE, pink'
     """
 
     definition: Definition
@@ -81,11 +90,19 @@ def jackknifed(
 
     Returns:
         Figure; undefined if its value is not finite.
+
+    >>> import torch
+    >>> from batteries import diagnostics
+    >>> mean = diagnostics.Definition("mean", "mean", "test", "sum of x / number of x")
+    >>> sums = torch.tensor([[2.0, 3.0], [2.0, 7.0]])  # number and sum of each image
+    >>> figure = diagnostics.jackknifed(mean, sums, torch.arange(2), lambda total: total[..., 1] / total[..., 0])
+    >>> figure.value, figure.standard_error, figure.by_cluster
+    (2.5, 1.0, (1.5, 3.5))
     """
     sums = sums.double().cpu()
     _, index = torch.unique(cluster.cpu(), return_inverse=True)
     n = int(index.max()) + 1
-    by_cluster = torch.zeros(n, sums.shape[1], dtype=torch.float64).index_add_(0, index, sums)  # (n, k)
+    by_cluster = sums.new_zeros(n, sums.shape[1]).index_add_(0, index, sums)  # (n, k)
     total = by_cluster.sum(dim=0)
     value = float(function(total))
     if not math.isfinite(value):
@@ -93,10 +110,19 @@ def jackknifed(
     if n == 1:
         return Figure(definition, place, value, math.inf, by_cluster=(value,))
     pseudo = n * value - (n - 1) * function(total - by_cluster)  # (n,)
+    if not pseudo.isfinite().all():  # a figure of one cluster alone
+        return Figure(definition, place, value, math.inf, by_cluster=(value,))
     error = float(pseudo.std() / math.sqrt(n))
     return Figure(definition, place, value, error, by_cluster=tuple(pseudo.tolist()))
 
 
 def estimated(definition: Definition, estimate: Estimate, place: str = "") -> Figure:
-    """Convert an estimate to a figure."""
+    """Convert an estimate to a figure.
+
+    >>> import torch
+    >>> from batteries import diagnostics, geometry
+    >>> mean = diagnostics.Definition("mean", "mean", "test", "sum of x / number of x")
+    >>> diagnostics.estimated(mean, geometry.clustered_mean(torch.tensor([1.0, 2.0]), torch.arange(2))).standard_error
+    0.5
+    """
     return Figure(definition, place, estimate.value, estimate.standard_error, by_cluster=estimate.by_image)

@@ -9,6 +9,7 @@ upper bound of their mean is too low. Measured coverage: ``docs/results/coverage
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
@@ -64,8 +65,8 @@ class Estimate:
         >>> round(lower, 4), round(upper, 4)
         (0.1873, 0.2127)
         """
-        t, skewness = student(confidence, self.freedom), _skewness(self.by_image)
-        lower, upper = (self.value - self.standard_error * _unskewed(bound, skewness, self.images) for bound in (t, -t))
+        t, g = student(confidence, self.freedom), skewness(self.by_image) / math.sqrt(self.images)
+        lower, upper = (self.value - self.standard_error * unskewed(bound, g) for bound in (t, -t))
         return lower, upper
 
 
@@ -161,6 +162,34 @@ def student(confidence: float, df: float) -> float:
     return math.sqrt(df) * math.tan(low)
 
 
+def student_p(t: float, df: float) -> float:
+    """Return the two-sided p-value of Student's t: the probability of a larger |t|.
+
+    Args:
+        t: Statistic; infinite gives 0.
+        df: Degrees of freedom, a whole number from 1, or infinity for the normal law.
+
+    >>> round(student_p(2.776445, 4), 6), round(student_p(-1.959964, math.inf), 6)
+    (0.05, 0.05)
+    """
+    if df == math.inf:
+        return 2 * NormalDist().cdf(-abs(t))
+    return max(0.0, 1 - _inside(math.atan(abs(t) / math.sqrt(int(df))), int(df)))
+
+
+def skewed(t: float, g: float) -> float:
+    """Correct t for the skewness of the mean's estimate (Hall 1992): t + g t^2 / 3 + g^2 t^3 / 27 + g / 6.
+
+    Args:
+        t: Statistic of a mean, with the sign of the mean.
+        g: Third cumulant of the mean over the cube of its standard error: skewness / sqrt(n) for n equal terms.
+
+    >>> skewed(2.0, 0.0), skewed(2.0, 0.6) > 2
+    (2.0, True)
+    """
+    return t + g * t**2 / 3 + g**2 * t**3 / 27 + g / 6
+
+
 def _inside(angle: float, df: int) -> float:
     """Return the probability that |t| stays below sqrt(df) tan(angle)."""
     odd = df % 2
@@ -172,7 +201,7 @@ def _inside(angle: float, df: int) -> float:
     return (angle + within) * 2 / math.pi if odd else within
 
 
-def _skewness(values: tuple[float, ...]) -> float:
+def skewness(values: Sequence[float]) -> float:
     """Return the skewness of values; 0 if they are equal or not finite."""
     mean = fmean(values)
     largest = max(abs(value - mean) for value in values)
@@ -182,9 +211,8 @@ def _skewness(values: tuple[float, ...]) -> float:
     return third / variance**1.5
 
 
-def _unskewed(t: float, skewness: float, n: int) -> float:
-    """Invert Hall's transformation t + g t^2 / 3 + g^2 t^3 / 27 + g / 6 for the mean of n values; g = skewness / sqrt(n)."""
-    g = skewness / math.sqrt(n)
+def unskewed(t: float, g: float) -> float:
+    """Invert :func:`skewed`."""
     if abs(g) < 1e-6:  # where the cube root would cancel
         return t
     return 3 / g * (math.cbrt(1 + g * (t - g / 6)) - 1)

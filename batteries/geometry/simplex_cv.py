@@ -139,19 +139,20 @@ def axial_cv(M: Tensor, image: Tensor, *, draws: int = DRAWS, seed: int = 0) -> 
     return _mean_cv(_one_sign(M.cpu()), image, draws, torch.Generator().manual_seed(seed), corrected=True, axial=True)
 
 
-def differentiable_cv(M: Tensor, *, draws: int, seed: int) -> Tensor | Degenerate:
-    """Compute the published CV of one matrix, as :func:`cv` without its correction, with a gradient on the rows.
+def differentiable_cv(M: Tensor, *, draws: int, seed: int, axial: bool = False) -> Tensor | Degenerate:
+    """Compute the CV of one matrix or of several at once, as :func:`cv` without its correction, with a gradient on the rows.
 
     The volumes are sqrt(det(E E')) / k!, the Cayley-Menger determinant of k+1 points written with the k edges E from the first.
     A simplex without volume has no gradient of its own.
 
     Args:
-        M: Matrix (V, D), finite.
-        draws: Simplices drawn.
-        seed: Seed of the draws.
+        M: Matrix (V, D), or matrices (n, V, D), finite.
+        draws: Simplices drawn of each matrix.
+        seed: Seed of the draws, and of signs.
+        axial: Whether the rows of every simplex have random signs, as in :func:`axial_cv`; by default the CV is the published.
 
     Returns:
-        CV, a float64 tensor without axes that is differentiable in M, or :class:`Degenerate` as :func:`cv`.
+        CV, or CVs (n,), a float64 tensor that is differentiable in M, or :class:`Degenerate` as :func:`cv`.
 
     >>> M = torch.nn.functional.normalize(torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     >>> found = differentiable_cv(M.requires_grad_(), draws=200, seed=0)
@@ -159,16 +160,22 @@ def differentiable_cv(M: Tensor, *, draws: int, seed: int) -> Tensor | Degenerat
     >>> abs(found.item() - reading.value) < 1e-12, torch.autograd.grad(found, M)[0].shape
     (True, torch.Size([32, 8]))
     """
-    V, width = M.shape
+    matrices = M.reshape(-1, *M.shape[-2:]).cpu().double()  # (n, V, D)
+    n, V, width = matrices.shape
     if width < SIMPLEX:
-        return Degenerate(f"D = {width} has no 4-volume", flat=1, matrices=1)
-    rows = draw_rows(V, 1, draws, torch.Generator().manual_seed(seed))[0]
-    grams = _edge_grams(M.cpu().double()[rows])  # (draws, k, k)
-    if _count_flat(_volumes(grams.detach())[None], grams.detach()[None]):
-        return Degenerate("the rows of 1 of 1 matrices lie in a hyperplane", flat=1, matrices=1)
+        return Degenerate(f"D = {width} has no 4-volume", flat=n, matrices=n)
+    generator = torch.Generator().manual_seed(seed)
+    rows = draw_rows(V, n, draws, generator)
+    points = matrices[torch.arange(n)[:, None, None], rows]  # (n, draws, 5, D)
+    if axial:
+        points = points * _signs(rows, generator)
+    grams = _edge_grams(points)  # (n, draws, k, k)
+    flat = _count_flat(_volumes(grams.detach()), grams.detach())
+    if flat:
+        return Degenerate(f"the rows of {flat} of {n} matrices lie in a hyperplane", flat=flat, matrices=n)
     squares = _determinant(grams).clamp_min(torch.finfo(torch.float64).tiny)  # a root has no slope at 0
     volumes = squares.sqrt() / math.factorial(SIMPLEX)
-    return volumes.std() / volumes.mean()
+    return (volumes.std(dim=1) / volumes.mean(dim=1)).reshape(M.shape[:-2])
 
 
 def effective_rank(S: Tensor) -> Tensor:
@@ -210,7 +217,7 @@ def _mean_cv(
     rows = draw_rows(V, n, draws, generator)
     points = M.double()[torch.arange(n)[:, None, None], rows]  # (n, draws, 5, D)
     if axial:
-        points *= 2 * torch.randint(2, (*rows.shape, 1), generator=generator) - 1
+        points *= _signs(rows, generator)
     grams = _edge_grams(points)
     volumes = _volumes(grams)  # (n, draws)
     flat = _count_flat(volumes, grams)
@@ -219,6 +226,11 @@ def _mean_cv(
     if corrected and jackknife.suits(V):
         return clustered_mean(jackknife.corrected_cv(volumes, rows, V), image)
     return clustered_mean(volumes.std(dim=1) / volumes.mean(dim=1), image)
+
+
+def _signs(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a sign of -1 or 1 for every drawn row (n, draws, 5), as (n, draws, 5, 1)."""
+    return 2 * torch.randint(2, (*rows.shape, 1), generator=generator) - 1
 
 
 def _count_flat(volumes: Tensor, grams: Tensor) -> int:

@@ -10,6 +10,7 @@ import torch
 
 from batteries import __version__
 from batteries.cell import weights_file
+from batteries.cell.adaptation import Adaptation
 from batteries.cell.cell import Cell, file_facts
 from batteries.cell.manifest import (
     MAX_TRAJECTORY,
@@ -163,6 +164,7 @@ def assembled(
     *,
     input: InputScale,
     figures: Figures,
+    adapted: Adaptation | None = None,
 ) -> Cell:
     """Make a cell of its weights, its figures and the known facts of its training.
 
@@ -174,6 +176,7 @@ def assembled(
         training: Known facts of its training.
         input: Scale of the model's images.
         figures: Figures of the model and of an untrained null.
+        adapted: Adaptation that made the cell, if one did.
     """
     measured = figures.measured[figures.own_probe]
     manifest = Manifest(
@@ -184,6 +187,7 @@ def assembled(
         own_probe=figures.own_probe,
         measured=figures.measured,
         untrained=figures.untrained,
+        adapted=adapted,
     )
     return Cell.from_bytes(blob, manifest, where=manifest.path)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 DEFAULTS = "adopt.toml"
 MAX_DEFAULTS = 2**20
 DOMAIN = {"noise", "photos"}
+OF_DOMAIN = DOMAIN | {"types"}  # what another domain replaces
 NUMBERED = re.compile(
     r"(?:(?P<run>.+?)[-_.])?(?:epoch|ep|step)[-_]?(?P<number>\d{1,9})(?:[-_.](?:checkpoint|ckpt))?", re.IGNORECASE
 )
@@ -52,6 +53,7 @@ class Options(Document):
         name: Name of the cell, with ``{band}``, ``{stem}`` and ``{parent}`` filled in per file.
         input: Scale of the training images, as text.
         noise: Mix of the noise types to measure on.
+        types: Names of these types, separated by commas; by default all 16.
         photos: Folders and globs of photographs to measure on.
         key: Entry with the weights.
         size: Side of the training images.
@@ -70,6 +72,7 @@ class Options(Document):
     name: str | None = None
     input: str | None = None
     noise: NoiseMix | None = None
+    types: str | None = None
     photos: tuple[str, ...] = ()
     key: str | None = None
     size: int | None = None
@@ -231,7 +234,7 @@ def _options(file: CheckpointFile, tables: Mapping[str, Mapping[str, Any]], give
     matching = [table for pattern, table in tables.items() if fnmatchcase(str(file.inside), pattern)]
     for table in (*matching, given):
         if DOMAIN & table.keys():
-            merged = {name: value for name, value in merged.items() if name not in DOMAIN}
+            merged = {name: value for name, value in merged.items() if name not in OF_DOMAIN}
         merged |= table
     return Options(**merged)
 

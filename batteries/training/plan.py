@@ -26,6 +26,7 @@ CHOICES: tuple[tuple[str, str, dict[str, float]], ...] = (
 )  # field, field that its default depends on, and the defaults
 DECAY = 0.01  # decoupled weight decay of AdamW
 MOMENTUM = 0.9  # of SGD
+MAX_SEED = 2**64 - 1  # largest seed of torch's generators
 DISTIL = 0.5  # share of a teacher in the target; ours
 # A step of L-BFGS. docs/decisions/0042-plans.md
 HISTORY = 10  # pairs of steps and changes of the gradient that the curvature is estimated from
@@ -43,7 +44,7 @@ class Plan(GrownDocument):
         rate: Peak learning rate; by default that of the optimiser in :data:`RATES`.
         schedule: Schedule of the learning rate: :func:`batteries.training.schedules.share`.
         clip: Largest norm of the gradient, by default 1; 0 leaves it as it is, as ``lbfgs`` must.
-        seed: Seed of weights, data and draws.
+        seed: Seed of weights, data and draws, below 2^64.
         boost: Strength of the soft hand, by default that of its form: 0.5 for ``loss``, which 0 turns off; the weight 10 for
             ``penalty``; 0 for ``measured``.
         sigma: Width of the soft hand's Gaussian.
@@ -80,7 +81,7 @@ class Plan(GrownDocument):
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Schedule = "onecycle"
     clip: Annotated[float, Field(ge=0)] = 1.0
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     boost: Annotated[float, Field(ge=0)] = 0.5
     sigma: Annotated[float, Field(gt=0)] = 0.15
     triage_step: Annotated[int, Field(ge=1)] = 1000

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batteries.cell.manifest import TrainingPoint
 from batteries.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Events:
     """Watcher that writes loss, MSE and both CVs as TensorBoard events.
 
+    The event file is made at the first step and says which one it is, so that a reader of the folder leaves out what an earlier
+    sitting of the run, which was killed, wrote from there on. A folder is that of one run.
+
     Args:
-        folder: Folder of the event file.
+        folder: Folder of the event files.
 
     Raises:
         InputError: extra missing or not working (``EXTRA``).
@@ -35,24 +42,33 @@ class Events:
                 found=None if missing else repr(error),
                 remedy="pip install 'svae-batteries[tensorboard]'",
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        self._make, self._folder = SummaryWriter, folder
+        self._writer: SummaryWriter | None = None
 
     def __repr__(self) -> str:
-        return f"Events({self._writer.log_dir!r})"
+        return f"Events({str(self._folder)!r})"
 
     def stepped(self, step: int, loss: float) -> None:
         """Log the training loss."""
-        self._writer.add_scalar("loss", loss, step)
+        self._from(step).add_scalar("loss", loss, step)
 
     def read(self, point: TrainingPoint) -> None:
         """Log a reading of the trajectory, and flush."""
-        self._writer.add_scalar("probe/mse", point.mse, point.step)
+        writer = self._from(point.step)
+        writer.add_scalar("probe/mse", point.mse, point.step)
         if point.cv is not None:
-            self._writer.add_scalar("probe/cv", point.cv, point.step)
+            writer.add_scalar("probe/cv", point.cv, point.step)
         if point.axial_cv is not None:
-            self._writer.add_scalar("probe/axial_cv", point.axial_cv, point.step)
-        self._writer.flush()
+            writer.add_scalar("probe/axial_cv", point.axial_cv, point.step)
+        writer.flush()
 
     def close(self) -> None:
-        """Close the event file."""
-        self._writer.close()
+        """Close the event file, if there is one."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _from(self, step: int) -> SummaryWriter:
+        """Return the writer, made if this is the first step of the sitting."""
+        if self._writer is None:
+            self._writer = self._make(str(self._folder), purge_step=step)
+        return self._writer

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import repeat
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -58,6 +58,15 @@ class Watcher(Protocol):
 
     def read(self, point: TrainingPoint) -> None:
         """Receive a reading of the trajectory."""
+        ...
+
+
+@runtime_checkable
+class ModelWatcher(Watcher, Protocol):
+    """Observer that also receives the model, whose weights change in place at every step. It must not change them."""
+
+    def started(self, model: PatchSVAE) -> None:
+        """Receive the model before the first step."""
         ...
 
 
@@ -125,6 +134,9 @@ def train(
         run.restore(checkpoint.read(saved, model, run.optimisers, run.identity))
     last = min(plan.steps, until or plan.steps)
     batches = _batches(plan, source, run.step, last)
+    for watcher in watchers:
+        if isinstance(watcher, ModelWatcher):
+            watcher.started(model)
     judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # their scale is right
     for images in batches if not run.stopped else ():
         with judged():

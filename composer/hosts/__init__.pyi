@@ -2,5 +2,12 @@ from .cell_hosts import FrozenCell as FrozenCell
 from .cell_hosts import Mounted as Mounted
 from .cell_hosts import NamingHost as NamingHost
 from .cell_hosts import RestoringHost as RestoringHost
+from .host_training import residual_host as residual_host
+from .image_hosts import ConvNet as ConvNet
+from .image_hosts import ImageForm as ImageForm
+from .image_hosts import VisionTransformer as VisionTransformer
 from .residual_mlp import ResidualMLP as ResidualMLP
+from .residual_mlp import Staged as Staged
 from .residual_mlp import StreamForm as StreamForm
+from .tasks import Task as Task
+from .tasks import TaskSize as TaskSize

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
+from weakref import WeakSet
 
 import torch
 from einops import rearrange
@@ -73,6 +74,16 @@ class FrozenCell:
         cells = cells_of(container)
         self.name = name or cells.names[0]
         self.container = cells.part([self.name])
+        self._hosts: WeakSet[nn.Module] = WeakSet()
+
+    @property
+    def hosts(self) -> int:
+        """Number of hosts of this module that have the cell mounted."""
+        return len(self._hosts)
+
+    def mounted_in(self, host: nn.Module) -> None:
+        """Note a host that has the cell mounted."""
+        self._hosts.add(host)
 
     def __repr__(self) -> str:
         return f"FrozenCell({self.name!r})"
@@ -87,17 +98,25 @@ class FrozenCell:
 
 
 class _Host(Stemmed):
-    """Network around one cell, which is not a submodule."""
+    """Network around a cell, and frozen cells beside it, none of which is a submodule."""
 
-    def __init__(self, cell: Mounted, sample: Tensor) -> None:
+    def __init__(self, cell: Mounted, sample: Tensor, beside: Sequence[Mounted] = ()) -> None:
         super().__init__(sample.shape[1])
-        self._mounted = (cell,)  # in a tuple, so that torch does not register it as a submodule
+        self._mounted = (cell, *beside)  # in a tuple, so that torch does not register them as submodules
+        for one in self._mounted:
+            if isinstance(one, FrozenCell):
+                one.mounted_in(self)
         self.scale_by(sample)
 
     @property
     def cell(self) -> Mounted:
         """Mounted cell."""
         return self._mounted[0]
+
+    @property
+    def cells(self) -> tuple[Mounted, ...]:
+        """Mounted cell, and those beside it."""
+        return self._mounted
 
 
 class NamingHost(_Host):
@@ -108,6 +127,7 @@ class NamingHost(_Host):
         sample: Images (B, channels, height, width) that fix the scale of the features.
         classes: Number of classes.
         form: Form of the MLP.
+        beside: Cells beside it that the host reads too, such as frozen ones of a container.
 
     >>> import batteries, composer, registry
     >>> cell = composer.hosts.FrozenCell(composer.compose(registry.load("low/fresnel-64")))
@@ -117,14 +137,15 @@ class NamingHost(_Host):
     torch.Size([4, 16])
     """
 
-    def __init__(self, cell: Mounted, sample: Tensor, classes: int, form: StreamForm) -> None:
-        super().__init__(cell, sample)
+    def __init__(self, cell: Mounted, sample: Tensor, classes: int, form: StreamForm, beside: Sequence[Mounted] = ()) -> None:
+        super().__init__(cell, sample, beside)
         self.mlp = ResidualMLP(len(self.shift), classes, form).to(sample.device)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return mean and standard deviation of omega over patches, (B, 2 D)."""
-        omega = self.cell.tokens(self.fed(images)).omega
-        return torch.cat([omega.mean(dim=1), omega.std(dim=1)], dim=1)
+        """Return mean and standard deviation of omega over patches, (B, 2 D), of each cell after the other."""
+        fed = self.fed(images)
+        tokens = [cell.tokens(fed).omega for cell in self.cells]
+        return torch.cat([part for omega in tokens for part in (omega.mean(dim=1), omega.std(dim=1))], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute class scores (B, classes)."""
@@ -139,6 +160,10 @@ class RestoringHost(_Host):
         cell: Mounted cell.
         sample: Images (B, channels, height, width) that fix the scale of the features.
         form: Form of the MLP.
+        beside: Cells beside it whose rows the correction reads too, such as frozen ones of a container.
+
+    Raises:
+        InputError: cells beside it with other patches (``GRIDS``).
 
     >>> import batteries, composer, registry
     >>> cell = composer.hosts.FrozenCell(composer.compose(registry.load("low/fresnel-64")))
@@ -148,28 +173,41 @@ class RestoringHost(_Host):
     torch.Size([4, 3, 64, 64])
     """
 
-    def __init__(self, cell: Mounted, sample: Tensor, form: StreamForm) -> None:
-        super().__init__(cell, sample)
+    def __init__(self, cell: Mounted, sample: Tensor, form: StreamForm, beside: Sequence[Mounted] = ()) -> None:
+        super().__init__(cell, sample, beside)
         with torch.no_grad(), unjudged():
             patches = self.cell(sample[:1]).M.shape[1]
         self.mlp = ResidualMLP(len(self.shift), sample[0].numel() // patches, form).to(sample.device)
         self.mlp.start_at_zero()
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the rows of M of every patch, (B, N, V D)."""
+        """Return the rows of M of every patch, (B, N, V D), of each cell after the other."""
+        fed = self.fed(images)
         with unjudged():
-            return self.cell.tokens(self.fed(images)).M.flatten(2)
+            return self._rows(fed, self.cell.tokens(fed).M)
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore images (B, channels, height, width)."""
+        fed = self.fed(images)
         with unjudged():
-            out = self.cell(self.fed(images))
-        correction = self.mlp(self.standard(out.M.flatten(2)))  # (B, N, P)
+            out = self.cell(fed)
+            rows_of_all = self._rows(fed, out.M)
+        correction = self.mlp(self.standard(rows_of_all))  # (B, N, P)
         side = math.isqrt(correction.shape[2] // images.shape[1])
         rows = images.shape[2] // side
         correction = rearrange(correction, "B (gh gw) (C p q) -> B C (gh p) (gw q)", gh=rows, p=side, q=side, C=images.shape[1])
         restored: Tensor = out.recon + correction
         return restored
+
+    def _rows(self, fed: Tensor, M: Tensor) -> Tensor:
+        """Join M (B, N, V, D) of the cell with those of the cells beside it."""
+        matrices = [M, *(cell.tokens(fed).M for cell in self.cells[1:])]
+        patches = [one.shape[1] for one in matrices]
+        if len(set(patches)) > 1:
+            raise InputError(
+                "cells of other patches", code="GRIDS", expected=f"{patches[0]} patches of an image", found=patches
+            )
+        return torch.cat([one.flatten(2) for one in matrices], dim=2)
 
 
 def cells_of(model: Model) -> Container:

@@ -1,4 +1,4 @@
-"""Parts shared by hosts: a stem before the mounted cells, standardised features, and a pre-LayerNorm residual MLP."""
+"""Parts shared by hosts: a residual stream, a residual MLP, a stem before the mounted cells, and standardised features."""
 
 from __future__ import annotations
 
@@ -21,19 +21,52 @@ class StreamForm:
         width: Width of the residual stream.
         blocks: Number of blocks of LayerNorm, Linear, GELU, Linear.
         terminal_norm: True to end the stream with a LayerNorm.
+        block_norm: True to begin every block with a LayerNorm.
 
     >>> from composer import hosts
     >>> hosts.StreamForm(width=32, blocks=1)
-    StreamForm(width=32, blocks=1, terminal_norm=True)
+    StreamForm(width=32, blocks=1, terminal_norm=True, block_norm=True)
     """
 
     width: int = 256
     blocks: int = 4
     terminal_norm: bool = True
+    block_norm: bool = True
 
 
-class ResidualMLP(nn.Module):
-    """Residual MLP with LayerNorm before every block: (..., inputs) -> (..., outputs).
+class Staged(nn.Module):
+    """Host whose residual stream is in view: ``begin`` makes h_0, every block adds to it, ``finish`` reads h_L.
+
+    Attributes:
+        blocks: Residual branches f_l, with h_l = h_{l-1} + f_l(h_{l-1}).
+
+    >>> import torch
+    >>> from composer import hosts
+    >>> mlp = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
+    >>> isinstance(mlp, hosts.Staged), mlp.begin(torch.zeros(5, 8)).shape, len(mlp.blocks)
+    (True, torch.Size([5, 32]), 2)
+    """
+
+    blocks: nn.ModuleList
+
+    def begin(self, x: Tensor) -> Tensor:
+        """Map the input to the stream h_0, (B, ..., width)."""
+        raise NotImplementedError
+
+    def finish(self, h: Tensor) -> Tensor:
+        """Map the stream h_L to the output."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the input to the output."""
+        h = self.begin(x)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.finish(h)
+
+
+class ResidualMLP(Staged):
+    """Residual MLP, by default with LayerNorm before every block: (..., inputs) -> (..., outputs).
 
     Args:
         inputs: Width of the input.
@@ -54,7 +87,10 @@ class ResidualMLP(nn.Module):
         self.enter = nn.Linear(inputs, width, **PINNED)
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                LayerNorm(width, **PINNED), nn.Linear(width, width, **PINNED), nn.GELU(), nn.Linear(width, width, **PINNED)
+                LayerNorm(width, **PINNED) if form.block_norm else nn.Identity(),
+                nn.Linear(width, width, **PINNED),
+                nn.GELU(),
+                nn.Linear(width, width, **PINNED),
             )
             for _ in range(form.blocks)
         )
@@ -66,11 +102,13 @@ class ResidualMLP(nn.Module):
         normed = isinstance(self.norm, LayerNorm)
         return f"ResidualMLP({widths}, {len(self.blocks)} blocks, terminal_norm={normed})"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., inputs) to (..., outputs)."""
-        h = self.enter(x)
-        for block in self.blocks:
-            h = h + block(h)
+    def begin(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to the stream (..., width)."""
+        h: Tensor = self.enter(x)
+        return h
+
+    def finish(self, h: Tensor) -> Tensor:
+        """Map the stream (..., width) to (..., outputs)."""
         y: Tensor = self.leave(self.norm(h))
         return y
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
@@ -38,6 +39,11 @@ class ErrorAnswer(Answer):
     """Answer of every command that fails; the exit code is not 0."""
 
     error: Fault
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold; None without one."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def typed(kind: type[AnyDocument], **values: Any) -> AnyDocument:

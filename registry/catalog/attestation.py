@@ -22,7 +22,9 @@ from registry.catalog.reference import Reference
 MAX_ATTESTATION = 2**20
 CUSTOM = "custom-"  # prefix of the protocol's name if the host or the task is user-defined
 
-Verdict = Literal["viable", "viable as a reconstructor", "walked back", "no verdict"]
+HOLDING = "holding-"  # prefix of the protocol's name of a certificate about adaptations, which judges no cell
+
+Verdict = Literal["viable", "viable as a reconstructor", "walked back", "no verdict", "holds", "does not hold"]
 Protocol = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}[a-z0-9]$")]
 
 
@@ -39,7 +41,8 @@ class Attestation(GrownDocument):
         protocol_digest: SHA-256 of the protocol's numbers.
         control: Negative control that took the cell's place, if any; such a report is never published.
         verdict: *walked back* if a deciding check failed that reads more than omega; else *no verdict* if a control was not
-            rejected; else *viable*, or *viable as a reconstructor* if a check that reads omega alone failed.
+            rejected; else *viable*, or *viable as a reconstructor* if a check that reads omega alone failed. Of a certificate
+            about adaptations: *holds*, or *does not hold*.
         words: Grounds for the verdict, in sentences.
         checks: All checks, in the order they ran.
         controls: All negative controls.
@@ -137,4 +140,8 @@ def verdict_words(verdict: Verdict, failed: Sequence[str]) -> str:
         return f"viable as a reconstructor: omega carries nothing here ({check_names.listed(failed)})"
     if verdict == "no verdict":
         return "no verdict: a control was not rejected, so the checks prove nothing"
+    if verdict == "holds":
+        return "holds: every adaptation with a hold kept CV, rank and content over all of its steps"
+    if verdict == "does not hold":
+        return f"does not hold in: {check_names.listed(failed)}"
     return f"walked back because of: {check_names.listed(failed)}"

@@ -50,7 +50,11 @@ def adopt(
         ),
     ] = None,
     noise: Annotated[
-        NoiseMix | None, choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Measure on the 16 noise types.")
+        NoiseMix | None,
+        choice(NoiseMix, code="USAGE", metavar="[batteries|published]", help="Measure on noise; no name: batteries."),
+    ] = None,
+    types: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Noise types it was trained on.", show_default="all 16")
     ] = None,
     photos: Annotated[
         list[str] | None,
@@ -108,8 +112,10 @@ def adopt(
     Scales of training images: plain is [-1, 1], and noise as generated; imagenet is [0, 1] normalised with ImageNet's mean and
     std; MEAN/STD, one number each or R,G,B, is [0, 1] normalised with these.
 
-    Without --noise the cell's domain is photographs; those of --photos fit the linear baselines. Attention changes a singular
-    value by at most 20% unless --unbounded-alpha is given.
+    Without --noise the cell's domain is photographs; those of --photos fit the linear baselines. A cell of some noise types is
+    measured on a probe of these alone: --noise --types pink,brown.
+
+    Attention changes a singular value by at most 20% unless --unbounded-alpha is given.
 
     What tensors do not tell is read from the file's config: heads, activation and its sites, row norm, size. Options win.
     """
@@ -170,11 +176,13 @@ def _answer(rows: Rows, as_json: bool) -> None:
 
 def _source(options: Options) -> Source:
     """Return the images of a cell's own domain, which are read once for all cells of the same options."""
-    if (options.noise and options.photos) or not (options.noise or options.photos):
-        expected = "--noise, or --photos PLACE with photographs for the linear baselines"
+    stray = options.types is not None and not options.noise
+    if stray or (options.noise and options.photos) or not (options.noise or options.photos):
+        expected = "--noise (with --types for some of its types), or --photos PLACE with photographs for the linear baselines"
         raise InputError("missing or conflicting domain", code="USAGE", expected=expected)
     if options.noise:
-        return batteries.NoiseSource(mix=options.noise)
+        types = batteries.noise.NAMES if options.types is None else options.types.split(",")
+        return batteries.NoiseSource(batteries.noise.indices_of(types), options.noise)
     return _photographs(options.photos)
 
 

@@ -11,18 +11,23 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import ablate, compose, encode, maintenance, train, validate
+from registry.cli import ablate, adapt, compose, encode, maintenance, train, validate
+from registry.cli.diagnostics import compare, diagnose, inspect
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
 
 __all__ = [
     "ablate",
+    "adapt",
     "adopt",
     "align",
     "app",
     "browse",
+    "compare",
     "compose",
+    "diagnose",
     "encode",
+    "inspect",
     "main",
     "maintenance",
     "run",

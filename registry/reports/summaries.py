@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from batteries.cell.manifest import CvFigure, DegenerateFigure, Estimated, Triage
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from batteries.cell.cell import Cell
+    from composer.adaptation.adapted import Adapted
+    from composer.adaptation.guard import AdaptMoment
     from composer.container.container import Container
 
 
@@ -52,6 +55,31 @@ def cells(found: Sequence[Cell]) -> FittedTable:
             own.probe,
         )
     return table
+
+
+def adaptation(found: Adapted) -> list[Any]:
+    """Return what happened to a cell in a host: the host's score, the end, and a table of the looks of the guard."""
+    facts = found.cell.manifest.adapted
+    assert facts is not None, "an adapted cell has its adaptation in its manifest"
+    table = FittedTable("step", "rate", "content", AXIAL, "rank", "|dW|/|W|", "holds")
+    for moment in found.moments:
+        cv = "degenerate" if moment.axial_cv is None else f"{moment.axial_cv.ratio:.3f}"
+        content, rank = f"{moment.content:.4f}", f"{moment.rank.ratio:.3f}"
+        table.add_row(moment.step, f"{moment.rate:g}", content, cv, rank, f"{moment.weight_change:.4f}", _yes(moment.holds))
+    score = "R2" if found.task.restores else "accuracy"
+    end = "finished" if found.ended == "finished" else "ended by the guard"
+    words = [
+        f"{facts.task}: {score} of the host {figures.estimate(facts.score, facts.score_error)}, on its test images",
+        f"{end} after {facts.steps} steps and {facts.backoffs} back-offs, dose {facts.dose:.3g}",
+        "CV and rank below are over those of the parent",
+    ]
+    return [*words, table]
+
+
+def moment(found: AdaptMoment) -> dict[str, Any]:
+    """Return a look of the guard as an answer has it."""
+    row = asdict(found)
+    return {**row, "faults": list(found.faults), "holds": found.holds}
 
 
 def viability(found: Attestation) -> list[Any]:

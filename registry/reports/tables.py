@@ -108,9 +108,11 @@ def manifest(located: Located, document: Manifest) -> list[FittedTable]:
     trajectory, data = training.pop("trajectory"), training.pop("data")
     figures = fields["measured"] | {f"untrained, {probe}": null for probe, null in fields["untrained"].items()}
     claims = {probe: {name: found.pop(name) for name in ("baselines", "held")} for probe, found in figures.items()}
+    adapted = fields.pop("adapted", None)
     return [
         _pairs(str(located.reference), _registry_rows(located)),
         _pairs("identity", fields["identity"]),
+        *([_pairs(f"adaptation in a host, {CLAIMED}", adapted)] if adapted else []),
         _pairs("spec", {**fields["spec"], "parameters": document.spec.parameters}),
         _pairs("file", fields["file"]),
         _pairs(f"training data, {CLAIMED}", data),

@@ -23,6 +23,7 @@ from typing import Literal
 
 from batteries.errors import InputError
 from batteries.text import did_you_mean
+from registry.catalog.attestation import HOLDING
 from registry.stores.snapshot import Located
 
 MAX_QUERY = 500  # characters
@@ -84,10 +85,11 @@ class Query:
 def row_of(located: Located) -> dict[str, Value]:
     """Return the index's figures of a cell as a row for :meth:`Query.matches`.
 
-    ``verdict`` is the worst of the current attestations; a cell is ``viable`` if it has at least one and all are viable.
+    ``verdict`` is the worst of the current attestations, but for certificates about adaptations; a cell is ``viable`` if it
+    has at least one and all are viable.
     """
     release, reference = located.cell_release, located.reference
-    verdicts = {attested.verdict for attested in located.attestations.values()}
+    verdicts = {one.verdict for protocol, one in located.attestations.items() if not protocol.startswith(HOLDING)}
     return {
         **dict(release.summary),
         "band": reference.band,

@@ -28,8 +28,8 @@ from batteries.images.image_batch import unjudged
 from batteries.measurement.baselines import to_patches
 from batteries.model.patch_svae import PatchSVAE
 from batteries.readout import ReadOut
+from composer.hosts.tasks import Parts, Task
 from registry.catalog.figures import ReadOutFigure, Subject, TokenKind
-from registry.viability.tasks import Parts, Task
 
 LEARNED = 2  # patches of a training image
 JUDGED = 8  # patches of a test image

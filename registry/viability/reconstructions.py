@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 import torch
-from PIL import Image
 from torch import Tensor
 
 from batteries.data.probes import Probe
 from batteries.model.patch_svae import PatchSVAE
+from registry.reports.charts.png import png_pair
 from registry.reports.viability_page import Reconstruction
 
 SHOWN = 4
-TAILS = 0.01  # share of values beyond either end of the scale: noise has a few extreme ones
 
 
 def reconstructions(model: PatchSVAE, own: Probe) -> tuple[Reconstruction, ...]:
@@ -27,15 +24,4 @@ def reconstructions(model: PatchSVAE, own: Probe) -> tuple[Reconstruction, ...]:
 
 
 def _reconstruction(name: str, image: Tensor, found: Tensor) -> Reconstruction:
-    low, high = torch.quantile(image, torch.tensor([TAILS, 1 - TAILS], dtype=image.dtype, device="cpu")).tolist()
-    scale = max(high - low, 1e-6)
-    original, result = (_png((values - low) / scale) for values in (image, found))
-    return Reconstruction(name, original, result, float((found - image).square().mean()))
-
-
-def _png(image: Tensor) -> bytes:
-    """Write an image (channels, height, width) in [0, 1] as PNG; values beyond are clipped."""
-    pixels = (image.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    file = BytesIO()
-    Image.fromarray(pixels.numpy()).save(file, format="PNG")
-    return file.getvalue()
+    return Reconstruction(name, *png_pair(image, found), float((found - image).square().mean()))

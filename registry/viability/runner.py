@@ -16,17 +16,19 @@ from batteries.data.probes import Probe
 from batteries.engine import parallel
 from batteries.geometry.estimates import Estimate
 from batteries.io.canonical_json import Document
+from batteries.measurement.content import mean_error
 from batteries.measurement.measure import Reading, read
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import HostFactory
+from composer.hosts.tasks import Parts, Task
 from registry.catalog.figures import DoseFigure, FrozenFigure, ReadOutFigure, ReturnFigure, Subject
 from registry.checks.cell_checks import Measurement
 from registry.checks.protocol import ViabilityProtocol
 from registry.viability.controls import untrained_cell
 from registry.viability.readouts import read_outs
 from registry.viability.result_cache import ResultCache
-from registry.viability.tasks import Parts, Task, own_images, own_tasks
-from registry.viability.trials import Trial, dose_figure, frozen_trial, mean_error, return_trial
+from registry.viability.tasks import own_images, own_tasks
+from registry.viability.trials import Trial, dose_figure, frozen_trial, return_trial
 
 Progress = Callable[[str, int, int], None]
 Result = TypeVar("Result")
@@ -283,5 +285,5 @@ def measurement(reading: Reading, own: Probe) -> Measurement:
         axial_cv=reading.axial_cv(),
         rank=reading.effective_rank(),
         mse=reading.error(),
-        mean_baseline=mean_error(own),
+        mean_baseline=mean_error(own.images),
     )

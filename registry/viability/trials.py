@@ -18,14 +18,15 @@ from batteries.engine import parallel
 from batteries.geometry import estimates, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
+from batteries.measurement.content import kept, mean_error
 from batteries.measurement.measure import Reading, finite_or_none, read
 from batteries.model.patch_svae import PatchSVAE
 from composer.hosts.cell_hosts import FrozenCell, HostFactory, Mounted
+from composer.hosts.host_training import Watched, learn, make_host, score
+from composer.hosts.tasks import Task
 from registry.catalog.figures import DoseFigure, FrozenFigure, Moment, Ratio, ReturnFigure, Subject
 from registry.checks.figures import within
 from registry.checks.protocol import ViabilityProtocol
-from registry.viability.host_training import Watched, learn, make_host, score
-from registry.viability.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Trial:
         return State.of(self.reading) if self.reading else _state(PatchSVAE.from_cell(self.cell), self.probe)
 
     def learn(self, host: nn.Module, task: Task, seed: int, watched: Watched, **more: Any) -> float | None:
-        """Call :func:`registry.viability.host_training.learn` with the protocol's numbers."""
+        """Call :func:`composer.hosts.host_training.learn` with the protocol's numbers."""
         rows, columns = self.cell.spec.grid(*task.train[0].shape[2:])
         most = self.protocol.patches // (rows * columns) if task.restores else self.protocol.batch
         batch = max(1, min(self.protocol.batch, most))
@@ -91,7 +92,7 @@ def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory,
     """Train a host on a task around the frozen cell.
 
     Raises:
-        InputError: an unusable host, as in :func:`registry.viability.host_training.make_host`.
+        InputError: an unusable host, as in :func:`composer.hosts.host_training.make_host`.
     """
     container = composer.compose([trial.cell])
     digest = container.digest
@@ -149,7 +150,7 @@ def dose_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, seed
         axial_cv=_ratio(before.axial_cv, after.axial_cv),
         rank=_held(before.rank, after.rank),
         retention=after.mse / before.mse,
-        kept=kept(before.mse, after.mse, mean_error(probe)),
+        kept=kept(before.mse, after.mse, mean_error(probe.images)),
         moments=tuple(moments),
     )
     return figure, model
@@ -177,7 +178,7 @@ def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, se
         if step % protocol.return_every == 0 or step == protocol.return_limit:
             now = _state(model, probe)
             moments.append(now.moment(step))
-            if is_back(trial.before, now, mean_error(probe), protocol.kept.value):
+            if is_back(trial.before, now, mean_error(probe.images), protocol.kept.value):
                 back = step
                 break
     return ReturnFigure(
@@ -188,17 +189,6 @@ def return_trial(trial: Trial, task: Task, factory: HostFactory, rate: float, se
         steps=back,
         moments=tuple(moments),
     )
-
-
-def mean_error(probe: Probe) -> float:
-    """Return the error of predicting a probe's mean colour."""
-    mean = probe.images.mean(dim=(0, 2, 3), keepdim=True)
-    return float((probe.images - mean).double().square().mean())
-
-
-def kept(before: float, after: float, mean: float) -> float:
-    """Return the share kept of the variance explained beyond predicting the mean; 0 if there was none."""
-    return (mean - after) / (mean - before) if before < mean else 0.0
 
 
 def is_back(before: State, now: State, mean: float, floor: float) -> bool:

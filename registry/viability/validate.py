@@ -15,7 +15,6 @@ import torch
 
 from batteries import short_repr
 from batteries.cell.cell import Cell
-from batteries.cell.manifest import InputScale
 from batteries.data.probes import probe
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, UnknownKeyError
@@ -26,6 +25,7 @@ from batteries.model.patch_svae import PatchSVAE
 from batteries.text import listed
 from batteries.training.rerun import Rerun
 from composer.hosts.cell_hosts import HostFactory
+from composer.hosts.tasks import Task, refuse_unfit
 from registry.catalog.attestation import CUSTOM, Attestation, Verdict
 from registry.catalog.figures import CheckFigure, ControlFigure, FrozenFigure
 from registry.checks import cell_checks
@@ -37,11 +37,10 @@ from registry.stores.store import Store
 from registry.transfer.pull import load
 from registry.viability import retraining, verdict
 from registry.viability.controls import CONTROLS, NAMED_CHECK, OF_MODEL, control_cell, control_model
-from registry.viability.host_training import own_hosts
 from registry.viability.reconstructions import reconstructions
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import NO_TRIALS, NullFigures, Progress, Runner, Trials, measurement
-from registry.viability.tasks import Task, own_tasks
+from registry.viability.tasks import own_hosts, own_tasks
 from registry.viability.unhosted import CONTROL_SEED, finite, named_check, unhosted
 
 
@@ -147,7 +146,7 @@ def validate(
         NotFoundError: no such cell or file; with ``retrain``, training images that are not on this machine (``NO_DATA``).
         InputError: an unknown profile or control; with ``retrain``, no command that trains the cell (``NO_RECIPE``); a cell
             with other channels or input scale than the tasks' images; a host that is unusable, as in
-            :func:`registry.viability.host_training.make_host`.
+            :func:`composer.hosts.host_training.make_host`.
         BatteriesError: errors of :func:`registry.pull` and :meth:`batteries.Cell.read`.
 
     >>> import registry
@@ -162,7 +161,7 @@ def validate(
     protocol = _protocol(profile, custom=host is not None or task is not None)
     own = probe(cell.manifest.own_probe)
     tasks = (task,) if task else own_tasks(own, protocol, seed)
-    _refuse_input(cell, tasks)
+    refuse_unfit(cell, tasks)
     hosts = {"own": host} if host else own_hosts(protocol)
     folder = None if host or task else cache or home() / "viability"
     runner = Runner(cell, protocol, own, tasks, hosts, seed, ResultCache(folder, fresh), progress, side_by_side=host is None)
@@ -224,22 +223,6 @@ def _protocol(profile: Profile | ViabilityProtocol, *, custom: bool) -> Viabilit
         raise InputError("unknown profile", code="PROFILE", expected=" | ".join(PROFILES), found=profile)
     found = PROFILES[profile] if isinstance(profile, str) else profile
     return found.model_copy(update={"name": CUSTOM + found.name}) if custom else found
-
-
-def _refuse_input(cell: Cell, tasks: tuple[Task, ...]) -> None:
-    """Refuse a cell that needs other channels, another input scale or other sizes than the tasks' images."""
-    for task in tasks:
-        channels = task.train[0].shape[1]
-        if cell.spec.channels != channels or cell.manifest.identity.input != InputScale():
-            raise InputError(
-                "cell does not fit the task's images",
-                code="CELL_INPUT",
-                expected=f"{channels} channels, mean 0 and standard deviation 1 of the plain scale",
-                found=f"{cell.spec.channels} channels, {cell.manifest.identity.input}",
-                where=f"{cell.name}: {task.name}",
-            )
-        for images in (task.train[0], task.test[0]):
-            cell.spec.grid(images.shape[2], images.shape[3])
 
 
 def _hosted(runner: Runner, frozen: tuple[FrozenFigure, ...], null: NullFigures) -> list[CheckFigure]:

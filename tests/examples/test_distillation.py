@@ -1,6 +1,7 @@
 """The example of distillation: runs of earlier teachers stay out of the page, and the error is reached between readings."""
 
 import dataclasses
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -26,6 +27,11 @@ def test_runs_of_earlier_teachers_are_no_part_of_the_page():
     assert distillation.missing(found) == []
     assert len(distillation.missing(earlier)) == len(found)
     assert distillation.report(found).count("5 of 5") > 3
+
+
+def test_picture_has_a_line_for_every_run():
+    drawing = ET.fromstring(distillation.picture(runs()))
+    assert len(drawing.findall(".//{*}polyline")) == len(runs())
 
 
 def test_images_to_an_error_are_counted_between_readings():

@@ -20,6 +20,7 @@ def test_a_finished_run_is_read_and_one_of_another_plan_is_not(store, monkeypatc
     job, other = jobs.JOBS[:2]
     put(store, {job: result(job)})
     assert front.run(job, store) == result(job)
+    store.kept.unlink()
     put(store, {job: result(job, plan="0" * 64), other: result(job)})
     assert store.read(job) is store.read(other) is None
     store.path(job).write_bytes(result(job).to_bytes()[:-20])
@@ -176,7 +177,13 @@ def test_the_command_line_of_the_front(store, tmp_path, monkeypatch, capsys):
     assert run("--only", "low-noise-adam-0.001-2") == ["low-noise-adam-0.001-2: MSE 0.5, CV / exact 1.040, worth of omega 1.5"]
     monkeypatch.setattr(front, "PAGE", tmp_path / "front.md")
     assert run("--report") == [f"written: {tmp_path / 'front.md'}; missing: {', '.join(jobs.NAMED)}"]
-    assert {path.name for path in tmp_path.iterdir()} == {"front.md", "front.svg", "front-samples.svg", "front.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "front.md",
+        "front.svg",
+        "front-samples.svg",
+        "front.jsonl",
+        ".front.jsonl.lock",
+    }
     assert len(run()) == 109
     for wrong in ("low-noise-adam-0.002-1", "open-noise-adam-0.001-1", "low", "low-noise-adam-1e-3-1"):
         with pytest.raises(SystemExit, match=r"^2$"):

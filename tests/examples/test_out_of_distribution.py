@@ -1,6 +1,7 @@
 """The example of images outside the training: its ratios, its kinds, and a page that is the one in docs/results."""
 
 import math
+import xml.etree.ElementTree as ET
 
 import pytest
 import torch
@@ -57,3 +58,5 @@ def test_the_page_has_every_kind_and_its_figures(monkeypatch):
         assert one.kind in made
         assert f"{one.left['low/johanna-64']:.3g}" == next(row for row in rows(page) if row[0] == one.kind)[3]
     assert len(ood.ratios(found, "low/johanna-64")) == 2
+    made_picture = ET.fromstring(ood.picture(found))
+    assert len(made_picture.findall(".//{*}polyline")) == 2 * 3 + 3 * 4  # ratios of three cells; shares of these and PCA

@@ -15,19 +15,23 @@ import torch
 import batteries
 import composer
 import registry
+from batteries import diagnostics
 from batteries.data.photos import Photos
 from batteries.data.probes import Probe, probe
 from batteries.errors import FormatError
 from batteries.images.image_batch import ScaleWarning
 from batteries.measurement.baselines import LinearCode
 from batteries.training.trainer import train
+from composer.adaptation import AdaptMoment, OwnDomain
 from composer.container.outputs import TAPS
-from composer.hosts import FrozenCell, NamingHost, RestoringHost, StreamForm
+from composer.credit import LocalPass
+from composer.hosts import FrozenCell, NamingHost, ResidualMLP, RestoringHost, StreamForm
 from registry.catalog.release import RELEASES
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
 from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, filled, from_model, publish, tiny
+from tests.support.credit import batches, mlp, samples
 from tests.support.models import cells, images, model
 
 ROOT = Path(__file__).parents[2]
@@ -41,16 +45,23 @@ PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what 
     "batteries.noise": "of_types random_batch",
     "batteries.readout": "fit logistic_accuracy name_noise omega_statistics",
     "composer": "draw",
+    "composer.audit": "batched decisions frozen_blocks",
+    "composer.credit": "deep_cosine loss_decrease nudging train true_signals",
     "composer.alignment": "untrained_for",
+    "composer.hosts": "residual_host",
     "registry": "page",
 }
 SAME = {  # return what another function or class of the table is or makes
     "batteries": "adopt codebook measure untrained read_photos package probe train",
+    "batteries.diagnostics": "modes",
     "batteries.geometry": "axial_cv bulk_cv",
     "batteries.images": "stream",
-    "composer": "load save",
+    "composer": "adapt load save",
+    "composer.adaptation": "adapt denoising naming next_label own_domain",
+    "composer.credit": "cifar_task digit_task noise_task photograph_task rule_of seeded through_cells",
     "composer.procrustes": "map_into",
-    "registry": "load measure_again pull_locked validate verify_store yank open_store publish publish_all attest mirror",
+    "registry": "attest certify current_certificate load measure_again mirror open_store publish publish_all pull_locked "
+    "validate verify_store yank",
 }
 ABSTRACT = {"ArtifactForm", "Artifact", "PackedRelease", "Mirrored", "Release"}  # made below, of a class of their own
 
@@ -76,6 +87,7 @@ def made(tmp_path_factory):
     maps = composer.pack(container.consensus, folder / "maps.safetensors", label, lock=container.lock)
     packed = composer.pack(wired, folder / "model.safetensors", label)
     table = composer.compare(container, batch, untrained=1)
+    audited, watcher = composer.audit.audit(mlp(), batches()), composer.audit.AuditWatcher(batches())
     spec = batteries.CellSpec(V=8, D=4, patch_size=8, hidden=4)
     net = batteries.untrained(spec, 0)
     one = from_model(spec, 0, "one")
@@ -94,11 +106,31 @@ def made(tmp_path_factory):
     found = registry.find(registry=store)
     matrices = torch.randn(32, 8, 4)
     own = batteries.geometry.cv(matrices, torch.arange(32) // 8)
-    pair = table.pairs[0]
+    pair, form = table.pairs[0], StreamForm()
+    held = batteries.geometry.Held(1.0, 0.9, 1.1, True)
+    moment = AdaptMoment(25, 1e-3, 0.94, held, held, 0.01, ("content 0.940 kept, at least 0.95 wanted",))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", registry.YankedWarning)
         pulled = registry.pull("high/tiny", registry=store)
+    modes = diagnostics.modes(net, small.images, small.group, small.cluster)
+    inspected = diagnostics.inspect(net, batch)
+    compared = diagnostics.compare(inspected, diagnostics.inspect(batteries.untrained(spec, 1), batch))
+    figure = inspected.columns[0].figures[0]
     shown = {
+        "batteries.diagnostics.Column": inspected.columns[0],
+        "batteries.diagnostics.ComparedRow": compared.rows[0],
+        "batteries.diagnostics.Comparison": compared,
+        "batteries.diagnostics.Contrast": compared.rows[0].contrast,
+        "batteries.diagnostics.Definition": figure.definition,
+        "batteries.diagnostics.Figure": figure,
+        "batteries.diagnostics.Inspection": inspected,
+        "batteries.diagnostics.InspectionWatcher": diagnostics.InspectionWatcher(batch),
+        "batteries.diagnostics.Stages": diagnostics.stages(net, batch),
+        "batteries.diagnostics.compare": compared,
+        "batteries.diagnostics.estimated": figure,
+        "batteries.diagnostics.inspect": inspected,
+        "batteries.diagnostics.jackknifed": figure,
+        "batteries.diagnostics.stages": diagnostics.stages(net, batch),
         "batteries.Cell": pulled[0],
         "batteries.CellSpec": spec,
         "batteries.Events": batteries.Events(folder / "events"),
@@ -119,6 +151,9 @@ def made(tmp_path_factory):
         "batteries encoded": net.encode(batch),
         "batteries an output": net(batch),
         "batteries a linear code": LinearCode(torch.zeros(3072), torch.zeros(3072, 3072), "40 patches"),
+        "batteries.diagnostics.ModeChange": modes.changes[0],
+        "batteries.diagnostics.ModeCorrelation": modes.correlations[0],
+        "batteries.diagnostics.Modes": modes,
         "batteries.geometry.cv": own,
         "batteries.geometry.Estimate": own,
         "batteries.geometry.Held": batteries.geometry.Held(1.0, 0.9, 1.1, True),
@@ -127,7 +162,13 @@ def made(tmp_path_factory):
         "batteries.geometry.Degenerate": batteries.geometry.Degenerate("flat rows", 3, 4),
         "batteries.images.ReadImage": batteries.images.ReadImage("one.png", batch[0], (16, 16)),
         "batteries.readout.ReadOut": batteries.readout.ReadOut.of(torch.randn(40, 6), torch.arange(40) % 4),
+        "composer.Adapted": composer.Adapted(one, one, task(), ResidualMLP(8, 4, form), own, (moment,) * 40, "finished"),
         "composer.Encoded": encoded,
+        "composer.Hold": composer.Hold(),
+        "composer.adaptation.AdaptMoment": moment,
+        "composer.adaptation.OwnDomain": OwnDomain(source, batch, torch.arange(len(batch)), "noise"),
+        "composer.hosts.Task": task(),
+        "composer.hosts.TaskSize": composer.hosts.TaskSize(),
         "composer.encode": encoded,
         "composer.Reconstructed": reconstructed,
         "composer.reconstruct": reconstructed,
@@ -163,7 +204,32 @@ def made(tmp_path_factory):
         "composer.artifact.PackedLabel": label,
         "composer.artifact.SavedMaps": composer.read(folder / "maps.safetensors"),
         "composer.artifact.kinds": composer.artifact.kinds.FORMS,
+        "composer.audit.AuditReport": audited,
+        "composer.audit.AuditWatcher": watcher,
+        "composer.audit.AuditedRun": composer.audit.AuditedRun(audited, 0.1, 0.5),
+        "composer.audit.Baseline": composer.audit.Baseline.of(mlp(), batches()),
+        "composer.audit.Diagnostic": audited.of("a"),
+        "composer.audit.StateReading": audited.states[1],
+        "composer.audit.Thresholds": composer.audit.Thresholds(),
+        "composer.audit.audit": audited,
+        "composer.audit.sensitivity": composer.audit.sensitivity([audited], composer.audit.Thresholds())[0],
+        "composer.audit.utility": composer.audit.utility([])[0],
+        "composer.credit.Backpropagation": composer.credit.Backpropagation(),
+        "composer.credit.CreditBridge": composer.credit.CreditBridge(mlp(), samples()[0], 6, 0),
+        "composer.credit.CreditPlan": composer.credit.CreditPlan(),
+        "composer.credit.CreditTask": composer.credit.noise_task((1, 1)),
+        "composer.credit.DirectFeedback": composer.credit.DirectFeedback(mlp(), samples()[0], 6, 0),
+        "composer.credit.EquilibriumPropagation": composer.credit.EquilibriumPropagation(),
+        "composer.credit.FeedbackAlignment": composer.credit.FeedbackAlignment(mlp(), 0),
+        "composer.credit.FreshNull": composer.credit.FreshNull(0.1, 0.0, 0.01, 20),
+        "composer.credit.FrozenBlocks": composer.credit.FrozenBlocks(),
+        "composer.credit.LocalPass": LocalPass.of(mlp(), *samples()),
+        "composer.credit.StateBridge": composer.credit.StateBridge(mlp(), samples()[0]),
+        "composer.credit.fresh_null": composer.credit.FreshNull(0.1, 0.0, 0.01, 20),
+        "composer.hosts.ConvNet": composer.hosts.ConvNet(4, composer.hosts.ImageForm()),
         "composer.hosts.FrozenCell": frozen,
+        "composer.hosts.ImageForm": composer.hosts.ImageForm(),
+        "composer.hosts.VisionTransformer": composer.hosts.VisionTransformer(4, composer.hosts.ImageForm()),
         "composer.hosts.NamingHost": NamingHost(frozen, sample, 4, StreamForm()),
         "composer.hosts.ResidualMLP": composer.hosts.ResidualMLP(8, 4, StreamForm(blocks=40)),
         "composer.hosts.RestoringHost": RestoringHost(frozen, sample, StreamForm()),

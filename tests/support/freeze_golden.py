@@ -9,7 +9,9 @@ from composer.artifact import MapsManifest, ModelManifest
 from registry.answers.adoption import ADOPTING
 from registry.answers.alignment import ALIGNING
 from registry.answers.composition import COMPOSING
+from registry.answers.diagnosis import DIAGNOSING
 from registry.answers.encoding import ENCODING
+from registry.answers.inspection import INSPECTING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS
 from tests.project.test_public_names import GOLDEN, PUBLIC, ROOT, options
@@ -20,7 +22,7 @@ SCHEMAS = ROOT / "docs" / "schema"
 
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
-    answers = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING}
+    answers = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING}
     return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
 
 

@@ -17,10 +17,24 @@ EXIT_CODES = """0 success, 1 bug, 2 usage, 3 not found, 4 integrity or format, 5
 6 refused, 7 not viable, 8 local disk"""
 OTHER = "Options"
 GROUPS = {  # of options, by parameter
-    "Data": ("key", "fit", "noise", "types", "photos", "allow_probe_photos", "mix", "size", "input", "images", "probe"),
+    "Data": (
+        "key",
+        "fit",
+        "task",
+        "beside",
+        "noise",
+        "types",
+        "photos",
+        "allow_probe_photos",
+        "mix",
+        "size",
+        "input",
+        "images",
+        "probe",
+    ),
     "Training": (
         *("steps", "batch", "fixed_batch", "optimiser", "rate", "momentum", "schedule", "clip"),
-        *("hand", "boost", "start", "teacher", "distil", "run", "events"),
+        *("hand", "boost", "hold", "host_rate", "start", "teacher", "distil", "run", "events"),
     ),
     "Cell": ("preset", "set", "width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
     "Label": ("name", "version", "family", "description", "license", "data_license", "data_source"),

@@ -17,6 +17,8 @@ from registry.reports.summaries import stderr
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
+    from composer.adaptation.guard import AdaptMoment
+
 
 class _Bar:
     """A bar of rich, or log lines where stderr is no terminal; neither if it is hidden."""
@@ -70,6 +72,36 @@ class TrainingBar(_Bar):
         """Keep a reading to show beside the next steps."""
         cv, _ = point.deciding_cv
         self._reading = f"  probe: MSE {number(point.mse)}, axial CV {'degenerate' if cv is None else number(cv)}"
+
+
+class AdaptationBar(_Bar):
+    """A bar over the steps of an adaptation, with the last look of the guard.
+
+    Args:
+        steps: Steps of the host.
+        cell: Name of the cell.
+    """
+
+    def __init__(self, steps: int, cell: str) -> None:
+        from rich import progress as bars
+
+        columns = (
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.TimeRemainingColumn(),
+        )
+        super().__init__(columns, LogLines(f"adapting {cell}", "steps"), transient=True)
+        self._steps = steps
+        self._task = self._progress.add_task("", total=steps)
+
+    def stepped(self, step: int, loss: float, moment: AdaptMoment | None) -> None:
+        """Show a step with its loss; a step back takes the bar back."""
+        words = f"loss {number(loss)}"
+        if moment is not None:
+            words += f"  content {moment.content:.3f}{'' if moment.holds else ', stepped back'}"
+        self._progress.update(self._task, completed=step, description=words)
+        self._log.show(words, step, self._steps)
 
 
 class TransferBar(_Bar):

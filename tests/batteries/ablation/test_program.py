@@ -1,12 +1,13 @@
 """Programs: what the published one consists of, how options merge, and what is refused."""
 
+import itertools
 from collections import Counter
 
 import pytest
 
 from batteries.ablation import program as programs
 from batteries.ablation.program import parse, read_program
-from batteries.ablation.runs import distinct, runs_of
+from batteries.ablation.runs import distinct, even_spacing, runs_of
 from batteries.errors import BatteriesError, FormatError, InputError, NotFoundError
 from tests.support.ablations import TINY, changed, tiny
 
@@ -27,7 +28,7 @@ def test_the_published_program_has_149_runs_in_12_groups(published):
     assert theirs == PUBLISHED
     assert sum(theirs.values()) == 149
     assert len({run.name for run in runs}) == len(runs)
-    assert {run.group for run in runs} - PUBLISHED.keys() == {"F-enc-in", "N"}
+    assert {run.group for run in runs} - PUBLISHED.keys() == {"F-enc-in", "G-row-max", "N"}
 
 
 def test_every_run_of_the_published_program_is_a_plan_of_the_trainer(published):
@@ -180,3 +181,43 @@ def test_a_file_is_a_program_of_any_place(tmp_path):
     (tmp_path / "mine.toml").write_bytes(TINY)
     program, text = read_program(str(tmp_path / "mine.toml"))
     assert (program.name, text) == ("tiny", TINY)
+
+
+@pytest.mark.parametrize("readings", [1, 2, 4, 7, 20])
+@pytest.mark.parametrize("steps", [1, 3, 7, 10, 97, 100, 240, 1000, 1009])
+def test_readings_are_evenly_spaced_and_end_with_the_run(steps, readings):
+    every = even_spacing(steps, readings)
+    at = sorted({*range(every, steps + 1, every), steps})
+    gaps = [later - earlier for earlier, later in itertools.pairwise([0, *at])]
+    assert at[-1] == steps
+    assert min(gaps) > 0
+    if steps % readings == 0:
+        assert (len(at), len(set(gaps))) == (readings, 1)
+    if steps > readings**2:
+        assert abs(len(at) - readings) <= 1
+    least = min(_last_share(steps, other) for other in range(1, steps + 1) if -(-steps // other) == len(at))
+    assert _last_share(steps, every) == least
+
+
+def _last_share(steps, every):
+    """By how much of the others the last gap is shorter."""
+    return 1 - (steps - (-(-steps // every) - 1) * every) / every
+
+
+def test_a_run_reads_and_saves_at_the_same_steps():
+    text = changed(b"readings = 2", b"readings = 3").replace(b"steps = 4", b"steps = 10")
+    plan = tiny(text)[2][0].plan
+    assert (plan.reading_every, plan.checkpoint_every) == (5, 5)  # 5, 10, and not 3, 6, 9, 10
+
+
+def test_the_norm_of_the_public_code_is_a_group_of_ours(published):
+    _, runs = published
+    norms = {run.variant: run.plan.spec.row_norm for run in runs if run.group == "G-row-max"}
+    assert norms == {"row-max": "row_max"}
+
+
+@pytest.mark.parametrize("seed", [2**64, 2**70, -1])
+def test_a_seed_that_no_generator_takes_is_refused_with_its_run(seed):
+    with pytest.raises(InputError, match="seed") as caught:
+        tiny(changed(b"one = { seed = 1 }", b"one = { seed = %d }" % seed))
+    assert caught.value.where == "S/one/high of tiny"

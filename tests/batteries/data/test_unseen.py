@@ -1,10 +1,14 @@
 """Unseen images: seeded, clamped, of the stated moments, and of no known type."""
 
+import hashlib
+import re
+from collections import Counter
 from statistics import NormalDist
 
 import pytest
 import torch
 
+from batteries.data.english_like import WORDS, english_like
 from batteries.data.unseen import CONTRASTS, LAWS, NAMES, unseen
 from batteries.errors import InputError
 from batteries.noise import NAMES as KNOWN
@@ -50,6 +54,26 @@ def test_text_is_printable_bytes_in_reading_order():
     assert " the " in words
 
 
+def test_text_is_of_any_size_and_the_same_on_any_python():
+    image = unseen("text", 1, 256, seed=3)[0]
+    words = bytes(((image.flatten() + 1) * 127.5).round().to(torch.uint8).tolist())
+    assert words.startswith(b"The it way")
+    assert hashlib.sha256(words).hexdigest() == "8703d84e69e1407a8b49b90e7fbf31991ca105ae457911b82708d354c86507ae"
+
+
+def test_words_have_zipf_frequencies_in_lines_and_sentences():
+    text = english_like(200_000, torch.Generator().manual_seed(0)).decode()
+    counts = Counter(re.findall("[a-z]+", text.lower()))
+    assert len(WORDS) == len(set(WORDS))
+    whole = sum(1 / (rank + 2.7) for rank in range(1, len(WORDS) + 1))
+    for rank in (1, 2, 5, 20):
+        assert counts[WORDS[rank - 1]] / counts.total() == pytest.approx(1 / (rank + 2.7) / whole, rel=0.1)
+    assert max(map(len, text.splitlines())) < 95
+    sentences = [sentence.split() for sentence in text.split(".")[:-1]]
+    assert {len(sentence) for sentence in sentences} == set(range(4, 19))
+    assert all(sentence[0][0].isupper() for sentence in sentences)
+
+
 def test_frequencies_are_high_in_blue_and_violet_and_neighbours_alike_in_a_random_walk():
     def alike(name):
         images = unseen(name, 16, 64, seed=0)
@@ -59,7 +83,7 @@ def test_frequencies_are_high_in_blue_and_violet_and_neighbours_alike_in_a_rando
     assert alike("random-walk") == pytest.approx(0.95, abs=0.02)
 
 
-@pytest.mark.parametrize(("name", "count", "size"), [("text", 1, 480), ("text", 0, 64), ("blue", 1, 1), ("grating", 2, 0)])
+@pytest.mark.parametrize(("name", "count", "size"), [("text", 1, 4097), ("text", 0, 64), ("blue", 1, 1), ("grating", 2, 0)])
 def test_images_that_cannot_be_are_refused(name, count, size):
     with pytest.raises(InputError, match="IMAGE_SIZE"):
         unseen(name, count, size, seed=0)

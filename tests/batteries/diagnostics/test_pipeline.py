@@ -5,6 +5,7 @@ import torch
 
 import batteries
 from batteries import diagnostics
+from batteries.diagnostics.pipeline import Passage
 
 SPECS = {
     "svd": {},
@@ -42,6 +43,21 @@ def test_last_blocks_lead_to_the_rows_and_the_images():
     patches = model.dec_out(found.dec_blocks[-1]).detach()
     pictures = patches.view(2, 2, 2, 3, 16, 16).permute(0, 3, 1, 4, 2, 5).reshape(2, 3, 32, 32)
     assert torch.allclose(model.boundary_smooth(pictures), found.recon, atol=1e-6)
+
+
+@pytest.mark.parametrize("changed", [*SPECS.values(), {"row_norm": "scale"}], ids=[*SPECS, "rows by the batch"])
+def test_patches_a_few_at_a_time_are_those_of_the_whole(changed):
+    model = batteries.untrained(batteries.CellSpec.preset("high", hidden=16, smooth_width=4, **changed), seed=0)
+    images = batteries.noise.random_batch(2, (16, 24), seed=1)[0]
+    whole, passage = diagnostics.stages(model, images), Passage(model, images, at_once=7)
+    with torch.no_grad():
+        parts = list(passage.parts())
+        assert torch.allclose(passage.recon(), whole.recon, atol=1e-6)
+    assert torch.equal(torch.cat([place for place, _ in parts]), torch.arange(24))
+    assert len(parts) == (1 if model.spec.row_norm == "scale" else 4)
+    for name in ("enc_in", "M", "S", "omega", "dec_in"):
+        found = torch.cat([getattr(steps, name) for _, steps in parts], dim=1)
+        assert torch.allclose(found, getattr(whole, name), rtol=1e-5, atol=1e-6)
 
 
 def test_other_images_are_refused():

@@ -27,7 +27,7 @@ from registry.cli.terminal import options
 from tests.compatibility import refused, works
 
 SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8)
-COMPUTING = ("adopt", "align", "compose", "encode", "publish", "reconstruct", "train", "validate", "verify")
+COMPUTING = ("adapt", "adopt", "align", "compose", "encode", "publish", "reconstruct", "train", "validate", "verify")
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,7 @@ for module, name, arguments in json.loads(sys.argv[1]):  # each as the first of 
 print(json.dumps(found))
 """
 CALLS = {
+    "adapt": ("composer", "adapt", ["low/johanna-64", "--task", "naming", "--name", "mine-64"]),
     "train": ("batteries", "train", ["high/mine-64", "--noise", "--steps", "1"]),
     "adopt": ("batteries", "adopt", ["{file}", "--name", "high/mine", "--input", "plain", "--noise"]),
     "validate": ("registry", "validate", ["low/fresnel-64"]),

@@ -1,5 +1,7 @@
 """Plans: mixtures that are refused as a whole, bytes of before, and the settings of every published ablation."""
 
+import dataclasses
+
 import pytest
 from pydantic import ValidationError
 
@@ -33,6 +35,8 @@ def plan(**changes):
         ({"hand": ["loss"]}, "hand"),
         ({"schedule": "zigzag"}, "schedule"),
         ({"fixed_batch": 1}, "fixed_batch"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
         *(({"hand": hand, "spec": CellSpec.preset("high", D=3)}, "D of at least 4, not 3") for hand in ("measured", "penalty")),
     ],
 )
@@ -149,3 +153,12 @@ def test_every_variant_of_the_published_program_is_a_plan(group):
             found.append((recipe.plan(None).to_bytes(), recipe.source(None)))
     assert len({*found}) == len(found)
     assert batteries.expected_band(recipe.plan(None).spec) == "high"
+
+
+def test_the_largest_seed_trains():
+    spec = CellSpec.preset("high", V=8, patch_size=16, hidden=8, smooth_width=2)
+    probe = batteries.probe("noise16-64")
+    largest = Plan(spec=spec, size=16, steps=1, batch=1, seed=2**64 - 1)
+    assert batteries.train(largest, batteries.NoiseSource(), dataclasses.replace(probe, images=probe.images[::64])).step == 1
+    with pytest.raises(InputError, match="seed"):
+        Recipe.of({"reference": "high/x", "steps": 1, "noise": "batteries", "seed": 2**64}).plan(None)

@@ -1,5 +1,6 @@
 """Training: it learns, resumes to the same numbers after a kill, and stops a run of the wrong band."""
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -245,6 +246,44 @@ def test_tensorboard_events(tmp_path, small):
     log.Reload()
     assert [row.step for row in log.Scalars("probe/cv")] == [4, 5, 8, 12]
     assert len(log.Scalars("loss")) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [2, 5, 7])
+def test_events_of_a_run_that_was_killed_appear_once(tmp_path, small, killed):
+    """Killed before and after the checkpoints at steps 3 and 6, with its events on the disk, and resumed."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from batteries.training.tensorboard import Events
+
+    class Killer:
+        def stepped(self, step, loss):
+            if step == killed:
+                raise KeyboardInterrupt
+
+        def read(self, point):
+            pass
+
+    settings = plan(reading_every=3, triage_step=100)
+    for others in ([Killer()], []):
+        events = Events(tmp_path / "events")
+        with contextlib.suppress(KeyboardInterrupt), contextlib.closing(events):
+            train(settings, NoiseSource(), small, folder=tmp_path, watchers=[events, *others])
+    assert len(list((tmp_path / "events").iterdir())) == 2
+    log = EventAccumulator(str(tmp_path / "events"))
+    log.Reload()
+    assert [row.step for row in log.Scalars("loss")] == list(range(1, 13))
+    assert [row.step for row in log.Scalars("probe/mse")] == [3, 6, 9, 12]
+
+
+def test_events_without_a_step_make_no_file(tmp_path):
+    pytest.importorskip("tensorboard")
+    from batteries.training.tensorboard import Events
+
+    events = Events(tmp_path / "events")
+    events.close()
+    assert not (tmp_path / "events").exists()
 
 
 def test_the_soft_hand_scales_the_loss_and_not_its_direction(small):

@@ -10,7 +10,9 @@ from registry.answers.adoption import ADOPTING
 from registry.answers.alignment import ALIGNING
 from registry.answers.answer import Fault
 from registry.answers.composition import COMPOSING
+from registry.answers.diagnosis import DIAGNOSING
 from registry.answers.encoding import ENCODING
+from registry.answers.inspection import INSPECTING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS, Shown
 from registry.cli import main
@@ -33,7 +35,10 @@ def answered(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING})
+ALL = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING}
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_the_published_schemas_are_the_answers(name):
     exported = json.loads((SCHEMAS / f"{name}-1.0.json").read_text())
     assert exported == json.loads(json.dumps(answer_schemas()[name]))

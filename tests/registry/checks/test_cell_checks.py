@@ -7,12 +7,13 @@ import registry
 from batteries import probe
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
+from batteries.measurement.content import kept
 from registry import Task
 from registry.catalog.figures import DoseFigure, FrozenFigure
 from registry.checks import cell_checks as checks
 from registry.checks.cell_checks import Measurement
 from registry.viability.controls import untrained_cell
-from registry.viability.trials import Trial, kept
+from registry.viability.trials import Trial
 from registry.viability.verdict import holding_rate
 from tests.support.cells import tiny
 from tests.support.viability import QUICK

@@ -58,6 +58,19 @@ def test_a_report_writes_tables_and_a_page(program, capsys):
     assert json.loads(capsys.readouterr().out)["files"] == files
 
 
+def test_a_damaged_timing_is_told_and_the_report_goes_on(program, capsys):
+    filled(program / "folder")
+    for text in (b"", b"{", b'{"seconds": 1.0}', b"x" * 2**17):
+        (program / "folder" / "S" / "zero" / "high" / "timing.json").write_bytes(text)
+        assert main(["ablate", "report", "folder"]) == 0
+        out, err = capsys.readouterr()
+        assert "4 of 4 runs" in out
+        assert "unreadable timing is left out" in err
+        assert "[TIMING]" in err
+        meta = json.loads((program / "folder" / "snapshot_meta.json").read_bytes())
+        assert (meta["computations_timed"], meta["hours_timed"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "name"),
     [

@@ -11,11 +11,10 @@ from batteries.io.canonical_json import Document, load_document
 from batteries.model.patch_svae import PatchSVAE
 from registry.viability import controls, shipped_results
 from registry.viability.controls import untrained_cell
-from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
 from registry.viability.shipped_results import ShippedResults
-from registry.viability.tasks import own_tasks
+from registry.viability.tasks import own_hosts, own_tasks
 from registry.viability.unhosted import CONTROL_SEED
 
 QUICK = registry.PROFILES["quick"]

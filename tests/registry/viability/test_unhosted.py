@@ -10,10 +10,9 @@ import pytest
 from batteries import threads
 from batteries.kernels import jit
 from batteries.model.patch_svae import PatchSVAE
-from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
-from registry.viability.tasks import own_tasks
+from registry.viability.tasks import own_hosts, own_tasks
 from registry.viability.unhosted import unhosted
 from tests.support.cells import ROOT, from_model
 from tests.support.kernel_cases import CASES, take_few
@@ -25,10 +24,9 @@ import json, sys
 import torch
 import batteries, registry
 from batteries.model.patch_svae import PatchSVAE
-from registry.viability.host_training import own_hosts
 from registry.viability.result_cache import ResultCache
 from registry.viability.runner import Runner
-from registry.viability.tasks import own_tasks
+from registry.viability.tasks import own_hosts, own_tasks
 from registry.viability.unhosted import unhosted
 
 torch.set_num_threads(int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Hosts of the viability test: construction, training on a task, and scoring."""
+"""Training of hosts around a cell: construction, checks, a plain training loop, and scoring."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from batteries.geometry.estimates import Estimate
 from batteries.images.image_batch import unjudged
 from batteries.model.patch_svae import Output, Tokens
 from composer.container.outputs import CellOutput
-from composer.hosts.cell_hosts import HostFactory, Mounted, NamingHost, RestoringHost
+from composer.hosts.cell_hosts import FORM, FrozenCell, HostFactory, Model, Mounted, NamingHost, RestoringHost, cells_of
 from composer.hosts.residual_mlp import StreamForm
-from registry.checks.protocol import ViabilityProtocol
-from registry.viability.tasks import Task
+from composer.hosts.tasks import Task
 
 SAMPLE = 128  # training images that set the scale of a host's features
 
@@ -56,16 +55,23 @@ class Watched:
         self.gradient = gradient.norm()
 
 
-def own_hosts(protocol: ViabilityProtocol) -> dict[str, HostFactory]:
-    """Return the protocol's hosts by name: a residual MLP with and without terminal LayerNorm."""
+def residual_host(form: StreamForm = FORM, beside: Model | None = None) -> HostFactory:
+    """Return the factory of a residual MLP: a classifier for tasks with classes, else a restorer.
 
-    def factory(terminal_norm: bool) -> HostFactory:
-        form = StreamForm(protocol.width, protocol.blocks, terminal_norm)
-        return lambda cell, sample, classes: (
-            NamingHost(cell, sample, classes, form) if classes else RestoringHost(cell, sample, form)
-        )
+    Args:
+        form: Form of the MLP.
+        beside: Container whose cells, frozen, the host reads beside the mounted one.
 
-    return {"residual MLP": factory(True), "residual MLP without terminal LayerNorm": factory(False)}
+    >>> import batteries, composer, registry
+    >>> frozen = composer.compose(registry.load("low/fresnel-64"))
+    >>> cell, images = batteries.PatchSVAE.from_cell(registry.load("low/johanna-64")), batteries.probe("photos-64").images[:4]
+    >>> composer.hosts.residual_host(beside=frozen)(cell, images, 16)(images).shape
+    torch.Size([4, 16])
+    """
+    frozen = () if beside is None else tuple(FrozenCell(beside, name) for name in cells_of(beside).names)
+    return lambda cell, sample, classes: (
+        NamingHost(cell, sample, classes, form, frozen) if classes else RestoringHost(cell, sample, form, frozen)
+    )
 
 
 @unjudged()
@@ -123,7 +129,7 @@ def learn(
     for step in range(1, steps + 1):
         parallel.leave_if_failed()
         chosen = torch.randint(len(images), (batch,), generator=generator)
-        loss = _loss(host(images[chosen]), targets[chosen])
+        loss = task_loss(host(images[chosen]), targets[chosen])
         optimiser.zero_grad()
         loss.backward()
         reached = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
@@ -135,7 +141,8 @@ def learn(
     return smallest
 
 
-def _loss(output: Tensor, targets: Tensor) -> Tensor:
+def task_loss(output: Tensor, targets: Tensor) -> Tensor:
+    """Compute the loss of a host's output: cross-entropy of classes, or the mean squared error of images."""
     return F.mse_loss(output, targets) if targets.is_floating_point() else F.cross_entropy(output, targets)
 
 

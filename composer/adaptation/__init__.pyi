@@ -1,0 +1,9 @@
+from .adapt import adapt as adapt
+from .adapted import Adapted as Adapted
+from .adapted import next_label as next_label
+from .domains import OwnDomain as OwnDomain
+from .domains import denoising as denoising
+from .domains import naming as naming
+from .domains import own_domain as own_domain
+from .guard import AdaptMoment as AdaptMoment
+from .hold import Hold as Hold

@@ -1,0 +1,15 @@
+from .baseline import Baseline as Baseline
+from .baseline import batched as batched
+from .baseline import frozen_blocks as frozen_blocks
+from .host_audit import audit as audit
+from .report import AuditReport as AuditReport
+from .report import Diagnostic as Diagnostic
+from .report import StateReading as StateReading
+from .sensitivity import Sensitivity as Sensitivity
+from .sensitivity import sensitivity as sensitivity
+from .strategies import AuditedRun as AuditedRun
+from .strategies import Utility as Utility
+from .strategies import decisions as decisions
+from .strategies import utility as utility
+from .thresholds import Thresholds as Thresholds
+from .watcher import AuditWatcher as AuditWatcher

@@ -1,0 +1,5 @@
+"""Credit rules: how the blocks of a host get their learning signal, and how true that signal is."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,1 @@
+"""Page and table of a diagnosis."""

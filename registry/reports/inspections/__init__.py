@@ -1,0 +1,1 @@
+"""Inspections and comparisons of cells as tables and as a page."""
