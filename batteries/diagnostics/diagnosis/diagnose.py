@@ -70,12 +70,9 @@ class Diagnosis:
         maps: Singular values over the patches of images.
         inspection: Figures along the pipeline on images of the training size.
 
-    >>> import batteries
     >>> from batteries import diagnostics
-    >>> model = batteries.untrained(batteries.CellSpec.preset("low", hidden=16, smooth_width=2), seed=0)
-    >>> found = diagnostics.diagnose(model, untrained=0)
-    >>> found.verdict.home, len(found.section("tiles")), found.find("numbers-omega").figure.value
-    ('known laws', 3, 16)
+    >>> diagnostics.diagnose.__annotations__["return"]
+    'Diagnosis'
     """
 
     spec: CellSpec
@@ -148,9 +145,10 @@ def diagnose(
 
     >>> import batteries
     >>> from batteries import diagnostics
-    >>> model = batteries.untrained(batteries.CellSpec.preset("low", hidden=16, smooth_width=2), seed=0)
-    >>> diagnostics.diagnose(model, untrained=0).find("compression").figure.value
-    48.0
+    >>> model = batteries.untrained(batteries.CellSpec(V=6, D=4, patch_size=8, hidden=8, smooth_width=2), seed=0)
+    >>> found = diagnostics.diagnose(model, untrained=0)
+    >>> found.verdict.home, len(found.section("tiles")), found.find("compression").figure.value
+    ('known laws', 3, 24.0)
     """
     if not isinstance(subject, Cell | PatchSVAE):
         raise InputError("neither a cell nor a model", code="CELL", expected="batteries.Cell", found=type(subject).__name__)

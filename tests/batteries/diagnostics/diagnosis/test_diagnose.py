@@ -12,7 +12,9 @@ from tests.support.planted_coders import SPEC
 
 @pytest.mark.slow
 def test_a_diagnosis_has_every_section_and_keeps_its_null(tmp_path, monkeypatch):
-    monkeypatch.setattr(resolution, "SIDES", (36, 64, 128))
+    monkeypatch.setattr(resolution, "SIDES", (36, 64))
+    monkeypatch.setattr(resolution, "TILED", 2)
+    monkeypatch.setattr(module, "INSPECTED", 4)
     monkeypatch.setattr(fingerprint, "TRAIN", 4)
     monkeypatch.setattr(fingerprint, "TEST", 2)
     model, said = batteries.untrained(SPEC, seed=3), []
