@@ -73,7 +73,7 @@ class Steps:
         enc_blocks: Activations after each residual block of the encoder, each (B, n, H).
         M: Matrices (B, n, V, D).
         gated: Matrices that the decoder receives, with their decomposition.
-        received: Product that these stand for (B, n, V, D).
+        received: Product of that decomposition (B, n, V, D).
         S: Singular values of M (B, n, D), descending.
         omega: Omega tokens (B, n, D).
         layers: Factors (B, n, D) of each layer of cross-attention.

@@ -18,6 +18,7 @@ import registry
 from batteries import diagnostics
 from batteries.data.photos import Photos
 from batteries.data.probes import Probe, probe
+from batteries.diagnostics.diagnosis.sections import Setting
 from batteries.errors import FormatError
 from batteries.images.image_batch import ScaleWarning
 from batteries.measurement.baselines import LinearCode
@@ -53,7 +54,7 @@ PLAIN = {  # return a number, a text, a tensor, nothing, or an iterator of what 
 }
 SAME = {  # return what another function or class of the table is or makes
     "batteries": "adopt codebook measure untrained read_photos package probe train",
-    "batteries.diagnostics": "modes",
+    "batteries.diagnostics": "diagnose modes",
     "batteries.geometry": "axial_cv bulk_cv",
     "batteries.images": "stream",
     "composer": "adapt load save",
@@ -116,7 +117,16 @@ def made(tmp_path_factory):
     inspected = diagnostics.inspect(net, batch)
     compared = diagnostics.compare(inspected, diagnostics.inspect(batteries.untrained(spec, 1), batch))
     figure = inspected.columns[0].figures[0]
+    finding = diagnostics.Finding(figure, 0.4, 0.6)
+    verdict = diagnostics.Verdict("generalist", "known laws", ratios=())
+    none: dict[str, tuple[()]] = dict.fromkeys(("untrained", "pictures", "maps"), ())
+    diagnosis = diagnostics.Diagnosis(
+        spec, Setting(), (finding,), verdict, linear="generalist", linear_width=4, confusion=batch, inspection=inspected, **none
+    )
     shown = {
+        "batteries.diagnostics.Diagnosis": diagnosis,
+        "batteries.diagnostics.Finding": finding,
+        "batteries.diagnostics.Verdict": verdict,
         "batteries.diagnostics.Column": inspected.columns[0],
         "batteries.diagnostics.ComparedRow": compared.rows[0],
         "batteries.diagnostics.Comparison": compared,
