@@ -114,7 +114,7 @@ def even_spacing(steps: int, readings: int) -> int:
     The number of readings is the one asked for where it divides the steps; otherwise one more or less may be more even.
 
     >>> [even_spacing(steps, 4) for steps in (1000, 10, 13, 3)]
-    [250, 2, 3, 1]
+    [250, 2, 5, 1]
     """
 
     def unevenness(every: int) -> tuple[float, int]:

@@ -29,7 +29,7 @@ class CheckFigure(Document):
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> [(check.name, check.passed) for check in attestation.checks][:2]
     [('finite', True), ('radius', True)]
@@ -51,7 +51,7 @@ class ControlFigure(Document):
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> control = attestation.controls[0]
     >>> control.name, control.rejected, control.by
@@ -129,7 +129,7 @@ class FrozenFigure(HeldCv):
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> sorted({trial.task for trial in attestation.frozen if trial.subject == "cell" and trial.unchanged})
     ['denoise', 'name the photograph']
@@ -191,7 +191,7 @@ class DoseFigure(HeldCv):
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> doses = [trial for trial in attestation.doses if trial.subject == "cell"]
     >>> kept = [trial.kept for trial in doses if trial.rate == attestation.reference_rate]
@@ -223,7 +223,7 @@ class ReturnFigure(Document):
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> [(trial.subject, trial.rate) for trial in attestation.returns]
     [('cell', 0.001), ('untrained', 0.001)]

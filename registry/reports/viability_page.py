@@ -44,7 +44,7 @@ def page(
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> registry.page(attestation)[:15]
     '<!doctype html>'

@@ -69,7 +69,7 @@ def verify(
 
     >>> import registry
     >>> [(finding.kind, finding.ok) for finding in registry.verify("low/fresnel-64")]
-    [('manifest', True), ('blob', True), ('attestation', True)]
+    [('manifest', True), ('blob', True), ('attestation', True), ('attestation', True)]
     """
     findings: list[Finding] = []
     for reference in each(references, (str, Reference, Located)):

@@ -54,7 +54,7 @@ class Report(Lookup[CheckFigure]):
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
-    >>> (key,) = store.keys(f"attestations/{cell.digest}")
+    >>> key, *_ = store.keys(f"attestations/{cell.digest}")
     >>> attestation = registry.Attestation.from_bytes(store.read(key, limit=2**20), where=key)
     >>> report = registry.Report(attestation)
     >>> report.verdict, report.failed

@@ -27,7 +27,10 @@ from registry.cli.terminal import options
 from tests.compatibility import refused, works
 
 SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8)
-COMPUTING = ("adapt", "adopt", "align", "compose", "encode", "publish", "reconstruct", "train", "validate", "verify")
+COMPUTING = (
+    *("adapt", "adopt", "align", "compare", "compose", "diagnose", "encode", "inspect"),
+    *("publish", "reconstruct", "train", "validate", "verify"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +147,9 @@ CALLS = {
     "reconstruct": ("composer", "reconstruct", ["low/fresnel-64", "{image}", "--out", "{image}.grid.png"]),
     "align": ("registry.cli.align", "compared", ["low/fresnel-64", "low/johanna-64"]),
     "publish": ("registry.transfer.weight_checks", "replay", ["{file}", "--to", "nowhere"]),
+    "inspect": ("batteries.diagnostics", "inspect", ["low/fresnel-64"]),
+    "compare": ("batteries.diagnostics", "inspect", ["low/fresnel-64", "low/johanna-64"]),
+    "diagnose": ("batteries.diagnostics", "diagnose", ["low/fresnel-64"]),
     "verify": ("registry.cli.transfer", "verify_store", ["--all", "--replay"]),
 }
 IMAGE = Path(batteries.__file__).parent / "photographs" / "chelsea.png"

@@ -36,7 +36,7 @@ def test_the_table_has_every_section_in_80_columns(given, capsys, tmp_path):
     for told in ("error over home", "share left", "contrast-4", "distance of omega", "law named", "0.7000 ± 0.0100"):
         assert told in out
     assert "arcsine" not in out
-    assert "low/fresnel-64@3.0.0: generalist; PCA-8: specialist" in err
+    assert "low/fresnel-64@3.2.0: generalist; PCA-8: specialist" in err
     assert max(map(len, out.splitlines())) <= 80
 
 
