@@ -77,6 +77,42 @@ def few_photos():
     return Photos(tuple(f"photo-{n}.png" for n in range(40)), pyramids, "a" * 64, ())
 
 
+def of_diagnostics(spec, net, batch, small):
+    """Public objects of batteries.diagnostics, by the name of what makes them."""
+    modes = diagnostics.modes(net, small.images, small.group, small.cluster)
+    inspected = diagnostics.inspect(net, batch)
+    compared = diagnostics.compare(inspected, diagnostics.inspect(batteries.untrained(spec, 1), batch))
+    figure = inspected.columns[0].figures[0]
+    finding = diagnostics.Finding(figure, 0.4, 0.6)
+    verdict = diagnostics.Verdict("generalist", "known laws", ratios=())
+    none: dict[str, tuple[()]] = dict.fromkeys(("untrained", "pictures", "maps"), ())
+    diagnosis = diagnostics.Diagnosis(
+        spec, Setting(), (finding,), verdict, linear="generalist", linear_width=4, confusion=batch, inspection=inspected, **none
+    )
+    return {
+        "batteries.diagnostics.Diagnosis": diagnosis,
+        "batteries.diagnostics.Finding": finding,
+        "batteries.diagnostics.Verdict": verdict,
+        "batteries.diagnostics.Column": inspected.columns[0],
+        "batteries.diagnostics.ComparedRow": compared.rows[0],
+        "batteries.diagnostics.Comparison": compared,
+        "batteries.diagnostics.Contrast": compared.rows[0].contrast,
+        "batteries.diagnostics.Definition": figure.definition,
+        "batteries.diagnostics.Figure": figure,
+        "batteries.diagnostics.Inspection": inspected,
+        "batteries.diagnostics.InspectionWatcher": diagnostics.InspectionWatcher(batch),
+        "batteries.diagnostics.Stages": diagnostics.stages(net, batch),
+        "batteries.diagnostics.compare": compared,
+        "batteries.diagnostics.estimated": figure,
+        "batteries.diagnostics.inspect": inspected,
+        "batteries.diagnostics.jackknifed": figure,
+        "batteries.diagnostics.stages": diagnostics.stages(net, batch),
+        "batteries.diagnostics.ModeChange": modes.changes[0],
+        "batteries.diagnostics.ModeCorrelation": modes.correlations[0],
+        "batteries.diagnostics.Modes": modes,
+    }
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Public objects, and results of public functions, by the name of what makes them."""
@@ -113,34 +149,8 @@ def made(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", registry.YankedWarning)
         pulled = registry.pull("high/tiny", registry=store)
-    modes = diagnostics.modes(net, small.images, small.group, small.cluster)
-    inspected = diagnostics.inspect(net, batch)
-    compared = diagnostics.compare(inspected, diagnostics.inspect(batteries.untrained(spec, 1), batch))
-    figure = inspected.columns[0].figures[0]
-    finding = diagnostics.Finding(figure, 0.4, 0.6)
-    verdict = diagnostics.Verdict("generalist", "known laws", ratios=())
-    none: dict[str, tuple[()]] = dict.fromkeys(("untrained", "pictures", "maps"), ())
-    diagnosis = diagnostics.Diagnosis(
-        spec, Setting(), (finding,), verdict, linear="generalist", linear_width=4, confusion=batch, inspection=inspected, **none
-    )
     shown = {
-        "batteries.diagnostics.Diagnosis": diagnosis,
-        "batteries.diagnostics.Finding": finding,
-        "batteries.diagnostics.Verdict": verdict,
-        "batteries.diagnostics.Column": inspected.columns[0],
-        "batteries.diagnostics.ComparedRow": compared.rows[0],
-        "batteries.diagnostics.Comparison": compared,
-        "batteries.diagnostics.Contrast": compared.rows[0].contrast,
-        "batteries.diagnostics.Definition": figure.definition,
-        "batteries.diagnostics.Figure": figure,
-        "batteries.diagnostics.Inspection": inspected,
-        "batteries.diagnostics.InspectionWatcher": diagnostics.InspectionWatcher(batch),
-        "batteries.diagnostics.Stages": diagnostics.stages(net, batch),
-        "batteries.diagnostics.compare": compared,
-        "batteries.diagnostics.estimated": figure,
-        "batteries.diagnostics.inspect": inspected,
-        "batteries.diagnostics.jackknifed": figure,
-        "batteries.diagnostics.stages": diagnostics.stages(net, batch),
+        **of_diagnostics(spec, net, batch, small),
         "batteries.Cell": pulled[0],
         "batteries.CellSpec": spec,
         "batteries.Events": batteries.Events(folder / "events"),
@@ -161,9 +171,6 @@ def made(tmp_path_factory):
         "batteries encoded": net.encode(batch),
         "batteries an output": net(batch),
         "batteries a linear code": LinearCode(torch.zeros(3072), torch.zeros(3072, 3072), "40 patches"),
-        "batteries.diagnostics.ModeChange": modes.changes[0],
-        "batteries.diagnostics.ModeCorrelation": modes.correlations[0],
-        "batteries.diagnostics.Modes": modes,
         "batteries.geometry.cv": own,
         "batteries.geometry.Estimate": own,
         "batteries.geometry.Held": batteries.geometry.Held(1.0, 0.9, 1.1, True),

@@ -40,7 +40,28 @@ class _Bar:
             self._shown.__exit__(kind, error, trace)
 
 
-class TrainingBar(_Bar):
+class _StepBar(_Bar):
+    """A bar over the steps of a run, with words beside it."""
+
+    def __init__(self, words: str, steps: int, *, transient: bool) -> None:
+        from rich import progress as bars
+
+        columns = (
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.TimeRemainingColumn(),
+        )
+        super().__init__(columns, LogLines(words, "steps"), transient=transient)
+        self._steps = steps
+        self._task = self._progress.add_task("", total=steps)
+
+    def _show(self, words: str, step: int) -> None:
+        self._progress.update(self._task, completed=step, description=words)
+        self._log.show(words, step, self._steps)
+
+
+class TrainingBar(_StepBar):
     """A training watcher that shows the step, the loss and the last reading of the probe.
 
     Args:
@@ -49,24 +70,12 @@ class TrainingBar(_Bar):
     """
 
     def __init__(self, steps: int, cell: str) -> None:
-        from rich import progress as bars
-
-        columns = (
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.description}"),
-            bars.TimeRemainingColumn(),
-        )
-        super().__init__(columns, LogLines(f"training {cell}", "steps"), transient=False)
-        self._steps = steps
-        self._task = self._progress.add_task("", total=steps)
+        super().__init__(f"training {cell}", steps, transient=False)
         self._reading = ""
 
     def stepped(self, step: int, loss: float) -> None:
         """Show a step and its loss."""
-        words = f"loss {number(loss)}{self._reading}"
-        self._progress.update(self._task, completed=step, description=words)
-        self._log.show(words, step, self._steps)
+        self._show(f"loss {number(loss)}{self._reading}", step)
 
     def read(self, point: TrainingPoint) -> None:
         """Keep a reading to show beside the next steps."""
@@ -74,7 +83,7 @@ class TrainingBar(_Bar):
         self._reading = f"  probe: MSE {number(point.mse)}, axial CV {'degenerate' if cv is None else number(cv)}"
 
 
-class AdaptationBar(_Bar):
+class AdaptationBar(_StepBar):
     """A bar over the steps of an adaptation, with the last look of the guard.
 
     Args:
@@ -83,25 +92,14 @@ class AdaptationBar(_Bar):
     """
 
     def __init__(self, steps: int, cell: str) -> None:
-        from rich import progress as bars
-
-        columns = (
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.description}"),
-            bars.TimeRemainingColumn(),
-        )
-        super().__init__(columns, LogLines(f"adapting {cell}", "steps"), transient=True)
-        self._steps = steps
-        self._task = self._progress.add_task("", total=steps)
+        super().__init__(f"adapting {cell}", steps, transient=True)
 
     def stepped(self, step: int, loss: float, moment: AdaptMoment | None) -> None:
         """Show a step with its loss; a step back takes the bar back."""
         words = f"loss {number(loss)}"
         if moment is not None:
             words += f"  content {moment.content:.3f}{'' if moment.holds else ', stepped back'}"
-        self._progress.update(self._task, completed=step, description=words)
-        self._log.show(words, step, self._steps)
+        self._show(words, step)
 
 
 class TransferBar(_Bar):
