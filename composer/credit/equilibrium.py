@@ -36,8 +36,8 @@ class EquilibriumPropagation(CreditRule):
     >>> import torch
     >>> from composer import credit, hosts
     >>> host = hosts.ResidualMLP(inputs=8, outputs=3, form=hosts.StreamForm(width=32, blocks=2))
-    >>> rule, (x, y) = credit.EquilibriumPropagation(beta=0.5), (torch.randn(30, 8), torch.arange(30) % 3)
-    >>> [cosine > 0.9 for cosine in credit.deep_cosine(rule, host, x, y)]
+    >>> rule, (x, y) = credit.EquilibriumPropagation(), (torch.randn(30, 8), torch.arange(30) % 3)
+    >>> [cosine > 0.99 for cosine in credit.deep_cosine(rule, host, x, y)]
     [True, True]
     """
 
