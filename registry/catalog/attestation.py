@@ -40,9 +40,9 @@ class Attestation(GrownDocument):
         protocol: Name and version of the protocol, such as ``quick-1``.
         protocol_digest: SHA-256 of the protocol's numbers.
         control: Negative control that took the cell's place, if any; such a report is never published.
-        verdict: *walked back* if a deciding check failed that reads more than omega; else *no verdict* if a control was not
-            rejected; else *viable*, or *viable as a reconstructor* if a check that reads omega alone failed. Of a certificate
-            about adaptations: *holds*, or *does not hold*.
+        verdict: *walked back* if a deciding check of the cell failed that reads more than omega; else *no verdict* if the
+            gradient of a host was walked back, or a control was not rejected; else *viable*, or *viable as a reconstructor* if
+            a check that reads omega alone failed. Of a certificate about adaptations: *holds*, or *does not hold*.
         words: Grounds for the verdict, in sentences.
         checks: All checks, in the order they ran.
         controls: All negative controls.
@@ -138,6 +138,8 @@ def verdict_words(verdict: Verdict, failed: Sequence[str]) -> str:
         return "viable: every deciding check passed"
     if verdict == "viable as a reconstructor":
         return f"viable as a reconstructor: omega carries nothing here ({check_names.listed(failed)})"
+    if verdict == "no verdict" and check_names.HOST_AUDIT in failed:
+        return "no verdict: the host's own gradient is walked back, so what it does to the cell proves nothing"
     if verdict == "no verdict":
         return "no verdict: a control was not rejected, so the checks prove nothing"
     if verdict == "holds":

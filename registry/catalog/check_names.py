@@ -18,6 +18,7 @@ PRINTED = {
     "read-out, M": "read-out of M",
     "read-out, omega": "read-out of omega",
 }
+HOST_AUDIT = "host audit"  # the only check of a host, and of no cell
 LIFT = "lift, "  # before the name of a task
 
 

@@ -10,6 +10,8 @@ from batteries.io.canonical_json import Document, GrownDocument
 
 Subject = Literal["cell", "untrained"]
 TokenKind = Literal["M", "omega"]
+AuditKey = Literal["a", "b"]
+Stage = Literal["made", "trained"]
 Ratio = tuple[float, float, float]  # after over before, and both 95% bounds
 
 
@@ -111,6 +113,24 @@ class HeldCv(GrownDocument):
         return self.cv if self.axial_cv is None else self.axial_cv
 
 
+class HostAuditFigure(Document):
+    """Audit of a host in a frozen trial: the two diagnostics of :func:`composer.audit.audit` that need no second training.
+
+    Attributes:
+        stage: ``made``, before the host's first step, or ``trained``, after its last.
+        growth: (a) largest growth of the stream's norm over one block; None if there is no stream to read.
+        gradient: (b) norm of the loss gradient, per sample, at the weakest place of the stream; None if there is none.
+        fired: Diagnostics that fired.
+        reason: Grounds in words, or why the host was not audited.
+    """
+
+    stage: Stage
+    growth: float | None
+    gradient: float | None
+    fired: tuple[AuditKey, ...]
+    reason: Text
+
+
 class FrozenFigure(HeldCv):
     """Result of a host that learned a task around a frozen cell.
 
@@ -126,6 +146,7 @@ class FrozenFigure(HeldCv):
         axial_cv: Ratio of the axial CV, which decides; None if degenerate, or from before it.
         rank: Ratio of effective rank after to before, with both 95% bounds.
         unchanged: Whether the digest of the weights is the same before and after.
+        audits: Audits of the host, before and after its training; empty for untrained cells, and from before it.
 
     >>> import registry
     >>> store, cell = registry.open_store(), registry.load("low/fresnel-64")
@@ -134,6 +155,8 @@ class FrozenFigure(HeldCv):
     >>> sorted({trial.task for trial in attestation.frozen if trial.subject == "cell" and trial.unchanged})
     ['denoise', 'name the photograph']
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = (*HeldCv.ADDED, "audits")
 
     subject: Subject
     task: Text
@@ -144,6 +167,7 @@ class FrozenFigure(HeldCv):
     gradient: float | None
     rank: Ratio
     unchanged: bool
+    audits: tuple[HostAuditFigure, ...] = ()
 
 
 class ReadOutFigure(Document):

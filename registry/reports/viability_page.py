@@ -74,9 +74,15 @@ def verdict_line(found: Attestation) -> str:
     if found.verdict == "viable as a reconstructor":
         return f"omega carries nothing here: {check_names.listed(found.failed)}"
     if found.verdict == "no verdict":
+        if check_names.HOST_AUDIT in found.failed:
+            return f"because a host was walked back: {_reason_of(found, check_names.HOST_AUDIT)}"
         accepted = ", ".join(control.name for control in found.controls if not control.rejected)
         return f"because a control was not rejected: {accepted}" if accepted else "the checks prove nothing"
     return "every deciding check passed"
+
+
+def _reason_of(found: Attestation, name: str) -> str:
+    return next(check.reason for check in found.checks if check.name == name)
 
 
 def _outcome(check: CheckFigure) -> tuple[str, str]:

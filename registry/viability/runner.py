@@ -144,13 +144,10 @@ class Runner:
         """Run tasks in every host around a frozen cell, ``seeds`` times each."""
         return tuple(self._all(list(self._frozen(cell, seeds, tasks))))
 
-    def trials(self) -> Trials:
-        """Run all trials of the cell in hosts."""
-        frozen = list(self._frozen(self.cell, self.protocol.frozen_seeds, self.tasks))
-        doses = list(self._doses())
-        found = self._all([self._way_back("cell"), *frozen, *doses, self._way_back("untrained")])  # the longest first
-        own, *rest, untrained = found
-        return Trials(tuple(rest[: len(frozen)]), tuple(rest[len(frozen) :]), (own, untrained))
+    def trials(self, frozen: tuple[FrozenFigure, ...]) -> Trials:
+        """Run the trials under the host's gradient, after the frozen ones."""
+        own, *doses, untrained = self._all([self._way_back("cell"), *self._doses(), self._way_back("untrained")])
+        return Trials(frozen, tuple(doses), (own, untrained))
 
     def untrained_return(self) -> ReturnFigure:
         """Run the recovery of an untrained cell of the same spec."""
@@ -215,11 +212,11 @@ class Runner:
         return self._trials[key]
 
     def _frozen(self, cell: Cell, seeds: int, tasks: Sequence[Task]) -> Iterator[Part]:
-        trial, words = self._trial(cell), "frozen in a host: {}"
+        trial, words, own = self._trial(cell), "frozen in a host: {}", cell is self.cell
         for task, (name, factory), i in product(tasks, self.hosts.items(), range(seeds)):
             seed = self.seed + i
-            key = self._key(cell, task, seed) | {"host": name}
-            make = partial(frozen_trial, trial, task, name, factory, seed)
+            key = self._key(cell, task, seed) | {"host": name} | ({"audited": True} if own else {})
+            make = partial(frozen_trial, trial, task, name, factory, seed, audited=own)
             yield Part(FrozenFigure, words.format(task.name), key, make)
 
     def _doses(self) -> Iterator[Part]:

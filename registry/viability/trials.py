@@ -26,6 +26,7 @@ from composer.hosts.host_training import Watched, learn, make_host, score
 from composer.hosts.tasks import Task
 from registry.catalog.figures import DoseFigure, FrozenFigure, Moment, Ratio, ReturnFigure, Subject
 from registry.checks.figures import within
+from registry.checks.host_audit import HostAudits
 from registry.checks.protocol import ViabilityProtocol
 
 
@@ -88,8 +89,10 @@ class Trial:
         return learn(host, task, seed, watched, batch=batch, rate=self.protocol.host_rate, **more)
 
 
-def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory, seed: int) -> FrozenFigure:
-    """Train a host on a task around the frozen cell.
+def frozen_trial(
+    trial: Trial, task: Task, host_name: str, factory: HostFactory, seed: int, audited: bool = False
+) -> FrozenFigure:
+    """Train a host on a task around the frozen cell; audit it before and after, if asked.
 
     Raises:
         InputError: an unusable host, as in :func:`composer.hosts.host_training.make_host`.
@@ -101,7 +104,12 @@ def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory,
     host = make_host(factory, watched, task, seed)
     _, fed = score(host, task, watched)
     before = _rows_and_rank(mounted, fed)
+    audits = HostAudits(task) if audited else None
+    if audits:
+        audits.look(host, "made")
     gradient = trial.learn(host, task, seed, watched, steps=trial.protocol.host_steps)
+    if audits and gradient is not None:
+        audits.look(host, "trained")
     found, fed = score(host, task, watched)
     after = _rows_and_rank(mounted, fed)
     return FrozenFigure(
@@ -116,6 +124,7 @@ def frozen_trial(trial: Trial, task: Task, host_name: str, factory: HostFactory,
         axial_cv=_ratio(before.axial_cv, after.axial_cv),
         rank=_held(before.rank, after.rank),
         unchanged=container.digest == digest,
+        audits=audits.figures if audits else (),
     )
 
 

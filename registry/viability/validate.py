@@ -30,6 +30,7 @@ from registry.catalog.attestation import CUSTOM, Attestation, Verdict
 from registry.catalog.figures import CheckFigure, ControlFigure, FrozenFigure
 from registry.checks import cell_checks
 from registry.checks.claims import Reference
+from registry.checks.host_audit import host_audit
 from registry.checks.protocol import PROFILES, Control, Profile, ViabilityProtocol
 from registry.reports.verdict_card import verdict_card
 from registry.reports.viability_page import Reconstruction, page
@@ -85,7 +86,7 @@ class Report(Lookup[CheckFigure]):
 
     @property
     def verdict(self) -> Verdict:
-        """*viable*, *walked back*, or *no verdict* if all passed and a control was not rejected."""
+        """*viable*, *walked back*, or *no verdict* if a host's gradient is walked back or a control was not rejected."""
         return self.attestation.verdict
 
     @property
@@ -170,7 +171,7 @@ def validate(
 
 
 def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
-    """Test the cell itself: own probe, controls, retraining, frozen trials, doses and recovery."""
+    """Test the cell itself: own probe, controls, retraining, frozen trials, and, in trustworthy hosts, doses and recovery."""
     if not finite(runner.cell):
         return verdict.attestation(runner, [cell_checks.finite(False)])
     runner.parts = runner.parts_of_a_cell + (rerun is not None)
@@ -185,7 +186,11 @@ def _tried(runner: Runner, rerun: Rerun | None) -> Attestation:
     if rerun is not None:
         runner.told("training again")
         found.append(retraining.retrained(runner, rerun))
-    trials = runner.trials()
+    frozen = runner.frozen(runner.cell, runner.protocol.frozen_seeds, runner.tasks)
+    found.append(host_audit(frozen))
+    if found[-1].passed is False:
+        return verdict.attestation(runner, found, controls, null=null, trials=Trials(frozen), readouts=readouts)
+    trials = runner.trials(frozen)
     found += [*_hosted(runner, trials.frozen, null), *cell_checks.dosed(trials.doses, runner.protocol)]
     return verdict.attestation(runner, found, controls, null=null, trials=trials, readouts=readouts)
 

@@ -11,6 +11,7 @@ from batteries import __version__
 from batteries.cell.cell import Cell
 from batteries.geometry import attractor
 from registry.catalog.attestation import Attestation, Verdict
+from registry.catalog.check_names import HOST_AUDIT
 from registry.catalog.figures import CheckFigure, ControlFigure, DoseFigure, FrozenFigure, ReadOutFigure, ReturnFigure
 from registry.checks.claims import History
 from registry.checks.content_checks import OMEGA_CHECKS
@@ -63,12 +64,13 @@ def decided(found: Sequence[CheckFigure], controls: Sequence[ControlFigure]) -> 
 
     *Viable* needs every deciding check to pass. Such a conjunction needs no correction for the number of checks: its error rate
     is at most that of its weakest check (Berger 1982, intersection-union tests). A control that is not rejected shows that
-    checks pass too easily: then nothing is viable, but a check that did not pass still counts.
+    checks pass too easily, and a host whose gradient is walked back does nothing to a cell that another host would: then
+    nothing is viable, but a check that did not pass still counts.
     """
     failed = {check.name for check in found if check.decides and not check.passed}
-    if failed - OMEGA_CHECKS:
+    if failed - OMEGA_CHECKS - {HOST_AUDIT}:
         return "walked back"
-    if not all(control.rejected for control in controls):
+    if HOST_AUDIT in failed or not all(control.rejected for control in controls):
         return "no verdict"
     return "viable as a reconstructor" if failed else "viable"
 

@@ -79,7 +79,7 @@ def test_a_stopped_test_goes_on_and_ends_in_the_same_bytes(report, tmp_path, mon
     with pytest.raises(StoppedError, match="gradient"):
         validate(cell, profile=TEST, cache=tmp_path, progress=stop_at_the_doses)
     assert len(list(tmp_path.iterdir())) >= 1 + 2 * 2  # null; frozen hosts of the cell and of the untrained control
-    monkeypatch.setattr("registry.viability.runner.frozen_trial", lambda *_: made.append(1))
+    monkeypatch.setattr("registry.viability.runner.frozen_trial", lambda *_, **__: made.append(1))
     again = validate(cell, profile=TEST, cache=tmp_path)
     assert not made
     assert again.attestation.to_bytes() == report.attestation.to_bytes()
