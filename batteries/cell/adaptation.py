@@ -28,7 +28,7 @@ class Adaptation(Document):
     Attributes:
         parent: ``band/name@version`` of the cell it was.
         parent_digest: SHA-256 of that cell's weights file.
-        host: Type of the host.
+        host: Type of the host and number of its weights, those of its cells not counted.
         task: Task of the host.
         optimiser: Optimiser of the cell's weights.
         rate: Learning rate of the cell's weights at the start.

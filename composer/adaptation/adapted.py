@@ -129,7 +129,7 @@ def _adaptation(job: Job, learned: Learned) -> Adaptation:
     return Adaptation(
         parent=f"{parent.name}@{parent.version}",
         parent_digest=parent.digest,
-        host=type(learned.host).__name__,
+        host=_host_words(learned.host),
         task=job.task.name,
         optimiser=job.plan.optimiser,
         rate=job.plan.rate,
@@ -152,3 +152,8 @@ def _adaptation(job: Job, learned: Learned) -> Adaptation:
 
 def _ratio(held: Held) -> HeldRatio:
     return held.ratio, held.lower, held.upper
+
+
+def _host_words(host: nn.Module) -> str:
+    weights = sum(weight.numel() for weight in host.parameters() if weight.requires_grad)
+    return f"{type(host).__name__} of {weights:,} weights"

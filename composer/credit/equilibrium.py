@@ -13,12 +13,13 @@ differs from backpropagation's by O(beta), and becomes it in the limit.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from batteries.errors import InputError
-from composer.credit.rule import CreditRule, LocalPass
+from composer.credit.rule import CreditRule, LocalPass, unrecorded
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
 
@@ -61,7 +62,8 @@ class EquilibriumPropagation(CreditRule):
         host.zero_grad()
         begun = host.begin(x)
         free, tensions = self._settled(host, begun.detach(), targets)
-        _, output = _stream(host, begun, tensions)
+        with unrecorded(host):
+            _, output = _stream(host, begun, tensions)
         sample_losses(output, targets).mean().backward()  # at the states these are the signals, to O(beta^sweeps)
         return free
 
@@ -70,7 +72,7 @@ class EquilibriumPropagation(CreditRule):
         tensions: list[Tensor] | None = None
         free = 0.0
         for sweep in range(self.sweeps):
-            with torch.enable_grad():
+            with torch.enable_grad(), unrecorded(host) if sweep else nullcontext():
                 states, output = _stream(host, begun.clone().requires_grad_(), tensions)
                 losses = sample_losses(output, targets)
                 signals = torch.autograd.grad(losses.sum(), states)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from batteries import short_repr
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
-from composer.credit.rule import Backpropagation, CreditRule, LocalPass, refuse_unstaged, true_signals
+from composer.credit.rule import Backpropagation, CreditRule, LocalPass, refuse_unfit, true_signals
 from composer.hosts.evaluation import evaluated
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
@@ -81,7 +81,8 @@ def deep_cosine(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor) -> t
         A cosine for each block, rounded to six decimals.
 
     Raises:
-        InputError: host without a stream in view (``STAGED``) or blocks (``NO_BLOCKS``); signals not finite (``NOT_FINITE``).
+        InputError: host without a stream in view (``STAGED``) or blocks (``NO_BLOCKS``); inputs that it does not take
+            (``BATCHES``), targets that do not fit its output (``TARGETS``); signals not finite (``NOT_FINITE``).
 
     >>> import torch
     >>> from composer import credit, hosts
@@ -89,7 +90,7 @@ def deep_cosine(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor) -> t
     >>> credit.deep_cosine(credit.Backpropagation(), host, torch.randn(30, 8), torch.arange(30) % 3)
     (1.0, 1.0)
     """
-    refuse_unstaged(host)
+    refuse_unfit(host, x, targets)
     with evaluated(host), torch.enable_grad():
         local = LocalPass.of(host, x, targets)
         return _cosines(rule.signals(local), true_signals(host, x, targets))
@@ -121,7 +122,7 @@ def fresh_null(
     """
     if draws < 2:
         raise InputError("too few draws", code="DRAWS", expected="2 or more", found=draws)
-    refuse_unstaged(host)
+    refuse_unfit(host, x, targets)
     generator = torch.Generator().manual_seed(seed)
     with evaluated(host), torch.enable_grad():
         local, true = LocalPass.of(host, x, targets), true_signals(host, x, targets)
@@ -158,7 +159,7 @@ def nudging(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor, *, size:
     >>> [round(share, 2) for share in credit.nudging(credit.Backpropagation(), host, torch.randn(30, 8), torch.arange(30) % 3)]
     [1.0, 1.0]
     """
-    refuse_unstaged(host)
+    refuse_unfit(host, x, targets)
     with evaluated(host), torch.enable_grad():
         local = LocalPass.of(host, x, targets)
         signals, true = rule.signals(local), true_signals(host, x, targets)
@@ -193,7 +194,7 @@ def loss_decrease(rule: CreditRule, host: Staged, x: Tensor, targets: Tensor, *,
     >>> credit.loss_decrease(credit.Backpropagation(), host, torch.randn(30, 8), torch.arange(30) % 3)
     1.0
     """
-    refuse_unstaged(host)
+    refuse_unfit(host, x, targets)
     with evaluated(host), torch.no_grad():
         before = _loss(host, x, targets)
         return _share(

@@ -10,7 +10,8 @@ Legend: B samples, K outputs, L blocks; h_l (B, ...) the stream after block l, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from batteries import short_repr
 from batteries.errors import InputError
+from composer.hosts.evaluation import evaluated, output_of
 from composer.hosts.objective import sample_losses
 from composer.hosts.residual_mlp import Staged
 
@@ -103,7 +105,8 @@ class CreditRule:
         """Set ``.grad`` of the host's parameters from a batch, and return its mean loss."""
         host.zero_grad()
         local = LocalPass.of(host, x, targets)
-        signals = [signal / len(x) for signal in self.local_signals(local)]
+        with unrecorded(host):
+            signals = [signal / len(x) for signal in self.local_signals(local)]
         torch.autograd.backward([local.loss, *local.branches], [torch.ones_like(local.loss), *signals])
         return float(local.loss.detach())
 
@@ -206,6 +209,31 @@ def _forward(host: Staged, x: Tensor) -> tuple[list[Tensor], Tensor]:
         for block in host.blocks:
             streams.append(streams[-1] + block(streams[-1]))
         return streams, host.finish(streams[-1])
+
+
+@contextmanager
+def unrecorded(host: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of BatchNorm alone: those of a step are of its first pass, however many a rule makes."""
+    norms = [m for m in host.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def refuse_unfit(host: Staged, x: Tensor, targets: Tensor) -> None:
+    """Check that a host shows its stream, takes inputs, and makes of them what fits the targets.
+
+    Raises:
+        InputError: no stream in view (``STAGED``) or no blocks (``NO_BLOCKS``); inputs that the host does not take
+            (``BATCHES``); targets that do not fit its output (``TARGETS``).
+    """
+    refuse_unstaged(host)
+    with evaluated(host), torch.no_grad():
+        sample_losses(output_of(host, x[:2]), targets[:2])
 
 
 def refuse_unstaged(host: object) -> None:

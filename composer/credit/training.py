@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batteries.engine.torch_settings import neutral, own_draws
 from batteries.errors import InputError, PolicyError
-from composer.credit.rule import CreditRule, LocalPass, refuse_unstaged
+from composer.credit.rule import CreditRule, LocalPass, refuse_unfit, refuse_unstaged, unrecorded
 from composer.hosts.residual_mlp import Staged
 
 
@@ -54,7 +54,7 @@ def train(
     *,
     look: Callable[[int], None] = lambda epoch: None,
 ) -> list[float]:
-    """Train a host by a rule, in place.
+    """Train a host by a rule, in place; it is left in evaluation mode.
 
     Args:
         host: Host.
@@ -68,7 +68,8 @@ def train(
         Mean loss of each epoch.
 
     Raises:
-        InputError: host without a stream in view (``STAGED``) or blocks (``NO_BLOCKS``); no sample (``TASK_IMAGES``).
+        InputError: host without a stream in view (``STAGED``) or blocks (``NO_BLOCKS``); no sample (``TASK_IMAGES``); inputs
+            that the host does not take (``BATCHES``), targets that do not fit its output (``TARGETS``).
         PolicyError: loss or gradient not finite (``DIVERGED``); the host keeps the weights before that step.
 
     >>> import torch
@@ -84,6 +85,7 @@ def train(
     if not len(inputs) or len(inputs) != len(targets):
         found = f"{len(inputs)} and {len(targets)}"
         raise InputError("inputs and targets do not match", code="TASK_IMAGES", expected="one target a sample", found=found)
+    refuse_unfit(host, inputs, targets)
     optimiser = torch.optim.AdamW(host.parameters(), lr=plan.rate, weight_decay=plan.decay)
     parts = math.ceil(len(inputs) / plan.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.epochs * parts)
@@ -104,7 +106,8 @@ def train(
 
 def _step(host: Staged, rule: CreditRule, optimiser: torch.optim.Optimizer, x: Tensor, targets: Tensor, where: str) -> float:
     if rule.learns:
-        rule.learn(LocalPass.of(host, x, targets))
+        with unrecorded(host):
+            rule.learn(LocalPass.of(host, x, targets))
     loss = rule.gradients(host, x, targets)
     slopes = [p.grad for p in host.parameters() if p.grad is not None]
     if not math.isfinite(loss) or not torch.nn.utils.get_total_norm(slopes).isfinite():

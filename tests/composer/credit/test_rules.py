@@ -231,3 +231,30 @@ def test_a_step_that_is_not_finite_changes_no_weight():
     with pytest.raises(PolicyError, match="DIVERGED"):
         credit.train(host, credit.Backpropagation(), poisoned(), credit.CreditPlan(epochs=1, batch=60), 0)
     assert all(torch.equal(p, old) for p, old in zip(host.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_running_statistics_see_every_batch_once(name):
+    """However many passes a rule makes over a batch, its statistics are those of backpropagation."""
+    seen = {}
+    for rule in ("bp", name):
+        host, x, classes = given("convolutions")
+        data, plan = (x.clone().fill_(0.5) + torch.arange(12).view(12, 1, 1, 1), classes), credit.CreditPlan(epochs=1, batch=12)
+        credit.train(host, credit.rule_of(rule, host, x[:2], CLASSES, 0), data, plan, 0)
+        seen[rule] = {key: value for key, value in host.state_dict().items() if "running" in key or "tracked" in key}
+    assert {int(value) for key, value in seen[name].items() if "tracked" in key} == {1}
+    assert all(torch.allclose(value, seen["bp"][key], rtol=1e-5, atol=1e-7) for key, value in seen[name].items())
+
+
+@pytest.mark.parametrize("call", [credit.deep_cosine, credit.fresh_null, credit.nudging, credit.loss_decrease])
+@pytest.mark.parametrize(("width", "classes", "code"), [(5, CLASSES, "BATCHES"), (None, CLASSES + 1, "TARGETS")])
+def test_inputs_and_targets_that_do_not_fit_are_refused(call, width, classes, code):
+    host, x, _ = given("mlp")
+    x = x if width is None else x[:, :width]
+    targets = torch.full((len(x),), classes - 1)
+    with pytest.raises(InputError) as caught:
+        call(credit.DirectFeedback(host, samples(60)[0][:2], CLASSES, 0), host, x, targets)
+    assert caught.value.code == code
+    with pytest.raises(InputError) as caught:
+        credit.train(host, credit.Backpropagation(), (x, targets), credit.CreditPlan(epochs=1), 0)
+    assert caught.value.code == code
