@@ -2,11 +2,15 @@
 
 A tensor of an optimiser's state for a parameter is stored as it is; other values are JSON beside it, with the tensors in them
 named. The hyper-parameters of an optimiser are those of its plan.
+
+The file carries its own SHA-256 in its metadata, computed with zeros in its place, and is compared with it before anything in
+it is read: damage to a moment of an optimiser would otherwise be trained on.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,16 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from batteries.errors import ConflictError, FormatError
-from batteries.io import atomic_files, canonical_json
+from batteries.errors import ConflictError, FormatError, IntegrityError
+from batteries.io import atomic_files, canonical_json, placeholders
 
 MAX_CHECKPOINT = 2**30
 KEY = "batteries-run"
 VALUES = "batteries-optimiser"  # values of an optimiser's state that are no tensors; absent where all are
+DIGEST = "batteries-digest"
+NO_DIGEST = "0" * 64
+DIGEST_FIELD = re.compile(rb'"batteries-digest":"([0-9a-f]{64})"')  # JSON inside of other metadata has escaped quotes
+REMEDY = "Remove the file to start the run afresh."
 
 
 def write(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], state: dict[str, Any]) -> None:
@@ -46,8 +54,8 @@ def write(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], state: 
                 form = _packed(value, name, tensors)
                 if not isinstance(value, Tensor):
                     values[name] = form
-    metadata = {KEY: json.dumps(state)} | ({VALUES: json.dumps(values)} if values else {})
-    atomic_files.replace(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
+    metadata = {DIGEST: NO_DIGEST, KEY: json.dumps(state)} | ({VALUES: json.dumps(values)} if values else {})
+    atomic_files.replace(path, _with_digest(save({k: v.contiguous() for k, v in tensors.items()}, metadata)))
 
 
 def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity: str) -> dict[str, Any]:
@@ -55,28 +63,31 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
 
     Raises:
         ConflictError: checkpoint of a run with another plan, other data or another probe.
-        FormatError: not a checkpoint of this model.
+        IntegrityError: bytes that differ from the file's own digest (``DIGEST_MISMATCH``).
+        FormatError: not a checkpoint, or not of this model (``CHECKPOINT``), or a stand-in (``LFS_POINTER`` and others).
     """
     data = atomic_files.read(path, limit=MAX_CHECKPOINT)
+    _verify(data, path)
     try:
         tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        state: dict[str, Any] = json.loads(header["__metadata__"][KEY])
-        values: dict[str, Any] = json.loads(header["__metadata__"].get(VALUES, "{}"))
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise FormatError("not a checkpoint", code="CHECKPOINT", found=error, where=path) from error
-    if state["identity"] != identity:
+        metadata = json.loads(_header(data))["__metadata__"]
+        state: dict[str, Any] = json.loads(metadata[KEY])
+        values: dict[str, Any] = json.loads(metadata.get(VALUES, "{}"))
+        found = state["identity"]
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise _no_checkpoint(path, error) from error
+    if found != identity:
         raise ConflictError(
             "checkpoint of another run, with a different plan, data or probe",
             code="RUN_CHANGED",
             expected=identity,
-            found=state["identity"],
+            found=found,
             where=path,
             remedy="Name another run folder, or remove the checkpoint to start afresh.",
         )
     try:
         _restore(model, optimisers, tensors, values)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # a name, a form or a shape
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # a name, a form or a shape
         raise FormatError("not a checkpoint of this model", code="CHECKPOINT", found=error, where=path) from error
     return state
 
@@ -84,6 +95,39 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
 def identity(plan: canonical_json.Document, data: canonical_json.Document, probe_digest: str) -> str:
     """Return the digest that identifies a run in its checkpoint."""
     return canonical_json.sha256(plan.to_bytes() + data.to_bytes() + probe_digest.encode())
+
+
+def _header(data: bytes) -> bytes:
+    return data[8 : 8 + int.from_bytes(data[:8], "little")]
+
+
+def _with_digest(data: bytes) -> bytes:
+    """Put the digest of a file, which has zeros for it, into the file."""
+    place = DIGEST_FIELD.search(_header(data))
+    assert place is not None, "the metadata have a digest"
+    return _digest_replaced(data, place, canonical_json.sha256(data))
+
+
+def _digest_replaced(data: bytes, place: re.Match[bytes], digest: str) -> bytes:
+    return data[: 8 + place.start(1)] + digest.encode() + data[8 + place.end(1) :]
+
+
+def _verify(data: bytes, path: Path) -> None:
+    """Compare a file with the digest that it carries."""
+    place = DIGEST_FIELD.search(_header(data))
+    if place is None:
+        placeholders.refuse_unreadable(data, path)
+        raise _no_checkpoint(path, "no digest in its header")
+    expected = place[1].decode()
+    found = canonical_json.sha256(_digest_replaced(data, place, NO_DIGEST))
+    if found != expected:
+        raise IntegrityError(
+            "digest mismatch", code="DIGEST_MISMATCH", expected=expected, found=found, where=path, remedy=REMEDY
+        )
+
+
+def _no_checkpoint(path: Path, found: object) -> FormatError:
+    return FormatError("not a checkpoint", code="CHECKPOINT", found=found, where=path, remedy=REMEDY)
 
 
 def _numbered(optimisers: Sequence[Optimizer]) -> Iterator[tuple[int, Optimizer]]:
@@ -125,7 +169,11 @@ def _unpacked(form: Any, tensors: dict[str, Tensor]) -> Any:
 def _restore(model: nn.Module, optimisers: Sequence[Optimizer], tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
+            saved = tensors[f"model.{name}"]
+            if saved.dtype != parameter.dtype:
+                raise TypeError(f"{name} is {saved.dtype}, not {parameter.dtype}")
+            _refuse_shape(name, saved, parameter.shape)
+            parameter.copy_(saved)
     found: dict[str, Any] = {name: _unpacked(form, tensors) for name, form in values.items()}
     entries: dict[int, dict[str, Any]] = {}
     for name, value in (tensors | found).items():
@@ -136,4 +184,15 @@ def _restore(model: nn.Module, optimisers: Sequence[Optimizer], tensors: dict[st
     for first, optimiser in _numbered(optimisers):
         groups = optimiser.state_dict()["param_groups"]
         own = {index: entries[first + index] for group in groups for index in group["params"] if first + index in entries}
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        whole = torch.Size([sum(parameter.numel() for parameter in parameters)])  # that of all parameters, flat
+        for index, entry in own.items():
+            for key, value in entry.items():
+                if isinstance(value, Tensor):
+                    _refuse_shape(f"optimiser.{index}.{key}", value, torch.Size(), parameters[index].shape, whole)
         optimiser.load_state_dict({"state": own, "param_groups": groups})
+
+
+def _refuse_shape(name: str, saved: Tensor, *wanted: torch.Size) -> None:
+    if saved.shape not in wanted:
+        raise ValueError(f"{name} is {tuple(saved.shape)}, not {' or '.join(str(tuple(shape)) for shape in wanted)}")

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from batteries import short_repr
-from batteries.cell.manifest import TrainingPoint, Triage
+from batteries.cell.manifest import Count, TrainingPoint, Triage
+from batteries.errors import FormatError
 from batteries.geometry.estimates import Estimate
+from batteries.io.canonical_json import fields_of
 from batteries.model.patch_svae import PatchSVAE
 from batteries.training.plan import Plan
 
@@ -66,15 +69,26 @@ class Run:
             "axial_cv_at_triage": [at.value, at.standard_error, at.matrices, at.by_image] if at else None,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
-        self.step, self.cv_average = state["step"], state["cv_average"]
-        self.trajectory = [TrainingPoint(**point) for point in state["trajectory"]]
-        self.cv_averages = state.get("cv_averages", [None] * len(self.trajectory))  # older checkpoints lack them
-        self.triage = Triage(**state["triage"]) if state["triage"] else None
-        if at := state.get("axial_cv_at_triage"):  # older checkpoints lack it, hence a comparison with it
-            value, error, matrices, by_image = at
-            self.axial_cv_at_triage = Estimate(value, error, matrices, tuple(by_image))
+    def restore(self, state: dict[str, Any], *, where: object) -> None:
+        """Restore what :meth:`state` returned.
+
+        Args:
+            state: Saved state.
+            where: Name of the checkpoint in messages.
+
+        Raises:
+            FormatError: no state of a run of this plan (``CHECKPOINT``).
+        """
+        try:
+            saved = RunState.model_validate(state)
+        except ValidationError as error:
+            raise _no_state(where, fields_of(error)) from error
+        if saved.step > self.plan.steps or len(saved.cv_averages) != len(saved.trajectory):
+            found = f"step {saved.step}, {len(saved.trajectory)} readings, {len(saved.cv_averages)} averages"
+            raise _no_state(where, found)
+        self.step, self.cv_average, self.triage = saved.step, saved.cv_average, saved.triage
+        self.trajectory, self.cv_averages = list(saved.trajectory), list(saved.cv_averages)
+        self.axial_cv_at_triage = Estimate(*saved.axial_cv_at_triage) if saved.axial_cv_at_triage else None
 
     def target(self, images: Tensor) -> Tensor:
         """Return what reconstructions of images (B, channels, height, width) are compared with in training."""
@@ -88,3 +102,21 @@ class Run:
     def stopped(self) -> bool:
         """True if the triage ended the run."""
         return self.triage is not None and not self.triage.passed
+
+
+class RunState(BaseModel):
+    """State of a run as a checkpoint has it, in JSON: readings that are not finite, and arrays for tuples."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identity: str
+    step: Count
+    cv_average: float | None
+    trajectory: tuple[TrainingPoint, ...]
+    cv_averages: tuple[float | None, ...]
+    triage: Triage | None
+    axial_cv_at_triage: tuple[float, float, Count, tuple[float, ...]] | None
+
+
+def _no_state(where: object, found: str) -> FormatError:
+    return FormatError("not a checkpoint of this run", code="CHECKPOINT", found=found, where=where)

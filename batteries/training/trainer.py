@@ -108,6 +108,8 @@ def train(
             cell to start from, or a teacher, that takes rescaled images (``START_INPUT``).
         PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss that is not finite (``DIVERGED``);
             the last checkpoint is kept.
+        IntegrityError: checkpoint that differs from its own digest (``DIGEST_MISMATCH``).
+        FormatError: file in the checkpoint's place that is none of this run (``CHECKPOINT``).
         StoreError: checkpoint that cannot be written.
 
     >>> import batteries
@@ -131,7 +133,7 @@ def train(
     )
     saved = folder / "checkpoint.safetensors" if folder else None
     if saved and os.path.lexists(saved):
-        run.restore(checkpoint.read(saved, model, run.optimisers, run.identity))
+        run.restore(checkpoint.read(saved, model, run.optimisers, run.identity), where=saved)
     last = min(plan.steps, until or plan.steps)
     batches = _batches(plan, source, run.step, last)
     for watcher in watchers:

@@ -3,9 +3,11 @@
 import math
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
-from batteries.errors import FormatError
+from batteries.errors import FormatError, IntegrityError
 from batteries.training import checkpoint
 from tests.support.laws import given, settings, st
 
@@ -24,6 +26,8 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
+BIAS = st.builds(lambda shape, dtype: torch.ones(shape).to(dtype), st.sampled_from([(), (4,), (39,)]), DTYPES)
+ENTRIES = VALUES.filter(lambda value: not isinstance(value, torch.Tensor)) | BIAS  # a tensor of a bias, or of all weights
 
 
 class Stateful(torch.optim.Optimizer):
@@ -58,7 +62,7 @@ def model(seed=0):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4))
+@given(st.dictionaries(st.sampled_from("abcd"), ENTRIES, max_size=4))
 def test_any_value_comes_back(tmp_path_factory, entry):
     path = tmp_path_factory.getbasetemp() / "checkpoint.safetensors"
     checkpoint.write(path, model(), [Stateful(model(), {1: entry})], {"identity": "a", "step": 3})
@@ -134,6 +138,92 @@ def test_a_form_that_cannot_be_read_is_an_error_of_the_checkpoint(tmp_path, monk
     with pytest.raises(FormatError, match="not a checkpoint of this model") as caught:
         checkpoint.read(tmp_path / "saved", model(), [Stateful(model())], "a")
     assert caught.value.code == "CHECKPOINT"
+
+
+def written(path, **state):
+    network = model()
+    adam = torch.optim.Adam(network.parameters())
+    network(torch.ones(2, 5)).sum().backward()
+    adam.step()
+    checkpoint.write(path, network, [adam], {"identity": "a", **state})
+    return path.read_bytes()
+
+
+def read(path):
+    other = model(1)
+    return checkpoint.read(path, other, [torch.optim.Adam(other.parameters())], "a")
+
+
+def test_every_byte_is_covered_by_the_digest(tmp_path):
+    """One bit of each byte in turn, header and digest included; every fault is typed, and none is trained on."""
+    path = tmp_path / "saved"
+    good, codes = written(path), set()
+    for place in range(0, len(good), 1 if len(good) < 3000 else 3):
+        path.write_bytes(good[:place] + bytes([good[place] ^ (1 << place % 8)]) + good[place + 1 :])
+        with pytest.raises((FormatError, IntegrityError)) as caught:
+            read(path)
+        codes.add(caught.value.code)
+    assert codes == {"DIGEST_MISMATCH", "CHECKPOINT"}
+    path.write_bytes(good)
+    assert read(path) == {"identity": "a"}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_cuts_additions_and_swaps_are_typed(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "cut"
+    good = written(path)
+    start, end = sorted(data.draw(st.tuples(st.integers(0, len(good)), st.integers(0, len(good)))))
+    bad = good[:start] + data.draw(st.binary(max_size=20)) + good[end:]
+    if bad == good:
+        return
+    path.write_bytes(bad)
+    with pytest.raises((FormatError, IntegrityError)):
+        read(path)
+
+
+def resealed(path, change):
+    """A checkpoint with other content and the digest that it should have: made up, not damaged."""
+    tensors = safetensors.torch.load(path.read_bytes())
+    with safe_open(path, "pt") as opened:
+        metadata = opened.metadata()
+    change(tensors, metadata)
+    metadata[checkpoint.DIGEST] = checkpoint.NO_DIGEST
+    path.write_bytes(checkpoint._with_digest(safetensors.torch.save(tensors, metadata)))
+
+
+MADE = {
+    "no state": lambda tensors, metadata: metadata.pop(checkpoint.KEY),
+    "a list": lambda tensors, metadata: metadata.update({checkpoint.KEY: "[]"}),
+    "no identity": lambda tensors, metadata: metadata.update({checkpoint.KEY: "{}"}),
+    "deep": lambda tensors, metadata: metadata.update({checkpoint.KEY: "[" * 10**5}),
+    "digits": lambda tensors, metadata: metadata.update({checkpoint.KEY: "9" * 5000}),
+    "values": lambda tensors, metadata: metadata.update({checkpoint.VALUES: "[]"}),
+    "no weights": lambda tensors, metadata: tensors.pop("model.0.weight"),
+    "a shape": lambda tensors, metadata: tensors.update({"model.0.weight": torch.zeros(4, 1)}),
+    "a dtype": lambda tensors, metadata: tensors.update({"model.0.weight": torch.zeros(4, 5).double()}),
+    "a moment": lambda tensors, metadata: tensors.update({"optimiser.0.exp_avg": torch.zeros(1, 5)}),
+    "a number": lambda tensors, metadata: tensors.update({"optimiser.x.exp_avg": torch.zeros(4, 5)}),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_made_checkpoint_is_refused_by_what_it_holds(tmp_path, name):
+    path = tmp_path / "saved"
+    written(path)
+    resealed(path, MADE[name])
+    with pytest.raises(FormatError) as caught:
+        read(path)
+    assert caught.value.code == "CHECKPOINT"
+
+
+def test_a_checkpoint_without_a_digest_is_refused(tmp_path):
+    path = tmp_path / "saved"
+    written(path)
+    path.write_bytes(safetensors.torch.save(safetensors.torch.load(path.read_bytes()), {checkpoint.KEY: '{"identity": "a"}'}))
+    with pytest.raises(FormatError, match="no digest") as caught:
+        read(path)
+    assert "Remove the file" in caught.value.remedy
 
 
 def test_a_checkpoint_of_other_shapes_is_named(tmp_path):

@@ -56,14 +56,6 @@ def test_a_measured_cv_leaves_every_bit_and_is_in_every_reading(small):
     assert measured.trajectory == off.trajectory
 
 
-def test_a_checkpoint_from_before_has_no_averages_of_its_readings():
-    run = begun()
-    state = {**run.state(), "trajectory": [{"step": 2, "mse": 0.5, "cv": None, "cv_standard_error": None}]}
-    del state["cv_averages"]
-    run.restore(state)
-    assert run.cv_averages == [None]
-
-
 @pytest.mark.parametrize("hand", ["loss", "measured", "penalty"])
 def test_the_average_is_that_of_the_readings_of_the_first_patch(hand):
     run, average = begun(hand=hand), None

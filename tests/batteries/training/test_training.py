@@ -215,6 +215,30 @@ def test_a_damaged_checkpoint_is_named(tmp_path, small):
         train(plan(), NoiseSource(), small, folder=tmp_path)
 
 
+STATES = {
+    "a step that is none": {"step": -1},
+    "a step beyond the plan": {"step": 99},
+    "a word": {"step": "three"},
+    "a field too many": {"rate": 0.1},
+    "a reading too few": {"trajectory": [{"step": 1, "mse": 0.5, "cv": None, "cv_standard_error": None}]},
+    "a reading that is none": {"trajectory": [{"step": 1}], "cv_averages": [None]},
+    "a triage that is none": {"triage": {"passed": True}},
+    "half an estimate": {"axial_cv_at_triage": [0.2, 0.1]},
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_that_is_none_of_the_run_is_refused(small, name):
+    run = train(plan(), NoiseSource(), small, until=1)
+    with pytest.raises(FormatError) as caught:
+        run.restore({**run.state(), **STATES[name]}, where="saved")
+    assert (caught.value.code, caught.value.where) == ("CHECKPOINT", "saved")
+    state = run.state()
+    del state["cv_averages"]
+    with pytest.raises(FormatError, match="cv_averages"):
+        run.restore(state, where="saved")
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle", "linear", "restarts"])
 def test_schedules(schedule):
     p = plan(steps=100, rate=1.0, schedule=schedule)
