@@ -18,9 +18,8 @@ of a group differ; a later table wins, field by field of ``set``::
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +27,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from batteries.errors import FormatError, InputError, NotFoundError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, toml_text
 from batteries.io.canonical_json import Document, fields_of
 
 SUFFIX = ".toml"
@@ -174,7 +173,7 @@ def read_program(place: str) -> tuple[Program, bytes]:
 
     Raises:
         NotFoundError: no program of that name, and no such file (``NO_PROGRAM``).
-        FormatError: not TOML (``TOML``), or not a program (``PROGRAM``).
+        FormatError: not TOML (``TOML``, ``TOO_DEEP``, ``TOO_LARGE``), or not a program (``PROGRAM``).
     """
     known = names()
     if place in known:
@@ -195,10 +194,7 @@ def parse(data: bytes, *, where: object) -> Program:
     Raises:
         FormatError: not TOML (``TOML``), or not a program (``PROGRAM``).
     """
-    try:
-        table: Mapping[str, Any] = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:  # also text that is not UTF-8
-        raise FormatError("not TOML", code="TOML", found=error, where=where) from error
+    table = toml_text.parse(data, where=where, limit=MAX_PROGRAM)
     try:
         return Program.model_validate(table, strict=False)
     except ValidationError as error:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from pydantic import ValidationError
 from batteries.cell.manifest import OWN_MIX, NoiseMix
 from batteries.cell.spec import Activation, ActivationSites, Readout, RowNorm
 from batteries.errors import FormatError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, toml_text
 from batteries.io.canonical_json import Document, fields_of
 from batteries.packaging.checkpoint_places import SUFFIXES, CheckpointFile
 
@@ -248,14 +247,16 @@ def _tables(folder: Path | None) -> dict[str, dict[str, Any]]:
     if path is None:
         return {}
     try:
-        tables = tomllib.loads(atomic_files.read(path, limit=MAX_DEFAULTS, links=True).decode())
+        tables = toml_text.parse(atomic_files.read(path, limit=MAX_DEFAULTS, links=True), where=path, limit=MAX_DEFAULTS)
         if wrong := [name for name, table in tables.items() if not isinstance(table, dict)]:
             raise _bad_defaults(f"{', '.join(wrong)} outside of a table", path)
         found = {pattern: _named_as_fields(table) for pattern, table in tables.items()}
         for table in found.values():
             Options(**table)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise _bad_defaults(error, path) from error
+    except FormatError as error:
+        if error.code != "TOML":
+            raise
+        raise _bad_defaults(error.found, path) from error
     except ValidationError as error:
         raise _bad_defaults(fields_of(error), path) from error
     return found

@@ -22,8 +22,6 @@ compatible depends on their specs, which :meth:`Composition.check` compares.
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -35,8 +33,8 @@ from pydantic import Field, ValidationError, model_validator
 from batteries import short_repr
 from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, InputError, PolicyError
-from batteries.io import atomic_files
-from batteries.io.canonical_json import MAX_DEPTH, MAX_FAULTS, Document, fields_of, refuse_newer
+from batteries.io import atomic_files, toml_text
+from batteries.io.canonical_json import MAX_FAULTS, Document, fields_of, refuse_newer
 from batteries.text import listed
 from composer.vocabulary import NodeKind
 from composer.wiring import validation
@@ -46,17 +44,6 @@ from composer.wiring.validation import MAX_SHOWN
 MAX_FILE = 4 * 2**20
 MAX_ENTRIES = 4096  # cells, and as many nodes
 
-
-# strings and comments, in which a dot separates no keys. Possessive quantifiers, and an end at the end of the text, keep the
-# scan linear
-_TEXTS = re.compile(
-    r'"""(?:[^"\\]++|\\[\s\S]?|"(?!""))*+(?:"{3,5}|\Z)'
-    r"|'{3}(?:[^']++|'(?!''))*+(?:'{3,5}|\Z)"
-    r'|"(?:[^"\\\n]++|\\.?)*+"?'
-    r"|'[^'\n]*+'?"
-    r"|#[^\n]*+"
-)
-_DEEP_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}")
 _QUOTES = 'A name with "/" or "." must be quoted.'
 _NODE_FORM = f'A node has kind = "parallel" and of; "relay" and source, target, tokens; or "route" and of, by. {_QUOTES}'
 _TABLE = "A relay takes two cells, a route cells and relays, a parallel any cell or node; the output must need all of them."
@@ -221,21 +208,14 @@ def _refuse(found: Iterable[str], what: str, code: str, remedy: str) -> None:
 
 
 def _parse(text: str, where: object) -> dict[str, Any]:
-    """Parse TOML as a dictionary.
-
-    The parser copies a dotted key part by part, which takes hours for a million parts: deep keys are refused beforehand.
-    """
     try:
-        size = len(text.encode())
-        if size > MAX_FILE:
-            raise FormatError("too large", code="TOO_LARGE", expected=f"at most {MAX_FILE} bytes", found=size, where=where)
-        if _DEEP_KEY.search(_TEXTS.sub("_", text)):
-            raise RecursionError
-        return tomllib.loads(text)
-    except RecursionError as error:
-        raise FormatError("nested too deeply", code="TOO_DEEP", expected="at most 3 levels", where=where) from error
-    except ValueError as error:  # also a lone surrogate, and an integer of too many digits
-        raise _not_toml(error, where) from error
+        return toml_text.parse(text, where=where, limit=MAX_FILE)
+    except FormatError as error:
+        if error.code == "TOO_DEEP":
+            error.expected = "at most 3 levels"
+        if error.code != "TOML":
+            raise
+        raise _not_toml(error.found, where) from error
 
 
 def _not_toml(found: object, where: object) -> FormatError:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import warnings
 from importlib import resources
 from pathlib import Path
@@ -29,7 +28,7 @@ from pydantic import Field, ValidationError
 import registry as registry_package  # its HubStore imports an HTTP client, on first use
 from batteries.cell.manifest import is_name
 from batteries.errors import FormatError, InputError, NotFoundError, StoreError, StoreWarning
-from batteries.io import atomic_files
+from batteries.io import atomic_files, toml_text
 from batteries.io.canonical_json import Document, fields_of
 from batteries.io.home import own_folder
 from batteries.network.hub_environment import offline_variable
@@ -92,7 +91,7 @@ def settings() -> Settings:
     """
     path = config_file()
     try:
-        text = atomic_files.read(path, limit=MAX_CONFIG, links=True).decode("utf-8-sig")
+        data = atomic_files.read(path, limit=MAX_CONFIG, links=True)
     except NotFoundError:
         return Settings()
     except StoreError as error:
@@ -100,12 +99,10 @@ def settings() -> Settings:
             raise
         _warn_unread(error, path)
         return Settings()
-    except UnicodeDecodeError as error:
-        raise _bad_config(path, error) from error
     try:
-        return Settings.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise _bad_config(path, error) from error
+        return Settings.model_validate(toml_text.parse(data, where=path, limit=MAX_CONFIG))
+    except FormatError as error:
+        raise _bad_config(path, error.found or error.what) from error
     except ValidationError as error:
         raise _bad_config(path, fields_of(error)) from error
 

@@ -125,7 +125,7 @@ def test_groups_without_the_chosen_bands_are_refused():
         (b"name = ", "TOML", ""),
         (b"\xff", "TOML", "utf-8"),
         (b'name = "x"', "PROGRAM", "title"),
-        (b"a = " + b"[" * 50_000, "TOML", "recursion"),
+        (b"a = " + b"[" * 50_000, "TOO_DEEP", ""),
         (changed(b'id = "N"', b'id = "s"'), "PROGRAM", "case"),
         (changed(b"\none = {", b"\nZERO = {"), "PROGRAM", "variant twice"),
         (changed(b'title = "Norm"', b'title = "Norm"\nbands = ["high", "high"]'), "PROGRAM", "band twice"),

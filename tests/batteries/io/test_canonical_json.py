@@ -1,6 +1,9 @@
 """Canonical JSON: one document, one sequence of bytes."""
 
 import json
+import subprocess
+import sys
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -9,8 +12,9 @@ from hypothesis import strategies as st
 from batteries import Manifest
 from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
-from batteries.io.canonical_json import GrownDocument
-from tests.support.cells import tiny
+from batteries.io.canonical_json import Document, GrownDocument, load_document
+from tests.support.cells import ROOT, tiny
+from tests.support.refusals import ATTACKS
 
 values = st.recursive(
     st.none()
@@ -125,3 +129,56 @@ def test_a_field_added_later_is_left_out_at_its_default_and_may_be_excluded(extr
     assert document.model_dump() == written
     assert document.model_dump(exclude={"extra"}) == {"kept": 1}
     assert document.model_dump(include={"extra"}) == {name: value for name, value in written.items() if name == "extra"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("size", [2**19, 2**25 + 2**24])
+def test_refusals_take_little_more_memory_than_the_text(name, size):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.refusals", name, str(size)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["code"] in {"TOO_LARGE", "TOO_DEEP", "SCHEMA", "JSON", "NUMBER", "NOT_CANONICAL", "DUPLICATE_KEY"}
+    assert found["memory"] <= 4 * found["bytes"] + 2**26
+    assert found["seconds"] < 20  # once 37 for empty lists; the figures are in docs/results/refusals.md
+
+
+class Table(Document):
+    SCHEMA_VERSION: ClassVar[str] = "1.0"
+    schema_version: Literal["1.0"] = "1.0"
+    rows: dict[str, dict[str, int]]
+    last: tuple[int, ...] = ()
+
+
+ROWS = {f"{i:06d}": {"a": i, "b": -i} for i in range(40_000)}
+
+
+def test_a_large_document_is_read_as_a_small_one():
+    table = Table(rows=ROWS)
+    data = table.to_bytes()
+    assert len(data) > canonical_json.LARGE
+    assert load_document(Table, data, where="x", limit=2**26) == table
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ((b'"a":7,', b'"a":"7",'), "SCHEMA", "rows.000007.a"),
+        ((b'"a":7,', b'"a":7,"c":1,'), "NOT_CANONICAL", ""),
+        ((b'"a":7,', b'"a":7,"a":7,'), "NOT_CANONICAL", ""),
+        ((b'{"last"', b'{"first":1,"last"'), "SCHEMA", "first"),
+        ((b'"last":[]', b'"last":[1.5]'), "SCHEMA", "last.0"),
+        ((b'"schema_version":"1.0"', b'"schema_version":"2.0"'), "SCHEMA_NEWER", "2.0"),
+        ((b'}},"schema', b'},"schema'), "SCHEMA", ""),
+        ((b"\n", b"\r\n"), "NOT_CANONICAL", "Windows"),
+        ((b'"a":7,', b'\n<<<<<<< ours\n"a":7,'), "MERGE_CONFLICT", ""),
+    ],
+)
+def test_what_a_large_document_may_not_be(change, code, words):
+    data = Table(rows=ROWS).to_bytes()
+    assert change[0] in data
+    with pytest.raises(FormatError) as caught:
+        load_document(Table, data.replace(*change, 1), where="x", limit=2**26)
+    assert caught.value.code == code
+    assert words in str(caught.value)
