@@ -27,8 +27,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from batteries.errors import FormatError, InputError, NotFoundError
-from batteries.io import atomic_files, toml_text
+from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, fields_of
+from batteries.io.texts import toml_text
 
 SUFFIX = ".toml"
 MAX_PROGRAM = 2**20

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from batteries.cell.artifact_kinds import code_of, name_in
 from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, PolicyError
-from batteries.io import canonical_json, placeholders
+from batteries.io import canonical_json
+from batteries.io.texts import placeholders
 
 MAX_CELL = 128 * 2**20
 MAX_HEADER = 64 * 2**10

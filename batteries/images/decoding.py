@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from batteries.errors import InputError
-from batteries.io import placeholders
+from batteries.io.texts import placeholders
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
 MAX_PIXELS = 2**27  # pixels of an image: 1.6 GB as RGB in float32, and four times a camera's

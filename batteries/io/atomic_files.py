@@ -16,12 +16,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from batteries.errors import FormatError
-from batteries.io import filesystem, folders, placeholders, temporary_files
+from batteries.io import filesystem, folders, temporary_files
 from batteries.io.file_lock import lock
 from batteries.io.filesystem_errors import NOTHING_THERE, is_closed, typed
 from batteries.io.folders import is_folder, is_link, sync, walk
 from batteries.io.missing_operations import without
 from batteries.io.temporary_files import TEMPORARY, give_up, sweep
+from batteries.io.texts import placeholders
 
 __all__ = [
     "TEMPORARY",

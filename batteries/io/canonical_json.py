@@ -12,25 +12,17 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
-from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
-from pydantic_core import SchemaValidator
 
 from batteries import short_repr
 from batteries.errors import FormatError
-from batteries.io import placeholders
+from batteries.io.texts import placeholders
+from batteries.io.texts.hostile_json import LARGE, MAX_DEPTH, refuse_costly, stopping
 
-MAX_DEPTH = 16
 MAX_FAULTS = 1000  # faults of a document that are listed rather than counted
 MAX_DIGITS = 400  # digits of an integer; Python's own limit is 4300 and raises a bare ValueError
-# Values in a text of n bytes, so that parsing takes little more memory than the text: an empty list of two bytes takes 64, a
-# word of one letter 58. Attestations have a comma in 24 bytes and a bracket in 107, an index a comma in 33.
-MAX_COMMAS, COMMA_BYTES = 200_000, 24  # at most the one, and one in so many bytes more
-MAX_BRACKETS, BRACKET_BYTES = 100_000, 48
-LARGE = 2**20  # bytes from which on a document is validated up to its first fault
 PIECE = 2**26  # bytes hashed in one call
 
 # Everything except nesting brackets: strings, and other characters that are not brackets. Possessive, and a string may end with
@@ -127,7 +119,7 @@ def load(data: bytes, *, where: object, limit: int) -> Any:
         FormatError: too large, not UTF-8, not JSON, duplicate key, non-finite number, nested deeper than 16, unresolved merge
             (``MERGE_CONFLICT``), or a stand-in for another file (``LFS_POINTER`` and others).
     """
-    _refuse_costly(data, where, limit)
+    refuse_costly(data, where, limit)
     try:
         text = data.decode()
         _check_depth(text, where)
@@ -156,20 +148,22 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
         FormatError: any error of :func:`load`; field missing, unknown, of the wrong type or out of range (``SCHEMA``); valid
             document in another form than its canonical one (``NOT_CANONICAL``).
     """
-    _refuse_costly(data, where, limit)
+    refuse_costly(data, where, limit)
     large = len(data) > LARGE
-    wrong = None  # a string: an exception stored in its own frame is a reference cycle
+    wrong, parsed = None, True  # a string: an exception stored in its own frame is a reference cycle
     try:
         # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
-        document: AnyDocument = _stopping(kind).validate_json(data) if large else kind.model_validate_json(data)
+        document: AnyDocument = stopping(kind).validate_json(data) if large else kind.model_validate_json(data)
         # a document that serialises to the same bytes has no duplicate keys, no NaN and no deep nesting
         if document.to_bytes() == data:
             return document
     except ValidationError as error:
-        wrong = fields_of(error)
+        wrong, parsed = fields_of(error), _parsed(error)
     if large and "schema_version" not in (wrong or ""):
         placeholders.refuse_unreadable(data, where)
         _refuse_merge(data, where)
+        if not parsed:
+            raise FormatError("not JSON", code="JSON", found=wrong, where=where)
     else:
         refuse_newer(kind, load(data, where=where, limit=limit), where)
     if wrong is not None:
@@ -227,51 +221,17 @@ def _invalid(kind: type[AnyDocument], wrong: str, where: object) -> FormatError:
     return FormatError(f"not a valid {kind.__name__.lower()}", code="SCHEMA", found=wrong, where=where)
 
 
+def _parsed(error: ValidationError) -> bool:
+    """Tell whether the text was JSON."""
+    return error.error_count() > 1 or error.errors()[0]["type"] != "json_invalid"
+
+
 def fields_of(error: ValidationError) -> str:
     """List every invalid field with its fault."""
     if error.error_count() > MAX_FAULTS:
         return f"{error.error_count()} faults"  # listing them would take longer than finding them
     rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
-
-
-@cache
-def _stopping(kind: type[Document]) -> SchemaValidator:
-    """Return a validator of large documents, which stops at the first fault of a mapping or list and passes over unknown keys.
-
-    A fault takes a kilobyte, and a hostile text has a million. A document with unknown keys differs from its text. Where
-    pydantic keeps the validator that a class has, unknown keys are still refused.
-    """
-    return SchemaValidator(_stopping_schema(kind.__pydantic_core_schema__))
-
-
-def _stopping_schema(schema: Any) -> Any:
-    if isinstance(schema, list | tuple):
-        return type(schema)(map(_stopping_schema, schema))
-    if not isinstance(schema, Mapping):  # pydantic has mappings of its own, which build a schema when it is asked for
-        return schema
-    changed = {key: _stopping_schema(part) for key, part in schema.items()}
-    match changed.get("type"):
-        case "dict" | "list" | "tuple":
-            changed["fail_fast"] = True
-        case "model-fields":
-            changed["extra_behavior"] = "ignore"
-        case "model":
-            changed["config"] = {**changed.get("config", {}), "extra_fields_behavior": "ignore"}
-    return changed
-
-
-def _refuse_costly(data: bytes, where: object, limit: int) -> None:
-    """Refuse text that is too large, or that would take much more memory than its bytes, before it is parsed."""
-    if len(data) > limit:
-        raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", found=len(data), where=where)
-    for what, found, most in (
-        ("brackets", data.count(b"[") + data.count(b"{"), MAX_BRACKETS + len(data) // BRACKET_BYTES),
-        ("commas", data.count(b","), MAX_COMMAS + len(data) // COMMA_BYTES),
-    ):
-        if found > most:
-            expected = f"at most {most} {what} in {len(data)} bytes"
-            raise FormatError("too many values", code="TOO_LARGE", expected=expected, found=found, where=where)
 
 
 def _refuse_merge(data: bytes, where: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batteries.errors import BatteriesError, InputError, NotFoundError, StoreError
-from batteries.io import placeholders
+from batteries.io.texts import placeholders
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {  # folder missing, not writable or full, without a sign of damage

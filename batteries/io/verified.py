@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from batteries.errors import IntegrityError
-from batteries.io import canonical_json, placeholders
+from batteries.io import canonical_json
+from batteries.io.texts import placeholders
 
 Bytes = TypeVar("Bytes", bytes, memoryview)
 

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from batteries.errors import FormatError, InputError, NotFoundError, TransportError
-from batteries.io import canonical_json, placeholders
+from batteries.io import canonical_json
+from batteries.io.texts import placeholders
 from batteries.network import credentials, hub_answers, hub_environment, urls
 from batteries.network.hub_answers import COMMIT, MAX_ANSWER, Entry, Resolved
 from batteries.network.hub_client import HubClient, refusal, typed

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from batteries.cell.manifest import MAX_TRAJECTORY, Claimed, ClaimedPoint
 from batteries.errors import BatteriesError, NotFoundError
-from batteries.packaging.checkpoint_places import CheckpointFile
+from batteries.io.texts.hostile_json import load_loose
+from batteries.packaging.checkpoint_places import MAX_BESIDE, CheckpointFile
 from batteries.text import unicode
 
 REPORT = "final_report.json"
@@ -25,11 +25,11 @@ def with_report(claimed: Claimed | None, file: CheckpointFile) -> tuple[Claimed 
         file: Checkpoint.
     """
     try:
-        report = json.loads(file.beside(REPORT), parse_constant=lambda name: None)
+        report = load_loose(file.beside(REPORT), where=REPORT, limit=MAX_BESIDE)
     except NotFoundError:
         return claimed, []
-    except (BatteriesError, ValueError, RecursionError) as error:
-        return claimed, [f"{REPORT} left unread: {type(error).__name__}"]
+    except BatteriesError as error:
+        return claimed, [f"{REPORT} left unread: {error.what}"]
     if not isinstance(report, dict):
         return claimed, [f"{REPORT} left unread: not a table"]
     own = claimed or Claimed()

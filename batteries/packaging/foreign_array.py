@@ -6,7 +6,6 @@ The config is that of the public builder: ``battery_kwargs`` describe every bank
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,8 +16,9 @@ from torch import Tensor
 
 from batteries import short_repr
 from batteries.errors import FormatError, NotFoundError
+from batteries.io.texts.hostile_json import load_loose
 from batteries.packaging import foreign_config
-from batteries.packaging.checkpoint_places import CheckpointFile
+from batteries.packaging.checkpoint_places import MAX_BESIDE, CheckpointFile
 from batteries.packaging.final_report import dataset_of
 from batteries.text import listed, unicode
 
@@ -190,11 +190,11 @@ def _config(loaded: Mapping[str, Any], file: CheckpointFile) -> dict[str, Any]:
     config = next((loaded[name] for name in foreign_config.CONFIGS if isinstance(loaded.get(name), dict)), None)
     if config is None:
         try:
-            config = json.loads(file.beside(CONFIG), parse_constant=lambda name: None)
+            config = load_loose(file.beside(CONFIG), where=CONFIG, limit=MAX_BESIDE)
         except NotFoundError:
             return {}
-        except (ValueError, RecursionError) as error:
-            raise _fault("a table in JSON", f"{type(error).__name__}: {error}"[:200], file) from error
+        except FormatError as error:
+            raise _fault("a table in JSON", error.found, file) from error
     if not isinstance(config, dict) or not isinstance(config.get("battery_kwargs", {}), dict | None):
         raise _fault("a table, with battery_kwargs a table", f"{config!r}"[:100], file)
     return config
@@ -226,6 +226,6 @@ def _text(value: Any) -> str | None:
     return unicode(value) if isinstance(value, str) and re.search("[A-Za-z0-9]", value) else None
 
 
-def _fault(expected: str, found: str, file: CheckpointFile) -> FormatError:
+def _fault(expected: str, found: object, file: CheckpointFile) -> FormatError:
     remedy = f"If {CONFIG} is not that of the array, remove it, and give what tensors cannot tell as options."
     return FormatError(f"invalid {CONFIG}", code="CONFIG", expected=expected, found=found, where=file, remedy=remedy)

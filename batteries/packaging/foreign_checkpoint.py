@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import pickle
 import warnings
 import zipfile
@@ -25,14 +24,15 @@ from torch import Tensor
 from batteries import short_repr
 from batteries.cell.cell import SUFFIX
 from batteries.errors import BatteriesError, FormatError, InputError, PolicyError
-from batteries.io import placeholders
 from batteries.io.canonical_json import sha256
+from batteries.io.texts import placeholders
+from batteries.io.texts.hostile_json import load_loose
 from batteries.packaging import foreign_state, inert_pickle
 from batteries.packaging.checkpoint_places import CheckpointFile, local_file
 from batteries.packaging.foreign_array import Array, Bank, array_in
 from batteries.text import listed
 
-MAX_PICKLE = 4 * 2**20  # bytes; the largest seen is a hundred times smaller
+MAX_PICKLE = 4 * 2**20  # bytes of a pickle, or of a header; the largest seen is a hundred times smaller
 MAX_ENTRIES = 4096  # entries of the archive: one per tensor, including the optimiser's
 MAX_NAME = 200  # characters of a tensor's name
 
@@ -194,10 +194,19 @@ def _typed(where: object, data: bytes = ZIP) -> Iterator[None]:
 
 def _of_safetensors(data: bytes) -> Any:
     """Return the tensors of a file, and the texts of its header that are tables in JSON under its usual names."""
-    tensors = load_safetensors(data)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    texts = header.get("__metadata__", {})
-    return tensors | {name: json.loads(text) for name, text in texts.items() if name in BESIDE and text.startswith("{")}
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_PICKLE:
+        raise ValueError(f"a header of {length} bytes, at most {MAX_PICKLE} expected")
+    texts = _json(data[8 : 8 + length], "header").get("__metadata__", {})
+    beside = {name: _json(texts[name].encode(), name) for name in BESIDE if texts.get(name, "").startswith("{")}
+    return load_safetensors(data) | beside
+
+
+def _json(data: bytes, name: str) -> Any:
+    try:
+        return load_loose(data, where=name, limit=MAX_PICKLE)
+    except FormatError as error:
+        raise ValueError(error) from error  # one error of the file, whose bytes may stand in for another
 
 
 def _load(data: bytes, where: object) -> Any:

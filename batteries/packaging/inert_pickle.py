@@ -20,6 +20,9 @@ import torch
 from torch import Tensor
 
 MAX_NAME = 200  # characters of a name in a message
+MAX_OPCODES = 250_000  # of a pickle; one of a trainer with optimiser has a fiftieth
+MAX_TUPLE = 8  # tuples inside of each other: Python computes a tuple's hash anew in each place, 2^n times for n of them
+MAX_VALUES = 1_000_000  # in a pickle's result, each counted in every place that it has: what writing it out would take
 
 # "module name" of what is read as data
 READ = re.compile(
@@ -103,7 +106,7 @@ class Name(Record):
             case "torch._utils _rebuild_parameter":
                 return given[0]
             case text if text == CODEC and not (len(given) == 2 and given[1] == "latin1"):
-                raise pickle.UnpicklingError(f"_codecs.encode with {str(given[1:])[:MAX_NAME]}")
+                raise pickle.UnpicklingError(f"_codecs.encode with {', '.join(type(one).__name__ for one in given)}")
         return Skipped(self.text.replace(" ", "."))
 
 
@@ -126,9 +129,16 @@ class Archive(pickle.Unpickler):
 
 
 def refused(program: bytes) -> list[str]:
-    """List what a pickle calls or names outside the two lists, without running it."""
-    found = set()
-    for opcode, argument, _ in pickletools.genops(program):
+    """List what a pickle calls or names outside the two lists, without running it.
+
+    Raises:
+        ValueError: no pickle, or one with too many opcodes or tuples in tuples.
+    """
+    found, depths = set(), _TupleDepths()
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
+        if count == MAX_OPCODES:
+            raise ValueError(f"a pickle of more than {MAX_OPCODES} opcodes")
+        depths.take(opcode, argument)
         if opcode.name == "GLOBAL" and not (READ.fullmatch(str(argument)) or SKIPPED.fullmatch(str(argument))):
             found.add(str(argument).replace(" ", ".")[:MAX_NAME])
         elif opcode.name in UNNAMED:
@@ -136,6 +146,44 @@ def refused(program: bytes) -> list[str]:
         elif opcode.name in MEMO and int(str(argument)) > len(program):
             found.add(f"an entry {argument} of its memo")
     return sorted(found)
+
+
+class _TupleDepths:
+    """Depths of the tuples on a pickle's stack and in its memo, followed without making any value."""
+
+    def __init__(self) -> None:
+        self._stack: list[int] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, int] = {}
+
+    def take(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Follow an opcode.
+
+        Raises:
+            ValueError: tuples too deep in each other.
+        """
+        name, before = opcode.name, opcode.stack_before
+        if name == "MARK":
+            self._marks.append(len(self._stack))
+            return
+        if name in MEMO or name == "MEMOIZE":
+            self._memo[len(self._memo) if argument is None else int(argument)] = self._stack[-1] if self._stack else 0
+            return
+        start, below = len(self._stack), len(before)
+        if pickletools.markobject in before:
+            start, below = self._marks.pop() if self._marks else 0, before.index(pickletools.markobject)
+        taken = self._stack[max(0, start - below) :]
+        del self._stack[max(0, start - below) :]
+        left = 0
+        if "TUPLE" in name:
+            left = 1 + max(taken, default=0)
+            if left > MAX_TUPLE:
+                raise ValueError(f"more than {MAX_TUPLE} tuples inside of each other")
+        elif name == "DUP":
+            left = max(taken, default=0)
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            left = self._memo.get(int(argument), 0)
+        self._stack += [left] * len(opcode.stack_after)
 
 
 def load(program: bytes, archive: zipfile.ZipFile, folder: str) -> Any:
@@ -150,7 +198,37 @@ def load(program: bytes, archive: zipfile.ZipFile, folder: str) -> Any:
     order = archive.read(f"{folder}/byteorder") if f"{folder}/byteorder" in names else b"little"
     if order != b"little":
         raise ValueError(f"byte order {order[:20]!r}")
-    return Archive(program, lambda name: archive.read(f"{folder}/{name}")).load()
+    loaded = Archive(program, lambda name: archive.read(f"{folder}/{name}")).load()
+    if _places(loaded) > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values, each in every place that it has")
+    return loaded
+
+
+def _places(loaded: Any) -> int:
+    """Count the values in dictionaries, lists, tuples and sets, each in every place; more than the largest for a cycle."""
+    counts: dict[int, int] = {}
+    open_, rest = set(), [loaded]
+    while rest:
+        one = rest[-1]
+        parts = _parts(one)
+        if id(one) in counts:
+            rest.pop()
+        elif id(one) in open_:  # all parts are counted
+            counts[id(one)] = min(MAX_VALUES + 1, 1 + sum(counts.get(id(part), 1) for part in parts))
+            open_.discard(id(rest.pop()))
+        else:
+            open_.add(id(one))
+            nested = [part for part in parts if _parts(part) and id(part) not in counts]
+            if any(id(part) in open_ for part in nested):
+                return MAX_VALUES + 1
+            rest += nested
+    return counts[id(loaded)]
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else []
 
 
 def _stored(numbers: Callable[[], Tensor], offset: int, size: Any, stride: Any) -> Stored:

@@ -26,8 +26,9 @@ from pydantic import ValidationError
 from batteries.cell.manifest import OWN_MIX, NoiseMix
 from batteries.cell.spec import Activation, ActivationSites, Readout, RowNorm
 from batteries.errors import FormatError
-from batteries.io import atomic_files, toml_text
+from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, fields_of
+from batteries.io.texts import toml_text
 from batteries.packaging.checkpoint_places import SUFFIXES, CheckpointFile
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from batteries.errors import ConflictError, FormatError, IntegrityError
-from batteries.io import atomic_files, canonical_json, placeholders
+from batteries.io import atomic_files, canonical_json
+from batteries.io.texts import placeholders
 
 MAX_CHECKPOINT = 2**30
 KEY = "batteries-run"

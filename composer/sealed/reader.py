@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Generic
 
 from batteries.cell.artifact_kinds import ArtifactKind, name_in
 from batteries.errors import FormatError, InputError, IntegrityError, PolicyError
-from batteries.io import placeholders
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import load_document
+from batteries.io.texts import placeholders
 from composer.sealed import block_digests
 from composer.sealed.block_digests import BLOCK
 from composer.sealed.file_format import MAX_HEADER, NUMPY, Layout, Said, header, layout, not_finite

@@ -33,8 +33,9 @@ from pydantic import Field, ValidationError, model_validator
 from batteries import short_repr
 from batteries.cell.spec import CellSpec
 from batteries.errors import FormatError, InputError, PolicyError
-from batteries.io import atomic_files, toml_text
+from batteries.io import atomic_files
 from batteries.io.canonical_json import MAX_FAULTS, Document, fields_of, refuse_newer
+from batteries.io.texts import toml_text
 from batteries.text import listed
 from composer.vocabulary import NodeKind
 from composer.wiring import validation

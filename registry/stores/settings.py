@@ -28,9 +28,10 @@ from pydantic import Field, ValidationError
 import registry as registry_package  # its HubStore imports an HTTP client, on first use
 from batteries.cell.manifest import is_name
 from batteries.errors import FormatError, InputError, NotFoundError, StoreError, StoreWarning
-from batteries.io import atomic_files, toml_text
+from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, fields_of
 from batteries.io.home import own_folder
+from batteries.io.texts import toml_text
 from batteries.network.hub_environment import offline_variable
 from batteries.text import did_you_mean
 from registry.catalog.reference import FORM, Reference

@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import random
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -22,6 +23,7 @@ from batteries.packaging import foreign_checkpoint
 from batteries.packaging.inert_pickle import Skipped
 from tests.support.cells import python, tree
 from tests.support.checkpoints import saved, state
+from tests.support.pickles import ATTACKS
 from tests.support.soak import many
 
 
@@ -121,6 +123,35 @@ def test_what_is_not_one_state_dict_is_refused(tmp_path, content, says):
     with pytest.raises(FormatError) as caught:
         foreign_checkpoint.read(saved(tmp_path, content(state())))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_pickle_that_asks_for_much_is_refused_before_it_gets_it(tmp_path, name):
+    path = tmp_path / "model.pt"
+    path.write_bytes(ATTACKS[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises((FormatError, PolicyError)) as caught:
+            foreign_checkpoint.read(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code in {"CHECKPOINT", "UNSAFE_FORMAT", "STATE_DICT"}
+    assert peak < 4 * len(ATTACKS[name]) + 2**26
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("text", ["[" * 10**6, "[" + "[]," * 10**6 + "[]]", '{"D": ' + "9" * 10**6 + "}", "{"])
+def test_a_header_that_asks_for_much_is_refused(tmp_path, text):
+    path = tmp_path / "model.safetensors"
+    for metadata in ({"config": "{" + text}, {"config": '{"a":' + text + "}"}):
+        save_file(state(), path, metadata)
+        with pytest.raises(FormatError, match="CHECKPOINT"):
+            foreign_checkpoint.read(path)
+    header = b'{"__metadata__":{"config":"' + b"x" * 2**23 + b'"}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(FormatError, match="a header of"):
+        foreign_checkpoint.read(path)
 
 
 class Hostile:

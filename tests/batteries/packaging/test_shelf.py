@@ -229,7 +229,7 @@ REPORT = {"per_epoch_metrics": [{"epoch": 1, "test_mse": 0.5, "cv_ema": 0.9}, {"
         (json.dumps({**REPORT, "noise_types": [0, 4]}), [(1, 0.5, 0.9), (2, None, None)], "noise_types 0, 4", "claims of"),
         ('{"config": {"dataset": "shapes"}}', [], "shapes", "claims of"),
         ("[1]", None, None, "not a table"),
-        ("{", None, None, "left unread: JSONDecodeError"),
+        ("{", None, None, "left unread: not JSON"),
         ("[" * 100_000, None, None, "left unread"),
     ],
 )

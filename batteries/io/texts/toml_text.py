@@ -11,7 +11,7 @@ import tomllib
 from typing import Any
 
 from batteries.errors import FormatError
-from batteries.io.canonical_json import MAX_DEPTH
+from batteries.io.texts.hostile_json import MAX_DEPTH
 
 MAX_VALUES = 200_000  # commas and lines outside of strings: a bound on the parser's time, about a second
 

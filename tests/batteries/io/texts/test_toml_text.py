@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from batteries.errors import FormatError
-from batteries.io import toml_text
-from batteries.io.canonical_json import MAX_DEPTH
+from batteries.io.texts import toml_text
+from batteries.io.texts.hostile_json import MAX_DEPTH
 from tests.support.laws import given, settings, st
 
 LIMIT = 2**20
