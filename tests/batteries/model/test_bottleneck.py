@@ -146,7 +146,7 @@ def test_columns_count_by_the_square_of_their_lengths(seed, scale):
         def transformed(self, M):
             return scale * M
 
-    plain, longer = (Columns(linear=linear).gated(M, Bare()) for linear in (False, True))
+    plain, longer = (Columns(readout).gated(M, Bare()) for readout in ("none", "linear"))
     assert torch.allclose(longer.matrices(), scale**2 * plain.matrices())
     assert torch.allclose(plain.matrices().norm(dim=-2), M.norm(dim=-2) ** 2)
     product = longer.X @ longer.axes @ torch.diag_embed(longer.ratio) @ longer.axes.mT
