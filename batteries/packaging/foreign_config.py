@@ -217,7 +217,8 @@ def readout_of(settings: Settings, names: Collection[str], said: Readout | None,
     if readout not in told:
         parts = [part for part, present in zip(READOUT_TENSORS, has, strict=True) if present]
         expected = " | ".join(told) or "tensors of one read-out"
-        found = f"readout {readout}, tensors {', '.join(f'{part}*' for part in parts) or 'of none'}"
+        tensors = f"with {', '.join(f'{part}*' for part in parts)}" if parts else "without readout.* or narrow.*"
+        found = f"readout {readout}, tensors {tensors}"
         if said:
             raise InputError("option contradicts the tensors", code="READOUT", expected=expected, found=found, where=where)
         raise _fault("config contradicts the tensors", expected, found, where)
