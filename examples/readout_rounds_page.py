@@ -122,9 +122,9 @@ SGD with classical momentum 0.9, {BASE.schedule}, {BASE.batch} images a step, {_
 
 {_magnitudes(adam)}
 
-- *M_hat*: correlation, over the patches of the probe, between the logarithms of the size (root mean square) of a patch and of
-  the matrix that the decoder receives of it; *constant* where all such matrices have one size. *reconstruction*: the same with
-  the size of its reconstruction. In brackets the cell before its first step.
+- *M_hat*: correlation, over the patches of every fourth image of the probe, between the logarithms of the size (root mean
+  square) of a patch and of the matrix that the decoder receives of it; *constant* where all such matrices have one size.
+  *reconstruction*: the same with the size of its reconstruction. In brackets the cell before its first step.
 - *error at {CONTRAST:g}*: mean squared error of images {CONTRAST:g} times as large, over that of an image of zeros.
 
 {whole}"""

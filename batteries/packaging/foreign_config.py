@@ -198,7 +198,7 @@ def _readout(config: Mapping[str, Any], where: object) -> Readout | None:
         raise _other(f"readout {said!r}"[:100], " | ".join(get_args(Readout)), where)
     for other in get_args(Readout):
         if said == other != "svd":
-            return other  # type: ignore[no-any-return]
+            return other
     if mode is not None and mode not in SVD_MODES:
         raise _other(f"svd_mode {mode!r}"[:100], " | ".join(SVD_MODES), where)
     return "svd" if config.keys() & {"linear_readout", "readout", "svd_mode"} else None
