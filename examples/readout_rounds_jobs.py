@@ -27,7 +27,7 @@ from batteries.model.patch_svae import PatchSVAE, untrained
 
 PROGRAM = "readout-rounds"
 CONTRAST = 3e5  # factor of the images at which the error of an image of zeros is 2e11: their mean square is 1.9
-PART = 4  # images of the probe to one that is measured beyond its error
+PART = 4  # images of the probe to one that is measured
 MATRICES = 256  # rebuilt matrices that a CV is of
 
 
@@ -54,7 +54,7 @@ class Job:
 
 
 class Figures(Document):
-    """Figures of a cell on the probe of its run.
+    """Figures of a cell on every fourth image of the probe of its run.
 
     Attributes:
         mse: Mean squared error.
@@ -154,8 +154,9 @@ def carry_out(job: Job) -> Result:
 
 @torch.no_grad()
 def figures(model: PatchSVAE, probe: Probe) -> Figures:
-    """Measure a cell on a probe: its error on all images, what its decoder receives on every fourth."""
-    found, images = read(model, probe.images, probe.cluster), probe.images[::PART]
+    """Measure a cell on every fourth image of a probe."""
+    images, cluster = probe.images[::PART], probe.cluster[::PART]
+    found = read(model, images, cluster)
     with unjudged():
         encoded = model.encode(images)
         received = model.received(encoded)  # (B, N, V, D)
@@ -167,7 +168,7 @@ def figures(model: PatchSVAE, probe: Probe) -> Figures:
     return Figures(
         mse=float(found.mse.mean()),
         M_ratio=_ratio(found.axial_cv(), model.spec.D),
-        received_ratio=_ratio(_axial(received, probe.cluster[::PART]), model.spec.D),
+        received_ratio=_ratio(_axial(received, cluster), model.spec.D),
         magnitude_received=_correlation(own, received.flatten(0, 1).flatten(1)),
         magnitude=_correlation(own, rebuilt),
         contrasted=ratio if math.isfinite(ratio) else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pages import NONE, put, spread, table
-from readout_rounds_jobs import CONTRAST, JOBS, PROGRAM, Figures, Job, Result, Results
+from readout_rounds_jobs import CONTRAST, JOBS, PART, PROGRAM, Figures, Job, Result, Results
 
 from batteries.ablation.program import Group, read_program
 from batteries.data.probes import Probe
@@ -95,7 +95,7 @@ def report(found: Results) -> str:
 [readout-rounds.jsonl](readout-rounds.jsonl). The runs are those of the program `{PROGRAM}`:
 `batteries ablate {PROGRAM} --out FOLDER` does them with reports.
 {setting}, {len(PROGRAM_READ.bands)} seeds.
-Errors are on `{JOBS[0].run.probe.name}`, mean ± standard deviation over seeds.
+Errors are on every fourth image of `{JOBS[0].run.probe.name}`, mean ± standard deviation over seeds.
 {_linear_codes(JOBS[0].run.probe)}
 
 ### The rounds, under Adam
@@ -122,9 +122,9 @@ SGD with classical momentum 0.9, {BASE.schedule}, {BASE.batch} images a step, {_
 
 {_magnitudes(adam)}
 
-- *M_hat*: correlation, over the patches of every fourth image of the probe, between the logarithms of the size (root mean
-  square) of a patch and of the matrix that the decoder receives of it; *constant* where all such matrices have one size.
-  *reconstruction*: the same with the size of its reconstruction. In brackets the cell before its first step.
+- *M_hat*: correlation, over the patches of these images, between the logarithms of the size (root mean square) of a patch and
+  of the matrix that the decoder receives of it; *constant* where all such matrices have one size. *reconstruction*: the same
+  with the size of its reconstruction. In brackets the cell before its first step.
 - *error at {CONTRAST:g}*: mean squared error of images {CONTRAST:g} times as large, over that of an image of zeros.
 
 {whole}"""
@@ -202,7 +202,7 @@ def _job(runs: Runs) -> Job:
 def _linear_codes(probe: Probe) -> str:
     """Say the errors of the mean and of linear codes, of the width of the code and of the encoder."""
     images = JOBS[0].run.source.batch(seed_of(0, 0), FITTED, BASE.size)
-    found = baselines(fit(images, BASE.spec), probe.images, BASE.spec)
+    found = baselines(fit(images, BASE.spec), probe.images[::PART], BASE.spec)
     return (
         f"Linear codes fitted on {FITTED} images: PCA-{BASE.spec.D} {found.pca_width:.4f}, PCA-{found.pca_k} {found.pca:.4f}; "
         f"the mean patch {found.mean:.4f}."

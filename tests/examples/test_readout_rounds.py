@@ -109,7 +109,7 @@ def tiny(**changes):
     small = batteries.probe("noise16p-64")
     values = {"size": 32, "steps": 2, "batch": 2, "reading_every": 2, "triage_step": 3}
     made.__dict__["plan"] = Plan(**{"spec": spec, **values, **changes})
-    made.__dict__["probe"] = dataclasses.replace(small, images=small.images[::16], group=small.group[::16])
+    made.__dict__["probe"] = dataclasses.replace(small, images=small.images[::4], group=small.group[::4])
     return jobs.Job(made)
 
 
@@ -119,7 +119,7 @@ def test_a_run_is_trained_and_measured_before_and_after():
     assert found.trained != found.untrained
     assert found.trained.magnitude_received is None
     assert found.trained.M_ratio == pytest.approx(1, abs=0.5)
-    assert found.trajectory[-1].mse == pytest.approx(found.trained.mse)
+    assert found.trajectory[-1].mse == pytest.approx(found.trained.mse, rel=0.5)  # of all images, and of every fourth
     assert found.largest >= found.trained.mse / 100
     assert found.largest_at in (1, 2)
 
@@ -136,7 +136,7 @@ def test_a_divergence_is_a_result_with_its_step():
 @pytest.mark.parametrize(("readout", "constant"), [("narrow", False), ("narrow_sphere", True), ("svd", False)])
 def test_magnitude_is_a_correlation_of_sizes(readout, constant):
     probe = batteries.probe("noise16p-64")
-    few = dataclasses.replace(probe, images=probe.images[::8], group=probe.group[::8])
+    few = dataclasses.replace(probe, images=probe.images[::2], group=probe.group[::2])
     spec = CellSpec(V=8, D=4, patch_size=16, hidden=8, row_norm="none", readout=readout)
     found = jobs.figures(untrained(spec, 0).eval(), few)
     assert (found.magnitude_received is None) == constant
