@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pages import NONE, put, spread, table
 from readout_rounds_jobs import CONTRAST, JOBS, PART, PROGRAM, Figures, Job, Result, Results
 
 from batteries.ablation.program import Group, read_program
-from batteries.data.probes import Probe
 from batteries.data.sources import seed_of
 from batteries.geometry import attractor
 from batteries.measurement.baselines import baselines, fit
@@ -96,7 +96,7 @@ def report(found: Results) -> str:
 `batteries ablate {PROGRAM} --out FOLDER` does them with reports.
 {setting}, {len(PROGRAM_READ.bands)} seeds.
 Errors are on every fourth image of `{JOBS[0].run.probe.name}`, mean ± standard deviation over seeds.
-{_linear_codes(JOBS[0].run.probe)}
+{_linear_codes()}
 
 ### The rounds, under Adam
 
@@ -199,9 +199,10 @@ def _job(runs: Runs) -> Job:
     return next(job for job in JOBS if (job.run.group, job.run.variant) == (runs.group, runs.variant))
 
 
-def _linear_codes(probe: Probe) -> str:
+@cache
+def _linear_codes() -> str:
     """Say the errors of the mean and of linear codes, of the width of the code and of the encoder."""
-    images = JOBS[0].run.source.batch(seed_of(0, 0), FITTED, BASE.size)
+    images, probe = JOBS[0].run.source.batch(seed_of(0, 0), FITTED, BASE.size), JOBS[0].run.probe
     found = baselines(fit(images, BASE.spec), probe.images[::PART], BASE.spec)
     return (
         f"Linear codes fitted on {FITTED} images: PCA-{BASE.spec.D} {found.pca_width:.4f}, PCA-{found.pca_k} {found.pca:.4f}; "

@@ -69,6 +69,7 @@ def test_the_rounds_are_the_published_ones():
     assert NAMED["sgd-plain-seed-0"].command == "python examples/readout_rounds.py --only sgd-plain-seed-0"
 
 
+@pytest.mark.slow
 def test_the_page_has_first_nans_beside_the_published_outcomes(store, tmp_path):
     path, missing, found = written(
         store,
@@ -92,6 +93,7 @@ def test_the_page_has_first_nans_beside_the_published_outcomes(store, tmp_path):
     assert next(row for row in found if row[0] == "norm")[2:5] == ("-", "-", "-")
 
 
+@pytest.mark.slow
 def test_conclusions_by_hand_stay_and_the_page_is_the_same_again(store, tmp_path):
     (tmp_path / "page.md").write_text("# By hand\n\nConclusions stay.\n")
     path, *_ = written(store, tmp_path, result("rounds-plain-seed-0", 1.5))
@@ -113,6 +115,7 @@ def tiny(**changes):
     return jobs.Job(made)
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_and_measured_before_and_after():
     found = jobs.carry_out(tiny())
     assert (found.diverged, found.steps) == (None, 2)
@@ -124,6 +127,7 @@ def test_a_run_is_trained_and_measured_before_and_after():
     assert found.largest_at in (1, 2)
 
 
+@pytest.mark.slow
 def test_a_divergence_is_a_result_with_its_step():
     found = jobs.carry_out(tiny(optimiser="sgd", rate=1e8, adaptive_clip=True, steps=50, reading_every=50))
     assert found.trained is None
@@ -133,6 +137,7 @@ def test_a_divergence_is_a_result_with_its_step():
     assert found.untrained.mse > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("readout", "constant"), [("narrow", False), ("narrow_sphere", True), ("svd", False)])
 def test_magnitude_is_a_correlation_of_sizes(readout, constant):
     probe = batteries.probe("noise16p-64")

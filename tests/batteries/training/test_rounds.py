@@ -90,6 +90,7 @@ def test_a_reading_that_is_not_finite_ends_the_run_as_diverged(small, rate):
     assert str(caught.value.where).startswith("step ")
 
 
+@pytest.mark.slow
 def test_a_narrow_cell_is_packaged_and_read_again(tmp_path, small):
     run = train(plan(spec=SPEC.model_copy(update={"readout": "narrow_sphere"}), size=64, steps=1), NoiseSource(), small)
     label = batteries.Label(name="mine", version="1.0.0", family="mine", license="Apache-2.0", description="A test.")
