@@ -59,10 +59,10 @@ class Figures(Document):
     Attributes:
         mse: Mean squared error.
         M_ratio: Axial CV of the rows of M over the exact one; None if degenerate.
-        received_ratio: The same of the rows that the decoder receives; None if degenerate.
+        received_ratio: Axial CV of the rows that the decoder receives, at unit length, likewise; None if degenerate.
         magnitude_received: Correlation, over patches, of the logarithms of the root mean square of a patch and of what the
             decoder receives of it; None if the latter is constant.
-        magnitude: The same of a patch and its reconstruction.
+        magnitude: Correlation, over patches, of those of a patch and of its reconstruction; None if one of them is constant.
         contrasted: Mean squared error at :data:`CONTRAST` over that of an image of zeros.
     """
 

@@ -64,7 +64,7 @@ class Runs:
 
     @property
     def reproduced(self) -> str:
-        """Whether the published outcome is that of these runs."""
+        """Number of seeds with the published outcome."""
         if self.group != "rounds" or self.variant not in PUBLISHED or self.variant == "discipline" or not self.results:
             return NONE
         if self.variant == "sphere":
