@@ -86,7 +86,7 @@ def write(found: Results, page: Path) -> None:
 
 def report(found: Results) -> str:
     """Format the tables, and what is missing of them."""
-    adam, sgd, fast = (_of(group, found) for group in PROGRAM_READ.groups)
+    adam, *others = (_of(group, found) for group in PROGRAM_READ.groups)
     missing = [job.name for job in JOBS if job not in found]
     whole = f"Missing, {len(missing)} of {len(JOBS)}: {', '.join(missing)}." if missing else f"All {len(JOBS)} runs are here."
     setting = f"LOW preset (V {BASE.spec.V}, D {BASE.spec.D}), {BASE.steps} steps, published noise mix at {BASE.size} pixels"
@@ -116,7 +116,7 @@ Adam {BASE.rate:g}, {BASE.schedule}, {BASE.batch} images a step.
 SGD with classical momentum 0.9, {BASE.schedule}, {BASE.batch} images a step, {_steps("plain-clip-1")} steps;
 `plain` and `svd-adaptive` are clipped to max(error, 1), the others to 1.
 
-{_clips([*sgd, *fast])}
+{_clips([runs for group in others for runs in group])}
 
 ### What becomes of magnitude
 
