@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from run_store import Losses, RunResult, RunStore
 
@@ -15,7 +14,7 @@ from batteries.cell.spec import Preset, Readout
 from batteries.io import canonical_json
 
 BATCHES: dict[Preset, int] = {"low": 32, "mid": 32, "high": 16}
-READOUTS: tuple[Readout, ...] = get_args(Readout)
+READOUTS: tuple[Readout, ...] = ("svd", "linear", "none")
 SEEDS = (1, 2, 3, 4, 5)
 STEPS = 600
 EVERY = 100  # steps between readings

@@ -1,26 +1,49 @@
-"""The ``batteries`` program. Streams and signal handlers are set up before anything large is imported."""
+"""The ``batteries`` program. Signal handlers and streams are set up before anything is imported that takes time."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
+from types import FrameType
 
-from batteries.engine import processors
-from batteries.errors import BatteriesError
-from batteries.io import operating_system
-from registry.cli.terminal import interruption
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def main() -> int:
     """Run the program and return its exit code."""
+    _leave_at_once_on_signals()
+    code = _run()
+    _leave_at_once_on_signals()  # an exception while Python shuts down would be a traceback
+    return code
+
+
+def _leave_at_once_on_signals() -> None:
+    """End the process with one line on a signal, for as long as there is nothing to clean up."""
+    for number in SIGNALS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n" if number == signal.SIGINT else b"terminated\n")
+    os._exit(128 + number)
+
+
+def _run() -> int:
+    _fill_streams()
+    import importlib
+
+    from batteries.errors import BatteriesError
+    from batteries.io import operating_system
+    from registry.cli.terminal import interruption
+
     try:
-        _fill_streams()
-        interruption.install()
         operating_system.refuse_others()
         _load_torch_from_a_folder()
-        code = int(importlib.import_module("registry.cli.program").main())  # this import takes a third of a second
+        program = importlib.import_module("registry.cli.program")  # this import takes a third of a second
+        interruption.install()
+        code = int(program.main())
     except KeyboardInterrupt:
         code = interruption.exit_code(signal.SIGINT)
     except BatteriesError as error:
@@ -47,11 +70,13 @@ def _load_torch_from_a_folder() -> None:
     try:
         os.getcwd()  # noqa: PTH109 - Path.cwd() calls it too
     except FileNotFoundError:
+        from batteries.engine import processors
+
         gone = os.open(".", os.O_RDONLY)
         try:
             os.chdir("/")
             processors.settle_openmp()
-            importlib.import_module("torch")
+            __import__("torch")
             os.fchdir(gone)
         finally:
             os.close(gone)

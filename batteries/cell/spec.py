@@ -18,7 +18,7 @@ from batteries.io.canonical_json import GrownDocument, fields_of
 RowNorm = Literal["sphere", "none", "layernorm", "layernorm_unbiased", "scale", "row_max"]
 Activation = Literal["gelu", "relu", "silu", "tanh", "identity"]
 ActivationSites = Literal["all", "enc_in"]
-Readout = Literal["svd", "linear", "none"]
+Readout = Literal["svd", "linear", "none", "narrow", "narrow_norm", "narrow_sphere"]
 Init = Literal["orthogonal", "kaiming_normal", "xavier_uniform", "small_normal"]
 Preset = Literal["low", "mid", "high"]
 
@@ -55,7 +55,10 @@ class CellSpec(GrownDocument):
         init: Initialisation of ``enc_out``.
         readout: Path from M to the decoder (:mod:`batteries.model.bottleneck`): ``svd``, its singular values scaled by
             cross-attention; ``linear``, a matrix of (V D, V D) with bias, and the columns of the result scaled by their lengths
-            and by cross-attention over these; ``none``, the same without the matrix. Omega of the last two is S, unscaled.
+            and by cross-attention over these; ``none``, the same without the matrix; ``narrow``, a matrix onto D numbers, which
+            cross-attention scales, and one back onto V D; ``narrow_norm``, a layer norm on these, and orthogonal matrices of
+            gain 0.5 at the start; ``narrow_sphere``, the same with unit rows for the decoder. Omega of all but ``svd`` is S,
+            unscaled.
 
     >>> import batteries
     >>> spec = batteries.CellSpec(V=32, D=4, patch_size=8, hidden=64)
@@ -124,6 +127,11 @@ class CellSpec(GrownDocument):
         return self.channels * self.patch_size**2
 
     @property
+    def narrow(self) -> bool:
+        """True if D numbers alone pass from M to the decoder."""
+        return self.readout in ("narrow", "narrow_norm", "narrow_sphere")
+
+    @property
     def parameters(self) -> int:
         """Number of trained parameters."""
         count = 0
@@ -156,6 +164,11 @@ class CellSpec(GrownDocument):
         linear("enc_out", self.hidden, self.V * self.D)
         if self.readout == "linear":
             linear("readout", self.V * self.D, self.V * self.D)
+        if self.narrow:
+            linear("narrow.down", self.V * self.D, self.D)
+            if self.readout != "narrow":
+                norm("narrow.norm", self.D)
+            linear("narrow.up", self.D, self.V * self.D)
         linear("dec_in", self.V * self.D, self.hidden)
         blocks("dec_blocks")
         linear("dec_out", self.hidden, self.patch_dim)

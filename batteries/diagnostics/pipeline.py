@@ -242,6 +242,14 @@ class _Given:
         """Map M by the matrix of the ``linear`` readout."""
         return self._model.transformed(M)
 
+    def coded(self, M: Tensor) -> Tensor:
+        """Map M to the code of a narrow readout."""
+        return self._model.coded(M)
+
+    def rebuilt(self, code: Tensor) -> Tensor:
+        """Map the code of a narrow readout to matrices."""
+        return self._model.rebuilt(code)
+
 
 class _Recorded:
     """Layers of a model for its bottleneck, which keep the factors of each layer of cross-attention.
@@ -266,3 +274,11 @@ class _Recorded:
     def transformed(self, M: Tensor) -> Tensor:
         """Map M by the matrix of the ``linear`` readout."""
         return self._model.transformed(M)
+
+    def coded(self, M: Tensor) -> Tensor:
+        """Map M to the code of a narrow readout."""
+        return self._model.coded(M)
+
+    def rebuilt(self, code: Tensor) -> Tensor:
+        """Map the code of a narrow readout to matrices."""
+        return self._model.rebuilt(code)

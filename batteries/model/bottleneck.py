@@ -7,9 +7,13 @@ S are the singular values of M in all of them, which for unit rows are on one sc
 | ``svd`` | S r, with r by cross-attention over S | M W diag(r) W', with W the right singular vectors of M |
 | ``linear`` | S | X diag(c r), with X = A M + b, A over all V D numbers, c the lengths of its columns, r by attention over c |
 | ``none`` | S | the same with X = M |
+| ``narrow`` | S | B (c r) + d, with c = A M + a the code, D numbers, r by attention over c |
+| ``narrow_norm`` | S | the same with a layer norm on c |
+| ``narrow_sphere`` | S | the same as ``narrow_norm``, with every row divided by its length |
 
-The last two are the published cells without a decomposition (docs/decisions/0036-readouts.md): the lengths of the columns of X
-take the place of singular values, and the axes that of singular vectors. Their decoders do not read omega.
+The second and the third are the published cells without a decomposition (docs/decisions/0036-readouts.md): the lengths of the
+columns of X take the place of singular values, and the axes that of singular vectors. The last three pass D numbers on and no
+more (docs/decisions/0048-narrow-readouts.md). The decoders of all but ``svd`` do not read omega.
 
 Legend: V rows, D width; axes before them are of patches, images and cells.
 """
@@ -38,6 +42,14 @@ class Layers(Protocol):
 
     def transformed(self, M: Tensor) -> Tensor:
         """Map M (..., V, D) by the matrix of the ``linear`` read-out to (..., V, D)."""
+        ...
+
+    def coded(self, M: Tensor) -> Tensor:
+        """Map M (..., V, D) to the code (..., D) of a narrow read-out."""
+        ...
+
+    def rebuilt(self, code: Tensor) -> Tensor:
+        """Map the code (..., D) of a narrow read-out to matrices (..., V, D)."""
         ...
 
 
@@ -134,21 +146,15 @@ class Spectral:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Columns of M, or of a linear map of it, each multiplied by its length and by a factor from attention over the lengths.
+class Undecoded:
+    """Omega of a decoder that does not read it: the singular values of M.
 
     Attributes:
-        linear: Whether the columns are those of the linear map.
+        readout: Readout of the specs.
     """
 
-    linear: bool
+    readout: Readout
     reads_omega = False
-
-    def gated(self, M: Tensor, layers: Layers) -> Gated:
-        """Map M if it is to be mapped, and attend to the lengths of the columns."""
-        X = self._mapped(M, layers)
-        lengths = X.square().sum(dim=-2).clamp_min(EIGENVALUE_FLOOR).sqrt()  # vector_norm takes three times as long
-        return Gated(X, lengths * layers.factors(lengths), None)
 
     def tokens(self, M: Tensor, gated: Gated) -> tuple[Tensor, Tensor]:
         """Return the singular values of M, twice."""
@@ -165,16 +171,47 @@ class Columns:
             "decoder that does not read omega",
             code="OMEGA",
             expected="a cell with the readout svd",
-            found=f"the readout {'linear' if self.linear else 'none'}",
+            found=f"the readout {self.readout}",
             remedy='Replace rows of M instead: tokens="rows".',
         )
+
+
+class Columns(Undecoded):
+    """Columns of M, or of a linear map of it, each multiplied by its length and by a factor from attention over the lengths."""
+
+    def gated(self, M: Tensor, layers: Layers) -> Gated:
+        """Map M if it is to be mapped, and attend to the lengths of the columns."""
+        X = self._mapped(M, layers)
+        lengths = X.square().sum(dim=-2).clamp_min(EIGENVALUE_FLOOR).sqrt()  # vector_norm takes three times as long
+        return Gated(X, lengths * layers.factors(lengths), None)
 
     def resumed(self, M: Tensor, S: Tensor, ratio: Tensor, W: Tensor | None, layers: Layers) -> Gated:
         """Map M again, and use the factors."""
         return Gated(self._mapped(M, layers), ratio, None)
 
     def _mapped(self, M: Tensor, layers: Layers) -> Tensor:
-        return layers.transformed(M) if self.linear else M
+        return layers.transformed(M) if self.readout == "linear" else M
 
 
-BOTTLENECKS: dict[Readout, Bottleneck] = {"svd": Spectral(), "linear": Columns(linear=True), "none": Columns(linear=False)}
+class Narrow(Undecoded):
+    """Matrices rebuilt from a code of D numbers, each scaled by a factor from attention over the codes."""
+
+    def gated(self, M: Tensor, layers: Layers) -> Gated:
+        """Code M, scale the code, and rebuild a matrix from it."""
+        code = layers.coded(M)
+        X = layers.rebuilt(code * layers.factors(code))
+        return Gated(spectral.unit_rows(X) if self.readout == "narrow_sphere" else X, torch.ones_like(code), None)
+
+    def resumed(self, M: Tensor, S: Tensor, ratio: Tensor, W: Tensor | None, layers: Layers) -> Gated:
+        """Rebuild again, and use the factors of the columns."""
+        return self.gated(M, layers)._replace(ratio=ratio)
+
+
+BOTTLENECKS: dict[Readout, Bottleneck] = {
+    "svd": Spectral(),
+    "linear": Columns("linear"),
+    "none": Columns("none"),
+    "narrow": Narrow("narrow"),
+    "narrow_norm": Narrow("narrow_norm"),
+    "narrow_sphere": Narrow("narrow_sphere"),
+}

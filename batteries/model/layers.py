@@ -19,6 +19,7 @@ from batteries.model import derivatives
 from batteries.model.boundary_smoothing import smooth
 
 EPS = 1e-5  # torch's default for a layer norm
+NARROW_GAIN = 0.5  # as published of the second round; docs/decisions/0048-narrow-readouts.md
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -103,6 +104,34 @@ def initialise(weight: Tensor, spec: CellSpec) -> None:
             nn.init.xavier_uniform_(weight)
         case "small_normal":
             nn.init.normal_(weight, std=0.02)
+
+
+class NarrowReadout(nn.Module):
+    """Matrices from M onto D numbers, its code, and from the code back onto V D numbers.
+
+    Args:
+        spec: Spec with a narrow readout: without a layer norm on the code and with torch's start (``narrow``), or with one, and
+            with orthogonal matrices of gain 0.5 and biases of 0 at the start.
+    """
+
+    def __init__(self, spec: CellSpec) -> None:
+        super().__init__()
+        self.width = spec.D
+        self.down = nn.Linear(spec.V * spec.D, spec.D, **PINNED)
+        self.norm = nn.Identity() if spec.readout == "narrow" else LayerNorm(spec.D, **PINNED)
+        self.up = nn.Linear(spec.D, spec.V * spec.D, **PINNED)
+        for layer in (self.down, self.up) if spec.readout != "narrow" else ():
+            nn.init.orthogonal_(layer.weight, gain=NARROW_GAIN)
+            nn.init.zeros_(layer.bias)
+
+    def coded(self, M: Tensor) -> Tensor:
+        """Map M (..., V, D) to its code (..., D)."""
+        code: Tensor = self.norm(self.down(M.flatten(-2)))
+        return code
+
+    def rebuilt(self, code: Tensor) -> Tensor:
+        """Map a code (..., D) to a matrix (..., V, D)."""
+        return self.up(code).unflatten(-1, (-1, self.width))
 
 
 class BoundarySmooth(nn.Module):

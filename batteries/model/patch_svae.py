@@ -31,6 +31,7 @@ from batteries.model.inputs import taken
 from batteries.model.layers import (
     BoundarySmooth,
     LayerNorm,
+    NarrowReadout,
     activation_of,
     first_activation,
     hidden_block,
@@ -160,6 +161,8 @@ class PatchSVAE(nn.Module):
         initialise(self.enc_out.weight, spec)
         if spec.readout == "linear":  # last, so that a seed gives the other layers the weights that other readouts have
             self.readout = nn.Linear(spec.V * spec.D, spec.V * spec.D, **PINNED)
+        if spec.narrow:  # likewise
+            self.narrow = NarrowReadout(spec)
 
     def __repr__(self) -> str:
         return f"PatchSVAE({self.spec!r}, {self.spec.parameters:,} parameters)"
@@ -267,6 +270,14 @@ class PatchSVAE(nn.Module):
     def transformed(self, M: Tensor) -> Tensor:
         """Map M (B, N, V, D) by the matrix of the ``linear`` readout to (B, N, V, D)."""
         return rearrange(self.readout(rearrange(M, "B N V D -> B N (V D)")), "B N (V D) -> B N V D", D=self.spec.D)
+
+    def coded(self, M: Tensor) -> Tensor:
+        """Map M (B, N, V, D) to the code (B, N, D) of a narrow readout."""
+        return self.narrow.coded(M)
+
+    def rebuilt(self, code: Tensor) -> Tensor:
+        """Map the code (B, N, D) of a narrow readout to matrices (B, N, V, D)."""
+        return self.narrow.rebuilt(code)
 
     def _taken(self, images: Tensor) -> Tensor:
         """Check images, warn about their scale, and convert them to the dtype of the weights."""

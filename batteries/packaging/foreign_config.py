@@ -71,6 +71,17 @@ UNDERSTOOD = {
 }
 OF_THE_FUNCTION = re.compile(r"activ|row_?norm|norm_(mode|type)|heads|readout|svd|alpha|attn|attention", re.IGNORECASE)
 
+READOUT_TENSORS = ("readout.", "narrow.", "narrow.norm.")  # starts of names
+TENSORS_OF: dict[Readout, tuple[bool, ...]] = {  # which of them a read-out has; the first of those alike is the usual one
+    "svd": (False, False, False),
+    "none": (False, False, False),
+    "linear": (True, False, False),
+    "narrow": (False, True, False),
+    "narrow_norm": (False, True, True),
+    "narrow_sphere": (False, True, True),
+}
+UNTOLD = ("narrow_norm", "narrow_sphere")  # alike in tensors, and neither the usual one
+
 REMEDY = "If the config is wrong, save the state dict without it, and give what tensors cannot tell as options."
 
 
@@ -185,8 +196,9 @@ def _readout(config: Mapping[str, Any], where: object) -> Readout | None:
         return "none" if config.get("match_params") is False else "linear"
     if said is not None and said not in get_args(Readout):
         raise _other(f"readout {said!r}"[:100], " | ".join(get_args(Readout)), where)
-    if said in ("linear", "none"):
-        return "linear" if said == "linear" else "none"
+    for other in get_args(Readout):
+        if said == other != "svd":
+            return other
     if mode is not None and mode not in SVD_MODES:
         raise _other(f"svd_mode {mode!r}"[:100], " | ".join(SVD_MODES), where)
     return "svd" if config.keys() & {"linear_readout", "readout", "svd_mode"} else None
@@ -196,17 +208,23 @@ def readout_of(settings: Settings, names: Collection[str], said: Readout | None,
     """Return the read-out that the user, the config or the tensors' names tell, in this order.
 
     Raises:
-        InputError: an option that contradicts the tensors (``READOUT``).
+        InputError: an option that contradicts the tensors, or tensors of two read-outs and neither (``READOUT``).
         FormatError: a config that contradicts them (``CONFIG``).
     """
-    linear = any(name.startswith("readout.") for name in names)
-    readout = said or settings.readout or ("linear" if linear else "svd")
-    if linear != (readout == "linear"):
-        expected = "readout.weight if and only if the read-out is linear"
-        found = f"readout {readout}, tensors {'with' if linear else 'without'} readout.weight"
+    has = tuple(any(name.startswith(part) for name in names) for part in READOUT_TENSORS)
+    told = [readout for readout, parts in TENSORS_OF.items() if parts == has]
+    readout = said or settings.readout or next(iter(told), "svd")
+    if readout not in told:
+        parts = [part for part, present in zip(READOUT_TENSORS, has, strict=True) if present]
+        expected = " | ".join(told) or "tensors of one read-out"
+        tensors = f"with {', '.join(f'{part}*' for part in parts)}" if parts else "without readout.* or narrow.*"
+        found = f"readout {readout}, tensors {tensors}"
         if said:
             raise InputError("option contradicts the tensors", code="READOUT", expected=expected, found=found, where=where)
         raise _fault("config contradicts the tensors", expected, found, where)
+    if readout in UNTOLD and not (said or settings.readout):
+        found, remedy = "no config that tells which", "Give it: readout=NAME, or --readout NAME."
+        raise InputError("unknown readout", code="READOUT", expected=" or ".join(told), found=found, where=where, remedy=remedy)
     return readout
 
 

@@ -17,7 +17,7 @@ from batteries.packaging.inert_pickle import MAX_NAME, Stored
 NAMED = ("model_state_dict", "model_state", "state_dict", "model")  # in the order in which they are taken
 AVERAGED = re.compile(r"ema(_.*)?|.*_ema")
 LINEAR = ("enc_in.weight", "enc_out.weight", "dec_in.weight", "dec_out.weight")  # tensors of every PatchSVAE
-OURS = re.compile(r"(enc_in|enc_out|enc_blocks|dec_in|dec_out|dec_blocks|cross_attn|boundary_smooth|readout)\b")
+OURS = re.compile(r"(enc_in|enc_out|enc_blocks|dec_in|dec_out|dec_blocks|cross_attn|boundary_smooth|readout|narrow)\b")
 
 # architectures near PatchSVAE, by a tensor's name; docs/decisions/0035-foreign-checkpoints.md
 RELATIVES = (

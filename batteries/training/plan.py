@@ -27,6 +27,7 @@ CHOICES: tuple[tuple[str, str, dict[str, float]], ...] = (
 DECAY = 0.01  # decoupled weight decay of AdamW
 MOMENTUM = 0.9  # of SGD
 MAX_SEED = 2**64 - 1  # largest seed of torch's generators
+ROUNDS = ("adaptive_clip", "later_boost", "fixed_readout")  # docs/decisions/0048-narrow-readouts.md
 DISTIL = 0.5  # share of a teacher in the target; ours
 # A step of L-BFGS. docs/decisions/0042-plans.md
 HISTORY = 10  # pairs of steps and changes of the gradient that the curvature is estimated from
@@ -61,6 +62,9 @@ class Plan(GrownDocument):
             taken, and the loss is mse. ``penalty``: the loss is mse + boost * (CV / exact - 1)^2, with the gradient through
             the CV of the first patch's rows.
         fixed_batch: Whether every step sees the images of the first: full-batch training.
+        adaptive_clip: Whether the largest norm is the step's error where that is above ``clip``: max(error, clip).
+        later_boost: Strength of the soft hand from the middle of the run on, in place of ``boost``.
+        fixed_readout: Whether the matrices between M and the decoder keep their start: the control of a learned readout.
         teacher: Digest of a cell whose reconstructions are part of what the cell learns to make of an image.
         distil: Share of the teacher's reconstruction in that target, by default 0.5; the rest is the image itself.
 
@@ -72,7 +76,7 @@ class Plan(GrownDocument):
     'SGD 0.01, no momentum, no weight decay, gradient norm at most 1'
     """
 
-    ADDED: ClassVar[tuple[str, ...]] = ("optimiser", "momentum", "hand", "fixed_batch", "teacher", "distil")
+    ADDED: ClassVar[tuple[str, ...]] = ("optimiser", "momentum", "hand", "fixed_batch", "teacher", "distil", *ROUNDS)
 
     spec: CellSpec
     size: Annotated[int, Field(ge=1, le=4096)]
@@ -94,6 +98,9 @@ class Plan(GrownDocument):
     fixed_batch: bool = False
     teacher: Sha256 | None = None
     distil: Annotated[float, Field(ge=0, le=1)] = 0.0
+    adaptive_clip: bool = False
+    later_boost: Annotated[float, Field(ge=0)] | None = None
+    fixed_readout: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -124,6 +131,12 @@ class Plan(GrownDocument):
             wrong.append("boost must be above 0 for the hand penalty; the hand measured has no effect on the loss")
         if self.hand != "loss" and self.spec.D < SIMPLEX:
             wrong.append(f"the hand {self.hand} needs a CV, and so a spec with D of at least {SIMPLEX}, not {self.spec.D}")
+        if self.adaptive_clip and not self.clip:
+            wrong.append("clip must be above 0 for adaptive_clip, which raises it")
+        if self.later_boost is not None and (self.hand == "measured" or not self.boost):
+            wrong.append("later_boost follows a boost above 0, of the hand loss or penalty")
+        if self.fixed_readout and self.spec.readout in ("svd", "none"):
+            wrong.append(f"fixed_readout needs a readout with matrices, not {self.spec.readout}")
         if (self.teacher is None) != (self.distil == 0):
             wrong.append("teacher and distil must be given together, with distil above 0")
         if wrong:
@@ -135,17 +148,30 @@ class Plan(GrownDocument):
         """True if the soft hand reads a CV at every step."""
         return self.spec.D >= SIMPLEX and (self.hand != "loss" or self.boost > 0)
 
+    def boost_at(self, step: int) -> float:
+        """Return the strength of the soft hand in a step, counted from 0."""
+        return self.boost if self.later_boost is None or 2 * step < self.steps else self.later_boost
+
+    def clip_at(self, error: float) -> float:
+        """Return the largest norm of the gradient of a step with this error; 0 for any."""
+        return max(error, self.clip) if self.adaptive_clip else self.clip
+
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         return self.rate * schedules.share(self.schedule, step, self.steps)
 
     def describe(self) -> tuple[Text, Text, Text]:
         """Describe optimiser, schedule and soft hand for the manifest."""
-        clip = f"gradient norm at most {self.clip:g}" if self.clip else "gradient not clipped"
+        clip = f"gradient norm at most {self._clip_words()}" if self.clip else "gradient not clipped"
         batch = ", every step on the images of the first" if self.fixed_batch else ""
         start = f", started from the cell sha256:{self.start}" if self.start else ""
         teacher = f", {self.distil:g} of the target by the cell sha256:{self.teacher}" if self.teacher else ""
-        return f"{self._optimiser_words()}, {clip}{batch}{start}{teacher}", self.schedule, self._hand_words()
+        fixed = ", readout as at the start" if self.fixed_readout else ""
+        optimiser = f"{self._optimiser_words()}, {clip}{batch}{fixed}{start}{teacher}"
+        return optimiser, self.schedule, self._hand_words()
+
+    def _clip_words(self) -> str:
+        return f"max(error, {self.clip:g})" if self.adaptive_clip else f"{self.clip:g}"
 
     def _optimiser_words(self) -> str:
         rate = f"{self.rate:g}"
@@ -170,11 +196,13 @@ class Plan(GrownDocument):
         return f"momentum {self.momentum:g}" if self.momentum else "no momentum"
 
     def _hand_words(self) -> str:
+        later = "" if self.later_boost is None else f", {self.later_boost:g} from the middle on"
         match self.hand:
             case "loss":
-                words = f"boost {self.boost:g}, sigma {self.sigma:g}, target exact sphere CV"
+                words = f"boost {self.boost:g}{later}, sigma {self.sigma:g}, target exact sphere CV"
                 return words if self.boost else "off"
             case "measured":
                 return "measured, loss unchanged"
             case "penalty":
-                return f"penalty {self.boost:g} * (CV / exact sphere CV - 1)^2 on the rows of the first patch"
+                words = f"penalty {self.boost:g} * (CV / exact sphere CV - 1)^2 on the rows of the first patch"
+                return f"{words}{later}"

@@ -52,6 +52,9 @@ class Recipe(Document):
         hand: Form of the soft hand.
         boost: Strength of the soft hand; by default that of its form.
         fixed_batch: Whether every step sees the images of the first.
+        adaptive_clip: Whether a step's error above ``clip`` is the largest norm.
+        later_boost: Strength of the soft hand from the middle of the run on.
+        fixed_readout: Whether the matrices between M and the decoder keep their start.
         seed: Seed of the run.
         start: Reference or file of the cell to start from.
         teacher: Reference or file of the cell whose reconstructions are part of the target.
@@ -82,6 +85,9 @@ class Recipe(Document):
     hand: Hand = "loss"
     boost: float | None = None
     fixed_batch: bool = False
+    adaptive_clip: bool = False
+    later_boost: float | None = None
+    fixed_readout: bool = False
     seed: int = 0
     start: str | None = None
     teacher: str | None = None

@@ -45,12 +45,13 @@ def averaged(plan: Plan, step: int, M: Tensor, average: float | None) -> float |
     return EMA_DECAY * before + (1 - EMA_DECAY) * reading.value
 
 
-def factor(plan: Plan, average: float | None) -> float:
+def factor(plan: Plan, step: int, average: float | None) -> float:
     """Return the factor of the mse: 1 + boost * exp(-(distance / sigma)^2 / 2) for ``loss``, by the average CV; else 1."""
-    if plan.hand != "loss" or plan.boost == 0 or average is None:
+    boost = plan.boost_at(step)
+    if plan.hand != "loss" or boost == 0 or average is None:
         return 1.0
     distance = average / attractor.sphere_cv(plan.spec.D) - 1
-    return 1 + plan.boost * math.exp(-((distance / plan.sigma) ** 2) / 2)
+    return 1 + boost * math.exp(-((distance / plan.sigma) ** 2) / 2)
 
 
 def penalty(plan: Plan, step: int) -> Callable[[Tensor], Tensor] | None:
@@ -63,7 +64,7 @@ def _penalty(plan: Plan, step: int, M: Tensor) -> Tensor:
     found = simplex_cv.differentiable_cv(M[0], draws=DRAWS, seed=_seed(plan, step))
     if isinstance(found, Degenerate):
         return M.new_zeros(())
-    return plan.boost * (found / attractor.sphere_cv(plan.spec.D) - 1).square()
+    return plan.boost_at(step) * (found / attractor.sphere_cv(plan.spec.D) - 1).square()
 
 
 def _seed(plan: Plan, step: int) -> int:

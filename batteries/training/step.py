@@ -16,6 +16,8 @@ from batteries.training import soft_hand
 from batteries.training.gradient import gradient
 from batteries.training.run import Run
 
+READOUT = ("readout.", "narrow.")  # parameters between M and the decoder, which ``fixed_readout`` keeps
+
 
 def take_step(run: Run, images: Tensor) -> float:
     """Update the weights of a run, its average CV and its number of steps.
@@ -68,7 +70,7 @@ def _search(run: Run, images: Tensor) -> float:
         losses.append(loss)
         _set_gradients(run, loss, gradients)
         added = 0.0 if term is None else term(M).item()
-        return soft_hand.factor(run.plan, run.cv_average) * loss + added
+        return soft_hand.factor(run.plan, run.step, run.cv_average) * loss + added
 
     with _threads(1):
         for optimiser in run.optimisers:
@@ -88,10 +90,10 @@ def _read_cv(run: Run, M: Tensor) -> None:
 
 def _set_gradients(run: Run, loss: float, gradients: Sequence[Tensor]) -> None:
     """Give the parameters the gradient times the factor of the soft hand, clipped."""
-    factor = soft_hand.factor(run.plan, run.cv_average)
-    for parameter, found in zip(run.model.parameters(), gradients, strict=True):
-        parameter.grad = found * factor
-    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.plan.clip or math.inf)
+    factor = soft_hand.factor(run.plan, run.step, run.cv_average)
+    for (name, parameter), found in zip(run.model.named_parameters(), gradients, strict=True):
+        parameter.grad = None if run.plan.fixed_readout and name.startswith(READOUT) else found * factor
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.plan.clip_at(loss) or math.inf)
     if not math.isfinite(loss + norm.item()):
         remedy = "Lower the rate; the folder's checkpoint is from before."
         raise PolicyError("training diverged", code="DIVERGED", found=f"loss {loss}", where=f"step {run.step}", remedy=remedy)

@@ -6,6 +6,7 @@ an uninterrupted one.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -23,7 +24,7 @@ from batteries.data.prefetch import ahead
 from batteries.data.probes import Probe, probe_of
 from batteries.data.sources import OWN_SOURCES, Source, refuse_shown, seed_of
 from batteries.engine.torch_settings import neutral
-from batteries.errors import ConflictError, InputError
+from batteries.errors import ConflictError, InputError, PolicyError
 from batteries.geometry import attractor
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
@@ -106,7 +107,8 @@ def train(
             not the plan's, or has another spec (``START``), or a teacher that is not the plan's (``TEACHER``).
         InputError: images or probe of sides that are no multiples of the patch size (``IMAGE_SIZE``), or of other channels; a
             cell to start from, or a teacher, that takes rescaled images (``START_INPUT``).
-        PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss that is not finite (``DIVERGED``);
+        PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss or reading that is not finite
+            (``DIVERGED``);
             the last checkpoint is kept.
         IntegrityError: checkpoint that differs from its own digest (``DIGEST_MISMATCH``).
         FormatError: file in the checkpoint's place that is none of this run (``CHECKPOINT``).
@@ -224,8 +226,12 @@ def _take_readings(run: Run, probe: Probe, watchers: Sequence[Watcher]) -> None:
     if run.step % plan.reading_every and run.step != plan.steps and not at_triage:
         return
     found = read(run.model, probe.images, probe.cluster)
+    error = float(found.mse.mean())
+    if not math.isfinite(error):
+        remedy = "Lower the rate; the folder's checkpoint is from before."
+        raise PolicyError("training diverged", code="DIVERGED", found=f"MSE {error}", where=f"step {run.step}", remedy=remedy)
     cv, axial = found.cv(), found.axial_cv()
-    point = TrainingPoint(step=run.step, mse=float(found.mse.mean()), **_cv_fields("cv", cv), **_cv_fields("axial_cv", axial))
+    point = TrainingPoint(step=run.step, mse=error, **_cv_fields("cv", cv), **_cv_fields("axial_cv", axial))
     run.trajectory.append(point)
     run.cv_averages.append(run.cv_average)
     if at_triage:

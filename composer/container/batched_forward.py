@@ -70,6 +70,18 @@ class Stage:
         """Map M (C, B, N, V, D) by the matrix of each cell's ``linear`` readout to (C, B, N, V, D)."""
         return self._linear("readout", rearrange(M, "C B N V D -> C (B N) (V D)")).view(M.shape)
 
+    def coded(self, M: Tensor) -> Tensor:
+        """Map M (C, B, N, V, D) to the codes (C, B, N, D) of narrow readouts."""
+        code = self._linear("narrow.down", rearrange(M, "C B N V D -> C (B N) (V D)"))
+        if "narrow.norm.weight" in self.weights:
+            code = self._norm("narrow.norm", code)
+        return code.view(*M.shape[:3], self.spec.D)
+
+    def rebuilt(self, code: Tensor) -> Tensor:
+        """Map the codes (C, B, N, D) of narrow readouts to matrices (C, B, N, V, D)."""
+        rows = self._linear("narrow.up", rearrange(code, "C B N D -> C (B N) D"))
+        return rows.view(*code.shape[:3], self.spec.V, self.spec.D)
+
     def images(self, gated: Gated, grid: Grid, out: Tensor | None = None) -> Tensor:
         """Decode what the bottleneck passes on, of matrices (C, B, N, V, D): (C, B, channels, height, width).
 

@@ -122,3 +122,5 @@ def _bottleneck(spec: CellSpec, patches: int) -> int:
             return (spec.V * spec.D) ** 2 + spec.V * spec.D + _attention(spec, patches)
         case "none":
             return spec.V * spec.D + _attention(spec, patches)
+        case "narrow" | "narrow_norm" | "narrow_sphere":
+            return 2 * spec.V * spec.D**2 + _attention(spec, patches)

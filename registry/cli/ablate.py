@@ -48,7 +48,8 @@ def ablate(
     """Carry out an ablation program, with a report of each run.
 
     Programs: published (149 runs in 12 groups, and what they leave open), d-ladder (widths of the rows), floors
-    (optimisers), or a file. The same command carries out what has no report yet; several may share a folder.
+    (optimisers), readout-rounds (D numbers in place of singular values), or a file. The same command carries out what
+    has no report yet; several may share a folder.
 
     batteries ablate report FOLDER writes its tables and a page.
     """

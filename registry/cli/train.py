@@ -81,6 +81,11 @@ def train(
         float | None, typer.Option(metavar="X", help="Strength of the soft hand; or 0.", show_default="the hand's")
     ] = None,
     fixed_batch: Annotated[bool, typer.Option("--fixed-batch", help="Every step sees the images of the first.")] = False,
+    adaptive_clip: Annotated[bool, typer.Option("--adaptive-clip", help="Clip to a step's error where it is above.")] = False,
+    later_boost: Annotated[
+        float | None, typer.Option(metavar="X", help="Boost from the middle step on.", show_default="as --boost")
+    ] = None,
+    fixed_readout: Annotated[bool, typer.Option("--fixed-readout", help="Keep the start of the readout's matrices.")] = False,
     seed: Seed = 0,
     start: Annotated[
         str | None, typer.Option(metavar="REFERENCE|CELL_FILE", help="Start from the weights of this cell.")

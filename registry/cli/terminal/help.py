@@ -33,8 +33,8 @@ GROUPS = {  # of options, by parameter
         "probe",
     ),
     "Training": (
-        *("steps", "batch", "fixed_batch", "optimiser", "rate", "momentum", "schedule", "clip"),
-        *("hand", "boost", "hold", "host_rate", "start", "teacher", "distil", "run", "events"),
+        *("steps", "batch", "fixed_batch", "optimiser", "rate", "momentum", "schedule", "clip", "adaptive_clip"),
+        *("hand", "boost", "later_boost", "fixed_readout", "hold", "host_rate", "start", "teacher", "distil", "run", "events"),
     ),
     "Cell": ("preset", "set", "width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
     "Label": ("name", "version", "family", "description", "license", "data_license", "data_source"),

@@ -17,10 +17,12 @@ from types import FrameType
 
 GRACE = 0.7  # seconds between a signal and the end of the process
 SIGNALS = (signal.SIGINT, *(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)))
+IMPORTLIB = "<frozen importlib._bootstrap>"
 SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
 
 _tidying: list[Callable[[], None]] = []
 _installed = False
+_told = False  # of the interruption, by a command that has more to say of it
 
 
 def install() -> None:
@@ -30,8 +32,9 @@ def install() -> None:
         return
     _installed = True
     heeded = {number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)}
-    for number in heeded - {signal.SIGINT}:  # Python raises KeyboardInterrupt for SIGINT
+    for number in heeded:
         signal.signal(number, _leave)
+    sys.unraisablehook = _quiet(sys.unraisablehook)
     told, telling = os.pipe()
     os.set_blocking(telling, False)
     signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
@@ -54,6 +57,12 @@ def end_if_signalled(code: int) -> None:
         _end(code)
 
 
+def told() -> None:
+    """Note that a command has said what becomes of its work; no other line is printed then."""
+    global _told
+    _told = True
+
+
 def exit_code(number: int) -> int:
     """Return the exit code that a shell reports for a command ended by a signal.
 
@@ -64,7 +73,18 @@ def exit_code(number: int) -> int:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(exit_code(number))
+    if _importing(frame):
+        _end(exit_code(number))
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(exit_code(number))
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Tell whether a frame is inside of an import: torch's own calls Python from C++, where an exception aborts the process."""
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTLIB:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _watch(told: int, heeded: set[int]) -> None:
@@ -81,4 +101,12 @@ def _watch(told: int, heeded: set[int]) -> None:
 def _end(code: int) -> None:
     for work in _tidying:
         work()
+    if not _told:
+        with contextlib.suppress(OSError):
+            os.write(2, b"interrupted\n" if code == exit_code(signal.SIGINT) else b"terminated\n")
     os._exit(code)
+
+
+def _quiet(hook: Callable[[sys.UnraisableHookArgs], object]) -> Callable[[sys.UnraisableHookArgs], object]:
+    """Return a hook that says nothing of a signal's exception in a place where it cannot be raised: the program ends anyway."""
+    return lambda given: None if given.exc_type in (KeyboardInterrupt, SystemExit) else hook(given)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batteries.cell.manifest import TrainingPoint
 from batteries.network.hub_environment import is_set
+from registry.cli.terminal import interruption
 from registry.cli.terminal.log_lines import LogLines
 from registry.reports.figures import number
 from registry.reports.summaries import stderr
@@ -270,6 +271,7 @@ def working(words: str) -> AbstractContextManager[object]:
 
 def _say_kept(what: str) -> None:
     stderr().print(f"stopped; finished {what} are kept, and the same command resumes from them")
+    interruption.told()
 
 
 def _progress(columns: tuple[ProgressColumn, ...], transient: bool, hidden: bool = False) -> Progress:

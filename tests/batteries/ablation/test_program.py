@@ -221,3 +221,11 @@ def test_a_seed_that_no_generator_takes_is_refused_with_its_run(seed):
     with pytest.raises(InputError, match="seed") as caught:
         tiny(changed(b"one = { seed = 1 }", b"one = { seed = %d }" % seed))
     assert caught.value.where == "S/one/high of tiny"
+
+
+def test_the_read_out_rounds_say_what_is_ours():
+    program, _ = read_program("readout-rounds")
+    first, *others = program.groups
+    assert not first.ours
+    assert all(group.ours for group in others)
+    assert first.chosen.keys() == first.variants.keys() - {"discipline-long"}

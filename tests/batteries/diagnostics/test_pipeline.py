@@ -11,6 +11,8 @@ SPECS = {
     "svd": {},
     "linear": {"readout": "linear"},
     "none": {"readout": "none"},
+    "narrow": {"readout": "narrow", "cross_layers": 2},
+    "narrow sphere": {"readout": "narrow_sphere"},
     "deep": {"depth": 3, "cross_layers": 2},
     "shallow": {"depth": 0, "cross_layers": 0},
     "free rows": {"row_norm": "none"},

@@ -240,15 +240,13 @@ READOUTS = {
         Public(readout="none"), lambda s, c: s, {"options": {"readout": "none"}}, says=("readout none by option",)
     ),
     "linear by option, without its matrix": Item(
-        BASE, changed(), {"options": {"readout": "linear"}}, code="READOUT", says=("without readout.weight",)
+        BASE, changed(), {"options": {"readout": "linear"}}, code="READOUT", says=("without readout.",)
     ),
     "svd": Item(BASE, changed(linear_readout=False, svd_mode="default", match_params=True, svd_compute_dtype="fp64")),
     "float32": Item(Public(float32=True), changed(svd_mode="fp32"), code="FUNCTION", says=("svd_mode 'fp32'",)),
     "of the batch": Item(BASE, changed(svd_mode="batch_shared"), code="FUNCTION", says=("batch_shared",)),
-    "a matrix that is not there": Item(BASE, changed(linear_readout=True), code="CONFIG", says=("without readout.weight",)),
-    "a matrix too many": Item(
-        Public(readout="linear"), changed(linear_readout=False), code="CONFIG", says=("with readout.weight",)
-    ),
+    "a matrix that is not there": Item(BASE, changed(linear_readout=True), code="CONFIG", says=("without readout.",)),
+    "a matrix too many": Item(Public(readout="linear"), changed(linear_readout=False), code="CONFIG", says=("with readout.",)),
 }
 SIZES = {
     **{

@@ -62,7 +62,7 @@ def test_a_step_lowers_its_own_objective(hand):
     def objective(images, step_index, average):
         loss, _, M = step.gradient(run.model, images)
         term = soft_hand.penalty(run.plan, step_index)
-        return soft_hand.factor(run.plan, average) * loss + (0.0 if term is None else term(M).item())
+        return soft_hand.factor(run.plan, run.step, average) * loss + (0.0 if term is None else term(M).item())
 
     for index, images in enumerate(_batches(run.plan, NoiseSource(), 0, 3)):
         average = soft_hand.averaged(run.plan, index, step.gradient(run.model, images)[2], run.cv_average)

@@ -12,7 +12,8 @@ from batteries.training.plan import BOOSTS, CLIPS, RATES
 from batteries.training.recipe import Recipe
 
 HIGH = CellSpec.preset("high")
-ADDED = ("momentum", "hand", "fixed_batch")
+NARROW = CellSpec.preset("high", readout="narrow")
+ADDED = ("momentum", "hand", "fixed_batch", "adaptive_clip", "later_boost", "fixed_readout")
 
 
 def plan(**changes):
@@ -35,6 +36,12 @@ def plan(**changes):
         ({"hand": ["loss"]}, "hand"),
         ({"schedule": "zigzag"}, "schedule"),
         ({"fixed_batch": 1}, "fixed_batch"),
+        ({"adaptive_clip": True, "clip": 0.0}, "clip must be above 0 for adaptive_clip"),
+        ({"adaptive_clip": True, "optimiser": "lbfgs"}, "clip must be above 0 for adaptive_clip"),
+        ({"later_boost": 1.0, "boost": 0.0}, "later_boost follows a boost above 0"),
+        ({"later_boost": 1.0, "hand": "measured"}, "later_boost follows a boost above 0"),
+        ({"later_boost": -1.0}, "later_boost"),
+        *(({"fixed_readout": True, "spec": CellSpec.preset("high", readout=name)}, f"not {name}") for name in ("svd", "none")),
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),
         *(({"hand": hand, "spec": CellSpec.preset("high", D=3)}, "D of at least 4, not 3") for hand in ("measured", "penalty")),
@@ -60,6 +67,8 @@ def test_every_fault_is_named_at_once():
         ("--optimiser lbfgs --clip 1", "clip must be 0 for lbfgs"),
         ("--hand measured --boost 1", "boost must be 0"),
         ("--hand penalty --boost 0", "boost must be above 0"),
+        ("--clip 0 --adaptive-clip", "clip must be above 0"),
+        ("--fixed-readout", "fixed_readout needs a readout with matrices, not svd"),
     ],
 )
 def test_a_command_of_such_a_mixture_is_a_usage_error(options, says):
@@ -78,6 +87,9 @@ def test_settings_at_their_defaults_are_not_written():
         {"hand": "penalty"},
         {"hand": "measured"},
         {"optimiser": "lbfgs", "fixed_batch": True},
+        {"adaptive_clip": True},
+        {"hand": "penalty", "later_boost": 0.0},
+        {"fixed_readout": True, "spec": NARROW},
     ):
         assert Plan.model_validate_json(plan(**changes).to_bytes()) == plan(**changes)
         assert all(f'"{name}"' in plan(**changes).to_bytes().decode() for name in changes)
@@ -88,6 +100,18 @@ def test_defaults_follow_optimiser_and_hand():
     assert {hand: plan(hand=hand).boost for hand in BOOSTS} == BOOSTS
     assert plan(rate=None, clip=None, boost=None) == plan()
     assert plan(hand="penalty", boost=3.0).boost == 3.0
+
+
+def test_a_later_boost_begins_in_the_middle():
+    halves = plan(steps=5, hand="penalty", boost=20.0, later_boost=10.0)
+    assert [halves.boost_at(step) for step in range(5)] == [20, 20, 20, 10, 10]
+    assert {plan(boost=3.0).boost_at(step) for step in range(5)} == {3.0}
+
+
+def test_an_adaptive_clip_follows_an_error_above_it():
+    assert [plan(adaptive_clip=True, clip=2.0).clip_at(error) for error in (0.5, 2.0, 7.0)] == [2, 2, 7]
+    assert [plan(clip=2.0).clip_at(error) for error in (0.5, 7.0)] == [2, 2]
+    assert plan(clip=0.0).clip_at(7.0) == 0
 
 
 def test_every_setting_has_words_of_its_own():
@@ -105,6 +129,10 @@ def test_every_setting_has_words_of_its_own():
         {"hand": "penalty", "boost": 1.0},
         {"schedule": "linear"},
         {"schedule": "restarts"},
+        {"adaptive_clip": True},
+        {"later_boost": 0.25},
+        {"hand": "penalty", "later_boost": 5.0},
+        {"fixed_readout": True, "spec": NARROW},
     ]
     words = [plan(**changes).describe() for changes in settings]
     assert len(set(words)) == len(words)

@@ -26,7 +26,7 @@ def small():
     return dataclasses.replace(whole, images=whole.images[::8], group=whole.group[::8])
 
 
-@pytest.mark.parametrize(("readout", "optimiser"), [("linear", "muon"), ("none", "adam")])
+@pytest.mark.parametrize(("readout", "optimiser"), [("linear", "muon"), ("none", "adam"), ("narrow_sphere", "sgd")])
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, small, readout, optimiser):
     unbroken = train(plan(readout, optimiser=optimiser), NoiseSource(), small)
     for until in (2, 6):

@@ -56,6 +56,7 @@ def test_a_run_repeats_to_the_last_bit(cell):
     [
         "--optimiser lbfgs --fixed-batch --schedule linear",
         "--hand penalty --boost 2 --schedule restarts",
+        "--hand penalty --later-boost 3 --adaptive-clip --fixed-readout --set readout=narrow_sphere",
         "--optimiser sgd --momentum 0.0 --rate 0.1 --clip 0.0 --hand measured",
     ],
 )

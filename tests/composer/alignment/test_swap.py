@@ -145,7 +145,7 @@ def test_what_cannot_be_swapped_is_named():
         swap(container, "none", "b", x)
 
 
-@pytest.mark.parametrize("readout", ["linear", "none"])
+@pytest.mark.parametrize("readout", ["linear", "none", "narrow"])
 def test_a_target_without_singular_values_takes_rows_and_no_omega(readout):
     target = from_model(SPEC.model_copy(update={"readout": readout}), 1, "target")
     model = compose({"svd": from_model(SPEC, 0, "source"), readout: target})

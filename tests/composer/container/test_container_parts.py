@@ -40,7 +40,11 @@ NORMS = [
 ]
 READOUTS = [
     CellSpec(V=8, D=4, patch_size=4, hidden=8, readout=readout, depth=depth, cross_layers=cross_layers)
-    for readout, depth, cross_layers in (("linear", 1, 1), ("linear", 0, 0), ("none", 1, 2), ("svd", 1, 1))
+    for readout, depth, cross_layers in (
+        *((name, 1, 1) for name in ("linear", "svd", "narrow", "narrow_norm", "narrow_sphere")),
+        ("linear", 0, 0),
+        ("none", 1, 2),
+    )
 ]
 
 
@@ -276,7 +280,7 @@ def test_explain_counts_what_is_there(cells):
             container.explain(bad)
 
 
-@pytest.mark.parametrize("readout", ["svd", "linear", "none"])
+@pytest.mark.parametrize("readout", ["svd", "linear", "none", "narrow_sphere"])
 def test_flops_of_the_linear_layers_are_torchs_own_count(readout):
     from torch.utils.flop_counter import FlopCounterMode
 

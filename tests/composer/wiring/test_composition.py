@@ -441,6 +441,7 @@ UNEVEN = {
         (48, 48),
     ),
     "omegas: 'b' decodes no omega, only rows, as its readout is linear": ({"b": spec(16, readout="linear")}, None),
+    "omegas: 'b' decodes no omega, only rows, as its readout is narrow": ({"b": spec(16, readout="narrow")}, None),
     "omegas: 'b' decodes no omega, only rows, as its readout is none": ({"b": spec(16, readout="none")}, (64, 64)),
     "c: channels are 1, and 3 in 'a'": ({"c": spec(8, channels=1)}, None),
     "b: an image of 64 x 72 is not a multiple of 16 pixels": ({}, (64, 72)),

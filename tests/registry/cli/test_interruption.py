@@ -2,6 +2,7 @@
 
 import os
 import pty
+import random
 import signal
 import socket
 import subprocess
@@ -16,7 +17,9 @@ from batteries.io import atomic_files
 from registry.cli.terminal.interruption import exit_code
 from registry.stores.directory import LOCK
 from tests.compatibility import works
+from tests.support import signals
 from tests.support.cells import ROOT, litter, publish, tiny
+from tests.support.soak import many
 
 PROGRAM = "import sys; from registry.entry import main; sys.exit(main())"
 SOON = 2.5  # seconds, of which the program takes one on a machine that does other things too
@@ -276,3 +279,14 @@ def test_without_threads_the_jobs_are_done_all_the_same(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", fail)
     assert dict(side_by_side([lambda: 1, lambda: 2], 8)) == {0: 1, 1: 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@works("Disks and systems", "Ctrl-C and SIGTERM at any moment from the start on, imports included: the exit code and one line")
+def test_a_signal_at_any_moment_is_one_line(tmp_path, number):
+    draw, known = random.Random(number), {"exit code and one line", "finished before", signals.BY_THE_SYSTEM}
+    for _ in range(many(6, 200)):
+        words, delay = draw.choice(signals.COMMANDS), draw.uniform(0.05, 2)
+        code, lines, _ = signals.signalled(words, number, delay, tmp_path)
+        assert signals.outcome(number, code, lines) in known, (words, delay, lines)

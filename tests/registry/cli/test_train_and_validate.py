@@ -115,6 +115,7 @@ def test_train_takes_any_spec_and_optimiser_and_records_them(capsys, tmp_path):
     [
         "--optimiser sgd --momentum 0.0 --schedule restarts --clip 0.0 --hand measured",
         "--optimiser lbfgs --hand penalty --boost 3.0 --fixed-batch",
+        "--hand penalty --later-boost 3.0 --adaptive-clip --fixed-readout --set readout=narrow",
     ],
 )
 def test_settings_of_a_run_are_in_the_command_it_records(capsys, tmp_path, options):

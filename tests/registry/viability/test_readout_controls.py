@@ -12,7 +12,7 @@ from registry.viability.tasks import own_tasks
 from tests.support.cells import from_model
 
 SPEC = CellSpec(V=12, D=4, patch_size=16, hidden=8)
-READOUTS = ["svd", "linear", "none"]
+READOUTS = ["svd", "linear", "none", "narrow_sphere"]
 
 
 def cell_of(readout):
@@ -35,8 +35,8 @@ def test_every_readout_has_a_null_of_its_own():
         protocol = PROFILES["quick"]
         tasks = own_tasks(own, protocol, 0)
         Runner(cell_of(readout), protocol, own, tasks, {}, 0, cache, lambda *_: None).null()
-    assert [kind for kind, _ in cache.asked] == [NullFigures] * 3
-    assert [key["spec"].get("readout") for _, key in cache.asked] == [None, "linear", "none"]
+    assert [kind for kind, _ in cache.asked] == [NullFigures] * 4
+    assert [key["spec"].get("readout") for _, key in cache.asked] == [None, "linear", "none", "narrow_sphere"]
     assert {"readout"}.isdisjoint(cache.asked[0][1]["spec"])
 
 
