@@ -60,7 +60,9 @@ class Memory:
 
     def note(self, url: str) -> Note | None:
         """Return the note of a registry; None if there is none, or it is damaged or inaccessible."""
-        path = self._path(url)
+        return self._read(self._path(url))
+
+    def _read(self, path: Path) -> Note | None:
         try:
             return load_document(Note, atomic_files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE)
         except NotFoundError:
@@ -78,22 +80,36 @@ class Memory:
         held = self.cache.held(note.index)
         return None if held is None else Index.from_bytes(held.data, where=self.cache.path(note.index.sha256))
 
-    def accept(self, store: Store, data: bytes, index: Index) -> None:
+    def accept(self, store: Store, data: bytes, index: Index, before: Note | None) -> None:
         """Check an index against the note of its store, and update the note.
+
+        An index has to be no older than the last one accepted *before it was read*: another process may have read a newer one
+        since, and a slower reading is no going back. It never lowers the note, and has nothing that the newer one lacks.
 
         If the note cannot be written, the next reading is compared with an older index or with none, and a warning says so
         unless the registry is on this machine.
+
+        Args:
+            store: Store of the index.
+            data: Bytes of the index.
+            index: Index.
+            before: Note of the store before its index was read.
 
         Raises:
             IntegrityError: lower number (``ROLLBACK``), rewritten history (``REWRITTEN``), version changed or removed
                 (``VERSION_MUTATED``), or tag moved (``TAG_MOVED``).
         """
         url, pin, commit = store.url, Pin.of(data), store.fixed_commit
+        if before is not None:
+            self._refuse_moved_tag(url, before, commit)
+            if before.index != pin:
+                self._refuse_going_back(url, before, index)
         note = self.note(url)
-        if note is not None:
-            self._refuse_moved_tag(url, note, commit)
-            if note.index != pin:
-                self._refuse_going_back(url, note, index)
+        if note is not None and note.number > index.number:
+            self._refuse_another_history(url, note, index)
+            return
+        if note is not None and note != before and note.index != pin:
+            self._refuse_going_back(url, note, index)
         words = os.fsencode(url).decode(errors="backslashreplace")
         new = Note(url=words, number=index.number, index=pin, commit=commit, fetched=time.time())
         try:
@@ -106,10 +122,10 @@ class Memory:
                 warnings.warn(StoreWarning(what, code="NO_MEMORY", where=self.cache.folder, remedy=REMEDY), stacklevel=1)
 
     def notes(self) -> list[Note]:
-        """Return all notes, sorted by address."""
+        """Return all notes that are undamaged, sorted by address."""
         folder = self.cache.folder / FOLDER
         paths = sorted(folder.glob("*.json")) if atomic_files.is_folder(folder) else []
-        found = [load_document(Note, atomic_files.read(path, limit=MAX_NOTE), where=path, limit=MAX_NOTE) for path in paths]
+        found = [note for path in paths if (note := self._read(path)) is not None]
         return sorted(found, key=lambda note: note.url)
 
     def _refuse_moved_tag(self, url: str, note: Note, commit: str | None) -> None:
@@ -145,16 +161,23 @@ class Memory:
             )
         before = self.index(note)
         if before is not None and (changed := _changed(before, index)):
-            raise IntegrityError(
-                "published versions changed or removed",
-                code="VERSION_MUTATED",
-                found=", ".join(changed[:5]),
-                where=url,
-                remedy=remedy,
-            )
+            raise _mutated(changed, url, remedy)
+
+    def _refuse_another_history(self, url: str, note: Note, index: Index) -> None:
+        """Refuse an index that a newer one, which another process accepted meanwhile, does not go on from."""
+        newer = self.index(note)
+        if newer is not None and (changed := _changed(index, newer)):
+            raise _mutated(changed, url, f"If the registry was rebuilt on purpose, remove {self._path(url)}.")
 
     def _path(self, url: str) -> Path:
         return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(url))}.json"
+
+
+def _mutated(changed: list[str], url: str, remedy: str) -> IntegrityError:
+    found = ", ".join(changed[:5])
+    return IntegrityError(
+        "published versions changed or removed", code="VERSION_MUTATED", found=found, where=url, remedy=remedy
+    )
 
 
 def _changed(before: Index, now: Index) -> list[str]:

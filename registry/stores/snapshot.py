@@ -57,12 +57,14 @@ class Snapshot:
             FormatError: invalid index.
             IntegrityError: damaged index, or a rollback.
         """
+        memory = None if _exempt(store) else Memory(Cache())
+        before = memory.note(store.url) if memory else None
         data = store.read_index()
         if data is None:
             raise no_index(store.url)
         index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
-        if not _exempt(store):
-            Memory(Cache()).accept(store, data, index)
+        if memory:
+            memory.accept(store, data, index, before)
         return cls(store, index)
 
     def find(self, reference: Reference) -> Located:

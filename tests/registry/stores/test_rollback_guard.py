@@ -8,10 +8,13 @@ import registry
 from batteries.errors import IntegrityError
 from batteries.io.canonical_json import sha256
 from registry.catalog.index import Index
+from registry.stores.cache import Cache
+from registry.stores.cache_cleanup import collect
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
+from registry.stores.rollback_guard import FOLDER, Memory
 from registry.stores.settings import embedded
-from registry.stores.snapshot import open_snapshot
+from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import INDEX
 from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, publish, tiny
@@ -47,6 +50,67 @@ def test_an_older_index_is_refused(folder):
     open_snapshot(folder)
     (folder / INDEX).write_bytes(old)
     assert refused(folder) == "ROLLBACK"
+
+
+class Overtaken(DirectoryStore):
+    """A store whose index another process reads anew, after something happened, before this reading is accepted."""
+
+    def __init__(self, path, then):
+        super().__init__(path)
+        self._then = then
+
+    def read_index(self):
+        data = super().read_index()
+        self._then()
+        open_snapshot(self.path)
+        return data
+
+
+def number_seen(folder):
+    (note,) = Memory(Cache()).notes()
+    return note.number
+
+
+def test_a_reading_that_another_overtook_is_no_going_back(folder):
+    slow = Snapshot.take(Overtaken(folder, lambda: publish(tiny(version="1.1.0"), folder)))
+    assert slow.index.number == 1
+    assert number_seen(folder) == 2
+    with pytest.raises(IntegrityError, match="ROLLBACK"):
+        Memory(Cache()).accept(slow.store, slow.index.sealed(), slow.index, Memory(Cache()).note(slow.store.url))
+
+
+def test_a_first_reading_that_another_overtook_is_no_going_back(tmp_path):
+    publish(tiny(), tmp_path / "other")
+    slow = Snapshot.take(Overtaken(tmp_path / "other", lambda: publish(tiny(version="1.1.0"), tmp_path / "other")))
+    assert slow.index.number == 1
+    assert number_seen(tmp_path / "other") == 2
+
+
+@pytest.mark.parametrize(("more", "code"), [(0, "REWRITTEN"), (4, "VERSION_MUTATED")])
+def test_a_reading_of_another_history_than_the_one_that_overtook_it(folder, more, code):
+    def rebuilt():
+        shutil.rmtree(folder)
+        for note in (Cache().folder / FOLDER).iterdir():
+            note.unlink()
+        publish(tiny(seed=9), folder)
+        for n in range(more):
+            publish(tiny(f"other{n}"), folder)
+
+    with pytest.raises(IntegrityError) as caught:
+        Snapshot.take(Overtaken(folder, rebuilt))
+    assert caught.value.code == code
+
+
+def test_a_damaged_note_blocks_nothing(folder):
+    (path,) = (Cache().folder / FOLDER).iterdir()
+    path.write_bytes(b"{}")
+    assert Memory(Cache()).notes() == []
+    assert not path.exists()
+    path.write_bytes(b"{}")
+    collect(Cache(), max_size=0)
+    path.write_bytes(b"{}")
+    open_snapshot(folder)
+    assert number_seen(folder) == 1
 
 
 def test_a_rebuilt_registry_is_refused_until_the_note_is_removed(folder):
