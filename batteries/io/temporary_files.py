@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 import re
 import secrets
+import time
+from functools import cache
 from pathlib import Path
 
 from batteries.io import filesystem
@@ -13,7 +17,9 @@ from batteries.io.filesystem_errors import typed
 from batteries.io.folders import entries
 
 TEMPORARY = ".part"  # suffix of an unfinished file; removed by ``sweep``
-TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d{{1,9}})\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
+# a file's name, the number of a process, the place where that number means it, and a random number
+TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d{{1,9}})\.(?P<place>[0-9a-f]{{8}})?[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
+FORGOTTEN = 24 * 3600.0  # seconds after the last change of a file of another place: no writing takes so long
 NAMED = 48  # characters of the file's name in the temporary name, which keeps it within the file system's limit
 
 in_flight: dict[str, Path] = {}  # temporary files being written by this process, by name
@@ -21,14 +27,24 @@ in_flight: dict[str, Path] = {}  # temporary files being written by this process
 
 def temporary_of(path: Path) -> Path:
     """Return a new temporary path beside a file to be written."""
-    return path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
+    return path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{place()}{secrets.token_hex(4)}{TEMPORARY}")
+
+
+@cache
+def place() -> str:
+    """Return eight digits of the place where process numbers mean this process: host, its last start, and container."""
+    found = [platform.node()]
+    with contextlib.suppress(OSError):  # not Linux
+        found += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:8]
 
 
 def sweep(folder: Path) -> int:
     """Remove temporary files of killed writers below ``folder``; return the number of bytes freed.
 
-    A temporary file belongs to the process whose number is in its name, and is kept while that process runs. Folders that may
-    not be listed and files that cannot be removed are left to the next sweep.
+    A temporary file belongs to the process whose number is in its name, and is kept while that process runs. The number means
+    another process on another host, in another container, or before the host's last start: a file from there is kept for a day
+    after its last change. Folders that may not be listed and files that cannot be removed are left to the next sweep.
 
     Raises:
         StoreError: failing disk.
@@ -36,8 +52,8 @@ def sweep(folder: Path) -> int:
     freed = 0
     with typed(folder):
         for entry in entries(folder, passed_over=PermissionError):
-            if entry.name.endswith(TEMPORARY) and _abandoned(entry.name):
-                path = Path(entry.path)
+            path = Path(entry.path)
+            if entry.name.endswith(TEMPORARY) and _abandoned(path):
                 with contextlib.suppress(OSError):
                     size = filesystem.current.lstat(path).st_size
                     filesystem.current.unlink(path)
@@ -52,9 +68,13 @@ def give_up() -> None:
             filesystem.current.unlink(path)
 
 
-def _abandoned(name: str) -> bool:
-    ours = TEMPORARY_NAME.fullmatch(name)
-    if ours is None or name in in_flight:
+def _abandoned(path: Path) -> bool:
+    ours = TEMPORARY_NAME.fullmatch(path.name)
+    if ours is None or path.name in in_flight:
+        return False
+    if ours["place"] != place():
+        with contextlib.suppress(OSError):
+            return time.time() - filesystem.current.lstat(path).st_mtime > FORGOTTEN
         return False
     process = int(ours["process"])
     return process == os.getpid() or not _runs(process)

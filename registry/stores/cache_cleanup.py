@@ -95,6 +95,8 @@ def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesErr
     found: list[tuple[str, BatteriesError | None]] = []
     for file in sorted(_files(cache), key=lambda file: file.path.name):
         error = _fault(file.path)
+        if isinstance(error, NotFoundError):  # collected meanwhile
+            continue
         if error is not None and repair:
             atomic_files.move_aside(file.path, cache.aside)
         found.append((file.path.name, error))

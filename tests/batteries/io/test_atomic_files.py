@@ -2,6 +2,10 @@
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,8 +13,9 @@ import pytest
 
 from batteries import Cell
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, StoreError
-from batteries.io import atomic_files, filesystem, folders
-from tests.support.cells import litter, tiny
+from batteries.io import atomic_files, filesystem, folders, temporary_files
+from batteries.io.temporary_files import place
+from tests.support.cells import ROOT, litter, tiny
 
 
 def test_create_never_replaces_and_replace_always_does(tmp_path):
@@ -114,15 +119,15 @@ def test_a_folder_that_vanishes_under_a_write_is_the_disks_fault(tmp_path):
 
 
 def test_sweep_takes_only_what_dead_writers_of_ours_left(tmp_path):
-    dead = tmp_path / "x" / ".cell.json.999999999.0123abcd.part"
+    dead = tmp_path / "x" / f".cell.json.999999999.{place()}0123abcd.part"
     dead.parent.mkdir()
     dead.write_bytes(b"1234")
     kept = [
         tmp_path / "report.pdf.part",
         tmp_path / "a.part",
-        tmp_path / f".b.{os.getppid()}.0123abcd.part",
+        tmp_path / f".b.{os.getppid()}.{place()}0123abcd.part",
         tmp_path / ".c.9.part",
-        tmp_path / f".d.{10**30}.0123abcd.part",
+        tmp_path / f".d.{10**30}.{place()}0123abcd.part",
     ]
     for path in kept:
         path.write_bytes(b"x")
@@ -130,6 +135,28 @@ def test_sweep_takes_only_what_dead_writers_of_ours_left(tmp_path):
     assert not dead.exists()
     assert all(path.exists() for path in kept)
     assert atomic_files.sweep(tmp_path / "missing") == 0
+
+
+@pytest.mark.parametrize("other", ["0" * 8, None])
+def test_sweep_keeps_what_another_host_or_container_may_be_writing(tmp_path, other):
+    """Process numbers mean nothing there: its files are kept for a day, and so are those of names without a place."""
+    path = tmp_path / f".cell.json.999999999.{other or ''}0123abcd.part"
+    path.write_bytes(b"1234")
+    assert atomic_files.sweep(tmp_path) == 0
+    yesterday = time.time() - temporary_files.FORGOTTEN - 60
+    os.utime(path, (yesterday, yesterday))
+    assert atomic_files.sweep(tmp_path) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
+def test_a_container_has_a_place_of_its_own():
+    program = "from batteries.io.temporary_files import place; print(place())"
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "--user", "--map-root-user", sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        pytest.skip(f"no namespaces here: {done.stderr[-100:]}")
+    assert done.stdout.strip() not in ("", place())
 
 
 def test_sweep_leaves_alone_what_this_process_is_writing(tmp_path):
@@ -150,7 +177,7 @@ def test_sweep_takes_what_this_process_could_not_remove(tmp_path):
 
 
 def test_sweep_passes_over_what_it_may_not_look_into(tmp_path):
-    (tmp_path / ".a.999999999.0123abcd.part").write_bytes(b"x")
+    (tmp_path / f".a.999999999.{place()}0123abcd.part").write_bytes(b"x")
     (tmp_path / "lost+found").mkdir()
 
     def scan(folder):

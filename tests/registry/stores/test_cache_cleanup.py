@@ -7,6 +7,7 @@ import pytest
 
 import registry
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
+from batteries.io.temporary_files import place
 from registry.catalog.release import Pin
 from registry.cli.maintenance import size_of
 from registry.stores.cache import Cache
@@ -105,7 +106,7 @@ def test_use_is_noted(cache):
 def test_damage_in_the_cache_is_named_and_moved_aside(cache):
     path = cache.path(Pin.of(bytes(1000)).sha256)
     path.write_bytes(b"x")
-    litter = cache.blobs / f".{'a' * 64}.4194305.00000000.part"
+    litter = cache.blobs / f".{'a' * 64}.4194305.{place()}00000000.part"
     litter.write_bytes(b"half")
     assert [error.code for _, error in check(cache) if error] == ["DIGEST_MISMATCH"]
     assert path.exists()

@@ -9,6 +9,7 @@ import pytest
 from batteries.errors import ConflictError, FormatError, InputError, NotFoundError, PolicyError, StoreError
 from batteries.io import atomic_files, filesystem
 from batteries.io.canonical_json import sha256
+from batteries.io.temporary_files import place
 from registry.stores.directory import LOCK, DirectoryStore
 from registry.stores.memory import MemoryStore
 from tests.support.cells import litter, tree
@@ -310,8 +311,8 @@ def test_litter_of_the_dead_is_swept_by_the_next_writer(tmp_path):
     store = directory(tmp_path)
     store.put(BLOB, b"x")
     left = [
-        store.path / ".index.json.4194305.00000000.part",
-        store.path / "blobs" / f".{'a' * 64}.4194305.00000000.part",
+        store.path / f".index.json.4194305.{place()}00000000.part",
+        store.path / "blobs" / f".{'a' * 64}.4194305.{place()}00000000.part",
     ]
     for path in left:
         path.write_bytes(b"half")

@@ -17,6 +17,7 @@ from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import canonical_json, filesystem
 from batteries.io.canonical_json import dump, sha256
+from batteries.io.temporary_files import place
 from batteries.io.verified import verify
 from registry.catalog import store_keys
 from registry.catalog.index import Index
@@ -123,7 +124,7 @@ def test_a_cache_and_a_store_damaged_together_are_an_error(store):
 
 
 def test_litter_of_killed_pulls_is_swept(store):
-    left = Cache().path(f".{'a' * 64}.4194305.00000000.part")
+    left = Cache().path(f".{'a' * 64}.4194305.{place()}00000000.part")
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     pull("high/tiny", registry=store)
