@@ -11,7 +11,7 @@ The index has no key, because it changes and the bytes under a key never do.
 from __future__ import annotations
 
 from batteries.errors import InputError
-from batteries.io.canonical_json import DIGEST
+from batteries.io.canonical_json import DIGEST, sha256
 from registry.catalog import kinds
 from registry.catalog.kinds import kind_of_path
 from registry.catalog.reference import is_version
@@ -40,6 +40,16 @@ def blob(digest: str) -> str:
 def attestation(cell: str, digest: str) -> str:
     """Return the key of an attestation about a cell, from their digests."""
     return check(f"{ATTESTATIONS}/{cell}/{digest}{JSON}")
+
+
+def is_damaged(key: str, data: bytes | memoryview) -> bool:
+    """Tell whether bytes are not those of their key, if it ends in their digest, as all keys but those of manifests do.
+
+    >>> is_damaged(blob("0" * 64), b"x"), is_damaged(manifest("low/a", "1.0.0"), b"x")
+    (True, False)
+    """
+    digest = key.rpartition("/")[2].removesuffix(JSON)
+    return DIGEST.fullmatch(digest) is not None and sha256(data) != digest
 
 
 def check(key: str) -> str:

@@ -16,14 +16,13 @@ from batteries.io import atomic_files
 from batteries.io.home import REMEDY, home
 from batteries.io.verified import Verified
 from registry.catalog.release import Pin
-from registry.stores.directory import DirectoryStore
+from registry.stores.directory import ASIDE, DirectoryStore
 from registry.stores.memory import MemoryStore
 from registry.stores.store import Store
 from registry.stores.verified_read import read_pinned
 
 BLOBS = "blobs"
 LOCKS = "locks"
-ASIDE = "damaged"  # folder of damaged files, kept for diagnosis
 WAIT = 60.0  # seconds to wait for another process's transfer of the same bytes; then both transfer them
 USED_EVERY = 3600.0  # seconds between two updates of a file's time of use
 

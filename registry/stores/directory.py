@@ -20,6 +20,7 @@ from registry.stores.write_rules import read_each, refuse_moved, refuse_other, r
 
 LOCK = "index.lock"
 LOCK_SECONDS = 30.0
+ASIDE = "damaged"  # folder of damaged files, kept for diagnosis
 UNPROMISED: dict[Operation, tuple[str, str]] = {  # code and consequence of a missing operation
     "link": ("NO_LINKS", "no hard links: if two processes publish one version at once, the later file may win"),
     "lock": ("NO_LOCKS", "no file locks: of two concurrent changes, one may be lost"),
@@ -83,13 +84,18 @@ class DirectoryStore:
         return sorted(key for folder in store_keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
 
     def put(self, key: str, data: Data) -> None:
-        """See :meth:`Store.put`."""
+        """See :meth:`Store.put`. A damaged file under the name of its digest is moved aside, and gives way."""
         refuse_read_only(self)
         path = self.path_of(key)
         with self._saying_so():
-            made = atomic_files.create(path, data)
-        if not made:
-            refuse_other(key, atomic_files.mapped(path, limit=MAX_BLOB), data, self.url)
+            if atomic_files.create(path, data):
+                return
+            present = atomic_files.mapped(path, limit=MAX_BLOB)
+            if store_keys.is_damaged(key, present) and not store_keys.is_damaged(key, data):
+                atomic_files.move_aside(path, self.path / ASIDE)
+                atomic_files.create(path, data)
+                present = atomic_files.mapped(path, limit=MAX_BLOB)
+        refuse_other(key, present, data, self.url)
 
     def read_index(self) -> bytes | None:
         """See :meth:`Store.read_index`. A writable store syncs it first, because its writer may have died before doing so."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from batteries.errors import BatteriesError, InputError
+from batteries.errors import BatteriesError, InputError, IntegrityError
 from batteries.io import atomic_files
 from registry.catalog import store_keys
 from registry.catalog.release import Pin
-from registry.stores.cache import ASIDE, Cache
-from registry.stores.directory import DirectoryStore
+from registry.stores.cache import Cache
+from registry.stores.directory import ASIDE, DirectoryStore
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import Store
 from registry.stores.verified_read import read_pinned
+
+GRACE = 3600.0  # seconds between the writing of a file and its listing, at most
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Check:
     """Result of checking a folder.
 
     Attributes:
-        faults: Errors of listed files that are missing or damaged, by key.
+        faults: Errors of listed files that are missing or damaged, and of orphans that were moved aside, by key.
         repaired: Keys of ``faults`` that were repaired.
         orphans: Keys that the index does not list: an interrupted publish left them, and repeating it uses them.
         checked: Number of files that the index lists.
@@ -47,7 +50,8 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
     Args:
         folder: Folder of the registry.
         repair: Whether to restore damaged and missing files from the cache or ``source``, and to remove temporary files of
-            killed writers. Damaged files are kept in ``damaged/``.
+            killed writers. Damaged files are kept in ``damaged/``, and so are orphans of more than an hour, which would keep
+            another publish from their version.
         source: Another registry that may have the bytes.
 
     Raises:
@@ -65,7 +69,19 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
     other = open_snapshot(source).store if repair and source is not None else None
     repaired = [key for key in faults if repair and _put_right(store, key, promised[key], other)]
     orphans = sorted(set(store.keys()) - promised.keys())
-    return Check(faults, tuple(repaired), tuple(orphans), len(promised), swept)
+    freed = [key for key in orphans if repair and _set_aside(DirectoryStore(store.path), key)]
+    faults |= {key: IntegrityError("orphan moved aside", code="ORPHAN", where=key) for key in freed}
+    left = tuple(key for key in orphans if key not in freed)
+    return Check(faults, (*repaired, *freed), left, len(promised), swept)
+
+
+def _set_aside(store: DirectoryStore, key: str) -> bool:
+    """Move an orphan aside, unless a publish may be about to list it."""
+    path = store.path_of(key)
+    with contextlib.suppress(OSError):
+        if time.time() - path.lstat().st_mtime > GRACE:
+            return atomic_files.move_aside(path, store.path / ASIDE) is not None
+    return False
 
 
 def _promised(snapshot: Snapshot) -> dict[str, Pin]:

@@ -65,7 +65,8 @@ def taken(key: str, *, expected: str, found: str, url: str) -> ConflictError:
         expected=expected,
         found=found,
         where=f"{key} of {url}",
-        remedy="A published version never changes: publish under another version.",
+        remedy="A published version never changes: publish under another version. If it is listed nowhere, because its publish "
+        "was interrupted, `batteries fsck --registry FOLDER --repair` moves it aside an hour later.",
     )
 
 

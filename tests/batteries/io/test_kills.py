@@ -20,8 +20,8 @@ import pytest
 
 from batteries.errors import NotFoundError
 from batteries.io.canonical_json import sha256
-from registry.stores.cache import ASIDE, Cache
-from registry.stores.directory import DirectoryStore
+from registry.stores.cache import Cache
+from registry.stores.directory import ASIDE, DirectoryStore
 from registry.stores.settings import open_store
 from registry.stores.snapshot import Snapshot
 from registry.transfer.pull import pull

@@ -6,13 +6,13 @@ import time
 import pytest
 
 import registry
-from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError
+from batteries.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError
 from batteries.io.temporary_files import place
 from registry.catalog.release import Pin
 from registry.cli.maintenance import size_of
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import check, collect
-from registry.stores.fsck import fsck
+from registry.stores.fsck import GRACE, fsck
 from registry.stores.memory import MemoryStore
 from tests.support.cells import publish, tiny
 
@@ -146,6 +146,32 @@ def test_a_registry_is_put_right_from_another(folder, tmp_path):
     assert fsck(folder).faults == {}
     assert len(list((folder / "damaged").iterdir())) == 1
     assert {finding.error for finding in registry.verify_store(registry.DirectoryStore(folder))} == {None}
+
+
+def test_an_orphan_blocks_its_version_until_it_is_set_aside(folder):
+    """A publish that was killed before the index, and another cell for its version."""
+    key, blob = "high/third/1.0.0.json", f"blobs/{tiny('third', seed=4).digest}"
+    (folder / key).parent.mkdir()
+    (folder / key).write_bytes(tiny("third", seed=3).manifest.to_bytes())
+    with pytest.raises(ConflictError) as caught:
+        publish(tiny("third", seed=4), folder)
+    assert "fsck" in caught.value.remedy
+    assert fsck(folder, repair=True).orphans == (blob, key)  # as long as the publish may be going on
+    for path in (key, blob):
+        os.utime(folder / path, (time.time() - GRACE - 9,) * 2)
+    assert fsck(folder).orphans
+    found = fsck(folder, repair=True)
+    assert (found.orphans, found.ok, {error.code for error in found.faults.values()}) == ((), True, {"ORPHAN"})
+    publish(tiny("third", seed=4), folder)
+    assert registry.pull("high/third", registry=folder)[0].digest == tiny("third", seed=4).digest
+
+
+def test_a_damaged_file_that_is_listed_nowhere_gives_way(folder):
+    path = folder / "blobs" / tiny("third", seed=3).digest
+    path.write_bytes(b"half of it")
+    publish(tiny("third", seed=3), folder)
+    assert registry.pull("high/third", registry=folder)[0].digest == tiny("third", seed=3).digest
+    assert len(list((folder / "damaged").iterdir())) == 1
 
 
 def test_a_registry_is_put_right_from_the_cache(folder):
