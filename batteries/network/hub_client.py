@@ -14,9 +14,11 @@ import huggingface_hub
 from batteries.errors import BatteriesError, ConflictError, NotFoundError, PolicyError, TransportError
 from batteries.network import hub_environment
 from batteries.network.credentials import IMPLICIT_OFF, Credentials
+from batteries.network.guarded_session import guarded
 
 LIBRARY = "svae-batteries"
 SLOWEST = 100_000  # bytes per second that an upload is expected to reach
+LATER = 2.0  # seconds after the end of a call, until its thread stops reading an answer
 SHOWN = 300  # characters of a server's words in an error
 
 Result = TypeVar("Result")
@@ -35,6 +37,7 @@ class HubClient:
 
     def __init__(self, repo_id: str, *, endpoint: str, credentials: Credentials | None, where: str, patience: float) -> None:
         self._repo_id = repo_id
+        self._endpoint = endpoint
         self._credentials = credentials
         self._where = where
         self._patience = patience
@@ -96,9 +99,13 @@ class HubClient:
         hub_environment.refuse_offline(self._where)
         outcome: list[Result | BatteriesError] = []
 
+        def guarded_work() -> Result:
+            with guarded(self._endpoint, self._credentials.token if self._credentials else None, seconds + LATER):
+                return work()
+
         def attempt() -> None:
             try:
-                outcome.append(typed(work, self._where, self._credentials))
+                outcome.append(typed(guarded_work, self._where, self._credentials))
             except BatteriesError as error:
                 outcome.append(error)
 
@@ -119,8 +126,10 @@ def typed(work: Callable[[], Result], where: str, credentials: Credentials | Non
         return work()
     except BatteriesError:
         raise
-    except Exception as error:  # RuntimeError, ValueError, KeyError, OSError or httpx2's, depending on the version
-        raise _error_of(error, where, credentials) from error
+    except Exception as error:  # RuntimeError, ValueError, KeyError, OSError or httpx2's; it may hold one of ours
+        if own := _own_inside(error):
+            raise own from None
+        raise _error_of(error, where, credentials) from (None if _tells(error, credentials) else error)
 
 
 def refusal(status: int, code: str | None, where: str, credentials: Credentials | None) -> BatteriesError:
@@ -167,7 +176,7 @@ def _login(credentials: Credentials | None) -> str:
 def _error_of(error: Exception, where: str, credentials: Credentials | None) -> BatteriesError:
     response = _response_of(error)
     status = 0 if response is None else response.status_code
-    found = " ".join(str(error).split())[:SHOWN]
+    found = " ".join(_without_token(str(error), credentials).split())[:SHOWN]
     if status in (401, 403, 404):
         return refusal(status, response.headers.get("x-error-code"), where, credentials)
     if status in (409, 412):
@@ -186,6 +195,27 @@ def _error_of(error: Exception, where: str, credentials: Credentials | None) -> 
             "untrusted certificate of the server", code="CERTIFICATE", found=found, where=where, remedy=remedy
         )
     return TransportError("write to the Hub failed", code="UNAVAILABLE", found=found, where=where, retryable=True)
+
+
+def _own_inside(error: BaseException | None) -> BatteriesError | None:
+    """Return the error of this package that the client wrapped, if any."""
+    while error is not None and not isinstance(error, BatteriesError):
+        error = error.__cause__
+    return error
+
+
+def _without_token(text: str, credentials: Credentials | None) -> str:
+    """Return a server's words without the token, which it may repeat."""
+    return text.replace(credentials.token, "(token)") if credentials else text
+
+
+def _tells(error: BaseException | None, credentials: Credentials | None) -> bool:
+    """Tell whether an error, or one that it comes from, has the token in its words."""
+    told = False
+    while error is not None and credentials is not None and not told:
+        told = credentials.token in str(error)
+        error = error.__cause__ or error.__context__
+    return told
 
 
 def _response_of(error: BaseException | None) -> Any:

@@ -1,0 +1,193 @@
+"""Writing to a hostile Hub with the real client: bounded answers, and a token that goes to its own host alone."""
+
+import gzip
+import json
+import threading
+import time
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx2
+import huggingface_hub
+import huggingface_hub.constants
+import pytest
+
+from batteries.errors import BatteriesError, PolicyError, TransportError
+from batteries.network import guarded_session
+from batteries.network.credentials import Credentials
+from batteries.network.hub_client import HubClient
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of huggingface_hub's own uploads
+TOKEN = "hf_secretsecretsecret"
+COMMIT = "a" * 40
+
+
+class Hostile(ThreadingHTTPServer):
+    """A Hub that answers in some manner, and records where a token came.
+
+    Attributes:
+        manner: Manner of its answers.
+        elsewhere: Address that it names for uploads, or None.
+        seen: Path and token of each request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, manner="well", elsewhere=None):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.manner, self.elsewhere, self.seen = manner, elsewhere, []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def _answer(self):
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.path.split("?")[0], self.headers.get("Authorization")))
+        status, headers, body = self._of(sent)
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if isinstance(body, bytes):
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.end_headers()
+        for part in body:
+            try:
+                self.wfile.write(part)
+            except OSError:
+                return
+
+    do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 - names that the base class asks for
+
+    def _of(self, sent):
+        manner, path = self.server.manner, self.path
+        if manner == "endless":
+            return 200, {"Connection": "close"}, (b" " * 65536 for _ in range(10**6))
+        if manner == "slow":
+            return 200, {"Connection": "close"}, (time.sleep(0.1) or b" " for _ in range(10**4))
+        if manner == "compressed":
+            return 200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(5 * 10**7))
+        if manner == "echo":
+            return 400, {}, json.dumps({"error": f"bad header {self.headers['Authorization']}"}).encode()
+        if manner == "redirect":
+            return 307, {"Location": f"{self.server.elsewhere}{path}"}, b""
+        if "/preupload/" in path:
+            files = [{"path": one["path"], "uploadMode": "lfs", "shouldIgnore": False} for one in json.loads(sent)["files"]]
+            return 200, {}, json.dumps({"files": files}).encode()
+        if path.endswith("/info/lfs/objects/batch"):
+            to = self.server.elsewhere or self.server.url
+            actions = {"upload": {"href": f"{to}/upload"}, "verify": {"href": f"{to}/verify"}}
+            objects = [{"oid": one["oid"], "size": one["size"], "actions": actions} for one in json.loads(sent)["objects"]]
+            return 200, {}, json.dumps({"transfer": "basic", "objects": objects}).encode()
+        if "/commit/" in path:
+            return 200, {}, json.dumps({"commitUrl": f"{self.server.url}/a/b/commit/{COMMIT}", "commitOid": COMMIT}).encode()
+        return 200, {}, json.dumps({"url": f"{self.server.url}/a/b"}).encode()
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    running = []
+
+    def start(manner="well", elsewhere=None):
+        running.append(Hostile(manner, elsewhere))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def client(server, patience=20.0):
+    credentials = Credentials(TOKEN, "a test", "leave it out")
+    return HubClient("a/b", endpoint=server.url, credentials=credentials, where="hf://a/b", patience=patience)
+
+
+def commit(server, **more):
+    return client(server, **more).commit({"x.bin": b"x" * 100}, revision="main", parent="b" * 40, message="m")
+
+
+def test_a_commit_with_large_files_goes_through(hub):
+    server = hub()
+    assert commit(server) == COMMIT
+    assert ("/verify", f"Bearer {TOKEN}") in server.seen
+    assert guarded_session._guards == []
+
+
+@pytest.mark.parametrize(("manner", "words"), [("endless", "answer too large"), ("compressed", "compressed answer")])
+@pytest.mark.parametrize("call", ["commit", "create"])
+def test_an_answer_has_bounds(hub, manner, words, call):
+    server = hub(manner)
+    with pytest.raises(TransportError, match=words) as caught:
+        commit(server) if call == "commit" else client(server).create(private=None)
+    assert caught.value.code == "LIMIT"
+
+
+def test_a_slow_answer_ends_with_the_call_and_leaves_no_thread(hub):
+    before = time.monotonic()
+    with pytest.raises(TransportError) as caught:
+        client(hub("slow"), patience=1.0).create(private=None)
+    assert caught.value.code == "DEADLINE"
+    assert time.monotonic() - before < 10
+    ends = time.monotonic() + 10
+    while any(thread.name == "batteries-hub" for thread in threading.enumerate()):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_the_token_goes_to_no_other_address_of_an_answer(hub):
+    other = hub()
+    server = hub(elsewhere=other.url)
+    assert commit(server) == COMMIT
+    assert {path for path, _ in other.seen} == {"/upload", "/verify"}
+    assert {token for _, token in other.seen} == {None}
+    assert f"Bearer {TOKEN}" in {token for _, token in server.seen}
+
+
+def test_the_token_follows_no_redirect_to_another_port(hub):
+    other = hub()
+    client(hub("redirect", elsewhere=other.url)).create(private=None)
+    assert {token for _, token in other.seen} == {None}
+
+
+@pytest.mark.parametrize("manner", ["well", "redirect"])
+def test_nothing_goes_out_unencrypted(hub, manner):
+    server = hub(manner, elsewhere="http://hub.example.invalid")
+    with pytest.raises(PolicyError) as caught:
+        commit(server)
+    assert caught.value.code == "INSECURE"
+    assert caught.value.where.startswith("http://hub.example.invalid/")
+
+
+def test_a_token_that_the_server_repeats_is_in_no_error(hub):
+    with pytest.raises(BatteriesError) as caught:
+        commit(hub("echo"))
+    told = "".join(traceback.format_exception(caught.value))
+    assert "(token)" in str(caught.value)
+    assert TOKEN not in told + repr(caught.value)
+
+
+def test_other_requests_of_the_session_are_left_alone(hub):
+    """The session is the process's: a reading of the user's beside a call of this package is as it was."""
+    other = hub("compressed")
+    with guarded_session.guarded("https://hub.example", TOKEN, 5.0):
+        session = huggingface_hub.get_session()
+        assert len(session.get(other.url).content) == 5 * 10**7
+        with pytest.raises(TransportError):
+            session.post(other.url)
+    assert isinstance(session, httpx2.Client)
+    assert len(session.post(other.url).content) == 5 * 10**7
+    assert len(session.event_hooks["response"]) == 1
