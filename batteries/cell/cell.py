@@ -17,7 +17,7 @@ from batteries.cell.manifest import MAX_MANIFEST, FileFacts, Manifest
 from batteries.cell.model_card import CARD, cell_card
 from batteries.cell.spec import CellSpec
 from batteries.errors import IntegrityError, NotFoundError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, file_pair
 from batteries.io.canonical_json import sha256
 from batteries.io.verified import Verified, verify
 
@@ -142,9 +142,16 @@ class Cell:
         path = Path(path)
         if path.suffix != SUFFIX:
             raise NotFoundError("not a cell file", code="NO_CELL", expected=f"a path ending in {SUFFIX}", found=path)
+        try:
+            return cls._read(path)
+        except IntegrityError:  # of one pair the file, of another the manifest, if it was replaced in between
+            return cls._read(path)
+
+    @classmethod
+    def _read(cls, path: Path) -> Cell:
         blob = atomic_files.read(path, limit=weights_file.MAX_CELL, links=True)
         weights_file.refuse_other_kind(blob, path)
-        data, beside = _read_beside(path)
+        data, beside = _read_beside(path, blob)
         return cls.from_bytes(blob, Manifest.from_bytes(data, where=beside), where=path)
 
     @classmethod
@@ -208,14 +215,15 @@ class Cell:
         return f"{repository.endpoint}/{repo_id}/commit/{commit}"
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, each atomically; return the path of the first.
+        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, in place of a pair of that name; return the first's path.
+
+        The pair is the old one or the new one at every moment, also to :meth:`read` after the process was killed.
 
         Raises:
             StoreError: no space or no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
-        atomic_files.replace(path, self.to_bytes())
-        atomic_files.replace(path.with_suffix(".json"), self.manifest.to_bytes())
+        file_pair.write(path, [self.to_bytes()], self.manifest.to_bytes())
         return path
 
     def refuse_other_weights(self, where: object) -> None:
@@ -240,12 +248,19 @@ def file_facts(blob: bytes, weights: Mapping[str, np.ndarray]) -> FileFacts:
     return FileFacts(size=len(blob), sha256=sha256(blob), tensor_digest=weights_file.tensor_digest(weights))
 
 
-def _read_beside(path: Path) -> tuple[bytes, Path]:
+def _read_beside(path: Path, blob: bytes) -> tuple[bytes, Path]:
     """Read the manifest beside a weights file; return it with its path."""
-    beside = path.with_suffix(".json")
-    for place in (beside, *([path.with_name(MANIFEST_FILE)] if path.name == WEIGHTS_FILE else [])):
+
+    def fits(data: bytes) -> bool:
+        return Manifest.from_bytes(data, where=path).file.sha256 == sha256(blob)
+
+    with contextlib.suppress(NotFoundError):
+        return file_pair.manifest_of(path, fits, limit=MAX_MANIFEST)
+    if path.name == WEIGHTS_FILE:
         with contextlib.suppress(NotFoundError):
+            place = path.with_name(MANIFEST_FILE)
             return atomic_files.read(place, limit=MAX_MANIFEST, links=True), place
+    beside = path.with_suffix(".json")
     remedy = "Keep the two files together. Files of other trainers become cells by batteries adopt."
     raise NotFoundError("missing manifest of a cell file", code="NO_MANIFEST", expected=beside, remedy=remedy)
 

@@ -14,7 +14,7 @@ from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX
 from batteries.cell.manifest import MAX_MANIFEST
 from batteries.errors import BatteriesError, InputError, PolicyError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, file_pair
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import fields_of
 from composer.artifact.manifest import PackedFile, PackedLabel, PackedManifest
@@ -86,7 +86,7 @@ def refusal(kind: ArtifactKind, error: ValidationError) -> BatteriesError:
 
 
 def put(path: Path, file: Prepared[Said], manifest: PackedManifest | None = None) -> None:
-    """Write a file, and its manifest, if any, as ``NAME.json`` in the same folder, each atomically.
+    """Write a file, and its manifest, if any, as ``NAME.json`` in the same folder, in place of a pair of that name.
 
     Raises:
         PolicyError: a manifest that is too large (``MANIFEST_TOO_LARGE``), in which case nothing is written.
@@ -95,6 +95,7 @@ def put(path: Path, file: Prepared[Said], manifest: PackedManifest | None = None
     data = b"" if manifest is None else manifest.to_bytes()
     if len(data) > MAX_MANIFEST:
         raise PolicyError("manifest too large", code="MANIFEST_TOO_LARGE", expected=MAX_MANIFEST, found=len(data))
-    atomic_files.replace(path, *file.parts)
     if data:
-        atomic_files.replace(path.with_suffix(".json"), data)
+        file_pair.write(path, file.parts, data)
+    else:
+        atomic_files.replace(path, *file.parts)

@@ -15,7 +15,7 @@ from batteries import short_repr
 from batteries.cell.cell import SUFFIX, Origin
 from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, IntegrityError, NotFoundError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, file_pair
 from batteries.io.canonical_json import sha256
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS, form_in
@@ -58,14 +58,14 @@ class PulledFile:
     __repr__ = short_repr.fields
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, each atomically, and return the path of the first.
+        """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, in place of a pair of that name; return the first's path.
 
         Raises:
             StoreError: no space or no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
-        atomic_files.replace(path, atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True))
-        atomic_files.replace(path.with_suffix(".json"), self.manifest.to_bytes())
+        data = atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True)
+        file_pair.write(path, [data], self.manifest.to_bytes())
         return path
 
 
@@ -117,10 +117,14 @@ def read_packed(path: str | Path, form: ArtifactForm[Any]) -> Packed:
     """
     path = Path(path)
     data = atomic_files.mapped(path, limit=form.kind.limit, links=True)
-    beside = path.with_suffix(".json")
+
+    def fits(words: bytes) -> bool:
+        return form.manifest.from_bytes(words, where=path).file.sha256 == sha256(data)
+
     try:
-        words = atomic_files.read(beside, limit=MAX_MANIFEST, links=True)
+        words, beside = file_pair.manifest_of(path, fits, limit=MAX_MANIFEST)
     except NotFoundError as error:
+        beside = path.with_suffix(file_pair.SUFFIX)
         what, remedy = f"{form.kind.words} without a manifest", "Keep the two files together."
         raise NotFoundError(what, code="NO_MANIFEST", expected=beside, remedy=remedy) from error
     manifest = form.manifest.from_bytes(words, where=beside)

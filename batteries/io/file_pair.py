@@ -1,0 +1,66 @@
+"""A file and the manifest beside it, replaced as one: the pair is the old one or the new one at every moment.
+
+A copy of the new manifest stands beside the file from before the file is replaced until the manifest is. Replacing the file is
+what decides: before it, file and manifest are the old ones; after it, the copy is the file's manifest. A process that is killed
+in between leaves the copy, which readers heed and the next write of the pair removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from batteries.errors import BatteriesError
+from batteries.io import atomic_files
+from batteries.io.atomic_files import Data
+
+SUFFIX = ".json"
+
+
+def write(path: Path, parts: Iterable[Data], manifest: bytes) -> None:
+    """Write a file, and its manifest as ``NAME.json`` in the same folder.
+
+    Args:
+        path: File to write.
+        parts: Contents, to be concatenated.
+        manifest: Bytes of the manifest.
+
+    Raises:
+        FormatError: symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) of either name, which is kept.
+        StoreError: no space, no permission, failing disk.
+    """
+    atomic_files.refuse_special(path.with_suffix(SUFFIX))
+    coming = coming_of(path)
+    atomic_files.replace(coming, manifest)
+    atomic_files.replace_from(path, parts)
+    atomic_files.replace(path.with_suffix(SUFFIX), manifest)
+    atomic_files.remove(coming)
+
+
+def coming_of(path: Path) -> Path:
+    """Return the path of the copy of the manifest that a file being replaced will have."""
+    return path.with_name(f".{path.stem}{SUFFIX}.coming")
+
+
+def manifest_of(path: Path, fits: Callable[[bytes], bool], *, limit: int) -> tuple[bytes, Path]:
+    """Read the manifest of a file; return it with its path.
+
+    Args:
+        path: File.
+        fits: Function that tells whether a manifest is that of the file as it was read; errors of this package mean no.
+        limit: Largest manifest, in bytes.
+
+    Raises:
+        NotFoundError: no manifest.
+        FormatError: manifest too large.
+        StoreError: unreadable manifest.
+    """
+    coming = coming_of(path)
+    try:
+        data = atomic_files.read(coming, limit=limit)
+        if fits(data):
+            return data, coming
+    except BatteriesError:  # there only while a pair is written, or if that was interrupted
+        pass
+    beside = path.with_suffix(SUFFIX)
+    return atomic_files.read(beside, limit=limit, links=True), beside

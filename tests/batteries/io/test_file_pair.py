@@ -1,0 +1,130 @@
+"""A file and its manifest are the old pair or the new one: at every call of the file system, and under kills."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from batteries import Cell
+from batteries.errors import IntegrityError, NotFoundError, StoreError
+from batteries.io import file_pair, filesystem
+from tests.support.cells import ROOT, litter, tiny
+from tests.support.soak import many
+
+OLD, NEW = tiny(seed=1), tiny(seed=2)
+CALLS = ("create", "write", "fsync", "replace", "unlink")
+
+
+class Failing(filesystem.Disk):
+    """A disk on which the n-th call of a kind fails."""
+
+    def __init__(self, call, n):
+        self.calls = 0
+        whole = getattr(super(), call)
+
+        def failing(*given):
+            self.calls += 1
+            if self.calls == n + 1:
+                raise OSError(errno.ENOSPC, "no space")
+            return whole(*given)
+
+        setattr(self, call, failing)
+
+
+def kept(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_write_that_fails_at_any_call_leaves_a_whole_pair(tmp_path, call, first):
+    """The n-th call of a kind fails, for every n until none does."""
+    for n in range(50):
+        folder = tmp_path / str(n)
+        path = folder / f"{NEW.manifest.identity.name}.safetensors"
+        if not first:
+            OLD.write(folder)
+        disk = Failing(call, n)
+        with filesystem.use(disk):
+            try:
+                NEW.write(folder)
+                done = True
+            except StoreError:
+                done = False
+        try:
+            found = Cell.read(path)
+        except NotFoundError:
+            assert first
+            assert not done
+        else:
+            assert found.digest in {NEW.digest} if first or done else {OLD.digest, NEW.digest}
+        NEW.write(folder)
+        assert Cell.read(path).digest == NEW.digest
+        assert kept(folder) == [path.with_suffix(".json").name, path.name]
+        if disk.calls <= n:
+            return
+    raise AssertionError("no end of calls")
+
+
+def test_the_copy_of_a_manifest_serves_its_own_file_alone(tmp_path):
+    path = OLD.write(tmp_path)
+    file_pair.coming_of(path).write_bytes(NEW.manifest.to_bytes())
+    assert Cell.read(path).digest == OLD.digest
+    file_pair.coming_of(path).write_bytes(b"garbage")
+    assert Cell.read(path).digest == OLD.digest
+    path.write_bytes(NEW.to_bytes())
+    with pytest.raises(IntegrityError):
+        Cell.read(path)
+    file_pair.coming_of(path).write_bytes(NEW.manifest.to_bytes())
+    assert Cell.read(path).digest == NEW.digest
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.support.cells import tiny
+cells = [tiny(seed=1), tiny(seed=2)]
+print("ready", flush=True)
+while True:
+    for cell in cells:
+        cell.write(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_pair_that_is_written_over_is_whole_whenever_the_writer_is_killed(tmp_path):
+    path, digests = OLD.write(tmp_path), {OLD.digest, NEW.digest}
+    for _ in range(many(8, 200)):
+        words, environment = [sys.executable, "-c", WRITER, str(tmp_path)], {**os.environ, "OMP_NUM_THREADS": "1"}
+        writer = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, env=environment)
+        writer.stdout.readline()
+        time.sleep(0.05 + 0.1 * int.from_bytes(os.urandom(1), "big") / 255)
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        assert Cell.read(path).digest in digests
+    NEW.write(tmp_path)
+    assert [name for name in kept(tmp_path) if name.endswith(".coming")] == []
+    assert len(kept(tmp_path)) == 2 + len(litter(tmp_path))
+
+
+def test_a_reader_beside_a_writer_sees_whole_pairs(tmp_path):
+    path, stop = OLD.write(tmp_path), threading.Event()
+
+    def write():
+        while not stop.is_set():
+            NEW.write(tmp_path)
+            OLD.write(tmp_path)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = {Cell.read(path).digest for _ in range(60)}
+    finally:
+        stop.set()
+        writer.join()
+    assert found <= {OLD.digest, NEW.digest}
