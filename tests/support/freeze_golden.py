@@ -13,6 +13,7 @@ from registry.answers.diagnosis import DIAGNOSING
 from registry.answers.encoding import ENCODING
 from registry.answers.inspection import INSPECTING
 from registry.answers.maintenance import MAINTENANCE
+from registry.answers.site import SITES
 from registry.answers.transfer import ANSWERS
 from tests.project.test_public_names import GOLDEN, PUBLIC, ROOT, options
 from tests.support.cells import tiny
@@ -22,7 +23,7 @@ SCHEMAS = ROOT / "docs" / "schema"
 
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
-    answers = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING}
+    answers = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING, **SITES}
     return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
 
 
