@@ -99,7 +99,8 @@ def _closest(group: _Group, place: int, signatures: Mapping[Shown, Tensor]) -> l
     targets = torch.stack([group.tokens[others[n]][names[n]] for n in chosen])
     residuals = _residuals(sources, targets)
     best = residuals.round(decimals=DIGITS).argsort(stable=True)[:RELATED].tolist()
-    exchanged = torch.stack([_residuals(sources[best].roll(shift, dims=1), targets[best]) for shift in SHIFTS]).mean(dim=0)
+    rolled = torch.cat([sources[best].roll(shift, dims=1) for shift in SHIFTS])
+    exchanged = _residuals(rolled, targets[best].repeat(len(SHIFTS), 1, 1, 1)).unflatten(0, (len(SHIFTS), -1)).mean(dim=0)
     return [
         Related(
             group.entries[others[chosen[n]]],

@@ -35,21 +35,21 @@ def render(template: str, page: str, scripts: Sequence[str] = (), **values: obje
         scripts: Names of scripts that end the page.
         values: Values of the template.
     """
-    from markupsafe import Markup
-
-    environment = _environment()
-    style, first = (Markup(environment.get_template(name).render()) for name in ("site.css.j2", "theme.js"))
-    last = Markup("\n".join(environment.get_template(name).render() for name in ("controls.js", *scripts)))
-    return environment.get_template(template).render(
-        values
-        | {
-            "style": style,
-            "first_script": first,
-            "last_script": last,
-            "policy": _policy(style, first, last),
-            "to": lambda target: link(target, page),
-            "front": FRONT,
-        }
+    style, first, last = _text("site.css.j2"), _text("theme.js"), _text("controls.js", *scripts)
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            values
+            | {
+                "style": style,
+                "first_script": first,
+                "last_script": last,
+                "policy": _policy(style, first, last),
+                "to": lambda target: link(target, page),
+                "front": FRONT,
+            }
+        )
     )
 
 
@@ -80,6 +80,17 @@ def shown(value: Any) -> str | Markup:
     return Markup(", ").join(shown(item) for item in value)
 
 
+def rough(error: float) -> str | Markup:
+    """Return a standard error to two digits, with its exact value.
+
+    >>> rough(0.00131043)
+    Markup('<data value="0.00131043">0.0013</data>')
+    """
+    from markupsafe import Markup
+
+    return Markup('<data value="{}">{}</data>').format(repr(error), number(float(f"{error:.2g}")))
+
+
 def size(count: int) -> str | Markup:
     """Return a number of bytes in kilobytes.
 
@@ -92,10 +103,19 @@ def size(count: int) -> str | Markup:
 
 
 @cache
+def _text(*names: str) -> Markup:
+    """Return style or scripts, one after the other."""
+    from markupsafe import Markup
+
+    return Markup("\n".join(_environment().get_template(name).render() for name in names))
+
+
+@cache
 def _environment() -> Any:
     found = environment(TEMPLATES)
     filters: dict[str, Any] = {
         "shown": shown,
+        "rough": rough,
         "size": size,
         "path": lambda path: json.dumps(list(path)),
     }

@@ -44,10 +44,10 @@ def cell_code(entry: CellEntry, partners: Sequence[CellEntry], address: str) -> 
             "",
             f"cells = registry.pull({references}{_argument(address)})",
             *_images(entry),
-            "model = composer.compose(cells, probe=images)  # one frozen module, its tokens in a common frame",
+            "model = composer.compose(cells, probe=images)  # a frozen nn.Module",
             "out = model(images[:4])",
             f'out["{entry.path}"].omega  # tokens (images, patches, {entry.manifest.spec.D})',
-            "out.recon, out.error  # reconstructions, and the error of each cell",
+            "out.recon, out.error  # reconstructions, errors",
         )
     )
 
