@@ -39,8 +39,9 @@ def site(
 ) -> None:
     """Make a static site of a registry, with a page for each version.
 
-    The first page is a table of the cells, and a chart. The site opens from its folder, and can be served by a static Space of the Hub, by Pages, or below any address. Run again,
-    the command makes pages whose cells, verdicts or relations changed, and removes those that are gone.
+    The first page is a table of the cells, and a chart. The site opens from its folder, and can be served by a static Space of
+    the Hub, by Pages, or below any address. Run again, the command makes pages whose cells, verdicts or relations changed, and
+    removes those that are gone.
     """
     use(context, threads)
     _answer(_built(out, registry_, address, mode), as_json)

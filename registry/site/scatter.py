@@ -89,7 +89,7 @@ def scatter(entries: Sequence[CellEntry]) -> Scatter | None:
         return None
     ratios = [_ratio(one) or 0.0 for _, one in known]
     empty = Scatter(
-        Axis.over("axial CV / exact CV", [*ratios, *ON_ATTRACTOR], steps=6),
+        Axis.over("CV / exact CV of the width", [*ratios, *ON_ATTRACTOR], steps=6),
         Axis.over("error (MSE)", [one.manifest.own.mse.value for _, one in known], log=True),
         (),
         len(entries) - len(known),

@@ -96,17 +96,17 @@
     for (const { dot } of rows) dot?.setAttribute("tabindex", "-1");
     known[0]?.setAttribute("tabindex", "0");
   };
-  const chart = document.getElementById("chart");
+  const chart = document.querySelector(".scatter"); // not the drawing: one with a listener for the focus is a stop itself
   if (chart) {
     const tell = (event) => {
-      const dot = event.target.closest("a");
+      const dot = event.target.closest("a.dot");
       if (dot) readout.textContent = dot.querySelector("title").textContent;
     };
     chart.addEventListener("focusin", tell);
     chart.addEventListener("mouseover", tell);
     chart.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
-      const known = dots(), at = known.indexOf(event.target.closest("a"));
+      const known = dots(), at = known.indexOf(event.target.closest("a.dot"));
       if (!step || at < 0) return;
       event.preventDefault();
       const next = known[(at + step + known.length) % known.length];

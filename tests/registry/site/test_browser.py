@@ -102,10 +102,10 @@ def test_cells_are_sorted_by_a_button_of_the_head(front):
     ("state", "names"),
     [
         ("#band=mid", ["mid/wide@1.0.0"]),
-        ("#q=FINE+2", ["high/fine-2@1.0.0"]),
+        ("#q=FINE-2", ["high/fine-2@1.0.0"]),
         ("#verdict=viable", ["high/fine-0@1.0.0"]),
         ("#d=8&size_max=1000", ["mid/wide@1.0.0"]),
-        ("#size_max=1&all=1&q=tiny", ["high/tiny@1.0.0", "high/tiny@1.1.0"]),
+        ("#size_max=3&all=1&q=TINY", ["high/tiny@1.0.0", "high/tiny@1.1.0"]),
         ("#mse_max=0.1", []),
         ("#ratio_min=0.99&ratio_max=1.01&q=fine&sort=-name", ["high/fine-2@1.0.0", "high/fine-1@1.0.0", "high/fine-0@1.0.0"]),
         ("#license=%3Cb%3Enone%3C%2Fb%3E", ["high/hostile@1.0.0"]),
@@ -157,6 +157,10 @@ def test_a_cell_is_opened_and_a_relation_followed_by_keys_alone(front):
         "(() => { const mark = document.activeElement.querySelector('path'); return getComputedStyle(mark).strokeWidth })()"
     )
     assert browser.run(outline) == "4px"
+    hover = "document.querySelector('{}').dispatchEvent(new MouseEvent('mouseover', {{bubbles: true}}))"
+    browser.run(hover.format(".legend svg"))  # is no point
+    browser.run(hover.format("#dot-3 path"))
+    assert browser.run("document.getElementById('readout').textContent").startswith("high/hostile@1.0.0: MSE 0.25")
     browser.press("ArrowRight")
     assert browser.run("document.activeElement.id") != first
     browser.press("Tab")  # all points are one stop
