@@ -71,6 +71,7 @@ def build_site(
     """
     contents = Contents(open_snapshot(registry, mode=mode), address)
     with SiteFolder.opened(Path(out).absolute()) as folder:
+        contents.fetch()
         pages = _pages(contents)
         made = 0
         for done, (name, made_from, make) in enumerate(pages):

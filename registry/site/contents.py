@@ -21,7 +21,11 @@ from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.snapshot import Located, Snapshot, check_attestation
 from registry.stores.verified_read import read_pinned
+from registry.transfer.pull import fetch
+from registry.transfer.wanted import Wanted
 from registry.transfer.weight_checks import check_weights
+
+TOGETHER = 64  # cells in memory while they are fetched
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,19 @@ class Contents:
     def by_reference(self) -> dict[str, Entry]:
         """Artifacts by ``path@version``."""
         return {entry.reference: entry for entry in (*self.cells, *self.packed)}
+
+    def fetch(self) -> None:
+        """Bring the cells of a remote registry into the cache, many at a time; a folder is read as it is.
+
+        Raises:
+            BatteriesError: as :func:`registry.pull`.
+        """
+        if self._cache is None:
+            return
+        found = (one for one, _ in self._located() if one.reference.kind is CELL)
+        missing = [Wanted.of(one) for one in found if not self._cache.has(one.release.blob)]
+        for start in range(0, len(missing), TOGETHER):
+            fetch(missing[start : start + TOGETHER])
 
     def cell(self, entry: CellEntry) -> Cell:
         """Read the weights of a cell, and check every byte.

@@ -62,8 +62,9 @@ class SiteFolder:
             StoreError: no space, no permission, or another process makes this site (``LOCK_TIMEOUT``).
             BatteriesError: a damaged list of pages.
         """
-        state = _state_of(path)
+        _state_of(path)  # refuses a foreign folder before anything is written into it
         with atomic_files.lock(path / LOCK, WAIT):
+            state = _state_of(path)
             folders.remove(path / STAGE)
             if state is None:
                 state = SiteState(pages={})

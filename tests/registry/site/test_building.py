@@ -260,6 +260,20 @@ def test_browse_makes_the_site_in_the_cache_and_opens_it(tmp_path, capsys, monke
     assert opened == [f"file://{found['front']}"]
 
 
+def test_a_registry_on_the_hub_is_read_through_the_cache(hub, tmp_path, monkeypatch):
+    cells = [tiny("a"), tiny("b", seed=1)]
+    registry.mirror(store_of(cells, attestations=[attestation(cells[0])]), "hf://local/cells")
+    answer = build_site(tmp_path / "site", "hf://local/cells")
+    assert (answer.made, answer.registry) == (6, "hf://local/cells")
+    assert (
+        "batteries pull high/a@1.0.0 --out cells --registry hf://local/cells"
+        in Page((tmp_path / "site" / "high/a/1.0.0.html").read_text()).text
+    )
+    before = files(tmp_path / "site")
+    assert build_site(tmp_path / "again", "hf://local/cells", mode="offline").made == 6
+    assert files(tmp_path / "again") == before
+
+
 def test_kinds_other_than_cells_have_texts_for_their_columns():
     contents = Contents(Snapshot.take(store_of([tiny()])))
     assert contents.packed == ()
