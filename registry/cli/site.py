@@ -25,7 +25,7 @@ SITES = "sites"  # folder in the cache
 @app.command(rich_help_panel=SHARE, epilog="batteries site ./public --registry hf://me/cells")
 def site(
     context: typer.Context,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the site: empty, or with an earlier one.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder: empty, or of an earlier site.")],
     address: Annotated[
         str | None,
         typer.Option(

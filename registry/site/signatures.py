@@ -30,7 +30,7 @@ SIZE = 64  # pixels
 REGIONS = 4  # of a side, at most
 CHANNELS = 3
 FLAT = 1e-6  # of the largest token; less is rounding
-ROWS = 2  # for each dimension, at least: fewer are fitted whatever they are
+ROWS = 2  # for each dimension, at least: a map fits fewer in any case
 
 Shown = Literal["noise16-64", "photos-64"]  # probes of the images
 SETS: tuple[Shown, ...] = get_args(Shown)

@@ -156,6 +156,6 @@ def _state_of(path: Path) -> SiteState | None:
 
 
 def _is_inside(page: str) -> bool:
-    """Return whether the name of a page stays in the folder, whatever a hand has written into the list."""
+    """Return whether a page stays in the folder: the list may have been edited by hand."""
     parts = page.split("/")
     return len(parts) <= 3 and all(part not in ("", ".", "..") and "\\" not in part and "\0" not in part for part in parts)

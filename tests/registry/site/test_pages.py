@@ -181,7 +181,7 @@ def test_a_description_may_be_as_long_as_a_manifest_allows_and_no_longer():
     assert longest in Page(page_of(cell)).text
     assert len(front_page(contents_of(cell), "index.html")) < len(front_page(contents_of(tiny()), "index.html")) + 1000
     words = renamed(tiny(), description="x" * 10_000).manifest.to_bytes()
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="description"):
         Manifest.from_bytes(words, where="")
 
 
