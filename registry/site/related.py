@@ -41,7 +41,7 @@ class Related:
     probe: Shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Group:
     """Cells of one V and D, of tokens on the same regions, with their signatures."""
 

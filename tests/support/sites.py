@@ -53,7 +53,7 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.fields = []  # path, text, values
         self.tags, self.links, self.ids, self.titles = [], [], set(), []
-        self.text, self.raw, self.rows = "", "", []
+        self.text, self.raw, self.rows, self.codes = "", "", [], {}
         self._open, self._reading = [], []
         self.feed(html)
         self.close()
@@ -64,6 +64,8 @@ class Page(HTMLParser):
         self.tags.append((tag, given))
         self.ids |= {given["id"]} if "id" in given else set()
         self.links += [given["href"]] if tag == "a" else []
+        if "data-name" in given and given.get("class") == "code":
+            self._block = given["data-name"]
         if tag == "tr":
             self.rows.append(given)
         if "data-field" in given:
@@ -92,6 +94,8 @@ class Page(HTMLParser):
         if self._open and self._open[-1][0] in ("style", "script"):
             return
         self.text += data
+        if self._open and self._open[-1][0] == "code" and len(self._open) > 1 and self._open[-2][0] == "pre":
+            self.codes[self._block] = self.codes.get(self._block, "") + data
         for reading in self._reading:
             reading[1] += data
         if self._open and self._open[-1][1] == "raw":

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 
 import pytest
 
+import composer
 import registry
 from batteries.errors import BatteriesError, InputError, IntegrityError, StoreError
 from batteries.io import atomic_files, canonical_json
@@ -195,38 +197,60 @@ def test_the_card_makes_a_static_space():
     assert "app_file: index.html" in head
 
 
-@pytest.mark.slow
-def test_a_site_of_shipped_cells_shows_them_and_their_relations(tmp_path):
-    found = registry.find("high/*", registry="embedded")[:3] + registry.find("low/fresnel-64", registry="embedded")
-    cells = registry.pull(*found)
-    model = pytest.importorskip("composer").compose(cells[:2])
-    label = pytest.importorskip("composer.artifact").PackedLabel(
-        name="two", version="1.0.0", license="Apache-2.0", description="Two <b>cells</b>."
-    )
-    pytest.importorskip("composer").pack(model, tmp_path / "two.safetensors", label)
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """A registry of shipped cells and of a model of two of them, and its site."""
+    folder = tmp_path_factory.mktemp("shipped")
+    cells = registry.pull("low/fresnel-64", "low/johanna-64", "low/attractor-64", "high/fresnel-64", registry="embedded")
+    label = composer.artifact.PackedLabel(name="two", version="1.0.0", license="Apache-2.0", description="Two <b>cells</b>.")
+    composer.pack(composer.compose(cells[:2]), folder / "two.safetensors", label)
     store = store_of(cells)
-    registry.publish(tmp_path / "two.safetensors", store)
-    build_site(tmp_path / "site", store)
-    assert list(broken_links(tmp_path / "site")) == []
-    page = Page((tmp_path / "site" / cells[0].name / f"{cells[0].version}.html").read_text())
-    images = [given for tag, given in page.tags if tag == "img"]
+    registry.publish(folder / "two.safetensors", store)
+    registry.mirror(store, folder / "registry")
+    build_site(folder / "site", folder / "registry")
+    return folder, cells
+
+
+def page_of(folder, reference):
+    return Page((folder / "site" / f"{reference.replace('@', '/')}.html").read_text())
+
+
+@pytest.mark.slow
+def test_a_site_of_shipped_cells_shows_them_and_their_relations(shipped):
+    folder, cells = shipped
+    assert list(broken_links(folder / "site")) == []
+    names = [f"{cell.name}@{cell.version}" for cell in cells]
+    images = [given for tag, given in page_of(folder, names[0]).tags if tag == "img"]
     assert len(images) == 8
     assert all(given["src"].startswith("data:image/png;base64,") and given["alt"] for given in images)
-    index = SiteIndex.model_validate_json((tmp_path / "site" / "index.json").read_bytes())
-    related = {one.reference: [row.reference for row in one.related] for one in index.cells}
-    names = [f"{cell.name}@{cell.version}" for cell in cells]
-    alike = [name for name, cell in zip(names, cells, strict=True) if (cell.spec.V, cell.spec.D) == (32, 4)]
-    for name in alike:
-        assert set(related[name]) == {*alike} - {name}
-    assert related[names[3]] == []
+    index = SiteIndex.model_validate_json((folder / "site" / "index.json").read_bytes())
+    related = {one.reference: {row.reference for row in one.related} for one in index.cells}
+    assert related == {**{name: {*names[:3]} - {name} for name in names[:3]}, names[3]: set()}
     rows = [row for one in index.cells for row in one.related]
     assert all(0 < row.residual < row.exchanged <= 1 for row in rows)
-    model_page = Page((tmp_path / "site" / "model" / "two" / "1.0.0.html").read_text())
-    assert {f"../../{cell.name}/{cell.version}.html" for cell in cells[:2]} <= set(model_page.links)
-    assert "Two <b>cells</b>." in model_page.text
-    front = Page((tmp_path / "site" / "index.html").read_text())
-    assert "model/two/1.0.0.html" in front.links
-    assert build_site(tmp_path / "site", store).made == 0
+    model = page_of(folder, "model/two@1.0.0")
+    assert {f"../../{cell.name}/{cell.version}.html" for cell in cells[:2]} <= set(model.links)
+    assert "Two <b>cells</b>." in model.text
+    assert "model/two/1.0.0.html" in Page((folder / "site" / "index.html").read_text()).links
+    assert build_site(folder / "site", folder / "registry").made == 0
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_code_of_a_page_run(shipped, capsys, monkeypatch, tmp_path):
+    folder, cells = shipped
+    monkeypatch.chdir(tmp_path)
+    page = page_of(folder, f"low/johanna-64@{cells[1].version}")
+    pull, show, _ = page.codes["commands"].splitlines()
+    for line in (pull, show, page_of(folder, "model/two@1.0.0").codes["commands"].splitlines()[0]):
+        assert main(shlex.split(line)[1:]) == 0
+    assert (tmp_path / "cells" / "low" / "johanna-64.safetensors").is_file()
+    assert (tmp_path / "cells" / "model" / "two.safetensors").is_file()
+    assert main(["show", page.codes["reference by digest"], "--registry", str(folder / "registry")]) == 0
+    found = {}
+    exec(page.codes["Python"].replace(".images", ".images[::16]"), found)  # noqa: S102
+    assert found["out"].recon.shape[:2] == (4, 2)
+    exec(page_of(folder, "model/two@1.0.0").codes["Python"], found)  # noqa: S102
+    assert sorted(found["model"]) == sorted(cell.name for cell in cells[:2])
 
 
 def test_a_site_is_made_from_the_command_line(tmp_path, capsys, monkeypatch):
