@@ -14,6 +14,8 @@ from registry.site.contents import CellEntry, Contents, Entry, PackedEntry
 from registry.site.site_templates import render
 from registry.site.usage import commands, packed_code, pin
 
+ELSEWHERE = {("identity", "description"), ("file", "size"), ("schema_version",)}  # fields with a place of their own, or none
+
 
 class LockedCells(Document):
     """Name, reference and digest of each cell in the file of an artifact."""
@@ -93,6 +95,6 @@ def _fields(fields: Mapping[str, Any], above: tuple[str, ...] = ()) -> tuple[lis
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             heads = list(value[0])
             tables.append((name, heads, [[row[head] for head in heads] for row in value]))
-        elif path != ("identity", "description"):
+        elif path not in ELSEWHERE:
             paths.append((" ".join(path).replace("_", " "), list(path)))
     return paths, tables

@@ -6,13 +6,17 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from batteries.cell.cell import Cell
+from batteries.text import plain
 from registry import MemoryStore
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import Attested, Pin, Release
+from registry.reports.number_format import number
+from registry.site.cell_page import look
 from registry.site.contents import Contents
 from registry.stores.snapshot import Snapshot
 
+NOTHING = "\N{EN DASH}"
 VOID = {"meta", "link", "img", "input", "br"}
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)> \"' --></style> {{ 7 * 7 }} \u202egnp\u2066 \u0000 a\u0336 مرحبا 😈"
@@ -106,6 +110,24 @@ class Page(HTMLParser):
 
     def count(self, tag):
         return sum(one == tag for one, _ in self.tags)
+
+
+def differences(html, manifest):
+    """Fields that a page shows otherwise than the manifest has them."""
+    for path, text, values in Page(html).fields:
+        found = look(manifest, path)
+        if isinstance(found, bool):
+            right = text == ("yes" if found else "no")
+        elif isinstance(found, int | float):
+            kilobytes = f"{found / 1000:,.0f} KB" if path[-1] == "size" and path[0] == "file" else number(found)
+            texts = {kilobytes, number(float(f"{found:.2g}"))} if path[-1] == "standard_error" else {kilobytes}
+            right = [type(found)(value) for value in values] == [found] and text in texts
+        elif isinstance(found, str):
+            right = text == plain(found) or (found == "" and text == NOTHING)
+        else:
+            right = [float(value) for value in values] == list(found) if values else text == ", ".join(map(plain, found))
+        if not right:
+            yield path, text, found
 
 
 def broken_links(folder: Path):

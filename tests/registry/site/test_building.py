@@ -18,9 +18,9 @@ from registry.site.building import build_site, space_card
 from registry.site.contents import Contents
 from registry.site.site_folder import LOCK, STATE, SiteFolder, SiteState
 from registry.site.site_index import SiteIndex
-from registry.stores.snapshot import Snapshot
+from registry.stores.snapshot import Snapshot, open_snapshot
 from tests.support.cells import ROOT, attestation, tiny, tree
-from tests.support.sites import Page, broken_links, store_of
+from tests.support.sites import Page, broken_links, differences, store_of
 
 FOUR = {".nojekyll", "README.md", "index.html", "index.json"}
 
@@ -231,6 +231,11 @@ def test_a_site_of_shipped_cells_shows_them_and_their_relations(shipped):
     model = page_of(folder, "model/two@1.0.0")
     assert {f"../../{cell.name}/{cell.version}.html" for cell in cells[:2]} <= set(model.links)
     assert "Two <b>cells</b>." in model.text
+    contents = Contents(open_snapshot(folder / "registry"))
+    for entry in (*contents.cells, *contents.packed):
+        html = (folder / "site" / entry.page).read_text()
+        assert list(differences(html, entry.manifest)) == []
+        assert json.loads(Page(html).raw) == entry.manifest.model_dump(mode="json")
     assert "model/two/1.0.0.html" in Page((folder / "site" / "index.html").read_text()).links
     assert build_site(folder / "site", folder / "registry").made == 0
 

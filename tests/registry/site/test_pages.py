@@ -12,18 +12,16 @@ from batteries.errors import FormatError
 from batteries.geometry.attractor import sphere_cv
 from batteries.text import plain
 from registry.catalog.figures import CheckFigure
-from registry.reports.number_format import number
-from registry.site.cell_page import CellView, cell_page, exact_cv, look, parents_of, spectrum_chart
+from registry.site.cell_page import CellView, cell_page, exact_cv, parents_of, spectrum_chart
 from registry.site.front_page import COLUMNS, UNTESTED, front_page
 from registry.site.related import Related
 from registry.site.site_templates import TEMPLATES, rough, shown
 from registry.site.usage import cell_code, commands, pull_commands
 from tests.support.cells import attestation, tiny, with_axial
 from tests.support.laws import given, settings, st
-from tests.support.sites import HOSTILE, Page, contents_of, renamed
+from tests.support.sites import HOSTILE, NOTHING, Page, contents_of, differences, renamed
 from tests.support.soak import many
 
-NOTHING = "\N{EN DASH}"
 CONTROLS = "\u202e\u2066\u0000\u200b\ud83d"
 ESSENTIAL = [  # of every page
     ["identity", "description"],
@@ -53,24 +51,6 @@ def page_of(cell, *others, **more):
 def changed(cell, **parts):
     """A cell whose manifest says other things."""
     return Cell(cell.weights, cell.manifest.model_copy(update=parts))
-
-
-def differences(html, manifest):
-    """Fields that a page shows otherwise than the manifest has them."""
-    for path, text, values in Page(html).fields:
-        found = look(manifest, path)
-        if isinstance(found, bool):
-            right = text == ("yes" if found else "no")
-        elif isinstance(found, int | float):
-            kilobytes = f"{found / 1000:,.0f} KB" if path[-1] == "size" and path[0] == "file" else number(found)
-            texts = {kilobytes, number(float(f"{found:.2g}"))} if path[-1] == "standard_error" else {kilobytes}
-            right = [type(found)(value) for value in values] == [found] and text in texts
-        elif isinstance(found, str):
-            right = text == plain(found) or (found == "" and text == NOTHING)
-        else:
-            right = [float(value) for value in values] == list(found) if values else text == ", ".join(map(plain, found))
-        if not right:
-            yield path, text, found
 
 
 def test_every_field_of_a_page_is_that_of_the_manifest():
