@@ -69,7 +69,7 @@ def browse(
 
 
 def _built(out: Path, registry_: str | None, address: str | None, mode: Mode | None) -> SiteAnswer:
-    with TaskBar("making the site", "pages", None) as bar:
+    with TaskBar("making the site", "steps", None) as bar:
         return registry.build_site(out, registry_, address=address, mode=settings.mode(mode), progress=bar.moved)
 
 

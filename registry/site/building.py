@@ -28,6 +28,7 @@ from registry.stores.settings import Mode
 from registry.stores.snapshot import open_snapshot
 from registry.stores.store import Store
 
+SINGLE = (NO_JEKYLL, CARD, INDEX_JSON, FRONT)  # files of every site
 KEPT = "site"  # folder of kept tokens in the cache
 
 Page = tuple[str, str, Callable[[], bytes]]  # file, digest of all that it is made from, and its maker
@@ -51,7 +52,7 @@ def build_site(
         registry: Folder, ``hf://owner/repo[@revision]`` or store; left out, the registry in force.
         address: Address of the registry in commands on the pages; by default its own.
         mode: Whether the network may and must be asked, as for :func:`registry.pull`.
-        progress: Callback with the pages done and in total.
+        progress: Callback with the steps done and in total: a cell that is compared, or a file.
 
     Returns:
         The folder, and how many pages were made, kept and removed.
@@ -72,14 +73,16 @@ def build_site(
     contents = Contents(open_snapshot(registry, mode=mode), address)
     with SiteFolder.opened(Path(out).absolute()) as folder:
         contents.fetch()
-        pages = _pages(contents)
+        compared = len(contents.cells)
+        total = 2 * compared + len(contents.packed) + len(SINGLE)
+        pages = _pages(contents, lambda done: progress(done, total))
         made = 0
-        for done, (name, made_from, make) in enumerate(pages):
-            progress(done, len(pages))
+        for done, (name, made_from, make) in enumerate(pages, compared):
+            progress(done, total)
             if not folder.keeps(name, made_from):
                 folder.add(name, make(), made_from)
                 made += 1
-        progress(len(pages), len(pages))
+        progress(total, total)
         removed = folder.finish()
     return SiteAnswer.of(
         folder=folder.path,
@@ -92,10 +95,13 @@ def build_site(
     )
 
 
-def _pages(contents: Contents) -> list[Page]:
-    """Return the files of a site, those that link to others after them."""
+def _pages(contents: Contents, progress: Callable[[int], None]) -> list[Page]:
+    """Return the files of a site, those that link to others after them; report the cells whose tokens are known."""
     kept = KeptDocuments(home() / KEPT)
-    tokens = {entry.reference: tokens_of(contents, entry, kept) for entry in contents.cells}
+    tokens = {}
+    for done, entry in enumerate(contents.cells):
+        progress(done)
+        tokens[entry.reference] = tokens_of(contents, entry, kept)
     relations = related(tokens, contents.cells)
     compared = {reference for reference, found in tokens.items() if found}
     index = site_index(contents, relations).to_bytes()

@@ -47,6 +47,12 @@ def test_a_site_has_a_page_for_every_version_and_every_link_leads_to_one(made):
     assert (folder / "index.html").as_posix() == answer.front
 
 
+def test_progress_counts_cells_and_files_up_to_the_end(tmp_path):
+    told = []
+    build_site(tmp_path / "site", store_of([tiny("a"), tiny("b", seed=1)]), progress=lambda *step: told.append(step))
+    assert told == [(done, 8) for done in range(9)]
+
+
 def test_only_what_changed_is_made_again(made, monkeypatch):
     folder, cells, _ = made
     before = files(folder)
