@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import alignment, artifact, container, eigen, encode, layers, optimiser, start, step, threads, triage
+from benchmarks import alignment, artifact, container, eigen, encode, layers, optimiser, site, start, step, threads, triage
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -28,6 +28,7 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "alignment": alignment.pairs,
     "artifact": artifact.pairs,
     "start": start.pairs,
+    "site": site.pairs,
     "threads": threads.pairs,
 }
 NOTES: dict[str, Callable[[], str]] = {"triage": triage.note}  # measurements that are not pairs

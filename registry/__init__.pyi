@@ -12,6 +12,7 @@ from .catalog.release import Release as Release
 from .checks.protocol import PROFILES as PROFILES
 from .checks.protocol import ViabilityProtocol as ViabilityProtocol
 from .reports.viability_page import page as page
+from .site.building import build_site as build_site
 from .stores.directory import DirectoryStore as DirectoryStore
 from .stores.hub import HubStore as HubStore
 from .stores.memory import MemoryStore as MemoryStore

@@ -11,7 +11,7 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import ablate, adapt, compose, encode, maintenance, train, validate
+from registry.cli import ablate, adapt, compose, encode, maintenance, site, train, validate
 from registry.cli.diagnostics import compare, diagnose, inspect
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
@@ -31,6 +31,7 @@ __all__ = [
     "main",
     "maintenance",
     "run",
+    "site",
     "train",
     "transfer",
     "validate",

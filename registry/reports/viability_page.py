@@ -58,7 +58,7 @@ def page(
         reconstructions=reconstructions or {},
         drawn=viability_charts,
         guide=guide,
-        outcome=_outcome,
+        outcome=outcome,
         ratio=_ratio,
         recovery=_recovery,
         verdict_line=verdict_line,
@@ -69,7 +69,7 @@ def page(
 
 def verdict_line(found: Attestation) -> str:
     """Return the reason of the verdict, to follow the verdict itself."""
-    if found.verdict == "walked back":
+    if found.verdict in ("walked back", "does not hold"):
         return f"because of {check_names.listed(found.failed) or 'unnamed checks'}"
     if found.verdict == "viable as a reconstructor":
         return f"omega carries nothing here: {check_names.listed(found.failed)}"
@@ -85,7 +85,7 @@ def _reason_of(found: Attestation, name: str) -> str:
     return next(check.reason for check in found.checks if check.name == name)
 
 
-def _outcome(check: CheckFigure) -> tuple[str, str]:
+def outcome(check: CheckFigure) -> tuple[str, str]:
     """Name the outcome of a check, and the tone of its colour."""
     word = "not made" if check.passed is None else "passed" if check.passed else "not passed"
     if not check.decides:

@@ -37,7 +37,7 @@ WINGS = {
         "wiring adaptation",
         "artifact encoding",
     ],
-    "registry": ["catalog", "stores", "transfer", "answers", "adoption", "reports", "checks", "viability", "cli", "entry"],
+    "registry": ["catalog", "stores", "transfer", "answers", "adoption", "reports", "site checks", "viability", "cli", "entry"],
 }
 PACKAGES = list(WINGS)  # each may import those before it
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

@@ -285,6 +285,7 @@ def made(tmp_path_factory):
         "registry.ReturnFigure": committed("returns"),
         "registry.Task": task(),
         "registry.ViabilityProtocol": registry.PROFILES["standard"],
+        "registry.build_site": registry.build_site(folder / "site", store),
         "registry.find": found,
         "registry.pull": pulled,
         "registry.verify": registry.verify("high/tiny", registry=store),

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from statistics import median
+from typing import Protocol
 
-from batteries.cell.manifest import CLAIMED
+from batteries.cell.manifest import CLAIMED, TrainingPoint
 from batteries.geometry.attractor import ON_ATTRACTOR
 from batteries.geometry.estimates import HOLDS, Z95
 from registry.catalog.attestation import Attestation
@@ -37,7 +38,23 @@ def dose_charts(found: Attestation) -> list[Chart]:
     ]
 
 
-def training_charts(found: Attestation) -> list[Chart]:
+class Trained(Protocol):
+    """Cell with readings along its training: an attestation, or a manifest with its exact attractor."""
+
+    @property
+    def attractor(self) -> float | None:
+        """Exact CV of its width."""
+
+    @property
+    def cv_name(self) -> str:
+        """Name of the CV of its readings."""
+
+    @property
+    def trajectory(self) -> tuple[TrainingPoint, ...]:
+        """Readings along its training."""
+
+
+def training_charts(found: Trained) -> list[Chart]:
     """Chart CV and error along the cell's training."""
     line: list[Reading] = [(p.step, *p.deciding_cv, p.mse) for p in found.trajectory]
     return _along(found, f"training, {CLAIMED}", [("cell", LOOKS["cell"], [line])])
@@ -110,7 +127,7 @@ def _medians(dots: Iterable[Point]) -> tuple[Point, ...]:
     return tuple(Point(rate, median(dot.y for dot in group)) for rate, group in rates)
 
 
-def _along(found: Attestation, where: str, runs: Sequence[Runs], rules: tuple[Rule, ...] = ()) -> list[Chart]:
+def _along(found: Trained, where: str, runs: Sequence[Runs], rules: tuple[Rule, ...] = ()) -> list[Chart]:
     """Chart CV and error against steps; no chart without readings."""
     readings = [reading for _, _, lines in runs for line in lines for reading in line]
     if not readings:

@@ -28,8 +28,8 @@ from tests.compatibility import refused, works
 
 SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8)
 COMPUTING = (
-    *("adapt", "adopt", "align", "compare", "compose", "diagnose", "encode", "inspect"),
-    *("publish", "reconstruct", "train", "validate", "verify"),
+    *("adapt", "adopt", "align", "browse", "compare", "compose", "diagnose", "encode", "inspect"),
+    *("publish", "reconstruct", "site", "train", "validate", "verify"),
 )
 
 
@@ -147,6 +147,8 @@ CALLS = {
     "reconstruct": ("composer", "reconstruct", ["low/fresnel-64", "{image}", "--out", "{image}.grid.png"]),
     "align": ("registry.cli.align", "compared", ["low/fresnel-64", "low/johanna-64"]),
     "publish": ("registry.transfer.weight_checks", "replay", ["{file}", "--to", "nowhere"]),
+    "browse": ("registry", "build_site", ["--no-open"]),
+    "site": ("registry", "build_site", ["nowhere"]),
     "inspect": ("batteries.diagnostics", "inspect", ["low/fresnel-64"]),
     "compare": ("batteries.diagnostics", "inspect", ["low/fresnel-64", "low/johanna-64"]),
     "diagnose": ("batteries.diagnostics", "diagnose", ["low/fresnel-64"]),
