@@ -135,6 +135,7 @@ def replace_from(path: Path, parts: Iterable[Data]) -> None:
     """Write a file as :func:`replace` does, from parts that are made while it is written: one at a time is in memory."""
     with typed(path, writing=True):
         refuse_special(path)
+        temporary_files.sweep_once(path.parent)
         with _temporary(path, parts) as temporary:
             filesystem.current.replace(temporary, path)
         folders.flush(path.parent)

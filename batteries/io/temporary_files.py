@@ -22,6 +22,7 @@ TEMPORARY_NAME = re.compile(rf"\..+\.(?P<process>\d{{1,9}})\.(?P<place>[0-9a-f]{
 FORGOTTEN = 24 * 3600.0  # seconds after the last change of a file of another place: no writing takes so long
 NAMED = 48  # characters of the file's name in the temporary name, which keeps it within the file system's limit
 
+_swept: set[Path] = set()
 in_flight: dict[str, Path] = {}  # temporary files being written by this process, by name
 
 
@@ -49,16 +50,32 @@ def sweep(folder: Path) -> int:
     Raises:
         StoreError: failing disk.
     """
-    freed = 0
     with typed(folder):
-        for entry in entries(folder, passed_over=PermissionError):
-            path = Path(entry.path)
-            if entry.name.endswith(TEMPORARY) and _abandoned(path):
-                with contextlib.suppress(OSError):
-                    size = filesystem.current.lstat(path).st_size
-                    filesystem.current.unlink(path)
-                    freed += size
-    return freed
+        return sum(_removed(Path(entry.path)) for entry in entries(folder, passed_over=PermissionError))
+
+
+def sweep_once(folder: Path) -> None:
+    """Remove temporary files of killed writers in ``folder`` itself, at the first call for it in this process.
+
+    Writers of a user's files call it before they write, so that a command that was killed leaves nothing after its next run.
+    """
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError):
+        for entry in entries(folder, depth=0, passed_over=PermissionError):
+            _removed(Path(entry.path))
+
+
+def _removed(path: Path) -> int:
+    """Remove a temporary file that was abandoned; return its size, or 0 for any other file."""
+    if not (path.name.endswith(TEMPORARY) and _abandoned(path)):
+        return 0
+    with contextlib.suppress(OSError):
+        size = filesystem.current.lstat(path).st_size
+        filesystem.current.unlink(path)
+        return size
+    return 0
 
 
 def give_up() -> None:
