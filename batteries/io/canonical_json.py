@@ -223,14 +223,16 @@ def _invalid(kind: type[AnyDocument], wrong: str, where: object) -> FormatError:
 
 def _parsed(error: ValidationError) -> bool:
     """Tell whether the text was JSON."""
-    return error.error_count() > 1 or error.errors()[0]["type"] != "json_invalid"
+    return error.error_count() > 1 or error.errors(include_input=False)[0]["type"] != "json_invalid"
 
 
 def fields_of(error: ValidationError) -> str:
     """List every invalid field with its fault."""
     if error.error_count() > MAX_FAULTS:
         return f"{error.error_count()} faults"  # listing them would take longer than finding them
-    rows = [f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors()]
+    rows = [
+        f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors(include_input=False)
+    ]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
 
 

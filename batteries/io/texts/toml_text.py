@@ -13,7 +13,8 @@ from typing import Any
 from batteries.errors import FormatError
 from batteries.io.texts.hostile_json import MAX_DEPTH
 
-MAX_VALUES = 200_000  # commas and lines outside of strings: a bound on the parser's time, about a second
+MAX_VALUES = 80_000  # commas and lines outside of strings: a bound on the parser's time, about a second
+MAX_DIGITS = 400  # of a number: the parser's own search for its end takes a hundred times its bytes
 
 # strings and comments, in which a dot separates no keys. Possessive quantifiers, and an end at the end of the text, keep the
 # scan linear
@@ -25,6 +26,7 @@ _TEXTS = re.compile(
     r"|#[^\n]*+"
 )
 _DEEP_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}")
+_LONG_NUMBER = re.compile(rf"[0-9_]{{{MAX_DIGITS + 1},}}+")
 
 
 def parse(data: bytes | str, *, where: object, limit: int) -> dict[str, Any]:
@@ -49,6 +51,8 @@ def parse(data: bytes | str, *, where: object, limit: int) -> dict[str, Any]:
         bare = _TEXTS.sub("_", text)
         if _DEEP_KEY.search(bare):
             raise RecursionError
+        if number := _LONG_NUMBER.search(bare):
+            raise ValueError(f"a number of {len(number[0])} digits")
         values = bare.count(",") + bare.count("\n")
         if values > MAX_VALUES:
             expected = f"at most {MAX_VALUES} commas and lines"

@@ -1,8 +1,6 @@
 """Canonical JSON: one document, one sequence of bytes."""
 
 import json
-import subprocess
-import sys
 from typing import ClassVar, Literal
 
 import pytest
@@ -14,8 +12,8 @@ from batteries.errors import BatteriesError, FormatError
 from batteries.io import canonical_json
 from batteries.io.canonical_json import Document, GrownDocument, load_document
 from batteries.io.texts.hostile_json import LARGE
-from tests.support.cells import ROOT, tiny
-from tests.support.refusals import ATTACKS
+from tests.support.cells import tiny
+from tests.support.refusals import ATTACKS, in_a_process
 
 values = st.recursive(
     st.none()
@@ -136,10 +134,7 @@ def test_a_field_added_later_is_left_out_at_its_default_and_may_be_excluded(extr
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("size", [2**19, 2**25 + 2**24])
 def test_refusals_take_little_more_memory_than_the_text(name, size):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.refusals", name, str(size)], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    found = json.loads(done.stdout)
+    found = in_a_process("JSON", name, size)
     assert found["code"] in {"TOO_LARGE", "TOO_DEEP", "SCHEMA", "JSON", "NUMBER", "NOT_CANONICAL", "DUPLICATE_KEY"}
     assert found["memory"] <= 4 * found["bytes"] + 2**26
     assert found["seconds"] < 20  # once 37 for empty lists; the figures are in docs/results/refusals.md
