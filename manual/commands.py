@@ -1,0 +1,80 @@
+"""Reference of the command line as Markdown, from the commands themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from registry.cli import app
+from registry.cli.terminal.help import COMMAND_GROUPS
+
+USAGE = "Usage"
+
+
+class MarkdownFormatter:
+    """Formatter that writes a command's help as tables of Markdown, where click's own writes columns of text."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Head what follows by a name in bold: headings are those of commands."""
+        self.parts.append(f"**{name}**")
+        yield
+
+    def write_dl(self, rows: Sequence[tuple[str, str]], **_: Any) -> None:
+        """Write a table of names and their meaning."""
+        lines = [f"| `{_cell(name.strip())}` | {_words(text)} |" for name, text in rows]
+        self.parts.append("\n".join(["| | |", "|---|---|", *lines]))
+
+    def write(self, text: str) -> None:
+        """Write an example or the exit codes as they are."""
+        self.parts.append(_fenced("\n".join(line.strip() for line in text.strip().splitlines())))
+
+
+def commands() -> dict[str, Any]:
+    """Return the commands by name, in the order of the program's help."""
+    group: Any = typer.main.get_command(app)
+    return {name: group.commands[name] for name in group.list_commands(None)}
+
+
+def page(groups: Sequence[str] = COMMAND_GROUPS) -> str:
+    """Return the commands of some groups of the program's help, a section each.
+
+    Raises:
+        KeyError: If the program has a command of a group that it does not list.
+    """
+    sections: dict[str, list[str]] = {group: [] for group in COMMAND_GROUPS}
+    for name, command in commands().items():
+        sections[command.rich_help_panel].append(section(name, command))
+    return "\n\n".join(f"## {group}\n\n" + "\n\n".join(sections[group]) for group in groups)
+
+
+def section(name: str, command: Any) -> str:
+    """Return the section of a command: usage, description, arguments, options, example, exit codes."""
+    context = command.context_class(command, info_name=f"batteries {name}")
+    formatter = MarkdownFormatter()
+    usage = " ".join((f"batteries {name}", *filter(None, command.collect_usage_pieces(context))))
+    formatter.parts += [f"(command-{name})=\n### `batteries {name}`", _fenced(usage), _words(command.help or "")]
+    command.format_options(context, formatter)
+    command.format_epilog(context, formatter)
+    return "\n\n".join(formatter.parts)
+
+
+def _fenced(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _words(text: str) -> str:
+    """Escape what Markdown would read as markup; an option is code, so that its hyphens stay two."""
+    escaped = re.sub(r"([*_\[\]<>`|])", r"\\\1", text)
+    return re.sub(r"(?<![\w-])(--[a-z][a-z-]*)", r"`\1`", escaped)
