@@ -44,7 +44,7 @@ def build(folder: Path, sources: Path = SOURCES) -> list[str]:
     """
     from sphinx.cmd.build import build_main
 
-    if build_main(["-b", "html", "-q", "-W", "--keep-going", "-d", str(folder / ".doctrees"), str(sources), str(folder)]):
+    if build_main(["-b", "html", "-q", "-E", "-W", "--keep-going", "-d", str(folder / ".doctrees"), str(sources), str(folder)]):
         return [f"{sources}: the build has warnings or errors"]
     return faults(folder)
 
