@@ -1,7 +1,7 @@
 """Tutorials: scripts of cells (``# %%``), run as they are, and written as notebooks with what they printed.
 
-A cell of Markdown is ``# %% [markdown]``, one of the shell ``# %% [bash]``, both commented out; the rest is Python. The notebook
-has the same cells, those of the shell as ``%%bash``.
+A cell of Markdown is ``# %% [markdown]``, one of the shell ``# %% [bash]``, both commented out; the rest is Python. The
+notebook has the same cells, those of the shell as ``%%bash``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 FOLDER = Path(__file__).parents[1] / "docs" / "tutorials"
 MARK = re.compile(r"^# %%(?: \[(markdown|bash)\])?\n", re.M)
 BASH = "%%bash\n"
-LANGUAGES = {"bash": "bash", "python": "python"}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 Output = dict[str, Any]
 
@@ -42,9 +41,9 @@ class TutorialCell:
 
 
 def cells(script: str) -> list[TutorialCell]:
-    """Split a script into its cells.
+    r"""Split a script into its cells.
 
-    >>> cells("# %% [markdown]\\n# # Title\\n# %%\\n1 + 1\\n")
+    >>> cells("# %% [markdown]\n# # Title\n# %%\n1 + 1\n")
     [TutorialCell(kind='markdown', text='# Title'), TutorialCell(kind='python', text='1 + 1')]
     """
     _, *parts = MARK.split(script)
@@ -85,9 +84,7 @@ def run(path: Path, told: Callable[[TutorialCell], None] = lambda cell: None) ->
 
 def _run_bash(text: str, names: dict[str, Any]) -> Iterator[Output]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ran = subprocess.run(
-        ["bash", "-euc", text], env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    ran = subprocess.run(["bash", "-euc", text], env={**os.environ, "PATH": path}, capture_output=True, text=True)
     if ran.returncode:
         raise subprocess.CalledProcessError(ran.returncode, text, ran.stdout, ran.stderr)
     yield from _printed(ran.stdout)
@@ -132,11 +129,11 @@ def notebook(script: str, outputs: list[list[Output]] | None = None, seconds: fl
     Args:
         script: Text of the tutorial.
         outputs: Outputs of each cell; none by default.
-        seconds: Time that the run took, kept in the metadata.
+        seconds: Processor time of the run, kept in the metadata.
     """
     of_cells = cells(script)
     found = [_cell(number, *pair) for number, pair in enumerate(zip(of_cells, outputs or [[] for _ in of_cells], strict=True))]
-    ran = {} if seconds is None else {"ran_in_seconds": round(seconds)}
+    ran = {} if seconds is None else {"processor_seconds": round(seconds)}
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": KERNEL, **ran}, "cells": found}
 
 
@@ -167,8 +164,12 @@ def markdown(text: str, page: str) -> str:
     found = json.loads(text)
     title, *rest = found["cells"]
     name = page.rpartition("/")[2]
-    seconds = found["metadata"].get("ran_in_seconds")
-    took = f"It ran in {seconds} s on two cores, in an empty folder with an empty cache (`python -m manual notebooks {name}`). " if seconds else ""
+    seconds = found["metadata"].get("processor_seconds")
+    took = (
+        f"It takes {seconds} s of one core, in an empty folder with an empty cache (`python -m manual notebooks {name}`). "
+        if seconds
+        else ""
+    )
     note = f"{took}As a file: [notebook]({name}.ipynb), [script]({name}.py)."
     return "\n\n".join(("".join(title["source"]), note, *(part for cell in rest for part in _parts(cell)))) + "\n"
 

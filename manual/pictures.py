@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-import batteries
 import registry
 from batteries.geometry import axial_cv, sphere_cv
 from manual.drawing import COLOURS, GREY, SHADE, Drawing, Frame
@@ -20,7 +19,9 @@ PAIRS = r"\| {probe} *\| {pairs} *\| {tokens} *\| (\S+) *\| (\S+) *\| (\S+)"
 
 def cell() -> Drawing:
     """Draw the path of a patch through a cell."""
-    drawing = Drawing(760, 250, "A patch is encoded as a matrix of rows on the sphere, and decoded from it and its singular values")
+    drawing = Drawing(
+        760, 250, "A patch is encoded as a matrix of rows on the sphere, and decoded from it and its singular values"
+    )
     steps = (
         ("patch", "C x p x p pixels"),
         ("M", "V rows of D, length 1"),
@@ -48,13 +49,20 @@ def cell() -> Drawing:
     for row in range(4):
         for column in range(4):
             drawing.box(632 + 20 * column, 75 + 20 * row, 20, 20, fill="#d4dcd6" if (row * column + row) % 3 else "#98b6a5")
-    drawing.text(380, 225, "encoder, once for every patch; attention over the patches of an image; decoder, then one smoothing of the seams", size=12)
+    drawing.text(
+        380,
+        225,
+        "encoder, once for every patch; attention over the patches of an image; decoder, then one smoothing of the seams",
+        size=12,
+    )
     return drawing
 
 
 def attractor() -> Drawing:
     """Draw the exact CV over D, the windows of the bands, and the shipped cells."""
-    drawing = Drawing(640, 400, "Exact CV of uniform rows by width D, with the windows of the bands and the axial CV of the shipped cells")
+    drawing = Drawing(
+        640, 400, "Exact CV of uniform rows by width D, with the windows of the bands and the axial CV of the shipped cells"
+    )
     frame = Frame(drawing, 60, 40, 610, 340, (3, 24), (0, 1.2))
     for D, (low, high, name) in WINDOWS.items():
         (left, top), (right, bottom) = frame.at(D - 0.7, high), frame.at(D + 0.7, low)
@@ -71,7 +79,9 @@ def attractor() -> Drawing:
 
 def cv() -> Drawing:
     """Draw the volumes of simplices of uniform rows and of rows around one direction, at D = 4."""
-    drawing = Drawing(760, 330, "Volumes of random simplices of five rows, for rows spread evenly and for rows around one direction")
+    drawing = Drawing(
+        760, 330, "Volumes of random simplices of five rows, for rows spread evenly and for rows around one direction"
+    )
     generator = torch.Generator().manual_seed(0)
     around = torch.tensor([1.0, 0, 0, 0])
     samples = {"rows spread evenly": 0.0, "rows around one axis": 4.0}
@@ -83,7 +93,9 @@ def cv() -> Drawing:
         found = axial_cv(rows, torch.arange(256))
         left = 60 + 370 * number
         frame = Frame(drawing, left, 60, left + 310, 270, (0, 4), (0, 0.5))
-        frame.axes((0, 1, 2, 3, 4), (0, 0.25, 0.5), "volume of a simplex / mean", f"{name}: share of simplices, CV {found.value:.2f}")
+        frame.axes(
+            (0, 1, 2, 3, 4), (0, 0.25, 0.5), "volume of a simplex / mean", f"{name}: share of simplices, CV {found.value:.2f}"
+        )
         counts = torch.histc(volumes / volumes.mean(), bins=20, min=0, max=4).tolist()
         for place, count in enumerate(counts):
             (x, y), (right, bottom) = frame.at(place / 5, min(count / 256, 0.5)), frame.at((place + 1) / 5, 0)
@@ -94,10 +106,17 @@ def cv() -> Drawing:
 def alignment() -> Drawing:
     """Draw how much of one seed's tokens a map predicts of another's, and how much of that untrained cells have too."""
     table = (DOCS / "results" / "alignment.md").read_text()
-    drawing = Drawing(700, 360, "Share of the variance of one cell's tokens that a map predicts from another's, by token and band")
+    drawing = Drawing(
+        700, 360, "Share of the variance of one cell's tokens that a map predicts from another's, by token and band"
+    )
     frame = Frame(drawing, 60, 40, 680, 280, (0, 8), (0, 1))
     frame.axes((), (0, 0.25, 0.5, 0.75, 1), "", "R2 of a held-out map between seeds")
-    cases = [(probe, pairs, tokens) for probe in ("noise16-64", "photos-64") for pairs in ("LOW", "HIGH") for tokens in ("omega", "moment")]
+    cases = [
+        (probe, pairs, tokens)
+        for probe in ("noise16-64", "photos-64")
+        for pairs in ("LOW", "HIGH")
+        for tokens in ("omega", "moment")
+    ]
     for number, (probe, pairs, tokens) in enumerate(cases):
         found = re.search(PAIRS.format(probe=probe, pairs=f"{pairs}, seeds", tokens=tokens), table)
         if found is None:
@@ -109,7 +128,9 @@ def alignment() -> Drawing:
         centre, _ = frame.at(number + 0.5, 0)
         for line, words in enumerate((tokens, pairs, probe.partition("-")[0])):
             drawing.text(centre, 298 + 15 * line, words, size=11)
-    drawing.text(70, 58, "left bar: R2; right bar: its lift over untrained cells, whose R2 may be negative", anchor="start", size=12)
+    drawing.text(
+        70, 58, "left bar: R2; right bar: its lift over untrained cells, whose R2 may be negative", anchor="start", size=12
+    )
     return drawing
 
 

@@ -52,11 +52,15 @@ def build(folder: Path, sources: Path = SOURCES) -> list[str]:
 def faults(folder: Path) -> list[str]:
     """Check the links of every page in a folder.
 
-    A link inside has to lead to a file and an anchor that are there, one outside has to have the form of an HTTPS address, and nothing may be loaded
-    from another host.
+    A link inside has to lead to a file and an anchor that are there, one outside has to have the form of an HTTPS address, and
+    nothing may be loaded from another host.
     """
-    pages = {path.resolve(): Page(path.read_text()) for path in sorted(folder.rglob("*.html")) if "_downloads" not in path.parts}
-    return [f"{path.relative_to(folder.resolve())}: {fault}" for path, page in pages.items() for fault in _faults(path, page, pages)]
+    pages = {
+        path.resolve(): Page(path.read_text()) for path in sorted(folder.rglob("*.html")) if "_downloads" not in path.parts
+    }
+    return [
+        f"{path.relative_to(folder.resolve())}: {fault}" for path, page in pages.items() for fault in _faults(path, page, pages)
+    ]
 
 
 def _faults(path: Path, page: Page, pages: dict[Path, Page]) -> Iterator[str]:

@@ -12,9 +12,9 @@
 # batteries list '*/fresnel-64'
 
 # %% [markdown]
-# A name is `band/name`, here with its newest version. The band says how wide a row of the cell is: 16, 8 or 4 numbers for *low*,
-# *mid* and *high*. *MSE* is the mean squared error of the cell's reconstructions of photographs in [-1, 1] that it was never
-# trained on.
+# A name is `band/name`, here with its newest version. The band says how wide a row of the cell is: 16, 8 or 4 numbers
+# for *low*, *mid* and *high*. *MSE* is the mean squared error of the cell's reconstructions of photographs in [-1, 1]
+# that it was never trained on.
 #
 # ## Pull
 #
@@ -37,8 +37,8 @@ cells[2]
 #
 # ## Encode
 #
-# Your images go in as files: paths, globs, arrays, PIL images. Sixteen photographs come with the package. `cell=` sets what the
-# cell expects (channels, scale, multiples of its patch).
+# Your images go in as files: paths, globs, arrays, PIL images. Sixteen photographs come with the package. `cell=` sets
+# what the cell expects (channels, scale, multiples of its patch).
 
 # %%
 folder = Path(batteries.__file__).parent / "photographs"
@@ -59,7 +59,8 @@ with torch.no_grad():
 # The axes: 4 images, 256 patches of 4 by 4 pixels, and of each patch
 #
 # - `M`, a matrix of V = 32 rows of D = 4 numbers, each row of length 1: 32 points on a sphere;
-# - `S`, the D singular values of M, and `omega`, the same after the patches of an image have looked at each other: the **tokens**;
+# - `S`, the D singular values of M, and `omega`, the same after the patches of an image have looked at each other: the
+#   **tokens**;
 # - `recon`, the image that the decoder makes of M and omega.
 #
 # ## Look
@@ -70,14 +71,14 @@ with torch.no_grad():
 out.M.norm(dim=-1).aminmax()
 
 # %% [markdown]
-# The reconstructions, with the original first and then low, mid and high. *High* has more numbers a patch than pixels and loses
-# next to nothing; *low* squeezes 768 numbers into 16 tokens and the directions of M.
+# The reconstructions, with the original first and then low, mid and high. *High* has more numbers a patch than pixels
+# and loses next to nothing; *low* squeezes 768 numbers into 16 tokens and the directions of M.
 
 # %%
 from PIL import Image
 
 composer.reconstruct(cells, files, "grid.png", fit="crop", size=64)
-Image.open("grid.png").resize((640, 640), Image.Resampling.NEAREST)
+Image.open("grid.png")
 
 # %% [markdown]
 # Omega as a picture: the largest of the four tokens of each patch of the cat, one pixel a patch.
@@ -90,8 +91,8 @@ Image.fromarray(grey.numpy()).resize((256, 256), Image.Resampling.NEAREST)
 # %% [markdown]
 # ## What the CV says, and what it does not
 #
-# The figure that names a band is the *CV* of the rows: how unevenly their simplices fill space. It is known exactly for uniform
-# rows ([what it is](../concepts/cv.md)), and cells end near it. So does a cell that was never trained:
+# The figure that names a band is the *CV* of the rows: how unevenly their simplices fill space. It is known exactly for
+# uniform rows ([what it is](../concepts/cv.md)), and cells end near it. So does a cell that was never trained:
 
 # %%
 untrained = batteries.untrained(cells[2].spec, seed=0)
@@ -108,12 +109,13 @@ print(f"exact for uniform rows: {batteries.geometry.sphere_cv(4):.3f}")
 print(*rows, sep="\n")
 
 # %% [markdown]
-# The CV hardly tells the two apart, the error does. That is why a cell is judged by a [test of many figures](../concepts/viability.md).
+# The CV hardly tells the two apart, the error does. That is why a cell is judged by a [test of many
+# figures](../concepts/viability.md).
 #
 # ## Keep the tokens
 #
-# `composer.encode` runs cells over any number of images in bounded memory and writes a file; see
-# [Running cells over images](../encoding.md).
+# `composer.encode` runs cells over any number of images in bounded memory and writes a file; see [Running cells over
+# images](../encoding.md).
 
 # %%
 encoded = composer.encode(cells, files, "tokens.npz", tokens=("omega",), fit="crop", size=64)
@@ -126,8 +128,8 @@ arrays = numpy.load("tokens.npz")
 # The same from a shell:
 
 # %% [bash]
-# batteries encode low/fresnel-64 "$(python -c 'import batteries, pathlib; print(pathlib.Path(batteries.__file__).parent)')"/photographs/c*.png \
-#     --fit crop --size 64 --out more.npz
+# package=$(python -c 'import batteries, pathlib; print(pathlib.Path(batteries.__file__).parent)')
+# batteries encode low/fresnel-64 "$package"/photographs/c*.png --fit crop --size 64 --out more.npz
 # ls *.npz
 
 # %% [markdown]

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Compose a hundred cells, and put a host around them
 #
-# Put a hundred cells into one frozen module, train a network around it in two processes, keep an average of its weights, and export
-# the whole.
+# Put a hundred cells into one frozen module, train a network around it in two processes, keep an average of its
+# weights, and export the whole.
 #
 # ## A hundred cells
 #
-# Eleven cells of two specs ship for the bands *low* and *mid*. This page uses each of them several times, under a name of its own; with a shelf of a
-# hundred different ones nothing else changes.
+# Eleven cells of two specs ship for the bands *low* and *mid*. This page uses each of them several times, under a name
+# of its own; with a shelf of a hundred different ones nothing else changes.
 
 # %%
 import itertools
@@ -24,8 +24,9 @@ model = composer.compose(hundred)
 print(model.explain((64, 64)))
 
 # %% [markdown]
-# Cells of one spec run as one batched product. `composer.compose(hundred, probe=images)` would also fit a map for each cell, by which all
-# tokens are in one frame ([alignment](../concepts/alignment.md)); a host that learns does not need it.
+# Cells of one spec run as one batched product. `composer.compose(hundred, probe=images)` would also fit a map for each
+# cell, by which all tokens are in one frame ([alignment](../concepts/alignment.md)); a host that learns does not need
+# it.
 
 # %%
 images, types = batteries.noise.random_batch(16, (64, 64), seed=0)
@@ -33,7 +34,8 @@ out = model(images)
 out.error.shape, [*model][:2]
 
 # %% [markdown]
-# The container is frozen: it has no parameters, its buffers cannot be written, and gradients pass through it to the images.
+# The container is frozen: it has no parameters, its buffers cannot be written, and gradients pass through it to the
+# images.
 
 # %%
 len(list(model.parameters())), model.cells("mid/*")
@@ -41,14 +43,14 @@ len(list(model.parameters())), model.cells("mid/*")
 # %% [markdown]
 # ## A host
 #
-# A host is any module that calls a container. This one reads omega, its mean and spread over the patches, of every cell, and names which of
-# sixteen types of noise an image is. `composer.Classifier` and `composer.Denoiser` are hosts that also learn a stem in front of the cells, through which
-# the gradient passes.
+# A host is any module that calls a container. This one reads omega, its mean and spread over the patches, of every
+# cell, and names which of sixteen types of noise an image is. `composer.Classifier` and `composer.Denoiser` are hosts
+# that also learn a stem in front of the cells, through which the gradient passes.
 
 # %%
 from pathlib import Path
 
-Path("hundred.py").write_text("""
+_ = Path("hundred.py").write_text("""
 import itertools
 
 import torch
@@ -85,15 +87,15 @@ host = hundred.host()
 sum(parameter.numel() for parameter in host.parameters()), sum(tensor.nbytes for tensor in host.state_dict().values())
 
 # %% [markdown]
-# Half a million bytes, where the hundred cells have 93 MB: a host's state has the digests of its cells in place of their weights. Other cells are
-# refused when it is loaded.
+# Parameters, and bytes of the state: less than a hundredth of the 93 MB of the hundred cells, for a host's state has
+# the digests of its cells in place of their weights. Other cells are refused when it is loaded.
 #
 # ## Two processes, and an average
 #
 # A script for `torchrun`, as for any module; `AveragedModel` keeps the moving average (EMA).
 
 # %%
-Path("learn.py").write_text("""
+_ = Path("learn.py").write_text("""
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -160,5 +162,5 @@ again = composer.load("hundred.safetensors")
 torch.equal(again(images[:2]).error, model(images[:2]).error)
 
 # %% [markdown]
-# Relays, routes and wiring as data: [Composing cells](../composing.md). Does the host's gradient reach its blocks? [Audit](../audit.md).
-# Next: [a registry of your own](4-registry.ipynb).
+# Relays, routes and wiring as data: [Composing cells](../composing.md). Does the host's gradient reach its blocks?
+# [Audit](../audit.md). Next: [a registry of your own](4-registry.ipynb).
