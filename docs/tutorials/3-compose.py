@@ -56,25 +56,33 @@ import itertools
 import torch
 from torch import nn
 
+import batteries
 import composer
 import registry
 
 
 class Host(nn.Module):
-    def __init__(self, container, width, classes=16):
+    def __init__(self, container, sample, classes=16):
         super().__init__()
         self.container = container
-        self.read = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 64), nn.GELU(), nn.Linear(64, classes))
+        found = self.features(sample)
+        self.register_buffer("mean", found.mean(0))
+        self.register_buffer("spread", found.std(0) + 1e-6)
+        self.read = nn.Sequential(nn.Linear(found.shape[1], 64), nn.GELU(), nn.Linear(64, classes))
+
+    def features(self, images):
+        omega = self.container(images, taps=("omega",)).omega  # per cell (B, patches, D)
+        return torch.cat([part for one in omega for part in (one.mean(1), one.std(1))], dim=1)
 
     def forward(self, images):
-        omega = self.container(images, taps=("omega",)).omega  # per cell (B, patches, D)
-        return self.read(torch.cat([part for one in omega for part in (one.mean(1), one.std(1))], dim=1))
+        return self.read((self.features(images) - self.mean) / self.spread)
 
 
 def host():
     shipped = registry.pull("low/*", "mid/*")
     cells = {f"{cell.name}-{n}": cell for n, cell in enumerate(itertools.islice(itertools.cycle(shipped), 100))}
-    return Host(composer.compose(cells), width=2 * sum(cell.spec.D for cell in cells.values()))
+    sample, _ = batteries.noise.random_batch(32, (64, 64), seed=0)
+    return Host(composer.compose(cells), sample)
 """)
 
 # %%
@@ -112,7 +120,7 @@ parallel = DistributedDataParallel(host)
 average = AveragedModel(host, multi_avg_fn=get_ema_multi_avg_fn(0.8))
 optimiser = torch.optim.Adam(host.parameters(), lr=3e-3)
 for step in range(20):
-    images, types = batteries.noise.random_batch(16, (64, 64), seed=2 * step + rank)
+    images, types = batteries.noise.random_batch(16, (64, 64), seed=2 * step + rank + 1)
     loss = torch.nn.functional.cross_entropy(parallel(images), types)
     optimiser.zero_grad()
     loss.backward()
