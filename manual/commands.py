@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,12 +30,12 @@ class MarkdownFormatter:
 
     def write_dl(self, rows: Sequence[tuple[str, str]], **_: Any) -> None:
         """Write a table of names and their meaning."""
-        lines = [f"| `{_cell(name.strip())}` | {_words(text)} |" for name, text in rows]
+        lines = [f"| {_name(name.strip())} | {_words(text)} |" for name, text in rows]
         self.parts.append("\n".join(["| | |", "|---|---|", *lines]))
 
     def write(self, text: str) -> None:
         """Write an example or the exit codes as they are."""
-        self.parts.append(_fenced("\n".join(line.strip() for line in text.strip().splitlines())))
+        self.parts.append(_fenced(textwrap.dedent(text).strip()))
 
 
 def commands() -> dict[str, Any]:
@@ -70,8 +71,12 @@ def _fenced(text: str) -> str:
     return f"```text\n{text}\n```"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _name(text: str) -> str:
+    """Return an argument, or an option and its value, as code; a long value may be broken, a name may not."""
+    option, space, value = (
+        text.replace("|", "\\|").partition(" ") if text.startswith("-") else (text.replace("|", "\\|"), "", "")
+    )
+    return f"`{option}`" + (f" `{value}`" if space else "")
 
 
 def _words(text: str) -> str:

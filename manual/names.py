@@ -37,7 +37,7 @@ def page(path: str) -> str:
     index = f"Modules: {', '.join(f':doc:`{path}.{name}`' for name in modules)}\n\n" if modules else ""
     listed = "\n".join(f"* :py:obj:`{name} <{path}.{name}>`" for name in values if name not in modules)
     entries = "\n\n".join(_entry(path, name, value) for name, value in values.items() if name not in modules)
-    return f".. py:module:: {path}\n\n{index}.. hlist::\n   :columns: 3\n\n{_indented(listed)}\n\n{entries}\n"
+    return f".. py:module:: {path}\n\n{index}.. rst-class:: names\n\n{listed}\n\n{entries}\n"
 
 
 def _entry(module: str, name: str, value: object) -> str:
@@ -60,7 +60,3 @@ def _home(name: str, value: object) -> str:
 
 def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple | dict) else repr(value)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"   {line}" for line in text.splitlines())

@@ -163,15 +163,13 @@ def markdown(text: str, page: str) -> str:
     """
     found = json.loads(text)
     title, *rest = found["cells"]
+    head, heading, start = "".join(title["source"]).partition("\n\n## ")
     name = page.rpartition("/")[2]
-    seconds = found["metadata"].get("processor_seconds")
-    took = (
-        f"It takes {seconds} s of one core, in an empty folder with an empty cache (`python -m manual notebooks {name}`). "
-        if seconds
-        else ""
-    )
-    note = f"{took}As a file: [notebook]({name}.ipynb), [script]({name}.py)."
-    return "\n\n".join(("".join(title["source"]), note, *(part for cell in rest for part in _parts(cell)))) + "\n"
+    note = f"As a file: [notebook]({name}.ipynb), [script]({name}.py)."
+    if seconds := found["metadata"].get("processor_seconds"):
+        where = f"in an empty folder with an empty cache (`python -m manual notebooks {name}`)"
+        note = f"It takes {seconds} s of one core, {where}. {note}"
+    return "\n\n".join((head, note + heading + start, *(part for cell in rest for part in _parts(cell)))) + "\n"
 
 
 def _parts(cell: dict[str, Any]) -> Iterator[str]:
