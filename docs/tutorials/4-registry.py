@@ -17,15 +17,16 @@
 # %% [markdown]
 # ## Create and publish
 #
-# The repository has to exist. `publish` measures every figure of the manifest again and refuses what the weights do not
+# A first publish creates the repository, which is then public; to have a private one, create it before. The command
+# `hf` came with this package. `publish` measures every figure of the manifest again and refuses what the weights do not
 # have; what it takes is published in one commit.
 
-# %%
-import huggingface_hub
+# %% [bash]
+# hf repos create me/cells --private --exist-ok
 
+# %%
 import registry
 
-huggingface_hub.create_repo("me/cells", private=True, exist_ok=True)
 published = registry.publish("high/mine-64.safetensors", "hf://me/cells")
 published.reference, published.number
 
