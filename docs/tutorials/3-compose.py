@@ -44,8 +44,8 @@ len(list(model.parameters())), model.cells("mid/*")
 # ## A host
 #
 # A host is any module that calls a container. This one reads omega, its mean and spread over the patches, of every
-# cell, and names which of sixteen types of noise an image is. `composer.Classifier` and `composer.Denoiser` are hosts
-# that also learn a stem in front of the cells, through which the gradient passes.
+# cell, and names which of sixteen types of noise an image of 32 x 32 pixels is. `composer.Classifier` and
+# `composer.Denoiser` are hosts that also learn a stem in front of the cells, through which the gradient passes.
 
 # %%
 from pathlib import Path
@@ -81,7 +81,7 @@ class Host(nn.Module):
 def host():
     shipped = registry.pull("low/*", "mid/*")
     cells = {f"{cell.name}-{n}": cell for n, cell in enumerate(itertools.islice(itertools.cycle(shipped), 100))}
-    sample, _ = batteries.noise.random_batch(32, (64, 64), seed=0)
+    sample, _ = batteries.noise.random_batch(32, (32, 32), seed=0)
     return Host(composer.compose(cells), sample)
 """)
 
@@ -120,7 +120,7 @@ parallel = DistributedDataParallel(host)
 average = AveragedModel(host, multi_avg_fn=get_ema_multi_avg_fn(0.8))
 optimiser = torch.optim.Adam(host.parameters(), lr=3e-3)
 for step in range(20):
-    images, types = batteries.noise.random_batch(16, (64, 64), seed=2 * step + rank + 1)
+    images, types = batteries.noise.random_batch(16, (32, 32), seed=2 * step + rank + 1)
     loss = torch.nn.functional.cross_entropy(parallel(images), types)
     optimiser.zero_grad()
     loss.backward()
@@ -147,7 +147,7 @@ distributed.destroy_process_group()
 # %%
 host.eval()
 host.load_state_dict(torch.load("host.pt", weights_only=True))
-images, types = batteries.noise.random_batch(64, (64, 64), seed=1000)
+images, types = batteries.noise.random_batch(64, (32, 32), seed=1000)
 with torch.no_grad():
     named = host(images).argmax(-1)
 print(f"named rightly: {(named == types).float().mean():.2f}; by chance: {1 / 16:.2f}")
