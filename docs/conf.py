@@ -10,9 +10,7 @@ source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 root_doc = "index"
 exclude_patterns = ["results/ablation/*/**", "results/d-ladder/**"]
 
-myst_enable_extensions = ["attrs_block", "attrs_inline", "dollarmath"]
 myst_heading_anchors = 4
-suppress_warnings: list[str] = []  # each is an error
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -35,9 +35,9 @@ def page(path: str) -> str:
     values = {name: getattr(module, name) for name in module.__all__}
     modules = [name for name in values if f"{path}.{name}" in public_modules()]
     index = f"Modules: {', '.join(f':doc:`{path}.{name}`' for name in modules)}\n\n" if modules else ""
-    listed = "\n".join(f"* :py:obj:`{name} <{path}.{name}>`" for name in values if name not in modules)
+    listed = "\n".join(f"   * :py:obj:`{name} <{path}.{name}>`" for name in values if name not in modules)
     entries = "\n\n".join(_entry(path, name, value) for name, value in values.items() if name not in modules)
-    return f".. py:module:: {path}\n\n{index}.. rst-class:: names\n\n{listed}\n\n{entries}\n"
+    return f".. py:module:: {path}\n\n{index}.. container:: names\n\n{listed}\n\n{entries}\n"
 
 
 def _entry(module: str, name: str, value: object) -> str:

@@ -1,6 +1,7 @@
 """Sphinx extension: pages whose text is made while they are read, and nothing of it is kept among the sources.
 
-A comment ``<!-- public names of MODULE -->`` or ``<!-- commands -->`` stands for the reference; a notebook for its tutorial.
+In a page of ``reference``, a comment ``<!-- public names of MODULE -->`` or ``<!-- commands -->`` stands for what is made. A
+notebook is the source of its tutorial.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ def fill(app: Any, page: str, source: list[str]) -> None:
     """Replace the source of a page, as Sphinx asks for it after reading the file."""
     if page.startswith("tutorials/") and source[0].lstrip().startswith("{"):
         source[0] = notebooks.markdown(source[0], page)
+    elif not page.startswith("reference/"):
+        return
     elif found := NAMES.search(source[0]):
         source[0] = NAMES.sub(lambda _: f"```{{eval-rst}}\n{names.page(found[1])}```", source[0])
     elif COMMANDS in source[0]:

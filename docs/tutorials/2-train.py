@@ -77,7 +77,7 @@ import registry
 
 report = registry.validate("low/mine-64.safetensors")
 report.to_html("report.html")
-print(report.verdict, "| failed:", [check.name for check in report.failed])
+print(report.verdict, "| failed:", report.failed)
 
 # %%
 for check in report.checks:
