@@ -22,13 +22,13 @@
 # have; what it takes is published in one commit.
 
 # %% [bash]
-# hf repos create me/cells --private --exist-ok
+# hf repos create me/cells --private --exist-ok > created.txt
 
 # %%
 import registry
 
 published = registry.publish("high/mine-64.safetensors", "hf://me/cells")
-published.reference, published.number
+str(published.reference), published.number
 
 # %% [markdown]
 # The shell says `batteries publish high/mine-64.safetensors --to hf://me/cells`. Published versions never change. A
