@@ -90,6 +90,9 @@ for check in report.checks:
 #
 # ## When it fails
 #
+# In the run shown here a quarter of the recipe's steps gave a cell that reconstructs, and whose omega alone does not
+# yet name photographs better than that of untrained cells, to the limit.
+#
 # - *error vs untrained* or *read-out of M*: train longer, or with more pictures (`--steps 1200 --batch 32`, as in the
 # recipe).
 # - *viable as a reconstructor*: all but omega works. More steps raise what omega carries; so does `--mix`.
