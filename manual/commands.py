@@ -11,9 +11,7 @@ from typing import Any
 import typer
 
 from registry.cli import app
-from registry.cli.terminal.help import COMMAND_GROUPS
-
-USAGE = "Usage"
+from registry.cli.terminal.help import COMMAND_GROUPS, option_row
 
 
 class MarkdownFormatter:
@@ -63,6 +61,9 @@ def section(name: str, command: Any) -> str:
     usage = " ".join((f"batteries {name}", *filter(None, command.collect_usage_pieces(context))))
     formatter.parts += [f"(command-{name})=\n### `batteries {name}`", _fenced(usage), _words(command.help or "")]
     command.format_options(context, formatter)
+    if hidden := [option_row(param) for param in command.params if param.hidden]:
+        with formatter.section("Still read, for commands that manifests record"):
+            formatter.write_dl(hidden)
     command.format_epilog(context, formatter)
     return "\n\n".join(formatter.parts)
 

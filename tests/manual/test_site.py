@@ -51,7 +51,7 @@ def test_every_option_is_in_the_section_of_its_command():
 
 def test_a_command_of_no_group_is_not_left_out(monkeypatch):
     monkeypatch.setattr(commands, "COMMAND_GROUPS", ("Test",))
-    with pytest.raises(KeyError, match="Find and fetch"):
+    with pytest.raises(KeyError, match="combine"):
         commands.page()
 
 
