@@ -46,9 +46,9 @@ def _entry(module: str, name: str, value: object) -> str:
     kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
     if kind == "data":
         words = "Module." if isinstance(value, ModuleType) else f"Constant: ``{_shown(value)}``."
-        return f".. py:data:: {path}\n\n   {words}"
+        return f".. py:data:: {name}\n\n   {words}"
     if (home := _home(name, value)) != module:
-        return f".. py:{kind}:: {path}\n\n   Same as :py:obj:`{home}.{name}`."
+        return f".. py:{kind}:: {name}\n\n   Same as :py:obj:`{home}.{name}`."
     return f".. autoclass:: {path}\n   :members:\n   :show-inheritance:" if kind == "class" else f".. autofunction:: {path}"
 
 

@@ -63,7 +63,7 @@ def test_every_public_module_has_a_page():
 def test_a_name_is_documented_where_it_lives_and_named_elsewhere():
     page = names.page("composer")
     assert ".. autofunction:: composer.compose" in page
-    assert ".. py:class:: composer.Hold\n\n   Same as :py:obj:`composer.adaptation.Hold`." in page
+    assert ".. py:class:: Hold\n\n   Same as :py:obj:`composer.adaptation.Hold`." in page
     assert ".. autoclass:: composer.adaptation.Hold" in names.page("composer.adaptation")
 
 
