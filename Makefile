@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick base soak check bench gpu clean
+.PHONY: help demo test quick base soak check docs bench gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,9 @@ check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed  ## build the manual into out/manual, warnings as errors, and check its links
+	OMP_NUM_THREADS=1 $(BIN)/python -m manual out/manual
 
 bench: $(VENV)/.installed  ## run the benchmarks and write docs/benchmarks.md
 	$(BIN)/python -m benchmarks

@@ -81,7 +81,7 @@ class FeedbackAlignment(CreditRule):
 class DirectFeedback(CreditRule):
     """Direct feedback alignment: the output error reaches every block through a fixed random matrix of its own.
 
-    With ``penalty`` the local loss of a block has a term penalty * |f|^2, the squared norm of its output, averaged over
+    With ``penalty`` the local loss of a block has a term ``penalty * norm(f)^2`` of its output f, averaged over
     samples; it does not count as signal. Ours: matrices (K, F) of variance 1 / K, for all numbers of a map or of tokens.
 
     Args:

@@ -86,8 +86,11 @@ class AdoptAnswer(Answer):
 
 
 def reason(error: Fault | None) -> str:
-    """Return a refusal in a line; nothing if there is none."""
-    return f"{error.what}: {error.found} [{error.code}]" if error else ""
+    """Return a refusal in a line, with what was found, or else expected; nothing if there is none."""
+    if error is None:
+        return ""
+    detail = f"expected {error.expected}" if error.found is None else error.found
+    return f"{error.what}: {detail} [{error.code}]"
 
 
 def spec_words(spec: CellSpec) -> str:

@@ -40,7 +40,7 @@ class Published(Document):
 
     Attributes:
         reference: Reference to the exact version.
-        release: Release in the index.
+        release (Release): Release in the index.
         number: Number of the index that lists the version.
         new: False if the version was already there with the same bytes.
 

@@ -71,6 +71,7 @@ def test_a_folder_in_one_command_goes_on_after_refusals_and_is_resumed(capsys, t
     assert [row[0] for row in rows(out)] == ["adopted", "adopted", "refused", "refused"]
     assert rows(out)[0][2:] == ["high/a@1.0.0", str(tmp_path / "out" / "high" / "a.safetensors")]
     assert "[CHECKPOINT]" in rows(out)[2][3]
+    assert rows(out)[2][3] == "not a checkpoint: expected a .safetensors file or a zip archive [CHECKPOINT]"
     assert "[CHANNELS]" in rows(out)[3][3]
     assert "files: 4; 2 adopted, 2 refused" in err
     assert (len(nulls), len(codes)) == (1, 1)
