@@ -1,0 +1,1 @@
+from .battery_vae import BatteryVAE as BatteryVAE
