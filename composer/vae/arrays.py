@@ -1,9 +1,14 @@
 """Embedding arrays, which adjudicate: every patch attends over the arrays of all sectors, and the weights say which one speaks.
 
 A sector has K arrays of V unit rows, which start on mean configurations of its matrices. A map per sector, at the start that of
-its mean configuration into the consensus of all sectors of its V and D, brings its rows into a common frame: the mean of the
-sectors' rows there is the query of a patch, and the mean cosine of its rows with those of an array, times a learned sharpness,
-is the score of the array. The weight of a sector is that of its arrays in the softmax over the arrays of all sectors.
+its mean configuration into the consensus of all sectors of its V and D, brings its rows into a common frame. The query of a
+patch is the mean of the sectors' rows there; the score of an array is the mean cosine of its rows with those of the query,
+times a sharpness, less a reference. The weights are the softmax over the arrays of all sectors; that of a sector is the sum
+over its arrays.
+
+Matrices of trained cells differ little from their mean configuration (cosines of 0.99 and more), so a cosine alone says little:
+at the start the sharpness is one over the deviation of these cosines on the sectors' own domains, and the reference of an array
+its mean score on that of its sector. Only the directions of the points count, so they are long: a step turns them little.
 Legend: C sectors of a spec, B images, N patches of an image, K arrays, V rows, D width.
 """
 
@@ -19,6 +24,8 @@ from batteries.engine.torch_settings import PINNED
 from batteries.model import spectral
 from composer.vocabulary import Grid
 
+LENGTH = 8.0  # of a point, of which only the direction counts
+
 
 class Arrays(nn.Module):
     """Embedding arrays of the sectors of one spec, in the common frame, and the maps into it.
@@ -33,8 +40,9 @@ class Arrays(nn.Module):
     def __init__(self, spec: CellSpec, count: int, arrays: int, generator: Generator) -> None:
         super().__init__()
         rows = torch.randn(count, arrays, spec.V, spec.D, generator=generator, **PINNED)
-        self.points = nn.Parameter(spectral.unit_rows(rows))
+        self.points = nn.Parameter(LENGTH * spectral.unit_rows(rows))
         self.maps = nn.Parameter(torch.eye(spec.D, **PINNED).repeat(count, 1, 1))
+        self.reference = nn.Parameter(torch.zeros(count, arrays, **PINNED))
 
     def __repr__(self) -> str:
         C, K, V, D = self.points.shape
@@ -51,10 +59,16 @@ class Arrays(nn.Module):
         flat = M.permute(1, 2, 3, 0, 4).reshape(-1, C * D)
         return (flat @ self.maps.reshape(C * D, D)).view(B, N, V, D)
 
-    def scores(self, query: Tensor) -> Tensor:
+    def cosines(self, query: Tensor) -> Tensor:
         """Compute mean cosines (B, N, C, K) of the rows of queries (B, N, V, D), of unit length, with those of the arrays."""
         C, K, V, D = self.points.shape
         return (query.flatten(2) @ self.rows.reshape(C * K, V * D).T / V).unflatten(2, (C, K))
+
+    @torch.no_grad()
+    def place(self, place: int, rows: Tensor, to_frame: Tensor) -> None:
+        """Set the arrays of a sector to unit rows (K, V, D) in its own coordinates, and its map (D, D) into the frame."""
+        self.maps[place] = to_frame
+        self.points[place] = LENGTH * (rows @ to_frame)
 
 
 def spread(values: Tensor, grid: Grid, fine: Grid) -> Tensor:

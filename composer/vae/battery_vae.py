@@ -19,12 +19,11 @@ from batteries.cell.spec import CellSpec
 from batteries.data.sources import seed_of
 from batteries.engine.torch_settings import PINNED, neutral
 from batteries.images.image_batch import check_batch, judge_scale
-from batteries.model import spectral
 from batteries.model.inputs import taken
 from batteries.model.patch_svae import untrained
 from composer.container.cell_digests import CellDigests
 from composer.container.container import Container
-from composer.vae import refusals, start
+from composer.vae import refusals, spec_part, start
 from composer.vae.arrays import Arrays, spread, weighed
 from composer.vae.bottleneck import Bottleneck, Code
 from composer.vae.sectors import Rows, Sectors
@@ -170,7 +169,9 @@ class BatteryVAE(nn.Module):
         given = None if isinstance(arrays, int) else refusals.checked_arrays(arrays, specs)
         K = arrays if given is None else len(next(iter(given.values())))
         found = cls(specs, weights, lock=container.lock, scale=container.scale, bottleneck=bottleneck, arrays=K, seed=seed)
-        start.begin(found.parts, start.own_images(named, seed), given)
+        own = start.own_images(named, seed)
+        start.begin(found.parts, own, given)
+        start.settle(found.parts, found.log_sharpness, own)
         return found
 
     @classmethod
@@ -308,18 +309,11 @@ class BatteryVAE(nn.Module):
     def _weights(self, rows: Sequence[Tensor], grids: Sequence[Grid]) -> tuple[Tensor, Grid]:
         """Attend over all arrays: weights (B, N, S) of the sectors on the coarsest grid that all of the grids divide."""
         fine = math.lcm(*(grid[0] for grid in grids)), math.lcm(*(grid[1] for grid in grids))
-        sums: dict[tuple[int, int, Grid], Tensor] = {}
-        for part, own, grid in zip(self.parts, rows, grids, strict=True):
-            family = part.spec.V, part.spec.D, grid
-            framed = part.arrays.framed(own)
-            sums[family] = framed if family not in sums else sums[family] + framed
-        scores = []
-        for part, grid in zip(self.parts, grids, strict=True):
-            query = spectral.unit_rows(sums[part.spec.V, part.spec.D, grid])
-            scores.append(spread(part.arrays.scores(query), grid, fine))
-        whole = torch.cat(scores, dim=2)  # (B, N, S, K)
-        shares = (self.log_sharpness.exp() * whole).flatten(2).softmax(dim=-1)
-        return shares.unflatten(2, whole.shape[2:]).sum(dim=-1), fine
+        found = spec_part.cosines(self.parts, rows, grids)
+        sharpness = self.log_sharpness.exp()
+        scores = [sharpness * own - part.arrays.reference for part, own in zip(self.parts, found, strict=True)]
+        whole = torch.cat([spread(own, grid, fine) for own, grid in zip(scores, grids, strict=True)], dim=2)  # (B, N, S, K)
+        return whole.flatten(2).softmax(dim=-1).unflatten(2, whole.shape[2:]).sum(dim=-1), fine
 
 
 def _taken(container: Container) -> tuple[dict[str, CellSpec], dict[CellSpec, Mapping[str, Tensor]]]:

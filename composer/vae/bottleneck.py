@@ -132,6 +132,7 @@ class Bottleneck(nn.Module):
         one = torch.eye(self.width, **PINNED)
         self.mu.weight[place] = torch.cat([one, -one], dim=1)
         self.mu.bias[place].zero_()
+        scale = 1 / (back.square().mean() * self.width).sqrt()  # lengths are normalised away; a step turns long rows little
         self.rows.weight[place].zero_()
-        self.rows.weight[place, :, :count] = back.float()
-        self.rows.bias[place] = mean.float()
+        self.rows.weight[place, :, :count] = (scale * back).float()
+        self.rows.bias[place] = (scale * mean).float()

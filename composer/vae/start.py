@@ -6,50 +6,55 @@ Legend: C sectors, B images, N patches of an image, K arrays, V rows, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from batteries.cell.cell import Cell
-from batteries.data.sources import Source, seed_of
+from batteries.data.sources import seed_of
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.model import spectral
 from composer.adaptation.domains import own_domain
 from composer.procrustes import generalized
-from composer.vae.spec_part import SpecPart
+from composer.vae.spec_part import SpecPart, cosines
 
 OWN = 21  # purpose of seeds
+FEW = 16  # images that scores are settled on
+DEVIATION = 1e-4  # smallest deviation of a score that a sharpness is taken from
 IMAGES, SIDE = 32, 64  # images of a cell's own domain, and their least side
 PATCHES = 4096  # most matrices of a cell whose axes are taken
 
 
-def own_images(cells: Mapping[str, Cell], seed: int) -> dict[str, Tensor]:
-    """Draw images (B, channels, height, width) of each cell's own domain, the same for cells of one domain."""
-    sources: dict[str, Source] = {}
-    found: dict[str, Tensor] = {}
+def own_images(cells: Mapping[str, Cell], seed: int) -> dict[tuple[str, ...], Tensor]:
+    """Draw images (B, channels, height, width) of the cells' own domains, by the names of the cells of each domain."""
+    domains: dict[str, list[str]] = {}
     for name, cell in cells.items():
-        probe, p = cell.manifest.own_probe, cell.spec.patch_size
-        if probe not in sources:
-            sources[probe] = own_domain(cell).source
-        found[name] = sources[probe].batch(seed_of(seed, 0, OWN), IMAGES, p * -(-SIDE // p))
-    return found
+        domains.setdefault(cell.manifest.own_probe, []).append(name)
+    unit = math.lcm(*(cell.spec.patch_size for cell in cells.values()))
+    side = unit * -(-SIDE // unit)
+    return {
+        tuple(names): own_domain(cells[names[0]]).source.batch(seed_of(seed, 0, OWN), IMAGES, side)
+        for names in domains.values()
+    }
 
 
 @neutral()
 @torch.no_grad()
-def begin(parts: Sequence[SpecPart], images: Mapping[str, Tensor], given: Mapping[str, Tensor] | None) -> None:
+def begin(parts: Sequence[SpecPart], images: Mapping[tuple[str, ...], Tensor], given: Mapping[str, Tensor] | None) -> None:
     """Start bottlenecks, arrays and maps.
 
     Args:
         parts: Parts of the model.
-        images: Images of each sector's own domain.
+        images: Images by the names of the sectors whose own domain they are of.
         given: Arrays (K, V, D) of each sector in its own coordinates; by default mean configurations.
     """
     configurations: dict[str, Tensor] = {}
+    shown = {name: own for names, own in images.items() for name in names}
     for part, place, name in _sectors(parts):
-        M = part.sectors.encode_one(place, images[name]).M[0]
+        M = part.sectors.encode_one(place, shown[name]).M[0]
         matrices = M.flatten(0, 1)
         part.bottleneck.start(place, matrices[:: max(1, len(matrices) // PATCHES)])
         K = part.arrays.points.shape[1]
@@ -57,8 +62,31 @@ def begin(parts: Sequence[SpecPart], images: Mapping[str, Tensor], given: Mappin
         configurations[name] = spectral.unit_rows(means.float())
     maps = consensus_maps(parts, configurations)
     for part, place, name in _sectors(parts):
-        part.arrays.maps[place] = maps[name]
-        part.arrays.points[place] = configurations[name] @ maps[name]
+        part.arrays.place(place, configurations[name], maps[name])
+
+
+@torch.no_grad()
+def settle(parts: Sequence[SpecPart], log_sharpness: Tensor, images: Mapping[tuple[str, ...], Tensor]) -> None:
+    """Set sharpness and references by the arrays' cosines on their sectors' own domains.
+
+    Args:
+        parts: Parts of the model, begun.
+        log_sharpness: Logarithm of the sharpness, to be set to one over the mean standard deviation of these cosines.
+        images: Images by the names of the sectors whose own domain they are of.
+    """
+    deviations: list[Tensor] = []
+    for names, own in images.items():
+        few = own[:FEW]
+        M = [part.sectors.encode(few).M for part in parts]
+        found = cosines(parts, M, [part.spec.grid(*few.shape[2:]) for part in parts])
+        for part, score in zip(parts, found, strict=True):
+            for place in (place for place, name in enumerate(part.names) if name in names):
+                part.arrays.reference[place] = score[:, :, place].mean(dim=(0, 1))
+                deviations.append(score[:, :, place].std(dim=(0, 1)).mean())
+    sharpness = 1 / torch.stack(deviations).mean().clamp_min(DEVIATION)
+    log_sharpness.copy_(sharpness.log())
+    for part in parts:
+        part.arrays.reference.mul_(sharpness)
 
 
 def consensus_maps(parts: Sequence[SpecPart], configurations: Mapping[str, Tensor]) -> dict[str, Tensor]:
