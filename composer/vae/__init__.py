@@ -1,4 +1,4 @@
-"""Adaptation: a cell learns in a host under terms that hold it, and becomes a new cell."""
+"""Battery VAE: many cells implanted as the start of one trainable model."""
 
 import lazy_loader
 

@@ -1,1 +1,11 @@
 from .battery_vae import BatteryVAE as BatteryVAE
+from .battery_vae import Decoded as Decoded
+from .battery_vae import VaeOutput as VaeOutput
+from .bottleneck import Code as Code
+from .plan import VaePlan as VaePlan
+from .readings import SectorReading as SectorReading
+from .readings import VaeReading as VaeReading
+from .training import StepTerms as StepTerms
+from .training import VaeRun as VaeRun
+from .training import VaeWatcher as VaeWatcher
+from .training import train as train

@@ -167,7 +167,7 @@ class BatteryVAE(nn.Module):
         refusals.check_parents(container.ends)
         specs, weights = _taken(container)
         given = None if isinstance(arrays, int) else refusals.checked_arrays(arrays, specs)
-        K = arrays if given is None else len(next(iter(given.values())))
+        K = arrays if isinstance(arrays, int) else len(next(iter(arrays.values())))
         found = cls(specs, weights, lock=container.lock, scale=container.scale, bottleneck=bottleneck, arrays=K, seed=seed)
         own = start.own_images(named, seed)
         start.begin(found.parts, own, given)

@@ -99,5 +99,5 @@ class Sectors(nn.Module):
     def _fold(self, weight: Tensor, bias: Tensor) -> None:
         """Multiply a readout (C, V D, V D) with bias (C, V D) into the first layer of the decoders."""
         first, start = self.weight("dec_in.weight"), self.weight("dec_in.bias")
-        start += (first @ bias[..., None]).squeeze(-1)
+        start.add_((first @ bias[..., None]).squeeze(-1))
         first.copy_(first @ weight)
