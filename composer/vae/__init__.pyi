@@ -3,8 +3,11 @@ from .battery_vae import Decoded as Decoded
 from .battery_vae import VaeOutput as VaeOutput
 from .bottleneck import Code as Code
 from .plan import VaePlan as VaePlan
-from .readings import SectorReading as SectorReading
-from .readings import VaeReading as VaeReading
+from .reading_document import SectorReading as SectorReading
+from .reading_document import TrainedRun as TrainedRun
+from .reading_document import VaeReading as VaeReading
+from .readings import read as read
+from .shapes import Cost as Cost
 from .training import StepTerms as StepTerms
 from .training import VaeRun as VaeRun
 from .training import VaeWatcher as VaeWatcher

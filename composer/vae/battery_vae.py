@@ -26,7 +26,9 @@ from composer.container.container import Container
 from composer.vae import refusals, spec_part, start
 from composer.vae.arrays import Arrays, spread, weighed
 from composer.vae.bottleneck import Bottleneck, Code
+from composer.vae.reading_document import TrainedRun
 from composer.vae.sectors import Rows, Sectors
+from composer.vae.shapes import Cost, cost
 from composer.vae.spec_part import SpecPart
 from composer.vocabulary import Grid
 from composer.wiring.compose import compose, named_cells
@@ -94,6 +96,7 @@ class BatteryVAE(nn.Module):
         names: Names of the sectors, spec by spec.
         lock: Version and digests of the parents, by sector.
         scale: Input scale of the images.
+        history: Records of its trainings.
 
     Raises:
         InputError: fewer than two sectors (``ONE_SECTOR``), a code of no numbers or of more than a matrix has (``WIDTH``), no
@@ -121,6 +124,7 @@ class BatteryVAE(nn.Module):
         self.names = tuple(name for names in by_spec.values() for name in names)
         self.lock = {name: dict(lock[name]) for name in self.names if name in lock}
         self.scale = scale
+        self.history: tuple[TrainedRun, ...] = ()
         parts = []
         for spec, names in by_spec.items():
             narrow = Bottleneck(spec, len(names), bottleneck, generator)
@@ -220,6 +224,14 @@ class BatteryVAE(nn.Module):
     def arrays(self) -> int:
         """Embedding arrays K of each sector."""
         return self.parts[0].arrays.points.shape[1]
+
+    def cost(self, size: tuple[int, int] = SIZE) -> Cost:
+        """Count parameters, and multiply-adds of one image of a size, and how many of both are in linear maps.
+
+        Raises:
+            InputError: a size that is not a multiple of every patch size.
+        """
+        return cost({part.spec: len(part.names) for part in self.parts}, self.width, self.arrays, size)
 
     def forward(self, images: Tensor, generator: Generator | None = None) -> VaeOutput:
         """Encode images (B, channels, height, width), draw their codes, and decode these.

@@ -15,9 +15,8 @@ from batteries.geometry.attractor import SIMPLEX, sphere_cv
 from composer.vae.battery_vae import BatteryVAE, VaeOutput
 from composer.vae.plan import VaePlan
 
-PLACES = ("encoder", "inverse", "arrays")  # where the rows of a sector are disciplined
-MATRICES = 8  # of each sector and place, in a step
-SIMPLICES = 512  # of each sector and place, in a step
+MATRICES = 4  # of each sector and place, in a step
+SIMPLICES = 256  # of each sector and place, in a step
 
 
 class Terms(NamedTuple):
@@ -68,7 +67,7 @@ def discipline(vae: BatteryVAE, out: VaeOutput, draws: Generator) -> Tensor:
 
 
 def cv_ratios(vae: BatteryVAE, out: VaeOutput, draws: Generator, matrices: int = MATRICES) -> list[Tensor | None]:
-    """Compute CV / exact at each of the :data:`PLACES`, (3, C), by part; None where D is too small for a CV.
+    """Compute CV / exact at encoder, inverse and arrays, (3, C), by part; None where D is too small for a CV.
 
     Args:
         vae: Model.

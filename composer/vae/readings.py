@@ -10,70 +10,16 @@ from torch import Generator, Tensor
 
 from batteries.data.probes import Probe
 from batteries.geometry.estimates import clustered_mean
-from batteries.io.canonical_json import Document
 from batteries.measurement.measure import finite_or_none
 from composer.vae.battery_vae import BatteryVAE, VaeOutput
-from composer.vae.objective import PLACES, cv_ratios
+from composer.vae.objective import cv_ratios
+from composer.vae.reading_document import SectorReading, VaeReading
 
 IMAGES = 32  # of a probe, spread evenly over it
 PIECE = 8  # images at a time
 MATRICES = 64  # of each sector, for its CV
 ACTIVE = 0.01  # least variance of a code's mean (Burda, Grosse and Salakhutdinov 2016)
 DRAWS = 31  # seed of codes and simplices: the same in every reading
-
-
-class SectorReading(Document):
-    """Reading of one sector.
-
-    Attributes:
-        name: Name of the sector.
-        cv: CV / exact attractor of the encoder's rows, the inverse's rows and the arrays; None where D has no CV.
-        active: Share of the numbers of its code that are active.
-        weight: Mean weight in the reconstruction.
-        error: Mean squared error of the sector alone.
-        gradient: Norm of its gradient at the last step; None before the first.
-    """
-
-    name: str
-    cv: tuple[float, float, float] | None
-    active: float
-    weight: float
-    error: float
-    gradient: float | None
-
-
-class VaeReading(Document):
-    """Reading of a model on held-out images.
-
-    Attributes:
-        step: Step.
-        error: Mean squared error of reconstructions from the means of the codes.
-        divergence: KL in nats per value of an image.
-        elbo: Evidence lower bound in nats per value, of normal errors with the variance kl / 2 of the plan.
-        elbo_standard_error: Its standard error, clustered by photograph; None for fewer than two clusters.
-        active: Share of all numbers of the codes whose mean varies by more than 0.01 over patches and images.
-        sectors: Readings of the sectors.
-    """
-
-    step: int
-    error: float
-    divergence: float
-    elbo: float
-    elbo_standard_error: float | None
-    active: float
-    sectors: tuple[SectorReading, ...]
-
-    @property
-    def scalars(self) -> dict[str, float]:
-        """Figures by the names of a chart."""
-        found = {"probe/mse": self.error, "probe/kl": self.divergence, "probe/elbo": self.elbo, "probe/active": self.active}
-        for one in self.sectors:
-            found |= {f"weight/{one.name}": one.weight, f"active/{one.name}": one.active}
-            if one.cv is not None:
-                found |= {f"cv/{place}/{one.name}": ratio for place, ratio in zip(PLACES, one.cv, strict=True)}
-            if one.gradient is not None:
-                found[f"gradient/{one.name}"] = one.gradient
-        return found
 
 
 @torch.no_grad()

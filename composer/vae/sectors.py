@@ -18,9 +18,8 @@ from batteries.cell.spec import CellSpec
 from batteries.errors import InputError
 from batteries.model import boundary_smoothing, spectral
 from composer.container.batched_forward import Stage
+from composer.vae.shapes import sector_names
 from composer.vocabulary import Grid
-
-IMPLANTED = ("enc_", "dec_", "boundary_smooth")  # beginnings of the names of tensors that are taken over
 
 
 class Rows(NamedTuple):
@@ -51,10 +50,10 @@ class Sectors(nn.Module):
         if spec.row_norm != "sphere":
             raise InputError("rows not on the sphere", code="ROW_NORM", expected="sphere", found=spec.row_norm)
         self.spec = spec
-        self._names = {name: name.replace(".", "_") for name in weights if name.startswith(IMPLANTED)}
+        self._names = sector_names(spec)
         for name, attribute in self._names.items():
             setattr(self, attribute, nn.Parameter(weights[name].detach().clone().float()))
-        if spec.readout == "linear":
+        if "readout.weight" in weights:
             self._fold(weights["readout.weight"], weights["readout.bias"])
 
     def __repr__(self) -> str:

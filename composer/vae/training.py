@@ -31,7 +31,7 @@ from composer.vae import readings
 from composer.vae.battery_vae import BatteryVAE
 from composer.vae.objective import terms
 from composer.vae.plan import VaePlan
-from composer.vae.readings import VaeReading
+from composer.vae.reading_document import TrainedRun, VaeReading
 
 DRAW = 23  # purpose of seeds
 BETAS = (0.9, 0.99)  # of Adam
@@ -144,7 +144,6 @@ def train(
         run.restore(checkpoint.read(saved, vae, [optimiser], run.identity))
     judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # their scale is right
     last = min(plan.steps, until or plan.steps)
-    vae.train()
     for images in ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, last):
         with judged():
             found = _take_step(run, optimiser, images)
@@ -156,7 +155,8 @@ def train(
                 watcher.read(run.readings[-1])
         if saved and (run.step % plan.checkpoint_every == 0 or run.step == last):
             checkpoint.write(saved, vae, [optimiser], run.state())
-    vae.eval()
+    record = TrainedRun(plan=plan, steps=run.step, data=source.facts, probe=probe.name, readings=tuple(run.readings))
+    vae.history = (*vae.history, record)
     return run
 
 
