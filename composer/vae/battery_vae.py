@@ -173,14 +173,20 @@ class BatteryVAE(nn.Module):
         given = None if isinstance(arrays, int) else refusals.checked_arrays(arrays, specs)
         K = arrays if isinstance(arrays, int) else len(next(iter(arrays.values())))
         found = cls(specs, weights, lock=container.lock, scale=container.scale, bottleneck=bottleneck, arrays=K, seed=seed)
-        own = start.own_images(named, seed)
-        start.begin(found.parts, own, given)
-        start.settle(found.parts, found.log_sharpness, own)
+        found._begin(start.own_images(named, seed), given)
         return found
 
     @classmethod
     @neutral()
-    def untrained(cls, specs: Mapping[str, CellSpec], *, bottleneck: int = 32, arrays: int = 2, seed: int = 0) -> BatteryVAE:
+    def untrained(
+        cls,
+        specs: Mapping[str, CellSpec],
+        *,
+        bottleneck: int = 32,
+        arrays: int = 2,
+        seed: int = 0,
+        images: Tensor | None = None,
+    ) -> BatteryVAE:
         """Make a model without parents, whose sectors are untrained cells, and all else is random: the null of implanting.
 
         Args:
@@ -188,6 +194,8 @@ class BatteryVAE(nn.Module):
             bottleneck: Numbers of a code of a patch and sector.
             arrays: Embedding arrays of each sector.
             seed: Seed of all weights.
+            images: Images that bottlenecks and arrays start on the statistics of, as those of cells do; by default these are
+                random too.
 
         Raises:
             InputError: as :meth:`from_cells`; or sectors of different channels (``CHANNELS``).
@@ -199,7 +207,10 @@ class BatteryVAE(nn.Module):
         weights = {spec: {name: torch.stack([one[name] for one in ones]) for name in ones[0]} for spec, ones in stacked.items()}
         channels = next(iter(specs.values())).channels
         scale = InputScale(mean=(0.0,) * channels, std=(1.0,) * channels)
-        return cls(specs, weights, lock={}, scale=scale, bottleneck=bottleneck, arrays=arrays, seed=seed)
+        found = cls(specs, weights, lock={}, scale=scale, bottleneck=bottleneck, arrays=arrays, seed=seed)
+        if images is not None:
+            found._begin({found.names: images}, None)
+        return found
 
     def __repr__(self) -> str:
         sizes = f"{len(self.names)} sectors, codes of {self.width}, {self.arrays} arrays a sector"
@@ -308,6 +319,11 @@ class BatteryVAE(nn.Module):
             IntegrityError: a parent that is missing, or whose weights changed since (``PARENT_CHANGED``).
         """
         refusals.check_unchanged(self.lock, {name: c.manifest.file.tensor_digest for name, c in named_cells(cells).items()})
+
+    def _begin(self, images: Mapping[tuple[str, ...], Tensor], given: Mapping[str, Tensor] | None) -> None:
+        """Start on images, by the names of the sectors whose own domain they are of, and on given arrays."""
+        start.begin(self.parts, images, given)
+        start.settle(self.parts, self.log_sharpness, images)
 
     def _rows(self, images: Tensor) -> list[Rows]:
         """Check images, convert them to the model's dtype and device, and encode them in every part."""
