@@ -2,6 +2,7 @@ from .battery_vae import BatteryVAE as BatteryVAE
 from .battery_vae import Decoded as Decoded
 from .battery_vae import VaeOutput as VaeOutput
 from .bottleneck import Code as Code
+from .events import VaeEvents as VaeEvents
 from .plan import VaePlan as VaePlan
 from .reading_document import SectorReading as SectorReading
 from .reading_document import TrainedRun as TrainedRun
