@@ -176,6 +176,7 @@ def test_most_is_linear_and_the_shapes_are_those_of_the_model(made):
     assert min(cost.linear) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_counted_multiply_adds_are_those_that_torch_counts(made):
     x = images(1)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -37,6 +37,7 @@ class Seen(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_a_step_calls_no_eigensolver_and_computes_nothing_in_float64():
     vae, x = vaes.vae(), images(2)
     optimiser = torch.optim.Adam(vae.parameters())
@@ -72,6 +73,7 @@ class Kept:
         self.readings.append(reading)
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
     whole, kept = vaes.vae(), Kept()
     train(whole, PLAN, batteries.NoiseSource(), probe(), watchers=[kept])
@@ -128,6 +130,7 @@ class Breaking:
     domain = facts
 
 
+@pytest.mark.slow
 def test_a_step_that_is_no_number_ends_the_training_and_keeps_the_checkpoint(tmp_path):
     vae = vaes.vae()
     with pytest.raises(PolicyError) as caught:
@@ -174,6 +177,7 @@ def clustered(vae):
     return vae
 
 
+@pytest.mark.slow
 def test_the_discipline_leads_arrays_back_to_the_attractor():
     vae = clustered(vaes.vae())
     points = [part.arrays.points for part in vae.parts]
@@ -200,6 +204,7 @@ def test_the_discipline_has_a_gradient_at_encoder_inverse_and_arrays():
         assert part.sectors.weight("dec_out.weight").grad is None
 
 
+@pytest.mark.slow
 def test_the_ratios_are_those_of_the_geometry():
     vae = vaes.vae()
     with torch.no_grad():
@@ -258,6 +263,7 @@ def test_gradient_norms_are_by_sector():
     assert total == pytest.approx(whole, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error():
     vae = vaes.vae()
     run = train(vae, VaePlan(steps=25, size=16, batch=4, rate=1e-2, reading_every=25), batteries.NoiseSource(), probe())
