@@ -48,6 +48,13 @@ class Decoded:
         grid: Rows and columns of the regions.
         rows: Unit rows (C, B, N, V, D) that the inverse makes of the codes, by spec.
         single: Images (C, B, channels, height, width) of the single sectors, by spec.
+
+    >>> import registry
+    >>> from composer import BatteryVAE
+    >>> vae = BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> decoded = vae.decode(vae.prior(count=1))
+    >>> decoded.images.shape, decoded.weights.shape, decoded.grid
+    (torch.Size([1, 3, 64, 64]), torch.Size([1, 256, 2]), (16, 16))
     """
 
     images: Tensor
@@ -67,6 +74,13 @@ class VaeOutput:
         decoded: Images of the drawn codes, with the weights of the sectors.
         codes: Law of the codes (C, B, N, Z), by spec.
         M: Matrices (C, B, N, V, D) of the encoders, by spec.
+
+    >>> import batteries, registry
+    >>> from composer import BatteryVAE
+    >>> vae = BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> out = vae(batteries.probe("photos-64").images[:1])
+    >>> out.codes[0].mu.shape, out.M[0].shape
+    (torch.Size([2, 1, 256, 8]), torch.Size([2, 1, 256, 32, 4]))
     """
 
     decoded: Decoded
@@ -101,6 +115,14 @@ class BatteryVAE(nn.Module):
     Raises:
         InputError: fewer than two sectors (``ONE_SECTOR``), a code of no numbers or of more than a matrix has (``WIDTH``), no
             arrays (``ARRAYS``), or cells whose rows are not on the sphere (``ROW_NORM``).
+
+    >>> import batteries, registry
+    >>> from composer import BatteryVAE
+    >>> vae = BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> vae
+    BatteryVAE(2 sectors, codes of 8, 2 arrays a sector, 90,347 parameters)
+    >>> vae.reconstruct(batteries.probe("photos-64").images[:2]).shape
+    torch.Size([2, 3, 64, 64])
     """
 
     @neutral()

@@ -29,7 +29,14 @@ SIGMA_START = 0.1  # width of a code at the start, where the codes of the start'
 
 
 class Code(NamedTuple):
-    """Normal law of the code of each patch: mean and log standard deviation (C, B, N, Z)."""
+    """Normal law of the code of each patch: mean and log standard deviation (C, B, N, Z).
+
+    >>> import torch
+    >>> from composer.vae import Code
+    >>> code = Code(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2))
+    >>> code.divergence().tolist()
+    [[[[0.0, 0.0]]]]
+    """
 
     mu: Tensor
     log_sigma: Tensor

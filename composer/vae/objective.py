@@ -71,7 +71,7 @@ def cv_ratios(vae: BatteryVAE, out: VaeOutput, draws: Generator, matrices: int =
 
     Args:
         vae: Model.
-        out: Its output for some images.
+        out: Output of the model for some images.
         draws: Source of matrices and simplices.
         matrices: Matrices of each sector; those of its arrays have as many simplices in all.
     """

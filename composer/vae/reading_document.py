@@ -19,6 +19,12 @@ class SectorReading(Document):
         weight: Mean weight in the reconstruction.
         error: Mean squared error of the sector alone.
         gradient: Norm of its gradient at the last step; None before the first.
+
+    >>> import batteries, composer, registry
+    >>> vae = composer.BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> reading = composer.vae.read(vae, batteries.probe("photos-64"), kl=1e-4)
+    >>> reading.sectors[0].name
+    'high/fresnel-64'
     """
 
     name: str
@@ -37,9 +43,15 @@ class VaeReading(Document):
         error: Mean squared error of reconstructions from the means of the codes.
         divergence: KL in nats per value of an image.
         elbo: Evidence lower bound in nats per value, of normal errors with the variance kl / 2 of the plan.
-        elbo_standard_error: Its standard error, clustered by photograph; None for fewer than two clusters.
+        elbo_standard_error: Standard error of the bound, clustered by photograph; None for fewer than two clusters.
         active: Share of all numbers of the codes whose mean varies by more than 0.01 over patches and images.
         sectors: Readings of the sectors.
+
+    >>> import batteries, composer, registry
+    >>> vae = composer.BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> reading = composer.vae.read(vae, batteries.probe("photos-64"), kl=1e-4)
+    >>> reading.step, reading.active > 0.5
+    (0, True)
     """
 
     step: int
@@ -72,6 +84,13 @@ class TrainedRun(Document):
         data: Facts about the training images.
         probe: Name of the held-out images.
         readings: Readings on them.
+
+    >>> import batteries, composer, registry
+    >>> vae = composer.BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> plan = composer.vae.VaePlan(steps=1, size=16, batch=1)
+    >>> run = composer.vae.train(vae, plan, batteries.NoiseSource(), "noise16-64")
+    >>> vae.history[0].steps, vae.history[0].probe
+    (1, 'noise16-64')
     """
 
     plan: VaePlan

@@ -32,6 +32,12 @@ def read(vae: BatteryVAE, probe: Probe, kl: float, step: int = 0, gradients: dic
         kl: Weight of the divergence in the plan.
         step: Step of the reading.
         gradients: Norm of the gradient of each sector at that step.
+
+    >>> import batteries, composer, registry
+    >>> vae = composer.BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> reading = composer.vae.read(vae, batteries.probe("photos-64"), kl=1e-4)
+    >>> [one.name for one in reading.sectors]
+    ['high/fresnel-64', 'high/johanna-64']
     """
     images, cluster = few(probe)
     found = [_read_some(vae, part, Generator().manual_seed(DRAWS + place)) for place, part in enumerate(images.split(PIECE))]

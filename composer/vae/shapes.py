@@ -23,9 +23,16 @@ class Cost:
 
     Attributes:
         parameters: Numbers in all parameters.
-        linear_parameters: Those of linear maps: weights and biases of linear layers and convolutions, maps and arrays.
+        linear_parameters: Numbers in linear maps: weights and biases of linear layers and convolutions, maps and arrays.
         multiply_adds: Multiply-adds of one image, forward.
-        linear_multiply_adds: Those of linear maps.
+        linear_multiply_adds: Multiply-adds of linear maps.
+
+    >>> import batteries
+    >>> from composer import BatteryVAE
+    >>> specs = {"first": batteries.CellSpec.preset("high"), "second": batteries.CellSpec.preset("high")}
+    >>> cost = BatteryVAE.untrained(specs).cost()
+    >>> cost.parameters, [round(share, 3) for share in cost.linear]
+    (121259, [0.996, 0.979])
     """
 
     parameters: int

@@ -39,7 +39,12 @@ BETAS = (0.9, 0.99)  # of Adam
 
 @dataclass(frozen=True)
 class StepTerms:
-    """Terms of a step: loss, mean squared error, nats per value, and discipline; and the norm of the gradient."""
+    """Terms of a step: loss, mean squared error, nats per value, and discipline; and the norm of the gradient.
+
+    >>> from composer import vae
+    >>> vae.StepTerms(loss=0.9, mse=0.8, divergence=9.0, discipline=0.01, gradient=0.2).mse
+    0.8
+    """
 
     loss: float
     mse: float
@@ -49,7 +54,19 @@ class StepTerms:
 
 
 class VaeWatcher(Protocol):
-    """Observer of a training, such as a progress bar or an event log."""
+    """Observer of a training, such as a progress bar or an event log.
+
+    >>> from composer import vae
+    >>> class Printer:
+    ...     def stepped(self, step, found):
+    ...         print(f"step {step}: MSE {found.mse:.2f}")
+    ...
+    ...     def read(self, reading):
+    ...         print(f"step {reading.step}: ELBO {reading.elbo:.2f}")
+    >>> watcher: vae.VaeWatcher = Printer()  # for vae.train(..., watchers=[watcher])
+    >>> watcher.stepped(1, vae.StepTerms(loss=0.9, mse=0.8, divergence=9.0, discipline=0.01, gradient=0.2))
+    step 1: MSE 0.80
+    """
 
     def stepped(self, step: int, found: StepTerms) -> None:
         """Receive the terms of a step."""
@@ -70,6 +87,12 @@ class VaeRun:
         identity: Digest of plan, data, probe and the model before the first step.
         step: Steps taken.
         readings: Readings on the probe.
+
+    >>> import batteries, composer, registry
+    >>> vae = composer.BatteryVAE.from_cells(registry.pull("high/fresnel-64", "high/johanna-64"), bottleneck=8)
+    >>> plan = composer.vae.VaePlan(steps=1, size=16, batch=1)
+    >>> composer.vae.train(vae, plan, batteries.NoiseSource(), "noise16-64").step
+    1
     """
 
     vae: BatteryVAE

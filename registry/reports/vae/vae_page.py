@@ -43,7 +43,7 @@ def vae_page(vae: BatteryVAE, found: ShownVae, images: Tensor, seed: int = 0) ->
 
     Args:
         vae: Model.
-        found: What is known of it.
+        found: Facts about the model, and a reading of it.
         images: Images (B, channels, height, width), of which the first are shown.
         seed: Seed of the samples.
 

@@ -106,8 +106,9 @@ def test_a_document_that_is_not_one_is_refused(path, change):
     header["__metadata__"] = {key: json.dumps(document, sort_keys=True, separators=(",", ":"))}
     text = json.dumps(header, separators=(",", ":")).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as caught:
         composer.load(path)
+    assert caught.value.code == ("SCHEMA_NEWER" if change == "a newer schema" else "SCHEMA")
 
 
 def test_a_changed_byte_is_found(path):
