@@ -11,13 +11,14 @@ Legend: C sectors of a spec, B images, N patches of an image, V rows, D width, Z
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from batteries import short_repr
 from batteries.cell.spec import CellSpec
 from batteries.engine.torch_settings import PINNED
 from batteries.model import spectral
@@ -28,7 +29,8 @@ FLOOR = 1e-3  # smallest variance of an axis that is scaled to 1, relative to th
 SIGMA_START = 0.1  # width of a code at the start, where the codes of the start's images have variance 1
 
 
-class Code(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Code:
     """Normal law of the code of each patch: mean and log standard deviation (C, B, N, Z).
 
     >>> import torch
@@ -40,6 +42,8 @@ class Code(NamedTuple):
 
     mu: Tensor
     log_sigma: Tensor
+
+    __repr__ = short_repr.fields
 
     def draw(self, generator: Generator | None) -> Tensor:
         """Draw z = mu + sigma * eps, differentiable in both."""
