@@ -6,7 +6,7 @@ patch is the mean of the sectors' rows there; the score of an array is the mean 
 times a sharpness, less a reference. The weights are the softmax over the arrays of all sectors; that of a sector is the sum
 over its arrays.
 
-Matrices of trained cells differ little from their mean configuration (cosines of 0.99 and more), so a cosine alone says little:
+Matrices of trained cells differ little from their mean configuration, so a cosine alone says little:
 at the start the sharpness is one over the deviation of these cosines on the sectors' own domains, and the reference of an array
 its mean score on that of its sector. Only the directions of the points count, so they are long: a step turns them little.
 Legend: C sectors of a spec, B images, N patches of an image, K arrays, V rows, D width.
