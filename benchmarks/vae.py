@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Generator
@@ -16,6 +15,7 @@ from batteries.noise import random_batch
 from batteries.training.step import take_step
 from benchmarks.harness import Pair
 from benchmarks.step import ours as single
+from benchmarks.step import peak_from_here, status
 from composer import BatteryVAE
 from composer.vae import VaePlan
 from composer.vae.objective import terms
@@ -67,12 +67,16 @@ def stepper(way: str, count: int, discipline: float = VaePlan(steps=1).disciplin
     return step
 
 
-def _peak_of_a_process(way: str, count: int) -> float:
-    """Return the MiB that two steps add to the peak resident memory of a process that has imported everything."""
-    code = (
-        "import resource; from benchmarks.vae import stepper; "
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024; before = peak(); "
-        f"step = stepper({way!r}, {count}); step(); step(); print(peak() - before)"
-    )
-    root = Path(__file__).parents[1]
-    return float(subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True).stdout)
+def _peak_of_a_process(way: str, count: int) -> str:
+    """Return the MiB that two steps add to the peak memory of a separate process."""
+    words = [sys.executable, "-m", "benchmarks.vae", way, str(count)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    stepper(sys.argv[1], 2)()  # compiles first, whose memory does not count
+    before = peak_from_here()
+    step = stepper(sys.argv[1], int(sys.argv[2]))
+    step()
+    step()
+    print(status("VmHWM") - before)
