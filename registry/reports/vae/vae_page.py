@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from batteries.geometry.attractor import ON_ATTRACTOR, sphere_cv
+from batteries.short_repr import counted
 from composer.vae.battery_vae import BatteryVAE
 from composer.vae.reading_document import PLACES, TrainedRun, VaeReading
 from registry.answers.vae import ShownVae
@@ -140,7 +141,7 @@ def _cv_chart(D: int, names: Sequence[str], readings: Sequence[VaeReading]) -> C
     y = Axis.over("CV", [low, high, *values])
     band = Band(f"{ON_ATTRACTOR[0]} to {ON_ATTRACTOR[1]} of exact", low, high)
     rule = Rule(f"exact: {number(exact)}", (exact,), style="exact")
-    return Chart(f"CV of {len(names)} sectors of D = {D}", x, y, tuple(series), (band,), (rule,))
+    return Chart(f"CV of {counted(len(names), 'sector')} of D = {D}", x, y, tuple(series), (band,), (rule,))
 
 
 def _line(name: str, place: int, exact: float, readings: Sequence[VaeReading]) -> tuple[Point, ...]:
