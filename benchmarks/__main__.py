@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import alignment, artifact, container, eigen, encode, layers, optimiser, site, start, step, threads, triage
+from benchmarks import alignment, artifact, container, eigen, encode, layers, optimiser, site, start, step, threads, triage, vae
 from benchmarks.harness import Pair, Row, compare, smoke, surroundings, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -30,6 +30,8 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "start": start.pairs,
     "site": site.pairs,
     "threads": threads.pairs,
+    "vae": vae.pairs,
+    "vae-memory": vae.memory,
 }
 NOTES: dict[str, Callable[[], str]] = {"triage": triage.note}  # measurements that are not pairs
 HEAD = """# Benchmarks

@@ -92,18 +92,23 @@ def _peak_of_a_process(way: str, band: str, batch: int) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def _status(field: str) -> float:
+def status(field: str) -> float:
     """Return a field of this process's memory in MiB (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def peak_from_here() -> float:
+    """Forget the peak memory of this process so far, and return its memory now, in MiB (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
 
 
 if __name__ == "__main__":
     step = stepper(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     if sys.argv[1] == "ours":
         stepper("ours", sys.argv[2], 1)()  # compiles first, whose memory does not count
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = _status("VmRSS")
+    before = peak_from_here()
     for _ in range(3):
         step()
-    print(_status("VmHWM") - before)
+    print(status("VmHWM") - before)

@@ -5,6 +5,7 @@ from . import audit as audit
 from . import credit as credit
 from . import hosts as hosts
 from . import procrustes as procrustes
+from . import vae as vae
 from .adaptation.adapt import adapt as adapt
 from .adaptation.adapted import Adapted as Adapted
 from .adaptation.hold import Hold as Hold
@@ -26,6 +27,7 @@ from .encoding.reconstruct import Reconstructed as Reconstructed
 from .encoding.reconstruct import reconstruct as reconstruct
 from .hosts.container_hosts import Classifier as Classifier
 from .hosts.container_hosts import Denoiser as Denoiser
+from .vae.battery_vae import BatteryVAE as BatteryVAE
 from .wiring.compose import compose as compose
 from .wiring.composition import Composition as Composition
 from .wiring.diagram import draw as draw

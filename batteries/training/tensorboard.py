@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,20 @@ class Events:
         if point.axial_cv is not None:
             writer.add_scalar("probe/axial_cv", point.axial_cv, point.step)
         writer.flush()
+
+    def scalars(self, step: int, values: Mapping[str, float], *, flush: bool = False) -> None:
+        """Log numbers of a step by name.
+
+        Args:
+            step: Step.
+            values: Numbers by the name of their chart.
+            flush: Whether to write them at once.
+        """
+        writer = self._from(step)
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+        if flush:
+            writer.flush()
 
     def close(self) -> None:
         """Close the event file, if there is one."""

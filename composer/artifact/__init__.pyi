@@ -5,3 +5,5 @@ from .maps.document import SavedMaps as SavedMaps
 from .maps.manifest import MapsManifest as MapsManifest
 from .model.document import Artifact as Artifact
 from .model.manifest import ModelManifest as ModelManifest
+from .vae.document import SavedVae as SavedVae
+from .vae.manifest import VaeManifest as VaeManifest

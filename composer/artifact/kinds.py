@@ -13,8 +13,9 @@ from batteries.errors import InputError
 from composer.artifact.form import ArtifactForm
 from composer.artifact.maps.form import MapsForm
 from composer.artifact.model.form import ModelForm
+from composer.artifact.vae.form import VaeForm
 
-FORMS: dict[str, ArtifactForm[Any]] = {form.kind.name: form for form in (ModelForm(), MapsForm())}
+FORMS: dict[str, ArtifactForm[Any]] = {form.kind.name: form for form in (ModelForm(), MapsForm(), VaeForm())}
 
 
 def form_in(data: bytes | memoryview) -> ArtifactForm[Any] | None:
@@ -32,5 +33,5 @@ def form_of(value: object) -> ArtifactForm[Any]:
         if form.holds(value):
             return form
     expected = " or ".join(form.takes for form in FORMS.values())
-    remedy = "Pass the result of composer.wire, composer.compose or composer.align."
+    remedy = "Pass the result of composer.wire, composer.compose, composer.align or BatteryVAE.from_cells."
     raise InputError("unsupported type of artifact", code="MODEL", expected=expected, found=type(value).__name__, remedy=remedy)

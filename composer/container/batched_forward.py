@@ -47,10 +47,9 @@ class Stage:
 
     def matrices(self, images: Tensor) -> Tensor:
         """Encode images (B, channels, height, width), the same for every cell, to M (C, B, N, V, D)."""
-        p = self.spec.patch_size
-        patches = rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)  # (B N, P)
+        patches = self.patches(images)  # (B N, P)
         grid = self.spec.grid(*images.shape[2:])
-        raw = encoder_decoder.encode(self.spec, self.weights, patches) if self.compiled else self._encode(patches)
+        raw = encoder_decoder.encode(self.spec, self.weights, patches) if self.compiled else self.encoded(patches)
         M = rearrange(raw, "C (B N) (V D) -> C B N V D", N=grid[0] * grid[1], D=self.spec.D)
         return M if self.compiled and self.spec.row_norm == "sphere" else self._rows(M)
 
@@ -90,17 +89,22 @@ class Stage:
         if self.compiled:
             stitched = encoder_decoder.decode(self.spec, self.weights, gated.X, gated.axes, gated.ratio, grid)
         else:
-            stitched = self._decode(gated.matrices(), grid)
+            stitched = self.decoded(gated.matrices(), grid)
         first, last = (self._pair(f"boundary_smooth.net.{layer}") for layer in (0, 2))
         return smooth(stitched, first, last, out)
 
-    def _encode(self, patches: Tensor) -> Tensor:
+    def patches(self, images: Tensor) -> Tensor:
+        """Cut images (B, channels, height, width) into patches (B N, P)."""
+        p = self.spec.patch_size
+        return rearrange(images, "B c (gh p) (gw q) -> (B gh gw) (c p q)", p=p, q=p)
+
+    def encoded(self, patches: Tensor) -> Tensor:
         """Encode patches (n, P) to (C, n, V D), before the normalisation of rows."""
         return self._linear(
             "enc_out", self._blocks("enc_blocks", first_activation(self.spec)()(self._linear("enc_in", patches)))
         )
 
-    def _decode(self, gated: Tensor, grid: Grid) -> Tensor:
+    def decoded(self, gated: Tensor, grid: Grid) -> Tensor:
         """Decode M_hat (C, B, N, V, D) to images before smoothing."""
         h = self._act(self._linear("dec_in", rearrange(gated, "C B N V D -> C (B N) (V D)")))
         patches = self._linear("dec_out", self._blocks("dec_blocks", h))

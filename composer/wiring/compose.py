@@ -64,7 +64,7 @@ def compose(
     >>> model(images).error.shape
     torch.Size([4, 2])
     """
-    named = _named(cells)
+    named = named_cells(cells)
     parallel.run(list(named.items()), lambda pair: pair[1].refuse_other_weights(pair[0]))
     if dtype not in DTYPES:
         raise InputError("unsupported dtype of a container", code="DTYPE", expected="float32 or float64", found=dtype)
@@ -86,7 +86,13 @@ def compose(
     return container
 
 
-def _named(cells: Cell | Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
+def named_cells(cells: Cell | Iterable[Cell] | Mapping[str, Cell]) -> dict[str, Cell]:
+    """Name cells as :func:`compose` does.
+
+    Raises:
+        InputError: no cells (``NO_CELLS``), or values that are not cells (``CELLS``).
+        ConflictError: duplicate name (``TWICE``).
+    """
     listed = list(cells.items()) if isinstance(cells, Mapping) else [(_name_of(cell), cell) for cell in _each(cells)]
     wrong = [repr(name)[:40] for name, cell in listed if not (isinstance(name, str) and isinstance(cell, Cell))]
     if wrong:

@@ -11,7 +11,7 @@ from registry.cli import adopt, align, browse  # in the order of their commands 
 from registry.cli import transfer
 
 # isort: split
-from registry.cli import ablate, adapt, compose, encode, maintenance, site, train, validate
+from registry.cli import ablate, adapt, compose, encode, maintenance, site, train, vae, validate
 from registry.cli.diagnostics import compare, diagnose, inspect
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
@@ -34,6 +34,7 @@ __all__ = [
     "site",
     "train",
     "transfer",
+    "vae",
     "validate",
 ]
 

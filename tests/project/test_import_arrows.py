@@ -35,6 +35,7 @@ WINGS = {
         "hosts alignment",
         "audit credit",
         "wiring adaptation",
+        "vae",
         "artifact encoding",
     ],
     "registry": ["catalog", "stores", "transfer", "answers", "adoption", "reports", "site checks", "viability", "cli", "entry"],

@@ -8,9 +8,10 @@ import pytest
 import typer
 
 from batteries import Cell, Manifest
-from composer.artifact import MapsManifest, ModelManifest
+from composer.artifact import MapsManifest, ModelManifest, VaeManifest
 from registry.cli import app
 from tests.support.cells import python, tiny
+from tests.support.commands import every_command
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ def options():
     group = typer.main.get_command(app)
     return {
         name: sorted("/".join(p.opts) if p.param_type_name == "option" else p.name.upper() for p in command.params)
-        for name, command in sorted(group.commands.items())
+        for name, command in sorted(every_command(group).items())
     }
 
 
@@ -90,7 +91,7 @@ def test_the_exported_schema_is_the_manifests():
     assert exported == Manifest.model_json_schema()
 
 
-@pytest.mark.parametrize("kind", [ModelManifest, MapsManifest])
+@pytest.mark.parametrize("kind", [ModelManifest, MapsManifest, VaeManifest])
 def test_the_exported_schemas_are_those_of_the_other_manifests(kind):
     exported = json.loads((ROOT / "docs" / "schema" / f"{kind.KIND.name}-manifest-1.0.json").read_text())
     assert exported == kind.model_json_schema()

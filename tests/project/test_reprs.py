@@ -31,6 +31,7 @@ from registry.catalog.release import RELEASES
 from registry.stores.snapshot import open_snapshot
 from registry.transfer.lockfile import Lock
 from registry.transfer.remarks import attest, yank
+from tests.support import vaes
 from tests.support.cells import attestation, filled, from_model, publish, tiny
 from tests.support.credit import batches, mlp, samples
 from tests.support.models import cells, images, model
@@ -61,6 +62,7 @@ SAME = {  # return what another function or class of the table is or makes
     "composer.adaptation": "adapt denoising naming next_label own_domain",
     "composer.credit": "cifar_task digit_task noise_task photograph_task rule_of seeded through_cells",
     "composer.procrustes": "map_into",
+    "composer.vae": "read train",
     "registry": "attest certify current_certificate load measure_again mirror open_store publish publish_all pull_locked "
     "validate verify_store yank",
 }
@@ -110,6 +112,34 @@ def of_diagnostics(spec, net, batch, small):
         "batteries.diagnostics.ModeChange": modes.changes[0],
         "batteries.diagnostics.ModeCorrelation": modes.correlations[0],
         "batteries.diagnostics.Modes": modes,
+    }
+
+
+def of_vaes(folder):
+    """Objects of battery VAEs."""
+    vae, small = vaes.vae(), vaes.probe()
+    run = composer.vae.train(vae, vaes.PLAN, batteries.NoiseSource(), small, until=2)
+    out = vae(vaes.images())
+    label = composer.artifact.PackedLabel(name="three", version="1.0.0", license="MIT", description="made " * 40)
+    found = {
+        "BatteryVAE": vae,
+        "Code": out.codes[0],
+        "Cost": vae.cost(),
+        "Decoded": out.decoded,
+        "SectorReading": run.readings[0].sectors[0],
+        "StepTerms": composer.vae.StepTerms(0.123456, 0.123456, 9.123456, 0.123456, 0.123456),
+        "TrainedRun": vae.history[0],
+        "VaeEvents": composer.vae.VaeEvents(folder / "vae-events"),
+        "VaeOutput": out,
+        "VaePlan": vaes.PLAN,
+        "VaeReading": run.readings[0],
+        "VaeRun": run,
+    }
+    return {
+        **{f"composer.vae.{name}": value for name, value in found.items()},
+        "composer.BatteryVAE": vae,
+        "composer.artifact.VaeManifest": composer.pack(vae, folder / "three.safetensors", label),
+        "composer.artifact.SavedVae": composer.read(folder / "three.safetensors"),
     }
 
 
@@ -211,6 +241,7 @@ def made(tmp_path_factory):
         "composer.swap": composer.swap(container, "low", "low.2", batch),
         "composer.pack": packed,
         "composer.read": composer.read(folder / "model.safetensors"),
+        **of_vaes(folder),
         "composer.alignment.PairScore": pair,
         "composer.alignment.PairTable": table,
         "composer.alignment.Spectrum": composer.spectra(container, batch)["low"],

@@ -5,6 +5,15 @@ import json
 from registry.cli import main
 
 
+def every_command(group, before=""):
+    """Every command of a group, and of the groups in it, by its words."""
+    found = {}
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        found |= every_command(command, f"{before}{name} ") if inner else {f"{before}{name}": command}
+    return found
+
+
 def run(capsys, *words):
     code = main([str(word) for word in words])
     printed = capsys.readouterr()

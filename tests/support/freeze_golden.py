@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from batteries import Manifest
-from composer.artifact import MapsManifest, ModelManifest
+from composer.artifact import MapsManifest, ModelManifest, VaeManifest
 from registry.answers.adoption import ADOPTING
 from registry.answers.alignment import ALIGNING
 from registry.answers.composition import COMPOSING
@@ -15,6 +15,7 @@ from registry.answers.inspection import INSPECTING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.site import SITES
 from registry.answers.transfer import ANSWERS
+from registry.answers.vae import VAES
 from registry.site.site_index import SiteIndex
 from tests.project.test_public_names import GOLDEN, PUBLIC, ROOT, options
 from tests.support.cells import tiny
@@ -25,6 +26,7 @@ SCHEMAS = ROOT / "docs" / "schema"
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
     answers = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING, **SITES}
+    answers |= VAES
     return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
 
 
@@ -39,6 +41,7 @@ if __name__ == "__main__":
     write(SCHEMAS / "model-manifest-1.0.json", ModelManifest.model_json_schema())
     write(SCHEMAS / "maps-manifest-1.0.json", MapsManifest.model_json_schema())
     write(SCHEMAS / "site-index-1.0.json", SiteIndex.model_json_schema(mode="serialization"))
+    write(SCHEMAS / "vae-manifest-1.0.json", VaeManifest.model_json_schema())
     for name, schema in answer_schemas().items():
         write(SCHEMAS / f"{name}-1.0.json", schema)
     tiny().write(GOLDEN / "format-1.0")

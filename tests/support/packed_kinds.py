@@ -13,9 +13,9 @@ from composer.artifact.kinds import FORMS
 from composer.artifact.manifest import PackedLabel
 from registry.catalog.reference import Reference
 from registry.stores.snapshot import locate
-from tests.support import maps, models
+from tests.support import maps, models, vaes
 
-KINDS = ("model", "maps")
+KINDS = ("model", "maps", "vae")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ def packed_kind(kind) -> PackedKind:
         made = models.model()
         values = {"trio": made, "trio-later": made, "least": models.least()}
         return PackedKind("model", "trio", "least", "A_MODEL", "1.1", values, None, _computes_the_same)
+    if kind == "vae":
+        values = {"three": vaes.vae(), "three-later": vaes.vae(seed=1), "other": vaes.vae(arrays=1)}
+        return PackedKind("vae", "three", "other", "A_VAE", "1.3", values, None, vaes.same)
     of = maps.container()
     five = maps.consensus(of)
     values = {"five": five, "five-later": five.of([0, 2, 3]), "pair": maps.direct(of, "noise", "low")}

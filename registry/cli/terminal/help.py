@@ -34,9 +34,13 @@ GROUPS = {  # of options, by parameter
     ),
     "Training": (
         *("steps", "batch", "fixed_batch", "optimiser", "rate", "momentum", "schedule", "clip", "adaptive_clip"),
+        *("kl", "free", "warm_up", "discipline", "every"),
         *("hand", "boost", "later_boost", "fixed_readout", "hold", "host_rate", "start", "teacher", "distil", "run", "events"),
     ),
-    "Cell": ("preset", "set", "width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
+    "Cell": (
+        *("preset", "set", "bottleneck", "arrays"),
+        *("width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
+    ),
     "Label": ("name", "version", "family", "description", "license", "data_license", "data_source"),
     "Output": ("out", "tokens", "fresh", "graph", "html", "attest", "dry_run", "wide", "as_json"),
     "General": ("seed", "registry", "registry_", "mode", "threads", "engine", "workers", "help"),

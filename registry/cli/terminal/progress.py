@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from composer.adaptation.guard import AdaptMoment
+    from composer.vae.reading_document import VaeReading
+    from composer.vae.training import StepTerms
 
 
 class _Bar:
@@ -82,6 +84,27 @@ class TrainingBar(_StepBar):
         """Keep a reading to show beside the next steps."""
         cv, _ = point.deciding_cv
         self._reading = f"  probe: MSE {number(point.mse)}, axial CV {'degenerate' if cv is None else number(cv)}"
+
+
+class VaeBar(_StepBar):
+    """A bar over the steps of the training of a battery VAE, with the last reading of the probe.
+
+    Args:
+        steps: Steps of the run.
+        name: Name of the VAE.
+    """
+
+    def __init__(self, steps: int, name: str) -> None:
+        super().__init__(f"training {name}", steps, transient=False)
+        self._reading = ""
+
+    def stepped(self, step: int, found: StepTerms) -> None:
+        """Show a step with its error and divergence."""
+        self._show(f"MSE {number(found.mse)}, KL {number(found.divergence)}{self._reading}", step)
+
+    def read(self, reading: VaeReading) -> None:
+        """Keep a reading to show beside the next steps."""
+        self._reading = f"  probe: MSE {number(reading.error)}, active {reading.active:.0%}"
 
 
 class AdaptationBar(_StepBar):

@@ -29,7 +29,7 @@ from tests.compatibility import refused, works
 SPEC = CellSpec(V=12, D=4, patch_size=8, hidden=8)
 COMPUTING = (
     *("adapt", "adopt", "align", "browse", "compare", "compose", "diagnose", "encode", "inspect"),
-    *("publish", "reconstruct", "site", "train", "validate", "verify"),
+    *("publish", "reconstruct", "site", "train", "vae sample", "vae show", "vae train", "validate", "verify"),
 )
 
 
@@ -102,7 +102,7 @@ def test_no_number_of_threads(count):
 @pytest.mark.parametrize("command", COMPUTING)
 @pytest.mark.parametrize("count", ["0", "-1", "1025", "x", "1.5", ""])
 def test_a_command_refuses_it_before_anything_else(command, count, capsys):
-    assert run([command, "--threads", count]) == 2
+    assert run([*command.split(), "--threads", count]) == 2
     assert "--threads" in capsys.readouterr().err
 
 
@@ -137,6 +137,7 @@ for module, name, arguments in json.loads(sys.argv[1]):  # each as the first of 
         os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 print(json.dumps(found))
 """
+VAE_OPTIONS = ("--noise", "--steps", "1", "--bottleneck", "4", "--out", "pair.safetensors")
 CALLS = {
     "adapt": ("composer", "adapt", ["low/johanna-64", "--task", "naming", "--name", "mine-64"]),
     "train": ("batteries", "train", ["high/mine-64", "--noise", "--steps", "1"]),
@@ -152,6 +153,9 @@ CALLS = {
     "inspect": ("batteries.diagnostics", "inspect", ["low/fresnel-64"]),
     "compare": ("batteries.diagnostics", "inspect", ["low/fresnel-64", "low/johanna-64"]),
     "diagnose": ("batteries.diagnostics", "diagnose", ["low/fresnel-64"]),
+    "vae train": ("composer.vae", "train", ["high/fresnel-64", "high/johanna-64", *VAE_OPTIONS]),
+    "vae sample": ("registry", "pull", ["vae/pair", "--out", "samples"]),
+    "vae show": ("registry", "pull", ["vae/pair"]),
     "verify": ("registry.cli.transfer", "verify_store", ["--all", "--replay"]),
 }
 IMAGE = Path(batteries.__file__).parent / "photographs" / "chelsea.png"
@@ -164,7 +168,7 @@ def reported(*calls, **environment):
     for command, *more in calls:
         module, name, arguments = CALLS[command]
         words = (word.replace("{file}", str(FILE)).replace("{image}", str(IMAGE)) for word in arguments)
-        given.append((module, name, [command, *words, *more]))
+        given.append((module, name, [*command.split(), *words, *more]))
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}
     found = subprocess.run(
         [sys.executable, "-c", REPORT, json.dumps(given)],

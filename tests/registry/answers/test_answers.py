@@ -15,6 +15,7 @@ from registry.answers.encoding import ENCODING
 from registry.answers.inspection import INSPECTING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.transfer import ANSWERS, Shown
+from registry.answers.vae import VAES
 from registry.cli import main
 from registry.transfer.remarks import attest
 from tests.support.cells import attestation, publish, tiny
@@ -35,7 +36,7 @@ def answered(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
-ALL = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING}
+ALL = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING, **VAES}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -103,5 +104,5 @@ def test_words_that_are_no_unicode_can_be_said():
 def test_an_answer_is_closed():
     with pytest.raises(ValueError, match="extra"):
         Fault.model_validate({**dict.fromkeys(Fault.model_fields, "x"), "more": 1})
-    assert set(ANSWERS["list"].model_fields) == {"registry", "number", "cells", "models", "maps"}
+    assert set(ANSWERS["list"].model_fields) == {"registry", "number", "cells", "models", "maps", "vaes"}
     assert set(Shown.model_fields) >= {"manifest", "attestations", "yanked"}

@@ -408,7 +408,7 @@ def test_reconstructions_are_of_four_images_of_the_probe():
 def test_every_template_is_used():
     names = {path.name for path in TEMPLATES.iterdir()}
     used = {"viability.html.j2", "alignment.html.j2", "ablation.html.j2", "diagnosis.html.j2", "verdict_card.html.j2"}
-    used |= {"audit.html.j2", "inspection.html.j2"}
+    used |= {"audit.html.j2", "inspection.html.j2", "vae.html.j2"}
     for name in names:
         used |= set(re.findall(r'(?:extends|include|from|import) "([^"]+)"', (TEMPLATES / name).read_text(encoding="utf-8")))
     assert names == used

@@ -32,7 +32,7 @@ def test_a_kind_is_listed_where_it_is_asked_for(kind, folder, capsys):
     ):
         listed = answered(capsys, ANSWERS["list"], "list", *words, "--registry", folder)
         assert [one.reference for one in rows(listed, kind)] == wanted
-        assert len(listed.cells) + len(listed.models) + len(listed.maps) == len(wanted)
+        assert len(listed.cells) + len(listed.models) + len(listed.maps) + len(listed.vaes) == len(wanted)
     assert len(rows(answered(capsys, ANSWERS["list"], "list", f"--{plural}", "--all", "--registry", folder), kind)) == 3
     code, out, err = run(capsys, "list", kind.other[:3], f"--{plural}", "--registry", folder)
     assert (code, f"{plural}: 1 of 2" in err, f"{kind.kind}/{kind.other}@1.0.0" in out) == (0, True, True)
@@ -48,7 +48,7 @@ def test_a_list_of_maps_says_what_they_are_into(folder, capsys):
     assert all(text in out for text in ("omega", "2 x 2"))
 
 
-TOLD = {"model": ("by.router", "model/trio"), "maps": ("high/cell-2", "maps/five")}
+TOLD = {"model": ("by.router", "model/trio"), "maps": ("high/cell-2", "maps/five"), "vae": ("high/coarse", "vae/three")}
 
 
 @pytest.mark.slow
@@ -77,10 +77,7 @@ def test_verify_and_pull(kind, folder, capsys, tmp_path):
     assert [finding.kind for finding in verified.findings] == ["manifest", "blob"] * 2
     words = ["pull", kind.path, "high/tiny", "--registry", folder, "--out", tmp_path / "out"]
     pulled = answered(capsys, ANSWERS["pull"], *words)
-    assert [one.reference for one in (*pulled.cells, *pulled.models, *pulled.maps)] == [
-        "high/tiny@1.0.0",
-        f"{kind.path}@1.1.0",
-    ]
+    assert [one.reference for one in (*pulled.cells, *rows(pulled, kind))] == ["high/tiny@1.0.0", f"{kind.path}@1.1.0"]
     path = tmp_path / "out" / kind.kind / f"{kind.name}.safetensors"
     assert rows(pulled, kind)[0].path == str(path)
     composer.load(path)
@@ -107,7 +104,7 @@ def test_a_pull_says_how_many_there_are_of_each_kind(folder, capsys):
 def test_lock_diff_mirror_yank_fsck(kind, folder, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     locked = answered(capsys, MAINTENANCE["lock"], "lock", kind.path, "high/tiny", "--registry", folder)
-    assert [one.path for one in (*locked.cells, *locked.models, *locked.maps)] == ["high/tiny", kind.path]
+    assert [one.path for one in (*locked.cells, *rows(locked, kind))] == ["high/tiny", kind.path]
     pulled = answered(capsys, ANSWERS["pull"], "pull", "--locked", "cells.lock")
     assert [one.reference for one in rows(pulled, kind)] == [f"{kind.path}@1.1.0"]
     answered(capsys, MAINTENANCE["lock"], "lock", "high/tiny", "--out", "less.lock", "--registry", folder)
@@ -115,11 +112,11 @@ def test_lock_diff_mirror_yank_fsck(kind, folder, capsys, tmp_path, monkeypatch)
     assert rows(answered(capsys, MAINTENANCE["mirror"], "mirror", folder, tmp_path / "mirror"), kind) == 3
     assert run(capsys, "yank", f"{kind.path}@1.1.0", "--reason", "old", "--registry", folder)[0] == 0
     assert "yanked: old" in run(capsys, "show", f"{kind.path}@1.1.0", "--registry", folder)[1]
-    checked = 7 + 6  # manifests and files: two versions of the model are one
+    checked = 10 + 9  # manifests and files: two versions of the model are one
     assert answered(capsys, MAINTENANCE["fsck"], "fsck", "--registry", folder).checked == checked
 
 
-SUMMARY = {"model": ("cells", 5), "maps": ("tokens", "omega")}
+SUMMARY = {"model": ("cells", 5), "maps": ("tokens", "omega"), "vae": ("bottleneck", 8)}
 
 
 def test_published_by_the_command(kind, files, capsys, tmp_path):

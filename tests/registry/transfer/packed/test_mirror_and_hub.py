@@ -21,10 +21,10 @@ from tests.support.hubserver import QUIET
 def test_a_mirror_has_all_kinds(kind, folder, tmp_path):
     yank(f"{kind.path}@1.0.0", "old", folder)
     mirrored = mirror(folder, tmp_path / "mirror")
-    assert (mirrored.cells, mirrored.models, mirrored.maps, mirrored.copied) == (1, 3, 3, 7)
+    assert (mirrored.cells, mirrored.models, mirrored.maps, mirrored.vaes, mirrored.copied) == (1, 3, 3, 3, 10)
     assert mirror(folder, tmp_path / "mirror").copied == 0
     first, second = (open_snapshot(place).index for place in (folder, tmp_path / "mirror"))
-    assert (first.cells, first.models, first.maps) == (second.cells, second.models, second.maps)
+    assert (first.cells, first.models, first.maps, first.vaes) == (second.cells, second.models, second.maps, second.vaes)
     assert all(finding.ok for finding in registry.verify_store(DirectoryStore(tmp_path / "mirror")))
 
 
@@ -43,7 +43,11 @@ def test_an_artifact_that_went_away_is_refused(kind, files, tmp_path):
     assert f"{kind.path}@1.0.0" in caught.value.found
 
 
-SHOWN = {"model": ("model/trio@1.1.0",), "maps": ("maps/five@1.1.0", "maps/pair@1.0.0", "2 x 2", "high/cell-3@1.0.0")}
+SHOWN = {
+    "model": ("model/trio@1.1.0",),
+    "maps": ("maps/five@1.1.0", "maps/pair@1.0.0", "2 x 2", "high/cell-3@1.0.0"),
+    "vae": ("vae/three@1.1.0", "vae/other@1.0.0"),
+}
 
 
 @pytest.mark.slow
@@ -69,7 +73,7 @@ def test_all_kinds_on_the_hub(kind, files, hub, elsewhere):
 
 def test_a_card_has_a_table_of_a_kind_that_is_there(kind, files):
     index = Index().with_release("high/tiny", "1.0.0", Release.of(tiny().manifest))
-    assert kind.kind not in registry_card(index, "hf://me/cells").lower()
+    assert f"{kind.kind}/" not in registry_card(index, "hf://me/cells").lower()
     index = Index().with_release(kind.path, "1.0.0", PackedRelease.of(kind.manifest(files)))
     assert f"batteries pull {kind.path}" in registry_card(index, "hf://me/cells")
     assert f"{kind.path}@1.0.0" in registry_card(index.with_yank(kind.path, "1.0.0", "no"), "hf://me/cells")

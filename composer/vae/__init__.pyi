@@ -1,0 +1,15 @@
+from .battery_vae import BatteryVAE as BatteryVAE
+from .battery_vae import Decoded as Decoded
+from .battery_vae import VaeOutput as VaeOutput
+from .bottleneck import Code as Code
+from .events import VaeEvents as VaeEvents
+from .plan import VaePlan as VaePlan
+from .reading_document import SectorReading as SectorReading
+from .reading_document import TrainedRun as TrainedRun
+from .reading_document import VaeReading as VaeReading
+from .readings import read as read
+from .shapes import Cost as Cost
+from .training import StepTerms as StepTerms
+from .training import VaeRun as VaeRun
+from .training import VaeWatcher as VaeWatcher
+from .training import train as train

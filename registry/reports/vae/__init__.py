@@ -1,0 +1,1 @@
+"""Battery VAEs as tables and as a page."""
