@@ -25,7 +25,7 @@ def write(found: Results, page: Path) -> None:
 def report(found: Results) -> str:
     """Format the tables, and what is missing of them."""
     plan = JOBS[0].plan
-    tables = "\n\n".join(f"### {domain.capitalize()}\n\n{_table(domain, found)}" for domain in IMPLANTS)
+    tables = "\n\n".join(f"## {domain.capitalize()}\n\n{_table(domain, found)}" for domain in IMPLANTS)
     missing = [job.name for job in JOBS if job not in found]
     complete = (
         f"Missing, {len(missing)} of {len(JOBS)}: {', '.join(missing)}." if missing else f"All {len(JOBS)} runs are here."
@@ -54,7 +54,7 @@ text as bytes. {budget}, one thread, {len(SEEDS)} seeds. Seconds are of CPU time
   random start's at the end, interpolated in its logarithm; the 32 images and the seconds of a start are counted. The largest
   of the seeds is in brackets; {NONE} where a seed never gets there.
 
-### Expectation: at most a third of the samples
+## Expectation: at most a third of the samples
 
 {_verdicts(found)}
 

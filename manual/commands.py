@@ -37,9 +37,17 @@ class MarkdownFormatter:
 
 
 def commands() -> dict[str, Any]:
-    """Return the commands by name, in the order of the program's help."""
-    group: Any = typer.main.get_command(app)
-    return {name: group.commands[name] for name in group.list_commands(None)}
+    """Return the commands by name, in the order of the program's help; those of a group after its name."""
+    return dict(_commands(typer.main.get_command(app)))
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name in group.list_commands(None):
+        command = group.commands[name]
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def page(groups: Sequence[str] = COMMAND_GROUPS) -> str:
@@ -59,7 +67,11 @@ def section(name: str, command: Any) -> str:
     context = command.context_class(command, info_name=f"batteries {name}")
     formatter = MarkdownFormatter()
     usage = " ".join((f"batteries {name}", *filter(None, command.collect_usage_pieces(context))))
-    formatter.parts += [f"(command-{name})=\n### `batteries {name}`", _fenced(usage), _words(command.help or "")]
+    formatter.parts += [
+        f"(command-{name.replace(' ', '-')})=\n### `batteries {name}`",
+        _fenced(usage),
+        _words(command.help or ""),
+    ]
     command.format_options(context, formatter)
     if hidden := [option_row(param) for param in command.params if param.hidden]:
         with formatter.section("Still read, for commands that manifests record"):

@@ -1,8 +1,13 @@
-"""Supported operating systems. Imports nothing that other systems lack, since it is called first."""
+"""Supported operating systems, and the place of this process. Imports nothing that other systems lack: it is called first."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import platform
 import sys
+from functools import cache
+from pathlib import Path
 
 from batteries.errors import PolicyError
 
@@ -24,3 +29,12 @@ def refuse_others() -> None:
             found=sys.platform,
             remedy="On Windows use the Windows Subsystem for Linux, or a container.",
         )
+
+
+@cache
+def place() -> str:
+    """Return eight digits of the place where process numbers mean this process: host, its last start, and container."""
+    found = [platform.node()]
+    with contextlib.suppress(OSError):  # not Linux
+        found += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:8]

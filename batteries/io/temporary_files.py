@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import platform
 import re
 import secrets
 import time
-from functools import cache
 from pathlib import Path
 
 from batteries.io import filesystem
 from batteries.io.filesystem_errors import typed
 from batteries.io.folders import entries
+from batteries.io.operating_system import place
 
 TEMPORARY = ".part"  # suffix of an unfinished file; removed by ``sweep``
 # a file's name, the number of a process, the place where that number means it, and a random number
@@ -29,15 +27,6 @@ in_flight: dict[str, Path] = {}  # temporary files being written by this process
 def temporary_of(path: Path) -> Path:
     """Return a new temporary path beside a file to be written."""
     return path.with_name(f".{path.name[:NAMED]}.{os.getpid()}.{place()}{secrets.token_hex(4)}{TEMPORARY}")
-
-
-@cache
-def place() -> str:
-    """Return eight digits of the place where process numbers mean this process: host, its last start, and container."""
-    found = [platform.node()]
-    with contextlib.suppress(OSError):  # not Linux
-        found += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
-    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:8]
 
 
 def sweep(folder: Path) -> int:

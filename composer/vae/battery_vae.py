@@ -99,7 +99,7 @@ class BatteryVAE(nn.Module):
 
     Args:
         specs: Spec of each sector, by name.
-        weights: Weights (C, *shape) by tensor name, for the names of each spec in order.
+        weights: Weights ``(C, *shape)`` by tensor name, for the names of each spec in order.
         lock: Version and digests of the parents, by sector; empty without parents.
         scale: Input scale of the images.
         bottleneck: Numbers Z of a code of a patch and sector.

@@ -34,7 +34,7 @@ def test_the_manual_builds_with_every_name_and_option_and_no_broken_link(tmp_pat
     found = {module: site.anchors([tmp_path / "reference" / "api" / f"{module}.html"]) for module in PUBLIC}
     wanted = {f"{module}.{name}" for module, listed in PUBLIC.items() for name in listed}
     assert wanted - {anchor.removeprefix("module-") for anchors in found.values() for anchor in anchors} == set()
-    assert {f"command-{name}" for name in OPTIONS} <= site.anchors([tmp_path / "reference" / "commands.html"])
+    assert {f"command-{name.replace(' ', '-')}" for name in OPTIONS} <= site.anchors([tmp_path / "reference" / "commands.html"])
     words = "".join(Text((tmp_path / "reference" / "commands.html").read_text()).words)
     assert {option for options in OPTIONS.values() for option in options if option not in words and "--" in option} == set()
     assert sorted(path.stem for path in (tmp_path / "tutorials").glob("*.html")) == TUTORIALS

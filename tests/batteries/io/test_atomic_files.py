@@ -14,7 +14,7 @@ import pytest
 from batteries import Cell
 from batteries.errors import FormatError, InputError, IntegrityError, NotFoundError, StoreError
 from batteries.io import atomic_files, filesystem, folders, temporary_files
-from batteries.io.temporary_files import place
+from batteries.io.operating_system import place
 from tests.support.cells import ROOT, litter, tiny
 
 
@@ -163,7 +163,7 @@ def test_sweep_keeps_what_another_host_or_container_may_be_writing(tmp_path, oth
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
 def test_a_container_has_a_place_of_its_own():
-    program = "from batteries.io.temporary_files import place; print(place())"
+    program = "from batteries.io.operating_system import place; print(place())"
     words = ["unshare", "--pid", "--fork", "--mount-proc", "--user", "--map-root-user", sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:

@@ -78,7 +78,7 @@ def test_the_copy_of_a_manifest_serves_its_own_file_alone(tmp_path):
     file_pair.coming_of(path).write_bytes(b"garbage")
     assert Cell.read(path).digest == OLD.digest
     path.write_bytes(NEW.to_bytes())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="mismatch"):
         Cell.read(path)
     file_pair.coming_of(path).write_bytes(NEW.manifest.to_bytes())
     assert Cell.read(path).digest == NEW.digest

@@ -313,5 +313,5 @@ def test_a_registry_on_the_hub_is_read_through_the_cache(hub, tmp_path, monkeypa
 def test_kinds_other_than_cells_have_texts_for_their_columns():
     contents = Contents(Snapshot.take(store_of([tiny()])))
     assert contents.packed == ()
-    assert set(FORMS) == {"model", "maps"}
+    assert set(FORMS) == {"model", "maps", "vae"}
     assert SiteState(pages={}).to_bytes() == b'{"pages":{},"schema_version":"1.0"}\n'

@@ -7,7 +7,7 @@ import pytest
 
 import registry
 from batteries.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError
-from batteries.io.temporary_files import place
+from batteries.io.operating_system import place
 from registry.catalog.release import Pin
 from registry.cli.maintenance import size_of
 from registry.stores.cache import Cache

@@ -9,7 +9,7 @@ import pytest
 from batteries.errors import ConflictError, FormatError, InputError, NotFoundError, PolicyError, StoreError
 from batteries.io import atomic_files, filesystem
 from batteries.io.canonical_json import sha256
-from batteries.io.temporary_files import place
+from batteries.io.operating_system import place
 from registry.stores.directory import LOCK, DirectoryStore
 from registry.stores.memory import MemoryStore
 from tests.support.cells import litter, tree

@@ -17,7 +17,7 @@ from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, FormatError, IntegrityError, NotFoundError, PolicyError, StoreError
 from batteries.io import canonical_json, filesystem
 from batteries.io.canonical_json import dump, sha256
-from batteries.io.temporary_files import place
+from batteries.io.operating_system import place
 from batteries.io.verified import verify
 from registry.catalog import store_keys
 from registry.catalog.index import Index
