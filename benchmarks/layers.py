@@ -44,12 +44,12 @@ def _halves(stage: Stage, images: torch.Tensor) -> list[tuple[str, Callable[[], 
         (
             "encoders, rows of unit length,",
             lambda: encoder_decoder.encode(spec, weights, patches),
-            lambda: spectral.unit_rows(stage._encode(patches).view(rows)),
+            lambda: spectral.unit_rows(stage.encoded(patches).view(rows)),
         ),
         (
             "gate and decoders",
             lambda: encoder_decoder.decode(spec, weights, M, gated.axes, gated.ratio, grid),
-            lambda: stage._decode(gated.matrices(), grid).contiguous(),
+            lambda: stage.decoded(gated.matrices(), grid).contiguous(),
         ),
     ]
 

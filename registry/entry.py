@@ -46,6 +46,8 @@ def _run() -> int:
         code = int(program.main())
     except KeyboardInterrupt:
         code = interruption.exit_code(signal.SIGINT)
+    except SystemExit as end:  # of a signal outside of a command
+        code = end.code if isinstance(end.code, int) else 1
     except BatteriesError as error:
         sys.stderr.write(f"error: {error}\n")
         code = error.exit_code
