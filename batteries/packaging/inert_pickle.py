@@ -21,7 +21,11 @@ from torch import Tensor
 
 MAX_NAME = 200  # characters of a name in a message
 MAX_OPCODES = 250_000  # of a pickle; one of a trainer with optimiser has a fiftieth
-MAX_TUPLE = 8  # tuples inside of each other: Python computes a tuple's hash anew in each place, 2^n times for n of them
+MAX_BITS = 2048  # of a number: a larger one cannot be written out
+MAX_AXES = 64  # of a tensor
+# Values hashed as keys other than texts, each in every place that it has in tuples: Python computes a tuple's hash anew in each
+# place, and numbers can be chosen so that their hashes collide, which takes the square of their number
+MAX_HASHED = 8_000
 MAX_VALUES = 1_000_000  # in a pickle's result, each counted in every place that it has: what writing it out would take
 
 # "module name" of what is read as data
@@ -92,14 +96,21 @@ class Stored(Record):
 
 @dataclass(frozen=True, eq=False)
 class Name(Record):
-    """Name in the pickle, which makes a record when it is called."""
+    """Name in the pickle, which makes a record when it is called.
+
+    Attributes:
+        text: Module and name.
+        spend: Function that is told of the values that a call copies, and stops at too many.
+    """
 
     text: str
+    spend: Callable[[int], None]
 
     def __call__(self, *given: Any) -> Any:
         """Return the record of a call."""
         match self.text:
             case "collections OrderedDict" | "collections Counter":
+                self.spend(sum(len(one) for one in given if hasattr(one, "__len__")))
                 return Entries(*given)
             case "torch._utils _rebuild_tensor_v2":
                 return _stored(*given[:4])
@@ -116,10 +127,16 @@ class Archive(pickle.Unpickler):
     def __init__(self, program: bytes, entry: Callable[[str], bytes]) -> None:
         super().__init__(io.BytesIO(program))
         self._entry = entry
+        self._copied = 0
+
+    def _spend(self, values: int) -> None:
+        self._copied += values
+        if self._copied > MAX_OPCODES:
+            raise ValueError(f"more than {MAX_OPCODES} values copied")
 
     def find_class(self, module: str, name: str) -> Name:
         """Return the name itself."""
-        return Name(f"{module} {name}")
+        return Name(f"{module} {name}", self._spend)
 
     def persistent_load(self, pid: Any) -> Any:
         """Return a reader of a storage."""
@@ -132,13 +149,15 @@ def refused(program: bytes) -> list[str]:
     """List what a pickle calls or names outside the two lists, without running it.
 
     Raises:
-        ValueError: no pickle, or one with too many opcodes or tuples in tuples.
+        ValueError: no pickle, or one with too many opcodes, too large a number, or too much to hash.
     """
-    found, depths = set(), _TupleDepths()
+    found, places = set(), _Places()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
         if count == MAX_OPCODES:
             raise ValueError(f"a pickle of more than {MAX_OPCODES} opcodes")
-        depths.take(opcode, argument)
+        if isinstance(argument, int) and argument.bit_length() > MAX_BITS:
+            raise ValueError(f"a number of {argument.bit_length()} bits")
+        places.take(opcode, argument)
         if opcode.name == "GLOBAL" and not (READ.fullmatch(str(argument)) or SKIPPED.fullmatch(str(argument))):
             found.add(str(argument).replace(" ", ".")[:MAX_NAME])
         elif opcode.name in UNNAMED:
@@ -148,42 +167,59 @@ def refused(program: bytes) -> list[str]:
     return sorted(found)
 
 
-class _TupleDepths:
-    """Depths of the tuples on a pickle's stack and in its memo, followed without making any value."""
+class _Places:
+    """Number of values in the tuples on a pickle's stack and in its memo, followed without making any value; 0 for a text."""
 
     def __init__(self) -> None:
         self._stack: list[int] = []
         self._marks: list[int] = []
         self._memo: dict[int, int] = {}
+        self._hashed = 0
 
     def take(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
         """Follow an opcode.
 
         Raises:
-            ValueError: tuples too deep in each other.
+            ValueError: too much to hash.
         """
         name, before = opcode.name, opcode.stack_before
         if name == "MARK":
             self._marks.append(len(self._stack))
             return
         if name in MEMO or name == "MEMOIZE":
-            self._memo[len(self._memo) if argument is None else int(argument)] = self._stack[-1] if self._stack else 0
+            self._memo[len(self._memo) if argument is None else int(argument)] = self._stack[-1] if self._stack else 1
             return
         start, below = len(self._stack), len(before)
         if pickletools.markobject in before:
             start, below = self._marks.pop() if self._marks else 0, before.index(pickletools.markobject)
-        taken = self._stack[max(0, start - below) :]
-        del self._stack[max(0, start - below) :]
-        left = 0
+        first = max(0, start - below)
+        taken, above = self._stack[first:], self._stack[start:] if start < len(self._stack) else []
+        del self._stack[first:]
+        self._hashed += sum(_keys(name, taken, above))
+        if self._hashed > MAX_HASHED:
+            raise ValueError(f"keys of more than {MAX_HASHED} values that are no texts")
+        self._stack += [self._made(name, argument, taken)] * len(opcode.stack_after)
+
+    def _made(self, name: str, argument: Any, taken: list[int]) -> int:
         if "TUPLE" in name:
-            left = 1 + max(taken, default=0)
-            if left > MAX_TUPLE:
-                raise ValueError(f"more than {MAX_TUPLE} tuples inside of each other")
-        elif name == "DUP":
-            left = max(taken, default=0)
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            left = self._memo.get(int(argument), 0)
-        self._stack += [left] * len(opcode.stack_after)
+            return 1 + min(MAX_HASHED, sum(max(1, one) for one in taken))
+        if name == "DUP":
+            return max(taken, default=1)
+        if name in ("GET", "BINGET", "LONG_BINGET"):
+            return self._memo.get(int(argument), 1)
+        return 0 if any(word in name for word in ("UNICODE", "STRING", "BYTES")) else 1
+
+
+def _keys(name: str, taken: list[int], above: list[int]) -> list[int]:
+    """Return those of the values that an opcode takes from the stack which it hashes."""
+    match name:
+        case "SETITEM":
+            return taken[-2:-1]
+        case "SETITEMS" | "DICT":
+            return above[::2]
+        case "ADDITEMS" | "FROZENSET":
+            return above
+    return []
 
 
 def load(program: bytes, archive: zipfile.ZipFile, folder: str) -> Any:
@@ -232,6 +268,8 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _stored(numbers: Callable[[], Tensor], offset: int, size: Any, stride: Any) -> Stored:
+    if max(len(size), len(stride)) > MAX_AXES:
+        raise ValueError(f"a tensor of more than {MAX_AXES} axes")
     shape = tuple(int(side) for side in size)
     return Stored(shape, lambda: torch.as_strided(numbers(), shape, tuple(stride), offset))
 

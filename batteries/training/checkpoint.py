@@ -88,7 +88,7 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
         )
     try:
         _restore(model, optimisers, tensors, values)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # a name, a form or a shape
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise FormatError("not a checkpoint of this model", code="CHECKPOINT", found=error, where=path) from error
     return state
 

@@ -14,7 +14,7 @@ from batteries.io.home import home
 from registry.answers.site import SiteAnswer
 from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit_json, emit_row, say
 from registry.cli.terminal.help import BROWSE, SHARE
-from registry.cli.terminal.options import Threads, use
+from registry.cli.terminal.options import Threads, refuse_no_place, use
 from registry.cli.terminal.progress import TaskBar
 from registry.stores import settings
 from registry.stores.settings import Mode
@@ -44,6 +44,7 @@ def site(
     removes those that are gone.
     """
     use(context, threads)
+    refuse_no_place(out)
     _answer(_built(out, registry_, address, mode), as_json)
 
 

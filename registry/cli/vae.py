@@ -37,6 +37,7 @@ from registry.cli.terminal.options import (
     packed_label,
     photographs,
     refuse_no_folder,
+    refuse_no_place,
     use,
 )
 from registry.cli.terminal.progress import VaeBar, working
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from composer.vae.battery_vae import BatteryVAE
 
 EXAMPLE = "batteries vae train high/johanna-64 high/fresnel-64 --noise --steps 200 \\\n  --out pair.safetensors"
+MAX_PIXELS = 2**24  # of the images that are sampled together, in memory
 KL = 1e-4  # as in composer.vae.plan
 VaeReference = Annotated[str, typer.Argument(metavar="VAE|FILE", help="Published VAE, vae/NAME, or its file.")]
 ProbeName = Annotated[str, typer.Option("--probe", metavar="NAME", help="Held-out images.")]
@@ -129,6 +131,7 @@ def train_vae(
         reading_every=every,
     )
     label = packed_label(VAE, out, name, version, license, description)
+    atomic_files.check_writable(out)
     source = _source(noise, photos)
     held = batteries.probe(probe or batteries.own_probe(source.facts.kind, size, source.facts.noise_mix))
     with working("starting"):
@@ -165,6 +168,10 @@ def sample_vae(
     The codes of all patches are drawn on their own: images are textures.
     """
     use(context, threads)
+    refuse_no_place(out)
+    if count * size**2 > MAX_PIXELS:
+        found = f"{count} images of {size} x {size}"
+        raise InputError("too many pixels", code="SIZE", expected=f"at most {MAX_PIXELS} in all", found=found)
     vae = _vae(reference, registry_)
     paths = tuple(out / f"sample-{number}.png" for number in range(1, count + 1))
     with working(f"sampling {reference}"):

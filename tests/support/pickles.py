@@ -63,6 +63,28 @@ ATTACKS = {
     "tuples as a weight": of_table((b"enc_in.weight", nested_tuples(60))),
     "lists in a config": of_table((b"config", table((b"heads", nested_lists(60))))),
     "a list in itself": archive(PROTOCOL + b"]\x94h\x00a."),
+    "wide tuples as a key": archive(
+        PROTOCOL + b"}K\x01" + b"".join(b"\x94(" + (b"h" + bytes([i])) * 30 + b"t" for i in range(8)) + b"Ns."
+    ),
+    "one tuple as many keys": archive(PROTOCOL + b"(" + b"K\x01" * 5000 + b"t\x94}(" + b"h\x00N" * 50_000 + b"u."),
+    "copies of a table": archive(
+        PROTOCOL
+        + b"}\x94("
+        + b"".join(text(b"%05d" % i) + b"N" for i in range(60_000))
+        + b"u](ccollections\nOrderedDict\n\x94"
+        + b"h\x01h\x00\x85R" * 1500
+        + b"e."
+    ),
+    "numbers whose hashes collide": archive(
+        PROTOCOL
+        + b"}("
+        + b"".join(b"\x8a\x0a" + (i * (2**61 - 1)).to_bytes(10, "little") + b"N" for i in range(60_000))
+        + b"u."
+    ),
+    "a number that cannot be written": of_table(
+        (b"config", table((b"V", b"\x8b" + struct.pack("<I", 5001) + (1 << 40_000).to_bytes(5001, "little"))))
+    ),
+    "axes": archive(PROTOCOL + table((b"enc_in.weight", tensor((1,) * 5000, (0,) * 5000))) + b".", b"\0" * 4),
     "opcodes": archive(PROTOCOL + b"N0" * 2_000_000 + b"N."),
     "empty lists": archive(PROTOCOL + b"](" + b"]" * 4_000_000 + b"e."),
     "marks": archive(PROTOCOL + b"(" * 4_000_000 + b"."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 from collections import Counter
@@ -196,6 +197,19 @@ def refuse_no_folder(page: Path | None) -> None:
             there = page.parent.is_dir()
         if not there:
             raise InputError("missing parent folder", code="NO_FOLDER", where=page)
+
+
+def refuse_no_place(folder: Path) -> None:
+    """Check that a folder to write to is one, or can be made, before anything is computed.
+
+    Raises:
+        InputError: the path, or one on the way to it, is a file (``NOT_A_FOLDER``).
+    """
+    with atomic_files.typed(folder):
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+        if not there.is_dir():
+            remedy = "Name another folder."
+            raise InputError("not a folder", code="NOT_A_FOLDER", expected="a folder", where=there, remedy=remedy)
 
 
 def photographs(places: Sequence[str]) -> batteries.Photos:

@@ -87,6 +87,13 @@ REFUSED = {
     "no such VAE": (["show", "vae/none"], 3, "NO_VAE"),
     "a cell in place of a VAE": (["show", "high/fine-a"], 2, "VAE"),
     "no such probe": (["show", "vae/none", "--probe", "nothing"], 2, "NO_PROBE"),
+    "too many pixels": (["sample", "vae/none", "--out", "samples", "--size", "100000"], 2, "SIZE"),
+    "a file in place of a folder": (["sample", "vae/none", "--out", f"{__file__}/samples"], 2, "NOT_A_FOLDER"),
+    "a place that cannot be written": (
+        ["train", "high/fine-a", "high/fine-b", *TRAIN, "--out", f"{__file__}/x.safetensors"],
+        8,
+        "DISK",
+    ),
     "no folder for a page": (["show", "vae/none", "--html", "missing/page.html"], 2, "NO_FOLDER"),
 }
 

@@ -274,6 +274,9 @@ def test_a_site_is_made_from_the_command_line(tmp_path, capsys, monkeypatch):
     assert "--registry hf://me/cells" in Page((tmp_path / "out" / "high/tiny/1.0.0.html").read_text()).text
     assert main(["site", "registry", "--registry", "registry"]) == 2
     assert "NOT_A_SITE" in capsys.readouterr().err
+    (tmp_path / "file").write_bytes(b"x")
+    assert main(["site", "file/deeper", "--registry", "registry"]) == 2
+    assert "NOT_A_FOLDER" in capsys.readouterr().err
     assert main(["site", "out", "--registry", "nowhere", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "NO_REGISTRY"
 
