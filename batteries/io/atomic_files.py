@@ -141,19 +141,6 @@ def replace_from(path: Path, parts: Iterable[Data]) -> None:
         folders.flush(path.parent)
 
 
-def check_writable(path: Path) -> None:
-    """Check that a file can be written, before the work whose result it is to hold.
-
-    Raises:
-        FormatError: symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) of that name.
-        StoreError: no space, no permission, failing disk.
-    """
-    with typed(path, writing=True):
-        refuse_special(path)
-        with _temporary(path, [b""]):
-            pass
-
-
 def move(path: Path, to: Path) -> None:
     """Give a file another name on the same file system, in place of the file that has it.
 

@@ -37,6 +37,19 @@ def write(path: Path, parts: Iterable[Data], manifest: bytes) -> None:
     atomic_files.remove(coming)
 
 
+def check_writable(path: Path) -> None:
+    """Check that a file and its manifest can be written, before the work whose result they are to hold.
+
+    Raises:
+        FormatError: symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) of either name.
+        StoreError: no space, no permission, failing disk.
+    """
+    for place in (path, path.with_suffix(SUFFIX)):
+        atomic_files.refuse_special(place)
+    atomic_files.replace(coming_of(path), b"")
+    atomic_files.remove(coming_of(path))
+
+
 def coming_of(path: Path) -> Path:
     """Return the path of the copy of the manifest that a file being replaced will have."""
     return path.with_name(f".{path.stem}{SUFFIX}.coming")

@@ -14,7 +14,7 @@ import registry
 from batteries.cell.cell import SUFFIX
 from batteries.cell.manifest import NoiseMix
 from batteries.errors import InputError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, file_pair
 from batteries.text import unicode
 from composer.artifact.vae.manifest import VAE, VaeManifest
 from composer.vae.plan import VaePlan
@@ -131,7 +131,7 @@ def train_vae(
         reading_every=every,
     )
     label = packed_label(VAE, out, name, version, license, description)
-    atomic_files.check_writable(out)
+    file_pair.check_writable(out)
     source = _source(noise, photos)
     held = batteries.probe(probe or batteries.own_probe(source.facts.kind, size, source.facts.noise_mix))
     with working("starting"):

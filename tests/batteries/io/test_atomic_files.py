@@ -137,17 +137,6 @@ def test_sweep_takes_only_what_dead_writers_of_ours_left(tmp_path):
     assert atomic_files.sweep(tmp_path / "missing") == 0
 
 
-def test_a_place_is_checked_before_work_is_done_for_it(tmp_path):
-    (tmp_path / "old").write_bytes(b"old")
-    for name in ("old", "new", "deep/er/new"):
-        atomic_files.check_writable(tmp_path / name)
-    assert (tmp_path / "old").read_bytes() == b"old"
-    assert not (tmp_path / "new").exists()
-    assert litter(tmp_path) == []
-    with pytest.raises(StoreError, match="DISK"):
-        atomic_files.check_writable(tmp_path / "old" / "new")
-
-
 def test_the_next_write_beside_it_removes_what_a_killed_writer_left(tmp_path):
     dead, deeper = tmp_path / f".a.999999999.{place()}0123abcd.part", tmp_path / "x" / f".a.999999999.{place()}0123abcd.part"
     deeper.parent.mkdir()

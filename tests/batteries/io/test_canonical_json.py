@@ -137,7 +137,7 @@ def test_refusals_take_little_more_memory_than_the_text(name, size):
     found = in_a_process("JSON", name, size)
     assert found["code"] in {"TOO_LARGE", "TOO_DEEP", "SCHEMA", "JSON", "NUMBER", "NOT_CANONICAL", "DUPLICATE_KEY"}
     assert found["memory"] <= 4 * found["bytes"] + 2**26
-    assert found["seconds"] < 20  # once 37 for empty lists; the figures are in docs/results/refusals.md
+    assert found["seconds"] < 20  # the figures are in docs/results/refusals.md
 
 
 class Table(Document):

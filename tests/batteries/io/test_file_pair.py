@@ -128,3 +128,15 @@ def test_a_reader_beside_a_writer_sees_whole_pairs(tmp_path):
         stop.set()
         writer.join()
     assert found <= {OLD.digest, NEW.digest}
+
+
+def test_a_place_is_checked_before_work_is_done_for_it(tmp_path):
+    (tmp_path / "old").write_bytes(b"old")
+    for name in ("old", "new", "deep/er/new"):
+        file_pair.check_writable(tmp_path / name)
+    assert (tmp_path / "old").read_bytes() == b"old"
+    assert not (tmp_path / "new").exists()
+    assert kept(tmp_path / "deep" / "er") == []
+    assert kept(tmp_path) == ["deep", "old"]
+    with pytest.raises(StoreError, match="DISK"):
+        file_pair.check_writable(tmp_path / "old" / "new")
