@@ -64,17 +64,21 @@ class _StepBar(_Bar):
         self._log.show(words, step, self._steps)
 
 
-class TrainingBar(_StepBar):
-    """A training watcher that shows the step, the loss and the last reading of the probe.
+class _ReadingBar(_StepBar):
+    """A bar over the steps of a training, with the last reading of the probe.
 
     Args:
         steps: Steps of the run.
-        cell: Name of the cell.
+        name: Name of what is trained.
     """
 
-    def __init__(self, steps: int, cell: str) -> None:
-        super().__init__(f"training {cell}", steps, transient=False)
+    def __init__(self, steps: int, name: str) -> None:
+        super().__init__(f"training {name}", steps, transient=False)
         self._reading = ""
+
+
+class TrainingBar(_ReadingBar):
+    """A watcher of a cell's training that shows the step, the loss and the last reading."""
 
     def stepped(self, step: int, loss: float) -> None:
         """Show a step and its loss."""
@@ -86,17 +90,8 @@ class TrainingBar(_StepBar):
         self._reading = f"  probe: MSE {number(point.mse)}, axial CV {'degenerate' if cv is None else number(cv)}"
 
 
-class VaeBar(_StepBar):
-    """A bar over the steps of the training of a battery VAE, with the last reading of the probe.
-
-    Args:
-        steps: Steps of the run.
-        name: Name of the VAE.
-    """
-
-    def __init__(self, steps: int, name: str) -> None:
-        super().__init__(f"training {name}", steps, transient=False)
-        self._reading = ""
+class VaeBar(_ReadingBar):
+    """A watcher of a battery VAE's training that shows the step, error and divergence, and the last reading."""
 
     def stepped(self, step: int, found: StepTerms) -> None:
         """Show a step with its error and divergence."""
