@@ -17,7 +17,7 @@ from statistics import median
 import torch
 import vae_discipline_page
 from run_command import obey
-from vae_discipline_jobs import ARRAYS, BOTTLENECK, CELLS, JOBS, Job, Result, Store
+from vae_discipline_jobs import ARRAYS, BOTTLENECK, JOBS, Job, Result, Store
 
 import batteries
 import registry
@@ -63,7 +63,7 @@ def run(job: Job, store: Store) -> Result:
 
 def _trained(job: Job) -> Result:
     plan, source, clock = job.plan, batteries.NoiseSource(), Clock()
-    vae = BatteryVAE.from_cells(registry.pull(*CELLS), bottleneck=BOTTLENECK, arrays=ARRAYS, seed=job.seed)
+    vae = BatteryVAE.from_cells(registry.pull(*job.setting.cells), bottleneck=BOTTLENECK, arrays=ARRAYS, seed=job.seed)
     first = vaes.read(vae, batteries.probe(PROBE), plan.kl)
     diverged = None
     try:
