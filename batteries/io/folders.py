@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batteries.io import filesystem
+from batteries.io.access import UMASK, Access
 from batteries.io.filesystem_errors import NOTHING_THERE, typed
 from batteries.io.missing_operations import without
 
@@ -58,10 +59,11 @@ def is_link(path: Path) -> bool:
     return stat.S_ISLNK(mode_of(path))
 
 
-def make(folder: Path) -> None:
-    """Create a folder and its parents, syncing each before anything is put into it.
+def make(folder: Path, access: Access = UMASK) -> None:
+    """Create a folder and its parents with an access, syncing each before anything is put into it.
 
-    So a folder with contents needs no fsync of its parents. An empty one may be from a writer killed before its fsync.
+    So a folder with contents needs no fsync of its parents. An empty one may be from a writer killed before its fsync. A
+    private folder that is open to other users is closed, if it belongs to this one.
     """
     try:
         with filesystem.current.scan(folder) as entries:
@@ -69,14 +71,27 @@ def make(folder: Path) -> None:
     except FileNotFoundError:
         if folder == folder.parent:
             raise
-        make(folder.parent)
+        make(folder.parent, access)
         with contextlib.suppress(FileExistsError):
             filesystem.current.mkdir(folder)
+            _give(folder, access)
         flush(folder.parent)
     else:
+        if access.private:
+            _give(folder, access)
         if empty:
             with contextlib.suppress(PermissionError):  # parent of a folder made by another user
                 flush(folder.parent)
+
+
+def _give(folder: Path, access: Access) -> None:
+    """Set the permissions of a folder."""
+    with contextlib.suppress(PermissionError):  # a umask that closes it to this user too
+        descriptor = filesystem.current.open(folder)
+        try:
+            access.give(descriptor, folder)
+        finally:
+            filesystem.current.close(descriptor)
 
 
 def remove(folder: Path) -> None:

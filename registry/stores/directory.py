@@ -11,6 +11,7 @@ from pathlib import Path
 from batteries.cell.manifest import MAX_BLOB
 from batteries.errors import FormatError, NotFoundError, StoreWarning
 from batteries.io import atomic_files
+from batteries.io.access import Access
 from batteries.io.atomic_files import Data
 from batteries.io.missing_operations import Operation, noting
 from registry.catalog import store_keys
@@ -67,6 +68,11 @@ class DirectoryStore:
         return f"DirectoryStore({self.url!r}, writable={self.writable})"
 
     @property
+    def access(self) -> Access:
+        """Access of other users: files and folders are as open as the registry's folder."""
+        return Access(self.path)
+
+    @property
     def url(self) -> str:
         """Name of the store, or else its folder as given."""
         return str(self._named) if self._name is None else self._name
@@ -88,14 +94,22 @@ class DirectoryStore:
         refuse_read_only(self)
         path = self.path_of(key)
         with self._saying_so():
-            if atomic_files.create(path, data):
+            if atomic_files.create(path, data, access=self.access):
                 return
             present = atomic_files.mapped(path, limit=MAX_BLOB)
             if store_keys.is_damaged(key, present) and not store_keys.is_damaged(key, data):
-                atomic_files.move_aside(path, self.path / ASIDE)
-                atomic_files.create(path, data)
+                self.put_aside(key)
+                atomic_files.create(path, data, access=self.access)
                 present = atomic_files.mapped(path, limit=MAX_BLOB)
         refuse_other(key, present, data, self.url)
+
+    def put_aside(self, key: str) -> bool:
+        """Move the file of a key into ``damaged/``; return False if there is none.
+
+        Raises:
+            FormatError: symbolic link on the way, or in the place of that folder (``SYMLINK``).
+        """
+        return atomic_files.move_aside(self.path_of(key), self.path / ASIDE, access=self.access) is not None
 
     def read_index(self) -> bytes | None:
         """See :meth:`Store.read_index`. A writable store syncs it first, because its writer may have died before doing so."""
@@ -107,9 +121,9 @@ class DirectoryStore:
     def swap_index(self, expected: str | None, data: bytes) -> None:
         """See :meth:`Store.swap_index`."""
         refuse_read_only(self)
-        with self._saying_so(), atomic_files.lock(self.path / LOCK, self.lock_seconds):
+        with self._saying_so(), atomic_files.lock(self.path / LOCK, self.lock_seconds, self.access):
             refuse_moved(expected, self._index(), self.url)
-            atomic_files.replace(self.path / INDEX, data)
+            atomic_files.replace(self.path / INDEX, data, access=self.access)
 
     def _index(self) -> bytes | None:
         try:

@@ -12,7 +12,7 @@ from batteries.io import atomic_files
 from registry.catalog import store_keys
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
-from registry.stores.directory import ASIDE, DirectoryStore
+from registry.stores.directory import DirectoryStore
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import Store
 from registry.stores.verified_read import read_pinned
@@ -80,7 +80,7 @@ def _set_aside(store: DirectoryStore, key: str) -> bool:
     path = store.path_of(key)
     with contextlib.suppress(OSError):
         if time.time() - path.lstat().st_mtime > GRACE:
-            return atomic_files.move_aside(path, store.path / ASIDE) is not None
+            return store.put_aside(key)
     return False
 
 
@@ -112,6 +112,6 @@ def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) 
     if found is None:
         return False
     target = DirectoryStore(store.path)
-    atomic_files.move_aside(target.path_of(key), store.path / ASIDE)
+    target.put_aside(key)
     target.put(key, found.data)
     return True

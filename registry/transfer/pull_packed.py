@@ -17,6 +17,7 @@ from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, IntegrityError, NotFoundError
 from batteries.io import atomic_files, file_pair
 from batteries.io.canonical_json import sha256
+from batteries.io.verified import verify
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS, form_in
 from composer.artifact.manifest import PackedManifest
@@ -61,12 +62,23 @@ class PulledFile:
         """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, in place of a pair of that name; return the first's path.
 
         Raises:
+            IntegrityError: file that changed in the cache since it was pulled.
             StoreError: no space or no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
-        data = atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True)
-        file_pair.write(path, [data], self.manifest.to_bytes())
+        file_pair.write(path, [self.verified()], self.manifest.to_bytes())
         return path
+
+    def verified(self) -> memoryview:
+        """Map the file, and compare it with its manifest again: other users may write to a cache.
+
+        Raises:
+            IntegrityError: file that changed since it was pulled.
+            StoreError: unreadable file.
+        """
+        file = self.manifest.file
+        data = atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True)
+        return verify(data, sha256=file.sha256, size=file.size, where=self.path, remedy="Pull it again.").data
 
 
 @dataclass(frozen=True)
@@ -158,13 +170,16 @@ def _fetched(wanted: Wanted, cache: Cache, read: Read) -> tuple[PackedManifest, 
         summary=wanted.summary,
         where=f"{wanted.manifest_key} of {store.url}",
     )
-    path = cache.path(wanted.blob.sha256)
+    key, path = store_keys.blob(wanted.blob.sha256), cache.path(wanted.blob.sha256)
     if cache.has(wanted.blob):
         with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
             return manifest, path, read(form, path, manifest.file.seal)
         if not _is_undamaged(path, wanted.blob):
             cache.put_aside(path)
-    path = cache.bring(store, store_keys.blob(wanted.blob.sha256), wanted.blob)
+            if cache.has(wanted.blob):  # damaged by another user, whose folder does not let this one move it
+                path = cache.place_of(store, key)
+                return manifest, path, read(form, path, manifest.file.seal)
+    path = cache.bring(store, key, wanted.blob)
     return manifest, path, read(form, path, manifest.file.seal)
 
 
