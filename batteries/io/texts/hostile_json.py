@@ -43,9 +43,7 @@ def refuse_costly(data: bytes, where: object, limit: int) -> None:
             raise FormatError("too many values", code="TOO_LARGE", expected=expected, found=found, where=where)
 
 
-def load_loose(
-    data: bytes, *, where: object, limit: int, constant: Callable[[str], Any] = lambda name: None
-) -> Any:
+def load_loose(data: bytes, *, where: object, limit: int, constant: Callable[[str], Any] = lambda name: None) -> Any:
     """Parse JSON that may repeat keys and have NaN, such as that of another program.
 
     Args:
@@ -75,7 +73,8 @@ def first_fault(kind: type[BaseModel], data: bytes) -> ValidationError | None:
         stopping(kind).validate_json(to_json(begun))
     except ValidationError as error:
         last = _last_place(begun)
-        places = [(*row["loc"],) if row["type"] != "missing" else (*row["loc"][:-1],) for row in error.errors(include_input=False)]
+        rows = error.errors(include_input=False)
+        places = [row["loc"][:-1] if row["type"] == "missing" else row["loc"] for row in rows]
         return error if any(last[: len(place)] != place for place in places) else None
     except ValueError:  # not JSON, as reading all of it will say
         return None
