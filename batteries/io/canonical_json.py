@@ -30,6 +30,7 @@ PIECE = 2**26  # bytes hashed in one call
 BESIDES_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
+PREFIX = re.compile("(Value error|Assertion failed), ")  # pydantic's own words before those of a check
 VERSION_KEY = b'"schema_version":"'
 MARKS = (b"<" * 7, b">" * 7)
 MERGE = re.compile(rb"^(<{7}|>{7})( |\r?$)", re.MULTILINE)  # conflict markers of git
@@ -244,7 +245,8 @@ def fields_of(error: ValidationError) -> str:
     if error.error_count() > MAX_FAULTS:
         return f"{error.error_count()} faults"  # listing them would take longer than finding them
     rows = [
-        f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors(include_input=False)
+        f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {PREFIX.sub('', row['msg'])}"
+        for row in error.errors(include_input=False)
     ]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
 
