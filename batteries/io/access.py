@@ -1,8 +1,8 @@
 """Access of other users: to what this package writes, and to what it would have to trust.
 
 What is written is never writable by other users unless the folder that it is in says so. A user's own outputs follow the umask;
-what lies in a registry or in the cache is as open as the folder of the registry or cache, whatever the umask of the process
-that writes it; and what no digest can prove is private.
+what lies in a registry or in the cache is as open as the folder of the registry or cache, under any umask; and what no digest
+can prove is private.
 """
 
 from __future__ import annotations

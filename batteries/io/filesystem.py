@@ -41,7 +41,7 @@ class Disk:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE)
 
     def allow(self, descriptor: int, mode: int) -> None:
-        """Set the permissions of an open file or folder, whatever the umask."""
+        """Set the permissions of an open file or folder, regardless of the umask."""
         os.fchmod(descriptor, mode)
 
     def read(self, descriptor: int, size: int) -> bytes:
