@@ -21,9 +21,9 @@ from tests.compatibility import works
 from tests.support.cells import litter, publish, tiny
 from tests.support.faulty_disk import LackingDisk
 
-CALLS = {"link": ["link"], "lock": ["lock"], "sync": ["fsync", "open_folder"], "map": ["map"]}
+CALLS = {"link": ["link"], "lock": ["lock"], "sync": ["fsync", "open_folder"], "map": ["map"], "allow": ["allow"]}
 LACKS = sorted({(call, number) for kind, calls in CALLS.items() for call in calls for number in ERRORS[kind]})
-CODES = {"link": "NO_LINKS", "lock": "NO_LOCKS", "fsync": "NO_SYNC", "open_folder": "NO_SYNC", "map": None}
+CODES = {"link": "NO_LINKS", "lock": "NO_LOCKS", "fsync": "NO_SYNC", "open_folder": "NO_SYNC", "map": None, "allow": None}
 REAL = (errno.EIO, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
 
 
