@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batteries.io import filesystem
-from batteries.io.access import UMASK, Access
+from batteries.io.access import OTHERS_WRITE, UMASK, Access
 from batteries.io.filesystem_errors import NOTHING_THERE, typed
 from batteries.io.missing_operations import without
 
@@ -62,8 +62,7 @@ def is_link(path: Path) -> bool:
 def make(folder: Path, access: Access = UMASK) -> None:
     """Create a folder and its parents with an access, syncing each before anything is put into it.
 
-    So a folder with contents needs no fsync of its parents. An empty one may be from a writer killed before its fsync. A
-    private folder that is open to other users is closed, if it belongs to this one.
+    So a folder with contents needs no fsync of its parents. An empty one may be from a writer killed before its fsync.
     """
     try:
         with filesystem.current.scan(folder) as entries:
@@ -77,11 +76,20 @@ def make(folder: Path, access: Access = UMASK) -> None:
             _give(folder, access)
         flush(folder.parent)
     else:
-        if access.private:
-            _give(folder, access)
         if empty:
             with contextlib.suppress(PermissionError):  # parent of a folder made by another user
                 flush(folder.parent)
+
+
+def close(folder: Path) -> None:
+    """Take from other users the right to write to a folder, if it is this user's.
+
+    Raises:
+        StoreError: failing disk.
+    """
+    with typed(folder, writing=True):
+        if stat.S_ISDIR(mode_of(folder)) and mode_of(folder) & OTHERS_WRITE:
+            _give(folder, Access(folder.parent, private=True))
 
 
 def _give(folder: Path, access: Access) -> None:

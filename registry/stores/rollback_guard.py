@@ -20,7 +20,7 @@ from pydantic import Field
 
 from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
-from batteries.io import atomic_files, canonical_json
+from batteries.io import atomic_files, canonical_json, folders
 from batteries.io.access import Access, is_trusted
 from batteries.io.canonical_json import Document, load_document
 from batteries.io.home import HOME_VARIABLE, REMEDY
@@ -135,6 +135,7 @@ class Memory:
         try:
             if note is None or note.index != pin:
                 atomic_files.create(self.cache.path(pin.sha256), data, access=self.cache.access)
+            folders.close(self.cache.folder / FOLDER)  # as an earlier version may have made it, under an open umask
             atomic_files.replace(self._path(store), new.to_bytes(), access=Access(self.cache.folder, private=True))
         except StoreError:  # only rollback protection is lost
             if not isinstance(store, DirectoryStore):

@@ -8,8 +8,7 @@ import pytest
 import composer
 import registry
 from batteries.errors import IntegrityError, PolicyError, StoreWarning, TransportError
-from batteries.io import atomic_files, folders
-from batteries.io.access import Access
+from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, sha256
 from batteries.io.home import private_folder
 from batteries.kept_documents import KeptDocuments
@@ -69,13 +68,6 @@ def test_outputs_of_a_user_follow_the_umask(tmp_path, umask):
     assert modes(tmp_path / "new") == {".": 0o755 & ~umask, "file": 0o644 & ~umask}
 
 
-def test_a_private_folder_that_was_open_is_closed(tmp_path):
-    (tmp_path / "seen").mkdir()
-    (tmp_path / "seen").chmod(0o777)
-    folders.make(tmp_path / "seen", Access(tmp_path, private=True))
-    assert modes(tmp_path / "seen") == {".": 0o700}
-
-
 # ---- what other users wrote ------------------------------------------------------------------------------------------
 
 
@@ -94,6 +86,16 @@ def test_a_note_that_another_user_could_have_written_is_ignored_by_name(folder, 
     with pytest.warns(StoreWarning, match="FOREIGN_NOTE"):
         assert Memory(Cache()).note(str(folder)) is None
     assert Memory(Cache()).notes() == []
+
+
+def test_an_open_folder_of_notes_is_closed_by_the_next_note(folder):
+    (path,) = (Cache().folder / FOLDER).iterdir()
+    path.parent.chmod(0o777)
+    path.chmod(0o666)
+    with pytest.warns(StoreWarning, match="FOREIGN_NOTE"):
+        open_snapshot(folder)
+    assert set(modes(path.parent).values()) == {0o700, 0o600}
+    assert Memory(Cache()).note(str(folder)).number == 1
 
 
 @pytest.mark.parametrize("spoil", FOREIGN)
