@@ -23,10 +23,10 @@ from run_training import trained
 
 import batteries
 import registry
+from batteries import path_patterns
 from batteries.cell.manifest import Domain
 from batteries.data.sources import Source
 from batteries.errors import NotFoundError
-from batteries.io import path_patterns
 from batteries.training.recipe import Recipe
 
 PHOTOGRAPHS = "low/fresnel-64"  # cell whose training photographs these are

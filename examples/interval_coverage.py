@@ -18,7 +18,7 @@ from pages import RESULTS, put, table, wilson
 from torch import Generator, Tensor
 
 from batteries import geometry
-from batteries.geometry import estimates, jackknife, simplex_cv
+from batteries.geometry import estimates, jackknife, row_figures, simplex_cv
 from batteries.geometry.estimates import Estimate, clustered_mean
 from batteries.geometry.simplex_cv import Degenerate
 
@@ -231,7 +231,7 @@ def _coverage() -> str:
 
 
 def _ranks(matrices: int, D: int, generator: Generator) -> Tensor:
-    return simplex_cv.effective_rank(_singular_values(uniform(matrices, V_OF[D], D, generator)))
+    return row_figures.effective_rank(_singular_values(uniform(matrices, V_OF[D], D, generator)))
 
 
 def _singular_values(M: Tensor) -> Tensor:

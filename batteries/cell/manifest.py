@@ -26,6 +26,7 @@ MAX_MANIFEST = 64 * 2**10
 MAX_TRAJECTORY = 256  # readings: about 30 KiB of a manifest
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+NAME_FORM = "1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends"
 RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
 BANDS = ("low", "mid", "high", "open", "off")
 CLAIMED = "claimed by the maker"  # label of what cannot be measured again: training data, trajectory, triage, linear codes
@@ -38,7 +39,7 @@ OWN_MIX: NoiseMix = "batteries"
 
 def _plain_name(name: str) -> str:
     if not is_name(name):
-        raise ValueError("a name is 1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends")
+        raise ValueError(f"a name is {NAME_FORM}")
     return name
 
 

@@ -15,12 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from batteries import short_repr
+from batteries import path_patterns, short_repr
 from batteries.arguments import each
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError, NotFoundError
 from batteries.images.decoding import SUFFIXES, read_image
-from batteries.io import path_patterns
 
 SMALLEST_SIDE = 16  # shorter side of the smallest scale kept
 LONGEST_SIDE = 2048  # longer side of the largest scale kept: finer pixels are mostly camera noise

@@ -13,7 +13,7 @@ from torch import Tensor
 from batteries.cell.spec import CellSpec
 from batteries.diagnostics.figures import Definition, Figure
 from batteries.diagnostics.image_sums import Gatherer, ImageSums, Part
-from batteries.geometry import simplex_cv
+from batteries.geometry import row_figures
 
 STAGE = "spectral bottleneck"
 EPS = torch.finfo(torch.float64).eps
@@ -84,7 +84,7 @@ class SpectralFigures(Gatherer):
             S=S.sum(dim=1),
             S2=squares.sum(dim=1),
             gram=(S.mT @ S).flatten(1),
-            rank=simplex_cv.effective_rank(S).sum(dim=1),
+            rank=row_figures.effective_rank(S).sum(dim=1),
             participation=(squares.sum(dim=-1).square() / squares.square().sum(dim=-1)).sum(dim=1),
             rows=torch.full((len(S),), lengths.shape[1]),
             longer=lengths.sum(dim=1),
@@ -168,7 +168,7 @@ def _rank_of_gram(gram: Tensor) -> Tensor:
     """Compute the effective rank (...) of a matrix from its Gram matrix (..., D * D)."""
     D = round(gram.shape[-1] ** 0.5)
     values = torch.linalg.eigvalsh(gram.unflatten(-1, (D, D)))
-    return simplex_cv.effective_rank(values.clamp_min(0.0).sqrt())
+    return row_figures.effective_rank(values.clamp_min(0.0).sqrt())
 
 
 def _spread(S: Tensor, S2: Tensor, n: Tensor) -> Tensor:

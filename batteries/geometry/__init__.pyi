@@ -9,8 +9,8 @@ from .estimates import Held as Held
 from .estimates import clustered_mean as clustered_mean
 from .estimates import holds as holds
 from .multiple_testing import holm as holm
+from .row_figures import effective_rank as effective_rank
+from .row_figures import radius_error as radius_error
 from .simplex_cv import Degenerate as Degenerate
 from .simplex_cv import axial_cv as axial_cv
 from .simplex_cv import cv as cv
-from .simplex_cv import effective_rank as effective_rank
-from .simplex_cv import radius_error as radius_error

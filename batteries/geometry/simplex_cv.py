@@ -1,4 +1,4 @@
-"""Simplex volumes of a cell's rows, their coefficient of variation (CV), published and axial, and effective rank.
+"""Simplex volumes of a cell's rows, and their coefficient of variation (CV), published and axial.
 
 Draw five of the V rows of a patch's matrix M; the volume of their 4-simplex varies from draw to draw, and CV is its
 standard deviation over its mean. For points uniform on a sphere CV depends on the dimension alone: that value is the
@@ -207,36 +207,6 @@ def pooled_cv(M: Tensor, *, draws: int, generator: torch.Generator) -> Tensor:
     edges = points[..., 1:, :] - points[..., :1, :]
     volumes = _determinant(edges @ edges.mT).clamp_min(SQUARE_FLOOR).sqrt().view(*M.shape[:-3], -1)
     return volumes.std(dim=-1) / volumes.mean(dim=-1)
-
-
-def effective_rank(S: Tensor) -> Tensor:
-    """Compute exp(entropy of S / sum S), between 1 (one mode) and D (equal modes).
-
-    Args:
-        S: Singular values (..., D).
-
-    Returns:
-        Effective ranks (...), float64.
-
-    >>> import torch
-    >>> from batteries import geometry
-    >>> geometry.effective_rank(torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]])).round(decimals=4)
-    tensor([4., 1.], dtype=torch.float64)
-    """
-    share = S.double() / S.double().sum(dim=-1, keepdim=True)
-    return torch.special.entr(share).sum(dim=-1).exp()
-
-
-def radius_error(M: Tensor) -> float:
-    """Return the largest deviation of a row's length from 1, over all rows of M (..., V, D).
-
-    >>> import torch
-    >>> from batteries import geometry
-    >>> geometry.radius_error(torch.tensor([[1.0, 0.0], [0.0, 1.5]]))
-    0.5
-    """
-    dispatch.refuse_transform("a radius error", M)
-    return float((M.double().norm(dim=-1) - 1.0).abs().max())
 
 
 def _mean_cv(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from batteries import path_patterns
 from batteries.errors import InputError, NotFoundError
 from batteries.images.decoding import SUFFIXES
-from batteries.io import path_patterns
 
 SHOWN = 6  # files in a message
 

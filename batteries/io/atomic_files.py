@@ -1,4 +1,4 @@
-"""Atomic files: complete or absent. Every byte this project writes to disk goes through here.
+"""Atomic files: complete or absent. Every byte this project writes to disk goes through here; reading is :mod:`.file_reading`.
 
 A write is a temporary file in the same folder, its bytes, fsync, a link or a rename, and fsync of the folder. ``create``
 never replaces (a hard link fails if the name exists); ``replace`` always does, atomically. Data is on the device when the call
@@ -17,12 +17,13 @@ from pathlib import Path
 
 from batteries.errors import FormatError
 from batteries.io import filesystem, folders, temporary_files
+from batteries.io.access import UMASK, Access
 from batteries.io.file_lock import lock
+from batteries.io.file_reading import mapped, not_a_file, read
 from batteries.io.filesystem_errors import NOTHING_THERE, is_closed, typed
 from batteries.io.folders import is_folder, is_link, sync, walk
 from batteries.io.missing_operations import without
 from batteries.io.temporary_files import TEMPORARY, give_up, sweep
-from batteries.io.texts import placeholders
 
 __all__ = [
     "TEMPORARY",
@@ -47,62 +48,18 @@ __all__ = [
     "walk",
 ]
 
-IS_LINK = {errno.ELOOP, errno.EMLINK}  # link with O_NOFOLLOW; the second on FreeBSD
 PIECE = 2**26  # bytes written in one call, so that an interrupt need not wait for all
 
 Data = bytes | memoryview
 
 
-def read(path: Path, *, limit: int, links: bool = False) -> bytes:
-    """Read a regular file of at most ``limit`` bytes.
-
-    Args:
-        path: File to read.
-        limit: Largest size accepted, in bytes.
-        links: Follow symbolic links: for a file that the user named, or whose digest is known.
-
-    Raises:
-        NotFoundError: missing file.
-        FormatError: larger than ``limit``, symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``), or a stand-in for
-            another file (``LFS_POINTER`` and others).
-        StoreError: failing disk, no permission.
-    """
-    with typed(path):
-        data = _read(path, limit + 1, links)
-    if len(data) > limit:
-        placeholders.refuse(data, path)
-        raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
-    placeholders.refuse(data, path)
-    return data
-
-
-def mapped(path: Path, *, limit: int, links: bool = False) -> memoryview:
-    """Map a regular file of at most ``limit`` bytes to memory, which the system reads on access.
-
-    Writes to the memory do not change the file. Truncating the file in place would end a process that reads the lost memory; no
-    writer of this package does so: files are replaced or removed, and existing maps keep the old contents. On a file system
-    without maps the file is read into memory.
-
-    Args:
-        path: File to map.
-        limit: Largest size accepted, in bytes.
-        links: Follow symbolic links, as in :func:`read`.
-
-    Raises:
-        BatteriesError: any error of :func:`read`.
-    """
-    with typed(path), _opened(path, links) as descriptor:
-        size = filesystem.current.fstat(descriptor).st_size
-        if size > limit:
-            placeholders.refuse(filesystem.current.read(descriptor, placeholders.LOOKED_AT), path)
-            raise FormatError("too large", code="TOO_LARGE", expected=f"at most {limit} bytes", where=path)
-        found = _mapped(descriptor, size, limit)
-        placeholders.refuse(found, path)
-        return found
-
-
-def create(path: Path, data: Data) -> bool:
+def create(path: Path, data: Data, *, access: Access = UMASK) -> bool:
     """Write a new file atomically, unless one of that name exists.
+
+    Args:
+        path: File to write.
+        data: Contents.
+        access: Access of other users.
 
     Returns:
         True if this call made the file; False if a file of that name existed, with any contents.
@@ -111,32 +68,33 @@ def create(path: Path, data: Data) -> bool:
         StoreError: no space, no permission, failing disk. No partial file is left.
     """
     with typed(path, writing=True):
-        with _temporary(path, [data]) as temporary:
+        with _temporary(path, [data], access) as temporary:
             made = _named(temporary, path)
         folders.flush(path.parent)
     return made
 
 
-def replace(path: Path, *parts: Data) -> None:
+def replace(path: Path, *parts: Data, access: Access = UMASK) -> None:
     """Write a file atomically, replacing an existing one.
 
     Args:
         path: File to write.
         parts: Contents, to be concatenated.
+        access: Access of other users.
 
     Raises:
         FormatError: symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) of that name, which is kept.
         StoreError: no space, no permission, failing disk. The file is then the old or the new one, complete.
     """
-    replace_from(path, parts)
+    replace_from(path, parts, access=access)
 
 
-def replace_from(path: Path, parts: Iterable[Data]) -> None:
+def replace_from(path: Path, parts: Iterable[Data], *, access: Access = UMASK) -> None:
     """Write a file as :func:`replace` does, from parts that are made while it is written: one at a time is in memory."""
     with typed(path, writing=True):
         refuse_special(path)
         temporary_files.sweep_once(path.parent)
-        with _temporary(path, parts) as temporary:
+        with _temporary(path, parts, access) as temporary:
             filesystem.current.replace(temporary, path)
         folders.flush(path.parent)
 
@@ -169,67 +127,43 @@ def remove(path: Path) -> bool:
     return True
 
 
-def move_aside(path: Path, folder: Path) -> Path | None:
-    """Move a file into a folder of the same file system, under a new name.
+def move_aside(path: Path, folder: Path, *, access: Access = UMASK) -> Path | None:
+    """Move a file into a folder under a new name, or beside itself if the folder is on another file system.
+
+    Args:
+        path: File to move.
+        folder: Folder that keeps it.
+        access: Access of other users to the folder, if it is made.
 
     Returns:
         New path, of the file's name and a random suffix; None if the file does not exist.
 
     Raises:
+        FormatError: folder that is a symbolic link (``SYMLINK``), which could lead the file out of its registry.
         StoreError: no space, no permission, failing disk.
     """
     aside = folder / f"{path.name}.{secrets.token_hex(4)}"
     with typed(path, writing=True):
-        folders.make(folder)
+        refuse_special(folder)
+        folders.make(folder, access)
         try:
-            filesystem.current.replace(path, aside)
+            aside = _put_aside(path, aside)
         except NOTHING_THERE:
             return None
-        folders.flush(folder)
+        folders.flush(aside.parent)
         folders.flush(path.parent)
     return aside
 
 
-def _mapped(descriptor: int, size: int, limit: int) -> memoryview:
-    if size:  # an empty file cannot be mapped
-        with without("map"):
-            return memoryview(filesystem.current.map(descriptor, size))
-    return memoryview(bytearray(_rest(descriptor, limit)))  # as writable as a map
-
-
-def _read(path: Path, most: int, links: bool) -> bytes:
-    with _opened(path, links) as descriptor:
-        return _rest(descriptor, most)
-
-
-def _rest(descriptor: int, most: int) -> bytes:
-    """Read the rest of a file, up to ``most`` bytes."""
-    parts: list[bytes] = []
-    size = filesystem.current.fstat(descriptor).st_size + 1  # one call reads the file, the next its end
-    while most and (part := filesystem.current.read(descriptor, min(size, most))):
-        parts.append(part)
-        most -= len(part)
-    return b"".join(parts)
-
-
-@contextlib.contextmanager
-def _opened(path: Path, links: bool) -> Iterator[int]:
+def _put_aside(path: Path, aside: Path) -> Path:
     try:
-        descriptor = filesystem.current.follow(path) if links else filesystem.current.open(path)
+        filesystem.current.replace(path, aside)
     except OSError as error:
-        if error.errno not in IS_LINK:
+        if error.errno != errno.EXDEV:
             raise
-        if not links:
-            placeholders.refuse_link(path)
-        what = "loop of symbolic links" if links else "symbolic link"
-        raise FormatError(what, code="SYMLINK", expected="a regular file", where=path) from error
-    try:
-        mode = filesystem.current.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a folder fails with its own error
-            raise _not_a_file(path)
-        yield descriptor
-    finally:
-        filesystem.current.close(descriptor)
+        aside = path.with_name(f"{aside.name}.{aside.parent.name}")
+        filesystem.current.replace(path, aside)
+    return aside
 
 
 def refuse_special(path: Path) -> None:
@@ -246,11 +180,7 @@ def refuse_special(path: Path) -> None:
         remedy = "Name the file that the link leads to, or another one."
         raise FormatError("symbolic link", code="SYMLINK", expected="a file or nothing", where=path, remedy=remedy)
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # replacing a folder fails with its own error
-        raise _not_a_file(path)
-
-
-def _not_a_file(path: Path) -> FormatError:
-    return FormatError("not a regular file", code="NOT_A_FILE", expected="a regular file", where=path)
+        raise not_a_file(path)
 
 
 def _named(temporary: Path, path: Path) -> bool:
@@ -271,13 +201,13 @@ def _named(temporary: Path, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, parts: Iterable[Data]) -> Iterator[Path]:
+def _temporary(path: Path, parts: Iterable[Data], access: Access) -> Iterator[Path]:
     """Write the parts to a synced temporary file beside ``path``, removed afterwards unless it was renamed."""
-    folders.make(path.parent)
+    folders.make(path.parent, access)
     temporary = temporary_files.temporary_of(path)
     temporary_files.in_flight[temporary.name] = temporary
     try:
-        _write(temporary, parts)
+        _write(temporary, parts, access)
         yield temporary
     finally:
         with contextlib.suppress(OSError):  # left to the next sweep
@@ -285,9 +215,10 @@ def _temporary(path: Path, parts: Iterable[Data]) -> Iterator[Path]:
         temporary_files.in_flight.pop(temporary.name, None)
 
 
-def _write(path: Path, parts: Iterable[Data]) -> None:
+def _write(path: Path, parts: Iterable[Data], access: Access) -> None:
     descriptor = filesystem.current.create(path)
     try:
+        access.give(descriptor, path)
         for part in parts:
             rest = memoryview(part)
             while rest:

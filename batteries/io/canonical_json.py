@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Valid
 from batteries import short_repr
 from batteries.errors import FormatError
 from batteries.io.texts import placeholders
-from batteries.io.texts.hostile_json import LARGE, MAX_DEPTH, refuse_costly, stopping
+from batteries.io.texts.hostile_json import LARGE, MAX_DEPTH, first_fault, refuse_costly, stopping
 
 MAX_FAULTS = 1000  # faults of a document that are listed rather than counted
 MAX_DIGITS = 400  # digits of an integer; Python's own limit is 4300 and raises a bare ValueError
@@ -30,6 +30,9 @@ PIECE = 2**26  # bytes hashed in one call
 BESIDES_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
+PREFIX = re.compile("(Value error|Assertion failed), ")  # pydantic's own words before those of a check
+VERSION_KEY = b'"schema_version":"'
+MARKS = (b"<" * 7, b">" * 7)
 MERGE = re.compile(rb"^(<{7}|>{7})( |\r?$)", re.MULTILINE)  # conflict markers of git
 CRLF = "Windows line endings"
 UNCONVERTED = "git converted them: write `* -text` into .gitattributes of that checkout, and check its files out again."
@@ -153,17 +156,20 @@ def load_document(kind: type[AnyDocument], data: bytes, *, where: object, limit:
     wrong, parsed = None, True  # a string: an exception stored in its own frame is a reference cycle
     try:
         # JSON mode: tuples arrive as arrays, which strict Python-mode validation would refuse
+        if large and (fault := first_fault(kind, data)) is not None:
+            raise fault
         document: AnyDocument = stopping(kind).validate_json(data) if large else kind.model_validate_json(data)
         # a document that serialises to the same bytes has no duplicate keys, no NaN and no deep nesting
         if document.to_bytes() == data:
             return document
     except ValidationError as error:
         wrong, parsed = fields_of(error), _parsed(error)
-    if large and "schema_version" not in (wrong or ""):
+    if large:
         placeholders.refuse_unreadable(data, where)
         _refuse_merge(data, where)
         if not parsed:
             raise FormatError("not JSON", code="JSON", found=wrong, where=where)
+        refuse_newer(kind, _claimed(data), where)
     else:
         refuse_newer(kind, load(data, where=where, limit=limit), where)
     if wrong is not None:
@@ -188,6 +194,14 @@ def load_any(kind: type[AnyDocument], data: bytes, *, where: object, limit: int)
     if document.model_dump(mode="json") != value:
         raise FormatError("not a canonical document", code="NOT_CANONICAL", where=where, remedy="Write it with this package.")
     return document
+
+
+def _claimed(data: bytes) -> dict[str, str]:
+    """Return the last schema version that a large document names, without parsing it."""
+    place = data.rfind(VERSION_KEY) + len(VERSION_KEY)
+    if place < len(VERSION_KEY):
+        return {}
+    return {"schema_version": data[place : place + 16].partition(b'"')[0].decode(errors="replace")}
 
 
 def refuse_newer(kind: type[AnyDocument], value: Any, where: object) -> None:
@@ -231,13 +245,14 @@ def fields_of(error: ValidationError) -> str:
     if error.error_count() > MAX_FAULTS:
         return f"{error.error_count()} faults"  # listing them would take longer than finding them
     rows = [
-        f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in error.errors(include_input=False)
+        f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {PREFIX.sub('', row['msg'])}"
+        for row in error.errors(include_input=False)
     ]
     return "; ".join(rows[:12]) + (f"; and {len(rows) - 12} more" if len(rows) > 12 else "")
 
 
 def _refuse_merge(data: bytes, where: object) -> None:
-    if MERGE.search(data):
+    if any(mark in data for mark in MARKS) and MERGE.search(data):
         remedy = "Keep one side of the merge, or write the file again."
         raise FormatError("unresolved merge", code="MERGE_CONFLICT", found="lines of <<<<<<<", where=where, remedy=remedy)
 

@@ -8,24 +8,26 @@ from pathlib import Path
 
 from batteries.errors import StoreError
 from batteries.io import filesystem, folders
+from batteries.io.access import UMASK, Access
 from batteries.io.filesystem_errors import typed
 from batteries.io.missing_operations import without
 
 
 @contextlib.contextmanager
-def lock(path: Path, seconds: float) -> Iterator[None]:
+def lock(path: Path, seconds: float, access: Access = UMASK) -> Iterator[None]:
     """Hold an exclusive lock among all threads and processes inside this ``with``; no lock if the file system has none.
 
     Args:
         path: Lock file, created if missing and never removed.
         seconds: Longest wait for the lock.
+        access: Access of other users to the lock file.
 
     Raises:
         StoreError: lock not acquired in that time (``LOCK_TIMEOUT``), no permission, failing disk.
     """
     held = None
     with typed(path, writing=True):
-        folders.make(path.parent)
+        folders.make(path.parent, access)
         try:
             with without("lock"):
                 held = filesystem.current.lock(path, seconds)
@@ -39,6 +41,9 @@ def lock(path: Path, seconds: float) -> Iterator[None]:
                 retryable=True,
             ) from error
     try:
+        if held is not None:
+            with typed(path, writing=True):
+                access.give(held, path)
         yield
     finally:
         if held is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from batteries.io import operating_system
 
 LOCK_PAUSE = 0.01  # seconds between two attempts to take a held lock
+FILE, FOLDER = 0o644, 0o755  # widest permissions of what is made, which a umask may narrow: no other user writes
 
 operating_system.refuse_others()
 
@@ -37,7 +38,11 @@ class Disk:
 
     def create(self, path: Path) -> int:
         """Create a new file and open it for writing."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE)
+
+    def allow(self, descriptor: int, mode: int) -> None:
+        """Set the permissions of an open file or folder, regardless of the umask."""
+        os.fchmod(descriptor, mode)
 
     def read(self, descriptor: int, size: int) -> bytes:
         """Read at most ``size`` bytes; none at the end of the file."""
@@ -76,7 +81,7 @@ class Disk:
 
     def mkdir(self, path: Path) -> None:
         """Create one folder."""
-        path.mkdir()
+        path.mkdir(FOLDER)
 
     def link(self, source: Path, target: Path) -> None:
         """Create a hard link under a new name."""
@@ -98,7 +103,10 @@ class Disk:
         """Take the exclusive lock of a lock file; raises ``TimeoutError`` after ``seconds``."""
         import fcntl  # missing on some systems that import this module
 
-        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        try:
+            held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, FILE)
+        except PermissionError:  # made by another user; it can be locked if it can be read
+            held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         ends = time.monotonic() + seconds
         try:
             while True:

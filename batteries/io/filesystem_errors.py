@@ -63,4 +63,8 @@ def _store_error(error: OSError, path: Path) -> StoreError:
     if error.errno in NO_SPACE:
         remedy = "Free some space, or name another folder, and run the same command again."
         return StoreError("no space left on the disk", code="NO_SPACE", where=path, remedy=remedy, retryable=True)
+    if error.errno == errno.EXDEV:
+        what, expected = "file on another file system than its new place", "both on one file system"
+        remedy = "Mount the whole folder, not a part of it."
+        return StoreError(what, code="TWO_FILE_SYSTEMS", expected=expected, where=path, remedy=remedy)
     return StoreError("disk operation failed", code="DISK", found=error.strerror or error, where=path, retryable=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batteries.io import filesystem
+from batteries.io.access import OTHERS_WRITE, UMASK, Access
 from batteries.io.filesystem_errors import NOTHING_THERE, typed
 from batteries.io.missing_operations import without
 
@@ -58,8 +59,8 @@ def is_link(path: Path) -> bool:
     return stat.S_ISLNK(mode_of(path))
 
 
-def make(folder: Path) -> None:
-    """Create a folder and its parents, syncing each before anything is put into it.
+def make(folder: Path, access: Access = UMASK) -> None:
+    """Create a folder and its parents with an access, syncing each before anything is put into it.
 
     So a folder with contents needs no fsync of its parents. An empty one may be from a writer killed before its fsync.
     """
@@ -69,14 +70,36 @@ def make(folder: Path) -> None:
     except FileNotFoundError:
         if folder == folder.parent:
             raise
-        make(folder.parent)
+        make(folder.parent, access)
         with contextlib.suppress(FileExistsError):
             filesystem.current.mkdir(folder)
+            _give(folder, access)
         flush(folder.parent)
     else:
         if empty:
             with contextlib.suppress(PermissionError):  # parent of a folder made by another user
                 flush(folder.parent)
+
+
+def close(folder: Path) -> None:
+    """Take from other users the right to write to a folder, if it is this user's.
+
+    Raises:
+        StoreError: failing disk.
+    """
+    with typed(folder, writing=True):
+        if stat.S_ISDIR(mode_of(folder)) and mode_of(folder) & OTHERS_WRITE:
+            _give(folder, Access(folder.parent, private=True))
+
+
+def _give(folder: Path, access: Access) -> None:
+    """Set the permissions of a folder."""
+    with contextlib.suppress(PermissionError):  # a umask that closes it to this user too
+        descriptor = filesystem.current.open(folder)
+        try:
+            access.give(descriptor, folder)
+        finally:
+            filesystem.current.close(descriptor)
 
 
 def remove(folder: Path) -> None:

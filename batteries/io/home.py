@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 
-from batteries.errors import InputError
+from batteries.errors import InputError, PolicyError
+from batteries.io import filesystem, folders
+from batteries.io.access import Access, is_open_to_others
+from batteries.io.filesystem_errors import typed
 
-__all__ = ["HOME_VARIABLE", "REMEDY", "home", "own_folder"]
+__all__ = ["HOME_VARIABLE", "REMEDY", "home", "own_folder", "private_folder"]
 
 HOME_VARIABLE = "BATTERIES_HOME"
 REMEDY = f"Set {HOME_VARIABLE} to a writable folder."
@@ -31,6 +35,25 @@ def home() -> Path:
         return Path(named).expanduser().absolute()
     except (OSError, RuntimeError, ValueError) as error:  # no working directory, no such user, a NUL
         raise InputError("invalid path", code="BAD_PATH", found=repr(named), where=HOME_VARIABLE) from error
+
+
+def private_folder(*names: str) -> Path:
+    """Return a folder inside the cache for files that no digest can prove, made if it is missing.
+
+    Raises:
+        PolicyError: folder of another user or open to others, or a link (``FOREIGN_FOLDER``).
+        StoreError: no space, no permission.
+    """
+    folder = home().joinpath(*names)
+    with typed(folder, writing=True):
+        if not os.path.lexists(folder):
+            folders.make(folder, Access(home(), private=True))
+        status = filesystem.current.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or is_open_to_others(status):
+        remedy = f"Remove it, or set {HOME_VARIABLE} to a folder that only you can write to."
+        expected, what = "a folder of this user alone", "folder that another user could have written to"
+        raise PolicyError(what, code="FOREIGN_FOLDER", expected=expected, where=folder, remedy=remedy)
+    return folder
 
 
 def own_folder(find: Callable[..., Path]) -> Path:

@@ -1,7 +1,7 @@
 """Operations that a file system may lack, and how to proceed without them.
 
-Memory cards, network shares and file systems in user space may lack hard links or locks, or be unable to sync or map a file.
-The fallbacks keep every file whole; a guarantee that is lost is recorded for the caller who gave it.
+Memory cards, network shares and file systems in user space may lack hard links, locks or permissions, or be unable to sync or
+map a file. The fallbacks keep every file whole; a guarantee that is lost is recorded for the caller who gave it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Literal
 
-Operation = Literal["link", "lock", "sync", "map"]
+Operation = Literal["link", "lock", "sync", "map", "allow"]
 
 _UNKNOWN = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 ERRORS: dict[Operation, set[int]] = {  # errors of a file system without the operation
@@ -20,6 +20,7 @@ ERRORS: dict[Operation, set[int]] = {  # errors of a file system without the ope
     "lock": {*_UNKNOWN, errno.ENOLCK, errno.EINVAL, errno.ENODEV},
     "sync": {*_UNKNOWN, errno.EINVAL},
     "map": {*_UNKNOWN, errno.ENODEV, errno.EINVAL},
+    "allow": {*_UNKNOWN, errno.EPERM, errno.EINVAL},
 }
 
 _noted: ContextVar[set[Operation] | None] = ContextVar("_noted", default=None)

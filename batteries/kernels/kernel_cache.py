@@ -33,6 +33,7 @@ from numba.core import compiler, serialize
 
 from batteries.errors import BatteriesError
 from batteries.io import atomic_files, filesystem
+from batteries.io.access import Access, is_open_to_others
 from batteries.io.canonical_json import sha256
 from batteries.io.home import home
 
@@ -181,9 +182,8 @@ def _folders() -> Iterator[Path]:
         yield Path(_config.CACHE_DIR) / f"batteries-{FOLDER}"
     with contextlib.suppress(BatteriesError):
         yield home() / FOLDER
-    user = os.geteuid() if hasattr(os, "geteuid") else os.environ.get("USERNAME", "")
     with contextlib.suppress(OSError):  # no folder for temporary files
-        yield Path(tempfile.gettempdir()) / f"batteries-{FOLDER}-{user}"
+        yield Path(tempfile.gettempdir()) / f"batteries-{FOLDER}-{os.geteuid()}"
 
 
 def _read(path: Path, digest: str) -> bytes:
@@ -205,13 +205,12 @@ def _read(path: Path, digest: str) -> bytes:
 
 
 def _write(path: Path, digest: str, payload: bytes) -> None:
-    path.parent.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    _check_private(path.parent.lstat(), path.parent)
+    if os.path.lexists(path.parent):
+        _check_private(path.parent.lstat(), path.parent)
     if path.is_symlink() or not path.is_file():  # `replace` refuses a link or a pipe; unlinking a folder fails
-        path.unlink(missing_ok=True)
-    atomic_files.replace(path, _seal(digest, payload), payload)
-    path.chmod(0o600)  # regardless of the user's umask
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    atomic_files.replace(path, _seal(digest, payload), payload, access=Access(top=path.parent.parent, private=True))
 
 
 def _seal(digest: str, payload: bytes) -> bytes:
@@ -226,7 +225,5 @@ def _check_private(status: os.stat_result, path: Path) -> None:
     """
     if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
         raise OSError(f"neither a folder nor a file: {path}")
-    if not hasattr(os, "geteuid"):  # Windows, where a user's folders are private
-        return
-    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if is_open_to_others(status):
         raise PermissionError(f"other users can write to {path}")

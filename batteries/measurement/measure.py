@@ -13,7 +13,7 @@ from batteries.cell.spec import CellSpec
 from batteries.data.probes import Probe, probe_of
 from batteries.engine import parallel
 from batteries.engine.torch_settings import PINNED, neutral
-from batteries.geometry import attractor, estimates, jackknife, simplex_cv
+from batteries.geometry import attractor, estimates, jackknife, row_figures, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.images.image_batch import unjudged
@@ -58,7 +58,7 @@ class Reading:
 
     def effective_rank(self) -> Estimate:
         """Estimate the mean over patches of exp(entropy of S)."""
-        ranks = simplex_cv.effective_rank(self.S)  # (B, N)
+        ranks = row_figures.effective_rank(self.S)  # (B, N)
         return estimates.clustered_mean(ranks.flatten(), self.cluster[:, None].expand_as(ranks).flatten())
 
     def error(self) -> Estimate:
@@ -88,7 +88,7 @@ def read(model: PatchSVAE, images: Tensor, cluster: Tensor, input: InputScale | 
         mse.append((recon - images[part]).double().square().mean(dim=(1, 2, 3)))
         matrices.append(out.M[torch.arange(len(part))[:, None], chosen[part]])  # (b, few, V, D)
         S.append(out.S)
-        radius = max(radius, simplex_cv.radius_error(out.M))
+        radius = max(radius, row_figures.radius_error(out.M))
     picked = torch.cat(matrices)
     of_matrix = cluster[:, None].expand(picked.shape[:2])
     return Reading(torch.cat(mse), cluster, picked.flatten(0, 1), of_matrix.flatten(), torch.cat(S), radius)

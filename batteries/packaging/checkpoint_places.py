@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import batteries
+from batteries import path_patterns
 from batteries.cell.artifact_kinds import name_in
 from batteries.cell.cell import SUFFIX
 from batteries.cell.manifest import Manifest
 from batteries.errors import BatteriesError, InputError, NotFoundError
-from batteries.io import atomic_files, path_patterns
+from batteries.io import atomic_files
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", SUFFIX)
 MAX_FOREIGN = 2**30  # bytes: weights of the largest cell in float64, with two moments of an optimiser, and as much again

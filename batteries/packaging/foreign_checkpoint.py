@@ -1,7 +1,7 @@
 """Safe reading of foreign checkpoints: tensors by name and the settings beside them, without running any code.
 
-A ``.pt`` file is a zip archive around a pickle, and a pickle is a program: :mod:`batteries.packaging.inert_pickle` reads it as
-data. A ``.safetensors`` file holds only tensors, and texts in its header.
+A ``.pt`` file is a zip archive around a pickle, and a pickle is a program: :mod:`batteries.packaging.pickles` reads it as data.
+A ``.safetensors`` file holds only tensors, and texts in its header.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from batteries.errors import BatteriesError, FormatError, InputError, PolicyErro
 from batteries.io.canonical_json import sha256
 from batteries.io.texts import placeholders
 from batteries.io.texts.hostile_json import load_loose
-from batteries.packaging import foreign_state, inert_pickle
+from batteries.packaging import foreign_state
 from batteries.packaging.checkpoint_places import CheckpointFile, local_file
 from batteries.packaging.foreign_array import Array, Bank, array_in
+from batteries.packaging.pickles import inert_pickle, pickled_tensors
 from batteries.text import listed
 
 MAX_PICKLE = 4 * 2**20  # bytes of a pickle, or of a header; the largest seen is a hundred times smaller
@@ -217,7 +218,13 @@ def _load(data: bytes, where: object) -> Any:
         raise FormatError("not a checkpoint", code="CHECKPOINT", expected=f"a {SUFFIX} file or a zip archive", where=where)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         program, folder = _pickle_of(archive, len(data), where)
-    if calls := inert_pickle.refused(program):
+    calls = inert_pickle.refused(program)
+    if words := pickled_tensors.layouts_in(calls):
+        remedy = "Save a state dict of dense tensors: with tensor.dequantize(), to_dense() or float(), and on a real device."
+        expected = "dense tensors of 16, 32 or 64 bits"
+        found = f"tensors {listed(words)}"
+        raise FormatError("unsupported tensors", code="ST_LAYOUT", expected=expected, found=found, where=where, remedy=remedy)
+    if calls:
         raise _unsafe(", ".join(calls[:20]), where)
     return inert_pickle.load(program, zipfile.ZipFile(io.BytesIO(data)), folder)
 

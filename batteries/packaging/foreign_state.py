@@ -12,7 +12,8 @@ from torch import Tensor
 
 from batteries.cell.weights_file import MAX_TENSORS
 from batteries.errors import FormatError, InputError
-from batteries.packaging.inert_pickle import MAX_NAME, Stored
+from batteries.packaging.pickles.inert_pickle import MAX_NAME
+from batteries.packaging.pickles.pickled_tensors import Stored
 
 NAMED = ("model_state_dict", "model_state", "state_dict", "model")  # in the order in which they are taken
 AVERAGED = re.compile(r"ema(_.*)?|.*_ema")

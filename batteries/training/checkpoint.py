@@ -24,8 +24,10 @@ from torch.optim import Optimizer
 from batteries.errors import ConflictError, FormatError, IntegrityError
 from batteries.io import atomic_files, canonical_json
 from batteries.io.texts import placeholders
+from batteries.io.texts.hostile_json import load_loose
 
 MAX_CHECKPOINT = 2**30
+MAX_HEADER = 2**26  # bytes of the header, with the readings of a run
 KEY = "batteries-run"
 VALUES = "batteries-optimiser"  # values of an optimiser's state that are no tensors; absent where all are
 DIGEST = "batteries-digest"
@@ -44,6 +46,7 @@ def write(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], state: 
         state: State of the run as JSON: identity, step, readings.
 
     Raises:
+        FormatError: sparse, quantised, nested or complex tensors, or tensors without numbers (``ST_LAYOUT``).
         StoreError: no space or no permission.
     """
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
@@ -56,7 +59,13 @@ def write(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], state: 
                 if not isinstance(value, Tensor):
                     values[name] = form
     metadata = {DIGEST: NO_DIGEST, KEY: json.dumps(state)} | ({VALUES: json.dumps(values)} if values else {})
-    atomic_files.replace(path, _with_digest(save({k: v.contiguous() for k, v in tensors.items()}, metadata)))
+    try:
+        data = save({name: _dense(tensor) for name, tensor in tensors.items()}, metadata)
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise FormatError(
+            "run with tensors that a checkpoint cannot hold", code="ST_LAYOUT", found=error, where=path
+        ) from error
+    atomic_files.replace(path, _with_digest(data))
 
 
 def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity: str) -> dict[str, Any]:
@@ -71,11 +80,11 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
     _verify(data, path)
     try:
         tensors = load(data)
-        metadata = json.loads(_header(data))["__metadata__"]
-        state: dict[str, Any] = json.loads(metadata[KEY])
-        values: dict[str, Any] = json.loads(metadata.get(VALUES, "{}"))
+        metadata = _json(_header(data), path)["__metadata__"]
+        state: dict[str, Any] = _json(metadata[KEY].encode(), path)
+        values: dict[str, Any] = _json(metadata.get(VALUES, "{}").encode(), path)
         found = state["identity"]
-    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (FormatError, SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise _no_checkpoint(path, error) from error
     if found != identity:
         raise ConflictError(
@@ -98,8 +107,19 @@ def identity(plan: canonical_json.Document, data: canonical_json.Document, probe
     return canonical_json.sha256(plan.to_bytes() + data.to_bytes() + probe_digest.encode())
 
 
+def _dense(tensor: Tensor) -> Tensor:
+    """Return the numbers of a tensor one after the other, with the flags of a view applied."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta or tensor.is_complex():
+        raise ValueError(f"a tensor of {tensor.dtype}, {tensor.layout}, on {tensor.device}")
+    return tensor.resolve_neg().contiguous()
+
+
 def _header(data: bytes) -> bytes:
     return data[8 : 8 + int.from_bytes(data[:8], "little")]
+
+
+def _json(data: bytes, path: Path) -> Any:
+    return load_loose(data, where=path, limit=MAX_HEADER, constant=float)
 
 
 def _with_digest(data: bytes) -> bytes:

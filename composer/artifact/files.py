@@ -54,7 +54,7 @@ def save(value: Any, path: str | Path, *, lock: CellOrigins | None = None) -> Pa
 
 
 def load(path: str | Path, *, seal: str | None = None) -> Any:
-    """Load an artifact written by :func:`save`, and check every byte against its digests.
+    """Load an artifact written by :func:`save`, and check every byte and every cell against its digests.
 
     Args:
         path: Path of the file.
@@ -69,8 +69,8 @@ def load(path: str | Path, *, seal: str | None = None) -> Any:
         InputError: not a path (``BAD_PATH``).
         NotFoundError: no such file.
         FormatError: a file of no kind (``NOT_A_MODEL``), a malformed file, or incompatible parts.
-        IntegrityError: changed bytes (``SEAL``, ``BLOCK_DIGEST``), or a file with another seal than expected
-            (``OTHER_SEAL``).
+        IntegrityError: changed bytes (``SEAL``, ``BLOCK_DIGEST``), a file with another seal than expected
+            (``OTHER_SEAL``), or weights other than those of the cells in its lock (``TENSOR_DIGEST``).
         PolicyError: invalid numbers (``NON_FINITE``, ``NOT_A_ROTATION``, ``NOT_A_FRAME``).
         StoreError: a file that cannot be read.
 

@@ -111,7 +111,7 @@ class ArtifactForm(ABC, Generic[Says]):
         """Refuse invalid tensors, whenever a file is opened."""
 
     def check_cells(self, opened: Opened[Says], where: object) -> None:
-        """Compare the cells in a file with their digests, when it is published or downloaded."""
+        """Compare the cells in a file with their digests."""
 
     def weights(self, opened: Opened[Says]) -> Iterator[tuple[str, CellSpec, dict[str, np.ndarray]]]:
         """Iterate over name, spec and arrays of every cell whose weights are in a file."""
@@ -136,9 +136,7 @@ class ArtifactForm(ABC, Generic[Says]):
         return opened
 
     def load(self, path: Path, *, seal: str | None = None) -> Any:
-        """Load the value of a file, and check every byte against its seal.
-
-        Its cells are not compared with the lock here, but on publishing, and by ``container.verify()``.
+        """Load the value of a file: check every byte against its seal, and the weights of its cells against their lock.
 
         Args:
             path: Path of the file.
@@ -148,7 +146,7 @@ class ArtifactForm(ABC, Generic[Says]):
             BatteriesError: as in :meth:`open`.
         """
         data = atomic_files.mapped(path, limit=self.kind.limit, links=True)
-        return self.put_together(self.open(data, where=path, seal=seal, cells=False))
+        return self.put_together(self.open(data, where=path, seal=seal))
 
     def describe(
         self,

@@ -14,11 +14,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from batteries.errors import BatteriesError
 from batteries.images.decoding import UNREADABLE
 from batteries.io import atomic_files, canonical_json
+from batteries.io.texts.hostile_json import load_loose
 
 ORIGIN = "svae-batteries"  # key of the text chunk
 UNSAFE = re.compile(r"[^\w.-]+")
+MAX_ORIGIN = 2**12  # bytes of that text
 LONGEST = 60  # characters of a file's name, of up to four bytes each
 SUFFIX = ".png"
 EFFORT = 1  # of compression: a quarter of the time of the usual 6, and a tenth more bytes
@@ -40,10 +43,10 @@ class Pictured:
         """Return the error that the picture in the folder states; None where there is none of that key, or one that changed."""
         try:
             with Image.open(self.path) as picture:
-                said = json.loads(picture.info[ORIGIN])
+                said = load_loose(picture.info[ORIGIN].encode(), where=self.path, limit=MAX_ORIGIN)
                 whole = said["key"] == self.key and said["pixels"] == _digest(picture)
                 return float(said["error"]) if whole else None
-        except (*UNREADABLE, LookupError, TypeError):
+        except (*UNREADABLE, BatteriesError, LookupError, TypeError, AttributeError):
             return None
 
     def write(self, picture: Image.Image, error: float) -> None:

@@ -115,7 +115,7 @@ def _words(kind: ArtifactKind, view: memoryview, where: object) -> tuple[str, in
         raise FormatError("header too large", code="ST_HEADER", expected=f"at most {limit}", found=found, where=where)
     try:
         text = bytes(view[8 + len(kind.start) : start]).decode()
-        words, _ = json.JSONDecoder().raw_decode(text)
+        words = json.JSONDecoder().raw_decode(text)[0] if text.startswith('"') else None  # other values could cost much memory
         if isinstance(words, str):
             words.encode()  # refuse a lone surrogate, which JSON can escape but UTF-8 cannot encode
             return words, start

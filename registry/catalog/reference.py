@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, InstanceOf, PlainSerializer, WithJsonSchem
 from semver import Version
 
 from batteries.cell.artifact_kinds import ArtifactKind
-from batteries.cell.manifest import is_name
+from batteries.cell.manifest import NAME_FORM, is_name
 from batteries.errors import InputError
 from batteries.io.canonical_json import DIGEST
 from batteries.text import did_you_mean
@@ -66,7 +66,7 @@ class Reference:
         if self.band not in FOLDERS:
             raise _bad("band", " | ".join(FOLDERS), self.band, did_you_mean(self.band, FOLDERS, ""))
         if not is_name(self.name):
-            raise _bad("name", "1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends", self.name)
+            raise _bad("name", NAME_FORM, self.name)
         pins = [str(pin) for pin in (self.version, self.digest, self.range) if pin is not None]
         if len(pins) > 1:
             raise _bad("pin", "a version, a digest or a range", " and ".join(pins))

@@ -15,7 +15,7 @@ from batteries.cell.manifest import CLAIMED, NoiseMix
 from batteries.cell.spec import Activation, ActivationSites, Readout, RowNorm
 from batteries.errors import InputError
 from batteries.io.home import home
-from batteries.io.kept_documents import KeptDocuments
+from batteries.kept_documents import KeptDocuments
 from batteries.packaging import checkpoint_places
 from batteries.packaging.shelf import Options, ShelfItem, cells_of, items
 from registry.adoption.measured_rows import Adoption

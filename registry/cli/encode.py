@@ -11,9 +11,9 @@ import typer
 
 import batteries
 import composer
+from batteries import path_patterns
 from batteries.cell.cell import SUFFIX, Cell
 from batteries.errors import InputError
-from batteries.io import path_patterns
 from composer.encoding.arguments import PNG, checked_tokens, picture_place, token_file
 from registry.answers.encoding import EncodeAnswer, ReconstructAnswer
 from registry.cli.terminal.console import AsJson, Registry, Wide, app, emit, emit_json, say

@@ -10,7 +10,7 @@ import typer
 
 import registry
 from batteries.io.canonical_json import sha256
-from batteries.io.home import home
+from batteries.io.home import private_folder
 from registry.answers.site import SiteAnswer
 from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit_json, emit_row, say
 from registry.cli.terminal.help import BROWSE, SHARE
@@ -63,7 +63,7 @@ def browse(
     """
     use(context, threads)
     folder = sha256(registry.open_store(registry_).url.encode())[:16]
-    found = _built(home() / SITES / folder, registry_, None, mode)
+    found = _built(private_folder(SITES, folder), registry_, None, mode)
     if not no_open and not webbrowser.open(Path(found.front).as_uri()):
         say("no web browser found: open the page by its path")
     _answer(found, as_json)

@@ -33,6 +33,7 @@ from registry.cli.terminal.options import (
     Page,
     Seed,
     Threads,
+    different,
     licensed,
     packed_label,
     photographs,
@@ -252,7 +253,7 @@ def _started(
     """Return the model before its training, and the cells that it is made of now; none for a VAE that is trained further."""
     if len(texts) == 1 and (texts[0].endswith(SUFFIX) or Reference.parse(texts[0]).band == VAE.name):
         return _vae(texts[0], registry_), []
-    cells = pull_cells(*texts, registry=registry_)
+    cells = pull_cells(*different(texts, "Leave one of them out.", registry_).values(), registry=registry_)
     return composer.BatteryVAE.from_cells(cells, bottleneck=bottleneck, arrays=arrays, seed=seed), cells
 
 

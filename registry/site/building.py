@@ -10,7 +10,7 @@ from pathlib import Path
 from batteries import __version__
 from batteries.io import canonical_json
 from batteries.io.home import home
-from batteries.io.kept_documents import KeptDocuments
+from batteries.kept_documents import KeptDocuments
 from batteries.text import plain
 from registry.answers.site import SiteAnswer
 from registry.site import site_templates

@@ -7,7 +7,7 @@ from typing import Any
 
 from batteries import __version__
 from batteries.io.canonical_json import Document
-from batteries.io.kept_documents import KeptDocuments
+from batteries.kept_documents import KeptDocuments
 from composer.artifact.kinds import FORMS
 from registry.site.cell_page import look, raw
 from registry.site.contents import CellEntry, Contents, Entry, PackedEntry

@@ -20,7 +20,7 @@ from batteries.data.probes import probe
 from batteries.engine.torch_settings import neutral
 from batteries.images.rescaling import to_input
 from batteries.io.canonical_json import Document
-from batteries.io.kept_documents import KeptDocuments
+from batteries.kept_documents import KeptDocuments
 from batteries.model.patch_svae import PatchSVAE
 from composer.grids import pool
 from registry.site.contents import CellEntry, Contents

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
 from batteries.io import atomic_files
+from batteries.io.access import Access
 from batteries.io.home import REMEDY, home
 from batteries.io.verified import Verified
 from registry.catalog.release import Pin
@@ -47,6 +48,11 @@ class Cache:
         return self.folder / BLOBS
 
     @property
+    def access(self) -> Access:
+        """Access of other users: files and folders are as open as the cache's folder."""
+        return Access(self.folder)
+
+    @property
     def aside(self) -> Path:
         """Folder of damaged files."""
         return self.folder / ASIDE
@@ -58,7 +64,7 @@ class Cache:
     def sweep(self) -> int:
         """Remove temporary files of killed processes and return the number of bytes freed."""
         with self._doing_without():
-            return atomic_files.sweep(self.folder)
+            return atomic_files.sweep(self.folder) + (atomic_files.sweep(self.blobs) if self.blobs.is_symlink() else 0)
         return 0
 
     def fetch(self, store: Store, key: str, pin: Pin) -> Verified[bytes]:
@@ -103,7 +109,7 @@ class Cache:
         return False
 
     def bring(self, store: Store, key: str, pin: Pin) -> Path:
-        """Fetch the file of a pin, as :meth:`fetch`, to be opened by its path.
+        """Fetch the file of a pin, as :meth:`fetch`, to be opened by its path and verified by the caller.
 
         Returns:
             Path in the cache, or in a store that is a folder if the cache cannot keep the file.
@@ -117,16 +123,22 @@ class Cache:
                 if os.path.lexists(self.path(pin.sha256)):
                     self.put_aside(self.path(pin.sha256))
                 self._transfer(store, key, pin)
-        return self.file(store, key, pin)
+        return self.path(pin.sha256) if self.has(pin) else self.place_of(store, key)
 
     def file(self, store: Store | None, key: str, pin: Pin) -> Path:
-        """Return the path of a pin's file after it was fetched: in the cache, else in ``store`` if that is a folder.
+        """Return the path of a pin's file after it was fetched: in the cache if intact, else in a store that is a folder.
 
         Raises:
             StoreError: the file could not be kept (``NO_CACHE``).
         """
-        if self.has(pin):
-            return self.path(pin.sha256)
+        return self.place_of(store, key) if self.held(pin) is None else self.path(pin.sha256)
+
+    def place_of(self, store: Store | None, key: str) -> Path:
+        """Return the path of a key in a store that is a folder, for a file that the cache cannot keep.
+
+        Raises:
+            StoreError: store that is no folder (``NO_CACHE``).
+        """
         if isinstance(store, DirectoryStore):
             return store.path_of(key)
         raise StoreError("no place to keep fetched files", code="NO_CACHE", where=self.folder, remedy=REMEDY)
@@ -134,12 +146,12 @@ class Cache:
     def keep(self, found: Verified[bytes]) -> None:
         """Store bytes in the cache."""
         with self._doing_without():
-            atomic_files.create(self.path(found.sha256), found.data)
+            atomic_files.create(self.path(found.sha256), found.data, access=self.access)
 
     def put_aside(self, path: Path) -> None:
-        """Move a damaged file aside."""
+        """Move a damaged file aside, unless the folder does not allow it."""
         with self._doing_without():
-            atomic_files.move_aside(path, self.aside)
+            atomic_files.move_aside(path, self.aside, access=self.access)
 
     def warn(self, stores: Iterable[Store]) -> None:
         """Warn if files fetched from remote stores were not kept; local stores need no cache."""
@@ -174,7 +186,7 @@ class Cache:
         """Wait for another process to transfer the same bytes, up to ``WAIT`` seconds: the lock only saves bandwidth."""
         with contextlib.ExitStack() as held:
             with contextlib.suppress(StoreError):
-                held.enter_context(atomic_files.lock(self.folder / LOCKS / f"{pin.sha256[:3]}.lock", WAIT))
+                held.enter_context(atomic_files.lock(self.folder / LOCKS / f"{pin.sha256[:3]}.lock", WAIT, self.access))
             yield
 
     @staticmethod

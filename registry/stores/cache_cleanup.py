@@ -98,7 +98,7 @@ def check(cache: Cache, *, repair: bool = False) -> list[tuple[str, BatteriesErr
         if isinstance(error, NotFoundError):  # collected meanwhile
             continue
         if error is not None and repair:
-            atomic_files.move_aside(file.path, cache.aside)
+            atomic_files.move_aside(file.path, cache.aside, access=cache.access)
         found.append((file.path.name, error))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,21 +12,37 @@ from pathlib import Path
 from batteries.cell.manifest import MAX_BLOB
 from batteries.errors import FormatError, NotFoundError, StoreWarning
 from batteries.io import atomic_files
+from batteries.io.access import Access
 from batteries.io.atomic_files import Data
 from batteries.io.missing_operations import Operation, noting
 from registry.catalog import store_keys
-from registry.catalog.index import MAX_INDEX
+from registry.catalog.index import MAX_INDEX, Index
+from registry.catalog.kinds import kind_of_path
 from registry.stores.store import INDEX
 from registry.stores.write_rules import read_each, refuse_moved, refuse_other, refuse_read_only
 
 LOCK = "index.lock"
 LOCK_SECONDS = 30.0
 ASIDE = "damaged"  # folder of damaged files, kept for diagnosis
+GRACE = 3600.0  # seconds between the writing of a file and its listing, at most
 UNPROMISED: dict[Operation, tuple[str, str]] = {  # code and consequence of a missing operation
     "link": ("NO_LINKS", "no hard links: if two processes publish one version at once, the later file may win"),
     "lock": ("NO_LOCKS", "no file locks: of two concurrent changes, one may be lost"),
     "sync": ("NO_SYNC", "no sync: a power failure may lose what was just published"),
 }
+
+
+def is_forgotten(path: Path) -> bool:
+    """Return whether a file was written so long ago that its publish would have listed it."""
+    with contextlib.suppress(OSError):
+        return time.time() - path.lstat().st_mtime > GRACE
+    return False
+
+
+def _renew(path: Path) -> None:
+    """Note that a publish is about to list a file that an earlier one left."""
+    with contextlib.suppress(OSError):
+        os.utime(path, follow_symlinks=False)
 
 
 class DirectoryStore:
@@ -67,6 +84,11 @@ class DirectoryStore:
         return f"DirectoryStore({self.url!r}, writable={self.writable})"
 
     @property
+    def access(self) -> Access:
+        """Access of other users: files and folders are as open as the registry's folder."""
+        return Access(self.path)
+
+    @property
     def url(self) -> str:
         """Name of the store, or else its folder as given."""
         return str(self._named) if self._name is None else self._name
@@ -84,18 +106,43 @@ class DirectoryStore:
         return sorted(key for folder in store_keys.FOLDERS for key in self._keys_below(folder) if key.startswith(prefix))
 
     def put(self, key: str, data: Data) -> None:
-        """See :meth:`Store.put`. A damaged file under the name of its digest is moved aside, and gives way."""
+        """See :meth:`Store.put`. A damaged file, and a manifest that is not listed an hour after its writing, give way."""
         refuse_read_only(self)
         path = self.path_of(key)
         with self._saying_so():
-            if atomic_files.create(path, data):
+            if atomic_files.create(path, data, access=self.access):
                 return
             present = atomic_files.mapped(path, limit=MAX_BLOB)
-            if store_keys.is_damaged(key, present) and not store_keys.is_damaged(key, data):
-                atomic_files.move_aside(path, self.path / ASIDE)
-                atomic_files.create(path, data)
+            if present == data:
+                _renew(path)
+            elif self._gives_way(key, path, present, data):
+                self.put_aside(key)
+                atomic_files.create(path, data, access=self.access)
                 present = atomic_files.mapped(path, limit=MAX_BLOB)
         refuse_other(key, present, data, self.url)
+
+    def _gives_way(self, key: str, path: Path, present: Data, data: Data) -> bool:
+        """Return whether a file was damaged, or left by a publish that ended before the index."""
+        if store_keys.is_damaged(key, present):
+            return not store_keys.is_damaged(key, data)
+        return not self._lists(key) and is_forgotten(path)
+
+    def _lists(self, key: str) -> bool:
+        """Return whether the index lists a manifest; True for any other key, whose bytes its digest fixes."""
+        path, _, file = key.rpartition("/")
+        if kind_of_path(path) is None:
+            return True
+        data = self._index()
+        index = Index() if data is None else Index.from_bytes(data, where=f"{INDEX} of {self.url}")
+        return file.removesuffix(store_keys.JSON) in index.releases(path)
+
+    def put_aside(self, key: str) -> bool:
+        """Move the file of a key into ``damaged/``; return False if there is none.
+
+        Raises:
+            FormatError: symbolic link on the way, or in the place of that folder (``SYMLINK``).
+        """
+        return atomic_files.move_aside(self.path_of(key), self.path / ASIDE, access=self.access) is not None
 
     def read_index(self) -> bytes | None:
         """See :meth:`Store.read_index`. A writable store syncs it first, because its writer may have died before doing so."""
@@ -107,9 +154,9 @@ class DirectoryStore:
     def swap_index(self, expected: str | None, data: bytes) -> None:
         """See :meth:`Store.swap_index`."""
         refuse_read_only(self)
-        with self._saying_so(), atomic_files.lock(self.path / LOCK, self.lock_seconds):
+        with self._saying_so(), atomic_files.lock(self.path / LOCK, self.lock_seconds, self.access):
             refuse_moved(expected, self._index(), self.url)
-            atomic_files.replace(self.path / INDEX, data)
+            atomic_files.replace(self.path / INDEX, data, access=self.access)
 
     def _index(self) -> bytes | None:
         try:

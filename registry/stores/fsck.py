@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,10 @@ from batteries.io import atomic_files
 from registry.catalog import store_keys
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
-from registry.stores.directory import ASIDE, DirectoryStore
+from registry.stores.directory import ASIDE, DirectoryStore, is_forgotten
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import Store
 from registry.stores.verified_read import read_pinned
-
-GRACE = 3600.0  # seconds between the writing of a file and its listing, at most
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
         InputError: not a folder (``NOT_A_FOLDER``).
         NotFoundError: missing index, to be restored from a mirror.
         IntegrityError: damaged index, to be restored from a mirror.
+        FormatError: files to repair below a symbolic link (``SYMLINK``); nothing was moved.
     """
     snapshot = open_snapshot(folder)
     store = snapshot.store
@@ -67,21 +66,26 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
     promised = _promised(snapshot)
     faults = {key: error for key, pin in promised.items() if (error := _fault(store, key, pin)) is not None}
     other = open_snapshot(source).store if repair and source is not None else None
-    repaired = [key for key in faults if repair and _put_right(store, key, promised[key], other)]
     orphans = sorted(set(store.keys()) - promised.keys())
+    if repair:
+        _refuse_links(DirectoryStore(store.path), [*faults, *orphans])
+    repaired = [key for key in faults if repair and _put_right(store, key, promised[key], other)]
     freed = [key for key in orphans if repair and _set_aside(DirectoryStore(store.path), key)]
     faults |= {key: IntegrityError("orphan moved aside", code="ORPHAN", where=key) for key in freed}
     left = tuple(key for key in orphans if key not in freed)
     return Check(faults, (*repaired, *freed), left, len(promised), swept)
 
 
+def _refuse_links(store: DirectoryStore, keys: Iterable[str]) -> None:
+    """Refuse links among the folders of files to be moved, and in the place of ``damaged/``, before any file is moved."""
+    for key in keys:
+        store.path_of(key)
+    atomic_files.refuse_special(store.path / ASIDE)
+
+
 def _set_aside(store: DirectoryStore, key: str) -> bool:
     """Move an orphan aside, unless a publish may be about to list it."""
-    path = store.path_of(key)
-    with contextlib.suppress(OSError):
-        if time.time() - path.lstat().st_mtime > GRACE:
-            return atomic_files.move_aside(path, store.path / ASIDE) is not None
-    return False
+    return is_forgotten(store.path_of(key)) and store.put_aside(key)
 
 
 def _promised(snapshot: Snapshot) -> dict[str, Pin]:
@@ -112,6 +116,6 @@ def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) 
     if found is None:
         return False
     target = DirectoryStore(store.path)
-    atomic_files.move_aside(target.path_of(key), store.path / ASIDE)
+    target.put_aside(key)
     target.put(key, found.data)
     return True

@@ -107,6 +107,11 @@ class HubStore:
         return self._address
 
     @property
+    def endpoint(self) -> str:
+        """Address of the Hub that has the registry."""
+        return self._repository.endpoint
+
+    @property
     def fixed_commit(self) -> str | None:
         """See :meth:`registry.Store.fixed_commit`."""
         reading = self._now()

@@ -3,6 +3,9 @@
 A note below ``BATTERIES_HOME`` records, for every registry that was read, its address, the number and digest of the last
 accepted index, and the time. The index itself is kept in the cache for offline use. The embedded registry is exempt: its
 checkout may go back.
+
+A note is believed, where all else in the cache is compared with a digest. So notes are private, and one that another user could
+have written is ignored with a warning; a registry of the Hub has one note for each endpoint that it was read from.
 """
 
 from __future__ import annotations
@@ -17,17 +20,21 @@ from pydantic import Field
 
 from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
-from batteries.io import atomic_files, canonical_json
+from batteries.io import atomic_files, canonical_json, folders
+from batteries.io.access import Access, is_trusted
 from batteries.io.canonical_json import Document, load_document
-from batteries.io.home import REMEDY
+from batteries.io.home import HOME_VARIABLE, REMEDY
+from batteries.network import hub_environment
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
+from registry.stores.settings import is_remote
 from registry.stores.store import Store
 
 FOLDER = "seen"
 MAX_NOTE = 2**14
+OWN = f"Set {HOME_VARIABLE} to a folder that only you can write to, or remove the note."
 
 
 class Note(Document):
@@ -58,9 +65,23 @@ class Memory:
 
     cache: Cache
 
-    def note(self, url: str) -> Note | None:
-        """Return the note of a registry; None if there is none, or it is damaged or inaccessible."""
-        return self._read(self._path(url))
+    def note(self, source: Store | str) -> Note | None:
+        """Return the note of a store or of the registry at an address; None if there is none, or it cannot be used.
+
+        Warns:
+            StoreWarning: a note that another user could have written, which is ignored (``FOREIGN_NOTE``).
+        """
+        path, url = self._path(source), source if isinstance(source, str) else source.url
+        if not _is_trusted(path):
+            if os.path.lexists(path):
+                what = "note that another user could have written ignored: no protection from a rollback"
+                warnings.warn(StoreWarning(what, code="FOREIGN_NOTE", where=path, remedy=OWN), stacklevel=2)
+            return None
+        found = self._read(path)
+        if found is not None and found.url != _text(url):
+            self.cache.put_aside(path)
+            return None
+        return found
 
     def _read(self, path: Path) -> Note | None:
         try:
@@ -99,23 +120,23 @@ class Memory:
             IntegrityError: lower number (``ROLLBACK``), rewritten history (``REWRITTEN``), version changed or removed
                 (``VERSION_MUTATED``), or tag moved (``TAG_MOVED``).
         """
-        url, pin, commit = store.url, Pin.of(data), store.fixed_commit
+        pin, commit = Pin.of(data), store.fixed_commit
         if before is not None:
-            self._refuse_moved_tag(url, before, commit)
+            self._refuse_moved_tag(store, before, commit)
             if before.index != pin:
-                self._refuse_going_back(url, before, index)
-        note = self.note(url)
+                self._refuse_going_back(store, before, index)
+        note = self.note(store)
         if note is not None and note.number > index.number:
-            self._refuse_another_history(url, note, index)
+            self._refuse_another_history(store, note, index)
             return
         if note is not None and note != before and note.index != pin:
-            self._refuse_going_back(url, note, index)
-        words = os.fsencode(url).decode(errors="backslashreplace")
-        new = Note(url=words, number=index.number, index=pin, commit=commit, fetched=time.time())
+            self._refuse_going_back(store, note, index)
+        new = Note(url=_text(store.url), number=index.number, index=pin, commit=commit, fetched=time.time())
         try:
             if note is None or note.index != pin:
-                atomic_files.create(self.cache.path(pin.sha256), data)
-            atomic_files.replace(self._path(url), new.to_bytes())
+                atomic_files.create(self.cache.path(pin.sha256), data, access=self.cache.access)
+            folders.close(self.cache.folder / FOLDER)  # as an earlier version may have made it, under an open umask
+            atomic_files.replace(self._path(store), new.to_bytes(), access=Access(self.cache.folder, private=True))
         except StoreError:  # only rollback protection is lost
             if not isinstance(store, DirectoryStore):
                 what = "index not recorded for rollback protection"
@@ -125,29 +146,29 @@ class Memory:
         """Return all notes that are undamaged, sorted by address."""
         folder = self.cache.folder / FOLDER
         paths = sorted(folder.glob("*.json")) if atomic_files.is_folder(folder) else []
-        found = [note for path in paths if (note := self._read(path)) is not None]
+        found = [note for path in paths if _is_trusted(path) and (note := self._read(path)) is not None]
         return sorted(found, key=lambda note: note.url)
 
-    def _refuse_moved_tag(self, url: str, note: Note, commit: str | None) -> None:
+    def _refuse_moved_tag(self, store: Store, note: Note, commit: str | None) -> None:
         if note.commit is not None and commit != note.commit:
             raise IntegrityError(
                 "tag moved",
                 code="TAG_MOVED",
                 expected=f"commit {note.commit}",
                 found=commit or "a branch",
-                where=url,
-                remedy=f"If the tag was moved on purpose, remove {self._path(url)}.",
+                where=store.url,
+                remedy=f"If the tag was moved on purpose, remove {self._path(store)}.",
             )
 
-    def _refuse_going_back(self, url: str, note: Note, index: Index) -> None:
-        remedy = f"If the registry was rebuilt on purpose, remove {self._path(url)}."
+    def _refuse_going_back(self, store: Store, note: Note, index: Index) -> None:
+        remedy = f"If the registry was rebuilt on purpose, remove {self._path(store)}."
         if index.number < note.number:
             raise IntegrityError(
                 "registry rolled back",
                 code="ROLLBACK",
                 expected=f"index {note.number} or later",
                 found=f"index {index.number}",
-                where=url,
+                where=store.url,
                 remedy=remedy,
             )
         if index.number == note.number or (index.number == note.number + 1 and index.previous != note.index.sha256):
@@ -156,21 +177,43 @@ class Memory:
                 code="REWRITTEN",
                 expected=f"index {note.number} with digest {note.index.sha256}",
                 found="another index" if index.number == note.number else f"predecessor {index.previous}",
-                where=url,
+                where=store.url,
                 remedy=remedy,
             )
         before = self.index(note)
         if before is not None and (changed := _changed(before, index)):
-            raise _mutated(changed, url, remedy)
+            raise _mutated(changed, store.url, remedy)
 
-    def _refuse_another_history(self, url: str, note: Note, index: Index) -> None:
+    def _refuse_another_history(self, store: Store, note: Note, index: Index) -> None:
         """Refuse an index that a newer one, which another process accepted meanwhile, does not go on from."""
         newer = self.index(note)
         if newer is not None and (changed := _changed(index, newer)):
-            raise _mutated(changed, url, f"If the registry was rebuilt on purpose, remove {self._path(url)}.")
+            raise _mutated(changed, store.url, f"If the registry was rebuilt on purpose, remove {self._path(store)}.")
 
-    def _path(self, url: str) -> Path:
-        return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(url))}.json"
+    def _path(self, source: Store | str) -> Path:
+        return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(_identity(source)))}.json"
+
+
+def _identity(source: Store | str) -> str:
+    """Return an address that no other registry has: that of a store, with the endpoint of one on another Hub."""
+    url = source if isinstance(source, str) else source.url
+    if not is_remote(url):
+        return url
+    given = None if isinstance(source, str) else getattr(source, "endpoint", None)
+    endpoint = (given or hub_environment.endpoint()).rstrip("/")
+    return url if endpoint == hub_environment.ENDPOINT else f"{url} of {endpoint}"
+
+
+def _is_trusted(path: Path) -> bool:
+    """Return whether a note could be written by this user alone."""
+    try:
+        return is_trusted(path)
+    except OSError:  # a folder that this user may not enter
+        return False
+
+
+def _text(url: str) -> str:
+    return os.fsencode(url).decode(errors="backslashreplace")
 
 
 def _mutated(changed: list[str], url: str, remedy: str) -> IntegrityError:

@@ -58,7 +58,7 @@ class Snapshot:
             IntegrityError: damaged index, or a rollback.
         """
         memory = None if _exempt(store) else Memory(Cache())
-        before = memory.note(store.url) if memory else None
+        before = memory.note(store) if memory else None
         data = store.read_index()
         if data is None:
             raise no_index(store.url)

@@ -66,7 +66,7 @@ def taken(key: str, *, expected: str, found: str, url: str) -> ConflictError:
         found=found,
         where=f"{key} of {url}",
         remedy="A published version never changes: publish under another version. If it is listed nowhere, because its publish "
-        "was interrupted, `batteries fsck --registry FOLDER --repair` moves it aside an hour later.",
+        "was interrupted, the same command succeeds an hour later.",
     )
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from batteries.cell.manifest import MAX_BLOB, Count
-from batteries.io import atomic_files
+from batteries.cell.manifest import Count
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document
 from batteries.text import unicode
@@ -22,7 +21,7 @@ from registry.stores.snapshot import Located, Snapshot, check_attestation, open_
 from registry.stores.store import Store, change_index, read_index_of
 from registry.transfer.publish import target_store
 from registry.transfer.pull import fetch
-from registry.transfer.pull_packed import fetch_packed
+from registry.transfer.pull_packed import PulledFile, fetch_packed
 from registry.transfer.wanted import Progress, Wanted
 
 
@@ -87,9 +86,10 @@ def mirror(
     located = everything(snapshot)
     lacking = [one for one in located if one.version not in present.releases(one.reference.path)]
     fetch([Wanted.of(one) for one in lacking if one.reference.kind is CELL], progress=progress)
-    fetch_packed([Wanted.of(one) for one in lacking if one.reference.kind is not CELL], progress=progress)
+    others = [one for one in lacking if one.reference.kind is not CELL]
+    files = {one.manifest.file.sha256: one for one in fetch_packed([Wanted.of(one) for one in others], progress=progress)}
     for one in lacking:
-        store.put(one.blob_key, _blob(one, cache))
+        store.put(one.blob_key, _blob(one, cache, files.get(one.release.blob.sha256)))
         store.put(one.manifest_key, cache.fetch(snapshot.store, one.manifest_key, one.release.manifest).data)
     attestations = _copy_attestations(snapshot, store, cache)
     index, _ = change_index(store, lambda index: index.with_all(snapshot.index))
@@ -113,12 +113,11 @@ def everything(snapshot: Snapshot) -> list[Located]:
     ]
 
 
-def _blob(located: Located, cache: Cache) -> Data:
-    """Return a file's bytes: read for a cell, memory-mapped for other kinds, whose verified files may be too large to read."""
-    pin = located.release.blob
-    if located.reference.kind is not CELL:
-        return atomic_files.mapped(cache.bring(located.snapshot.store, located.blob_key, pin), limit=MAX_BLOB, links=True)
-    return cache.fetch(located.snapshot.store, located.blob_key, pin).data
+def _blob(located: Located, cache: Cache, file: PulledFile | None) -> Data:
+    """Return a file's verified bytes: read for a cell, memory-mapped for other kinds, whose files may be too large to read."""
+    if file is not None:
+        return file.verified()
+    return cache.fetch(located.snapshot.store, located.blob_key, located.release.blob).data
 
 
 def _copy_attestations(snapshot: Snapshot, store: Store, cache: Cache) -> int:

@@ -4,7 +4,7 @@ A publish is all or nothing, and repeating it with the same bytes succeeds.
 
 The weights are written first, then the manifest, then the index. A writer whose swap of the index fails reads the index again
 and repeats its change. A publish interrupted before the index leaves an unlisted manifest behind; repeating it completes it.
-Other bytes cannot take that version, because the first publisher may still be about to swap the index.
+Other bytes cannot take that version for an hour, because the first publisher may still be about to swap the index.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from batteries import short_repr
 from batteries.cell.cell import SUFFIX, Origin
 from batteries.cell.manifest import MAX_BLOB, MAX_MANIFEST
 from batteries.errors import FormatError, IntegrityError, NotFoundError
-from batteries.io import atomic_files, file_pair
+from batteries.io import atomic_files, canonical_json, file_pair
 from batteries.io.canonical_json import sha256
+from batteries.io.verified import verify
 from composer.artifact.form import ArtifactForm
 from composer.artifact.kinds import FORMS, form_in
 from composer.artifact.manifest import PackedManifest
@@ -28,7 +29,7 @@ from registry.stores.snapshot import check_packed_manifest
 from registry.transfer.wanted import Progress, Wanted
 from registry.transfer.weight_checks import check_weights
 
-Read = Callable[[ArtifactForm[Any], Path, str], Any]  # takes the kind's form, the file and its seal
+Read = Callable[[ArtifactForm[Any], Opened[Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,23 @@ class PulledFile:
         """Write ``NAME.safetensors`` and ``NAME.json`` into a folder, in place of a pair of that name; return the first's path.
 
         Raises:
+            IntegrityError: file that changed in the cache since it was pulled.
             StoreError: no space or no permission.
         """
         path = Path(folder) / f"{self.manifest.identity.name}{SUFFIX}"
-        data = atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True)
-        file_pair.write(path, [data], self.manifest.to_bytes())
+        file_pair.write(path, [self.verified()], self.manifest.to_bytes())
         return path
+
+    def verified(self) -> memoryview:
+        """Map the file, and compare it with its manifest again: other users may write to a cache.
+
+        Raises:
+            IntegrityError: file that changed since it was pulled.
+            StoreError: unreadable file.
+        """
+        file = self.manifest.file
+        data = atomic_files.mapped(self.path, limit=self.manifest.KIND.limit, links=True)
+        return verify(data, sha256=file.sha256, size=file.size, where=self.path, remedy="Pull it again.").data
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ def load_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, t
     Raises:
         BatteriesError: as :func:`registry.pull`.
     """
-    return [value for _, _, value in _fetch_all(wanted, lambda form, path, seal: form.load(path, seal=seal), progress)]
+    return [value for _, _, value in _fetch_all(wanted, lambda form, opened: form.put_together(opened), progress)]
 
 
 def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, total: None) -> list[PulledFile]:
@@ -92,7 +104,7 @@ def fetch_packed(wanted: Sequence[Wanted], *, progress: Progress = lambda done, 
     Raises:
         BatteriesError: as :func:`registry.pull`.
     """
-    found = _fetch_all(wanted, _opened, progress)
+    found = _fetch_all(wanted, lambda form, opened: None, progress)
     return [PulledFile(manifest, one.origin, path) for one, (manifest, path, _) in zip(wanted, found, strict=True)]
 
 
@@ -158,14 +170,17 @@ def _fetched(wanted: Wanted, cache: Cache, read: Read) -> tuple[PackedManifest, 
         summary=wanted.summary,
         where=f"{wanted.manifest_key} of {store.url}",
     )
-    path = cache.path(wanted.blob.sha256)
+    key, path = store_keys.blob(wanted.blob.sha256), cache.path(wanted.blob.sha256)
     if cache.has(wanted.blob):
         with contextlib.suppress(FormatError, IntegrityError, NotFoundError):
-            return manifest, path, read(form, path, manifest.file.seal)
+            return manifest, path, read(form, _opened(form, path, manifest))
         if not _is_undamaged(path, wanted.blob):
             cache.put_aside(path)
-    path = cache.bring(store, store_keys.blob(wanted.blob.sha256), wanted.blob)
-    return manifest, path, read(form, path, manifest.file.seal)
+            if cache.has(wanted.blob):  # damaged by another user, whose folder does not let this one move it
+                path = cache.place_of(store, key)
+                return manifest, path, read(form, _opened(form, path, manifest))
+    path = cache.bring(store, key, wanted.blob)
+    return manifest, path, read(form, _opened(form, path, manifest))
 
 
 def _is_undamaged(path: Path, pin: Pin) -> bool:
@@ -177,8 +192,15 @@ def _is_undamaged(path: Path, pin: Pin) -> bool:
     return True
 
 
-def _opened(form: ArtifactForm[Any], path: Path, seal: str) -> Opened[Any]:
-    return form.open(atomic_files.mapped(path, limit=form.kind.limit, links=True), where=path, seal=seal)
+def _opened(form: ArtifactForm[Any], path: Path, manifest: PackedManifest) -> Opened[Any]:
+    """Open a file with the seal and the lock that its manifest names."""
+    data = atomic_files.mapped(path, limit=form.kind.limit, links=True)
+    opened = form.open(data, where=path, seal=manifest.file.seal)
+    found = sha256(canonical_json.dump(opened.document.lock))
+    if found != manifest.lock:
+        what = f"manifest of another {form.kind.name}"
+        raise IntegrityError(what, code="OTHER_LOCK", expected=f"a lock of digest {manifest.lock}", found=found, where=path)
+    return opened
 
 
 def _refuse_other_manifest(

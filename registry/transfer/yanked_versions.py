@@ -67,7 +67,7 @@ def reasons(store: Store, names: Sequence[tuple[str, str]], cache: Cache, *, com
 def _known_index(store: Store, cache: Cache, complete: bool) -> Index | None:
     if settings.is_remote(store.url) and (complete or isinstance(store, CachedStore)):
         memory = Memory(cache)
-        note = memory.note(store.url)
+        note = memory.note(store)
         return None if note is None else memory.index(note)
     data = store.read_index()
     return None if data is None else Index.from_bytes(data, where=f"{INDEX} of {store.url}")

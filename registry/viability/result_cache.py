@@ -11,7 +11,7 @@ import torch
 
 from batteries import __version__
 from batteries.io.canonical_json import AnyDocument
-from batteries.io.kept_documents import KeptDocuments
+from batteries.kept_documents import KeptDocuments
 from registry.viability import shipped_results
 
 

@@ -15,7 +15,7 @@ from batteries.cell.cell import Cell
 from batteries.data.probes import Probe
 from batteries.data.sources import NoiseSource, seed_of
 from batteries.engine import parallel
-from batteries.geometry import estimates, simplex_cv
+from batteries.geometry import estimates, row_figures, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 from batteries.measurement.content import kept, mean_error
@@ -221,7 +221,7 @@ def _rows_and_rank(cell: Mounted, images: Tensor) -> _Fed:
     for part in images.split(64):
         found = cell.tokens(part)
         matrices.append(found.M[:, found.M.shape[1] // 2])
-        ranks.append(simplex_cv.effective_rank(found.S).mean(dim=1))
+        ranks.append(row_figures.effective_rank(found.S).mean(dim=1))
     M, image = torch.cat(matrices), torch.arange(len(images))
     return _Fed(simplex_cv.cv(M, image), simplex_cv.axial_cv(M, image), estimates.clustered_mean(torch.cat(ranks), image))
 

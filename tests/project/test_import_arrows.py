@@ -13,9 +13,9 @@ MOST_FILES = 14  # of a folder, without its __init__.py
 WINGS = {
     "batteries": [
         "arguments errors lookup text",
-        "short_repr",
+        "short_repr path_patterns",
         "io engine",
-        "kernels network",
+        "kernels network kept_documents",
         "cell",
         "images",
         "model geometry noise",

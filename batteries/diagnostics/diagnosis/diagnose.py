@@ -25,7 +25,7 @@ from batteries.diagnostics.inspection import Inspection, inspect
 from batteries.engine.torch_settings import neutral
 from batteries.errors import InputError
 from batteries.io.canonical_json import Document
-from batteries.io.kept_documents import KeptDocuments
+from batteries.kept_documents import KeptDocuments
 from batteries.model.patch_svae import PatchSVAE
 from batteries.model.patch_svae import untrained as untrained_model
 from batteries.noise import NAMES, refuse_unknown

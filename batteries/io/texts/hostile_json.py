@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic_core import SchemaValidator
+from pydantic import BaseModel, ValidationError
+from pydantic_core import SchemaValidator, from_json, to_json
 
 from batteries.errors import FormatError
 
@@ -18,6 +18,7 @@ MAX_DEPTH = 16  # brackets inside of each other
 MAX_COMMAS, COMMA_BYTES = 200_000, 24  # at most the one, and one in so many bytes more
 MAX_BRACKETS, BRACKET_BYTES = 100_000, 48
 LARGE = 2**20  # bytes from which on a document is validated up to its first fault
+START = 2**16  # bytes of a large document that are validated first: parsing all of it takes a second
 
 
 def refuse_costly(data: bytes, where: object, limit: int) -> None:
@@ -42,23 +43,52 @@ def refuse_costly(data: bytes, where: object, limit: int) -> None:
             raise FormatError("too many values", code="TOO_LARGE", expected=expected, found=found, where=where)
 
 
-def load_loose(data: bytes, *, where: object, limit: int) -> Any:
-    """Parse JSON of another program, which may repeat keys and have NaN, read here as None.
+def load_loose(data: bytes, *, where: object, limit: int, constant: Callable[[str], Any] = lambda name: None) -> Any:
+    """Parse JSON that may repeat keys and have NaN, such as that of another program.
 
     Args:
         data: JSON text as bytes.
         where: Name of the document in messages.
         limit: Largest size accepted, in bytes.
+        constant: Function from ``NaN``, ``Infinity`` or ``-Infinity`` to its value; by default None.
 
     Raises:
         FormatError: too large (``TOO_LARGE``), or not JSON (``JSON``).
     """
     refuse_costly(data, where, limit)
     try:
-        return json.loads(data, parse_constant=lambda name: None)
+        return json.loads(data, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         found = f"{type(error).__name__}: {error}"[:200]
         raise FormatError("not JSON", code="JSON", found=found, where=where) from error
+
+
+def first_fault(kind: type[BaseModel], data: bytes) -> ValidationError | None:
+    """Return the fault of an entry among the first bytes of a large document, if there is one: the rest is then not parsed.
+
+    Entries that the end of these bytes may have cut, and fields that may follow it, are passed over.
+    """
+    try:
+        begun = from_json(data[:START], allow_partial=True)
+        stopping(kind).validate_json(to_json(begun))
+    except ValidationError as error:
+        last = _last_place(begun)
+        rows = error.errors(include_input=False)
+        places = [row["loc"][:-1] if row["type"] == "missing" else row["loc"] for row in rows]
+        return error if any(last[: len(place)] != place for place in places) else None
+    except ValueError:  # not JSON, as reading all of it will say
+        return None
+    return None
+
+
+def _last_place(value: Any) -> tuple[str | int, ...]:
+    """Return the keys and numbers that lead to the last entry of the last entry, and so on."""
+    place: list[str | int] = []
+    while isinstance(value, dict | list) and value:
+        key = next(reversed(value)) if isinstance(value, dict) else len(value) - 1
+        place.append(key)
+        value = value[key]
+    return tuple(place)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Composed model as one file: saved from memory, and loaded by memory map without the original cells.
 
 A loaded model computes bit for bit what the saved one did: its weights are the same numbers, in the memory of the mapped file.
-They are read once to check the file's digests, and never copied.
+They are read to check the digests of the file and of its cells, and not copied unless another user could change the file.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import typer
 import batteries
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX, Cell
+from batteries.cell.manifest import NAME_FORM, is_name
 from batteries.engine.engine_address import EngineAddress
 from batteries.engine.task_runner import MOST_WORKERS, run
 from batteries.engine.tasks import Outcome, Task
@@ -167,7 +168,8 @@ def packed_label(
     """Build and check the label of an artifact before anything is computed; None if nothing is to be written.
 
     Raises:
-        InputError: a label without ``out``, a path with another suffix (``SUFFIX``), or an invalid value.
+        InputError: a label without ``out``, a path with another suffix (``SUFFIX``) or with a name that an artifact cannot have
+            (``NAME``), or an invalid value.
     """
     said = {"name": name, "version": version, "license": license, "description": description}
     if out is None:
@@ -176,6 +178,10 @@ def packed_label(
         return None
     if out.suffix != SUFFIX:
         raise InputError(f"invalid path for {kind.words}", code="SUFFIX", expected=f"one ending in {SUFFIX}", found=out)
+    if name is None and not is_name(out.stem):
+        remedy = f"Name the file otherwise, or the {kind.name} by --name."
+        found = repr(out.stem)
+        raise InputError("file name that is no name", code="NAME", expected=NAME_FORM, found=found, where=out, remedy=remedy)
     said |= {"name": name or out.stem, "version": version or "1.0.0"}
     return typed(PackedLabel, **{option: value or "" for option, value in said.items()})
 

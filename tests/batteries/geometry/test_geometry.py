@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from batteries.geometry import attractor, estimates, simplex_cv
+from batteries.geometry import attractor, estimates, row_figures, simplex_cv
 from batteries.geometry.estimates import Estimate
 from batteries.geometry.simplex_cv import Degenerate
 
@@ -107,14 +107,14 @@ def test_one_image_has_no_spread():
 @given(st.integers(2, 32), st.integers(0, 1000))
 def test_effective_rank_lies_between_one_and_width(D, seed):
     S = torch.rand(10, D, generator=torch.Generator().manual_seed(seed)) + 1e-3
-    rank = simplex_cv.effective_rank(S)
+    rank = row_figures.effective_rank(S)
     assert (rank >= 1 - 1e-9).all()
     assert (rank <= D + 1e-9).all()
 
 
 def test_effective_rank_of_the_extremes():
-    assert simplex_cv.effective_rank(torch.ones(7)).item() == pytest.approx(7)
-    assert simplex_cv.effective_rank(torch.tensor([3.0, 0.0, 0.0])).item() == pytest.approx(1)
+    assert row_figures.effective_rank(torch.ones(7)).item() == pytest.approx(7)
+    assert row_figures.effective_rank(torch.tensor([3.0, 0.0, 0.0])).item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -214,5 +214,5 @@ def test_student_s_quantile_of_infinite_freedom_is_normal():
 
 def test_radius_error():
     M = torch.nn.functional.normalize(torch.randn(3, 7, 4), dim=-1)
-    assert simplex_cv.radius_error(M) < 1e-6
-    assert simplex_cv.radius_error(2 * M) == pytest.approx(1, abs=1e-6)
+    assert row_figures.radius_error(M) < 1e-6
+    assert row_figures.radius_error(2 * M) == pytest.approx(1, abs=1e-6)

@@ -11,6 +11,7 @@ import pytest
 import registry
 from batteries.errors import ConflictError, StoreError, StoreWarning
 from batteries.io import atomic_files, filesystem
+from batteries.io.access import Access
 from batteries.io.missing_operations import ERRORS
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
@@ -21,9 +22,9 @@ from tests.compatibility import works
 from tests.support.cells import litter, publish, tiny
 from tests.support.faulty_disk import LackingDisk
 
-CALLS = {"link": ["link"], "lock": ["lock"], "sync": ["fsync", "open_folder"], "map": ["map"]}
+CALLS = {"link": ["link"], "lock": ["lock"], "sync": ["fsync", "open_folder"], "map": ["map"], "allow": ["allow"]}
 LACKS = sorted({(call, number) for kind, calls in CALLS.items() for call in calls for number in ERRORS[kind]})
-CODES = {"link": "NO_LINKS", "lock": "NO_LOCKS", "fsync": "NO_SYNC", "open_folder": "NO_SYNC", "map": None}
+CODES = {"link": "NO_LINKS", "lock": "NO_LOCKS", "fsync": "NO_SYNC", "open_folder": "NO_SYNC", "map": None, "allow": None}
 REAL = (errno.EIO, errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE)
 
 
@@ -91,6 +92,7 @@ def test_a_real_error_is_an_error(tmp_path, call, number):
         "link": lambda: atomic_files.create(tmp_path / "a", b"x"),
         "fsync": lambda: atomic_files.create(tmp_path / "a", b"x"),
         "open_folder": lambda: atomic_files.create(tmp_path / "a", b"x"),
+        "allow": lambda: atomic_files.create(tmp_path / "a", b"x", access=Access(tmp_path)),
     }
     with filesystem.use(LackingDisk(**{call: number})), pytest.raises(StoreError) as caught:
         use[call]()

@@ -11,7 +11,7 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from batteries import CellSpec, InputError, PatchSVAE
-from batteries.geometry import estimates, simplex_cv
+from batteries.geometry import estimates, row_figures, simplex_cv
 from batteries.model import derivatives, spectral
 from batteries.model.attention import attend
 from batteries.model.boundary_smoothing import smooth
@@ -289,7 +289,7 @@ CONSTANTS = {  # what decides by its numbers, and tensors of its kind
     "a score": (lambda x: torch.tensor(score(x, OTHERS).r2), TOKENS),
     "a CV": (lambda x: torch.tensor(simplex_cv.cv(x, torch.arange(8)).value), TOKENS),
     "a clustered mean": (lambda x: torch.tensor(estimates.clustered_mean(x, torch.arange(8)).value), TOKENS[:, 0, 0]),
-    "a radius error": (lambda x: torch.tensor(simplex_cv.radius_error(x)), TOKENS),
+    "a radius error": (lambda x: torch.tensor(row_figures.radius_error(x)), TOKENS),
 }
 
 
@@ -344,7 +344,7 @@ def dual_of(function, x):
 def test_what_is_computed_of_tensors_is_transformed(name):
     function = {
         "volumes": simplex_cv.simplex_volumes,
-        "rank": lambda x: simplex_cv.effective_rank(x.abs()),
+        "rank": lambda x: row_figures.effective_rank(x.abs()),
         "map": fit(draw(20, 4), draw(20, 4, seed=1)),
     }[name]
     x, many = draw(5, 4), torch.stack([draw(5, 4), draw(5, 4, seed=1)])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 import threading
 import time
 import traceback
@@ -125,6 +126,18 @@ def test_a_commit_with_large_files_goes_through(hub):
     assert commit(server) == COMMIT
     assert ("/verify", f"Bearer {TOKEN}") in server.seen
     assert guarded_session._guards == []
+
+
+def test_a_commit_never_goes_to_xet(hub, monkeypatch, caplog):
+    pytest.importorskip("hf_xet")
+    monkeypatch.delenv("HF_HUB_DISABLE_XET")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setitem(sys.modules, "hf_xet", None)  # importing it raises
+    server = hub()
+    assert commit(server) == COMMIT
+    assert [path for path, _ in server.seen if "xet" in path] == []
+    assert ("/verify", f"Bearer {TOKEN}") in server.seen
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(("manner", "words"), [("endless", "answer too large"), ("compressed", "compressed answer")])

@@ -20,7 +20,7 @@ from batteries import Label
 from batteries.errors import FormatError, PolicyError
 from batteries.io.canonical_json import sha256
 from batteries.packaging import foreign_checkpoint
-from batteries.packaging.inert_pickle import Skipped
+from batteries.packaging.pickles.inert_pickle import Skipped
 from tests.support.cells import python, tree
 from tests.support.checkpoints import saved, state
 from tests.support.pickles import ATTACKS

@@ -196,7 +196,7 @@ BAD_FILES = {
     EXAMPLE.replace('"1.0"', '"2.0"'): ("SCHEMA_NEWER", "expected 1.0 or older, got 2.0"),
     EXAMPLE.replace('"1.0"', '"1.1"'): ("SCHEMA", "schema_version: Input should be '1.0'"),
     EXAMPLE.replace('"1.0"', "1.0"): ("SCHEMA", "schema_version: Input should be '1.0'"),
-    EXAMPLE.replace("noise =", "Noise ="): ("SCHEMA", "cells.Noise.[key]: Value error, a name is 1 to 130 of"),
+    EXAMPLE.replace("noise =", "Noise ="): ("SCHEMA", "cells.Noise.[key]: a name is 1 to 130 of"),
     EXAMPLE.replace('"high/fresnel-64"', "64"): ("SCHEMA", "cells.photo: Input should be a valid string"),
     EXAMPLE.replace('"high/fresnel-64"', '""'): ("SCHEMA", "cells.photo: String should have at least 1 character"),
     EXAMPLE.replace('"relay"', '"realy"'): ("SCHEMA", 'nodes.swap: kind should be "parallel", "relay" or "route"'),

@@ -106,3 +106,22 @@ def test_what_is_refused(shelf, capsys, tmp_path, monkeypatch, case):
     assert main(["vae", *words, "--registry", str(shelf), "--json"]) == code
     assert json.loads(capsys.readouterr().out)["error"]["code"] == name
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cell_given_twice_is_refused_with_a_remedy_that_this_command_has(shelf, capsys, tmp_path):
+    words = ["vae", "train", "high/fine-a", "high/fine-a@1.0.0", *TRAIN, "--out", tmp_path / "v.safetensors"]
+    code, _, err = run(capsys, *words, "--registry", shelf)
+    assert (code, "TWICE" in err, "Leave one of them out." in err) == (6, True, True)
+
+
+@pytest.mark.parametrize("command", [("compose", "low/fresnel-64"), ("vae", "train", "low/fresnel-64", *TRAIN)])
+def test_a_file_whose_name_no_artifact_can_have_is_refused_by_it(capsys, tmp_path, command):
+    code, _, err = run(capsys, *command, "--out", tmp_path / "Bad Name!.safetensors")
+    assert (code, "NAME" in err, "'Bad Name!'" in err, "--name" in err) == (2, True, True, True)
+
+
+@pytest.mark.parametrize("option", [("--version", "1.x"), ("--name", "Bad Name!"), ("--rate", "nan")])
+def test_no_words_of_pydantic_come_before_those_of_a_check(capsys, tmp_path, option):
+    words = ["vae", "train", "low/fresnel-64", *TRAIN, "--out", tmp_path / "v.safetensors"]
+    code, _, err = run(capsys, *words, *option)
+    assert (code, "USAGE" in err, "Value error" in err) == (2, True, False)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from batteries.cell.spec import CellSpec
-from batteries.io.kept_documents import KeptDocuments
+from batteries.kept_documents import KeptDocuments
 from composer import procrustes
 from registry.site import related as module
 from registry.site.related import CANDIDATES, RELATED, related

@@ -10,9 +10,11 @@ from batteries.errors import ConflictError, FormatError, InputError, IntegrityEr
 from batteries.io.operating_system import place
 from registry.catalog.release import Pin
 from registry.cli.maintenance import size_of
+from registry.stores import cache_cleanup
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import check, collect
-from registry.stores.fsck import GRACE, fsck
+from registry.stores.directory import GRACE, DirectoryStore
+from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
 from tests.support.cells import publish, tiny
 
@@ -155,7 +157,7 @@ def test_an_orphan_blocks_its_version_until_it_is_set_aside(folder):
     (folder / key).write_bytes(tiny("third", seed=3).manifest.to_bytes())
     with pytest.raises(ConflictError) as caught:
         publish(tiny("third", seed=4), folder)
-    assert "fsck" in caught.value.remedy
+    assert "an hour later" in caught.value.remedy
     assert fsck(folder, repair=True).orphans == (blob, key)  # as long as the publish may be going on
     for path in (key, blob):
         os.utime(folder / path, (time.time() - GRACE - 9,) * 2)
@@ -164,6 +166,57 @@ def test_an_orphan_blocks_its_version_until_it_is_set_aside(folder):
     assert (found.orphans, found.ok, {error.code for error in found.faults.values()}) == ((), True, {"ORPHAN"})
     publish(tiny("third", seed=4), folder)
     assert registry.pull("high/third", registry=folder)[0].digest == tiny("third", seed=4).digest
+
+
+def killed_before_the_index(cell, folder):
+    """The blob and the manifest of a publish that got no further."""
+    store = DirectoryStore(folder)
+    store.put(f"blobs/{cell.digest}", cell.to_bytes())
+    store.put(f"{cell.name}/{cell.version}.json", cell.manifest.to_bytes())
+
+
+def aged(folder):
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() - GRACE - 9,) * 2)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["of a new registry", "of another"])
+def test_a_publish_that_was_killed_can_be_repeated_at_once_and_replaced_after_the_hour(tmp_path, first):
+    if not first:
+        publish(tiny("other"), tmp_path)
+    killed_before_the_index(tiny(seed=3), tmp_path)
+    with pytest.raises(ConflictError, match="VERSION_EXISTS"):
+        publish(tiny(seed=4), tmp_path)
+    aged(tmp_path)
+    killed_before_the_index(tiny(seed=3), tmp_path)  # repeated, and again about to be listed
+    with pytest.raises(ConflictError, match="VERSION_EXISTS"):
+        publish(tiny(seed=4), tmp_path)
+    aged(tmp_path)
+    assert publish(tiny(seed=4), tmp_path).new
+    assert registry.pull("high/tiny", registry=tmp_path)[0].digest == tiny(seed=4).digest
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+    aged(tmp_path)
+    with pytest.raises(ConflictError, match="VERSION_EXISTS"):  # listed: never replaced
+        publish(tiny(seed=3), tmp_path)
+    assert fsck(tmp_path, repair=True).ok
+
+
+def test_the_same_bytes_complete_a_publish_at_once(tmp_path):
+    killed_before_the_index(tiny(seed=3), tmp_path)
+    assert publish(tiny(seed=3), tmp_path).new
+    assert fsck(tmp_path).orphans == ()
+
+
+def test_a_file_that_goes_while_the_cache_is_checked_is_no_fault(cache, monkeypatch):
+    files = cache_cleanup._files
+
+    def and_then_gone(cache):
+        found = files(cache)
+        found[0].path.unlink()
+        return found
+
+    monkeypatch.setattr(cache_cleanup, "_files", and_then_gone)
+    assert [error for _, error in check(cache, repair=True) if error] == []
 
 
 def test_a_damaged_file_that_is_listed_nowhere_gives_way(folder):

@@ -76,7 +76,7 @@ def test_a_reading_that_another_overtook_is_no_going_back(folder):
     assert slow.index.number == 1
     assert number_seen(folder) == 2
     with pytest.raises(IntegrityError, match="ROLLBACK"):
-        Memory(Cache()).accept(slow.store, slow.index.sealed(), slow.index, Memory(Cache()).note(slow.store.url))
+        Memory(Cache()).accept(slow.store, slow.index.sealed(), slow.index, Memory(Cache()).note(slow.store))
 
 
 def test_a_first_reading_that_another_overtook_is_no_going_back(tmp_path):

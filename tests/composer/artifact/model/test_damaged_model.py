@@ -252,17 +252,15 @@ def swap_places(cells):
 
 
 @pytest.mark.parametrize("change", [swap_digests, swap_places])
-def test_a_lock_that_does_not_fit_is_found_by_looking(path, tmp_path, change):
+def test_a_lock_that_does_not_fit_is_refused_by_every_reader(path, tmp_path, change):
     value = document(path.read_bytes())
     assert value["cells"][0]["group"] == value["cells"][2]["group"]
     change(value["cells"])
     data = with_document(path.read_bytes(), sealed(value))
     (tmp_path / "lock.safetensors").write_bytes(data)
-    loaded = load(tmp_path / "lock.safetensors")
-    for look, code in ((loaded.container.verify, "CONTAINER_CHANGED"), (lambda: opened(data), "TENSOR_DIGEST")):
-        with pytest.raises(IntegrityError) as caught:
+    for look in (lambda: load(tmp_path / "lock.safetensors"), lambda: opened(data)):
+        with pytest.raises(IntegrityError, match="TENSOR_DIGEST") as caught:
             look()
-        assert caught.value.code == code
         assert sorted(caught.value.found.split(", ")) == ["noise", "photo"]
 
 

@@ -181,7 +181,7 @@ def test_a_file_that_is_refused_and_undamaged_is_neither_moved_nor_fetched_again
     assert len(list(Cache().aside.iterdir())) == 1
 
 
-def test_a_model_that_lies_about_its_cells_is_found_without_loading_it(mine):
+def test_a_model_that_lies_about_its_cells_is_refused_by_every_reader(mine):
     with_a_false_lock(mine)
     store = promised(mine)
     (_, finding) = registry.verify("model/trio", registry=store)
@@ -192,5 +192,13 @@ def test_a_model_that_lies_about_its_cells_is_found_without_loading_it(mine):
         assert caught.value.code == finding.error.code == "TENSOR_DIGEST"
         assert caught.value.found == "noise"
     assert not Cache().aside.exists()
-    with pytest.raises(IntegrityError, match="noise"):
-        registry.pull("model/trio", registry=store)[0].container.verify()
+    with pytest.raises(IntegrityError, match="TENSOR_DIGEST"):
+        registry.pull("model/trio", registry=store)
+
+
+def test_a_manifest_of_another_lock_is_refused_when_it_is_pulled(mine):
+    value = json.loads(mine.with_suffix(".json").read_text())
+    value["lock"] = "0" * 64
+    mine.with_suffix(".json").write_bytes(canonical_json.dump(value))
+    with pytest.raises(IntegrityError, match="OTHER_LOCK"):
+        registry.pull("model/trio", registry=promised(mine))

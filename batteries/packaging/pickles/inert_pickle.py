@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
+from batteries.packaging.pickles.pickled_tensors import DTYPES, Record, numbers_of, stored
 
 MAX_NAME = 200  # characters of a name in a message
 MAX_OPCODES = 250_000  # of a pickle; one of a trainer with optimiser has a fiftieth
 MAX_BITS = 2048  # of a number: a larger one cannot be written out
-MAX_AXES = 64  # of a tensor
 # Values hashed as keys other than texts, each in every place that it has in tuples: Python computes a tuple's hash anew in each
 # place, and numbers can be chosen so that their hashes collide, which takes the square of their number
 MAX_HASHED = 8_000
@@ -42,28 +40,6 @@ CODEC = "_codecs encode"
 UNNAMED = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX"}  # calls without a textual name
 MEMO = {"PUT", "BINPUT", "LONG_BINPUT"}  # whose argument sizes a table
 
-DTYPES = {
-    "Float": torch.float32,
-    "Double": torch.float64,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Long": torch.int64,
-    "Int": torch.int32,
-    "Short": torch.int16,
-    "Char": torch.int8,
-    "Byte": torch.uint8,
-    "Bool": torch.bool,
-    "ComplexFloat": torch.complex64,
-    "ComplexDouble": torch.complex128,
-}
-
-
-class Record:
-    """Base of what a call of the pickle makes; a state set on it afterwards is ignored."""
-
-    def __setstate__(self, state: object) -> None:
-        """Ignore the state."""
-
 
 class Entries(dict[Any, Any], Record):
     """Ordered dictionary or counter."""
@@ -74,24 +50,6 @@ class Skipped(Record):
     """Value left unread, with the name of its type."""
 
     name: str
-
-
-@dataclass(frozen=True, eq=False)
-class Stored(Record):
-    """Tensor of the archive, made on request.
-
-    Attributes:
-        shape: Size along each axis.
-        make: Reader of the tensor.
-    """
-
-    shape: tuple[int, ...]
-    make: Callable[[], Tensor]
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +71,7 @@ class Name(Record):
                 self.spend(sum(len(one) for one in given if hasattr(one, "__len__")))
                 return Entries(*given)
             case "torch._utils _rebuild_tensor_v2":
-                return _stored(*given[:4])
+                return stored(*given)
             case "torch._utils _rebuild_parameter":
                 return given[0]
             case text if text == CODEC and not (len(given) == 2 and given[1] == "latin1"):
@@ -142,7 +100,7 @@ class Archive(pickle.Unpickler):
         """Return a reader of a storage."""
         _, kind, key, *_ = pid
         dtype = DTYPES.get(kind.text.removeprefix("torch ").removesuffix("Storage"))
-        return partial(_numbers, self._entry, dtype, f"data/{key}")
+        return partial(numbers_of, self._entry, dtype, f"data/{key}")
 
 
 def refused(program: bytes) -> list[str]:
@@ -265,20 +223,6 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [*value, *value.values()]
     return list(value) if isinstance(value, list | tuple | set | frozenset) else []
-
-
-def _stored(numbers: Callable[[], Tensor], offset: int, size: Any, stride: Any) -> Stored:
-    if max(len(size), len(stride)) > MAX_AXES:
-        raise ValueError(f"a tensor of more than {MAX_AXES} axes")
-    shape = tuple(int(side) for side in size)
-    return Stored(shape, lambda: torch.as_strided(numbers(), shape, tuple(stride), offset))
-
-
-def _numbers(entry: Callable[[str], bytes], dtype: torch.dtype | None, name: str) -> Tensor:
-    if dtype is None:
-        raise ValueError(f"unknown type of the numbers in {name}")
-    data = bytearray(entry(name))
-    return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype, device="cpu")
 
 
 def skipped_in(value: Any) -> set[str]:

@@ -1,4 +1,7 @@
-"""Documents kept in a folder under all that they depend on, so that an interrupted command resumes from them."""
+"""Documents kept in a folder under all that they depend on, so that an interrupted command resumes from them.
+
+No digest can prove that a document is what was computed, so one that another user could have written is computed again.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 from batteries.errors import BatteriesError, StoreWarning
 from batteries.io import atomic_files, canonical_json
+from batteries.io.access import Access, is_trusted
 from batteries.io.canonical_json import AnyDocument, load_document
 from batteries.io.home import REMEDY
 
@@ -40,12 +44,12 @@ class KeptDocuments:
         if self.folder is None:
             return make()
         path = self.folder / f"{canonical_json.sha256(canonical_json.dump({**key, 'kind': kind.__name__}))}.json"
-        if not self.fresh:
+        if not self.fresh and is_trusted(path):
             with contextlib.suppress(BatteriesError):
                 return load_document(kind, atomic_files.read(path, limit=MAX_ENTRY), where=path, limit=MAX_ENTRY)
         found = make()
         try:
-            atomic_files.replace(path, found.to_bytes())
+            atomic_files.replace(path, found.to_bytes(), access=Access(self.folder.parent, private=True))
         except BatteriesError:  # results that are not kept are better than none
             what = "finished parts are not kept and would be computed again"
             warnings.warn(StoreWarning(what, code="NO_CACHE", where=path.parent, remedy=REMEDY), stacklevel=1)
