@@ -1,6 +1,6 @@
-"""Mutants of texts and of trees of JSON: damaged bytes, and fields that are changed."""
+"""Damage to texts, and changes of the fields of trees of JSON and TOML."""
 
-import json
+import copy as copying
 import random
 import re
 from collections.abc import Callable
@@ -16,10 +16,17 @@ NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 KEY = re.compile(rb'"[a-z_0-9.]+":("[^"]*"|[^,{}\[\]]+)')
 
 
-def text_mutant(data: bytes, rng: random.Random) -> bytes:
+def text_mutant(data: bytes, rng: random.Random, others: tuple[bytes, ...] = ()) -> bytes:
+    """A damaged text; with other texts, its end is sometimes that of one of them."""
+    if others and rng.random() < 0.1:
+        data = splice(data, rng.choice(others), rng)
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         data = rng.choice(DAMAGES)(data, rng)
     return data
+
+
+def splice(data: bytes, other: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
 
 
 def flip(data: bytes, rng: random.Random) -> bytes:
@@ -104,8 +111,8 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def tree_mutant(text: bytes, rng: random.Random) -> Any:
-    tree = json.loads(text)
+def tree_mutant(tree: Any, rng: random.Random) -> Any:
+    """A tree, which is its caller's, after some changes in it."""
     for _ in range(rng.choice((1, 1, 1, 1, 2, 4))):
         everywhere = list(places(tree))
         at_the_top = [place for place in everywhere if place[0] is tree]
@@ -154,7 +161,7 @@ def copy(tree: Any, key: Any, rng: random.Random, others: Any) -> None:
 
 
 def unshared(value: Any) -> Any:
-    return json.loads(json.dumps(value)) if isinstance(value, dict | list) else value
+    return copying.deepcopy(value) if isinstance(value, dict | list) else value
 
 
 def again(tree: Any, key: Any, rng: random.Random, others: Any) -> None:

@@ -56,7 +56,7 @@ def main(count, longest=2.0):
                 found[what] += 1
                 slowest = max(slowest, seconds if what != "finished before" else 0.0)
                 if what not in ("exit code and one line", "finished before"):
-                    print(f"  {delay:.3f} s, {' '.join(COMMANDS[i % len(COMMANDS)])}: {what} {lines[-1:]}", flush=True)
+                    print(f"  {delay:.3f} s, {' '.join(COMMANDS[i % len(COMMANDS)])}: {what}", *lines, sep="\n    ", flush=True)
             print(signal.Signals(number).name, dict(found), f"slowest {slowest:.2f} s", flush=True)
 
 
