@@ -283,10 +283,15 @@ def test_without_threads_the_jobs_are_done_all_the_same(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@works("Disks and systems", "Ctrl-C and SIGTERM at any moment from the start on, imports included: the exit code and one line")
+@works(
+    "Disks and systems",
+    "Ctrl-C and SIGTERM at any moment from the start on, imports included: the exit code and one line",
+    note="while Python itself starts, which takes some hundredths of a second, Ctrl-C may be its traceback",
+)
 def test_a_signal_at_any_moment_is_one_line(tmp_path, number):
-    draw, known = random.Random(number), {"exit code and one line", "finished before", signals.BY_THE_SYSTEM}
+    known = {"exit code and one line", "finished before", signals.BY_THE_SYSTEM, signals.BY_PYTHON}
+    draw = random.Random(number)
     for _ in range(many(6, 200)):
         words, delay = draw.choice(signals.COMMANDS), draw.uniform(0.05, 2)
-        code, lines, _ = signals.signalled(words, number, delay, tmp_path)
+        code, lines, *_ = signals.signalled(words, number, delay, tmp_path)
         assert signals.outcome(number, code, lines) in known, (words, delay, lines)
