@@ -14,6 +14,7 @@ import importlib
 import io
 import os
 import pkgutil
+import random
 import shutil
 import statistics
 import sys
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import typer.main
+from PIL import Image
 
 from batteries.io.canonical_json import sha256
 from registry.cli import main as batteries
@@ -104,6 +106,10 @@ def damaged_cache(place):
 def two_sectors(place):
     for name in ("fine-a", "fine-b"):
         publish(vaes.cells()[name], place / "registry")
+    (place / "pictures").mkdir()
+    for number in range(4):
+        noise = random.Random(number).randbytes(64 * 64 * 3)
+        Image.frombytes("RGB", (64, 64), noise).save(place / "pictures" / f"{number}.png")
 
 
 def a_checkpoint(place):
@@ -124,7 +130,9 @@ COMMANDS = {
     "fsck": Command("fsck --repair", damaged_cache, codes=frozenset({0, 4})),
     "site": Command("site public --registry registry --threads 1", cells_in, computes=True),
     "compose": Command(
-        "compose high/fine-a high/fine-b --registry registry --out m.safetensors --threads 1", two_sectors, computes=True
+        "compose high/fine-a high/fine-b --registry registry --images pictures --out m.safetensors --threads 1",
+        two_sectors,
+        computes=True,
     ),
     "adopt": Command("adopt x.pt --name high/x --input plain --noise --out cells --threads 1", a_checkpoint, computes=True),
     "train": Command(
