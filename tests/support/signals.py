@@ -61,6 +61,8 @@ def spent(pid):
 
 def outcome(number, code, lines):
     """Name what came of a signal."""
+    if lines == ["KeyboardInterrupt"]:
+        return BY_PYTHON
     if any("Traceback" in line or "ignored in" in line for line in lines):
         return "traceback" if any(map(BEGUN.search, lines)) else BY_PYTHON
     if code == 128 + number and len(lines) == 1:
