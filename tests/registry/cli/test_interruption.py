@@ -282,6 +282,24 @@ def test_without_threads_the_jobs_are_done_all_the_same(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("call", [1, 2], ids=["before the command", "after it"])
+def test_a_signal_while_handlers_are_set_is_one_line(call):
+    program = f"""
+import registry.entry as entry
+calls = []
+def interrupted():
+    calls.append(1)
+    if len(calls) == {call}:
+        raise KeyboardInterrupt
+entry._leave_at_once_on_signals = interrupted
+entry._run = lambda: 0
+entry.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @works(
     "Disks and systems",
