@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick base soak check docs bench gpu clean
+.PHONY: help demo test quick base soak soak-disk soak-readers soak-network soak-processes soak-runs lowest hashes check docs bench gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,17 +29,36 @@ quick: $(VENV)/.installed  ## the first case of every test not marked slow
 base:  ## tests of the wheel without extras, in .venv-base
 	.ci/base
 
-soak: $(VENV)/.installed  ## the long forms of the fault-injection tests
-	BATTERIES_SOAK=1 $(BIN)/pytest tests/batteries/io/test_kills.py tests/batteries/io/test_faulty_disk.py \
-	    tests/batteries/io/test_power_loss.py tests/registry/transfer/test_flips.py \
-	    tests/registry/transfer/test_mutants.py tests/registry/transfer/test_query.py tests/registry/stores/test_registry_card.py \
-	    tests/registry/transfer/test_weight_checks.py tests/registry/stores/test_crowd.py \
-	    tests/batteries/network/test_transport.py tests/batteries/network/test_hub_repository.py \
-	    tests/registry/stores/test_hub_faults.py tests/registry/catalog/test_version_ranges.py \
-	    tests/batteries/packaging/test_foreign_checkpoint.py \
-	    tests/batteries/training/test_training.py tests/batteries/packaging/test_adopted_function.py \
-	    tests/registry/cli/test_train_and_validate.py tests/registry/cli/test_engine.py \
+soak: soak-disk soak-readers soak-network soak-processes soak-runs  ## the long forms of the fault-injection tests
+
+SOAK := BATTERIES_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/pytest --durations=10
+
+soak-disk: $(VENV)/.installed
+	$(SOAK) tests/batteries/io/test_kills.py tests/batteries/io/test_faulty_disk.py tests/batteries/io/test_power_loss.py \
+	    tests/batteries/io/test_file_pair.py
+
+soak-readers: $(VENV)/.installed
+	$(SOAK) tests/registry/transfer/test_flips.py tests/registry/transfer/test_mutants.py tests/registry/transfer/test_query.py \
+	    tests/registry/stores/test_registry_card.py tests/registry/transfer/test_weight_checks.py \
+	    tests/registry/catalog/test_version_ranges.py tests/batteries/packaging/test_foreign_checkpoint.py
+
+soak-network: $(VENV)/.installed
+	$(SOAK) tests/batteries/network/test_transport.py tests/batteries/network/test_transport_time.py \
+	    tests/batteries/network/test_hub_repository.py tests/registry/stores/test_hub_faults.py
+
+soak-processes: $(VENV)/.installed
+	$(SOAK) tests/registry/stores/test_crowd.py tests/registry/cli/test_interruption.py
+
+soak-runs: $(VENV)/.installed
+	$(SOAK) tests/batteries/training/test_training.py tests/batteries/packaging/test_adopted_function.py \
+	    tests/registry/cli/test_train_and_validate.py tests/registry/cli/test_engine.py tests/registry/site/test_pages.py \
 	    tests/examples/test_wiring.py tests/examples/test_interval_coverage.py tests/registry/viability/test_unhosted.py
+
+lowest:  ## the fast tests with the lowest versions of all dependencies, in .venv-lowest
+	.ci/lowest
+
+hashes:  ## write constraints-hashed.txt anew, from constraints.txt
+	.ci/hashes
 
 check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
@@ -60,7 +79,7 @@ gpu: $(VENV)/.installed  ## the tests marked cuda and a short benchmark, if ther
 	fi
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .venv-base .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-base .venv-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

@@ -12,9 +12,13 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 def main() -> int:
     """Run the program and return its exit code."""
-    _leave_at_once_on_signals()
-    code = _run()
-    _leave_at_once_on_signals()  # an exception while Python shuts down would be a traceback
+    try:
+        _leave_at_once_on_signals()
+        code = _run()
+        _leave_at_once_on_signals()  # an exception while Python shuts down would be a traceback
+    except KeyboardInterrupt:  # while handlers were being set
+        _leave(signal.SIGINT, None)
+        raise
     return code
 
 

@@ -93,7 +93,6 @@ def replace_from(path: Path, parts: Iterable[Data], *, access: Access = UMASK) -
     """Write a file as :func:`replace` does, from parts that are made while it is written: one at a time is in memory."""
     with typed(path, writing=True):
         refuse_special(path)
-        temporary_files.sweep_once(path.parent)
         with _temporary(path, parts, access) as temporary:
             filesystem.current.replace(temporary, path)
         folders.flush(path.parent)
@@ -204,6 +203,7 @@ def _named(temporary: Path, path: Path) -> bool:
 def _temporary(path: Path, parts: Iterable[Data], access: Access) -> Iterator[Path]:
     """Write the parts to a synced temporary file beside ``path``, removed afterwards unless it was renamed."""
     folders.make(path.parent, access)
+    temporary_files.sweep_once(path.parent)
     temporary = temporary_files.temporary_of(path)
     temporary_files.in_flight[temporary.name] = temporary
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import platform
 import sys
 from functools import cache
@@ -38,3 +39,7 @@ def place() -> str:
     with contextlib.suppress(OSError):  # not Linux
         found += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:8]
+
+
+if hasattr(os, "register_at_fork"):  # a forked process may be in another container than the one that asked before it
+    os.register_at_fork(after_in_child=place.cache_clear)

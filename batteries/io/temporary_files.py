@@ -46,7 +46,7 @@ def sweep(folder: Path) -> int:
 def sweep_once(folder: Path) -> None:
     """Remove temporary files of killed writers in ``folder`` itself, at the first call for it in this process.
 
-    Writers of a user's files call it before they write, so that a command that was killed leaves nothing after its next run.
+    Writers call it before they write, so that a command that was killed leaves nothing after its next run.
     """
     if folder in _swept:
         return

@@ -102,6 +102,11 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
     return state
 
 
+def no_state(where: object, found: str) -> FormatError:
+    """Return the error of a state that is none of a run of its plan, for whichever kind of run."""
+    return FormatError("not a checkpoint of this run", code="CHECKPOINT", found=found, where=where)
+
+
 def identity(plan: canonical_json.Document, data: canonical_json.Document, probe_digest: str) -> str:
     """Return the digest that identifies a run in its checkpoint."""
     return canonical_json.sha256(plan.to_bytes() + data.to_bytes() + probe_digest.encode())

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from batteries import short_repr
 from batteries.cell.manifest import Count, TrainingPoint, Triage
-from batteries.errors import FormatError
 from batteries.geometry.estimates import Estimate
 from batteries.io.canonical_json import fields_of
 from batteries.model.patch_svae import PatchSVAE
+from batteries.training import checkpoint
 from batteries.training.plan import Plan
 
 
@@ -82,10 +82,10 @@ class Run:
         try:
             saved = RunState.model_validate(state)
         except ValidationError as error:
-            raise _no_state(where, fields_of(error)) from error
+            raise checkpoint.no_state(where, fields_of(error)) from error
         if saved.step > self.plan.steps or len(saved.cv_averages) != len(saved.trajectory):
             found = f"step {saved.step}, {len(saved.trajectory)} readings, {len(saved.cv_averages)} averages"
-            raise _no_state(where, found)
+            raise checkpoint.no_state(where, found)
         self.step, self.cv_average, self.triage = saved.step, saved.cv_average, saved.triage
         self.trajectory, self.cv_averages = list(saved.trajectory), list(saved.cv_averages)
         self.axial_cv_at_triage = Estimate(*saved.axial_cv_at_triage) if saved.axial_cv_at_triage else None
@@ -116,7 +116,3 @@ class RunState(BaseModel):
     cv_averages: tuple[float | None, ...]
     triage: Triage | None
     axial_cv_at_triage: tuple[float, float, Count, tuple[float, ...]] | None
-
-
-def _no_state(where: object, found: str) -> FormatError:
-    return FormatError("not a checkpoint of this run", code="CHECKPOINT", found=found, where=where)

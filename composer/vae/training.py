@@ -6,6 +6,7 @@ same states as an uninterrupted one.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -16,16 +17,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Generator, Tensor
 
 from batteries import short_repr
+from batteries.cell.manifest import Count
 from batteries.data.prefetch import ahead
 from batteries.data.probes import Probe, probe_of
 from batteries.data.sources import OWN_SOURCES, Source, refuse_shown, seed_of
 from batteries.engine.torch_settings import neutral
 from batteries.errors import PolicyError
 from batteries.images.image_batch import unjudged
-from batteries.io import canonical_json
+from batteries.io.canonical_json import fields_of
 from batteries.training import checkpoint
 from composer.vae import readings
 from composer.vae.battery_vae import BatteryVAE
@@ -108,10 +111,33 @@ class VaeRun:
         rows = [one.model_dump(mode="json") for one in self.readings]
         return {"identity": self.identity, "step": self.step, "readings": rows}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
-        self.step = state["step"]
-        self.readings = [VaeReading.model_validate_json(canonical_json.dump(row)) for row in state["readings"]]
+    def restore(self, state: dict[str, Any], *, where: object) -> None:
+        """Restore what :meth:`state` returned.
+
+        Args:
+            state: Saved state.
+            where: Name of the checkpoint in messages.
+
+        Raises:
+            FormatError: no state of a run of this plan (``CHECKPOINT``).
+        """
+        try:
+            saved = VaeRunState.model_validate_json(json.dumps(state))  # in JSON, where arrays stand for tuples
+        except ValidationError as error:
+            raise checkpoint.no_state(where, fields_of(error)) from error
+        if saved.step > self.plan.steps:
+            raise checkpoint.no_state(where, f"step {saved.step} of {self.plan.steps}")
+        self.step, self.readings = saved.step, list(saved.readings)
+
+
+class VaeRunState(BaseModel):
+    """State of a training as a checkpoint has it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identity: str
+    step: Count
+    readings: tuple[VaeReading, ...]
 
 
 @neutral()
@@ -145,6 +171,8 @@ def train(
         InputError: images of sides that are not multiples of every patch size (``IMAGE_SIZE``), or of other channels.
         PolicyError: training images that overlap with a probe (``PROBE_PHOTOS``), or a loss or gradient that is not finite
             (``DIVERGED``); the last checkpoint is kept.
+        IntegrityError: checkpoint that differs from its own digest (``DIGEST_MISMATCH``).
+        FormatError: file in the checkpoint's place that is none of this training (``CHECKPOINT``).
         StoreError: checkpoint that cannot be written.
 
     >>> import batteries, registry
@@ -164,7 +192,7 @@ def train(
     run = VaeRun(vae, plan, _identity(vae, plan, source, probe))
     saved = folder / "checkpoint.safetensors" if folder else None
     if saved and os.path.lexists(saved):
-        run.restore(checkpoint.read(saved, vae, [optimiser], run.identity))
+        run.restore(checkpoint.read(saved, vae, [optimiser], run.identity), where=saved)
     judged = nullcontext if not isinstance(source, OWN_SOURCES) else unjudged  # their scale is right
     last = min(plan.steps, until or plan.steps)
     for images in ahead(lambda step: source.batch(seed_of(plan.seed, step), plan.batch, plan.size), run.step, last):

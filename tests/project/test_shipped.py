@@ -59,7 +59,7 @@ def test_the_embedded_registry_holds_them_and_every_byte_is_right(cells):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", (*NAMES, *EXPERTS[::5]))
+@pytest.mark.parametrize("name", [*NAMES, *EXPERTS[::5]])
 def test_figures_are_those_of_the_manifest(cells, name):
     cell = cells[name]
     model = PatchSVAE.from_cell(cell)

@@ -1,167 +1,148 @@
-"""Mutants of texts and of trees of JSON: damaged bytes, and fields that are changed."""
+"""Mutants of every kind of file that is read: each is refused by name, or read as what it says; as a program, a table of many.
 
-import json
+python -m tests.support.mutants COUNT [READER ...]   # COUNT in all, shared between the readers
+
+Each reader works on mutants of its own good file, drawn from the reader's name and a number: the same command tries the same
+files. Blocks of them are tried in a forked process each, so that one that ended its process, or kept it, would be named.
+"""
+
+import os
 import random
-import re
-from collections.abc import Callable
-from typing import Any
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
 
-TOKENS = (
-    *(b"NaN", b"-Infinity", b"1e999", b"-1e999", b"1e-999", b"-0", b"-0.0", b"1.0", b"0x10", b"01", b"1e3", b"9" * 30),
-    *(b"9" * 401, b"9" * 5000, b"1." + b"3" * 500, b"true", b"null", b'"', b'""', b"\\", b"\\u0000", b"\\ud800", b"{", b"]"),
-    *(b"[" * 40, b"[" * 3000, b"[]" * 2000, b'{"a":' * 50, b'{"a":1,"a":2}', b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b" ", b"\n"),
-    *(b"\xed\xa0\x80", b"\xe2\x80\xae", "İ".encode(), b'"__metadata__":{},', b'"schema_version":"9.0",', b"//", b"/*", b","),
-)
-NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][+-]?\d+)?")
-KEY = re.compile(rb'"[a-z_0-9.]+":("[^"]*"|[^,{}\[\]]+)')
+from batteries.errors import BatteriesError
+from tests.support.readers import READERS, Reader, reader
 
-
-def text_mutant(data: bytes, rng: random.Random) -> bytes:
-    for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        data = rng.choice(DAMAGES)(data, rng)
-    return data
+SEED = 5
+SECONDS = 1.0  # of one processor, for one mutant
+BLOCK = 500  # mutants of a process
+PATIENCE = 60  # seconds for one mutant on a machine that does other things too
 
 
-def flip(data: bytes, rng: random.Random) -> bytes:
-    at = rng.randrange(len(data) + 1)
-    return data[:at] + bytes(byte ^ rng.randrange(1, 256) for byte in data[at : at + 1]) + data[at + 1 :]
+@dataclass
+class Tried:
+    """What became of some mutants.
+
+    Attributes:
+        codes: Codes of those that were refused, counted; empty for an error without words.
+        taken: How many were read.
+        wrong: Numbers of the mutants of which anything else became, with what that was.
+        slowest: Seconds of one processor, of the slowest.
+        slowest_number: Number of that one.
+    """
+
+    codes: Counter[str] = field(default_factory=Counter)
+    taken: int = 0
+    wrong: dict[int, str] = field(default_factory=dict)
+    slowest: float = 0.0
+    slowest_number: int = -1
+
+    def add(self, number: int, outcome: str, seconds: float) -> None:
+        """Count one more."""
+        kind, _, words = outcome.partition(" ")
+        if kind == "taken":
+            self.taken += 1
+        elif kind == "refused":
+            self.codes[words] += 1
+        else:
+            self.wrong[number] = words
+        if seconds > SECONDS:
+            self.wrong.setdefault(number, f"took {seconds:.1f} s")
+        if seconds > self.slowest:
+            self.slowest, self.slowest_number = seconds, number
 
 
-def cut(data: bytes, rng: random.Random) -> bytes:
-    at = rng.randrange(len(data) + 1)
-    return data[:at] + data[at + rng.choice((1, 2, 8, 40)) :]
+def mutant(name: str, number: int) -> bytes:
+    others = tuple(reader(other).text for other in OTHERS if other != name)
+    return reader(name).mutant(random.Random(f"{SEED} {name} {number}"), others)
 
 
-def truncate(data: bytes, rng: random.Random) -> bytes:
-    return data[: rng.randrange(len(data) + 1)]
+OTHERS = ("index", "manifest", "lock", "configuration")  # texts that cost little to make
 
 
-def repeat(data: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(len(data) + 1)
-    end = start + rng.choice((1, 3, 20, 100))
-    return data[:end] + data[start:end] * rng.choice((1, 1, 2, 30)) + data[end:]
+def outcome(found: Reader, data: bytes) -> str:
+    """Say what became of a mutant: ``taken``, ``refused CODE``, or ``wrong`` and what that was."""
+    try:
+        same = found.read(data) == data
+    except BatteriesError as error:
+        return f"refused {error.code}" if str(error) else "wrong an error without words"
+    except (Exception, SystemExit) as error:
+        return f"wrong {type(error).__name__}: {error}"[:300].replace("\n", " ")
+    return "taken" if same else "wrong taken, and written in other bytes"
 
 
-def insert(data: bytes, rng: random.Random) -> bytes:
-    at = rng.randrange(len(data) + 1)
-    return data[:at] + rng.choice((*TOKENS, rng.randbytes(4))) + data[at:]
+def tried(name: str, numbers: range) -> Tried:
+    """Try mutants in this process."""
+    found, result = reader(name), Tried()
+    for number in numbers:
+        data = mutant(name, number)
+        started = time.process_time()
+        became = outcome(found, data)
+        result.add(number, became, time.process_time() - started)
+    return result
 
 
-def another_number(data: bytes, rng: random.Random) -> bytes:
-    return replaced(NUMBER, data, rng, lambda found: rng.choice(TOKENS))
+def tried_apart(name: str, numbers: range, into: Tried) -> None:
+    """Try mutants in processes of their own; one that ends its process, or keeps it, is noted, and the rest goes on."""
+    at = numbers.start
+    while at < numbers.stop:
+        at = _block(name, range(at, numbers.stop), into)
 
 
-def twice(data: bytes, rng: random.Random) -> bytes:
-    """A key and its value given once more: the same, or another one."""
-    return replaced(KEY, data, rng, lambda found: found + b"," + rng.choice((found, found[:-1] + b"1")))
+def _block(name: str, numbers: range, into: Tried) -> int:
+    """Try mutants in a process; the number to go on with, after one that ended it."""
+    ear, mouth = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _child(name, numbers, mouth)
+    os.close(mouth)
+    at = numbers.start
+    with os.fdopen(ear) as heard:
+        for line in heard:
+            seconds, _, became = line.rstrip("\n").partition(" ")
+            into.add(at, became, float(seconds))
+            at += 1
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if at < numbers.stop:
+        into.wrong[at] = f"ended the process ({status})"
+        return at + 1
+    return at
 
 
-def replaced(what: re.Pattern[bytes], data: bytes, rng: random.Random, by: Callable[[bytes], bytes]) -> bytes:
-    found = what.search(data, rng.randrange(len(data) + 1)) or what.search(data)
-    return data if found is None else data[: found.start()] + by(found[0]) + data[found.end() :]
+def _child(name: str, numbers: range, mouth: int) -> None:
+    """Be the forked process: a line for each mutant. One that takes more than ``PATIENCE`` seconds ends it."""
+    with os.fdopen(mouth, "w") as said:
+        for number in numbers:
+            data = mutant(name, number)
+            signal.alarm(PATIENCE)
+            started = time.process_time()
+            became = outcome(reader(name), data)
+            print(f"{time.process_time() - started:.4f} {became}", file=said, flush=True)
+    os._exit(0)
 
 
-DAMAGES = (flip, flip, cut, truncate, repeat, insert, another_number, another_number, twice)
-
-NESTED: Any = 0
-for _ in range(30):
-    NESTED = [NESTED]
-
-VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 2**31, 2**53 + 1, 2**63, 2**64, 10**30, -(10**400), 10**4000),
-    *(0.0, -0.0, 0.5, 1e-320, 1e300, -1e300, float("nan"), float("inf"), 1.0, 4.000000001),
-    *(
-        "",
-        " ",
-        "0",
-        "1.0",
-        "2.0",
-        "3.1",
-        "9.0",
-        "2.0.0",
-        "x" * 2001,
-        "x" * 9000,
-        "\0",
-        "a\0b",
-        "\ud800",
-        "\u202ea",
-        "é",
-        "\n",
-        "nul",
-        "F64",
-    ),
-    *(
-        "../../etc/passwd",
-        "/",
-        "a" * 64,
-        "0" * 64,
-        "A" * 64,
-        "os.system",
-        "__import__('os')",
-        "batteries.model.patch_svae.PatchSVAE",
-    ),
-    *([], {}, [[]], {"": {}}, {"a": 1}, [0] * 900, NESTED, ["x"] * 300, {str(n): n for n in range(300)}, [2**62, 2**62]),
-)
+def main(count: int, names: list[str]) -> int:
+    """Try mutants of every reader, and print the table; 1 if anything was wrong."""
+    chosen, faults = names or list(READERS), 0
+    print("| reader | mutants | refused | codes | read | slowest, s |\n|---|---|---|---|---|---|")
+    for place, name in enumerate(chosen):
+        reader(name)  # made once, before the processes that share it
+        share, result = count // len(chosen) + (place < count % len(chosen)), Tried()
+        for start in range(0, share, BLOCK):
+            tried_apart(name, range(start, min(start + BLOCK, share)), result)
+        refused = sum(result.codes.values())
+        figures = f"{share:,} | {refused:,} | {len(result.codes)} | {result.taken:,} | {result.slowest:.3f}"
+        print(f"| {name} | {figures} |", flush=True)
+        for number, words in sorted(result.wrong.items()):
+            faults += 1
+            print(f"  {name} {number}: {words}", file=sys.stderr, flush=True)
+    print(f"\n{count:,} mutants, {faults} wrong")
+    return 1 if faults else 0
 
 
-def tree_mutant(text: bytes, rng: random.Random) -> Any:
-    tree = json.loads(text)
-    for _ in range(rng.choice((1, 1, 1, 1, 2, 4))):
-        everywhere = list(places(tree))
-        at_the_top = [place for place in everywhere if place[0] is tree]
-        if everywhere:
-            where = at_the_top if rng.random() < 0.2 else everywhere
-            rng.choice(CHANGES)(*rng.choice(where), rng, everywhere)
-    return tree
-
-
-def places(tree: Any) -> Any:
-    """Every container with every key of it."""
-    keys = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
-    for key in keys:
-        yield tree, key
-        yield from places(tree[key])
-
-
-def put(tree: Any, key: Any, rng: random.Random, others: Any) -> None:
-    tree[key] = unshared(rng.choice(VALUES))
-
-
-def nudge(tree: Any, key: Any, rng: random.Random, others: Any) -> None:
-    """A value of the same type, where there is an easy one."""
-    value = tree[key]
-    if isinstance(value, bool):
-        tree[key] = not value
-    elif isinstance(value, int | float) and abs(value) < 1e300:
-        tree[key] = rng.choice((value + 1, -value, value * 2, value * 1e9, value / 3, int(value), float(value)))
-    elif isinstance(value, str):
-        tree[key] = rng.choice((value + "x", value[1:], value.upper(), value[::-1], value * 40))
-
-
-def drop(tree: Any, key: Any, rng: random.Random, others: Any) -> None:
-    del tree[key]
-
-
-def rename(tree: Any, key: Any, rng: random.Random, others: Any) -> None:
-    if isinstance(tree, dict):
-        tree[rng.choice((f"{key}x", key[1:], "__class__", "__metadata__", "", "\0", "a" * 70, key.upper()))] = tree.pop(key)
-
-
-def copy(tree: Any, key: Any, rng: random.Random, others: Any) -> None:
-    """A value from elsewhere."""
-    container, name = rng.choice(others)
-    tree[key] = unshared(container[name])
-
-
-def unshared(value: Any) -> Any:
-    return json.loads(json.dumps(value)) if isinstance(value, dict | list) else value
-
-
-def again(tree: Any, key: Any, rng: random.Random, others: Any) -> None:
-    if isinstance(tree, list):
-        tree[key:key] = [tree[key]] * rng.choice((1, 2, 300))
-    else:
-        tree[f"{key}2"] = tree[key]
-
-
-CHANGES = (put, put, put, nudge, nudge, drop, rename, copy, again)
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

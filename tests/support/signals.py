@@ -3,8 +3,12 @@
 python -m tests.support.signals COUNT [SECONDS]   # SIGINT and SIGTERM, COUNT each, from 0 to SECONDS after the start
 """
 
+import os
 import random
+import re
+import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,23 +24,47 @@ COMMANDS = (
     ("validate", "low/fresnel-64"),
 )
 BY_THE_SYSTEM = "ended by the system, before Python had a handler or after it gave it back"
+BY_PYTHON = "a traceback of Python's, which had begun no line of the program's yet"
+BEGUN = re.compile(r"registry.entry\.py\", line \d+, in \w")
 BATTERIES = str(Path(sys.executable).with_name("batteries"))
 
 
 def signalled(words, number, delay, folder):
-    """Start a command, send it a signal, and return exit code, lines on stderr and seconds from the signal to the end."""
+    """Start a command, send it a signal, and return exit code, lines on stderr, and seconds from the signal to the end.
+
+    The last are two: on the clock, and of the processor, which other processes make no longer.
+    """
+    before = children()
     process = subprocess.Popen([BATTERIES, *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     time.sleep(delay)
+    by_then = spent(process.pid)
     process.send_signal(number)
     since = time.monotonic()
     _, said = process.communicate(timeout=60)
-    return process.returncode, said.splitlines(), time.monotonic() - since
+    return process.returncode, said.splitlines(), time.monotonic() - since, max(0.0, children() - before - by_then)
+
+
+def children():
+    """Seconds of the processor of all processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def spent(pid):
+    """Seconds of the processor of a process so far; 0 where the system does not say."""
+    path = Path(f"/proc/{pid}/stat")
+    if not path.exists():
+        return 0.0
+    user, system = path.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def outcome(number, code, lines):
     """Name what came of a signal."""
+    if lines == ["KeyboardInterrupt"]:
+        return BY_PYTHON
     if any("Traceback" in line or "ignored in" in line for line in lines):
-        return "traceback"
+        return "traceback" if any(map(BEGUN.search, lines)) else BY_PYTHON
     if code == 128 + number and len(lines) == 1:
         return "exit code and one line"
     if code == -number:
@@ -48,16 +76,19 @@ def main(count, longest=2.0):
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         for number in (signal.SIGINT, signal.SIGTERM):
-            found, slowest = Counter(), 0.0
+            found, took, worked, load = Counter(), [], [], os.getloadavg()[0]
             for i in range(count):
                 delay = draw.uniform(0, longest)
-                code, lines, seconds = signalled(COMMANDS[i % len(COMMANDS)], number, delay, folder)
+                code, lines, seconds, of_the_processor = signalled(COMMANDS[i % len(COMMANDS)], number, delay, folder)
                 what = outcome(number, code, lines)
                 found[what] += 1
-                slowest = max(slowest, seconds if what != "finished before" else 0.0)
-                if what not in ("exit code and one line", "finished before"):
-                    print(f"  {delay:.3f} s, {' '.join(COMMANDS[i % len(COMMANDS)])}: {what} {lines[-1:]}", flush=True)
-            print(signal.Signals(number).name, dict(found), f"slowest {slowest:.2f} s", flush=True)
+                took += [seconds] * (what != "finished before")
+                worked += [of_the_processor] * (what != "finished before")
+                if what not in ("exit code and one line", "finished before", BY_THE_SYSTEM, BY_PYTHON):
+                    print(f"  {delay:.3f} s, {' '.join(COMMANDS[i % len(COMMANDS)])}: {what}", *lines, sep="\n    ", flush=True)
+            times = f"median {statistics.median(took):.2f} s, slowest {max(took):.2f} s, of the processor {max(worked):.2f} s"
+            load = f"{load:.0f} to {os.getloadavg()[0]:.0f} processes that want {os.cpu_count()} processors"
+            print(signal.Signals(number).name, dict(found), times, load, sep="; ", flush=True)
 
 
 if __name__ == "__main__":

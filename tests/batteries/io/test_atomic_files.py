@@ -171,6 +171,26 @@ def test_a_container_has_a_place_of_its_own():
     assert done.stdout.strip() not in ("", place())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_process_that_was_forked_into_a_container_asks_again():
+    program = """
+import ctypes, os
+from batteries.io.operating_system import place
+before = place()
+if ctypes.CDLL(None).unshare(0x20000000):  # CLONE_NEWPID
+    os._exit(77)
+child = os.fork()
+if child == 0:
+    os._exit(place() == before)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+    if done.returncode == 77:
+        pytest.skip("no permission to make namespaces")
+    assert done.returncode == 0
+
+
 def test_sweep_leaves_alone_what_this_process_is_writing(tmp_path):
     swept = []
     with broken(fsync=lambda _: swept.append(atomic_files.sweep(tmp_path))):

@@ -8,11 +8,6 @@ any kind; what is particular to a folder is said in the functions that call them
 import ast
 import os
 import random
-import select
-import signal
-import statistics
-import time
-import traceback
 import warnings
 from pathlib import Path
 
@@ -28,12 +23,12 @@ from registry.transfer.pull import pull
 from registry.transfer.verify import verify_store
 from tests.support.cells import litter, publish, python, tiny
 from tests.support.hubserver import TOKEN, apart
+from tests.support.killer import DONE, Killer, work_apart
 from tests.support.soak import many
 
 CELLS = [tiny(name, seed=seed) for seed, name in enumerate("abc")]
 BYTES = {sha256(data) for cell in CELLS for data in (cell.to_bytes(), cell.manifest.to_bytes())}
 ROUND = 8  # versions in one registry, so that looking at it stays quick
-DONE = b"done"
 
 
 @pytest.mark.slow
@@ -56,6 +51,18 @@ def test_publish_to_a_hub(tmp_path):
 def test_pull_from_a_hub(tmp_path):
     with apart() as url:
         run("pulls_from_a_hub", tmp_path, url, kills=many(30, 250))
+
+
+CHEAP = ("publish", "pull --out", "mirror", "lock", "gc", "fsck")
+COMPUTING = ("site", "compose", "adopt", "train", "vae train", "adapt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHEAP + many((), COMPUTING))
+def test_a_command_that_was_killed_ends_as_if_it_was_not_when_it_is_run_again(name):
+    code = "import sys; from tests.support.kills import main; sys.exit(main(int(sys.argv[1]), sys.argv[2:]))"
+    ended = python(code, many(3, 3 if name in COMPUTING else 160), name, timeout=3600, OMP_NUM_THREADS="1")
+    assert ended.returncode == 0, ended.stderr
 
 
 def run(campaign, *arguments, kills=None):
@@ -116,7 +123,7 @@ def in_a_process(work):
         ear, mouth = os.pipe()
         child = os.fork()
         if child == 0:
-            _work(lambda: os.write(mouth, repr(work(*arguments)).encode()), mouth)
+            work_apart(lambda: os.write(mouth, repr(work(*arguments)).encode()), mouth)
         os.close(mouth)
         with os.fdopen(ear, "rb") as heard:
             said = heard.read()
@@ -195,60 +202,3 @@ def whole_versions(address):
         return set()
     assert [finding for finding in verify_store(snapshot.store) if not finding.ok] == []
     return {f"{path}@{version}" for path, releases in snapshot.index.cells.items() for version in releases}
-
-
-class Killer:
-    """Does work in forked processes, and kills them at moments spread over the time that the work takes when it is let.
-
-    Attributes:
-        kills: How many processes it killed.
-        rng: Of the moments.
-    """
-
-    def __init__(self, seed):
-        self.rng = random.Random(seed)
-        self.kills = 0
-        self._took = []  # seconds, by those that were not killed
-
-    def kill(self, work):
-        """Do some work in a process that may be killed meanwhile; whether it said that the work is done."""
-        ear, mouth = os.pipe()
-        child = os.fork()
-        if child == 0:
-            _work(work, mouth)
-        os.close(mouth)
-        with os.fdopen(ear, "rb", buffering=0) as heard:
-            heard.read(1)
-            started = time.perf_counter()
-            ready, _, _ = select.select([heard], [], [], self._patience())
-            if ready:
-                self._took.append(time.perf_counter() - started)
-            else:
-                os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            assert os.waitstatus_to_exitcode(status) in ({0} if ready else {0, -signal.SIGKILL})
-            done = heard.read() == DONE
-        self.kills += not ready
-        return done
-
-    def _patience(self):
-        """Seconds until the kill; None, now and then, to see how long the work takes."""
-        if len(self._took) < 3 or self.rng.random() < 0.1:
-            return None
-        return self.rng.uniform(0, 1.1 * statistics.median(self._took[-9:]))
-
-    def report(self):
-        """Say how many there were."""
-        print(f"{self.kills} kills of some work that takes {statistics.median(self._took):.4f} seconds")
-
-
-def _work(work, mouth):
-    """Be the forked process."""
-    try:
-        os.write(mouth, b".")
-        work()
-        os.write(mouth, DONE)
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)

@@ -258,6 +258,19 @@ def test_what_is_no_file_is_not_replaced(tmp_path, make):
     assert not Path(os.devnull).is_file()
 
 
+@pytest.mark.parametrize("to", ["a file", "nothing"])
+def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(tmp_path, to):
+    """A library of locks once emptied what a link in the place of its lock file led to."""
+    target = tmp_path / "precious"
+    if to == "a file":
+        target.write_bytes(b"kept")
+    (tmp_path / "x.lock").symlink_to(target)
+    with pytest.raises(BatteriesError) as caught, atomic_files.lock(tmp_path / "x.lock", 1):
+        pass
+    assert "x.lock" in str(caught.value)
+    assert (target.read_bytes() == b"kept") if to == "a file" else not target.exists()
+
+
 def test_the_parents_of_what_is_written_may_be_links(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "out").symlink_to("real")

@@ -48,6 +48,19 @@ def test_a_published_cell_is_pulled_whole(hub, elsewhere):
     ]
 
 
+def test_no_lock_of_the_clients_library_is_taken(hub, elsewhere, monkeypatch):
+    """Its older versions, which the client allows, empty what a link in the place of a lock file leads to."""
+    filelock = pytest.importorskip("filelock")
+
+    def taken(*_, **__):
+        raise AssertionError("a lock was taken")
+
+    monkeypatch.setattr(filelock.BaseFileLock, "acquire", taken)
+    publish(tiny(), ADDRESS)
+    elsewhere()
+    assert len(pull("high/tiny", registry=ADDRESS)) == 1
+
+
 def test_each_change_is_one_commit_with_bundle_and_card(hub):
     first, second = tiny("one"), tiny("two", seed=1)
     publish(first, ADDRESS)

@@ -10,13 +10,13 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import batteries
-from batteries import BatteriesError, ConflictError, PolicyError
+from batteries import BatteriesError, ConflictError, FormatError, PolicyError
 from batteries.geometry import simplex_cv, sphere_cv
 from composer import BatteryVAE
 from composer.vae import VaePlan, read, train
 from composer.vae.objective import cv_ratios, discipline, terms
 from composer.vae.readings import few
-from composer.vae.training import gradient_norms
+from composer.vae.training import VaeRun, gradient_norms
 from tests.support import vaes
 from tests.support.vaes import PLAN, SPECS, cells, images, probe
 
@@ -111,6 +111,26 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, other):
         train(vae, *asked, folder=tmp_path)
     assert caught.value.code == "RUN_CHANGED"
     assert all(torch.equal(a, b) for a, b in zip(before, vae.parameters(), strict=True))
+
+
+STATES = {
+    "a step that is none": {"step": -1},
+    "a step beyond the plan": {"step": 99},
+    "a word": {"step": "two"},
+    "a field too many": {"rate": 0.1},
+    "no list": {"readings": 0.5},
+    "a reading that is none": {"readings": [{"step": 1}]},
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_that_is_none_of_the_training_is_refused(name):
+    run = VaeRun(vaes.vae(), PLAN, "identity")
+    with pytest.raises(FormatError) as caught:
+        run.restore({**run.state(), **STATES[name]}, where="saved")
+    assert (caught.value.code, caught.value.where, run.step) == ("CHECKPOINT", "saved", 0)
+    with pytest.raises(FormatError, match="readings"):
+        run.restore({"identity": "identity", "step": 1}, where="saved")
 
 
 class Breaking:

@@ -1,5 +1,7 @@
 """Many processes at once: one transfer a blob, one winner a version, and nothing corrupt where locks do nothing."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -11,7 +13,7 @@ from registry.catalog.store_keys import blob, manifest
 from registry.stores.memory import MemoryStore
 from registry.transfer.mirror import mirror
 from tests.support import crowd_worker
-from tests.support.cells import tiny
+from tests.support.cells import ROOT, tiny
 from tests.support.hubserver import QUIET, serving
 from tests.support.soak import many
 
@@ -76,3 +78,14 @@ def test_of_many_publishers_of_a_version_one_wins_and_every_acknowledged_version
         assert cell.digest == tiny(name, version, seed=seed).digest
     assert {finding.error for finding in registry.verify_store(registry.open_store(folder))} == {None}
     assert Index.from_bytes((folder / "index.json").read_bytes(), where="").number == len(won)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [False, True], ids=["one namespace", "namespaces of their own"])
+def test_eight_processes_of_one_cache_and_one_registry(tmp_path, apart):
+    """In a process of its own, which has no threads when it forks."""
+    words = ["-m", "tests.support.crowd", str(many(8, 120)), *["apart"][: int(apart)]]
+    ended = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    if ended.returncode == 77:
+        pytest.skip("no permission to make namespaces")
+    assert ended.returncode == 0, ended.stderr
