@@ -103,7 +103,7 @@ def read(path: Path, model: nn.Module, optimisers: Sequence[Optimizer], identity
 
 
 def no_state(where: object, found: str) -> FormatError:
-    """Return the error of a state that is none of a run of its plan, for whichever kind of run."""
+    """Return the error of a state that is none of a run of its plan."""
     return FormatError("not a checkpoint of this run", code="CHECKPOINT", found=found, where=where)
 
 

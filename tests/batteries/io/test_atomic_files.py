@@ -137,14 +137,13 @@ def test_sweep_takes_only_what_dead_writers_of_ours_left(tmp_path):
     assert atomic_files.sweep(tmp_path / "missing") == 0
 
 
-def test_the_next_write_beside_it_removes_what_a_killed_writer_left(tmp_path):
+@pytest.mark.parametrize("write", [atomic_files.create, atomic_files.replace])
+def test_the_next_write_beside_it_removes_what_a_killed_writer_left(tmp_path, write):
     dead, deeper = tmp_path / f".a.999999999.{place()}0123abcd.part", tmp_path / "x" / f".a.999999999.{place()}0123abcd.part"
     deeper.parent.mkdir()
     for path in (dead, deeper):
         path.write_bytes(b"1234")
-    atomic_files.create(tmp_path / "one", b"x")
-    assert dead.exists()  # a new name: large folders of a registry are swept when they are opened
-    atomic_files.replace(tmp_path / "two", b"x")
+    write(tmp_path / "one", b"x")
     assert not dead.exists()
     assert deeper.exists()
 
