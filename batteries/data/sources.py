@@ -47,6 +47,8 @@ class NoiseSource:
     Attributes:
         types: Indices into :data:`batteries.noise.NAMES`.
         mix: Mix of the types: ``batteries``, or ``published`` for figures to compare with published ones (docs/noise.md).
+        augment: Whether images are also turned by quarter turns, uniformly at random. It changes the law of *checkerboard*, which
+            has a whole dark cell in its first corner, and of *quadrants* and *gradient*.
 
     Raises:
         InputError: no mix of that name (``NOISE_MIX``); no types, or one that is unknown or doubled (``NOISE_TYPE``).
@@ -59,6 +61,7 @@ class NoiseSource:
 
     types: tuple[int, ...] = tuple(range(len(NAMES)))
     mix: NoiseMix = OWN_MIX
+    augment: bool = False
 
     def __post_init__(self) -> None:
         refuse_unknown(self.mix)
@@ -81,17 +84,19 @@ class NoiseSource:
 
     def batch(self, seed: int, count: int, size: int) -> Tensor:
         """Generate images (count, 3, size, size) in [-4, 4]."""
-        return random_batch(count, (size, size), seed, types=self.types, mix=self.mix)[0]
+        images = random_batch(count, (size, size), seed, types=self.types, mix=self.mix)[0]
+        return _turned(images, torch.Generator().manual_seed(seed_of(seed, 0, AUGMENT_SEED))) if self.augment else images
 
     @property
     def facts(self) -> DataSource:
         """Facts about the noise; the digest covers the names of the types, and of a mix that is not this package's."""
         chosen = [NAMES[index] for index in self.types]
-        own = self.mix == OWN_MIX
+        own, turned = self.mix == OWN_MIX, ["augment"] if self.augment else []
+        words = f"generated noise{'' if own else f', {self.mix} mix'}: {', '.join(chosen)}"
         return DataSource(
             kind="noise",
-            description=f"generated noise{'' if own else f', {self.mix} mix'}: {', '.join(chosen)}",
-            digest=canonical_json.sha256(canonical_json.dump(chosen if own else [self.mix, *chosen])),
+            description=f"{words}; images turned" if turned else words,
+            digest=canonical_json.sha256(canonical_json.dump([*([] if own else [self.mix]), *chosen, *turned])),
             images=0,
             license="none needed: generated",
             source="batteries.noise",
@@ -100,9 +105,9 @@ class NoiseSource:
         )
 
     @property
-    def domain(self) -> Source:
-        """This source, whole."""
-        return self
+    def domain(self) -> NoiseSource:
+        """Noise as it is."""
+        return replace(self, augment=False) if self.augment else self
 
 
 @dataclass(frozen=True)
@@ -224,10 +229,16 @@ def refuse_shown(source: Source) -> None:
 def _augmented(crops: Tensor, seed: int) -> Tensor:
     """Turn each crop (B, 3, size, size) by quarter turns, negate it or not, and permute its channels, all at random."""
     generator = torch.Generator().manual_seed(seed)
-    turns = torch.randint(4, (len(crops),), generator=generator).tolist()
+    turned = _turned(crops, generator)
     signs = torch.randint(2, (len(crops), 1, 1, 1), generator=generator) * 2.0 - 1
-    orders = [torch.randperm(crops.shape[1], generator=generator) for _ in turns]
-    return signs * torch.stack([crop[order].rot90(k, (1, 2)) for crop, order, k in zip(crops, orders, turns, strict=True)])
+    orders = [torch.randperm(crops.shape[1], generator=generator) for _ in crops]
+    return signs * torch.stack([crop[order] for crop, order in zip(turned, orders, strict=True)])
+
+
+def _turned(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn each image (B, 3, size, size) by quarter turns at random."""
+    turns = torch.randint(4, (len(images),), generator=generator).tolist()
+    return torch.stack([image.rot90(k, (1, 2)) for image, k in zip(images, turns, strict=True)])
 
 
 def seed_of(run_seed: int, step: int, purpose: int = 0) -> int:

@@ -41,7 +41,7 @@ class Recipe(Document):
         photos: Folders or globs of photographs.
         allow_probe_photos: Whether to allow photographs of the probes.
         mix: Share of noise among photographs.
-        augment: Whether crops of photographs are also turned, negated, and their channels permuted.
+        augment: Whether images are also turned, and crops of photographs negated and their channels permuted.
         size: Side of the training images.
         batch: Images per step.
         optimiser: Optimiser of the weights.
@@ -111,11 +111,9 @@ class Recipe(Document):
             recipe = cls.model_validate(given, strict=False)
         except ValidationError as error:
             raise InputError("invalid options", code="USAGE", found=fields_of(error)) from error
-        stray = recipe.types is not None if recipe.photos else recipe.mix or recipe.augment
+        stray = recipe.types is not None if recipe.photos else bool(recipe.mix)
         if bool(recipe.noise) == bool(recipe.photos) or stray:
-            wanted = (
-                "--noise (with --types for some of its types), or --photos PLACE (with --mix for a share of noise, --augment)"
-            )
+            wanted = "--noise (with --types for some of its types), or --photos PLACE (with --mix for a share of noise)"
             raise InputError("missing or conflicting training data", code="USAGE", expected=wanted)
         return recipe
 
@@ -176,7 +174,7 @@ class Recipe(Document):
         """
         if photos is None:
             types = batteries.noise.NAMES if self.types is None else self.types.split(",")
-            return batteries.NoiseSource(batteries.noise.indices_of(types), self.noise or OWN_MIX)
+            return batteries.NoiseSource(batteries.noise.indices_of(types), self.noise or OWN_MIX, self.augment)
         source = batteries.PhotoSource(photos, self.data_license, self.data_source, self.augment)
         return batteries.MixedSource(source, self.mix) if self.mix else source
 

@@ -62,7 +62,7 @@ def train(
         typer.Option("--allow-probe-photos", help="Allow photographs that a probe contains."),
     ] = False,
     mix: Annotated[float, typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of noise images, at most 0.9.")] = 0.0,
-    augment: Annotated[bool, typer.Option("--augment", help="Also turn, negate and recolour crops.")] = False,
+    augment: Annotated[bool, typer.Option("--augment", help="Also turn images; negate and recolour crops.")] = False,
     size: Annotated[int, typer.Option(metavar="PIXELS", min=1, help="Side of the training images.")] = 64,
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images per step.")] = 64,
     optimiser: Annotated[Optimiser, choice(Optimiser, code="USAGE", help="Optimiser of the weights.")] = "adam",

@@ -26,6 +26,7 @@ GROUPS = {  # of options, by parameter
         "types",
         "photos",
         "allow_probe_photos",
+        "augment",
         "mix",
         "size",
         "input",

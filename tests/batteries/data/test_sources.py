@@ -89,6 +89,21 @@ def test_augmented_crops_are_the_crops_turned_negated_and_with_permuted_channels
     assert torch.equal(varied, replace(photographs, augment=True).batch(3, 40, 16))
 
 
+def test_augmented_noise_is_the_noise_turned_by_quarter_turns():
+    plain, varied = NoiseSource((10,)), NoiseSource((10,), augment=True)
+    pairs = zip(plain.batch(3, 40, 16), varied.batch(3, 40, 16), strict=True)
+    found = [next(k for k in range(4) if torch.equal(one.rot90(k, (1, 2)), other)) for one, other in pairs]
+    assert set(found) == set(range(4))
+    assert torch.equal(varied.batch(3, 40, 16), varied.batch(3, 40, 16))
+
+
+def test_augmentation_of_noise_is_in_the_facts_and_not_in_the_domain():
+    source, plain = NoiseSource((10,), augment=True), NoiseSource((10,))
+    assert source.facts.digest != plain.facts.digest
+    assert source.facts.description == "generated noise: checkerboard; images turned"
+    assert source.domain == plain == NoiseSource.recorded(source.facts)
+
+
 def test_augmentation_is_in_the_facts_and_not_in_the_domain(photographs):
     source, plain = replace(photographs, augment=True), photographs
     assert source.facts.digest != plain.facts.digest
