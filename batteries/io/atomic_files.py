@@ -101,8 +101,13 @@ def mapped(path: Path, *, limit: int, links: bool = False) -> memoryview:
         return found
 
 
-def create(path: Path, data: Data) -> bool:
+def create(path: Path, data: Data, *, private: bool = False) -> bool:
     """Write a new file atomically, unless one of that name exists.
+
+    Args:
+        path: File to write.
+        data: Contents.
+        private: Whether only the owner may read it, from its first byte on.
 
     Returns:
         True if this call made the file; False if a file of that name existed, with any contents.
@@ -111,7 +116,7 @@ def create(path: Path, data: Data) -> bool:
         StoreError: no space, no permission, failing disk. No partial file is left.
     """
     with typed(path, writing=True):
-        with _temporary(path, [data]) as temporary:
+        with _temporary(path, [data], private) as temporary:
             made = _named(temporary, path)
         folders.flush(path.parent)
     return made
@@ -271,13 +276,13 @@ def _named(temporary: Path, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, parts: Iterable[Data]) -> Iterator[Path]:
+def _temporary(path: Path, parts: Iterable[Data], private: bool = False) -> Iterator[Path]:
     """Write the parts to a synced temporary file beside ``path``, removed afterwards unless it was renamed."""
     folders.make(path.parent)
     temporary = temporary_files.temporary_of(path)
     temporary_files.in_flight[temporary.name] = temporary
     try:
-        _write(temporary, parts)
+        _write(temporary, parts, private)
         yield temporary
     finally:
         with contextlib.suppress(OSError):  # left to the next sweep
@@ -285,9 +290,11 @@ def _temporary(path: Path, parts: Iterable[Data]) -> Iterator[Path]:
         temporary_files.in_flight.pop(temporary.name, None)
 
 
-def _write(path: Path, parts: Iterable[Data]) -> None:
+def _write(path: Path, parts: Iterable[Data], private: bool) -> None:
     descriptor = filesystem.current.create(path)
     try:
+        if private:
+            filesystem.current.restrict(descriptor)
         for part in parts:
             rest = memoryview(part)
             while rest:

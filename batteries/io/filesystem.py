@@ -39,6 +39,10 @@ class Disk:
         """Create a new file and open it for writing."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
+    def restrict(self, descriptor: int) -> None:
+        """Let nobody but the owner read or write a file."""
+        os.fchmod(descriptor, 0o600)
+
     def read(self, descriptor: int, size: int) -> bytes:
         """Read at most ``size`` bytes; none at the end of the file."""
         return os.read(descriptor, size)

@@ -1,8 +1,11 @@
 """Rollback protection: a registry only grows, so an index older than the last one this machine accepted is refused.
 
+So is one that lost a version, a yank or a verdict, however many changes lie between, and one whose number is not plausible: a
+number that is noted refuses every index below it.
+
 A note below ``BATTERIES_HOME`` records, for every registry that was read, its address, the number and digest of the last
-accepted index, and the time. The index itself is kept in the cache for offline use. The embedded registry is exempt: its
-checkout may go back.
+accepted index, the time, and what is known of its signature. The index itself is kept in the cache for offline use. The
+embedded registry is exempt: its checkout may go back.
 """
 
 from __future__ import annotations
@@ -12,25 +15,29 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
 from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
 from batteries.io import atomic_files, canonical_json
-from batteries.io.canonical_json import Document, load_document
+from batteries.io.canonical_json import GrownDocument, load_document
 from batteries.io.home import REMEDY
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
+from registry.stores.signed.trust_guard import Trust
 from registry.stores.store import Store
 
 FOLDER = "seen"
-MAX_NOTE = 2**14
+MAX_NOTE = 2**16
+MAX_NUMBER = 10**6  # changes of a registry: one every five minutes for ten years
+MAX_JUMP = 10**4  # changes between two readings, and one more for each second between them
 
 
-class Note(Document):
+class Note(GrownDocument):
     """Record of the last accepted index of a registry.
 
     Attributes:
@@ -39,13 +46,23 @@ class Note(Document):
         index: Digest and size of the index's bytes.
         commit: Commit that the address must always mean, if it names a tag.
         fetched: Time of reading, in seconds since 1970.
+        trust: What is remembered of the registry's signature; None if it could not be checked.
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("trust",)
 
     url: Text
     number: Count
     index: Pin
     commit: Text | None = None
     fetched: float = Field(ge=0)
+    trust: Trust | None = None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Digests of the files in the cache that belong to it: the index, its signature, the documents of keys."""
+        pins = (self.index, *((self.trust.document, *self.trust.roots) if self.trust else ()))
+        return frozenset(pin.sha256 for pin in pins if pin is not None)
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,9 @@ class Memory:
         held = self.cache.held(note.index)
         return None if held is None else Index.from_bytes(held.data, where=self.cache.path(note.index.sha256))
 
-    def accept(self, store: Store, data: bytes, index: Index, before: Note | None) -> None:
+    def accept(
+        self, store: Store, data: bytes, index: Index, before: Note | None, trust: Trust | None = None, *, trusted: bool = False
+    ) -> None:
         """Check an index against the note of its store, and update the note.
 
         An index has to be no older than the last one accepted *before it was read*: another process may have read a newer one
@@ -94,26 +113,37 @@ class Memory:
             data: Bytes of the index.
             index: Index.
             before: Note of the store before its index was read.
+            trust: What to remember of its signature.
+            trusted: Whether keys that were trusted before signed it, and so its number.
 
         Raises:
             IntegrityError: lower number (``ROLLBACK``), rewritten history (``REWRITTEN``), version changed or removed
-                (``VERSION_MUTATED``), or tag moved (``TAG_MOVED``).
+                (``VERSION_MUTATED``), yank or verdict that is gone (``YANK_REMOVED``, ``VERDICT_REMOVED``), number that is not
+                plausible (``IMPLAUSIBLE_NUMBER``), or tag moved (``TAG_MOVED``).
         """
-        url, pin, commit = store.url, Pin.of(data), store.fixed_commit
+        url, pin = store.url, Pin.of(data)
         if before is not None:
-            self._refuse_moved_tag(url, before, commit)
+            self._refuse_moved_tag(url, before, store.fixed_commit)
             if before.index != pin:
                 self._refuse_going_back(url, before, index)
+        if not trusted:
+            self._refuse_implausible(url, before, index)
         note = self.note(url)
         if note is not None and note.number > index.number:
             self._refuse_another_history(url, note, index)
             return
         if note is not None and note != before and note.index != pin:
             self._refuse_going_back(url, note, index)
+        self.remember(store, data, index, trust)
+
+    def remember(self, store: Store, data: bytes, index: Index, trust: Trust | None) -> None:
+        """Write the note of an index, and keep the index."""
+        url, pin = store.url, Pin.of(data)
         words = os.fsencode(url).decode(errors="backslashreplace")
-        new = Note(url=words, number=index.number, index=pin, commit=commit, fetched=time.time())
+        now = time.time()
+        new = Note(url=words, number=index.number, index=pin, commit=store.fixed_commit, fetched=now, trust=trust)
         try:
-            if note is None or note.index != pin:
+            if not self.cache.has(pin):
                 atomic_files.create(self.cache.path(pin.sha256), data)
             atomic_files.replace(self._path(url), new.to_bytes())
         except StoreError:  # only rollback protection is lost
@@ -160,24 +190,45 @@ class Memory:
                 remedy=remedy,
             )
         before = self.index(note)
-        if before is not None and (changed := _changed(before, index)):
-            raise _mutated(changed, url, remedy)
+        if before is not None:
+            _refuse_losses(before, index, url, remedy)
+
+    def _refuse_implausible(self, url: str, note: Note | None, index: Index) -> None:
+        """Refuse a number that no registry reaches: noted, it would refuse all that follow."""
+        most = MAX_NUMBER
+        if note is not None:
+            most = min(most, note.number + MAX_JUMP + max(0, int(time.time() - note.fetched)))
+        if index.number > most:
+            remedy = f"If the registry really changed so often, remove {self._path(url)}."
+            expected, found = f"at most {most}", f"index {index.number}"
+            raise IntegrityError(
+                "implausible number of an index",
+                code="IMPLAUSIBLE_NUMBER",
+                expected=expected,
+                found=found,
+                where=url,
+                remedy=remedy,
+            )
 
     def _refuse_another_history(self, url: str, note: Note, index: Index) -> None:
         """Refuse an index that a newer one, which another process accepted meanwhile, does not go on from."""
         newer = self.index(note)
-        if newer is not None and (changed := _changed(index, newer)):
-            raise _mutated(changed, url, f"If the registry was rebuilt on purpose, remove {self._path(url)}.")
+        if newer is not None:
+            _refuse_losses(index, newer, url, f"If the registry was rebuilt on purpose, remove {self._path(url)}.")
 
     def _path(self, url: str) -> Path:
         return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(url))}.json"
 
 
-def _mutated(changed: list[str], url: str, remedy: str) -> IntegrityError:
-    found = ", ".join(changed[:5])
-    return IntegrityError(
-        "published versions changed or removed", code="VERSION_MUTATED", found=found, where=url, remedy=remedy
-    )
+def _refuse_losses(before: Index, now: Index, url: str, remedy: str) -> None:
+    """Raise if an index lacks what an earlier one had."""
+    for what, code, losses in (
+        ("published versions changed or removed", "VERSION_MUTATED", _changed(before, now)),
+        ("yanks removed or changed", "YANK_REMOVED", _unyanked(before, now)),
+        ("verdicts removed or older", "VERDICT_REMOVED", _unjudged(before, now)),
+    ):
+        if losses:
+            raise IntegrityError(what, code=code, found=", ".join(losses[:5]), where=url, remedy=remedy)
 
 
 def _changed(before: Index, now: Index) -> list[str]:
@@ -187,4 +238,20 @@ def _changed(before: Index, now: Index) -> list[str]:
         for path, version, release in before.everything()
         if (later := now.releases(path).get(version)) is None
         or (later.manifest, later.blob) != (release.manifest, release.blob)
+    ]
+
+
+def _unyanked(before: Index, now: Index) -> list[str]:
+    """Return the yanked versions that are not yanked for the same reason any more."""
+    yanked = ((path, version, release.yanked) for path, version, release in before.everything() if release.yanked is not None)
+    return [f"{path}@{version}" for path, version, reason in yanked if now.releases(path)[version].yanked != reason]
+
+
+def _unjudged(before: Index, now: Index) -> list[str]:
+    """Return cell and protocol of the attestations that were removed, or gave way to one of an earlier revision."""
+    return [
+        f"{protocol} of {cell[:12]}"
+        for cell, known in sorted(before.attestations.items())
+        for protocol, attested in sorted(known.items())
+        if (later := now.attestations.get(cell, {}).get(protocol)) is None or later.revision < attested.revision
     ]

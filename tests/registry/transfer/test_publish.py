@@ -15,7 +15,7 @@ from registry.catalog.release import Release
 from registry.cli.program import main
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
-from registry.stores.store import change_index
+from registry.stores.signed.changes import change_index
 from registry.transfer.publish import publish_all
 from registry.transfer.pull import pull
 from registry.transfer.remarks import attest
