@@ -188,14 +188,14 @@ def _ready(cell: Cell | str | Path, progress: Callable[[str], None]) -> Ready:
     return Ready.of_cell(checked)
 
 
-def write(checked: Checked, store: Store) -> Published:
-    """Write a checked cell to a store and list it in the index.
+def write(checked: Checked, store: Store, signing: Signing | None = None) -> Published:
+    """Write a checked cell to a store and list it in the index, signed if signers are given.
 
     Raises:
         ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
         StoreError: no space or no permission.
     """
-    (published,) = _put(store, [Ready.of_cell(checked)])
+    (published,) = _put(store, [Ready.of_cell(checked)], signing)
     return published
 
 

@@ -57,12 +57,12 @@ def check_index(index: Pin, number: int, signature: bytes, chain: Chain, where: 
     place = f"{store_keys.signature(index.sha256)} of {where}"
     found: Metadata[Targets] = signed_documents.read(signature, "targets", where=place)
     issued, root = _facts(found.signed, index, number, place)
-    signers = _valid(found, chain)
-    if len(signers) < chain.latest.roles["targets"].threshold:
-        raise _refused(found, chain, signers, place)
     if root > chain.number:
         key = store_keys.root(chain.number + 1)
         raise IntegrityError("missing document of keys", code="MISSING_ROOT", expected=key, where=place)
+    signers = _valid(found, chain)
+    if len(signers) < chain.latest.roles["targets"].threshold:
+        raise _refused(found, chain, signers, place)
     return Signature(state="signed", signers=tuple(sorted(signers)), issued=issued, expires=time_text(found.signed.expires))
 
 
