@@ -40,7 +40,7 @@ class Disk:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
     def restrict(self, descriptor: int) -> None:
-        """Let nobody but the owner read or write a file."""
+        """Restrict reading and writing of a file to its owner."""
         os.fchmod(descriptor, 0o600)
 
     def read(self, descriptor: int, size: int) -> bytes:

@@ -13,7 +13,6 @@ from batteries.errors import InputError
 from registry.answers.transfer import PublishedAll, Pulled, PulledCell, VerifyAnswer
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL, KINDS, kind_of_folder
-from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import Pin
 from registry.cli.terminal.completion import MaybeReferences
 from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit, emit_json, emit_rows, on_terminal, say
@@ -23,15 +22,15 @@ from registry.cli.terminal.progress import Stopwatch, TransferBar, working
 from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache
-from registry.stores.settings import Mode, open_store
-from registry.transfer.lockfile import Lock, LockedCell
+from registry.stores.settings import open_store
+from registry.transfer.lockfile import Lock
 from registry.transfer.publish import publish_all
 from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import PulledFile, fetch_packed
 from registry.transfer.search import named
 from registry.transfer.verify import Finding, verify_store
 from registry.transfer.verify import verify as verify_references
-from registry.transfer.wanted import wanted_of, warn_of_yanked
+from registry.transfer.wanted import Wanted, wanted_of, wanted_of_locked, warn_of_yanked
 
 
 @app.command(rich_help_panel=BROWSE, epilog="batteries pull low/fresnel-256 --out cells")
@@ -55,8 +54,12 @@ def pull(
         raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --locked FILE")
     with TransferBar() as bar:
         checked = settings.mode(mode)
-        given = named(references or (), registry, checked) if locked is None else Lock.read(locked).everything
-        fetched = _fetch(given, registry, checked, bar)
+        if locked is None:
+            wanted = wanted_of(named(references or (), registry, checked), registry, checked)
+        else:
+            lock = Lock.read(locked)
+            wanted = wanted_of_locked(lock.everything, registry, checked, indexes=lock.indexes)
+        fetched = _fetch(wanted, bar)
     names = [one.manifest.path for one in fetched]
     _refuse_clash(names if out else [])
     cache = Cache()
@@ -129,11 +132,8 @@ def verify(
     _answer(found, as_json)
 
 
-def _fetch(
-    given: Sequence[Reference | NamePattern | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
-) -> list[Cell | PulledFile]:
+def _fetch(wanted: Sequence[Wanted], bar: TransferBar) -> list[Cell | PulledFile]:
     """Fetch cells, and artifacts of other kinds as files, so that torch is not needed."""
-    wanted = wanted_of(given, registry, mode)
     cells = fetch([one for one in wanted if one.reference.kind is CELL], progress=bar.moved)
     packed = fetch_packed([one for one in wanted if one.reference.kind is not CELL], progress=bar.moved)
     warn_of_yanked(wanted, stacklevel=1)

@@ -46,7 +46,7 @@ class Note(GrownDocument):
         index: Digest and size of the index's bytes.
         commit: Commit that the address must always mean, if it names a tag.
         fetched: Time of reading, in seconds since 1970.
-        trust: What is remembered of the registry's signature; None if it could not be checked.
+        trust: Record of the registry's signature; None if it could not be checked.
     """
 
     ADDED: ClassVar[tuple[str, ...]] = ("trust",)
@@ -113,7 +113,7 @@ class Memory:
             data: Bytes of the index.
             index: Index.
             before: Note of the store before its index was read.
-            trust: What to remember of its signature.
+            trust: Record of its signature.
             trusted: Whether keys that were trusted before signed it, and so its number.
 
         Raises:

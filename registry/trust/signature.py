@@ -1,4 +1,4 @@
-"""What is known of a signature: by which keys, when it was made, and how long it is valid."""
+"""Facts of a signature: its keys, when it was made, and how long it is valid."""
 
 from __future__ import annotations
 

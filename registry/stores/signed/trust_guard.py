@@ -38,7 +38,7 @@ class SignerWarning(UserWarning):
 
 
 class Trust(Document):
-    """What this machine remembers of a registry's signature.
+    """Record of a registry's signature on this machine.
 
     Attributes:
         signature: Signature of the last accepted index.
@@ -65,7 +65,7 @@ class TrustGuard:
     Attributes:
         store: Store of the registry.
         pins: Ids of the keys that are pinned for it.
-        known: What was remembered of its signature; None if nothing was, or under other pins.
+        known: Record of its signature; None without one, or if it was made under other pins.
         cache: Cache with the documents of keys that were accepted.
         expiry: Consequence of a signature that has expired: where keys are pinned it is *refused*; *told* and *ignored* are for
             readers without a network, and for writers.
@@ -79,7 +79,7 @@ class TrustGuard:
 
     @property
     def trusted(self) -> bool:
-        """Whether an index without a valid signature is refused."""
+        """True if an index without a valid signature is refused."""
         return bool(self.pins) or (self.known is not None and self.known.document is not None)
 
     def check(self, index: Pin, number: int, *, same: bool) -> tuple[Trust | None, tuple[bytes, ...]]:
@@ -91,7 +91,7 @@ class TrustGuard:
             same: Whether the index is the one whose signature was remembered.
 
         Returns:
-            What to remember, None for a signature that cannot be checked here, and documents to keep for it.
+            Record of the signature, None for one that cannot be checked here, and documents to keep for it.
 
         Raises:
             IntegrityError: a trusted registry without a signature (``UNSIGNED``), a signature by keys to which no chain leads
@@ -207,7 +207,7 @@ def say_first_use(url: str, trust: Trust, place: Path) -> None:
 
     Args:
         url: Address of the registry.
-        trust: What is remembered of its signature.
+        trust: Record of its signature.
         place: Configuration file, in which keys are pinned.
     """
     ids = ", ".join(trust.signature.signers)
