@@ -6,20 +6,22 @@ always has the same bytes, and nothing in it is unsigned but the signatures.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from batteries.errors import FormatError
-from batteries.io.canonical_json import load
+from batteries.io.canonical_json import DIGEST, load
 from registry.trust import keys, library
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import CryptoSigner, Key
+    from securesystemslib.signer import CryptoSigner, Key, Signature
     from tuf.api.metadata import Metadata, Role
 
 MAX_SIGNED = 2**16  # bytes: more than two hundred keys and their signatures
 MAX_VERSION = 2**53
+ED25519_SIGNATURE = re.compile(r"[0-9a-f]{128}")
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 DAYS = 365  # that a signature of an index is valid, unless another number is given
 LONG_DAYS = 3653  # that a document of keys, and the signature of a release, is valid
@@ -55,6 +57,8 @@ def read(data: bytes, kind: Kind, *, where: object) -> Metadata[Any]:
         raise _invalid(where, f"a document of kind {found.signed.type}")
     if not same or found.unrecognized_fields or type(version) is not int or version > MAX_VERSION:
         raise _invalid(where, "another form")
+    if not all(map(_is_plain, found.signatures.values())):
+        raise _invalid(where, "a signature in another form")
     return found
 
 
@@ -113,6 +117,16 @@ def is_time(text: str) -> bool:
         return time_text(time_of(text)) == text
     except ValueError:
         return False
+
+
+def _is_plain(signature: Signature) -> bool:
+    """Return whether a signature is an id and an Ed25519 signature in digits, and nothing else."""
+    texts = isinstance(signature.keyid, str) and isinstance(signature.signature, str)
+    return (
+        texts
+        and not signature.unrecognized_fields
+        and bool(DIGEST.fullmatch(signature.keyid) and ED25519_SIGNATURE.fullmatch(signature.signature))
+    )
 
 
 def _invalid(where: object, found: object) -> FormatError:
