@@ -199,7 +199,9 @@ class Memory:
         if note is not None:
             most = min(most, note.number + MAX_JUMP + max(0, int(time.time() - note.fetched)))
         if index.number > most:
-            remedy = f"If the registry really changed so often, remove {self._path(url)}."
+            remedy = "The index is damaged or forged."
+            if index.number <= MAX_NUMBER:
+                remedy = f"If the registry really changed so often, remove {self._path(url)}."
             expected, found = f"at most {most}", f"index {index.number}"
             raise IntegrityError(
                 "implausible number of an index",
