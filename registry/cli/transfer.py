@@ -116,7 +116,7 @@ def verify(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what is published: index, manifests, files, signatures, verdicts.
+    """Check what is published: index, files, verdicts, signatures.
 
     With --signed-by, one of the keys must have signed each release, or the index that lists it; with --all the index as well.
     """
