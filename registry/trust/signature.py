@@ -26,8 +26,11 @@ class Signature(Document):
         issued: Time of signing; None where unknown.
         expires: Time after which it is not valid; None where unknown.
 
-    >>> print(Signature(state="not signed").words)
-    not signed
+    >>> import registry
+    >>> store = registry.MemoryStore()
+    >>> published = registry.publish(registry.load("low/fresnel-64"), store)
+    >>> registry.find("low/*", registry=store)[0].snapshot.signature.words
+    'not signed'
     """
 
     state: State
