@@ -63,7 +63,7 @@ def test_a_pin_of_another_key_is_an_exit_code_of_integrity(tmp_path, capsys, by_
     assert run(capsys, "publish", tiny().write(tmp_path), "--to", tmp_path / "signed", "--sign", path)[0] == 0
     config_file().parent.mkdir(parents=True)
     config_file().write_text(f'[trusted]\n"{tmp_path / "signed"}" = "{"f" * 64}"\n')
-    code, out, err = run(capsys, "pull", "high/tiny", "--registry", tmp_path / "signed", "--json")
+    code, out, _ = run(capsys, "pull", "high/tiny", "--registry", tmp_path / "signed", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (4, "WRONG_SIGNER")
 
 
@@ -85,5 +85,5 @@ def test_neither_the_private_key_nor_its_passphrase_is_printed(tmp_path, capsys,
 
 def test_signing_without_anything_to_sign_is_refused(tmp_path, capsys, key):
     path, _ = key("a.pem")
-    code, out, err = run(capsys, "validate", "low/fresnel-64", "--sign", path)
+    code, _, err = run(capsys, "validate", "low/fresnel-64", "--sign", path)
     assert (code, "USAGE" in err) == (2, True)
