@@ -32,8 +32,9 @@ class Signing:
     >>> from registry.trust.keys import make_key
     >>> key = make_key(pathlib.Path("key.pem"))
     >>> signing = registry.Signing.read("key.pem")
-    >>> published = registry.publish(registry.load("low/fresnel-64"), "cells", signing=signing)
-    >>> [finding.ok for finding in registry.verify("low/fresnel-64", registry="cells", signed_by=[key.keyid])]
+    >>> store = registry.MemoryStore()
+    >>> published = registry.publish(registry.load("low/fresnel-64"), store, signing=signing)
+    >>> [finding.ok for finding in registry.verify("low/fresnel-64", registry=store, signed_by=[key.keyid])]
     [True, True, True]
     """
 
