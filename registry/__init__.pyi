@@ -37,6 +37,8 @@ from .transfer.verify import Finding as Finding
 from .transfer.verify import verify as verify
 from .transfer.verify import verify_store as verify_store
 from .transfer.yanked_versions import YankedWarning as YankedWarning
+from .trust.signature import Signature as Signature
+from .trust.signing import Signing as Signing
 from .viability.controls import CONTROLS as CONTROLS
 from .viability.holding import certify as certify
 from .viability.holding import current_certificate as current_certificate

@@ -47,8 +47,8 @@ class NoiseSource:
     Attributes:
         types: Indices into :data:`batteries.noise.NAMES`.
         mix: Mix of the types: ``batteries``, or ``published`` for figures to compare with published ones (docs/noise.md).
-        augment: Whether images are also turned by quarter turns, uniformly at random. It changes the law of *checkerboard*, which
-            has a whole dark cell in its first corner, and of *quadrants* and *gradient*.
+        augment: Whether images are also turned by quarter turns, uniformly at random. It changes the law of *checkerboard*,
+            which has a whole dark cell in its first corner, and of *quadrants* and *gradient*.
 
     Raises:
         InputError: no mix of that name (``NOISE_MIX``); no types, or one that is unknown or doubled (``NOISE_TYPE``).

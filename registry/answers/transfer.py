@@ -23,6 +23,7 @@ from registry.stores.snapshot import Located, Snapshot
 from registry.transfer.publish import Published
 from registry.transfer.pull_packed import PulledFile
 from registry.transfer.verify import Finding, ObjectKind
+from registry.trust.signature import Signature
 
 
 class FoundArtifact(Answer):
@@ -97,8 +98,10 @@ SHOWN: dict[str, type[FoundArtifact]] = {
     name: _class(
         f"Shown{name.capitalize()}",
         FOUND[name],
-        f"Answer of ``batteries show`` for {form.kind.words}: its entry in the index, and its whole manifest.",
+        f"Answer of ``batteries show`` for {form.kind.words}: its entry in the index, its signatures, and its whole manifest.",
         manifest=form.manifest,
+        signature=Signature,
+        index_signature=Signature,
     )
     for name, form in FORMS.items()
 }
@@ -112,10 +115,11 @@ def _rows(form: ArtifactForm[Any]) -> Any:
 
 @with_tables(_rows)
 class Listed(Answer):
-    """Answer of ``batteries list``: the registry's address, the number of its index, and the artifacts listed."""
+    """Answer of ``batteries list``: the registry's address, number and signature of its index, and the artifacts listed."""
 
     registry: str
     number: Count
+    signature: Signature
     cells: tuple[Found, ...]
 
     @classmethod
@@ -127,13 +131,22 @@ class Listed(Answer):
             form: Any = Found if kind is CELL else FOUND[kind.name]
             rows[kind.plural].append(form.of(located))
         tables: dict[str, Any] = {table: tuple(some) for table, some in rows.items()}
-        return cls(registry=unicode(snapshot.store.url), number=snapshot.index.number, **tables)
+        facts: dict[str, Any] = {"number": snapshot.index.number, "signature": snapshot.signature}
+        return cls(registry=unicode(snapshot.store.url), **facts, **tables)
 
 
 class Shown(Found):
-    """Answer of ``batteries show``: a cell's entry in the index, and its whole manifest."""
+    """Answer of ``batteries show``: a cell's entry in the index, its whole manifest, and its signatures.
+
+    Attributes:
+        manifest: Manifest of the cell.
+        signature: Signature of the release, by its publisher.
+        index_signature: Signature of the registry's index, which lists the release and its verdicts.
+    """
 
     manifest: Manifest
+    signature: Signature
+    index_signature: Signature
 
 
 class PulledCell(Answer):

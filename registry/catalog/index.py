@@ -20,6 +20,7 @@ from batteries.io.canonical_json import load_document, sha256
 from batteries.lookup import Lookup
 from batteries.text import did_you_mean
 from composer.artifact.form import ArtifactForm
+from registry.catalog import merging
 from registry.catalog.attestation import Protocol
 from registry.catalog.kinds import CELL, KINDS, kind_of_path, with_tables
 from registry.catalog.reference import Reference, is_version
@@ -30,7 +31,6 @@ MAX_INDEX = 64 * 2**20
 MAX_REASON = 2000  # characters
 TABLES = tuple(kind.plural for kind in KINDS.values())
 
-Table = Mapping[str, Mapping[str, AnyRelease]]
 Some = TypeVar("Some")
 
 
@@ -132,7 +132,7 @@ class Index(Tables, Lookup[Mapping[str, AnyRelease]]):
 
     def releases(self, path: str) -> Mapping[str, AnyRelease]:
         """Return the releases of ``band/name``, ``model/name`` and so on, by version; empty if the path is unknown."""
-        table: Table = self.table(_kind_of(path).plural)
+        table: Mapping[str, Mapping[str, AnyRelease]] = self.table(_kind_of(path).plural)
         return table.get(path, {})
 
     def versions(self, path: str) -> list[str]:
@@ -188,29 +188,39 @@ class Index(Tables, Lookup[Mapping[str, AnyRelease]]):
         present = self.releases(path).get(version)
         if present is None:
             return self._with(path, version, release)
-        _refuse_other(present, release, f"{path}@{version}")
+        merging.refuse_other(present, release, f"{path}@{version}")
         return self
 
     def with_attestation(self, cell: str, protocol: str, attested: Attested) -> Index:
-        """Return an index with this attestation as the current one of a cell and a protocol; this one if it already is."""
+        """Return an index with this attestation as the current one of a cell and a protocol; this one if it already is.
+
+        Its revision is one more than that of the attestation that it replaces.
+        """
         known = self.attestations.get(cell, {})
-        if known.get(protocol) == attested:
+        present = known.get(protocol)
+        current = attested.replacing(present)
+        if current is present:
             return self
-        return self._next(attestations={**self.attestations, cell: {**known, protocol: attested}})
+        return self._next(attestations={**self.attestations, cell: {**known, protocol: current}})
 
     def with_all(self, other: Index) -> Index:
         """Return an index that adds every release, yank and attestation of another; this one if it has them all.
 
+        Of two attestations by one protocol about one cell, the one of the higher revision is kept; of the same revision, this
+        index's own.
+
         Raises:
             ConflictError: a version is in both, with other content (``VERSION_EXISTS``).
         """
-        tables = {name: _merged(self.table(name), other.table(name)) for name in TABLES}
-        attestations = {cell: dict(known) for cell, known in self.attestations.items()}
-        for cell, known in other.attestations.items():
-            attestations[cell] = {**attestations.get(cell, {}), **known}
+        tables = {name: merging.releases(self.table(name), other.table(name)) for name in TABLES}
+        attestations = merging.attestations(self.attestations, other.attestations)
         if attestations == self.attestations and all(table == self.table(name) for name, table in tables.items()):
             return self
         return self._next(**tables, attestations=attestations)
+
+    def refreshed(self) -> Index:
+        """Return the next index, with the same contents: for a new signature."""
+        return self._next()
 
     def with_yank(self, path: str, version: str, reason: str) -> Index:
         """Return an index with a version yanked; this one if it was already yanked for that reason.
@@ -273,32 +283,6 @@ class SealedIndex(Index):
 
 def _kind_of(path: str) -> ArtifactKind:
     return kind_of_path(path) or CELL
-
-
-def _merged(mine: Table, theirs: Table) -> dict[str, dict[str, AnyRelease]]:
-    """Return a table with every release and every yank of two."""
-    table = {path: dict(releases) for path, releases in mine.items()}
-    for path, releases in theirs.items():
-        known = table.setdefault(path, {})
-        for version, release in releases.items():
-            present = known.get(version)
-            if present is not None:
-                _refuse_other(present, release, f"{path}@{version}")
-            if present is None or (present.yanked is None and release.yanked is not None):
-                known[version] = release
-    return table
-
-
-def _refuse_other(present: AnyRelease, release: AnyRelease, where: str) -> None:
-    if (present.manifest, present.blob) != (release.manifest, release.blob):
-        raise ConflictError(
-            "version already published with other content",
-            code="VERSION_EXISTS",
-            expected=f"manifest {present.manifest.sha256}",
-            found=f"manifest {release.manifest.sha256}",
-            where=where,
-            remedy="A published version never changes: publish under another version.",
-        )
 
 
 def _no_version(wanted: object, known: list[str]) -> NotFoundError:

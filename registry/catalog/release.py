@@ -20,7 +20,7 @@ from pydantic import (
 
 from batteries import short_repr
 from batteries.cell.artifact_kinds import ArtifactKind
-from batteries.cell.manifest import MAX_MANIFEST, CvFigure, Manifest, Positive, Sha256, Size, Text, figure_words
+from batteries.cell.manifest import MAX_MANIFEST, Count, CvFigure, Manifest, Positive, Sha256, Size, Text, figure_words
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import Document, GrownDocument, sha256
 from batteries.io.verified import Bytes, Verified, verify
@@ -251,7 +251,27 @@ class Tables(Document):
         return {name: value for name, value in fields.items() if value or name not in self.ADDED}
 
 
-class Attested(Pin):
-    """Pin of an attestation, with its verdict."""
+class Attested(Pin, GrownDocument):
+    """Pin of an attestation, with its verdict.
+
+    Attributes:
+        verdict: Verdict of the attestation.
+        revision: Number of earlier attestations by the same protocol that it replaced.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("revision",)
 
     verdict: Verdict
+    revision: Count = 0
+
+    def replacing(self, earlier: Attested | None) -> Attested:
+        """Return this attestation as the one after another of its protocol; the earlier one if the two are the same."""
+        if earlier is None:
+            return self
+        if self.same_as(earlier):
+            return earlier
+        return self.model_copy(update={"revision": earlier.revision + 1})
+
+    def same_as(self, other: Attested) -> bool:
+        """Return whether two pins are of the same attestation."""
+        return (self.sha256, self.size, self.verdict) == (other.sha256, other.size, other.verdict)

@@ -71,7 +71,7 @@ def list_cells(
         emit(tables.cells(found) if kind is CELL else tables.artifacts(found, FORMS[kind.name]), wide=wide)
     asked = pattern if where is None else f"{pattern} where {where}"
     none = "" if found else f"; none matches {asked}" if known else "; the registry has none"
-    say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}{none}")
+    say(f"{kind.plural}: {len(found)} of {len(known)} in {snapshot.store.url}{none}; {snapshot.signature.words}")
 
 
 @app.command(rich_help_panel=BROWSE, epilog="batteries show low/fresnel-256")
@@ -85,13 +85,15 @@ def show(
     from_file = reference.endswith(SUFFIX)
     located = _located_in_file(reference) if from_file else _one(reference, registry, settings.mode(mode))
     cache = Cache() if settings.is_remote(located.snapshot.store.url) else None
+    signatures = {"signature": located.signature(), "index_signature": located.snapshot.signature}
     if located.reference.kind is CELL:
         cell = located.manifest(cache)
-        _emit(Shown.of(located, manifest=cell), tables.manifest(located, cell), as_json)
+        answer: Answer = Shown.of(located, manifest=cell, **signatures)
+        _emit(answer, tables.manifest(located, cell, signatures["signature"]), as_json)
     else:
         packed = located.packed_manifest(cache)
-        answer = SHOWN[located.reference.kind.name].of(located, manifest=packed)
-        _emit(answer, tables.packed_manifest(located, packed), as_json)
+        answer = SHOWN[located.reference.kind.name].of(located, manifest=packed, **signatures)
+        _emit(answer, tables.packed_manifest(located, packed, signatures["signature"]), as_json)
 
 
 def _located_in_file(path: str) -> Located:

@@ -13,6 +13,7 @@ from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer
 from registry.cli.terminal.completion import References
 from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
 from registry.cli.terminal.help import MAINTAIN, SHARE
+from registry.cli.terminal.options import Sign, signed_words, signing_of
 from registry.cli.terminal.progress import TransferBar
 from registry.reports import tables
 from registry.stores import settings
@@ -78,17 +79,25 @@ def diff(
 def mirror(
     source: Annotated[str, typer.Argument(metavar="REGISTRY", help="Registry to read.")],
     target: Annotated[str, typer.Argument(metavar="REGISTRY", help="Registry to write.")],
+    sign: Sign = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a whole registry into another, every byte verified."""
+    """Copy a whole registry into another, every byte verified.
+
+    Releases keep the signatures of their publishers. The copy's own index is signed with --sign, or not at all.
+    """
+    signing = signing_of(sign)
     with TransferBar() as bar:
-        found = mirror_registry(source, target, progress=bar.moved)
+        found = mirror_registry(source, target, signing=signing, progress=bar.moved)
     if as_json:
         emit_json(found)
     else:
         emit_row(found.source, found.target, f"index {found.number}")
     nothing = "" if found.copied else "no version to copy; "
-    say(f"{nothing}versions: {found.versions}, copied: {found.copied}; attestations: {found.attestations}")
+    counts = f"versions: {found.versions}, copied: {found.copied}; attestations: {found.attestations}"
+    say(f"{nothing}{counts}; {signed_words(signing)}")
+    if found.kept:
+        say(f"verdicts that the copy has otherwise, neither known to be newer: {found.kept} kept")
 
 
 @app.command(rich_help_panel=SHARE, epilog="batteries yank low/mine@2.0.0 --reason 'wrong data' --registry hf://me/cells")
@@ -96,10 +105,11 @@ def yank(
     reference: Annotated[str, typer.Argument(metavar="BAND/NAME@VERSION", help="Exact version to yank.")],
     reason: Annotated[str, typer.Option("--reason", help="Reason not to use the version.")],
     registry: Annotated[str, typer.Option("--registry", metavar="REGISTRY", help="Registry of the version.")],
+    sign: Sign = None,
     as_json: AsJson = False,
 ) -> None:
     """Mark a version as not to be used. It stays available under its exact version; ranges no longer match it."""
-    found = yank_version(reference, reason, registry)
+    found = yank_version(reference, reason, registry, signing=signing_of(sign))
     if as_json:
         emit_json(found)
     else:

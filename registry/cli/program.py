@@ -13,6 +13,7 @@ from registry.cli import transfer
 # isort: split
 from registry.cli import ablate, adapt, compose, encode, maintenance, site, train, vae, validate
 from registry.cli.diagnostics import compare, diagnose, inspect
+from registry.cli.keys import key
 from registry.cli.terminal import interruption
 from registry.cli.terminal.console import app, run
 
@@ -28,6 +29,7 @@ __all__ = [
     "diagnose",
     "encode",
     "inspect",
+    "key",
     "main",
     "maintenance",
     "run",

@@ -13,25 +13,24 @@ from batteries.errors import InputError
 from registry.answers.transfer import PublishedAll, Pulled, PulledCell, VerifyAnswer
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL, KINDS, kind_of_folder
-from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import Pin
 from registry.cli.terminal.completion import MaybeReferences
 from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit, emit_json, emit_rows, on_terminal, say
 from registry.cli.terminal.help import BROWSE, SHARE, TEST
-from registry.cli.terminal.options import Threads, use
+from registry.cli.terminal.options import Sign, Threads, signed_words, signing_of, use
 from registry.cli.terminal.progress import Stopwatch, TransferBar, working
 from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache
-from registry.stores.settings import Mode, open_store
-from registry.transfer.lockfile import Lock, LockedCell
+from registry.stores.settings import open_store
+from registry.transfer.lockfile import Lock
 from registry.transfer.publish import publish_all
 from registry.transfer.pull import fetch
 from registry.transfer.pull_packed import PulledFile, fetch_packed
 from registry.transfer.search import named
 from registry.transfer.verify import Finding, verify_store
 from registry.transfer.verify import verify as verify_references
-from registry.transfer.wanted import wanted_of, warn_of_yanked
+from registry.transfer.wanted import Wanted, wanted_of, wanted_of_locked, warn_of_yanked
 
 
 @app.command(rich_help_panel=BROWSE, epilog="batteries pull low/fresnel-256 --out cells")
@@ -55,8 +54,12 @@ def pull(
         raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --locked FILE")
     with TransferBar() as bar:
         checked = settings.mode(mode)
-        given = named(references or (), registry, checked) if locked is None else Lock.read(locked).everything
-        fetched = _fetch(given, registry, checked, bar)
+        if locked is None:
+            wanted = wanted_of(named(references or (), registry, checked), registry, checked)
+        else:
+            lock = Lock.read(locked)
+            wanted = wanted_of_locked(lock.everything, registry, checked, indexes=lock.indexes)
+        fetched = _fetch(wanted, bar)
     names = [one.manifest.path for one in fetched]
     _refuse_clash(names if out else [])
     cache = Cache()
@@ -76,17 +79,20 @@ def publish(
         typer.Argument(metavar="CELL_FILE...", help="NAME.safetensors, with NAME.json beside it."),
     ],
     to: Annotated[str, typer.Option("--to", metavar="REGISTRY", help="A folder, or hf://owner/repo.")],
+    sign: Sign = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish cells, models or maps to a registry. Each cell is first measured again and compared to its manifest.
 
-    Several files are one release: all of them are listed at once, or none after an error.
+    Several files are one release: all of them are listed at once, or none after an error. The first key that signs for a
+    registry is its key from then on, and every later change must be signed (`batteries key --help`).
     """
     use(context, threads)
+    signing = signing_of(sign)
     clock = Stopwatch()
     with working(f"publishing {cell_files[0] if len(cell_files) == 1 else f'{len(cell_files)} files'}"):
-        published = publish_all(cell_files, to, progress=clock.begin)
+        published = publish_all(cell_files, to, signing=signing, progress=clock.begin)
     if as_json:
         emit_json(published[0] if len(cell_files) == 1 else PublishedAll(artifacts=tuple(published)))
     else:
@@ -94,7 +100,7 @@ def publish(
     new = sum(one.new for one in published)
     many = "" if len(published) == 1 else f"{new} of {len(published)} "
     done = f"{many}published, in index {published[0].number}" if new else "already published with the same bytes"
-    say(f"{done} ({clock})")
+    say(f"{done}, {signed_words(signing)} ({clock})")
 
 
 @app.command(rich_help_panel=TEST, epilog="batteries verify --all")
@@ -103,28 +109,31 @@ def verify(
     references: MaybeReferences = None,
     every: Annotated[bool, typer.Option("--all", help="Verify the whole registry.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Also measure each cell again: 2 to 6 s each.")] = False,
+    signed_by: Annotated[
+        list[str] | None, typer.Option("--signed-by", metavar="KEYID|FILE", help="Signed by this key; may be repeated.")
+    ] = None,
     registry: Registry = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what is published: index, manifests, files, verdicts."""
+    """Check what is published: index, files, verdicts, signatures.
+
+    With --signed-by, one of the keys must have signed each release, or the index that lists it; with --all the index as well.
+    """
     if bool(references) == every:
         raise InputError("missing or conflicting arguments", code="USAGE", expected="references, or --all")
     if replay:
         use(context, threads)
     with working("verifying"):
         if references:
-            found = verify_references(*references, registry=registry, replay=replay)
+            found = verify_references(*references, registry=registry, replay=replay, signed_by=signed_by or ())
         else:
-            found = verify_store(open_store(registry), replay=replay)
+            found = verify_store(open_store(registry), replay=replay, signed_by=signed_by or ())
     _answer(found, as_json)
 
 
-def _fetch(
-    given: Sequence[Reference | NamePattern | LockedCell], registry: str | None, mode: Mode, bar: TransferBar
-) -> list[Cell | PulledFile]:
+def _fetch(wanted: Sequence[Wanted], bar: TransferBar) -> list[Cell | PulledFile]:
     """Fetch cells, and artifacts of other kinds as files, so that torch is not needed."""
-    wanted = wanted_of(given, registry, mode)
     cells = fetch([one for one in wanted if one.reference.kind is CELL], progress=bar.moved)
     packed = fetch_packed([one for one in wanted if one.reference.kind is not CELL], progress=bar.moved)
     warn_of_yanked(wanted, stacklevel=1)

@@ -21,9 +21,22 @@ from registry.checks.protocol import Control, Profile
 from registry.cli.terminal.choices import choice
 from registry.cli.terminal.console import NOT_VIABLE, AnsweredError, AsJson, Registry, Wide, app, emit, emit_json, say
 from registry.cli.terminal.help import TEST
-from registry.cli.terminal.options import Engine, EngineOption, Page, Seed, Threads, Workers, engine_of, refuse_no_folder, use
+from registry.cli.terminal.options import (
+    Engine,
+    EngineOption,
+    Page,
+    Seed,
+    Sign,
+    Threads,
+    Workers,
+    engine_of,
+    refuse_no_folder,
+    signing_of,
+    use,
+)
 from registry.cli.terminal.progress import TaskBar, TrialBar
 from registry.reports import summaries
+from registry.stores.signed.changes import refuse_unsigned_change
 from registry.transfer.search import references_of
 
 if TYPE_CHECKING:
@@ -46,6 +59,7 @@ def validate(
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry.")
     ] = None,
+    sign: Sign = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute kept and shipped parts again.")] = False,
     wide: Wide = False,
     registry_: Registry = None,
@@ -69,8 +83,11 @@ def validate(
         raise InputError("control cannot be attested", code="USAGE", remedy="Leave out --control or --attest.")
     if control and retrain:
         raise InputError("control was not trained", code="USAGE", remedy="Leave out --control or --retrain.")
+    signing = signing_of(sign)
+    if signing and not attest:
+        raise InputError("nothing to sign", code="USAGE", remedy="Give --attest, or leave out --sign.")
     if attest:
-        registry.open_store(attest)  # refuse an unusable registry before the test
+        refuse_unsigned_change(registry.open_store(attest), signing)  # refuse an unusable registry before the test
     refuse_no_folder(html)
     chosen = engine_of(engine, workers, threads)
     targets = [one for target in targets for one in _matches(target, registry_)]
@@ -85,7 +102,7 @@ def validate(
             continue
         reports.append(report)
         if attest:
-            registry.attest(report.attestation, attest)
+            registry.attest(report.attestation, attest, signing=signing)
     found = [report.attestation for report in reports]
     if html and found:
         shown = {report.attestation.digest: report.reconstructions for report in reports}

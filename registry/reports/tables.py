@@ -16,6 +16,7 @@ from registry.reports.figures import estimate, number
 from registry.reports.fitted_table import FittedTable
 from registry.stores.snapshot import Located
 from registry.transfer.verify import Finding
+from registry.trust.signature import Signature
 
 NOTHING = "-"
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -88,21 +89,24 @@ def shortened(name: str) -> str:
     return DIGEST.sub(lambda digest: f"{digest[0][:SHOWN_DIGITS]}…", name)
 
 
-def packed_manifest(located: Located, document: PackedManifest) -> list[FittedTable]:
-    """Tabulate the manifest of an artifact other than a cell, with the registry's facts about it."""
+def packed_manifest(located: Located, document: PackedManifest, signature: Signature) -> list[FittedTable]:
+    """Tabulate the manifest of an artifact other than a cell, with the registry's facts about it and its own signature."""
     fields = document.model_dump(mode="json")
     apart = {name: fields.pop(name) for name in ("identity", "file")}
     rows = {name: fields.pop(name) for name, value in list(fields.items()) if _is_table(value)}
     return [
-        _pairs(str(located.reference), _registry_rows(located)),
+        _pairs(str(located.reference), _registry_rows(located, signature)),
         *(_pairs(name, table) for name, table in apart.items()),
         _pairs(document.KIND.words, fields),
         *(_rows(name, table) for name, table in rows.items()),
     ]
 
 
-def manifest(located: Located, document: Manifest) -> list[FittedTable]:
-    """Tabulate the manifest of a cell, with the registry's facts about it; what cannot be measured again is labelled."""
+def manifest(located: Located, document: Manifest, signature: Signature) -> list[FittedTable]:
+    """Tabulate the manifest of a cell, with the registry's facts about it and its own signature.
+
+    What cannot be measured again is labelled.
+    """
     fields = document.model_dump(mode="json")
     training = fields["training"]
     trajectory, data = training.pop("trajectory"), training.pop("data")
@@ -110,7 +114,7 @@ def manifest(located: Located, document: Manifest) -> list[FittedTable]:
     claims = {probe: {name: found.pop(name) for name in ("baselines", "held")} for probe, found in figures.items()}
     adapted = fields.pop("adapted", None)
     return [
-        _pairs(str(located.reference), _registry_rows(located)),
+        _pairs(str(located.reference), _registry_rows(located, signature)),
         _pairs("identity", fields["identity"]),
         *([_pairs(f"adaptation in a host, {CLAIMED}", adapted)] if adapted else []),
         _pairs("spec", {**fields["spec"], "parameters": document.spec.parameters}),
@@ -161,12 +165,21 @@ def _is_table(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def _registry_rows(located: Located) -> dict[str, Any]:
+def _registry_rows(located: Located, signature: Signature) -> dict[str, Any]:
     return {
         "registry": located.snapshot.store.url,
+        "index": _signed(located.snapshot.signature),
+        "release": _signed(signature),
         "manifest": located.release.manifest.sha256,
         "verdict": verdict(located),
     }
+
+
+def _signed(signature: Signature) -> str:
+    """Format a signature with the whole ids of its keys, and its times."""
+    if signature.state != "signed":
+        return signature.words
+    return f"signed by {', '.join(signature.signers)} at {signature.issued}, valid until {signature.expires}"
 
 
 def _pairs(title: str, fields: Mapping[str, Any]) -> FittedTable:

@@ -154,7 +154,14 @@ def _packed(contents: Contents, entry: PackedEntry, cells: Cells) -> bytes:
 
 
 def _page(contents: Contents, name: str, shown: Mapping[str, object], make: Callable[[], bytes]) -> Page:
-    everything = {**shown, "address": contents.address, "package": __version__, "code": site_templates.digest(), "page": name}
+    everything = {
+        **shown,
+        "address": contents.address,
+        "signed": contents.signed,
+        "package": __version__,
+        "code": site_templates.digest(),
+        "page": name,
+    }
     return name, canonical_json.sha256(canonical_json.dump(everything)), make
 
 

@@ -89,6 +89,7 @@ def cell_page(
         "cell.html.j2",
         entry.page,
         address=contents.address,
+        signed=contents.signed,
         package=__version__,
         view=view,
         entry=entry,

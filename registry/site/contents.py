@@ -109,6 +109,11 @@ class Contents:
         self.address = snapshot.store.url if address is None else address
         self._cache = Cache() if settings.is_remote(snapshot.store.url) else None
 
+    @property
+    def signed(self) -> str:
+        """Signature of the index, in words."""
+        return self.snapshot.signature.words
+
     @cached_property
     def cells(self) -> tuple[CellEntry, ...]:
         """Versions of cells, sorted by path, oldest version first."""

@@ -88,6 +88,7 @@ def front_page(contents: Contents, page: str) -> str:
         page,
         ("catalogue.js",),
         address=contents.address,
+        signed=contents.signed,
         package=__version__,
         number_of_index=contents.snapshot.index.number,
         names=len({row.path for row in rows}),

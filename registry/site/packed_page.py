@@ -34,6 +34,7 @@ def packed_page(contents: Contents, entry: PackedEntry, cells: Cells) -> str:
         "packed.html.j2",
         entry.page,
         address=contents.address,
+        signed=contents.signed,
         package=__version__,
         entry=entry,
         manifest=manifest,

@@ -11,6 +11,7 @@ from registry.catalog.attestation import Verdict
 from registry.catalog.release import Pin, Summary
 from registry.site.contents import CellEntry, Contents, Entry, PackedEntry
 from registry.site.related import Related
+from registry.trust.signature import Signature
 
 
 class IndexedRelation(Document):
@@ -68,6 +69,7 @@ class SiteIndex(Document):
         registry: Address of the registry.
         number: Number of the registry's index.
         index_sha256: SHA-256 of the registry's index, without its own digest.
+        signature: Signature of the registry's index.
         cells: Versions of cells.
         artifacts: Versions of models, maps and other kinds.
     """
@@ -76,6 +78,7 @@ class SiteIndex(Document):
     registry: str
     number: Count
     index_sha256: Sha256
+    signature: Signature
     cells: tuple[IndexedCell, ...]
     artifacts: tuple[IndexedArtifact, ...]
 
@@ -86,6 +89,7 @@ def site_index(contents: Contents, related: Mapping[str, Sequence[Related]]) -> 
         registry=contents.address,
         number=contents.snapshot.index.number,
         index_sha256=sha256(contents.snapshot.index.to_bytes()),
+        signature=contents.snapshot.signature,
         cells=tuple(_cell(entry, related[entry.reference]) for entry in contents.cells),
         artifacts=tuple(map(_artifact, contents.packed)),
     )

@@ -50,8 +50,8 @@ class _File:
 def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | None = None) -> Collected:
     """Remove long unused files from the cache, then the least recently used until the rest is small enough.
 
-    The last index of each registry is kept, as are files used within the hour, which another process may be reading. Removed
-    files are fetched again when needed.
+    The last index of each registry is kept with its signature, as are files used within the hour, which another process may be
+    reading. Removed files are fetched again when needed.
 
     Args:
         cache: Cache to clean.
@@ -62,7 +62,7 @@ def collect(cache: Cache, *, max_size: int | None = None, unused_days: float | N
         InputError: cache not a folder (``NOT_A_FOLDER``).
         StoreError: a file cannot be removed.
     """
-    needed = {note.index.sha256 for note in Memory(cache).notes()}
+    needed = {digest for note in Memory(cache).notes() for digest in note.digests}
     now = time.time()
     found = sorted(_files(cache), key=lambda file: file.used)
     idle = [file for file in found if file.path.name not in needed and abs(now - file.used) > GRACE]

@@ -13,6 +13,7 @@ from registry.catalog import store_keys
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
 from registry.stores.directory import ASIDE, DirectoryStore, is_forgotten
+from registry.stores.signed.housekeeping import is_in_use
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import Store
 from registry.stores.verified_read import read_pinned
@@ -66,7 +67,7 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
     promised = _promised(snapshot)
     faults = {key: error for key, pin in promised.items() if (error := _fault(store, key, pin)) is not None}
     other = open_snapshot(source).store if repair and source is not None else None
-    orphans = sorted(set(store.keys()) - promised.keys())
+    orphans = [key for key in sorted(set(store.keys()) - promised.keys()) if not is_in_use(store, snapshot.index, key)]
     if repair:
         _refuse_links(DirectoryStore(store.path), [*faults, *orphans])
     repaired = [key for key in faults if repair and _put_right(store, key, promised[key], other)]

@@ -179,6 +179,7 @@ class HubStore:
                 head = self._look()
                 refuse_moved(expected, head.index, self.url)
             self._reading = head
+            self._drop_signatures(data)
             self._settle_staged(head)
             commit = self._commit(head, {**self._staged, INDEX: data, **self._derived(head, data)})
             if self._listed and self._listed[0] == head.commit:
@@ -231,14 +232,23 @@ class HubStore:
         raise PolicyError("read-only registry", code="READ_ONLY", where=self.url, remedy=remedy)
 
     def _settle_staged(self, head: Reading) -> None:
-        """Drop staged keys that another writer has put meanwhile.
+        """Drop staged keys that another writer has put meanwhile; of two signatures of a release the first stays.
 
         Raises:
             ConflictError: key already in use with other content (``VERSION_EXISTS``).
         """
         there = self._files(head) if self._staged else {}
         for key in [key for key in self._staged if key in there]:
-            self._refuse_other(key, there[key], self._staged.pop(key))
+            staged = self._staged.pop(key)
+            if not key.startswith(f"{store_keys.SIGNATURES}/"):
+                self._refuse_other(key, there[key], staged)
+
+    def _drop_signatures(self, data: bytes) -> None:
+        """Drop staged signatures of indexes that other writers overtook."""
+        signed = {sha256(data), *(pin.sha256 for pin in _pins(_parsed(data)).values())}
+        keys = {store_keys.signature(digest) for digest in signed}
+        for key in [key for key in self._staged if key.startswith(f"{store_keys.SIGNATURES}/") and key not in keys]:
+            del self._staged[key]
 
     def _refuse_other(self, key: str, present: Entry, data: Data) -> None:
         if not present.holds(data):
@@ -301,7 +311,7 @@ def _pins(index: Index | None) -> dict[str, Pin]:
 
 def _message(staged: Mapping[str, bytes]) -> str:
     """Return the first line of a commit message."""
-    folders = (store_keys.BLOBS, store_keys.ATTESTATIONS)
+    folders = (store_keys.BLOBS, store_keys.ATTESTATIONS, store_keys.SIGNATURES, store_keys.TRUST)
     versions = sorted(key.removesuffix(store_keys.JSON) for key in staged if not key.startswith(folders))
     more = f" and {len(versions) - 3} more" if len(versions) > 3 else ""
     return f"Publish {', '.join(versions[:3])}{more}" if versions else "Update the index"

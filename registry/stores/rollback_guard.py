@@ -1,8 +1,11 @@
 """Rollback protection: a registry only grows, so an index older than the last one this machine accepted is refused.
 
+So is one that lost a version, a yank or a verdict, however many changes lie between, and one whose number is not plausible: a
+number that is noted refuses every index below it.
+
 A note below ``BATTERIES_HOME`` records, for every registry that was read, its address, the number and digest of the last
-accepted index, and the time. The index itself is kept in the cache for offline use. The embedded registry is exempt: its
-checkout may go back.
+accepted index, the time, and what is known of its signature. The index itself is kept in the cache for offline use. The
+embedded registry is exempt: its checkout may go back.
 
 A note is believed, where all else in the cache is compared with a digest. So notes are private, and one that another user could
 have written is ignored with a warning; a registry of the Hub has one note for each endpoint that it was read from.
@@ -15,6 +18,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -22,7 +26,7 @@ from batteries.cell.manifest import Count, Text
 from batteries.errors import BatteriesError, IntegrityError, NotFoundError, StoreError, StoreWarning
 from batteries.io import atomic_files, canonical_json, folders
 from batteries.io.access import Access, is_trusted
-from batteries.io.canonical_json import Document, load_document
+from batteries.io.canonical_json import GrownDocument, load_document
 from batteries.io.home import HOME_VARIABLE, REMEDY
 from batteries.network import hub_environment
 from registry.catalog.index import Index
@@ -30,14 +34,17 @@ from registry.catalog.release import Pin
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.settings import is_remote
+from registry.stores.signed.trust_guard import Trust
 from registry.stores.store import Store
 
 FOLDER = "seen"
-MAX_NOTE = 2**14
+MAX_NOTE = 2**16
+MAX_NUMBER = 10**6  # changes of a registry: one every five minutes for ten years
+MAX_JUMP = 10**4  # changes between two readings, and one more for each second between them
 OWN = f"Set {HOME_VARIABLE} to a folder that only you can write to, or remove the note."
 
 
-class Note(Document):
+class Note(GrownDocument):
     """Record of the last accepted index of a registry.
 
     Attributes:
@@ -46,13 +53,23 @@ class Note(Document):
         index: Digest and size of the index's bytes.
         commit: Commit that the address must always mean, if it names a tag.
         fetched: Time of reading, in seconds since 1970.
+        trust: Record of the registry's signature; None if it could not be checked.
     """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("trust",)
 
     url: Text
     number: Count
     index: Pin
     commit: Text | None = None
     fetched: float = Field(ge=0)
+    trust: Trust | None = None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Digests of the files in the cache that belong to it: the index, its signature, the documents of keys."""
+        pins = (self.index, *((self.trust.document, *self.trust.roots) if self.trust else ()))
+        return frozenset(pin.sha256 for pin in pins if pin is not None)
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,9 @@ class Memory:
         held = self.cache.held(note.index)
         return None if held is None else Index.from_bytes(held.data, where=self.cache.path(note.index.sha256))
 
-    def accept(self, store: Store, data: bytes, index: Index, before: Note | None) -> None:
+    def accept(
+        self, store: Store, data: bytes, index: Index, before: Note | None, trust: Trust | None = None, *, trusted: bool = False
+    ) -> None:
         """Check an index against the note of its store, and update the note.
 
         An index has to be no older than the last one accepted *before it was read*: another process may have read a newer one
@@ -115,25 +134,35 @@ class Memory:
             data: Bytes of the index.
             index: Index.
             before: Note of the store before its index was read.
+            trust: Record of its signature.
+            trusted: Whether keys that were trusted before signed it, and so its number.
 
         Raises:
             IntegrityError: lower number (``ROLLBACK``), rewritten history (``REWRITTEN``), version changed or removed
-                (``VERSION_MUTATED``), or tag moved (``TAG_MOVED``).
+                (``VERSION_MUTATED``), yank or verdict that is gone (``YANK_REMOVED``, ``VERDICT_REMOVED``), number that is not
+                plausible (``IMPLAUSIBLE_NUMBER``), or tag moved (``TAG_MOVED``).
         """
-        pin, commit = Pin.of(data), store.fixed_commit
+        pin = Pin.of(data)
         if before is not None:
-            self._refuse_moved_tag(store, before, commit)
+            self._refuse_moved_tag(store, before, store.fixed_commit)
             if before.index != pin:
                 self._refuse_going_back(store, before, index)
+        if not trusted:
+            self._refuse_implausible(store, before, index)
         note = self.note(store)
         if note is not None and note.number > index.number:
             self._refuse_another_history(store, note, index)
             return
         if note is not None and note != before and note.index != pin:
             self._refuse_going_back(store, note, index)
-        new = Note(url=_text(store.url), number=index.number, index=pin, commit=commit, fetched=time.time())
+        self.remember(store, data, index, trust)
+
+    def remember(self, store: Store, data: bytes, index: Index, trust: Trust | None) -> None:
+        """Write the note of an index, and keep the index."""
+        pin, now = Pin.of(data), time.time()
+        new = Note(url=_text(store.url), number=index.number, index=pin, commit=store.fixed_commit, fetched=now, trust=trust)
         try:
-            if note is None or note.index != pin:
+            if not self.cache.has(pin):
                 atomic_files.create(self.cache.path(pin.sha256), data, access=self.cache.access)
             folders.close(self.cache.folder / FOLDER)  # as an earlier version may have made it, under an open umask
             atomic_files.replace(self._path(store), new.to_bytes(), access=Access(self.cache.folder, private=True))
@@ -181,14 +210,33 @@ class Memory:
                 remedy=remedy,
             )
         before = self.index(note)
-        if before is not None and (changed := _changed(before, index)):
-            raise _mutated(changed, store.url, remedy)
+        if before is not None:
+            _refuse_losses(before, index, store.url, remedy)
+
+    def _refuse_implausible(self, store: Store, note: Note | None, index: Index) -> None:
+        """Refuse a number that no registry reaches: noted, it would refuse all that follow."""
+        most = MAX_NUMBER
+        if note is not None:
+            most = min(most, note.number + MAX_JUMP + max(0, int(time.time() - note.fetched)))
+        if index.number > most:
+            remedy = "The index is damaged or forged."
+            if index.number <= MAX_NUMBER:
+                remedy = f"If the registry really changed so often, remove {self._path(store)}."
+            expected, found = f"at most {most}", f"index {index.number}"
+            raise IntegrityError(
+                "implausible number of an index",
+                code="IMPLAUSIBLE_NUMBER",
+                expected=expected,
+                found=found,
+                where=store.url,
+                remedy=remedy,
+            )
 
     def _refuse_another_history(self, store: Store, note: Note, index: Index) -> None:
         """Refuse an index that a newer one, which another process accepted meanwhile, does not go on from."""
         newer = self.index(note)
-        if newer is not None and (changed := _changed(index, newer)):
-            raise _mutated(changed, store.url, f"If the registry was rebuilt on purpose, remove {self._path(store)}.")
+        if newer is not None:
+            _refuse_losses(index, newer, store.url, f"If the registry was rebuilt on purpose, remove {self._path(store)}.")
 
     def _path(self, source: Store | str) -> Path:
         return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(_identity(source)))}.json"
@@ -216,11 +264,15 @@ def _text(url: str) -> str:
     return os.fsencode(url).decode(errors="backslashreplace")
 
 
-def _mutated(changed: list[str], url: str, remedy: str) -> IntegrityError:
-    found = ", ".join(changed[:5])
-    return IntegrityError(
-        "published versions changed or removed", code="VERSION_MUTATED", found=found, where=url, remedy=remedy
-    )
+def _refuse_losses(before: Index, now: Index, url: str, remedy: str) -> None:
+    """Raise if an index lacks what an earlier one had."""
+    for what, code, losses in (
+        ("published versions changed or removed", "VERSION_MUTATED", _changed(before, now)),
+        ("yanks removed or changed", "YANK_REMOVED", _unyanked(before, now)),
+        ("verdicts removed or older", "VERDICT_REMOVED", _unjudged(before, now)),
+    ):
+        if losses:
+            raise IntegrityError(what, code=code, found=", ".join(losses[:5]), where=url, remedy=remedy)
 
 
 def _changed(before: Index, now: Index) -> list[str]:
@@ -230,4 +282,20 @@ def _changed(before: Index, now: Index) -> list[str]:
         for path, version, release in before.everything()
         if (later := now.releases(path).get(version)) is None
         or (later.manifest, later.blob) != (release.manifest, release.blob)
+    ]
+
+
+def _unyanked(before: Index, now: Index) -> list[str]:
+    """Return the yanked versions that are not yanked for the same reason any more."""
+    yanked = ((path, version, release.yanked) for path, version, release in before.everything() if release.yanked is not None)
+    return [f"{path}@{version}" for path, version, reason in yanked if now.releases(path)[version].yanked != reason]
+
+
+def _unjudged(before: Index, now: Index) -> list[str]:
+    """Return cell and protocol of the attestations that were removed, or gave way to one of an earlier revision."""
+    return [
+        f"{protocol} of {cell[:12]}"
+        for cell, known in sorted(before.attestations.items())
+        for protocol, attested in sorted(known.items())
+        if (later := now.attestations.get(cell, {}).get(protocol)) is None or later.revision < attested.revision
     ]

@@ -11,6 +11,9 @@ package. The configuration file is ``config.toml`` in the platform's configurati
 
     [aliases]
     best = "low/fresnel-256@^1"       # reference that best stands for
+
+    [trusted]
+    lab = "3f1c..."                   # id of the key that must sign that registry, or a list of ids of which one must
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import platformdirs
 from pydantic import Field, ValidationError
 
 import registry as registry_package  # its HubStore imports an HTTP client, on first use
-from batteries.cell.manifest import is_name
+from batteries.cell.manifest import Sha256, is_name
 from batteries.errors import FormatError, InputError, NotFoundError, StoreError, StoreWarning
 from batteries.io import atomic_files
 from batteries.io.canonical_json import Document, fields_of
@@ -57,6 +60,7 @@ class Settings(Document):
     registry: str | None = None
     registries: dict[str, str] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
+    trusted: dict[str, Sha256 | list[Sha256]] = Field(default_factory=dict)
 
 
 def mode(text: str | None = None) -> Mode:
@@ -285,7 +289,7 @@ def _bad_config(path: object, found: object) -> FormatError:
     return FormatError(
         "invalid configuration file",
         code="CONFIG",
-        expected='TOML with registry = "..." and tables [registries] and [aliases]',
+        expected='TOML with registry = "..." and tables [registries], [aliases] and [trusted]',
         found=found,
         where=path,
         remedy="Correct the file or remove it.",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batteries import short_repr
 from batteries.cell.manifest import Manifest
-from batteries.errors import IntegrityError
+from batteries.errors import IntegrityError, NotFoundError
 from batteries.io.verified import Verified
 from composer.artifact.kinds import FORMS
 from composer.artifact.manifest import PackedManifest
@@ -22,11 +22,15 @@ from registry.catalog.release import AnyRelease, AnySummary, Attested, PackedRel
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.cached import CachedStore, offline
-from registry.stores.memory import MemoryStore
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import Mode
+from registry.stores.signed.reading import Reading, recall
 from registry.stores.store import INDEX, Store, no_index
 from registry.stores.verified_read import read_pinned
+from registry.trust import library
+from registry.trust.release_signatures import check_release
+from registry.trust.signature import NOT_CHECKED, NOT_SIGNED, Signature
+from registry.trust.signed_documents import MAX_SIGNED
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,13 @@ class Snapshot:
         store: Store of the registry.
         index: Index that was read.
         fetched: Time of reading, in seconds since 1970; None if the index was just read.
+        signature: Signature of the index.
     """
 
     store: Store
     index: Index
     fetched: float | None = None
+    signature: Signature = NOT_SIGNED
 
     @property
     def age(self) -> float:
@@ -49,23 +55,25 @@ class Snapshot:
         return 0.0 if self.fetched is None else max(0.0, time.time() - self.fetched)
 
     @classmethod
-    def take(cls, store: Store) -> Snapshot:
-        """Read the index of a store, and check it against the last one read.
+    def take(cls, store: Store, *, pins: Iterable[str] = ()) -> Snapshot:
+        """Read the index of a store, and check its signature, and it against the last one read.
+
+        Args:
+            store: Store to read.
+            pins: Ids of keys that are trusted if the configuration file pins none.
 
         Raises:
             NotFoundError: no index (``NO_INDEX``).
-            FormatError: invalid index.
-            IntegrityError: damaged index, or a rollback.
+            FormatError: invalid index or signature.
+            IntegrityError: damaged index, signature that is missing or not by a trusted key, or a rollback.
+            PolicyError: pinned keys, and a signature that has expired or cannot be checked.
         """
-        memory = None if _exempt(store) else Memory(Cache())
-        before = memory.note(store) if memory else None
+        reading = Reading.begin(store)
         data = store.read_index()
         if data is None:
             raise no_index(store.url)
         index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
-        if memory:
-            memory.accept(store, data, index, before)
-        return cls(store, index)
+        return cls(store, index, signature=reading.accept(data, index, tuple(pins)))
 
     def find(self, reference: Reference) -> Located:
         """Locate a reference in this registry.
@@ -132,6 +140,31 @@ class Located:
     def attestations(self) -> dict[str, Attested]:
         """Current attestations of this cell, by protocol."""
         return self.snapshot.index.attestations.get(self.release.blob.sha256, {})
+
+    @property
+    def signature_key(self) -> str:
+        """Key of the signature of the release, which need not exist."""
+        return store_keys.signature(self.release.manifest.sha256)
+
+    def signature(self) -> Signature:
+        """Read and check the signature of the release, by its publisher.
+
+        Raises:
+            IntegrityError: signature of another release, or false (``BAD_SIGNATURE``).
+            FormatError: invalid signature.
+        """
+        try:
+            data = self.snapshot.store.read(self.signature_key, limit=MAX_SIGNED)
+        except NotFoundError:
+            return NOT_SIGNED
+        return self.check_signature(data)
+
+    def check_signature(self, data: bytes) -> Signature:
+        """Check the bytes of a signature of the release, as :meth:`signature`."""
+        if not library.is_there():
+            return NOT_CHECKED
+        pins = {self.manifest_key: self.release.manifest, self.blob_key: self.release.blob}
+        return check_release(pins, data, where=f"{self.signature_key} of {self.snapshot.store.url}")
 
     def manifest(self, cache: Cache | None = None) -> Manifest:
         """Read and check the manifest of a cell.
@@ -243,7 +276,8 @@ def _seen(address: str, base: Path, mode: Mode) -> Snapshot | None:
     if note is None or index is None:
         return None
     connect = None if mode == "offline" else partial(settings.open_at, address, base)
-    return Snapshot(CachedStore(address, connect), index, fetched=note.fetched)
+    signature = recall(memory, note, offline=mode == "offline")
+    return None if signature is None else Snapshot(CachedStore(address, connect), index, note.fetched, signature)
 
 
 def _is_fixed(reference: Reference | NamePattern, index: Index) -> bool:
@@ -252,11 +286,6 @@ def _is_fixed(reference: Reference | NamePattern, index: Index) -> bool:
         return False
     releases = index.releases(reference.path)
     return reference.version in releases or any(one.blob.sha256 == reference.digest for one in releases.values())
-
-
-def _exempt(store: Store) -> bool:
-    """Return whether rollback is allowed: the embedded registry follows its checkout, and memory has no address."""
-    return isinstance(store, MemoryStore) or store.url in (settings.EMBEDDED, str(settings.embedded()))
 
 
 def check_manifest(

@@ -1,4 +1,4 @@
-"""The interface of stores, and changes of an index. Keys are written once; only the index changes, by compare-and-swap.
+"""The interface of stores. Keys are written once; only the index changes, by compare-and-swap.
 
 Blobs are written first, then manifests, then the index: nothing names a missing file, and a version is visible whole or not at
 all.
@@ -6,19 +6,15 @@ all.
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
-from batteries.errors import ConflictError, NotFoundError
+from batteries.errors import NotFoundError
 from batteries.io.atomic_files import Data
 from batteries.io.canonical_json import sha256
 from registry.catalog.index import Index
 
 INDEX = "index.json"
-ATTEMPTS = 100  # to change an index that other writers change too
-PAUSE = 0.05  # longest wait between two attempts, in seconds
 
 
 class Store(Protocol):
@@ -85,35 +81,6 @@ class Store(Protocol):
 def no_index(url: str) -> NotFoundError:
     """Return the error for a store without an index."""
     return NotFoundError("no index", code="NO_INDEX", expected=INDEX, where=url, remedy="Check its address.")
-
-
-def change_index(store: Store, change: Callable[[Index], Index]) -> tuple[Index, bool]:
-    """Change the index of a store, with retries if other writers change it at the same time.
-
-    Args:
-        store: Store with the index.
-        change: Function from the current index to the wanted one; returning the same object means no change.
-
-    Returns:
-        Index that holds the change, and whether this call made it.
-
-    Raises:
-        ConflictError: raised by ``change``, or the index changed at every attempt (``INDEX_MOVED``).
-    """
-    for attempt in range(ATTEMPTS):
-        present, digest = read_index_of(store)
-        wanted = change(present)
-        if wanted is present:
-            return present, False
-        try:
-            store.swap_index(digest, wanted.sealed())
-        except ConflictError as error:
-            if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
-                raise
-            time.sleep(random.uniform(0, PAUSE))
-        else:
-            return wanted, True
-    raise AssertionError("unreachable")
 
 
 def read_index_of(store: Store) -> tuple[Index, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import create_model, model_validator
 from semver import Version
@@ -14,7 +14,7 @@ from batteries import short_repr
 from batteries.cell.manifest import Count, Sha256, Text
 from batteries.errors import InputError, UnknownKeyError
 from batteries.io import atomic_files, canonical_json
-from batteries.io.canonical_json import Document, load_any, sha256
+from batteries.io.canonical_json import Document, GrownDocument, load_any, sha256
 from batteries.lookup import Lookup
 from batteries.text import did_you_mean, listed
 from composer.artifact.form import ArtifactForm
@@ -66,12 +66,22 @@ def _locked(form: ArtifactForm[Any]) -> type[LockedCell]:
 LOCKED: dict[str, type[LockedCell]] = {CELL.name: LockedCell, **{name: _locked(form) for name, form in FORMS.items()}}
 
 
-class LockedIndex(Document):
-    """The index in which references were resolved; it only shows how old a lock is."""
+class LockedIndex(GrownDocument):
+    """The index in which references were resolved: the registry must not be older, and be signed by the same keys.
+
+    Attributes:
+        source: Address of the registry.
+        number: Number of the index.
+        sha256: SHA-256 of the index's bytes.
+        signed_by: Ids of the keys that signed it, sorted; empty if none did.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ("signed_by",)
 
     source: Text
     number: Count
     sha256: Sha256
+    signed_by: tuple[Sha256, ...] = ()
 
 
 def locked_rows(form: ArtifactForm[Any]) -> Any:
@@ -170,7 +180,8 @@ class Lock(Tables, Lookup[LockedCell]):
                     remedy="Lock it from one registry only.",
                 )
             number, digest = snapshot.index.number, sha256(snapshot.index.sealed())
-            indexes[source] = LockedIndex(source=source, number=number, sha256=digest)
+            signers = snapshot.signature.signers
+            indexes[source] = LockedIndex(source=source, number=number, sha256=digest, signed_by=signers)
         everything = [locked[name] for name in sorted(locked)]
         chosen = {kind.plural: tuple(one for one in everything if type(one) is LOCKED[kind.name]) for kind in KINDS.values()}
         listed = tuple(indexes[source] for source in sorted(indexes))

@@ -9,7 +9,7 @@ Other bytes cannot take that version for an hour, because the first publisher ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -29,10 +29,12 @@ from registry.catalog.reference import Reference, ReferenceText
 from registry.catalog.release import RELEASES, AnyRelease, PackedRelease, Release
 from registry.stores.memory import MemoryStore
 from registry.stores.settings import open_store
+from registry.stores.signed.changes import change_index, refuse_unsigned_change, release_signature
 from registry.stores.snapshot import Snapshot
-from registry.stores.store import Store, change_index, read_index_of
+from registry.stores.store import Store, read_index_of
 from registry.transfer.pull_packed import Packed, form_of_file, read_packed
 from registry.transfer.weight_checks import Checked, check, refuse_false_figures
+from registry.trust.signing import Signing
 
 
 class Published(Document):
@@ -86,13 +88,25 @@ class Ready:
         """Exact version."""
         return str(self.reference.version)
 
+    def files(self, signing: Signing | None) -> Iterator[tuple[str, Data]]:
+        """Yield keys and bytes in the order of writing: file, manifest, signature."""
+        yield store_keys.blob(self.release.blob.sha256), self.blob
+        yield store_keys.manifest(self.reference.path, self.version), self.manifest
+        if signing is not None:
+            signature = release_signature(self.reference.path, self.version, self.release, signing)
+            yield store_keys.signature(self.release.manifest.sha256), signature
+
 
 def _exact(manifest: Manifest | PackedManifest) -> Reference:
     return Reference.parse(f"{manifest.path}@{manifest.identity.version}")
 
 
 def publish(
-    cell: Cell | str | Path, registry: str | Path | Store, *, progress: Callable[[str], None] = lambda step: None
+    cell: Cell | str | Path,
+    registry: str | Path | Store,
+    *,
+    signing: Signing | None = None,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Published:
     """Publish an artifact to a registry. On return it is on disk and in the index.
 
@@ -102,14 +116,17 @@ def publish(
     Args:
         cell: Cell, or file of an artifact of any kind; the manifest gives its band, name and version.
         registry: Target, as an address or a store; a folder is created if needed.
+        signing: Signers of the release and the index; the first ones of a registry are its keys from then on.
         progress: Callback with the next step: ``measuring`` for a cell, then ``writing``.
 
     Raises:
         InputError: no target, or a version that cannot be published.
         PolicyError: band contradicted by the CV (``BAND_DENIED``), figures that the weights do not have (``REPLAY_MISMATCH``)
-            or that cannot be measured here (``UNKNOWN_PROBE``), implausible weights or maps, or a read-only target.
+            or that cannot be measured here (``UNKNOWN_PROBE``), implausible weights or maps, a read-only target, or one that is
+            signed, without signers (``SIGNER_NEEDED``).
         ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
-        IntegrityError: file that does not match its manifest.
+        IntegrityError: file that does not match its manifest, signers that may not sign for the registry (``WRONG_SIGNER``,
+            ``TOO_FEW_SIGNERS``), or an index there that its keys did not sign.
         StoreError: no space or no permission.
 
     >>> import registry
@@ -120,18 +137,23 @@ def publish(
     if not isinstance(cell, Cell | str | Path):
         remedy = "Publish several as one release with registry.publish_all."
         raise InputError("not a cell", code="CELL", expected="a cell or its file", found=repr(cell)[:60], remedy=remedy)
-    (published,) = publish_all([cell], registry, progress=progress)
+    (published,) = publish_all([cell], registry, signing=signing, progress=progress)
     return published
 
 
 def publish_all(
-    cells: Iterable[Cell | str | Path], registry: str | Path | Store, *, progress: Callable[[str], None] = lambda step: None
+    cells: Iterable[Cell | str | Path],
+    registry: str | Path | Store,
+    *,
+    signing: Signing | None = None,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> list[Published]:
     """Publish artifacts to a registry as one release: the index lists all of them at once, or none after an error.
 
     Args:
         cells: Cells, or files of artifacts of any kind.
         registry: Target, as for :func:`publish`.
+        signing: Signers, as for :func:`publish`.
         progress: Callback with the next step: ``measuring`` for each cell, then ``writing``.
 
     Raises:
@@ -144,6 +166,7 @@ def publish_all(
     [('low/fresnel-64@1.0.0', 1), ('high/fresnel-64@2.0.0', 1)]
     """
     store = target_store(registry)
+    refuse_unsigned_change(store, signing)  # before cells are measured
     ready = [_ready(cell, progress) for cell in cells]
     references = [str(one.reference) for one in ready]
     if not ready:
@@ -151,7 +174,7 @@ def publish_all(
     if twice := sorted({one for one in references if references.count(one) > 1}):
         raise InputError("two artifacts of one reference", code="TWICE", found=", ".join(twice))
     progress("writing")
-    return _put(store, ready)
+    return _put(store, ready, signing)
 
 
 def _ready(cell: Cell | str | Path, progress: Callable[[str], None]) -> Ready:
@@ -165,14 +188,14 @@ def _ready(cell: Cell | str | Path, progress: Callable[[str], None]) -> Ready:
     return Ready.of_cell(checked)
 
 
-def write(checked: Checked, store: Store) -> Published:
-    """Write a checked cell to a store and list it in the index.
+def write(checked: Checked, store: Store, signing: Signing | None = None) -> Published:
+    """Write a checked cell to a store and list it in the index, signed if signers are given.
 
     Raises:
         ConflictError: version already published with other content (``VERSION_EXISTS``), or an index that kept changing.
         StoreError: no space or no permission.
     """
-    (published,) = _put(store, [Ready.of_cell(checked)])
+    (published,) = _put(store, [Ready.of_cell(checked)], signing)
     return published
 
 
@@ -199,11 +222,8 @@ def target_store(registry: str | Path | Store) -> Store:
     return registry
 
 
-def _put(store: Store, ready: Sequence[Ready]) -> list[Published]:
+def _put(store: Store, ready: Sequence[Ready], signing: Signing | None = None) -> list[Published]:
     """Write artifacts, and list them in one change of the index."""
-    for one in ready:
-        store.put(store_keys.blob(one.release.blob.sha256), one.blob)
-        store.put(store_keys.manifest(one.reference.path, one.version), one.manifest)
     new: set[str] = set()
 
     def listing_all(index: Index) -> Index:
@@ -215,7 +235,8 @@ def _put(store: Store, ready: Sequence[Ready]) -> list[Published]:
                 new.add(str(one.reference))
         return index.with_all(listed)
 
-    index, changed = change_index(store, listing_all)
+    files = (file for one in ready for file in one.files(signing))
+    index, changed = change_index(store, listing_all, files=files, signing=signing)
     return [
         Published(reference=one.reference, release=one.release, number=index.number, new=changed and str(one.reference) in new)
         for one in ready

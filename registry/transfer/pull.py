@@ -24,7 +24,7 @@ from registry.stores.store import Store
 from registry.transfer.lockfile import Lock, LockedCell
 from registry.transfer.pull_packed import load_packed
 from registry.transfer.search import named, references_of
-from registry.transfer.wanted import Progress, Wanted, wanted_of, warn_of_yanked
+from registry.transfer.wanted import Progress, Wanted, wanted_of, wanted_of_locked, warn_of_yanked
 from registry.transfer.weight_checks import check_weights
 
 WORKERS = 8  # concurrent transfers
@@ -88,6 +88,8 @@ def pull_locked(
 ) -> list[Any]:
     """Fetch exactly the artifacts of a lock, the cells first. Digests suffice: no index is needed.
 
+    If a registry that the lock names is asked, it must not be older than the lock, and be signed as it was then.
+
     Args:
         lock: Lock to pull.
         registry: Folder, ``hf://owner/repo[@revision]`` or store that has the bytes; by default each artifact's own source.
@@ -99,6 +101,7 @@ def pull_locked(
             it, or its index was read on this machine since the yank.
 
     Raises:
+        IntegrityError: registry older than the lock (``ROLLBACK``), or not signed by the keys that the lock pins.
         BatteriesError: as :func:`pull`.
 
     >>> import registry
@@ -108,7 +111,7 @@ def pull_locked(
     >>> cell.digest == lock.cells[0].blob.sha256
     True
     """
-    wanted = wanted_of(lock.everything, registry, mode)
+    wanted = wanted_of_locked(lock.everything, registry, mode, indexes=lock.indexes)
     found = _load(wanted, progress)
     warn_of_yanked(wanted, stacklevel=2)
     return found

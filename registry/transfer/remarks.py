@@ -17,16 +17,19 @@ from registry.catalog.kinds import CELL
 from registry.catalog.reference import Reference, ReferenceText
 from registry.catalog.release import Attested, Pin
 from registry.stores.settings import open_store
-from registry.stores.store import Store, change_index, no_index, read_index_of
+from registry.stores.signed.changes import change_index
+from registry.stores.store import Store, no_index, read_index_of
 from registry.transfer.publish import target_store
+from registry.trust.signing import Signing
 
 
-def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> Index:
+def attest(attestation: Attestation | bytes, registry: str | Path | Store, *, signing: Signing | None = None) -> Index:
     """Publish an attestation as the current one of its cell and protocol, and return the index that lists it.
 
     Args:
         attestation: Attestation, or its canonical bytes.
         registry: Target, which must have the cell.
+        signing: Signers of the index, as for :func:`registry.publish`.
 
     Raises:
         FormatError: invalid attestation.
@@ -34,7 +37,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
         NotFoundError: unknown cell, or no such registry or index (``NO_REGISTRY``, ``NO_INDEX``).
         IntegrityError: other weights in the registry under that reference (``WRONG_CELL``).
         PolicyError: read-only target, report of a negative control (``CONTROL``), or of a user's own host or task
-            (``CUSTOM_PROTOCOL``).
+            (``CUSTOM_PROTOCOL``), or a signed registry without signers (``SIGNER_NEEDED``).
         StoreError: no space or no permission.
 
     >>> import registry
@@ -60,8 +63,13 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store) -> In
     pin = Pin.of(data)
     attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)
     _refuse_unknown_cell(read_index_of(store)[0], document)
-    store.put(store_keys.attestation(document.cell, pin.sha256), data)
-    index, _ = change_index(store, lambda index: index.with_attestation(document.cell, document.protocol, attested))
+    files = [(store_keys.attestation(document.cell, pin.sha256), data)]
+    index, _ = change_index(
+        store,
+        lambda index: index.with_attestation(document.cell, document.protocol, attested),
+        files=files,
+        signing=signing,
+    )
     return index
 
 
@@ -85,18 +93,19 @@ class Yanked(Document):
     __repr__ = short_repr.fields
 
 
-def yank(reference: str | Reference, reason: str, registry: str | Path | Store) -> Yanked:
+def yank(reference: str | Reference, reason: str, registry: str | Path | Store, *, signing: Signing | None = None) -> Yanked:
     """Mark a version as not to be used: it is no longer chosen automatically, but can still be pulled by its exact version.
 
     Args:
         reference: ``band/name@version``, ``model/name@version`` and so on, exact.
         reason: Reason shown to users.
         registry: Target, which must have the version.
+        signing: Signers of the index, as for :func:`registry.publish`.
 
     Raises:
         InputError: no exact version (``NO_VERSION``), an empty reason, or no target.
         NotFoundError: unknown version, or no such registry or index (``NO_REGISTRY``, ``NO_INDEX``).
-        PolicyError: read-only target.
+        PolicyError: read-only target, or a signed one without signers (``SIGNER_NEEDED``).
 
     >>> import registry
     >>> published = registry.publish(registry.load("low/fresnel-64@1.0.0"), "cells")
@@ -107,7 +116,8 @@ def yank(reference: str | Reference, reason: str, registry: str | Path | Store) 
     version = parsed.version
     if version is None or parsed.registry is not None:
         raise InputError("not an exact version", code="NO_VERSION", expected="band/name@version", found=parsed)
-    index, new = change_index(_present_store(registry), lambda index: index.with_yank(parsed.path, version, reason))
+    store = _present_store(registry)
+    index, new = change_index(store, lambda index: index.with_yank(parsed.path, version, reason), signing=signing)
     return Yanked(reference=parsed, reason=reason, number=index.number, new=new)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,8 +21,10 @@ from registry.stores.store import INDEX, Store
 from registry.stores.verified_read import read_pinned
 from registry.transfer import weight_checks
 from registry.transfer.search import located, named
+from registry.trust.keys import key_ids
+from registry.trust.signature import refuse_others
 
-ObjectKind = Literal["reference", "index", "manifest", "blob", "figures", "attestation"]
+ObjectKind = Literal["reference", "index", "manifest", "blob", "figures", "signature", "attestation"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ def verify(
     *references: str | Reference | Located | Iterable[str | Reference | Located],
     registry: str | Path | Store | None = None,
     replay: bool = False,
+    signed_by: Iterable[str] = (),
 ) -> list[Finding]:
-    """Check manifest, file and attestations of artifacts in their registry, without any cache.
+    """Check manifest, file, signature and attestations of artifacts in their registry, without any cache.
 
     Args:
         references: ``[registry/]band/name[@version]`` or ``...@sha256:<hex>``, of any kind, patterns such as ``low/*``, or
@@ -63,6 +66,7 @@ def verify(
         registry: Address or store; by default the default registry.
         replay: Whether to measure each cell again and compare it with its manifest's figures, which needs torch and a second or
             two per cell.
+        signed_by: Keys, each by its id or its public file, one of which must have signed a release, or the index that has it.
 
     Returns:
         Findings, one per object. An error becomes a finding and does not stop the other checks.
@@ -71,6 +75,7 @@ def verify(
     >>> [(finding.kind, finding.ok) for finding in registry.verify("low/fresnel-64")]
     [('manifest', True), ('blob', True), ('attestation', True), ('attestation', True)]
     """
+    wanted = key_ids(signed_by)
     findings: list[Finding] = []
     for reference in each(references, (str, Reference, Located)):
         try:
@@ -80,12 +85,15 @@ def verify(
         else:
             for one in found:
                 findings += _findings(one, replay)
+                findings += _signature_findings(one, wanted)
                 findings += _attestation_findings(one.snapshot, one.release.blob.sha256)
     return findings
 
 
-def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
-    """Check a store's index and everything that it lists; ``replay`` is that of :func:`verify`.
+def verify_store(store: Store, *, replay: bool = False, signed_by: Iterable[str] = ()) -> list[Finding]:
+    """Check a store's index and everything that it lists; ``replay`` and ``signed_by`` are those of :func:`verify`.
+
+    The index itself must be signed by one of the keys, too.
 
     Files that the index does not list are not errors: an interrupted publish leaves them, and they are never read.
 
@@ -95,14 +103,19 @@ def verify_store(store: Store, *, replay: bool = False) -> list[Finding]:
     >>> [finding.kind for finding in registry.verify_store(store)]
     ['index', 'manifest', 'blob']
     """
+    wanted = key_ids(signed_by)
     try:
         snapshot = Snapshot.take(store)
     except BatteriesError as error:
         return [Finding("index", INDEX, error)]
     findings = [Finding("index", INDEX)]
+    if wanted or snapshot.signature.state == "signed":
+        findings.append(_finding("signature", INDEX, lambda: refuse_others(wanted, INDEX, snapshot.signature)))
     for path, version, release in snapshot.index.everything():
         band, _, name = path.partition("/")
-        findings += _findings(Located(snapshot, Reference(None, band, name, version), release), replay)
+        located = Located(snapshot, Reference(None, band, name, version), release)
+        findings += _findings(located, replay)
+        findings += _signature_findings(located, wanted)
     for cell in sorted(snapshot.index.attestations):
         findings += _attestation_findings(snapshot, cell)
     return findings
@@ -143,6 +156,19 @@ def _cell_findings(located: Located, replay: bool) -> list[Finding]:
         name = str(located.reference)
         found.append(_finding("figures", name, lambda: weight_checks.replay(read_cell(), where=name)))
     return found
+
+
+def _signature_findings(located: Located, wanted: Collection[str]) -> list[Finding]:
+    """Check the signature of a release: its own if it has one, else that of the index if keys are wanted."""
+    key, of_index = located.signature_key, located.snapshot.signature
+    try:
+        own = located.signature()
+        if own.state == "not signed" and not wanted:
+            return []
+        refuse_others(wanted, key, own, of_index)
+    except BatteriesError as error:
+        return [Finding("signature", key, error)]
+    return [] if own.state == "not checked" else [Finding("signature", key)]
 
 
 def _attestation_findings(snapshot: Snapshot, cell: str) -> list[Finding]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batteries.cell.cell import Origin
-from batteries.errors import NotFoundError
+from batteries.errors import IntegrityError, NotFoundError
 from registry.catalog import store_keys
+from registry.catalog.index import Index
 from registry.catalog.reference import NamePattern, Reference
 from registry.catalog.release import AnySummary, Pin
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode
-from registry.stores.snapshot import Located, open_bytes
+from registry.stores.signed.reading import is_shipped
+from registry.stores.snapshot import Located, Snapshot, open_bytes
 from registry.stores.store import Store
 from registry.transfer import yanked_versions
-from registry.transfer.lockfile import LockedCell
+from registry.transfer.lockfile import LockedCell, LockedIndex
 from registry.transfer.search import located
 
 Progress = Callable[[int, int], None]  # bytes fetched so far, bytes in total
@@ -95,11 +97,25 @@ def wanted_of(
 
 
 def wanted_of_locked(
-    locked: Sequence[LockedCell], registry: str | Path | Store | None = None, mode: Mode | None = None
+    locked: Sequence[LockedCell],
+    registry: str | Path | Store | None = None,
+    mode: Mode | None = None,
+    *,
+    indexes: Sequence[LockedIndex] = (),
 ) -> list[Wanted]:
     """Return the artifacts of a lock, each in the given registry, or by default in its own source.
 
+    Of a registry that is asked for files, the index must not be older than in the lock, and must be signed by keys to which a
+    chain leads from those that signed it then. A registry that is given in place of those of the lock has an index of its own.
+
+    Args:
+        locked: Rows of the lock.
+        registry: Registry that has them; None for that of each row.
+        mode: Network mode.
+        indexes: Indexes of the lock.
+
     Raises:
+        IntegrityError: index older than in the lock (``ROLLBACK``), or not signed as :meth:`Snapshot.take` wants.
         BatteriesError: registry that cannot be opened.
     """
     opened: dict[str, Store] = {}
@@ -110,7 +126,8 @@ def wanted_of_locked(
             opened[str(source)] = _open_locked(source, mode) if registry is None else open_bytes(source, mode)
         store = opened[str(source)] if isinstance(source, str | Path) else source
         wanted.append(Wanted(store, one.reference, one.manifest, one.blob))
-    return _with_yanks(wanted, Cache())
+    known = {id(opened[one.source]): one for one in indexes if registry is None and one.source in opened}
+    return _with_yanks(wanted, known, Cache())
 
 
 def warn_of_yanked(wanted: Iterable[Wanted], *, stacklevel: int) -> None:
@@ -129,12 +146,29 @@ def _open_locked(source: str | Path, mode: Mode | None) -> Store:
         raise
 
 
-def _with_yanks(wanted: list[Wanted], cache: Cache) -> list[Wanted]:
+def _with_yanks(wanted: list[Wanted], locked: Mapping[int, LockedIndex], cache: Cache) -> list[Wanted]:
     """Add the reasons of yanked versions, as far as the index of each store is known."""
     found: dict[int, str | None] = {}
     for store in {id(one.store): one.store for one in wanted}.values():
         of_it = [n for n, one in enumerate(wanted) if one.store is store]
         names = [(wanted[n].reference.path, wanted[n].version) for n in of_it]
         complete = all(cache.has(pin) for n in of_it for pin in (wanted[n].manifest, wanted[n].blob))
-        found |= zip(of_it, yanked_versions.reasons(store, names, cache, complete=complete), strict=True)
+        index = _index_of(store, locked.get(id(store)), cache, complete)
+        found |= zip(of_it, yanked_versions.reasons(index, names), strict=True)
     return [replace(one, yanked=found[n]) for n, one in enumerate(wanted)]
+
+
+def _index_of(store: Store, locked: LockedIndex | None, cache: Cache, complete: bool) -> Index | None:
+    """Return the index of a store; raise if it is older than in a lock, or not signed as it was."""
+    if locked is None or is_shipped(store) or not yanked_versions.is_asked(store, complete=complete):
+        return yanked_versions.known_index(store, cache, complete=complete)
+    if locked.signed_by:
+        index: Index | None = Snapshot.take(store, pins=locked.signed_by).index
+    else:
+        index = yanked_versions.known_index(store, cache, complete=complete)
+    if index is not None and index.number < locked.number:
+        what, expected = "registry older than the lock", f"index {locked.number} or later, as in the lock"
+        remedy = "It may lack yanks. If the registry was rebuilt on purpose, lock again."
+        found = f"index {index.number}"
+        raise IntegrityError(what, code="ROLLBACK", expected=expected, found=found, where=store.url, remedy=remedy)
+    return index

@@ -46,28 +46,37 @@ def warn(found: Iterable[tuple[object, str | None]], *, stacklevel: int) -> None
             warnings.warn(YankedWarning(str(reference), reason), stacklevel=stacklevel + 1)
 
 
-def reasons(store: Store, names: Sequence[tuple[str, str]], cache: Cache, *, complete: bool) -> list[str | None]:
+def reasons(index: Index | None, names: Sequence[tuple[str, str]]) -> list[str | None]:
     """Return the reasons of yanks, or None for each version not known to be yanked.
 
     Args:
-        store: Store that has the versions.
+        index: Index of the registry; None if it is not known.
         names: Path and version of each.
-        cache: Cache with the last index of a remote store.
-        complete: Whether the cache has all the files; a remote store is then not contacted.
     """
-    index = None
-    with contextlib.suppress(FormatError, IntegrityError, NotFoundError, PolicyError):  # a lock needs no valid index
-        index = _known_index(store, cache, complete)
     if index is None:
         return [None for _ in names]
     released = [index.releases(path).get(version) for path, version in names]
     return [None if release is None else release.yanked for release in released]
 
 
-def _known_index(store: Store, cache: Cache, complete: bool) -> Index | None:
-    if settings.is_remote(store.url) and (complete or isinstance(store, CachedStore)):
-        memory = Memory(cache)
-        note = memory.note(store)
-        return None if note is None else memory.index(note)
-    data = store.read_index()
-    return None if data is None else Index.from_bytes(data, where=f"{INDEX} of {store.url}")
+def known_index(store: Store, cache: Cache, *, complete: bool) -> Index | None:
+    """Return the index of a store for a lock, which needs none; None if there is none that can be read.
+
+    Args:
+        store: Store of the registry.
+        cache: Cache with the last index of a remote store.
+        complete: Whether the cache has all the files; a remote store is then not contacted.
+    """
+    with contextlib.suppress(FormatError, IntegrityError, NotFoundError, PolicyError):
+        if not is_asked(store, complete=complete):
+            memory = Memory(cache)
+            note = memory.note(store)
+            return None if note is None else memory.index(note)
+        data = store.read_index()
+        return None if data is None else Index.from_bytes(data, where=f"{INDEX} of {store.url}")
+    return None
+
+
+def is_asked(store: Store, *, complete: bool) -> bool:
+    """Return whether a store is asked for its index: a folder always, a remote one if it is asked for files, too."""
+    return not settings.is_remote(store.url) or not (complete or isinstance(store, CachedStore))

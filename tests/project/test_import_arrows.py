@@ -38,7 +38,19 @@ WINGS = {
         "vae",
         "artifact encoding",
     ],
-    "registry": ["catalog", "stores", "transfer", "answers", "adoption", "reports", "site checks", "viability", "cli", "entry"],
+    "registry": [
+        "catalog",
+        "trust",
+        "stores",
+        "transfer",
+        "answers",
+        "adoption",
+        "reports",
+        "site checks",
+        "viability",
+        "cli",
+        "entry",
+    ],
 }
 PACKAGES = list(WINGS)  # each may import those before it
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

@@ -10,6 +10,8 @@ from batteries import PatchSVAE, measure, noise, probe, untrained
 from batteries.packaging.package import UNTRAINED_SEED
 from batteries.readout import name_noise
 from registry import open_store, verify_store
+from registry.stores.snapshot import open_snapshot
+from registry.transfer.mirror import everything
 
 FEW = (30, 20)  # images a noise type, to train and to test
 SEEDS = ("johanna-64-s1", "johanna-64-s2", "johanna-64-s3")  # short runs: alignment needs pairs
@@ -56,6 +58,18 @@ def test_the_embedded_registry_holds_them_and_every_byte_is_right(cells):
     found = verify_store(open_store())
     assert {finding.error for finding in found} == {None}
     assert {finding.name for finding in found} >= {f"{name}/{cell.version}.json" for name, cell in cells.items()}
+
+
+RELEASE_KEY = "250c8349ba419a2ffb8c61096c6af41c49877193fdbf7eaf68c86c1668cd11a2"  # id of the project's release key
+
+
+def test_the_embedded_registry_and_its_releases_are_signed_by_the_release_key():
+    pytest.importorskip("tuf")
+    snapshot = open_snapshot("embedded")
+    assert (snapshot.signature.state, snapshot.signature.signers) == ("signed", (RELEASE_KEY,))
+    found = [located.signature() for located in everything(snapshot)]
+    assert {(one.state, one.signers) for one in found} == {("signed", (RELEASE_KEY,))}
+    assert verify_store(open_store(), signed_by=["f" * 64])[1].error.code == "WRONG_SIGNER"
 
 
 @pytest.mark.slow

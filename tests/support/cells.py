@@ -88,11 +88,11 @@ def with_axial(cell: Cell, value: float) -> Cell:
     return Cell(cell.weights, cell.manifest.model_copy(update={"measured": measured}))
 
 
-def publish(cell, registry) -> publishing.Published:
+def publish(cell, registry, signing=None) -> publishing.Published:
     """Publish a cell made by hand, whose figures nothing measured: the tests of these are in ``test_claims.py``."""
     if not isinstance(cell, Cell):
-        return publishing.publish(cell, registry)
-    return publishing.write(check(cell), publishing.target_store(registry))
+        return publishing.publish(cell, registry, signing=signing)
+    return publishing.write(check(cell), publishing.target_store(registry), signing)
 
 
 def measured(cv: float | None, band: str | None) -> Measured:

@@ -162,7 +162,7 @@ class MemoryDisk:
         self._open[descriptor] = [path, 0]
         return descriptor
 
-    open_folder = open
+    open_folder = follow = open
 
     def create(self, path):
         self._free(path)

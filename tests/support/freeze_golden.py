@@ -15,6 +15,7 @@ from registry.answers.inspection import INSPECTING
 from registry.answers.maintenance import MAINTENANCE
 from registry.answers.site import SITES
 from registry.answers.transfer import ANSWERS
+from registry.answers.trust import TRUST
 from registry.answers.vae import VAES
 from registry.site.site_index import SiteIndex
 from tests.project.test_public_names import GOLDEN, PUBLIC, ROOT, options
@@ -26,7 +27,7 @@ SCHEMAS = ROOT / "docs" / "schema"
 def answer_schemas():
     """The schema of what every command answers under ``--json``, by the name of the command."""
     answers = {**ANSWERS, **ADOPTING, **ALIGNING, **COMPOSING, **MAINTENANCE, **ENCODING, **INSPECTING, **DIAGNOSING, **SITES}
-    answers |= VAES
+    answers |= VAES | TRUST
     return {name: answer.model_json_schema(mode="serialization") for name, answer in answers.items()}
 
 

@@ -30,6 +30,7 @@ from registry.cli.terminal import interruption
 from registry.cli.terminal.choices import choice
 from registry.cli.terminal.help import App, Group
 from registry.stores.settings import Mode
+from registry.stores.signed.trust_guard import SignerWarning
 from registry.transfer.yanked_versions import YankedWarning
 
 if TYPE_CHECKING:
@@ -176,13 +177,14 @@ def _warnings_said() -> Iterator[None]:
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if issubclass(category, YankedWarning | StoreWarning):
+            if issubclass(category, YankedWarning | StoreWarning | SignerWarning):
                 say(f"warning: {message}")
             else:
                 shown(message, category, *where, **more)
 
         warnings.simplefilter("default", StoreWarning)
         warnings.simplefilter("always", YankedWarning)
+        warnings.simplefilter("always", SignerWarning)
         warnings.showwarning = show
         yield
 

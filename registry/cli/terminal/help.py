@@ -43,7 +43,7 @@ GROUPS = {  # of options, by parameter
         *("width", "heads", "activation", "activation_sites", "row_norm", "unbounded_alpha"),
     ),
     "Label": ("name", "version", "family", "description", "license", "data_license", "data_source"),
-    "Output": ("out", "tokens", "fresh", "graph", "html", "attest", "dry_run", "wide", "as_json"),
+    "Output": ("out", "tokens", "fresh", "graph", "html", "attest", "sign", "dry_run", "wide", "as_json"),
     "General": ("seed", "registry", "registry_", "mode", "threads", "engine", "workers", "help"),
 }
 GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}

@@ -104,5 +104,5 @@ def test_words_that_are_no_unicode_can_be_said():
 def test_an_answer_is_closed():
     with pytest.raises(ValueError, match="extra"):
         Fault.model_validate({**dict.fromkeys(Fault.model_fields, "x"), "more": 1})
-    assert set(ANSWERS["list"].model_fields) == {"registry", "number", "cells", "models", "maps", "vaes"}
+    assert set(ANSWERS["list"].model_fields) == {"registry", "number", "signature", "cells", "models", "maps", "vaes"}
     assert set(Shown.model_fields) >= {"manifest", "attestations", "yanked"}

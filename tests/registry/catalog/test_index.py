@@ -56,7 +56,9 @@ def test_a_change_that_changes_nothing_is_the_same_object(small):
 def test_a_new_attestation_takes_the_place_of_the_old_one(small):
     cell = tiny()
     other = Attested(sha256="b" * 64, size=6, verdict="walked back")
-    assert small.with_attestation(cell.digest, "quick-1", other).attestations[cell.digest] == {"quick-1": other}
+    assert small.with_attestation(cell.digest, "quick-1", other).attestations[cell.digest] == {
+        "quick-1": other.model_copy(update={"revision": 1})
+    }
     assert set(small.with_attestation(cell.digest, "full-1", other).attestations[cell.digest]) == {"quick-1", "full-1"}
 
 

@@ -13,7 +13,7 @@ from registry.cli import browse, main
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
 from registry.stores.settings import config_file
-from registry.stores.store import change_index
+from registry.stores.signed.changes import change_index
 from registry.transfer.remarks import attest
 from tests.support.cells import ROOT, attestation, publish, python, tiny, tree
 

@@ -19,6 +19,8 @@ BLOB = "blobs/" + "a" * 64
 MANIFEST = "low/x/1.0.0.json"
 MODEL = "model/x/1.0.0.json"
 ATTESTATION = f"attestations/{'b' * 64}/{'c' * 64}.json"
+SIGNATURE = f"signatures/{'d' * 64}.json"
+ROOT = "trust/1.root.json"
 BAD_KEYS = [
     "",
     "/",
@@ -47,6 +49,15 @@ BAD_KEYS = [
     f"attestations/{'b' * 64}/{'c' * 64}",
     f"attestations/../{'c' * 64}.json",
     "low/x\x00/1.0.0.json",
+    "signatures/" + "d" * 64,
+    "signatures/" + "d" * 63 + ".json",
+    f"signatures/x/{'d' * 64}.json",
+    "trust/0.root.json",
+    "trust/01.root.json",
+    "trust/1.json",
+    "trust/root.json",
+    "trust/../1.root.json",
+    "trust/1234567.root.json",
 ]
 
 
@@ -75,7 +86,7 @@ def store(request, tmp_path):
 
 
 def test_what_was_put_is_read(store):
-    for key in (BLOB, MANIFEST, MODEL, ATTESTATION):
+    for key in (BLOB, MANIFEST, MODEL, ATTESTATION, SIGNATURE, ROOT):
         store.put(key, key.encode())
         assert store.read(key, limit=1000) == key.encode()
     assert isinstance(store.url, str)

@@ -198,7 +198,7 @@ def test_an_invented_trajectory_is_published_as_a_claim(cell):
     forged, store = history(edited(cell, held=held), trajectory=flat), MemoryStore()
     registry.publish(forged, store)
     (located,) = registry.find(NAME, registry=store)
-    titles = [table.title for table in tables.manifest(located, forged.manifest)]
+    titles = [table.title for table in tables.manifest(located, forged.manifest, located.signature())]
     for claim in ("trajectory", "training", "training data", "baselines and second flag"):
         assert f"{claim}, claimed by the maker" in titles
     assert "measured" in titles
@@ -220,5 +220,5 @@ def test_the_command_tells_the_seconds(cell, tmp_path, capsys):
     path = cell.write(tmp_path / "high")
     code, out, err = run(capsys, "publish", path, "--to", tmp_path / "registry")
     assert (code, out.split("\t")[0]) == (0, f"{NAME}@1.0.0\n".strip())
-    assert "published, in index 1 (measuring " in err
+    assert "published, in index 1, not signed (measuring " in err
     assert " s, writing " in err

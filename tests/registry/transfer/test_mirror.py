@@ -6,7 +6,9 @@ import registry
 from batteries.errors import ConflictError, IntegrityError
 from registry.catalog import store_keys
 from registry.catalog.index import Index
+from registry.cli import main
 from registry.stores.directory import DirectoryStore
+from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
 from registry.stores.store import INDEX
 from registry.transfer.mirror import mirror
@@ -73,3 +75,33 @@ def test_a_damaged_source_is_not_copied(source):
     with pytest.raises(IntegrityError, match="DIGEST_MISMATCH"):
         mirror(source, target)
     assert target.read_index() is None
+
+
+def verdicts(store):
+    return {name: one.verdict for known in index_of(store).attestations.values() for name, one in known.items()}
+
+
+def test_an_older_verdict_does_not_replace_a_newer_one(source):
+    target = MemoryStore()
+    mirror(source, target)
+    attest(attestation(tiny(), verdict="walked back"), source)
+    assert mirror(source, target).kept == 0
+    assert verdicts(target) == {"quick-1": "walked back"}
+    older = MemoryStore()
+    publish(tiny(), older)
+    attest(attestation(tiny()), older)
+    found = mirror(older, target)
+    assert (found.kept, verdicts(target)) == (0, {"quick-1": "walked back"})
+    assert registry.verify_store(target)[-1].ok
+    assert target.keys("attestations/") == source.keys("attestations/")  # no other one is brought along
+
+
+def test_of_two_verdicts_of_one_revision_that_of_the_target_stays_and_is_said(source, capsys, tmp_path):
+    target = tmp_path / "target"
+    publish(tiny(), target)
+    attest(attestation(tiny(), verdict="walked back"), target)
+    found = mirror(source, target)
+    assert (found.kept, verdicts(DirectoryStore(target))) == (1, {"quick-1": "walked back"})
+    assert main(["mirror", str(source.path), str(target)]) == 0
+    assert "neither known to be newer: 1 kept" in capsys.readouterr().err
+    assert fsck(target).orphans == ()

@@ -15,7 +15,7 @@ from registry.catalog.release import Release
 from registry.cli.program import main
 from registry.stores.directory import DirectoryStore
 from registry.stores.memory import MemoryStore
-from registry.stores.store import change_index
+from registry.stores.signed.changes import change_index
 from registry.transfer.publish import publish_all
 from registry.transfer.pull import pull
 from registry.transfer.remarks import attest
@@ -241,7 +241,7 @@ def test_a_lost_race_is_run_again_on_top_of_the_winner():
 
 
 def test_an_index_that_never_rests_is_a_typed_error(monkeypatch):
-    monkeypatch.setattr(sys.modules["registry.stores.store"], "ATTEMPTS", 5)
+    monkeypatch.setattr(sys.modules["registry.stores.signed.changes"], "ATTEMPTS", 5)
     with pytest.raises(ConflictError) as caught:
         publish(tiny(), Contended(10))
     assert caught.value.code == "INDEX_MOVED"

@@ -1,0 +1,1 @@
+"""Signed registries: keys that a reader pins, the check of a signature on every reading, and signed changes."""

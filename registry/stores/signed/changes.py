@@ -1,0 +1,207 @@
+"""Changes of an index: every file first, then the index's signature, then the index itself, by compare-and-swap.
+
+This is the one place where a registry changes. A registry with documents of keys is signed: a change without a signer is
+refused before anything is written, and so is one on top of an index that its keys did not sign.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable
+
+from batteries.errors import ConflictError, IntegrityError, NotFoundError, PolicyError
+from batteries.io.atomic_files import Data
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.catalog.release import AnyRelease, Pin
+from registry.stores.store import Store, read_index_of
+from registry.trust import library, signed_documents
+from registry.trust.index_signatures import check_index, sign_index
+from registry.trust.release_signatures import sign_release
+from registry.trust.roots import MAX_ROOTS, Chain, first_root, read_chain
+from registry.trust.signed_documents import MAX_SIGNED
+from registry.trust.signing import Signing
+
+ATTEMPTS = 100  # to change an index that other writers change too
+PAUSE = 0.05  # longest wait between two attempts, in seconds
+
+Change = Callable[[Index], Index]
+
+
+def change_index(
+    store: Store, change: Change, *, files: Iterable[tuple[str, Data]] = (), signing: Signing | None = None
+) -> tuple[Index, bool]:
+    """Change the index of a store, with retries if other writers change it at the same time.
+
+    Args:
+        store: Store with the index.
+        change: Function from the current index to the wanted one; returning the same object means no change.
+        files: Keys and bytes to write before; none is asked for before the change is known to be allowed.
+        signing: Signers; None for a registry that is not signed. The first signed change makes the registry's first document of
+            keys, with the keys of these signers.
+
+    Returns:
+        Index that holds the change, and whether this call made it.
+
+    Raises:
+        ConflictError: raised by ``change``, or the index changed at every attempt (``INDEX_MOVED``).
+        PolicyError: signed registry, and no signer (``SIGNER_NEEDED``).
+        IntegrityError: signers that may not sign for the registry (``WRONG_SIGNER``, ``TOO_FEW_SIGNERS``), or a current index
+            that its keys did not sign (``UNSIGNED``, and as :func:`registry.trust.index_signatures.check_index`).
+    """
+    refuse_unsigned_change(store, signing)
+    for key, data in files:
+        # a release has one signature, that of its first publisher
+        with contextlib.suppress(*([ConflictError] if key.startswith(f"{store_keys.SIGNATURES}/") else [])):
+            store.put(key, data)
+    return _swapped(store, change, signing)
+
+
+def refuse_unsigned_change(store: Store, signing: Signing | None) -> Chain | None:
+    """Return the keys of a registry, None if it is not signed; raise unless the signers may change it.
+
+    Raises:
+        BatteriesError: as :func:`change_index`.
+    """
+    chain = chain_of(store)
+    if chain is None:
+        return None
+    if signing is None:
+        raise _signer_needed(store, chain)
+    refuse_others(store, chain, signing)
+    present, digest = read_index_of(store)
+    if digest is not None:
+        _check_present(store, chain, present)
+    return chain
+
+
+def chain_of(store: Store) -> Chain | None:
+    """Return the documents of a registry's keys; None if it is not signed.
+
+    Raises:
+        BatteriesError: as :func:`registry.trust.roots.read_chain`.
+    """
+    documents: list[bytes] = []
+    while len(documents) < MAX_ROOTS and (data := _read(store, store_keys.root(len(documents) + 1))) is not None:
+        documents.append(data)
+    return read_chain(documents, store.url) if documents else None
+
+
+def refuse_others(store: Store, chain: Chain, signing: Signing) -> None:
+    """Raise unless the signers may sign for a registry.
+
+    Raises:
+        IntegrityError: other keys (``WRONG_SIGNER``), revoked ones (``KEY_REVOKED``), or fewer than must sign
+            (``TOO_FEW_SIGNERS``).
+    """
+    able, role = set(chain.keys) & set(signing.ids), chain.latest.roles["targets"]
+    expected, found = f"{role.threshold} of {', '.join(chain.keys)}", ", ".join(signing.ids)
+    if not able:
+        if chain.revoked & set(signing.ids):
+            raise IntegrityError("revoked key", code="KEY_REVOKED", expected=expected, found=found, where=store.url)
+        raise IntegrityError("not a key of the registry", code="WRONG_SIGNER", expected=expected, found=found, where=store.url)
+    if len(able) < role.threshold:
+        raise IntegrityError("too few signers", code="TOO_FEW_SIGNERS", expected=expected, found=found, where=store.url)
+
+
+def signed_swap(
+    store: Store,
+    before: str | None,
+    wanted: Index,
+    chain: Chain | None,
+    signing: Signing | None,
+    *,
+    beyond: Chain | None = None,
+) -> None:
+    """Put an index in the place of another, after its signature and, for the first one, the document of keys.
+
+    Args:
+        store: Store of the index.
+        before: SHA-256 of the index to replace; None for the first.
+        wanted: Index.
+        chain: Documents of keys in force; None for a registry that was not signed.
+        signing: Signers; None for a registry that is not signed.
+        beyond: Documents of keys that follow, whose keys sign as well.
+    """
+    data = wanted.sealed()
+    if signing is not None:
+        if chain is None:
+            library.require()
+            root = first_root(signing.signers, signed_documents.in_days(signed_documents.LONG_DAYS))
+            store.put(store_keys.root(1), root)
+            chain = read_chain([root], store.url)
+        keys = {*chain.keys, *(beyond.keys if beyond else ())}
+        _put_signature(store, Pin.of(data), wanted.number, chain, signing.by(keys))
+    store.swap_index(before, data)
+
+
+def release_signature(path: str, version: str, release: AnyRelease, signing: Signing) -> bytes:
+    """Return the signature of a release, which is valid long after that of any index that lists it."""
+    pins: dict[str, Pin] = {
+        store_keys.manifest(path, version): release.manifest,
+        store_keys.blob(release.blob.sha256): release.blob,
+    }
+    return sign_release(pins, signing.signers, signed_documents.in_days(signed_documents.LONG_DAYS))
+
+
+def _swapped(store: Store, change: Change, signing: Signing | None) -> tuple[Index, bool]:
+    for attempt in range(ATTEMPTS):
+        present, digest = read_index_of(store)
+        wanted = change(present)
+        if wanted is present:
+            return present, False
+        try:
+            signed_swap(store, digest, wanted, refuse_unsigned_change(store, signing), signing)
+        except ConflictError as error:
+            if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0, PAUSE))
+        else:
+            return wanted, True
+    raise AssertionError("unreachable")
+
+
+def _put_signature(store: Store, index: Pin, number: int, chain: Chain, signing: Signing) -> None:
+    """Write the signature of an index; one that another writer of the same index left is as good if it is valid."""
+    key = store_keys.signature(index.sha256)
+    try:
+        store.put(key, sign_index(index, number, chain.number, signing.signers, signing.expires))
+    except ConflictError:
+        present = store.read(key, limit=MAX_SIGNED)
+        if check_index(index, number, present, chain, store.url).expired:
+            raise
+
+
+def _check_present(store: Store, chain: Chain, present: Index) -> None:
+    pin = Pin.of(present.sealed())
+    key = store_keys.signature(pin.sha256)
+    signature = _read(store, key)
+    if signature is None:
+        raise IntegrityError(
+            "index of a signed registry without a signature",
+            code="UNSIGNED",
+            expected=f"a signature by {', '.join(chain.keys)}",
+            found="none",
+            where=f"{key} of {store.url}",
+            remedy="If it is as it should be (`batteries verify --all`), sign it: `batteries key refresh`.",
+        )
+    check_index(pin, present.number, signature, chain, store.url)
+
+
+def _signer_needed(store: Store, chain: Chain) -> PolicyError:
+    return PolicyError(
+        "signed registry changed without a key",
+        code="SIGNER_NEEDED",
+        expected=f"--sign with {chain.latest.roles['targets'].threshold} of {', '.join(chain.keys)}",
+        where=store.url,
+        remedy="Give --sign KEY, or ask the registry's holder.",
+    )
+
+
+def _read(store: Store, key: str) -> bytes | None:
+    try:
+        return store.read(key, limit=MAX_SIGNED)
+    except NotFoundError:
+        return None

@@ -1,0 +1,129 @@
+"""One reading of a registry's index: its signature, then rollback protection, and what this machine remembers of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batteries.errors import BatteriesError
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.catalog.release import Pin
+from registry.stores import settings
+from registry.stores.cache import Cache
+from registry.stores.memory import MemoryStore
+from registry.stores.rollback_guard import Memory, Note
+from registry.stores.signed.pins import pins_of
+from registry.stores.signed.trust_guard import Expiry, Trust, TrustGuard, say_first_use
+from registry.stores.store import Store
+from registry.trust.signature import NOT_CHECKED, Signature
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reading of an index, from before it is read.
+
+    Attributes:
+        store: Store of the index.
+        memory: Notes of the cache; None for a store in memory, which has no address.
+        before: Note of the store before its index is read.
+    """
+
+    store: Store
+    memory: Memory | None
+    before: Note | None
+
+    @classmethod
+    def begin(cls, store: Store) -> Reading:
+        """Begin to read the index of a store."""
+        memory = None if isinstance(store, MemoryStore) else Memory(Cache())
+        return cls(store, memory, memory.note(store) if memory else None)
+
+    def accept(self, data: bytes, index: Index, pins: tuple[str, ...] = ()) -> Signature:
+        """Check the index that was read, and remember it.
+
+        The embedded registry may go back, as its checkout may, and its signature does not expire: it is as new as the package.
+
+        Args:
+            data: Bytes of the index.
+            index: Index.
+            pins: Ids of keys that are trusted if the configuration file pins none.
+
+        Raises:
+            BatteriesError: as :meth:`TrustGuard.check` and :meth:`Memory.accept`.
+        """
+        pin, shipped = Pin.of(data), is_shipped(self.store)
+        same = self.before is not None and self.before.index == pin
+        guard = self._guard(self._pins() or tuple(sorted(pins)), "ignored" if shipped else "refused")
+        trust, documents = guard.check(pin, index.number, same=same)
+        if self.memory is not None:
+            for document in documents:
+                self.memory.cache.keep(Pin.of(document).check(document, where=self.store.url))
+            self._remember(self.memory, data, index, trust, guard.trusted, shipped)
+        return NOT_CHECKED if trust is None else trust.signature
+
+    def _remember(self, memory: Memory, data: bytes, index: Index, trust: Trust | None, trusted: bool, shipped: bool) -> None:
+        signed = trust is not None and trust.document is not None
+        if not shipped:
+            memory.accept(self.store, data, index, self.before, trust, trusted=trusted)
+            if signed and not trusted and trust is not None:
+                say_first_use(self.store.url, trust, settings.config_file())
+        elif signed and (self.before is None or self.before.trust != trust or self.before.index != Pin.of(data)):
+            memory.remember(self.store, data, index, trust)
+
+    def _pins(self) -> tuple[str, ...]:
+        return () if self.memory is None else pins_of(self.store.url)
+
+    def _guard(self, pins: tuple[str, ...], expiry: Expiry) -> TrustGuard:
+        known = None if self.before is None else _known(self.before, pins)
+        return TrustGuard(self.store, pins, known, Cache() if self.memory is None else self.memory.cache, expiry)
+
+
+def recall(memory: Memory, note: Note, *, offline: bool) -> Signature | None:
+    """Check the signature of an index in the cache, by what the configuration file pins now.
+
+    Args:
+        memory: Notes of the cache.
+        note: Note of the index.
+        offline: Whether the registry cannot be asked: an expired signature is then accepted with a warning.
+
+    Returns:
+        Signature; None if the registry has to be read again for it.
+
+    Raises:
+        BatteriesError: offline, and refused as :meth:`TrustGuard.check` does.
+    """
+    pins = pins_of(note.url)
+    known = _known(note, pins)
+    if known is None and not pins:
+        return NOT_CHECKED
+    guard = TrustGuard(_held(memory.cache, note), pins, known, memory.cache, "told" if offline else "refused")
+    try:
+        trust, _ = guard.check(note.index, note.number, same=known is not None)
+    except BatteriesError:
+        if offline:
+            raise
+        return None
+    return None if trust is None else trust.signature
+
+
+def is_shipped(store: Store) -> bool:
+    """Return whether a store is the registry that ships with this package."""
+    return store.url in (settings.EMBEDDED, str(settings.embedded()))
+
+
+def _known(note: Note, pins: tuple[str, ...]) -> Trust | None:
+    """Return what a note remembers of a signature, unless other keys are pinned now."""
+    trust = note.trust
+    return trust if trust is None or not pins or trust.pins == pins else None
+
+
+def _held(cache: Cache, note: Note) -> Store:
+    """Return the signed documents of a note that the cache has, as a store."""
+    store, trust = MemoryStore(url=note.url), note.trust
+    if trust is None or trust.document is None:
+        return store
+    pins = {store_keys.root(number): pin for number, pin in enumerate(trust.roots, 1)}
+    for key, pin in {store_keys.signature(note.index.sha256): trust.document, **pins}.items():
+        if (held := cache.held(pin)) is not None:
+            store.put(key, held.data)
+    return store

@@ -1,0 +1,114 @@
+"""Changes of a registry's keys, and new signatures of its index as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from batteries.errors import InputError, IntegrityError
+from registry.catalog import store_keys
+from registry.catalog.index import Index
+from registry.catalog.release import Pin
+from registry.stores.signed.changes import chain_of, refuse_others, release_signature, signed_swap
+from registry.stores.store import Store, no_index, read_index_of
+from registry.trust import signed_documents
+from registry.trust.index_signatures import check_index
+from registry.trust.roots import Chain, next_root, read_chain
+from registry.trust.signed_documents import LONG_DAYS, MAX_SIGNED
+from registry.trust.signing import Signing
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey
+
+
+def refresh(store: Store, signing: Signing, *, releases: bool = False) -> Index:
+    """Sign the index of a registry as it is, in a next index of the same contents.
+
+    The current one need not be signed: so a registry is signed for the first time, or again after it was changed without keys.
+
+    Args:
+        store: Store of the registry.
+        signing: Signers.
+        releases: Whether releases without a signature are signed, too.
+
+    Raises:
+        NotFoundError: no index (``NO_INDEX``).
+        IntegrityError: signers that may not sign for the registry (``WRONG_SIGNER``, ``TOO_FEW_SIGNERS``).
+        ConflictError: index changed by another writer meanwhile (``INDEX_MOVED``).
+    """
+    chain = chain_of(store)
+    if chain is not None:
+        refuse_others(store, chain, signing)
+    if releases:
+        _sign_releases(store, signing)
+    return _refreshed(store, chain, signing)
+
+
+def rotate(
+    store: Store,
+    signing: Signing,
+    *,
+    add: Iterable[SSlibKey] = (),
+    remove: Iterable[str] = (),
+    threshold: int | None = None,
+) -> Index:
+    """Change the keys of a signed registry: the next document of keys, and a next index that they sign.
+
+    At no time is the index one that a reader refuses: if the keys that remain did not sign the current one, it is signed again
+    first, by old and new keys.
+
+    Args:
+        store: Store of the registry.
+        signing: Signers: enough of the old keys, and of those that must sign from now on.
+        add: Keys that may sign from now on.
+        remove: Ids of keys that may not sign any more.
+        threshold: Number of keys that must sign; None keeps the number.
+
+    Raises:
+        InputError: registry that is not signed (``NOT_SIGNED``), or as :func:`registry.trust.roots.next_root`.
+        PolicyError: too few signers (``NOT_ENOUGH_SIGNERS``).
+    """
+    chain = chain_of(store)
+    if chain is None:
+        remedy = "Sign it first: `batteries key refresh`, or `batteries publish --sign`."
+        raise InputError("registry not signed", code="NOT_SIGNED", where=store.url, remedy=remedy)
+    signers = {signer.public_key.keyid: signer for signer in signing.signers}
+    expires = signed_documents.in_days(LONG_DAYS)
+    root = next_root(chain, add=add, remove=remove, threshold=threshold, signers=signers, expires=expires)
+    longer = read_chain([*(one.to_bytes() for one in chain.roots), root], store.url)
+    refuse_others(store, longer, signing)
+    if not _signed_for(store, longer):
+        _refreshed(store, chain, signing, beyond=longer)
+    store.put(store_keys.root(longer.number), root)
+    return _refreshed(store, longer, signing)
+
+
+def _refreshed(store: Store, chain: Chain | None, signing: Signing, beyond: Chain | None = None) -> Index:
+    present, digest = read_index_of(store)
+    if digest is None:
+        raise no_index(store.url)
+    wanted = present.refreshed()
+    signed_swap(store, digest, wanted, chain, signing, beyond=beyond)
+    return wanted
+
+
+def _sign_releases(store: Store, signing: Signing) -> None:
+    """Write the signatures of releases that have none."""
+    present = set(store.keys(f"{store_keys.SIGNATURES}/"))
+    for path, version, release in read_index_of(store)[0].everything():
+        key = store_keys.signature(release.manifest.sha256)
+        if key not in present:
+            store.put(key, release_signature(path, version, release, signing))
+
+
+def _signed_for(store: Store, chain: Chain) -> bool:
+    """Return whether the current index is signed by keys of a chain."""
+    present, digest = read_index_of(store)
+    if digest is None:
+        raise no_index(store.url)
+    pin = Pin(sha256=digest, size=len(present.sealed()))
+    try:
+        check_index(pin, present.number, store.read(store_keys.signature(digest), limit=MAX_SIGNED), chain, store.url)
+    except IntegrityError:
+        return False
+    return True
