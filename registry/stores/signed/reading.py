@@ -41,7 +41,8 @@ class Reading:
     def accept(self, data: bytes, index: Index, pins: tuple[str, ...] = ()) -> Signature:
         """Check the index that was read, and remember it.
 
-        The embedded registry may go back, as its checkout may, and its signature does not expire: it is as new as the package.
+        The embedded registry may go back, as its checkout may, its signature does not expire, and another one may be signed by
+        other keys: it is as new as the package, and as trustworthy.
 
         Args:
             data: Bytes of the index.
@@ -53,7 +54,8 @@ class Reading:
         """
         pin, shipped = Pin.of(data), is_shipped(self.store)
         same = self.before is not None and self.before.index == pin
-        guard = self._guard(self._pins() or tuple(sorted(pins)), "ignored" if shipped else "refused")
+        known = self.before if same or not shipped else None
+        guard = self._guard(self._pins() or tuple(sorted(pins)), known, "ignored" if shipped else "refused")
         trust, documents = guard.check(pin, index.number, same=same)
         if self.memory is not None:
             for document in documents:
@@ -73,8 +75,8 @@ class Reading:
     def _pins(self) -> tuple[str, ...]:
         return () if self.memory is None else pins_of(self.store.url)
 
-    def _guard(self, pins: tuple[str, ...], expiry: Expiry) -> TrustGuard:
-        known = None if self.before is None else _known(self.before, pins)
+    def _guard(self, pins: tuple[str, ...], note: Note | None, expiry: Expiry) -> TrustGuard:
+        known = None if note is None else _known(note, pins)
         return TrustGuard(self.store, pins, known, Cache() if self.memory is None else self.memory.cache, expiry)
 
 
