@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from registry.catalog.check_names import HOST_AUDIT
+
 
 @dataclass(frozen=True)
 class Guide:
@@ -21,6 +23,11 @@ class Guide:
 LIFT = "lift"  # the check of one task is named ``lift, `` and the task
 
 GUIDES = {
+    HOST_AUDIT: Guide(
+        "The gradient of a host of the frozen trials is itself walked back. What such a host does to the cell proves nothing, "
+        "so there is no verdict.",
+        "Give a host whose blocks still learn: fewer of them, a smaller learning rate, a normalised stream.",
+    ),
     "finite": Guide(
         "The weights or the reconstructions contain NaN or infinity. Nothing computed with the cell can be used.",
         "Train again with a lower learning rate, or package a checkpoint from before the loss diverged.",

@@ -64,7 +64,7 @@ class Cache:
     def sweep(self) -> int:
         """Remove temporary files of killed processes and return the number of bytes freed."""
         with self._doing_without():
-            return atomic_files.sweep(self.folder) + (atomic_files.sweep(self.blobs) if self.blobs.is_symlink() else 0)
+            return atomic_files.sweep(self.folder) + (atomic_files.sweep(self.blobs) if atomic_files.is_link(self.blobs) else 0)
         return 0
 
     def fetch(self, store: Store, key: str, pin: Pin) -> Verified[bytes]:

@@ -42,9 +42,12 @@ def refuse_read_only(store: Writable) -> None:
         PolicyError: read-only store (``READ_ONLY``).
     """
     if not store.writable:
-        raise PolicyError(
-            "read-only registry", code="READ_ONLY", where=store.url, remedy="Name another registry as the target."
-        )
+        raise read_only(store.url)
+
+
+def read_only(url: str) -> PolicyError:
+    """Return the error for a write to a read-only store."""
+    return PolicyError("read-only registry", code="READ_ONLY", where=url, remedy="Name another registry as the target.")
 
 
 def refuse_other(key: str, present: Data, data: Data, url: str) -> None:

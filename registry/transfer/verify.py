@@ -73,7 +73,7 @@ def verify(
 
     >>> import registry
     >>> [(finding.kind, finding.ok) for finding in registry.verify("low/fresnel-64")]
-    [('manifest', True), ('blob', True), ('attestation', True), ('attestation', True)]
+    [('manifest', True), ('blob', True), ('signature', True), ('attestation', True), ('attestation', True)]
     """
     wanted = key_ids(signed_by)
     findings: list[Finding] = []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-
 from batteries.errors import InputError
 
-MODULES = ("tuf.api.metadata", "securesystemslib.signer", "cryptography.hazmat.primitives.serialization")
 REMEDY = "pip install 'svae-batteries[trust]'"
 
 
@@ -17,8 +14,7 @@ def require() -> None:
         InputError: the extra is not installed, or does not work (``EXTRA``).
     """
     try:
-        for module in MODULES:
-            importlib.import_module(module)
+        import tuf.api.metadata  # noqa: F401
     except Exception as error:  # one that is broken raises anything
         missing = isinstance(error, ModuleNotFoundError)
         what = "the libraries of signatures are not installed" if missing else "the libraries of signatures cannot be imported"

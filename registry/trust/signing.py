@@ -9,9 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batteries import short_repr
 from batteries.errors import InputError
 from registry.trust import keys, signed_documents
-from registry.trust.signed_documents import DAYS
+from registry.trust.signature import short_id
+from registry.trust.signed_documents import DAYS, time_text
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -40,6 +42,10 @@ class Signing:
 
     signers: tuple[CryptoSigner, ...]
     expires: datetime
+
+    def __repr__(self) -> str:
+        by = f"by {', '.join(short_id(keyid) for keyid in self.ids)}"
+        return short_repr.headed(self, by, f"valid until {time_text(self.expires)}")
 
     @classmethod
     def read(cls, *paths: str | Path, days: float = DAYS, prompt: keys.Prompt = getpass.getpass) -> Signing:

@@ -35,6 +35,7 @@ from tests.support import vaes
 from tests.support.cells import attestation, filled, from_model, publish, tiny
 from tests.support.credit import batches, mlp, samples
 from tests.support.models import cells, images, model
+from tests.support.signing import signing
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = json.loads((ROOT / "tests" / "golden" / "names.json").read_text())
@@ -299,6 +300,8 @@ def made(tmp_path_factory):
         "registry.DoseFigure": committed("doses"),
         "registry.Finding": registry.Finding("blob", "blobs/1", FormatError("too large", code="TOO_LARGE")),
         "registry.FrozenFigure": committed("frozen"),
+        "registry.Signature": found[0].snapshot.signature,
+        "registry.Signing": signing("A"),
         "registry.HubStore": registry.HubStore("hf://me/cells", token="hf_secret"),
         "registry.Index": open_snapshot(store).index,
         "registry.Located": found[0],

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batteries.errors import FormatError
+
 MAX_AXES = 64  # of a tensor
 MAX_EXPANDED = 2**16  # numbers of a tensor that repeats fewer numbers; a file has at most 256 tensors
 LAYOUTS = {  # calls that make other tensors than those of numbers one after the other, and other names that they need
@@ -89,7 +91,12 @@ def stored(numbers: Callable[[], Tensor], offset: int, size: Any, stride: Any, *
     def make() -> Tensor:
         held = numbers()
         if math.prod(shape) > max(held.numel(), MAX_EXPANDED):
-            raise ValueError(f"a tensor of {math.prod(shape)} numbers, expanded from {held.numel()}")
+            raise FormatError(
+                "tensor too large for a cell",
+                code="TOO_LARGE",
+                expected=f"at most {MAX_EXPANDED:,} numbers",
+                found=f"{math.prod(shape):,}, expanded from {held.numel():,}",
+            )
         found = torch.as_strided(held, shape, tuple(stride), offset)
         found = found.conj() if flags.get("conj") else found
         return (torch._neg_view(found) if flags.get("neg") else found).resolve_conj().resolve_neg()

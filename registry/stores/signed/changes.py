@@ -17,6 +17,7 @@ from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
 from registry.stores.store import Store, read_index_of
+from registry.stores.write_rules import read_only
 from registry.trust import library, signed_documents
 from registry.trust.index_signatures import check_index, sign_index
 from registry.trust.release_signatures import sign_release
@@ -65,6 +66,8 @@ def refuse_unsigned_change(store: Store, signing: Signing | None) -> Chain | Non
     Raises:
         BatteriesError: as :func:`change_index`.
     """
+    if not getattr(store, "writable", True):  # no key makes such a store writable
+        raise read_only(store.url)
     chain = chain_of(store)
     if chain is None:
         return None

@@ -47,8 +47,8 @@ REFUSED = {
     "meta": (lambda w: w.to("meta"), "ST_LAYOUT", "device meta"),
     "nested": (lambda w: torch.nested.nested_tensor([w]), "ST_LAYOUT", "nested"),
     "class": (torch.nn.Buffer, "ST_LAYOUT", "class of its own"),
-    "more than there is": (lambda w: w[:1, :1].expand(2**30, 2**30), "CHECKPOINT", "expanded from"),
-    "more doubles than there are": (lambda w: w.double()[:1, :1].expand(2**15, 2**15), "CHECKPOINT", "expanded from"),
+    "more than there is": (lambda w: w[:1, :1].expand(2**30, 2**30), "TOO_LARGE", "expanded from"),
+    "more doubles than there are": (lambda w: w.double()[:1, :1].expand(2**15, 2**15), "TOO_LARGE", "expanded from"),
 }
 QUIET = pytest.mark.filterwarnings("ignore")  # of torch, about layouts that it may change
 

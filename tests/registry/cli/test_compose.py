@@ -91,7 +91,7 @@ def test_references_alone_are_put_side_by_side(lab, capsys):
         (["low"], 3, "unknown name"),
         (["high/low", "--name", "x"], 2, "--out"),
         (["high/low", "--out", "model.pt"], 2, ".safetensors"),
-        (["high/low", "--out", "Model.safetensors"], 2, "name: "),
+        (["high/low", "--out", "Model.safetensors"], 2, "[NAME]"),
         (["high/low", "--out", "x.safetensors", "--name", "../x"], 2, "name: "),
         (["high/low", "--out", "x.safetensors", "--version", "1"], 2, "version: "),
         (["high/low", "--out", "x.safetensors", "--description", "x" * 2001], 2, "description: "),

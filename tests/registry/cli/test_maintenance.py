@@ -82,12 +82,15 @@ def test_nothing_to_do_is_said(folder, told, tmp_path):
     lock = tmp_path / "cells.lock"
     told("lock", "high/tiny", "--registry", folder, "--out", lock)
     assert (told("diff", lock, lock), told.words) == ("", "no change\n")
-    assert (told("list", "zz", "--registry", folder), told.words) == ("", f"cells: 0 of 2 in {folder}; none matches zz\n")
+    assert (told("list", "zz", "--registry", folder), told.words) == (
+        "",
+        f"cells: 0 of 2 in {folder}; none matches zz; not signed\n",
+    )
     assert told("list", "high/*", "--where", "D == 5", "--registry", folder) == ""
-    assert told.words.endswith("; none matches high/* where D == 5\n")
+    assert told.words.endswith("; none matches high/* where D == 5; not signed\n")
     assert (told("list", "--models", "--registry", folder), told.words) == (
         "",
-        f"models: 0 of 0 in {folder}; the registry has none\n",
+        f"models: 0 of 0 in {folder}; the registry has none; not signed\n",
     )
     told("pull", "high/tiny", "--registry", folder)
     assert told("fsck") == ""
@@ -96,7 +99,7 @@ def test_nothing_to_do_is_said(folder, told, tmp_path):
     assert told.words.startswith("nothing to remove: the cache holds ")
     told("mirror", folder, tmp_path / "b")
     told("mirror", folder, tmp_path / "b")
-    assert told.words == "no version to copy; versions: 3, copied: 0; attestations: 0\n"
+    assert told.words == "no version to copy; versions: 3, copied: 0; attestations: 0; not signed\n"
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ from batteries.errors import BatteriesError, ConflictError, InputError, PolicyEr
 from registry.catalog import store_keys
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import collect
-from registry.stores.directory import DirectoryStore
-from registry.stores.fsck import GRACE, fsck
+from registry.stores.directory import GRACE, DirectoryStore
+from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import open_store
