@@ -24,6 +24,7 @@ SUBJECTS: dict[str, Callable[[bool], list[Pair]]] = {
     "encode": encode.pairs,
     "layers": layers.pairs,
     "container": container.pairs,
+    "linear": container.linear,
     "tokens": container.tokens,
     "alignment": alignment.pairs,
     "artifact": artifact.pairs,

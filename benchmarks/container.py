@@ -41,8 +41,17 @@ MIXTURE = ("low/johanna-64", "mid/johanna-64", "high/johanna-64", "high/freckles
 
 def pairs(smoke: bool) -> list[Pair]:
     """Return full forward passes by band and batch, then the costs of a thousand mixed cells."""
+    return [*_forwards(smoke, BANDS), *_scale(20 if smoke else MIXED)]
+
+
+def linear(smoke: bool) -> list[Pair]:
+    """Return full forward passes of cells with a matrix for a readout; a subject of its own, as the tokens are."""
+    return _forwards(smoke, [LINEAR])
+
+
+def _forwards(smoke: bool, bands: Iterable[str]) -> list[Pair]:
     found = []
-    for band, images, title, count in _cases(smoke, (*BANDS, LINEAR)):
+    for band, images, title, count in _cases(smoke, bands):
         # the loop's reconstructions are made of omega, but for linear cells
         plain, full = _plain(band, count), _batched(band, count, images, ("recon",) if band == LINEAR else ("omega", "recon"))
         batch = len(images)
@@ -54,7 +63,7 @@ def pairs(smoke: bool) -> list[Pair]:
         if torch.get_num_threads() > 1:
             alone = _alone(full), _alone(_loop(plain, images))
             found.append(Pair(f"{title}, against the plain loop, both on one thread", *alone))
-    return [*found, *_scale(20 if smoke else MIXED)]
+    return found
 
 
 def tokens(smoke: bool) -> list[Pair]:
