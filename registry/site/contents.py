@@ -14,12 +14,13 @@ from composer.artifact.manifest import PackedManifest
 from registry.catalog import store_keys
 from registry.catalog.attestation import Attestation
 from registry.catalog.kinds import CELL
+from registry.catalog.pinned_documents import check_attestation
 from registry.catalog.reference import Reference
 from registry.catalog.release import Pin
 from registry.site.links import page_of
 from registry.stores import settings
 from registry.stores.cache import Cache
-from registry.stores.snapshot import Located, Snapshot, check_attestation
+from registry.stores.snapshot import Located, Snapshot
 from registry.stores.verified_read import read_pinned
 from registry.transfer.pull import fetch
 from registry.transfer.wanted import Wanted

@@ -30,6 +30,7 @@ from batteries.io.canonical_json import GrownDocument, load_document
 from batteries.io.home import HOME_VARIABLE, REMEDY
 from batteries.network import hub_environment
 from registry.catalog.index import Index
+from registry.catalog.index_losses import refuse_losses
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
 from registry.stores.directory import DirectoryStore
@@ -211,7 +212,7 @@ class Memory:
             )
         before = self.index(note)
         if before is not None:
-            _refuse_losses(before, index, store.url, remedy)
+            refuse_losses(before, index, store.url, remedy)
 
     def _refuse_implausible(self, store: Store, note: Note | None, index: Index) -> None:
         """Refuse a number that no registry reaches: noted, it would refuse all that follow."""
@@ -236,7 +237,7 @@ class Memory:
         """Refuse an index that a newer one, which another process accepted meanwhile, does not go on from."""
         newer = self.index(note)
         if newer is not None:
-            _refuse_losses(index, newer, store.url, f"If the registry was rebuilt on purpose, remove {self._path(store)}.")
+            refuse_losses(index, newer, store.url, f"If the registry was rebuilt on purpose, remove {self._path(store)}.")
 
     def _path(self, source: Store | str) -> Path:
         return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(_identity(source)))}.json"
@@ -262,40 +263,3 @@ def _is_trusted(path: Path) -> bool:
 
 def _text(url: str) -> str:
     return os.fsencode(url).decode(errors="backslashreplace")
-
-
-def _refuse_losses(before: Index, now: Index, url: str, remedy: str) -> None:
-    """Raise if an index lacks what an earlier one had."""
-    for what, code, losses in (
-        ("published versions changed or removed", "VERSION_MUTATED", _changed(before, now)),
-        ("yanks removed or changed", "YANK_REMOVED", _unyanked(before, now)),
-        ("verdicts removed or older", "VERDICT_REMOVED", _unjudged(before, now)),
-    ):
-        if losses:
-            raise IntegrityError(what, code=code, found=", ".join(losses[:5]), where=url, remedy=remedy)
-
-
-def _changed(before: Index, now: Index) -> list[str]:
-    """Return the versions that changed, other than by a yank, or were removed."""
-    return [
-        f"{path}@{version}"
-        for path, version, release in before.everything()
-        if (later := now.releases(path).get(version)) is None
-        or (later.manifest, later.blob) != (release.manifest, release.blob)
-    ]
-
-
-def _unyanked(before: Index, now: Index) -> list[str]:
-    """Return the yanked versions that are not yanked for the same reason any more."""
-    yanked = ((path, version, release.yanked) for path, version, release in before.everything() if release.yanked is not None)
-    return [f"{path}@{version}" for path, version, reason in yanked if now.releases(path)[version].yanked != reason]
-
-
-def _unjudged(before: Index, now: Index) -> list[str]:
-    """Return cell and protocol of the attestations that were removed, or gave way to one of an earlier revision."""
-    return [
-        f"{protocol} of {cell[:12]}"
-        for cell, known in sorted(before.attestations.items())
-        for protocol, attested in sorted(known.items())
-        if (later := now.attestations.get(cell, {}).get(protocol)) is None or later.revision < attested.revision
-    ]

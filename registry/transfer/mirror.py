@@ -17,11 +17,12 @@ from batteries.text import unicode
 from registry.catalog import merging, store_keys
 from registry.catalog.index import TABLES, Index
 from registry.catalog.kinds import CELL, KINDS, with_tables
+from registry.catalog.pinned_documents import check_attestation
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested
 from registry.stores.cache import Cache
 from registry.stores.signed.changes import change_index, refuse_unsigned_change
-from registry.stores.snapshot import Located, Snapshot, check_attestation, open_snapshot
+from registry.stores.snapshot import Located, Snapshot, open_snapshot
 from registry.stores.store import Store, read_index_of
 from registry.transfer.publish import target_store
 from registry.transfer.pull import fetch

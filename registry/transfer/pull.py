@@ -15,11 +15,12 @@ from batteries.errors import BatteriesError, InputError
 from batteries.io.verified import Verified
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL
+from registry.catalog.pinned_documents import check_manifest
 from registry.catalog.reference import NamePattern, Reference, is_pattern
 from registry.catalog.release import Summary
 from registry.stores.cache import Cache
 from registry.stores.settings import Mode
-from registry.stores.snapshot import Located, check_manifest
+from registry.stores.snapshot import Located
 from registry.stores.store import Store
 from registry.transfer.lockfile import Lock, LockedCell
 from registry.transfer.pull_packed import load_packed

@@ -23,9 +23,9 @@ from composer.artifact.kinds import FORMS, form_in
 from composer.artifact.manifest import PackedManifest
 from composer.sealed.reader import Opened
 from registry.catalog import store_keys
+from registry.catalog.pinned_documents import check_packed_manifest
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
-from registry.stores.snapshot import check_packed_manifest
 from registry.transfer.wanted import Progress, Wanted
 from registry.transfer.weight_checks import check_weights
 

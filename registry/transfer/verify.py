@@ -14,9 +14,10 @@ from batteries.io.verified import Verified
 from composer.artifact.kinds import FORMS
 from registry.catalog import store_keys
 from registry.catalog.kinds import CELL
+from registry.catalog.pinned_documents import check_attestation
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested
-from registry.stores.snapshot import Located, Snapshot, check_attestation
+from registry.stores.snapshot import Located, Snapshot
 from registry.stores.store import INDEX, Store
 from registry.stores.verified_read import read_pinned
 from registry.transfer import weight_checks

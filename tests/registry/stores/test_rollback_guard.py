@@ -148,6 +148,18 @@ def rewritten(folder, change, changes=3):
     (folder / INDEX).write_bytes(later.sealed())
 
 
+@pytest.mark.parametrize("left", [{}, {"high/other": 0}], ids=["no version", "another cell"])
+def test_a_yanked_version_that_is_gone_is_refused_as_a_version(folder, left):
+    yank("high/tiny@1.0.0", "wrong data", folder)
+    open_snapshot(folder)
+
+    def emptied(index):
+        return index.model_copy(update={"cells": {path: dict(index["high/tiny"]) for path in left}})
+
+    rewritten(folder, emptied, 3)
+    assert refused(folder) == "VERSION_MUTATED"
+
+
 @pytest.mark.parametrize("changes", [2, 3, 900])
 @pytest.mark.parametrize("reason", [None, "another reason"])
 def test_a_yank_that_is_gone_or_another_is_refused_over_any_number_of_changes(folder, changes, reason):
