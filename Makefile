@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test quick base soak soak-disk soak-readers soak-network soak-processes soak-runs lowest hashes check docs bench gpu clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # One arena that keeps its memory: threads of trials would otherwise give large tensors back and fault their pages in again,
 # which takes a seventh of the time.
@@ -33,23 +33,23 @@ soak: soak-disk soak-readers soak-network soak-processes soak-runs  ## the long 
 
 SOAK := BATTERIES_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/pytest --durations=10
 
-soak-disk: $(VENV)/.installed
+soak-disk: $(VENV)/.installed  ## its part of files: kills, failing disks, lost power
 	$(SOAK) tests/batteries/io/test_kills.py tests/batteries/io/test_faulty_disk.py tests/batteries/io/test_power_loss.py \
 	    tests/batteries/io/test_file_pair.py
 
-soak-readers: $(VENV)/.installed
+soak-readers: $(VENV)/.installed  ## its part of readers: flips and mutants
 	$(SOAK) tests/registry/transfer/test_flips.py tests/registry/transfer/test_mutants.py tests/registry/transfer/test_query.py \
 	    tests/registry/stores/test_registry_card.py tests/registry/transfer/test_weight_checks.py \
 	    tests/registry/catalog/test_version_ranges.py tests/batteries/packaging/test_foreign_checkpoint.py
 
-soak-network: $(VENV)/.installed
+soak-network: $(VENV)/.installed  ## its part of the network
 	$(SOAK) tests/batteries/network/test_transport.py tests/batteries/network/test_transport_time.py \
 	    tests/batteries/network/test_hub_repository.py tests/registry/stores/test_hub_faults.py
 
-soak-processes: $(VENV)/.installed
+soak-processes: $(VENV)/.installed  ## its part of many processes and signals
 	$(SOAK) tests/registry/stores/test_crowd.py tests/registry/cli/test_interruption.py
 
-soak-runs: $(VENV)/.installed
+soak-runs: $(VENV)/.installed  ## its part of long runs
 	$(SOAK) tests/batteries/training/test_training.py tests/batteries/packaging/test_adopted_function.py \
 	    tests/registry/cli/test_train_and_validate.py tests/registry/cli/test_engine.py tests/registry/site/test_pages.py \
 	    tests/examples/test_wiring.py tests/examples/test_interval_coverage.py tests/registry/viability/test_unhosted.py

@@ -18,6 +18,7 @@ from registry.transfer.remarks import attest
 from registry.trust import index_signatures, roots, signed_documents
 from registry.trust.signing import Signing
 from tests.support.cells import attestation, publish, tiny
+from tests.support.hubserver import QUIET
 
 CELL = tiny()
 REPO = "local/signed"
@@ -85,6 +86,10 @@ class OnHub:
         self.hub.write(REPO, files)
 
 
+QUIETLY = [  # marks of tests that read registries without a pin, on the local Hub too
+    pytest.mark.filterwarnings("ignore::registry.stores.signed.trust_guard.SignerWarning"),
+    pytest.mark.filterwarnings(QUIET),
+]
 PLACES = pytest.mark.parametrize("place", ["folder", "hub"], indirect=True)
 
 

@@ -10,11 +10,11 @@ from registry.stores.signed.rotation import rotate
 from registry.stores.snapshot import locate
 from registry.transfer.lockfile import Lock
 from tests.support.cells import publish, tiny
-from tests.support.hubserver import QUIET
 from tests.support.signing import (
     CELL,
     INDEX,
     PLACES,
+    QUIETLY,
     fill,
     forged_release,
     key,
@@ -26,11 +26,7 @@ from tests.support.signing import (
     without,
 )
 
-pytestmark = [
-    PLACES,
-    pytest.mark.filterwarnings("ignore::registry.stores.signed.trust_guard.SignerWarning"),
-    pytest.mark.filterwarnings(QUIET),
-]
+pytestmark = [PLACES, *QUIETLY]
 
 
 @pytest.fixture

@@ -12,15 +12,13 @@ from registry.stores.snapshot import open_snapshot
 from registry.stores.store import INDEX
 from registry.trust import roots, signed_documents
 from tests.support.cells import tiny
-from tests.support.hubserver import QUIET
 from tests.support.signing import (
     CELL,
     PLACES,
-    fill,
+    QUIETLY,
     forged_release,
     forged_verdict,
     key,
-    made,
     pin,
     root_of,
     signed,
@@ -29,18 +27,7 @@ from tests.support.signing import (
     without,
 )
 
-pytestmark = [
-    PLACES,
-    pytest.mark.filterwarnings("ignore::registry.stores.signed.trust_guard.SignerWarning"),
-    pytest.mark.filterwarnings(QUIET),
-]
-
-
-@pytest.fixture
-def place(request, tmp_path):
-    found = made(request, tmp_path)
-    fill(found, "A")
-    return found
+pytestmark = [PLACES, *QUIETLY]
 
 
 def refused(place):

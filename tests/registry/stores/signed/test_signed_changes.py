@@ -21,15 +21,13 @@ from registry.stores.store import INDEX
 from registry.transfer.mirror import mirror
 from registry.transfer.remarks import attest, yank
 from tests.support.cells import attestation, publish, tiny
-from tests.support.hubserver import QUIET
 from tests.support.signing import (
     CELL,
     PLACES,
-    fill,
+    QUIETLY,
     forged_release,
     index_of,
     key,
-    made,
     pin,
     signed,
     signer,
@@ -37,17 +35,7 @@ from tests.support.signing import (
     without,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::registry.stores.signed.trust_guard.SignerWarning"),
-    pytest.mark.filterwarnings(QUIET),
-]
-
-
-@pytest.fixture
-def place(request, tmp_path):
-    found = made(request, tmp_path)
-    fill(found, "A")
-    return found
+pytestmark = QUIETLY
 
 
 def changes_of(place, tmp_path, signing):
