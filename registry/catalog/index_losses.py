@@ -1,4 +1,4 @@
-"""What an index lacks of an earlier one: versions, yanks and verdicts, which a registry only gains. Pure."""
+"""Losses of an index against an earlier one: versions, yanks and verdicts, which a registry only gains. Pure."""
 
 from __future__ import annotations
 
