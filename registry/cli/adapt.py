@@ -23,10 +23,13 @@ from registry.cli.terminal.options import (
     CellFolder,
     Description,
     Seed,
+    Sign,
     Threads,
     command_line,
     photographs,
     print_cell,
+    refuse_no_attesting,
+    signing_of,
     use,
 )
 from registry.cli.terminal.progress import AdaptationBar
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 AdaptTask = Literal["naming", "denoising"]
 AdaptOptimiser = Literal["adam", "muon"]
 RAW = "none"  # in place of a hold
-PLACES = {"out", "attest", "registry_", "wide", "threads", "as_json"}  # options without an effect on the cell
+PLACES = {"out", "attest", "sign", "registry_", "wide", "threads", "as_json"}  # options without an effect on the cell
 
 
 @app.command(
@@ -80,6 +83,7 @@ def adapt(
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish what held to this registry.")
     ] = None,
+    sign: Sign = None,
     wide: Wide = False,
     registry_: Registry = None,
     threads: Threads = None,
@@ -96,13 +100,16 @@ def adapt(
     """
     use(context, threads)
     chosen = None if hold == RAW else Hold.parse(hold) if hold else Hold()
+    signing = signing_of(sign)
+    if signing and not attest:
+        raise InputError("nothing to sign", code="USAGE", remedy="Give --attest, or leave out --sign.")
     parent = registry.load(reference, registry=registry_)
     frozen = composer.compose([registry.load(one, registry=registry_) for one in beside]) if beside else None
     label = _label(parent, name, description, license, task)
     _refuse_existing(parent.manifest.identity.band, label.name, out)
     _refuse_unwritable(out / parent.manifest.identity.band)
     if attest:
-        registry.open_store(attest)  # refuse an unusable registry before the work
+        refuse_no_attesting(attest, signing)  # before the work
     source = batteries.PhotoSource(photographs(photos), "unknown", "unknown") if photos else None
     with AdaptationBar(steps, parent.name) as bar:
         found = composer.adapt(
@@ -124,7 +131,7 @@ def adapt(
     _refuse_existing(found.cell.manifest.identity.band, label.name, out)
     path = found.cell.write(out / found.cell.manifest.identity.band)
     if attest:
-        registry.attest(registry.certify(found, registry.current_certificate(parent, attest)), attest)
+        registry.attest(registry.certify(found, registry.current_certificate(parent, attest)), attest, signing=signing)
     if as_json:
         moments = [summaries.moment(moment) for moment in found.moments]
         manifest = found.cell.manifest.model_dump(mode="json")

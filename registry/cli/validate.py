@@ -30,13 +30,13 @@ from registry.cli.terminal.options import (
     Threads,
     Workers,
     engine_of,
+    refuse_no_attesting,
     refuse_no_folder,
     signing_of,
     use,
 )
 from registry.cli.terminal.progress import TaskBar, TrialBar
 from registry.reports import summaries
-from registry.stores.signed.changes import refuse_unsigned_change
 from registry.transfer.search import references_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def validate(
     if signing and not attest:
         raise InputError("nothing to sign", code="USAGE", remedy="Give --attest, or leave out --sign.")
     if attest:
-        refuse_unsigned_change(registry.open_store(attest), signing)  # refuse an unusable registry before the test
+        refuse_no_attesting(attest, signing)  # before the test
     refuse_no_folder(html)
     chosen = engine_of(engine, workers, threads)
     targets = [one for target in targets for one in _matches(target, registry_)]

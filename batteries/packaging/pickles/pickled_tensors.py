@@ -90,6 +90,7 @@ def stored(numbers: Callable[[], Tensor], offset: int, size: Any, stride: Any, *
 
     def make() -> Tensor:
         held = numbers()
+        found = torch.as_strided(held, shape, tuple(stride), offset)  # refuses what lies beyond the storage
         if math.prod(shape) > max(held.numel(), MAX_EXPANDED):
             raise FormatError(
                 "tensor too large for a cell",
@@ -97,7 +98,6 @@ def stored(numbers: Callable[[], Tensor], offset: int, size: Any, stride: Any, *
                 expected=f"at most {MAX_EXPANDED:,} numbers",
                 found=f"{math.prod(shape):,}, expanded from {held.numel():,}",
             )
-        found = torch.as_strided(held, shape, tuple(stride), offset)
         found = found.conj() if flags.get("conj") else found
         return (torch._neg_view(found) if flags.get("neg") else found).resolve_conj().resolve_neg()
 

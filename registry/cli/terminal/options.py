@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 import batteries
+import registry
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX, Cell
 from batteries.cell.manifest import NAME_FORM, is_name
@@ -30,6 +31,7 @@ from registry.answers.answer import typed
 from registry.catalog.reference import Reference
 from registry.cli.terminal.console import emit, emit_json, emit_row, say
 from registry.reports import summaries
+from registry.stores.signed.changes import refuse_unsigned_change
 from registry.transfer.search import references_of
 from registry.trust.keys import PASSPHRASE
 from registry.trust.signature import short_id
@@ -81,6 +83,17 @@ def signing_of(sign: Sequence[Path] | None, days: float = DAYS) -> Signing | Non
         BatteriesError: as :meth:`Signing.read`.
     """
     return Signing.read(*sign, days=days, prompt=ask_passphrase) if sign else None
+
+
+def refuse_no_attesting(attest: str, signing: Signing | None) -> None:
+    """Raise if reports cannot be published to a registry: it is missing, read-only, or signed by other keys.
+
+    Raises:
+        NotFoundError: no such registry (``NO_REGISTRY``).
+        BatteriesError: as :func:`registry.stores.signed.changes.refuse_unsigned_change`.
+    """
+    registry.open_store(attest)  # opened for writing, a folder need not exist
+    refuse_unsigned_change(registry.open_store(attest, writable=True), signing)
 
 
 def signed_words(signing: Signing | None) -> str:

@@ -67,13 +67,14 @@ def test_an_adapted_cell_is_published_pulled_and_shown(parent, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_certificates_of_one_cell_add_up(parent, tmp_path, capsys):
-    store, cell = tmp_path / "registry", Cell.read(parent)
-    run(capsys, "publish", parent, "--to", store)
+@pytest.mark.filterwarnings("ignore::registry.stores.signed.trust_guard.SignerWarning")
+def test_certificates_of_one_cell_add_up_in_a_signed_registry(parent, tmp_path, capsys):
+    store, cell, key = tmp_path / "registry", Cell.read(parent), tmp_path / "key.pem"
+    run(capsys, "key", "new", key)
+    run(capsys, "publish", parent, "--to", store, "--sign", key)
     for name, hold in (("a", "every=4"), ("b", "none"), ("a2", "every=4")):
-        code, out, err = run(
-            capsys, "adapt", parent, *FEW, "--hold", hold, "--name", name, "--out", tmp_path, "--attest", store, "--json"
-        )
+        words = ("--hold", hold, "--name", name, "--out", tmp_path, "--attest", store, "--sign", key, "--json")
+        code, out, err = run(capsys, "adapt", parent, *FEW, *words)
         assert code == 0, err
         assert json.loads(out)["moments"][-1]["step"] == 4
     found = registry.current_certificate(cell, store)

@@ -37,6 +37,8 @@ def test_a_registry_from_its_first_signature_to_its_second_key(tmp_path, capsys,
         ("publish", tiny("other").write(tmp_path), "--to", target),
         ("yank", "high/tiny@1.0.0", "--reason", "wrong", "--registry", target),
         ("mirror", "embedded", target),
+        ("validate", file, "--attest", target),
+        ("adapt", file, "--task", "naming", "--attest", target),
     ):
         code, out, err = run(capsys, *words)
         assert (code, "SIGNER_NEEDED" in err) == (6, True), err
