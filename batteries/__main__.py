@@ -2,7 +2,7 @@
 
 import sys
 
-from registry.entry import main
+from batteries_entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -49,20 +49,14 @@ WINGS = {
         "site checks",
         "viability",
         "cli",
-        "entry",
     ],
 }
 PACKAGES = list(WINGS)  # each may import those before it
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-DOOR = "registry.entry"  # the program: it takes its signals in hand before it imports anything large
-LATER = {
-    "batteries.kernels.jit",
-    "batteries.cell.cell",
-    DOOR,
-}  # imports by name, when a kernel is asked for: the name is a literal of the module that asks
-PROGRAM = "batteries.__main__"  # ``python -m batteries``: the one arrow up, to the door
+# imports by name, when a kernel is asked for: the name is a literal of the module that asks
+LATER = {"batteries.kernels.jit", "batteries.cell.cell"}
 CARD = ("batteries.cell.cell", "batteries.notebook")  # a cell as HTML, which is run for it: docs/decisions/0029
-UP = {(PROGRAM, DOOR), CARD}
+UP = {CARD}
 COMPILERS = {"numba", "llvmlite"}
 
 
@@ -168,7 +162,7 @@ def hidden_imports(house):
             for node in ast.walk(function):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module] if isinstance(node, ast.ImportFrom) else []
-                if module != DOOR and any(name.split(".")[0] in PACKAGES for name in names):
+                if any(name.split(".")[0] in PACKAGES for name in names):
                     yield f"{module} hides {ast.unparse(node)}"
 
 
@@ -214,6 +208,13 @@ def test_our_house_keeps_the_rule(ours, rule):
 def test_every_wing_of_the_table_is_there(ours):
     wings = {package: {name.split(".")[1] for name in ours.paths if name.startswith(f"{package}.")} for package in PACKAGES}
     assert wings == {package: set(" ".join(rows).split()) for package, rows in WINGS.items()}
+
+
+def test_the_program_is_outside_and_imports_nothing_of_ours_before_it_has_the_signals():
+    tree = ast.parse((ROOT / "batteries_entry.py").read_text())
+    first = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {"os", "signal", "sys", "types", "__future__"}  # Python has them from its own start, or within a millisecond
+    assert {line.split()[1] for line in first} == names
 
 
 def test_faces_are_short(ours):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CODE = ("batteries", "composer", "registry", "benchmarks", "examples", "manual")
+CODE = ("batteries", "composer", "registry", "benchmarks", "examples", "manual", "batteries_entry.py")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "docs")
 
 CLAUSE = re.compile(r"(What|Who|Whom|Whose|Whoever|Whatever|Whether|Where|How|Which|When|Why)\b")

@@ -11,9 +11,10 @@ import pytest
 from tests.compatibility import refused, works
 from tests.support.cells import ROOT, python
 
-PROGRAM = "import sys; from registry.entry import main; sys.exit(main())"
+PROGRAM = "import sys; from batteries_entry import main; sys.exit(main())"
 SHIPPED = "low/fresnel-256"
-SOURCES = sorted(path for package in ("batteries", "composer", "registry") for path in (ROOT / package).rglob("*.py"))
+PACKAGES = ("batteries", "composer", "registry")
+SOURCES = [*sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")), ROOT / "batteries_entry.py"]
 LAYER = {
     "batteries/io/filesystem.py",
     "batteries/engine/processors.py",
@@ -39,7 +40,7 @@ def run(shell, *arguments, cwd=ROOT, program=PROGRAM, **environment):
 
 IN_TURN = """
 import contextlib, io, json, os, sys
-from registry.entry import main
+from batteries_entry import main
 answers = []
 for arguments in json.loads(sys.argv[1]):
     sys.argv[1:] = arguments
@@ -162,7 +163,7 @@ sys.platform = "win32"
 @pytest.mark.slow
 @refused("Disks and systems", "Windows", "PLATFORM", note="the Windows Subsystem for Linux works as Linux does")
 def test_windows_is_one_typed_refusal_at_the_start():
-    ran = python(ON_WINDOWS + "from registry.entry import main; sys.exit(main())", "list")
+    ran = python(ON_WINDOWS + "from batteries_entry import main; sys.exit(main())", "list")
     assert ran.returncode == 6
     expected = "error: unsupported operating system: expected Linux or macOS, got win32"
     assert ran.stderr.splitlines()[0].startswith(expected)
@@ -218,6 +219,6 @@ def test_only_the_file_system_layer_names_what_some_systems_lack(path):
     found = {name for name in names_in(path) if name in POSIX | LINUX or name.startswith(("/proc/", "/sys/", "O_"))}
     allowed = {
         "registry/cli/terminal/console.py": {"O_WRONLY"},
-        "registry/entry.py": {"O_RDONLY", "O_RDWR"},
+        "batteries_entry.py": {"O_RDONLY", "O_RDWR"},
     }  # which every system has
     assert found <= allowed.get(path.relative_to(ROOT).as_posix(), set())

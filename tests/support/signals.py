@@ -25,7 +25,7 @@ COMMANDS = (
 )
 BY_THE_SYSTEM = "ended by the system, before Python had a handler or after it gave it back"
 BY_PYTHON = "a traceback of Python's, which had begun no line of the program's yet"
-BEGUN = re.compile(r"registry.entry\.py\", line \d+, in \w")
+BEGUN = re.compile(r"batteries_entry\.py\", line \d+, in \w")
 BATTERIES = str(Path(sys.executable).with_name("batteries"))
 
 

@@ -124,7 +124,7 @@ def test_no_file_is_written_over(parent, tmp_path, capsys):
 @pytest.mark.slow
 def test_an_interrupt_leaves_nothing(parent, tmp_path):
     words = ["adapt", parent, "--task", "naming", "--steps", "100000", "--out", tmp_path / "out"]
-    code = "import sys; from registry.entry import main; sys.exit(main())"
+    code = "import sys; from batteries_entry import main; sys.exit(main())"
     with subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE, env=os.environ) as process:
         time.sleep(6)
         process.send_signal(signal.SIGINT)

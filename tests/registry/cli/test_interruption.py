@@ -21,7 +21,7 @@ from tests.support import signals
 from tests.support.cells import ROOT, litter, publish, tiny
 from tests.support.soak import many
 
-PROGRAM = "import sys; from registry.entry import main; sys.exit(main())"
+PROGRAM = "import sys; from batteries_entry import main; sys.exit(main())"
 SOON = 2.5  # seconds, of which the program takes one on a machine that does other things too
 AT_A_LOCK = """
 import sys
@@ -179,7 +179,7 @@ def work(arguments=None):
     {work}
     return 0
 program.run = work
-from registry.entry import main
+from batteries_entry import main
 sys.exit(main())
 """
 
@@ -285,7 +285,7 @@ def test_without_threads_the_jobs_are_done_all_the_same(monkeypatch):
 @pytest.mark.parametrize("call", [1, 2], ids=["before the command", "after it"])
 def test_a_signal_while_handlers_are_set_is_one_line(call):
     program = f"""
-import registry.entry as entry
+import batteries_entry as entry
 calls = []
 def interrupted():
     calls.append(1)
