@@ -38,6 +38,7 @@ from tests.support.killer import Killer
 from tests.support.viability import measure_little, one_of_a_group
 
 HOME = "home"  # of the command: notes with times, and the cache
+KERNELS = Path(__file__).parents[2] / ".pytest_cache"  # compiled once, as for the tests: a home is empty before each command
 OLD = 90_000.0  # seconds: beyond every grace
 
 
@@ -254,6 +255,7 @@ def warm():
 def main(count, names):
     """Kill every command, and print the table; 1 if anything was wrong."""
     chosen, faults = names or list(COMMANDS), 0
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(KERNELS))
     warm()
     shorten()
     weights = {name: 0.1 if COMMANDS[name].computes else 1.0 for name in chosen}
