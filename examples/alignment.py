@@ -32,7 +32,10 @@ GROUPS: dict[str, list[Names]] = {
     "LOW, seeds": list(combinations([f"low/{seed}" for seed in SEEDS], 2)),
     "HIGH, seeds": list(combinations([f"high/{seed}" for seed in SEEDS], 2)),
     "across bands": list(combinations([f"{band}/johanna-64" for band in BANDS], 2)),
-    "noise and photographs": [(f"{band}/johanna-64", f"{band}/fresnel-64") for band in BANDS],
+    "noise and photographs": [
+        *[(f"{band}/johanna-64", f"{band}/fresnel-64") for band in BANDS],
+        ("low/johanna-64-s1", "low/fresnel-64"),  # of one start, as those of MID
+    ],
 }
 PROBES = {"noise16-64": 4, "photos-64": 1}  # stride through the images of the probe
 KINDS: tuple[TokenKind, ...] = get_args(TokenKind)

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 import front_pictures
+import front_sides
 from front_content import EVERY_IMAGE, PROTOCOL, UNTRAINED, probe_of
 from front_jobs import (
     BATCHES,
@@ -110,6 +111,12 @@ Distance from the attractor is CV / exact CV, the axial CV over that of points u
 {_best(found)}
 
 ![MSE along images seen and along CPU time, for the best rate of each optimiser]({stem}-samples.svg)
+
+## All rates
+
+{front_sides.WORDS}
+
+{_formatted(front_sides.COLUMNS, front_sides.rows(found))}
 
 {_completeness(found)}
 

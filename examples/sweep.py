@@ -30,7 +30,7 @@ from registry.catalog.figures import ControlFigure
 from registry.viability.controls import NAMED_CHECK
 
 PROTOCOL = registry.PROFILES["quick"]
-ATTESTED = "standard-2"  # of the attestations that ship those with five seeds at every dose
+ATTESTED = "standard-3"  # of the attestations that ship those with five seeds at every dose
 SPACING = max(PROTOCOL.frozen_seeds, PROTOCOL.dose_seeds, PROTOCOL.reference_seeds)  # no two tests share a seed
 CONFIDENCE = 0.95
 HALVINGS = 60  # bisections of an interval of length 1, beyond the precision of a float
