@@ -144,12 +144,7 @@ class Memory:
                 plausible (``IMPLAUSIBLE_NUMBER``), or tag moved (``TAG_MOVED``).
         """
         pin = Pin.of(data)
-        if before is not None:
-            self._refuse_moved_tag(store, before, store.fixed_commit)
-            if before.index != pin:
-                self._refuse_going_back(store, before, index)
-        if not trusted:
-            self._refuse_implausible(store, before, index)
+        self.refuse_unlike(before, store, data, index, trusted=trusted)
         note = self.note(store)
         if note is not None and note.number > index.number:
             self._refuse_another_history(store, note, index)
@@ -157,6 +152,19 @@ class Memory:
         if note is not None and note != before and note.index != pin:
             self._refuse_going_back(store, note, index)
         self.remember(store, data, index, trust)
+
+    def refuse_unlike(self, before: Note | None, store: Store, data: bytes, index: Index, *, trusted: bool = False) -> None:
+        """Raise unless an index may follow the one that was noted before it was read.
+
+        Raises:
+            IntegrityError: as :meth:`accept`.
+        """
+        if before is not None:
+            self._refuse_moved_tag(store, before, store.fixed_commit)
+            if before.index != Pin.of(data):
+                self._refuse_going_back(store, before, index)
+        if not trusted:
+            self._refuse_implausible(store, before, index)
 
     def remember(self, store: Store, data: bytes, index: Index, trust: Trust | None) -> None:
         """Write the note of an index, and keep the index."""

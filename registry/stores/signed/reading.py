@@ -15,6 +15,7 @@ from registry.stores.rollback_guard import Memory, Note
 from registry.stores.signed.pins import pins_of
 from registry.stores.signed.trust_guard import Expiry, Trust, TrustGuard, say_first_use
 from registry.stores.store import Store
+from registry.trust.roots import Chain
 from registry.trust.signature import NOT_CHECKED, Signature
 
 
@@ -62,6 +63,25 @@ class Reading:
                 self.memory.cache.keep(Pin.of(document).check(document, where=self.store.url))
             self._remember(self.memory, data, index, trust, guard.trusted, shipped)
         return NOT_CHECKED if trust is None else trust.signature
+
+    def refuse_change(self, data: bytes, index: Index, chain: Chain | None) -> None:
+        """Raise if a change would build on an index that a reader of this machine refuses: older ones, or other keys.
+
+        The signature of that index is left to the writer, since a refresh replaces it.
+
+        Args:
+            data: Bytes of the index.
+            index: Index.
+            chain: Documents of keys that the registry has; None without any.
+
+        Raises:
+            BatteriesError: as :meth:`TrustGuard.check_keys` and :meth:`Memory.refuse_unlike`.
+        """
+        if self.memory is None or is_shipped(self.store):
+            return
+        guard = self._guard(self._pins(), self.before, "ignored")
+        guard.check_keys(Pin.of(data), chain)
+        self.memory.refuse_unlike(self.before, self.store, data, index, trusted=guard.trusted)
 
     def _remember(self, memory: Memory, data: bytes, index: Index, trust: Trust | None, trusted: bool, shipped: bool) -> None:
         signed = trust is not None and trust.document is not None
