@@ -89,7 +89,7 @@ class Memory:
         Warns:
             StoreWarning: a note that another user could have written, which is ignored (``FOREIGN_NOTE``).
         """
-        path, url = self._path(source), source if isinstance(source, str) else source.url
+        path, url = self.path(source), source if isinstance(source, str) else source.url
         if not _is_trusted(path):
             if os.path.lexists(path):
                 what = "note that another user could have written ignored: no protection from a rollback"
@@ -174,7 +174,7 @@ class Memory:
             if not self.cache.has(pin):
                 atomic_files.create(self.cache.path(pin.sha256), data, access=self.cache.access)
             folders.close(self.cache.folder / FOLDER)  # as an earlier version may have made it, under an open umask
-            atomic_files.replace(self._path(store), new.to_bytes(), access=Access(self.cache.folder, private=True))
+            atomic_files.replace(self.path(store), new.to_bytes(), access=Access(self.cache.folder, private=True))
         except StoreError:  # only rollback protection is lost
             if not isinstance(store, DirectoryStore):
                 what = "index not recorded for rollback protection"
@@ -195,11 +195,11 @@ class Memory:
                 expected=f"commit {note.commit}",
                 found=commit or "a branch",
                 where=store.url,
-                remedy=f"If the tag was moved on purpose, remove {self._path(store)}.",
+                remedy=f"If the tag was moved on purpose, remove {self.path(store)}.",
             )
 
     def _refuse_going_back(self, store: Store, note: Note, index: Index) -> None:
-        remedy = f"If the registry was rebuilt on purpose, remove {self._path(store)}."
+        remedy = f"If the registry was rebuilt on purpose, remove {self.path(store)}."
         if index.number < note.number:
             raise IntegrityError(
                 "registry rolled back",
@@ -230,7 +230,7 @@ class Memory:
         if index.number > most:
             remedy = "The index is damaged or forged."
             if index.number <= MAX_NUMBER:
-                remedy = f"If the registry really changed so often, remove {self._path(store)}."
+                remedy = f"If the registry really changed so often, remove {self.path(store)}."
             expected, found = f"at most {most}", f"index {index.number}"
             raise IntegrityError(
                 "implausible number of an index",
@@ -245,9 +245,10 @@ class Memory:
         """Refuse an index that a newer one, which another process accepted meanwhile, does not go on from."""
         newer = self.index(note)
         if newer is not None:
-            refuse_losses(index, newer, store.url, f"If the registry was rebuilt on purpose, remove {self._path(store)}.")
+            refuse_losses(index, newer, store.url, f"If the registry was rebuilt on purpose, remove {self.path(store)}.")
 
-    def _path(self, source: Store | str) -> Path:
+    def path(self, source: Store | str) -> Path:
+        """Return the path of the note of a store or of the registry at an address, which need not exist."""
         return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(_identity(source)))}.json"
 
 

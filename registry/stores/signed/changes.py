@@ -118,6 +118,18 @@ def refuse_unsigned_change(store: Store, signing: Signing | None) -> Present:
     return present
 
 
+def check_signed(store: Store, index: Index) -> bool:
+    """Check the signature of an index as a registry has it now, and return whether the registry is signed.
+
+    Raises:
+        BatteriesError: as :func:`chain_of` and :func:`check_present`.
+    """
+    chain = chain_of(store)
+    if chain is not None:
+        check_present(store, chain, Present(index, Pin.of(index.sealed()), chain))
+    return chain is not None
+
+
 def chain_of(store: Store) -> Chain | None:
     """Return the documents of a registry's keys; None if it is not signed.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from batteries.errors import BatteriesError
+from batteries.errors import BatteriesError, IntegrityError
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
@@ -57,7 +59,8 @@ class Reading:
         same = self.before is not None and self.before.index == pin
         known = self.before if same or not shipped else None
         guard = self._guard(self._pins() or tuple(sorted(pins)), known, "ignored" if shipped else "refused")
-        trust, documents = guard.check(pin, index.number, same=same)
+        with self._saying_how(guard):
+            trust, documents = guard.check(pin, index.number, same=same)
         if self.memory is not None:
             for document in documents:
                 self.memory.cache.keep(Pin.of(document).check(document, where=self.store.url))
@@ -80,7 +83,8 @@ class Reading:
         if self.memory is None or is_shipped(self.store):
             return
         guard = self._guard(self._pins(), self.before, "ignored")
-        guard.check_keys(Pin.of(data), chain)
+        with self._saying_how(guard):
+            guard.check_keys(Pin.of(data), chain)
         self.memory.refuse_unlike(self.before, self.store, data, index, trusted=guard.trusted)
 
     def _remember(self, memory: Memory, data: bytes, index: Index, trust: Trust | None, trusted: bool, shipped: bool) -> None:
@@ -91,6 +95,17 @@ class Reading:
                 say_first_use(self.store.url, trust, settings.config_file())
         elif signed and (self.before is None or self.before.trust != trust or self.before.index != Pin.of(data)):
             memory.remember(self.store, data, index, trust)
+
+    @contextmanager
+    def _saying_how(self, guard: TrustGuard) -> Iterator[None]:
+        """Say how a registry is read again that was rebuilt with another key, or without any."""
+        try:
+            yield
+        except IntegrityError as error:
+            if self.memory is not None and guard.trusted and not guard.pins:
+                rebuilt = f"If the registry was rebuilt on purpose, remove {self.memory.path(self.store)}."
+                error.remedy = f"{error.remedy} {rebuilt}" if error.remedy else rebuilt
+            raise
 
     def _pins(self) -> tuple[str, ...]:
         return () if self.memory is None else pins_of(self.store.url)

@@ -236,7 +236,5 @@ def say_first_use(url: str, trust: Trust, place: Path) -> None:
         place: Configuration file, in which keys are pinned.
     """
     ids = ", ".join(trust.signature.signers)
-    pin = f'[trusted] "{url}" = "{trust.signature.signers[0]}"'
-    warnings.warn(
-        SignerWarning(f"{url} is signed by {ids}, seen for the first time: pin it with {pin} in {place}"), stacklevel=2
-    )
+    pin = f'to pin it, add the line "{url}" = "{trust.signature.signers[0]}" to the table [trusted] of {place}'
+    warnings.warn(SignerWarning(f"{url} is signed by {ids}, seen for the first time: {pin}"), stacklevel=2)
