@@ -87,8 +87,8 @@ class Present:
         """Read a registry that is to be changed.
 
         Raises:
-            IntegrityError: an index that a reader of this machine refuses: not signed, by other keys than those pinned or seen
-                before, or older than one that was read here.
+            IntegrityError: an index that a reader of this machine refuses: not signed or by other keys than those pinned or
+                seen before, or signed, and older than one that was read here.
             PolicyError: read-only store (``READ_ONLY``).
         """
         if not getattr(store, "writable", True):  # no key makes such a store writable

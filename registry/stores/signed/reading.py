@@ -68,9 +68,10 @@ class Reading:
         return NOT_CHECKED if trust is None else trust.signature
 
     def refuse_change(self, data: bytes, index: Index, chain: Chain | None) -> None:
-        """Raise if a change would build on an index that a reader of this machine refuses: older ones, or other keys.
+        """Raise if a signed change would build on an index that a reader of this machine refuses: an older one, or other keys.
 
-        The signature of that index is left to the writer, since a refresh replaces it.
+        The signature of that index is left to the writer, since a refresh replaces it. Without signatures a writer vouches for
+        nothing, and a registry that was rebuilt is changed as any other.
 
         Args:
             data: Bytes of the index.
@@ -85,7 +86,8 @@ class Reading:
         guard = self._guard(self._pins(), self.before, "ignored")
         with self._saying_how(guard):
             guard.check_keys(Pin.of(data), chain)
-        self.memory.refuse_unlike(self.before, self.store, data, index, trusted=guard.trusted)
+        if chain is not None:
+            self.memory.refuse_unlike(self.before, self.store, data, index, trusted=guard.trusted)
 
     def _remember(self, memory: Memory, data: bytes, index: Index, trust: Trust | None, trusted: bool, shipped: bool) -> None:
         signed = trust is not None and trust.document is not None
