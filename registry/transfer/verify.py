@@ -17,8 +17,8 @@ from registry.catalog.kinds import CELL
 from registry.catalog.pinned_documents import check_attestation
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested
-from registry.stores.snapshot import Located, Snapshot
 from registry.stores.signed.changes import check_signed
+from registry.stores.snapshot import Located, Snapshot
 from registry.stores.store import INDEX, Store, read_index_of
 from registry.stores.verified_read import read_pinned
 from registry.transfer import weight_checks
@@ -96,9 +96,9 @@ def verify(
 def verify_store(store: Store, *, replay: bool = False, signed_by: Iterable[str] = ()) -> list[Finding]:
     """Check a store's index and everything that it lists; ``replay`` and ``signed_by`` are those of :func:`verify`.
 
-    The index itself must be signed by one of the keys, too, and a signature has to be there now, not only in this machine's
-    notes. An index that a reader refuses, since it is not signed or older than one read before, is a fault, and what it lists is
-    checked all the same.
+    The index itself must be signed by one of the keys, too, and its signature has to be there now, not only in this machine's
+    notes. An index that a reader refuses, as one that is not signed or older than one read before, is a fault, and what it
+    lists is checked all the same.
 
     Files that the index does not list are not errors: an interrupted publish leaves them, and they are never read.
 

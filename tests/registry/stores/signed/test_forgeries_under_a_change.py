@@ -1,9 +1,11 @@
 """A forgery is not made true by a change on top of it: who signs has what he builds on checked as a reader has."""
 
+import contextlib
+
 import pytest
 
 import registry
-from batteries.errors import BatteriesError
+from batteries.errors import BatteriesError, IntegrityError
 from registry.stores.settings import config_file, open_store, settings
 from registry.stores.signed.rotation import refresh, rotate
 from registry.stores.signed.trust_guard import SignerWarning
@@ -117,28 +119,24 @@ def test_what_is_checked_is_what_is_signed(place):
     true, forged = place.files(), forged_release(place)
 
     class Fickle:
-        turn = 0
-
         def __init__(self):
-            self.store = writable(place)
+            self.store, self.turn = writable(place), 0
 
         def __getattr__(self, name):
             return getattr(self.store, name)
 
         def read_index(self):
-            Fickle.turn += 1
+            self.turn += 1
             self.store.read_index()
-            return forged[INDEX] if Fickle.turn % 2 == self.odd else true[INDEX]
+            return forged[INDEX] if self.turn % 2 == self.odd else true[INDEX]
 
     for Fickle.odd in (0, 1):
         for change in (
             lambda: publish(tiny("third"), Fickle(), signing("A")),
             lambda: rotate(Fickle(), signing("A", "B"), add=[signer("B").public_key]),
         ):
-            try:
+            with contextlib.suppress(IntegrityError):
                 change()
-            except BatteriesError as error:
-                assert error.code == "UNSIGNED"
             assert "9.0.0" not in index_of(place).releases("high/tiny")
             place.write(dict.fromkeys(place.files()) | true)
 
