@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batteries.errors import BatteriesError, IntegrityError
 from registry.catalog import store_keys
@@ -50,15 +50,18 @@ class Reading:
         Args:
             data: Bytes of the index.
             index: Index.
-            pins: Ids of keys that are trusted if the configuration file pins none.
+            pins: Ids of keys of a lock, one of which must lead to those that signed, if the configuration file pins none.
 
         Raises:
             BatteriesError: as :meth:`TrustGuard.check` and :meth:`Memory.accept`.
         """
-        pin, shipped = Pin.of(data), is_shipped(self.store)
+        pin, shipped, pinned = Pin.of(data), is_shipped(self.store), self._pins()
         same = self.before is not None and self.before.index == pin
         known = self.before if same or not shipped else None
-        guard = self._guard(self._pins() or tuple(sorted(pins)), known, "ignored" if shipped else "refused")
+        guard = self._guard(pinned, known, "ignored" if shipped else "refused")
+        if pins and not pinned:  # those of a lock: they are wanted beside what was seen first, and do not end with a signature
+            guard = replace(guard, pins=tuple(sorted(pins)), expiry="ignored" if shipped else "told")
+            same = same and guard.known is not None and guard.known.pins == guard.pins
         with self._saying_how(guard):
             trust, documents = guard.check(pin, index.number, same=same)
         if self.memory is not None:
