@@ -109,7 +109,7 @@ def ask_passphrase(words: str) -> str:
     """
     if sys.stdin is None or not sys.stdin.isatty():
         remedy = f"Set {PASSPHRASE}, or run the command in a terminal."
-        raise InputError("passphrase needed", code="PASSPHRASE", found="no terminal", where=words, remedy=remedy)
+        raise InputError(f"{words.rstrip(': ')} needed", code="PASSPHRASE", found="no terminal", remedy=remedy)
     return getpass.getpass(words)
 
 
