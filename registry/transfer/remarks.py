@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from batteries import short_repr
 from batteries.cell.manifest import Count, Text
-from batteries.errors import InputError, IntegrityError, PolicyError
+from batteries.errors import InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.canonical_json import Document
 from registry.catalog import store_keys
 from registry.catalog.attestation import CUSTOM, Attestation
@@ -62,7 +62,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store, *, si
     store = _present_store(registry)
     pin = Pin.of(data)
     attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)
-    refuse_unknown_cell(read_index_of(store)[0], document.reference, document.cell)
+    refuse_unknown_cell(read_index_of(store)[0], document.reference, document.cell, where=store.url)
     files = [(store_keys.attestation(document.cell, pin.sha256), data)]
     index, _ = change_index(
         store,
@@ -134,13 +134,14 @@ def _present_store(registry: str | Path | Store) -> Store:
     return store
 
 
-def refuse_unknown_cell(index: Index, name: str, digest: str) -> None:
+def refuse_unknown_cell(index: Index, name: str, digest: str, *, where: str) -> None:
     """Raise unless an index has a cell, so that what is found about it can be published.
 
     Args:
         index: Index of the registry.
         name: Reference to the exact version.
         digest: SHA-256 of the cell's weights.
+        where: Address of the registry.
 
     Raises:
         InputError: an artifact of another kind (with its code, such as ``A_MODEL``).
@@ -150,12 +151,16 @@ def refuse_unknown_cell(index: Index, name: str, digest: str) -> None:
     reference = Reference.parse(name)
     if (kind := reference.kind) is not CELL:
         raise InputError("attestation not about a cell", code=kind.code, found=reference)
-    _, release = index.resolve(reference)
+    try:
+        _, release = index.resolve(reference)
+    except NotFoundError as error:
+        error.where, error.remedy = where, "Only of a cell that is published there: `batteries publish` it first."
+        raise
     if release.blob.sha256 != digest:
         raise IntegrityError(
             "attestation about other weights",
             code="WRONG_CELL",
             expected=release.blob.sha256,
             found=digest,
-            where=name,
+            where=f"{name} of {where}",
         )

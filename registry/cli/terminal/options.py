@@ -101,7 +101,7 @@ def refuse_no_attesting(attest: str, signing: Signing | None, cells: Iterable[Ce
     if present.digest is None:
         raise no_index(store.url)
     for cell in cells:
-        refuse_unknown_cell(present.index, f"{cell.name}@{cell.version}", cell.digest)
+        refuse_unknown_cell(present.index, f"{cell.name}@{cell.version}", cell.digest, where=store.url)
 
 
 def signed_words(signing: Signing | None) -> str:
