@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from batteries.errors import InputError, IntegrityError
+from batteries.errors import ConflictError, InputError, IntegrityError
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
-from registry.stores.signed.changes import Present, check_present, refuse_others, release_signature, signed_swap
+from registry.stores.signed.changes import ATTEMPTS, Present, check_present, refuse_others, release_signature, signed_swap
 from registry.stores.store import Store, no_index
 from registry.trust import signed_documents
 from registry.trust.roots import Chain, next_root, read_chain
@@ -85,7 +85,21 @@ def rotate(
     if not _signed_for(store, present, longer):
         present = _refreshed(store, present, chain, signing, beyond=longer)
     store.put(store_keys.root(longer.number), root)
-    return _refreshed(store, present, longer, signing).index
+    return _refreshed_last(store, present, chain, longer, signing)
+
+
+def _refreshed_last(store: Store, present: Present, chain: Chain, longer: Chain, signing: Signing) -> Index:
+    """Sign the index under the next document of keys, also if one who did not know it yet changed the index meanwhile."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _refreshed(store, present, longer, signing).index
+        except ConflictError as error:
+            if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
+                raise
+        present = Present.read(store)
+        if not _signed_for(store, present, longer):
+            check_present(store, chain, present)
+    raise AssertionError("unreachable")
 
 
 def _refreshed(store: Store, present: Present, chain: Chain | None, signing: Signing, beyond: Chain | None = None) -> Present:

@@ -141,6 +141,31 @@ def test_what_is_checked_is_what_is_signed(place):
             place.write(dict.fromkeys(place.files()) | true)
 
 
+@pytest.mark.parametrize("place", ["folder"], indirect=True)  # on the Hub a change of keys is one commit
+@pytest.mark.parametrize("name", ["A", "X"])
+def test_a_change_that_overtakes_a_change_of_keys_is_signed_if_the_keys_before_it_signed(place, name):
+    files = forged_release(place)
+    store = writable(place)
+
+    class Overtaken:
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def put(self, key, data):
+            store.put(key, data)
+            if key.startswith("trust/"):
+                place.write(files | signed(files[INDEX], name))
+
+    words = {"add": [signer("B").public_key], "remove": [key("A")]}
+    if name == "A":
+        rotate(Overtaken(), signing("A", "B"), **words)
+        assert "9.0.0" in open_snapshot(place.address).index.releases("high/tiny")
+        assert open_snapshot(place.address).signature.signers == (key("B"),)
+    else:
+        with pytest.raises(IntegrityError, match="WRONG_SIGNER"):
+            rotate(Overtaken(), signing("A", "B"), **words)
+
+
 @PLACES
 def test_the_first_key_signs_a_registry_to_which_nothing_new_is_published(place, tmp_path):
     place.write(without(place, "signatures/", "trust/"))
