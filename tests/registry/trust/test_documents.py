@@ -209,11 +209,11 @@ def test_no_public_file_stays_where_the_private_one_cannot_be_written(tmp_path, 
 
     def interrupted(path, data, **more):
         if path.suffix == ".pem":
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("now")
         return create(path, data, **more)
 
     monkeypatch.setattr(atomic_files, "create", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="now"):
         keys.make_key(tmp_path / "key.pem")
     assert not [*tmp_path.iterdir()]
 
