@@ -7,6 +7,7 @@ if there is one, and its keys are remembered from then on.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -236,5 +237,5 @@ def say_first_use(url: str, trust: Trust, place: Path) -> None:
         place: Configuration file, in which keys are pinned.
     """
     ids = ", ".join(trust.signature.signers)
-    pin = f'to pin it, add the line "{url}" = "{trust.signature.signers[0]}" to the table [trusted] of {place}'
+    pin = f'to pin it, add the line {json.dumps(url, ensure_ascii=False)} = "{trust.signature.signers[0]}" to the table [trusted] of {place}'
     warnings.warn(SignerWarning(f"{url} is signed by {ids}, seen for the first time: {pin}"), stacklevel=2)

@@ -223,12 +223,13 @@ def test_a_registry_that_was_rebuilt_with_another_key_is_read_once_its_note_is_g
     assert open_snapshot(address).signature.signers == (key("B"),)
 
 
-def test_the_line_that_is_proposed_pins_the_key(tmp_path):
-    publish(CELL, tmp_path / "registry", signing("A"))
+@pytest.mark.parametrize("name", ["registry", 'with "quotes" and \\'])
+def test_the_line_that_is_proposed_pins_the_key(tmp_path, name):
+    publish(CELL, tmp_path / name, signing("A"))
     with pytest.warns(SignerWarning, match="add the line") as caught:
-        open_snapshot(tmp_path / "registry")
+        open_snapshot(tmp_path / name)
     line = str(caught[0].message).partition("add the line ")[2].partition(" to the table")[0]
     config_file().parent.mkdir(parents=True, exist_ok=True)
     config_file().write_text(f"[trusted]\n{line}\n")
-    assert settings().trusted == {str(tmp_path / "registry"): key("A")}
-    assert registry.pull("high/tiny", registry=tmp_path / "registry")
+    assert settings().trusted == {str(tmp_path / name): key("A")}
+    assert registry.pull("high/tiny", registry=tmp_path / name)
