@@ -237,5 +237,6 @@ def say_first_use(url: str, trust: Trust, place: Path) -> None:
         place: Configuration file, in which keys are pinned.
     """
     ids = ", ".join(trust.signature.signers)
-    pin = f'to pin it, add the line {json.dumps(url, ensure_ascii=False)} = "{trust.signature.signers[0]}" to the table [trusted] of {place}'
+    line = f'{json.dumps(url, ensure_ascii=False)} = "{trust.signature.signers[0]}"'
+    pin = f"to pin it, add the line {line} to the table [trusted] of {place}"
     warnings.warn(SignerWarning(f"{url} is signed by {ids}, seen for the first time: {pin}"), stacklevel=2)
