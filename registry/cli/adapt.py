@@ -109,7 +109,7 @@ def adapt(
     _refuse_existing(parent.manifest.identity.band, label.name, out)
     _refuse_unwritable(out / parent.manifest.identity.band)
     if attest:
-        refuse_no_attesting(attest, signing)  # before the work
+        refuse_no_attesting(attest, signing, [parent])  # before the work
     source = batteries.PhotoSource(photographs(photos), "unknown", "unknown") if photos else None
     with AdaptationBar(steps, parent.name) as bar:
         found = composer.adapt(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import registry
-from batteries.cell.cell import SUFFIX
+from batteries.cell.cell import SUFFIX, Cell
 from batteries.engine.tasks import Task
 from batteries.errors import BatteriesError, InputError
 from batteries.io import atomic_files
@@ -86,11 +87,11 @@ def validate(
     signing = signing_of(sign)
     if signing and not attest:
         raise InputError("nothing to sign", code="USAGE", remedy="Give --attest, or leave out --sign.")
-    if attest:
-        refuse_no_attesting(attest, signing)  # before the test
     refuse_no_folder(html)
     chosen = engine_of(engine, workers, threads)
     targets = [one for target in targets for one in _matches(target, registry_)]
+    if attest:
+        refuse_no_attesting(attest, signing, _readable(targets, registry_))  # before the test
     test = partial(
         registry.validate, registry=registry_, profile=profile, control=control, retrain=retrain, seed=seed, fresh=fresh
     )
@@ -164,6 +165,13 @@ def _failed(failures: Mapping[str, BatteriesError], chosen: Engine | None) -> di
     """Return the part of the answer about cells that could not be tested, which only an engine leaves behind."""
     rows = [{"target": unicode(target), "error": Fault.of(error).model_dump(mode="json")} for target, error in failures.items()]
     return {} if chosen is None else {"failures": rows}
+
+
+def _readable(targets: Iterable[str], registry_: str | None) -> Iterator[Cell]:
+    """Yield the cells that can be read; for any other the test says why, and with an engine goes on."""
+    for target in targets:
+        with contextlib.suppress(BatteriesError):
+            yield registry.load(target, registry=registry_)
 
 
 def _matches(target: str, registry_: str | None) -> list[str]:

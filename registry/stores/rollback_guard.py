@@ -89,7 +89,7 @@ class Memory:
         Warns:
             StoreWarning: a note that another user could have written, which is ignored (``FOREIGN_NOTE``).
         """
-        path, url = self._path(source), source if isinstance(source, str) else source.url
+        path, url = self.path(source), source if isinstance(source, str) else source.url
         if not _is_trusted(path):
             if os.path.lexists(path):
                 what = "note that another user could have written ignored: no protection from a rollback"
@@ -144,12 +144,7 @@ class Memory:
                 plausible (``IMPLAUSIBLE_NUMBER``), or tag moved (``TAG_MOVED``).
         """
         pin = Pin.of(data)
-        if before is not None:
-            self._refuse_moved_tag(store, before, store.fixed_commit)
-            if before.index != pin:
-                self._refuse_going_back(store, before, index)
-        if not trusted:
-            self._refuse_implausible(store, before, index)
+        self.refuse_unlike(before, store, data, index, trusted=trusted)
         note = self.note(store)
         if note is not None and note.number > index.number:
             self._refuse_another_history(store, note, index)
@@ -157,6 +152,19 @@ class Memory:
         if note is not None and note != before and note.index != pin:
             self._refuse_going_back(store, note, index)
         self.remember(store, data, index, trust)
+
+    def refuse_unlike(self, before: Note | None, store: Store, data: bytes, index: Index, *, trusted: bool = False) -> None:
+        """Raise unless an index may follow the one that was noted before it was read.
+
+        Raises:
+            IntegrityError: as :meth:`accept`.
+        """
+        if before is not None:
+            self._refuse_moved_tag(store, before, store.fixed_commit)
+            if before.index != Pin.of(data):
+                self._refuse_going_back(store, before, index)
+        if not trusted:
+            self._refuse_implausible(store, before, index)
 
     def remember(self, store: Store, data: bytes, index: Index, trust: Trust | None) -> None:
         """Write the note of an index, and keep the index."""
@@ -166,7 +174,7 @@ class Memory:
             if not self.cache.has(pin):
                 atomic_files.create(self.cache.path(pin.sha256), data, access=self.cache.access)
             folders.close(self.cache.folder / FOLDER)  # as an earlier version may have made it, under an open umask
-            atomic_files.replace(self._path(store), new.to_bytes(), access=Access(self.cache.folder, private=True))
+            atomic_files.replace(self.path(store), new.to_bytes(), access=Access(self.cache.folder, private=True))
         except StoreError:  # only rollback protection is lost
             if not isinstance(store, DirectoryStore):
                 what = "index not recorded for rollback protection"
@@ -187,11 +195,11 @@ class Memory:
                 expected=f"commit {note.commit}",
                 found=commit or "a branch",
                 where=store.url,
-                remedy=f"If the tag was moved on purpose, remove {self._path(store)}.",
+                remedy=f"If the tag was moved on purpose, remove {self.path(store)}.",
             )
 
     def _refuse_going_back(self, store: Store, note: Note, index: Index) -> None:
-        remedy = f"If the registry was rebuilt on purpose, remove {self._path(store)}."
+        remedy = f"If the registry was rebuilt on purpose, remove {self.path(store)}."
         if index.number < note.number:
             raise IntegrityError(
                 "registry rolled back",
@@ -222,7 +230,7 @@ class Memory:
         if index.number > most:
             remedy = "The index is damaged or forged."
             if index.number <= MAX_NUMBER:
-                remedy = f"If the registry really changed so often, remove {self._path(store)}."
+                remedy = f"If the registry really changed so often, remove {self.path(store)}."
             expected, found = f"at most {most}", f"index {index.number}"
             raise IntegrityError(
                 "implausible number of an index",
@@ -237,9 +245,10 @@ class Memory:
         """Refuse an index that a newer one, which another process accepted meanwhile, does not go on from."""
         newer = self.index(note)
         if newer is not None:
-            refuse_losses(index, newer, store.url, f"If the registry was rebuilt on purpose, remove {self._path(store)}.")
+            refuse_losses(index, newer, store.url, f"If the registry was rebuilt on purpose, remove {self.path(store)}.")
 
-    def _path(self, source: Store | str) -> Path:
+    def path(self, source: Store | str) -> Path:
+        """Return the path of the note of a store or of the registry at an address, which need not exist."""
         return self.cache.folder / FOLDER / f"{canonical_json.sha256(os.fsencode(_identity(source)))}.json"
 
 

@@ -172,7 +172,7 @@ def address_of(name: str) -> tuple[str, Path]:
             expected=f"one of {', '.join(sorted(registries))}" if registries else None,
             found=name,
             where=config_file(),
-            remedy=f'Add a line to that file: [registries] {name} = "/path/of/the/registry".',
+            remedy=f'Add the line {name} = "/path/of/the/registry" to the table [registries] of that file.',
         )
     return registries[name], config_file().parent
 

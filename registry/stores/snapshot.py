@@ -59,7 +59,7 @@ class Snapshot:
 
         Args:
             store: Store to read.
-            pins: Ids of keys that are trusted if the configuration file pins none.
+            pins: Ids of keys of a lock, one of which must lead to those that signed, if the configuration file pins none.
 
         Raises:
             NotFoundError: no index (``NO_INDEX``).

@@ -166,26 +166,38 @@ def publish_all(
     [('low/fresnel-64@1.0.0', 1), ('high/fresnel-64@2.0.0', 1)]
     """
     store = target_store(registry)
-    refuse_unsigned_change(store, signing)  # before cells are measured
-    ready = [_ready(cell, progress) for cell in cells]
+    present = refuse_unsigned_change(store, signing)
+    found = [_ready(cell) for cell in cells]  # all, before the first is measured
+    ready = [one for one, _ in found]
     references = [str(one.reference) for one in ready]
     if not ready:
         raise InputError("nothing to publish", code="CELL", expected="cells or their files")
     if twice := sorted({one for one in references if references.count(one) > 1}):
         raise InputError("two artifacts of one reference", code="TWICE", found=", ".join(twice))
+    _unlisted(ready, present.index)
+    for _, cell in found:
+        if cell is not None:
+            progress("measuring")
+            refuse_false_figures(cell)
     progress("writing")
     return _put(store, ready, signing)
 
 
-def _ready(cell: Cell | str | Path, progress: Callable[[str], None]) -> Ready:
-    """Check an artifact; a cell is measured again."""
+def _ready(cell: Cell | str | Path) -> tuple[Ready, Cell | None]:
+    """Check an artifact, and return it with the cell that is still to be measured; None for one of another kind."""
     if not isinstance(cell, Cell) and (form := form_of_file(cell)) is not None:
-        return Ready.of_packed(read_packed(cell, form))
+        return Ready.of_packed(read_packed(cell, form)), None
     cell = cell if isinstance(cell, Cell) else Cell.read(cell)
-    checked = check(cell)
-    progress("measuring")
-    refuse_false_figures(cell)
-    return Ready.of_cell(checked)
+    return Ready.of_cell(check(cell)), cell
+
+
+def _unlisted(ready: Sequence[Ready], index: Index) -> list[Ready]:
+    """Return the artifacts that an index does not list.
+
+    Raises:
+        ConflictError: version that it lists with other content (``VERSION_EXISTS``).
+    """
+    return [one for one in ready if index.with_release(one.reference.path, one.version, one.release) is not index]
 
 
 def write(checked: Checked, store: Store, signing: Signing | None = None) -> Published:
@@ -229,10 +241,9 @@ def _put(store: Store, ready: Sequence[Ready], signing: Signing | None = None) -
     def listing_all(index: Index) -> Index:
         new.clear()
         listed = Index()
-        for one in ready:
-            if index.with_release(one.reference.path, one.version, one.release) is not index:
-                listed = listed.with_release(one.reference.path, one.version, one.release)
-                new.add(str(one.reference))
+        for one in _unlisted(ready, index):
+            listed = listed.with_release(one.reference.path, one.version, one.release)
+            new.add(str(one.reference))
         return index.with_all(listed)
 
     files = (file for one in ready for file in one.files(signing))

@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from batteries import short_repr
 from batteries.cell.manifest import Count, Text
-from batteries.errors import InputError, IntegrityError, PolicyError
+from batteries.errors import InputError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.canonical_json import Document
 from registry.catalog import store_keys
 from registry.catalog.attestation import CUSTOM, Attestation
@@ -62,7 +62,7 @@ def attest(attestation: Attestation | bytes, registry: str | Path | Store, *, si
     store = _present_store(registry)
     pin = Pin.of(data)
     attested = Attested(sha256=pin.sha256, size=pin.size, verdict=document.verdict)
-    _refuse_unknown_cell(read_index_of(store)[0], document)
+    refuse_unknown_cell(read_index_of(store)[0], document.reference, document.cell, where=store.url)
     files = [(store_keys.attestation(document.cell, pin.sha256), data)]
     index, _ = change_index(
         store,
@@ -134,16 +134,33 @@ def _present_store(registry: str | Path | Store) -> Store:
     return store
 
 
-def _refuse_unknown_cell(index: Index, attestation: Attestation) -> None:
-    reference = Reference.parse(attestation.reference)
+def refuse_unknown_cell(index: Index, name: str, digest: str, *, where: str) -> None:
+    """Raise unless an index has a cell, so that what is found about it can be published.
+
+    Args:
+        index: Index of the registry.
+        name: Reference to the exact version.
+        digest: SHA-256 of the cell's weights.
+        where: Address of the registry.
+
+    Raises:
+        InputError: an artifact of another kind (with its code, such as ``A_MODEL``).
+        NotFoundError: unknown cell or version.
+        IntegrityError: other weights under that reference (``WRONG_CELL``).
+    """
+    reference = Reference.parse(name)
     if (kind := reference.kind) is not CELL:
         raise InputError("attestation not about a cell", code=kind.code, found=reference)
-    _, release = index.resolve(reference)
-    if release.blob.sha256 != attestation.cell:
+    try:
+        _, release = index.resolve(reference)
+    except NotFoundError as error:
+        error.where, error.remedy = where, "Only of a cell that is published there: `batteries publish` it first."
+        raise
+    if release.blob.sha256 != digest:
         raise IntegrityError(
             "attestation about other weights",
             code="WRONG_CELL",
             expected=release.blob.sha256,
-            found=attestation.cell,
-            where=attestation.reference,
+            found=digest,
+            where=f"{name} of {where}",
         )

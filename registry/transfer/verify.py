@@ -9,7 +9,7 @@ from typing import Literal
 
 from batteries.arguments import each
 from batteries.cell.cell import Cell
-from batteries.errors import BatteriesError
+from batteries.errors import BatteriesError, IntegrityError
 from batteries.io.verified import Verified
 from composer.artifact.kinds import FORMS
 from registry.catalog import store_keys
@@ -17,11 +17,13 @@ from registry.catalog.kinds import CELL
 from registry.catalog.pinned_documents import check_attestation
 from registry.catalog.reference import Reference
 from registry.catalog.release import Attested
+from registry.stores.signed.changes import check_signed
 from registry.stores.snapshot import Located, Snapshot
-from registry.stores.store import INDEX, Store
+from registry.stores.store import INDEX, Store, read_index_of
 from registry.stores.verified_read import read_pinned
 from registry.transfer import weight_checks
 from registry.transfer.search import located, named
+from registry.trust import library
 from registry.trust.keys import key_ids
 from registry.trust.signature import refuse_others
 
@@ -94,7 +96,9 @@ def verify(
 def verify_store(store: Store, *, replay: bool = False, signed_by: Iterable[str] = ()) -> list[Finding]:
     """Check a store's index and everything that it lists; ``replay`` and ``signed_by`` are those of :func:`verify`.
 
-    The index itself must be signed by one of the keys, too.
+    The index itself must be signed by one of the keys, too, and its signature has to be there now, not only in this machine's
+    notes. An index that a reader refuses, as one that is not signed or older than one read before, is a fault, and what it
+    lists is checked all the same.
 
     Files that the index does not list are not errors: an interrupted publish leaves them, and they are never read.
 
@@ -106,12 +110,10 @@ def verify_store(store: Store, *, replay: bool = False, signed_by: Iterable[str]
     """
     wanted = key_ids(signed_by)
     try:
-        snapshot = Snapshot.take(store)
+        snapshot, of_index = _read(store)
     except BatteriesError as error:
         return [Finding("index", INDEX, error)]
-    findings = [Finding("index", INDEX)]
-    if wanted or snapshot.signature.state == "signed":
-        findings.append(_finding("signature", INDEX, lambda: refuse_others(wanted, INDEX, snapshot.signature)))
+    findings = [of_index, *(_index_signature_findings(snapshot, wanted) if of_index.ok else ())]
     for path, version, release in snapshot.index.everything():
         band, _, name = path.partition("/")
         located = Located(snapshot, Reference(None, band, name, version), release)
@@ -120,6 +122,30 @@ def verify_store(store: Store, *, replay: bool = False, signed_by: Iterable[str]
     for cell in sorted(snapshot.index.attestations):
         findings += _attestation_findings(snapshot, cell)
     return findings
+
+
+def _read(store: Store) -> tuple[Snapshot, Finding]:
+    """Read an index, with the finding about it; raise if it cannot be read at all."""
+    try:
+        return Snapshot.take(store), Finding("index", INDEX)
+    except BatteriesError as error:
+        index, digest = read_index_of(store)
+        if digest is None:
+            raise
+        return Snapshot(store, index), Finding("index", INDEX, error)
+
+
+def _index_signature_findings(snapshot: Snapshot, wanted: Collection[str]) -> list[Finding]:
+    """Check the signature of an index, and the documents of keys, as the registry has them."""
+    known = snapshot.signature.state == "signed"
+    try:
+        refuse_others(wanted, INDEX, snapshot.signature)
+        if library.is_there() and not check_signed(snapshot.store, snapshot.index) and known:
+            what, expected = "documents of keys are gone", store_keys.root(1)
+            raise IntegrityError(what, code="MISSING_ROOT", expected=expected, found="none", where=snapshot.store.url)
+    except BatteriesError as error:
+        return [Finding("signature", INDEX, error)]
+    return [Finding("signature", INDEX)] if known else []
 
 
 def _findings(located: Located, replay: bool) -> list[Finding]:

@@ -24,6 +24,7 @@ MAX_KEY = 2**14
 ED25519 = "ed25519"
 PUBLIC = ".pub"  # suffix of the public file beside a private one
 PASSPHRASE = "BATTERIES_KEY_PASSPHRASE"
+MAX_PASSPHRASE = 1023  # bytes: the libraries take no more
 PRIVATE_PEM = re.compile(rb"-----BEGIN (ENCRYPTED )?PRIVATE KEY-----")
 
 Prompt = Callable[[str], str]
@@ -37,20 +38,30 @@ def make_key(path: Path, passphrase: str | None = None) -> SSlibKey:
         passphrase: Passphrase of the private file; None or an empty one for none.
 
     Raises:
-        ConflictError: one of the files exists (``KEY_EXISTS``).
-        InputError: the extra is not installed (``EXTRA``).
+        ConflictError: one of the files exists (``KEY_EXISTS``); neither is then written.
+        InputError: no name of a file (``KEY``), a passphrase that is too long (``PASSPHRASE``), or the extra is not installed
+            (``EXTRA``).
         StoreError: no space or no permission.
     """
     library.require()
+    if not path.name:
+        raise InputError("not a file for a key", code="KEY", expected="the name of a new file", found=repr(str(path)))
+    for file in (path, public_file(path)):
+        if os.path.lexists(file):
+            raise _exists(file)
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from securesystemslib.signer import SSlibKey
 
     private, pem = Ed25519PrivateKey.generate(), serialization.Encoding.PEM
-    locked = serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
+    locked = serialization.BestAvailableEncryption(_bytes_of(passphrase)) if passphrase else serialization.NoEncryption()
     public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
     _create(public_file(path), public, private=False)
-    _create(path, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, locked), private=True)
+    try:
+        _create(path, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, locked), private=True)
+    except BaseException:
+        atomic_files.remove(public_file(path))  # it would be taken for that of another private file
+        raise
     return SSlibKey.from_crypto(private.public_key())
 
 
@@ -156,13 +167,25 @@ def _id_in(text: str) -> str:
 
 def _create(path: Path, data: bytes, *, private: bool) -> None:
     if not atomic_files.create(path, data, access=Access(path.parent, private=True) if private else UMASK):
-        remedy = "Name another file: a key that signed something is never replaced."
-        raise ConflictError("file of a key exists", code="KEY_EXISTS", where=path, remedy=remedy)
+        raise _exists(path)
+
+
+def _exists(path: Path) -> ConflictError:
+    remedy = "Name another file: a key that signed something is never replaced."
+    return ConflictError("file of a key exists", code="KEY_EXISTS", where=path, remedy=remedy)
 
 
 def _passphrase(path: Path, prompt: Prompt) -> bytes:
     named = os.environ.get(PASSPHRASE)
-    return (prompt(f"passphrase of {path}: ") if named is None else named).encode()
+    return _bytes_of(prompt(f"passphrase of {path}: ") if named is None else named)
+
+
+def _bytes_of(passphrase: str) -> bytes:
+    data = os.fsencode(passphrase)  # the bytes that were given, also where they are no text
+    if len(data) > MAX_PASSPHRASE:
+        expected = f"at most {MAX_PASSPHRASE} bytes"
+        raise InputError("passphrase too long", code="PASSPHRASE", expected=expected, found=f"{len(data)} bytes")
+    return data
 
 
 def _not_a_key(path: Path, expected: str) -> FormatError:

@@ -32,6 +32,8 @@ from registry.catalog.reference import Reference
 from registry.cli.terminal.console import emit, emit_json, emit_row, say
 from registry.reports import summaries
 from registry.stores.signed.changes import refuse_unsigned_change
+from registry.stores.store import no_index
+from registry.transfer.remarks import refuse_unknown_cell
 from registry.transfer.search import references_of
 from registry.trust.keys import PASSPHRASE
 from registry.trust.signature import short_id
@@ -85,15 +87,21 @@ def signing_of(sign: Sequence[Path] | None, days: float = DAYS) -> Signing | Non
     return Signing.read(*sign, days=days, prompt=ask_passphrase) if sign else None
 
 
-def refuse_no_attesting(attest: str, signing: Signing | None) -> None:
-    """Raise if reports cannot be published to a registry: it is missing, read-only, or signed by other keys.
+def refuse_no_attesting(attest: str, signing: Signing | None, cells: Iterable[Cell]) -> None:
+    """Raise if reports of cells cannot be published to a registry: missing, read-only, signed by other keys, or without a cell.
 
     Raises:
-        NotFoundError: no such registry (``NO_REGISTRY``).
+        NotFoundError: no such registry (``NO_REGISTRY``), no index (``NO_INDEX``), or none of those cells.
+        IntegrityError: other weights in the registry under the name of a cell (``WRONG_CELL``).
         BatteriesError: as :func:`registry.stores.signed.changes.refuse_unsigned_change`.
     """
     registry.open_store(attest)  # opened for writing, a folder need not exist
-    refuse_unsigned_change(registry.open_store(attest, writable=True), signing)
+    store = registry.open_store(attest, writable=True)
+    present = refuse_unsigned_change(store, signing)
+    if present.digest is None:
+        raise no_index(store.url)
+    for cell in cells:
+        refuse_unknown_cell(present.index, f"{cell.name}@{cell.version}", cell.digest, where=store.url)
 
 
 def signed_words(signing: Signing | None) -> str:
@@ -109,7 +117,7 @@ def ask_passphrase(words: str) -> str:
     """
     if sys.stdin is None or not sys.stdin.isatty():
         remedy = f"Set {PASSPHRASE}, or run the command in a terminal."
-        raise InputError("passphrase needed", code="PASSPHRASE", found="no terminal", where=words, remedy=remedy)
+        raise InputError(f"{words.rstrip(': ')} needed", code="PASSPHRASE", found="no terminal", remedy=remedy)
     return getpass.getpass(words)
 
 

@@ -10,13 +10,15 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from batteries.errors import ConflictError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
-from registry.stores.store import Store, read_index_of
+from registry.stores.signed.reading import Reading
+from registry.stores.store import INDEX, Store
 from registry.stores.write_rules import read_only
 from registry.trust import library, signed_documents
 from registry.trust.index_signatures import check_index, sign_index
@@ -49,8 +51,9 @@ def change_index(
     Raises:
         ConflictError: raised by ``change``, or the index changed at every attempt (``INDEX_MOVED``).
         PolicyError: signed registry, and no signer (``SIGNER_NEEDED``).
-        IntegrityError: signers that may not sign for the registry (``WRONG_SIGNER``, ``TOO_FEW_SIGNERS``), or a current index
-            that its keys did not sign (``UNSIGNED``, and as :func:`registry.trust.index_signatures.check_index`).
+        IntegrityError: signers that may not sign for the registry (``WRONG_SIGNER``, ``TOO_FEW_SIGNERS``), a current index that
+            its keys did not sign (``UNSIGNED``, and as :func:`registry.trust.index_signatures.check_index`), or one that a
+            reader of this machine refuses (``ROLLBACK``, ``WRONG_ROOT`` and so on).
     """
     refuse_unsigned_change(store, signing)
     for key, data in files:
@@ -60,24 +63,71 @@ def change_index(
     return _swapped(store, change, signing)
 
 
-def refuse_unsigned_change(store: Store, signing: Signing | None) -> Chain | None:
-    """Return the keys of a registry, None if it is not signed; raise unless the signers may change it.
+@dataclass(frozen=True)
+class Present:
+    """A registry as a change finds it: what is checked is what is changed.
+
+    Attributes:
+        index: Index; an empty one if there is none yet.
+        pin: Pin of its bytes; None if there is none yet.
+        chain: Documents of keys; None if it is not signed.
+    """
+
+    index: Index
+    pin: Pin | None
+    chain: Chain | None
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the index's bytes; None if there is none yet."""
+        return None if self.pin is None else self.pin.sha256
+
+    @classmethod
+    def read(cls, store: Store) -> Present:
+        """Read a registry that is to be changed.
+
+        Raises:
+            IntegrityError: an index that a reader of this machine refuses: not signed or by other keys than those pinned or
+                seen before, or signed, and older than one that was read here.
+            PolicyError: read-only store (``READ_ONLY``).
+        """
+        if not getattr(store, "writable", True):  # no key makes such a store writable
+            raise read_only(store.url)
+        reading = Reading.begin(store)
+        data = store.read_index()
+        chain = chain_of(store)
+        if data is None:
+            return cls(Index(), None, chain)
+        index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
+        reading.refuse_change(data, index, chain)
+        return cls(index, Pin.of(data), chain)
+
+
+def refuse_unsigned_change(store: Store, signing: Signing | None) -> Present:
+    """Return a registry that is to be changed; raise unless the signers may change it.
 
     Raises:
         BatteriesError: as :func:`change_index`.
     """
-    if not getattr(store, "writable", True):  # no key makes such a store writable
-        raise read_only(store.url)
+    present = Present.read(store)
+    if present.chain is not None:
+        if signing is None:
+            raise _signer_needed(store, present.chain)
+        refuse_others(store, present.chain, signing)
+        check_present(store, present.chain, present)
+    return present
+
+
+def check_signed(store: Store, index: Index) -> bool:
+    """Check the signature of an index as a registry has it now, and return whether the registry is signed.
+
+    Raises:
+        BatteriesError: as :func:`chain_of` and :func:`check_present`.
+    """
     chain = chain_of(store)
-    if chain is None:
-        return None
-    if signing is None:
-        raise _signer_needed(store, chain)
-    refuse_others(store, chain, signing)
-    present, digest = read_index_of(store)
-    if digest is not None:
-        _check_present(store, chain, present)
-    return chain
+    if chain is not None:
+        check_present(store, chain, Present(index, Pin.of(index.sealed()), chain))
+    return chain is not None
 
 
 def chain_of(store: Store) -> Chain | None:
@@ -151,18 +201,21 @@ def release_signature(path: str, version: str, release: AnyRelease, signing: Sig
 
 def _swapped(store: Store, change: Change, signing: Signing | None) -> tuple[Index, bool]:
     for attempt in range(ATTEMPTS):
-        present, digest = read_index_of(store)
-        wanted = change(present)
-        if wanted is present:
-            return present, False
+        present = refuse_unsigned_change(store, signing)
+        wanted = change(present.index)
+        made = wanted is not present.index
+        if not made and (signing is None or present.chain is not None or present.digest is None):
+            return wanted, False
+        if not made:  # the first key that signs is the registry's from then on, also if there was nothing else to change
+            wanted = wanted.refreshed()
         try:
-            signed_swap(store, digest, wanted, refuse_unsigned_change(store, signing), signing)
+            signed_swap(store, present.digest, wanted, present.chain, signing)
         except ConflictError as error:
             if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
                 raise
             time.sleep(random.uniform(0, PAUSE))
         else:
-            return wanted, True
+            return wanted, made
     raise AssertionError("unreachable")
 
 
@@ -177,8 +230,15 @@ def _put_signature(store: Store, index: Pin, number: int, chain: Chain, signing:
             raise
 
 
-def _check_present(store: Store, chain: Chain, present: Index) -> None:
-    pin = Pin.of(present.sealed())
+def check_present(store: Store, chain: Chain, present: Present) -> None:
+    """Raise unless the index of a signed registry, if it has one, is signed by its keys.
+
+    Raises:
+        IntegrityError: no signature (``UNSIGNED``), and as :func:`registry.trust.index_signatures.check_index`.
+    """
+    pin = present.pin
+    if pin is None:
+        return
     key = store_keys.signature(pin.sha256)
     signature = _read(store, key)
     if signature is None:
@@ -190,7 +250,7 @@ def _check_present(store: Store, chain: Chain, present: Index) -> None:
             where=f"{key} of {store.url}",
             remedy="If it is as it should be (`batteries verify --all`), sign it: `batteries key refresh`.",
         )
-    check_index(pin, present.number, signature, chain, store.url)
+    check_index(pin, present.index.number, signature, chain, store.url)
 
 
 def _signer_needed(store: Store, chain: Chain) -> PolicyError:

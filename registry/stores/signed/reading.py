@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from batteries.errors import BatteriesError
+from batteries.errors import BatteriesError, IntegrityError
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
@@ -15,6 +17,7 @@ from registry.stores.rollback_guard import Memory, Note
 from registry.stores.signed.pins import pins_of
 from registry.stores.signed.trust_guard import Expiry, Trust, TrustGuard, say_first_use
 from registry.stores.store import Store
+from registry.trust.roots import Chain
 from registry.trust.signature import NOT_CHECKED, Signature
 
 
@@ -47,21 +50,47 @@ class Reading:
         Args:
             data: Bytes of the index.
             index: Index.
-            pins: Ids of keys that are trusted if the configuration file pins none.
+            pins: Ids of keys of a lock, one of which must lead to those that signed, if the configuration file pins none.
 
         Raises:
             BatteriesError: as :meth:`TrustGuard.check` and :meth:`Memory.accept`.
         """
-        pin, shipped = Pin.of(data), is_shipped(self.store)
+        pin, shipped, pinned = Pin.of(data), is_shipped(self.store), self._pins()
         same = self.before is not None and self.before.index == pin
         known = self.before if same or not shipped else None
-        guard = self._guard(self._pins() or tuple(sorted(pins)), known, "ignored" if shipped else "refused")
-        trust, documents = guard.check(pin, index.number, same=same)
+        guard = self._guard(pinned, known, "ignored" if shipped else "refused")
+        if pins and not pinned:  # those of a lock: they are wanted beside what was seen first, and do not end with a signature
+            guard = replace(guard, pins=tuple(sorted(pins)), expiry="ignored" if shipped else "told")
+            same = same and guard.known is not None and guard.known.pins == guard.pins
+        with self._saying_how(guard):
+            trust, documents = guard.check(pin, index.number, same=same)
         if self.memory is not None:
             for document in documents:
                 self.memory.cache.keep(Pin.of(document).check(document, where=self.store.url))
             self._remember(self.memory, data, index, trust, guard.trusted, shipped)
         return NOT_CHECKED if trust is None else trust.signature
+
+    def refuse_change(self, data: bytes, index: Index, chain: Chain | None) -> None:
+        """Raise if a signed change would build on an index that a reader of this machine refuses: an older one, or other keys.
+
+        The signature of that index is left to the writer, since a refresh replaces it. Without signatures a writer vouches for
+        nothing, and a registry that was rebuilt is changed as any other.
+
+        Args:
+            data: Bytes of the index.
+            index: Index.
+            chain: Documents of keys that the registry has; None without any.
+
+        Raises:
+            BatteriesError: as :meth:`TrustGuard.check_keys` and :meth:`Memory.refuse_unlike`.
+        """
+        if self.memory is None or is_shipped(self.store):
+            return
+        guard = self._guard(self._pins(), self.before, "ignored")
+        with self._saying_how(guard):
+            guard.check_keys(Pin.of(data), chain)
+        if chain is not None:
+            self.memory.refuse_unlike(self.before, self.store, data, index, trusted=guard.trusted)
 
     def _remember(self, memory: Memory, data: bytes, index: Index, trust: Trust | None, trusted: bool, shipped: bool) -> None:
         signed = trust is not None and trust.document is not None
@@ -71,6 +100,17 @@ class Reading:
                 say_first_use(self.store.url, trust, settings.config_file())
         elif signed and (self.before is None or self.before.trust != trust or self.before.index != Pin.of(data)):
             memory.remember(self.store, data, index, trust)
+
+    @contextmanager
+    def _saying_how(self, guard: TrustGuard) -> Iterator[None]:
+        """Say how a registry is read again that was rebuilt with another key, or without any."""
+        try:
+            yield
+        except IntegrityError as error:
+            if self.memory is not None and guard.trusted and not guard.pins:
+                rebuilt = f"If the registry was rebuilt on purpose, remove {self.memory.path(self.store)}."
+                error.remedy = f"{error.remedy} {rebuilt}" if error.remedy else rebuilt
+            raise
 
     def _pins(self) -> tuple[str, ...]:
         return () if self.memory is None else pins_of(self.store.url)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from batteries.errors import InputError, IntegrityError
+from batteries.errors import ConflictError, InputError, IntegrityError
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
-from registry.stores.signed.changes import chain_of, refuse_others, release_signature, signed_swap
-from registry.stores.store import Store, no_index, read_index_of
+from registry.stores.signed.changes import ATTEMPTS, Present, check_present, refuse_others, release_signature, signed_swap
+from registry.stores.store import Store, no_index
 from registry.trust import signed_documents
-from registry.trust.index_signatures import check_index
 from registry.trust.roots import Chain, next_root, read_chain
-from registry.trust.signed_documents import LONG_DAYS, MAX_SIGNED
+from registry.trust.signed_documents import LONG_DAYS
 from registry.trust.signing import Signing
 
 if TYPE_CHECKING:
@@ -33,15 +32,16 @@ def refresh(store: Store, signing: Signing, *, releases: bool = False) -> Index:
 
     Raises:
         NotFoundError: no index (``NO_INDEX``).
-        IntegrityError: signers that may not sign for the registry (``WRONG_SIGNER``, ``TOO_FEW_SIGNERS``).
+        IntegrityError: signers that may not sign for the registry (``WRONG_SIGNER``, ``TOO_FEW_SIGNERS``), an index older than
+            one that was read on this machine (``ROLLBACK``), or keys other than those pinned or seen here before.
         ConflictError: index changed by another writer meanwhile (``INDEX_MOVED``).
     """
-    chain = chain_of(store)
-    if chain is not None:
-        refuse_others(store, chain, signing)
+    present = Present.read(store)
+    if present.chain is not None:
+        refuse_others(store, present.chain, signing)
     if releases:
-        _sign_releases(store, signing)
-    return _refreshed(store, chain, signing)
+        _sign_releases(store, present.index, signing)
+    return _refreshed(store, present, present.chain, signing).index
 
 
 def rotate(
@@ -67,8 +67,12 @@ def rotate(
     Raises:
         InputError: registry that is not signed (``NOT_SIGNED``), or as :func:`registry.trust.roots.next_root`.
         PolicyError: too few signers (``NOT_ENOUGH_SIGNERS``).
+        IntegrityError: a current index that the keys in force did not sign (``UNSIGNED``, ``BAD_SIGNATURE`` and so on), or one
+            that a reader of this machine refuses.
+        ConflictError: index changed by another writer meanwhile (``INDEX_MOVED``).
     """
-    chain = chain_of(store)
+    present = Present.read(store)
+    chain = present.chain
     if chain is None:
         remedy = "Sign it first: `batteries key refresh`, or `batteries publish --sign`."
         raise InputError("registry not signed", code="NOT_SIGNED", where=store.url, remedy=remedy)
@@ -77,38 +81,49 @@ def rotate(
     root = next_root(chain, add=add, remove=remove, threshold=threshold, signers=signers, expires=expires)
     longer = read_chain([*(one.to_bytes() for one in chain.roots), root], store.url)
     refuse_others(store, longer, signing)
-    if not _signed_for(store, longer):
-        _refreshed(store, chain, signing, beyond=longer)
+    check_present(store, chain, present)  # a change of keys signs nothing that they did not
+    if not _signed_for(store, present, longer):
+        present = _refreshed(store, present, chain, signing, beyond=longer)
     store.put(store_keys.root(longer.number), root)
-    return _refreshed(store, longer, signing)
+    return _refreshed_last(store, present, chain, longer, signing)
 
 
-def _refreshed(store: Store, chain: Chain | None, signing: Signing, beyond: Chain | None = None) -> Index:
-    present, digest = read_index_of(store)
-    if digest is None:
+def _refreshed_last(store: Store, present: Present, chain: Chain, longer: Chain, signing: Signing) -> Index:
+    """Sign the index under the next document of keys, also if one who did not know it yet changed the index meanwhile."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _refreshed(store, present, longer, signing).index
+        except ConflictError as error:
+            if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
+                raise
+        present = Present.read(store)
+        if not _signed_for(store, present, longer):
+            check_present(store, chain, present)
+    raise AssertionError("unreachable")
+
+
+def _refreshed(store: Store, present: Present, chain: Chain | None, signing: Signing, beyond: Chain | None = None) -> Present:
+    """Sign the index that was read, and no other, in a next one of the same contents."""
+    if present.digest is None:
         raise no_index(store.url)
-    wanted = present.refreshed()
-    signed_swap(store, digest, wanted, chain, signing, beyond=beyond)
-    return wanted
+    wanted = present.index.refreshed()
+    signed_swap(store, present.digest, wanted, chain, signing, beyond=beyond)
+    return Present(wanted, Pin.of(wanted.sealed()), chain)
 
 
-def _sign_releases(store: Store, signing: Signing) -> None:
+def _sign_releases(store: Store, index: Index, signing: Signing) -> None:
     """Write the signatures of releases that have none."""
     present = set(store.keys(f"{store_keys.SIGNATURES}/"))
-    for path, version, release in read_index_of(store)[0].everything():
+    for path, version, release in index.everything():
         key = store_keys.signature(release.manifest.sha256)
         if key not in present:
             store.put(key, release_signature(path, version, release, signing))
 
 
-def _signed_for(store: Store, chain: Chain) -> bool:
-    """Return whether the current index is signed by keys of a chain."""
-    present, digest = read_index_of(store)
-    if digest is None:
-        raise no_index(store.url)
-    pin = Pin(sha256=digest, size=len(present.sealed()))
+def _signed_for(store: Store, present: Present, chain: Chain) -> bool:
+    """Return whether an index is signed by keys of a chain."""
     try:
-        check_index(pin, present.number, store.read(store_keys.signature(digest), limit=MAX_SIGNED), chain, store.url)
+        check_present(store, chain, present)
     except IntegrityError:
         return False
     return True

@@ -7,6 +7,7 @@ if there is one, and its keys are remembered from then on.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,11 +124,33 @@ class TrustGuard:
         self._refuse_expired(trust)
         return trust, (document, *roots)
 
+    def check_keys(self, index: Pin, chain: Chain | None) -> None:
+        """Check the documents of keys of a registry that is about to be changed, all of them as the registry has them.
+
+        Args:
+            index: Pin of the index's bytes.
+            chain: Documents of keys; None if the registry has none.
+
+        Raises:
+            IntegrityError: none, for a trusted registry (``UNSIGNED``), none that leads from the pinned keys
+                (``WRONG_SIGNER``), or others than those seen before (``WRONG_ROOT``).
+        """
+        if chain is None:
+            self._refuse_unsigned(index)
+            return
+        self._refuse_strangers(chain)
+        found = dict(enumerate((root.to_bytes() for root in chain.roots), 1))
+        for number, pin in enumerate(self.known.roots if self.known else (), 1):
+            self._refuse_changed(number, pin, found.get(number))
+
     def _chain(self, roots: Sequence[bytes]) -> Chain:
         chain = read_chain(roots, self.store.url)
+        self._refuse_strangers(chain)
+        return chain
+
+    def _refuse_strangers(self, chain: Chain) -> None:
         if self.pins and not chain.leads_from(self.pins):
             raise wrong_signer(expected=" or ".join(self.pins), found=", ".join(chain.keys), where=self.store.url)
-        return chain
 
     def _roots(self) -> list[bytes]:
         """Return the documents of keys: those remembered, and those that the registry has after them."""
@@ -143,12 +166,15 @@ class TrustGuard:
         held = self.cache.held(pin)
         if held is not None:
             return held.data
-        key = store_keys.root(number)
-        data = self._read(key)
+        return self._refuse_changed(number, pin, self._read(store_keys.root(number)))
+
+    def _refuse_changed(self, number: int, pin: Pin, data: bytes | None) -> bytes:
+        """Return a document of keys; raise unless it is the one that was seen before."""
         if data is None or Pin.of(data) != pin:
             found = "nothing" if data is None else f"sha256 {Pin.of(data).sha256}"
+            where = self._at(store_keys.root(number))
             raise IntegrityError(
-                "document of keys changed", code="WRONG_ROOT", expected=f"sha256 {pin.sha256}", found=found, where=self._at(key)
+                "document of keys changed", code="WRONG_ROOT", expected=f"sha256 {pin.sha256}", found=found, where=where
             )
         return data
 
@@ -211,7 +237,6 @@ def say_first_use(url: str, trust: Trust, place: Path) -> None:
         place: Configuration file, in which keys are pinned.
     """
     ids = ", ".join(trust.signature.signers)
-    pin = f'[trusted] "{url}" = "{trust.signature.signers[0]}"'
-    warnings.warn(
-        SignerWarning(f"{url} is signed by {ids}, seen for the first time: pin it with {pin} in {place}"), stacklevel=2
-    )
+    line = f'{json.dumps(url, ensure_ascii=False)} = "{trust.signature.signers[0]}"'
+    pin = f"to pin it, add the line {line} to the table [trusted] of {place}"
+    warnings.warn(SignerWarning(f"{url} is signed by {ids}, seen for the first time: {pin}"), stacklevel=2)

@@ -42,6 +42,10 @@ def test_a_registry_from_its_first_signature_to_its_second_key(tmp_path, capsys,
     ):
         code, out, err = run(capsys, *words)
         assert (code, "SIGNER_NEEDED" in err) == (6, True), err
+    other = tiny("other", seed=2).write(tmp_path / "other")
+    for words in (("validate", other), ("adapt", other, "--task", "naming")):  # before they compute anything
+        code, out, err = run(capsys, *words, "--attest", target, "--sign", first)
+        assert (code, "NO_CELL" in err) == (3, True), err
     assert run(capsys, "yank", "high/tiny@1.0.0", "--reason", "wrong", "--registry", target, "--sign", first)[0] == 0
     rotation = ("key", "rotate", target, "--add", f"{second}.pub", "--remove", old)
     code, out, err = run(capsys, *rotation, "--sign", first)

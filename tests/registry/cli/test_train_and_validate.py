@@ -234,6 +234,7 @@ def test_the_triage_ends_a_run_with_seven(capsys, tmp_path, monkeypatch):
         (["train", "off/x", "--steps", "1", "--noise"], 2, "PRESET"),
         (["validate", "low/fresnel-256", "--control", "none", "--attest", "{empty}"], 2, "control cannot be attested"),
         (["validate", "low/fresnel-256", "--attest", "{empty}/none"], 3, "no such registry"),
+        (["validate", "low/fresnel-256", "--attest", "{empty}"], 3, "NO_INDEX"),
         (["compose"], 2, "nothing to compose"),
         (["compose", "low/fresnel-256", "low/fresnel-256"], 6, "duplicate cell"),
         (["compose", "low/fresnel-256", "--probe", "cats"], 2, "photos-64"),

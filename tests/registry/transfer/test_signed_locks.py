@@ -3,10 +3,11 @@
 import pytest
 
 import registry
-from batteries.errors import IntegrityError
+from batteries.errors import IntegrityError, PolicyError
 from registry.catalog.reference import Reference
 from registry.stores.settings import open_store
 from registry.stores.signed.rotation import rotate
+from registry.stores.signed.trust_guard import SignerWarning
 from registry.stores.snapshot import locate
 from registry.transfer.lockfile import Lock
 from tests.support.cells import publish, tiny
@@ -19,6 +20,7 @@ from tests.support.signing import (
     forged_release,
     key,
     made,
+    pin,
     root_of,
     signed,
     signer,
@@ -105,3 +107,33 @@ def test_another_registry_in_place_of_the_lock_s_own_has_an_index_of_its_own(pla
     publish(CELL, tmp_path / "copy")
     elsewhere()
     assert registry.pull_locked(lock, registry=tmp_path / "copy")[0].digest == CELL.digest
+
+
+def test_a_lock_outlives_the_signature_unless_the_key_is_pinned(place, tmp_path, elsewhere):
+    fill(place, "A")
+    lock = locked(place, tmp_path)
+    place.write(signed(place.files()[INDEX], "A", days=-1))
+    elsewhere()
+    with pytest.warns(SignerWarning, match="SIGNATURE_EXPIRED"):
+        assert registry.pull_locked(lock)[0].digest == CELL.digest
+    elsewhere()
+    pin(place.address, "A")
+    with pytest.raises(PolicyError, match="SIGNATURE_EXPIRED"):
+        registry.pull_locked(lock)
+
+
+def test_a_lock_of_another_key_changes_nothing_of_what_was_seen_before(place, tmp_path, elsewhere):
+    fill(place, "A")
+    true = place.files()
+    files = forged_release(place)
+    place.write(files | signed(files[INDEX], "X") | root_of("X"))
+    lock = locked(place, tmp_path)
+    place.write(dict.fromkeys(place.files()) | true)
+    elsewhere()
+    locate([Reference.parse("high/tiny@1.0.0")], place.address)
+    place.write(files | signed(files[INDEX], "X") | root_of("X"))
+    for _ in range(2):
+        assert refused(lock) == "WRONG_SIGNER"
+    place.write(dict.fromkeys(place.files()) | true)
+    assert refused(lock) in ("WRONG_SIGNER", "ROLLBACK")  # it names another key than that which signs
+    assert locate([Reference.parse("high/tiny")], place.address)[0].version == "1.1.0"

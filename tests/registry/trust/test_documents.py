@@ -1,13 +1,16 @@
 """Signed documents from any hand: typed errors, at once, in little memory; and keys in files."""
 
 import json
+import os
 import random
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
 from batteries.errors import BatteriesError, ConflictError, FormatError, InputError
+from batteries.io import atomic_files
 from registry.catalog.release import Pin
 from registry.trust import keys, roots, signed_documents
 from registry.trust.index_signatures import check_index, sign_index
@@ -193,6 +196,34 @@ def test_a_key_is_made_read_and_never_replaced(tmp_path, capfd):
     assert path.read_text().split("\n")[1] not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("there", ["key.pem", "key.pem.pub"])
+def test_a_key_that_is_not_made_leaves_no_half_of_it(tmp_path, there):
+    (tmp_path / there).write_text("another")
+    with pytest.raises(ConflictError, match="KEY_EXISTS"):
+        keys.make_key(tmp_path / "key.pem")
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+
+
+def test_no_public_file_stays_where_the_private_one_cannot_be_written(tmp_path, monkeypatch):
+    create = atomic_files.create
+
+    def interrupted(path, data, **more):
+        if path.suffix == ".pem":
+            raise KeyboardInterrupt("now")
+        return create(path, data, **more)
+
+    monkeypatch.setattr(atomic_files, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        keys.make_key(tmp_path / "key.pem")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_key_needs_the_name_of_a_file(name):
+    with pytest.raises(InputError, match="KEY"):
+        keys.make_key(Path(name))
+
+
 def test_an_encrypted_key_needs_its_passphrase(tmp_path, monkeypatch):
     path = tmp_path / "key.pem"
     made = keys.make_key(path, "sesame")
@@ -201,6 +232,18 @@ def test_an_encrypted_key_needs_its_passphrase(tmp_path, monkeypatch):
         keys.read_signer(path, lambda words: "other")
     monkeypatch.setenv(keys.PASSPHRASE, "sesame")
     assert keys.read_signer(path, pytest.fail).public_key == made
+
+
+def test_a_passphrase_of_any_bytes_and_none_that_is_too_long(tmp_path, monkeypatch):
+    monkeypatch.setenv(keys.PASSPHRASE, os.fsdecode(b"\xff\xfe"))
+    made = keys.make_key(tmp_path / "key.pem", os.environ[keys.PASSPHRASE])
+    assert keys.read_signer(tmp_path / "key.pem", pytest.fail).public_key == made
+    with pytest.raises(InputError, match="PASSPHRASE"):
+        keys.make_key(tmp_path / "other.pem", "x" * 1024)
+    monkeypatch.setenv(keys.PASSPHRASE, "x" * 1024)
+    with pytest.raises(InputError, match="PASSPHRASE"):
+        keys.read_signer(tmp_path / "key.pem", pytest.fail)
+    assert not (tmp_path / "other.pem.pub").exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n", b"\xff" * 99])
