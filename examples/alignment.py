@@ -52,18 +52,22 @@ and by way of the frame of all cells. *swap*: the share of what B loses with the
 mapped ones recover; in brackets where B loses less than 2% of its error, and the share says little. `one` start: both
 trainings began from one seed. Tokens of finer cells are averaged over the regions of the coarsest cell of the table."""
 MEANING = """**Are any two cells of a band translatable?** *Related* they are, all of them, beyond what shuffled images and
-untrained cells have in common; how much is translated depends on what is asked. *omega* (and S, which differs from it by
-little): at LOW, where the D singular values of a noise patch are nearly the same for all patches, a map predicts next to
-nothing of another seed's omega on noise, and what it predicts on photographs is worth nothing to a decoder that hardly uses
-its omega. At HIGH it is a translation: a quarter of the variance on noise, two thirds on photographs. Of what B's decoder
-loses with the mean of its omega, that of another seed recovers {noise} on noise and {photos} on photographs. It is one of
-magnitudes, sorted by rank: no direction in a row space goes over. *moment* carries the right frame with the singular values
-and is shared most, between seeds, bands, and cells of noise and of photographs, LOW included; but much of that on photographs
-two untrained cells have already, and nothing is decoded from a moment alone, since U stays the target's. *frames*, without
-any magnitudes, keep most of what moments have at LOW, and less at HIGH. *rows* do not go over between two starts: what a map
-predicts of them is each row's mean, the same for every image, as the lift over shuffled images says. From one start more than
-half of the rows' variance goes over, nearly all of it in those means: the numbering of rows is made by the start, not found
-by the training."""
+untrained cells have in common (across bands, omega and S of noise are not, between MID and HIGH); how much is translated
+depends on what is asked. *omega* (and S, which differs from it by little): at LOW, where the D singular values of a noise patch
+are nearly the same for all patches, a map predicts next to nothing of another seed's omega on noise; on photographs it predicts
+half of it, and a third to a half of what the decoder loses with the mean, which is less than 2% of its error. At HIGH it
+is a translation: an eighth of the variance on noise, half on photographs. Of what B's decoder loses with the mean of its
+omega, that of another seed recovers {noise} on noise and {photos} on photographs. It is one of magnitudes, sorted by rank: no
+direction in a row space goes over. *moment* carries the right frame with the singular values and is shared most, between
+seeds, bands, and cells of noise and of photographs, LOW included; but much of that on photographs two untrained cells have
+already, and nothing is decoded from a moment alone, since U stays the target's. *frames*, without any magnitudes, keep most
+of what moments have. *rows* do not go over between two starts: what a map predicts of them is each row's mean, the same for
+every image, as the lift over shuffled images says. From one start more than two fifths of the rows' variance goes over, nearly
+all of it in those means: the numbering of rows is made by the start, not found by the training.
+
+**Against the former cells**, which Adam trained: between LOW seeds omega translates three times as much (0.022 then), moments
+half as much again (0.414); between HIGH seeds omega less (0.267 on noise, 0.708 on photographs) and frames more (0.148, 0.734);
+of rows of one start less (more than a half), and the way through the frame of all cells costs more."""
 
 
 @dataclass(frozen=True)
@@ -194,28 +198,34 @@ def claims(found: Sequence[Line]) -> dict[str, bool]:
     moments = [line for line in found if line.kind == "moment" and line.probe == photos]
     shared = [line.pair.direct.r2 - (line.pair.direct.lift_over_untrained or 0.0) for line in moments]
     return {
-        "every pair is related by omega, S, moment and frames, on noise and on photographs": all(
-            line.related for line in found if line.kind != "rows"
+        "every pair of a band is related by omega, S, moment and frames, on noise and on photographs": all(
+            line.related for line in found if line.kind != "rows" and line.group != "across bands"
         ),
         f"LOW seeds on noise: omega translates next to nothing, R2 below {HARDLY}": r2("omega", noise, "LOW, seeds") < HARDLY,
         "LOW seeds on noise: the second moment translates more than a third": r2("moment", noise, "LOW, seeds") > 1 / 3,
-        "HIGH seeds: omega translates a quarter of the variance on noise, two thirds on photographs": (
-            r2("omega", noise, "HIGH, seeds") > 1 / 4 and r2("omega", photos, "HIGH, seeds") > 2 / 3
+        "HIGH seeds: omega translates an eighth of the variance on noise, half on photographs": (
+            r2("omega", noise, "HIGH, seeds") > 1 / 8 and r2("omega", photos, "HIGH, seeds") > 1 / 2
         ),
         "moments of photographs: at least 0.3 of the R2 is had from untrained cells already": min(shared) > 0.3,
         "rows of two starts: less than 0.01 over shuffled images, row i of one is not row i of the other": all(
             line.pair.direct.lift < 0.01 for line in strangers
         ),
-        "rows of one start, of noise and of photographs: more than half of the variance": all(
-            line.pair.direct.r2 > 1 / 2 for line in kindred
+        "rows of one start, of noise and of photographs: more than two fifths of the variance": all(
+            line.pair.direct.r2 > 2 / 5 for line in kindred
         ),
-        "the way through the frame costs less than 0.1 of the cosine, for all but rows": max(ways) < 0.1,
+        "the way through the frame costs less than 0.15 of the cosine, for all but rows": max(ways) < 0.15,
     }
 
 
-def shares(found: Sequence[Line], probe: int) -> str:
+def meaning(found: Sequence[Line]) -> str:
+    """Format what the tables mean, with the range of swap scores of omega between HIGH seeds on each probe."""
+    noise, photos = (shares(found, probe) for probe in PROBES)
+    return MEANING.format(noise=noise, photos=photos)
+
+
+def shares(found: Sequence[Line], probe: str) -> str:
     """Format the range of swap scores of omega between HIGH seeds on a probe."""
-    chosen = ("HIGH, seeds", "omega", list(PROBES)[probe])
+    chosen = ("HIGH, seeds", "omega", probe)
     of = [line.swap.share() for line in found if line.swap and (line.group, line.kind, line.probe) == chosen]
     return f"{min(of):.2f} to {max(of):.2f}"
 
@@ -230,7 +240,7 @@ def main(arguments: list[str]) -> int:
     said = "\n".join(f"- {claim}: {'yes' if holds else 'NO'}." for claim, holds in claimed.items())
     least = min(line.p_value for line in found)
     text = "\n\n".join(
-        ["## Pairs of cells", WORDS.format(level=f"{least:.3f}"), overview(found), said, MEANING, *details(found)]
+        ["## Pairs of cells", WORDS.format(level=f"{least:.3f}"), overview(found), said, meaning(found), *details(found)]
     )
     print(text)
     if given.write:
