@@ -61,6 +61,10 @@ def trial(registry, tmp_path, monkeypatch):
     return make
 
 
+UNREAD = pytest.mark.filterwarnings("ignore:unreadable configuration file ignored")  # said, and the command goes on
+
+
+@UNREAD
 @pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_call_fails_once(trial, action):
@@ -74,6 +78,7 @@ def test_every_call_fails_once(trial, action):
     assert nth > 30
 
 
+@UNREAD
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("fault", [errno.ENOSPC, *(ERRORS[1:] if SOAK else [])], ids=errno.errorcode.get)
 def test_every_call_fails_from_one_on(trial, action, fault):
