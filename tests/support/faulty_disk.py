@@ -11,10 +11,13 @@ from collections import namedtuple
 from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
+
 from batteries.io.filesystem import Disk
 
 SHORT = -1  # in place of an error: a read or a write moves half of the bytes that it could
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EMFILE)
+UNREAD = pytest.mark.filterwarnings("ignore:unreadable configuration file ignored")  # said, and the command goes on
 
 
 class HastyDisk(Disk):

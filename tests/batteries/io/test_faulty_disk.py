@@ -15,7 +15,7 @@ from registry.transfer.pull import pull
 from registry.transfer.remarks import attest
 from registry.transfer.verify import verify_store
 from tests.support.cells import attestation, litter, publish, tiny
-from tests.support.faulty_disk import ERRORS, SHORT, FaultyDisk, HastyDisk
+from tests.support.faulty_disk import ERRORS, SHORT, UNREAD, FaultyDisk, HastyDisk
 from tests.support.soak import SOAK
 
 OLD = [tiny("old"), tiny("older", seed=1)]
@@ -59,9 +59,6 @@ def trial(registry, tmp_path, monkeypatch):
         return folder / "registry"
 
     return make
-
-
-UNREAD = pytest.mark.filterwarnings("ignore:unreadable configuration file ignored")  # said, and the command goes on
 
 
 @UNREAD

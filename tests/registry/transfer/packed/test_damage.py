@@ -20,7 +20,7 @@ from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
 from registry.transfer.mirror import mirror
 from tests.support.cells import litter, publish
-from tests.support.faulty_disk import ERRORS, FaultyDisk, HastyDisk
+from tests.support.faulty_disk import ERRORS, UNREAD, FaultyDisk, HastyDisk
 from tests.support.packed_kinds import blob_of, damage, found
 
 
@@ -147,6 +147,7 @@ ACTIONS = {
 
 
 @pytest.mark.slow
+@UNREAD
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_call_of_the_disk_fails_once(files, tmp_path, action, monkeypatch):
     """No damage, no foreign error, no litter, and the next try succeeds."""
