@@ -73,6 +73,7 @@ def outcome(number, code, lines):
 
 
 def main(count, longest=2.0):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would the commands
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         for number in (signal.SIGINT, signal.SIGTERM):
