@@ -23,16 +23,14 @@ from registry.cli.terminal.options import (
     CellFolder,
     Description,
     Seed,
-    Sign,
     Threads,
     command_line,
     photographs,
     print_cell,
-    refuse_no_attesting,
-    signing_of,
     use,
 )
 from registry.cli.terminal.progress import AdaptationBar
+from registry.cli.terminal.signing_options import Sign, refuse_no_attesting, signing_of_reports
 from registry.reports import summaries
 
 if TYPE_CHECKING:
@@ -100,9 +98,7 @@ def adapt(
     """
     use(context, threads)
     chosen = None if hold == RAW else Hold.parse(hold) if hold else Hold()
-    signing = signing_of(sign)
-    if signing and not attest:
-        raise InputError("nothing to sign", code="USAGE", remedy="Give --attest, or leave out --sign.")
+    signing = signing_of_reports(sign, attest)
     parent = registry.load(reference, registry=registry_)
     frozen = composer.compose([registry.load(one, registry=registry_) for one in beside]) if beside else None
     label = _label(parent, name, description, license, task)

@@ -13,8 +13,8 @@ from registry.answers.maintenance import DiffAnswer, FsckAnswer, LockAnswer
 from registry.cli.terminal.completion import References
 from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit, emit_json, emit_row, say
 from registry.cli.terminal.help import MAINTAIN, SHARE
-from registry.cli.terminal.options import Sign, signed_words, signing_of
 from registry.cli.terminal.progress import TransferBar
+from registry.cli.terminal.signing_options import Sign, signed_words, signing_of
 from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache

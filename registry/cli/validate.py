@@ -27,16 +27,14 @@ from registry.cli.terminal.options import (
     EngineOption,
     Page,
     Seed,
-    Sign,
     Threads,
     Workers,
     engine_of,
-    refuse_no_attesting,
     refuse_no_folder,
-    signing_of,
     use,
 )
 from registry.cli.terminal.progress import TaskBar, TrialBar
+from registry.cli.terminal.signing_options import Sign, refuse_no_attesting, signing_of_reports
 from registry.reports import summaries
 from registry.transfer.search import references_of
 
@@ -84,9 +82,7 @@ def validate(
         raise InputError("control cannot be attested", code="USAGE", remedy="Leave out --control or --attest.")
     if control and retrain:
         raise InputError("control was not trained", code="USAGE", remedy="Leave out --control or --retrain.")
-    signing = signing_of(sign)
-    if signing and not attest:
-        raise InputError("nothing to sign", code="USAGE", remedy="Give --attest, or leave out --sign.")
+    signing = signing_of_reports(sign, attest)
     refuse_no_folder(html)
     chosen = engine_of(engine, workers, threads)
     targets = [one for target in targets for one in _matches(target, registry_)]

@@ -15,7 +15,7 @@ from batteries.text import unicode
 from registry.answers.trust import KeyAnswer, KeysAnswer
 from registry.cli.terminal.console import AsJson, app, emit_json, emit_row, say
 from registry.cli.terminal.help import MAINTAIN, App, Group
-from registry.cli.terminal.options import SignNow, ask_passphrase, signing_of
+from registry.cli.terminal.signing_options import SignNow, ask_passphrase, signing_of
 from registry.stores.settings import config_file, open_store
 from registry.stores.signed.changes import chain_of
 from registry.stores.signed.rotation import refresh, rotate

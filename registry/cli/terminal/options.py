@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import shlex
 import sys
@@ -16,7 +15,6 @@ from typing import Annotated
 import typer
 
 import batteries
-import registry
 from batteries.cell.artifact_kinds import ArtifactKind
 from batteries.cell.cell import SUFFIX, Cell
 from batteries.cell.manifest import NAME_FORM, is_name
@@ -31,14 +29,7 @@ from registry.answers.answer import typed
 from registry.catalog.reference import Reference
 from registry.cli.terminal.console import emit, emit_json, emit_row, say
 from registry.reports import summaries
-from registry.stores.signed.changes import refuse_unsigned_change
-from registry.stores.store import no_index
-from registry.transfer.remarks import refuse_unknown_cell
 from registry.transfer.search import references_of
-from registry.trust.keys import PASSPHRASE
-from registry.trust.signature import short_id
-from registry.trust.signed_documents import DAYS
-from registry.trust.signing import Signing
 
 MAX_SEED = 2**62
 MOST_THREADS = 1024  # equals batteries.engine.threads.MOST_THREADS, whose import needs torch
@@ -73,52 +64,6 @@ ArtifactLicense = Annotated[str | None, typer.Option(metavar="SPDX", help="Licen
 CellFolder = Annotated[Path, typer.Option(metavar="FOLDER", help="Write FOLDER/BAND/NAME.safetensors.")]
 Page = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page of HTML with charts.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of everything random.")]
-
-Sign = Annotated[list[Path] | None, typer.Option("--sign", metavar="KEY", help="Sign with this private key; may be repeated.")]
-SignNow = Annotated[list[Path], typer.Option("--sign", metavar="KEY", help="Sign with this private key; may be repeated.")]
-
-
-def signing_of(sign: Sequence[Path] | None, days: float = DAYS) -> Signing | None:
-    """Read the private keys that a change is signed with; None without any.
-
-    Raises:
-        BatteriesError: as :meth:`Signing.read`.
-    """
-    return Signing.read(*sign, days=days, prompt=ask_passphrase) if sign else None
-
-
-def refuse_no_attesting(attest: str, signing: Signing | None, cells: Iterable[Cell]) -> None:
-    """Raise if reports of cells cannot be published to a registry: missing, read-only, signed by other keys, or without a cell.
-
-    Raises:
-        NotFoundError: no such registry (``NO_REGISTRY``), no index (``NO_INDEX``), or none of those cells.
-        IntegrityError: other weights in the registry under the name of a cell (``WRONG_CELL``).
-        BatteriesError: as :func:`registry.stores.signed.changes.refuse_unsigned_change`.
-    """
-    registry.open_store(attest)  # opened for writing, a folder need not exist
-    store = registry.open_store(attest, writable=True)
-    present = refuse_unsigned_change(store, signing)
-    if present.digest is None:
-        raise no_index(store.url)
-    for cell in cells:
-        refuse_unknown_cell(present.index, f"{cell.name}@{cell.version}", cell.digest, where=store.url)
-
-
-def signed_words(signing: Signing | None) -> str:
-    """Return by which keys a change was signed, in words."""
-    return "not signed" if signing is None else f"signed by {', '.join(map(short_id, signing.ids))}"
-
-
-def ask_passphrase(words: str) -> str:
-    """Ask for a passphrase on the terminal.
-
-    Raises:
-        InputError: no terminal (``PASSPHRASE``).
-    """
-    if sys.stdin is None or not sys.stdin.isatty():
-        remedy = f"Set {PASSPHRASE}, or run the command in a terminal."
-        raise InputError(f"{words.rstrip(': ')} needed", code="PASSPHRASE", found="no terminal", remedy=remedy)
-    return getpass.getpass(words)
 
 
 def use(context: typer.Context, threads: int | None) -> None:
