@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,10 @@ def _own_folder(request, _fresh, monkeypatch):
     """Give each example an empty working directory: it writes there, as it would for its reader."""
     if isinstance(request.node, pytest.DoctestItem):
         monkeypatch.chdir(_fresh())
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers():
+    """A test that sets no seed draws the same numbers in every run, whichever tests ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

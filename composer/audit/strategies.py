@@ -66,6 +66,7 @@ def decisions(run: AuditedRun) -> dict[str, bool]:
 
     >>> import torch
     >>> from composer import audit, hosts
+    >>> _ = torch.manual_seed(0)
     >>> host = hosts.ResidualMLP(8, 3, hosts.StreamForm(width=32, blocks=2))
     >>> report = audit.audit(host, audit.batched(torch.randn(90, 8), torch.arange(90) % 3, size=30))
     >>> list(audit.decisions(audit.AuditedRun(report, chance=0.0, cosine=-0.1)).items())[:2]

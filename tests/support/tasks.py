@@ -31,6 +31,17 @@ def marked_answer(folder, name, size):
     return bytes(size)
 
 
+def left(folder, pattern, count, seconds):
+    """Wait for files that other processes leave in a folder, each in one write, and return by name the number in it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = {path.name: path.read_text() for path in Path(folder).glob(pattern)}
+        if len(found) >= count and all(found.values()):  # a file is there before its text
+            return {name: int(text) for name, text in sorted(found.items())}
+        time.sleep(0.02)
+    raise AssertionError(f"{folder} has {found}; {count} files {pattern} were expected within {seconds} s")
+
+
 def raises(error):
     raise error
 

@@ -56,13 +56,7 @@ def _cluster():
 
 def marks(folder, count):
     """Wait for marks of tasks, and return their processes."""
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        found = [path.read_text() for path in Path(folder).glob("nap*")]
-        if len(found) >= count and all(found):
-            return [int(pid) for pid in found]
-        time.sleep(0.05)
-    raise AssertionError("no task has begun")
+    return [*tasks.left(folder, "nap*", count, LIMIT).values()]
 
 
 def test_tasks_fail_alone_and_typed_and_the_others_are_done():
@@ -227,11 +221,10 @@ def test_an_ablation_on_ray_has_the_same_reports_with_a_worker_killed_in_the_mid
 def test_a_killed_driver_loses_nothing_finished_and_takes_its_cluster_with_it(tmp_path):
     with subprocess.Popen([sys.executable, "-W", "error", "-c", DRIVER, tmp_path], cwd=ROOT) as driver:
         (worker,) = marks(tmp_path, 1)
-        while len(list(tmp_path.glob("quick*"))) < 3:
-            time.sleep(0.05)
+        finished = tasks.left(tmp_path, "quick*", 3, LIMIT)
         started = started_by(driver.pid)
         driver.kill()
     assert worker in started
     assert len(started) > 3
     assert gone(started, LIMIT)
-    assert {path.name: int(path.read_text()) for path in tmp_path.glob("quick*")} == {"quick0": 0, "quick1": 1, "quick2": 4}
+    assert finished == {"quick0": 0, "quick1": 1, "quick2": 4}

@@ -53,13 +53,7 @@ def script(tmp_path, text, *arguments):
 
 def marks(folder, count):
     """Wait for marks of tasks, and return their processes."""
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        found = [path.read_text() for path in Path(folder).iterdir() if path.name.startswith("nap")]
-        if len(found) >= count and all(found):
-            return [int(pid) for pid in found]
-        time.sleep(0.02)
-    raise AssertionError("no task has begun")
+    return [*tasks.left(folder, "nap*", count, LIMIT).values()]
 
 
 def test_outcomes_arrive_as_they_end():
@@ -261,11 +255,12 @@ DRIVER = """
 def test_a_driver_that_is_ended_loses_nothing_finished_and_leaves_no_worker(tmp_path, number):
     with script(tmp_path, DRIVER, tmp_path) as driver:
         workers = marks(tmp_path, 2)
+        finished = tasks.left(tmp_path, "quick*", 5, LIMIT)
         driver.send_signal(number)
         driver.communicate(timeout=LIMIT)
     assert driver.returncode == -number
     assert gone(workers, LIMIT)
-    assert {path.name: int(path.read_text()) for path in tmp_path.glob("quick*")} == {f"quick{n}": n * n for n in range(5)}
+    assert finished == {f"quick{n}": n * n for n in range(5)}
 
 
 PROGRAM = """
