@@ -41,6 +41,6 @@ def _own_folder(request, _fresh, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _same_numbers():
-    """A test that sets no seed draws the same numbers in every run, whichever tests ran before it."""
+    """Let a test that sets no seed draw the same numbers in every run, whichever tests ran before it."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 import registry as registry_package  # its HubStore imports an HTTP client, on first use
 from batteries.cell.manifest import Sha256, is_name
@@ -61,6 +61,16 @@ class Settings(Document):
     registries: dict[str, str] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
     trusted: dict[str, Sha256 | list[Sha256]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _pins_are_of_registries(self) -> Settings:
+        """Refuse a pin under a name of no registry: it would pin nothing, in silence."""
+        known = {*self.registries, EMBEDDED}
+        for name in self.trusted:
+            if name not in known and "/" not in name and os.sep not in name:
+                otherwise = f"Write an address, such as ./{name} or hf://owner/repo, or name it in [registries]."
+                raise ValueError(f"trusted.{name}: no such registry. {did_you_mean(name, known, otherwise)}")
+        return self
 
 
 def mode(text: str | None = None) -> Mode:

@@ -1,6 +1,7 @@
 """A forgery is not made true by a change on top of it: who signs has what he builds on checked as a reader has."""
 
 import contextlib
+import json
 
 import pytest
 
@@ -233,3 +234,25 @@ def test_the_line_that_is_proposed_pins_the_key(tmp_path, name):
     config_file().write_text(f"[trusted]\n{line}\n")
     assert settings().trusted == {str(tmp_path / name): key("A")}
     assert registry.pull("high/tiny", registry=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("lba", "Did you mean lab?"), ("embeded", "Did you mean embedded?"), ("cells", "Write an address, such as ./cells")],
+)
+def test_a_pin_under_a_name_that_is_no_registry_is_refused(tmp_path, name, said):
+    publish(CELL, tmp_path / "registry", signing("A"))
+    pin(name, "A")
+    registries = f"[registries]\nlab = {json.dumps(str(tmp_path / 'registry'))}\n"
+    config_file().write_text(registries + config_file().read_text())
+    with pytest.raises(BatteriesError, match="CONFIG") as caught:
+        registry.pull("lab/high/tiny")
+    assert f"trusted.{name}: no such registry. {said}" in caught.value.found
+
+
+@pytest.mark.parametrize("name", ["lab", "embedded", "./registry", "hf://local/other"])
+def test_a_pin_under_any_form_of_a_registry_is_read(tmp_path, name):
+    config_file().parent.mkdir(parents=True, exist_ok=True)
+    pin(name, "A")
+    config_file().write_text('[registries]\nlab = "./registry"\n' + config_file().read_text())
+    assert settings().trusted == {name: [key("A")]}
