@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 # compiled once for all tests and the processes that they start, for every test has an empty home
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parent / ".pytest_cache"))
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs start deaf to it, and so would what tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -29,10 +29,9 @@ from tests.support.viability import SPEC, TEST, few
 pytestmark = pytest.mark.usefixtures("few_matrices")
 SMALL = ["--set", "V=12", "--set", "hidden=8"]  # options of train: soon trained, soon measured
 SHORT_CLI = """
-import signal, sys, pytest
+import sys, pytest
 from registry.cli import main
 from tests.registry.cli.test_train_and_validate import shorten
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would start deaf to it
 shorten(pytest.MonkeyPatch())
 sys.exit(main(sys.argv[1:]))
 """
