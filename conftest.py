@@ -10,7 +10,7 @@ import pytest
 
 # compiled once for all tests and the processes that they start, for every test has an empty home
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parent / ".pytest_cache"))
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs start deaf to it, and so would what tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: what tests start would be deaf too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
