@@ -29,7 +29,7 @@ from batteries.engine.tasks import Task
 from batteries.engine.torch_settings import neutral
 from batteries.io import atomic_files, canonical_json
 from composer.adaptation import Hold, denoising, naming, own_domain
-from composer.adaptation.adapt import RATES, plan_of
+from composer.adaptation.adapt import RATES, SCHEDULE, plan_of
 from composer.adaptation.adapting import Job, learn
 from composer.hosts import FrozenCell, TaskSize, residual_host
 from composer.hosts.host_training import Watched, make_host, score
@@ -83,7 +83,7 @@ class Wanted:
         """SHA-256 of all numbers that the result depends on."""
         hold = ARMS[self.arm]
         numbers = {"steps": STEPS, "batch": BATCH, "host_rate": HOST_RATE, "size": asdict(self.size), "arm": self.arm}
-        numbers |= {"rate": RATES[self.optimiser], "hold": asdict(hold) if hold else None}  # type: ignore[index]  # of the table
+        numbers |= {"rate": RATES[self.optimiser], "schedule": SCHEDULE, "hold": asdict(hold) if hold else None}  # type: ignore[index]  # of the table
         return canonical_json.sha256(canonical_json.dump(numbers))[:16]
 
 
@@ -151,7 +151,7 @@ def run(wanted: Wanted) -> Ran:
     if wanted.arm == "frozen":
         watched = Watched(FrozenCell(composer.compose(cell)))
         host = make_host(job.factory, watched, task, wanted.seed)
-        learn_frozen(host, task, wanted.seed, watched, steps=STEPS, batch=job.batch, rate=HOST_RATE)
+        learn_frozen(host, task, wanted.seed, watched, steps=STEPS, batch=job.batch, rate=HOST_RATE, schedule=plan.schedule)
         found = score(host, task, watched)[0]
         figures = {"content": 1.0, "axial_cv": whole, "rank": whole, "holds": True, "weight_change": 0.0, "dose": 0.0}
         figures |= {"backoffs": 0, "steps": STEPS}

@@ -32,7 +32,7 @@ class Adaptation(Document):
         task: Task of the host.
         optimiser: Optimiser of the cell's weights.
         rate: Learning rate of the cell's weights at the start.
-        host_rate: Learning rate of the host's weights.
+        host_rate: Learning rate of the host's weights at the start.
         steps: Steps up to the state that was kept.
         backoffs: Returns to an earlier state, each of which halved the cell's rate.
         ended: ``finished`` after all steps, or ``guard`` where the last return was used up.

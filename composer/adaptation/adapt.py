@@ -15,6 +15,7 @@ from batteries.errors import InputError
 from batteries.io.canonical_json import fields_of
 from batteries.packaging.package import Label
 from batteries.training.plan import Plan
+from batteries.training.schedules import Schedule
 from composer.adaptation.adapted import Adapted, next_label, packaged
 from composer.adaptation.adapting import Job, Progress, learn
 from composer.adaptation.domains import OwnDomain, own_domain
@@ -24,7 +25,8 @@ from composer.hosts.tasks import Task, refuse_unfit
 
 AdaptOptimiser = Literal["adam", "muon"]
 STEPS, BATCH, HOST_RATE = 250, 32, 2e-3
-RATES: dict[AdaptOptimiser, float] = {"adam": 1e-3, "muon": 1e-3}  # docs/decisions/0046-adaptation.md
+RATES: dict[AdaptOptimiser, float] = {"adam": 1e-3, "muon": 3e-3}  # docs/decisions/0046-adaptation.md
+SCHEDULE: Schedule = "cosine"
 HOLD = Hold()
 
 
@@ -59,10 +61,11 @@ def adapt(
             beside this one. It is called with the mounted cell, some images and the number of classes (0: restore images).
         task: Task of the host.
         hold: Terms and guard; None for a raw gradient, which nothing holds.
-        optimiser: Optimiser of the cell's weights, at a constant rate: ``adam`` or ``muon``. The host's is Adam.
-        steps: Steps.
-        rate: Learning rate of the cell's weights; by default that of the optimiser.
-        host_rate: Learning rate of the host's weights.
+        optimiser: Optimiser of the cell's weights: ``adam`` or ``muon``. The host's is Adam.
+        steps: Steps. Both rates fall along half a cosine over them: at a constant rate the last steps of a cell are a jitter
+            that its host has to follow.
+        rate: First learning rate of the cell's weights; by default that of the optimiser.
+        host_rate: First learning rate of the host's weights.
         batch: Images of the task per step; fewer where they are restored.
         seed: Seed of host, images and simplices.
         domain: Own domain of the cell; by default :func:`composer.adaptation.own_domain`.
@@ -99,12 +102,12 @@ def adapt(
 
 
 def plan_of(cell: Cell, optimiser: str, *, rate: float | None, **numbers: int) -> Plan:
-    """Return the plan of the cell's weights: a constant rate, no soft hand, no clipping."""
+    """Return the plan of the cell's weights: no soft hand, no clipping."""
     if optimiser not in get_args(AdaptOptimiser):
         expected = " | ".join(get_args(AdaptOptimiser))
         raise InputError("unknown optimiser of an adaptation", code="USAGE", expected=expected, found=optimiser)
     chosen = RATES[optimiser] if rate is None else rate  # type: ignore[index]  # checked above
-    settings = {"schedule": "constant", "clip": 0.0, "boost": 0.0, "start": cell.digest, "rate": chosen, **numbers}
+    settings = {"schedule": SCHEDULE, "clip": 0.0, "boost": 0.0, "start": cell.digest, "rate": chosen, **numbers}
     try:
         return Plan(spec=cell.spec, optimiser=optimiser, **settings)  # type: ignore[arg-type]  # checked by the plan
     except ValidationError as error:

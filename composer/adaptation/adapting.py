@@ -27,6 +27,7 @@ from batteries.images.image_batch import unjudged
 from batteries.model.patch_svae import PatchSVAE
 from batteries.training.optimisers import optimisers_of
 from batteries.training.plan import Plan
+from batteries.training.schedules import share
 from composer.adaptation.domains import OwnDomain
 from composer.adaptation.guard import AdaptMoment, Guard
 from composer.adaptation.hold import Hold
@@ -51,8 +52,8 @@ class Job:
         task: Task of the host.
         domain: Own domain of the cell.
         hold: Terms and guard; None for a raw gradient.
-        plan: Rate, optimiser, steps, batch and seed of the cell's weights.
-        host_rate: Adam's learning rate of the host's weights.
+        plan: Peak rate, its schedule, optimiser, steps, batch and seed of the cell's weights.
+        host_rate: Peak of Adam's learning rate of the host's weights, of the same schedule.
     """
 
     cell: Cell
@@ -109,8 +110,8 @@ class Course:
         host: Host around it.
         optimisers: Optimiser of the host, then those of the cell.
         step: Steps taken.
-        rate: Learning rate of the cell's weights.
-        dose: Sum of these rates over the steps.
+        rate: Peak learning rate of the cell's weights.
+        dose: Sum of the learning rates over the steps.
         points: Readings of the own probe, one of each state that held.
     """
 
@@ -137,14 +138,12 @@ class Course:
         for part, saved in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         self.step, self.dose, self.points = state["step"], state["dose"], state["points"]
-        self.learn_at(self.rate)
 
-    def learn_at(self, rate: float) -> None:
-        """Set the learning rate of the cell's weights."""
-        self.rate = rate
-        for optimiser in self.optimisers[1:]:
+    def learn_at(self, host: float, cell: float) -> None:
+        """Set the learning rates of the host's and the cell's weights."""
+        for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = host if optimiser is self.optimisers[0] else cell
 
 
 def learn(job: Job, progress: Progress = lambda step, loss, moment: None) -> Learned:
@@ -186,7 +185,7 @@ def learn(job: Job, progress: Progress = lambda step, loss, moment: None) -> Lea
                 ended = "guard"
                 break
             backoffs += 1
-            course.learn_at(course.rate / 2)
+            course.rate /= 2
         if not course.points:
             raise _not_held(job, moments)
         found = score(host, job.task, watched)[0]
@@ -228,6 +227,8 @@ def _step(job: Job, course: Course, terms: Terms | None) -> float:
     """Take one step of host and cell, and return the host's loss."""
     parallel.leave_if_failed()
     images, targets = job.task.train
+    now = share(job.plan.schedule, course.step, job.plan.steps)
+    course.learn_at(now * job.host_rate, now * course.rate)
     generator = Generator().manual_seed(seed_of(job.plan.seed, course.step, BATCH))
     chosen = torch.randint(len(images), (job.batch,), generator=generator)
     loss = task_loss(course.host(images[chosen]), targets[chosen]) / _scale(targets)
@@ -247,7 +248,7 @@ def _step(job: Job, course: Course, terms: Terms | None) -> float:
     for optimiser in course.optimisers:
         optimiser.step()
     course.step += 1
-    course.dose += course.rate
+    course.dose += now * course.rate
     return loss.item()
 
 

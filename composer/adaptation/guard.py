@@ -23,7 +23,7 @@ class AdaptMoment:
 
     Attributes:
         step: Step of the host.
-        rate: Learning rate of the cell's weights.
+        rate: First learning rate of the cell's weights, halved by each return.
         content: Share kept of the variance that the cell explained beyond predicting the mean, on held-out images.
         axial_cv: Axial CV over that before, on the own probe; None if degenerate.
         rank: Effective rank over that before.

@@ -45,11 +45,11 @@ class Hold:
 
     >>> from composer import Hold
     >>> Hold(anchor=3.0)
-    Hold(reconstruction=10.0, cv=10.0, anchor=3.0, content=0.95, every=25, backoffs=3, guarded=True)
+    Hold(reconstruction=1.0, cv=1.0, anchor=3.0, content=0.95, every=25, backoffs=3, guarded=True)
     """
 
-    reconstruction: float = 10.0
-    cv: float = 10.0
+    reconstruction: float = 1.0  # docs/decisions/0046-adaptation.md
+    cv: float = 1.0
     anchor: float = 0.0
     content: float = 0.95
     every: int = 25
@@ -78,7 +78,7 @@ class Hold:
         Raises:
             InputError: not of that form, a name given twice, or invalid values (``HOLD``).
 
-        >>> Hold.parse("reconstruction=10,cv=0").cv
+        >>> Hold.parse("reconstruction=3,cv=0").cv
         0.0
         """
         found: dict[str, float | int | bool] = {}

@@ -15,6 +15,7 @@ from batteries.geometry import estimates
 from batteries.geometry.estimates import Estimate
 from batteries.images.image_batch import unjudged
 from batteries.model.patch_svae import Output, Tokens
+from batteries.training.schedules import Schedule, share
 from composer.container.outputs import CellOutput
 from composer.hosts.cell_hosts import FORM, FrozenCell, HostFactory, Model, Mounted, NamingHost, RestoringHost, cells_of
 from composer.hosts.residual_mlp import StreamForm
@@ -114,6 +115,7 @@ def learn(
     steps: int,
     batch: int,
     rate: float,
+    schedule: Schedule = "constant",
     cell: Iterable[dict[str, object]] = (),
     look: Callable[[int], None] = lambda _: None,
 ) -> float | None:
@@ -123,6 +125,7 @@ def learn(
     """
     own = {"params": [p for p in host.parameters() if p.requires_grad], "lr": rate}
     optimiser = torch.optim.Adam([own, *cell])
+    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share(schedule, step, steps))
     images, targets = task.train
     generator = torch.Generator().manual_seed(seed)
     smallest = float("inf")
@@ -137,6 +140,7 @@ def learn(
             return None
         smallest = min(smallest, float(watched.gradient) if watched.gradient is not None else 0.0)
         optimiser.step()
+        rates.step()
         look(step)
     return smallest
 

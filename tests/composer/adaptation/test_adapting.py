@@ -7,9 +7,10 @@ import torch
 import composer
 from batteries import InputError, PolicyError
 from batteries.data.sources import NoiseSource
+from batteries.training.schedules import share
 from composer import Hold
 from composer.adaptation import OwnDomain, naming, own_domain
-from composer.adaptation.adapting import learn
+from composer.adaptation.adapting import Course, learn
 from composer.hosts import FrozenCell, residual_host
 from tests.support.adaptation import HOST, LITTLE, Broken, Destroyer, first_class, job, small_cell
 from tests.support.viability import measure_little, one_of_a_group
@@ -60,7 +61,7 @@ def test_a_guard_without_returns_ends_at_the_first_state_that_does_not_hold(cell
     assert found.backoffs == 0
     assert [moment.holds for moment in found.moments] == [True] * (len(found.moments) - 1) + [False]
     assert found.last.step == found.points[-1].step == len(found.moments) - 1
-    assert found.dose == pytest.approx(3e-3 * found.last.step)
+    assert found.dose == pytest.approx(3e-3 * sum(share("cosine", step, 200) for step in range(found.last.step)))
 
 
 def test_the_state_that_is_kept_is_that_of_its_figures(cell):
@@ -110,7 +111,7 @@ def test_the_parent_is_unchanged_and_the_new_cell_names_it(cell, adapted):
     facts = adapted.cell.manifest.adapted
     assert (facts.parent, facts.parent_digest) == (f"{cell.name}@1.0.0", cell.digest)
     assert (adapted.cell.version, facts.steps, facts.hold.every) == ("1.1.0", 6, 3)
-    assert facts.dose == pytest.approx(facts.rate * 6)
+    assert facts.dose == pytest.approx(facts.rate * sum(share("cosine", step, 6) for step in range(6)))
     changed = sum(float(np.square(adapted.cell.weights[n] - a, dtype=np.float64).sum()) for n, a in cell.weights.items())
     size = sum(float(np.square(a, dtype=np.float64).sum()) for a in cell.weights.values())
     assert facts.weight_change == pytest.approx((changed / size) ** 0.5, rel=1e-5)
@@ -205,3 +206,20 @@ def test_a_cell_without_content_has_nothing_to_hold(cell):
     bright = OwnDomain(NoiseSource(), torch.zeros(16, 3, 64, 64), torch.arange(16), "black")
     with pytest.raises(PolicyError, match="NO_CONTENT"):
         learn(job(cell, Hold(), domain=bright))
+
+
+def test_both_rates_fall_along_a_cosine_and_a_return_halves_the_rate_of_the_cell_alone(cell, monkeypatch):
+    seen = []
+
+    def noted(course, host, own):
+        seen.append((course.step, host, own))
+        learn_at(course, host, own)
+
+    learn_at = Course.learn_at
+    monkeypatch.setattr(Course, "learn_at", noted)
+    found = learn(job(cell, GUARD, factory=Destroyer, task=first_class(naming(numbers=LITTLE)), rate=3e-3, steps=20))
+    assert found.backoffs > 0
+    firsts = {round(own / share("cosine", step, 20), 9) for step, _, own in seen}
+    assert firsts == {3e-3 / 2**n for n in range(len(firsts))}
+    assert len(firsts) > 1
+    assert {round(host / share("cosine", step, 20), 9) for step, host, _ in seen} == {1e-2}

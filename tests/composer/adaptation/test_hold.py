@@ -15,7 +15,7 @@ def test_a_text_names_what_differs():
     assert Hold.parse("guarded=0") == Hold(guarded=False)
     assert Hold.parse(" cv=1 , every=5") == Hold(cv=1.0, every=5)
     assert Hold(reconstruction=0, cv=0).words == "no term"
-    assert Hold(anchor=3).words == "reconstruction 10 + cv 10 + anchor 3"
+    assert Hold(anchor=3).words == "reconstruction 1 + cv 1 + anchor 3"
 
 
 TEXTS = ["", "cv", "cv=", "cv=x", "volume=1", "cv=1,cv=2", "every=2.5", "cv=-1", "cv=nan", "content=1.1"]
