@@ -60,9 +60,9 @@ def adapt(
         AdaptOptimiser, choice(AdaptOptimiser, code="USAGE", help="Optimiser of the cell's weights.")
     ] = "adam",
     rate: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Learning rate of the cell.", show_default="the optimiser's")
+        float | None, typer.Option(metavar="RATE", help="First learning rate of the cell.", show_default="the optimiser's")
     ] = None,
-    host_rate: Annotated[float, typer.Option(metavar="RATE", help="Learning rate of the host.")] = 2e-3,
+    host_rate: Annotated[float, typer.Option(metavar="RATE", help="First learning rate of the host.")] = 2e-3,
     beside: Annotated[list[str] | None, typer.Option(metavar="REFERENCE", help="Cell frozen beside it in the host.")] = None,
     photos: Annotated[
         list[str] | None,
@@ -90,9 +90,10 @@ def adapt(
     """Adapt a cell in a host, hold it, and write a new cell.
 
     Tasks: naming, of the 16 noise types; denoising, of photographs. The cell's weights follow the host's gradient and, on
-    images of its own domain, the terms of --hold: reconstruction (10), cv (10) and anchor (0), weights of terms; content
+    images of its own domain, the terms of --hold: reconstruction (1), cv (1) and anchor (0), weights of terms; content
     (0.95), the least share kept; every (25), steps between two looks of the guard; backoffs (3), returns to the last state
-    that held, each of which halves the rate. --hold none is the raw gradient, without terms and guard.
+    that held, each of which halves the cell's rate. Both rates fall along half a cosine. --hold none is the raw gradient,
+    without terms and guard.
 
     The photographs that ship are those of the probes: the manifest then lists them as shown in training.
     """

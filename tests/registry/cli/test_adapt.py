@@ -1,7 +1,9 @@
 """``batteries adapt``: a new cell beside its parent, published and pulled, its certificate, and bad options."""
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 
 import registry
 from batteries import Cell
+from composer import Hold
 from registry.viability.holding import PROTOCOL
 from tests.support.adaptation import LITTLE, small_cell
 from tests.support.commands import run
@@ -119,6 +122,13 @@ def test_no_file_is_written_over(parent, tmp_path, capsys):
     assert code != 0
     assert "FILE_EXISTS" in err
     assert cell.read_bytes() == before
+
+
+def test_the_help_says_the_weights_and_bounds_of_today(capsys):
+    code, printed, _ = run(capsys, "adapt", "--help")
+    assert code == 0
+    said = dict(re.findall(r"(\w+) \(([\d.]+)\)", " ".join(printed.split())))
+    assert said == {field.name: f"{field.default:g}" for field in dataclasses.fields(Hold) if field.name != "guarded"}
 
 
 @pytest.mark.slow
