@@ -83,13 +83,16 @@ def sentence(of: Sequence[Ran], cell: str, task: str, optimiser: str) -> str:
     seeds = sorted(raw.keys() & own.keys())
     if not seeds:
         return ""
-    enough = [seed for seed in seeds if own[seed] >= SHARE * raw[seed] and held[seed].holds and held[seed].content >= CONTENT]
+    holding = [seed for seed in seeds if held[seed].holds and held[seed].content >= CONTENT]
+    enough = [seed for seed in holding if own[seed] >= SHARE * raw[seed]]
     raws, owns = ([gain[seed] for seed in seeds] for gain in (raw, own))
     verdict = f"{len(enough)} of {len(seeds)} seeds have at least {SHARE:.0%} of the raw gain, hold, and keep {CONTENT}"
-    met = f" (wanted: {SEEDS} of 5)" if len(seeds) == 5 else ""
+    verdict += f" (wanted: {SEEDS} of 5)" if len(seeds) == 5 else ""
+    if len(seeds) > 1 and interval(raws)[0] <= 0:  # a share of nothing is no measure
+        verdict = f"the raw gradient gains its host nothing; {len(holding)} of {len(seeds)} held cells hold, and keep {CONTENT}"
     lost = [one.content for one in of if (one.arm, one.optimiser) == ("raw", optimiser)]
     words = f"gain {mean(owns)} held, {mean(raws)} raw; difference {mean([a - b for a, b in zip(owns, raws, strict=True)])}"
-    return f"{cell}, {task}, {optimiser}: {verdict}{met}; {words}; raw keeps {mean(lost)}."
+    return f"{cell}, {task}, {optimiser}: {verdict}; {words}; raw keeps {mean(lost)}."
 
 
 def picture(found: Sequence[Ran]) -> str:

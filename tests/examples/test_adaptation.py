@@ -68,3 +68,13 @@ def test_the_page_counts_seeds_that_have_the_gain_and_hold(runs):
     assert page.gains(runs, "raw", "adam") == pytest.approx(dict.fromkeys(range(5), 0.2))
     assert "| raw " in found
     assert page.picture(runs).startswith("<svg")
+
+
+def test_a_share_of_no_gain_is_not_counted(runs):
+    idle = [
+        dataclasses.replace(one, score=0.5 + 0.01 * one.seed - 0.003 * (one.seed % 2)) if one.arm == "raw" else one
+        for one in runs
+    ]
+    found = page.report(idle, 520)
+    assert "adam: the raw gradient gains its host nothing; 5 of 5 held cells hold, and keep 0.95; gain 0.190" in found
+    assert "of the raw gain" not in found.partition("## What follows")[2]
