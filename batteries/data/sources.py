@@ -243,4 +243,4 @@ def _turned(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def seed_of(run_seed: int, step: int, purpose: int = 0) -> int:
     """Return a seed for one step of a run, independent of those of other steps."""
-    return int(np.random.SeedSequence([run_seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([run_seed, step, purpose]).generate_state(1, np.uint64)[0]) >> 1
