@@ -11,7 +11,7 @@ import torch
 from tests.support.soak import many
 
 ROOT = Path(__file__).parents[2]
-DRAWS = re.compile(r"\.rand(n|int|perm)?\(|\.normal\(|nn\.[A-Z]|hosts\.[A-Z]|PatchSVAE\(|new_cell\(")
+DRAWS = re.compile(r"\.rand(n|int|perm)?\(|\.normal\(|nn\.[A-Z]|hosts\.[A-Z]|PatchSVAE\(")
 SLOW = re.compile(r"\badapt\(")  # seconds a piece: under make soak
 
 
