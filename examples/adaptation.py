@@ -15,7 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 import torch
@@ -37,7 +37,9 @@ from composer.hosts.host_training import learn as learn_frozen
 
 KNOWN = RESULTS / "adaptation.jsonl"
 CELLS = ("high/johanna-64", "high/fresnel-64", "low/johanna-64", "low/fresnel-64")
-TASKS = ("naming", "denoising")
+TASKS = ("naming", "denoising", "strong denoising")
+STRONG = 1.0  # standard deviation of the strong noise; by default it is 0.25
+FEW = {"frozen", "raw", "held"}  # arms of the default noise, with Adam: there the raw gradient gains its host nothing
 OPTIMISERS = ("adam", "muon")
 SEEDS = range(5)
 STEPS, BATCH, HOST_RATE = 250, 32, 2e-3
@@ -71,12 +73,13 @@ class Wanted:
     @property
     def name(self) -> str:
         """Name of the run."""
-        return f"{self.cell.replace('/', '-')}-{self.task}-{self.arm}-{self.optimiser}-{self.seed}"
+        return "-".join([*self.cell.split("/"), *self.task.split(), self.arm, self.optimiser, str(self.seed)])
 
     @property
     def size(self) -> TaskSize:
         """Numbers of the task's images."""
-        return SIZES[self.cell.partition("/")[0]]
+        size = SIZES[self.cell.partition("/")[0]]
+        return replace(size, sigma=STRONG) if self.task == "strong denoising" else size
 
     @property
     def plan(self) -> str:
@@ -171,10 +174,15 @@ def everything() -> list[Wanted]:
     order = ("frozen", "raw", "held", "reconstruction", "all", "cv", "anchor")
     rows = product(OPTIMISERS, SEEDS, order, TASKS, CELLS)
     return [
-        Wanted(cell, task, arm, optimiser, seed)
-        for optimiser, seed, arm, task, cell in rows
-        if arm != "frozen" or optimiser == OPTIMISERS[0]  # which no optimiser reaches
+        Wanted(cell, task, arm, optimiser, seed) for optimiser, seed, arm, task, cell in rows if _tells(task, arm, optimiser)
     ]
+
+
+def _tells(task: str, arm: str, optimiser: str) -> bool:
+    """Tell whether a run says what no other does: no optimiser reaches a frozen cell."""
+    if optimiser != OPTIMISERS[0]:
+        return arm != "frozen" and task != "denoising"
+    return task != "denoising" or arm in FEW
 
 
 def known() -> list[Ran]:

@@ -31,8 +31,9 @@ COLOURS = {  # distinct for the colour-blind (Okabe and Ito 2008)
 HEAD = """# A host's gain against the content its cell keeps
 
 Written by `python examples/adaptation.py` ({done} of {planned} runs). A host learns a task around a cell: *naming* the 16 noise
-types, or *denoising* photographs. *gain*: its score (accuracy, or R2) over that of the same host around the frozen cell, of the
-same seed. *content*: share kept of the variance that the cell explained beyond the mean, on held-out images of its own domain.
+types, or *denoising* photographs, whose noise has a standard deviation of 0.25, or of 1 (*strong denoising*). *gain*: its score
+(accuracy, or R2) over that of the same host around the frozen cell, of the same seed. *content*: share kept of the variance
+that the cell explained beyond the mean, on held-out images of its own domain.
 *CV*, *rank*: axial CV and effective rank over those before. *holds*: seeds of which CV and rank hold (ratio and both 95%
 bounds in [0.85, 1.15]) and content is at least {content}. Means over seeds ± standard error. Terms without a guard: *raw* none,
 *reconstruction*, *cv* (Cayley-Menger), *anchor* alone, *all* three; *held*: reconstruction, Cayley-Menger term and guard, the

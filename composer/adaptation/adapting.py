@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -69,6 +70,12 @@ class Job:
         """Images per step; fewer for a host that restores images, which reads every patch."""
         rows, columns = self.cell.spec.grid(*self.task.train[0].shape[2:])
         return max(1, min(self.plan.batch, HOST // (rows * columns))) if self.task.restores else self.plan.batch
+
+    @cached_property
+    def scale(self) -> float:
+        """Divisor of the host's loss: the variance of images to be restored, so that the loss is 1 - R2; else 1."""
+        targets = self.task.train[1]
+        return float((targets - targets.mean()).square().mean()) if self.task.restores else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +238,7 @@ def _step(job: Job, course: Course, terms: Terms | None) -> float:
     course.learn_at(now * job.host_rate, now * course.rate)
     generator = Generator().manual_seed(seed_of(job.plan.seed, course.step, BATCH))
     chosen = torch.randint(len(images), (job.batch,), generator=generator)
-    loss = task_loss(course.host(images[chosen]), targets[chosen]) / _scale(targets)
+    loss = task_loss(course.host(images[chosen]), targets[chosen]) / job.scale
     whole = loss if terms is None else loss + terms.loss(course.model, course.step)
     for optimiser in course.optimisers:
         optimiser.zero_grad()
@@ -250,11 +257,6 @@ def _step(job: Job, course: Course, terms: Terms | None) -> float:
     course.step += 1
     course.dose += now * course.rate
     return loss.item()
-
-
-def _scale(targets: Tensor) -> float:
-    """Return what a loss is divided by: the variance of images to be restored, so that it is 1 - R2; else 1."""
-    return float((targets - targets.mean()).square().mean()) if targets.is_floating_point() else 1.0
 
 
 def _not_held(job: Job, moments: list[AdaptMoment]) -> PolicyError:

@@ -43,9 +43,16 @@ def runs():
 
 def test_a_frozen_cell_is_run_once_for_all_optimisers():
     everything = adaptation.everything()
-    assert len(everything) == len(set(everything)) == 4 * 2 * 5 * (1 + 6 * 2)
+    assert len(everything) == len(set(everything)) == 4 * 5 * (2 * (1 + 6 * 2) + 3)
     few = adaptation.chosen("low/johanna-64/naming", 1, ["frozen", "raw"], ["muon"])
     assert {(one.arm, one.optimiser) for one in few} == {("frozen", "adam"), ("raw", "muon")}
+
+
+def test_strong_denoising_is_a_task_of_its_own():
+    tasks = {one.task: one for one in adaptation.everything() if (one.arm, one.seed) == ("raw", 0)}
+    assert {name: one.size.sigma for name, one in tasks.items()} == {"naming": 0.25, "denoising": 0.25, "strong denoising": 1.0}
+    assert len({one.plan for one in tasks.values() if one.task != "naming"}) == 2
+    assert len({one.name for one in adaptation.everything()}) == len(adaptation.everything())
 
 
 def test_only_runs_of_this_plan_and_cell_are_known(runs, tmp_path, monkeypatch):
