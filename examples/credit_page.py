@@ -61,12 +61,13 @@ def report(found: Lines, epochs: int) -> str:
     """Format all tables."""
     sets = "\n\n".join(f"### Set: {name}\n\n{_set(name, found)}" for name in SETS if any(job.set == name for job in found))
     reports = [line.report for line in found.values() if line.report is not None]
-    missing = len(jobs(epochs)) - len(found)
+    planned = [job.set for job in jobs(epochs)]
+    here = ", ".join(f"{name} {sum(job.set == name for job in found)} of {planned.count(name)}" for name in SETS)
     diverged = [job.name for job, line in found.items() if line.diverged]
     return f"""## {epochs} epochs
 
-Written by `python examples/credit.py --epochs {epochs}`, which keeps every run in [credit.jsonl](credit.jsonl):
-{len(found)} runs are here, {missing} are missing. Diverged: {", ".join(diverged) or "none"}.
+Written by `python examples/credit.py --epochs {epochs}`, which keeps every run in [credit.jsonl](credit.jsonl).
+Runs: {here}. Diverged: {", ".join(diverged) or "none"}.
 
 Values are means over seeds with 95% intervals (Student's t); a value of one seed has none. Definitions and limits:
 [docs/audit.md](../audit.md), [rationale](../decisions/0045-credit.md). *nudging*, *decrease*: shares of what the true
