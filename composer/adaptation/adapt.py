@@ -38,7 +38,7 @@ def adapt(
     task: Task,
     *,
     hold: Hold | None = HOLD,
-    optimiser: AdaptOptimiser = "adam",
+    optimiser: AdaptOptimiser = "muon",
     steps: int = STEPS,
     rate: float | None = None,
     host_rate: float = HOST_RATE,

@@ -58,7 +58,7 @@ def adapt(
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images of the task per step.")] = 32,
     optimiser: Annotated[
         AdaptOptimiser, choice(AdaptOptimiser, code="USAGE", help="Optimiser of the cell's weights.")
-    ] = "adam",
+    ] = "muon",
     rate: Annotated[
         float | None, typer.Option(metavar="RATE", help="First learning rate of the cell.", show_default="the optimiser's")
     ] = None,

@@ -30,7 +30,8 @@ def trials(parent):
     guard = Hold(reconstruction=0, cv=0, anchor=0, every=1, backoffs=0)
     tries = ((HOST, naming(numbers=LITTLE), Hold(every=4), 1e-4), (HOST, naming(numbers=LITTLE), None, 1e-4))
     tries += ((Destroyer, first_class(naming(numbers=LITTLE)), guard, 3e-3),)
-    return [composer.adapt(parent, host, task, hold=hold, rate=rate, steps=4, batch=4) for host, task, hold, rate in tries]
+    numbers = {"optimiser": "adam", "steps": 4, "batch": 4}
+    return [composer.adapt(parent, host, task, hold=hold, rate=rate, **numbers) for host, task, hold, rate in tries]
 
 
 @pytest.mark.slow
