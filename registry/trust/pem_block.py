@@ -1,7 +1,7 @@
 """The PEM block of a key, bounded before a library reads it.
 
-A library checks an RSA key of a few kilobytes for ten seconds, and tries a passphrase for as long, and in as much memory, as the
-file asks for. An Ed25519 key has a few hundred bytes.
+A library checks an RSA key of a few kilobytes for ten seconds, and tries a passphrase for as long, and in as much memory, as
+the file asks for. An Ed25519 key has a few hundred bytes.
 """
 
 from __future__ import annotations
