@@ -103,8 +103,13 @@ class Present:
         return cls(index, Pin.of(data), chain)
 
 
-def refuse_unsigned_change(store: Store, signing: Signing | None) -> Present:
+def refuse_unsigned_change(store: Store, signing: Signing | None, *, first: bool = False) -> Present:
     """Return a registry that is to be changed; raise unless the signers may change it.
+
+    Args:
+        store: Store of the registry.
+        signing: Signers.
+        first: Whether these signers were the first a moment ago: another writer may have changed the index without a key since.
 
     Raises:
         BatteriesError: as :func:`change_index`.
@@ -114,7 +119,8 @@ def refuse_unsigned_change(store: Store, signing: Signing | None) -> Present:
         if signing is None:
             raise _signer_needed(store, present.chain)
         refuse_others(store, present.chain, signing)
-        check_present(store, present.chain, present)
+        if not (first and _is_unsigned(store, present)):
+            check_present(store, present.chain, present)
     return present
 
 
@@ -200,8 +206,10 @@ def release_signature(path: str, version: str, release: AnyRelease, signing: Sig
 
 
 def _swapped(store: Store, change: Change, signing: Signing | None) -> tuple[Index, bool]:
+    first = False
     for attempt in range(ATTEMPTS):
-        present = refuse_unsigned_change(store, signing)
+        present = refuse_unsigned_change(store, signing, first=first)
+        first = first or present.chain is None
         wanted = change(present.index)
         made = wanted is not present.index
         if not made and (signing is None or present.chain is not None or present.digest is None):
@@ -251,6 +259,11 @@ def check_present(store: Store, chain: Chain, present: Present) -> None:
             remedy="If it is as it should be (`batteries verify --all`), sign it: `batteries key refresh`.",
         )
     check_index(pin, present.index.number, signature, chain, store.url)
+
+
+def _is_unsigned(store: Store, present: Present) -> bool:
+    """Return whether an index has no signature, not even a false one."""
+    return present.pin is not None and _read(store, store_keys.signature(present.pin.sha256)) is None
 
 
 def _signer_needed(store: Store, chain: Chain) -> PolicyError:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import registry
-from batteries.errors import BatteriesError, ConflictError, InputError, PolicyError
+from batteries.errors import BatteriesError, ConflictError, InputError, NotFoundError, PolicyError
 from registry.catalog import store_keys
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import collect
@@ -138,6 +138,15 @@ def test_a_store_in_memory_is_signed_too():
         publish(tiny("other"), store)
 
 
+class Earlier(MemoryStore):
+    """A store as a writer saw it who looked before there were documents of keys."""
+
+    def read(self, key, *, limit):
+        if key.startswith(f"{store_keys.TRUST}/"):
+            raise NotFoundError("none yet", code="NO_FILE")
+        return super().read(key, limit=limit)
+
+
 class Contended(MemoryStore):
     """A store whose index another writer changes before each of the first swaps."""
 
@@ -148,7 +157,7 @@ class Contended(MemoryStore):
     def swap_index(self, expected, data):
         if self.times:
             self.times -= 1
-            store = MemoryStore()
+            store = MemoryStore() if self.names else Earlier()
             store._held, store._index, store._lock = self._held, self._index, self._lock
             publish(tiny(f"other{self.times}"), store, signing(*self.names) if self.names else None)
             self._index = store._index
@@ -162,6 +171,18 @@ def test_signers_who_race_sign_one_after_the_other():
     publish(tiny(version="1.1.0"), store, signing("A"))
     snapshot = Snapshot.take(store)
     assert (snapshot.index.number, snapshot.signature.signers) == (5, (key("A"),))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_first_signer_who_is_overtaken_by_writers_without_a_key_signs_after_them(monkeypatch, times):
+    monkeypatch.setattr(sys.modules[changes.__name__], "PAUSE", 0.0)
+    store = Contended(0, ())
+    publish(CELL, store)
+    store.times = times
+    assert publish(tiny(version="1.1.0"), store, signing("A")).number == times + 2
+    snapshot = Snapshot.take(store)
+    assert snapshot.signature.signers == (key("A"),)
+    assert {f"high/other{n}" for n in range(times)} <= set(snapshot.index)
 
 
 def test_a_writer_without_a_key_who_was_overtaken_by_the_first_signer_is_refused(monkeypatch):
