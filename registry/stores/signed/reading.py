@@ -138,7 +138,7 @@ def recall(memory: Memory, note: Note, *, offline: bool) -> Signature | None:
     known = _known(note, pins)
     if known is None and not pins:
         return NOT_CHECKED
-    guard = TrustGuard(_held(memory.cache, note), pins, known, memory.cache, "told" if offline else "refused")
+    guard = TrustGuard(held_documents(memory.cache, note), pins, known, memory.cache, "told" if offline else "refused")
     try:
         trust, _ = guard.check(note.index, note.number, same=known is not None)
     except BatteriesError:
@@ -159,7 +159,7 @@ def _known(note: Note, pins: tuple[str, ...]) -> Trust | None:
     return trust if trust is None or not pins or trust.pins == pins else None
 
 
-def _held(cache: Cache, note: Note) -> Store:
+def held_documents(cache: Cache, note: Note) -> Store:
     """Return the signed documents of a note that the cache has, as a store."""
     store, trust = MemoryStore(url=note.url), note.trust
     if trust is None or trust.document is None:
