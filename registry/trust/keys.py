@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batteries.errors import ConflictError, FormatError, InputError
+from batteries.errors import ConflictError, FormatError, InputError, StoreWarning
 from batteries.io import atomic_files
-from batteries.io.access import UMASK, Access
+from batteries.io.access import OTHERS_READ, UMASK, Access, permissions_of
 from batteries.io.canonical_json import DIGEST
 from registry.trust import library, pem_block
 
@@ -86,6 +87,9 @@ def read_signer(path: Path, prompt: Prompt) -> CryptoSigner:
         FormatError: not a private Ed25519 key in PEM, or one that asks for too much work (``KEY_FORMAT``).
         InputError: wrong passphrase (``PASSPHRASE``), or the extra is not installed (``EXTRA``).
         NotFoundError: no such file.
+
+    Warns:
+        StoreWarning: a file that is not encrypted, and that other users can read (``OPEN_KEY``).
     """
     data = atomic_files.read(path, limit=MAX_KEY, links=True)
     locked = PRIVATE_PEM.search(data)
@@ -109,6 +113,8 @@ def read_signer(path: Path, prompt: Prompt) -> CryptoSigner:
         raise InputError("private key not opened", code="PASSPHRASE", where=path, remedy="Check the passphrase.") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise _not_a_key(path, "an Ed25519 key")
+    if passphrase is None:
+        _warn_if_open(path)
     return CryptoSigner(private)
 
 
@@ -162,6 +168,15 @@ def is_genuine(key: Key) -> bool:
         return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))) == key
     except ValueError:
         return False
+
+
+def _warn_if_open(path: Path) -> None:
+    """Warn if other users can read a private key."""
+    with atomic_files.typed(path):
+        permissions = permissions_of(path)
+    if permissions & OTHERS_READ:
+        what, remedy = "private key that other users can read", "Close it with `chmod 600`; if another may have it, rotate."
+        warnings.warn(StoreWarning(what, code="OPEN_KEY", where=path, remedy=remedy), stacklevel=3)
 
 
 def _id_in(text: str) -> str:

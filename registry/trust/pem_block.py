@@ -32,10 +32,13 @@ def read(data: bytes, kind: re.Pattern[bytes]) -> bytes:
     Raises:
         ValueError: no such block, or one that no Ed25519 key has, in words that go on after *expected*.
     """
-    found = kind.search(data)
+    found, words = kind.search(data), f"a {'public' if kind is PUBLIC else 'private'} key in PEM"
     if found is None:
-        raise ValueError("a key in PEM")
-    key = base64.b64decode(b"".join(found[2].split()), validate=True)
+        raise ValueError(words)
+    try:
+        key = base64.b64decode(b"".join(found[2].split()), validate=True)
+    except ValueError as error:
+        raise ValueError(words) from error
     if len(key) > MAX_BYTES:
         raise ValueError("an Ed25519 key, of a few hundred bytes")
     if found[1] == b"ENCRYPTED ":
@@ -56,14 +59,14 @@ def _refuse_costly(key: bytes) -> None:
 def _integers(der: bytes, depth: int = 0) -> Iterator[int]:
     """Yield the integers in the sequences of DER, in order."""
     if depth > MAX_DEPTH:
-        raise ValueError("a key in PEM")
+        raise ValueError("a private key in PEM")
     while der:
         size, start = int.from_bytes(der[1:2], "big"), 2
         if size & 0x80:
             start += size & 0x7F
             size = int.from_bytes(der[2:start], "big")
         if start + size > len(der):
-            raise ValueError("a key in PEM")
+            raise ValueError("a private key in PEM")
         content = der[start : start + size]
         if der[0] == SEQUENCE:
             yield from _integers(content, depth + 1)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from batteries.errors import BatteriesError, FormatError
+from batteries.errors import BatteriesError, FormatError, StoreWarning
 from registry.trust import keys, pem_block
 from registry.trust.keys import make_key, public_file, read_public, read_signer
 
@@ -130,3 +130,29 @@ def code_of(read):
     except BatteriesError as error:
         return error.code
     return "read"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+@pytest.mark.parametrize("link", [False, True])
+def test_a_private_key_that_others_can_read_is_told_of(tmp_path, mode, link):
+    path, named = tmp_path / "key.pem", tmp_path / "link.pem"
+    made = make_key(path)
+    named.symlink_to(path)
+    path.chmod(mode)
+    with pytest.warns(StoreWarning, match="OPEN_KEY"):
+        assert read_signer(named if link else path, pytest.fail).public_key == made
+
+
+def test_an_encrypted_key_may_be_read_by_others(tmp_path):
+    path = tmp_path / "key.pem"
+    made = make_key(path, "sesame")
+    path.chmod(0o644)
+    assert read_signer(path, lambda words: "sesame").public_key == made
+
+
+def test_a_private_file_in_place_of_a_public_one_is_named(tmp_path):
+    make_key(tmp_path / "key.pem")
+    with pytest.raises(FormatError, match="expected a public key in PEM"):
+        read_public(tmp_path / "key.pem")
+    with pytest.raises(FormatError, match="expected a private key in PEM"):
+        read_signer(tmp_path / "key.pem.pub", pytest.fail)
