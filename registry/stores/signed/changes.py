@@ -17,8 +17,8 @@ from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
-from registry.stores.signed.reading import Reading
-from registry.stores.store import INDEX, Store
+from registry.stores.signed.reading import READINGS, Reading
+from registry.stores.store import INDEX, Store, read_index_of
 from registry.stores.write_rules import read_only
 from registry.trust import library, signed_documents
 from registry.trust.index_signatures import check_index, sign_index
@@ -114,14 +114,26 @@ def refuse_unsigned_change(store: Store, signing: Signing | None, *, first: bool
     Raises:
         BatteriesError: as :func:`change_index`.
     """
-    present = Present.read(store)
-    if present.chain is not None:
-        if signing is None:
-            raise _signer_needed(store, present.chain)
-        refuse_others(store, present.chain, signing)
-        if not (first and _is_unsigned(store, present)):
-            check_present(store, present.chain, present)
-    return present
+    for attempt in range(READINGS):
+        present = Present.read(store)
+        try:
+            _refuse_change(store, present, signing, first=first)
+        except IntegrityError:  # perhaps of an index whose keys have been changed since it was read
+            if attempt == READINGS - 1 or read_index_of(store)[1] == present.digest:
+                raise
+        else:
+            return present
+    raise AssertionError("unreachable")
+
+
+def _refuse_change(store: Store, present: Present, signing: Signing | None, *, first: bool) -> None:
+    if present.chain is None:
+        return
+    if signing is None:
+        raise _signer_needed(store, present.chain)
+    refuse_others(store, present.chain, signing)
+    if not (first and _is_unsigned(store, present)):
+        check_present(store, present.chain, present)
 
 
 def check_signed(store: Store, index: Index) -> bool:

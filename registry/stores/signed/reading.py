@@ -21,6 +21,8 @@ from registry.trust import library
 from registry.trust.roots import Chain, read_chain
 from registry.trust.signature import NOT_CHECKED, Signature
 
+READINGS = 4  # of an index that changes while its signature is checked
+
 
 @dataclass(frozen=True)
 class Reading:

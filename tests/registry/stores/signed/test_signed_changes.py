@@ -1,5 +1,6 @@
 """Changes of a signed registry: refused before anything is written without a key that may sign, and never half done."""
 
+import itertools
 import sys
 
 import pytest
@@ -333,3 +334,44 @@ def test_a_false_signature_of_a_release_is_not_copied(place, tmp_path):
     assert not (tmp_path / "copy" / INDEX).exists()
     (bad,) = [one for one in registry.verify("high/tiny@1.0.0", registry=place.address) if not one.ok]
     assert (bad.kind, bad.error.code) == ("signature", "BAD_SIGNATURE")
+
+
+class Overtaken(DirectoryStore):
+    """A store whose keys change after each of the first readings of its index, before anything else is read."""
+
+    def __init__(self, path, *changes):
+        super().__init__(path)
+        self.changes = list(changes)
+
+    def read_index(self):
+        data = super().read_index()
+        if self.changes:
+            old, new = self.changes.pop(0)
+            rotate(DirectoryStore(self.path), signing(old, new), add=[signer(new).public_key], remove=[key(old)])
+        return data
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_reading_that_a_change_of_keys_overtook_is_read_again(tmp_path, seen):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    if seen:
+        open_snapshot(folder)
+        publish(tiny("more"), folder, signing("A"))
+    assert Snapshot.take(Overtaken(folder, ("A", "B"))).signature.signers == (key("B"),)
+
+
+def test_a_writer_whom_a_change_of_keys_overtook_looks_again(tmp_path):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    publish(tiny("other"), Overtaken(folder, ("A", "B")), signing("A", "B"))
+    assert open_snapshot(folder).signature.signers == (key("B"),)
+    assert "high/other" in open_snapshot(folder).index
+
+
+def test_a_registry_that_never_stands_still_is_refused_in_the_end(tmp_path):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    names = ["A", *map(str, range(9))]
+    with pytest.raises(BatteriesError, match="KEY_REVOKED"):
+        Snapshot.take(Overtaken(folder, *itertools.pairwise(names)))
