@@ -23,7 +23,7 @@ from registry.stores.cache import Cache
 from registry.stores.cached import CachedStore, offline
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import Mode
-from registry.stores.signed.reading import READINGS, Reading, recall
+from registry.stores.signed.reading import OVERTAKEN, READINGS, Reading, recall
 from registry.stores.store import INDEX, Store, no_index
 from registry.stores.verified_read import read_pinned
 from registry.trust import library
@@ -57,7 +57,7 @@ class Snapshot:
     def take(cls, store: Store, *, pins: Iterable[str] = ()) -> Snapshot:
         """Read the index of a store, and check its signature, and it against the last one read.
 
-        One that is refused is read again if it has changed meanwhile: a change of keys may have overtaken the reading.
+        One whose signers are refused is read again if it has changed meanwhile: a change of keys may have overtaken the reading.
 
         Args:
             store: Store to read.
@@ -78,8 +78,8 @@ class Snapshot:
             index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
             try:
                 return cls(store, index, signature=reading.accept(data, index, pins))
-            except IntegrityError:  # perhaps of an index whose keys have been changed since it was read
-                if attempt == READINGS - 1 or store.read_index() == data:
+            except IntegrityError as error:
+                if error.code not in OVERTAKEN or attempt == READINGS - 1 or store.read_index() == data:
                     raise
         raise AssertionError("unreachable")
 

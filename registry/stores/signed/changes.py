@@ -17,7 +17,7 @@ from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
-from registry.stores.signed.reading import READINGS, Reading
+from registry.stores.signed.reading import OVERTAKEN, READINGS, Reading
 from registry.stores.store import INDEX, Store, read_index_of
 from registry.stores.write_rules import read_only
 from registry.trust import library, signed_documents
@@ -118,8 +118,8 @@ def refuse_unsigned_change(store: Store, signing: Signing | None, *, first: bool
         present = Present.read(store)
         try:
             _refuse_change(store, present, signing, first=first)
-        except IntegrityError:  # perhaps of an index whose keys have been changed since it was read
-            if attempt == READINGS - 1 or read_index_of(store)[1] == present.digest:
+        except IntegrityError as error:
+            if error.code not in OVERTAKEN or attempt == READINGS - 1 or read_index_of(store)[1] == present.digest:
                 raise
         else:
             return present

@@ -22,6 +22,7 @@ from registry.trust.roots import Chain, read_chain
 from registry.trust.signature import NOT_CHECKED, Signature
 
 READINGS = 4  # of an index that changes while its signature is checked
+OVERTAKEN = {"KEY_REVOKED", "TOO_FEW_SIGNERS"}  # refusals of an index whose keys may have been changed since it was read
 
 
 @dataclass(frozen=True)
