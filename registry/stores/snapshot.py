@@ -57,7 +57,7 @@ class Snapshot:
     def take(cls, store: Store, *, pins: Iterable[str] = ()) -> Snapshot:
         """Read the index of a store, and check its signature, and it against the last one read.
 
-        One whose signers are refused is read again if it has changed meanwhile: a change of keys may have overtaken the reading.
+        One whose signers are refused is read again if it has changed meanwhile: a change of keys may have overtaken it.
 
         Args:
             store: Store to read.
