@@ -17,13 +17,13 @@ from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.pinned_documents import check_manifest, check_packed_manifest
 from registry.catalog.reference import NamePattern, Reference
-from registry.catalog.release import AnyRelease, Attested, PackedRelease, Release
+from registry.catalog.release import AnyRelease, Attested, PackedRelease, Pin, Release
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.cached import CachedStore, offline
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import Mode
-from registry.stores.signed.reading import OVERTAKEN, READINGS, Reading, recall
+from registry.stores.signed.reading import READINGS, Reading, is_overtaken, recall
 from registry.stores.store import INDEX, Store, no_index
 from registry.stores.verified_read import read_pinned
 from registry.trust import library
@@ -79,7 +79,7 @@ class Snapshot:
             try:
                 return cls(store, index, signature=reading.accept(data, index, pins))
             except IntegrityError as error:
-                if error.code not in OVERTAKEN or attempt == READINGS - 1 or store.read_index() == data:
+                if attempt == READINGS - 1 or not is_overtaken(store, Pin.of(data), error):
                     raise
         raise AssertionError("unreachable")
 

@@ -17,8 +17,8 @@ from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
-from registry.stores.signed.reading import OVERTAKEN, READINGS, Reading
-from registry.stores.store import INDEX, Store, read_index_of
+from registry.stores.signed.reading import READINGS, Reading, is_overtaken
+from registry.stores.store import INDEX, Store
 from registry.stores.write_rules import read_only
 from registry.trust import library, signed_documents
 from registry.trust.index_signatures import check_index, sign_index
@@ -119,7 +119,7 @@ def refuse_unsigned_change(store: Store, signing: Signing | None, *, first: bool
         try:
             _refuse_change(store, present, signing, first=first)
         except IntegrityError as error:
-            if error.code not in OVERTAKEN or attempt == READINGS - 1 or read_index_of(store)[1] == present.digest:
+            if attempt == READINGS - 1 or present.pin is None or not is_overtaken(store, present.pin, error):
                 raise
         else:
             return present
@@ -139,12 +139,18 @@ def _refuse_change(store: Store, present: Present, signing: Signing | None, *, f
 def check_signed(store: Store, index: Index) -> bool:
     """Check the signature of an index as a registry has it now, and return whether the registry is signed.
 
+    An index that a change of keys overtook since it was read has no fault.
+
     Raises:
         BatteriesError: as :func:`chain_of` and :func:`check_present`.
     """
-    chain = chain_of(store)
-    if chain is not None:
-        check_present(store, chain, Present(index, Pin.of(index.sealed()), chain))
+    chain, pin = chain_of(store), Pin.of(index.sealed())
+    try:
+        if chain is not None:
+            check_present(store, chain, Present(index, pin, chain))
+    except IntegrityError as error:
+        if not is_overtaken(store, pin, error):
+            raise
     return chain is not None
 
 

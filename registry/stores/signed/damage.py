@@ -11,7 +11,7 @@ from registry.catalog.index import Index
 from registry.catalog.reference import Reference
 from registry.catalog.release import Pin
 from registry.stores.memory import MemoryStore
-from registry.stores.signed.changes import Present, chain_of, check_present
+from registry.stores.signed.changes import chain_of, check_signed
 from registry.stores.snapshot import Located, Snapshot
 from registry.stores.store import Store
 from registry.trust import library
@@ -53,6 +53,7 @@ def is_of_release(index: Index, key: str) -> bool:
 def _is_sound(store: Store, index: Index, key: str, data: bytes) -> bool:
     """Return whether bytes are sound under a key, beside the other signed documents of a registry."""
     copy = MemoryStore(url=store.url)
+    copy.swap_index(None, index.sealed())
     copy.put(key, data)
     if is_of_release(index, key):
         return all(_fault_of_release(one) is None for one in _releases(copy, index) if one.signature_key == key)
@@ -66,15 +67,12 @@ def _is_sound(store: Store, index: Index, key: str, data: bytes) -> bool:
 def _faults_of_index(store: Store, index: Index) -> dict[str, BatteriesError]:
     """Return the first fault of the documents of keys or, where they are sound, that of the index's signature."""
     try:
-        chain = chain_of(store)
+        chain_of(store)
     except BatteriesError as error:
         return {_first_bad_root(store): error}
-    pin = Pin.of(index.sealed())
-    key = store_keys.signature(pin.sha256)
+    key = store_keys.signature(Pin.of(index.sealed()).sha256)
     try:
-        if chain is not None:
-            check_present(store, chain, Present(index, pin, chain))
-        elif _has(store, key):
+        if not check_signed(store, index) and _has(store, key):
             raise IntegrityError("missing document of keys", code="MISSING_ROOT", expected=store_keys.root(1), where=store.url)
     except BatteriesError as error:
         return {str(error.expected) if error.code == "MISSING_ROOT" else key: error}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from registry.trust.signature import NOT_CHECKED, Signature
 
 READINGS = 4  # of an index that changes while its signature is checked
 OVERTAKEN = {"KEY_REVOKED", "TOO_FEW_SIGNERS"}  # refusals of an index whose keys may have been changed since it was read
+MOMENT = 0.3  # seconds from new keys to the index that they sign
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,15 @@ def recall(memory: Memory, note: Note, *, offline: bool) -> Signature | None:
             raise
         return None
     return None if trust is None else trust.signature
+
+
+def is_overtaken(store: Store, index: Pin, refusal: IntegrityError) -> bool:
+    """Return whether an index was refused because a change of keys overtook it: it has changed, or does so in a moment."""
+    if refusal.code not in OVERTAKEN:
+        return False
+    time.sleep(MOMENT)
+    data = store.read_index()
+    return data is not None and Pin.of(data) != index
 
 
 def is_shipped(store: Store) -> bool:

@@ -16,6 +16,7 @@ from registry.stores.memory import MemoryStore
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import open_store
 from registry.stores.signed import changes
+from registry.stores.signed.damage import signed_faults
 from registry.stores.signed.rotation import refresh, rotate
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import INDEX
@@ -359,6 +360,19 @@ def test_a_reading_that_a_change_of_keys_overtook_is_read_again(tmp_path, seen):
         open_snapshot(folder)
         publish(tiny("more"), folder, signing("A"))
     assert Snapshot.take(Overtaken(folder, ("A", "B"))).signature.signers == (key("B"),)
+
+
+def test_an_index_that_a_change_of_keys_overtook_has_no_fault(tmp_path):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    index = open_snapshot(folder).index
+    rotate(DirectoryStore(folder), signing("A", "B"), add=[signer("B").public_key], remove=[key("A")])
+    assert changes.check_signed(DirectoryStore(folder), index)
+    assert signed_faults(DirectoryStore(folder), index) == {}
+    (folder / INDEX).write_bytes(index.sealed())
+    with pytest.raises(BatteriesError, match="KEY_REVOKED"):
+        changes.check_signed(DirectoryStore(folder), index)
+    assert [error.code for error in signed_faults(DirectoryStore(folder), index).values()] == ["KEY_REVOKED"]
 
 
 def test_a_writer_whom_a_change_of_keys_overtook_looks_again(tmp_path):
