@@ -15,7 +15,7 @@ from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import open_store
-from registry.stores.signed import changes
+from registry.stores.signed import changes, reading
 from registry.stores.signed.damage import signed_faults
 from registry.stores.signed.rotation import refresh, rotate
 from registry.stores.snapshot import Snapshot, open_snapshot
@@ -362,7 +362,8 @@ def test_a_reading_that_a_change_of_keys_overtook_is_read_again(tmp_path, seen):
     assert Snapshot.take(Overtaken(folder, ("A", "B"))).signature.signers == (key("B"),)
 
 
-def test_an_index_that_a_change_of_keys_overtook_has_no_fault(tmp_path):
+def test_an_index_that_a_change_of_keys_overtook_has_no_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOMENT", 0.0)
     folder = tmp_path / "signed"
     publish(CELL, folder, signing("A"))
     index = open_snapshot(folder).index
@@ -383,7 +384,8 @@ def test_a_writer_whom_a_change_of_keys_overtook_looks_again(tmp_path):
     assert "high/other" in open_snapshot(folder).index
 
 
-def test_a_registry_that_never_stands_still_is_refused_in_the_end(tmp_path):
+def test_a_registry_that_never_stands_still_is_refused_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOMENT", 0.0)
     folder = tmp_path / "signed"
     publish(CELL, folder, signing("A"))
     names = ["A", *map(str, range(9))]
