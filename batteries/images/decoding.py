@@ -15,15 +15,16 @@ MAX_PIXELS = 2**27  # pixels of an image: 1.6 GB as RGB in float32, and four tim
 GRAY = {"1", "L", "LA"}
 SIXTEEN_AS_I = "PPM"  # format whose 16-bit pixels Pillow opens in mode I, as 0..65535
 EXACT = 2**24  # integers up to here are exact in float32
-UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+UNREADABLE = Exception  # Pillow has forty decoders, and a damaged file may raise anything from them
+DRAWN = {"EPS"}  # formats for which Pillow starts another program
 
 
 def read_image(path: Path) -> Image.Image:
     """Read an image as RGB, rotated by its EXIF orientation, with transparency composited on white.
 
     Raises:
-        InputError: not an image that Pillow can read completely, more than 2^27 pixels, or 32-bit pixels, which have no known
-            scale (``IMAGE``).
+        InputError: not an image that Pillow can read completely and by itself, more than 2^27 pixels, or 32-bit pixels, which
+            have no known scale (``IMAGE``).
     """
     picture = open_image(path)
     if picture.mode == "F":
@@ -35,10 +36,13 @@ def open_image(path: Path) -> Image.Image:
     """Read an image as :func:`read_image` does, but keep gray as mode L and 32-bit pixels as mode F.
 
     Raises:
-        InputError: not an image that Pillow can read completely, more than 2^27 pixels, or integers beyond 2^24 (``IMAGE``).
+        InputError: not an image that Pillow can read completely and by itself, more than 2^27 pixels, or integers beyond 2^24
+            (``IMAGE``).
     """
     try:
         with Image.open(path) as file:
+            if file.format in DRAWN:
+                raise ValueError(f"{file.format}, which another program would have to draw")
             return upright(file)
     except UNREADABLE as error:
         found = placeholders.words_of(path) or error

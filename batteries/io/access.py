@@ -17,6 +17,7 @@ from batteries.io.filesystem_errors import NOTHING_THERE
 from batteries.io.missing_operations import without
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 

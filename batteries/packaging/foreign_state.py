@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from batteries.cell.weights_file import MAX_TENSORS
+from batteries.cell.weights_file import MAX_CELL, MAX_TENSORS
 from batteries.errors import FormatError, InputError
 from batteries.packaging.pickles.inert_pickle import MAX_NAME
 from batteries.packaging.pickles.pickled_tensors import Stored
@@ -80,8 +80,8 @@ def choose(loaded: Any, key: str | None, where: object) -> State:
 
     Raises:
         InputError: no such entry with tensors (``KEY``).
-        FormatError: no state dict (``STATE_DICT``), entries that are no tensors (``ST_TENSORS``), or an architecture near
-            PatchSVAE (``RELATIVE``).
+        FormatError: no state dict (``STATE_DICT``), entries that are no tensors (``ST_TENSORS``), an architecture near
+            PatchSVAE (``RELATIVE``), or more numbers than a cell may have (``TOO_LARGE``).
     """
     found = entries_of(loaded)
     if key is not None:
@@ -95,8 +95,20 @@ def choose(loaded: Any, key: str | None, where: object) -> State:
     if taken is None:
         state = _without_settings(state)
     tensors, prefix_lines = _unprefixed(_checked(state, where), where)
-    whole = {name: value.make() if isinstance(value, Stored) else value for name, value in tensors.items()}
-    return State(taken, whole, beside, (*lines, *prefix_lines))
+    return State(taken, _made(tensors, where), beside, (*lines, *prefix_lines))
+
+
+def _made(tensors: Mapping[str, AnyTensor], where: object) -> dict[str, Tensor]:
+    """Return the tensors themselves, which may all be views of the same numbers, and are copied later."""
+    whole: dict[str, Tensor] = {}
+    numbers = 0
+    for name, value in tensors.items():
+        whole[name] = value.make() if isinstance(value, Stored) else value
+        numbers += whole[name].numel() if isinstance(value, Stored) else 0
+        if numbers > MAX_CELL // 4:
+            found, expected = f"{numbers:,} or more", f"at most {MAX_CELL // 4:,} numbers together"
+            raise FormatError("tensors too large for a cell", code="TOO_LARGE", expected=expected, found=found, where=where)
+    return whole
 
 
 def _asked(loaded: Any, key: str, where: object) -> dict[Any, Any]:

@@ -14,7 +14,6 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from batteries.errors import BatteriesError
 from batteries.images.decoding import UNREADABLE
 from batteries.io import atomic_files, canonical_json
 from batteries.io.texts.hostile_json import load_loose
@@ -42,11 +41,11 @@ class Pictured:
     def error(self) -> float | None:
         """Return the error that the picture in the folder states; None where there is none of that key, or one that changed."""
         try:
-            with Image.open(self.path) as picture:
+            with Image.open(self.path, formats=["PNG"]) as picture:
                 said = load_loose(picture.info[ORIGIN].encode(), where=self.path, limit=MAX_ORIGIN)
                 whole = said["key"] == self.key and said["pixels"] == _digest(picture)
                 return float(said["error"]) if whole else None
-        except (*UNREADABLE, BatteriesError, LookupError, TypeError, AttributeError):
+        except UNREADABLE:
             return None
 
     def write(self, picture: Image.Image, error: float) -> None:

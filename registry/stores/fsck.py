@@ -13,7 +13,10 @@ from registry.catalog import store_keys
 from registry.catalog.release import Pin
 from registry.stores.cache import Cache
 from registry.stores.directory import ASIDE, DirectoryStore, is_forgotten
+from registry.stores.rollback_guard import Memory
+from registry.stores.signed.damage import is_of_release, signed_faults, sound_copy
 from registry.stores.signed.housekeeping import is_in_use
+from registry.stores.signed.reading import held_documents
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import Store
 from registry.stores.verified_read import read_pinned
@@ -44,13 +47,13 @@ class Check:
 
 
 def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store | None = None) -> Check:
-    """Compare every file that a folder's index lists with its digest.
+    """Compare every file that a folder's index lists with its digest, and check every signature.
 
     Args:
         folder: Folder of the registry.
         repair: Whether to restore damaged and missing files from the cache or ``source``, and to remove temporary files of
             killed writers. Damaged files are kept in ``damaged/``, and so are orphans of more than an hour, which would keep
-            another publish from their version.
+            another publish from their version, and damaged signatures of releases, which can be signed again.
         source: Another registry that may have the bytes.
 
     Raises:
@@ -67,10 +70,14 @@ def fsck(folder: str | Path, *, repair: bool = False, source: str | Path | Store
     promised = _promised(snapshot)
     faults = {key: error for key, pin in promised.items() if (error := _fault(store, key, pin)) is not None}
     other = open_snapshot(source).store if repair and source is not None else None
-    orphans = [key for key in sorted(set(store.keys()) - promised.keys()) if not is_in_use(store, snapshot.index, key)]
+    signed = signed_faults(store, snapshot.index)
+    unlisted = sorted(set(store.keys()) - promised.keys() - signed.keys())
+    orphans = [key for key in unlisted if not is_in_use(store, snapshot.index, key)]
     if repair:
-        _refuse_links(DirectoryStore(store.path), [*faults, *orphans])
+        _refuse_links(DirectoryStore(store.path), [*faults, *signed, *orphans])
     repaired = [key for key in faults if repair and _put_right(store, key, promised[key], other)]
+    repaired += [key for key in signed if repair and _put_signed_right(snapshot, store, key, other)]
+    faults |= signed
     freed = [key for key in orphans if repair and _set_aside(DirectoryStore(store.path), key)]
     faults |= {key: IntegrityError("orphan moved aside", code="ORPHAN", where=key) for key in freed}
     left = tuple(key for key in orphans if key not in freed)
@@ -119,4 +126,19 @@ def _put_right(store: DirectoryStore, key: str, pin: Pin, source: Store | None) 
     target = DirectoryStore(store.path)
     target.put_aside(key)
     target.put(key, found.data)
+    return True
+
+
+def _put_signed_right(snapshot: Snapshot, store: DirectoryStore, key: str, source: Store | None) -> bool:
+    """Restore a signed document from the cache or a source, or else move it aside if a release can do without it."""
+    memory = Memory(Cache())
+    note = memory.note(snapshot.store)
+    sources = [*([] if note is None else [held_documents(memory.cache, note)]), *([] if source is None else [source])]
+    found = sound_copy(store, snapshot.index, key, sources)
+    if found is None and not is_of_release(snapshot.index, key):
+        return False
+    target = DirectoryStore(store.path)
+    target.put_aside(key)
+    if found is not None:
+        target.put(key, found)
     return True

@@ -264,13 +264,14 @@ class HubStore:
         for key in pins.keys() - self._manifests.keys():
             with contextlib.suppress(BatteriesError):  # a bundle without it costs its readers one more request
                 self._manifests[key] = read_pinned(self, key, pins[key]).data
-        return {manifest_bundle.BUNDLE: manifest_bundle.pack(self._manifests), CARD: registry_card(index, self.url).encode()}
+        card, packed = registry_card(index, self.url).encode(), manifest_bundle.pack(self._manifests)
+        return {CARD: card} | ({manifest_bundle.BUNDLE: packed} if len(packed) <= manifest_bundle.MAX_BUNDLE else {})
 
     def _together(self, reading: Reading, pins: Mapping[str, Pin]) -> dict[str, bytes]:
         """Return the manifests in memory or in the bundle, fetched in one request, that match their pins."""
         held = {**self._manifests, **self._staged}
-        if pins.keys() - held.keys() and reading.commit is not None:
-            limit = manifest_bundle.size({key: pin.size for key, pin in reading.pins.items()})
+        limit = manifest_bundle.size({key: pin.size for key, pin in reading.pins.items()})
+        if pins.keys() - held.keys() and reading.commit is not None and limit <= manifest_bundle.MAX_BUNDLE:
             with contextlib.suppress(NotFoundError, FormatError):
                 held |= manifest_bundle.unpack(
                     self._repository.read(manifest_bundle.BUNDLE, commit=reading.commit, limit=limit)

@@ -39,6 +39,7 @@ from batteries.network.hub_environment import offline_variable
 from batteries.text import did_you_mean
 from registry.catalog.reference import FORM, Reference
 from registry.stores.directory import DirectoryStore
+from registry.stores.signed.pinned_address import may_be_address
 from registry.stores.store import Store
 
 REGISTRY_VARIABLE = "BATTERIES_REGISTRY"
@@ -63,13 +64,19 @@ class Settings(Document):
     trusted: dict[str, Sha256 | list[Sha256]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _pins_are_of_registries(self) -> Settings:
-        """Refuse a pin under a name of no registry: it would pin nothing, in silence."""
+    def _pins_pin(self) -> Settings:
+        """Refuse a pin without a key, or under a name or an address of no registry: it would pin nothing, in silence."""
         known = {*self.registries, EMBEDDED}
-        for name in self.trusted:
+        for name, ids in self.trusted.items():
             if name not in known and "/" not in name and os.sep not in name:
                 otherwise = f"Write an address, such as ./{name} or hf://owner/repo, or name it in [registries]."
                 raise ValueError(f"trusted.{name}: no such registry. {did_you_mean(name, known, otherwise)}")
+            if not ids:
+                raise ValueError(f"trusted.{name}: no key. Write the id of a key, or remove the line.")
+            if not may_be_address(self.registries.get(name, name)):
+                raise ValueError(
+                    f"trusted.{name}: no address of a registry. Write a folder, such as ./cells, or hf://owner/repo."
+                )
         return self
 
 

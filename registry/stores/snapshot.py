@@ -10,20 +10,20 @@ from pathlib import Path
 
 from batteries import short_repr
 from batteries.cell.manifest import Manifest
-from batteries.errors import NotFoundError
+from batteries.errors import IntegrityError, NotFoundError
 from batteries.io.verified import Verified
 from composer.artifact.manifest import PackedManifest
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.pinned_documents import check_manifest, check_packed_manifest
 from registry.catalog.reference import NamePattern, Reference
-from registry.catalog.release import AnyRelease, Attested, PackedRelease, Release
+from registry.catalog.release import AnyRelease, Attested, PackedRelease, Pin, Release
 from registry.stores import settings
 from registry.stores.cache import Cache
 from registry.stores.cached import CachedStore, offline
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import Mode
-from registry.stores.signed.reading import Reading, recall
+from registry.stores.signed.reading import READINGS, Reading, is_overtaken, recall
 from registry.stores.store import INDEX, Store, no_index
 from registry.stores.verified_read import read_pinned
 from registry.trust import library
@@ -57,6 +57,8 @@ class Snapshot:
     def take(cls, store: Store, *, pins: Iterable[str] = ()) -> Snapshot:
         """Read the index of a store, and check its signature, and it against the last one read.
 
+        One whose signers are refused is read again if it has changed meanwhile: a change of keys may have overtaken it.
+
         Args:
             store: Store to read.
             pins: Ids of keys of a lock, one of which must lead to those that signed, if the configuration file pins none.
@@ -67,12 +69,19 @@ class Snapshot:
             IntegrityError: damaged index, signature that is missing or not by a trusted key, or a rollback.
             PolicyError: pinned keys, and a signature that has expired or cannot be checked.
         """
-        reading = Reading.begin(store)
-        data = store.read_index()
-        if data is None:
-            raise no_index(store.url)
-        index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
-        return cls(store, index, signature=reading.accept(data, index, tuple(pins)))
+        pins = tuple(pins)
+        for attempt in range(READINGS):
+            reading = Reading.begin(store)
+            data = store.read_index()
+            if data is None:
+                raise no_index(store.url)
+            index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
+            try:
+                return cls(store, index, signature=reading.accept(data, index, pins))
+            except IntegrityError as error:
+                if attempt == READINGS - 1 or not is_overtaken(store, Pin.of(data), error):
+                    raise
+        raise AssertionError("unreachable")
 
     def find(self, reference: Reference) -> Located:
         """Locate a reference in this registry.

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batteries.errors import ConflictError, FormatError, InputError
+from batteries.errors import ConflictError, FormatError, InputError, StoreWarning
 from batteries.io import atomic_files
-from batteries.io.access import UMASK, Access
+from batteries.io.access import OTHERS_READ, UMASK, Access, permissions_of
 from batteries.io.canonical_json import DIGEST
-from registry.trust import library
+from registry.trust import library, pem_block
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, Key, SSlibKey
@@ -83,28 +84,37 @@ def read_signer(path: Path, prompt: Prompt) -> CryptoSigner:
         prompt: Function that asks for the passphrase of an encrypted file, unless ``BATTERIES_KEY_PASSPHRASE`` is set.
 
     Raises:
-        FormatError: not a private Ed25519 key in PEM (``KEY_FORMAT``).
+        FormatError: not a private Ed25519 key in PEM, or one that asks for too much work (``KEY_FORMAT``).
         InputError: wrong passphrase (``PASSPHRASE``), or the extra is not installed (``EXTRA``).
         NotFoundError: no such file.
+
+    Warns:
+        StoreWarning: a file that is not encrypted, and that other users can read (``OPEN_KEY``).
     """
     data = atomic_files.read(path, limit=MAX_KEY, links=True)
     locked = PRIVATE_PEM.search(data)
     if locked is None:
         raise _not_a_key(path, "a private key in PEM")
+    block = _block(path, data, pem_block.PRIVATE)
     library.require()
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer import CryptoSigner
 
     passphrase = _passphrase(path, prompt) if locked[1] else None
     try:
-        private = load_pem_private_key(data, passphrase)
+        private = load_pem_private_key(block, passphrase)
+    except UnsupportedAlgorithm as error:
+        raise _not_a_key(path, "an Ed25519 key") from error
     except (ValueError, TypeError) as error:
         if passphrase is None:
             raise _not_a_key(path, "a private key in PEM") from error
         raise InputError("private key not opened", code="PASSPHRASE", where=path, remedy="Check the passphrase.") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise _not_a_key(path, "an Ed25519 key")
+    if passphrase is None:
+        _warn_if_open(path)
     return CryptoSigner(private)
 
 
@@ -116,14 +126,17 @@ def read_public(path: Path) -> SSlibKey:
         InputError: the extra is not installed (``EXTRA``).
         NotFoundError: no such file.
     """
-    data = atomic_files.read(path, limit=MAX_KEY, links=True)
+    block = _block(path, atomic_files.read(path, limit=MAX_KEY, links=True), pem_block.PUBLIC)
     library.require()
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.signer import SSlibKey
 
     try:
-        public = load_pem_public_key(data)
+        public = load_pem_public_key(block)
+    except UnsupportedAlgorithm as error:
+        raise _not_a_key(path, "an Ed25519 key") from error
     except ValueError as error:
         raise _not_a_key(path, "a public key in PEM") from error
     if not isinstance(public, Ed25519PublicKey):
@@ -157,12 +170,28 @@ def is_genuine(key: Key) -> bool:
         return False
 
 
+def _warn_if_open(path: Path) -> None:
+    """Warn if other users can read a private key."""
+    with atomic_files.typed(path):
+        permissions = permissions_of(path)
+    if permissions & OTHERS_READ:
+        what, remedy = "private key that other users can read", "Close it with `chmod 600`; if another may have it, rotate."
+        warnings.warn(StoreWarning(what, code="OPEN_KEY", where=path, remedy=remedy), stacklevel=3)
+
+
 def _id_in(text: str) -> str:
     with atomic_files.typed(Path(text)):
         there = Path(text).is_file()
     if not there:
         raise InputError("not a key", code="KEY", expected="a key id of 64 digits, or a public file", found=repr(text[:80]))
     return read_public(Path(text)).keyid
+
+
+def _block(path: Path, data: bytes, kind: re.Pattern[bytes]) -> bytes:
+    try:
+        return pem_block.read(data, kind)
+    except ValueError as error:
+        raise _not_a_key(path, str(error)) from error
 
 
 def _create(path: Path, data: bytes, *, private: bool) -> None:

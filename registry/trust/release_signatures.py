@@ -29,10 +29,14 @@ def sign_release(pins: Mapping[str, Pin], signers: Sequence[CryptoSigner], expir
         pins: Pins of its manifest and its file, by key in the store.
         signers: Signers, all of which must sign.
         expires: Time after which the signature is not valid.
+
+    Raises:
+        PolicyError: too many signers (``TOO_MANY_KEYS``).
     """
     from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 
     own = {signer.public_key.keyid: signer.public_key for signer in signers}
+    signed_documents.refuse_many(own)
     role = DelegatedRole(PUBLISHER, sorted(own), len(own), terminating=True, paths=sorted(pins))
     targets = {name: TargetFile(pin.size, {"sha256": pin.sha256}, name) for name, pin in pins.items()}
     delegations = Delegations(dict(own), {PUBLISHER: role})

@@ -57,7 +57,7 @@ class Chain:
 
     def leads_from(self, pins: Collection[str]) -> bool:
         """Return whether one of the documents is signed by one of some keys, as a key of its own."""
-        return any(pin in _signers(root) for root in self.roots for pin in pins)
+        return any(not _signers(root).isdisjoint(pins) for root in self.roots)
 
 
 def read_chain(documents: Sequence[bytes], where: str) -> Chain:
@@ -85,13 +85,18 @@ def read_chain(documents: Sequence[bytes], where: str) -> Chain:
 
 
 def first_root(signers: Sequence[CryptoSigner], expires: datetime) -> bytes:
-    """Return the first document of a registry's keys: those of the signers, each of which may sign alone."""
+    """Return the first document of a registry's keys: those of the signers, each of which may sign alone.
+
+    Raises:
+        PolicyError: too many signers (``TOO_MANY_KEYS``).
+    """
     from tuf.api.metadata import Metadata, Root
 
     root = Root(version=1, expires=expires, consistent_snapshot=False)
     for signer in signers:
         for role in ROLES:
             root.add_key(signer.public_key, role)
+    signed_documents.refuse_many(root.roles["root"].keyids)
     return signed_documents.write(Metadata(root), signers)
 
 
@@ -116,8 +121,8 @@ def next_root(
 
     Raises:
         InputError: unknown key to remove (``NO_KEY``), or keys that cannot meet the threshold (``THRESHOLD``).
-        PolicyError: too few of the keys of the last document, or of the new one, sign it (``NOT_ENOUGH_SIGNERS``), or too many
-            documents (``TOO_MANY_ROOTS``).
+        PolicyError: too few of the keys of the last document, or of the new one, sign it (``NOT_ENOUGH_SIGNERS``), too many
+            documents (``TOO_MANY_ROOTS``), or too many keys (``TOO_MANY_KEYS``).
     """
     from tuf.api.metadata import Metadata, Root
 
@@ -134,6 +139,7 @@ def next_root(
         for key in add:
             root.add_key(key, role)
         root.roles[role].threshold = threshold or root.roles[role].threshold
+    signed_documents.refuse_many(root.roles["root"].keyids)
     _refuse_unmet(root, chain.latest, signers)
     wanted = {*root.roles["root"].keyids, *chain.latest.roles["root"].keyids}
     return signed_documents.write(Metadata(root), [signer for keyid, signer in signers.items() if keyid in wanted])
@@ -165,6 +171,6 @@ def _refuse_bad_root(root: Root, number: int, where: object) -> None:
         signed_documents.refuse_bad_role(root.roles[name], root.keys, where)
 
 
-def _signers(root: Metadata[Root]) -> Collection[str]:
+def _signers(root: Metadata[Root]) -> set[str]:
     """Return the ids of the keys of a document that signed it."""
-    return root.signed.get_verification_result("root", root.signed_bytes, root.signatures).signed
+    return set(root.signed.get_verification_result("root", root.signed_bytes, root.signatures).signed)

@@ -7,11 +7,11 @@ always has the same bytes, and nothing in it is unsigned but the signatures.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from batteries.errors import FormatError
+from batteries.errors import FormatError, PolicyError
 from batteries.io.canonical_json import DIGEST, load
 from registry.trust import keys, library
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, Key, Signature
     from tuf.api.metadata import Metadata, Role
 
-MAX_SIGNED = 2**16  # bytes: more than two hundred keys and their signatures
+MAX_SIGNED = 2**16  # bytes
+MAX_KEYS = 16  # that may sign for one role: checking the signatures of all documents of keys takes half a second
 MAX_VERSION = 2**53
 ED25519_SIGNATURE = re.compile(r"[0-9a-f]{128}")
 TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -69,13 +70,25 @@ def write(document: Metadata[Any], signers: Iterable[CryptoSigner]) -> bytes:
     return document.to_bytes()
 
 
+def refuse_many(ids: Collection[str]) -> None:
+    """Raise if a document to be signed has more keys than its readers take.
+
+    Raises:
+        PolicyError: too many keys (``TOO_MANY_KEYS``).
+    """
+    if len(ids) > MAX_KEYS:
+        raise PolicyError("too many keys", code="TOO_MANY_KEYS", expected=f"at most {MAX_KEYS}", found=len(ids))
+
+
 def refuse_bad_role(role: Role, known: dict[str, Key], where: object) -> None:
-    """Raise unless a role can be met: by keys that are listed, each an Ed25519 key under its own id.
+    """Raise unless a role can be met: by a few keys that are listed, each an Ed25519 key under its own id.
 
     Raises:
         FormatError: invalid role or key (``SIGNATURE_FORMAT``).
     """
     ids = role.keyids
+    if len(ids) > MAX_KEYS:
+        raise _invalid(where, f"{len(ids)} keys for one role, more than {MAX_KEYS}")
     if not (isinstance(ids, list) and type(role.threshold) is int and 1 <= role.threshold <= len(ids)):
         raise _invalid(where, "a threshold that its keys cannot meet")
     for keyid in ids:

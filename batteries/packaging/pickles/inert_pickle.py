@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from batteries.packaging.pickles.pickled_tensors import DTYPES, Record, numbers_of, stored
@@ -84,7 +84,7 @@ class Archive(pickle.Unpickler):
 
     def __init__(self, program: bytes, entry: Callable[[str], bytes]) -> None:
         super().__init__(io.BytesIO(program))
-        self._entry = entry
+        self._entry = cache(lambda name: bytearray(entry(name)))  # tensors of one storage share its bytes
         self._copied = 0
 
     def _spend(self, values: int) -> None:

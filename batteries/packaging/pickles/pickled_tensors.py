@@ -104,9 +104,9 @@ def stored(numbers: Callable[[], Tensor], offset: int, size: Any, stride: Any, *
     return Stored(shape, make)
 
 
-def numbers_of(entry: Callable[[str], bytes], dtype: torch.dtype | None, name: str) -> Tensor:
-    """Read the numbers of a storage."""
+def numbers_of(entry: Callable[[str], bytearray], dtype: torch.dtype | None, name: str) -> Tensor:
+    """Return the numbers of a storage."""
     if dtype is None:
         raise ValueError(f"unknown type of the numbers in {name}")
-    data = bytearray(entry(name))
+    data = entry(name)
     return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype, device="cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from batteries.text import unicode
 from registry.answers.trust import KeyAnswer, KeysAnswer
 from registry.cli.terminal.console import AsJson, app, emit_json, emit_row, say
 from registry.cli.terminal.help import MAINTAIN, App, Group
-from registry.cli.terminal.signing_options import SignNow, ask_passphrase, signing_of
+from registry.cli.terminal.signing_options import SignNow, ask_passphrase, read_passphrase, signing_of
 from registry.stores.settings import config_file, open_store
 from registry.stores.signed.changes import chain_of
 from registry.stores.signed.rotation import refresh, rotate
@@ -167,7 +166,7 @@ def _new_passphrase() -> str:
     named = os.environ.get(keys.PASSPHRASE)
     if named is None:
         named = ask_passphrase("passphrase of the new key: ")
-        if getpass.getpass("the same again: ") != named:
+        if read_passphrase("the same again: ") != named:
             raise InputError("two different passphrases", code="PASSPHRASE", remedy="Run the command again.")
     if not named:
         raise InputError(

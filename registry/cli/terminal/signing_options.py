@@ -73,9 +73,23 @@ def ask_passphrase(words: str) -> str:
     """Ask for a passphrase on the terminal.
 
     Raises:
-        InputError: no terminal (``PASSPHRASE``).
+        InputError: no terminal, the end of the input, or no text (``PASSPHRASE``).
     """
     if sys.stdin is None or not sys.stdin.isatty():
         remedy = f"Set {PASSPHRASE}, or run the command in a terminal."
         raise InputError(f"{words.rstrip(': ')} needed", code="PASSPHRASE", found="no terminal", remedy=remedy)
-    return getpass.getpass(words)
+    return read_passphrase(words)
+
+
+def read_passphrase(words: str) -> str:
+    """Read a passphrase from the terminal.
+
+    Raises:
+        InputError: the end of the input, or bytes that are no text (``PASSPHRASE``).
+    """
+    try:
+        return getpass.getpass(words)
+    except (EOFError, UnicodeDecodeError) as error:
+        found = "the end of the input" if isinstance(error, EOFError) else "bytes that are no text"
+        remedy = f"Set {PASSPHRASE}: it may have any bytes."
+        raise InputError("no passphrase", code="PASSPHRASE", found=found, remedy=remedy) from None

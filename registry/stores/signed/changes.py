@@ -17,7 +17,7 @@ from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
-from registry.stores.signed.reading import Reading
+from registry.stores.signed.reading import READINGS, Reading, is_overtaken
 from registry.stores.store import INDEX, Store
 from registry.stores.write_rules import read_only
 from registry.trust import library, signed_documents
@@ -103,30 +103,54 @@ class Present:
         return cls(index, Pin.of(data), chain)
 
 
-def refuse_unsigned_change(store: Store, signing: Signing | None) -> Present:
+def refuse_unsigned_change(store: Store, signing: Signing | None, *, first: bool = False) -> Present:
     """Return a registry that is to be changed; raise unless the signers may change it.
+
+    Args:
+        store: Store of the registry.
+        signing: Signers.
+        first: Whether these signers were the first a moment ago: another writer may have changed the index without a key since.
 
     Raises:
         BatteriesError: as :func:`change_index`.
     """
-    present = Present.read(store)
-    if present.chain is not None:
-        if signing is None:
-            raise _signer_needed(store, present.chain)
-        refuse_others(store, present.chain, signing)
+    for attempt in range(READINGS):
+        present = Present.read(store)
+        try:
+            _refuse_change(store, present, signing, first=first)
+        except IntegrityError as error:
+            if attempt == READINGS - 1 or present.pin is None or not is_overtaken(store, present.pin, error):
+                raise
+        else:
+            return present
+    raise AssertionError("unreachable")
+
+
+def _refuse_change(store: Store, present: Present, signing: Signing | None, *, first: bool) -> None:
+    if present.chain is None:
+        return
+    if signing is None:
+        raise _signer_needed(store, present.chain)
+    refuse_others(store, present.chain, signing)
+    if not (first and _is_unsigned(store, present)):
         check_present(store, present.chain, present)
-    return present
 
 
 def check_signed(store: Store, index: Index) -> bool:
     """Check the signature of an index as a registry has it now, and return whether the registry is signed.
 
+    An index that a change of keys overtook since it was read has no fault.
+
     Raises:
         BatteriesError: as :func:`chain_of` and :func:`check_present`.
     """
-    chain = chain_of(store)
-    if chain is not None:
-        check_present(store, chain, Present(index, Pin.of(index.sealed()), chain))
+    chain, pin = chain_of(store), Pin.of(index.sealed())
+    try:
+        if chain is not None:
+            check_present(store, chain, Present(index, pin, chain))
+    except IntegrityError as error:
+        if not is_overtaken(store, pin, error):
+            raise
     return chain is not None
 
 
@@ -200,8 +224,10 @@ def release_signature(path: str, version: str, release: AnyRelease, signing: Sig
 
 
 def _swapped(store: Store, change: Change, signing: Signing | None) -> tuple[Index, bool]:
+    first = False
     for attempt in range(ATTEMPTS):
-        present = refuse_unsigned_change(store, signing)
+        present = refuse_unsigned_change(store, signing, first=first)
+        first = first or present.chain is None
         wanted = change(present.index)
         made = wanted is not present.index
         if not made and (signing is None or present.chain is not None or present.digest is None):
@@ -251,6 +277,11 @@ def check_present(store: Store, chain: Chain, present: Present) -> None:
             remedy="If it is as it should be (`batteries verify --all`), sign it: `batteries key refresh`.",
         )
     check_index(pin, present.index.number, signature, chain, store.url)
+
+
+def _is_unsigned(store: Store, present: Present) -> bool:
+    """Return whether an index has no signature, not even a false one."""
+    return present.pin is not None and _read(store, store_keys.signature(present.pin.sha256)) is None
 
 
 def _signer_needed(store: Store, chain: Chain) -> PolicyError:

@@ -11,7 +11,8 @@ from registry.stores import settings
 def pins_of(url: str) -> tuple[str, ...]:
     """Return the ids of the keys that the configuration file pins for a registry, sorted; none if it pins none.
 
-    An address on the Hub is pinned at every revision, since a pin without one would be avoided by naming one.
+    An address on the Hub is pinned at every revision, since a pin without one would be avoided by naming one, and in capital
+    and small letters, which the Hub does not tell apart.
 
     Args:
         url: Address of a store.
@@ -32,7 +33,7 @@ def pins_of(url: str) -> tuple[str, ...]:
 def _place(address: str, base: Path) -> str:
     """Return what an address means, in one form for all addresses of one registry."""
     if settings.is_remote(address):
-        return address.partition("@")[0].rstrip("/")
+        return address.partition("@")[0].rstrip("/").casefold()
     if address == settings.EMBEDDED:
         return address
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,8 +18,13 @@ from registry.stores.rollback_guard import Memory, Note
 from registry.stores.signed.pins import pins_of
 from registry.stores.signed.trust_guard import Expiry, Trust, TrustGuard, say_first_use
 from registry.stores.store import Store
-from registry.trust.roots import Chain
+from registry.trust import library
+from registry.trust.roots import Chain, read_chain
 from registry.trust.signature import NOT_CHECKED, Signature
+
+READINGS = 4  # of an index that changes while its signature is checked
+OVERTAKEN = {"KEY_REVOKED", "TOO_FEW_SIGNERS"}  # refusals of an index whose keys may have been changed since it was read
+MOMENT = 0.3  # seconds from new keys to the index that they sign
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,8 @@ class Reading:
         return () if self.memory is None else pins_of(self.store.url)
 
     def _guard(self, pins: tuple[str, ...], note: Note | None, expiry: Expiry) -> TrustGuard:
-        known = None if note is None else _known(note, pins)
-        return TrustGuard(self.store, pins, known, Cache() if self.memory is None else self.memory.cache, expiry)
+        cache = Cache() if self.memory is None else self.memory.cache
+        return TrustGuard(self.store, pins, None if note is None else _known(note, pins, cache), cache, expiry)
 
 
 def recall(memory: Memory, note: Note, *, offline: bool) -> Signature | None:
@@ -135,10 +141,10 @@ def recall(memory: Memory, note: Note, *, offline: bool) -> Signature | None:
         BatteriesError: offline, and refused as :meth:`TrustGuard.check` does.
     """
     pins = pins_of(note.url)
-    known = _known(note, pins)
+    known = _known(note, pins, memory.cache)
     if known is None and not pins:
         return NOT_CHECKED
-    guard = TrustGuard(_held(memory.cache, note), pins, known, memory.cache, "told" if offline else "refused")
+    guard = TrustGuard(held_documents(memory.cache, note), pins, known, memory.cache, "told" if offline else "refused")
     try:
         trust, _ = guard.check(note.index, note.number, same=known is not None)
     except BatteriesError:
@@ -148,18 +154,41 @@ def recall(memory: Memory, note: Note, *, offline: bool) -> Signature | None:
     return None if trust is None else trust.signature
 
 
+def is_overtaken(store: Store, index: Pin, refusal: IntegrityError) -> bool:
+    """Return whether an index was refused because a change of keys overtook it: it has changed, or does so in a moment."""
+    if refusal.code not in OVERTAKEN:
+        return False
+    time.sleep(MOMENT)
+    data = store.read_index()
+    return data is not None and Pin.of(data) != index
+
+
 def is_shipped(store: Store) -> bool:
     """Return whether a store is the registry that ships with this package."""
     return store.url in (settings.EMBEDDED, str(settings.embedded()))
 
 
-def _known(note: Note, pins: tuple[str, ...]) -> Trust | None:
-    """Return what a note remembers of a signature, unless other keys are pinned now."""
+def _known(note: Note, pins: tuple[str, ...], cache: Cache) -> Trust | None:
+    """Return what a note remembers of a signature, under other pins than now only if its keys lead from those of now.
+
+    So a key that was seen revoked stays revoked for one who pins keys afterwards, and a pin beats keys that were seen first.
+    """
     trust = note.trust
-    return trust if trust is None or not pins or trust.pins == pins else None
+    if trust is None or not pins or trust.pins == pins:
+        return trust
+    return trust.model_copy(update={"pins": pins}) if _leads_from(trust, pins, cache) else None
 
 
-def _held(cache: Cache, note: Note) -> Store:
+def _leads_from(trust: Trust, pins: tuple[str, ...], cache: Cache) -> bool:
+    """Return whether the documents of keys that were accepted, as far as the cache has them, lead from some keys."""
+    held = [cache.held(pin) for pin in trust.roots]
+    documents = [one.data for one in held if one is not None]
+    if not documents or len(documents) < len(held) or not library.is_there():
+        return False
+    return read_chain(documents, "the cache").leads_from(pins)
+
+
+def held_documents(cache: Cache, note: Note) -> Store:
     """Return the signed documents of a note that the cache has, as a store."""
     store, trust = MemoryStore(url=note.url), note.trust
     if trust is None or trust.document is None:

@@ -137,6 +137,17 @@ def test_a_bundle_that_lacks_or_lies_costs_requests_only(hub, elsewhere):
     assert len(manifest_bundle.unpack(hub.head(REPO).files["manifests.jsonl"])) == 4
 
 
+def test_a_bundle_too_large_to_be_read_is_neither_asked_for_nor_written(hub, elsewhere, monkeypatch):
+    monkeypatch.setattr(manifest_bundle, "MAX_BUNDLE", 100)
+    mirror(filled(*cells(3)), ADDRESS)
+    assert "manifests.jsonl" not in hub.head(REPO).files
+    hub.write(REPO, {"manifests.jsonl": b"\n" * 10**6})
+    elsewhere()
+    hub.forget()
+    assert len(pull(*(f"high/cell-{n}" for n in range(3)), registry=ADDRESS)) == 3
+    assert hub.asked == {"info": 1, "file": 8}  # the index, its signature if it has one, each manifest and each cell
+
+
 def test_a_tag_and_a_commit_are_read_as_they_were_and_not_written(hub):
     publish(tiny(version="1.0.0"), ADDRESS)
     HfApi(endpoint=hub.url, token=hub.token).create_tag(REPO, tag="release/1")

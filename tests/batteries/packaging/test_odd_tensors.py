@@ -88,6 +88,25 @@ def test_nothing_is_allocated_for_what_a_tensor_claims(tmp_path):
     tracemalloc.stop()
 
 
+def test_tensors_of_one_storage_are_read_once(tmp_path):
+    whole = torch.zeros(2**20)
+    views = {name: whole[: tensor.numel()].view(tensor.shape) for name, tensor in checkpoints.state().items()}
+    checkpoints.saved(tmp_path, views)
+    tracemalloc.start()
+    found = foreign_checkpoint.read(tmp_path / "checkpoint.pt")
+    assert tracemalloc.get_traced_memory()[1] < 5 * whole.nbytes
+    tracemalloc.stop()
+    assert len({tensor.untyped_storage().data_ptr() for tensor in found.tensors.values()}) == 1
+
+
+def test_what_tensors_claim_together_is_bounded_by_what_a_cell_may_be(tmp_path):
+    whole = torch.zeros(2**21, dtype=torch.float16)
+    checkpoints.saved(tmp_path, dict.fromkeys(checkpoints.state(), whole))
+    with pytest.raises(FormatError, match="too large for a cell") as caught:
+        foreign_checkpoint.read(tmp_path / "checkpoint.pt")
+    assert caught.value.code == "TOO_LARGE"
+
+
 class Adam(torch.optim.SGD):
     """An optimiser whose state has one odd tensor."""
 

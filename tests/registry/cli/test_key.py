@@ -1,10 +1,14 @@
 """Keys on the command line: made, used, changed, pinned; what is printed, and what never is."""
 
+import getpass
+import io
 import json
 
 import pytest
 
+from batteries.errors import InputError
 from registry.answers.trust import KeyAnswer, KeysAnswer
+from registry.cli.terminal.signing_options import read_passphrase
 from registry.stores.settings import config_file
 from registry.trust import keys
 from tests.support.cells import tiny
@@ -87,6 +91,15 @@ def test_neither_the_private_key_nor_its_passphrase_is_printed(tmp_path, capsys,
     monkeypatch.delenv(keys.PASSPHRASE)
     code, out, err = run(capsys, "key", "show", path)
     assert (code, "no terminal" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("typed", "said"), [(b"", "the end of the input"), (b"\xff\xfe\n", "bytes that are no text")])
+def test_a_passphrase_that_is_cut_off_or_no_text_is_refused(monkeypatch, typed, said):
+    terminal = io.TextIOWrapper(io.BytesIO(typed), encoding="utf-8")
+    monkeypatch.setattr("getpass.getpass", lambda words: getpass._raw_input(words, io.StringIO(), terminal))  # but for the echo
+    with pytest.raises(InputError, match="PASSPHRASE") as caught:
+        read_passphrase("passphrase: ")
+    assert caught.value.found == said
 
 
 def test_signing_without_anything_to_sign_is_refused(tmp_path, capsys, key):

@@ -1,6 +1,8 @@
 """Model cards and bundles of manifests: pure functions."""
 
 import json
+import time
+import tracemalloc
 
 import pytest
 from huggingface_hub import ModelCard
@@ -103,3 +105,16 @@ def test_a_bundle_holds_what_was_packed(documents):
 @given(st.binary(max_size=200))
 def test_nonsense_is_no_bundle(data):
     manifest_bundle.unpack(data)
+
+
+@pytest.mark.parametrize("line", [b"\n", b"a\n", b"\r", b'{"key":"', b'{"key":"low/x/1.0.0.json","manifest":{', b"}}\n"])
+def test_nonsense_costs_no_more_than_its_bytes(line, frozen_heap):
+    data = line * (8 * 2**20 // len(line))
+    tracemalloc.start()
+    before = time.process_time()
+    try:
+        assert manifest_bundle.unpack(data) == {}
+        assert tracemalloc.get_traced_memory()[1] < len(data)
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - before < 1

@@ -173,6 +173,22 @@ def test_a_registry_as_it_was_before_its_key_was_revoked_is_refused_by_a_reader_
     assert refused(place) == "KEY_REVOKED"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [((), ("A",)), (("A",), ("A", "B")), (("B",), ("A",)), (("A", "B"), ("A",)), (("A",), ("X", "A"))]
+)
+def test_a_key_that_was_seen_revoked_stays_so_under_other_pins(place, before, after):
+    old = place.files()
+    rotate(writable(place), signing("A", "B"), add=[signer("B").public_key], remove=[key("A")])
+    if before:
+        pin(place.address, *before)
+    later = open_snapshot(place.address).index
+    place.write(dict.fromkeys(place.files()) | old)
+    forged = later.refreshed().sealed()
+    place.write({INDEX: forged} | signed(forged, "A"))
+    pin(place.address, *after)
+    assert refused(place) == "KEY_REVOKED"
+
+
 def test_a_gap_in_the_documents_of_keys_is_named(rotated):
     pin(rotated.address, "A")
     rotated.write({store_keys.root(2): None})

@@ -1,15 +1,12 @@
 """A forgery is not made true by a change on top of it: who signs has what he builds on checked as a reader has."""
 
 import contextlib
-import json
 
 import pytest
 
-import registry
 from batteries.errors import BatteriesError, IntegrityError
-from registry.stores.settings import config_file, open_store, settings
+from registry.stores.settings import open_store
 from registry.stores.signed.rotation import refresh, rotate
-from registry.stores.signed.trust_guard import SignerWarning
 from registry.stores.snapshot import open_snapshot
 from registry.stores.store import INDEX
 from registry.transfer.mirror import mirror
@@ -222,37 +219,3 @@ def test_a_registry_that_was_rebuilt_with_another_key_is_read_once_its_note_is_g
     note = caught.value.remedy.rpartition(" remove ")[2].removesuffix(".")
     (tmp_path / note).unlink()
     assert open_snapshot(address).signature.signers == (key("B"),)
-
-
-@pytest.mark.parametrize("name", ["registry", 'with "quotes" and \\'])
-def test_the_line_that_is_proposed_pins_the_key(tmp_path, name):
-    publish(CELL, tmp_path / name, signing("A"))
-    with pytest.warns(SignerWarning, match="add the line") as caught:
-        open_snapshot(tmp_path / name)
-    line = str(caught[0].message).partition("add the line ")[2].partition(" to the table")[0]
-    config_file().parent.mkdir(parents=True, exist_ok=True)
-    config_file().write_text(f"[trusted]\n{line}\n")
-    assert settings().trusted == {str(tmp_path / name): key("A")}
-    assert registry.pull("high/tiny", registry=tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("lba", "Did you mean lab?"), ("embeded", "Did you mean embedded?"), ("cells", "Write an address, such as ./cells")],
-)
-def test_a_pin_under_a_name_that_is_no_registry_is_refused(tmp_path, name, said):
-    publish(CELL, tmp_path / "registry", signing("A"))
-    pin(name, "A")
-    registries = f"[registries]\nlab = {json.dumps(str(tmp_path / 'registry'))}\n"
-    config_file().write_text(registries + config_file().read_text())
-    with pytest.raises(BatteriesError, match="CONFIG") as caught:
-        registry.pull("lab/high/tiny")
-    assert f"trusted.{name}: no such registry. {said}" in caught.value.found
-
-
-@pytest.mark.parametrize("name", ["lab", "embedded", "./registry", "hf://local/other"])
-def test_a_pin_under_any_form_of_a_registry_is_read(tmp_path, name):
-    config_file().parent.mkdir(parents=True, exist_ok=True)
-    pin(name, "A")
-    config_file().write_text('[registries]\nlab = "./registry"\n' + config_file().read_text())
-    assert settings().trusted == {name: [key("A")]}

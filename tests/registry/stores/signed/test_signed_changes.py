@@ -1,11 +1,12 @@
 """Changes of a signed registry: refused before anything is written without a key that may sign, and never half done."""
 
+import itertools
 import sys
 
 import pytest
 
 import registry
-from batteries.errors import BatteriesError, ConflictError, InputError, PolicyError
+from batteries.errors import BatteriesError, ConflictError, InputError, NotFoundError, PolicyError
 from registry.catalog import store_keys
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import collect
@@ -14,7 +15,8 @@ from registry.stores.fsck import fsck
 from registry.stores.memory import MemoryStore
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import open_store
-from registry.stores.signed import changes
+from registry.stores.signed import changes, reading
+from registry.stores.signed.damage import signed_faults
 from registry.stores.signed.rotation import refresh, rotate
 from registry.stores.snapshot import Snapshot, open_snapshot
 from registry.stores.store import INDEX
@@ -138,6 +140,15 @@ def test_a_store_in_memory_is_signed_too():
         publish(tiny("other"), store)
 
 
+class Earlier(MemoryStore):
+    """A store as a writer saw it who looked before there were documents of keys."""
+
+    def read(self, key, *, limit):
+        if key.startswith(f"{store_keys.TRUST}/"):
+            raise NotFoundError("none yet", code="NO_FILE")
+        return super().read(key, limit=limit)
+
+
 class Contended(MemoryStore):
     """A store whose index another writer changes before each of the first swaps."""
 
@@ -148,7 +159,7 @@ class Contended(MemoryStore):
     def swap_index(self, expected, data):
         if self.times:
             self.times -= 1
-            store = MemoryStore()
+            store = MemoryStore() if self.names else Earlier()
             store._held, store._index, store._lock = self._held, self._index, self._lock
             publish(tiny(f"other{self.times}"), store, signing(*self.names) if self.names else None)
             self._index = store._index
@@ -162,6 +173,18 @@ def test_signers_who_race_sign_one_after_the_other():
     publish(tiny(version="1.1.0"), store, signing("A"))
     snapshot = Snapshot.take(store)
     assert (snapshot.index.number, snapshot.signature.signers) == (5, (key("A"),))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_first_signer_who_is_overtaken_by_writers_without_a_key_signs_after_them(monkeypatch, times):
+    monkeypatch.setattr(sys.modules[changes.__name__], "PAUSE", 0.0)
+    store = Contended(0, ())
+    publish(CELL, store)
+    store.times = times
+    assert publish(tiny(version="1.1.0"), store, signing("A")).number == times + 2
+    snapshot = Snapshot.take(store)
+    assert snapshot.signature.signers == (key("A"),)
+    assert {f"high/other{n}" for n in range(times)} <= set(snapshot.index)
 
 
 def test_a_writer_without_a_key_who_was_overtaken_by_the_first_signer_is_refused(monkeypatch):
@@ -312,3 +335,59 @@ def test_a_false_signature_of_a_release_is_not_copied(place, tmp_path):
     assert not (tmp_path / "copy" / INDEX).exists()
     (bad,) = [one for one in registry.verify("high/tiny@1.0.0", registry=place.address) if not one.ok]
     assert (bad.kind, bad.error.code) == ("signature", "BAD_SIGNATURE")
+
+
+class Overtaken(DirectoryStore):
+    """A store whose keys change after each of the first readings of its index, before anything else is read."""
+
+    def __init__(self, path, *changes):
+        super().__init__(path)
+        self.changes = list(changes)
+
+    def read_index(self):
+        data = super().read_index()
+        if self.changes:
+            old, new = self.changes.pop(0)
+            rotate(DirectoryStore(self.path), signing(old, new), add=[signer(new).public_key], remove=[key(old)])
+        return data
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_reading_that_a_change_of_keys_overtook_is_read_again(tmp_path, seen):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    if seen:
+        open_snapshot(folder)
+        publish(tiny("more"), folder, signing("A"))
+    assert Snapshot.take(Overtaken(folder, ("A", "B"))).signature.signers == (key("B"),)
+
+
+def test_an_index_that_a_change_of_keys_overtook_has_no_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOMENT", 0.0)
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    index = open_snapshot(folder).index
+    rotate(DirectoryStore(folder), signing("A", "B"), add=[signer("B").public_key], remove=[key("A")])
+    assert changes.check_signed(DirectoryStore(folder), index)
+    assert signed_faults(DirectoryStore(folder), index) == {}
+    (folder / INDEX).write_bytes(index.sealed())
+    with pytest.raises(BatteriesError, match="KEY_REVOKED"):
+        changes.check_signed(DirectoryStore(folder), index)
+    assert [error.code for error in signed_faults(DirectoryStore(folder), index).values()] == ["KEY_REVOKED"]
+
+
+def test_a_writer_whom_a_change_of_keys_overtook_looks_again(tmp_path):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    publish(tiny("other"), Overtaken(folder, ("A", "B")), signing("A", "B"))
+    assert open_snapshot(folder).signature.signers == (key("B"),)
+    assert "high/other" in open_snapshot(folder).index
+
+
+def test_a_registry_that_never_stands_still_is_refused_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOMENT", 0.0)
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    names = ["A", *map(str, range(9))]
+    with pytest.raises(BatteriesError, match="KEY_REVOKED"):
+        Snapshot.take(Overtaken(folder, *itertools.pairwise(names)))
