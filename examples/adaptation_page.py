@@ -35,9 +35,9 @@ types, or *denoising* photographs, whose noise has a standard deviation of 0.25,
 (accuracy, or R2) over that of the same host around the frozen cell, of the same seed. *content*: share kept of the variance
 that the cell explained beyond the mean, on held-out images of its own domain.
 *CV*, *rank*: axial CV and effective rank over those before. *holds*: seeds of which CV and rank hold (ratio and both 95%
-bounds in [0.85, 1.15]) and content is at least {content}. Means over seeds ± standard error. Terms without a guard: *raw* none,
-*reconstruction*, *cv* (Cayley-Menger), *anchor* alone, *all* three; *held*: reconstruction, Cayley-Menger term and guard, the
-default of `batteries adapt`. Front: the higher and the farther right, the better."""
+bounds in [0.85, 1.15]) and content is at least {content}. Means over seeds ± standard error; *seconds*: median. Terms without a
+guard: *raw* none, *reconstruction*, *cv* (Cayley-Menger), *anchor* alone, *all* three; *held*: reconstruction, Cayley-Menger
+term and guard, the default of `batteries adapt`. Front: the higher and the farther right, the better."""
 
 
 def write(found: Sequence[Ran], planned: int) -> None:
@@ -121,7 +121,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def _frozen_row(of: Sequence[Ran]) -> list[str]:
     runs = [one for one in of if one.arm == "frozen"]
-    seconds = f"{statistics.mean(one.seconds for one in runs):.0f}" if runs else NONE
+    seconds = f"{statistics.median(one.seconds for one in runs):.0f}" if runs else NONE
     return ["frozen", "", str(len(runs)), mean([one.score for one in runs]), *[NONE] * 6, seconds]
 
 
@@ -138,7 +138,7 @@ def _row(of: Sequence[Ran], arm: str, optimiser: str) -> list[str]:
         mean([one.rank[0] for one in runs]),
         mean([one.weight_change for one in runs]),
         f"{sum(one.holds for one in runs)} of {len(runs)}",
-        f"{statistics.mean(one.seconds for one in runs):.0f}",
+        f"{statistics.median(one.seconds for one in runs):.0f}",
     ]
 
 
