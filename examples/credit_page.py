@@ -48,8 +48,12 @@ def write(path: Path, page: Path, epochs: int) -> None:
     """Write the page's section of these epochs and its picture; the rest of the page is edited by hand."""
     found = known(path, jobs(epochs))
     put(page, TITLE, f"epochs {epochs}", report(found, epochs))
-    if chosen := {job: line for job, line in found.items() if (job.set, job.host) == ("reference", MLP) and line.moments}:
+    if chosen := _pictured(found):
         atomic_files.replace(page.with_name(picture(epochs)), drawn_panels(chosen).encode())
+
+
+def _pictured(found: Lines) -> Lines:
+    return {job: line for job, line in found.items() if (job.set, job.host) == ("reference", MLP) and line.moments}
 
 
 def picture(epochs: int) -> str:
@@ -63,6 +67,7 @@ def report(found: Lines, epochs: int) -> str:
     reports = [line.report for line in found.values() if line.report is not None]
     planned = [job.set for job in jobs(epochs)]
     here = ", ".join(f"{name} {sum(job.set == name for job in found)} of {planned.count(name)}" for name in SETS)
+    shown = f"![Audits along the training of the reference setting]({picture(epochs)})\n\n" if _pictured(found) else ""
     diverged = [job.name for job, line in found.items() if line.diverged]
     return f"""## {epochs} epochs
 
@@ -73,9 +78,7 @@ Values are means over seeds with 95% intervals (Student's t); a value of one see
 [docs/audit.md](../audit.md), [rationale](../decisions/0045-credit.md). *nudging*, *decrease*: shares of what the true
 gradient reaches.
 
-![Audits along the training of the reference setting]({picture(epochs)})
-
-{sets}
+{shown}{sets}
 
 ### Expectations
 

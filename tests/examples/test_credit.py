@@ -82,6 +82,15 @@ def test_the_page_has_intervals_expectations_and_strategies(tmp_path):
     assert (tmp_path / "credit-100.svg").read_text().count("<polyline") == 3 * 35
 
 
+def test_a_page_shows_a_picture_only_where_it_draws_one(tmp_path):
+    path, target = tmp_path / "credit.jsonl", tmp_path / "credit.md"
+    path.write_bytes(b"".join(line(job).to_bytes() for job in jobs.jobs() if job.set == "tasks" and job.seed == 1))
+    page.write(path, target, 100)
+    assert "tasks 8 of 24" in target.read_text()
+    assert ".svg" not in target.read_text()
+    assert list(tmp_path.glob("*.svg")) == []
+
+
 def test_expectations_are_met_missed_or_open():
     rows = {row[0]: row[2] for row in expected.expectations(reference())}
     assert rows["FA between DFA and BP"] == "yes"
