@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from batteries import short_repr
 from batteries.cell.manifest import Manifest
-from batteries.errors import IntegrityError, NotFoundError
+from batteries.errors import NotFoundError
 from batteries.io.verified import Verified
 from composer.artifact.manifest import PackedManifest
 from registry.catalog import store_keys
@@ -23,7 +23,7 @@ from registry.stores.cache import Cache
 from registry.stores.cached import CachedStore, offline
 from registry.stores.rollback_guard import Memory
 from registry.stores.settings import Mode
-from registry.stores.signed.reading import READINGS, Reading, is_overtaken, recall
+from registry.stores.signed.reading import Reading, recall, settled
 from registry.stores.store import INDEX, Store, no_index
 from registry.stores.verified_read import read_pinned
 from registry.trust import library
@@ -70,18 +70,16 @@ class Snapshot:
             PolicyError: pinned keys, and a signature that has expired or cannot be checked.
         """
         pins = tuple(pins)
-        for attempt in range(READINGS):
+
+        def once() -> tuple[Pin, Callable[[], Snapshot]]:
             reading = Reading.begin(store)
             data = store.read_index()
             if data is None:
                 raise no_index(store.url)
             index = Index.from_bytes(data, where=f"{INDEX} of {store.url}")
-            try:
-                return cls(store, index, signature=reading.accept(data, index, pins))
-            except IntegrityError as error:
-                if attempt == READINGS - 1 or not is_overtaken(store, Pin.of(data), error):
-                    raise
-        raise AssertionError("unreachable")
+            return Pin.of(data), lambda: cls(store, index, signature=reading.accept(data, index, pins))
+
+        return settled(store, once)
 
     def find(self, reference: Reference) -> Located:
         """Locate a reference in this registry.

@@ -92,9 +92,6 @@ def read_signer(path: Path, prompt: Prompt) -> CryptoSigner:
         StoreWarning: a file that is not encrypted, and that other users can read (``OPEN_KEY``).
     """
     data = atomic_files.read(path, limit=MAX_KEY, links=True)
-    locked = PRIVATE_PEM.search(data)
-    if locked is None:
-        raise _not_a_key(path, "a private key in PEM")
     block = _block(path, data, pem_block.PRIVATE)
     library.require()
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -102,7 +99,7 @@ def read_signer(path: Path, prompt: Prompt) -> CryptoSigner:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer import CryptoSigner
 
-    passphrase = _passphrase(path, prompt) if locked[1] else None
+    passphrase = _passphrase(path, prompt) if block.startswith(pem_block.LOCKED) else None
     try:
         private = load_pem_private_key(block, passphrase)
     except UnsupportedAlgorithm as error:

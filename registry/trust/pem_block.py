@@ -18,6 +18,7 @@ MAX_DEPTH = 8
 
 PRIVATE = re.compile(rb"-----BEGIN (ENCRYPTED )?PRIVATE KEY-----([^-]*+)-----END (?:ENCRYPTED )?PRIVATE KEY-----")
 PUBLIC = re.compile(rb"-----BEGIN (PUBLIC) KEY-----([^-]*+)-----END PUBLIC KEY-----")
+LOCKED = b"-----BEGIN ENCRYPTED "
 SCRYPT = bytes.fromhex("06092b06010401da47040b")  # its object identifier
 INTEGER, SEQUENCE = 0x02, 0x30
 

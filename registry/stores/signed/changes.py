@@ -11,13 +11,14 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from batteries.errors import ConflictError, IntegrityError, NotFoundError, PolicyError
 from batteries.io.atomic_files import Data
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
-from registry.stores.signed.reading import READINGS, Reading, is_overtaken
+from registry.stores.signed.reading import Reading, is_overtaken, settled
 from registry.stores.store import INDEX, Store
 from registry.stores.write_rules import read_only
 from registry.trust import library, signed_documents
@@ -114,26 +115,22 @@ def refuse_unsigned_change(store: Store, signing: Signing | None, *, first: bool
     Raises:
         BatteriesError: as :func:`change_index`.
     """
-    for attempt in range(READINGS):
+
+    def once() -> tuple[Pin | None, Callable[[], Present]]:
         present = Present.read(store)
-        try:
-            _refuse_change(store, present, signing, first=first)
-        except IntegrityError as error:
-            if attempt == READINGS - 1 or present.pin is None or not is_overtaken(store, present.pin, error):
-                raise
-        else:
-            return present
-    raise AssertionError("unreachable")
+        return present.pin, partial(_changeable, store, present, signing, first=first)
+
+    return settled(store, once)
 
 
-def _refuse_change(store: Store, present: Present, signing: Signing | None, *, first: bool) -> None:
-    if present.chain is None:
-        return
-    if signing is None:
-        raise _signer_needed(store, present.chain)
-    refuse_others(store, present.chain, signing)
-    if not (first and _is_unsigned(store, present)):
-        check_present(store, present.chain, present)
+def _changeable(store: Store, present: Present, signing: Signing | None, *, first: bool) -> Present:
+    if present.chain is not None:
+        if signing is None:
+            raise _signer_needed(store, present.chain)
+        refuse_others(store, present.chain, signing)
+        if not (first and _is_unsigned(store, present)):
+            check_present(store, present.chain, present)
+    return present
 
 
 def check_signed(store: Store, index: Index) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from batteries.errors import BatteriesError, IntegrityError
 from registry.catalog import store_keys
@@ -25,6 +26,8 @@ from registry.trust.signature import NOT_CHECKED, Signature
 READINGS = 4  # of an index that changes while its signature is checked
 OVERTAKEN = {"KEY_REVOKED", "TOO_FEW_SIGNERS"}  # refusals of an index whose keys may have been changed since it was read
 MOMENT = 0.3  # seconds from new keys to the index that they sign
+
+Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,26 @@ def recall(memory: Memory, note: Note, *, offline: bool) -> Signature | None:
             raise
         return None
     return None if trust is None else trust.signature
+
+
+def settled(store: Store, once: Callable[[], tuple[Pin | None, Callable[[], Checked]]], left: int = READINGS - 1) -> Checked:
+    """Read and check an index, anew while a change of keys overtakes it between the two.
+
+    Args:
+        store: Store of the index.
+        once: Function that reads the index, and returns its pin, None where there is none, and the function that checks it.
+        left: Further readings at most.
+
+    Raises:
+        BatteriesError: as both functions.
+    """
+    index, check = once()
+    try:
+        return check()
+    except IntegrityError as error:
+        if not left or index is None or not is_overtaken(store, index, error):
+            raise
+    return settled(store, once, left - 1)
 
 
 def is_overtaken(store: Store, index: Pin, refusal: IntegrityError) -> bool:

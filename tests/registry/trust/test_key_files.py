@@ -62,6 +62,7 @@ def unknown(algorithm, *of):
     return pem(PRIVATE, sequence(number(0), sequence(name(algorithm), *of), text(bytes(32))))
 
 
+BROKEN = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nwithout an end\n"  # asks for no passphrase
 COSTLY = {
     "an hour of PBKDF2": locked(PBKDF2, 2**34),
     "two gigabytes of scrypt": locked(SCRYPT, 2**21, 8, 1),
@@ -94,7 +95,7 @@ def test_a_public_file_of_an_unknown_algorithm_is_no_key(tmp_path, algorithm):
         read_public(path)
 
 
-@pytest.mark.parametrize("before", [b"", b"a remark\n", pem("RSA PRIVATE KEY", bytes(9))])
+@pytest.mark.parametrize("before", [b"", b"a remark\n", pem("RSA PRIVATE KEY", bytes(9)), BROKEN])
 def test_what_is_bounded_is_what_is_read(tmp_path, before):
     path = tmp_path / "key.pem"
     made = make_key(path)
