@@ -1,7 +1,6 @@
 """Tensors of other layouts, flags and dtypes in a checkpoint: each is the value that torch gives, or refused by a sentence."""
 
 import re
-import tracemalloc
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from batteries.packaging import foreign_checkpoint
 from batteries.packaging.pickles.pickled_tensors import MAX_EXPANDED
 from batteries.training import checkpoint
 from tests.support import checkpoints
+from tests.support.costs import peak_of
 
 NAME = "enc_out.weight"
 READ = {
@@ -81,21 +81,21 @@ def test_any_other_tensor_is_refused_by_name(tmp_path, change, code, words):
 
 def test_nothing_is_allocated_for_what_a_tensor_claims(tmp_path):
     checkpoints.saved(tmp_path, state(lambda w: w.double()[:1, :1].expand(2**15, 2**15)))
-    tracemalloc.start()
-    with pytest.raises(FormatError, match="expanded from"):
-        foreign_checkpoint.read(tmp_path / "checkpoint.pt")
-    assert tracemalloc.get_traced_memory()[1] < 8 * MAX_EXPANDED + 2**24
-    tracemalloc.stop()
+
+    def refuse():
+        with pytest.raises(FormatError, match="expanded from"):
+            foreign_checkpoint.read(tmp_path / "checkpoint.pt")
+
+    assert peak_of(refuse) < 8 * MAX_EXPANDED + 2**24
 
 
 def test_tensors_of_one_storage_are_read_once(tmp_path):
     whole = torch.zeros(2**20)
     views = {name: whole[: tensor.numel()].view(tensor.shape) for name, tensor in checkpoints.state().items()}
     checkpoints.saved(tmp_path, views)
-    tracemalloc.start()
-    found = foreign_checkpoint.read(tmp_path / "checkpoint.pt")
-    assert tracemalloc.get_traced_memory()[1] < 5 * whole.nbytes
-    tracemalloc.stop()
+    path = tmp_path / "checkpoint.pt"
+    assert peak_of(lambda: foreign_checkpoint.read(path)) < 5 * whole.nbytes
+    found = foreign_checkpoint.read(path)
     assert len({tensor.untyped_storage().data_ptr() for tensor in found.tensors.values()}) == 1
 
 

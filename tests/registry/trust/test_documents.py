@@ -4,7 +4,6 @@ import json
 import os
 import random
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from registry.trust.index_signatures import check_index, sign_index
 from registry.trust.release_signatures import check_release, sign_release
 from registry.trust.signature import Signature
 from registry.trust.signing import Signing
+from tests.support.costs import at_most
 from tests.support.signing import key, signer
 
 INDEX = Pin.of(b"an index")
@@ -54,11 +54,9 @@ def reader(request, root, chain, signature, release):
 
 
 def refused(read, data):
-    start = time.perf_counter()
     with pytest.raises(BatteriesError) as caught:
         read(data)
     assert caught.value.exit_code == 4, caught.value
-    return time.perf_counter() - start
 
 
 def test_true_ones_are_read(reader):
@@ -96,8 +94,9 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_bombs_are_refused_at_once(reader, frozen_heap, bomb):
-    assert refused(reader[1], BOMBS[bomb]) < 1
+def test_bombs_are_refused_at_once(reader, bomb):
+    with at_most(seconds=1):
+        refused(reader[1], BOMBS[bomb])
 
 
 def fields(value, path=()):
