@@ -1,12 +1,17 @@
 """Eight processes that use one cache and one registry at once; as a program, for as long as it is told.
 
-python -m tests.support.crowd SECONDS [apart]   # apart: with process numbers of a namespace each, as containers have them
+python -m tests.support.crowd SECONDS [apart|signed]
+
+apart: with process numbers of a namespace each, as containers have them. signed: in a registry that is signed, all of whose
+writers have all keys, and whose first process gives it the next key, again and again, and revokes the one before.
 
 Each process runs commands, drawn at random, until its time is over. No command may say that anything is damaged or lost, end
 with a traceback, or with another exit code than 0. In the end every version that was acknowledged is there, and nothing else.
 """
 
+import contextlib
 import ctypes
+import io
 import os
 import random
 import re
@@ -34,16 +39,35 @@ COMMANDS = {
     "lock": "lock high/* --registry {registry}",
     "verify": "verify --all --registry {registry}",
 }
-ALARM = re.compile(r"Traceback|damaged|mismatch|MISSING|ROLLBACK|REWRITTEN|MUTATED|LOG_FORK")
+SIGNED = {
+    **COMMANDS,
+    "publish": "publish mine/{name}.safetensors --to {registry} {keys}",
+    "mirror": "mirror {registry} {copy} {keys}",
+    "refresh": "key refresh {registry} {keys}",
+    "rotate": "key rotate {registry} --add {new}.pub --remove {old}.pub {keys}",
+}
+KEYS = 16  # as many may sign
+ALARM = re.compile(
+    r"Traceback|damaged|mismatch|MISSING|ROLLBACK|REWRITTEN|MUTATED|LOG_FORK|UNSIGNED|_SIGNATURE|_SIGNERS|REVOKED|_ROOT"
+)
 
 
-def begin(place):
+def begin(place, signed):
     """Make the registry that all of them use."""
     for seed in range(3):
         publish(tiny(f"first-{seed}", seed=seed), place / "registry")
+    if signed:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            assert all(batteries(["key", "new", str(key)]) == 0 for key in keys(place))
+            assert batteries(["key", "refresh", str(place / "registry"), "--sign", str(keys(place)[0]), "--releases"]) == 0
 
 
-def at_work(place, number, ends):
+def keys(place):
+    """The private keys of a signed registry, in the order in which they come into force."""
+    return [place / f"key-{number}" for number in range(KEYS)]
+
+
+def at_work(place, number, ends, signed):
     """Run commands until the time is over, and write down what came of each."""
     own = place / f"user-{number}"
     own.mkdir()
@@ -52,17 +76,22 @@ def at_work(place, number, ends):
     said, told = os.open(own / "said", os.O_CREAT | os.O_RDWR), own / "told"
     os.dup2(said, 1)
     os.dup2(said, 2)
-    draw, published = random.Random(f"crowd {number}"), 0
-    while time.monotonic() < ends:
-        what = draw.choice(list(COMMANDS))
+    draw, published, begun, turns = random.Random(f"crowd {number}"), 0, time.monotonic(), 0
+    drawn = [what for what in (SIGNED if signed else COMMANDS) if what != "rotate"]
+    while (now := time.monotonic()) < ends:
+        turned = signed and number == 0 and turns + 1 < KEYS and now - begun > (turns + 1) * (ends - begun) / KEYS
+        what = "rotate" if turned else draw.choice(drawn)
         if what == "publish":
             cell = tiny(f"mine-{number}", f"1.0.{published}", seed=100 * number + published)
             cell.write(own / "mine")
             published += 1
         os.ftruncate(said, 0)
         os.lseek(said, 0, os.SEEK_SET)
-        names = {"name": f"mine-{number}", "registry": place / "registry", "copy": place / "copy"}
-        code = batteries(COMMANDS[what].format(**names).split())
+        old, new = [*keys(place), ""][turns : turns + 2]
+        names = {"name": f"mine-{number}", "registry": place / "registry", "copy": place / "copy", "old": old, "new": new}
+        names["keys"] = " ".join(f"--sign {key}" for key in keys(place))
+        code = batteries((SIGNED if signed else COMMANDS)[what].format(**names).split())
+        turns += turned and code == 0
         words = (own / "said").read_text(errors="replace")
         wrong = code != 0 or ALARM.search(words)
         with told.open("a") as lines:
@@ -77,7 +106,7 @@ def may_be_apart():
     return os.waitpid(child, 0)[1] == 0
 
 
-def start(place, number, ends, apart):
+def start(place, number, ends, apart, signed):
     """Fork a process that works; with a namespace for its number, a process in between."""
     child = os.fork()
     if child:
@@ -88,7 +117,7 @@ def start(place, number, ends, apart):
             inner = os.fork()
             if inner:
                 os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 255)
-        at_work(place, number, ends)
+        at_work(place, number, ends, signed)
         os._exit(0)
     except BaseException:
         traceback.print_exc(file=(place / f"user-{number}" / "broken").open("w"))
@@ -117,11 +146,11 @@ def acknowledged(place):
     return versions
 
 
-def crowd(place, seconds, apart=False):
+def crowd(place, seconds, *, apart, signed):
     """Let them work; how often each command ended, and what is wrong."""
-    begin(place)
+    begin(place, signed)
     ends = time.monotonic() + seconds
-    children = [start(place, number, ends, apart) for number in range(PROCESSES)]
+    children = [start(place, number, ends, apart, signed) for number in range(PROCESSES)]
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     counts, wrong = outcomes(place)
     wrong += [f"a process ended with {code}" for code in codes if code]
@@ -132,17 +161,17 @@ def crowd(place, seconds, apart=False):
     return counts, wrong, len(there), len(blobs_in(place / HOME))
 
 
-def main(seconds, apart):
+def main(seconds, *, apart, signed):
     if apart and not may_be_apart():
         return 77  # as a test that is left out
     warm()
     shorten()
     with tempfile.TemporaryDirectory() as folder:
-        counts, wrong, versions, kept = crowd(Path(folder), seconds, apart)
+        counts, wrong, versions, kept = crowd(Path(folder), seconds, apart=apart, signed=signed)
     print("| command | times |\n|---|---|")
-    for what in COMMANDS:
+    for what in counts:
         print(f"| {what} | {counts[what]:,} |")
-    where = "namespaces of their own" if apart else "one namespace"
+    where = "namespaces of their own" if apart else "one namespace, a signed registry" if signed else "one namespace"
     print(f"\n{PROCESSES} processes of {where}, {seconds:.0f} s: {sum(counts.values()):,} commands, {versions} versions in the")
     print(f"registry, {kept} files in the cache, {len(wrong)} wrong")
     print(*Counter(words[:1000] for words in wrong).most_common(20), sep="\n", file=sys.stderr)
@@ -150,4 +179,4 @@ def main(seconds, apart):
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), sys.argv[2:] == ["apart"]))
+    sys.exit(main(float(sys.argv[1]), apart="apart" in sys.argv, signed="signed" in sys.argv))

@@ -234,12 +234,17 @@ def _swapped(store: Store, change: Change, signing: Signing | None) -> tuple[Ind
         try:
             signed_swap(store, present.digest, wanted, present.chain, signing)
         except ConflictError as error:
-            if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
-                raise
+            refuse_unless_moved(error, attempt)
             time.sleep(random.uniform(0, PAUSE))
         else:
             return wanted, made
     raise AssertionError("unreachable")
+
+
+def refuse_unless_moved(refusal: ConflictError, attempt: int) -> None:
+    """Raise a refusal again, unless it says that another writer changed the index meanwhile and an attempt is left."""
+    if refusal.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
+        raise refusal
 
 
 def _put_signature(store: Store, index: Pin, number: int, chain: Chain, signing: Signing) -> None:

@@ -9,7 +9,16 @@ from batteries.errors import ConflictError, InputError, IntegrityError
 from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import Pin
-from registry.stores.signed.changes import ATTEMPTS, Present, check_present, refuse_others, release_signature, signed_swap
+from registry.stores.signed.changes import (
+    ATTEMPTS,
+    Present,
+    check_present,
+    refuse_others,
+    refuse_unless_moved,
+    refuse_unsigned_change,
+    release_signature,
+    signed_swap,
+)
 from registry.stores.store import Store, no_index
 from registry.trust import signed_documents
 from registry.trust.roots import Chain, next_root, read_chain
@@ -33,15 +42,24 @@ def refresh(store: Store, signing: Signing, *, releases: bool = False) -> Index:
     Raises:
         NotFoundError: no index (``NO_INDEX``).
         IntegrityError: signers that may not sign for the registry (``WRONG_SIGNER``, ``TOO_FEW_SIGNERS``), an index older than
-            one that was read on this machine (``ROLLBACK``), or keys other than those pinned or seen here before.
-        ConflictError: index changed by another writer meanwhile (``INDEX_MOVED``).
+            one that was read on this machine (``ROLLBACK``), keys other than those pinned or seen here before, or a change by
+            a writer without the keys in force meanwhile (``UNSIGNED``).
+        ConflictError: index of a registry that was not signed changed meanwhile, or at every attempt (``INDEX_MOVED``).
     """
     present = Present.read(store)
-    if present.chain is not None:
-        refuse_others(store, present.chain, signing)
-    if releases:
-        _sign_releases(store, present.index, signing)
-    return _refreshed(store, present, present.chain, signing).index
+    for attempt in range(ATTEMPTS):
+        if present.chain is not None:
+            refuse_others(store, present.chain, signing)
+        if releases:
+            _sign_releases(store, present.index, signing)
+        try:
+            return _refreshed(store, present, present.chain, signing).index
+        except ConflictError as error:
+            refuse_unless_moved(error, attempt)
+            if present.chain is None:
+                raise  # the caller has not looked at this one, and no key speaks for it
+            present = refuse_unsigned_change(store, signing)
+    raise AssertionError("unreachable")
 
 
 def rotate(
@@ -69,8 +87,23 @@ def rotate(
         PolicyError: too few signers (``NOT_ENOUGH_SIGNERS``).
         IntegrityError: a current index that the keys in force did not sign (``UNSIGNED``, ``BAD_SIGNATURE`` and so on), or one
             that a reader of this machine refuses.
-        ConflictError: index changed by another writer meanwhile (``INDEX_MOVED``).
+        ConflictError: index changed by other writers at every attempt (``INDEX_MOVED``), or the keys by another one.
     """
+    added, removed = tuple(add), tuple(remove)
+    for attempt in range(ATTEMPTS):
+        try:
+            present, longer = _prepared(store, signing, added, removed, threshold)
+            break
+        except ConflictError as error:
+            refuse_unless_moved(error, attempt)
+    store.put(store_keys.root(longer.number), longer.roots[-1].to_bytes())
+    return _refreshed_last(store, present, longer, signing)
+
+
+def _prepared(
+    store: Store, signing: Signing, add: Iterable[SSlibKey], remove: Iterable[str], threshold: int | None
+) -> tuple[Present, Chain]:
+    """Return a registry whose index the keys of a longer chain have signed, and that chain, which is not written yet."""
     present = Present.read(store)
     chain = present.chain
     if chain is None:
@@ -84,21 +117,20 @@ def rotate(
     check_present(store, chain, present)  # a change of keys signs nothing that they did not
     if not _signed_for(store, present, longer):
         present = _refreshed(store, present, chain, signing, beyond=longer)
-    store.put(store_keys.root(longer.number), root)
-    return _refreshed_last(store, present, chain, longer, signing)
+    return present, longer
 
 
-def _refreshed_last(store: Store, present: Present, chain: Chain, longer: Chain, signing: Signing) -> Index:
+def _refreshed_last(store: Store, present: Present, longer: Chain, signing: Signing) -> Index:
     """Sign the index under the next document of keys, also if one who did not know it yet changed the index meanwhile."""
+    before = Chain(longer.roots[:-1])
     for attempt in range(ATTEMPTS):
         try:
             return _refreshed(store, present, longer, signing).index
         except ConflictError as error:
-            if error.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
-                raise
+            refuse_unless_moved(error, attempt)
         present = Present.read(store)
         if not _signed_for(store, present, longer):
-            check_present(store, chain, present)
+            check_present(store, before, present)
     raise AssertionError("unreachable")
 
 

@@ -81,10 +81,10 @@ def test_of_many_publishers_of_a_version_one_wins_and_every_acknowledged_version
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("apart", [False, True], ids=["one namespace", "namespaces of their own"])
-def test_eight_processes_of_one_cache_and_one_registry(tmp_path, apart):
+@pytest.mark.parametrize("how", [[], ["apart"], ["signed"]], ids=["one namespace", "namespaces of their own", "signed"])
+def test_eight_processes_of_one_cache_and_one_registry(how):
     """In a process of its own, which has no threads when it forks."""
-    words = ["-m", "tests.support.crowd", str(many(8, 120)), *["apart"][: int(apart)]]
+    words = ["-m", "tests.support.crowd", str(many(8, 120)), *how]
     ended = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     if ended.returncode == 77:
         pytest.skip("no permission to make namespaces")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import registry
-from batteries.errors import BatteriesError, ConflictError, InputError, NotFoundError, PolicyError
+from batteries.errors import BatteriesError, ConflictError, InputError, IntegrityError, NotFoundError, PolicyError
 from registry.catalog import store_keys
 from registry.stores.cache import Cache
 from registry.stores.cache_cleanup import collect
@@ -185,6 +185,40 @@ def test_the_first_signer_who_is_overtaken_by_writers_without_a_key_signs_after_
     snapshot = Snapshot.take(store)
     assert snapshot.signature.signers == (key("A"),)
     assert {f"high/other{n}" for n in range(times)} <= set(snapshot.index)
+
+
+REFRESH = lambda store: refresh(store, signing("A", "B"), releases=True)  # noqa: E731
+ROTATE = lambda store: rotate(store, signing("A", "B"), add=[signer("B").public_key], remove=[key("A")])  # noqa: E731
+
+
+@pytest.mark.parametrize(("change", "by"), [(REFRESH, "A"), (ROTATE, "B")], ids=["refresh", "rotate"])
+def test_a_change_of_keys_or_signature_that_other_signers_overtake_comes_after_theirs(change, by):
+    store = Contended(0, ("A",))
+    publish(CELL, store, signing("A"))
+    store.times = 3
+    change(store)
+    snapshot = Snapshot.take(store)
+    assert snapshot.signature.signers == (key(by),)
+    assert {"high/tiny", "high/other0", "high/other1", "high/other2"} == set(snapshot.index)
+    assert not signed_faults(store, snapshot.index)
+
+
+@pytest.mark.parametrize("change", [REFRESH, ROTATE], ids=["refresh", "rotate"])
+def test_no_key_signs_what_another_writer_changed_without_one_meanwhile(change):
+    store = Contended(0, ())
+    publish(CELL, store, signing("A"))
+    store.times = 1
+    with pytest.raises(IntegrityError, match="UNSIGNED"):
+        change(store)
+
+
+def test_the_first_signature_is_not_given_to_what_another_writer_changed_meanwhile():
+    store = Contended(0, ())
+    publish(CELL, store)
+    store.times = 1
+    with pytest.raises(ConflictError, match="INDEX_MOVED"):
+        refresh(store, signing("A"))
+    assert refresh(store, signing("A")).number == 3
 
 
 def test_a_writer_without_a_key_who_was_overtaken_by_the_first_signer_is_refused(monkeypatch):
