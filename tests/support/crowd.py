@@ -172,8 +172,8 @@ def main(seconds, *, apart, signed):
     for what in counts:
         print(f"| {what} | {counts[what]:,} |")
     where = "namespaces of their own" if apart else "one namespace, a signed registry" if signed else "one namespace"
-    print(f"\n{PROCESSES} processes of {where}, {seconds:.0f} s: {sum(counts.values()):,} commands, {versions} versions in the")
-    print(f"registry, {kept} files in the cache, {len(wrong)} wrong")
+    print(f"\n{PROCESSES} processes of {where}, {seconds:.0f} s: {sum(counts.values()):,} commands,")
+    print(f"{versions} versions in the registry, {kept} files in the cache, {len(wrong)} wrong")
     print(*Counter(words[:1000] for words in wrong).most_common(20), sep="\n", file=sys.stderr)
     return 1 if wrong else 0
 

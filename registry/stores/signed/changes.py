@@ -19,12 +19,13 @@ from registry.catalog import store_keys
 from registry.catalog.index import Index
 from registry.catalog.release import AnyRelease, Pin
 from registry.stores.signed.reading import Reading, is_overtaken, settled
+from registry.stores.signed.signed_swap import signed_swap
 from registry.stores.store import INDEX, Store
 from registry.stores.write_rules import read_only
-from registry.trust import library, signed_documents
-from registry.trust.index_signatures import check_index, sign_index
+from registry.trust import signed_documents
+from registry.trust.index_signatures import check_index
 from registry.trust.release_signatures import sign_release
-from registry.trust.roots import MAX_ROOTS, Chain, first_root, read_chain
+from registry.trust.roots import MAX_ROOTS, Chain, read_chain
 from registry.trust.signed_documents import MAX_SIGNED
 from registry.trust.signing import Signing
 
@@ -180,37 +181,6 @@ def refuse_others(store: Store, chain: Chain, signing: Signing) -> None:
         raise IntegrityError("too few signers", code="TOO_FEW_SIGNERS", expected=expected, found=found, where=store.url)
 
 
-def signed_swap(
-    store: Store,
-    before: str | None,
-    wanted: Index,
-    chain: Chain | None,
-    signing: Signing | None,
-    *,
-    beyond: Chain | None = None,
-) -> None:
-    """Put an index in the place of another, after its signature and, for the first one, the document of keys.
-
-    Args:
-        store: Store of the index.
-        before: SHA-256 of the index to replace; None for the first.
-        wanted: Index.
-        chain: Documents of keys in force; None for a registry that was not signed.
-        signing: Signers; None for a registry that is not signed.
-        beyond: Documents of keys that follow, whose keys sign as well.
-    """
-    data = wanted.sealed()
-    if signing is not None:
-        if chain is None:
-            library.require()
-            root = first_root(signing.signers, signed_documents.in_days(signed_documents.LONG_DAYS))
-            store.put(store_keys.root(1), root)
-            chain = read_chain([root], store.url)
-        keys = {*chain.keys, *(beyond.keys if beyond else ())}
-        _put_signature(store, Pin.of(data), wanted.number, chain, signing.by(keys))
-    store.swap_index(before, data)
-
-
 def release_signature(path: str, version: str, release: AnyRelease, signing: Signing) -> bytes:
     """Return the signature of a release, which is valid long after that of any index that lists it."""
     pins: dict[str, Pin] = {
@@ -232,7 +202,7 @@ def _swapped(store: Store, change: Change, signing: Signing | None) -> tuple[Ind
         if not made:  # the first key that signs is the registry's from then on, also if there was nothing else to change
             wanted = wanted.refreshed()
         try:
-            signed_swap(store, present.digest, wanted, present.chain, signing)
+            wanted = signed_swap(store, present.digest, wanted, present.chain, signing)
         except ConflictError as error:
             refuse_unless_moved(error, attempt)
             time.sleep(random.uniform(0, PAUSE))
@@ -245,17 +215,6 @@ def refuse_unless_moved(refusal: ConflictError, attempt: int) -> None:
     """Raise a refusal again, unless it says that another writer changed the index meanwhile and an attempt is left."""
     if refusal.code != "INDEX_MOVED" or attempt == ATTEMPTS - 1:
         raise refusal
-
-
-def _put_signature(store: Store, index: Pin, number: int, chain: Chain, signing: Signing) -> None:
-    """Write the signature of an index; one that another writer of the same index left is as good if it is valid."""
-    key = store_keys.signature(index.sha256)
-    try:
-        store.put(key, sign_index(index, number, chain.number, signing.signers, signing.expires))
-    except ConflictError:
-        present = store.read(key, limit=MAX_SIGNED)
-        if check_index(index, number, present, chain, store.url).expired:
-            raise
 
 
 def check_present(store: Store, chain: Chain, present: Present) -> None:

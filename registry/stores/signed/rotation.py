@@ -17,8 +17,8 @@ from registry.stores.signed.changes import (
     refuse_unless_moved,
     refuse_unsigned_change,
     release_signature,
-    signed_swap,
 )
+from registry.stores.signed.signed_swap import signed_swap
 from registry.stores.store import Store, no_index
 from registry.trust import signed_documents
 from registry.trust.roots import Chain, next_root, read_chain
@@ -138,8 +138,7 @@ def _refreshed(store: Store, present: Present, chain: Chain | None, signing: Sig
     """Sign the index that was read, and no other, in a next one of the same contents."""
     if present.digest is None:
         raise no_index(store.url)
-    wanted = present.index.refreshed()
-    signed_swap(store, present.digest, wanted, chain, signing, beyond=beyond)
+    wanted = signed_swap(store, present.digest, present.index.refreshed(), chain, signing, beyond=beyond)
     return Present(wanted, Pin.of(wanted.sealed()), chain)
 
 
