@@ -110,7 +110,7 @@ def emit(*parts: RenderableType, wide: bool = False) -> None:
     for number, part in enumerate(parts):
         if number:
             console.print()
-        console.print(part)
+        console.print(plain(part) if isinstance(part, str) else part)
     _write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
