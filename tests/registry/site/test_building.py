@@ -13,7 +13,7 @@ from batteries.io import atomic_files, canonical_json
 from composer.artifact.kinds import FORMS
 from registry.catalog import store_keys
 from registry.cli import main
-from registry.site import building
+from registry.site import building, links
 from registry.site.building import build_site, space_card
 from registry.site.contents import Contents
 from registry.site.site_folder import LOCK, STATE, SiteFolder, SiteState
@@ -318,3 +318,14 @@ def test_kinds_other_than_cells_have_texts_for_their_columns():
     assert contents.packed == ()
     assert set(FORMS) == {"model", "maps", "vae"}
     assert SiteState(pages={}).to_bytes() == b'{"pages":{},"schema_version":"1.0"}\n'
+
+
+def test_links_need_no_working_directory(monkeypatch):
+    """The working directory may have been removed."""
+
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert links.link("index.html", "low/a/1.0.0.html") == "../../index.html"
+    assert links.link("low/a/1.0.0+b.html", "index.html") == "low/a/1.0.0%2Bb.html"
