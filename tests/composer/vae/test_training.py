@@ -4,8 +4,8 @@ import math
 import re
 
 import pytest
-from pydantic import ValidationError
 import torch
+from pydantic import ValidationError
 from torch import Generator
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -312,5 +312,5 @@ def test_events_hold_every_figure(tmp_path):
     "setting", [{"batch": 10**9}, {"size": 4096, "batch": 100}, {"free": 1e308}, {"kl": 1e308}, {"discipline": 1e308}]
 )
 def test_numbers_that_no_step_can_have_are_refused(setting):
-    with pytest.raises(ValidationError, match="at most|less than or equal"):
+    with pytest.raises(ValidationError, match=r"at most|less than or equal"):
         VaePlan(steps=1, **setting)
