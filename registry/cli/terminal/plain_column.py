@@ -1,25 +1,29 @@
-"""A column of a progress bar with names of files and cells; imported when a bar is shown, since rich takes time."""
+"""A column of a progress bar with names of files and cells, on which markup and control characters have no effect."""
 
 from __future__ import annotations
 
-from rich.progress import ProgressColumn, Task
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from batteries.text import plain
 
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
-class PlainColumn(ProgressColumn):
-    """Words of a task in one line, without effect of markup and control characters in them.
+
+class _PlainFormat(str):
+    """A template whose result is plain text in one line."""
+
+    def format(self, *values: Any, **names: Any) -> str:
+        """Fill in values."""
+        return " ".join(plain(super().format(*values, **names)).splitlines())
+
+
+def plain_column(template: str = "{task.description}") -> ProgressColumn:
+    """Return a column of a task's words.
 
     Args:
-        field: Field of the task in place of its description.
+        template: Words, with fields of the task.
     """
+    from rich.progress import TextColumn  # rich takes time, and is imported when a bar is shown
 
-    def __init__(self, field: str | None = None) -> None:
-        super().__init__()
-        self._field = field
-
-    def render(self, task: Task) -> Text:
-        """Return the words of a task."""
-        words = task.description if self._field is None else str(task.fields[self._field])
-        return Text(" ".join(plain(words).splitlines()))
+    return TextColumn(_PlainFormat(template), markup=False)

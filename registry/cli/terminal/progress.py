@@ -11,6 +11,7 @@ from batteries.cell.manifest import TrainingPoint
 from batteries.network.hub_environment import is_set
 from registry.cli.terminal import interruption
 from registry.cli.terminal.log_lines import LogLines
+from registry.cli.terminal.plain_column import plain_column
 from registry.reports.figures import number
 from registry.reports.summaries import stderr
 
@@ -48,12 +49,10 @@ class _StepBar(_Bar):
     def __init__(self, words: str, steps: int, *, transient: bool) -> None:
         from rich import progress as bars
 
-        from registry.cli.terminal.plain_column import PlainColumn
-
         columns = (
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            PlainColumn(),
+            plain_column(),
             bars.TimeRemainingColumn(),
         )
         super().__init__(columns, LogLines(words, "steps"), transient=transient)
@@ -145,13 +144,11 @@ class TrialBar(_Bar):
     def __init__(self) -> None:
         from rich import progress as bars
 
-        from registry.cli.terminal.plain_column import PlainColumn
-
         columns = (
-            PlainColumn("cell"),
+            plain_column("{task.fields[cell]}"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            PlainColumn(),
+            plain_column(),
             bars.TimeElapsedColumn(),
         )
         super().__init__(columns, LogLines("validating", "parts"), transient=True)
@@ -242,13 +239,11 @@ class AdoptionBar(_Bar):
     def __init__(self) -> None:
         from rich import progress as bars
 
-        from registry.cli.terminal.plain_column import PlainColumn
-
         columns = (
             bars.TextColumn("cells"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            PlainColumn(),
+            plain_column(),
             bars.TimeRemainingColumn(),
         )
         super().__init__(columns, LogLines("adopting", "cells"), transient=True)
@@ -269,9 +264,7 @@ def working(words: str) -> AbstractContextManager[object]:
     """Return a context manager that shows a spinner, words and the time elapsed, or log lines with the same."""
     from rich import progress as bars
 
-    from registry.cli.terminal.plain_column import PlainColumn
-
-    columns = (bars.SpinnerColumn(), PlainColumn(), bars.TimeElapsedColumn())
+    columns = (bars.SpinnerColumn(), plain_column(), bars.TimeElapsedColumn())
     shown = _progress(columns, transient=True)
     shown.add_task(words, total=None)
     return LogLines(words) if shown.disable else shown
