@@ -27,6 +27,7 @@ CHOICES: tuple[tuple[str, str, dict[str, float]], ...] = (
 DECAY = 0.01  # decoupled weight decay of AdamW
 MOMENTUM = 0.9  # of SGD
 MAX_SEED = 2**64 - 1  # largest seed of torch's generators
+MAX_STEPS = 2**53  # of a run: numbers up to here are exact, and no run ends with as many
 MAX_PIXELS = 2**28  # of the images of a step: 3 GB in float32, and many times that in a step
 ROUNDS = ("adaptive_clip", "later_boost", "fixed_readout")  # docs/decisions/0048-narrow-readouts.md
 DISTIL = 0.5  # share of a teacher in the target; ours
@@ -81,7 +82,7 @@ class Plan(GrownDocument):
 
     spec: CellSpec
     size: Annotated[int, Field(ge=1, le=4096)]
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     batch: Annotated[int, Field(ge=1)] = 128
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Schedule = "onecycle"

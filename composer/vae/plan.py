@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from batteries.io.canonical_json import Document
 from batteries.training import schedules
-from batteries.training.plan import too_many_pixels
+from batteries.training.plan import MAX_STEPS, too_many_pixels
 from batteries.training.schedules import Schedule
 
 MAX_SEED = 2**64 - 1  # largest seed of torch's generators
@@ -50,7 +50,7 @@ class VaePlan(Document):
     (1e-05, 0.5)
     """
 
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     size: Annotated[int, Field(ge=1, le=4096)] = 64
     batch: Annotated[int, Field(ge=1)] = 4
     rate: Annotated[float, Field(gt=0, le=MAX_WEIGHT)] = 1e-3
