@@ -202,7 +202,7 @@ class ConflictError(BatteriesError):
 
 
 class StoreError(BatteriesError):
-    """Local disk failure: space, permission, device.
+    """Local disk failure: space, permission, device. On the command line also a lack of memory.
 
     >>> import pathlib
     >>> import batteries, registry

@@ -119,7 +119,9 @@ def read_photos(*sources: str | Path | Iterable[str | Path]) -> Photos:
         name = path.relative_to(folder).as_posix()
         try:
             picture = read_image(path)
-            digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+            with path.open("rb") as file:  # in pieces: a file is bounded, but may be far larger than its picture
+                contents = hashlib.file_digest(file, "sha256").digest()
+            digest.update(f"{name}\0".encode() + contents)
         except InputError as error:
             skipped.append(Skipped(path, str(error.found)))
             continue

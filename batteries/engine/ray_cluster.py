@@ -181,7 +181,7 @@ def _refuse_silent(cluster: str) -> None:
     host, _, port = cluster.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second for a name that no host can have
         raise _unreachable(error) from error
 
 

@@ -11,6 +11,7 @@ from batteries.errors import InputError
 from batteries.io.texts import placeholders
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
+MAX_FILE = 2**30  # bytes: those of so many pixels, uncompressed, of three colours in 16 bits
 MAX_PIXELS = 2**27  # pixels of an image: 1.6 GB as RGB in float32, and four times a camera's
 GRAY = {"1", "L", "LA"}
 SIXTEEN_AS_I = "PPM"  # format whose 16-bit pixels Pillow opens in mode I, as 0..65535
@@ -40,6 +41,8 @@ def open_image(path: Path) -> Image.Image:
             (``IMAGE``).
     """
     try:
+        if (size := path.stat().st_size) > MAX_FILE:
+            raise ValueError(f"{size} bytes, more than {MAX_FILE}")
         with Image.open(path) as file:
             if file.format in DRAWN:
                 raise ValueError(f"{file.format}, which another program would have to draw")

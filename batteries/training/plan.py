@@ -27,6 +27,8 @@ CHOICES: tuple[tuple[str, str, dict[str, float]], ...] = (
 DECAY = 0.01  # decoupled weight decay of AdamW
 MOMENTUM = 0.9  # of SGD
 MAX_SEED = 2**64 - 1  # largest seed of torch's generators
+MAX_STEPS = 2**53  # of a run: numbers up to here are exact, and no run ends with as many
+MAX_PIXELS = 2**28  # of the images of a step: 3 GB in float32, and many times that in a step
 ROUNDS = ("adaptive_clip", "later_boost", "fixed_readout")  # docs/decisions/0048-narrow-readouts.md
 DISTIL = 0.5  # share of a teacher in the target; ours
 # A step of L-BFGS. docs/decisions/0042-plans.md
@@ -80,7 +82,7 @@ class Plan(GrownDocument):
 
     spec: CellSpec
     size: Annotated[int, Field(ge=1, le=4096)]
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     batch: Annotated[int, Field(ge=1)] = 128
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Schedule = "onecycle"
@@ -139,6 +141,7 @@ class Plan(GrownDocument):
             wrong.append(f"fixed_readout needs a readout with matrices, not {self.spec.readout}")
         if (self.teacher is None) != (self.distil == 0):
             wrong.append("teacher and distil must be given together, with distil above 0")
+        wrong += too_many_pixels(self.batch, self.size)
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
@@ -206,3 +209,15 @@ class Plan(GrownDocument):
             case "penalty":
                 words = f"penalty {self.boost:g} * (CV / exact sphere CV - 1)^2 on the rows of the first patch"
                 return f"{words}{later}"
+
+
+def too_many_pixels(batch: int, size: int) -> list[str]:
+    """Return the fault of a step whose images no memory holds, in words; none if they fit.
+
+    Args:
+        batch: Images per step.
+        size: Side of the images, in pixels.
+    """
+    if batch * size**2 <= MAX_PIXELS:
+        return []
+    return [f"the images of a step must have at most {MAX_PIXELS} pixels, not {batch} x {size} x {size}"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from batteries.io.canonical_json import Document
 from batteries.training import schedules
+from batteries.training.plan import MAX_STEPS, too_many_pixels
 from batteries.training.schedules import Schedule
 
 MAX_SEED = 2**64 - 1  # largest seed of torch's generators
+MAX_WEIGHT = 1e30  # of a term: a float32 holds its products
+
+Weight = Annotated[float, Field(ge=0, le=MAX_WEIGHT)]
 
 
 class VaePlan(Document):
@@ -46,19 +50,25 @@ class VaePlan(Document):
     (1e-05, 0.5)
     """
 
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     size: Annotated[int, Field(ge=1, le=4096)] = 64
     batch: Annotated[int, Field(ge=1)] = 4
-    rate: Annotated[float, Field(gt=0)] = 1e-3
+    rate: Annotated[float, Field(gt=0, le=MAX_WEIGHT)] = 1e-3
     schedule: Schedule = "onecycle"
-    clip: Annotated[float, Field(ge=0)] = 1.0
-    kl: Annotated[float, Field(gt=0)] = 1e-4
-    free: Annotated[float, Field(ge=0)] = 0.05
+    clip: Weight = 1.0
+    kl: Annotated[float, Field(gt=0, le=MAX_WEIGHT)] = 1e-4
+    free: Weight = 0.05
     warm_up: Annotated[int, Field(ge=0)] = 100
-    discipline: Annotated[float, Field(ge=0)] = 0.1
+    discipline: Weight = 0.1
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     reading_every: Annotated[int, Field(ge=1)] = 100
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
+
+    @model_validator(mode="after")
+    def _images_fit(self) -> VaePlan:
+        if wrong := too_many_pixels(self.batch, self.size):
+            raise ValueError(wrong[0])
+        return self
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""

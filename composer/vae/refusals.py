@@ -12,6 +12,9 @@ from batteries.errors import ConflictError, InputError, IntegrityError
 from batteries.text import listed
 from composer.container.cell_digests import CellDigests
 
+MAX_ARRAYS = 4096  # of a sector: as many as a file may have
+MAX_NUMBERS = 2**25  # of the arrays of all sectors: as many as a cell may have
+
 
 def check_shape(specs: Mapping[str, CellSpec], bottleneck: int, arrays: int) -> None:
     """Refuse numbers of sectors, of a code and of arrays that no model has.
@@ -27,8 +30,9 @@ def check_shape(specs: Mapping[str, CellSpec], bottleneck: int, arrays: int) -> 
     if not (_is_count(bottleneck) and bottleneck <= most):
         expected = f"from 1 to {most}, the numbers of the smallest matrix"
         raise InputError("width of codes that does not fit", code="WIDTH", expected=expected, found=repr(bottleneck)[:40])
-    if not _is_count(arrays):
-        raise InputError("no number of arrays", code="ARRAYS", expected="1 or more", found=repr(arrays)[:40])
+    most = min(MAX_ARRAYS, MAX_NUMBERS // sum(spec.V * spec.D for spec in specs.values()))
+    if not (_is_count(arrays) and arrays <= most):
+        raise InputError("no number of arrays", code="ARRAYS", expected=f"from 1 to {most}", found=repr(arrays)[:40])
 
 
 def check_parents(ends: Mapping[str, str]) -> None:

@@ -18,8 +18,9 @@ from registry.cli.terminal.completion import MaybeReferences
 from registry.cli.terminal.console import AsJson, InMode, Registry, app, emit, emit_json, emit_rows, on_terminal, say
 from registry.cli.terminal.help import BROWSE, SHARE, TEST
 from registry.cli.terminal.options import Threads, use
-from registry.cli.terminal.progress import Stopwatch, TransferBar, working
+from registry.cli.terminal.progress import TransferBar, working
 from registry.cli.terminal.signing_options import Sign, signed_words, signing_of
+from registry.cli.terminal.stopwatch import Stopwatch
 from registry.reports import tables
 from registry.stores import settings
 from registry.stores.cache import Cache

@@ -17,7 +17,7 @@ NARROWEST = 12  # to which a column that may wrap is narrowed
 
 
 class FittedTable:
-    """A table of plain text. Markup and control characters in its cells have no effect.
+    """A table of plain text. Markup and control characters in cells, headings and title have no effect.
 
     Args:
         columns: Headings; a table whose headings are all empty is printed without them.
@@ -29,10 +29,10 @@ class FittedTable:
     def __init__(
         self, *columns: str, optional: Sequence[str] = (), wrapping: Collection[str] = (), title: str | None = None
     ) -> None:
-        self.columns = columns
-        self.optional = optional
-        self.wrapping = wrapping
-        self.title = title
+        self.columns = tuple(map(plain, columns))  # may be names of a manifest, such as those of its probes
+        self.optional = tuple(map(plain, optional))
+        self.wrapping = set(map(plain, wrapping))
+        self.title = None if title is None else plain(title)
         self.rows: list[tuple[str, ...]] = []
 
     def add_row(self, *cells: object) -> None:

@@ -26,4 +26,5 @@ def link(target: str, page: str) -> str:
     >>> link("low/a/1.0.0+b.html", "index.html"), link("index.html", "low/a/1.0.0.html"), link("low/a/1.html", "low/b/1.html")
     ('low/a/1.0.0%2Bb.html', '../../index.html', '../a/1.html')
     """
-    return quote(posixpath.relpath(target, posixpath.dirname(page)))
+    # from a root, since between relative paths relpath asks for the working directory, which may be gone
+    return quote(posixpath.relpath(f"/{target}", f"/{posixpath.dirname(page)}"))

@@ -7,6 +7,8 @@ folder, a page that need not be made again, and pages that the registry no longe
 from __future__ import annotations
 
 import contextlib
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,12 +17,15 @@ from batteries.cell.manifest import Sha256
 from batteries.errors import BatteriesError, InputError, NotFoundError
 from batteries.io import atomic_files, folders
 from batteries.io.canonical_json import Document, load_document, sha256
+from registry.site.links import CARD, FRONT, INDEX_JSON, NO_JEKYLL
 
 STATE = ".batteries-site.json"
 LOCK = ".batteries-site.lock"
 STAGE = ".batteries-site-new"
 MAX_STATE = 2**28
+MAX_PAGE = 2**28  # bytes of a page that may be kept
 WAIT = 1.0  # seconds for another process that makes the same site
+PAGE = re.compile(r"[a-z0-9]+(?:/[A-Za-z0-9_-][^/\\\0]*){2}\.html")  # of a version: page_of
 GIT = ".git"  # start of the names that a clone has before it has files
 
 
@@ -80,8 +85,12 @@ class SiteFolder:
         before = self._before.get(page)
         if before is None or before.made_from != made_from:
             return False
+        path = self.path / page
         try:
-            data = (self.path / page).read_bytes()  # atomic_files.read takes a page of HTML for a failed download
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_PAGE:  # a pipe would be waited for
+                return False
+            data = path.read_bytes()  # atomic_files.read takes a page of HTML for a failed download
         except OSError:  # a missing page is made again, as a damaged one is
             return False
         if sha256(data) != before.sha256:
@@ -102,7 +111,13 @@ class SiteFolder:
 
         Returns:
             Number of pages that were removed.
+
+        Raises:
+            FormatError: a symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) in the place of a page or of its folder,
+                which would lead pages out of the site; no page was written or removed.
+            StoreError: no space, no permission, a failing disk.
         """
+        self._refuse_special()
         for page, staged in self._staged.items():
             with atomic_files.typed(self.path, writing=True):
                 folders.make((self.path / page).parent)
@@ -112,6 +127,13 @@ class SiteFolder:
             self._remove(page)
         atomic_files.replace(self.path / STATE, SiteState(pages=self._pages).to_bytes())
         return len(gone)
+
+    def _refuse_special(self) -> None:
+        """Refuse links, pipes and devices in the way of pages: a clone of a site has what its maker put there."""
+        pages = [self.path / page for page in (*self._staged, *self._before)]
+        for path in {self.path / page for page in self._staged} | {folder for page in pages for folder in page.parents}:
+            if path.is_relative_to(self.path) and path != self.path:
+                atomic_files.refuse_special(path)
 
     def _remove(self, page: str) -> None:
         """Remove a page, and its folders where they are empty then."""
@@ -149,13 +171,12 @@ def _state_of(path: Path) -> SiteState | None:
             remedy="Choose another folder; nothing was changed.",
         ) from None
     state = load_document(SiteState, data, where=path / STATE, limit=MAX_STATE)
-    outside = [page for page in state.pages if not _is_inside(page)]
+    outside = [page for page in state.pages if not _is_page(page)]
     if outside:
-        raise InputError("page outside of its site", code="NOT_A_SITE", found=repr(outside[0]), where=path / STATE)
+        raise InputError("no page of a site", code="NOT_A_SITE", found=repr(outside[0])[:200], where=path / STATE)
     return state
 
 
-def _is_inside(page: str) -> bool:
-    """Return whether a page stays in the folder: the list may have been edited by hand."""
-    parts = page.split("/")
-    return len(parts) <= 3 and all(part not in ("", ".", "..") and "\\" not in part and "\0" not in part for part in parts)
+def _is_page(page: str) -> bool:
+    """Return whether a site has a page of that name: what the list names is removed, and others may have written it."""
+    return page in (FRONT, INDEX_JSON, CARD, NO_JEKYLL) or PAGE.fullmatch(page) is not None

@@ -16,6 +16,7 @@ from batteries.errors import ConflictError, FormatError, InputError, StoreWarnin
 from batteries.io import atomic_files
 from batteries.io.access import OTHERS_READ, UMASK, Access, permissions_of
 from batteries.io.canonical_json import DIGEST
+from batteries.io.temporary_files import sweep_once
 from registry.trust import library, pem_block
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def make_key(path: Path, passphrase: str | None = None) -> SSlibKey:
     library.require()
     if not path.name:
         raise InputError("not a file for a key", code="KEY", expected="the name of a new file", found=repr(str(path)))
+    sweep_once(path.parent)  # what a killed writer left may hold a private key
     for file in (path, public_file(path)):
         if os.path.lexists(file):
-            raise _exists(file)
+            raise _exists(file, alone=file != path)
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from securesystemslib.signer import SSlibKey
@@ -196,8 +198,11 @@ def _create(path: Path, data: bytes, *, private: bool) -> None:
         raise _exists(path)
 
 
-def _exists(path: Path) -> ConflictError:
+def _exists(path: Path, *, alone: bool = False) -> ConflictError:
+    """Return the error of a file that exists, or of a public one without its private one."""
     remedy = "Name another file: a key that signed something is never replaced."
+    if alone:
+        remedy = "Name another file, or remove this one if a command was killed there: no private file is beside it."
     return ConflictError("file of a key exists", code="KEY_EXISTS", where=path, remedy=remedy)
 
 

@@ -110,7 +110,7 @@ def emit(*parts: RenderableType, wide: bool = False) -> None:
     for number, part in enumerate(parts):
         if number:
             console.print()
-        console.print(part)
+        console.print(plain(part) if isinstance(part, str) else part)
     _write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
@@ -236,11 +236,27 @@ def _bare_error(code: str, what: str) -> dict[str, Any]:
 
 
 def _report_unexpected(error: Exception, as_json: bool) -> int:
-    """Report a bug, or that typer's own output, such as help, cannot be written: an OSError without a file name."""
+    """Report a bug, a lack of memory, or that typer's own output, such as help, cannot be written.
+
+    The last is an OSError without a file name.
+    """
+    if _is_lack_of_memory(error):
+        remedy = "Use fewer or smaller images at a time, or a machine with more memory."
+        found = next(iter(str(error).splitlines()), "")[:200] or None
+        return _report(StoreError("not enough memory", code="MEMORY", found=found, remedy=remedy), as_json)
     if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITTEN and sys.stdout is not None:
         _give_up_stdout(sys.stdout)
         return _report(StoreError("output cannot be written", code="OUTPUT", found=error.strerror), as_json)
     return _report_bug(error, as_json)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Tell whether an error is a lack of memory: Python's, torch's of a GPU, or torch's untyped one of this machine."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def _report_bug(error: Exception, as_json: bool) -> int:

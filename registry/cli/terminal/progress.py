@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -12,6 +11,7 @@ from batteries.cell.manifest import TrainingPoint
 from batteries.network.hub_environment import is_set
 from registry.cli.terminal import interruption
 from registry.cli.terminal.log_lines import LogLines
+from registry.cli.terminal.plain_column import plain_column
 from registry.reports.figures import number
 from registry.reports.summaries import stderr
 
@@ -52,7 +52,7 @@ class _StepBar(_Bar):
         columns = (
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.description}"),
+            plain_column(),
             bars.TimeRemainingColumn(),
         )
         super().__init__(columns, LogLines(words, "steps"), transient=transient)
@@ -145,10 +145,10 @@ class TrialBar(_Bar):
         from rich import progress as bars
 
         columns = (
-            bars.TextColumn("{task.fields[cell]}"),
+            plain_column("{task.fields[cell]}"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.description}"),
+            plain_column(),
             bars.TimeElapsedColumn(),
         )
         super().__init__(columns, LogLines("validating", "parts"), transient=True)
@@ -243,7 +243,7 @@ class AdoptionBar(_Bar):
             bars.TextColumn("cells"),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.description}"),
+            plain_column(),
             bars.TimeRemainingColumn(),
         )
         super().__init__(columns, LogLines("adopting", "cells"), transient=True)
@@ -260,28 +260,11 @@ class AdoptionBar(_Bar):
         self._log.show(cell, done, total)
 
 
-class Stopwatch:
-    """Seconds of each step of a command, for its last line."""
-
-    def __init__(self) -> None:
-        self._begun: list[tuple[str, float]] = []
-
-    def begin(self, step: str) -> None:
-        """Begin a step, unless it is the current one; it ends with the next one or when the seconds are printed."""
-        if self._begun and self._begun[-1][0] == step:
-            return
-        self._begun.append((step, time.monotonic()))
-
-    def __str__(self) -> str:
-        ends = [start for _, start in self._begun[1:]] + [time.monotonic()]
-        return ", ".join(f"{step} {end - start:.1f} s" for (step, start), end in zip(self._begun, ends, strict=True))
-
-
 def working(words: str) -> AbstractContextManager[object]:
     """Return a context manager that shows a spinner, words and the time elapsed, or log lines with the same."""
     from rich import progress as bars
 
-    columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.TimeElapsedColumn())
+    columns = (bars.SpinnerColumn(), plain_column(), bars.TimeElapsedColumn())
     shown = _progress(columns, transient=True)
     shown.add_task(words, total=None)
     return LogLines(words) if shown.disable else shown

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -136,3 +137,17 @@ def test_a_glob_may_have_wild_cards_in_its_folders(tmp_path):
     with pytest.raises(NotFoundError) as caught:
         read_photos(tmp_path / "*" / "pictures" / "*.png")
     assert caught.value.code == "NO_IMAGES"
+
+
+def test_a_file_far_larger_than_its_picture_is_not_read_whole(tmp_path):
+    """A PNG is a picture whatever follows its end, and the holes of a sparse file take no disk."""
+    for name, size in (("large.png", 2**28), ("huge.png", 2**30 + 1)):
+        Image.linear_gradient("L").save(tmp_path / name)
+        os.truncate(tmp_path / name, size)
+    tracemalloc.start()
+    photos = read_photos(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert photos.names == ("large.png",)
+    assert [(one.path.name, "more than 1073741824" in one.reason) for one in photos.skipped] == [("huge.png", True)]
+    assert peak < 2**26

@@ -122,6 +122,12 @@ def test_another_cluster_than_the_one_that_is_joined_is_refused():
         list(run([Task("a", tasks.square, (2,))], engine="ray://127.0.0.1:10001"))
 
 
+def test_a_name_that_no_host_can_have_is_unreachable(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(TransportError, match="ENGINE_UNREACHABLE"):
+        list(run([Task("a", tasks.square, (2,))], engine=f"ray://{'a' * 100}:10001"))
+
+
 @pytest.mark.parametrize("scheme", ["ray:", "ray://"])
 def test_a_cluster_that_does_not_answer_is_unreachable(monkeypatch, scheme):
     with socket.socket() as unused:

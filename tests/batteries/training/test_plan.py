@@ -190,3 +190,16 @@ def test_the_largest_seed_trains():
     assert batteries.train(largest, batteries.NoiseSource(), dataclasses.replace(probe, images=probe.images[::64])).step == 1
     with pytest.raises(InputError, match="seed"):
         Recipe.of({"reference": "high/x", "steps": 1, "noise": "batteries", "seed": 2**64}).plan(None)
+
+
+def test_images_that_no_memory_holds_are_refused_before_any_is_made():
+    with pytest.raises(InputError, match="pixels"):
+        Recipe.parse("batteries train high/x --steps 1 --noise --batch 1000000000").plan(None)
+    with pytest.raises(InputError, match="pixels"):
+        Recipe.parse("batteries train high/x --steps 1 --noise --size 4096 --batch 100").plan(None)
+    assert Recipe.parse("batteries train high/x --steps 1 --noise --size 1024 --batch 256").plan(None).batch == 256
+
+
+def test_more_steps_than_a_number_counts_are_refused():
+    with pytest.raises(InputError, match="steps"):
+        Recipe.parse(f"batteries train high/x --steps {'9' * 399} --noise").plan(None)

@@ -221,6 +221,12 @@ BAD = {
         "ARRAYS",
     ),
     "no arrays": (lambda: BatteryVAE.from_cells(cells(), bottleneck=4, arrays=0), InputError, "ARRAYS"),
+    "more arrays than any memory holds": (
+        lambda: BatteryVAE.from_cells(cells(), bottleneck=4, arrays=10**9),
+        InputError,
+        "ARRAYS",
+    ),
+    "more arrays than a file holds": (lambda: BatteryVAE.from_cells(cells(), bottleneck=4, arrays=4097), InputError, "ARRAYS"),
     "codes of no numbers": (lambda: BatteryVAE.from_cells(cells(), bottleneck=0), InputError, "WIDTH"),
     "codes wider than a matrix": (lambda: BatteryVAE.from_cells(cells(), bottleneck=49), InputError, "WIDTH"),
     "codes of another shape": (lambda: vaes.vae().decode([torch.zeros(2, 1, 16, 8)] * 2, (16, 16)), InputError, "CODES"),

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Generator
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -305,3 +306,11 @@ def test_events_hold_every_figure(tmp_path):
     assert {"loss", "mse", "divergence", "discipline", "gradient", "probe/elbo", "probe/active"} <= tags
     assert {"cv/encoder/fine-a", "cv/inverse/coarse", "cv/arrays/fine-b", "gradient/coarse", "active/fine-a"} <= tags
     assert [event.step for event in read_back.Scalars("loss")] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "setting", [{"batch": 10**9}, {"size": 4096, "batch": 100}, {"free": 1e308}, {"kl": 1e308}, {"discipline": 1e308}]
+)
+def test_numbers_that_no_step_can_have_are_refused(setting):
+    with pytest.raises(ValidationError, match=r"at most|less than or equal"):
+        VaePlan(steps=1, **setting)

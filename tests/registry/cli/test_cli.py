@@ -237,6 +237,28 @@ def test_usage_errors(capsys, arguments):
     assert "batteries" in captured.err
 
 
+class OutOfMemoryError(RuntimeError):
+    """An error of torch's name for a full GPU."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: 1 TB"),
+        OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_a_lack_of_memory_is_no_bug(capsys, monkeypatch, folder, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(browse, "open_snapshot", full)
+    captured = said(capsys, "list", "--registry", folder, "--json", code=8)
+    assert json.loads(captured.out)["error"]["code"] == "MEMORY"
+    assert "Traceback" not in captured.err
+
+
 def test_a_bug_says_that_it_is_one(capsys, monkeypatch, folder):
     def broken(*_, **__):
         raise RuntimeError("surprise")

@@ -8,12 +8,12 @@ import pytest
 
 import composer
 import registry
-from batteries.errors import BatteriesError, InputError, IntegrityError, StoreError
+from batteries.errors import BatteriesError, FormatError, InputError, IntegrityError, StoreError
 from batteries.io import atomic_files, canonical_json
 from composer.artifact.kinds import FORMS
 from registry.catalog import store_keys
 from registry.cli import main
-from registry.site import building
+from registry.site import building, links
 from registry.site.building import build_site, space_card
 from registry.site.contents import Contents
 from registry.site.site_folder import LOCK, STATE, SiteFolder, SiteState
@@ -113,7 +113,10 @@ def test_a_list_of_pages_that_cannot_be_read_is_an_error(made, state):
         build_site(folder, store_of(cells))
 
 
-@pytest.mark.parametrize("page", ["../outside.html", "/etc/passwd", "a//b", "a/../../b", "a/b/c/d.html", ""])
+@pytest.mark.parametrize(
+    "page",
+    ["../outside.html", "/etc/passwd", "a//b", "a/../../b", "a/b/c/d.html", "", ".git/config", "a/.git/b.html", "a/b/c.tex"],
+)
 def test_a_list_of_pages_outside_of_the_site_removes_none_of_them(made, page):
     folder, cells, _ = made
     (folder.parent / "outside.html").write_text("mine")
@@ -318,3 +321,38 @@ def test_kinds_other_than_cells_have_texts_for_their_columns():
     assert contents.packed == ()
     assert set(FORMS) == {"model", "maps", "vae"}
     assert SiteState(pages={}).to_bytes() == b'{"pages":{},"schema_version":"1.0"}\n'
+
+
+def test_links_need_no_working_directory(monkeypatch):
+    """The working directory may have been removed."""
+
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert links.link("index.html", "low/a/1.0.0.html") == "../../index.html"
+    assert links.link("low/a/1.0.0+b.html", "index.html") == "low/a/1.0.0%2Bb.html"
+
+
+def test_no_page_is_written_or_removed_through_a_link(made, tmp_path):
+    """A clone of a site may have a link in the place of a folder."""
+    folder, cells, _ = made
+    outside, band = tmp_path / "outside", folder / cells[0].manifest.identity.band
+    band.rename(outside)
+    band.symlink_to(outside)
+    before = tree(outside)
+    with pytest.raises(FormatError, match="SYMLINK"):
+        build_site(folder, store_of([cells[-1]]))
+    with pytest.raises(FormatError, match="SYMLINK"):
+        build_site(folder, store_of([*cells, tiny("c", seed=3)]))
+    assert tree(outside) == before
+
+
+def test_a_pipe_in_the_place_of_a_page_is_refused_and_not_waited_for(made):
+    folder, cells, _ = made
+    page = folder / f"{cells[0].name}/{cells[0].version}.html"
+    page.unlink()
+    os.mkfifo(page)
+    with pytest.raises(FormatError, match="NOT_A_FILE"):
+        build_site(folder, store_of(cells))
+    assert page.is_fifo()

@@ -1,11 +1,13 @@
 """Files of keys from any hand: refused by name, at once and in little memory, whatever they ask a library to do."""
 
 import base64
+import os
 import random
 
 import pytest
 
-from batteries.errors import BatteriesError, FormatError, StoreWarning
+from batteries.errors import BatteriesError, ConflictError, FormatError, StoreWarning
+from batteries.io.temporary_files import temporary_of
 from registry.trust import keys, pem_block
 from registry.trust.keys import make_key, public_file, read_public, read_signer
 from tests.support.costs import at_most
@@ -155,3 +157,14 @@ def test_a_private_file_in_place_of_a_public_one_is_named(tmp_path):
         read_public(tmp_path / "key.pem")
     with pytest.raises(FormatError, match="expected a private key in PEM"):
         read_signer(tmp_path / "key.pem.pub", pytest.fail)
+
+
+def test_what_a_killed_writer_of_a_key_left_is_removed_and_a_public_file_alone_is_named(tmp_path):
+    gone = temporary_of(tmp_path / "mine.pem")
+    gone = gone.with_name(gone.name.replace(f".{os.getpid()}.", ".999999999."))
+    gone.write_bytes(b"half of a private key")
+    (tmp_path / "mine.pem.pub").write_bytes(b"a public key")
+    with pytest.raises(ConflictError, match="KEY_EXISTS") as caught:
+        make_key(tmp_path / "mine.pem")
+    assert "no private file is beside it" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.pem.pub"]
