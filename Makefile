@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick base soak soak-disk soak-readers soak-network soak-processes soak-runs lowest hashes check docs bench gpu clean
+.PHONY: help demo test quick base soak soak-disk soak-readers soak-network soak-processes soak-runs coverage lowest hashes check docs bench gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,18 @@ soak-runs: $(VENV)/.installed  ## its part of long runs
 	$(SOAK) tests/batteries/training/test_training.py tests/batteries/packaging/test_adopted_function.py \
 	    tests/registry/cli/test_train_and_validate.py tests/registry/cli/test_engine.py tests/registry/site/test_pages.py \
 	    tests/examples/test_wiring.py tests/examples/test_interval_coverage.py tests/registry/viability/test_unhosted.py
+
+# What stores, verifies and parses, by the tests that are about it.
+PROVEN := batteries/cell batteries/io batteries/network batteries/packaging \
+    registry/catalog registry/stores registry/transfer registry/trust
+PROVING := $(PROVEN) $(addprefix tests/,$(PROVEN)) tests/registry/answers tests/registry/adoption tests/project/test_reprs.py \
+    tests/registry/cli/test_cli.py tests/registry/cli/test_key.py tests/registry/cli/test_maintenance.py
+
+coverage: $(VENV)/.installed  ## lines and branches of what stores, verifies and parses that no test runs
+	rm -rf out/coverage
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n logical --dist worksteal $(PROVING)
+	$(BIN)/coverage combine --quiet out/coverage
+	$(BIN)/coverage report
 
 lowest:  ## the fast tests with the lowest versions of all dependencies, in .venv-lowest
 	.ci/lowest

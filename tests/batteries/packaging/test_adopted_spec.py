@@ -119,6 +119,21 @@ def test_bad_input(tmp_path, content, options, kind, says):
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"activations": ["relu"]}, "a table of enc_in"),
+        ({"activations": {"enc_out": "relu"}}, "a table of enc_in"),
+        ({"readout": "qr"}, "readout 'qr'"),
+    ],
+)
+def test_a_function_that_no_cell_has_is_refused_as_the_config_names_it(tmp_path, config, says):
+    path = saved(tmp_path, {"model_state_dict": state(), "config": config})
+    with pytest.raises(InputError) as caught:
+        adopt(path)
+    assert says in str(caught.value)
+
+
 def test_no_number_is_read_of_what_is_too_large(tmp_path, monkeypatch):
     monkeypatch.setattr("batteries.packaging.foreign_checkpoint.floats", lambda *_: pytest.fail("read"))
     with pytest.raises(FormatError, match="TOO_LARGE"):

@@ -19,6 +19,7 @@ from batteries import Label
 from batteries.errors import FormatError, PolicyError
 from batteries.io.canonical_json import sha256
 from batteries.packaging import foreign_checkpoint
+from batteries.packaging.foreign_checkpoint import MAX_ENTRIES
 from batteries.packaging.pickles.inert_pickle import Skipped
 from tests.support.cells import python, tree
 from tests.support.checkpoints import saved, state
@@ -256,6 +257,20 @@ def test_two_pickles_in_one_archive_are_refused(tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("other/data.pkl", b"")
     with pytest.raises(FormatError, match=r"one data\.pkl"):
+        foreign_checkpoint.read(path)
+
+
+@pytest.mark.parametrize(
+    "names", [["checkpoint/data/0"], [f"archive/more/{n}" for n in range(MAX_ENTRIES)]], ids=["twice", "many"]
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_an_archive_of_names_that_repeat_or_have_no_end_is_refused(tmp_path, names):
+    """Of two entries of one name, each reader of archives takes the one it likes."""
+    path = saved(tmp_path, state())
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    with pytest.raises(FormatError, match=f"at most {MAX_ENTRIES} entries, each of its own name"):
         foreign_checkpoint.read(path)
 
 

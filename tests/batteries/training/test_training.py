@@ -145,6 +145,9 @@ def test_triage_stops_a_run_of_the_wrong_band(small):
     assert run.step == 5
     assert run.triage.expected == "mid"
     assert run.triage.found == "off"
+    label = Label(name="tiny", version="0.1.0", family="johanna", license="Apache-2.0", description="a test")
+    with pytest.raises(PolicyError, match="TRIAGE"):
+        package(run, NoiseSource(), label, "by hand")
 
 
 def test_a_cell_outside_the_window_of_its_width_is_off(small, monkeypatch):
