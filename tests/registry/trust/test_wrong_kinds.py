@@ -74,7 +74,7 @@ def test_a_key_is_made_in_the_place_of_no_file(tmp_path, suffix):
     path = tmp_path / "key.pem"
     taken = tmp_path / f"key.pem{suffix}"
     taken.write_bytes(b"mine")
-    with pytest.raises(ConflictError, match="never replaced"):
+    with pytest.raises(ConflictError, match="KEY_EXISTS"):
         make_key(path)
     assert taken.read_bytes() == b"mine"
     assert sorted(tmp_path.iterdir()) == [taken]
