@@ -7,11 +7,12 @@ in between leaves the copy, which readers heed and the next write of the pair re
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from batteries.errors import BatteriesError
-from batteries.io import atomic_files
+from batteries.io import atomic_files, filesystem
 from batteries.io.atomic_files import Data
 
 SUFFIX = ".json"
@@ -30,11 +31,26 @@ def write(path: Path, parts: Iterable[Data], manifest: bytes) -> None:
         StoreError: no space, no permission, failing disk.
     """
     atomic_files.refuse_special(path.with_suffix(SUFFIX))
-    coming = coming_of(path)
+    coming, before = coming_of(path), _state(path)
     atomic_files.replace(coming, manifest)
-    atomic_files.replace_from(path, parts)
+    try:
+        atomic_files.replace_from(path, parts)
+    except BaseException:
+        if _state(path) == before:  # no manifest is coming; else the copy is that of the file, which is the new one
+            with contextlib.suppress(BatteriesError):
+                atomic_files.remove(coming)
+        raise
     atomic_files.replace(path.with_suffix(SUFFIX), manifest)
     atomic_files.remove(coming)
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from the one that replaces it; None if it cannot be looked at."""
+    try:
+        found = filesystem.current.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_writable(path: Path) -> None:

@@ -29,7 +29,8 @@ def prepared(cell: Cell, registry: str | Path | Store | None, photos: Sequence[s
 
     Raises:
         InputError: no such command (``NO_RECIPE``), or invalid options (``USAGE``).
-        NotFoundError: training images that are neither there nor in this package (``NO_DATA``), or no cell to start or learn from.
+        NotFoundError: training images that are neither there nor in this package (``NO_DATA``), or no cell to
+            start or learn from.
     """
     recipe = Recipe.parse(cell.manifest.training.command)
     start, teacher = (load(one, registry=registry) if one else None for one in (recipe.start, recipe.teacher))

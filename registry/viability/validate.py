@@ -146,10 +146,11 @@ def validate(
             from other threads than the caller's.
 
     Raises:
-        NotFoundError: no such cell or file; with ``retrain``, training images that are neither there nor in this package (``NO_DATA``).
-        InputError: an unknown profile or control; photographs without ``retrain`` (``USAGE``); with ``retrain``, no command that trains the cell (``NO_RECIPE``); a cell
-            with other channels or input scale than the tasks' images; a host that is unusable, as in
-            :func:`composer.hosts.host_training.make_host`.
+        NotFoundError: no such cell or file; with ``retrain``, training images that are neither there nor in this package
+            (``NO_DATA``).
+        InputError: an unknown profile or control; photographs without ``retrain`` (``USAGE``); with ``retrain``, no command
+            that trains the cell (``NO_RECIPE``); a cell with other channels or input scale than the tasks' images; a host
+            that is unusable, as in :func:`composer.hosts.host_training.make_host`.
         BatteriesError: errors of :func:`registry.pull` and :meth:`batteries.Cell.read`.
 
     >>> import registry

@@ -71,6 +71,23 @@ def test_a_write_that_fails_at_any_call_leaves_a_whole_pair(tmp_path, call, firs
     raise AssertionError("no end of calls")
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_write_without_space_leaves_nothing_of_the_new_pair(tmp_path, monkeypatch, first):
+    path = tmp_path / f"{NEW.manifest.identity.name}.safetensors"
+    if not first:
+        OLD.write(tmp_path)
+    before = kept(tmp_path)
+
+    def full(place, parts):
+        raise StoreError("no space", code="NO_SPACE", where=place)
+
+    monkeypatch.setattr(file_pair.atomic_files, "replace_from", full)
+    monkeypatch.setattr(file_pair.atomic_files, "replace", lambda place, data: place.write_bytes(data))
+    with pytest.raises(StoreError, match="NO_SPACE"):
+        file_pair.write(path, [b"new"], b"{}")
+    assert kept(tmp_path) == before
+
+
 def test_the_copy_of_a_manifest_serves_its_own_file_alone(tmp_path):
     path = OLD.write(tmp_path)
     file_pair.coming_of(path).write_bytes(NEW.manifest.to_bytes())
