@@ -2,7 +2,8 @@
 
 A copy of the new manifest stands beside the file from before the file is replaced until the manifest is. Replacing the file is
 what decides: before it, file and manifest are the old ones; after it, the copy is the file's manifest. A process that is killed
-in between leaves the copy, which readers heed and the next write of the pair removes.
+in between leaves the copy, which readers heed and the next write of the pair removes. Writers take turns: of two at once, one
+would put its manifest beside the file of the other.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from pathlib import Path
 from batteries.errors import BatteriesError
 from batteries.io import atomic_files, filesystem
 from batteries.io.atomic_files import Data
+from batteries.io.file_lock import turn
 
 SUFFIX = ".json"
+WAIT = 20.0  # longest wait for another writer of the folder, in seconds
 
 
 def write(path: Path, parts: Iterable[Data], manifest: bytes) -> None:
@@ -30,6 +33,11 @@ def write(path: Path, parts: Iterable[Data], manifest: bytes) -> None:
         FormatError: symbolic link (``SYMLINK``), pipe or device (``NOT_A_FILE``) of either name, which is kept.
         StoreError: no space, no permission, failing disk.
     """
+    with turn(path.parent, WAIT):
+        _write(path, parts, manifest)
+
+
+def _write(path: Path, parts: Iterable[Data], manifest: bytes) -> None:
     atomic_files.refuse_special(path.with_suffix(SUFFIX))
     coming, before = coming_of(path), _state(path)
     atomic_files.replace(coming, manifest)
@@ -62,8 +70,9 @@ def check_writable(path: Path) -> None:
     """
     for place in (path, path.with_suffix(SUFFIX)):
         atomic_files.refuse_special(place)
-    atomic_files.replace(coming_of(path), b"")
-    atomic_files.remove(coming_of(path))
+    with turn(path.parent, WAIT):
+        atomic_files.replace(coming_of(path), b"")
+        atomic_files.remove(coming_of(path))
 
 
 def coming_of(path: Path) -> Path:
