@@ -54,9 +54,7 @@ def validate(
         Control | None, choice(Control, code="CONTROL", metavar="CONTROL", help="Test a control in the cell's place.")
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also repeat the first 1000 training steps.")] = False,
-    photos: Annotated[
-        list[str] | None, typer.Option(metavar="PLACE", help="Photographs of these steps: a folder or a glob.")
-    ] = None,
+    photos: Annotated[list[str] | None, typer.Option(metavar="PLACE", help="Photographs for it: a folder or a glob.")] = None,
     seed: Seed = 0,
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry.")

@@ -346,11 +346,11 @@ def test_a_change_of_keys_that_was_killed_is_finished_by_the_same_command(tmp_pa
     def stop(self, name, data):
         put(self, name, data)
         if name == "trust/2.root.json":
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("killed")
 
     with monkeypatch.context() as patched:
         patched.setattr(DirectoryStore, "put", stop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="killed"):
             rotate(DirectoryStore(folder), signing("A", "B"), **what)
     for _ in range(2):
         rotate(DirectoryStore(folder), signing("A", "B"), **what)
