@@ -111,7 +111,7 @@ def snapshot(folder: Path) -> Snapshot:
         timings += [timing] if timing else []
         if run_report.exists(path):
             report = run_report.read(path)
-            run_report.refuse_other(report, run.identity, path)
+            run_report.refuse_other(report, run.identity_in(report.data), path)
             group = groups[run.group]
             published = group.published.get(run.variant, {}).get(run.band)
             report = run_report.named(report, run)  # one that was copied from another run of the computation

@@ -33,6 +33,7 @@ from batteries.io.texts import toml_text
 
 SUFFIX = ".toml"
 MAX_PROGRAM = 2**20
+MAX_RUNS = 2**12  # a plan, the facts of its data and a digest are made of each before the first begins: 1 ms a run
 FORBIDDEN = {
     "reference",
     "start",
@@ -111,6 +112,8 @@ class Program(Document):
             named = {*group.bands, *(band for figures in group.published.values() for band in figures)}
             if stray := named - self.bands.keys():
                 raise ValueError(f"group {group.id} names no band of the program: {', '.join(sorted(stray))}")
+        if (count := sum(len(group.variants) * len(group.bands or self.bands) for group in self.groups)) > MAX_RUNS:
+            raise ValueError(f"{count:,} runs, more than {MAX_RUNS:,}")
         for options in self._tables():
             if stray := FORBIDDEN & options.keys():
                 raise ValueError(f"options that a program cannot have: {', '.join(sorted(stray))}")

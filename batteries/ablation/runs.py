@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from batteries.ablation.program import Group, Options, Program
+from batteries.cell.manifest import DataSource
 from batteries.cell.spec import TRUTH
 from batteries.data.photos import Photos, read_photos
 from batteries.data.probes import Probe, own_probe, probe
@@ -83,6 +84,16 @@ class AblationRun:
     def identity(self) -> str:
         """Digest of plan, data and probe: equal for runs that differ in name alone."""
         return checkpoint.identity(self.plan, self.source.facts, self.probe.digest)
+
+    def identity_in(self, recorded: DataSource) -> str:
+        """Return the identity of a report that is only read: no place in its program is, which another may have written.
+
+        Args:
+            recorded: Training data of the report, which vouches for the photographs of a run that has any.
+        """
+        if not self.recipe.photos:
+            return self.identity
+        return checkpoint.identity(self.plan, recorded, probe(own_probe("photos", self.plan.size)).digest)
 
 
 def runs_of(program: Program, groups: tuple[str, ...] = (), bands: tuple[str, ...] = ()) -> list[AblationRun]:

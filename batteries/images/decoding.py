@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from batteries.errors import InputError
+from batteries.io.filesystem_errors import typed
 from batteries.io.texts import placeholders
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"}
@@ -17,6 +19,7 @@ GRAY = {"1", "L", "LA"}
 SIXTEEN_AS_I = "PPM"  # format whose 16-bit pixels Pillow opens in mode I, as 0..65535
 EXACT = 2**24  # integers up to here are exact in float32
 UNREADABLE = Exception  # Pillow has forty decoders, and a damaged file may raise anything from them
+OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}  # errors that say nothing of the image
 DRAWN = {"EPS"}  # formats for which Pillow starts another program
 
 
@@ -39,6 +42,7 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         InputError: not an image that Pillow can read completely and by itself, more than 2^27 pixels, or integers beyond 2^24
             (``IMAGE``).
+        StoreError: too many open files, no memory or a failing disk: nothing is known of the image then.
     """
     try:
         if (size := path.stat().st_size) > MAX_FILE:
@@ -48,6 +52,9 @@ def open_image(path: Path) -> Image.Image:
                 raise ValueError(f"{file.format}, which another program would have to draw")
             return upright(file)
     except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+            with typed(path):
+                raise
         found = placeholders.words_of(path) or error
         raise InputError("not a readable image", code="IMAGE", found=found, where=path) from error
 

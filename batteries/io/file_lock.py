@@ -49,3 +49,30 @@ def lock(path: Path, seconds: float, access: Access = UMASK) -> Iterator[None]:
         if held is not None:
             with typed(path, writing=True):
                 filesystem.current.unlock(held)
+
+
+@contextlib.contextmanager
+def turn(folder: Path, seconds: float) -> Iterator[None]:
+    """Wait for the turn of this thread among all that write to a folder: it is locked itself, and no lock file stays in it.
+
+    The turn comes in any case: where the file system has no locks, and after ``seconds``, since a user who may read the folder
+    can lock it for ever.
+
+    Args:
+        folder: Folder, made if missing.
+        seconds: Longest wait.
+
+    Raises:
+        StoreError: no folder can be made.
+    """
+    with typed(folder, writing=True):
+        folders.make(folder)
+    held = None
+    with contextlib.suppress(OSError):
+        held = filesystem.current.lock_folder(folder, seconds)
+    try:
+        yield
+    finally:
+        if held is not None:
+            with contextlib.suppress(OSError):
+                filesystem.current.unlock(held)

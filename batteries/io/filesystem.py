@@ -101,24 +101,15 @@ class Disk:
 
     def lock(self, path: Path, seconds: float) -> int:
         """Take the exclusive lock of a lock file; raises ``TimeoutError`` after ``seconds``."""
-        import fcntl  # missing on some systems that import this module
-
         try:
             held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, FILE)
         except PermissionError:  # made by another user; it can be locked if it can be read
             held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        ends = time.monotonic() + seconds
-        try:
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return held
-                if time.monotonic() >= ends:
-                    raise TimeoutError
-                time.sleep(LOCK_PAUSE)
-        except BaseException:
-            os.close(held)
-            raise
+        return _locked(held, seconds)
+
+    def lock_folder(self, folder: Path, seconds: float) -> int:
+        """Take the exclusive lock of a folder itself; raises ``TimeoutError`` after ``seconds``."""
+        return _locked(os.open(folder, os.O_RDONLY | os.O_DIRECTORY), seconds)
 
     def unlock(self, held: int) -> None:
         """Release a lock. Its file stays, since others may be waiting for it."""
@@ -128,6 +119,24 @@ class Disk:
             fcntl.flock(held, fcntl.LOCK_UN)  # explicit, since a child forked meanwhile has the file open too
         finally:
             os.close(held)
+
+
+def _locked(held: int, seconds: float) -> int:
+    """Lock an open file or folder, and return it; it is closed if that fails."""
+    import fcntl  # missing on some systems that import this module
+
+    ends = time.monotonic() + seconds
+    try:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return held
+            if time.monotonic() >= ends:
+                raise TimeoutError
+            time.sleep(LOCK_PAUSE)
+    except BaseException:
+        os.close(held)
+        raise
 
 
 current = Disk()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from batteries.cell.cell import Cell
 from batteries.cell.manifest import DataSource, Manifest, TrainingPoint
@@ -55,7 +56,14 @@ class Rerun:
     teacher: Cell | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, recipe: Recipe, start: Cell | None, teacher: Cell | None = None) -> Rerun:
+    def of(
+        cls,
+        manifest: Manifest,
+        recipe: Recipe,
+        start: Cell | None,
+        teacher: Cell | None = None,
+        photos: Sequence[str | Path] = (),
+    ) -> Rerun:
         """Prepare the run of a manifest.
 
         Args:
@@ -63,13 +71,14 @@ class Rerun:
             recipe: Recipe in its command.
             start: Cell that the recipe starts from.
             teacher: Cell that the recipe learns from.
+            photos: Folders or globs of its photographs. The places in its command are never read: another wrote them.
 
         Raises:
-            NotFoundError: training images that are not on this machine (``NO_DATA``).
+            NotFoundError: training images that are neither there nor in this package (``NO_DATA``).
             InputError: as :meth:`Recipe.plan`.
         """
         plan = recipe.plan(start.digest if start else None, teacher.digest if teacher else None)
-        return cls(recipe, plan, _source(recipe, manifest.training.data), start, teacher)
+        return cls(recipe, plan, _source(recipe, manifest.training.data, photos), start, teacher)
 
     @property
     def steps(self) -> int:
@@ -138,11 +147,11 @@ def _differences(claimed: TrainingPoint, found: TrainingPoint | None) -> Iterato
         yield Difference(f"CV {at}", claimed.cv, found.cv, f"{most:.2g}")
 
 
-def _source(recipe: Recipe, recorded: DataSource) -> Source:
-    """Return the training data of a recipe, if this machine has it: generated, at the recipe's places, or bundled."""
-    bundled = str(photographs()[0].parent)
+def _source(recipe: Recipe, recorded: DataSource, photos: Sequence[str | Path]) -> Source:
+    """Return the training data of a recipe, if it is there: generated, at the places given, or bundled."""
+    bundled = photographs()[0].parent
     found = []
-    for places in [()] if recipe.noise else [recipe.photos, (bundled,)]:
+    for places in [()] if recipe.noise else filter(None, [tuple(photos), (bundled,)]):
         try:
             source = recipe.source(read_photos(*places) if places else None)
         except (InputError, NotFoundError) as error:
@@ -156,6 +165,6 @@ def _source(recipe: Recipe, recorded: DataSource) -> Source:
         code="NO_DATA",
         expected=f"sha256:{recorded.digest}",
         found=", ".join(found),
-        where=", ".join(recipe.photos) or "generated noise",
-        remedy="Put the photographs where the command reads them; their source is in the manifest.",
+        where=", ".join(recipe.photos)[:200] or "generated noise",
+        remedy="Name the photographs with --photos; their source, and where the command read them, is in the manifest.",
     )

@@ -54,6 +54,7 @@ def validate(
         Control | None, choice(Control, code="CONTROL", metavar="CONTROL", help="Test a control in the cell's place.")
     ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also repeat the first 1000 training steps.")] = False,
+    photos: Annotated[list[str] | None, typer.Option(metavar="PLACE", help="Photographs for it: a folder or a glob.")] = None,
     seed: Seed = 0,
     attest: Annotated[
         str | None, typer.Option("--attest", metavar="FOLDER", help="Publish the reports to this registry.")
@@ -82,6 +83,8 @@ def validate(
         raise InputError("control cannot be attested", code="USAGE", remedy="Leave out --control or --attest.")
     if control and retrain:
         raise InputError("control was not trained", code="USAGE", remedy="Leave out --control or --retrain.")
+    if photos and not retrain:
+        raise InputError("photographs of a run that is not repeated", code="USAGE", remedy="Give --retrain, too.")
     signing = signing_of_reports(sign, attest)
     refuse_no_folder(html)
     chosen = engine_of(engine, workers, threads)
@@ -89,7 +92,14 @@ def validate(
     if attest:
         refuse_no_attesting(attest, signing, _readable(targets, registry_))  # before the test
     test = partial(
-        registry.validate, registry=registry_, profile=profile, control=control, retrain=retrain, seed=seed, fresh=fresh
+        registry.validate,
+        registry=registry_,
+        profile=profile,
+        control=control,
+        retrain=retrain,
+        photos=tuple(photos or ()),
+        seed=seed,
+        fresh=fresh,
     )
     reports: list[Report] = []
     failures: dict[str, BatteriesError] = {}

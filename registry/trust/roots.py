@@ -55,6 +55,13 @@ class Chain:
         ever = {keyid for root in self.roots for keyid in root.signed.roles["targets"].keyids}
         return frozenset(ever - set(self.keys))
 
+    def ends_in(self, add: Iterable[SSlibKey], remove: Iterable[str], threshold: int | None) -> bool:
+        """Return whether the last document is the result of a change: one that asks for nothing only renews, and never is."""
+        added, removed = {key.keyid for key in add}, set(remove)
+        asked = bool(added or removed or threshold) and added.isdisjoint(removed) and self.number > 1
+        kept = threshold in (None, self.latest.roles["targets"].threshold)
+        return asked and kept and added <= set(self.keys) and removed <= self.revoked
+
     def leads_from(self, pins: Collection[str]) -> bool:
         """Return whether one of the documents is signed by one of some keys, as a key of its own."""
         return any(not _signers(root).isdisjoint(pins) for root in self.roots)

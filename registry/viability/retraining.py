@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from batteries.cell.cell import Cell
@@ -18,20 +19,22 @@ NAME = "retrained"
 SHOWN = 50  # steps between two reports of progress
 
 
-def prepared(cell: Cell, registry: str | Path | Store | None) -> Rerun:
+def prepared(cell: Cell, registry: str | Path | Store | None, photos: Sequence[str | Path] = ()) -> Rerun:
     """Prepare to run the command in a cell's manifest again.
 
     Args:
         cell: Cell under test.
         registry: Registry of the cells that the run started from and learned from, if it did.
+        photos: Folders or globs of the photographs that it was trained on.
 
     Raises:
         InputError: no such command (``NO_RECIPE``), or invalid options (``USAGE``).
-        NotFoundError: training images that are not on this machine (``NO_DATA``), or no cell to start or learn from.
+        NotFoundError: training images that are neither there nor in this package (``NO_DATA``), or no cell to
+            start or learn from.
     """
     recipe = Recipe.parse(cell.manifest.training.command)
     start, teacher = (load(one, registry=registry) if one else None for one in (recipe.start, recipe.teacher))
-    return Rerun.of(cell.manifest, recipe, start, teacher)
+    return Rerun.of(cell.manifest, recipe, start, teacher, photos)
 
 
 def retrained(runner: Runner, rerun: Rerun) -> CheckFigure:

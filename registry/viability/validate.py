@@ -6,7 +6,7 @@ untrained cells, row radius, rank, and whether CV, rank and content hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,7 @@ def validate(
     profile: Profile | ViabilityProtocol = "quick",
     control: Control | None = None,
     retrain: bool = False,
+    photos: Sequence[str | Path] = (),
     host: HostFactory | None = None,
     task: Task | None = None,
     seed: int = 0,
@@ -131,8 +132,9 @@ def validate(
         registry: Registry in which to look up a reference; None for the default.
         profile: ``quick``, ``standard``, or a protocol of your own.
         control: Negative control of the cell's spec to test in its place; it must not be viable.
-        retrain: Also run the first 1000 steps of the command in the manifest again, where its training data is on this machine,
-            and compare the readings; this takes minutes.
+        retrain: Also run the first 1000 steps of the command in the manifest again, on generated noise, ``photos``, or the
+            photographs of this package, and compare the readings; this takes minutes.
+        photos: Folders or globs of the photographs that the cell was trained on, for ``retrain``.
         host: Factory of a network around a mounted cell, in place of the protocol's hosts; called with the cell, some images
             and the number of classes (0 if images are to be restored).
         task: Task for hosts, in place of the tasks of the cell's domain.
@@ -144,10 +146,11 @@ def validate(
             from other threads than the caller's.
 
     Raises:
-        NotFoundError: no such cell or file; with ``retrain``, training images that are not on this machine (``NO_DATA``).
-        InputError: an unknown profile or control; with ``retrain``, no command that trains the cell (``NO_RECIPE``); a cell
-            with other channels or input scale than the tasks' images; a host that is unusable, as in
-            :func:`composer.hosts.host_training.make_host`.
+        NotFoundError: no such cell or file; with ``retrain``, training images that are neither there nor in this package
+            (``NO_DATA``).
+        InputError: an unknown profile or control; photographs without ``retrain`` (``USAGE``); with ``retrain``, no command
+            that trains the cell (``NO_RECIPE``); a cell with other channels or input scale than the tasks' images; a host
+            that is unusable, as in :func:`composer.hosts.host_training.make_host`.
         BatteriesError: errors of :func:`registry.pull` and :meth:`batteries.Cell.read`.
 
     >>> import registry
@@ -157,8 +160,10 @@ def validate(
     """
     if control is not None and control not in CONTROLS:
         raise InputError("unknown control", code="CONTROL", expected=" | ".join(CONTROLS), found=control)
+    if photos and not retrain:
+        raise InputError("photographs of a run that is not repeated", code="USAGE", remedy="Give --retrain, too.")
     cell = load(target, registry=registry)
-    rerun = retraining.prepared(cell, registry) if retrain and control is None else None
+    rerun = retraining.prepared(cell, registry, photos) if retrain and control is None else None
     protocol = _protocol(profile, custom=host is not None or task is not None)
     own = probe(cell.manifest.own_probe)
     tasks = (task,) if task else own_tasks(own, protocol, seed)

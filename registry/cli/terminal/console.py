@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 BUG = 1
 USAGE = 2
 NOT_VIABLE = 7
+UNLOADED = ("failed to map segment", "Cannot allocate memory")  # words of the loader, which has no error of its own for it
 UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 WIDE = 500  # columns without a terminal, so that tables in files and pipes are not truncated
 
@@ -251,11 +252,12 @@ def _report_unexpected(error: Exception, as_json: bool) -> int:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Tell whether an error is a lack of memory: Python's, torch's of a GPU, or torch's untyped one of this machine."""
+    """Tell whether an error is a lack of memory: that of Python, torch, a GPU, or the loader of a library."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, ImportError) and any(words in str(error) for words in UNLOADED))
     )
 
 

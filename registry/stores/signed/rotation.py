@@ -46,20 +46,7 @@ def refresh(store: Store, signing: Signing, *, releases: bool = False) -> Index:
             a writer without the keys in force meanwhile (``UNSIGNED``).
         ConflictError: index of a registry that was not signed changed meanwhile, or at every attempt (``INDEX_MOVED``).
     """
-    present = Present.read(store)
-    for attempt in range(ATTEMPTS):
-        if present.chain is not None:
-            refuse_others(store, present.chain, signing)
-        if releases:
-            _sign_releases(store, present.index, signing)
-        try:
-            return _refreshed(store, present, present.chain, signing).index
-        except ConflictError as error:
-            refuse_unless_moved(error, attempt)
-            if present.chain is None:
-                raise  # the caller has not looked at this one, and no key speaks for it
-            present = refuse_unsigned_change(store, signing)
-    raise AssertionError("unreachable")
+    return _refreshed_from(store, Present.read(store), signing, releases=releases)
 
 
 def rotate(
@@ -73,7 +60,8 @@ def rotate(
     """Change the keys of a signed registry: the next document of keys, and a next index that they sign.
 
     At no time is the index one that a reader refuses: if the keys that remain did not sign the current one, it is signed again
-    first, by old and new keys.
+    first, by old and new keys. The same change once more, after one that was killed, makes no further document of keys: the
+    index is signed under the last one.
 
     Args:
         store: Store of the registry.
@@ -90,6 +78,9 @@ def rotate(
         ConflictError: index changed by other writers at every attempt (``INDEX_MOVED``), or the keys by another one.
     """
     added, removed = tuple(add), tuple(remove)
+    present = Present.read(store)
+    if present.chain is not None and present.chain.ends_in(added, removed, threshold):
+        return _refreshed_from(store, refuse_unsigned_change(store, signing), signing)
     for attempt in range(ATTEMPTS):
         try:
             present, longer = _prepared(store, signing, added, removed, threshold)
@@ -98,6 +89,23 @@ def rotate(
             refuse_unless_moved(error, attempt)
     store.put(store_keys.root(longer.number), longer.roots[-1].to_bytes())
     return _refreshed_last(store, present, longer, signing)
+
+
+def _refreshed_from(store: Store, present: Present, signing: Signing, *, releases: bool = False) -> Index:
+    """Sign the index that was read, or one that the keys in force signed meanwhile."""
+    for attempt in range(ATTEMPTS):
+        if present.chain is not None:
+            refuse_others(store, present.chain, signing)
+        if releases:
+            _sign_releases(store, present.index, signing)
+        try:
+            return _refreshed(store, present, present.chain, signing).index
+        except ConflictError as error:
+            refuse_unless_moved(error, attempt)
+            if present.chain is None:
+                raise  # the caller has not looked at this one, and no key speaks for it
+            present = refuse_unsigned_change(store, signing)
+    raise AssertionError("unreachable")
 
 
 def _prepared(

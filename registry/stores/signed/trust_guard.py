@@ -207,12 +207,12 @@ class TrustGuard:
         if trust.document is None or self.expiry == "ignored":
             return
         keys = Signature(state="signed", expires=trust.keys_expire)
-        for what, code, one in (
-            ("signature expired", "SIGNATURE_EXPIRED", trust.signature),
-            ("keys of the registry expired", "KEYS_EXPIRED", keys),
+        for what, code, one, renewed in (
+            ("signature expired", "SIGNATURE_EXPIRED", trust.signature, "signs it again: `batteries key refresh`"),
+            ("keys of the registry expired", "KEYS_EXPIRED", keys, "renews them: `batteries key rotate`"),
         ):
             if one.expired:
-                remedy = "Its holder signs it again: `batteries key refresh`. An old index may lack yanks and verdicts."
+                remedy = f"Its holder {renewed}. An old index may lack yanks and verdicts."
                 error = PolicyError(what, code=code, found=f"valid until {one.expires}", where=self.store.url, remedy=remedy)
                 if self.pins and self.expiry == "refused":
                     raise error

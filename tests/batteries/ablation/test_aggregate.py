@@ -2,18 +2,22 @@
 
 import csv
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 from batteries.ablation import aggregate
+from batteries.ablation import runs as runs_module
 from batteries.ablation.aggregate import write_tables
 from batteries.ablation.judged_runs import snapshot
+from batteries.ablation.run_report import RunReport, path_of
 from batteries.ablation.single_reading import reading_of
 from batteries.cell.manifest import DegenerateFigure
 from batteries.errors import ConflictError, FormatError, NotFoundError
 from batteries.geometry import sphere_cv
 from tests.batteries.ablation.test_verdicts import HIGH, cv
-from tests.support.ablations import TINY, changed, filled, report
+from tests.support.ablations import TINY, changed, filled, report, tiny
 
 FILES = ("band_matrix.csv", "anomalies.csv", "group_summaries.csv", "uniformity_diagnostic.csv", "snapshot_meta.json")
 
@@ -64,6 +68,29 @@ def test_a_report_that_was_copied_from_another_run_of_the_computation_has_its_pl
     found = snapshot(folder)
     assert [row["variant"] for row in aggregate.band_matrix(found)] == ["zero", "one", "sphere", "none"]
     assert found.missing == []
+
+
+def test_reports_are_read_without_the_photographs_of_their_program(tmp_path):
+    """Another may have written the program: its places, ``/**`` among them, are not read for a page."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.linear_gradient("L").save(pictures / "a.png")
+    text = changed(b'noise = "batteries"', f'photos = ["{pictures.as_posix()}"]'.encode())
+    folder = filled(tmp_path / "a", text)
+    for run in tiny(text)[2]:
+        path = path_of(folder, run.name)
+        untrained = report().untrained.model_copy(update={"probe_digest": run.probe.digest})
+        path.write_bytes(
+            RunReport.model_validate_json(path.read_bytes(), strict=False)
+            .model_copy(update={"data": run.source.facts, "untrained": untrained})
+            .to_bytes()
+        )
+    runs_module._photographs.cache_clear()
+    shutil.rmtree(pictures)
+    assert snapshot(folder).missing == []
+    (folder / "program.toml").write_bytes(text.replace(b"seed = 1", b"seed = 2"))
+    with pytest.raises(ConflictError, match="RUN_CHANGED"):
+        snapshot(folder)
 
 
 def anomalies_of(tmp_path, **reports):

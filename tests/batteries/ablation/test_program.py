@@ -12,6 +12,7 @@ from batteries.errors import BatteriesError, FormatError, InputError, NotFoundEr
 from tests.support.ablations import TINY, changed, tiny
 
 PUBLISHED = {"A": 15, "B": 18, "C": 12, "D": 15, "E": 12, "F": 15, "G": 12, "I": 12, "J": 5, "K": 12, "L": 12, "M": 9}
+MANY_BANDS = b"".join(b"[bands.b%d]\n" % n for n in range(1600))
 STEPS = {"low": 1000, "mid": 1000, "high": 100}
 
 
@@ -138,6 +139,7 @@ def test_groups_without_the_chosen_bands_are_refused():
         (changed(b"one = { seed = 1 }", b'one = { set = "D=32" }'), "PROGRAM", "table of fields"),
         (changed(b"readings = 2", b"readings = 0"), "PROGRAM", "readings"),
         (changed(b'source = "made up"', b"colour = 1"), "PROGRAM", "colour"),
+        (changed(b"[bands.high]", MANY_BANDS + b"[bands.high]"), "PROGRAM", "6,404 runs, more than 4,096"),
     ],
 )
 def test_bad_programs_are_refused_by_name(text, code, words):

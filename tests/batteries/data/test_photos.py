@@ -1,5 +1,6 @@
 """Photographs from folders: formats, orientation, what cannot be read, crops."""
 
+import errno
 import os
 import sys
 import tracemalloc
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from batteries.data.photos import read_photos, to_tensor
-from batteries.errors import InputError, NotFoundError
+from batteries.errors import InputError, NotFoundError, StoreError
 from batteries.images.decoding import read_image
 
 
@@ -151,3 +152,18 @@ def test_a_file_far_larger_than_its_picture_is_not_read_whole(tmp_path):
     assert photos.names == ("large.png",)
     assert [(one.path.name, "more than 1073741824" in one.reason) for one in photos.skipped] == [("huge.png", True)]
     assert peak < 2**26
+
+
+def test_no_photograph_is_left_out_because_the_machine_has_no_open_file_left(tmp_path, monkeypatch):
+    Image.linear_gradient("L").save(tmp_path / "a.png")
+    Image.linear_gradient("L").save(tmp_path / "b.png")
+    whole = Image.open
+
+    def exhausted(path):
+        if path.name == "b.png":
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return whole(path)
+
+    monkeypatch.setattr("batteries.images.decoding.Image.open", exhausted)
+    with pytest.raises(StoreError, match="Too many open files"):
+        read_photos(tmp_path)

@@ -71,6 +71,23 @@ def test_a_write_that_fails_at_any_call_leaves_a_whole_pair(tmp_path, call, firs
     raise AssertionError("no end of calls")
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_write_without_space_leaves_nothing_of_the_new_pair(tmp_path, monkeypatch, first):
+    path = tmp_path / f"{NEW.manifest.identity.name}.safetensors"
+    if not first:
+        OLD.write(tmp_path)
+    before = kept(tmp_path)
+
+    def full(place, parts):
+        raise StoreError("no space", code="NO_SPACE", where=place)
+
+    monkeypatch.setattr(file_pair.atomic_files, "replace_from", full)
+    monkeypatch.setattr(file_pair.atomic_files, "replace", lambda place, data: place.write_bytes(data))
+    with pytest.raises(StoreError, match="NO_SPACE"):
+        file_pair.write(path, [b"new"], b"{}")
+    assert kept(tmp_path) == before
+
+
 def test_the_copy_of_a_manifest_serves_its_own_file_alone(tmp_path):
     path = OLD.write(tmp_path)
     file_pair.coming_of(path).write_bytes(NEW.manifest.to_bytes())
@@ -110,6 +127,32 @@ def test_a_pair_that_is_written_over_is_whole_whenever_the_writer_is_killed(tmp_
     NEW.write(tmp_path)
     assert [name for name in kept(tmp_path) if name.endswith(".coming")] == []
     assert len(kept(tmp_path)) == 2 + len(litter(tmp_path))
+
+
+def test_of_two_writers_at_once_neither_puts_its_manifest_beside_the_file_of_the_other(tmp_path, monkeypatch):
+    """The second one writes while the first has replaced its file, and not yet its manifest."""
+    path, replace, second = tmp_path / "tiny.safetensors", file_pair.atomic_files.replace, []
+
+    def slowly(place, *parts):
+        if place.name == "tiny.json" and not second:
+            second.append(threading.Thread(target=OLD.write, args=(tmp_path,)))
+            second[0].start()
+            second[0].join(0.5)
+        replace(place, *parts)
+
+    monkeypatch.setattr(file_pair.atomic_files, "replace", slowly)
+    NEW.write(tmp_path)
+    second[0].join()
+    assert Cell.read(path).digest == OLD.digest
+    assert kept(tmp_path) == ["tiny.json", "tiny.safetensors"]
+
+
+def test_a_folder_that_another_user_locks_for_ever_is_written_to_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_pair, "WAIT", 0.05)
+    held = filesystem.current.lock_folder(tmp_path, 0)
+    path = NEW.write(tmp_path)
+    filesystem.current.unlock(held)
+    assert Cell.read(path).digest == NEW.digest
 
 
 def test_a_reader_beside_a_writer_sees_whole_pairs(tmp_path):

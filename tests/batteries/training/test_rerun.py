@@ -34,8 +34,8 @@ def cell(few_in_module):
     return trained()
 
 
-def prepared(cell, start=None):
-    return Rerun.of(cell.manifest, Recipe.parse(cell.manifest.training.command), start)
+def prepared(cell, start=None, photos=()):
+    return Rerun.of(cell.manifest, Recipe.parse(cell.manifest.training.command), start, photos=photos)
 
 
 def altered(cell, **training):
@@ -116,18 +116,30 @@ def test_photographs_are_compared_by_digest(tmp_path):
     Image.linear_gradient("L").save(folder / "a.png")
     command = f"batteries train high/tiny-16 --steps 2 --photos {shlex.quote(str(folder))} --mix 0.5 {OPTIONS}"
     cell = trained(command)
-    rerun = prepared(cell)
+    rerun = prepared(cell, photos=[folder])
     assert rerun.run(cell.manifest.own_probe).points == cell.manifest.training.trajectory
     Image.radial_gradient("L").save(folder / "b.png")
     with pytest.raises(NotFoundError) as caught:
-        prepared(cell)
+        prepared(cell, photos=[folder])
     assert caught.value.code == "NO_DATA"
     assert str(folder) in str(caught.value)
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
     with pytest.raises(NotFoundError, match="NO_DATA"):
-        prepared(cell)
+        prepared(cell, photos=[folder])
+
+
+def test_no_place_in_a_manifest_is_read(tmp_path, cell):
+    """A foreign manifest may name ``/**``: every file of the machine."""
+    Image.linear_gradient("L").save(tmp_path / "a.png")
+    photos = batteries.read_photos(tmp_path)
+    command = f"batteries train high/tiny-16 --steps 6 --photos {shlex.quote(str(tmp_path))} {OPTIONS}"
+    recorded = altered(cell, command=command, data=PhotoSource(photos, "unknown", "unknown").facts)
+    with pytest.raises(NotFoundError, match="NO_DATA") as caught:
+        prepared(recorded)
+    assert "--photos" in caught.value.remedy
+    assert prepared(recorded, photos=[tmp_path]).source.facts.digest == photos.digest
 
 
 def test_bundled_photographs_are_found_wherever_the_command_had_them(cell):

@@ -247,6 +247,7 @@ class OutOfMemoryError(RuntimeError):
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: 1 TB"),
         OutOfMemoryError("CUDA out of memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
 )
 def test_a_lack_of_memory_is_no_bug(capsys, monkeypatch, folder, error):

@@ -93,6 +93,13 @@ def test_a_control_is_not_trained(capsys):
     assert "control was not trained" in err
 
 
+def test_photographs_without_retraining_are_refused(capsys):
+    code, _, err = run(capsys, "validate", "low/fresnel-64", "--photos", ".")
+    assert (code, "--retrain" in err) == (2, True)
+    with pytest.raises(InputError, match="USAGE"):
+        validate("low/fresnel-64", photos=["."])
+
+
 def test_the_report_says_so(cell, tmp_path):
     told = []
     report = validate(cell, profile=TEST, retrain=True, cache=tmp_path, progress=lambda *row: told.append(row))

@@ -3,7 +3,7 @@
 import pytest
 
 import registry
-from batteries.errors import BatteriesError
+from batteries.errors import BatteriesError, PolicyError
 from registry.catalog import store_keys
 from registry.stores.settings import open_store
 from registry.stores.signed.rotation import refresh, rotate
@@ -135,6 +135,11 @@ def test_keys_that_expired_are_refused(place):
     pin(place.address, "A")
     place.write(root_of("A", days=-1))
     assert refused(place) == "KEYS_EXPIRED"
+    with pytest.raises(PolicyError) as caught:
+        open_snapshot(place.address)
+    assert "`batteries key rotate`" in caught.value.remedy, "a refresh leaves the document of keys as it is"
+    rotate(open_store(place.address, writable=True), signing("A"))
+    assert open_snapshot(place.address).signature.signers == (key("A"),)
 
 
 def test_an_expired_signature_is_told_of_where_no_key_is_pinned(place):

@@ -335,3 +335,36 @@ def test_a_registry_that_never_stands_still_is_refused_in_the_end(tmp_path, monk
     names = ["A", *map(str, range(9))]
     with pytest.raises(BatteriesError, match="KEY_REVOKED"):
         Snapshot.take(Overtaken(folder, *itertools.pairwise(names)))
+
+
+def test_a_change_of_keys_that_was_killed_is_finished_by_the_same_command(tmp_path, monkeypatch):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    what = {"add": [signer("B").public_key], "remove": [key("A")]}
+    put = DirectoryStore.put
+
+    def stop(self, name, data):
+        put(self, name, data)
+        if name == "trust/2.root.json":
+            raise KeyboardInterrupt("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryStore, "put", stop)
+        with pytest.raises(KeyboardInterrupt, match="killed"):
+            rotate(DirectoryStore(folder), signing("A", "B"), **what)
+    for _ in range(2):
+        rotate(DirectoryStore(folder), signing("A", "B"), **what)
+        assert sorted(path.name for path in (folder / "trust").iterdir()) == ["1.root.json", "2.root.json"]
+    assert Snapshot.take(DirectoryStore(folder)).signature.signers == (key("B"),)
+
+
+def test_a_change_of_keys_once_more_signs_no_index_of_the_revoked_key(tmp_path):
+    folder = tmp_path / "signed"
+    publish(CELL, folder, signing("A"))
+    kept = (folder / INDEX).read_bytes()
+    what = {"add": [signer("B").public_key], "remove": [key("A")]}
+    rotate(DirectoryStore(folder), signing("A", "B"), **what)
+    (folder / INDEX).write_bytes(kept)
+    with pytest.raises(BatteriesError, match="KEY_REVOKED"):
+        rotate(DirectoryStore(folder), signing("A", "B"), **what)
+    assert (folder / INDEX).read_bytes() == kept
