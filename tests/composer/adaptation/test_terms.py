@@ -44,17 +44,20 @@ def test_the_reconstruction_is_in_shares_of_what_the_cell_explained():
     assert all(gradient is not None for gradient in slope(found, model))
 
 
+@pytest.mark.slow
 def test_the_volumes_bring_the_axial_cv_to_that_before():
-    model = untrained(SPEC, 2)
-    images = NoiseSource().batch(7, 16, 64)
+    """In enough steps to arrive: how far it is on the way depends on a processor's rounding. Of few rows the two CVs differ."""
+    model = untrained(SPEC.model_copy(update={"V": 48}), 2)
+    images = NoiseSource().batch(7, 64, 64)
 
     def now():
-        return axial_cv(model.tokens(images).M[:, 0].detach(), torch.arange(16)).value
+        M = model.tokens(images).M[:, ::64].detach()  # (B, n, V, D)
+        return axial_cv(M.flatten(0, 1), torch.arange(len(M)).repeat_interleave(M.shape[1])).value
 
     target, before = 1.2 * now(), now()
     held = Terms(Hold(reconstruction=0, cv=10, anchor=0), NoiseSource(), 64, model, 0.5, target, 0)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for step in range(30):
+    for step in range(100):
         optimiser.zero_grad()
         held.loss(model, step).backward()
         optimiser.step()
