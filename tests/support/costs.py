@@ -1,7 +1,6 @@
 """What a piece of work costs."""
 
 import contextlib
-import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -9,19 +8,14 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Fail if the block takes more seconds of a processor in this thread.
+    """Fail if the block takes more seconds of a processor, in all threads of this process.
 
-    Other threads and programs do not count, nor does the collector, which looks at what earlier tests left. Memory is
-    traced in a run of its own: the tracer takes eight times what reading a bundle takes.
+    Memory is traced in a run of its own: the tracer takes eight times what reading a bundle takes.
     """
     assert not tracemalloc.is_tracing(), "a traced block is not a timed one"
-    gc.disable()
-    before = time.thread_time()
-    try:
-        yield
-        took = time.thread_time() - before
-    finally:
-        gc.enable()
+    before = time.process_time()
+    yield
+    took = time.process_time() - before
     assert took <= seconds, f"{took:.3f} s, and at most {seconds} were asked"
 
 

@@ -141,6 +141,7 @@ def test_unknown_cell_with_the_nearest_names():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("frozen_heap")
 def test_a_guess_among_very_many_names_takes_no_time():
     release = Release.of(tiny().manifest)
     names = [f"high/{'a' * 50}{number:06}" for number in range(20_000)]

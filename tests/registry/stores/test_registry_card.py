@@ -107,7 +107,7 @@ def test_nonsense_is_no_bundle(data):
 
 
 @pytest.mark.parametrize("line", [b"\n", b"a\n", b"\r", b'{"key":"', b'{"key":"low/x/1.0.0.json","manifest":{', b"}}\n"])
-def test_nonsense_costs_no_more_than_its_bytes(line):
+def test_nonsense_costs_no_more_than_its_bytes(line, frozen_heap):
     data = line * (8 * 2**20 // len(line))
     with at_most(seconds=1):
         assert manifest_bundle.unpack(data) == {}

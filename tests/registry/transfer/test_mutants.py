@@ -5,7 +5,6 @@ mutant changes fields and is written canonically again (an index also gets the d
 schema that has to say no, and not the form.
 """
 
-import gc
 import json
 import random
 import re
@@ -23,6 +22,8 @@ from tests.support.readers import READERS, reader
 from tests.support.readers.reader import padded
 from tests.support.readers.sealed_files import BODY, FILES, HEADER
 from tests.support.soak import many
+
+pytestmark = pytest.mark.usefixtures("frozen_heap")
 
 MEMORY = 64 * 2**20  # more than before, at the most, however many mutants
 WANTED = {
@@ -50,12 +51,6 @@ WANTED = {
     "lock": {"JSON", "SCHEMA", "SCHEMA_NEWER", "NOT_CANONICAL", "DUPLICATE_KEY", "NUMBER", "TOO_DEEP"},
     "attestation": {"JSON", "SCHEMA", "NOT_CANONICAL", "DUPLICATE_KEY", "NUMBER", "TOO_DEEP"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def frozen_heap():
-    """Keep the collector, which is in the seconds of a mutant, off what earlier tests left."""
-    gc.freeze()
 
 
 @pytest.mark.slow

@@ -185,6 +185,7 @@ texts = st.one_of(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("frozen_heap")
 @settings(max_examples=many(300, 30_000), deadline=None)
 @given(texts)
 def test_any_text_is_a_query_or_a_typed_error_at_once(text):

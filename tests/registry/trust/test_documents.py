@@ -94,7 +94,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_bombs_are_refused_at_once(reader, bomb):
+def test_bombs_are_refused_at_once(reader, frozen_heap, bomb):
     with at_most(seconds=1):
         refused(reader[1], BOMBS[bomb])
 

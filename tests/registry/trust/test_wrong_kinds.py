@@ -2,11 +2,10 @@
 
 import pytest
 
-from batteries.errors import ConflictError, FormatError, IntegrityError, PolicyError
+from batteries.errors import FormatError, IntegrityError, PolicyError
 from registry.catalog.release import Pin
 from registry.trust import roots, signed_documents
 from registry.trust.index_signatures import sign_index
-from registry.trust.keys import make_key
 from registry.trust.release_signatures import check_release, sign_release
 from registry.trust.signature import Signature, refuse_others
 from tests.support.signing import key, signer
@@ -67,14 +66,3 @@ def test_who_asks_for_a_signer_takes_no_other_and_nothing_unsigned():
         refuse_others([key("B")], "here", by)
     with pytest.raises(PolicyError, match="EXTRA"):
         refuse_others([key("B")], "here", by, Signature(state="not checked"))
-
-
-@pytest.mark.parametrize("suffix", ["", ".pub"])
-def test_a_key_is_made_in_the_place_of_no_file(tmp_path, suffix):
-    path = tmp_path / "key.pem"
-    taken = tmp_path / f"key.pem{suffix}"
-    taken.write_bytes(b"mine")
-    with pytest.raises(ConflictError, match="KEY_EXISTS"):
-        make_key(path)
-    assert taken.read_bytes() == b"mine"
-    assert sorted(tmp_path.iterdir()) == [taken]
