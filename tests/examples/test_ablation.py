@@ -1,7 +1,12 @@
 """The page of the published ablation: made of reports, with every figure that its source states."""
 
+import pytest
+
 from batteries.ablation import snapshot
+from batteries.ablation.single_reading import reading_of
 from batteries.cell.manifest import DegenerateFigure
+from batteries.cell.spec import CellSpec
+from batteries.geometry.attractor import sphere_cv
 from tests.batteries.ablation.test_verdicts import HIGH, cv
 from tests.support.ablations import filled, report
 from tests.support.examples import example, rows
@@ -18,16 +23,25 @@ def test_the_page_tells_groups_figures_and_disagreements(tmp_path):
     found = page.report(snapshot(folder))
     assert "2 of 2 reports of the source's runs, and 2 of our own groups" in found
     written = rows(found)
+    untrained = judged[0].report.untrained.cv
+    law = reading_of(judged[0].report.plan.spec)
+    theirs = f"{0.9 / law.share / HIGH:.3f} ± {law.deviation / law.share / HIGH:.3f}"
     assert (
         "S/zero/high",
         "0.9",
         f"{HIGH:.4f} ± 0.0010",
         f"{HIGH:.4f}, sphere of 4 dimensions",
+        theirs,
+        f"1.000 ± {0.001 / HIGH:.3f}",
+        f"{untrained.value / HIGH:.3f} ± {untrained.standard_error / HIGH:.3f}",
         f"reproduced, z {judged[0].z:+.1f}",
     ) in written
     assert ("S/one/high", "off", "on", "0.7533", f"{HIGH:.4f} ± 0.0010") in written
     assert next(row for row in written if row[0] == "S")[2:5] == ("2 of 2", "1 (50%)", "100%")
     assert next(row for row in written if row[0] == "N")[8] == "1"
+    same = sum(one.trained.matched == one.untrained.matched for one in judged)
+    assert 0 < same < 4  # the flat one has no band any more, nor the one that misfired
+    assert f"In {same} of 4 runs the published verdict is that on the cell" in found
 
 
 def test_what_is_missing_and_what_contradicts_is_said(tmp_path):
@@ -35,3 +49,35 @@ def test_what_is_missing_and_what_contradicts_is_said(tmp_path):
     found = page.report(snapshot(folder))
     assert f"contradicted, z {snapshot(folder).judged[0].z:+.1f}" in found
     assert "Runs not carried out yet, which snapshot_meta.json lists: 1." in found
+
+
+def test_an_average_that_left_its_band_is_compared_with_those_of_its_band(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MISFIRE", ("S/one/high", 0.7, 0.9))
+    monkeypatch.setattr(page, "DRAWN_ANEW", ("S",))
+    reports = {"S_zero": report(cv=cv(HIGH), cv_average=0.9), "S_one": report(cv=cv(HIGH), cv_average=0.94)}
+    found = page.report(snapshot(filled(tmp_path / "a", **reports)))
+    assert f"Here it is 0.9400 beside {HIGH:.4f}, and 2 HIGH runs of groups S" in found
+    assert "0.920 ± 0.028 (standard deviation): contradicted, z -7.8" in found
+    first = 0.99 ** (report().steps - 1)
+    assert f"the first reading still weighs {first:.0%}" in found
+    begun = float(found.split("begins at ")[1].split(" ")[0])
+    assert begun * first + 0.9 * (1 - first) == pytest.approx(0.7, abs=0.01)
+    assert "Here it is" not in page.report(snapshot(filled(tmp_path / "b", left_out=("S/one/high",), S_zero=reports["S_zero"])))
+
+
+def test_a_published_figure_of_flat_rows_is_compared_with_rounding_errors(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MATRICES", 20)
+    flat = DegenerateFigure(degenerate="all simplices are flat")
+    found = page.report(snapshot(filled(tmp_path / "a", S_zero=report(cv=flat, axial_cv=flat, cv_average=None))))
+    middle, deviation, kept = page.rounding(8, 4)
+    assert f"of which {1 - kept:.0%} are negative and left out, have a CV of {middle:.2f} ± {deviation:.2f}" in found
+    assert f"The published 0.9 is z {(0.9 - middle) / deviation:+.1f} from it" in found
+
+
+def test_of_rows_in_a_hyperplane_half_the_determinants_are_negative_and_of_wider_ones_none():
+    law = reading_of(CellSpec.preset("mid", row_norm="layernorm"))
+    middle, deviation, kept = page.rounding(64, 8)
+    assert kept == 1
+    assert middle == pytest.approx(law.share * sphere_cv(7), rel=0.02)
+    assert deviation == pytest.approx(law.deviation, rel=0.3)
+    assert 0.3 < page.rounding(32, 4)[2] < 0.7
