@@ -7,6 +7,7 @@ python examples/ablation.py                              # this page
 
 from __future__ import annotations
 
+import math
 import sys
 from statistics import mean, stdev
 
@@ -19,12 +20,14 @@ from batteries.ablation.judged_runs import Judged, Snapshot
 from batteries.ablation.single_reading import reading_of
 from batteries.ablation.verdicts import exact_of
 from batteries.cell.manifest import CvFigure, DegenerateFigure
+from batteries.geometry import estimates
+from batteries.geometry.attractor import SIMPLEX
 from batteries.io import atomic_files
 from batteries.training.soft_hand import DRAWS, EMA_DECAY
 
 FOLDER, PAGE = RESULTS / "ablation", RESULTS / "ablation.md"
 MISFIRE = ("B/gaussian/high", 0.7533, 0.9504)  # run that the source has out of its band: its CV-EMA, and its CV
-MATRICES, POINTS = 200, 5  # that the CV of rounding errors is measured on, and points of a simplex
+MATRICES, POINTS = 200, SIMPLEX + 1  # that the CV of rounding errors is measured on, and points of a simplex
 DRAWN_ANEW = ("A", "B")  # groups whose runs differ from the first reading on
 
 HEAD = """# The published ablation, again
@@ -113,7 +116,7 @@ def figures(found: Snapshot) -> str:
                     f"{one.published:g}",
                     cv_of(one),
                     NONE if exact is None else f"{exact:.4f}, {name}",
-                    *shares(one, exact),
+                    *shares(one, one.published, exact),
                     said(one),
                 )
             )
@@ -121,14 +124,14 @@ def figures(found: Snapshot) -> str:
     return table(head, rows)
 
 
-def shares(one: Judged, exact: float | None) -> tuple[str, str, str]:
+def shares(one: Judged, published: float, exact: float | None) -> tuple[str, str, str]:
     """Format the published CV, ours, and the untrained cell's over the exact one: which of them has left the attractor."""
     law = reading_of(one.report.plan.spec)
     if exact is None or law is None:
         return NONE, NONE, NONE
     read = law.share * exact
-    published = f"{(one.published or 0) / read:.3f} ± {law.deviation / read:.3f}"
-    return published, share_of(one.report.cv, exact), share_of(one.report.untrained.cv, exact)
+    theirs = f"{published / read:.3f} ± {law.deviation / read:.3f}"
+    return theirs, share_of(one.report.cv, exact), share_of(one.report.untrained.cv, exact)
 
 
 def share_of(cv: CvFigure | DegenerateFigure | None, exact: float) -> str:
@@ -171,12 +174,14 @@ def misfire(found: Snapshot) -> list[str]:
     if here is None or here.cv_average is None or not isinstance(here.cv, CvFigure) or len(averages) < 2:
         return []
     first = EMA_DECAY ** (here.steps - 1)  # weight of the first reading at the end
-    z = (published - mean(averages)) / stdev(averages)
+    freedom = len(averages) - 1
+    t = (published - mean(averages)) / (stdev(averages) * math.sqrt(1 + 1 / len(averages)))  # of one more run of their law
+    verdict = "reproduced" if abs(t) <= estimates.student(0.95, freedom) else "contradicted"
     return [
         f"- {name} is the one published mismatch outside of G: a CV-EMA of {published:g} beside a CV of {cv:g}. Here it is "
         f"{here.cv_average:.4f} beside {here.cv.value:.4f}, and {len(averages)} {band.upper()} runs of groups "
         f"{' and '.join(DRAWN_ANEW)}, which differ in seed or noise, have {spread(averages, 3)} (standard deviation): "
-        f"{'reproduced' if abs(z) <= aggregate.Z95 else 'contradicted'}, z {z:+.1f}. After {here.steps} steps of decay "
+        f"{verdict}, t {t:+.1f} ({freedom} degrees of freedom). After {here.steps} steps of decay "
         f"{EMA_DECAY:g} the first reading still weighs {first:.0%}. An average that begins at "
         f"{(published - (1 - first) * cv) / first:.2f} ends at the published one; how the source's begins is not known."
     ]
@@ -184,17 +189,20 @@ def misfire(found: Snapshot) -> list[str]:
 
 def hyperplane(found: Snapshot) -> list[str]:
     """Say what a published CV of rows without a 4-volume may have measured; nothing if there is none."""
-    flat = [one for one in found.judged if one.published is not None and one.trained.flag == "degenerate"]
-    spread_of = {one.report.name: rounding(one.report.plan.spec.V, one.report.plan.spec.D) for one in flat}
-    return [
-        f"- {one.report.name}: rows that sum to zero lie in a hyperplane, where every 4-volume is zero. A CV of them is one of "
-        f"rounding errors: {DRAWS} Cayley-Menger determinants in float32 of such random rows, of which "
-        f"{1 - kept:.0%} are negative and left out, have a CV of {middle:.2f} ± {deviation:.2f} (standard deviation of a "
-        f"reading). The published {one.published:g} is z {((one.published or 0) - middle) / deviation:+.1f} from it; the "
-        "source's own formula is not known."
-        for one in flat
-        for middle, deviation, kept in [spread_of[one.report.name]]
-    ]
+    lines = []
+    for one in found.judged:
+        spec = one.report.plan.spec
+        if one.published is None or one.trained.flag != "degenerate" or spec.row_norm != "layernorm":
+            continue
+        middle, deviation, kept = rounding(spec.V, spec.D)
+        lines.append(
+            f"- {one.report.name}: rows that sum to zero lie in a hyperplane, where every 4-volume is zero. A CV of them is "
+            f"one of rounding errors: {DRAWS} Cayley-Menger determinants in float32 of such random rows, of which "
+            f"{1 - kept:.0%} are negative and left out, have a CV of {middle:.2f} ± {deviation:.2f} (standard deviation of a "
+            f"reading). The published {one.published:g} is z {(one.published - middle) / deviation:+.1f} from it; the source's "
+            "own formula is not known."
+        )
+    return lines
 
 
 def rounding(V: int, D: int) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ from batteries.cell.manifest import DegenerateFigure
 from batteries.cell.spec import CellSpec
 from batteries.geometry.attractor import sphere_cv
 from tests.batteries.ablation.test_verdicts import HIGH, cv
-from tests.support.ablations import filled, report
+from tests.support.ablations import changed, filled, report
 from tests.support.examples import example, rows
 
 page = example("ablation")
@@ -53,25 +53,33 @@ def test_what_is_missing_and_what_contradicts_is_said(tmp_path):
 
 def test_an_average_that_left_its_band_is_compared_with_those_of_its_band(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "MISFIRE", ("S/one/high", 0.7, 0.9))
-    monkeypatch.setattr(page, "DRAWN_ANEW", ("S",))
-    reports = {"S_zero": report(cv=cv(HIGH), cv_average=0.9), "S_one": report(cv=cv(HIGH), cv_average=0.94)}
+    monkeypatch.setattr(page, "DRAWN_ANEW", ("S", "N"))
+    usual, left, third = (report(cv=cv(HIGH), cv_average=average) for average in (0.9, 0.94, 0.92))
+    reports = {"S_zero": usual, "S_one": left, "N_sphere": usual, "N_none": third}  # N_sphere is the computation of S_zero
     found = page.report(snapshot(filled(tmp_path / "a", **reports)))
-    assert f"Here it is 0.9400 beside {HIGH:.4f}, and 2 HIGH runs of groups S" in found
-    assert "0.920 ± 0.028 (standard deviation): contradicted, z -7.8" in found
+    assert f"Here it is 0.9400 beside {HIGH:.4f}, and 3 HIGH runs of groups S and N" in found
+    assert "0.920 ± 0.020 (standard deviation): contradicted, t -9.5 (2 degrees of freedom)" in found
     first = 0.99 ** (report().steps - 1)
     assert f"the first reading still weighs {first:.0%}" in found
     begun = float(found.split("begins at ")[1].split(" ")[0])
     assert begun * first + 0.9 * (1 - first) == pytest.approx(0.7, abs=0.01)
-    assert "Here it is" not in page.report(snapshot(filled(tmp_path / "b", left_out=("S/one/high",), S_zero=reports["S_zero"])))
+    few = page.report(snapshot(filled(tmp_path / "b", left_out=("N/none/high",), **reports)))
+    assert "0.920 ± 0.028 (standard deviation): reproduced, t -6.4 (1 degrees of freedom)" in few  # two runs show little
+    assert "Here it is" not in page.report(snapshot(filled(tmp_path / "c", left_out=("S/one/high",), **reports)))
 
 
 def test_a_published_figure_of_flat_rows_is_compared_with_rounding_errors(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "MATRICES", 20)
     flat = DegenerateFigure(degenerate="all simplices are flat")
-    found = page.report(snapshot(filled(tmp_path / "a", S_zero=report(cv=flat, axial_cv=flat, cv_average=None))))
+    one = report(cv=flat, axial_cv=flat, cv_average=None)
+    summed = changed(b"zero = {}", b'zero = { set = { row_norm = "layernorm" } }')
+    found = page.report(snapshot(filled(tmp_path / "a", summed, S_zero=one)))
     middle, deviation, kept = page.rounding(8, 4)
     assert f"of which {1 - kept:.0%} are negative and left out, have a CV of {middle:.2f} ± {deviation:.2f}" in found
     assert f"The published 0.9 is z {(0.9 - middle) / deviation:+.1f} from it" in found
+    assert "hyperplane" not in page.report(
+        snapshot(filled(tmp_path / "b", S_zero=one))
+    )  # of another norm, it has another reason
 
 
 def test_of_rows_in_a_hyperplane_half_the_determinants_are_negative_and_of_wider_ones_none():
